@@ -1,0 +1,1 @@
+"""What is true: pure functions on frozen data, standard library only."""

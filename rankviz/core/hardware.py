@@ -1,0 +1,34 @@
+"""GPUs: what they hold, how fast they are, what they cost an hour."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Price:
+    usd_per_hour: float
+    provider: str
+    source: str
+    checked: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gpu:
+    """One card. None is "not known", never zero."""
+
+    id: str
+    name: str
+    memory_bytes: int
+    """Nominal, as sold (10^9 bytes a GB)."""
+    usable_bytes: int | None
+    """What torch reports as total_memory, the lowest seen."""
+    usable_source: str
+    bf16_flops_per_second: float | None
+    """Dense, fp32 accumulate."""
+    fp16_flops_per_second: float | None
+    flops_source: str
+    bandwidth_bytes_per_second: float | None
+    supports_bf16: bool
+    prices: tuple[Price, ...] = ()
+    source: str = ""
+    checked: str = ""
+    note: str = ""

@@ -1,0 +1,81 @@
+"""A base model as LoRA sees it: its linear layers, block by block.
+
+Rows of assets/models/ and the worker's introspection both end up here. Nothing here reads a file.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+LayerKind = Literal["linear", "conv1d", "experts", "router", "embedding", "lm_head"]
+LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearLayer:
+    """Every copy of one weight that shares a module path and a shape."""
+
+    path: str
+    """Module path with {} for the block's number: "model.layers.{}.self_attn.q_proj". No {}: one copy."""
+    in_features: int
+    out_features: int
+    blocks: tuple[int, ...] = ()
+    """The blocks that have it; empty for a path without {}."""
+    kind: LayerKind = "linear"
+    """"experts" is a fused 3-D parameter and "router" a 2-D one: neither is an nn.Linear for PEFT."""
+    part: LayerPart = "other"
+    num_experts: int = 1
+    bias: bool = False
+
+    @property
+    def name(self) -> str:
+        """What target_modules matches, e.g. "q_proj"."""
+        return self.path.rsplit(".", 1)[-1]
+
+    @property
+    def count(self) -> int:
+        return len(self.blocks) or 1
+
+    @property
+    def parameters(self) -> int:
+        """Weights of all copies, biases left out."""
+        return self.count * self.num_experts * self.in_features * self.out_features
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """A base model's shapes, with where they come from."""
+
+    id: str
+    """Hub id; with ":whole" for the whole of a multimodal model whose text tower has its own row."""
+    name: str
+    architecture: str
+    """transformers class that was built, e.g. "LlamaForCausalLM"."""
+    model_type: str
+    tower: Literal["text", "text tower", "whole model"]
+    """"text" for a text-only model; the other two for a multimodal one."""
+    total_parameters: int
+    unquantized_parameters: int
+    """Parameters that a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, experts it can't reach."""
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    tie_word_embeddings: bool
+    num_experts: int = 0
+    num_experts_per_tok: int = 0
+    layer_types: tuple[str, ...] = ()
+    """Attention kind of each block where the config names it (full_attention, sliding_attention, linear_attention, ...)."""
+    sliding_window: int | None = None
+    layers: tuple[LinearLayer, ...] = ()
+    aliases: tuple[str, ...] = ()
+    """Other names with the same shapes, Unsloth's copies among them."""
+    verified: bool = False
+    """Total parameters were compared with an independent published total."""
+    gated: bool | None = None
+    licence: str | None = None
+    source: str = ""
+    checked: str = ""
+    note: str = ""

@@ -1,0 +1,79 @@
+"""What can go wrong, and who can mend it.
+
+RankVizError
+  + UserError                 someone can put it right; the message says how
+    - UnknownModelError       no such model in the catalogue, on the Hub or on disk
+    - GatedModelError         the Hub wants a licence accepted first
+    - BadConfigError          a config.json that is absurd, too large or of an unknown architecture
+    - UnknownGpuError         no such GPU in the table
+    - InvalidSettingError     a setting out of range, or two that exclude each other
+    - BadDataError            a training file that can't be read; names the row
+    - RunNotFoundError        no such run or sweep
+  + AssetError                RankViz's own data is broken: file, row, field, remedy
+  + HubUnavailableError       no network or no answer; nothing is wrong here, try again
+  + WorkerError               a worker process failed: exit code and the tail of its log
+"""
+
+
+class RankVizError(Exception):
+    """Anything RankViz says on purpose."""
+
+
+class UserError(RankVizError):
+    """Someone can put it right; the message says how."""
+
+
+class UnknownModelError(UserError):
+    def __init__(self, model_id: str, suggestions: tuple[str, ...] = (), reason: str = ""):
+        self.model_id = model_id
+        self.suggestions = suggestions
+        hint = f" Did you mean {' or '.join(repr(s) for s in suggestions)}?" if suggestions else ""
+        super().__init__(f"No model {model_id!r} in the catalogue{reason and ', ' + reason}.{hint}")
+
+
+class GatedModelError(UserError):
+    def __init__(self, model_id: str):
+        self.model_id = model_id
+        super().__init__(
+            f"{model_id!r} is gated or private on the Hub: accept its licence there and set HF_TOKEN, "
+            "or upload its config.json here."
+        )
+
+
+class BadConfigError(UserError):
+    """A config.json that can't be used."""
+
+
+class UnknownGpuError(UserError):
+    def __init__(self, gpu: str, known: tuple[str, ...]):
+        self.gpu = gpu
+        super().__init__(f"No GPU {gpu!r} in the table. Known: {', '.join(known)}.")
+
+
+class InvalidSettingError(UserError):
+    """A setting out of range, or two that exclude each other."""
+
+
+class BadDataError(UserError):
+    """A training file that can't be read; the message names the row."""
+
+
+class RunNotFoundError(UserError):
+    def __init__(self, run_id: str):
+        self.run_id = run_id
+        super().__init__(f"No run {run_id!r} here. `rankviz runs list` names them.")
+
+
+class AssetError(RankVizError):
+    """RankViz's own data is broken: file, row, field, remedy."""
+
+
+class HubUnavailableError(RankVizError):
+    """No network or no answer from the Hub."""
+
+
+class WorkerError(RankVizError):
+    def __init__(self, message: str, exit_code: int | None = None, log_tail: str = ""):
+        self.exit_code = exit_code
+        self.log_tail = log_tail
+        super().__init__(message)
