@@ -1,0 +1,66 @@
+"""A random Llama of two blocks, saved as a folder that any loader takes for a real model.
+
+115,008 parameters: embeddings and head 2 × 320 × 64, and in each of two blocks q and o 64 × 64, k and v 64 × 32, three
+MLP matrices of 64 × 128 and two norms of 64, then the last norm. Its tokenizer knows the 256 bytes and four markers.
+"""
+
+import json
+from pathlib import Path
+
+TINY_LLAMA_PARAMETERS = 2 * 320 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64) + 64
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_tiny_llama(folder: Path) -> Path:
+    """Write the model and its tokenizer into `folder` and return it; the same weights every time."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    markers = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(
+        models.BPE(vocab={token: i for i, token in enumerate(markers + alphabet)}, merges=[], unk_token=None)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+        additional_special_tokens=["<|im_start|>"],
+        model_max_length=512,
+        chat_template=CHAT_TEMPLATE,
+    ).save_pretrained(folder)
+
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=320,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            bos_token_id=0,
+            eos_token_id=2,
+            pad_token_id=3,
+            tie_word_embeddings=False,
+        )
+    ).save_pretrained(folder)
+    return folder
+
+
+def write_tiny_data(path: Path, rows: int = 96) -> Path:
+    """A JSONL file that a tiny model can learn in a few steps: a letter in, the same letter out."""
+    letters = "abcdefgh"
+    lines = [
+        json.dumps({"prompt": f"{i} {letters[i % 8]}", "completion": letters[i % 8] * 6 + f" {i}"}) for i in range(rows)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
