@@ -1,0 +1,47 @@
+# make run     set up and serve the page on 127.0.0.1:7860
+# make test    set up and run every test
+# make lint    style and imports
+# make assets  rebuild assets/ from the configs and the dictionary
+# make bench   print speed and size, as ratios where possible
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test test-slow lint assets bench setup setup-test
+
+setup: $(VENV)/.installed
+setup-test: $(VENV)/.installed-test
+
+$(VENV)/.installed: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip check
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(BIN)/python -m pip check
+	command -v chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
+	touch $@
+
+run: setup
+	$(BIN)/python app.py
+
+test: setup-test lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup-test
+	$(BIN)/python -m pytest -m slow
+
+lint: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+assets: setup
+	$(BIN)/python -m rankviz.worker.assets
+	$(BIN)/python -m rankviz.worker.samples
+
+bench: setup
+	$(BIN)/python tests/bench.py

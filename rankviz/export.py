@@ -1,0 +1,164 @@
+"""Take it away: scripts with the chosen values.
+
+Text only; nothing is computed here. tests/test_export.py binds every call in the scripts to the installed library's
+real signature.
+"""
+
+from collections.abc import Sequence
+
+from rankviz.core.lora import LoraConfig
+from rankviz.core.training import TrainingSetup
+
+UNSLOTH_SCRIPT = '''\
+from datasets import load_dataset
+from trl import SFTConfig, SFTTrainer
+from unsloth import FastLanguageModel
+
+model, tokenizer = FastLanguageModel.from_pretrained(
+    model_name={model_id!r},
+    max_seq_length={max_length},
+    load_in_4bit={load_in_4bit},
+    load_in_8bit={load_in_8bit},
+)
+
+model = FastLanguageModel.get_peft_model(
+    model,
+    r={r},
+    lora_alpha={lora_alpha},
+    target_modules={target_modules},
+    lora_dropout=0,  # 0 and "none" keep Unsloth's fast path
+    bias="none",
+    use_gradient_checkpointing={use_gradient_checkpointing},
+    use_rslora={use_rslora},
+    modules_to_save={modules_to_save},
+    random_state=3407,{extra}
+)
+model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
+
+trainer = SFTTrainer(
+    model=model,
+    processing_class=tokenizer,
+    train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
+    args=SFTConfig(
+        output_dir="outputs",
+        max_length={max_length},
+        per_device_train_batch_size={per_device_train_batch_size},
+        gradient_accumulation_steps={gradient_accumulation_steps},
+        max_steps={max_steps},
+        learning_rate=2e-4,
+        optim={optim!r},
+        report_to="none",
+    ),
+)
+trainer.train()
+model.save_pretrained("adapter")
+'''
+
+PEFT_SCRIPT = '''\
+import torch
+from datasets import load_dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from trl import SFTConfig, SFTTrainer
+
+model = AutoModelForCausalLM.from_pretrained(
+    {model_id!r},
+    dtype={dtype},
+    quantization_config={quantization_config},
+)
+
+lora = LoraConfig(
+    r={r},
+    lora_alpha={lora_alpha},
+    target_modules={target_modules},
+    lora_dropout=0,
+    bias="none",
+    use_rslora={use_rslora},
+    use_dora={use_dora},
+    modules_to_save={modules_to_save},
+    task_type="CAUSAL_LM",{extra}
+)
+
+trainer = SFTTrainer(
+    model=model,
+    peft_config=lora,
+    train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
+    args=SFTConfig(
+        output_dir="outputs",
+        max_length={max_length},
+        per_device_train_batch_size={per_device_train_batch_size},
+        gradient_accumulation_steps={gradient_accumulation_steps},
+        gradient_checkpointing={gradient_checkpointing},
+        max_steps={max_steps},
+        learning_rate=2e-4,
+        optim={optim!r},
+        report_to="none",
+    ),
+)
+trainer.model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
+trainer.train()
+trainer.save_model("adapter")
+'''
+
+
+def script(
+    lora: LoraConfig,
+    setup: TrainingSetup,
+    *,
+    model_id: str,
+    target_modules: str | Sequence[str],
+    target_parameters: Sequence[str] = (),
+    adapter_parameters: int,
+) -> str:
+    """A script that trains this adapter: Unsloth's for the framework "unsloth", PEFT with TRL for the others.
+
+    target_modules: as PEFT wants it, names or "all-linear". target_parameters: fused experts, where the scheme
+    names them.
+    """
+    values = {
+        "model_id": model_id.removesuffix(":whole"),
+        "max_length": setup.max_length,
+        "r": lora.r,
+        "lora_alpha": int(lora.lora_alpha) if lora.lora_alpha == int(lora.lora_alpha) else lora.lora_alpha,
+        "target_modules": _literal(target_modules),
+        "use_rslora": lora.use_rslora,
+        "use_dora": lora.use_dora,
+        "modules_to_save": list(lora.modules_to_save) or None,
+        "per_device_train_batch_size": setup.per_device_train_batch_size,
+        "gradient_accumulation_steps": setup.gradient_accumulation_steps,
+        "max_steps": setup.total_steps if setup.steps or setup.tokens else 60,
+        "optim": setup.optim,
+        "adapter_parameters": adapter_parameters,
+    }
+    extra = f"\n    target_parameters={_literal(target_parameters)}," if target_parameters else ""
+    if lora.framework == "unsloth":
+        return UNSLOTH_SCRIPT.format(
+            **values,
+            load_in_4bit=setup.precision in ("nf4", "nf4-dq"),
+            load_in_8bit=setup.precision == "int8",
+            use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[setup.checkpointing],
+            extra=extra + ("\n    use_dora=True," if lora.use_dora else ""),
+        )
+    return PEFT_SCRIPT.format(
+        **values,
+        dtype={"fp16": "torch.float16", "fp32": "torch.float32"}.get(setup.precision, "torch.bfloat16"),
+        quantization_config=_quantization(setup.precision),
+        gradient_checkpointing=setup.checkpointing != "none",
+        extra=extra,
+    )
+
+
+def _literal(names: str | Sequence[str]) -> str:
+    if isinstance(names, str):
+        return f'"{names}"'
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+def _quantization(precision: str) -> str:
+    if precision in ("nf4", "nf4-dq"):
+        return (
+            'BitsAndBytesConfig(\n        load_in_4bit=True,\n        bnb_4bit_quant_type="nf4",\n'
+            f"        bnb_4bit_use_double_quant={precision == 'nf4-dq'},\n"
+            "        bnb_4bit_compute_dtype=torch.bfloat16,\n    )"
+        )
+    return "BitsAndBytesConfig(load_in_8bit=True)" if precision == "int8" else "None"

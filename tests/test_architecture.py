@@ -1,0 +1,97 @@
+"""Imports point down; each library has one home; the page and the command line hold no torch."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rankviz"
+
+HOMES = {
+    "gradio": {"ui"},
+    "plotly": {"figures"},
+    "typer": {"cli"},
+    "huggingface_hub": {"hub", "worker"},
+    "pydantic": {"catalog"},
+    "pandas": {"ui", "export", "worker"},
+    "torch": {"worker"},
+    "transformers": {"worker"},
+    "peft": {"worker"},
+    "trl": {"worker"},
+    "unsloth": {"worker"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of all that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return names
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_each_library_has_one_home(library):
+    users = {room(path) for path in PACKAGE.rglob("*.py") if any(n.split(".")[0] == library for n in imports(path))}
+
+    assert users <= HOMES[library]
+
+
+def test_core_imports_the_standard_library_only():
+    files = [*(PACKAGE / "core").glob("*.py"), PACKAGE / "units.py", PACKAGE / "errors.py"]
+    names = {name.split(".")[0] for path in files for name in imports(path)}
+
+    assert names - {"rankviz"} <= sys.stdlib_module_names
+    assert "dataclasses" in names
+
+
+def test_nobody_imports_the_worker():
+    users = [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if room(path) != "worker" and any(name.startswith("rankviz.worker") for name in imports(path))
+    ]
+
+    assert [] == users
+
+
+def loaded_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print('\\n'.join(sorted(m for m in sys.modules if '.' not in m)))"
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_the_page_loads_neither_torch_nor_transformers():
+    modules = loaded_after("import app; from rankviz.api import Api; app.build_app(Api())")
+
+    assert "gradio" in modules
+    assert not modules & {"torch", "transformers", "peft", "trl", "unsloth", "datasets"}
+
+
+def test_an_estimate_loads_neither_pydantic_models_nor_pandas_nor_the_hub():
+    modules = loaded_after(
+        "from rankviz.api import Api; from rankviz.core.estimate import Question;"
+        "Api().estimate(Question(model_id='HuggingFaceTB/SmolLM2-135M'))"
+    )
+
+    assert "rankviz" in modules
+    assert not modules & {"torch", "pandas", "numpy", "huggingface_hub", "gradio", "plotly", "pydantic", "psutil"}
+
+
+def test_no_file_names_a_folder_of_one_machine_or_a_registry():
+    pattern = re.compile(r"/(?:home|root|tmp)/\w")
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    text = {f: (ROOT / f).read_text(errors="ignore") for f in files if f.endswith((".py", ".md", ".toml", "Makefile"))}
+
+    assert [] == [f for f, body in text.items() if f != "tests/test_architecture.py" and pattern.search(body)]
