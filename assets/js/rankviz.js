@@ -1,0 +1,207 @@
+/* What the page does in the browser: draw figures, pick a rank, click tables, keep the address in step.
+   Loaded once in <head>; Gradio's custom HTML components call window.RankViz from their js_on_load. */
+"use strict";
+
+window.RankViz = (() => {
+  const script = document.currentScript;
+
+  /* One copy of plotly.js, ours, asked for at once and awaited by every figure. */
+  const plotly = new Promise((resolve, reject) => {
+    const tag = document.createElement("script");
+    tag.src = script.dataset.plotly;
+    tag.onload = () => resolve(window.Plotly);
+    tag.onerror = () => reject(new Error("plotly.js did not load"));
+    document.head.append(tag);
+  });
+
+  const CONFIG = {
+    displaylogo: false,
+    showSendToCloud: false,
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage"],
+  };
+
+  function download(name, href) {
+    const link = document.createElement("a");
+    link.download = name;
+    link.href = href;
+    link.click();
+  }
+
+  /* PNG on white with dark text, whatever the theme of the page. */
+  async function savePng(P, host, spec) {
+    const layout = structuredClone(spec.layout);
+    Object.assign(layout, { paper_bgcolor: "white", plot_bgcolor: "white" });
+    layout.font = { ...layout.font, color: "#1e293b" };
+    layout.xaxis = { ...layout.xaxis, range: host.layout.xaxis?.range, autorange: host.layout.xaxis?.autorange };
+    layout.yaxis = { ...layout.yaxis, range: host.layout.yaxis?.range, autorange: host.layout.yaxis?.autorange };
+    const size = { width: host.clientWidth, height: host.clientHeight };
+    const image = await P.toImage({ data: spec.data, layout }, { format: "png", scale: 2, ...size });
+    download(spec.file + ".png", image);
+  }
+
+  function chart(element, props, trigger, watch) {
+    const host = element.querySelector(".rv-plot");
+    let spec = null;
+    let wired = false;
+
+    async function draw() {
+      if (!props.value) return;
+      const P = await plotly;
+      const next = JSON.parse(props.value);
+      spec = next;
+      element.querySelector("[data-do=csv]").disabled = !next.csv;
+      element.querySelector("[data-do=png]").disabled = false;
+      await P.react(host, next.data, next.layout, CONFIG);
+      host.setAttribute("data-drawn", String(Number(host.getAttribute("data-drawn") || 0) + 1));
+      if (wired) return;
+      wired = true;
+      host.on("plotly_click", (event) => {
+        const point = event.points[0];
+        if (point.customdata !== undefined) trigger("select", { id: point.customdata, x: point.x, y: point.y });
+      });
+      let width = host.clientWidth;
+      new ResizeObserver(() => {
+        if (host.clientWidth && host.clientWidth !== width) {
+          width = host.clientWidth;
+          P.Plots.resize(host);
+        }
+      }).observe(host);
+    }
+
+    element.addEventListener("click", async (event) => {
+      const what = event.target.closest("[data-do]")?.dataset.do;
+      if (what === "png" && spec) savePng(await plotly, host, spec);
+      if (what === "csv" && spec?.csv) {
+        const url = URL.createObjectURL(new Blob([spec.csv], { type: "text/csv" }));
+        download(spec.file + ".csv", url);
+        setTimeout(() => URL.revokeObjectURL(url), 1000);
+      }
+    });
+    watch("value", draw);
+    draw().catch((error) => {
+      host.textContent = "This figure could not be drawn: " + error.message;
+    });
+  }
+
+  const MAX_STOP = 8; // 2^8 = 256
+  const MAX_RANK = 1024;
+
+  /* A slider with stops at powers of two and a box for any rank, as one value: nothing to keep in step with a server. */
+  function rank(element, props, trigger, watch) {
+    const slider = element.querySelector("input[type=range]");
+    const box = element.querySelector("input[type=number]");
+    const hint = element.querySelector(".rv-hint");
+    let timer = 0;
+
+    function paint(r) {
+      slider.value = Math.min(MAX_STOP, Math.log2(r));
+      slider.setAttribute("aria-valuetext", "r = " + r);
+      if (document.activeElement !== box || Number(box.value) !== r) box.value = r;
+      element.querySelectorAll("[data-r]").forEach((stop) => {
+        stop.classList.toggle("rv-on", Number(stop.dataset.r) === r);
+      });
+    }
+    function choose(r) {
+      hint.textContent = "";
+      paint(r);
+      if (props.value !== r) props.value = r;
+    }
+    function typed(final) {
+      const r = Number(box.value);
+      if (Number.isInteger(r) && r >= 1 && r <= MAX_RANK) return choose(r);
+      hint.textContent = "A rank is a whole number from 1 to " + MAX_RANK + ".";
+      if (final) paint(Number(props.value));
+    }
+    slider.addEventListener("input", () => choose(2 ** Math.round(Number(slider.value))));
+    slider.addEventListener("keydown", (event) => {
+      const up = ["ArrowRight", "ArrowUp"].includes(event.key);
+      const down = ["ArrowLeft", "ArrowDown"].includes(event.key);
+      if (!up && !down) return;
+      event.preventDefault();
+      const at = Math.log2(Number(props.value));
+      const stop = up ? Math.floor(at) + 1 : Math.ceil(at) - 1;
+      choose(2 ** Math.max(0, Math.min(MAX_STOP, stop)));
+    });
+    box.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => typed(false), 250);
+    });
+    box.addEventListener("change", () => {
+      clearTimeout(timer);
+      typed(true);
+    });
+    element.addEventListener("click", (event) => {
+      const stop = event.target.closest("[data-r]");
+      if (stop) choose(Number(stop.dataset.r));
+    });
+    watch("value", () => paint(Number(props.value)));
+    paint(Number(props.value));
+  }
+
+  /* Rows and buttons with data-pick report what was picked; check boxes with data-tick report all that are ticked. */
+  function pick(element, props, trigger) {
+    element.addEventListener("click", (event) => {
+      if (event.target.closest("a, input, label, summary")) return;
+      const row = event.target.closest("[data-pick]");
+      if (row) trigger("select", { id: row.dataset.pick });
+    });
+    element.addEventListener("change", (event) => {
+      if (!event.target.dataset?.tick) return;
+      const ticked = [...element.querySelectorAll("input[data-tick]:checked")].map((box) => box.dataset.tick);
+      trigger("input", { ids: ticked });
+    });
+  }
+
+  /* Text that can be copied: the button says what became of it. */
+  async function copyText(text, button) {
+    let done = false;
+    try {
+      await navigator.clipboard.writeText(text);
+      done = true;
+    } catch {
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      done = document.execCommand("copy");
+      area.remove();
+    }
+    if (!button) return;
+    const label = button.dataset.label || (button.dataset.label = button.textContent);
+    button.textContent = done ? "Copied" : "Copy failed: use the address bar";
+    setTimeout(() => (button.textContent = label), 1800);
+  }
+
+  function copyable(element) {
+    element.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-do=copy]");
+      if (button) copyText(element.querySelector("pre").textContent, button);
+    });
+  }
+
+  /* The address says what is on the page; what is at its default is left out. */
+  function remember(defaults, values) {
+    const url = new URL(location.href);
+    Object.entries(defaults).forEach(([name, standard], i) => {
+      const value = values[i];
+      const text = Array.isArray(value) ? value.join(",") : String(value ?? "");
+      if (text === "" || text === String(standard ?? "")) url.searchParams.delete(name);
+      else url.searchParams.set(name, text);
+    });
+    history.replaceState(history.state, "", url);
+  }
+
+  /* Inside a Space the page is in a frame: the link to give away is the Space's own. */
+  function copyLink(button) {
+    const space = script.dataset.space;
+    const link = space ? "https://huggingface.co/spaces/" + space + location.search : location.href;
+    copyText(link, button);
+  }
+
+  /* Typing in a drop-down that shows a value would append to the value: select it, so that typing replaces it. */
+  document.addEventListener("focusin", (event) => {
+    if (event.target.matches?.(".rv-search input")) event.target.select();
+  });
+
+  return { chart, rank, pick, copyable, remember, copyLink };
+})();

@@ -1,0 +1,25 @@
+"""Pictures: a small tuple of what is to be drawn goes in, a Plotly figure comes out. Nothing is computed here.
+
+Plotly lives here only. Colours mean one thing everywhere (style.py); text, grid and hover colours are left to the
+page's stylesheet, so that a figure follows the light and the dark theme without being drawn again.
+"""
+
+from rankviz.figures.cost import MemoryBar, RankRange, memory_figure, module_figure
+from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED
+from rankviz.figures.tradeoff import TradeoffPoint, tradeoff_figure
+from rankviz.figures.training import LossCurve, loss_figure
+
+__all__ = [
+    "ESTIMATED",
+    "FAST_CURVE",
+    "MEASURED",
+    "PUBLISHED",
+    "LossCurve",
+    "MemoryBar",
+    "RankRange",
+    "TradeoffPoint",
+    "loss_figure",
+    "memory_figure",
+    "module_figure",
+    "tradeoff_figure",
+]

@@ -1,0 +1,135 @@
+"""Quality against cost: measured points, what none of them beats, and the smallest rank that is good enough."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import plotly.graph_objects as go
+
+from rankviz.figures.style import CHOSEN, MEASURED, NEUTRAL, blank_figure, rgba, say
+
+
+class TradeoffPoint(NamedTuple):
+    """One rank of one sweep. low, high: an interval over seeds, or None where there was one run."""
+
+    run_id: str
+    r: int
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    x_text: str = ""
+    detail: str = ""
+    """What else to say on hover: learning rate, seeds, base."""
+
+
+class Group(NamedTuple):
+    """Points that may be compared: one sweep, one base, one set of data."""
+
+    label: str
+    points: Sequence[TradeoffPoint]
+    front: Sequence[int] = ()
+    """Indices of the points that no other beats in both cost and quality."""
+    smallest_good: int | None = None
+    """Index of the smallest rank within noise of the best."""
+
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
+
+
+def tradeoff_figure(
+    groups: Sequence[Group],
+    *,
+    x_title: str,
+    y_title: str,
+    chosen_x: float | None = None,
+    chosen_r: int | None = None,
+    log_x: bool = True,
+    empty: str = "No finished runs yet: train a sweep and its points appear here.",
+    height: int = 380,
+) -> go.Figure:
+    """Each group has its own marker shape; points of different groups are never joined."""
+    figure = blank_figure(height=height, uirevision=f"{x_title}|{y_title}|{'|'.join(g.label for g in groups)}")
+    figure.update_xaxes(title=x_title, type="log" if log_x else "linear")
+    figure.update_yaxes(title=y_title)
+    if not any(group.points for group in groups):
+        return say(figure, empty)
+    for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
+        _add_front(figure, group)
+        _add_points(figure, group, symbol)
+        _mark_smallest_good(figure, group)
+    if chosen_x is not None:
+        figure.add_vline(x=chosen_x, line={"color": CHOSEN, "width": 1.2})
+        figure.add_annotation(
+            x=_log10(chosen_x) if log_x else chosen_x,
+            y=1,
+            yref="paper",
+            text=f"r = {chosen_r}",
+            showarrow=False,
+            xanchor="left",
+            xshift=4,
+            yanchor="top",
+        )
+    figure.update_layout(showlegend=len(groups) > 1)
+    return figure
+
+
+def _log10(x: float) -> float:
+    """Annotations on a logarithmic axis are placed by the logarithm; shapes are not."""
+    from math import log10
+
+    return log10(x)
+
+
+def _add_front(figure: go.Figure, group: Group) -> None:
+    front = sorted((group.points[i] for i in group.front), key=lambda p: p.x)
+    if len(front) > 1:
+        figure.add_scatter(
+            x=[p.x for p in front],
+            y=[p.y for p in front],
+            mode="lines",
+            line={"color": rgba(MEASURED, 0.45), "width": 1.5, "shape": "hv", "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+            name="Pareto front",
+        )
+
+
+def _add_points(figure: go.Figure, group: Group, symbol: str) -> None:
+    bars = [p.low is not None and p.high is not None for p in group.points]
+    figure.add_scatter(
+        x=[p.x for p in group.points],
+        y=[p.y for p in group.points],
+        mode="markers+text",
+        name=group.label,
+        text=[str(p.r) for p in group.points],
+        textposition="top center",
+        textfont={"size": 12},
+        customdata=[p.run_id for p in group.points],
+        marker={"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
+        error_y={
+            "type": "data",
+            "array": [(p.high - p.y) if b else 0 for p, b in zip(group.points, bars, strict=True)],
+            "arrayminus": [(p.y - p.low) if b else 0 for p, b in zip(group.points, bars, strict=True)],
+            "visible": any(bars),
+            "color": rgba(MEASURED, 0.7),
+            "thickness": 1.3,
+            "width": 4,
+        },
+        hovertext=[f"<b>r = {p.r}</b><br>{p.y:.4f}<br>{p.x_text}<br>{p.detail}" for p in group.points],
+        hoverinfo="text",
+    )
+
+
+def _mark_smallest_good(figure: go.Figure, group: Group) -> None:
+    if group.smallest_good is None:
+        return
+    point = group.points[group.smallest_good]
+    figure.add_scatter(
+        x=[point.x],
+        y=[point.y],
+        mode="markers",
+        marker={"color": "rgba(0,0,0,0)", "size": 21, "symbol": "circle", "line": {"color": NEUTRAL, "width": 1.6}},
+        hoverinfo="skip",
+        showlegend=False,
+        name="smallest rank within noise of the best",
+    )

@@ -1,0 +1,54 @@
+"""One component for every figure: Plotly drawn by our own script, which keeps zoom and reports clicks.
+
+gr.Plot is not used: it mounts a figure anew on every change (zoom lost), ignores the dark theme and knows no clicks.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import gradio as gr
+
+TEMPLATE = """
+<figure class="rv-chart">
+  <figcaption><h3>{title}</h3><span class="rv-tools">
+    <button type="button" data-do="png" disabled title="Download this figure as PNG">PNG</button>
+    <button type="button" data-do="csv" disabled title="Download the figure's data as CSV">CSV</button></span></figcaption>
+  <div class="rv-plot" role="img" aria-label="{title}" style="height:{height}px"></div>
+</figure>
+"""
+
+
+def chart(title: str, *, height: int, elem_id: str) -> gr.HTML:
+    """A figure with its title and its downloads. Its value is what chart_value makes; a click on a point is `select`."""
+    return gr.HTML(
+        value="",
+        html_template=TEMPLATE.format(title=escape(title), height=height),
+        js_on_load="RankViz.chart(element, props, trigger, watch); // 'select'",
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def chart_value(figure, rows: Sequence[Mapping[str, object]], *, file: str) -> str:
+    """A figure and its data, as chart() draws them and offers them for download."""
+    drawn = json.loads(figure.to_json())
+    return json.dumps({"data": drawn["data"], "layout": drawn["layout"], "csv": csv_text(rows), "file": f"rankviz-{file}"})
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as CSV. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    if not rows:
+        return ""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _harmless(value) for name, value in row.items()})
+    return out.getvalue()
+
+
+def _harmless(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

@@ -1,0 +1,54 @@
+"""Widgets that Gradio doesn't have: the rank picker, and HTML that reports what was clicked."""
+
+from html import escape
+
+import gradio as gr
+
+STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+RANK_TEMPLATE = """
+<div class="rv-rank">
+  <div class="rv-rank-top"><label for="rv-rank-box">Rank <i>r</i></label>
+    <input id="rv-rank-box" type="number" min="1" max="1024" step="1" inputmode="numeric" aria-describedby="rv-rank-hint"></div>
+  <input type="range" min="0" max="8" step="any" aria-label="Rank, in powers of two">
+  <div class="rv-stops">{stops}</div>
+  <div class="rv-hint" id="rv-rank-hint" role="status"></div>
+</div>
+"""
+
+
+def rank_picker(value: int = 16) -> gr.HTML:
+    """A slider with stops at powers of two and a number box for any rank: one widget, one value, an int.
+
+    Two Gradio widgets that set each other would need a round trip and could loop; this is one.
+    """
+    stops = "".join(f'<button type="button" data-r="{r}" tabindex="-1">{r}</button>' for r in STOPS)
+    return gr.HTML(
+        value=value,
+        html_template=RANK_TEMPLATE.format(stops=stops),
+        js_on_load="RankViz.rank(element, props, trigger, watch)",
+        apply_default_css=False,
+        elem_id="rank",
+    )
+
+
+def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
+    """HTML whose rows marked data-pick report a click (`select`), and whose boxes marked data-tick report ticks (`input`)."""
+    return gr.HTML(
+        value=value,
+        js_on_load="RankViz.pick(element, props, trigger); // 'select' 'input'",
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def copyable(value: str = "", *, elem_id: str) -> gr.HTML:
+    """HTML with a <pre> and a button that copies it."""
+    return gr.HTML(value=value, js_on_load="RankViz.copyable(element)", apply_default_css=False, elem_id=elem_id)
+
+
+def code_html(code: str, *, title: str) -> str:
+    return (
+        f'<div class="rv-code"><div class="rv-code-top"><h3>{escape(title)}</h3>'
+        f'<button type="button" data-do="copy">Copy</button></div><pre tabindex="0">{escape(code)}</pre></div>'
+    )

@@ -1,0 +1,79 @@
+"""Names in, names out: connects a view (a plain function that returns a named tuple) with the page's widgets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from html import escape
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz.errors import RankVizError
+
+View = Callable[..., NamedTuple]
+
+
+def notice_html(*sentences: str, kind: str = "note") -> str:
+    """Sentences in a quiet box; nothing for no sentence. kind: note, warning or error."""
+    said = [s for s in sentences if s]
+    if not said:
+        return ""
+    role = "alert" if kind == "error" else "status"
+    return f'<div class="rv-notice rv-{kind}" role="{role}">' + "".join(f"<p>{escape(s)}</p>" for s in said) + "</div>"
+
+
+def spoken(function: Callable) -> Callable:
+    """A RankVizError becomes a gr.Error, the only exception whose text Gradio shows; anything else stays a traceback."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except RankVizError as error:
+            raise gr.Error(str(error), duration=10, title="Not done", print_exception=False) from error
+
+    return call
+
+
+def show(
+    view: View,
+    *,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    triggers: Sequence[Any] = (),
+    notice: gr.HTML | None = None,
+    queue: bool = True,
+) -> Any:
+    """Call view with the widgets' values by name and put its fields into widgets by name.
+
+    triggers: events; none means load and every change of an input. notice: where a RankVizError is said, everything
+    else staying as it is; without one it is a toast.
+    """
+
+    def call(**values: Any) -> Any:
+        try:
+            shown = view(**values)
+        except RankVizError as error:
+            if notice is None:
+                raise gr.Error(str(error), duration=10, title="Not done", print_exception=False) from error
+            return {notice: notice_html(str(error), kind="error")}
+        fields = {widget: getattr(shown, name) for name, widget in outputs.items()}
+        return fields if notice is None else {notice: "", **fields}
+
+    return gr.on(
+        list(triggers) or None,
+        call,
+        inputs_kwargs=dict(inputs),
+        outputs=[*outputs.values(), *([notice] if notice else [])],
+        **quiet(queue=queue),
+    )
+
+
+def quiet(*, queue: bool = True) -> dict[str, Any]:
+    """What every event of the page shares: no overlay on the outputs, the last value wins, not part of the public API."""
+    return {
+        "show_progress": "hidden",
+        "trigger_mode": "always_last",
+        "api_visibility": "private",
+        "concurrency_limit": None,
+        "queue": queue,
+    }
