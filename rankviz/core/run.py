@@ -1,12 +1,45 @@
-"""A run: what was asked, what happened, and the fold that says where it stands.
+"""A run: the fold of its events that says where it stands. No code ever sets a state.
 
-An event is a frozen dataclass in the past tense; its JSON line in events.jsonl is {"event": class name, "time": unix
-seconds, ...fields}. A record is a fold over a run's events: no code ever sets a state.
+Requests and events are in the two modules beside this one and can be had from here too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from rankviz.core.events import (
+    EVENT_TYPES,
+    AdapterAttached,
+    AdapterSaved,
+    Evaluated,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunStarted,
+    StageReached,
+    StepLogged,
+)
+from rankviz.core.request import RunRequest, SweepRequest
+
+__all__ = [
+    "EVENT_TYPES",
+    "AdapterAttached",
+    "AdapterSaved",
+    "Evaluated",
+    "RunCancelled",
+    "RunCompleted",
+    "RunEvent",
+    "RunFailed",
+    "RunRecord",
+    "RunRequest",
+    "RunStarted",
+    "RunState",
+    "StageReached",
+    "StepLogged",
+    "Sweep",
+    "SweepRequest",
+]
 
 
 class RunState(StrEnum):
@@ -27,133 +60,6 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunRequest:
-    """What was asked of one run; request.json, written once."""
-
-    run_id: str
-    sweep_id: str
-    created_at: float
-    base: str
-    """"embedded" (SmolLM2-135M-Instruct from its PyPI wheel), a local folder, or a Hub id."""
-    data: str
-    """A shipped sample's id ("phonemes", "syllables") or the path of a JSONL, CSV or Parquet file."""
-    r: int
-    lora_alpha: float
-    target_modules: str | tuple[str, ...] = "unsloth"
-    use_rslora: bool = False
-    use_dora: bool = False
-    learning_rate: float = 1e-3
-    seed: int = 0
-    max_steps: int = 40
-    per_device_train_batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    max_length: int = 256
-    held_out_examples: int = 64
-    precision: str = "auto"
-    """"auto" is nf4-dq where CUDA is there and fp32 on the CPU; or one of core.training.PRECISIONS."""
-    optim: str = "auto"
-    """"auto" is adamw_8bit where CUDA is there and adamw_torch on the CPU."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunStarted:
-    time: float
-    environment: dict
-    """device ("cuda"/"cpu"), device_name, driver, python, versions {library: version}, cpu_count, model_fingerprint,
-    data_fingerprint, train_examples, held_out_examples, precision, optim, target_modules, total_parameters."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageReached:
-    """What the worker is about to do, in words: "importing Unsloth", "loading the base", "evaluating the base"."""
-
-    time: float
-    stage: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AdapterAttached:
-    time: float
-    trainable_parameters: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluated:
-    """Mean held-out loss in nats a target token. when: "before" (adapter attached, untrained: the base) or "after"."""
-
-    time: float
-    when: str
-    loss: float
-    tokens: int
-    examples: int
-    seconds: float
-    example_losses: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepLogged:
-    time: float
-    step: int
-    loss: float
-    learning_rate: float
-    tokens: int
-    """Tokens trained on so far, padding left out."""
-    seconds: float
-    """Training seconds so far."""
-    memory_bytes: int
-    """Now in use: GPU allocated, or the worker's resident set."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AdapterSaved:
-    time: float
-    path: str
-    """Relative to the run's directory."""
-    file_bytes: int
-    """Of adapter_model.safetensors."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunCompleted:
-    time: float
-    train_seconds: float
-    peak_memory_bytes: int
-    peak_memory_kind: str
-    """"GPU allocated" or "process resident"."""
-    baseline_memory_bytes: int | None = None
-    """The same counter just before the adapter was attached."""
-    peak_reserved_bytes: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunFailed:
-    time: float
-    error: str
-    exit_code: int | None = None
-    log_tail: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunCancelled:
-    time: float
-
-
-RunEvent = (
-    RunStarted
-    | StageReached
-    | AdapterAttached
-    | Evaluated
-    | StepLogged
-    | AdapterSaved
-    | RunCompleted
-    | RunFailed
-    | RunCancelled
-)
-
-EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """Where a run stands: its request folded with its events."""
 
@@ -171,7 +77,10 @@ class RunRecord:
     adapter_bytes: int | None = None
     completed: RunCompleted | None = None
     error: str = ""
+    exit_code: int | None = None
     log_tail: str = ""
+    unreadable_lines: int = 0
+    """Whole lines of the journal that are no event; they are left out of everything above."""
 
     @property
     def run_id(self) -> str:
@@ -207,7 +116,9 @@ class RunRecord:
             case RunStarted():
                 return replace(self, state=RunState.RUNNING, started_at=event.time, environment=event.environment)
             case StageReached():
-                return replace(self, state=RunState.RUNNING, started_at=self.started_at or event.time, stage=event.stage)
+                return replace(
+                    self, state=RunState.RUNNING, started_at=self.started_at or event.time, stage=event.stage
+                )
             case AdapterAttached():
                 return replace(self, trainable_parameters=event.trainable_parameters)
             case Evaluated(when="before"):
@@ -222,37 +133,28 @@ class RunRecord:
                 return replace(self, state=RunState.COMPLETED, ended_at=event.time, completed=event)
             case RunFailed():
                 return replace(
-                    self, state=RunState.FAILED, ended_at=event.time, error=event.error, log_tail=event.log_tail
+                    self,
+                    state=RunState.FAILED,
+                    ended_at=event.time,
+                    error=event.error,
+                    exit_code=event.exit_code,
+                    log_tail=event.log_tail,
                 )
             case RunCancelled():
                 return replace(self, state=RunState.CANCELLED, ended_at=event.time)
 
+    def after_all(self, events: Iterable[RunEvent]) -> "RunRecord":
+        """`after` for each event; steps in a row are added at once, so that a long journal folds in linear time."""
+        record, steps = self, []
+        for event in events:
+            if isinstance(event, StepLogged):
+                steps.append(event)
+                continue
+            record, steps = record._with_steps(steps).after(event), []
+        return record._with_steps(steps)
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepRequest:
-    """A sweep: every rank × learning rate × seed, on the same data in the same order, the base loaded once."""
-
-    base: str = "embedded"
-    data: str = "phonemes"
-    ranks: tuple[int, ...] = (4, 16, 64)
-    alpha: str = "32"
-    """"r", "2r" or a number held fixed over the ranks."""
-    learning_rates: tuple[float, ...] = (1e-3,)
-    seeds: tuple[int, ...] = (0,)
-    max_steps: int = 40
-    per_device_train_batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    max_length: int = 256
-    held_out_examples: int = 64
-    target_modules: str | tuple[str, ...] = "unsloth"
-    use_rslora: bool = False
-    use_dora: bool = False
-    precision: str = "auto"
-    optim: str = "auto"
-
-    def runs(self, *, sweep_id: str, created_at: float) -> Sequence[RunRequest]:
-        """One request a run, in the order they will run."""
-        raise NotImplementedError
+    def _with_steps(self, steps: list[StepLogged]) -> "RunRecord":
+        return self if self.state.ended or not steps else replace(self, steps=(*self.steps, *steps))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

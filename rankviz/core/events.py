@@ -1,0 +1,107 @@
+"""What can happen in a run, in the past tense.
+
+An event's JSON line in events.jsonl is {"event": class name, "time": unix seconds, ...fields}.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStarted:
+    time: float
+    environment: dict
+    """device ("cuda"/"cpu"), device_name, driver, python, versions {library: version}, cpu_count, model_fingerprint,
+    data_fingerprint, train_examples, held_out_examples, precision, optim, target_modules, total_parameters."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageReached:
+    """What the worker is about to do, in words: "importing Unsloth", "loading the base", "evaluating the base"."""
+
+    time: float
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterAttached:
+    time: float
+    trainable_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """Mean held-out loss in nats a target token. when: "before" (adapter attached, untrained: the base) or "after"."""
+
+    time: float
+    when: str
+    loss: float
+    tokens: int
+    examples: int
+    seconds: float
+    example_losses: tuple[float, ...] = ()
+    """Mean of each held-out example, in the order of the held-out set."""
+    reused: bool = False
+    """Measured by an earlier run of the same worker: with B = 0 the adapter adds nothing, so the base's loss is one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepLogged:
+    time: float
+    step: int
+    loss: float
+    learning_rate: float
+    tokens: int
+    """Tokens trained on so far, padding left out."""
+    seconds: float
+    """Training seconds so far."""
+    memory_bytes: int
+    """Now in use: GPU allocated, or the worker's resident set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterSaved:
+    time: float
+    path: str
+    """Relative to the run's directory."""
+    file_bytes: int
+    """Of adapter_model.safetensors."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunCompleted:
+    time: float
+    train_seconds: float
+    peak_memory_bytes: int
+    peak_memory_kind: str
+    """"GPU allocated" or "process resident"."""
+    baseline_memory_bytes: int | None = None
+    """The same counter just before the adapter was attached."""
+    peak_reserved_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFailed:
+    time: float
+    error: str
+    exit_code: int | None = None
+    log_tail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunCancelled:
+    time: float
+
+
+RunEvent = (
+    RunStarted
+    | StageReached
+    | AdapterAttached
+    | Evaluated
+    | StepLogged
+    | AdapterSaved
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+)
+
+EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}

@@ -1,0 +1,10 @@
+"""Runs on disk: HOME/runs/<run_id>/{request.json, events.jsonl, worker.log, adapter/}.
+
+`journal` is one run's file of events, `runs` the folder of them, `archive` takes them out and brings them in as a zip.
+What stands here is POSIX (Linux, macOS): one appending write a line, rename to publish.
+"""
+
+from rankviz.store.archive import export_runs, import_runs
+from rankviz.store.runs import RunStore, recorded
+
+__all__ = ["RunStore", "export_runs", "import_runs", "recorded"]

@@ -1,0 +1,137 @@
+"""Runs out as a zip, and in again: requests and journals, not adapters, with a CSV summary for other tools.
+
+A zip from elsewhere is bounded in size, its names are checked, runs that have not ended are refused (they would be
+trained here) and nothing is overwritten.
+"""
+
+import csv
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankviz.core.run import RunRecord
+from rankviz.errors import InvalidSettingError
+from rankviz.store.journal import parse_event, parse_request
+from rankviz.store.runs import RunStore
+
+MAX_ENTRIES = 4096
+MAX_ARCHIVE_BYTES = 100 * 10**6
+MAX_UNPACKED_BYTES = 200 * 10**6
+_MEMBER = re.compile(r"runs/([A-Za-z0-9][A-Za-z0-9._-]{0,99})/(request\.json|events\.jsonl)")
+_SUMMARY = "summary.csv"
+
+
+def export_runs(store: RunStore, ids: Sequence[str], target: Path) -> Path:
+    """Write the named runs and sweeps, as far as they have ended, into the zip `target`."""
+    run_ids = list(dict.fromkeys(run_id for name in ids for run_id in store.run_ids(name)))
+    records = [record for run_id in run_ids if (record := store.get(run_id)).state.ended]
+    if not records:
+        raise InvalidSettingError("None of these runs has ended yet: export them when they have.")
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_SUMMARY, summary_csv(records))
+        for record in records:
+            for name in ("request.json", "events.jsonl"):
+                archive.write(store.run_dir(record.run_id) / name, f"runs/{record.run_id}/{name}")
+    return target
+
+
+def import_runs(store: RunStore, source: Path) -> list[str]:
+    """Bring the runs of an exported zip into the store and return their ids. All of them, or none."""
+    try:
+        if Path(source).stat().st_size > MAX_ARCHIVE_BYTES:
+            raise InvalidSettingError(
+                f"{Path(source).name} is over {MAX_ARCHIVE_BYTES // 10**6} MB: not a RankViz export."
+            )
+        with zipfile.ZipFile(source) as archive:
+            folders = _read_folders(archive)
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        zlib.error,
+    ) as error:
+        raise InvalidSettingError(f"{Path(source).name} can't be read as a RankViz export: {error}.") from error
+    for run_id, files in folders.items():
+        _check(run_id, files)
+        if store.run_dir(run_id).exists():
+            raise InvalidSettingError(f"Run {run_id!r} is here already; nothing was imported.")
+    store.publish(folders)
+    return list(folders)
+
+
+def summary_csv(records: Sequence[RunRecord]) -> str:
+    """One row a run: what was asked and what was measured; empty is not known."""
+    out = io.StringIO()
+    rows = [summary_row(record) for record in records]
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def summary_row(record: RunRecord) -> dict[str, object]:
+    request, completed = record.request, record.completed
+    return {
+        "run_id": record.run_id,
+        "sweep_id": request.sweep_id,
+        "state": record.state.value,
+        "base": request.base,
+        "data": request.data,
+        "r": request.r,
+        "lora_alpha": request.lora_alpha,
+        "learning_rate": request.learning_rate,
+        "seed": request.seed,
+        "max_steps": request.max_steps,
+        "steps_done": record.steps[-1].step if record.steps else 0,
+        "loss_before": record.loss_before and record.loss_before.loss,
+        "loss_after": record.loss_after and record.loss_after.loss,
+        "gain": record.gain,
+        "trainable_parameters": record.trainable_parameters,
+        "adapter_bytes": record.adapter_bytes,
+        "peak_memory_bytes": completed and completed.peak_memory_bytes,
+        "peak_memory_kind": completed and completed.peak_memory_kind,
+        "train_seconds": completed and completed.train_seconds,
+        "device": record.environment.get("device_name"),
+    }
+
+
+def _read_folders(archive: zipfile.ZipFile) -> dict[str, dict[str, str]]:
+    members = archive.infolist()
+    if len(members) > MAX_ENTRIES:
+        raise InvalidSettingError(f"The zip holds {len(members)} files, at most {MAX_ENTRIES} are read.")
+    folders: dict[str, dict[str, str]] = {}
+    left = MAX_UNPACKED_BYTES
+    for member in members:
+        if member.filename == _SUMMARY or member.is_dir():
+            continue
+        match = _MEMBER.fullmatch(member.filename)
+        if match is None:
+            raise InvalidSettingError(f"The zip holds {member.filename!r}, which no RankViz export does.")
+        # The header may lie about the size, so count what really comes out.
+        with archive.open(member) as file:
+            data = file.read(left + 1)
+        left -= len(data)
+        if left < 0:
+            raise InvalidSettingError(f"The zip unpacks to more than {MAX_UNPACKED_BYTES // 10**6} MB.")
+        folders.setdefault(match[1], {})[match[2]] = data.decode("utf-8", errors="replace")
+    if not folders:
+        raise InvalidSettingError("The zip holds no runs.")
+    return folders
+
+
+def _check(run_id: str, files: dict[str, str]) -> None:
+    try:
+        request = parse_request(files["request.json"])
+    except (KeyError, ValueError, TypeError):
+        raise InvalidSettingError(f"Run {run_id!r} in the zip has no readable request.json.") from None
+    if request.run_id != run_id:
+        raise InvalidSettingError(f"Run {run_id!r} in the zip calls itself {request.run_id!r}.")
+    events = [parse_event(line.encode()) for line in files.get("events.jsonl", "").split("\n")]
+    if not RunRecord(request=request).after_all(e for e in events if e is not None).state.ended:
+        raise InvalidSettingError(f"Run {run_id!r} in the zip has not ended; only ended runs can be imported.")

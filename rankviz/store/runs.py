@@ -1,0 +1,186 @@
+"""The folder of runs: create, append, read."""
+
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from rankviz.core.run import RunEvent, RunRecord, RunRequest, Sweep, SweepRequest
+from rankviz.errors import RunNotFoundError
+from rankviz.store.journal import JournalReader, append_event, parse_event, parse_request, request_text
+
+LOG_TAIL_BYTES = 4000
+
+
+class RunStore:
+    """Every run under HOME/runs. Reading is cheap enough to be done each second by many pages: only what was appended
+    is read, and of ended runs nothing. Nothing is written before there is something to write."""
+
+    def __init__(self, home: Path):
+        self.home = Path(home)
+        self.runs_dir = self.home / "runs"
+        self._readers: dict[str, JournalReader] = {}
+        self._lock = threading.RLock()
+
+    def run_dir(self, run_id: str) -> Path:
+        return self.runs_dir / run_id
+
+    def create(self, request: SweepRequest) -> str:
+        """Queue a sweep and return its id. Its runs appear whole, and together for whoever reads the queue."""
+        now = time.time()
+        sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
+        self.publish(
+            {run.run_id: {"request.json": request_text(run)} for run in request.runs(sweep_id=sweep_id, created_at=now)}
+        )
+        return sweep_id
+
+    def publish(self, folders: dict[str, dict[str, str]]) -> None:
+        """Make run folders out of {run id: {file name: text}}: written aside first, then renamed into place."""
+        self.runs_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=self.runs_dir) as aside:
+            for run_id, files in folders.items():
+                (Path(aside) / run_id).mkdir()
+                for name, text in files.items():
+                    _write_durably(Path(aside) / run_id / name, text)
+            with self.publishing():
+                for run_id in folders:
+                    os.rename(Path(aside) / run_id, self.run_dir(run_id))
+
+    def publishing(self) -> FileLock:
+        """Held while folders are renamed into place, so that nobody takes up half a sweep."""
+        self.runs_dir.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.runs_dir / ".publish.lock", thread_local=False)
+
+    def keep(self, data: Path) -> Path:
+        """A copy of a data file under HOME/data, named by its content, for an upload that may not outlive the page."""
+        digest = hashlib.sha256(data.read_bytes()).hexdigest()[:16]
+        kept = self.home / "data" / f"{digest}-{data.name}"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            aside = kept.with_name(f".{kept.name}.{secrets.token_hex(4)}")
+            shutil.copyfile(data, aside)
+            os.replace(aside, kept)
+        return kept
+
+    def append(self, run_id: str, event: RunEvent) -> None:
+        """Write down what happened. One writer at a time: the worker while it lives, then the supervisor."""
+        append_event(self._journal(run_id), event)
+
+    def begin(self, run_id: str) -> bool:
+        """Take a queued run up, for good. True for one caller only: the worker that will write its journal, or the
+        supervisor that cancels it before one has."""
+        try:
+            os.close(os.open(self.run_dir(run_id) / "begun", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            raise RunNotFoundError(run_id) from None
+        return True
+
+    def has_begun(self, run_id: str) -> bool:
+        return (self.run_dir(run_id) / "begun").exists()
+
+    def events(self, run_id: str) -> tuple[RunEvent, ...]:
+        """All events in order; unreadable lines left out, an unfinished last line too."""
+        self.get(run_id)
+        journal = self._journal(run_id)
+        whole = journal.read_bytes().rpartition(b"\n")[0] if journal.exists() else b""
+        return tuple(event for line in whole.splitlines() if (event := parse_event(line)) is not None)
+
+    def get(self, run_id: str) -> RunRecord:
+        with self._lock:
+            reader = self._readers.get(run_id)
+            if reader is None:
+                reader = self._readers[run_id] = JournalReader(
+                    journal=self._journal(run_id), record=RunRecord(request=self._request(run_id))
+                )
+            return reader.read()
+
+    def all(self) -> list[RunRecord]:
+        """Every run, the oldest sweep first, within a sweep in the order they run."""
+        with self._lock:
+            ids = self._ids()
+            for gone in self._readers.keys() - ids:
+                del self._readers[gone]
+            records = [record for run_id in ids if (record := self._readable(run_id)) is not None]
+        return sorted(records, key=lambda record: (record.request.created_at, record.run_id))
+
+    def sweeps(self) -> list[Sweep]:
+        """The oldest first."""
+        return group(self.all())
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        runs = tuple(record for record in self.all() if record.request.sweep_id == sweep_id)
+        if not runs:
+            raise RunNotFoundError(sweep_id)
+        return Sweep(sweep_id=sweep_id, runs=runs)
+
+    def run_ids(self, run_or_sweep_id: str) -> list[str]:
+        """The run, or the runs of the sweep."""
+        if run_or_sweep_id in self._ids():
+            return [run_or_sweep_id]
+        return [record.run_id for record in self.sweep(run_or_sweep_id).runs]
+
+    def log_tail(self, run_id: str) -> str:
+        """The end of the run's worker.log; of a progress bar only its last state."""
+        try:
+            with (self.run_dir(run_id) / "worker.log").open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - 4 * LOG_TAIL_BYTES))
+                text = log.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
+        return "\n".join(lines)[-LOG_TAIL_BYTES:].strip()
+
+    def _ids(self) -> set[str]:
+        try:
+            with os.scandir(self.runs_dir) as entries:
+                return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
+        except FileNotFoundError:
+            return set()
+
+    def _readable(self, run_id: str) -> RunRecord | None:
+        """None for a folder that holds no run: someone else's, or one just deleted."""
+        try:
+            return self.get(run_id)
+        except RunNotFoundError:
+            return None
+
+    def _request(self, run_id: str) -> RunRequest:
+        # A run's name comes from addresses and command lines too: it must be one plain folder name.
+        if Path(run_id).name != run_id or run_id.startswith("."):
+            raise RunNotFoundError(run_id)
+        try:
+            return parse_request((self.run_dir(run_id) / "request.json").read_bytes())
+        except (OSError, ValueError, TypeError):
+            raise RunNotFoundError(run_id) from None
+
+    def _journal(self, run_id: str) -> Path:
+        return self.run_dir(run_id) / "events.jsonl"
+
+
+def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep]:
+    """Runs by sweep, in the order they come."""
+    by_sweep: dict[str, list[RunRecord]] = {}
+    for record in records:
+        by_sweep.setdefault(record.request.sweep_id, []).append(record)
+    return [Sweep(sweep_id=sweep_id, runs=tuple(runs), recorded=recorded) for sweep_id, runs in by_sweep.items()]
+
+
+def recorded(assets: Path) -> Sequence[Sweep]:
+    """The sweeps shipped in ASSETS/recorded/runs, made by RankViz itself and folded as any other."""
+    return group(RunStore(Path(assets) / "recorded").all(), recorded=True)
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
