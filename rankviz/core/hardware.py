@@ -1,6 +1,10 @@
 """GPUs: what they hold, how fast they are, what they cost an hour."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+UtilisationGroup = Literal["turing", "a100", "hopper", "workstation", "geforce"]
+"""Cards that reach a similar share of their dense FLOP/s when training; the shares are rows of assumptions.json."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +31,11 @@ class Gpu:
     fp16_flops_per_second: float | None
     flops_source: str
     bandwidth_bytes_per_second: float | None
+    bandwidth_source: str = ""
     supports_bf16: bool
+    utilisation_group: UtilisationGroup = "workstation"
     prices: tuple[Price, ...] = ()
+    """The first is the one reckoned with; the rest are what others ask."""
     source: str = ""
     checked: str = ""
     note: str = ""

@@ -1,0 +1,80 @@
+"""GPUs and the constants of the formulas, read from assets/gpus.json and assets/assumptions.json.
+
+Reading trusts the files: `hardware_schema.check` has gone over them when they were built and in the tests. A row
+that can't be read at all is still an AssetError that names it.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from rankviz.core.assumptions import Assumption, Assumptions
+from rankviz.core.hardware import Gpu, Price
+from rankviz.core.ranges import Range
+from rankviz.errors import AssetError, UnknownGpuError
+
+GPUS_FILE = "gpus.json"
+ASSUMPTIONS_FILE = "assumptions.json"
+
+
+@lru_cache(maxsize=8)
+def load_gpus(assets: Path) -> tuple[Gpu, ...]:
+    """All cards, sorted by id."""
+    return tuple(_gpu(row) for row in read_rows(assets / GPUS_FILE, "gpus"))
+
+
+@lru_cache(maxsize=8)
+def load_assumptions(assets: Path) -> Assumptions:
+    """All constants, by id."""
+    rows = read_rows(assets / ASSUMPTIONS_FILE, "assumptions")
+    return Assumptions({row["id"]: _assumption(row) for row in rows})
+
+
+def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
+    """The card with this id or name, or the only one whose name begins with it; case and punctuation don't matter."""
+    wanted = _plain(name)
+    for gpu in gpus:
+        if wanted in (_plain(gpu.id), _plain(gpu.name)):
+            return gpu
+    begins = [gpu for gpu in gpus if wanted and _plain(gpu.name).startswith(wanted)]
+    if len(begins) != 1:
+        raise UnknownGpuError(name, tuple(gpu.name for gpu in begins or gpus))
+    return begins[0]
+
+
+def read_rows(path: Path, key: str) -> list[dict]:
+    """The list under the file's one key."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))[key]
+    except FileNotFoundError:
+        raise AssetError(f"{path.name}: no such file in {path.parent}; restore it from the repository.") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise AssetError(f"{path.name}: not a JSON object with a list {key!r} ({error}); mend or restore it.") from None
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _gpu(row: dict) -> Gpu:
+    try:
+        return Gpu(**{**row, "prices": tuple(Price(**price) for price in row["prices"])})
+    except (KeyError, TypeError) as error:
+        raise _unreadable(GPUS_FILE, row, error) from None
+
+
+def _assumption(row: dict) -> Assumption:
+    try:
+        if "value" in row:
+            value = Range(row["value"], row["value"], row["value"])
+        else:
+            value = Range(row["low"], row["expected"], row["high"])
+        described = {name: row[name] for name in ("id", "unit", "meaning", "source", "checked")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(ASSUMPTIONS_FILE, row, error) from None
+    return Assumption(value=value, **described)
+
+
+def _unreadable(file: str, row: dict, error: Exception) -> AssetError:
+    name = row.get("id", "?") if isinstance(row, dict) else row
+    return AssetError(f"{file}: row {name!r} can't be read ({error}); give it the fields that its neighbours have.")

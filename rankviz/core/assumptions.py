@@ -1,0 +1,45 @@
+"""The constants of every formula, as rows with their papers.
+
+No formula of core/ holds a number that was measured, read in a library or guessed: it asks here by id. Rows come from
+assets/assumptions.json; a plain value is a Range whose three ends are equal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rankviz.core.ranges import Range
+from rankviz.errors import AssetError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assumption:
+    """One row."""
+
+    id: str
+    value: Range
+    unit: str
+    meaning: str
+    source: str
+    checked: str
+
+
+class Assumptions:
+    """Rows by id."""
+
+    def __init__(self, rows: Mapping[str, Assumption]):
+        self._rows = dict(rows)
+
+    def __iter__(self):
+        return iter(self._rows.values())
+
+    def row(self, row_id: str) -> Assumption:
+        if row_id not in self._rows:
+            raise AssetError(f"assumptions.json: no row {row_id!r}; add it with a value, a unit and a source.")
+        return self._rows[row_id]
+
+    def range(self, row_id: str) -> Range:
+        return self.row(row_id).value
+
+    def value(self, row_id: str) -> float:
+        """The expected end."""
+        return self.row(row_id).value.expected
