@@ -1,4 +1,4 @@
-"""How one trains: the settings that memory and time depend on. Names are TRL's and Unsloth's."""
+"""How one trains: the settings that memory and time depend on. Names are TRL's, transformers' and Unsloth's."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,9 +6,14 @@ from typing import Literal
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
 Checkpointing = Literal["unsloth", "hf", "none"]
 LossPath = Literal["fused", "triton", "full"]
+Attention = Literal["sdpa", "flash", "eager"]
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8")
+QUANTIZED: tuple[Precision, ...] = ("nf4", "nf4-dq", "int8")
 OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
+CHECKPOINTING: tuple[Checkpointing, ...] = ("unsloth", "hf", "none")
+LOSS_PATHS: tuple[LossPath, ...] = ("fused", "triton", "full")
+ATTENTION: tuple[Attention, ...] = ("sdpa", "flash", "eager")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,10 +26,18 @@ class TrainingSetup:
     gradient_accumulation_steps: int = 4
     max_length: int = 2048
     checkpointing: Checkpointing = "unsloth"
+    """"unsloth" moves layer inputs to host memory and exists only in Unsloth; elsewhere it counts as "hf"."""
     loss_path: LossPath = "fused"
+    """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does."""
+    attn_implementation: Attention = "sdpa"
+    """Only "eager" holds the attention matrix."""
     steps: int | None = None
     tokens: int | None = None
     """Length of the training: steps, or tokens (padding included); neither means one step."""
+
+    @property
+    def quantized(self) -> bool:
+        return self.precision in QUANTIZED
 
     @property
     def tokens_per_micro_step(self) -> int:
