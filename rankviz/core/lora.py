@@ -1,4 +1,4 @@
-"""LoRA configuration, and what it makes of a model: counts, names, notes."""
+"""LoRA configuration: what the user asks of the adapter, in PEFT's words."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,12 @@ MoeScheme = Literal["default", "linear-only", "peft-remap", "unsloth", "target-p
 
 UNSLOTH_SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
+MOE_SCHEMES: tuple[MoeScheme, ...] = ("default", "linear-only", "peft-remap", "unsloth", "target-parameters")
 MAX_RANK = 1024
+
+PEFT_VERSION = "0.21.2"
+UNSLOTH_VERSION = "2026.10.9"
+"""The versions whose code the rules of targets.py and moe.py were read from; tests compare with those installed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

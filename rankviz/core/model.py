@@ -8,6 +8,8 @@ from typing import Literal
 
 LayerKind = Literal["linear", "conv1d", "experts", "router", "embedding", "lm_head"]
 LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
+"""What a weight does. "vision" is any other tower with its projectors, sound included; "other" holds routers, Mamba
+mixers, short convolutions and per-layer inputs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,8 +30,8 @@ class LinearLayer:
 
     @property
     def name(self) -> str:
-        """What target_modules matches, e.g. "q_proj"."""
-        return self.path.rsplit(".", 1)[-1]
+        """What target_modules matches, e.g. "q_proj"; for a router what target_parameters matches, "gate.weight"."""
+        return ".".join(self.path.split(".")[-2:]) if self.kind == "router" else self.path.rsplit(".", 1)[-1]
 
     @property
     def count(self) -> int:
@@ -55,7 +57,7 @@ class ModelSpec:
     """"text" for a text-only model; the other two for a multimodal one."""
     total_parameters: int
     unquantized_parameters: int
-    """Parameters that a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, experts it can't reach."""
+    """What a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, experts it can't reach."""
     num_hidden_layers: int
     hidden_size: int
     num_attention_heads: int
@@ -67,9 +69,21 @@ class ModelSpec:
     num_experts: int = 0
     num_experts_per_tok: int = 0
     layer_types: tuple[str, ...] = ()
-    """Attention kind of each block where the config names it (full_attention, sliding_attention, linear_attention, ...)."""
+    """Kind of each block where the config names it (full_attention, sliding_attention, linear_attention, ...)."""
     sliding_window: int | None = None
     layers: tuple[LinearLayer, ...] = ()
+    input_embedding: str = ""
+    """Path of get_input_embeddings()."""
+    output_embedding: str = ""
+    """Path of get_output_embeddings(), empty if there is none."""
+    other_modules: tuple[str, ...] = ()
+    """Paths of every other module. A target name that hits one of them is refused by PEFT."""
+    clippable_linears: tuple[str, ...] = ()
+    """Those of other_modules that wrap one nn.Linear, "linear" (Gemma 4): PEFT refuses them, Unsloth reaches in."""
+    refused_names: tuple[str, ...] = ()
+    """Module names on which PEFT refuses LoRA for this model_type (out_proj and conv1d of Mamba families)."""
+    peft_remap: Literal["", "mixtral", "qwen2_moe"] = ""
+    """Under which rules PEFT silently rewrites a LoRA config for this model_type on transformers 5."""
     aliases: tuple[str, ...] = ()
     """Other names with the same shapes, Unsloth's copies among them."""
     verified: bool = False
@@ -79,3 +93,7 @@ class ModelSpec:
     source: str = ""
     checked: str = ""
     note: str = ""
+
+    def __hash__(self) -> int:
+        # The generated hash walks every layer; a plan is cached by its model, and this is what a look-up costs.
+        return hash((self.id, self.total_parameters))

@@ -1,0 +1,112 @@
+"""The model catalogue: an index of all models, and one file a model with its layers.
+
+Reading is light, since the command line does it from cold: one small index, one model's file, no validation. The
+strict schema is model_schema.py, run by `make assets` and by the tests.
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankviz.catalog.block_ranges import decode_blocks
+from rankviz.core.model import LinearLayer, ModelSpec
+from rankviz.errors import AssetError, UnknownModelError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelRow:
+    """What a picker shows of a model."""
+
+    id: str
+    name: str
+    family: str
+    total_parameters: int
+    tower: str
+    """"text", "text tower" or "whole model", as in ModelSpec."""
+    verified: bool
+    licence: str | None
+    gated: bool | None
+    file: str
+    """In assets/models."""
+    aliases: tuple[str, ...] = ()
+
+
+@functools.cache
+def load_index(assets: Path) -> tuple[ModelRow, ...]:
+    """Every model of the catalogue, in order of family and size."""
+    rows = _read(assets / "models" / "index.json")["models"]
+    return tuple(ModelRow(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows)
+
+
+@functools.cache
+def load_model(assets: Path, ref: str) -> ModelSpec:
+    """The model that an id or another name of it stands for."""
+    row = find_model(load_index(assets), ref)
+    return model_from_json(_read(assets / "models" / row.file))
+
+
+def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
+    """By id, alias or, where only one model has it, the part after the slash; case does not matter."""
+    exact = _names(tuple(rows)).get(ref.lower())
+    if exact is not None:
+        return exact
+    raise UnknownModelError(ref, close_names(rows, ref))
+
+
+def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
+    """Up to three names that look like ref."""
+    import difflib
+
+    known = {name.lower(): name for row in rows for name in (row.id, *row.aliases)}
+    known |= {name.split("/")[-1]: full for name, full in known.items() if "/" in name}
+    found = difflib.get_close_matches(ref.lower(), list(known), n=6, cutoff=0.6)
+    return tuple(dict.fromkeys(known[name] for name in found))[:3]
+
+
+@functools.cache
+def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, ModelRow]:
+    bare: dict[str, list[ModelRow]] = {}
+    full: dict[str, ModelRow] = {}
+    for row in rows:
+        for name in (row.id, *row.aliases):
+            full[name.lower()] = row
+            bare.setdefault(name.lower().split("/")[-1], []).append(row)
+    short = {name: found[0] for name, found in bare.items() if len({row.id for row in found}) == 1}
+    return short | full
+
+
+def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
+    """A row of assets/models, or what the worker's introspection prints, as a ModelSpec."""
+    facts = dict(row)
+    facts["layers"] = tuple(_layer(layer) for layer in facts["layers"])
+    for name in ("other_modules", "clippable_linears", "refused_names", "aliases"):
+        facts[name] = tuple(facts.get(name, ()))
+    facts["layer_types"] = _layer_types(facts.get("layer_types", ()))
+    return ModelSpec(**facts)
+
+
+def _layer(row: Mapping[str, Any]) -> LinearLayer:
+    blocks = row.get("blocks", "")
+    return LinearLayer(**{**row, "blocks": decode_blocks(blocks) if isinstance(blocks, str) else tuple(blocks)})
+
+
+def _layer_types(types: Mapping[str, str] | Sequence[str]) -> tuple[str, ...]:
+    """The kind of each block, from {kind: blocks} or from the plain list."""
+    if not isinstance(types, Mapping):
+        return tuple(types)
+    kinds = {block: kind for kind, blocks in types.items() for block in decode_blocks(blocks)}
+    return tuple(kinds[block] for block in sorted(kinds))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise AssetError(
+            f"{path.name} is missing from {path.parent}: run `make assets`, or reinstall RankViz."
+        ) from None
+    except ValueError as error:
+        raise AssetError(f"{path.name} is not JSON ({error}): run `make assets`, or reinstall RankViz.") from None
