@@ -134,7 +134,7 @@ class RunStore:
             with (self.run_dir(run_id) / "worker.log").open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - 4 * LOG_TAIL_BYTES))
                 text = log.read().decode(errors="replace")
-        except FileNotFoundError:
+        except OSError:
             return ""
         lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
         return "\n".join(lines)[-LOG_TAIL_BYTES:].strip()

@@ -1,0 +1,174 @@
+"""One worker process with all that it starts: launch, tell whether it lives, end it.
+
+A worker leads its own session, so that its whole process group can be ended at once and a closed terminal doesn't.
+Whether it lives is told by an flock on HOME/worker.lock whose file descriptor the worker inherits: the lock lasts
+exactly as long as any process that holds it, whatever became of the supervisor that launched it. The file says, as
+JSON, which process leads and which runs it was given.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+_POLL_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class Worker:
+    """A live worker: launched here, or found alive by a supervisor that came later (then `popen` is None)."""
+
+    lock: Path
+    run_ids: tuple[str, ...]
+    pid: int | None
+    popen: subprocess.Popen | None = None
+
+    def alive(self) -> bool:
+        if self.popen is not None:
+            # Never polled here: unwaited for it stays a zombie, which keeps its pid, and so its group's, from being
+            # given to a stranger until `end` has ended the group.
+            return self.popen.returncode is None and _lives(self.popen.pid)
+        return is_held(self.lock) and (self.pid is None or _lives(self.pid))
+
+    def pause(self) -> None:
+        """Stop the group where it stands, so that what its journal says stays true while one decides."""
+        self._signal(signal.SIGSTOP, self._processes())
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT, self._processes())
+
+    def end(self, grace_seconds: float) -> int | None:
+        """End every process of it and return the leader's exit code (None: not known) once all are gone."""
+        processes = self._processes()
+        self._signal(signal.SIGTERM, processes)
+        # A stopped process takes SIGTERM only once it goes on.
+        self._signal(signal.SIGCONT, processes)
+        deadline = time.monotonic() + grace_seconds
+        while any(_lives(pid) for pid in processes):
+            if time.monotonic() > deadline:
+                self._signal(signal.SIGKILL, processes)
+            time.sleep(_POLL_SECONDS)
+            processes |= self._processes()
+        return self.popen.wait() if self.popen is not None else None
+
+    def _processes(self) -> set[int]:
+        """The group, the leader's descendants that left it, and whoever else holds the lock."""
+        found = _holders(self.lock) if self.pid is None else set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(process.pid) == self.pid:
+                    found.add(process.pid)
+        if self.pid is not None:
+            with contextlib.suppress(psutil.Error):
+                found |= {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
+        return found - {os.getpid()}
+
+    def _signal(self, number: signal.Signals, processes: set[int]) -> None:
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+
+def launch(command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: Path) -> Worker:
+    """Start `command HOME RUN_ID...` in HOME, its output going to `log`. OSError where it can't be started."""
+    lock = lock_file(home)
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _write(fd, {"pid": None, "run_ids": list(run_ids)})
+        search_path = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        with log.open("ab") as output:
+            popen = subprocess.Popen(
+                [*command, str(home), *run_ids],
+                cwd=home,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path), "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(fd,),
+            )
+        _write(fd, {"pid": popen.pid, "run_ids": list(run_ids)})
+    finally:
+        os.close(fd)
+    return Worker(lock=lock, run_ids=tuple(run_ids), pid=popen.pid, popen=popen)
+
+
+def find(home: Path) -> Worker | None:
+    """The worker that an earlier supervisor launched and that still lives."""
+    lock = lock_file(home)
+    if not is_held(lock):
+        return None
+    try:
+        content = json.loads(lock.read_text())
+    except ValueError:
+        content = {}
+    return Worker(lock=lock, run_ids=tuple(content.get("run_ids", ())), pid=content.get("pid"))
+
+
+def lock_file(home: Path) -> Path:
+    return home / "worker.lock"
+
+
+def is_held(lock: Path) -> bool:
+    """Whether some process holds the lock."""
+    try:
+        fd = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def describe_exit(exit_code: int | None) -> str:
+    """What an exit code means, in a sentence that says what to do next."""
+    if exit_code is None:
+        return "The worker stopped without a word; the end of its log says what it did last."
+    if exit_code == -signal.SIGKILL:
+        return (
+            "The worker was killed (SIGKILL), most likely because the machine ran out of memory: take a smaller batch, "
+            "a shorter max_length or a smaller base."
+        )
+    if exit_code < 0:
+        return f"The worker was ended by {signal.Signals(-exit_code).name}; the end of its log says what it did last."
+    if exit_code == 0:
+        return "The worker stopped before this run was done; the end of its log says what it did last."
+    return f"The worker stopped with exit code {exit_code}; the end of its log says why."
+
+
+def _write(fd: int, content: dict) -> None:
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, json.dumps(content).encode(), 0)
+
+
+def _lives(pid: int) -> bool:
+    """A zombie has ended; it only waits for its parent to ask how."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _holders(lock: Path) -> set[int]:
+    """Processes that have the lock file open; for the moment in which a supervisor died between launching a worker and
+    writing down its pid."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(file.path == str(lock) for file in process.open_files()):
+                found.add(process.pid)
+    return found

@@ -1,0 +1,214 @@
+"""One supervisor per runs folder: it takes up queued sweeps, oldest first, one worker at a time.
+
+Several may be started on one folder (a second app, a command line): the one that holds HOME/supervisor.lock works, the
+others wait to take over. What it knows it reads from the disk, so that a restart loses nothing: a worker that still
+lives is watched on, one that has gone leaves its begun run failed, and the queue goes on.
+"""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rankviz.core.run import RunCancelled, RunFailed, RunRecord, RunState
+from rankviz.errors import WorkerError
+from rankviz.store import RunStore
+from rankviz.supervisor import process
+
+WORKER_COMMAND = (sys.executable, "-m", "rankviz.worker", "finetune")
+BARREN_WORKERS = 2
+"""So many workers of a sweep in a row that complete no run, and the rest of the sweep is given up."""
+CANCEL_MARKER = "cancel"
+ORPHANED = (
+    "The app or the machine stopped while this run was going, and its worker with it. What it wrote is kept; start it "
+    "again to have it whole."
+)
+
+
+class Supervisor:
+    """Runs what is queued in a store. `command` is given HOME and run ids; tests pass their own."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        *,
+        command: Sequence[str] = WORKER_COMMAND,
+        poll_seconds: float = 0.2,
+        grace_seconds: float = 2.0,
+    ):
+        self.store = store
+        self._command = tuple(command)
+        self._poll_seconds = poll_seconds
+        self._grace_seconds = grace_seconds
+        self._lock = FileLock(store.home / "supervisor.lock", thread_local=False)
+        self._mutex = threading.RLock()
+        self._worker: process.Worker | None = None
+        self._barren: dict[str, int] = {}
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Work in a background thread, now or as soon as no other supervisor does."""
+        if self._thread is None:
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._loop, name="rankviz-supervisor", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop supervising. A worker that is running goes on and is found again by the next supervisor."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._release()
+
+    def settle(self, timeout_seconds: float = 60.0) -> None:
+        """Return once every run has ended and no worker is left; TimeoutError if that takes longer."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            if self._thread is None:
+                self.tick()
+            with self._mutex:
+                busy = self._worker is not None or any(not record.state.ended for record in self.store.all())
+            if not busy:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Runs are still going after {timeout_seconds:g} s.")
+            time.sleep(min(self._poll_seconds, 0.05))
+
+    def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 15.0) -> None:
+        """Cancel a run, or all runs of a sweep. Returns when they have ended and no process of theirs is left; a run
+        that has ended already stays as it ended. Works from any process: where another one supervises, it is asked by
+        a marker in the run's folder."""
+        run_ids = self.store.run_ids(run_or_sweep_id)
+        deadline = time.monotonic() + timeout_seconds
+        asked = False
+        while waiting := [run_id for run_id in run_ids if not self.store.get(run_id).state.ended]:
+            with self._mutex:
+                supervised_before = self._lock.is_locked
+                if self._acquire():
+                    self._cancel(waiting)
+                    if not supervised_before and self._thread is None:
+                        self._release()
+                    continue
+            if not asked:
+                for run_id in waiting:
+                    (self.store.run_dir(run_id) / CANCEL_MARKER).touch()
+                asked = True
+            if time.monotonic() > deadline:
+                raise WorkerError("The app that supervises this run has not cancelled it: is it stopped or hanging?")
+            time.sleep(self._poll_seconds / 4)
+
+    def tick(self) -> None:
+        """Look once: cancel what was asked, bury what died, launch what is next."""
+        with self._mutex:
+            if not self._acquire():
+                return
+            unended = [record for record in self.store.all() if not record.state.ended]
+            if asked := [r.run_id for r in unended if (self.store.run_dir(r.run_id) / CANCEL_MARKER).exists()]:
+                self._cancel(asked)
+            if self._worker is not None and not self._worker.alive():
+                self._worker_ended()
+            if self._worker is None and unended:
+                self._fail_begun([r.run_id for r in unended], RunFailed(time=time.time(), error=ORPHANED))
+                self._launch_next()
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(self._poll_seconds):
+            try:
+                self.tick()
+            except Exception:  # a full disk, say: runs wait, and it may be mended
+                logging.getLogger(__name__).exception("The supervisor stumbled and tries again")
+                self._stopping.wait(5 * self._poll_seconds)
+
+    def _acquire(self) -> bool:
+        """Hold the folder's lock; on taking it over, find the worker that still lives."""
+        if self._lock.is_locked:
+            return True
+        try:
+            self.store.home.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        self._worker = process.find(self.store.home)
+        if self._worker is None:
+            self._fail_begun(
+                [record.run_id for record in self.store.all()], RunFailed(time=time.time(), error=ORPHANED)
+            )
+        return True
+
+    def _release(self) -> None:
+        with self._mutex:
+            self._worker = None
+            self._lock.release()
+
+    def _cancel(self, run_ids: Sequence[str]) -> None:
+        """Whoever begins a run owns its journal: a queued run is begun here and cancelled, one that a worker has begun
+        is cancelled once that worker is gone."""
+        begun = []
+        for run_id in run_ids:
+            if self.store.get(run_id).state is RunState.QUEUED and self.store.begin(run_id):
+                self.store.append(run_id, RunCancelled(time=time.time()))
+            else:
+                begun.append(run_id)
+        if self._worker is not None and set(begun) & set(self._worker.run_ids):
+            self._worker.pause()
+            if all(self.store.get(run_id).state.ended for run_id in begun):
+                self._worker.resume()
+                return
+            self._worker.end(self._grace_seconds)
+            self._worker = None
+        for run_id in begun:
+            if not self.store.get(run_id).state.ended:
+                self.store.append(run_id, RunCancelled(time=time.time()))
+
+    def _worker_ended(self) -> None:
+        worker, self._worker = self._worker, None
+        exit_code = worker.end(self._grace_seconds)
+        error = process.describe_exit(exit_code)
+        self._fail_begun(worker.run_ids, RunFailed(time=time.time(), error=error, exit_code=exit_code))
+        records = [self.store.get(run_id) for run_id in worker.run_ids]
+        left = [record for record in records if record.state is RunState.QUEUED]
+        if not left:
+            return
+        sweep_id = left[0].request.sweep_id
+        completed = any(record.state is RunState.COMPLETED for record in records)
+        self._barren[sweep_id] = 0 if completed else self._barren.get(sweep_id, 0) + 1
+        if self._barren[sweep_id] >= BARREN_WORKERS:
+            reason = f"Not started: {BARREN_WORKERS} workers in a row completed no run of this sweep. The last: {error}"
+            self._give_up(left, RunFailed(time=time.time(), error=reason, exit_code=exit_code))
+
+    def _launch_next(self) -> None:
+        with self.store.publishing():
+            queued = [r for r in self.store.all() if r.state is RunState.QUEUED and not self.store.has_begun(r.run_id)]
+        if not queued:
+            return
+        batch = [record for record in queued if record.request.sweep_id == queued[0].request.sweep_id]
+        run_ids = [record.run_id for record in batch]
+        log: Path = self.store.run_dir(run_ids[0]) / "worker.log"
+        try:
+            self._worker = process.launch(self._command, home=self.store.home, run_ids=run_ids, log=log)
+        except OSError as error:
+            self._give_up(batch, RunFailed(time=time.time(), error=f"The worker could not be started: {error}."))
+
+    def _fail_begun(self, run_ids: Sequence[str], failed: RunFailed) -> None:
+        """Nobody is left to end these runs, so this does, for those that somebody had begun."""
+        for run_id in run_ids:
+            state = self.store.get(run_id).state
+            if state is RunState.RUNNING or (state is RunState.QUEUED and self.store.has_begun(run_id)):
+                self._append_failed(run_id, failed, log_of=run_id)
+
+    def _give_up(self, records: Sequence[RunRecord], failed: RunFailed) -> None:
+        for record in records:
+            if self.store.begin(record.run_id):
+                self._append_failed(record.run_id, failed, log_of=records[0].run_id)
+
+    def _append_failed(self, run_id: str, failed: RunFailed, *, log_of: str) -> None:
+        tail = self.store.log_tail(log_of)
+        self.store.append(
+            run_id, RunFailed(time=failed.time, error=failed.error, exit_code=failed.exit_code, log_tail=tail)
+        )
