@@ -10,6 +10,7 @@ UNSLOTH_SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
 MOE_SCHEMES: tuple[MoeScheme, ...] = ("default", "linear-only", "peft-remap", "unsloth", "target-parameters")
 MAX_RANK = 1024
+QUANTIZED = ("nf4", "nf4-dq", "int8")
 
 PEFT_VERSION = "0.21.2"
 UNSLOTH_VERSION = "2026.10.9"
@@ -35,3 +36,23 @@ class LoraConfig:
     def scale(self) -> float:
         """What B·A is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
         return self.lora_alpha / (self.r**0.5 if self.use_rslora else self.r)
+
+
+def adapter_dtype(framework: Framework, precision: str) -> Literal["fp32", "bf16"]:
+    """What lora_A and lora_B are saved in: the dtype they have in memory when training ends.
+
+    PEFT raises adapters on a 16-bit base to fp32 (autocast_adapter_dtype, tuners_utils.cast_adapter_dtype), Unsloth
+    always trains them in fp32 (unsloth_zoo training_utils), and TRL's SFTTrainer casts them to bf16 when the base is
+    quantized (sft_trainer.py, "_is_quantized_model"), leaving DoRA's magnitudes in fp32.
+    """
+    return "bf16" if framework == "trl" and precision in QUANTIZED else "fp32"
+
+
+def saved_dtype(framework: Framework, precision: str) -> Literal["fp32", "fp16", "bf16"]:
+    """What modules_to_save are saved in: the base's own dtype, since they are copies of its modules.
+
+    Unsloth raises fp16 copies to fp32 (models/llama.py, _offload_frozen_module_for_training).
+    """
+    if precision == "fp16":
+        return "fp32" if framework == "unsloth" else "fp16"
+    return "fp32" if precision == "fp32" else "bf16"
