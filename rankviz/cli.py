@@ -6,6 +6,7 @@ the caller can mend, 1 for the rest. Everything heavy is imported inside the com
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,7 +74,7 @@ def models(as_json: Json = False) -> None:
     """List the catalogue: base models with totals from their real layers."""
     rows = Api().models()
     if as_json:
-        return _print_json([row._asdict() for row in rows])
+        return _print_json([asdict(row) for row in rows])
     _table(
         f"{len(rows)} models",
         ["Model", "Parameters", "Tower", "Verified"],
@@ -108,7 +109,7 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Exact adapter numbers, and ranges for memory, time and money."""
-    from rankviz.core.estimate import Question
+    from rankviz.core.question import Question
     from rankviz.core.training import TrainingSetup
 
     answer = Api().estimate(
@@ -307,7 +308,7 @@ def runs_export(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the zip goes.")] = Path("rankviz-runs.zip"),
 ) -> None:
     """Write the journals of a run or a sweep into one zip file."""
-    print(Api().export_runs(run_id, output))
+    print(Api().export_runs([run_id], output))
 
 
 @runs.command("import")

@@ -1,0 +1,264 @@
+"""Every operation, once: the page, the HTTP endpoints and the command line all call these.
+
+Nothing is computed here. What only some operations need (the run store, the supervisor, the Hub) is imported when it
+is first asked for, so that an estimate from the command line loads the core and one model's row.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rankviz.catalog import hardware as hardware_catalog
+from rankviz.catalog import models as model_catalog
+from rankviz.core.adapter import AdapterPlan, resolve
+from rankviz.core.estimate import as_json, estimate, estimate_run
+from rankviz.core.hardware import Gpu
+from rankviz.core.lora import LoraConfig, adapter_dtype, saved_dtype
+from rankviz.core.model import ModelSpec
+from rankviz.core.question import Question, lora_config
+from rankviz.errors import InvalidSettingError, UnknownModelError
+
+if TYPE_CHECKING:
+    from rankviz.core.run import RunEvent, RunRecord, Sweep, SweepRequest
+    from rankviz.dataset import Preview, Sample
+    from rankviz.store import RunStore
+    from rankviz.supervisor import Supervisor
+
+ASSETS = Path(__file__).parents[1] / "assets"
+EMBEDDED = "embedded"
+EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
+"""The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
+
+class AdapterDetail(NamedTuple):
+    """One adapter looked at closely."""
+
+    plan: AdapterPlan
+    r: int
+    dtype: str
+    """What the framework saves the adapter in: fp32 or bf16."""
+    parameters: int
+    file_bytes: int
+    script: str
+    """Ready to run, with the chosen values."""
+
+
+class Api:
+    """The operations on one runs folder.
+
+    Args:
+        home: The runs folder; RANKVIZ_HOME, or ~/.rankviz.
+        assets: RankViz's own data.
+    """
+
+    def __init__(self, home: Path | None = None, assets: Path = ASSETS):
+        self.home = Path(home or os.environ.get("RANKVIZ_HOME") or Path.home() / ".rankviz")
+        self.assets = assets
+        self._looked_up: dict[str, ModelSpec] = {}
+
+    # Models and hardware
+
+    def models(self) -> Sequence[model_catalog.ModelRow]:
+        """The catalogue, a short row a model, sorted by id."""
+        return model_catalog.load_index(self.assets)
+
+    def model(self, ref: str) -> ModelSpec:
+        """A catalogue id or one of its aliases, a folder, a config.json, or a Hub id.
+
+        The last three are built on the meta device in a worker process, under time and memory limits.
+        """
+        ref = ref.strip()
+        if ref not in self._looked_up:
+            self._looked_up[ref] = self._find_model(ref)
+        return self._looked_up[ref]
+
+    def _find_model(self, ref: str) -> ModelSpec:
+        if ref == EMBEDDED:
+            ref = EMBEDDED_MODEL
+        try:
+            return model_catalog.load_model(self.assets, ref)
+        except UnknownModelError as unknown:
+            from rankviz import hub
+
+            if (spec := hub.find_model(ref, cache=self.home / "introspected", unknown=unknown)) is None:
+                raise
+            return spec
+
+    @cached_property
+    def _gpus(self) -> Sequence[Gpu]:
+        return hardware_catalog.load_gpus(self.assets)
+
+    @cached_property
+    def _assumptions(self):
+        return hardware_catalog.load_assumptions(self.assets)
+
+    def gpus(self) -> Sequence[Gpu]:
+        """The GPU table with dated prices."""
+        return self._gpus
+
+    # The estimate
+
+    def estimate(self, question: Question) -> dict[str, Any]:
+        """Exact adapter numbers, and ranges for memory, time and money, for every rank asked."""
+        gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
+        return as_json(estimate(self.model(question.model_id), question, gpu, self._assumptions))
+
+    def adapter(self, question: Question, r: int) -> AdapterDetail:
+        """One rank's adapter: by module and block, what to know about it, and the script that trains it."""
+        from rankviz import export
+
+        lora = lora_config(question, r)
+        plan = resolve(self.model(question.model_id), lora)
+        dtype = adapter_dtype(question.framework, question.training.precision)
+        parameters = plan.parameters(r)
+        return AdapterDetail(
+            plan=plan,
+            r=r,
+            dtype=dtype,
+            parameters=parameters,
+            file_bytes=plan.file_bytes(
+                r,
+                2 if dtype == "bf16" else 4,
+                saved_dtype=saved_dtype(question.framework, question.training.precision),
+            ),
+            script=export.script(
+                lora,
+                question.training,
+                model_id=question.model_id,
+                target_modules=plan.target_modules,
+                target_parameters=plan.target_parameters,
+                adapter_parameters=parameters,
+            ),
+        )
+
+    def preset_names(self, model: ModelSpec, preset: str, framework: str) -> Sequence[str]:
+        """The modules that a preset reaches in this model; none where PEFT refuses it."""
+        try:
+            return resolve(model, LoraConfig(target_modules=preset, framework=framework)).target_names
+        except InvalidSettingError:
+            return ()
+
+    # Runs
+
+    @cached_property
+    def store(self) -> RunStore:
+        from rankviz.store import RunStore
+
+        return RunStore(self.home)
+
+    @cached_property
+    def supervisor(self) -> Supervisor:
+        from rankviz.supervisor import Supervisor
+
+        return Supervisor(self.store)
+
+    def samples(self) -> Sequence[Sample]:
+        """The sample data that RankViz ships."""
+        from rankviz import dataset
+
+        return dataset.samples(self.assets)
+
+    def preview(self, data: str) -> Preview:
+        """The first rows of a sample or a file, with counts; BadDataError names a bad row."""
+        from rankviz import dataset
+
+        return dataset.preview(data, assets=self.assets)
+
+    def start_sweep(self, request: SweepRequest) -> str:
+        """Queue a sweep and see that someone works the queue; returns its id.
+
+        Data and settings are checked here, before anything is queued. A file is copied into the runs folder, since an
+        upload may not outlive the page.
+        """
+        from dataclasses import replace
+
+        from rankviz import dataset
+
+        request.validate()
+        self.preview(request.data)
+        if not dataset.is_sample(request.data, assets=self.assets):
+            request = replace(request, data=str(self.store.keep(Path(request.data))))
+        resolve(self.model(request.base), _lora_of(request, request.ranks[0]))
+        sweep_id = self.store.create(request)
+        self.supervisor.start()
+        return sweep_id
+
+    def sweeps(self) -> Sequence[Sweep]:
+        """All sweeps, the newest first."""
+        return self.store.sweeps()[::-1]
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        """One sweep, recorded ones among them."""
+        for sweep in self.recorded():
+            if sweep.sweep_id == sweep_id:
+                return sweep
+        return self.store.sweep(sweep_id)
+
+    def run(self, run_id: str) -> RunRecord:
+        """One run, recorded ones among them."""
+        store = self._recorded_store if self._is_recorded(run_id) else self.store
+        return store.get(run_id)
+
+    def recorded(self) -> Sequence[Sweep]:
+        """The sweeps that RankViz made itself and ships."""
+        return self._recorded
+
+    @cached_property
+    def _recorded(self) -> Sequence[Sweep]:
+        from rankviz import store
+
+        return store.recorded(self.assets)
+
+    @cached_property
+    def _recorded_store(self) -> RunStore:
+        from rankviz.store import RunStore
+
+        return RunStore(self.assets / "recorded")
+
+    def _is_recorded(self, run_id: str) -> bool:
+        return any(record.run_id == run_id for sweep in self._recorded for record in sweep.runs)
+
+    def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
+        """The sweep again and again until all its runs have ended."""
+        while True:
+            sweep = self.sweep(sweep_id)
+            yield sweep
+            if sweep.ended:
+                return
+            self.supervisor.start()  # whoever held the queue may have gone meanwhile
+            time.sleep(every_seconds)
+
+    def events(self, run_id: str) -> Sequence[RunEvent]:
+        """All that happened in a run, in order."""
+        if self._is_recorded(run_id):
+            return self._recorded_store.events(run_id)
+        return self.store.events(run_id)
+
+    def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
+        """Stop a run or a whole sweep; returns, once its process has gone, the runs that are cancelled."""
+        run_ids = self.store.run_ids(run_or_sweep_id)
+        self.supervisor.cancel(run_or_sweep_id)
+        return [run_id for run_id in run_ids if self.store.get(run_id).state == "cancelled"]
+
+    def export_runs(self, ids: Sequence[str], target: Path) -> Path:
+        """Write the journals of runs and sweeps, and a CSV summary, into one zip."""
+        from rankviz import store
+
+        return store.export_runs(self.store, ids, Path(target))
+
+    def import_runs(self, source: Path) -> Sequence[str]:
+        """Read a zip that export_runs wrote; returns the ids of its runs."""
+        from rankviz import store
+
+        return store.import_runs(self.store, Path(source))
+
+    def run_summary(self, run_id: str) -> dict[str, Any]:
+        """What was asked and measured, flat, with the estimate beside it."""
+        from rankviz.store import summary_row
+
+        record = self.run(run_id)
+        return {**summary_row(record), "error": record.error or None, "estimate": self.expected_run(record)}
