@@ -34,6 +34,7 @@ EMBEDDED = "embedded"
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
 
+
 class AdapterDetail(NamedTuple):
     """One adapter looked at closely."""
 

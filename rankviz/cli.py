@@ -236,9 +236,7 @@ def _watch(api: Api, sweep_id: str) -> None:
         }
         for sweep in api.follow(sweep_id):
             for run in sweep.runs:
-                progress.update(
-                    tasks[run.run_id], completed=run.steps[-1].step if run.steps else 0, said=_said(run)
-                )
+                progress.update(tasks[run.run_id], completed=run.steps[-1].step if run.steps else 0, said=_said(run))
 
 
 def _label(request) -> str:
@@ -269,7 +267,19 @@ def _runs_table(rows: list[dict]) -> None:
 
     _table(
         f"{len(rows)} runs",
-        ["Run", "State", "r", "alpha", "lr", "seed", "Loss before", "Loss after", "Adapter file", "Peak memory", "Time"],
+        [
+            "Run",
+            "State",
+            "r",
+            "alpha",
+            "lr",
+            "seed",
+            "Loss before",
+            "Loss after",
+            "Adapter file",
+            "Peak memory",
+            "Time",
+        ],
         [
             [
                 row["run_id"],

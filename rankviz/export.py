@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from rankviz.core.lora import LoraConfig
 from rankviz.core.training import TrainingSetup
 
-UNSLOTH_SCRIPT = '''\
+UNSLOTH_SCRIPT = """\
+from unsloth import FastLanguageModel  # before trl, which it patches
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
-from unsloth import FastLanguageModel
 
 model, tokenizer = FastLanguageModel.from_pretrained(
     model_name={model_id!r},
@@ -52,9 +52,9 @@ trainer = SFTTrainer(
 )
 trainer.train()
 model.save_pretrained("adapter")
-'''
+"""
 
-PEFT_SCRIPT = '''\
+PEFT_SCRIPT = """\
 import torch
 from datasets import load_dataset
 from peft import LoraConfig
@@ -98,7 +98,7 @@ trainer = SFTTrainer(
 trainer.model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
 trainer.train()
 trainer.save_model("adapter")
-'''
+"""
 
 
 def script(
