@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from rankviz.catalog.block_ranges import decode_blocks
+from rankviz.core.block_ranges import decode_blocks
 from rankviz.core.model import LayerKind, LayerPart
 from rankviz.errors import AssetError
 

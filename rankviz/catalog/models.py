@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.block_ranges import decode_blocks
-from rankviz.core.model import LinearLayer, ModelSpec
+from rankviz.core.model import ModelSpec
+from rankviz.core.model_json import model_from_json
 from rankviz.errors import AssetError, UnknownModelError
 
 
@@ -76,29 +76,6 @@ def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, ModelRow]:
             bare.setdefault(name.lower().split("/")[-1], []).append(row)
     short = {name: found[0] for name, found in bare.items() if len({row.id for row in found}) == 1}
     return short | full
-
-
-def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
-    """A row of assets/models, or what the worker's introspection prints, as a ModelSpec."""
-    facts = dict(row)
-    facts["layers"] = tuple(_layer(layer) for layer in facts["layers"])
-    for name in ("other_modules", "clippable_linears", "refused_names", "aliases"):
-        facts[name] = tuple(facts.get(name, ()))
-    facts["layer_types"] = _layer_types(facts.get("layer_types", ()))
-    return ModelSpec(**facts)
-
-
-def _layer(row: Mapping[str, Any]) -> LinearLayer:
-    blocks = row.get("blocks", "")
-    return LinearLayer(**{**row, "blocks": decode_blocks(blocks) if isinstance(blocks, str) else tuple(blocks)})
-
-
-def _layer_types(types: Mapping[str, str] | Sequence[str]) -> tuple[str, ...]:
-    """The kind of each block, from {kind: blocks} or from the plain list."""
-    if not isinstance(types, Mapping):
-        return tuple(types)
-    kinds = {block: kind for kind, blocks in types.items() for block in decode_blocks(blocks)}
-    return tuple(kinds[block] for block in sorted(kinds))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -49,10 +49,7 @@ SIZE_KEYS = frozenset(
 def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
     """The config as a dict, or a BadConfigError that says in one sentence what is wrong with it."""
     if len(raw) > MAX_CONFIG_BYTES:
-        raise BadConfigError(
-            f"{name} is {len(raw) / MB:,.1f} MB; a model's config.json has a few kB, and RankViz reads at most 1 MB. "
-            "Is it a weights or tokenizer file?"
-        )
+        raise BadConfigError(too_large(name, len(raw)))
     try:
         config = json.loads(raw)
     except RecursionError:
@@ -69,6 +66,14 @@ def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
     for key, value in _settings(config):
         _check(key, value, name)
     return config
+
+
+def too_large(name: str, size_bytes: int) -> str:
+    """Why a file of this size is not read."""
+    return (
+        f"{name} is {size_bytes / MB:,.1f} MB; a model's config.json has a few kB, and RankViz reads at most 1 MB. "
+        "Is it a weights or tokenizer file?"
+    )
 
 
 def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:

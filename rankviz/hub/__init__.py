@@ -1,0 +1,33 @@
+"""Models from outside the catalogue: a folder, a config.json, a Hub id.
+
+Of a model only its config.json is read, and the headers of its safetensors files where they are at hand; never a
+weight, and never code that comes with it.
+"""
+
+import re
+from pathlib import Path
+
+from rankviz.core.model import ModelSpec
+from rankviz.errors import UnknownModelError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = None) -> ModelSpec | None:
+    """The model that ref stands for outside the catalogue; None if it looks like none of the three.
+
+    Args:
+        ref: A folder with a config.json, a path of a config.json, or a Hub id.
+        cache: Where introspected configs are remembered, by their content.
+        unknown: What the catalogue said, for its suggestions.
+    """
+    path = Path(ref).expanduser()
+    if path.is_file() or path.is_dir():
+        from rankviz.hub.local import model_from_path
+
+        return model_from_path(path, cache=cache)
+    if HUB_ID.fullmatch(ref):
+        from rankviz.hub.remote import model_from_hub
+
+        return model_from_hub(ref, cache=cache, suggestions=unknown.suggestions if unknown else ())
+    return None

@@ -1,0 +1,105 @@
+"""A config.json laid out in a worker process, under limits of time and memory, and remembered by its content."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rankviz.core.config_check import MAX_CONFIG_BYTES, parse_config, too_large
+from rankviz.errors import BadConfigError, WorkerError
+from rankviz.units import GIB
+
+COMMAND = (sys.executable, "-m", "rankviz.worker", "introspect")
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 60
+MEMORY_BYTES = 32 * GIB
+"""Of address space, most of which torch reserves and never touches."""
+
+
+def introspect_config(
+    path: Path,
+    *,
+    cache: Path | None = None,
+    command: Sequence[str] = COMMAND,
+    timeout_s: float = TIMEOUT_S,
+    memory_bytes: int = MEMORY_BYTES,
+) -> dict[str, Any]:
+    """What the worker's introspection says of a config.json: a ModelSpec as JSON, but for its name and source.
+
+    BadConfigError where the config can't be used, WorkerError where the worker died of something else.
+    """
+    size = path.stat().st_size
+    if size > MAX_CONFIG_BYTES:
+        raise BadConfigError(too_large(path.name, size))
+    raw = path.read_bytes()
+    parse_config(raw, name=path.name)
+    remembered = _remembered(raw, cache)
+    if remembered is not None and remembered.is_file():
+        with contextlib.suppress(ValueError):
+            return json.loads(remembered.read_bytes())
+    facts = _run(path, command=command, timeout_s=timeout_s, memory_bytes=memory_bytes)
+    if remembered is not None:
+        _write(remembered, facts)
+    return facts
+
+
+def _run(path: Path, *, command: Sequence[str], timeout_s: float, memory_bytes: int) -> dict[str, Any]:
+    limits = ["--memory-bytes", str(memory_bytes), "--cpu-seconds", str(max(1, round(2 * timeout_s)))]
+    worker = subprocess.Popen(
+        [*command, str(path.resolve()), *limits],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=PACKAGE_PARENT,
+        start_new_session=True,
+    )
+    try:
+        output, log = worker.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise BadConfigError(
+            f"Laying out the model of {path.name} took more than {timeout_s:g} s, so RankViz stopped: "
+            "a real model takes seconds. Check its sizes."
+        ) from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.communicate()
+    if worker.returncode == -signal.SIGXCPU:
+        raise BadConfigError(f"Laying out the model of {path.name} took more than its share of CPU time.")
+    try:
+        facts = json.loads(output)
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict) or worker.returncode not in (0, 2):
+        tail = log.decode(errors="replace")[-2000:]
+        raise WorkerError(
+            f"The process that lays out {path.name} ended with code {worker.returncode} and no answer: "
+            "it may have run out of memory.",
+            exit_code=worker.returncode,
+            log_tail=tail,
+        )
+    if "error" in facts:
+        raise BadConfigError(facts["message"])
+    return facts
+
+
+def _remembered(raw: bytes, cache: Path | None) -> Path | None:
+    """The file that remembers this config as these libraries build it."""
+    if cache is None:
+        return None
+    key = hashlib.sha256(raw + f"{version('transformers')} {version('peft')}".encode()).hexdigest()
+    return cache / f"{key[:32]}.json"
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(facts))
+    partial.replace(path)

@@ -1,0 +1,68 @@
+"""A model on this disk: a folder as the Hub has it, or a config.json alone."""
+
+import datetime
+import json
+import math
+from pathlib import Path
+
+from rankviz.core.model import ModelSpec
+from rankviz.core.model_json import model_from_json
+from rankviz.errors import BadConfigError
+from rankviz.hub.introspection import introspect_config
+
+MAX_HEADER_BYTES = 100_000_000
+"""As safetensors itself allows."""
+
+
+def model_from_path(path: Path, *, cache: Path | None = None) -> ModelSpec:
+    """A folder's config.json, or the file itself; a folder's safetensors headers are compared with the total."""
+    folder = path if path.is_dir() else None
+    config = path / "config.json" if folder else path
+    if not config.is_file():
+        raise BadConfigError(f"{path} holds no config.json: give the folder of a model, or its config.json.")
+    facts = introspect_config(config, cache=cache)
+    stored = stored_parameters(folder) if folder else None
+    where = folder or config
+    return model_from_json(
+        facts
+        | {
+            "id": str(path),
+            "name": where.resolve().name,
+            "verified": stored == facts["total_parameters"],
+            "source": f"{config.name} in {where.resolve()}" if folder else str(config.resolve()),
+            "checked": datetime.date.today().isoformat(),
+            "note": compare_totals(facts["total_parameters"], stored, "the folder's safetensors headers"),
+        }
+    )
+
+
+def stored_parameters(folder: Path) -> int | None:
+    """Elements of all tensors in a folder's *.safetensors, from their headers; None without such files."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return None
+    return sum(_elements(file) for file in files)
+
+
+def _elements(file: Path) -> int:
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 0 < length <= MAX_HEADER_BYTES:
+            raise BadConfigError(f"{file.name} is not a safetensors file: its header's length is {length:,}.")
+        try:
+            header = json.loads(stream.read(length))
+            return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadConfigError(
+                f"{file.name} is not a safetensors file: its header can't be read ({error})."
+            ) from None
+
+
+def compare_totals(counted: int, stored: int | None, where: str) -> str:
+    """A sentence for a stored total that differs, and nothing for one that agrees or is not known."""
+    if stored is None or stored == counted:
+        return ""
+    return (
+        f"{where[0].upper()}{where[1:]} hold {stored:,} numbers, the model built here has {counted:,} parameters: "
+        "tied weights saved twice, saved buffers, packed 4-bit weights or extra heads make such a difference."
+    )

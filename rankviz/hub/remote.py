@@ -1,0 +1,93 @@
+"""A model on the Hub: its config.json, and what the Hub says of its safetensors headers. Never its weights.
+
+Each way in which that can fail is one error with one sentence.
+"""
+
+import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rankviz.core.model import ModelSpec
+from rankviz.core.model_json import model_from_json
+from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError
+from rankviz.hub.introspection import introspect_config
+from rankviz.hub.local import compare_totals
+
+TIMEOUT_S = 10
+
+
+class HubConfig(NamedTuple):
+    """What the Hub says of a model."""
+
+    path: Path
+    """Of its config.json, in the Hub's own cache."""
+    revision: str | None
+    stored_parameters: int | None
+    """The sum over its safetensors headers."""
+    licence: str | None
+    gated: bool | None
+
+
+def model_from_hub(
+    repo_id: str, *, cache: Path | None = None, suggestions: tuple[str, ...] = (), api: Any = None
+) -> ModelSpec:
+    """The model of a Hub id, laid out from its config.json."""
+    found = fetch_config(repo_id, suggestions=suggestions, api=api)
+    facts = introspect_config(found.path, cache=cache)
+    revision = f" at {found.revision[:12]}" if found.revision else ""
+    return model_from_json(
+        facts
+        | {
+            "id": repo_id,
+            "name": repo_id.split("/")[-1],
+            "verified": found.stored_parameters == facts["total_parameters"],
+            "licence": found.licence,
+            "gated": found.gated,
+            "source": f"config.json of {repo_id} on the Hub{revision}",
+            "checked": datetime.date.today().isoformat(),
+            "note": compare_totals(facts["total_parameters"], found.stored_parameters, "the Hub's safetensors headers"),
+        }
+    )
+
+
+def fetch_config(repo_id: str, *, suggestions: tuple[str, ...] = (), api: Any = None) -> HubConfig:
+    """A model's config.json and what is known beside it.
+
+    Args:
+        repo_id: Its id on the Hub.
+        suggestions: Names of the catalogue that look like it, for the message if there is no such model.
+        api: huggingface_hub's HfApi, or something that answers like it.
+    """
+    from httpx import HTTPError
+    from huggingface_hub import HfApi, errors
+
+    api = api or HfApi()
+    try:
+        info = api.model_info(repo_id, timeout=TIMEOUT_S)
+        path = Path(api.hf_hub_download(repo_id, "config.json", etag_timeout=TIMEOUT_S))
+    except errors.GatedRepoError:
+        raise GatedModelError(repo_id) from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        raise UnknownModelError(repo_id, suggestions, reason="nor on the Hub under this name") from None
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
+        raise HubUnavailableError(_unavailable(repo_id, suggestions)) from None
+    except errors.EntryNotFoundError:
+        raise BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it is no transformers model.") from None
+    except (errors.HfHubHTTPError, HTTPError, OSError) as error:
+        raise HubUnavailableError(_unavailable(repo_id, suggestions)) from error
+    card = getattr(info, "card_data", None)
+    return HubConfig(
+        path=path,
+        revision=getattr(info, "sha", None),
+        stored_parameters=getattr(getattr(info, "safetensors", None), "total", None),
+        licence=card.get("license") if card is not None else None,
+        gated=bool(info.gated) if getattr(info, "gated", None) is not None else None,
+    )
+
+
+def _unavailable(repo_id: str, suggestions: tuple[str, ...]) -> str:
+    hint = f" The catalogue has {' and '.join(repr(name) for name in suggestions)}." if suggestions else ""
+    return (
+        f"{repo_id!r} is not in the catalogue, and the Hub does not answer from here: try again with a network, "
+        f"or give the model's config.json.{hint}"
+    )
