@@ -92,6 +92,11 @@ def samples(assets: Path = ASSETS) -> list[Sample]:
         raise AssetError(f"{index} is broken: {error}. Run `make assets`.") from error
 
 
+def is_sample(data: str, assets: Path = ASSETS) -> bool:
+    """Whether this names a shipped sample, not a file."""
+    return any(sample.id == data for sample in samples(assets))
+
+
 def preview(data: str, assets: Path = ASSETS) -> Preview:
     dataset = read(data, assets)
     lengths = [sum(map(len, example.as_pair())) for example in dataset.examples]

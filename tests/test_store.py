@@ -173,7 +173,7 @@ def test_sweeps_come_oldest_first_and_their_runs_in_the_order_they_run(tmp_path)
     assert [(0, 4), (0, 64), (1, 4), (1, 64)] == [(r.request.seed, r.request.r) for r in sweeps[0].runs]
 
 
-def test_a_kept_upload_is_named_by_its_content_and_kept_once(tmp_path):
+def test_an_upload_is_kept_once_under_its_own_name(tmp_path):
     upload = tmp_path / "mine.jsonl"
     upload.write_text('{"text": "hello"}\n')
     store = RunStore(tmp_path / "home")
@@ -182,6 +182,7 @@ def test_a_kept_upload_is_named_by_its_content_and_kept_once(tmp_path):
     upload.unlink()
 
     assert first == second
+    assert "mine.jsonl" == first.name
     assert '{"text": "hello"}\n' == first.read_text()
 
 

@@ -11,7 +11,7 @@ from rankviz.errors import InvalidSettingError
 MAX_RUNS = 256
 """Of one sweep: a week of short runs; more is a mistake of typing."""
 WARMUP_STEPS_SHARE = 0.05
-"""Learning rate: linear from 0 over this share of the steps (at least one step), then linear down to 0."""
+"""Learning rate: linear from 0 over this share of the steps (none of fewer than ten), then linear down to 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ class RunRequest:
 
     @property
     def warmup_steps(self) -> int:
-        return max(1, round(WARMUP_STEPS_SHARE * self.max_steps))
+        return round(WARMUP_STEPS_SHARE * self.max_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -114,7 +114,12 @@ class RunRecord:
             return self
         match event:
             case RunStarted():
-                return replace(self, state=RunState.RUNNING, started_at=event.time, environment=event.environment)
+                return replace(
+                    self,
+                    state=RunState.RUNNING,
+                    started_at=self.started_at or event.time,
+                    environment=event.environment,
+                )
             case StageReached():
                 return replace(
                     self, state=RunState.RUNNING, started_at=self.started_at or event.time, stage=event.stage

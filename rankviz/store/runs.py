@@ -24,7 +24,7 @@ class RunStore:
     is read, and of ended runs nothing. Nothing is written before there is something to write."""
 
     def __init__(self, home: Path):
-        self.home = Path(home)
+        self.home = Path(home).expanduser().resolve()
         self.runs_dir = self.home / "runs"
         self._readers: dict[str, JournalReader] = {}
         self._lock = threading.RLock()
@@ -59,12 +59,12 @@ class RunStore:
         return FileLock(self.runs_dir / ".publish.lock", thread_local=False)
 
     def keep(self, data: Path) -> Path:
-        """A copy of a data file under HOME/data, named by its content, for an upload that may not outlive the page."""
+        """A copy of a data file under HOME/data, filed by its content, for an upload that may not outlive the page."""
         digest = hashlib.sha256(data.read_bytes()).hexdigest()[:16]
-        kept = self.home / "data" / f"{digest}-{data.name}"
+        kept = self.home / "data" / digest / data.name
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            aside = kept.with_name(f".{kept.name}.{secrets.token_hex(4)}")
+            aside = kept.with_name(f".{secrets.token_hex(4)}")
             shutil.copyfile(data, aside)
             os.replace(aside, kept)
         return kept

@@ -1,0 +1,143 @@
+"""From rows to tokens: split, order, tokenize. All of it is the same for every run of a sweep.
+
+Split and order come from this module's own generators, not from the trainer's, so that they depend on nothing but the
+rows, the number held out and the run's seed.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rankviz.dataset import Dataset, Example
+from rankviz.errors import BadDataError
+
+IGNORED = -100
+"""The label of a token that isn't learned."""
+SPLIT_SEED = 0
+LARGEST_HELD_OUT_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    input_ids: list[int]
+    labels: list[int]
+    """Equal to input_ids where the token is learned, IGNORED elsewhere."""
+
+    @property
+    def targets(self) -> int:
+        """Tokens that the loss is over: the first token of a row is predicted from nothing, so never one."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+
+def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
+    """(training rows, held-out rows) by index: a fixed shuffle, held out first, at most half of all. A training row
+    that repeats a held-out one is left out, else the loss would measure memory."""
+    order = list(range(len(examples)))
+    random.Random(SPLIT_SEED).shuffle(order)
+    held_out = min(held_out, int(LARGEST_HELD_OUT_SHARE * len(examples)))
+    kept = order[:held_out]
+    seen = {examples[i] for i in kept}
+    training = sorted(i for i in order[held_out:] if examples[i] not in seen)
+    if not training:
+        raise BadDataError("Nothing is left to train on: every row repeats one that is held out.")
+    return training, kept
+
+
+@dataclass(slots=True)
+class SweepData:
+    """The rows of one data file, split once and tokenized as needed, each row once."""
+
+    dataset: Dataset
+    tokenizer: Any
+    max_length: int
+    held_out_examples: int
+    training: list[int] = field(init=False)
+    held_out: list[Tokens] = field(init=False)
+    _tokens: dict[int, Tokens] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.training, kept = split(self.dataset.examples, self.held_out_examples)
+        self.held_out = [tokens for i in kept if (tokens := self._tokenize(i)).targets]
+        if not self.held_out:
+            raise BadDataError(f"No held-out row has a token to learn within {self.max_length}: raise max_length.")
+
+    def in_order(self, seed: int, count: int) -> list[Tokens]:
+        """The first `count` training rows in this seed's order, epoch after epoch, each epoch shuffled anew."""
+        rows = self._epochs(random.Random(seed))
+        return [next(rows) for _ in range(count)]
+
+    def _epochs(self, chance: random.Random) -> Iterator[Tokens]:
+        while True:
+            order = list(self.training)
+            chance.shuffle(order)
+            usable = False
+            for i in order:
+                # A row whose prompt alone fills max_length teaches nothing.
+                if (tokens := self._tokenize(i)).targets:
+                    usable = True
+                    yield tokens
+            if not usable:
+                raise BadDataError(f"No row has a token to learn within {self.max_length}: raise max_length.")
+
+    def _tokenize(self, i: int) -> Tokens:
+        if i not in self._tokens:
+            self._tokens[i] = tokenize(self.dataset.examples[i], self.tokenizer, self.max_length)
+        return self._tokens[i]
+
+
+def tokenize(example: Example, tokenizer: Any, max_length: int) -> Tokens:
+    """Token ids, and as labels those that hold text to learn; cut at max_length.
+
+    The text is tokenized whole, as it would be read, and a token is learned if any of its characters is. Prompt and
+    completion, and plain text, end with the end-of-sequence token, which is learned too; a chat ends as its template
+    ends it.
+    """
+    text, learned = _chat(example.messages, tokenizer) if example.messages else _plain(example)
+    encoded = tokenizer(
+        text, add_special_tokens=not (example.messages and tokenizer.chat_template), return_offsets_mapping=True
+    )
+    input_ids = list(encoded["input_ids"])
+    labels = [
+        token if any(start < to and end > since for since, to in learned) else IGNORED
+        for token, (start, end) in zip(input_ids, encoded["offset_mapping"], strict=True)
+    ]
+    ends_itself = example.messages and tokenizer.chat_template
+    if not ends_itself and tokenizer.eos_token_id is not None and input_ids[-1:] != [tokenizer.eos_token_id]:
+        input_ids.append(tokenizer.eos_token_id)
+        labels.append(tokenizer.eos_token_id)
+    return Tokens(input_ids[:max_length], labels[:max_length])
+
+
+def _plain(example: Example) -> tuple[str, list[tuple[int, int]]]:
+    text = example.prompt + example.completion
+    return text, [(len(example.prompt), len(text))]
+
+
+def _chat(messages: Sequence[tuple[str, str]], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
+    """The chat as the model's template writes it, with the spans of the assistant's turns. Without a template (a base
+    model) each turn stands under its role's name."""
+    if not tokenizer.chat_template:
+        return _headed(messages)
+    rows = [{"role": role, "content": content} for role, content in messages]
+    text = tokenizer.apply_chat_template(rows, tokenize=False)
+    learned = []
+    for i, (role, _) in enumerate(messages):
+        if role != "assistant":
+            continue
+        before = tokenizer.apply_chat_template(rows[:i], tokenize=False, add_generation_prompt=True) if i else ""
+        after = tokenizer.apply_chat_template(rows[: i + 1], tokenize=False)
+        # Some templates write a turn otherwise once others follow; such a turn is given, not learned.
+        if text.startswith(after) and after.startswith(before):
+            learned.append((len(before), len(after)))
+    return text, learned
+
+
+def _headed(messages: Sequence[tuple[str, str]]) -> tuple[str, list[tuple[int, int]]]:
+    text, learned = "", []
+    for role, content in messages:
+        text += f"### {role.capitalize()}:\n"
+        if role == "assistant":
+            learned.append((len(text), len(text) + len(content)))
+        text += content + "\n\n"
+    return text.rstrip("\n"), learned

@@ -1,0 +1,89 @@
+"""What a run ran on and with: the facts without which its numbers can't be compared."""
+
+import hashlib
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import rankviz
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "unsloth",
+    "unsloth_zoo",
+    "accelerate",
+    "datasets",
+    "bitsandbytes",
+    "safetensors",
+)
+
+
+def machine(cuda: bool) -> dict[str, Any]:
+    """Device, driver, versions."""
+    import torch
+
+    device = {"device": "cpu", "device_name": cpu_name(), "driver": None}
+    if cuda:
+        properties = torch.cuda.get_device_properties(0)
+        device = {
+            "device": "cuda",
+            "device_name": properties.name,
+            "device_memory_bytes": properties.total_memory,
+            "driver": _driver(),
+            "cuda": torch.version.cuda,
+        }
+    return {
+        **device,
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "rankviz": rankviz.__version__,
+        "versions": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
+    }
+
+
+def cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def model_fingerprint(model: Any) -> str:
+    """16 digits of a SHA-256 over each parameter's name, shape, type and first and last values: enough to tell two
+    models or two precisions apart, without reading gigabytes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+        flat = parameter.detach().reshape(-1)
+        for piece in (flat[:16], flat[-16:]):
+            digest.update(piece.to("cpu").contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _driver() -> str | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except Exception:  # it is a fact to note, not one to fail for, and NVML fails in many ways
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

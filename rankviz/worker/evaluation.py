@@ -1,0 +1,67 @@
+"""Held-out loss: the mean over all held-out target tokens, in nats, and each example's own mean."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rankviz.core.run import Evaluated
+from rankviz.worker.dataset import IGNORED, Tokens
+
+MAX_LOGIT_BYTES = 256 * 2**20
+"""Rows are batched until their fp32 logits would be larger than this; one row alone may be."""
+
+
+def evaluate(model: Any, held_out: Sequence[Tokens], *, when: str, pad_token_id: int) -> Evaluated:
+    """Cross-entropy of each target token under the model, over the held-out rows as they are (no dropout, no gradient).
+
+    loss = Σ over target tokens of -log p(token | what stands before it) / number of target tokens. Completion only
+    where rows have prompts. Logits are taken in fp32, so that ranks are compared on one ruler whatever the base is in.
+    Compared with transformers' own loss in tests/test_finetune.py.
+    """
+    import torch
+
+    started = time.monotonic()
+    sums, counts = [0.0] * len(held_out), [tokens.targets for tokens in held_out]
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(False), torch.no_grad():
+        for batch in _batches(held_out, vocabulary=model.config.get_text_config().vocab_size):
+            longest = max(len(held_out[i].input_ids) for i in batch)
+            input_ids = torch.full((len(batch), longest), pad_token_id, device=device)
+            labels = torch.full((len(batch), longest), IGNORED, device=device)
+            mask = torch.zeros((len(batch), longest), dtype=torch.long, device=device)
+            for row, i in enumerate(batch):
+                length = len(held_out[i].input_ids)
+                input_ids[row, :length] = torch.tensor(held_out[i].input_ids)
+                labels[row, :length] = torch.tensor(held_out[i].labels)
+                mask[row, :length] = 1
+            logits = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
+            losses = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none"
+            )
+            for i, loss in zip(batch, losses.sum(dim=1).tolist(), strict=True):
+                sums[i] = loss
+    model.train(was_training)
+    return Evaluated(
+        time=time.time(),
+        when=when,
+        loss=sum(sums) / sum(counts),
+        tokens=sum(counts),
+        examples=len(held_out),
+        seconds=time.monotonic() - started,
+        example_losses=tuple(total / count for total, count in zip(sums, counts, strict=True)),
+    )
+
+
+def _batches(held_out: Sequence[Tokens], vocabulary: int) -> list[list[int]]:
+    """Indices, rows of like length together; the same batches every time, since padding moves the last digits."""
+    by_length = sorted(range(len(held_out)), key=lambda i: (len(held_out[i].input_ids), i))
+    batches: list[list[int]] = []
+    for i in by_length:
+        logit_bytes = 4 * vocabulary * len(held_out[i].input_ids)
+        if batches and (len(batches[-1]) + 1) * logit_bytes <= MAX_LOGIT_BYTES:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches

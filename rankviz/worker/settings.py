@@ -1,0 +1,67 @@
+"""What "auto" and the presets come to on this machine and this model, and which combinations Unsloth can't train."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rankviz.core.run import RunRequest
+from rankviz.core.targets import ALL_LINEAR, expand
+from rankviz.errors import InvalidSettingError
+
+CPU_PRECISIONS = ("fp32", "bf16")
+CUDA_PRECISIONS = ("nf4-dq", "int8", "bf16", "fp16", "fp32")
+CPU_OPTIMIZERS = {"adamw_torch": "adamw_torch_fused", "sgd": "sgd"}
+"""Name asked for to name used: Unsloth's CPU backend takes the fused AdamW, the same update in one kernel."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """One sweep's settings on one device."""
+
+    cuda: bool
+    precision: str
+    optim: str
+    gradient_checkpointing: str | bool
+    """Unsloth's own on a GPU; off on the CPU, where memory is plenty and recomputing costs a third of the time."""
+
+    @property
+    def dtype_name(self) -> str | None:
+        """torch dtype of weights that aren't quantized; None leaves it to Unsloth (bf16 where the GPU has it)."""
+        return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(self.precision)
+
+    @property
+    def autocast(self) -> dict[str, bool] | None:
+        """bf16 and fp16 of the trainer; None leaves both to Unsloth."""
+        if self.precision not in ("bf16", "fp16", "fp32"):
+            return None
+        return {"bf16": self.precision == "bf16", "fp16": self.precision == "fp16"}
+
+
+def settle(request: RunRequest, *, cuda: bool) -> Settings:
+    """InvalidSettingError where this device can't do what was asked: nothing is replaced in silence."""
+    precision = ("nf4-dq" if cuda else "fp32") if request.precision == "auto" else request.precision
+    known = CUDA_PRECISIONS if cuda else CPU_PRECISIONS
+    if precision not in known:
+        where = "On a GPU Unsloth trains in" if cuda else "Without a GPU Unsloth trains in"
+        raise InvalidSettingError(f"{where} {', '.join(known)}, not {precision}.")
+    optim = ("adamw_8bit" if cuda else "adamw_torch") if request.optim == "auto" else request.optim
+    if not cuda and optim not in CPU_OPTIMIZERS:
+        raise InvalidSettingError(f"{optim} needs a GPU; without one take {' or '.join(CPU_OPTIMIZERS)}.")
+    return Settings(
+        cuda=cuda,
+        precision=precision,
+        optim=optim if cuda else CPU_OPTIMIZERS[optim],
+        gradient_checkpointing="unsloth" if cuda else False,
+    )
+
+
+def target_modules(targets: str | tuple[str, ...], model: Any) -> str | list[str]:
+    """The names that a preset stands for on this model, as get_peft_model takes them."""
+    if isinstance(targets, str) and targets in ("attention", "mlp", "qv"):
+        from rankviz.catalog.models import model_from_json
+        from rankviz.worker.introspect import introspect
+
+        spec = model_from_json({"id": "", "name": "", **introspect(model.config.to_dict())})
+        return list(expand(spec, targets, expert_names=()))
+    if isinstance(targets, str):
+        return ALL_LINEAR if targets == ALL_LINEAR else list(expand(None, targets, expert_names=()))
+    return list(targets)
