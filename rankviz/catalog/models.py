@@ -60,8 +60,10 @@ def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
     """Up to three names that look like ref."""
     import difflib
 
-    known = {name.lower(): name for row in rows for name in (row.id, *row.aliases)}
-    known |= {name.split("/")[-1]: full for name, full in known.items() if "/" in name}
+    known: dict[str, str] = {}
+    for name in (*(row.id for row in rows), *(alias for row in rows for alias in row.aliases)):
+        known.setdefault(name.lower(), name)
+        known.setdefault(name.lower().split("/")[-1], name)
     found = difflib.get_close_matches(ref.lower(), list(known), n=6, cutoff=0.6)
     return tuple(dict.fromkeys(known[name] for name in found))[:3]
 

@@ -1,0 +1,71 @@
+"""The MoE scheme "unsloth", compared with Unsloth's own functions on the meta device."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankviz.catalog.models import load_index, load_model
+from rankviz.core.adapter import resolve
+from rankviz.core.lora import UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.moe import has_experts
+from rankviz.errors import InvalidSettingError
+
+pytestmark = pytest.mark.torch
+
+TESTS = Path(__file__).parent
+ASSETS = TESTS.parent / "assets"
+TARGETS = (
+    UNSLOTH_SEVEN,
+    "all-linear",
+    ("q_proj", "o_proj"),
+    ("q_proj", "gate_proj"),
+    ("down_proj",),
+    ("gate", "o_proj"),
+    ("o_proj", "w1", "w2", "w3"),
+    ("mlp.gate_proj", "o_proj"),
+)
+
+
+def test_unsloth_counts_every_moe_model_as_rankviz_does(tmp_path):
+    models = [row for row in load_index(ASSETS) if has_experts(load_model(ASSETS, row.id))]
+    cases = [(row, targets) for row in models for targets in TARGETS]
+    questions = [
+        {
+            "config": str(ASSETS / "configs" / row.file.replace(".whole.json", ".full.json")),
+            "target_modules": targets,
+            "r": 4,
+        }
+        for row, targets in cases
+    ]
+
+    finished = subprocess.run(
+        [sys.executable, str(TESTS / "unsloth_counts.py")],
+        input=json.dumps(questions),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=500,
+    )
+
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    theirs = {
+        (row.id, targets): count for (row, targets), count in zip(cases, json.loads(finished.stdout), strict=True)
+    }
+    ours = {(row.id, targets): _count(row.id, targets) for row, targets in cases}
+    # Unsloth reaches into Gemma 4's clippable layers by a patch inside get_peft_model, which this doesn't run.
+    clippable = {row.id for row in models if load_model(ASSETS, row.id).clippable_linears}
+    compared = {case for case in theirs if case[0] not in clippable or theirs[case] is not None}
+    assert {case: theirs[case] for case in compared} == {case: ours[case] for case in compared}
+    assert len(compared) >= len(cases) - len(TARGETS) * len(clippable)
+    assert 642_514_944 // 4 == theirs["Qwen/Qwen3-30B-A3B", UNSLOTH_SEVEN]
+
+
+def _count(model_id: str, targets) -> int | None:
+    lora = LoraConfig(target_modules=targets, moe_scheme="unsloth", framework="unsloth")
+    try:
+        return resolve(load_model(ASSETS, model_id), lora).parameters(4)
+    except InvalidSettingError:
+        return None
