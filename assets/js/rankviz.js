@@ -179,23 +179,30 @@ window.RankViz = (() => {
     });
   }
 
-  /* The address says what is on the page; what is at its default is left out. */
-  function remember(defaults, values) {
+  /* The address says what is on the page; null takes a parameter out of it. */
+  function remember(params) {
     const url = new URL(location.href);
-    Object.entries(defaults).forEach(([name, standard], i) => {
-      const value = values[i];
-      const text = Array.isArray(value) ? value.join(",") : String(value ?? "");
-      if (text === "" || text === String(standard ?? "")) url.searchParams.delete(name);
-      else url.searchParams.set(name, text);
-    });
-    history.replaceState(history.state, "", url);
+    for (const [name, value] of Object.entries(params)) {
+      if (value === null) url.searchParams.delete(name);
+      else url.searchParams.set(name, value);
+    }
+    if (url.href !== location.href) history.replaceState(history.state, "", url);
+  }
+
+  function address(props, watch) {
+    const write = () => props.value && remember(JSON.parse(props.value));
+    watch("value", write);
+    write();
   }
 
   /* Inside a Space the page is in a frame: the link to give away is the Space's own. */
-  function copyLink(button) {
-    const space = script.dataset.space;
-    const link = space ? "https://huggingface.co/spaces/" + space + location.search : location.href;
-    copyText(link, button);
+  function header(element) {
+    element.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-do=link]");
+      if (!button) return;
+      const space = script.dataset.space;
+      copyText(space ? "https://huggingface.co/spaces/" + space + location.search : location.href, button);
+    });
   }
 
   /* Typing in a drop-down that shows a value would append to the value: select it, so that typing replaces it. */
@@ -203,5 +210,5 @@ window.RankViz = (() => {
     if (event.target.matches?.(".rv-search input")) event.target.select();
   });
 
-  return { chart, rank, pick, copyable, remember, copyLink };
+  return { chart, rank, pick, copyable, address, header };
 })();

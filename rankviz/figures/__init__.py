@@ -4,9 +4,9 @@ Plotly lives here only. Colours mean one thing everywhere (style.py); text, grid
 page's stylesheet, so that a figure follows the light and the dark theme without being drawn again.
 """
 
-from rankviz.figures.cost import MemoryBar, RankRange, memory_figure, module_figure
+from rankviz.figures.cost import MemoryBar, memory_figure, module_figure
 from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED
-from rankviz.figures.tradeoff import TradeoffPoint, tradeoff_figure
+from rankviz.figures.tradeoff import PlottedPoint, PointGroup, tradeoff_figure
 from rankviz.figures.training import LossCurve, loss_figure
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "PUBLISHED",
     "LossCurve",
     "MemoryBar",
-    "RankRange",
-    "TradeoffPoint",
+    "PlottedPoint",
+    "PointGroup",
     "loss_figure",
     "memory_figure",
     "module_figure",

@@ -18,13 +18,6 @@ class MemoryBar(NamedTuple):
     high: int
 
 
-class RankRange(NamedTuple):
-    r: int
-    low: float
-    expected: float
-    high: float
-
-
 # Seven steps of slate that stay apart on white and on the dark page; the order of the stack is the order here.
 COMPONENT_SHADES = ("#46556a", "#5f7088", "#7a8ba3", "#95a5ba", "#b0bccd", "#c9d2de", "#e0e6ee")
 
@@ -39,8 +32,8 @@ def memory_figure(
 ) -> go.Figure:
     """A stacked bar a rank against the card's usable memory, each with the band of what the card would show."""
     figure = blank_figure(height=height, uirevision=f"memory|{gpu_name}|{len(bars)}")
-    figure.update_xaxes(title="LoRA rank r", type="category", showgrid=False)
-    figure.update_yaxes(title="memory, GiB", rangemode="tozero")
+    figure.update_xaxes(title_text="LoRA rank r", type="category", showgrid=False)
+    figure.update_yaxes(title_text="memory, GiB", rangemode="tozero")
     if not bars:
         return say(figure, "Memory is not known for this set-up.")
     labels = [f"<b>{bar.r}</b>" if bar.r == chosen_r else str(bar.r) for bar in bars]
@@ -50,7 +43,9 @@ def memory_figure(
             y=[bar.components[name] / GIB for bar in bars],
             name=name,
             marker={"color": shade, "line": {"color": rgba(NEUTRAL, 0.35), "width": 0.5}},
-            customdata=[f"{name}: {memory_size(bar.components[name])} ({bar.components[name]:,} bytes)" for bar in bars],
+            customdata=[
+                f"{name}: {memory_size(bar.components[name])} ({bar.components[name]:,} bytes)" for bar in bars
+            ],
             hovertemplate="r = %{x}<br>%{customdata}<extra></extra>",
         )
     figure.add_scatter(
@@ -98,9 +93,12 @@ def module_figure(
     r: int,
     height: int = 340,
 ) -> go.Figure:
-    """Adapter parameters by module (rows) and block (columns); an empty cell is a module that the block doesn't have."""
+    """Adapter parameters by module (rows) and block (columns); an empty cell is a module the block lacks."""
     figure = blank_figure(height=height, uirevision="modules")
-    figure.update_xaxes(title="block", showgrid=False, type="category", nticks=16)
+    every = max(1, -(-len(blocks) // 8))
+    figure.update_xaxes(
+        title_text="block", showgrid=False, type="category", tickangle=0, tickmode="array", tickvals=blocks[::every]
+    )
     figure.update_yaxes(showgrid=False, type="category", autorange="reversed")
     if not modules:
         return say(figure, "No module matches these targets.")
@@ -108,13 +106,13 @@ def module_figure(
         x=blocks,
         y=modules,
         z=[[value or None for value in row] for row in parameters],
-        colorscale=[[0, rgba(ESTIMATED, 0.12)], [1, rgba(ESTIMATED, 0.95)]],
+        colorscale=[[0, rgba(ESTIMATED, 0.2)], [1, rgba(ESTIMATED, 0.95)]],
         zmin=0,
         xgap=1,
         ygap=1,
         customdata=[[f"{value:,}" for value in row] for row in parameters],
         hovertemplate="%{y}, block %{x}<br>%{customdata} parameters at r = " + str(r) + "<extra></extra>",
         hoverongaps=False,
-        colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": "parameters", "side": "right"}, "len": 0.9},
+        colorbar={"thickness": 8, "outlinewidth": 0, "len": 0.9},
     )
     return figure

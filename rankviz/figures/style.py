@@ -1,5 +1,7 @@
 """One colour a meaning, one look for every figure."""
 
+from textwrap import wrap
+
 import plotly.graph_objects as go
 
 # Told apart under deuteranopia, protanopia and tritanopia, and at least 3 : 1 against both the white and the dark page.
@@ -38,15 +40,29 @@ def blank_figure(*, height: int, uirevision: str) -> go.Figure:
         uirevision=uirevision,
         dragmode="zoom",
     )
-    axis = {"gridcolor": rgba(NEUTRAL, 0.25), "zeroline": False, "linecolor": rgba(NEUTRAL, 0.6), "showline": True}
-    figure.update_xaxes(**axis, title={"standoff": 8}, automargin=True)
-    figure.update_yaxes(**axis, title={"standoff": 8}, automargin=True)
+    axis = {
+        "tickfont": {"size": 12},
+        "gridcolor": rgba(NEUTRAL, 0.25),
+        "zeroline": False,
+        "linecolor": rgba(NEUTRAL, 0.6),
+        "showline": True,
+    }
+    figure.update_xaxes(**axis, title={"standoff": 8, "font": {"size": 13}}, automargin=True)
+    figure.update_yaxes(**axis, title={"standoff": 8, "font": {"size": 13}}, automargin=True)
     return figure
 
 
 def say(figure: go.Figure, sentence: str) -> go.Figure:
     """The same axes with a sentence where the data would be."""
-    figure.add_annotation(text=sentence, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 14})
+    figure.add_annotation(
+        text="<br>".join(wrap(sentence, 34)),
+        x=0.5,
+        y=0.5,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        font={"size": 14},
+    )
     figure.update_xaxes(showticklabels=False, showgrid=False)
     figure.update_yaxes(showticklabels=False, showgrid=False)
     return figure

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from rankviz.figures.style import CHOSEN, MEASURED, NEUTRAL, blank_figure, rgba, say
 
 
-class TradeoffPoint(NamedTuple):
+class PlottedPoint(NamedTuple):
     """One rank of one sweep. low, high: an interval over seeds, or None where there was one run."""
 
     run_id: str
@@ -22,11 +22,11 @@ class TradeoffPoint(NamedTuple):
     """What else to say on hover: learning rate, seeds, base."""
 
 
-class Group(NamedTuple):
+class PointGroup(NamedTuple):
     """Points that may be compared: one sweep, one base, one set of data."""
 
     label: str
-    points: Sequence[TradeoffPoint]
+    points: Sequence[PlottedPoint]
     front: Sequence[int] = ()
     """Indices of the points that no other beats in both cost and quality."""
     smallest_good: int | None = None
@@ -37,7 +37,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
 
 
 def tradeoff_figure(
-    groups: Sequence[Group],
+    groups: Sequence[PointGroup],
     *,
     x_title: str,
     y_title: str,
@@ -49,8 +49,8 @@ def tradeoff_figure(
 ) -> go.Figure:
     """Each group has its own marker shape; points of different groups are never joined."""
     figure = blank_figure(height=height, uirevision=f"{x_title}|{y_title}|{'|'.join(g.label for g in groups)}")
-    figure.update_xaxes(title=x_title, type="log" if log_x else "linear")
-    figure.update_yaxes(title=y_title)
+    figure.update_xaxes(title_text=x_title, type="log" if log_x else "linear")
+    figure.update_yaxes(title_text=y_title)
     if not any(group.points for group in groups):
         return say(figure, empty)
     for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
@@ -80,7 +80,7 @@ def _log10(x: float) -> float:
     return log10(x)
 
 
-def _add_front(figure: go.Figure, group: Group) -> None:
+def _add_front(figure: go.Figure, group: PointGroup) -> None:
     front = sorted((group.points[i] for i in group.front), key=lambda p: p.x)
     if len(front) > 1:
         figure.add_scatter(
@@ -94,7 +94,7 @@ def _add_front(figure: go.Figure, group: Group) -> None:
         )
 
 
-def _add_points(figure: go.Figure, group: Group, symbol: str) -> None:
+def _add_points(figure: go.Figure, group: PointGroup, symbol: str) -> None:
     bars = [p.low is not None and p.high is not None for p in group.points]
     figure.add_scatter(
         x=[p.x for p in group.points],
@@ -120,7 +120,7 @@ def _add_points(figure: go.Figure, group: Group, symbol: str) -> None:
     )
 
 
-def _mark_smallest_good(figure: go.Figure, group: Group) -> None:
+def _mark_smallest_good(figure: go.Figure, group: PointGroup) -> None:
     if group.smallest_good is None:
         return
     point = group.points[group.smallest_good]

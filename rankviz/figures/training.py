@@ -25,8 +25,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 def loss_figure(curves: Sequence[LossCurve], *, max_steps: int, height: int = 320, empty: str = "") -> go.Figure:
     """Training loss by step. Measured is vermilion, so runs differ by strength of the colour (rank) and by dash."""
     figure = blank_figure(height=height, uirevision="loss|" + "|".join(c.run_id for c in curves))
-    figure.update_xaxes(title="step", range=[0, max_steps * 1.08 + 1])
-    figure.update_yaxes(title="loss, nats a token (lower is better)")
+    figure.update_xaxes(title_text="step", range=[0, max_steps * 1.08 + 1])
+    figure.update_yaxes(title_text="loss, nats a token (lower is better)")
     if not any(curve.steps for curve in curves):
         return say(figure, empty or "Loss appears with the first step.")
     ranks = sorted({curve.r for curve in curves})

@@ -15,14 +15,14 @@ TEMPLATE = """
 <figure class="rv-chart">
   <figcaption><h3>{title}</h3><span class="rv-tools">
     <button type="button" data-do="png" disabled title="Download this figure as PNG">PNG</button>
-    <button type="button" data-do="csv" disabled title="Download the figure's data as CSV">CSV</button></span></figcaption>
+    <button type="button" data-do="csv" disabled title="Download its data as CSV">CSV</button></span></figcaption>
   <div class="rv-plot" role="img" aria-label="{title}" style="height:{height}px"></div>
 </figure>
 """
 
 
 def chart(title: str, *, height: int, elem_id: str) -> gr.HTML:
-    """A figure with its title and its downloads. Its value is what chart_value makes; a click on a point is `select`."""
+    """A figure with title and downloads. Its value is what chart_value makes; a click on a point is `select`."""
     return gr.HTML(
         value="",
         html_template=TEMPLATE.format(title=escape(title), height=height),
@@ -35,7 +35,9 @@ def chart(title: str, *, height: int, elem_id: str) -> gr.HTML:
 def chart_value(figure, rows: Sequence[Mapping[str, object]], *, file: str) -> str:
     """A figure and its data, as chart() draws them and offers them for download."""
     drawn = json.loads(figure.to_json())
-    return json.dumps({"data": drawn["data"], "layout": drawn["layout"], "csv": csv_text(rows), "file": f"rankviz-{file}"})
+    return json.dumps(
+        {"data": drawn["data"], "layout": drawn["layout"], "csv": csv_text(rows), "file": f"rankviz-{file}"}
+    )
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:

@@ -9,7 +9,8 @@ STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 RANK_TEMPLATE = """
 <div class="rv-rank">
   <div class="rv-rank-top"><label for="rv-rank-box">Rank <i>r</i></label>
-    <input id="rv-rank-box" type="number" min="1" max="1024" step="1" inputmode="numeric" aria-describedby="rv-rank-hint"></div>
+    <input id="rv-rank-box" type="number" min="1" max="1024" step="1" inputmode="numeric"
+      aria-describedby="rv-rank-hint"></div>
   <input type="range" min="0" max="8" step="any" aria-label="Rank, in powers of two">
   <div class="rv-stops">{stops}</div>
   <div class="rv-hint" id="rv-rank-hint" role="status"></div>
@@ -32,8 +33,13 @@ def rank_picker(value: int = 16) -> gr.HTML:
     )
 
 
+def plain(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
+    """HTML in our own styles, without Gradio's for prose."""
+    return gr.HTML(value=value, apply_default_css=False, elem_id=elem_id)
+
+
 def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """HTML whose rows marked data-pick report a click (`select`), and whose boxes marked data-tick report ticks (`input`)."""
+    """HTML whose rows marked data-pick report a click (`select`), and its boxes marked data-tick ticks (`input`)."""
     return gr.HTML(
         value=value,
         js_on_load="RankViz.pick(element, props, trigger); // 'select' 'input'",
@@ -51,4 +57,33 @@ def code_html(code: str, *, title: str) -> str:
     return (
         f'<div class="rv-code"><div class="rv-code-top"><h3>{escape(title)}</h3>'
         f'<button type="button" data-do="copy">Copy</button></div><pre tabindex="0">{escape(code)}</pre></div>'
+    )
+
+
+HEADER = """
+<div class="rv-header"><h1>RankViz</h1>
+<p>What a LoRA rank costs, and what it buys</p>
+<button type="button" class="rv-button" data-do="link">Copy link</button></div>
+"""
+
+
+def header() -> gr.HTML:
+    """The page's h1, and a button that copies an address at which the page looks as it does now."""
+    return gr.HTML(
+        value="",
+        html_template=HEADER,
+        js_on_load="RankViz.header(element)",
+        apply_default_css=False,
+        elem_id="header",
+    )
+
+
+def address() -> gr.HTML:
+    """Not seen: its value is a JSON object of query parameters, which are put into the browser's address."""
+    return gr.HTML(
+        value="",
+        html_template="<span hidden></span>",
+        js_on_load="RankViz.address(props, watch)",
+        apply_default_css=False,
+        visible="hidden",
     )

@@ -13,7 +13,7 @@ View = Callable[..., NamedTuple]
 
 
 def notice_html(*sentences: str, kind: str = "note") -> str:
-    """Sentences in a quiet box; nothing for no sentence. kind: note, warning or error."""
+    """Sentences in a quiet box; nothing for no sentence. kind: note or error."""
     said = [s for s in sentences if s]
     if not said:
         return ""
@@ -22,7 +22,7 @@ def notice_html(*sentences: str, kind: str = "note") -> str:
 
 
 def spoken(function: Callable) -> Callable:
-    """A RankVizError becomes a gr.Error, the only exception whose text Gradio shows; anything else stays a traceback."""
+    """A RankVizError becomes a gr.Error, the only exception whose text Gradio shows; the rest stay tracebacks."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -34,19 +34,12 @@ def spoken(function: Callable) -> Callable:
     return call
 
 
-def show(
-    view: View,
-    *,
-    inputs: Mapping[str, Any],
-    outputs: Mapping[str, Any],
-    triggers: Sequence[Any] = (),
-    notice: gr.HTML | None = None,
-    queue: bool = True,
-) -> Any:
-    """Call view with the widgets' values by name and put its fields into widgets by name.
+def wire(
+    view: View, *, inputs: Mapping[str, Any], outputs: Mapping[str, Any], notice: gr.HTML | None = None
+) -> dict[str, Any]:
+    """An event's arguments: call view with the widgets' values by name, put its fields into widgets by name.
 
-    triggers: events; none means load and every change of an input. notice: where a RankVizError is said, everything
-    else staying as it is; without one it is a toast.
+    notice: where a RankVizError is said, everything else staying as it is; without one it is a toast.
     """
 
     def call(**values: Any) -> Any:
@@ -59,21 +52,26 @@ def show(
         fields = {widget: getattr(shown, name) for name, widget in outputs.items()}
         return fields if notice is None else {notice: "", **fields}
 
-    return gr.on(
-        list(triggers) or None,
-        call,
-        inputs_kwargs=dict(inputs),
-        outputs=[*outputs.values(), *([notice] if notice else [])],
-        **quiet(queue=queue),
-    )
+    return {
+        "fn": call,
+        "inputs_kwargs": dict(inputs),
+        "outputs": [*outputs.values(), *([notice] if notice else [])],
+        **quiet(),
+    }
 
 
-def quiet(*, queue: bool = True) -> dict[str, Any]:
-    """What every event of the page shares: no overlay on the outputs, the last value wins, not part of the public API."""
+def show(view: View, *, triggers: Sequence[Any] = (), **wiring: Any) -> Any:
+    """`wire`, on these events; none means load and every change of an input."""
+    return gr.on(list(triggers) or None, **wire(view, **wiring))
+
+
+def quiet() -> dict[str, Any]:
+    """What every event of the page shares: no overlay on the outputs, the last value wins, not part of the public API,
+    and past the queue, which would add a second round trip to answers that take milliseconds."""
     return {
         "show_progress": "hidden",
         "trigger_mode": "always_last",
         "api_visibility": "private",
         "concurrency_limit": None,
-        "queue": queue,
+        "queue": False,
     }

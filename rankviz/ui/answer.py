@@ -1,0 +1,182 @@
+"""The right column's words and numbers: an estimate as five figures, a sentence of advice, and a table of ranks."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.core.duration import price_of
+from rankviz.core.guidance import advise
+from rankviz.ui import html, link, question
+from rankviz.ui.controls import code_html
+from rankviz.ui.html import Cell, Figure, Row
+
+NOT_KNOWN = "not known"
+
+
+class Answer(NamedTuple):
+    figures: str
+    advice: str
+    scale: str
+    ranks: str
+    script: str
+    address: str
+    setup_label: Any
+    gpu_label: Any
+    gpu_note: str
+
+
+def answer(api: Api, **values: Any) -> Answer:
+    """Everything on Explore that is text, for the question that the widgets ask."""
+    asked = question.ask(values)
+    r = values["r"]
+    said = api.estimate(asked)
+    detail = api.adapter(asked, r)
+    rows = {row["r"]: row for row in said["ranks"]}
+    return Answer(
+        figures=html.figures(five_figures(rows, r, gpu=gpu_named(api, asked.gpu), dtype=detail.dtype)),
+        advice=advice_html(said, r),
+        scale=scale_html(rows[r], asked.use_rslora),
+        ranks=rank_table(list(rows.values()), r),
+        script=code_html(detail.script, title="Take it away: a script with these values"),
+        address=link.address(link.write(values)),
+        setup_label=gr.Accordion(label=setup_label(values)),
+        gpu_label=gr.Accordion(label=f"GPU and price · {gpu_named(api, asked.gpu) or 'none chosen'}"),
+        gpu_note=gpu_note(api, asked.gpu, asked.usd_per_hour),
+    )
+
+
+def gpu_note(api: Api, gpu: str | None, usd_per_hour: float | None) -> str:
+    """Whose price is reckoned with and of which day, and where the usable memory comes from."""
+    card = next((g for g in api.gpus() if gpu in (g.id, g.name)), None)
+    if card is None:
+        return ""
+    price = price_of(card, usd_per_hour)
+    yours = price is not None and usd_per_hour is not None
+    paid = (
+        "No price is known: give your own."
+        if price is None
+        else "Your price."
+        if yours
+        else f"${price.usd_per_hour:.2f} an hour: {price.provider}, {price.checked}."
+    )
+    usable = (
+        f"{units.memory_size(card.usable_bytes)} of its {card.memory_bytes / 1e9:g} GB can be used."
+        if card.usable_bytes
+        else "How much of its memory can be used is not known, so no verdict."
+    )
+    return html.paragraphs(paid, usable)
+
+
+def gpu_named(api: Api, gpu: str | None) -> str:
+    return next((g.name for g in api.gpus() if gpu in (g.id, g.name)), gpu or "")
+
+
+def setup_label(values: Mapping[str, Any]) -> str:
+    batch, accumulation = values["batch"], values["accumulation"]
+    return f"Training set-up · {values['precision']}, {batch} × {accumulation} × {values['max_length']:,} tokens"
+
+
+def five_figures(rows: Mapping[int, Mapping[str, Any]], r: int, *, gpu: str, dtype: str) -> Sequence[Figure]:
+    """Parameters, file, memory, time and money at the chosen rank, with half and twice the rank under each."""
+    row = rows[r]
+    beside = [rows[other] for other in (r // 2, 2 * r) if other in rows and other != r]
+
+    def steps(text) -> list[tuple[str, str]]:
+        return [(f"r = {b['r']}", text(b)) for b in beside]
+
+    memory, seconds, usd = row["memory_bytes"], row["seconds"], row["usd"]
+    return (
+        Figure(
+            name="Trainable parameters",
+            value=units.count(row["adapter_parameters"]),
+            title=f"{row['adapter_parameters']:,} parameters",
+            sub=f"{percent(row['adapter_percent'])} of the base",
+            steps=steps(lambda b: units.count(b["adapter_parameters"])),
+        ),
+        Figure(
+            name="Adapter file",
+            value=units.file_size(row["adapter_bytes"]),
+            title=f"{row['adapter_bytes']:,} bytes, header included",
+            sub=f"saved in {dtype}, header included",
+            steps=steps(lambda b: units.file_size(b["adapter_bytes"])),
+        ),
+        Figure(
+            name="Memory on the card",
+            value=span(memory, units.memory_size) if memory else NOT_KNOWN,
+            title=f"{memory['low']:,} to {memory['high']:,} bytes" if memory else "",
+            sub=f"on {gpu}" if row["fit"] else "no GPU chosen",
+            verdict=row["fit"] or "",
+            steps=steps(lambda b: units.memory_size(b["memory_bytes"]["device"]) if b["memory_bytes"] else NOT_KNOWN),
+        ),
+        Figure(
+            name="Time",
+            value=span(seconds, units.duration) if seconds else NOT_KNOWN,
+            title=f"{seconds['low']:,.0f} to {seconds['high']:,.0f} seconds" if seconds else "",
+            sub=f"about {units.duration(seconds['expected'])}" if seconds else "choose a GPU whose speed is known",
+            steps=steps(lambda b: units.duration(b["seconds"]["expected"]) if b["seconds"] else NOT_KNOWN),
+        ),
+        Figure(
+            name="Cost",
+            value=span(usd, units.usd) if usd else NOT_KNOWN,
+            title=f"${usd['low']:.4f} to ${usd['high']:.4f}" if usd else "",
+            sub=f"about {units.usd(usd['expected'])}" if usd else "choose a GPU with a price, or give one",
+            steps=steps(lambda b: units.usd(b["usd"]["expected"]) if b["usd"] else NOT_KNOWN),
+        ),
+    )
+
+
+def span(values: Mapping[str, float], text) -> str:
+    """Low to high, the unit said once where both share it: "7.1 – 8.3 GiB"."""
+    low, high = text(values["low"]), text(values["high"])
+    if low == high:
+        return low
+    number, _, unit = low.rpartition(" ")
+    if number and high.endswith(f" {unit}") and number.replace(".", "").replace(",", "").isdigit():
+        return f"{number} – {high}"
+    if low.startswith("$") and high.startswith("$"):
+        return f"{low} – {high[1:]}"
+    return f"{low} – {high}"
+
+
+def percent(value: float) -> str:
+    return units.percent(value / 100)
+
+
+def scale_html(row: Mapping[str, Any], use_rslora: bool) -> str:
+    rule = "α / √r" if use_rslora else "α / r"
+    return f'<div class="rv-scale">α = {row["lora_alpha"]:g}, scale {rule} = <b>{row["scale"]:.4g}</b></div>'
+
+
+def rank_table(rows: Sequence[Mapping[str, Any]], r: int) -> str:
+    """All ranks, the chosen one bold; a click on a row chooses its rank."""
+    return html.table(
+        ["r", "Scale", "Trainable parameters", "Share", "Adapter file", "Memory on the card", "Time", "Cost", "Fit"],
+        [
+            Row(
+                cells=[
+                    str(row["r"]),
+                    f"{row['scale']:.4g}",
+                    f"{row['adapter_parameters']:,}",
+                    percent(row["adapter_percent"]),
+                    Cell(units.file_size(row["adapter_bytes"]), title=f"{row['adapter_bytes']:,} bytes"),
+                    span(row["memory_bytes"], units.memory_size) if row["memory_bytes"] else NOT_KNOWN,
+                    span(row["seconds"], units.duration) if row["seconds"] else NOT_KNOWN,
+                    span(row["usd"], units.usd) if row["usd"] else NOT_KNOWN,
+                    html.FITS.get(row["fit"], ""),
+                ],
+                pick=str(row["r"]),
+                chosen=row["r"] == r,
+            )
+            for row in rows
+        ],
+        label="All ranks",
+    )
+
+
+def advice_html(said: Mapping[str, Any], r: int) -> str:
+    """One sentence with its reason, then what to know about this model and these targets."""
+    return f'<div class="rv-advice"><p>{escape(advise(said, r))}</p>{html.bullet_list(said["notes"])}</div>'

@@ -1,0 +1,83 @@
+"""The four named HTTP endpoints, /gradio_api/call/<name>: the API's operations, their schemas from these docstrings."""
+
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.core.lora import PRESETS
+from rankviz.core.question import Question
+from rankviz.core.training import TrainingSetup
+from rankviz.ui.question import names_in
+from rankviz.ui.wiring import spoken
+
+
+def publish(api: Api) -> None:
+    """Register the endpoints. Values come from anyone, and the core checks them."""
+
+    def estimate(
+        model: str,
+        ranks: list[int] = [16],  # noqa: B006 - Gradio reads defaults from the signature; nobody changes it
+        targets: str = "unsloth",
+        alpha: str = "r",
+        precision: str = "nf4-dq",
+        framework: str = "unsloth",
+        batch: int = 2,
+        accumulation: int = 4,
+        max_length: int = 2048,
+        steps: int = 1000,
+        gpu: str = "l4",
+    ) -> dict[str, Any]:
+        """Exact adapter numbers, and ranges for memory, time and money.
+
+        Args:
+            model: A catalogue id or another name of it, or a Hub id.
+            ranks: LoRA ranks, 1 to 1024.
+            targets: all-linear, attention, mlp, qv, unsloth, or module names with commas between.
+            alpha: r, 2r or a number.
+            precision: bf16, fp16, fp32, nf4, nf4-dq or int8.
+            framework: unsloth, trl or peft.
+            batch: Rows a micro-step.
+            accumulation: Micro-steps an optimizer step.
+            max_length: Tokens a row, padding included.
+            steps: Optimizer steps.
+            gpu: A GPU of the table; empty for none.
+        """
+        names = names_in(targets)
+        return api.estimate(
+            Question(
+                model_id=model,
+                ranks=tuple(ranks),
+                targets=targets if targets in PRESETS else names,
+                alpha=str(alpha),
+                framework=framework,
+                training=TrainingSetup(
+                    precision=precision,
+                    per_device_train_batch_size=batch,
+                    gradient_accumulation_steps=accumulation,
+                    max_length=max_length,
+                    steps=steps,
+                ),
+                gpu=gpu or None,
+            )
+        )
+
+    def models() -> list[dict[str, Any]]:
+        """The catalogue: base models with totals from their real layers."""
+        return [asdict(row) for row in api.models()]
+
+    def runs() -> list[dict[str, Any]]:
+        """All runs here, newest first: what was asked, what was measured, and the estimate."""
+        return [api.run_summary(run.run_id) for sweep in api.sweeps() for run in sweep.runs]
+
+    def run(run_id: str) -> dict[str, Any]:
+        """One run: what was asked, what was measured, and the estimate.
+
+        Args:
+            run_id: As `runs` names it.
+        """
+        return api.run_summary(run_id)
+
+    for operation in (estimate, models, runs, run):
+        gr.api(spoken(operation), api_name=operation.__name__, concurrency_limit=None)

@@ -1,0 +1,173 @@
+"""Explore: a question on the left, its answer on the right, within a blink."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.core.duration import price_of
+from rankviz.core.moe import has_experts
+from rankviz.core.targets import module_choices
+from rankviz.errors import UserError
+from rankviz.ui import points, question
+from rankviz.ui.answer import answer
+from rankviz.ui.charts import chart
+from rankviz.ui.controls import address, copyable, pickable, plain
+from rankviz.ui.pictures import MEMORY_HEIGHT, pictures
+from rankviz.ui.question import CUSTOM
+from rankviz.ui.wiring import quiet, spoken, wire
+
+TRADEOFF_HEIGHT = 380
+NEWEST = "newest"
+
+
+class Exploring(NamedTuple):
+    """What the rest of the page needs of this tab."""
+
+    asked: dict[str, Any]
+    """The question's widgets, by the names of question.DEFAULTS."""
+    restore: list[dict[str, Any]]
+    """Events to run one after another once the widgets were set."""
+    sweeps: gr.Dropdown
+    curve: gr.HTML
+
+
+def build(api: Api) -> Exploring:
+    with gr.Row(elem_classes="rv-split"):
+        with gr.Column(elem_classes="rv-question"), gr.Accordion("The question", elem_classes="rv-fold"):
+            w = question.question_widgets(model_choices(api), list(api.gpus()))
+        with gr.Column(elem_classes="rv-answer"):
+            notice = plain(elem_id="notice")
+            figures = plain(elem_id="figures")
+            advice = plain(elem_id="advice")
+            with gr.Row(elem_classes="rv-bar"):
+                sweep = gr.Dropdown(
+                    sweep_choices(api), value=NEWEST, label="Runs", interactive=True, min_width=180, scale=3
+                )
+                x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=140)
+                y = gr.Dropdown(points.Y_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=140)
+            curve = chart("Quality against cost, measured", height=TRADEOFF_HEIGHT, elem_id="tradeoff")
+            caption = plain(elem_id="tradeoff-caption")
+            with gr.Row(elem_classes="rv-charts"):
+                memory = chart("Memory by component and rank, estimated", height=MEMORY_HEIGHT, elem_id="memory")
+                modules = chart("Adapter parameters by module and block", height=MEMORY_HEIGHT, elem_id="module-map")
+            ranks = pickable(elem_id="ranks")
+            script = copyable(elem_id="script")
+    where = address()
+    asked = {name: w[name] for name in question.DEFAULTS}
+
+    telling = wire(
+        partial(answer, api),
+        inputs=asked,
+        outputs={
+            "figures": figures,
+            "advice": advice,
+            "scale": w["scale"],
+            "ranks": ranks,
+            "script": script,
+            "address": where,
+            "setup_label": w["setup_fold"],
+            "gpu_label": w["gpu_fold"],
+            "gpu_note": w["gpu_note"],
+        },
+        notice=notice,
+    )
+    drawing = wire(partial(pictures, api), inputs=asked, outputs={"memory": memory, "modules": modules}, notice=None)
+    fitting = wire(
+        partial(fitted, api),
+        inputs={"model": w["model"], "preset": w["preset"], "modules": w["modules"], "framework": w["framework"]},
+        outputs={"modules": w["modules"], "moe_scheme": w["moe_scheme"]},
+        notice=notice,
+    )
+    curve_inputs = {"sweep": sweep, "x": x, "y": y, "r": w["r"], "usd_per_hour": w["usd_per_hour"], "gpu": w["gpu"]}
+    plotting = wire(partial(tradeoff, api), inputs=curve_inputs, outputs={"chart": curve, "caption": caption})
+
+    refits = ("model", "preset", "framework")
+    changes = [w[name].change for name in asked if name not in (*refits, "modules")] + [w["modules"].input]
+    gr.on(changes, **telling)
+    gr.on(changes, **drawing)
+    refit = gr.on([w[name].change for name in refits], **fitting)
+    refit.then(**telling)
+    refit.then(**drawing)
+    gr.on([widget.change for widget in curve_inputs.values()], **plotting)
+
+    w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
+    w["alpha_rule"].change(
+        lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
+    )
+    ranks.select(chosen_rank, None, w["r"], **quiet())
+    w["upload"].upload(spoken(partial(uploaded, api)), w["upload"], w["model"], **quiet())
+    return Exploring(asked=asked, restore=[fitting, telling, drawing, plotting], sweeps=sweep, curve=curve)
+
+
+def model_choices(api: Api) -> list[tuple[str, str]]:
+    """Catalogue rows, then every other name with what it stands for, so that a search finds both."""
+    rows = api.models()
+    own = [(model_label(row), row.id) for row in rows]
+    return own + [(f"{alias} (as {row.id})", alias) for row in rows for alias in row.aliases]
+
+
+def model_label(row: Any) -> str:
+    tower = "" if row.tower == "text" else f", {row.tower}"
+    return f"{row.id} · {units.count(row.total_parameters)}{tower}" + ("" if row.verified else ", total unverified")
+
+
+def chosen_rank(event: gr.EventData) -> int:
+    """The rank of the row that was clicked."""
+    return int(event._data["id"])
+
+
+class Fitted(NamedTuple):
+    modules: Any
+    moe_scheme: Any
+
+
+def fitted(api: Api, *, model: str, preset: str, modules: list[str], framework: str) -> Fitted:
+    """The widgets that depend on the model: its modules to tick, with what the preset takes ticked, and the experts."""
+    spec = api.model(model or "")
+    choices = module_choices(spec)
+    names = [choice.name for choice in choices]
+    ticked = (
+        [n for n in modules or () if n in names]
+        if preset == CUSTOM
+        else list(api.preset_names(spec, preset, framework))
+    )
+    return Fitted(
+        modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
+        moe_scheme=gr.Dropdown(visible=has_experts(spec)),
+    )
+
+
+def uploaded(api: Api, file: str) -> Any:
+    """A config.json from the visitor: its model becomes the chosen one."""
+    spec = api.model(file)
+    choices = [*model_choices(api), (f"{spec.name} (your config.json)", file)]
+    return gr.Dropdown(choices=choices, value=file)
+
+
+def sweep_choices(api: Api) -> list[tuple[str, str]]:
+    """The newest is the newest of one's own, or a recorded one as long as there is none."""
+    sweeps = [*api.sweeps(), *api.recorded()]
+    return [("Newest finished sweep", NEWEST)] + [(points.sweep_label(sweep), sweep.sweep_id) for sweep in sweeps]
+
+
+def tradeoff(api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: float | None, gpu: str) -> points.Drawn:
+    """The main chart, for the sweep chosen."""
+    if x not in points.X_AXES or y not in points.Y_TITLES:
+        raise UserError("No such axis: choose one of the lists.")
+    if sweep == NEWEST:
+        done = [s for s in api.sweeps() if any(run.loss_after for run in s.runs)]
+        shown = done[:1] or list(api.recorded())[:1]
+    else:
+        shown = [api.sweep(sweep)]
+    price = hourly(api, gpu, usd_per_hour)
+    return points.tradeoff_chart(shown, x=x, y=y, chosen_r=r, usd_per_hour=price, height=TRADEOFF_HEIGHT)
+
+
+def hourly(api: Api, gpu: str | None, usd_per_hour: float | None) -> float | None:
+    """The price that the estimate reckons with: one's own, or the table's."""
+    card = next((g for g in api.gpus() if g.id == gpu), None)
+    price = price_of(card, usd_per_hour) if card else None
+    return price.usd_per_hour if price else usd_per_hour

@@ -1,0 +1,129 @@
+"""Small pieces of HTML: tables, figures in a row, lists. Every text that comes from outside is escaped here.
+
+gr.HTML puts its value into the page as it is, so nothing else in ui/ writes a text between tags by itself.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+
+class Cell(NamedTuple):
+    """A table's cell. title: the exact value, on hover. kind: "" a number, "left" a text, "wrap" a sentence."""
+
+    text: str
+    title: str = ""
+    kind: str = ""
+    sub: str = ""
+    """A second, quieter line: what was estimated, where `text` was measured."""
+
+
+class Row(NamedTuple):
+    cells: Sequence[Cell | str]
+    pick: str = ""
+    """What a click on the row reports; empty for a row that can't be chosen."""
+    chosen: bool = False
+    tick: bool | None = None
+    """Whether its box is ticked; None for a row without one."""
+
+
+def table(headers: Sequence[str], rows: Sequence[Row], *, label: str, left: int = 1) -> str:
+    """A table that scrolls sideways inside its own box. left: so many first columns hold text."""
+    ticking = any(row.tick is not None for row in rows)
+    head = ('<th class="rv-left"><span class="rv-unseen">Selected</span></th>' if ticking else "") + "".join(
+        f'<th scope="col" class="{"rv-left" if i < left else ""}">{escape(h)}</th>' for i, h in enumerate(headers)
+    )
+    body = "".join(_row(row, left=left, ticking=ticking) for row in rows)
+    return (
+        f'<div class="rv-table-box" tabindex="0" role="region" aria-label="{escape(label)}"><table class="rv-table">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _row(row: Row, *, left: int, ticking: bool) -> str:
+    cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row.cells]
+    parts = []
+    if ticking:
+        box = (
+            f'<input type="checkbox" data-tick="{escape(row.pick)}" aria-label="Draw {escape(cells[0].text)}"'
+            f"{' checked' if row.tick else ''}>"
+        )
+        parts.append(f'<td class="rv-left">{box}</td>')
+    for i, cell in enumerate(cells):
+        text = escape(cell.text)
+        if row.pick and i == 0:
+            pressed = ' aria-pressed="true"' if row.chosen else ""
+            text = f'<button type="button"{pressed}>{text}</button>'
+        if cell.sub:
+            text += f'<span class="rv-under">{escape(cell.sub)}</span>'
+        classes = ("rv-left " if i < left or cell.kind else "") + ("rv-wrap" if cell.kind == "wrap" else "")
+        title = f' title="{escape(cell.title)}"' if cell.title else ""
+        parts.append(f'<td class="{classes}"{title}>{text}</td>')
+    pick = f' data-pick="{escape(row.pick)}"' if row.pick else ""
+    return f'<tr class="{"rv-chosen" if row.chosen else ""}"{pick}>{"".join(parts)}</tr>'
+
+
+class Figure(NamedTuple):
+    """One number of a row of them. steps: (label, value) pairs under it, such as half and double the rank."""
+
+    name: str
+    value: str
+    sub: str = ""
+    title: str = ""
+    steps: Sequence[tuple[str, str]] = ()
+    verdict: str = ""
+    """A key of FITS, or empty."""
+
+
+FITS = {"fits": "✓ fits", "tight": "≈ tight", "uncertain": "? uncertain", "does_not_fit": "✕ does not fit"}
+
+
+def figures(row: Sequence[Figure]) -> str:
+    return '<div class="rv-figures">' + "".join(_figure(f) for f in row) + "</div>"
+
+
+def _figure(f: Figure) -> str:
+    verdict = fit_chip(f.verdict) + " " if f.verdict else ""
+    steps = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in f.steps)
+    return (
+        f'<div class="rv-figure"><h3>{escape(f.name)}</h3>'
+        f'<div class="rv-value" title="{escape(f.title)}">{escape(f.value)}</div>'
+        f'<div class="rv-sub">{verdict}{escape(f.sub)}</div>'
+        + (f'<dl class="rv-steps">{steps}</dl>' if steps else "")
+        + "</div>"
+    )
+
+
+def fit_chip(fit: str | None) -> str:
+    return f'<span class="rv-fit rv-fit-{escape(fit)}">{FITS[fit]}</span>' if fit in FITS else ""
+
+
+def paragraphs(*sentences: str, css: str = "rv-caption") -> str:
+    return f'<div class="{css}">' + "".join(f"<p>{escape(s)}</p>" for s in sentences if s) + "</div>"
+
+
+def bullet_list(items: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>" if items else ""
+
+
+def progress(share: float, *, label: str) -> str:
+    """A bar from 0 to 1."""
+    percent = max(0.0, min(1.0, share)) * 100
+    return (
+        f'<div class="rv-progress" role="progressbar" aria-label="{escape(label)}" aria-valuemin="0" '
+        f'aria-valuemax="100" '
+        f'aria-valuenow="{percent:.0f}"><div style="width:{percent:.1f}%"></div></div>'
+    )
+
+
+def stats(pairs: Sequence[tuple[str, str]]) -> str:
+    """Names and values side by side."""
+    return (
+        '<dl class="rv-stats">'
+        + "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
+        + "</dl>"
+    )
+
+
+def preformatted(text: str, *, title: str) -> str:
+    return f'<div class="rv-code"><h3>{escape(title)}</h3><pre tabindex="0">{escape(text)}</pre></div>'

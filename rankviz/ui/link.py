@@ -1,0 +1,156 @@
+"""The page's address: what is asked, as query parameters, and back. What is at its default is left out.
+
+One table serves both directions. A parameter that can't be used leaves its default in place and gives a sentence.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from rankviz.core.lora import MAX_RANK, PRESETS
+from rankviz.ui import question
+from rankviz.ui.question import CUSTOM, DEFAULTS, names_in
+
+TABS = ("explore", "train", "runs", "guide")
+
+
+class Param(NamedTuple):
+    """widget: a name of DEFAULTS. read: the value of a text; a ValueError says what it must be."""
+
+    widget: str
+    read: Callable[[str], Any]
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low:,} to {high:,}")
+        return int(text)
+
+    return read
+
+
+def _one_of(choices: list) -> Callable[[str], str]:
+    values = [choice[1] if isinstance(choice, tuple) else choice for choice in choices]
+
+    def read(text: str) -> str:
+        if text not in values:
+            raise ValueError("one of " + ", ".join(values))
+        return text
+
+    return read
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("0 or 1")
+    return text == "1"
+
+
+def _price(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 10_000:
+        raise ValueError("a number of dollars from 0 to 10,000")
+    return value
+
+
+def _text(text: str) -> str:
+    if len(text) > 300:
+        raise ValueError("at most 300 characters long")
+    return text
+
+
+PARAMS = {
+    "model": Param("model", _text),
+    "r": Param("r", _whole(1, MAX_RANK)),
+    "save": Param("save", _text),
+    "rslora": Param("use_rslora", _flag),
+    "dora": Param("use_dora", _flag),
+    "moe": Param("moe_scheme", _one_of(question.MOE_SCHEMES)),
+    "framework": Param("framework", _one_of(question.FRAMEWORKS)),
+    "precision": Param("precision", _one_of(question.PRECISIONS)),
+    "batch": Param("batch", _whole(1, 10_000)),
+    "accum": Param("accumulation", _whole(1, 10_000)),
+    "max_length": Param("max_length", _whole(1, 10_000_000)),
+    "optim": Param("optim", _one_of(question.OPTIMS)),
+    "checkpointing": Param("checkpointing", _one_of(question.CHECKPOINTING)),
+    "loss_path": Param("loss_path", _one_of(question.LOSS_PATHS)),
+    "gpu": Param("gpu", _text),
+    "usd": Param("usd_per_hour", _price),
+}
+LENGTHS = ("steps", "tokens")
+MAX_LENGTH = 10**13
+
+
+def write(values: Mapping[str, Any]) -> dict[str, str | None]:
+    """The parameters that say these values; None for one that is at its default and leaves the address."""
+    params = {name: _spell(values[p.widget], DEFAULTS[p.widget]) for name, p in PARAMS.items()}
+    targets = question.targets_of(values)
+    params["targets"] = _spell(targets if isinstance(targets, str) else ",".join(targets), DEFAULTS["preset"])
+    params["alpha"] = _spell(question.alpha_of(values), DEFAULTS["alpha_rule"])
+    default = (DEFAULTS["length"], DEFAULTS["length_unit"])
+    for unit in LENGTHS:
+        asked = unit == values["length_unit"] and (values["length"], unit) != default
+        params[unit] = str(values["length"]) if asked else None
+    return params
+
+
+def address(params: Mapping[str, str | None]) -> str:
+    """As controls.address takes it."""
+    return json.dumps(params)
+
+
+def _spell(value: Any, default: Any) -> str | None:
+    if value == default or value is None or value == "":
+        return None
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Values for the widgets, defaults where the address is silent or wrong, and a sentence for each thing wrong."""
+    values, notes = dict(DEFAULTS), []
+
+    def use(name: str, reader: Callable[[str], Any], *widgets: str) -> None:
+        if name not in params:
+            return
+        try:
+            read_values = reader(params[name])
+        except ValueError as error:
+            shown = params[name][:40]
+            notes.append(f"The address says {name}={shown}, but {name} must be {error}: the default is shown.")
+            return
+        values.update(zip(widgets, read_values if len(widgets) > 1 else [read_values], strict=True))
+
+    for name, param in PARAMS.items():
+        use(name, param.read, param.widget)
+    use("targets", _targets, "preset", "modules", "names")
+    use("alpha", _alpha, "alpha_rule", "alpha_fixed")
+    for unit in LENGTHS:
+        use(unit, lambda text, unit=unit: (_whole(1, MAX_LENGTH)(text), unit), "length", "length_unit")
+    return values, notes
+
+
+def _targets(text: str) -> tuple[str, list[str], str]:
+    if text in PRESETS:
+        return text, [], ""
+    names = names_in(_text(text))
+    if not names:
+        raise ValueError("one of " + ", ".join(PRESETS) + ", or module names with commas between")
+    return CUSTOM, list(names), ", ".join(names)
+
+
+def _alpha(text: str) -> tuple[str, float]:
+    if text in ("r", "2r"):
+        return text, DEFAULTS["alpha_fixed"]
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 100_000:
+        raise ValueError("r, 2r or a number above 0")
+    return "fixed", value

@@ -1,0 +1,98 @@
+"""The page: a header, four tabs, and an address that says what is on it."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.errors import RankVizError
+from rankviz.ui import endpoints, explore, guide, link, runs, train
+from rankviz.ui.controls import address, header, plain
+from rankviz.ui.question import DEFAULTS
+from rankviz.ui.wiring import notice_html, quiet
+
+
+def build_app(api: Api) -> gr.Blocks:
+    with gr.Blocks(
+        title="RankViz: what a LoRA rank costs, and what it buys",
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(3600, 86400),
+    ) as app:
+        header()
+        said = plain(elem_id="said")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Explore", id="explore") as explore_tab:
+                exploring = explore.build(api)
+            with gr.Tab("Train", id="train") as train_tab:
+                training = train.build(api)
+            with gr.Tab("Runs", id="runs") as runs_tab:
+                running = runs.build(api)
+            with gr.Tab("Guide", id="guide") as guide_tab:
+                rules = guide.build(api, exploring.asked)
+        where = address()
+        endpoints.publish(api)
+
+        # A closure, since Gradio finds gr.Request by the function's own type hints and loses it in a partial.
+        def load(request: gr.Request) -> list[Any]:
+            return restore(api, dict(request.query_params))
+
+        loaded = app.load(
+            load,
+            None,
+            [said, tabs, *exploring.asked.values(), training.sweep_id, running.chosen, running.selected],
+            **quiet(),
+        )
+        for event in exploring.restore:
+            loaded = loaded.then(**event)
+        loaded.then(**training.draw).then(**running.draw).then(**rules)
+
+        explore_tab.select(lambda: gr.Dropdown(choices=explore.sweep_choices(api)), None, exploring.sweeps, **quiet())
+        guide_tab.select(**rules)
+        train_tab.select(**training.draw)
+        runs_tab.select(lambda: gr.Timer(active=True), None, running.timer, **quiet()).then(**running.draw)
+        for name, tab in zip(link.TABS, (explore_tab, train_tab, runs_tab, guide_tab), strict=True):
+            tab.select(partial(link.address, {"tab": None if name == "explore" else name}), None, where, **quiet())
+            if name != "runs":
+                tab.select(lambda: gr.Timer(active=False), None, running.timer, **quiet())
+
+        remember_sweep = {"fn": partial(_address_of, "sweep"), "inputs": training.sweep_id, "outputs": where, **quiet()}
+        training.started.success(**remember_sweep)
+        remember_run = {"fn": partial(_address_of, "run"), "inputs": running.chosen, "outputs": where, **quiet()}
+        for clicked in (running.table, running.curve):
+            clicked.select(runs.picked, None, running.chosen, **quiet()).then(**remember_run)
+        for clicked in (exploring.curve, training.curve, training.results):
+            opened = clicked.select(open_run, None, [running.chosen, running.selected, tabs], **quiet())
+            opened.then(**running.draw).then(**remember_run)
+    return app
+
+
+def restore(api: Api, params: Mapping[str, str]) -> list[Any]:
+    """What the address asks for. What it says wrong is said above the tabs, and the default is shown."""
+    values, notes = link.read(params)
+    tab = params.get("tab", "explore")
+    if tab not in link.TABS:
+        notes.append(f"The address says tab={tab[:40]}, but there are {', '.join(link.TABS)}: Explore is shown.")
+        tab = "explore"
+    sweep_id, run_id, selected = params.get("sweep", ""), params.get("run", ""), None
+    if sweep_id:
+        try:
+            selected = [run.run_id for run in api.sweep(sweep_id).runs]
+        except RankVizError as error:
+            notes.append(str(error))
+            sweep_id = ""
+    if not sweep_id:
+        sweep_id = next((s.sweep_id for s in api.sweeps() if not s.ended), "")
+    widgets = [values[name] for name in DEFAULTS]
+    return [notice_html(*notes), gr.Tabs(selected=tab), *widgets, sweep_id, run_id, selected]
+
+
+def open_run(event: gr.EventData) -> tuple[str, None, Any]:
+    """A point or a row was clicked: its run, on the tab of runs."""
+    return runs.picked(event), None, gr.Tabs(selected="runs")
+
+
+def _address_of(name: str, value: str) -> str:
+    return link.address({name: value or None})

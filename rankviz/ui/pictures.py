@@ -1,0 +1,69 @@
+"""Explore's two estimated pictures: memory by component and rank, parameters by module and block."""
+
+from typing import Any, NamedTuple
+
+from rankviz.api import Api
+from rankviz.figures import MemoryBar, memory_figure, module_figure
+from rankviz.ui import question
+from rankviz.ui.charts import chart_value
+
+MEMORY_HEIGHT = 340
+COMPONENTS = {
+    "base weights": "base_weights",
+    "adapter": "adapter",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "activations": "activations",
+    "logits": "logits",
+    "other": "other",
+}
+
+
+class Pictures(NamedTuple):
+    memory: str
+    modules: str
+
+
+def pictures(api: Api, **values: Any) -> Pictures:
+    asked = question.ask(values)
+    r = values["r"]
+    said = api.estimate(asked)
+    return Pictures(
+        memory=memory_chart(api, said, gpu=asked.gpu, r=r),
+        modules=module_chart(api.adapter(asked, r).plan.by_block(r), r),
+    )
+
+
+def memory_chart(api: Api, said: dict[str, Any], *, gpu: str | None, r: int) -> str:
+    rows = [row for row in said["ranks"] if row["memory_bytes"]]
+    card = next((g for g in api.gpus() if gpu in (g.id, g.name)), None)
+    bars = [
+        MemoryBar(
+            r=row["r"],
+            components={label: row["memory_bytes"][name] for label, name in COMPONENTS.items()},
+            low=row["memory_bytes"]["low"],
+            high=row["memory_bytes"]["high"],
+        )
+        for row in rows
+    ]
+    figure = memory_figure(
+        bars,
+        chosen_r=r,
+        usable_bytes=card.usable_bytes if card else None,
+        gpu_name=card.name if card else "",
+        height=MEMORY_HEIGHT,
+    )
+    return chart_value(figure, [{"r": row["r"], **row["memory_bytes"]} for row in rows], file="memory")
+
+
+def module_chart(grid: Any, r: int) -> str:
+    """grid: a core.adapter.BlockGrid, a row a block; the picture has a row a module."""
+    by_module = [[row[i] for row in grid.parameters] for i in range(len(grid.modules))]
+    figure = module_figure(grid.modules, grid.blocks, by_module, r=r, height=MEMORY_HEIGHT)
+    rows = [
+        {"block": block, "module": module, "parameters": count}
+        for block, counts in zip(grid.blocks, grid.parameters, strict=True)
+        for module, count in zip(grid.modules, counts, strict=True)
+        if count
+    ]
+    return chart_value(figure, rows, file="modules")

@@ -1,0 +1,109 @@
+"""How the page looks, and the files it serves itself: its script, its stylesheet and plotly.js, from no other host."""
+
+import os
+from hashlib import sha256
+from html import escape
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.themes.utils import fonts
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+ASSETS = Path(__file__).parents[2] / "assets"
+CSS = ASSETS / "css" / "rankviz.css"
+SCRIPT = ASSETS / "js" / "rankviz.js"
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's default with smaller steps, one accent (the chosen rank's blue) and fonts that it ships itself."""
+    return gr.themes.Default(
+        primary_hue="blue",
+        neutral_hue="slate",
+        text_size="sm",
+        spacing_size="sm",
+        radius_size="sm",
+        # Gradio 6.31 ships the semibold of both as a stub of a few letters, so bold is the second weight.
+        font=(fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"),
+        font_mono=(fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "Consolas", "monospace"),
+    ).set(
+        block_border_width="0px",
+        block_shadow="none",
+        block_padding="0px",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_label_background_fill="transparent",
+        block_title_text_weight="600",
+        block_title_text_size="13px",
+        block_title_text_color="*body_text_color",
+        block_info_text_size="12px",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        checkbox_label_padding="4px 8px",
+        input_padding="6px 8px",
+        form_gap_width="10px",
+    )
+
+
+def head() -> str:
+    """Loads our script before Gradio's components; the script then asks for plotly.js."""
+    space = os.environ.get("SPACE_ID", "")
+    return (
+        f'<script src="{_script_url().lstrip("/")}" data-plotly="{_plotly_url().lstrip("/")}" '
+        f'data-space="{escape(space)}"></script>'
+    )
+
+
+def routes() -> list[Route]:
+    """The addresses hold a version or a fingerprint, so that a browser may keep the files for good."""
+    return [Route(_script_url(), _serve(SCRIPT)), Route(_plotly_url(), _serve(plotly_js()))]
+
+
+def plotly_js() -> Path:
+    """plotly.js as the plotly package ships it; found without importing plotly."""
+    spec = find_spec("plotly")
+    return Path(spec.origin).parent / "package_data" / "plotly.min.js"
+
+
+def _plotly_url() -> str:
+    return f"/rankviz/plotly-{version('plotly')}.min.js"
+
+
+def _script_url() -> str:
+    return f"/rankviz/page-{sha256(SCRIPT.read_bytes()).hexdigest()[:12]}.js"
+
+
+def _serve(path: Path) -> Any:
+    async def file(request: Any) -> Response:
+        return FileResponse(
+            path, media_type="text/javascript", headers={"Cache-Control": "public, max-age=31536000, immutable"}
+        )
+
+    return file
+
+
+def launch_options() -> dict[str, Any]:
+    """What app.py launches with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
+    return {
+        "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        "server_port": int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
+        "theme": theme(),
+        "css_paths": [CSS],
+        "head": head(),
+        "app_kwargs": {"routes": routes()},
+        "footer_links": [],
+        "run_history": False,
+        "show_error": False,
+        "enable_monitoring": False,
+        "strict_cors": True,
+        "ssr_mode": False,
+        "pwa": False,
+        "max_file_size": "64mb",
+    }

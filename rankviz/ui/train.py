@@ -1,0 +1,124 @@
+"""Train: what to train on what, what it will take, and the sweep as it goes.
+
+The page never owns a run. It reads the store on a timer while there is something to see, and finds a sweep again by
+its id in the address.
+"""
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.errors import RankVizError
+from rankviz.ui import html, live, points, train_form
+from rankviz.ui.charts import chart
+from rankviz.ui.controls import pickable, plain
+from rankviz.ui.wiring import notice_html, quiet, show, spoken
+
+POLL_SECONDS = 1.0
+EMPTY = (
+    "No sweep yet. Choose ranks on the left and press Train: one real LoRA run a rank, on the same data in the same "
+    "order, and its points appear here. You may close or reload the page meanwhile."
+)
+
+
+class Training(NamedTuple):
+    """What the rest of the page needs of this tab."""
+
+    sweep_id: gr.State
+    seen: gr.State
+    draw: Any
+    """Call with no arguments to redraw after sweep_id was set: returns keyword arguments for an event."""
+    started: Any
+    results: gr.HTML
+    curve: gr.HTML
+
+
+def build(api: Api) -> Training:
+    with gr.Row(elem_classes="rv-split"):
+        with gr.Column(elem_classes="rv-question"):
+            w = train_form.form_widgets([(sample.title, sample.id) for sample in api.samples()])
+            expected = plain(elem_id="expected")
+            refused = plain(elem_id="train-notice")
+            start = gr.Button("Train", variant="primary", elem_id="train-button")
+        with gr.Column(elem_classes="rv-answer"):
+            status = plain(elem_id="status")
+            cancel = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="cancel-sweep")
+            with gr.Row(elem_classes="rv-charts"):
+                loss = chart("Training loss by step", height=320, elem_id="train-loss")
+                curve = chart("Quality against cost", height=320, elem_id="train-curve")
+            caption = plain()
+            plain('<h2 class="rv-section">Measured, and estimated under it</h2>')
+            results = pickable(elem_id="train-results")
+            with gr.Accordion("What happened", open=True):
+                events = plain(elem_id="train-events")
+
+    form = {name: w[name] for name in train_form.NAMES}
+    w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
+    w["alpha_rule"].change(
+        lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
+    )
+    show(
+        lambda **values: _Preview(train_form.preview_html(api, values)),
+        inputs={"data": w["data"], "file": w["file"]},
+        outputs={"preview": w["preview"]},
+    )
+    show(
+        lambda **values: _Expected(train_form.expected_html(api, values)),
+        inputs=form,
+        outputs={"expected": expected},
+        notice=refused,
+    )
+
+    sweep_id = gr.State("")
+    seen = gr.State(None)
+    timer = gr.Timer(POLL_SECONDS, active=False)
+    outputs = [status, cancel, loss, curve, caption, results, events, seen, timer]
+
+    def draw(sweep_id: str, seen: Any) -> Any:
+        """What changed since it was last looked at; nothing to draw is nothing sent."""
+        if not sweep_id:
+            blank = points.tradeoff_chart([], x="adapter", y="loss", height=320)
+            return [
+                html.paragraphs(EMPTY, css="rv-empty"), gr.Button(visible=False), live.loss_chart([]), blank.chart,
+                "", "", "", None, gr.Timer(active=False),
+            ]  # fmt: skip
+        try:
+            sweep = api.sweep(sweep_id)
+        except RankVizError as error:
+            said = notice_html(str(error), kind="error")
+            return [said, gr.Button(visible=False), "", "", "", "", "", None, gr.Timer(active=False)]
+        now = live.fingerprint(sweep)
+        if now == seen:
+            return [gr.skip()] * (len(outputs) - 1) + [gr.Timer(active=not sweep.ended)]
+        drawn = points.tradeoff_chart([sweep], x="adapter", y="loss", height=320)
+        return [
+            live.status_html(sweep),
+            gr.Button(visible=not sweep.ended),
+            live.loss_chart([sweep]),
+            drawn.chart,
+            html.paragraphs(drawn.caption),
+            live.results_table(api, sweep),
+            live.events_html(api, sweep),
+            now,
+            gr.Timer(active=not sweep.ended),
+        ]
+
+    drawing = {"fn": draw, "inputs": [sweep_id, seen], "outputs": outputs, **quiet()}
+    timer.tick(**drawing)
+
+    def begin(**values: Any) -> tuple[str, None]:
+        return api.start_sweep(train_form.request_of(values)), None
+
+    started = gr.on([start.click], spoken(begin), inputs_kwargs=form, outputs=[sweep_id, seen], **quiet())
+    started.success(**drawing)
+    cancel.click(spoken(lambda sweep_id: api.cancel(sweep_id) and None), sweep_id, None, **quiet()).then(**drawing)
+    return Training(sweep_id=sweep_id, seen=seen, draw=drawing, started=started, results=results, curve=curve)
+
+
+class _Preview(NamedTuple):
+    preview: str
+
+
+class _Expected(NamedTuple):
+    expected: str
