@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.catalog import hardware as hardware_catalog
 from rankviz.catalog import models as model_catalog
 from rankviz.core.adapter import AdapterPlan, resolve
-from rankviz.core.estimate import as_json, estimate, estimate_run
+from rankviz.core.estimate import Device, RunEstimate, as_json, estimate, estimate_run
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.model import ModelSpec
 from rankviz.core.question import Question, lora_config
-from rankviz.errors import InvalidSettingError, UnknownModelError
+from rankviz.errors import InvalidSettingError, RankVizError, UnknownModelError
 
 if TYPE_CHECKING:
-    from rankviz.core.run import RunEvent, RunRecord, Sweep, SweepRequest
+    from rankviz.core.ranges import Range
+    from rankviz.core.run import RunEvent, RunRecord, RunRequest, Sweep, SweepRequest
     from rankviz.dataset import Preview, Sample
     from rankviz.store import RunStore
     from rankviz.supervisor import Supervisor
@@ -48,6 +49,16 @@ class AdapterDetail(NamedTuple):
     """Ready to run, with the chosen values."""
 
 
+class ExpectedSweep(NamedTuple):
+    """What a sweep will take here."""
+
+    device_name: str
+    runs: int
+    ranks: Mapping[int, RunEstimate]
+    seconds: Range | None
+    """Of the whole sweep: loading, training, evaluations."""
+
+
 class Api:
     """The operations on one runs folder.
 
@@ -60,6 +71,7 @@ class Api:
         self.home = Path(home or os.environ.get("RANKVIZ_HOME") or Path.home() / ".rankviz")
         self.assets = assets
         self._looked_up: dict[str, ModelSpec] = {}
+        self._previews: dict[str, Preview] = {}
 
     # Models and hardware
 
@@ -183,7 +195,7 @@ class Api:
         self.preview(request.data)
         if not dataset.is_sample(request.data, assets=self.assets):
             request = replace(request, data=str(self.store.keep(Path(request.data))))
-        resolve(self.model(request.base), _lora_of(request, request.ranks[0]))
+        resolve(self.model(request.base), LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora))
         sweep_id = self.store.create(request)
         self.supervisor.start()
         return sweep_id
@@ -263,3 +275,57 @@ class Api:
 
         record = self.run(run_id)
         return {**summary_row(record), "error": record.error or None, "estimate": self.expected_run(record)}
+
+    def expected(self, request: SweepRequest) -> ExpectedSweep:
+        """What a sweep will take on this machine, before it is asked for."""
+        from rankviz import machine
+        from rankviz.core.sweep_estimate import sweep_seconds
+
+        runs = request.runs(sweep_id="expected", created_at=0.0)
+        here = machine.here()
+        by_rank = {run.r: self._estimate_run(run, here) for run in runs}
+        return ExpectedSweep(
+            device_name=here["device_name"],
+            runs=len(runs),
+            ranks=by_rank,
+            seconds=sweep_seconds(
+                self.model(request.base), runs, [by_rank[run.r].seconds for run in runs], self._assumptions
+            ),
+        )
+
+    def expected_run(self, record: RunRecord) -> dict[str, Any] | None:
+        """The estimate that belongs beside a run's measurements, recomputed; None where its base isn't to be had.
+
+        memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
+        seconds is training alone.
+        """
+        from dataclasses import asdict
+
+        try:
+            return asdict(self._estimate_run(record.request, record.environment))
+        except RankVizError:
+            return None
+
+    def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any]) -> RunEstimate:
+        device = Device(
+            cpu_count=environment.get("cpu_count") or os.cpu_count() or 1,
+            cuda=environment.get("device") == "cuda",
+            gpu=hardware_catalog.gpu_of_device(self._gpus, environment.get("device_name") or ""),
+        )
+        return estimate_run(self.model(request.base), request, device, self._assumptions, self._row_tokens(request))
+
+    def _row_tokens(self, request: RunRequest) -> Range | None:
+        """None where the data has gone since."""
+        from rankviz.core.run_estimate import row_tokens
+
+        try:
+            preview = self._previewed(request.data)
+        except RankVizError:
+            return None
+        return row_tokens(preview.mean_characters, preview.longest_characters, self._assumptions)
+
+    def _previewed(self, data: str) -> Preview:
+        """A run's data never changes (samples are shipped, files are kept by their content), so it is read once."""
+        if data not in self._previews:
+            self._previews[data] = self.preview(data)
+        return self._previews[data]

@@ -6,6 +6,7 @@ the caller can mend, 1 for the rest. Everything heavy is imported inside the com
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,15 +56,17 @@ def _print_json(value: Any) -> None:
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[str] | None = None) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    console = Console()
+    # A pipe or a file has no width of its own: leave room for every column.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
     console.print(table)
     for note in notes or []:
         console.print(f"- {note}", markup=False, highlight=False)
@@ -143,7 +146,7 @@ def estimate(
     _table(
         f"{answer['model_id']}: {answer['total_parameters']:,} parameters"
         + (f", on {answer['gpu']}" if answer["gpu"] else ""),
-        ["r", "alpha", "Trainable", "Share", "Adapter file", "Memory (as nvidia-smi shows)", "Time", "Cost", "Fit"],
+        ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"],
         [_estimate_row(row) for row in answer["ranks"]],
         notes=answer["notes"],
     )
@@ -157,11 +160,15 @@ def _estimate_row(row: dict) -> list[str]:
         f"{row['adapter_parameters']:,}",
         f"{row['adapter_percent']:.3f} %",
         units.file_size(row["adapter_bytes"]),
-        f"{units.memory_size(memory['low'])} to {units.memory_size(memory['high'])}",
-        f"{units.duration(seconds['low'])} to {units.duration(seconds['high'])}" if seconds else "not known",
-        f"{units.usd(usd['low'])} to {units.usd(usd['high'])}" if usd else "not known",
+        _span(memory, units.memory_size),
+        _span(seconds, units.duration) if seconds else "not known",
+        _span(usd, units.usd) if usd else "not known",
         (row["fit"] or "no GPU chosen").replace("_", " "),
     ]
+
+
+def _span(values: dict, text: Callable[[float], str]) -> str:
+    return f"{text(values['low'])} – {text(values['high'])}"
 
 
 @app.command()
