@@ -11,11 +11,14 @@ MAX_LOGIT_BYTES = 256 * 2**20
 """Rows are batched until their fp32 logits would be larger than this; one row alone may be."""
 
 
-def evaluate(model: Any, held_out: Sequence[Tokens], *, when: str, pad_token_id: int) -> Evaluated:
+def evaluate(
+    model: Any, held_out: Sequence[Tokens], *, when: str, pad_token_id: int, autocast: str | None = None
+) -> Evaluated:
     """Cross-entropy of each target token under the model, over the held-out rows as they are (no dropout, no gradient).
 
-    loss = Σ over target tokens of -log p(token | what stands before it) / number of target tokens. Completion only
-    where rows have prompts. Logits are taken in fp32, so that ranks are compared on one ruler whatever the base is in.
+    loss = Σ over target tokens of -log p(token | what stands before it) / number of target tokens, completions only
+    where rows have prompts. The forward pass runs in `autocast` (a torch dtype's name) as training does; the loss is
+    taken in fp32.
     Compared with transformers' own loss in tests/test_finetune.py.
     """
     import torch
@@ -25,7 +28,8 @@ def evaluate(model: Any, held_out: Sequence[Tokens], *, when: str, pad_token_id:
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    with torch.inference_mode(False), torch.no_grad():
+    dtype = getattr(torch, autocast) if autocast else None
+    with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         for batch in _batches(held_out, vocabulary=model.config.get_text_config().vocab_size):
             longest = max(len(held_out[i].input_ids) for i in batch)
             input_ids = torch.full((len(batch), longest), pad_token_id, device=device)

@@ -87,8 +87,11 @@ class Journal:
 
 def _load(journal: Journal, home: Path):
     """Import and load step by step, saying so. Offline is set first: it is read once, when the Hub's client loads."""
+    from rankviz import dataset
     from rankviz.worker import base as bases
 
+    journal.stage("reading the data")
+    rows = dataset.read(journal.request.data)
     journal.stage("getting the base")
     base = bases.resolve(journal.request.base, home)
     if base.is_local:
@@ -96,7 +99,7 @@ def _load(journal: Journal, home: Path):
     journal.stage("importing Unsloth")
     from rankviz.worker.session import Session
 
-    return Session.load(journal.request, base, journal.stage)
+    return Session.load(journal.request, base, rows, journal.stage)
 
 
 def explain(error: Exception) -> str:

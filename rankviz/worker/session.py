@@ -13,7 +13,6 @@ import unsloth
 import torch
 from peft import PeftModel
 
-from rankviz import dataset
 from rankviz.core.run import (
     AdapterAttached,
     AdapterSaved,
@@ -24,6 +23,7 @@ from rankviz.core.run import (
     RunStarted,
     StageReached,
 )
+from rankviz.dataset import Dataset
 from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.worker.base import Base
 from rankviz.worker.dataset import SweepData
@@ -46,19 +46,18 @@ class Session:
     base_loss: Evaluated | None = None
 
     @classmethod
-    def load(cls, request: RunRequest, base: Base, stage: Callable[[str], None]) -> "Session":
+    def load(cls, request: RunRequest, base: Base, rows: Dataset, stage: Callable[[str], None]) -> "Session":
         settings = settle(request, cuda=torch.cuda.is_available())
         memory = Memory(cuda=settings.cuda)
         stage("loading the base")
         model, tokenizer = load_base(base, request.max_length, settings)
-        stage("reading the data")
-        rows = dataset.read(request.data)
+        stage("tokenizing the data")
         data = SweepData(rows, tokenizer, request.max_length, request.held_out_examples)
         environment = {
             **machine(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
             "model_fingerprint": model_fingerprint(model),
-            "total_parameters": sum(p.numel() for p in model.parameters()),
+            "total_parameters": model.num_parameters(),
             "data_fingerprint": rows.fingerprint,
             "train_examples": len(data.training),
             "held_out_examples": len(data.held_out),
@@ -145,7 +144,13 @@ class Session:
         )
 
     def _evaluate(self, model: Any, when: str) -> Evaluated:
-        return evaluate(model, self.data.held_out, when=when, pad_token_id=self.tokenizer.pad_token_id)
+        return evaluate(
+            model,
+            self.data.held_out,
+            when=when,
+            pad_token_id=self.tokenizer.pad_token_id,
+            autocast=self.settings.evaluation_dtype,
+        )
 
 
 def load_base(base: Base, max_length: int, settings: Settings) -> tuple[Any, Any]:

@@ -29,6 +29,15 @@ class Settings:
         return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(self.precision)
 
     @property
+    def evaluation_dtype(self) -> str | None:
+        """torch dtype in which a forward pass runs; None is fp32 throughout."""
+        if self.precision in ("nf4-dq", "int8"):
+            import torch
+
+            return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        return None if self.precision == "fp32" else self.dtype_name
+
+    @property
     def autocast(self) -> dict[str, bool] | None:
         """bf16 and fp16 of the trainer; None leaves both to Unsloth."""
         if self.precision not in ("bf16", "fp16", "fp32"):
