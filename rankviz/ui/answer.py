@@ -8,7 +8,6 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.duration import price_of
 from rankviz.core.guidance import advise
 from rankviz.ui import html, link, question
 from rankviz.ui.controls import code_html
@@ -37,42 +36,25 @@ def answer(api: Api, **values: Any) -> Answer:
     detail = api.adapter(asked, r)
     rows = {row["r"]: row for row in said["ranks"]}
     return Answer(
-        figures=html.figures(five_figures(rows, r, gpu=gpu_named(api, asked.gpu), dtype=detail.dtype)),
+        figures=html.figures(five_figures(rows, r, gpu=said["gpu"], dtype=said["adapter_dtype"])),
         advice=advice_html(said, r),
         scale=scale_html(rows[r], asked.use_rslora),
         ranks=rank_table(list(rows.values()), r),
         script=code_html(detail.script, title="Take it away: a script with these values"),
         address=link.address(link.write(values)),
         setup_label=gr.Accordion(label=setup_label(values)),
-        gpu_label=gr.Accordion(label=f"GPU and price · {gpu_named(api, asked.gpu) or 'none chosen'}"),
-        gpu_note=gpu_note(api, asked.gpu, asked.usd_per_hour),
+        gpu_label=gr.Accordion(label=f"GPU and price · {said['gpu'] or 'none chosen'}"),
+        gpu_note=gpu_note(said),
     )
 
 
-def gpu_note(api: Api, gpu: str | None, usd_per_hour: float | None) -> str:
-    """Whose price is reckoned with and of which day, and where the usable memory comes from."""
-    card = next((g for g in api.gpus() if gpu in (g.id, g.name)), None)
-    if card is None:
+def gpu_note(said: Mapping[str, Any]) -> str:
+    """Whose price is reckoned with and of which day, and how much of the card can be used."""
+    usable, price = said["usable_bytes"], said["usd_per_hour"]
+    if not usable:
         return ""
-    price = price_of(card, usd_per_hour)
-    yours = price is not None and usd_per_hour is not None
-    paid = (
-        "No price is known: give your own."
-        if price is None
-        else "Your price."
-        if yours
-        else f"${price.usd_per_hour:.2f} an hour: {price.provider}, {price.checked}."
-    )
-    usable = (
-        f"{units.memory_size(card.usable_bytes)} of its {card.memory_bytes / 1e9:g} GB can be used."
-        if card.usable_bytes
-        else "How much of its memory can be used is not known, so no verdict."
-    )
-    return html.paragraphs(paid, usable)
-
-
-def gpu_named(api: Api, gpu: str | None) -> str:
-    return next((g.name for g in api.gpus() if gpu in (g.id, g.name)), gpu or "")
+    paid = "No price is known: give your own." if price is None else f"${price:.2f} an hour: {said['price_source']}."
+    return html.paragraphs(paid, f"{span(usable, units.memory_size)} of its memory can be used.")
 
 
 def setup_label(values: Mapping[str, Any]) -> str:
@@ -80,7 +62,7 @@ def setup_label(values: Mapping[str, Any]) -> str:
     return f"Training set-up · {values['precision']}, {batch} × {accumulation} × {values['max_length']:,} tokens"
 
 
-def five_figures(rows: Mapping[int, Mapping[str, Any]], r: int, *, gpu: str, dtype: str) -> Sequence[Figure]:
+def five_figures(rows: Mapping[int, Mapping[str, Any]], r: int, *, gpu: str | None, dtype: str) -> Sequence[Figure]:
     """Parameters, file, memory, time and money at the chosen rank, with half and twice the rank under each."""
     row = rows[r]
     beside = [rows[other] for other in (r // 2, 2 * r) if other in rows and other != r]
@@ -106,11 +88,11 @@ def five_figures(rows: Mapping[int, Mapping[str, Any]], r: int, *, gpu: str, dty
         ),
         Figure(
             name="Memory on the card",
-            value=span(memory, units.memory_size) if memory else NOT_KNOWN,
-            title=f"{memory['low']:,} to {memory['high']:,} bytes" if memory else "",
+            value=span(memory, units.memory_size),
+            title=f"{memory['low']:,} to {memory['high']:,} bytes",
             sub=f"on {gpu}" if row["fit"] else "no GPU chosen",
             verdict=row["fit"] or "",
-            steps=steps(lambda b: units.memory_size(b["memory_bytes"]["device"]) if b["memory_bytes"] else NOT_KNOWN),
+            steps=steps(lambda b: units.memory_size(b["memory_bytes"]["device"])),
         ),
         Figure(
             name="Time",
@@ -163,7 +145,7 @@ def rank_table(rows: Sequence[Mapping[str, Any]], r: int) -> str:
                     f"{row['adapter_parameters']:,}",
                     percent(row["adapter_percent"]),
                     Cell(units.file_size(row["adapter_bytes"]), title=f"{row['adapter_bytes']:,} bytes"),
-                    span(row["memory_bytes"], units.memory_size) if row["memory_bytes"] else NOT_KNOWN,
+                    span(row["memory_bytes"], units.memory_size),
                     span(row["seconds"], units.duration) if row["seconds"] else NOT_KNOWN,
                     span(row["usd"], units.usd) if row["usd"] else NOT_KNOWN,
                     html.FITS.get(row["fit"], ""),

@@ -80,7 +80,7 @@ def _rule_row(rule: Any, row: dict[str, Any]) -> Row:
             Cell(units.count(row["adapter_parameters"]), title=f"{row['adapter_parameters']:,}"),
             percent(row["adapter_percent"]),
             Cell(units.file_size(row["adapter_bytes"]), title=f"{row['adapter_bytes']:,} bytes"),
-            units.memory_size(memory["device"]) if memory else "not known",
+            units.memory_size(memory["device"]),
         ],
         chosen=rule.recommended,
     )

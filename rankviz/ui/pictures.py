@@ -29,14 +29,13 @@ def pictures(api: Api, **values: Any) -> Pictures:
     r = values["r"]
     said = api.estimate(asked)
     return Pictures(
-        memory=memory_chart(api, said, gpu=asked.gpu, r=r),
+        memory=memory_chart(said, r),
         modules=module_chart(api.adapter(asked, r).plan.by_block(r), r),
     )
 
 
-def memory_chart(api: Api, said: dict[str, Any], *, gpu: str | None, r: int) -> str:
-    rows = [row for row in said["ranks"] if row["memory_bytes"]]
-    card = next((g for g in api.gpus() if gpu in (g.id, g.name)), None)
+def memory_chart(said: dict[str, Any], r: int) -> str:
+    rows, usable = said["ranks"], said["usable_bytes"]
     bars = [
         MemoryBar(
             r=row["r"],
@@ -49,8 +48,8 @@ def memory_chart(api: Api, said: dict[str, Any], *, gpu: str | None, r: int) -> 
     figure = memory_figure(
         bars,
         chosen_r=r,
-        usable_bytes=card.usable_bytes if card else None,
-        gpu_name=card.name if card else "",
+        usable_bytes=usable["expected"] if usable else None,
+        gpu_name=said["gpu"] or "",
         height=MEMORY_HEIGHT,
     )
     return chart_value(figure, [{"r": row["r"], **row["memory_bytes"]} for row in rows], file="memory")

@@ -5,10 +5,12 @@ from typing import Any
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.request import SweepRequest
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui import html
+from rankviz.ui.answer import span
 from rankviz.ui.controls import STOPS, plain
 from rankviz.ui.html import Cell, Row
 from rankviz.ui.question import CUSTOM, TARGETS, names_in
@@ -149,7 +151,23 @@ def preview_html(api: Api, values: Mapping[str, Any]) -> str:
 
 def expected_html(api: Api, values: Mapping[str, Any]) -> str:
     """What the sweep will take, before the button."""
-    return html.paragraphs(str(api.expected(request_of(values))))
+    expected = api.expected(request_of(values))
+    rows = [
+        Row(
+            cells=[
+                f"r = {r}",
+                Cell(f"{run.adapter_parameters:,}"),
+                Cell(units.file_size(run.adapter_bytes), title=f"{run.adapter_bytes:,} bytes"),
+                span(run.memory_bytes.as_json(), units.memory_size),
+            ]
+        )
+        for r, run in expected.ranks.items()
+    ]
+    runs = "1 run" if expected.runs == 1 else f"{expected.runs} runs"
+    time = span(expected.seconds.as_json(), units.duration) if expected.seconds else "a time that is not known"
+    return html.paragraphs(f"{runs} on {expected.device_name}, estimated to take {time} in all.") + html.table(
+        ["", "Parameters", "Adapter", "Memory"], rows, label="What each rank will take"
+    )
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:
