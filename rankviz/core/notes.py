@@ -13,7 +13,7 @@ from rankviz.core.saved import SavedModule
 from rankviz.core.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, names_that_exist
 
 if TYPE_CHECKING:
-    from rankviz.core.adapter import Adapted
+    from rankviz.core.plan import Adapted
 
 FUSED_INTO = {
     "qkv": ("q_proj", "k_proj", "v_proj"),
@@ -24,6 +24,7 @@ FUSED_INTO = {
 def notes(
     model: ModelSpec,
     *,
+    preset: str | tuple[str, ...],
     asked: tuple[str, ...] | str,
     adapted: Sequence["Adapted"],
     saved: Sequence[SavedModule],
@@ -36,6 +37,7 @@ def notes(
     found = [
         *_moe(model, scheme, framework, adapted, saved),
         *_missed(model, asked, adapted, saved),
+        *_fused(preset, asked),
         *_fewer_blocks(model, adapted),
         *_tower(model, adapted),
         *_embeddings(model, saved, saved_names, moved, framework),
@@ -56,6 +58,11 @@ def _moe(model, scheme, framework, adapted, saved):
             "unsloth": "these targets name none of them",
         }[scheme if scheme in ("linear-only", "peft-remap") else "unsloth"]
         yield f"No adapter on the experts: {names} are fused parameters, and {why}. Attention and dense layers only."
+        if scheme == "linear-only" and model.peft_remap:
+            yield (
+                f"Plain PEFT {PEFT_VERSION} on transformers 5 rewrites targets that name expert projections of this "
+                "family (scheme peft-remap): leaving the experts out takes targets that name none of them."
+            )
         return
     reach = _and(dict.fromkeys(a.layer.name for a in experts))
     if factor == 2:
@@ -103,6 +110,16 @@ def _missed(model, asked, adapted, saved):
     ]
     hint = f" {_and(fused)} {_hold(fused)} them fused: name {_it(fused)} to train them." if fused else ""
     yield f"{_and(missed)} {_match(missed)} nothing in this model, which has {', '.join(exist)}.{hint}"
+
+
+def _fused(preset, asked):
+    """What the preset "qv" had to take instead of q_proj and v_proj."""
+    if preset != "qv" or asked == ("q_proj", "v_proj"):
+        return
+    if len(asked) == 1:
+        yield f"qv is {asked[0]} here: {asked[0]} holds queries, keys and values in one projection."
+    else:
+        yield f"qv is {_and(asked)} here: queries, keys and values pass through low-rank pairs (MLA)."
 
 
 def _fewer_blocks(model, adapted):
