@@ -42,6 +42,17 @@ def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
     return begins[0]
 
 
+def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str) -> Gpu | None:
+    """The card that a driver's device name means ("NVIDIA A100-SXM4-80GB"); None where the table hasn't it."""
+    device = _words(device_name)
+
+    def vague(word: str) -> bool:
+        return word == "sxm" or (word.endswith("gb") and word[:-2].isdigit())
+
+    named = [gpu for gpu in gpus if {w for w in _words(gpu.name) if not vague(w)} <= device]
+    return max(named, key=lambda gpu: len(_words(gpu.name) & device), default=None)
+
+
 def read_rows(path: Path, key: str) -> list[dict]:
     """The list under the file's one key."""
     try:
@@ -50,6 +61,10 @@ def read_rows(path: Path, key: str) -> list[dict]:
         raise AssetError(f"{path.name}: no such file in {path.parent}; restore it from the repository.") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise AssetError(f"{path.name}: not a JSON object with a list {key!r} ({error}); mend or restore it.") from None
+
+
+def _words(name: str) -> set[str]:
+    return set("".join(letter if letter.isalnum() else " " for letter in name.casefold()).split())
 
 
 def _plain(name: str) -> str:

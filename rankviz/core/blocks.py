@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rankviz.core.model import LinearLayer, ModelSpec
+from rankviz.core.plan import Adapted
 
 OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_proj", "dense_4h_to_h"})
 """Names of square projections that write to the residual stream; others show it by their shape."""
@@ -62,11 +63,10 @@ def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
     return layer.out_features == hidden_size and (layer.in_features != hidden_size or layer.name in OUTPUT_PROJECTIONS)
 
 
-def model_shape(model: ModelSpec, targeted: Iterable[LinearLayer]) -> ModelShape:
-    """Sums over the real layers. Hand-worked in tests/test_blocks.py."""
-    targeted_paths = {layer.path for layer in targeted}
+def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
+    """Sums over the real layers and over those that carry an adapter. Hand-worked in tests/test_blocks.py."""
     by_blocks: dict[tuple[int, ...], list[int]] = {}
-    active_weights = active_adapter = largest = largest_targeted = rows = 0
+    active_weights = largest = rows = 0
     for layer in model.layers:
         if layer.kind in ("embedding", "lm_head"):
             continue
@@ -75,17 +75,25 @@ def model_shape(model: ModelSpec, targeted: Iterable[LinearLayer]) -> ModelShape
             rows += layer.count * layer.out_features
         if layer.part == "vision":
             continue
-        experts = layer.kind == "experts"
-        active = (model.num_experts_per_tok or 1) if experts else 1
-        targets = layer.path in targeted_paths
+        active = _active(model, layer)
         active_weights += layer.count * active * layer.in_features * layer.out_features
-        if targets:
-            active_adapter += layer.count * active * (layer.in_features + layer.out_features)
-            if not experts:
-                largest_targeted = max(largest_targeted, layer.in_features * layer.out_features)
         if layer.blocks:
-            sums = by_blocks.setdefault(layer.blocks, [0] * 7)
-            _add(sums, layer, active, out=writes_residual(layer, model.hidden_size), targets=targets)
+            out = writes_residual(layer, model.hidden_size)
+            _add_layer(by_blocks.setdefault(layer.blocks, [0] * 7), layer, active, out=out)
+    active_adapter = largest_targeted = 0
+    for each in adapted:
+        layer = each.layer
+        if layer.kind == "experts":
+            active = _active(model, layer)
+            factor = each.rank_factor * active // layer.num_experts
+        else:
+            active = factor = 1
+            largest_targeted = max(largest_targeted, layer.in_features * layer.out_features)
+        if layer.part == "vision":
+            continue
+        active_adapter += each.count * factor * (layer.in_features + layer.out_features)
+        if each.blocks:
+            _add_adapter(by_blocks.setdefault(each.blocks, [0] * 7), layer, active)
     kinds = _kinds(by_blocks, model)
     return ModelShape(
         kinds=kinds,
@@ -98,7 +106,11 @@ def model_shape(model: ModelSpec, targeted: Iterable[LinearLayer]) -> ModelShape
     )
 
 
-def _add(sums: list[int], layer: LinearLayer, active: int, *, out: bool, targets: bool) -> None:
+def _active(model: ModelSpec, layer: LinearLayer) -> int:
+    return (model.num_experts_per_tok or 1) if layer.kind == "experts" else 1
+
+
+def _add_layer(sums: list[int], layer: LinearLayer, active: int, *, out: bool) -> None:
     kept = active * (layer.in_features if out else layer.out_features)
     if layer.part == "mlp" or layer.kind in ("experts", "router"):
         sums[1] += kept
@@ -108,11 +120,13 @@ def _add(sums: list[int], layer: LinearLayer, active: int, *, out: bool, targets
         sums[0] += kept
         if out and layer.part == "attention":
             sums[3] += layer.in_features
-    if targets:
-        sums[4] += active * layer.in_features
-        sums[5] += active
-        if layer.kind == "experts":
-            sums[6] += layer.num_experts * layer.in_features * layer.out_features
+
+
+def _add_adapter(sums: list[int], layer: LinearLayer, active: int) -> None:
+    sums[4] += active * layer.in_features
+    sums[5] += active
+    if layer.kind == "experts":
+        sums[6] += layer.num_experts * layer.in_features * layer.out_features
 
 
 def _kinds(by_blocks: dict[tuple[int, ...], list[int]], model: ModelSpec) -> tuple[BlockKind, ...]:

@@ -114,6 +114,8 @@ def duration_terms(model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu) 
 def cpu_duration_terms(model: ModelSpec, shape: ModelShape, stack: Stack, cpu_count: int) -> DurationTerms:
     """The same on a CPU: a wide rate for each core, and the floor of a slower launch."""
     rate = stack.assume.range("cpu-flops-per-core-second").times(cpu_count)
+    if stack.setup.precision != "fp32":
+        rate = rate.multiplied(stack.assume.range("cpu-bf16-speed-up"))
     return _terms(model, shape, stack, rate, stack.assume.range("cpu-floor-seconds-per-block"))
 
 
@@ -121,8 +123,7 @@ def _terms(model: ModelSpec, shape: ModelShape, stack: Stack, rate: Range, floor
     setup, assume = stack.setup, stack.assume
     fixed, slope = operations_per_token(model, shape, setup)
     if stack.use_dora:
-        slower = assume.range("dora-slowdown")
-        rate = Range(rate.low / slower.high, rate.expected / slower.expected, rate.high / slower.low)
+        rate = rate.over(assume.range("dora-slowdown"))
     load = load_seconds(model, stack)
     return DurationTerms(
         tokens=setup.tokens_per_micro_step,
@@ -139,10 +140,9 @@ def _terms(model: ModelSpec, shape: ModelShape, stack: Stack, rate: Range, floor
 
 def load_seconds(model: ModelSpec, stack: Stack) -> Range:
     """Imports and compilation, and reading the base's 16-bit checkpoint."""
-    start = stack.assume.range("start-seconds")
-    rate = stack.assume.range("checkpoint-bytes-per-second")
-    size = 2 * model.total_parameters
-    return Range(start.low + size / rate.high, start.expected + size / rate.expected, start.high + size / rate.low)
+    size = 2.0 * model.total_parameters
+    reading = Range(size, size, size).over(stack.assume.range("checkpoint-bytes-per-second"))
+    return stack.assume.range("start-seconds").plus(reading)
 
 
 def duration_at(terms: DurationTerms, r: int) -> DurationEstimate:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from rankviz.core.assumptions import Assumptions
 from rankviz.core.blocks import BlockKind, ModelShape
-from rankviz.core.lora import Framework
+from rankviz.core.lora import Framework, adapter_dtype, saved_dtype
 from rankviz.core.model import ModelSpec
 from rankviz.core.training import TrainingSetup
+
+DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,14 +42,13 @@ class Stack:
 
     @property
     def adapter_dtype_bytes(self) -> int:
-        """PEFT raises adapters on a 16-bit base to fp32 (autocast_adapter_dtype, tuners_utils.py) and Unsloth keeps
-        them there; TRL casts them to bf16 where the base is quantized (sft_trainer.py)."""
-        return 2 if self.framework == "trl" and self.setup.quantized else 4
+        """In memory as in the file: core.lora.adapter_dtype."""
+        return DTYPE_BYTES[adapter_dtype(self.framework, self.setup.precision)]
 
     @property
     def saved_dtype_bytes(self) -> int:
-        """modules_to_save keep the module's own dtype in PEFT; Unsloth trains them in fp32."""
-        return 4 if self.framework == "unsloth" or self.kbit_fp32 else self.compute_bytes
+        """Of modules_to_save: core.lora.saved_dtype, but fp32 once PEFT's k-bit preparation has raised them."""
+        return 4 if self.kbit_fp32 else DTYPE_BYTES[saved_dtype(self.framework, self.setup.precision)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

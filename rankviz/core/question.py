@@ -6,6 +6,7 @@ from typing import get_args
 
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import MAX_RANK, PRESETS, Framework, LoraConfig, MoeScheme
+from rankviz.core.request import lora_alpha
 from rankviz.core.training import ATTENTION, CHECKPOINTING, LOSS_PATHS, OPTIMIZERS, PRECISIONS, TrainingSetup
 from rankviz.errors import InvalidSettingError
 
@@ -14,7 +15,6 @@ MAX_ACCUMULATION = 65_536
 MAX_LENGTH = 4_194_304
 MAX_TOKENS_PER_MICRO_STEP = 2**26
 MAX_TRAINING_TOKENS = 10**14
-MAX_ALPHA = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,25 +39,11 @@ class Question:
     """One's own price; None takes the table's."""
 
 
-def alpha_at(rule: str, r: int) -> float:
-    """lora_alpha by the rule: "r" -> r, "2r" -> 2r, else the number itself."""
-    if rule == "r":
-        return r
-    if rule == "2r":
-        return 2 * r
-    value = _number(rule)
-    if value is None or not 0 < value <= MAX_ALPHA:
-        raise InvalidSettingError(
-            f"alpha {rule!r} is not a rule: write r, 2r or a number above 0 and up to {MAX_ALPHA:,}."
-        )
-    return int(value) if value == int(value) else value
-
-
 def lora_config(question: Question, r: int) -> LoraConfig:
     """The adapter of the question at one rank."""
     return LoraConfig(
         r=r,
-        lora_alpha=alpha_at(question.alpha, r),
+        lora_alpha=lora_alpha(question.alpha, r),
         target_modules=question.targets,
         use_rslora=question.use_rslora,
         use_dora=question.use_dora,
@@ -83,7 +69,7 @@ def _validate_adapter(question: Question) -> None:
         raise InvalidSettingError("No rank given: give at least one, such as 16.")
     for r in question.ranks:
         _whole(r, "Rank", 1, MAX_RANK)
-    alpha_at(question.alpha, question.ranks[0])
+    lora_alpha(question.alpha, question.ranks[0])
     targets = question.targets
     if not targets or (not isinstance(targets, str) and not all(targets)):
         raise InvalidSettingError(f"No target modules given: name some, or take one of {', '.join(PRESETS)}.")
@@ -127,10 +113,3 @@ def _one_of(value: object, what: str, known: tuple[str, ...]) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(text: object) -> float | None:
-    try:
-        return float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None

@@ -18,6 +18,17 @@ class Range:
     def times(self, factor: float) -> "Range":
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 
+    def multiplied(self, other: "Range") -> "Range":
+        """End by end; for ranges above zero."""
+        return Range(self.low * other.low, self.expected * other.expected, self.high * other.high)
+
     def plus(self, other: "Range") -> "Range":
         """Both at their low end, both as expected, both at their high end."""
         return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
+
+    def over(self, divisor: "Range") -> "Range":
+        """Least by most, expected by expected, most by least."""
+        return Range(self.low / divisor.high, self.expected / divisor.expected, self.high / divisor.low)
+
+    def as_json(self) -> dict[str, float]:
+        return {"low": self.low, "expected": self.expected, "high": self.high}

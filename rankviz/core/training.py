@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from rankviz.core.lora import QUANTIZED
+
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
 Checkpointing = Literal["unsloth", "hf", "none"]
 LossPath = Literal["fused", "triton", "full"]
 Attention = Literal["sdpa", "flash", "eager"]
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8")
-QUANTIZED: tuple[Precision, ...] = ("nf4", "nf4-dq", "int8")
 OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
 CHECKPOINTING: tuple[Checkpointing, ...] = ("unsloth", "hf", "none")
 LOSS_PATHS: tuple[LossPath, ...] = ("fused", "triton", "full")

@@ -1,0 +1,133 @@
+"""What a run launched here should come to, to be shown beside what it came to.
+
+On a GPU it is the estimate of any Unsloth run, its `allocated` total, since that is what a run measures. On the CPU
+Unsloth runs plain PEFT modules without checkpointing, and what is measured is the process's resident set:
+
+    resident = process + slack · (weights + adapter + gradients + states + what all blocks keep + logits)
+
+How long rows are is known only roughly before a run, so the range is over that too. Left out: evaluation, which a
+run measures apart. Compared with a real run in tests/test_run_estimate.py.
+"""
+
+from dataclasses import dataclass, replace
+
+from rankviz.core.adapter import resolve
+from rankviz.core.assumptions import Assumptions
+from rankviz.core.blocks import model_shape
+from rankviz.core.duration import cpu_duration_terms, duration_at, duration_terms
+from rankviz.core.hardware import Gpu
+from rankviz.core.lora import LoraConfig, adapter_dtype
+from rankviz.core.memory import MemoryEstimate, memory_at, memory_terms
+from rankviz.core.memory_parts import DTYPE_BYTES, Stack
+from rankviz.core.model import ModelSpec
+from rankviz.core.plan import AdapterPlan
+from rankviz.core.ranges import Range
+from rankviz.core.request import RunRequest
+from rankviz.core.training import TrainingSetup
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """Where a run runs."""
+
+    cpu_count: int
+    cuda: bool = False
+    gpu: Gpu | None = None
+    """Its row of the table, where it has one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunEstimate:
+    """One run."""
+
+    adapter_parameters: int
+    adapter_bytes: int
+    memory_bytes: Range
+    """Of what the run measures: `memory_kind`."""
+    memory_kind: str
+    seconds: Range | None
+    """Training alone; None on a GPU whose speed is not known."""
+
+
+def estimate_run(
+    model: ModelSpec,
+    request: RunRequest,
+    device: Device,
+    assumptions: Assumptions,
+    row_tokens: Range | None = None,
+) -> RunEstimate:
+    """What the run should come to.
+
+    row_tokens: tokens of a row after padding to the longest of its batch; None spreads the range up to max_length.
+    """
+    plan = resolve(
+        model,
+        LoraConfig(target_modules=request.target_modules, use_rslora=request.use_rslora, use_dora=request.use_dora),
+    )
+    lengths = row_tokens or assumptions.range("row-length-share").times(request.max_length)
+    ends = [
+        _at_length(plan, request, device, assumptions, max(1, min(request.max_length, round(tokens))))
+        for tokens in (lengths.low, lengths.expected, lengths.high)
+    ]
+    low, expected, high = (memory for memory, _ in ends)
+    seconds = [took for _, took in ends]
+    dtype = adapter_dtype("unsloth", _precision(request, device))
+    return RunEstimate(
+        adapter_parameters=plan.parameters(request.r),
+        adapter_bytes=plan.file_bytes(request.r, DTYPE_BYTES[dtype]),
+        memory_bytes=Range(round(low.low), round(expected.expected), round(high.high)),
+        memory_kind="GPU allocated" if device.cuda else "process resident",
+        seconds=None if None in seconds else Range(seconds[0].low, seconds[1].expected, seconds[2].high),
+    )
+
+
+def row_tokens(mean_characters: float, longest_characters: float, assumptions: Assumptions) -> Range:
+    """Tokens of a row after padding, from characters: between the mean row in long tokens and the longest in short."""
+    each = assumptions.range("characters-per-token")
+    return Range(
+        mean_characters / each.high,
+        max(mean_characters, (mean_characters + longest_characters) / 2) / each.expected,
+        max(mean_characters, longest_characters) / each.low,
+    )
+
+
+def _precision(request: RunRequest, device: Device) -> str:
+    return ("nf4-dq" if device.cuda else "fp32") if request.precision == "auto" else request.precision
+
+
+def _optim(request: RunRequest, device: Device) -> str:
+    return ("adamw_8bit" if device.cuda else "adamw_torch") if request.optim == "auto" else request.optim
+
+
+def _at_length(
+    plan: AdapterPlan, request: RunRequest, device: Device, assume: Assumptions, tokens: int
+) -> tuple[Range, Range | None]:
+    """Memory and training seconds with rows of this length."""
+    setup = TrainingSetup(
+        precision=_precision(request, device),
+        optim=_optim(request, device),
+        per_device_train_batch_size=request.per_device_train_batch_size,
+        gradient_accumulation_steps=request.gradient_accumulation_steps,
+        max_length=tokens,
+        steps=request.max_steps,
+    )
+    framework = "unsloth"
+    if not device.cuda:
+        setup = replace(setup, checkpointing="none", loss_path="full")
+        framework = "peft"
+    stack = Stack(framework=framework, setup=setup, use_dora=request.use_dora, assume=assume)
+    shape = model_shape(plan.model, plan.adapted)
+    usable = device.gpu.usable_bytes if device.gpu else None
+    memory = memory_at(memory_terms(plan.model, shape, stack, usable), request.r, plan.parameters(request.r))
+    if not device.cuda:
+        terms = cpu_duration_terms(plan.model, shape, stack, device.cpu_count)
+        held = _resident(memory, assume)
+    else:
+        terms = duration_terms(plan.model, shape, stack, device.gpu) if device.gpu else None
+        held = memory.allocated_band
+    return held, duration_at(terms, request.r).step.times(setup.total_steps) if terms else None
+
+
+def _resident(memory: MemoryEstimate, assume: Assumptions) -> Range:
+    counted = memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
+    return assume.range("cpu-process-bytes").plus(counted)

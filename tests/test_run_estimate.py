@@ -1,0 +1,75 @@
+"""What a run on this machine should come to, beside runs that were measured.
+
+Measured with Unsloth 2026.10.9 and TRL 1.15 on two CPU cores (torch 2.13): random weights in SmolLM2-135M's shapes,
+fp32, r 16 on the seven projections, AdamW, full rows, the kernel's high-water mark of the resident set over 4 steps.
+"""
+
+import pytest
+
+from rankviz.catalog.models import load_model
+from rankviz.core.ranges import Range
+from rankviz.core.request import RunRequest
+from rankviz.core.run_estimate import Device, estimate_run, row_tokens
+from tests.toy import ASSETS, ASSUMPTIONS, TOY, gpu
+
+MIB = 2**20
+
+
+def request(**more):
+    fields = {"run_id": "r", "sweep_id": "s", "created_at": 0.0, "base": "embedded", "data": "phonemes", "r": 16}
+    return RunRequest(**{**fields, "lora_alpha": 16, **more})
+
+
+@pytest.mark.parametrize(("max_length", "measured_mib"), [(32, 1652), (128, 2883), (256, 4412)])
+def test_resident_memory_of_a_cpu_run_is_as_measured(max_length, measured_mib):
+    smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
+    full_rows = Range(max_length, max_length, max_length)
+
+    run = estimate_run(smol, request(max_length=max_length), Device(cpu_count=2), ASSUMPTIONS, full_rows)
+
+    assert "process resident" == run.memory_kind
+    assert run.memory_bytes.low <= measured_mib * MIB <= run.memory_bytes.high
+    assert 0.9 <= run.memory_bytes.expected / (measured_mib * MIB) <= 1.1
+
+
+def test_parameters_and_file_are_those_of_the_adapter():
+    smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
+
+    run = estimate_run(smol, request(), Device(cpu_count=2), ASSUMPTIONS)
+
+    assert 4_884_480 == run.adapter_parameters
+    assert 4 * 4_884_480 < run.adapter_bytes < 4 * 4_884_480 + 100_000
+
+
+def test_rows_of_unknown_length_widen_the_range_up_to_max_length():
+    known = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS, Range(256, 256, 256))
+    unknown = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS)
+
+    assert unknown.memory_bytes.high == known.memory_bytes.high
+    assert unknown.memory_bytes.low < known.memory_bytes.low
+    assert unknown.seconds.low < known.seconds.low
+
+
+def test_twice_the_steps_take_twice_the_time_and_more_cores_less():
+    def seconds(cores=2, **more):
+        return estimate_run(TOY, request(**more), Device(cpu_count=cores), ASSUMPTIONS).seconds.expected
+
+    assert pytest.approx(2 * seconds(max_steps=40)) == seconds(max_steps=80)
+    assert seconds(cores=16) < seconds(cores=2)
+
+
+def test_on_a_gpu_it_is_the_allocators_count_that_is_compared():
+    run = estimate_run(TOY, request(), Device(cpu_count=2, cuda=True, gpu=gpu()), ASSUMPTIONS)
+
+    assert "GPU allocated" == run.memory_kind
+    assert run.memory_bytes.expected < ASSUMPTIONS.value("context-bytes")
+
+
+def test_a_gpu_that_is_not_in_the_table_has_no_time():
+    assert estimate_run(TOY, request(), Device(cpu_count=2, cuda=True), ASSUMPTIONS).seconds is None
+
+
+def test_row_lengths_from_characters_lie_between_mean_and_longest():
+    tokens = row_tokens(30, 60, ASSUMPTIONS)
+
+    assert (6, 15, 40) == (tokens.low, tokens.expected, tokens.high)
