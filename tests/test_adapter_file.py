@@ -109,6 +109,8 @@ def test_dtypes_are_those_of_the_frameworks():
     assert "bf16" == saved_dtype("unsloth", "nf4-dq")
     assert "fp32" == saved_dtype("unsloth", "fp16")
     assert "fp16" == saved_dtype("peft", "fp16")
+    assert "fp32" == saved_dtype("peft", "nf4-dq")
+    assert "bf16" == saved_dtype("trl", "nf4-dq")
 
 
 def _configurations(model_type: str):

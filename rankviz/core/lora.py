@@ -51,8 +51,11 @@ def adapter_dtype(framework: Framework, precision: str) -> Literal["fp32", "bf16
 def saved_dtype(framework: Framework, precision: str) -> Literal["fp32", "fp16", "bf16"]:
     """What modules_to_save are saved in: the base's own dtype, since they are copies of its modules.
 
-    Unsloth raises fp16 copies to fp32 (models/llama.py, _offload_frozen_module_for_training).
+    Unsloth raises fp16 copies to fp32 (models/llama.py, _offload_frozen_module_for_training), and plain PEFT scripts
+    raise the 16-bit part of a quantized base first (utils/other.py, prepare_model_for_kbit_training).
     """
+    if framework == "peft" and precision in QUANTIZED:
+        return "fp32"
     if precision == "fp16":
         return "fp32" if framework == "unsloth" else "fp16"
     return "fp32" if precision == "fp32" else "bf16"
