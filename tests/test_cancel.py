@@ -3,21 +3,12 @@
 import json
 
 import psutil
-import pytest
 from workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, states, supervise, sweep, wait_for, waiting_for, worker
 
 from rankviz.core.run import RunState, SweepRequest
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.process import lock_file
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = RunStore(tmp_path / "home")
-    yield store
-    for process in processes_of(store.home):
-        process.kill()
 
 
 def test_cancel_of_a_running_run_leaves_no_process_and_the_others_go_on(store):

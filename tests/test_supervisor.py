@@ -4,18 +4,9 @@ import os
 import signal
 import time
 
-import pytest
-from workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, states, supervise, sweep, wait_for, waiting_for, worker
+from workers import COMPLETE_ALL, HANG_IN_EACH, states, supervise, sweep, wait_for, waiting_for, worker
 
 from rankviz.store import RunStore
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = RunStore(tmp_path / "home")
-    yield store
-    for process in processes_of(store.home):
-        process.kill()
 
 
 def test_a_queued_sweep_runs_to_its_end_in_one_worker(store):

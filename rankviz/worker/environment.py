@@ -42,7 +42,7 @@ def machine(cuda: bool) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "rankviz": rankviz.__version__,
         "versions": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
     }
