@@ -271,7 +271,7 @@ class Api:
 
     def run_summary(self, run_id: str) -> dict[str, Any]:
         """What was asked and measured, flat, with the estimate beside it."""
-        from rankviz.store import summary_row
+        from rankviz.store.archive import summary_row
 
         record = self.run(run_id)
         return {**summary_row(record), "error": record.error or None, "estimate": self.expected_run(record)}
