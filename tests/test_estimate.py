@@ -104,6 +104,25 @@ def test_the_margin_is_counted_from_usable_not_nominal_memory():
     assert 22 * 2**30 - rank.memory.device == rank.margin_bytes
 
 
+def test_a_fuller_card_leaves_unsloths_loss_less():
+    asks = {"training": {"max_length": 100_000, "steps": 1}, "targets": ("q_proj",)}
+
+    (small,), (large,) = ranks(card=gpu(usable_bytes=2**29), **asks), ranks(card=gpu(usable_bytes=2**40), **asks)
+
+    assert small["memory_bytes"]["logits"] < large["memory_bytes"]["logits"]
+
+
+def test_modules_to_save_weigh_in_memory_and_in_the_file():
+    asks = {"modules_to_save": ("embed_tokens",), "framework": "peft", "training": {"precision": "bf16", "steps": 1}}
+
+    (row,) = ranks(**asks)
+
+    assert 1792 + 1600 == row["adapter_parameters"]
+    assert 1792 * 4 + 1600 * 2 == row["memory_bytes"]["adapter"]
+    header = row["adapter_bytes"] - (1792 * 4 + 1600 * 2)
+    assert 0 < header < 2000
+
+
 def test_bf16_on_a_card_without_it_is_refused_before_anything_is_computed():
     with pytest.raises(InvalidSettingError, match="has no bf16"):
         estimate(TOY, question(training={"precision": "bf16"}), gpu(supports_bf16=False), ASSUMPTIONS)

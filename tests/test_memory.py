@@ -72,14 +72,35 @@ def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
     assert 203 == memory.optimizer
 
 
-def test_unsloths_fused_loss_takes_half_of_what_is_free_up_to_its_cap():
-    free = 1_000_000
-    usable = free + 12_576 + ASSUMPTIONS.value("context-bytes")
-    asks = {"framework": "unsloth", "checkpointing": "unsloth", "loss_path": "fused", "max_length": 5000}
-    terms = memory_terms(TOY, shape_of(TOY), stack(**asks), usable)
+def test_without_checkpointing_unsloth_keeps_less_of_each_block():
+    memory = estimate(framework="unsloth", checkpointing="none", loss_path="triton")
 
-    assert 16 * 5000 * 100 == terms.logits
-    assert free == terms.logits_free
+    assert 2 * 2 * 10 * (4 * 16 + 48 + 96 - 32) == memory.activations  # blocks × 2 × tokens × (4H + 2Q + 2K + 2M)
+
+
+def test_trls_fused_loss_holds_a_tile_of_logits_and_the_gradient_of_hidden_states():
+    assert 2 * 10 * 100 + 4 * 10 * 16 == memory_parts.logits_bytes(TOY, stack("trl", loss_path="fused"))
+
+
+def test_pefts_k_bit_preparation_makes_checkpoints_fp32():
+    held = {
+        framework: memory_parts.checkpoint_bytes(TOY, shape_of(TOY), stack(framework, precision="nf4"))
+        for framework in ("trl", "peft")
+    }
+
+    assert {"trl": 2 * 10 * 16 * 2, "peft": 2 * 10 * 16 * 4} == held
+
+
+def test_unsloths_fused_loss_takes_half_of_what_is_free_up_to_its_cap():
+    fixed = 12_576 + 400 + ASSUMPTIONS.value("context-bytes")  # base, adapter, context
+
+    def logits(free, tokens):
+        asks = {"framework": "unsloth", "checkpointing": "unsloth", "loss_path": "fused", "max_length": tokens}
+        return estimate(usable=fixed + free, **asks).logits
+
+    assert 16 * 100 * 1000 == logits(10**9, 1000)  # all at once where there is room
+    assert 8_000_000 == logits(16_000_000, 10_000)
+    assert 4 * 2**30 == logits(10**12, 4_000_000)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +215,22 @@ def test_twice_the_rank_is_twice_the_adapter_with_its_gradients_and_states():
         assert 2 * small.adapter == large.adapter
         assert 2 * small.gradients == large.gradients
         assert abs(2 * small.optimizer - large.optimizer) <= 1
+
+
+def test_the_band_is_narrow_around_what_is_counted_and_wide_around_what_is_modelled():
+    memory = estimate(framework="trl")
+
+    static, working = 12_576 + 400 + 400 + 800, 640 + 14_000
+    off = 0.02 * static + 0.15 * working
+    assert pytest.approx(static + working - off) == memory.allocated_band.low
+    assert pytest.approx(static + working + off) == memory.allocated_band.high
+
+
+def test_unsloths_dynamic_4_bit_checkpoints_raise_the_high_end_alone():
+    bands = [estimate(framework=name, precision="nf4").allocated_band for name in ("unsloth", "trl")]
+
+    above_more_than_below = [(band.high - band.expected) - (band.expected - band.low) for band in bands]
+    assert pytest.approx([0.12 * 5952, 0]) == above_more_than_below
 
 
 def test_a_setting_without_data_has_a_wider_band():

@@ -58,6 +58,25 @@ def test_twice_the_steps_take_twice_the_time_and_more_cores_less():
     assert seconds(cores=16) < seconds(cores=2)
 
 
+def test_no_row_is_longer_than_max_length():
+    cut, full = (
+        estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS, Range(tokens, tokens, tokens))
+        for tokens in (5000, 256)
+    )
+
+    assert cut == full
+
+
+def test_bf16_on_a_cpu_may_be_faster_or_slower_than_fp32():
+    fp32, bf16 = (
+        estimate_run(TOY, request(precision=precision), Device(cpu_count=2), ASSUMPTIONS).seconds
+        for precision in ("fp32", "bf16")
+    )
+
+    assert bf16.low < fp32.low
+    assert bf16.high > fp32.high
+
+
 def test_on_a_gpu_it_is_the_allocators_count_that_is_compared():
     run = estimate_run(TOY, request(), Device(cpu_count=2, cuda=True, gpu=gpu()), ASSUMPTIONS)
 

@@ -166,9 +166,8 @@ def _notes(model: ModelSpec, question: Question, gpu: Gpu | None, price: Price |
     if question.framework != "unsloth" and setup.checkpointing == "unsloth":
         notes.append("Unsloth's checkpointing exists only in Unsloth: counted as Hugging Face's own.")
     if question.framework == "peft" and setup.quantized:
-        notes.append(
-            "Plain PEFT is taken with prepare_model_for_kbit_training, which raises embeddings, head and norms to fp32."
-        )
+        rest = "embeddings, head, norms and fused experts" if model.num_experts else "embeddings, head and norms"
+        notes.append(f"Plain PEFT is taken with prepare_model_for_kbit_training, which raises {rest} to fp32.")
     if question.framework == "peft" and setup.loss_path == "fused":
         notes.append("A fused loss in plain PEFT needs Liger or the like; transformers' own is loss path full.")
     if question.framework == "unsloth" and setup.precision in ("nf4", "nf4-dq"):
