@@ -1,0 +1,124 @@
+"""The command line, as others script against it: JSON keys, exit codes, one line on stderr."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankviz.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def rankviz(*args: str, home: Path | None = None) -> subprocess.CompletedProcess:
+    env = os.environ | ({"RANKVIZ_HOME": str(home)} if home else {})
+    return subprocess.run(
+        [sys.executable, "-m", "rankviz", *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_an_estimate_as_json_has_the_contracts_keys_and_exact_numbers():
+    run = rankviz("estimate", "meta-llama/Llama-3.1-8B", "-r", "16", "-r", "64", "--gpu", "L4", "--json")
+
+    answer = json.loads(run.stdout)
+    assert {"model_id", "total_parameters", "gpu", "ranks"} <= set(answer)
+    assert 8_030_261_248 == answer["total_parameters"]
+    first, second = answer["ranks"]
+    # Worked out: 32 blocks × (q 8192 + k 5120 + v 5120 + o 8192 + gate, up, down 18432 each) × r.
+    assert 16 * 32 * (8192 + 5120 + 5120 + 8192 + 3 * 18432) == first["adapter_parameters"]
+    assert 4 * first["adapter_parameters"] == second["adapter_parameters"]
+    memory = first["memory_bytes"]
+    components = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
+    assert memory["allocated"] == sum(memory[name] for name in components)
+    assert memory["low"] <= memory["device"] <= memory["high"]
+    assert {"low", "expected", "high"} <= set(first["seconds"]) & set(first["usd"])
+    assert first["fit"] in ("fits", "tight", "uncertain", "does_not_fit")
+    assert 0 == run.returncode
+
+
+def test_what_is_not_known_is_null():
+    run = rankviz("estimate", "gpt2", "--targets", "all-linear", "--json")
+
+    row = json.loads(run.stdout)["ranks"][0]
+    assert row["seconds"] is None
+    assert row["usd"] is None
+    assert row["fit"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("estimate", "Qwen3-4Bx"), "Did you mean 'Qwen/Qwen3-4B'"),
+        (("estimate", "gpt2"), "c_attn"),
+        (("estimate", "Qwen/Qwen3-4B", "-r", "0"), "1 to 1,024"),
+        (("estimate", "Qwen/Qwen3-4B", "-r", "many"), "integer"),
+        (("estimate", "Qwen/Qwen3-4B", "--gpu", "abacus"), "L4"),
+        (("estimate", "Qwen/Qwen3-4B", "--gpu", "T4", "--precision", "bf16"), "fp16"),
+        (("estimate", "Qwen/Qwen3-4B", "--gpu", "L4", "--usd-per-hour", "-1"), "price"),
+        (("runs", "show", "nothing"), "rankviz runs list"),
+        (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
+        (("frobnicate",), "frobnicate"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, said, tmp_path):
+    run = rankviz(*args, home=tmp_path)
+
+    assert 2 == run.returncode
+    assert 1 == len(run.stderr.splitlines())
+    assert said in run.stderr
+    assert "" == run.stdout
+
+
+def test_models_lists_the_catalogue():
+    rows = json.loads(rankviz("models", "--json").stdout)
+
+    assert 128 == len(rows)
+    assert {"id", "total_parameters", "verified"} <= set(rows[0])
+
+
+def test_tables_have_a_row_a_rank():
+    table = rankviz("estimate", "Qwen/Qwen3-4B", "-r", "8", "-r", "32").stdout
+
+    assert re.search(r"^\s+8 ", table, re.M)
+    assert re.search(r"^\s+32 ", table, re.M)
+
+
+def commands() -> list[str]:
+    from typer.main import get_command
+
+    def walk(command, name):
+        children = getattr(command, "commands", None)
+        if not children:
+            return [name]
+        return [found for key, child in children.items() for found in walk(child, f"{name} {key}".strip())]
+
+    return walk(get_command(app), "")
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_in_the_readme_and_has_help(command):
+    assert f"rankviz {command}" in README
+    assert 0 == rankviz(*command.split(), "--help").returncode
+
+
+@pytest.mark.parametrize("endpoint", ["/estimate", "/models", "/runs", "/run"])
+def test_every_endpoint_is_in_the_readme(endpoint):
+    assert f"`{endpoint}`" in README
+
+
+@pytest.mark.parametrize("tab", ["Explore", "Train", "Runs", "Guide"])
+def test_every_tab_is_in_the_readme(tab):
+    assert f"**{tab}**" in README
+
+
+def test_every_file_is_in_the_readmes_tree():
+    files = subprocess.run(["git", "ls-files", "rankviz"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    names = {Path(f).name for f in files if f.endswith(".py") and Path(f).name not in ("__init__.py", "__main__.py")}
+
+    assert "estimate.py" in names
+    assert [] == sorted(name for name in names if name not in README)
