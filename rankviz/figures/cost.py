@@ -31,7 +31,7 @@ def memory_figure(
     height: int = 340,
 ) -> go.Figure:
     """A stacked bar a rank against the card's usable memory, each with the band of what the card would show."""
-    figure = blank_figure(height=height, uirevision=f"memory|{gpu_name}|{len(bars)}")
+    figure = blank_figure(height=height, uirevision=f"memory|{gpu_name}")
     figure.update_xaxes(title_text="LoRA rank r", type="category", showgrid=False)
     figure.update_yaxes(title_text="memory, GiB", rangemode="tozero")
     if not bars:
@@ -53,7 +53,7 @@ def memory_figure(
         y=[(bar.low + bar.high) / 2 / GIB for bar in bars],
         mode="markers",
         name="range on the card",
-        marker={"size": 1, "color": ESTIMATED},
+        marker={"symbol": "line-ns-open", "size": 9, "color": NEUTRAL, "line": {"width": 1.4}},
         error_y={
             "type": "data",
             "array": [(bar.high - bar.low) / 2 / GIB for bar in bars],

@@ -96,7 +96,7 @@ def five_figures(rows: Mapping[int, Mapping[str, Any]], r: int, *, gpu: str | No
         ),
         Figure(
             name="Time",
-            value=span(seconds, units.duration) if seconds else NOT_KNOWN,
+            value=time_span(seconds) if seconds else NOT_KNOWN,
             title=f"{seconds['low']:,.0f} to {seconds['high']:,.0f} seconds" if seconds else "",
             sub=f"about {units.duration(seconds['expected'])}" if seconds else "choose a GPU whose speed is known",
             steps=steps(lambda b: units.duration(b["seconds"]["expected"]) if b["seconds"] else NOT_KNOWN),
@@ -124,6 +124,19 @@ def span(values: Mapping[str, float], text) -> str:
     return f"{low} – {high}"
 
 
+TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
+
+
+def time_span(seconds: Mapping[str, float]) -> str:
+    """A range of times in one unit, short enough for a row of figures: "3.9 – 9.8 h"."""
+    size, unit = next((size, unit) for limit, size, unit in TIME_UNITS if seconds["high"] >= limit)
+    low, high = (
+        f"{value / size:.2g}" if value / size < 10 else f"{value / size:,.0f}"
+        for value in (seconds["low"], seconds["high"])
+    )
+    return f"{low} – {high} {unit}" if low != high else f"{low} {unit}"
+
+
 def percent(value: float) -> str:
     return units.percent(value / 100)
 
@@ -146,7 +159,7 @@ def rank_table(rows: Sequence[Mapping[str, Any]], r: int) -> str:
                     percent(row["adapter_percent"]),
                     Cell(units.file_size(row["adapter_bytes"]), title=f"{row['adapter_bytes']:,} bytes"),
                     span(row["memory_bytes"], units.memory_size),
-                    span(row["seconds"], units.duration) if row["seconds"] else NOT_KNOWN,
+                    time_span(row["seconds"]) if row["seconds"] else NOT_KNOWN,
                     span(row["usd"], units.usd) if row["usd"] else NOT_KNOWN,
                     html.FITS.get(row["fit"], ""),
                 ],

@@ -74,7 +74,7 @@ def build(api: Api) -> Exploring:
         },
         notice=notice,
     )
-    drawing = wire(partial(pictures, api), inputs=asked, outputs={"memory": memory, "modules": modules}, notice=None)
+    drawing = wire(partial(pictures, api), inputs=asked, outputs={"memory": memory, "modules": modules}, silent=True)
     fitting = wire(
         partial(fitted, api),
         inputs={"model": w["model"], "preset": w["preset"], "modules": w["modules"], "framework": w["framework"]},

@@ -208,7 +208,7 @@ MEASURED_HEADERS = (
 
 def results_table(api: Api, sweep: Sweep, *, chosen: str = "") -> str:
     """A row a run: what was measured, and under it what had been estimated."""
-    return html.table(
+    return "<h2>Measured, and estimated under it</h2>" + html.table(
         MEASURED_HEADERS,
         [Row(cells=measured_cells(api, run), pick=run.run_id, chosen=run.run_id == chosen) for run in sweep.runs],
         label="Runs of this sweep, measured and estimated",

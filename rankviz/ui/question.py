@@ -84,6 +84,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         allow_custom_value=True,
         interactive=True,
         elem_classes="rv-search",
+        elem_id="model",
     )
     w["r"] = rank_picker(DEFAULTS["r"])
     w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)

@@ -48,7 +48,6 @@ def build(api: Api) -> Training:
                 loss = chart("Training loss by step", height=320, elem_id="train-loss")
                 curve = chart("Quality against cost", height=320, elem_id="train-curve")
             caption = plain()
-            plain('<h2 class="rv-section">Measured, and estimated under it</h2>')
             results = pickable(elem_id="train-results")
             with gr.Accordion("What happened", open=True):
                 events = plain(elem_id="train-events")

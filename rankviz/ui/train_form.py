@@ -10,7 +10,7 @@ from rankviz.api import Api
 from rankviz.core.request import SweepRequest
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui import html
-from rankviz.ui.answer import span
+from rankviz.ui.answer import span, time_span
 from rankviz.ui.controls import STOPS, plain
 from rankviz.ui.html import Cell, Row
 from rankviz.ui.question import CUSTOM, TARGETS, names_in
@@ -164,7 +164,7 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
         for r, run in expected.ranks.items()
     ]
     runs = "1 run" if expected.runs == 1 else f"{expected.runs} runs"
-    time = span(expected.seconds.as_json(), units.duration) if expected.seconds else "a time that is not known"
+    time = time_span(expected.seconds.as_json()) if expected.seconds else "a time that is not known"
     return html.paragraphs(f"{runs} on {expected.device_name}, estimated to take {time} in all.") + html.table(
         ["", "Parameters", "Adapter", "Memory"], rows, label="What each rank will take"
     )

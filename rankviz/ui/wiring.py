@@ -35,17 +35,25 @@ def spoken(function: Callable) -> Callable:
 
 
 def wire(
-    view: View, *, inputs: Mapping[str, Any], outputs: Mapping[str, Any], notice: gr.HTML | None = None
+    view: View,
+    *,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    notice: gr.HTML | None = None,
+    silent: bool = False,
 ) -> dict[str, Any]:
     """An event's arguments: call view with the widgets' values by name, put its fields into widgets by name.
 
     notice: where a RankVizError is said, everything else staying as it is; without one it is a toast.
+    silent: another view of the same inputs says it.
     """
 
     def call(**values: Any) -> Any:
         try:
             shown = view(**values)
         except RankVizError as error:
+            if silent:
+                return {widget: gr.skip() for widget in outputs.values()}
             if notice is None:
                 raise gr.Error(str(error), duration=10, title="Not done", print_exception=False) from error
             return {notice: notice_html(str(error), kind="error")}
