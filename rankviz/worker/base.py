@@ -37,6 +37,8 @@ def resolve(base: str, home: Path) -> Base:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UnknownModelError(base, reason="and its folder holds no config.json")
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+            raise UnknownModelError(base, reason="and its folder holds no weights")
         return Base(name=str(folder.resolve()), is_local=True)
     if base.startswith((".", "/", "~")) or base.count("/") > 1:
         raise UnknownModelError(base, reason="and no such folder")

@@ -173,7 +173,9 @@ def load_base(base: Base, max_length: int, settings: Settings) -> tuple[Any, Any
             raise UnknownModelError(base.name, reason="and none on the Hub") from error
         if base.is_local:
             raise
-        raise HubUnavailableError(f"{base.name!r} could not be fetched from the Hub: {error}") from error
+        raise HubUnavailableError(
+            f"{base.name!r} could not be fetched from the Hub: no answer, or no such model. Try again, or take a folder."
+        ) from error
 
 
 def detach(adapter: PeftModel) -> Any:
