@@ -7,6 +7,7 @@ is first asked for, so that an estimate from the command line loads the core and
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -65,11 +66,13 @@ class Api:
     Args:
         home: The runs folder; RANKVIZ_HOME, or ~/.rankviz.
         assets: RankViz's own data.
+        shared: Whether strangers use it, as on a Space: then only uploads and the runs folder may be read.
     """
 
-    def __init__(self, home: Path | None = None, assets: Path = ASSETS):
+    def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool = "SPACE_ID" in os.environ):
         self.home = Path(home or os.environ.get("RANKVIZ_HOME") or Path.home() / ".rankviz")
         self.assets = assets
+        self.shared = shared
         self._looked_up: dict[str, ModelSpec] = {}
         self._previews: dict[str, Preview] = {}
 
@@ -92,6 +95,7 @@ class Api:
     def _find_model(self, ref: str) -> ModelSpec:
         if ref == EMBEDDED:
             ref = EMBEDDED_MODEL
+        self._refuse_private_path(ref)
         try:
             return model_catalog.load_model(self.assets, ref)
         except UnknownModelError as unknown:
@@ -100,6 +104,14 @@ class Api:
             if (spec := hub.find_model(ref, cache=self.home / "introspected", unknown=unknown)) is None:
                 raise
             return spec
+
+    def _refuse_private_path(self, ref: str) -> None:
+        """A shared page must not become a window on its server's files."""
+        if not self.shared or not (path := Path(ref)).exists():
+            return
+        uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
+        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in (uploads, self.home)):
+            raise InvalidSettingError("This page is shared, so it reads no files of its machine: upload yours instead.")
 
     @cached_property
     def _gpus(self) -> Sequence[Gpu]:
@@ -179,6 +191,7 @@ class Api:
         """The first rows of a sample or a file, with counts; BadDataError names a bad row."""
         from rankviz import dataset
 
+        self._refuse_private_path(data)
         return dataset.preview(data, assets=self.assets)
 
     def start_sweep(self, request: SweepRequest) -> str:
