@@ -20,7 +20,7 @@ COMMAND = (sys.executable, "-m", "rankviz.worker", "introspect")
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60
 MEMORY_BYTES = 16 * GIB
-"""Of address space: torch for the CPU takes 0.7 GiB of it, torch for CUDA several, a model on the meta device little."""
+"""Of address space: torch for the CPU takes 0.7 GiB, torch for CUDA several, a model on the meta device little."""
 
 
 def introspect_config(
