@@ -31,7 +31,7 @@ def test_measured_points_are_filled_vermilion_markers_labelled_by_rank():
 
     trace = named(figure, "a sweep")
     assert (100.0, 400.0) == trace.x
-    assert ("4", "16") == trace.text
+    assert ["r = 4", "r = 16"] == [text.strip() for text in trace.text]
     assert ("a", "b") == trace.customdata
     assert MEASURED == trace.marker.color
     assert "circle" == trace.marker.symbol

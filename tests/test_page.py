@@ -298,7 +298,7 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
     page.locator("#status", has_text="2 completed").wait_for(timeout=RUN_SECONDS * 1000)
     page.locator("#train-results", has_text="16,384").wait_for()
-    page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.text?.join() === '2,8')")
+    page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.text?.length === 2)")
     assert 2 == page.evaluate(
         "document.querySelector('#train-loss .rv-plot').data.filter(t => t.mode === 'lines' && t.x.length === 6).length"
     )

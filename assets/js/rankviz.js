@@ -139,7 +139,11 @@ window.RankViz = (() => {
   }
 
   /* Rows and buttons with data-pick report what was picked; check boxes with data-tick report all that are ticked. */
-  function pick(element, props, trigger) {
+  function pick(element, props, trigger, watch) {
+    watch("value", () => {
+      // Once someone has used a box, its attribute no longer decides whether it is ticked.
+      element.querySelectorAll("input[data-tick]").forEach((box) => (box.checked = box.hasAttribute("checked")));
+    });
     element.addEventListener("click", (event) => {
       if (event.target.closest("a, input, label, summary")) return;
       const row = event.target.closest("[data-pick]");

@@ -73,6 +73,7 @@ def memory_figure(
             y=usable_bytes / GIB,
             yanchor="bottom",
             showarrow=False,
+            bgcolor="rgba(127,127,127,0.12)",
             text=f"{gpu_name}: {memory_size(usable_bytes)} usable",
         )
     _mark_chosen(figure, [bar.r for bar in bars], chosen_r)

@@ -1,6 +1,7 @@
 """Quality against cost: measured points, what none of them beats, and the smallest rank that is good enough."""
 
 from collections.abc import Sequence
+from math import log10
 from typing import NamedTuple
 
 import plotly.graph_objects as go
@@ -31,8 +32,13 @@ class PointGroup(NamedTuple):
     """Indices of the points that no other beats in both cost and quality."""
     smallest_good: int | None = None
     """Index of the smallest rank within noise of the best."""
+    noise: tuple[float, float] | None = None
+    """The band of quality that can't be told from the best."""
 
 
+ONE_TWO_FIVE = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
+"""Ticks of a logarithmic axis; Plotly's own are bare digits between powers of ten."""
+NOISE_WIDTHS = 3
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
 
 
@@ -50,34 +56,53 @@ def tradeoff_figure(
     """Each group has its own marker shape; points of different groups are never joined."""
     figure = blank_figure(height=height, uirevision=f"{x_title}|{y_title}|{'|'.join(g.label for g in groups)}")
     figure.update_xaxes(title_text=x_title, type="log" if log_x else "linear")
+    if log_x:
+        figure.update_xaxes(tickmode="array", tickvals=ONE_TWO_FIVE, ticktext=[f"{tick:,g}" for tick in ONE_TWO_FIVE])
     figure.update_yaxes(title_text=y_title)
     if not any(group.points for group in groups):
         return say(figure, empty)
+    _widen_to_noise(figure, groups)
     for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
+        if group.noise and len(groups) == 1:
+            figure.add_hrect(
+                y0=group.noise[0], y1=group.noise[1], fillcolor=rgba(NEUTRAL, 0.13), line_width=0, layer="below"
+            )
         _add_front(figure, group)
         _add_points(figure, group, symbol)
         _mark_smallest_good(figure, group)
     if chosen_x is not None:
-        figure.add_vline(x=chosen_x, line={"color": CHOSEN, "width": 1.2})
-        figure.add_annotation(
-            x=_log10(chosen_x) if log_x else chosen_x,
-            y=1,
-            yref="paper",
-            text=f"r = {chosen_r}",
-            showarrow=False,
-            xanchor="left",
-            xshift=4,
-            yanchor="top",
-        )
+        _mark_chosen(figure, groups, chosen_x, f"chosen r = {chosen_r}", log_x=log_x)
     figure.update_layout(showlegend=len(groups) > 1)
     return figure
 
 
-def _log10(x: float) -> float:
-    """Annotations on a logarithmic axis are placed by the logarithm; shapes are not."""
-    from math import log10
+def _widen_to_noise(figure: go.Figure, groups: Sequence[PointGroup]) -> None:
+    """An axis that shows less than a few widths of the noise would make a picture of noise alone."""
+    bands = [group.noise for group in groups if group.noise]
+    if not bands:
+        return
+    ends = [y for group in groups for p in group.points for y in (p.low, p.y, p.high) if y is not None]
+    ends += [y for band in bands for y in band]
+    middle, span = (min(ends) + max(ends)) / 2, (max(ends) - min(ends)) * 1.15
+    span = max(span, NOISE_WIDTHS * max(high - low for low, high in bands))
+    figure.update_yaxes(range=[middle - span / 2, middle + span / 2])
 
-    return log10(x)
+
+def _mark_chosen(figure: go.Figure, groups: Sequence[PointGroup], x: float, text: str, *, log_x: bool) -> None:
+    figure.add_vline(x=x, line={"color": CHOSEN, "width": 1.2})
+    xs = [p.x for group in groups for p in group.points]
+    on_the_right = x * x > min(xs) * max(xs)
+    figure.add_annotation(
+        # Annotations on a logarithmic axis are placed by the logarithm; shapes are not.
+        x=log10(x) if log_x else x,
+        y=1,
+        yref="paper",
+        yanchor="top",
+        text=text,
+        showarrow=False,
+        xanchor="right" if on_the_right else "left",
+        xshift=-5 if on_the_right else 5,
+    )
 
 
 def _add_front(figure: go.Figure, group: PointGroup) -> None:
@@ -101,9 +126,10 @@ def _add_points(figure: go.Figure, group: PointGroup, symbol: str) -> None:
         y=[p.y for p in group.points],
         mode="markers+text",
         name=group.label,
-        text=[str(p.r) for p in group.points],
-        textposition="top center",
+        text=[f"\u2002r = {p.r}" for p in group.points],  # an en space keeps the label clear of the ring
+        textposition="middle right",
         textfont={"size": 12},
+        cliponaxis=False,
         customdata=[p.run_id for p in group.points],
         marker={"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
         error_y={

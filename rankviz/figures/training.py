@@ -33,7 +33,7 @@ def loss_figure(curves: Sequence[LossCurve], *, max_steps: int, height: int = 32
     for i, curve in enumerate(curves):
         if not curve.steps:
             continue
-        strength = 1.0 if len(ranks) == 1 else 0.4 + 0.6 * ranks.index(curve.r) / (len(ranks) - 1)
+        strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * ranks.index(curve.r) / (len(ranks) - 1)
         figure.add_scatter(
             x=list(curve.steps),
             y=list(curve.losses),

@@ -42,7 +42,7 @@ def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
     """HTML whose rows marked data-pick report a click (`select`), and its boxes marked data-tick ticks (`input`)."""
     return gr.HTML(
         value=value,
-        js_on_load="RankViz.pick(element, props, trigger); // 'select' 'input'",
+        js_on_load="RankViz.pick(element, props, trigger, watch); // 'select' 'input'",
         apply_default_css=False,
         elem_id=elem_id,
     )

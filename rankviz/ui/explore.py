@@ -28,15 +28,17 @@ class Exploring(NamedTuple):
 
     asked: dict[str, Any]
     """The question's widgets, by the names of question.DEFAULTS."""
-    restore: list[dict[str, Any]]
-    """Events to run one after another once the widgets were set."""
+    fit: dict[str, Any]
+    """The event that makes widgets follow the model, once they were set from elsewhere."""
+    answers: list[dict[str, Any]]
+    """The events after it that fill the right column."""
     sweeps: gr.Dropdown
     curve: gr.HTML
 
 
 def build(api: Api) -> Exploring:
     with gr.Row(elem_classes="rv-split"):
-        with gr.Column(elem_classes="rv-question"), gr.Accordion("The question", elem_classes="rv-fold"):
+        with gr.Column(elem_classes="rv-question rv-sticky"), gr.Accordion("The question", elem_classes="rv-fold"):
             w = question.question_widgets(model_choices(api), list(api.gpus()))
         with gr.Column(elem_classes="rv-answer"):
             notice = plain(elem_id="notice")
@@ -99,7 +101,7 @@ def build(api: Api) -> Exploring:
     )
     ranks.select(chosen_rank, None, w["r"], **quiet())
     w["upload"].upload(spoken(partial(uploaded, api)), w["upload"], w["model"], **quiet())
-    return Exploring(asked=asked, restore=[fitting, telling, drawing, plotting], sweeps=sweep, curve=curve)
+    return Exploring(asked=asked, fit=fitting, answers=[telling, drawing, plotting], sweeps=sweep, curve=curve)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
@@ -129,11 +131,8 @@ def fitted(api: Api, *, model: str, preset: str, modules: list[str], framework: 
     spec = api.model(model or "")
     choices = module_choices(spec)
     names = [choice.name for choice in choices]
-    ticked = (
-        [n for n in modules or () if n in names]
-        if preset == CUSTOM
-        else list(api.preset_names(spec, preset, framework))
-    )
+    wanted = modules or () if preset == CUSTOM else api.preset_names(spec, preset, framework)
+    ticked = [name for name in wanted if name in names]  # experts are parameters, not modules to tick
     return Fitted(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
         moe_scheme=gr.Dropdown(visible=has_experts(spec)),

@@ -45,9 +45,11 @@ def build_app(api: Api) -> gr.Blocks:
             [said, tabs, *exploring.asked.values(), training.sweep_id, running.chosen, running.selected],
             **quiet(),
         )
-        for event in exploring.restore:
-            loaded = loaded.then(**event)
-        loaded.then(**training.draw).then(**running.draw).then(**rules)
+        fitted = loaded.then(**exploring.fit)
+        for event in exploring.answers:
+            fitted.then(**event)
+        for event in (training.draw, running.draw, rules):
+            loaded.then(**event)
 
         explore_tab.select(lambda: gr.Dropdown(choices=explore.sweep_choices(api)), None, exploring.sweeps, **quiet())
         guide_tab.select(**rules)
@@ -85,7 +87,9 @@ def restore(api: Api, params: Mapping[str, str]) -> list[Any]:
             sweep_id = ""
     if not sweep_id:
         sweep_id = next((s.sweep_id for s in api.sweeps() if not s.ended), "")
-    widgets = [values[name] for name in DEFAULTS]
+    # Gradio refuses ticks that are no choice yet; what the model really has is filled in next.
+    ticks = gr.CheckboxGroup(choices=values["modules"], value=values["modules"])
+    widgets = [ticks if name == "modules" else values[name] for name in DEFAULTS]
     return [notice_html(*notes), gr.Tabs(selected=tab), *widgets, sweep_id, run_id, selected]
 
 

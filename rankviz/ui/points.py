@@ -1,23 +1,36 @@
 """Runs as points of the trade-off chart: which costs and qualities there are to choose, and what the chart says."""
 
 from collections.abc import Callable, Sequence
+from math import sqrt
 from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.run import RunRecord, Sweep
-from rankviz.core.tradeoff import RankGroup, TradeoffPoint, by_rank, learning_rate_note, pareto_front, verdict
+from rankviz.core.tradeoff import (
+    RankGroup,
+    TradeoffPoint,
+    Verdict,
+    by_rank,
+    learning_rate_note,
+    pareto_front,
+    pooled_spread,
+    verdict,
+)
 from rankviz.figures import PlottedPoint, PointGroup, tradeoff_figure
 from rankviz.ui import live
 from rankviz.ui.charts import chart_value
 
 
 class Axis(NamedTuple):
+    """A cost to plot against. unit: what one step of the axis is, so that its ticks are short numbers."""
+
     label: str
     title: str
     value: Callable[[RunRecord], float | None]
     text: Callable[[float], str]
+    unit: int = 1
     per_rank: bool = False
-    """Grows in proportion to rank, so that a rank that was not run has its place too."""
+    """Grows in proportion to rank: drawn by its logarithm, and a rank that was not run has its place too."""
 
 
 def _peak(run: RunRecord) -> float | None:
@@ -30,16 +43,22 @@ def _seconds(run: RunRecord) -> float | None:
 
 X_AXES = {
     "adapter": Axis(
-        "Adapter file", "adapter file, bytes", lambda run: run.adapter_bytes, units.file_size, per_rank=True
+        "Adapter file",
+        "adapter file, MB",
+        lambda run: run.adapter_bytes,
+        units.file_size,
+        unit=units.MB,
+        per_rank=True,
     ),
     "parameters": Axis(
         "Trainable parameters",
-        "trainable parameters",
+        "trainable parameters, millions",
         lambda run: run.trainable_parameters,
         lambda n: f"{n:,.0f} parameters",
+        unit=10**6,
         per_rank=True,
     ),
-    "memory": Axis("Peak memory", "peak memory, bytes", _peak, units.memory_size),
+    "memory": Axis("Peak memory", "peak memory, GiB", _peak, units.memory_size, unit=units.GIB),
     "time": Axis("Training time", "training time, seconds", _seconds, units.duration),
     "money": Axis("Money", "cost, US dollars", _seconds, units.usd),
 }
@@ -89,7 +108,8 @@ def tradeoff_chart(
                 label=sweep_label(sweep),
                 points=[_plotted(group, axis, y, runs) for group in ranks],
                 front=[i for i, group in enumerate(ranks) if group.r in front],
-                smallest_good=next((i for i, group in enumerate(ranks) if said and group.r == said.smallest), None),
+                smallest_good=next((i for i, group in enumerate(ranks) if group.r == said.smallest), None),
+                noise=_noise(ranks, said, y),
             )
         )
         notes.append(_note(sweep, ranks, said))
@@ -100,6 +120,7 @@ def tradeoff_chart(
         y_title=Y_TITLES[y],
         chosen_r=chosen_r,
         chosen_x=_chosen_x(groups, chosen_r, axis),
+        log_x=axis.per_rank,
         height=height,
     )
     return Drawn(chart_value(figure, rows, file="tradeoff"), " ".join(notes))
@@ -132,13 +153,24 @@ def _plotted(group: RankGroup, axis: Axis, y: str, runs: Sequence[RunRecord]) ->
     return PlottedPoint(
         run_id=group.points[0].run_id,
         r=group.r,
-        x=group.cost,
+        x=group.cost / axis.unit,
         y=value,
         low=value - group.spread if group.spread is not None else None,
         high=value + group.spread if group.spread is not None else None,
         x_text=axis.text(group.cost),
         detail=f"learning rate {group.learning_rate:g}, {repeats}",
     )
+
+
+def _noise(ranks: Sequence[RankGroup], said: Verdict, y: str) -> tuple[float, float] | None:
+    """From the best to what counts as equal to it; nothing to compare with one rank."""
+    if len(ranks) < 2:
+        return None
+    best = next(group for group in ranks if group.r == said.best)
+    spread = pooled_spread(ranks)
+    width = said.tolerance if spread is None else spread * sqrt(1 / min(g.runs for g in ranks) + 1 / best.runs)
+    ends = best.loss, best.loss + width
+    return ends if y == "loss" else (-ends[1], -ends[0])
 
 
 def _chosen_x(groups: Sequence[PointGroup], r: int | None, axis: Axis) -> float | None:
@@ -150,7 +182,7 @@ def _chosen_x(groups: Sequence[PointGroup], r: int | None, axis: Axis) -> float 
     return here if here is not None or not axis.per_rank else points[-1].x / points[-1].r * r
 
 
-def _note(sweep: Sweep, ranks: Sequence[RankGroup], said) -> str:
+def _note(sweep: Sweep, ranks: Sequence[RankGroup], said: Verdict) -> str:
     start = "Recorded by RankViz on a CPU, not your run: " if sweep.recorded else ""
     request = sweep.runs[0].request
     where = f"{start}{live.base_name(request.base)} on {live.data_name(request.data)}, {request.max_steps} steps."
@@ -158,7 +190,8 @@ def _note(sweep: Sweep, ranks: Sequence[RankGroup], said) -> str:
         return f"{where} One rank so far."
     equal = ", ".join(str(r) for r in said.indistinguishable)
     found = (
-        f"Ranks {equal} can't be told apart ({said.reason}); the ringed r = {said.smallest} is the smallest of them."
+        f"Ranks {equal} can't be told apart ({said.reason}); the ringed r = {said.smallest} is the smallest of "
+        "them. The grey band holds what counts as equal to the best."
         if len(said.indistinguishable) > 1
         else f"r = {said.best} is best by more than the noise ({said.reason})."
     )
@@ -172,7 +205,7 @@ def _csv_row(sweep: Sweep, group: RankGroup, x: str, y: str) -> dict[str, object
         "base": live.base_name(sweep.runs[0].request.base),
         "data": live.data_name(sweep.runs[0].request.data),
         "r": group.r,
-        X_AXES[x].title: group.cost,
+        X_AXES[x].label.lower().replace(" ", "_"): group.cost,
         "held_out_loss" if y == "loss" else "gain": group.loss if y == "loss" else -group.loss,
         "standard_deviation": group.spread if group.spread is not None else "",
         "runs": group.runs,

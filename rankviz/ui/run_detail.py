@@ -97,7 +97,9 @@ def _environment(environment: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     """What the worker wrote about the machine, in its order; libraries one line each."""
     facts = []
     for name, value in environment.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, bool):
+            facts.append((name.replace("_", " "), "yes" if value else "no"))
+        elif isinstance(value, Mapping):
             facts += [(str(k), str(v)) for k, v in value.items()]
         elif isinstance(value, list | tuple):
             facts.append((name.replace("_", " "), ", ".join(map(str, value))))

@@ -37,7 +37,8 @@ class Training(NamedTuple):
 def build(api: Api) -> Training:
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
-            w = train_form.form_widgets([(sample.title, sample.id) for sample in api.samples()])
+            with gr.Accordion("What to train", elem_classes="rv-fold"):
+                w = train_form.form_widgets([(sample.title, sample.id) for sample in api.samples()])
             expected = plain(elem_id="expected")
             refused = plain(elem_id="train-notice")
             start = gr.Button("Train", variant="primary", elem_id="train-button")
