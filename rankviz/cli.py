@@ -187,7 +187,7 @@ def sweep(
     accum: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 1,
     max_length: Annotated[int, typer.Option(help="Tokens a row at most.")] = 256,
     held_out: Annotated[int, typer.Option(help="Held-out examples.")] = 64,
-    precision: Annotated[str, typer.Option(help="auto, bf16, fp16, fp32, nf4 or nf4-dq.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Train one adapter a rank on the same data and compare their held-out loss."""
