@@ -133,6 +133,20 @@ def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_th
     assert zoomed[0] > 0
 
 
+def test_figures_stay_whole_when_the_address_changes(page):
+    page.goto(LLAMA)
+    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+
+    choose_rank(page, 8)
+    page.wait_for_url("**r=8**")
+
+    clips = page.evaluate(
+        "[...document.querySelectorAll('.rv-plot [clip-path]')].map(e => e.getAttribute('clip-path'))"
+    )
+    assert len(clips) > 10
+    assert [] == [clip for clip in clips if "http" in clip]
+
+
 def test_a_click_in_the_table_of_ranks_chooses_the_rank(page):
     page.goto(LLAMA)
 

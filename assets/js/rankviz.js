@@ -39,6 +39,19 @@ window.RankViz = (() => {
     download(spec.file + ".png", image);
   }
 
+  /* Under a <base href>, which Gradio sets, Plotly writes the page's whole address into its clip paths, and all that is
+     clipped disappears as soon as the address changes. It looks for the base when it starts to draw, so it finds none. */
+  function withoutBase(draw) {
+    const base = document.querySelector("base[href]");
+    const href = base?.getAttribute("href");
+    base?.removeAttribute("href");
+    try {
+      return draw();
+    } finally {
+      base?.setAttribute("href", href);
+    }
+  }
+
   function chart(element, props, trigger, watch) {
     const host = element.querySelector(".rv-plot");
     let spec = null;
@@ -51,7 +64,7 @@ window.RankViz = (() => {
       spec = next;
       element.querySelector("[data-do=csv]").disabled = !next.csv;
       element.querySelector("[data-do=png]").disabled = false;
-      await P.react(host, next.data, next.layout, CONFIG);
+      await withoutBase(() => P.react(host, next.data, next.layout, CONFIG));
       host.setAttribute("data-drawn", String(Number(host.getAttribute("data-drawn") || 0) + 1));
       if (wired) return;
       wired = true;
@@ -209,10 +222,23 @@ window.RankViz = (() => {
     });
   }
 
+  /* What takes longer than a blink says so: a sentence that appears after half a second and goes with done(). */
+  const timers = {};
+
+  function busy(id, text) {
+    clearTimeout(timers[id]);
+    timers[id] = setTimeout(() => (document.getElementById(id).textContent = text), 500);
+  }
+
+  function done(id) {
+    clearTimeout(timers[id]);
+    document.getElementById(id).textContent = "";
+  }
+
   /* Typing in a drop-down that shows a value would append to the value: select it, so that typing replaces it. */
   document.addEventListener("focusin", (event) => {
     if (event.target.matches?.(".rv-search input")) event.target.select();
   });
 
-  return { chart, rank, pick, copyable, address, header };
+  return { chart, rank, pick, copyable, address, header, busy, done };
 })();

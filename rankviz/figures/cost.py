@@ -1,12 +1,13 @@
 """What a rank costs: memory by component, parameters by module and block. All of it estimated, so all of it slate."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import plotly.graph_objects as go
-
-from rankviz.figures.style import CHOSEN, ESTIMATED, NEUTRAL, blank_figure, rgba, say
+from rankviz.figures.style import CHOSEN, ESTIMATED, NEUTRAL, draw, rgba, vertical_line
 from rankviz.units import GIB, memory_size
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 class MemoryBar(NamedTuple):
@@ -29,61 +30,73 @@ def memory_figure(
     usable_bytes: int | None = None,
     gpu_name: str = "",
     height: int = 340,
-) -> go.Figure:
+) -> "go.Figure":
     """A stacked bar a rank against the card's usable memory, each with the band of what the card would show."""
-    figure = blank_figure(height=height, uirevision=f"memory|{gpu_name}")
-    figure.update_xaxes(title_text="LoRA rank r", type="category", showgrid=False)
-    figure.update_yaxes(title_text="memory, GiB", rangemode="tozero")
-    if not bars:
-        return say(figure, "Memory is not known for this set-up.")
     labels = [f"<b>{bar.r}</b>" if bar.r == chosen_r else str(bar.r) for bar in bars]
-    for name, shade in zip(bars[0].components, COMPONENT_SHADES, strict=False):
-        figure.add_bar(
-            x=labels,
-            y=[bar.components[name] / GIB for bar in bars],
-            name=name,
-            marker={"color": shade, "line": {"color": rgba(NEUTRAL, 0.35), "width": 0.5}},
-            customdata=[
-                f"{name}: {memory_size(bar.components[name])} ({bar.components[name]:,} bytes)" for bar in bars
-            ],
-            hovertemplate="r = %{x}<br>%{customdata}<extra></extra>",
+    names = list(bars[0].components) if bars else []
+    traces = [_component(bars, labels, name, shade) for name, shade in zip(names, COMPONENT_SHADES, strict=False)]
+    shapes, notes = [], []
+    if usable_bytes:
+        shapes.append(
+            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": usable_bytes / GIB, "y1": usable_bytes / GIB}
+            | {"line": {"color": NEUTRAL, "width": 1.4, "dash": "dash"}}
         )
-    figure.add_scatter(
-        x=labels,
-        y=[(bar.low + bar.high) / 2 / GIB for bar in bars],
-        mode="markers",
-        name="range on the card",
-        marker={"symbol": "line-ns-open", "size": 9, "color": NEUTRAL, "line": {"width": 1.4}},
-        error_y={
+        notes.append(
+            {"x": 1, "xref": "paper", "xanchor": "right", "y": usable_bytes / GIB, "yanchor": "bottom"}
+            | {"showarrow": False, "bgcolor": rgba(NEUTRAL, 0.2)}
+            | {"text": f"{gpu_name}: {memory_size(usable_bytes)} usable"}
+        )
+    ranks = [bar.r for bar in bars]
+    if chosen_r in ranks:
+        shapes.append(vertical_line(ranks.index(chosen_r), CHOSEN))
+    return draw(
+        [*traces, _band(bars, labels)] if bars else [],
+        height=height,
+        uirevision=f"memory|{gpu_name}",
+        x={"type": "category", "showgrid": False},
+        y={"rangemode": "tozero"},
+        x_title="LoRA rank r",
+        y_title="memory, GiB",
+        say="" if bars else "Memory is not known for this set-up.",
+        shapes=shapes,
+        annotations=notes,
+        barmode="stack",
+        legend_traceorder="normal",
+        bargap=0.35,
+    )
+
+
+def _component(bars: Sequence[MemoryBar], labels: Sequence[str], name: str, shade: str) -> dict[str, Any]:
+    held = [bar.components[name] for bar in bars]
+    return {
+        "type": "bar",
+        "x": labels,
+        "y": [size / GIB for size in held],
+        "name": name,
+        "marker": {"color": shade, "line": {"color": rgba(NEUTRAL, 0.35), "width": 0.5}},
+        "customdata": [f"{name}: {memory_size(size)} ({size:,} bytes)" for size in held],
+        "hovertemplate": "r = %{x}<br>%{customdata}<extra></extra>",
+    }
+
+
+def _band(bars: Sequence[MemoryBar], labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": labels,
+        "y": [(bar.low + bar.high) / 2 / GIB for bar in bars],
+        "mode": "markers",
+        "name": "range on the card",
+        "marker": {"symbol": "line-ns-open", "size": 9, "color": NEUTRAL, "line": {"width": 1.4}},
+        "error_y": {
             "type": "data",
             "array": [(bar.high - bar.low) / 2 / GIB for bar in bars],
             "color": NEUTRAL,
             "thickness": 1.4,
             "width": 5,
         },
-        customdata=[f"{memory_size(bar.low)} to {memory_size(bar.high)} on the card" for bar in bars],
-        hovertemplate="r = %{x}<br>%{customdata}<extra></extra>",
-    )
-    if usable_bytes:
-        figure.add_hline(y=usable_bytes / GIB, line={"color": NEUTRAL, "width": 1.4, "dash": "dash"})
-        figure.add_annotation(
-            x=1,
-            xref="paper",
-            xanchor="right",
-            y=usable_bytes / GIB,
-            yanchor="bottom",
-            showarrow=False,
-            bgcolor="rgba(127,127,127,0.12)",
-            text=f"{gpu_name}: {memory_size(usable_bytes)} usable",
-        )
-    _mark_chosen(figure, [bar.r for bar in bars], chosen_r)
-    figure.update_layout(barmode="stack", bargap=0.35, legend={"traceorder": "normal"})
-    return figure
-
-
-def _mark_chosen(figure: go.Figure, ranks: Sequence[int], chosen_r: int) -> None:
-    if chosen_r in ranks:
-        figure.add_vline(x=ranks.index(chosen_r), line={"color": CHOSEN, "width": 1.2}, layer="below")
+        "customdata": [f"{memory_size(bar.low)} to {memory_size(bar.high)} on the card" for bar in bars],
+        "hovertemplate": "r = %{x}<br>%{customdata}<extra></extra>",
+    }
 
 
 def module_figure(
@@ -93,27 +106,29 @@ def module_figure(
     *,
     r: int,
     height: int = 340,
-) -> go.Figure:
+) -> "go.Figure":
     """Adapter parameters by module (rows) and block (columns); an empty cell is a module the block lacks."""
-    figure = blank_figure(height=height, uirevision="modules")
     every = max(1, -(-len(blocks) // 8))
-    figure.update_xaxes(
-        title_text="block", showgrid=False, type="category", tickangle=0, tickmode="array", tickvals=blocks[::every]
+    cells = {
+        "type": "heatmap",
+        "x": blocks,
+        "y": modules,
+        "z": [[value or None for value in row] for row in parameters],
+        "colorscale": [[0, rgba(ESTIMATED, 0.2)], [1, rgba(ESTIMATED, 0.95)]],
+        "zmin": 0,
+        "xgap": 1,
+        "ygap": 1,
+        "customdata": [[f"{value:,}" for value in row] for row in parameters],
+        "hovertemplate": f"%{{y}}, block %{{x}}<br>%{{customdata}} parameters at r = {r}<extra></extra>",
+        "hoverongaps": False,
+        "colorbar": {"thickness": 8, "outlinewidth": 0, "len": 0.9},
+    }
+    return draw(
+        [cells] if modules else [],
+        height=height,
+        uirevision="modules",
+        x={"showgrid": False, "type": "category", "tickangle": 0, "tickmode": "array", "tickvals": blocks[::every]},
+        y={"showgrid": False, "type": "category", "autorange": "reversed"},
+        x_title="block",
+        say="" if modules else "No module matches these targets.",
     )
-    figure.update_yaxes(showgrid=False, type="category", autorange="reversed")
-    if not modules:
-        return say(figure, "No module matches these targets.")
-    figure.add_heatmap(
-        x=blocks,
-        y=modules,
-        z=[[value or None for value in row] for row in parameters],
-        colorscale=[[0, rgba(ESTIMATED, 0.2)], [1, rgba(ESTIMATED, 0.95)]],
-        zmin=0,
-        xgap=1,
-        ygap=1,
-        customdata=[[f"{value:,}" for value in row] for row in parameters],
-        hovertemplate="%{y}, block %{x}<br>%{customdata} parameters at r = " + str(r) + "<extra></extra>",
-        hoverongaps=False,
-        colorbar={"thickness": 8, "outlinewidth": 0, "len": 0.9},
-    )
-    return figure

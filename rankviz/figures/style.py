@@ -1,8 +1,11 @@
 """One colour a meaning, one look for every figure."""
 
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 # Told apart under deuteranopia, protanopia and tritanopia, and at least 3 : 1 against both the white and the dark page.
 ESTIMATED = "#64748b"
@@ -21,48 +24,70 @@ def rgba(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 
-def blank_figure(*, height: int, uirevision: str) -> go.Figure:
-    """Axes and nothing on them. uirevision: zoom is kept while this stays the same.
+def draw(
+    data: Sequence[Mapping[str, Any]],
+    *,
+    height: int,
+    uirevision: str,
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
+    x_title: str = "",
+    y_title: str = "",
+    say: str = "",
+    **layout: Any,
+) -> "go.Figure":
+    """A figure of these traces and axes in the common look, built and checked in one step, which is ten times faster
+    than updating one.
 
-    The template is "none": a figure then carries 75 bytes of layout instead of 6 kB. No layout.title, because titles
-    are in the page; an explicit height, because a figure without one may come out with none.
+    uirevision: zoom is kept while this stays the same. say: a sentence where the data would be, axes kept. The template
+    is "none": a figure then carries 75 bytes of layout instead of 6 kB. No layout.title, because titles are in the
+    page; an explicit height, because a figure without one may come out with none.
     """
-    figure = go.Figure()
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 62, "r": 18, "t": 14, "b": 46},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": FONT, "size": 13, "color": "#475569"},
-        hoverlabel={"font": {"family": FONT, "size": 13}, "align": "left"},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
-        uirevision=uirevision,
-        dragmode="zoom",
-    )
+    # Here, because the page starts faster when plotly comes with the first figure.
+    import plotly.graph_objects as go
+
     axis = {
         "tickfont": {"size": 12},
         "gridcolor": rgba(NEUTRAL, 0.25),
         "zeroline": False,
         "linecolor": rgba(NEUTRAL, 0.6),
         "showline": True,
+        "automargin": True,
     }
-    figure.update_xaxes(**axis, title={"standoff": 8, "font": {"size": 13}}, automargin=True)
-    figure.update_yaxes(**axis, title={"standoff": 8, "font": {"size": 13}}, automargin=True)
-    return figure
-
-
-def say(figure: go.Figure, sentence: str) -> go.Figure:
-    """The same axes with a sentence where the data would be."""
-    figure.add_annotation(
-        text="<br>".join(wrap(sentence, 34)),
-        x=0.5,
-        y=0.5,
-        xref="paper",
-        yref="paper",
-        showarrow=False,
-        font={"size": 14},
+    if say:
+        axis |= {"showticklabels": False, "showgrid": False}
+        text = "<br>".join(wrap(say, 34))
+        layout["annotations"] = [
+            {"text": text, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
+            | {"font": {"size": 14}}
+        ]
+    return go.Figure(
+        data=data,
+        layout={
+            "template": "none",
+            "height": height,
+            "margin": {"l": 62, "r": 18, "t": 14, "b": 46},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": FONT, "size": 13, "color": "#475569"},
+            "hoverlabel": {"font": {"family": FONT, "size": 13}, "align": "left"},
+            "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
+            "uirevision": uirevision,
+            "dragmode": "zoom",
+            "xaxis": {**axis, **x, "title": _title(x_title)},
+            "yaxis": {**axis, **y, "title": _title(y_title)},
+            **layout,
+        },
     )
-    figure.update_xaxes(showticklabels=False, showgrid=False)
-    figure.update_yaxes(showticklabels=False, showgrid=False)
-    return figure
+
+
+def _title(text: str) -> dict[str, Any]:
+    return {"text": text, "standoff": 8, "font": {"size": 13}}
+
+
+def vertical_line(x: float, colour: str) -> dict[str, Any]:
+    """A shape over the whole height."""
+    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"} | {
+        "line": {"color": colour, "width": 1.2},
+        "layer": "below",
+    }

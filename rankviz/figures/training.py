@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from math import log2
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import plotly.graph_objects as go
+from rankviz.figures.style import MEASURED, draw, rgba
 
-from rankviz.figures.style import MEASURED, blank_figure, rgba, say
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 class LossCurve(NamedTuple):
@@ -22,41 +23,52 @@ class LossCurve(NamedTuple):
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
-def loss_figure(curves: Sequence[LossCurve], *, max_steps: int, height: int = 320, empty: str = "") -> go.Figure:
+def loss_figure(curves: Sequence[LossCurve], *, max_steps: int, height: int = 320, empty: str = "") -> "go.Figure":
     """Training loss by step. Measured is vermilion, so runs differ by strength of the colour (rank) and by dash."""
-    figure = blank_figure(height=height, uirevision="loss|" + "|".join(c.run_id for c in curves))
-    figure.update_xaxes(title_text="step", range=[0, max_steps * 1.08 + 1])
-    figure.update_yaxes(title_text="loss, nats a token (lower is better)")
-    if not any(curve.steps for curve in curves):
-        return say(figure, empty or "Loss appears with the first step.")
-    ranks = sorted({curve.r for curve in curves})
-    for i, curve in enumerate(curves):
-        if not curve.steps:
-            continue
-        strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * ranks.index(curve.r) / (len(ranks) - 1)
-        figure.add_scatter(
-            x=list(curve.steps),
-            y=list(curve.losses),
-            mode="lines",
-            name=curve.label,
-            customdata=[curve.run_id] * len(curve.steps),
-            line={
-                "color": rgba(MEASURED, strength),
-                "width": 1.4 + 0.25 * min(6, log2(max(curve.r, 1))),
-                "dash": DASHES[ranks.index(curve.r) % len(DASHES)],
-            },
-            hovertemplate=f"{curve.label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
-        )
-        if curve.final is not None:
-            figure.add_scatter(
-                x=[curve.steps[-1] + max_steps * 0.04],
-                y=[curve.final],
-                mode="markers",
-                marker={"color": MEASURED, "size": 9, "symbol": "diamond"},
-                name="held-out loss",
-                legendgroup="held-out",
-                showlegend=i == 0,
-                customdata=[curve.run_id],
-                hovertemplate=f"{curve.label}<br>held-out {curve.final:.4f}<extra></extra>",
-            )
-    return figure
+    begun = [curve for curve in curves if curve.steps]
+    ranks = sorted({curve.r for curve in begun})
+    ended = [curve for curve in begun if curve.final is not None]
+    return draw(
+        [*(_line(curve, ranks) for curve in begun), *([_held_out(ended, max_steps)] if ended else [])],
+        height=height,
+        uirevision="loss|" + "|".join(curve.run_id for curve in curves),
+        x={"range": [0, max_steps * 1.08 + 1]},
+        y={},
+        x_title="step",
+        y_title="loss, nats a token (lower is better)",
+        say="" if begun else empty or "Loss appears with the first step.",
+        showlegend=True,
+    )
+
+
+def _line(curve: LossCurve, ranks: Sequence[int]) -> dict[str, Any]:
+    place = ranks.index(curve.r)
+    strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * place / (len(ranks) - 1)
+    return {
+        "type": "scatter",
+        "x": list(curve.steps),
+        "y": list(curve.losses),
+        "mode": "lines",
+        "name": curve.label,
+        "customdata": [curve.run_id] * len(curve.steps),
+        "line": {
+            "color": rgba(MEASURED, strength),
+            "width": 1.4 + 0.25 * min(6, log2(curve.r)),
+            "dash": DASHES[place % len(DASHES)],
+        },
+        "hovertemplate": f"{curve.label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
+    }
+
+
+def _held_out(curves: Sequence[LossCurve], max_steps: int) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": [curve.steps[-1] + max_steps * 0.04 for curve in curves],
+        "y": [curve.final for curve in curves],
+        "mode": "markers",
+        "marker": {"color": MEASURED, "size": 9, "symbol": "diamond"},
+        "name": "held-out loss",
+        "customdata": [curve.run_id for curve in curves],
+        "hovertext": [f"{curve.label}<br>held-out {curve.final:.4f}" for curve in curves],
+        "hoverinfo": "text",
+    }

@@ -34,7 +34,7 @@ def chart(title: str, *, height: int, elem_id: str) -> gr.HTML:
 
 def chart_value(figure, rows: Sequence[Mapping[str, object]], *, file: str) -> str:
     """A figure and its data, as chart() draws them and offers them for download."""
-    drawn = json.loads(figure.to_json())
+    drawn = figure.to_dict()
     return json.dumps(
         {"data": drawn["data"], "layout": drawn["layout"], "csv": csv_text(rows), "file": f"rankviz-{file}"}
     )

@@ -1,6 +1,8 @@
 """Widgets that Gradio doesn't have: the rank picker, and HTML that reports what was clicked."""
 
+import json
 from html import escape
+from typing import Any
 
 import gradio as gr
 
@@ -46,6 +48,20 @@ def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
         apply_default_css=False,
         elem_id=elem_id,
     )
+
+
+def busy_line(line_id: str) -> gr.HTML:
+    """Where `busy` says that something takes longer than a blink."""
+    return plain(f'<div id="{line_id}" class="rv-busy" role="status"></div>')
+
+
+def busy(line_id: str, text: str) -> dict[str, Any]:
+    """An event in the browser alone: say this if it is not done within half a second."""
+    return {"fn": None, "js": f"() => RankViz.busy({json.dumps(line_id)}, {json.dumps(text)})"}
+
+
+def done(line_id: str) -> dict[str, Any]:
+    return {"fn": None, "js": f"() => RankViz.done({json.dumps(line_id)})"}
 
 
 def copyable(value: str = "", *, elem_id: str) -> gr.HTML:

@@ -14,7 +14,7 @@ from rankviz.errors import UserError
 from rankviz.ui import points, question
 from rankviz.ui.answer import answer
 from rankviz.ui.charts import chart
-from rankviz.ui.controls import address, copyable, pickable, plain
+from rankviz.ui.controls import address, busy, copyable, done, pickable, plain
 from rankviz.ui.pictures import MEMORY_HEIGHT, pictures
 from rankviz.ui.question import CUSTOM
 from rankviz.ui.wiring import quiet, spoken, wire
@@ -90,8 +90,9 @@ def build(api: Api) -> Exploring:
     changes = [w[name].change for name in asked if name not in (*refits, "modules")] + [w["modules"].input]
     gr.on(changes, **telling)
     gr.on(changes, **drawing)
+    w["model"].change(**busy("model-busy", "Reading the layers of this model …"))
     refit = gr.on([w[name].change for name in refits], **fitting)
-    refit.then(**telling)
+    refit.then(**telling).then(**done("model-busy"))
     refit.then(**drawing)
     gr.on([widget.change for widget in curve_inputs.values()], **plotting)
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.guidance import RANK_RULES, SETTINGS
+from rankviz.core.guidance import RANK_RULES, SETTINGS, RankRule
 from rankviz.core.lora import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.ui import html, question
 from rankviz.ui.answer import percent
@@ -62,25 +62,26 @@ def rules(api: Api, **values: Any) -> Rules:
     said = api.estimate(asked)
     by_rank = {row["r"]: row for row in said["ranks"]}
     body = html.table(
-        ["Rank", "For", "Why", "Trainable", "Share", "Adapter file", "Memory"],
+        ["Rank", "For", "Trainable", "Share", "Adapter file", "Memory", "Why"],
         [_rule_row(rule, by_rank[rule.r]) for rule in RANK_RULES],
         label="The rule of thumb",
-        left=3,
+        left=2,
     )
-    return Rules(f'<p class="rv-caption">Numbers for {escape(said["model_id"])}, as asked on Explore.</p>{body}')
+    where = f" on {said['gpu']}" if said["gpu"] else ""
+    about = f"Numbers for {said['model_id']}{where}, as asked on Explore. α = r or 2r, dropout 0, bias none."
+    return Rules(html.paragraphs(about) + body)
 
 
-def _rule_row(rule: Any, row: dict[str, Any]) -> Row:
-    memory = row["memory_bytes"]
+def _rule_row(rule: RankRule, row: dict[str, Any]) -> Row:
     return Row(
         cells=[
             rule.label,
-            Cell(rule.use + (" (recommended)" if rule.recommended else "")),
-            Cell(rule.reason, title=rule.source, kind="wrap"),
+            Cell(rule.use + (" (recommended)" if rule.recommended else ""), kind="narrow"),
             Cell(units.count(row["adapter_parameters"]), title=f"{row['adapter_parameters']:,}"),
             percent(row["adapter_percent"]),
             Cell(units.file_size(row["adapter_bytes"]), title=f"{row['adapter_bytes']:,} bytes"),
-            units.memory_size(memory["device"]),
+            units.memory_size(row["memory_bytes"]["device"]),
+            Cell(rule.reason, kind="wrap", sub=rule.source),
         ],
         chosen=rule.recommended,
     )
@@ -88,12 +89,12 @@ def _rule_row(rule: Any, row: dict[str, Any]) -> Row:
 
 def settings_html() -> str:
     """Each setting in two sentences with its source."""
-    return "<h2>What the words mean</h2>" + html.table(
-        ["Setting", "Default", "What it does", "Source"],
-        [Row(cells=[s.name, s.value, Cell(s.meaning, kind="wrap"), Cell(s.source, kind="wrap")]) for s in SETTINGS],
-        label="Settings",
-        left=4,
+    items = "".join(
+        f"<dt>{escape(s.name)} <i>{escape(s.value)}</i></dt>"
+        f'<dd>{escape(s.meaning)}<span class="rv-under">{escape(s.source)}</span></dd>'
+        for s in SETTINGS
     )
+    return f'<h2>What the words mean</h2><dl class="rv-how">{items}</dl>'
 
 
 def build(api: Api, asked: dict[str, Any]) -> dict[str, Any]:

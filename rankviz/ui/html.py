@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """A table's cell. title: the exact value, on hover. kind: "" a number, "left" a text, "wrap" a sentence."""
+    """A table's cell. title: the exact value, on hover. kind: "" a number, "left" a text, "narrow" and
+    "wrap" a text that may break."""
 
     text: str
     title: str = ""
@@ -56,7 +57,7 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
             text = f'<button type="button"{pressed}>{text}</button>'
         if cell.sub:
             text += f'<span class="rv-under">{escape(cell.sub)}</span>'
-        classes = ("rv-left " if i < left or cell.kind else "") + ("rv-wrap" if cell.kind == "wrap" else "")
+        classes = ("rv-left " if i < left or cell.kind else "") + (f"rv-{cell.kind}" if cell.kind else "")
         title = f' title="{escape(cell.title)}"' if cell.title else ""
         parts.append(f'<td class="{classes}"{title}>{text}</td>')
     pick = f' data-pick="{escape(row.pick)}"' if row.pick else ""

@@ -123,6 +123,8 @@ def tradeoff_chart(
         log_x=axis.per_rank,
         height=height,
     )
+    if x == "money":
+        notes.append(f"Money at {units.usd(usd_per_hour)} an hour.")
     return Drawn(chart_value(figure, rows, file="tradeoff"), " ".join(notes))
 
 

@@ -10,7 +10,7 @@ from rankviz.core.lora import MAX_RANK
 from rankviz.core.question import Question
 from rankviz.core.training import TrainingSetup
 from rankviz.errors import InvalidSettingError
-from rankviz.ui.controls import STOPS, plain, rank_picker
+from rankviz.ui.controls import STOPS, busy_line, plain, rank_picker
 from rankviz.units import memory_size
 
 CUSTOM = "custom"
@@ -86,6 +86,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         elem_classes="rv-search",
         elem_id="model",
     )
+    busy_line("model-busy")
     w["r"] = rank_picker(DEFAULTS["r"])
     w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)
     w["modules"] = gr.CheckboxGroup([], label="Modules of this model, with their copies", elem_id="modules")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 from rankviz import units
 from rankviz.api import Api
@@ -18,6 +19,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
     parts = [
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
         html.paragraphs(f"{run.run_id}, {run.state.value}. {_when(run)}"),
+        f'<p class="rv-caption"><a href="?tab=train&amp;sweep={quote(request.sweep_id)}">The whole sweep</a></p>',
     ]
     if run.error:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(run.error)}</p></div>')

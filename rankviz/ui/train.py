@@ -12,7 +12,7 @@ from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.ui import html, live, points, train_form
 from rankviz.ui.charts import chart
-from rankviz.ui.controls import pickable, plain
+from rankviz.ui.controls import busy, done, pickable, plain
 from rankviz.ui.wiring import notice_html, quiet, show, spoken
 
 POLL_SECONDS = 1.0
@@ -63,12 +63,13 @@ def build(api: Api) -> Training:
         inputs={"data": w["data"], "file": w["file"]},
         outputs={"preview": w["preview"]},
     )
+    w["base"].change(**busy("base-busy", "Reading the layers of this base …"))
     show(
         lambda **values: _Expected(train_form.expected_html(api, values)),
         inputs=form,
         outputs={"expected": expected},
         notice=refused,
-    )
+    ).then(**done("base-busy"))
 
     sweep_id = gr.State("")
     seen = gr.State(None)

@@ -11,7 +11,7 @@ from rankviz.core.request import SweepRequest
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui import html
 from rankviz.ui.answer import span, time_span
-from rankviz.ui.controls import STOPS, plain
+from rankviz.ui.controls import STOPS, busy_line, plain
 from rankviz.ui.html import Cell, Row
 from rankviz.ui.question import CUSTOM, TARGETS, names_in
 from rankviz.ui.wiring import notice_html
@@ -55,6 +55,7 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         elem_classes="rv-search",
         elem_id="train-base",
     )
+    busy_line("base-busy")
     w["data"] = gr.Radio([*samples, ("My own file", OWN_FILE)], value=DEFAULTS.data, label="Data", elem_id="train-data")
     w["file"] = gr.File(
         label="JSONL, CSV or Parquet: text, instruction/output, prompt/completion or messages",
