@@ -4,4 +4,6 @@ from rankviz.api import Api
 from rankviz.ui import build_app, launch_options
 
 if __name__ == "__main__":
-    build_app(Api()).queue(api_open=False).launch(**launch_options())
+    api = Api()
+    api.work_queue()
+    build_app(api).queue(api_open=False).launch(**launch_options())

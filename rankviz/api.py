@@ -181,6 +181,10 @@ class Api:
 
         return Supervisor(self.store)
 
+    def work_queue(self) -> None:
+        """Go on with what is queued, and settle what an app that stopped has left behind."""
+        self.supervisor.start()
+
     def samples(self) -> Sequence[Sample]:
         """The sample data that RankViz ships."""
         from rankviz import dataset
@@ -210,7 +214,7 @@ class Api:
             request = replace(request, data=str(self.store.keep(Path(request.data))))
         resolve(self.model(request.base), LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora))
         sweep_id = self.store.create(request)
-        self.supervisor.start()
+        self.work_queue()
         return sweep_id
 
     def sweeps(self) -> Sequence[Sweep]:
@@ -255,7 +259,7 @@ class Api:
             yield sweep
             if sweep.ended:
                 return
-            self.supervisor.start()  # whoever held the queue may have gone meanwhile
+            self.work_queue()  # whoever held the queue may have gone meanwhile
             time.sleep(every_seconds)
 
     def events(self, run_id: str) -> Sequence[RunEvent]:
