@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.adapter import resolve
-from rankviz.core.lora import PEFT_VERSION, UNSLOTH_VERSION, LoraConfig
+from rankviz.core.lora import PEFT_VERSION, UNSLOTH_SEVEN, UNSLOTH_VERSION, LoraConfig
 from rankviz.core.moe import expert_names, has_experts, scheme_of
 from rankviz.core.targets import expand
 from rankviz.errors import InvalidSettingError
@@ -75,6 +75,33 @@ def test_peft_counts_as_rankviz_does(row):
             assert file_bytes == plan.file_bytes(r, 4, saved_dtype="fp32"), case
             assert count == sum(part.parameters for part in plan.by_module(r)), case
             assert count == sum(map(sum, plan.by_block(r).parameters)), case
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if load_model(ASSETS, row.id).clippable_linears], ids=lambda r: r.id
+)
+def test_unsloth_reaches_the_linear_layer_inside_gemma_4s_clippable_ones(row):
+    """PEFT counts it once the inner layer is named."""
+    from meta_models import build
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    plan = resolve(load_model(ASSETS, row.id), LoraConfig(target_modules="unsloth", framework="unsloth"))
+    names = "|".join(UNSLOTH_SEVEN)
+    experts = [name for name in ("experts.gate_up_proj", "experts.down_proj") if plan.scheme == "unsloth"]
+
+    adapted = get_peft_model(
+        build(ASSETS / "configs" / row.file.replace(".whole.json", ".full.json")),
+        PeftConfig(
+            r=4,
+            target_modules=rf".*language_model.*\.({names})|.*tower.*\.({names})\.linear",
+            target_parameters=experts or None,
+            init_lora_weights=False,
+        ),
+        low_cpu_mem_usage=True,
+    )
+
+    assert plan.parameters(4) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
 
 def test_most_cases_are_counts_not_refusals():

@@ -1,4 +1,4 @@
-"""The MoE scheme "unsloth", compared with Unsloth's own functions on the meta device."""
+"""The MoE scheme "unsloth" and Unsloth's "all-linear", compared with its own functions on the meta device."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ from rankviz.catalog.models import load_index, load_model
 from rankviz.core.adapter import resolve
 from rankviz.core.lora import UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.moe import has_experts
+from rankviz.core.unsloth import takes_all_linear_literally
 from rankviz.errors import InvalidSettingError
 
 pytestmark = pytest.mark.torch
@@ -19,7 +20,6 @@ TESTS = Path(__file__).parent
 ASSETS = TESTS.parent / "assets"
 TARGETS = (
     UNSLOTH_SEVEN,
-    "all-linear",
     ("q_proj", "o_proj"),
     ("q_proj", "gate_proj"),
     ("down_proj",),
@@ -29,9 +29,13 @@ TARGETS = (
 )
 
 
-def test_unsloth_counts_every_moe_model_as_rankviz_does(tmp_path):
+def test_unsloth_counts_experts_and_all_linear_as_rankviz_does(tmp_path):
     models = [row for row in load_index(ASSETS) if has_experts(load_model(ASSETS, row.id))]
     cases = [(row, targets) for row in models for targets in TARGETS]
+    # Where "all-linear" goes to PEFT as it is, test_counts_against_peft.py has compared it.
+    cases += [
+        (row, "all-linear") for row in load_index(ASSETS) if not takes_all_linear_literally(load_model(ASSETS, row.id))
+    ]
     questions = [
         {
             "config": str(ASSETS / "configs" / row.file.replace(".whole.json", ".full.json")),
@@ -56,15 +60,15 @@ def test_unsloth_counts_every_moe_model_as_rankviz_does(tmp_path):
     }
     ours = {(row.id, targets): _count(row.id, targets) for row, targets in cases}
     # Unsloth reaches into Gemma 4's clippable layers by a patch inside get_peft_model, which this doesn't run.
-    clippable = {row.id for row in models if load_model(ASSETS, row.id).clippable_linears}
+    clippable = {row.id for row in load_index(ASSETS) if load_model(ASSETS, row.id).clippable_linears}
     compared = {case for case in theirs if case[0] not in clippable or theirs[case] is not None}
     assert {case: theirs[case] for case in compared} == {case: ours[case] for case in compared}
-    assert len(compared) >= len(cases) - len(TARGETS) * len(clippable)
+    assert len(compared) >= len(cases) - (1 + len(TARGETS)) * len(clippable)
     assert 642_514_944 // 4 == theirs["Qwen/Qwen3-30B-A3B", UNSLOTH_SEVEN]
 
 
 def _count(model_id: str, targets) -> int | None:
-    lora = LoraConfig(target_modules=targets, moe_scheme="unsloth", framework="unsloth")
+    lora = LoraConfig(target_modules=targets, framework="unsloth")
     try:
         return resolve(load_model(ASSETS, model_id), lora).parameters(4)
     except InvalidSettingError:

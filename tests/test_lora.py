@@ -99,7 +99,12 @@ def test_names_match_whole_components_from_the_end():
     assert 64 == resolve(TOY, lora(("self_attn.q_proj",))).parameters(1)
     assert 32 == resolve(TOY, lora(("layers.1.self_attn.q_proj",))).parameters(1)
     assert 32 + 48 == resolve(TOY, lora(("model.layers.0.self_attn.q_proj", "1.mlp.up_proj"))).parameters(1)
-    for nothing in (("proj",), ("layers.2.self_attn.q_proj",), ("attn.q_proj",)):
+    for nothing in (
+        ("proj",),
+        ("layers.2.self_attn.q_proj",),
+        ("attn.q_proj",),
+        ("a.model.layers.0.self_attn.q_proj",),
+    ):
         with pytest.raises(InvalidSettingError, match="matches nothing"):
             resolve(TOY, lora(nothing))
 
@@ -234,6 +239,28 @@ def test_a_moe_count_comes_with_its_scheme_and_the_versions():
     assert any("PEFT 0.21.2" in note and "2r" in note for note in remap.notes)
     assert any("Unsloth 2026.10.9" in note for note in unsloth.notes)
     assert "dense" == resolve(TOY, lora()).scheme
+
+
+def test_experts_left_out_are_said():
+    plan = resolve(TOY_MOE, lora())
+
+    assert ("linear-only", 224) == (plan.scheme, plan.parameters(1))
+    assert any(note.startswith("No adapter on the experts: gate_up_proj and down_proj") for note in plan.notes)
+
+
+def test_what_unsloth_leaves_out_of_all_linear_is_said():
+    other = model(
+        (*ATTENTION, layer("conv.in_proj", 16, 48, part="other"), layer("per_layer_gate", 16, 4, part="other")),
+        id="toy/other",
+        model_type="toy",
+    )
+    peft, unsloth = resolve(other, lora("all-linear")), resolve(other, lora("all-linear", "unsloth"))
+
+    # Outside attention: 16 + 48 and 16 + 4 a block.
+    assert 224 + 2 * 84 == peft.parameters(1)
+    assert 224 == unsloth.parameters(1)
+    assert any("it leaves out in_proj and per_layer_gate" in note for note in unsloth.notes)
+    assert 512 == resolve(TOY, lora("all-linear", "unsloth")).parameters(1)
 
 
 def test_towers_are_said():

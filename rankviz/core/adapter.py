@@ -41,7 +41,7 @@ def _resolve(
     names, saved_names = asked, modules_to_save
     if framework == "unsloth" and asked != ALL_LINEAR:
         names, saved_names = _embeddings_to_save(asked, modules_to_save)
-    targets = moe.apply_scheme(model, names, scheme)
+    targets = moe.apply_scheme(model, names, scheme, framework)
     excluded = frozenset(saved_names)
     adapted = (
         *_adapted_modules(model, targets, excluded, unsloth=framework == "unsloth"),

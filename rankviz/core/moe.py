@@ -9,7 +9,8 @@ reach them. Three things can happen (peft 0.21.2, unsloth 2026.10.9):
   those names leave target_modules, shared experts and dense first layers lose their LoRA ("peft-remap");
 - Unsloth names the experts in target_parameters (models/_utils.py, get_moe_target_parameters), keeps PEFT from
   rewriting a config that has them, and puts back linear layers that a rewrite took away (import_fixes.py,
-  _patch_peft_moe_target_conversion and _moe_linear_targets_to_restore) ("unsloth").
+  _patch_peft_moe_target_conversion and _moe_linear_targets_to_restore; applied when it starts on a GPU, not by its
+  CPU backend) ("unsloth").
 
 "target-parameters" is plain PEFT with the experts named by hand; PEFT's rewrite still runs on top.
 Compared with both libraries in tests/test_counts_against_peft.py and tests/test_counts_against_unsloth.py.
@@ -17,6 +18,7 @@ Compared with both libraries in tests/test_counts_against_peft.py and tests/test
 
 from dataclasses import dataclass, replace
 
+from rankviz.core import unsloth
 from rankviz.core.lora import Framework, MoeScheme
 from rankviz.core.model import ModelSpec
 from rankviz.core.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, hit_blocks
@@ -68,16 +70,23 @@ def expert_names(model: ModelSpec, scheme: str) -> tuple[str, ...]:
     return ("gate_proj", "up_proj", "down_proj") if scheme == "unsloth" else ()
 
 
-def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str) -> Targets:
-    """Targets as PEFT matches them once the scheme has had its way."""
+def apply_scheme(
+    model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, framework: Framework = "peft"
+) -> Targets:
+    """Targets as PEFT matches them once scheme and framework have had their way."""
+    pattern_experts: tuple[str, ...] = ()
+    literally = framework != "unsloth" or scheme == "peft-remap" or unsloth.takes_all_linear_literally(model)
+    if modules == ALL_LINEAR and not literally:
+        modules, pattern_experts = unsloth.all_linear(model), unsloth.expert_names(model)
     targets = Targets(modules=modules)
     match scheme:
         case "peft-remap":
             return remap(model, targets)
         case "unsloth":
-            return _as_unsloth(model, targets)
+            return _as_unsloth(model, targets, pattern_experts)
         case "target-parameters":
-            return remap(model, replace(targets, parameters=expert_parameters(model)))
+            named = replace(targets, parameters=expert_parameters(model))
+            return named if framework == "unsloth" else remap(model, named)
     return targets
 
 
@@ -119,12 +128,12 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
     )
 
 
-def _as_unsloth(model: ModelSpec, targets: Targets) -> Targets:
-    parameters = _unsloth_parameters(model, targets.modules)
-    if parameters:
-        return replace(targets, parameters=parameters)
+def _as_unsloth(model: ModelSpec, targets: Targets, pattern_experts: tuple[str, ...]) -> Targets:
     if targets.modules == ALL_LINEAR:
-        return _restored(model, targets, remap(model, targets))
+        return replace(targets, parameters=expert_parameters(model))
+    parameters = _unsloth_parameters(model, pattern_experts or targets.modules)
+    if parameters or pattern_experts:
+        return replace(targets, parameters=parameters)
     bare = tuple(target for target in targets.modules if "." not in target)
     dotted = tuple(target for target in targets.modules if "." in target)
     if not bare:
@@ -133,9 +142,9 @@ def _as_unsloth(model: ModelSpec, targets: Targets) -> Targets:
     return _restored(model, targets, replace(after, modules=(*after.modules, *dotted)))
 
 
-def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Unsloth's get_moe_target_parameters: the experts' share of a list of names; "all-linear" names none."""
-    if modules == ALL_LINEAR or not model.num_experts:
+def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...]) -> tuple[str, ...]:
+    """Unsloth's get_moe_target_parameters: the experts' share of a list of names."""
+    if not model.num_experts:
         return ()
     wanted = UNSLOTH_EXPERT_NAMES.intersection(modules)
     existing = {name.rsplit(".", 1)[-1]: name for name in reversed(expert_parameters(model))}
@@ -154,12 +163,7 @@ def _restored(model: ModelSpec, before: Targets, after: Targets) -> Targets:
     """Linear layers whose names the rewrite took out of target_modules, put back."""
     if after == before:
         return after
-    if before.modules == ALL_LINEAR:
-        old = {name for mapping in REMAP.values() for name in mapping}
-        names = dict.fromkeys(layer.name for layer in model.layers if layer.kind in LINEAR_KINDS and layer.name in old)
-    else:
-        names = dict.fromkeys(before.modules)
-    lost = [name for name in names if name not in after.modules]
+    lost = [name for name in before.modules if name not in after.modules]
     parameters = Matcher(after.parameters)
     back = [
         name

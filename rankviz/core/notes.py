@@ -38,6 +38,7 @@ def notes(
         *_moe(model, scheme, framework, adapted, saved),
         *_missed(model, asked, adapted, saved),
         *_fused(preset, asked),
+        *_unsloth_layers(model, asked, adapted, scheme, framework),
         *_fewer_blocks(model, adapted),
         *_tower(model, adapted),
         *_embeddings(model, saved, saved_names, moved, framework),
@@ -120,6 +121,24 @@ def _fused(preset, asked):
         yield f"qv is {asked[0]} here: {asked[0]} holds queries, keys and values in one projection."
     else:
         yield f"qv is {_and(asked)} here: queries, keys and values pass through low-rank pairs (MLA)."
+
+
+def _unsloth_layers(model, asked, adapted, scheme, framework):
+    """Where Unsloth's ways with layers differ from PEFT's."""
+    if framework != "unsloth":
+        return
+    if any(a.layer.kind == "conv1d" for a in adapted):
+        yield (
+            f"These layers are Conv1D, in which Unsloth {UNSLOTH_VERSION}'s FastLanguageModel finds nothing to train: "
+            "take FastModel, which passes the names on to PEFT, or the framework peft or trl."
+        )
+    if asked == ALL_LINEAR and scheme != "peft-remap":
+        reached = {a.layer.path for a in adapted}
+        left = dict.fromkeys(
+            layer.name for layer in model.layers if layer.kind in LINEAR_KINDS and layer.path not in reached
+        )
+        if left:
+            yield f"Unsloth's all-linear is a pattern of its own: it leaves out {_and(left)}, which PEFT's takes."
 
 
 def _fewer_blocks(model, adapted):

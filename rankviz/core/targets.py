@@ -68,16 +68,17 @@ def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ..
 
 
 class Matcher:
-    """Target names, ready to be held against many paths."""
+    """Target names, ready to be held against many paths. A name with {} in it is a whole path, in all its blocks."""
 
     def __init__(self, targets: Iterable[str]):
         self.targets = tuple(targets)
         self.bare = frozenset(target for target in self.targets if "." not in target)
-        self.dotted = tuple(target for target in self.targets if "." in target)
+        self.paths = frozenset(target for target in self.targets if "{}" in target)
+        self.dotted = tuple(target for target in self.targets if "." in target and target not in self.paths)
 
     def blocks(self, path: str, blocks: tuple[int, ...]) -> tuple[int, ...] | None:
         """As hit_blocks, for all targets together."""
-        if path.rsplit(".", 1)[-1] in self.bare:
+        if path.rsplit(".", 1)[-1] in self.bare or path in self.paths:
             return blocks
         if not self.dotted:
             return None

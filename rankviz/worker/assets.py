@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.block_ranges import encode_blocks
 from rankviz.catalog.model_schema import check_models
+from rankviz.core.block_ranges import encode_blocks
 from rankviz.core.config_check import parse_config
 from rankviz.errors import AssetError
 from rankviz.worker.introspect import introspect
