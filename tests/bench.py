@@ -43,7 +43,7 @@ def bench_estimate() -> None:
     for row in api.models():
         # PEFT refuses all-linear on Mamba hybrids.
         targets = "attention" if "Nemotron" in row.id else "all-linear"
-        question = Question(model_id=row.id, ranks=RANKS, targets=targets, gpu="A100-80GB (SXM)")
+        question = Question(model_id=row.id, ranks=RANKS, targets=targets, framework="peft", gpu="A100-80GB (SXM)")
         api.model(row.id)
         gc.disable()
         start = time.perf_counter()
@@ -59,7 +59,7 @@ def bench_estimate() -> None:
         )
     for model_id in PEFT_MODELS:
         peft_seconds, peft_parameters = _peft_count(model_id)
-        question = Question(model_id=model_id, ranks=(16,), targets="all-linear")
+        question = Question(model_id=model_id, ranks=(16,), targets="all-linear", framework="peft")
         ours = min(_timed(lambda q=question: api.estimate(q)) for _ in range(20))
         row = api.estimate(question)["ranks"][0]
         same = "equal" if row["adapter_parameters"] == peft_parameters else "DIFFERENT"
