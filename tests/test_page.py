@@ -143,7 +143,7 @@ def test_figures_stay_whole_when_the_address_changes(page):
     clips = page.evaluate(
         "[...document.querySelectorAll('.rv-plot [clip-path]')].map(e => e.getAttribute('clip-path'))"
     )
-    assert len(clips) > 10
+    assert clips
     assert [] == [clip for clip in clips if "http" in clip]
 
 

@@ -17,7 +17,7 @@ from rankviz.ui.charts import chart
 from rankviz.ui.controls import address, busy, copyable, done, pickable, plain
 from rankviz.ui.pictures import MEMORY_HEIGHT, pictures
 from rankviz.ui.question import CUSTOM
-from rankviz.ui.wiring import quiet, spoken, wire
+from rankviz.ui.wiring import action, quiet, wire
 
 TRADEOFF_HEIGHT = 380
 NEWEST = "newest"
@@ -101,7 +101,9 @@ def build(api: Api) -> Exploring:
         lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
     )
     ranks.select(chosen_rank, None, w["r"], **quiet())
-    w["upload"].upload(spoken(partial(uploaded, api)), w["upload"], w["model"], **quiet())
+    w["upload"].upload(**busy("model-busy", "Building the model of this config.json without weights …"))
+    upload = w["upload"].upload(inputs=w["upload"], outputs=w["model"], **action(partial(uploaded, api)))
+    upload.then(**done("model-busy"))
     return Exploring(asked=asked, fit=fitting, answers=[telling, drawing, plotting], sweeps=sweep, curve=curve)
 
 

@@ -70,24 +70,23 @@ def status_html(sweep: Sweep) -> str:
     parts = [
         f'<div class="rv-status"><h2>{escape(title(sweep))}</h2>',
         f'<p role="status">{escape(_where(sweep, running))}</p>',
-        html.progress(done / total if total else 0, label="Steps of the whole sweep"),
     ]
     last = running.steps[-1] if running and running.steps else None
     pace = running.tokens_per_second if running else None
     left = _seconds_left(sweep, running)
-    parts.append(
-        html.stats(
-            [
-                ("Step", f"{last.step} of {running.request.max_steps}" if last else "–"),
-                ("Training loss", f"{last.loss:.4f}" if last else "–"),
-                ("Tokens a second", f"{pace:,.0f}" if pace else "–"),
-                ("Memory in use", units.memory_size(last.memory_bytes) if last else "–"),
-                ("Time left", "about " + units.duration(left) if left is not None else "–"),
-            ]
+    if not sweep.ended:
+        parts.append(html.progress(done / total if total else 0, label="Steps of the whole sweep"))
+        parts.append(
+            html.stats(
+                [
+                    ("Step", f"{last.step} of {running.request.max_steps}" if last else "–"),
+                    ("Training loss", f"{last.loss:.4f}" if last else "–"),
+                    ("Tokens a second", f"{pace:,.0f}" if pace else "–"),
+                    ("Memory in use", units.memory_size(last.memory_bytes) if last else "–"),
+                    ("Time left", "about " + units.duration(left) if left is not None else "–"),
+                ]
+            )
         )
-        if not sweep.ended
-        else ""
-    )
     failed = next((run for run in runs if run.state is RunState.FAILED), None)
     if failed:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(failed.error)}</p></div>')
@@ -156,7 +155,9 @@ def loss_chart(sweeps: Sequence[Sweep], shown: Sequence[str] | None = None) -> s
         for run, _ in pairs
         for step in run.steps
     ]
-    return chart_value(loss_figure(curves, max_steps=longest), rows, file="loss")
+    ended = all(run.state.ended for run, _ in pairs)
+    empty = "No step was logged." if pairs and ended else ""
+    return chart_value(loss_figure(curves, max_steps=longest, empty=empty), rows, file="loss")
 
 
 def events_html(api: Api, sweep: Sweep) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ from rankviz.ui.charts import chart
 from rankviz.ui.controls import pickable, plain
 from rankviz.ui.html import Cell, Row
 from rankviz.ui.run_detail import detail_html
-from rankviz.ui.wiring import notice_html, quiet, spoken
+from rankviz.ui.train import cancel_runs
+from rankviz.ui.wiring import action, notice_html, quiet
 
 POLL_SECONDS = 2.0
 ANY_STATE = "any state"
@@ -96,11 +98,11 @@ def build(api: Api) -> Running:
     table.input(ticked, None, selected, **quiet()).then(**drawing)
     curve.select(picked, None, chosen, **quiet()).then(**drawing)
     loss.select(picked, None, chosen, **quiet()).then(**drawing)
-    cancel.click(spoken(lambda run_id: api.cancel(run_id) and None), chosen, None, **quiet()).then(**drawing)
-    export.click(spoken(lambda selected: zip_of(api, selected)), selected, zipped, **quiet()).success(
+    cancel.click(inputs=chosen, **action(partial(cancel_runs, api))).then(**drawing)
+    export.click(inputs=selected, outputs=zipped, **action(partial(zip_of, api))).success(
         None, js="() => { setTimeout(() => document.querySelector('#runs-zip').click(), 60); }"
     )
-    bring.upload(spoken(lambda file: imported(api, file)), bring, [selected, chosen], **quiet()).then(**drawing)
+    bring.upload(inputs=bring, outputs=[selected, chosen], **action(partial(imported, api))).then(**drawing)
     return Running(chosen=chosen, selected=selected, seen=seen, timer=timer, draw=drawing, curve=curve, table=table)
 
 
@@ -114,7 +116,9 @@ def ticked(event: gr.EventData) -> list[str]:
 
 
 def newest(sweeps: Sequence[Sweep]) -> list[str]:
-    return [run.run_id for run in sweeps[0].runs] if sweeps else []
+    """The runs to draw where nobody has chosen: of the newest sweep that has something to draw."""
+    drawable = [sweep for sweep in sweeps if any(run.steps for run in sweep.runs)]
+    return [run.run_id for run in (drawable or sweeps)[0].runs] if sweeps else []
 
 
 def cancellable(api: Api, run_id: str) -> bool:

@@ -4,6 +4,7 @@ The page never owns a run. It reads the store on a timer while there is somethin
 its id in the address.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -13,7 +14,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui import html, live, points, train_form
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import busy, done, pickable, plain
-from rankviz.ui.wiring import notice_html, quiet, show, spoken
+from rankviz.ui.wiring import action, notice_html, quiet, show
 
 POLL_SECONDS = 1.0
 EMPTY = (
@@ -111,10 +112,14 @@ def build(api: Api) -> Training:
     def begin(**values: Any) -> tuple[str, None]:
         return api.start_sweep(train_form.request_of(values)), None
 
-    started = gr.on([start.click], spoken(begin), inputs_kwargs=form, outputs=[sweep_id, seen], **quiet())
+    started = gr.on([start.click], inputs_kwargs=form, outputs=[sweep_id, seen], **action(begin))
     started.success(**drawing)
-    cancel.click(spoken(lambda sweep_id: api.cancel(sweep_id) and None), sweep_id, None, **quiet()).then(**drawing)
+    cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api))).then(**drawing)
     return Training(sweep_id=sweep_id, seen=seen, draw=drawing, started=started, results=results, curve=curve)
+
+
+def cancel_runs(api: Api, run_or_sweep_id: str) -> None:
+    api.cancel(run_or_sweep_id)
 
 
 class _Preview(NamedTuple):

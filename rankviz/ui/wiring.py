@@ -83,3 +83,8 @@ def quiet() -> dict[str, Any]:
         "concurrency_limit": None,
         "queue": False,
     }
+
+
+def action(function: Callable) -> dict[str, Any]:
+    """An event that does something and may be refused. Through the queue: only there do Gradio's toasts appear."""
+    return {**quiet(), "fn": spoken(function), "trigger_mode": "once", "queue": True}
