@@ -13,10 +13,10 @@ import gradio as gr
 
 TEMPLATE = """
 <figure class="rv-chart">
-  <figcaption><h3>{title}</h3><span class="rv-tools">
+  <figcaption><h2>{title}</h2><span class="rv-tools">
     <button type="button" data-do="png" disabled title="Download this figure as PNG">PNG</button>
     <button type="button" data-do="csv" disabled title="Download its data as CSV">CSV</button></span></figcaption>
-  <div class="rv-plot" role="img" aria-label="{title}" style="height:{height}px"></div>
+  <div class="rv-plot" role="group" aria-label="{title}" style="height:{height}px"></div>
 </figure>
 """
 

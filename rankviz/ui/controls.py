@@ -71,7 +71,7 @@ def copyable(value: str = "", *, elem_id: str) -> gr.HTML:
 
 def code_html(code: str, *, title: str) -> str:
     return (
-        f'<div class="rv-code"><div class="rv-code-top"><h3>{escape(title)}</h3>'
+        f'<div class="rv-code"><div class="rv-code-top"><h2>{escape(title)}</h2>'
         f'<button type="button" data-do="copy">Copy</button></div><pre tabindex="0">{escape(code)}</pre></div>'
     )
 

@@ -17,7 +17,7 @@ from rankviz.ui.charts import chart
 from rankviz.ui.controls import address, busy, copyable, done, pickable, plain
 from rankviz.ui.pictures import MEMORY_HEIGHT, pictures
 from rankviz.ui.question import CUSTOM
-from rankviz.ui.wiring import action, quiet, wire
+from rankviz.ui.wiring import quiet, wire
 
 TRADEOFF_HEIGHT = 380
 NEWEST = "newest"
@@ -102,8 +102,8 @@ def build(api: Api) -> Exploring:
     )
     ranks.select(chosen_rank, None, w["r"], **quiet())
     w["upload"].upload(**busy("model-busy", "Building the model of this config.json without weights …"))
-    upload = w["upload"].upload(inputs=w["upload"], outputs=w["model"], **action(partial(uploaded, api)))
-    upload.then(**done("model-busy"))
+    upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
+    w["upload"].upload(**upload).then(**done("model-busy"))
     return Exploring(asked=asked, fit=fitting, answers=[telling, drawing, plotting], sweeps=sweep, curve=curve)
 
 
@@ -142,11 +142,15 @@ def fitted(api: Api, *, model: str, preset: str, modules: list[str], framework: 
     )
 
 
-def uploaded(api: Api, file: str) -> Any:
+class Uploaded(NamedTuple):
+    model: Any
+
+
+def uploaded(api: Api, *, file: str) -> Uploaded:
     """A config.json from the visitor: its model becomes the chosen one."""
     spec = api.model(file)
     choices = [*model_choices(api), (f"{spec.name} (your config.json)", file)]
-    return gr.Dropdown(choices=choices, value=file)
+    return Uploaded(gr.Dropdown(choices=choices, value=file))
 
 
 def sweep_choices(api: Api) -> list[tuple[str, str]]:

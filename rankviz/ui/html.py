@@ -87,7 +87,7 @@ def _figure(f: Figure) -> str:
     verdict = fit_chip(f.verdict) + " " if f.verdict else ""
     steps = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in f.steps)
     return (
-        f'<div class="rv-figure"><h3>{escape(f.name)}</h3>'
+        f'<div class="rv-figure"><h2>{escape(f.name)}</h2>'
         f'<div class="rv-value" title="{escape(f.title)}">{escape(f.value)}</div>'
         f'<div class="rv-sub">{verdict}{escape(f.sub)}</div>'
         + (f'<dl class="rv-steps">{steps}</dl>' if steps else "")
@@ -127,4 +127,4 @@ def stats(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def preformatted(text: str, *, title: str) -> str:
-    return f'<div class="rv-code"><h3>{escape(title)}</h3><pre tabindex="0">{escape(text)}</pre></div>'
+    return f'<div class="rv-code"><h2>{escape(title)}</h2><pre tabindex="0">{escape(text)}</pre></div>'
