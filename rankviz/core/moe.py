@@ -76,8 +76,8 @@ def apply_scheme(
     """Targets as PEFT matches them once scheme and framework have had their way."""
     pattern_experts: tuple[str, ...] = ()
     literally = framework != "unsloth" or scheme == "peft-remap" or unsloth.takes_all_linear_literally(model)
-    if modules == ALL_LINEAR and not literally:
-        modules, pattern_experts = unsloth.all_linear(model), unsloth.expert_names(model)
+    if modules == ALL_LINEAR and not literally and (paths := unsloth.all_linear(model)):
+        modules, pattern_experts = paths, unsloth.expert_names(model)
     targets = Targets(modules=modules)
     match scheme:
         case "peft-remap":

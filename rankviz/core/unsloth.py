@@ -11,7 +11,6 @@ import re
 from collections import Counter
 
 from rankviz.core.model import LinearLayer, ModelSpec
-from rankviz.errors import InvalidSettingError
 
 OWN_FAMILIES = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3")
 """model_types that models/loader.py dispatches to FastLlamaModel and its kin."""
@@ -48,7 +47,8 @@ def takes_all_linear_literally(model: ModelSpec) -> bool:
 
 
 def all_linear(model: ModelSpec) -> tuple[str, ...]:
-    """Paths of the layers that Unsloth's pattern hits, {} for the block's number."""
+    """Paths of the layers that Unsloth's pattern hits, {} for the block's number; none in a model of Conv1D layers,
+    where FastLanguageModel gives up."""
     leaves = _leaves(model)
     linear = [layer for layer in model.layers if layer.kind == "linear"]
     text = re.compile(rf"model\.layers\.\{{\}}\..*?(?:{_COMPONENTS}).*?\.[^.]+")
@@ -60,11 +60,6 @@ def all_linear(model: ModelSpec) -> tuple[str, ...]:
     if not hits:
         anywhere = re.compile(rf".*?(?:{_COMPONENTS}).*?\.[^.]+")
         hits = {layer.path for layer in named if anywhere.fullmatch(layer.path)}
-    if not hits:
-        raise InvalidSettingError(
-            "Unsloth finds no nn.Linear in attention or MLP modules of this model for all-linear: "
-            "name the modules, or take the framework peft or trl."
-        )
     return tuple(layer.path for layer in linear if layer.path in hits)
 
 
