@@ -148,6 +148,14 @@ def test_the_modules_of_the_model_are_offered_with_their_copies(api):
     assert fitted.moe_scheme.visible is False
 
 
+def test_ones_own_ticks_stay_as_far_as_the_model_has_them(api):
+    fitted = explore.fitted(
+        api, model="meta-llama/Llama-3.1-8B", preset=CUSTOM, modules=["k_proj", "c_attn"], framework="unsloth"
+    )
+
+    assert ["k_proj"] == fitted.modules.value
+
+
 def test_a_model_with_experts_offers_their_schemes(api):
     fitted = explore.fitted(api, model="openai/gpt-oss-20b", preset="unsloth", modules=[], framework="unsloth")
 
@@ -239,6 +247,21 @@ def test_money_needs_a_price(api):
     assert "No price an hour is known" in without.caption
     trace = next(t for t in json.loads(priced.chart)["data"] if t["mode"] == "markers+text")
     assert [0.01] == [round(x, 9) for x in trace["x"]]
+
+
+def test_a_file_name_cannot_write_into_the_page(api):
+    sweep_id = api.store.create(SweepRequest(ranks=(4,), data="/data/<img src=x>.jsonl"))
+    run_id = api.store.sweep(sweep_id).runs[0].run_id
+    for event in (
+        AdapterSaved(time=1.0, path="adapter", file_bytes=1),
+        Evaluated(time=2.0, when="after", loss=1.0, tokens=1, examples=1, seconds=1.0),
+    ):
+        api.store.append(run_id, event)
+
+    shown = explore.tradeoff(api, sweep=sweep_id, x="adapter", y="loss", r=16, usd_per_hour=None, gpu="l4")
+
+    assert "&lt;img src=x&gt;.jsonl" in shown.caption
+    assert "<img" not in shown.caption
 
 
 # Train

@@ -142,8 +142,8 @@ def _points(group: PointGroup, symbol: str) -> dict[str, Any]:
         "y": [p.y for p in group.points],
         "mode": "markers+text",
         "name": group.label,
-        "text": [f"\u2002r = {p.r}" for p in group.points],  # an en space keeps the label clear of the ring
-        "textposition": "middle right",
+        "text": [f"\u2009r = {p.r}" for p in group.points],  # a thin space keeps the label clear of the ring
+        "textposition": "top right",
         "textfont": {"size": 12},
         "cliponaxis": False,
         "customdata": [p.run_id for p in group.points],

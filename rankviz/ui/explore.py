@@ -11,7 +11,7 @@ from rankviz.core.duration import price_of
 from rankviz.core.moe import has_experts
 from rankviz.core.targets import module_choices
 from rankviz.errors import UserError
-from rankviz.ui import points, question
+from rankviz.ui import html, points, question
 from rankviz.ui.answer import answer
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import address, busy, copyable, done, pickable, plain
@@ -159,7 +159,12 @@ def sweep_choices(api: Api) -> list[tuple[str, str]]:
     return [("Newest finished sweep", NEWEST)] + [(points.sweep_label(sweep), sweep.sweep_id) for sweep in sweeps]
 
 
-def tradeoff(api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: float | None, gpu: str) -> points.Drawn:
+class Plotted(NamedTuple):
+    chart: str
+    caption: str
+
+
+def tradeoff(api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: float | None, gpu: str) -> Plotted:
     """The main chart, for the sweep chosen."""
     if x not in points.X_AXES or y not in points.Y_TITLES:
         raise UserError("No such axis: choose one of the lists.")
@@ -169,7 +174,8 @@ def tradeoff(api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: floa
     else:
         shown = [api.sweep(sweep)]
     price = hourly(api, gpu, usd_per_hour)
-    return points.tradeoff_chart(shown, x=x, y=y, chosen_r=r, usd_per_hour=price, height=TRADEOFF_HEIGHT)
+    drawn = points.tradeoff_chart(shown, x=x, y=y, chosen_r=r, usd_per_hour=price, height=TRADEOFF_HEIGHT)
+    return Plotted(drawn.chart, html.paragraphs(drawn.caption))
 
 
 def hourly(api: Api, gpu: str | None, usd_per_hour: float | None) -> float | None:

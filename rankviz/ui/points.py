@@ -73,6 +73,7 @@ Y_TITLES = {
 class Drawn(NamedTuple):
     chart: str
     caption: str
+    """Plain text; it names files, so whoever shows it escapes it."""
 
 
 def tradeoff_chart(

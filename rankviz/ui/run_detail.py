@@ -26,7 +26,9 @@ def detail_html(api: Api, run: RunRecord) -> str:
     parts.append('<div class="rv-columns">')
     parts.append(
         html.table(
-            ["What", "Measured", "Estimated", "Measured / estimated"], _compared(api, run), label="Measured and estimated"
+            ["What", "Measured", "Estimated", "Measured / estimated"],
+            _compared(api, run),
+            label="Measured and estimated",
         )
     )
     parts.append(_facts("What was asked", _asked(run)))
