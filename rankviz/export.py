@@ -35,22 +35,7 @@ model = FastLanguageModel.get_peft_model(
 )
 model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
 
-trainer = SFTTrainer(
-    model=model,
-    processing_class=tokenizer,
-    train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
-    args=SFTConfig(
-        output_dir="outputs",
-        max_length={max_length},
-        per_device_train_batch_size={per_device_train_batch_size},
-        gradient_accumulation_steps={gradient_accumulation_steps},
-        max_steps={max_steps},
-        learning_rate=2e-4,
-        optim={optim!r},
-        report_to="none",
-    ),
-)
-trainer.train()
+{trainer}trainer.train()
 model.save_pretrained("adapter")
 """
 
@@ -79,25 +64,27 @@ lora = LoraConfig(
     task_type="CAUSAL_LM",{extra}
 )
 
+{trainer}trainer.model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
+trainer.train()
+trainer.save_model("adapter")
+"""
+
+TRAINER = """\
 trainer = SFTTrainer(
     model=model,
-    peft_config=lora,
+    {with_model},
     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
     args=SFTConfig(
         output_dir="outputs",
         max_length={max_length},
         per_device_train_batch_size={per_device_train_batch_size},
         gradient_accumulation_steps={gradient_accumulation_steps},
-        gradient_checkpointing={gradient_checkpointing},
-        max_steps={max_steps},
+{checkpointing}        max_steps={max_steps},
         learning_rate=2e-4,
         optim={optim!r},
         report_to="none",
     ),
 )
-trainer.model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
-trainer.train()
-trainer.save_model("adapter")
 """
 
 
@@ -138,12 +125,17 @@ def script(
             load_in_8bit=setup.precision == "int8",
             use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[setup.checkpointing],
             extra=extra + ("\n    use_dora=True," if lora.use_dora else ""),
+            trainer=TRAINER.format(**values, with_model="processing_class=tokenizer", checkpointing=""),
         )
     return PEFT_SCRIPT.format(
         **values,
         dtype={"fp16": "torch.float16", "fp32": "torch.float32"}.get(setup.precision, "torch.bfloat16"),
         quantization_config=_quantization(setup.precision),
-        gradient_checkpointing=setup.checkpointing != "none",
+        trainer=TRAINER.format(
+            **values,
+            with_model="peft_config=lora",
+            checkpointing=f"        gradient_checkpointing={setup.checkpointing != 'none'},\n",
+        ),
         extra=extra,
     )
 
