@@ -39,19 +39,45 @@ model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
 model.save_pretrained("adapter")
 """
 
-PEFT_SCRIPT = """\
+TRL_SCRIPT = """\
 import torch
 from datasets import load_dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
+{model}
+{lora}
+{trainer}trainer.model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
+trainer.train()
+trainer.save_model("adapter")
+"""
+
+PEFT_SCRIPT = """\
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+{model}{prepare}
+{lora}
+model = get_peft_model(model, lora)
+model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
+
+# Train it with transformers.Trainer or a loop of your own: TRL's SFTTrainer would cast the adapter of a quantized base
+# to bf16, and the file would be half of what RankViz says.
+
+model.save_pretrained("adapter")
+"""
+
+MODEL = """\
 model = AutoModelForCausalLM.from_pretrained(
     {model_id!r},
     dtype={dtype},
     quantization_config={quantization_config},
 )
+"""
 
+LORA = """\
 lora = LoraConfig(
     r={r},
     lora_alpha={lora_alpha},
@@ -63,10 +89,6 @@ lora = LoraConfig(
     modules_to_save={modules_to_save},
     task_type="CAUSAL_LM",{extra}
 )
-
-{trainer}trainer.model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
-trainer.train()
-trainer.save_model("adapter")
 """
 
 TRAINER = """\
@@ -97,7 +119,7 @@ def script(
     target_parameters: Sequence[str] = (),
     adapter_parameters: int,
 ) -> str:
-    """A script that trains this adapter: Unsloth's for the framework "unsloth", PEFT with TRL for the others.
+    """A script for this adapter: it trains with Unsloth or with TRL; for plain PEFT it stops before the training.
 
     target_modules: as PEFT wants it, names or "all-linear". target_parameters: fused experts, where the scheme
     names them.
@@ -127,17 +149,21 @@ def script(
             extra=extra + ("\n    use_dora=True," if lora.use_dora else ""),
             trainer=TRAINER.format(**values, with_model="processing_class=tokenizer", checkpointing=""),
         )
-    return PEFT_SCRIPT.format(
+    model = MODEL.format(
         **values,
         dtype={"fp16": "torch.float16", "fp32": "torch.float32"}.get(setup.precision, "torch.bfloat16"),
         quantization_config=_quantization(setup.precision),
-        trainer=TRAINER.format(
-            **values,
-            with_model="peft_config=lora",
-            checkpointing=f"        gradient_checkpointing={setup.checkpointing != 'none'},\n",
-        ),
-        extra=extra,
     )
+    config = LORA.format(**values, extra=extra)
+    if lora.framework == "peft":
+        prepare = "model = prepare_model_for_kbit_training(model)\n" if setup.quantized else ""
+        return PEFT_SCRIPT.format(**values, model=model, lora=config, prepare=prepare)
+    trainer = TRAINER.format(
+        **values,
+        with_model="peft_config=lora",
+        checkpointing=f"        gradient_checkpointing={setup.checkpointing != 'none'},\n",
+    )
+    return TRL_SCRIPT.format(**values, model=model, lora=config, trainer=trainer)
 
 
 def _literal(names: str | Sequence[str]) -> str:

@@ -114,6 +114,14 @@ def test_the_peft_script_quantizes_as_asked():
     assert False is ast.literal_eval(call["BitsAndBytesConfig"]["bnb_4bit_use_double_quant"])
 
 
+def test_plain_peft_prepares_a_quantized_base_and_leaves_trl_out():
+    quantized, plain = written(framework="peft", precision="nf4"), written(framework="peft", precision="bf16")
+
+    assert "prepare_model_for_kbit_training" in calls(quantized)
+    assert "prepare_model_for_kbit_training" not in calls(plain)
+    assert "SFTTrainer" not in calls(quantized)
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
 @pytest.mark.parametrize(
