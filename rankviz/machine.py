@@ -3,6 +3,7 @@
 import os
 import platform
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 
@@ -12,9 +13,20 @@ def here() -> dict[str, Any]:
     gpu = _first_gpu()
     return {
         "device": "cuda" if gpu else "cpu",
-        "device_name": gpu or platform.processor() or platform.machine(),
+        "device_name": gpu or cpu_name(),
         "cpu_count": os.cpu_count() or 1,
     }
+
+
+def cpu_name() -> str:
+    """As the kernel names it; the architecture where it doesn't."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def _first_gpu() -> str | None:

@@ -4,10 +4,10 @@ import hashlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import rankviz
+from rankviz.machine import cpu_name
 
 LIBRARIES = (
     "torch",
@@ -46,16 +46,6 @@ def machine(cuda: bool) -> dict[str, Any]:
         "rankviz": rankviz.__version__,
         "versions": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
     }
-
-
-def cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def model_fingerprint(model: Any) -> str:
