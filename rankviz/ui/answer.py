@@ -128,8 +128,11 @@ TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"),
 
 
 def time_span(seconds: Mapping[str, float]) -> str:
-    """A range of times in one unit, short enough for a row of figures: "3.9 – 9.8 h"."""
+    """A range of times in one unit, short enough for a row of figures: "3.9 – 9.8 h"; "40 s – 38 min" where it is
+    too wide for that."""
     size, unit = next((size, unit) for limit, size, unit in TIME_UNITS if seconds["high"] >= limit)
+    if seconds["low"] < size:
+        return span(seconds, units.duration)
     low, high = (
         f"{value / size:.2g}" if value / size < 10 else f"{value / size:,.0f}"
         for value in (seconds["low"], seconds["high"])
