@@ -120,6 +120,7 @@ def test_pictures_add_up_to_the_estimate(api):
 def test_a_range_of_times_has_one_unit():
     assert "3.9 – 9.8 h" == answer.time_span({"low": 14_100, "high": 35_400})
     assert "7 – 45 s" == answer.time_span({"low": 7, "high": 45})
+    assert "40 s – 38 min" == answer.time_span({"low": 40, "high": 2280})
     assert "2 – 11 min" == answer.time_span({"low": 120, "high": 660})
     assert "12 s" == answer.time_span({"low": 12, "high": 12})
 
