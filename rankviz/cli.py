@@ -319,6 +319,14 @@ def runs_show(run_id: str, as_json: Json = False) -> None:
     )
 
 
+@runs.command("watch")
+def runs_watch(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
+    """Follow a sweep as progress bars until it has ended, wherever it was started."""
+    api = Api()
+    first, *_ = api.store.run_ids(run_id)
+    _watch(api, api.run(first).request.sweep_id)
+
+
 @runs.command("export")
 def runs_export(
     run_id: Annotated[str, typer.Argument(help="A run or a sweep.")],
