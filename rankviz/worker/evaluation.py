@@ -7,7 +7,7 @@ from typing import Any
 from rankviz.core.run import Evaluated
 from rankviz.worker.dataset import IGNORED, Tokens
 
-MAX_LOGIT_BYTES = 256 * 2**20
+MAX_LOGIT_BYTES = 64 * 2**20
 """Rows are batched until their fp32 logits would be larger than this; one row alone may be."""
 
 
@@ -41,11 +41,14 @@ def evaluate(
                 labels[row, :length] = torch.tensor(held_out[i].labels)
                 mask[row, :length] = 1
             logits = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
+            # Only target positions: fp32 logits of all of them would cost more than the loss itself.
+            row_of_target, position = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
             losses = torch.nn.functional.cross_entropy(
-                logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none"
+                logits[row_of_target, position].float(), labels[row_of_target, position + 1], reduction="none"
             )
-            for i, loss in zip(batch, losses.sum(dim=1).tolist(), strict=True):
-                sums[i] = loss
+            totals = torch.zeros(len(batch), device=device).index_add_(0, row_of_target, losses)
+            for i, total in zip(batch, totals.tolist(), strict=True):
+                sums[i] = total
     model.train(was_training)
     return Evaluated(
         time=time.time(),
