@@ -89,7 +89,7 @@ def test_an_estimate_loads_neither_pydantic_models_nor_pandas_nor_the_hub():
     assert not modules & {"torch", "pandas", "numpy", "huggingface_hub", "gradio", "plotly", "pydantic", "psutil"}
 
 
-def test_no_file_names_a_folder_of_one_machine_or_a_registry():
+def test_no_file_names_a_folder_of_one_machine():
     pattern = re.compile(r"/(?:home|root|tmp)/\w")
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     text = {f: (ROOT / f).read_text(errors="ignore") for f in files if f.endswith((".py", ".md", ".toml", "Makefile"))}
