@@ -156,6 +156,7 @@ class Api:
                 model_id=question.model_id,
                 target_modules=plan.target_modules,
                 target_parameters=plan.target_parameters,
+                modules_to_save=plan.modules_to_save,
                 adapter_parameters=parameters,
             ),
         )

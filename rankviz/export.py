@@ -117,12 +117,13 @@ def script(
     model_id: str,
     target_modules: str | Sequence[str],
     target_parameters: Sequence[str] = (),
+    modules_to_save: Sequence[str] = (),
     adapter_parameters: int,
 ) -> str:
     """A script for this adapter: it trains with Unsloth or with TRL; for plain PEFT it stops before the training.
 
     target_modules: as PEFT wants it, names or "all-linear". target_parameters: fused experts, where the scheme
-    names them.
+    names them. modules_to_save: with what Unsloth moves there from the targets.
     """
     values = {
         "model_id": model_id.removesuffix(":whole"),
@@ -132,7 +133,7 @@ def script(
         "target_modules": _literal(target_modules),
         "use_rslora": lora.use_rslora,
         "use_dora": lora.use_dora,
-        "modules_to_save": list(lora.modules_to_save) or None,
+        "modules_to_save": list(modules_to_save) or None,
         "per_device_train_batch_size": setup.per_device_train_batch_size,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps,
         "max_steps": setup.total_steps if setup.steps or setup.tokens else 60,

@@ -108,3 +108,10 @@ def test_a_shared_page_reads_what_was_uploaded(tmp_path):
 def test_an_unknown_model_without_a_slash_never_asks_the_hub(api):
     with pytest.raises(UnknownModelError, match="Did you mean"):
         api.model("llama-3.1-8")
+
+
+def test_the_script_trains_what_was_counted_where_unsloth_moves_the_head_out_of_the_targets(api):
+    script = api.adapter(Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head")), 16).script
+
+    assert 'target_modules=["q_proj"]' in script
+    assert "modules_to_save=['lm_head']" in script

@@ -80,6 +80,7 @@ def written(**changes) -> str:
         model_id="Qwen/Qwen3-4B",
         target_modules=changes.get("modules", ("q_proj", "v_proj")),
         target_parameters=changes.get("target_parameters", ()),
+        modules_to_save=changes.get("modules_to_save", ()),
         adapter_parameters=1234,
     )
 
