@@ -124,11 +124,6 @@ SETTINGS = (
 )
 
 
-def rule_for(r: int) -> RankRule:
-    """The line of the rule that a rank falls under: the last that it reaches."""
-    return next((rule for rule in reversed(RANK_RULES) if r >= rule.r), RANK_RULES[0])
-
-
 def advise(said: Mapping[str, Any], r: int) -> str:
     """One sentence on the chosen rank with its reason.
 
