@@ -1,0 +1,53 @@
+"""The command line: `rankviz` or `python -m rankviz`.
+
+Each command prints a table, or the same as JSON with --json. Exit code 2 and one line on stderr for a mistake that
+the caller can mend, 1 for the rest. Everything heavy is imported inside the command that needs it.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankviz.cli.estimates import estimate, models
+from rankviz.cli.runs import runs, sweep
+from rankviz.cli.shared import fail
+from rankviz.errors import RankVizError, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="What a LoRA rank costs, and what it buys.",
+)
+for command in (models, estimate, sweep):
+    app.command()(command)
+app.add_typer(runs, name="runs")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+) -> None:
+    """Serve the page."""
+    import os
+    import runpy
+
+    os.environ["GRADIO_SERVER_NAME"] = host
+    os.environ["GRADIO_SERVER_PORT"] = str(port)
+    runpy.run_path(str(Path(__file__).parents[2] / "app.py"), run_name="__main__")
+
+
+def main() -> None:
+    try:
+        app(standalone_mode=False)
+    except typer.exceptions.TyperException as error:
+        fail(error.format_message(), error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        fail("Stopped.", 130)
+    except UserError as error:
+        fail(str(error), 2)
+    except RankVizError as error:
+        fail(str(error), 1)

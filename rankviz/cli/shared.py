@@ -1,0 +1,53 @@
+"""What all commands share: how they print, how they fail, and the arguments that come up again."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Model = Annotated[str, typer.Argument(help="A catalogue id, a Hub id, a folder, or a config.json.")]
+Targets = Annotated[str, typer.Option(help="all-linear, attention, mlp, qv, unsloth, or NAME,NAME.")]
+
+
+def fail(message: str, code: int) -> None:
+    print(" ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def print_json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=1)
+    print()
+
+
+def table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[str] | None = None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    # A pipe or a file has no width of its own: leave room for every column.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(table)
+    for note in notes or []:
+        console.print(f"- {note}", markup=False, highlight=False)
+
+
+def span(values: dict, text: Callable[[float], str]) -> str:
+    return f"{text(values['low'])} – {text(values['high'])}"
+
+
+def targets_of(text: str) -> str | tuple[str, ...]:
+    from rankviz.core.lora import PRESETS
+
+    return text if text in PRESETS else names(text)
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
