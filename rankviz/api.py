@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -132,6 +133,22 @@ class Api:
         gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
         return as_json(estimate(self.model(question.model_id), question, gpu, self._assumptions))
 
+    def decisions(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """What fits at this rank, what each knob costs, what to change, and which GPUs do it, cheapest first.
+
+        Args:
+            question: Its other ranks are left aside.
+            r: The rank.
+            prices: One's own, in USD an hour by GPU id, instead of the table's.
+        """
+        from rankviz.core import decisions
+
+        gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
+        one = replace(question, ranks=(r,))
+        return decisions.as_json(
+            decisions.decide(self.model(question.model_id), one, gpu, self._gpus, self._assumptions, prices)
+        )
+
     def adapter(self, question: Question, r: int) -> AdapterDetail:
         """One rank's adapter: by module and block, what to know about it, and the script that trains it."""
         from rankviz import export
@@ -205,8 +222,6 @@ class Api:
         Data and settings are checked here, before anything is queued. A file is copied into the runs folder, since an
         upload may not outlive the page.
         """
-        from dataclasses import replace
-
         from rankviz import dataset
 
         request.validate()

@@ -49,7 +49,7 @@ def test_each_library_has_one_home(library):
 
 
 def test_core_imports_the_standard_library_only():
-    files = [*(PACKAGE / "core").glob("*.py"), PACKAGE / "units.py", PACKAGE / "errors.py"]
+    files = [*(PACKAGE / "core").rglob("*.py"), PACKAGE / "units.py", PACKAGE / "errors.py"]
     names = {name.split(".")[0] for path in files for name in imports(path)}
 
     assert names - {"rankviz"} <= sys.stdlib_module_names

@@ -57,11 +57,19 @@ def validate(question: Question, gpu: Gpu | None = None) -> None:
     """Raise InvalidSettingError with what to change, or return."""
     _validate_adapter(question)
     _validate_training(question.training)
-    price = question.usd_per_hour
-    if price is not None and not (_is_number(price) and 0 <= price < math.inf):
-        raise InvalidSettingError(f"A price of {price} USD an hour can't be: give 0 or more, or leave it out.")
+    if question.usd_per_hour is not None:
+        validate_price(question.usd_per_hour)
     if gpu is not None and question.training.precision == "bf16" and not gpu.supports_bf16:
         raise InvalidSettingError(f"{gpu.name} has no bf16: choose precision fp16, nf4 or nf4-dq, or another GPU.")
+
+
+def validate_price(usd_per_hour: object, of: str = "") -> None:
+    """of: the GPU's name, where several have prices of one's own."""
+    if not (_is_number(usd_per_hour) and 0 <= usd_per_hour < math.inf):
+        whose = f" for the {of}" if of else ""
+        raise InvalidSettingError(
+            f"A price of {usd_per_hour} USD an hour{whose} can't be: give 0 or more, or leave it out."
+        )
 
 
 def _validate_adapter(question: Question) -> None:
