@@ -1,9 +1,11 @@
-"""What can happen in a run, in the past tense.
+"""What can happen in a run or in a probe, in the past tense.
 
 An event's JSON line in events.jsonl is {"event": class name, "time": unix seconds, ...fields}.
 """
 
 from dataclasses import dataclass
+
+from rankviz.core.spread import median_error, middle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +94,80 @@ class RunCancelled:
     time: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthMeasured:
+    """A probe ran true training steps on the model cut to so many blocks."""
+
+    time: float
+    depth: int
+    baseline_bytes: int
+    """Just before the base was loaded: the resident set, or what the GPU's allocator held."""
+    load_peak_bytes: int
+    """The peak while the base was loaded, above the baseline."""
+    moments: dict
+    """{"forward", "backward", "optimizer": the peak in that part of a step, bytes above the baseline}."""
+    peak_kind: str
+    """"resident above baseline" or "allocated"."""
+    timed_steps: tuple[float, ...]
+    """Seconds of each step after the first, which warms up."""
+    first_step_seconds: float
+    tokens_per_step: int
+    trainable_parameters: int
+    total_parameters: int
+    took_seconds: float
+    """From the start of the process to its end."""
+    peak_reserved_bytes: int | None = None
+    """What torch's caching allocator held at most; None on a CPU."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Over the steps, above the baseline."""
+        return max(self.moments.values())
+
+    @property
+    def step_seconds(self) -> float:
+        """Median of the timed steps."""
+        return middle(self.timed_steps)
+
+    @property
+    def step_noise_seconds(self) -> float:
+        """Standard error of that median."""
+        return median_error(self.timed_steps)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens_per_step / self.step_seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthDidNotFit:
+    """Memory ran out: a result."""
+
+    time: float
+    depth: int
+    limit_bytes: int
+    """What could be had."""
+    short_bytes: int
+    """At least so much more was needed."""
+    stage: str
+    """What was being done."""
+    why: str
+    """Who said no: "memory limit", "GPU" or "system"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthSkipped:
+    time: float
+    depth: int
+    reason: str
+    """A sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeCompleted:
+    time: float
+
+
 RunEvent = (
     RunStarted
     | StageReached
@@ -102,6 +178,10 @@ RunEvent = (
     | RunCompleted
     | RunFailed
     | RunCancelled
+    | DepthMeasured
+    | DepthDidNotFit
+    | DepthSkipped
+    | ProbeCompleted
 )
 
 EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}

@@ -1,4 +1,4 @@
-"""Runs on disk: HOME/runs/<run_id>/{request.json, events.jsonl, worker.log, adapter/}.
+"""Runs and probes on disk: HOME/runs/<run_id>/{request.json, events.jsonl, worker.log, adapter/ or config.json}.
 
 `journal` is one run's file of events, `runs` the folder of them, `archive` takes them out and brings them in as a zip.
 What stands here is POSIX (Linux, macOS): one appending write a line, rename to publish.

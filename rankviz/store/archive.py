@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankviz.core.run import RunRecord
+from rankviz.core.run import RunRecord, RunRequest
 from rankviz.errors import InvalidSettingError
 from rankviz.store.journal import parse_event, parse_request
 from rankviz.store.runs import RunStore
@@ -130,6 +130,8 @@ def _check(run_id: str, files: dict[str, str]) -> None:
         request = parse_request(files["request.json"])
     except (KeyError, ValueError, TypeError):
         raise InvalidSettingError(f"Run {run_id!r} in the zip has no readable request.json.") from None
+    if not isinstance(request, RunRequest):
+        raise InvalidSettingError(f"Run {run_id!r} in the zip is a probe; only runs can be imported.")
     if request.run_id != run_id:
         raise InvalidSettingError(f"Run {run_id!r} in the zip calls itself {request.run_id!r}.")
     events = [parse_event(line.encode()) for line in files.get("events.jsonl", "").split("\n")]

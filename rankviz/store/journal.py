@@ -12,7 +12,11 @@ import typing
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from rankviz.core.probe import ProbeRecord, ProbeRequest
 from rankviz.core.run import EVENT_TYPES, RunEvent, RunRecord, RunRequest, StepLogged
+
+Request = RunRequest | ProbeRequest
+Record = RunRecord | ProbeRecord
 
 
 def append_event(journal: Path, event: RunEvent) -> None:
@@ -41,27 +45,32 @@ def parse_event(line: bytes) -> RunEvent | None:
         return None
 
 
-def parse_request(text: str | bytes) -> RunRequest:
-    """The request of a request.json; ValueError or TypeError where it is none."""
+def parse_request(text: str | bytes) -> Request:
+    """The request of a request.json, a run's or a probe's; ValueError or TypeError where it is neither."""
     row = json.loads(text)
     if not isinstance(row, dict):
         raise TypeError("request.json holds no object")
-    return _build(RunRequest, row)
+    return _build(ProbeRequest if "probe_id" in row else RunRequest, row)
 
 
-def request_text(request: RunRequest) -> str:
+def request_text(request: Request) -> str:
     return json.dumps(asdict(request), indent=1, ensure_ascii=False) + "\n"
+
+
+def new_record(request: Request) -> Record:
+    """Of what was asked and hasn't begun."""
+    return ProbeRecord(request=request) if isinstance(request, ProbeRequest) else RunRecord(request=request)
 
 
 @dataclass(slots=True)
 class JournalReader:
-    """The record of one run, kept up to date by reading only what was appended since."""
+    """The record of one run or probe, kept up to date by reading only what was appended since."""
 
     journal: Path
-    record: RunRecord
+    record: Record
     offset: int = 0
 
-    def read(self) -> RunRecord:
+    def read(self) -> Record:
         """Fold what is new. An ended run never changes again, so its file isn't looked at."""
         if self.record.state.ended:
             return self.record

@@ -12,15 +12,25 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rankviz.core.run import RunEvent, RunRecord, RunRequest, Sweep, SweepRequest
+from rankviz.core.probe import ProbeRecord, ProbeRequest
+from rankviz.core.run import RunEvent, RunRecord, Sweep, SweepRequest
 from rankviz.errors import RunNotFoundError
-from rankviz.store.journal import JournalReader, append_event, parse_event, parse_request, request_text
+from rankviz.store.journal import (
+    JournalReader,
+    Record,
+    Request,
+    append_event,
+    new_record,
+    parse_event,
+    parse_request,
+    request_text,
+)
 
 LOG_TAIL_BYTES = 4000
 
 
 class RunStore:
-    """Every run under HOME/runs. Reading is cheap enough to be done each second by many pages: only what was appended
+    """Every run and every probe under HOME/runs. Reading is cheap enough to be done each second by many pages: only what was appended
     is read, and of ended runs nothing. Nothing is written before there is something to write."""
 
     def __init__(self, home: Path):
@@ -40,6 +50,10 @@ class RunStore:
             {run.run_id: {"request.json": request_text(run)} for run in request.runs(sweep_id=sweep_id, created_at=now)}
         )
         return sweep_id
+
+    def create_probe(self, request: ProbeRequest, config: str) -> None:
+        """Queue a probe, with the config.json of its model beside it."""
+        self.publish({request.probe_id: {"request.json": request_text(request), "config.json": config}})
 
     def publish(self, folders: dict[str, dict[str, str]]) -> None:
         """Make run folders out of {run id: {file name: text}}: written aside first, then renamed into place."""
@@ -89,28 +103,51 @@ class RunStore:
 
     def events(self, run_id: str) -> tuple[RunEvent, ...]:
         """All events in order; unreadable lines left out, an unfinished last line too."""
-        self.get(run_id)
+        self.record(run_id)
         journal = self._journal(run_id)
         whole = journal.read_bytes().rpartition(b"\n")[0] if journal.exists() else b""
         return tuple(event for line in whole.splitlines() if (event := parse_event(line)) is not None)
 
     def get(self, run_id: str) -> RunRecord:
+        """A run; RunNotFoundError for a probe too."""
+        record = self.record(run_id)
+        if not isinstance(record, RunRecord):
+            raise RunNotFoundError(run_id)
+        return record
+
+    def probe(self, probe_id: str) -> ProbeRecord:
+        """A probe; RunNotFoundError for a run too."""
+        record = self.record(probe_id)
+        if not isinstance(record, ProbeRecord):
+            raise RunNotFoundError(probe_id)
+        return record
+
+    def record(self, run_id: str) -> Record:
+        """A run or a probe."""
         with self._lock:
             reader = self._readers.get(run_id)
             if reader is None:
                 reader = self._readers[run_id] = JournalReader(
-                    journal=self._journal(run_id), record=RunRecord(request=self._request(run_id))
+                    journal=self._journal(run_id), record=new_record(self._request(run_id))
                 )
             return reader.read()
 
-    def all(self) -> list[RunRecord]:
-        """Every run, the oldest sweep first, within a sweep in the order they run."""
+    def records(self) -> list[Record]:
+        """Every run and probe, the oldest first, within a sweep in the order they run."""
         with self._lock:
             ids = self._ids()
             for gone in self._readers.keys() - ids:
                 del self._readers[gone]
             records = [record for run_id in ids if (record := self._readable(run_id)) is not None]
         return sorted(records, key=lambda record: (record.request.created_at, record.run_id))
+
+    def all(self) -> list[RunRecord]:
+        """Every run, the oldest sweep first, within a sweep in the order they run."""
+        return [record for record in self.records() if isinstance(record, RunRecord)]
+
+    def probes(self) -> list[ProbeRecord]:
+        """Every probe, the oldest first."""
+        return [record for record in self.records() if isinstance(record, ProbeRecord)]
 
     def sweeps(self) -> list[Sweep]:
         """The oldest first."""
@@ -123,7 +160,7 @@ class RunStore:
         return Sweep(sweep_id=sweep_id, runs=runs)
 
     def run_ids(self, run_or_sweep_id: str) -> list[str]:
-        """The run, or the runs of the sweep."""
+        """The run or the probe, or the runs of the sweep."""
         if run_or_sweep_id in self._ids():
             return [run_or_sweep_id]
         return [record.run_id for record in self.sweep(run_or_sweep_id).runs]
@@ -146,14 +183,14 @@ class RunStore:
         except FileNotFoundError:
             return set()
 
-    def _readable(self, run_id: str) -> RunRecord | None:
+    def _readable(self, run_id: str) -> Record | None:
         """None for a folder that holds no run: someone else's, or one just deleted."""
         try:
-            return self.get(run_id)
+            return self.record(run_id)
         except RunNotFoundError:
             return None
 
-    def _request(self, run_id: str) -> RunRequest:
+    def _request(self, run_id: str) -> Request:
         # A run's name comes from addresses and command lines too: it must be one plain folder name.
         if Path(run_id).name != run_id or run_id.startswith("."):
             raise RunNotFoundError(run_id)

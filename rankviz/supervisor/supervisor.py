@@ -1,4 +1,4 @@
-"""One supervisor per runs folder: it takes up queued sweeps, oldest first, one worker at a time.
+"""One supervisor per runs folder: it takes up queued sweeps and probes, oldest first, one worker at a time.
 
 Several may be started on one folder (a second app, a command line): the one that holds HOME/supervisor.lock works, the
 others wait to take over. What it knows it reads from the disk, so that a restart loses nothing: a worker that still
@@ -14,12 +14,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.run import RunCancelled, RunFailed, RunRecord, RunState
 from rankviz.errors import WorkerError
 from rankviz.store import RunStore
 from rankviz.supervisor import process
 
 WORKER_COMMAND = (sys.executable, "-m", "rankviz.worker", "finetune")
+PROBE_COMMAND = (sys.executable, "-m", "rankviz.worker", "probe")
 BARREN_WORKERS = 2
 """So many workers of a sweep in a row that complete no run, and the rest of the sweep is given up."""
 CANCEL_MARKER = "cancel"
@@ -30,18 +32,20 @@ ORPHANED = (
 
 
 class Supervisor:
-    """Runs what is queued in a store. `command` is given HOME and run ids; tests pass their own."""
+    """Runs what is queued in a store. Both commands are given HOME and ids; tests pass their own."""
 
     def __init__(
         self,
         store: RunStore,
         *,
         command: Sequence[str] = WORKER_COMMAND,
+        probe_command: Sequence[str] = PROBE_COMMAND,
         poll_seconds: float = 0.2,
         grace_seconds: float = 2.0,
     ):
         self.store = store
         self._command = tuple(command)
+        self._probe_command = tuple(probe_command)
         self._poll_seconds = poll_seconds
         self._grace_seconds = grace_seconds
         self._lock = FileLock(store.home / "supervisor.lock", thread_local=False)
@@ -73,7 +77,7 @@ class Supervisor:
             if self._thread is None:
                 self.tick()
             with self._mutex:
-                busy = self._worker is not None or any(not record.state.ended for record in self.store.all())
+                busy = self._worker is not None or any(not record.state.ended for record in self.store.records())
             if not busy:
                 return
             if time.monotonic() > deadline:
@@ -87,7 +91,7 @@ class Supervisor:
         run_ids = self.store.run_ids(run_or_sweep_id)
         deadline = time.monotonic() + timeout_seconds
         asked = False
-        while waiting := [run_id for run_id in run_ids if not self.store.get(run_id).state.ended]:
+        while waiting := [run_id for run_id in run_ids if not self.store.record(run_id).state.ended]:
             with self._mutex:
                 supervised_before = self._lock.is_locked
                 if self._acquire():
@@ -108,7 +112,7 @@ class Supervisor:
         with self._mutex:
             if not self._acquire():
                 return
-            unended = [record for record in self.store.all() if not record.state.ended]
+            unended = [record for record in self.store.records() if not record.state.ended]
             if asked := [r.run_id for r in unended if (self.store.run_dir(r.run_id) / CANCEL_MARKER).exists()]:
                 self._cancel(asked)
             if self._worker is not None and not self._worker.alive():
@@ -137,7 +141,7 @@ class Supervisor:
         self._worker = process.find(self.store.home)
         if self._worker is None:
             self._fail_begun(
-                [record.run_id for record in self.store.all()], RunFailed(time=time.time(), error=ORPHANED)
+                [record.run_id for record in self.store.records()], RunFailed(time=time.time(), error=ORPHANED)
             )
         return True
 
@@ -151,19 +155,19 @@ class Supervisor:
         is cancelled once that worker is gone."""
         begun = []
         for run_id in run_ids:
-            if self.store.get(run_id).state is RunState.QUEUED and self.store.begin(run_id):
+            if self.store.record(run_id).state is RunState.QUEUED and self.store.begin(run_id):
                 self.store.append(run_id, RunCancelled(time=time.time()))
             else:
                 begun.append(run_id)
         if self._worker is not None and set(begun) & set(self._worker.run_ids):
             self._worker.pause()
-            if all(self.store.get(run_id).state.ended for run_id in begun):
+            if all(self.store.record(run_id).state.ended for run_id in begun):
                 self._worker.resume()
                 return
             self._worker.end(self._grace_seconds)
             self._worker = None
         for run_id in begun:
-            if not self.store.get(run_id).state.ended:
+            if not self.store.record(run_id).state.ended:
                 self.store.append(run_id, RunCancelled(time=time.time()))
 
     def _worker_ended(self) -> None:
@@ -171,7 +175,7 @@ class Supervisor:
         exit_code = worker.end(self._grace_seconds)
         error = process.describe_exit(exit_code)
         self._fail_begun(worker.run_ids, RunFailed(time=time.time(), error=error, exit_code=exit_code))
-        records = [self.store.get(run_id) for run_id in worker.run_ids]
+        records = [self.store.record(run_id) for run_id in worker.run_ids]
         left = [record for record in records if record.state is RunState.QUEUED]
         if not left:
             return
@@ -184,25 +188,26 @@ class Supervisor:
 
     def _launch_next(self) -> None:
         with self.store.publishing():
-            queued = [r for r in self.store.all() if r.state is RunState.QUEUED and not self.store.has_begun(r.run_id)]
+            queued = [r for r in self.store.records() if r.state is RunState.QUEUED and not self.store.has_begun(r.run_id)]
         if not queued:
             return
         batch = [record for record in queued if record.request.sweep_id == queued[0].request.sweep_id]
         run_ids = [record.run_id for record in batch]
         log: Path = self.store.run_dir(run_ids[0]) / "worker.log"
+        command = self._probe_command if isinstance(batch[0], ProbeRecord) else self._command
         try:
-            self._worker = process.launch(self._command, home=self.store.home, run_ids=run_ids, log=log)
+            self._worker = process.launch(command, home=self.store.home, run_ids=run_ids, log=log)
         except OSError as error:
             self._give_up(batch, RunFailed(time=time.time(), error=f"The worker could not be started: {error}."))
 
     def _fail_begun(self, run_ids: Sequence[str], failed: RunFailed) -> None:
         """Nobody is left to end these runs, so this does, for those that somebody had begun."""
         for run_id in run_ids:
-            state = self.store.get(run_id).state
+            state = self.store.record(run_id).state
             if state is RunState.RUNNING or (state is RunState.QUEUED and self.store.has_begun(run_id)):
                 self._append_failed(run_id, failed, log_of=run_id)
 
-    def _give_up(self, records: Sequence[RunRecord], failed: RunFailed) -> None:
+    def _give_up(self, records: Sequence[RunRecord | ProbeRecord], failed: RunFailed) -> None:
         for record in records:
             if self.store.begin(record.run_id):
                 self._append_failed(record.run_id, failed, log_of=records[0].run_id)
