@@ -139,14 +139,15 @@ class Api:
         Args:
             question: Its other ranks are left aside.
             r: The rank.
-            prices: One's own, in USD an hour by GPU id, instead of the table's.
+            prices: One's own, in USD an hour by GPU, instead of the table's.
         """
         from rankviz.core import decisions
 
         gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
+        own = {hardware_catalog.find_gpu(self._gpus, name).id: price for name, price in (prices or {}).items()}
         one = replace(question, ranks=(r,))
         return decisions.as_json(
-            decisions.decide(self.model(question.model_id), one, gpu, self._gpus, self._assumptions, prices)
+            decisions.decide(self.model(question.model_id), one, gpu, self._gpus, self._assumptions, own)
         )
 
     def adapter(self, question: Question, r: int) -> AdapterDetail:

@@ -27,6 +27,17 @@ def memory_size(size_bytes: float) -> str:
     return f"{size_bytes / MIB:,.0f} MiB"
 
 
+def memory_change(size_bytes: float) -> str:
+    """157,286,400 -> '+150 MiB'; less is '−150 MiB'."""
+    mib = round(size_bytes / MIB)
+    return f"{_sign(mib)}{abs(mib):,} MiB"
+
+
+def spare(size_bytes: float) -> str:
+    """13,958,643,712 -> '13.0 GiB to spare'; less than nothing is '13.0 GiB short'."""
+    return f"{abs(size_bytes) / GIB:,.1f} GiB {'short' if size_bytes < 0 else 'to spare'}"
+
+
 def count(value: int) -> str:
     """4,884,480 -> '4.88 M'."""
     for limit, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
@@ -50,6 +61,17 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {rest} min" if rest else f"{hours} h"
     return f"{hours / 24:,.1f} days"
+
+
+def duration_change(seconds: float) -> str:
+    """150 -> '+2.5 min'; less is '−2.5 min', and what rounds to nothing '0 min'."""
+    minutes = seconds / 60
+    text = f"{abs(minutes):,.1f}" if abs(minutes) < 10 else f"{abs(minutes):,.0f}"
+    return "0 min" if text == "0.0" else f"{_sign(minutes)}{text} min"
+
+
+def _sign(value: float) -> str:
+    return "+" if value > 0 else "−" if value < 0 else ""
 
 
 def usd(value: float) -> str:

@@ -58,6 +58,7 @@ def bench_estimate() -> None:
             f"estimate, nine ranks, {name}: median {statistics.median(seconds.values()) * 1e3:.3f} ms, "
             f"slowest {seconds[slowest] * 1e3:.3f} ms ({slowest}); {len(seconds)} models"
         )
+    _bench_decisions(api)
     for model_id in PEFT_MODELS:
         peft_seconds, peft_parameters = _peft_count(model_id)
         question = Question(model_id=model_id, ranks=(16,), targets="all-linear", framework="peft")
@@ -67,6 +68,26 @@ def bench_estimate() -> None:
         print(
             f"PEFT on the meta device, {model_id}, r 16: {peft_seconds * 1e3:.0f} ms, "
             f"{peft_seconds / ours:,.0f} times ours ({ours * 1e3:.3f} ms); counts {same}"
+        )
+
+
+def _bench_decisions(api) -> None:
+    """All decisions on one rank, with every GPU of the table, for every catalogue model."""
+    from rankviz.core.question import Question
+
+    first, again = {}, {}
+    for row in api.models():
+        targets = "attention" if "Nemotron" in row.id else "all-linear"
+        question = Question(model_id=row.id, targets=targets, framework="trl", gpu="L4")
+        api.model(row.id)
+        first[row.id] = _timed(lambda q=question: api.decisions(q, 16))
+        again[row.id] = min(_timed(lambda q=question: api.decisions(q, 16)) for _ in range(5))
+    for name, seconds in (("first time", first), ("again", again)):
+        slowest = max(seconds, key=seconds.get)
+        print(
+            f"decisions, one rank, {len(api.gpus())} GPUs, {name}: "
+            f"median {statistics.median(seconds.values()) * 1e3:.1f} ms, "
+            f"slowest {seconds[slowest] * 1e3:.1f} ms ({slowest})"
         )
 
 

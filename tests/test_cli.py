@@ -60,6 +60,12 @@ def test_what_is_not_known_is_null():
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "abacus"), "L4"),
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "T4", "--precision", "bf16"), "fp16"),
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "L4", "--usd-per-hour", "-1"), "price"),
+        (("estimate", "Qwen/Qwen3-4B", "--tokens", "0"), "Tokens 0 is out of range"),
+        (("estimate", "Qwen/Qwen3-4B", "--batch", "4096", "--max-length", "131072"), "lower one of them"),
+        (("fit", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r once"),
+        (("fit", "Qwen/Qwen3-4B", "--price", "L4=-1"), "price of -1.0 USD an hour for the L4"),
+        (("fit", "Qwen/Qwen3-4B", "--price", "L4=cheap"), "such as L4=0.75"),
+        (("fit", "Qwen/Qwen3-4B", "--price", "abacus=1"), "No GPU 'abacus'"),
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
         (("frobnicate",), "frobnicate"),
@@ -86,6 +92,23 @@ def test_tables_have_a_row_a_rank():
 
     assert re.search(r"^\s+8 ", table, re.M)
     assert re.search(r"^\s+32 ", table, re.M)
+
+
+def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():
+    said = json.loads(rankviz("fit", "Qwen/Qwen3-4B", "-r", "8", "--gpu", "L4", "--steps", "100", "--json").stdout)
+
+    assert ("Qwen/Qwen3-4B", 8, "L4") == (said["model_id"], said["r"], said["gpu"])
+    assert {"r", "batch", "max_length"} == set(said["limits"])
+    assert {"r": 16} in [knob["change"] for knob in said["knobs"]]
+    assert ["qlora", "lora", "full"] == [method["name"] for method in said["methods"]]
+    assert 20 == len(said["gpus"])
+
+
+def test_fit_takes_the_options_of_estimate_and_ones_own_prices():
+    table = rankviz("fit", "Qwen/Qwen3-4B", "--optim", "adamw_torch", "--gpu", "L4", "--price", "L4=0.11").stdout
+
+    assert "8-bit AdamW" in table
+    assert re.search(r"^\s+L4 .* 0\.11 +your own price", table, re.M)
 
 
 def commands() -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from rankviz.cli.decisions import fit
 from rankviz.cli.estimates import estimate, models
 from rankviz.cli.runs import runs, sweep
 from rankviz.cli.shared import fail
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What a LoRA rank costs, and what it buys.",
 )
-for command in (models, estimate, sweep):
+for command in (models, estimate, fit, sweep):
     app.command()(command)
 app.add_typer(runs, name="runs")
 

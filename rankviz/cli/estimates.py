@@ -1,13 +1,12 @@
 """`rankviz models` and `rankviz estimate`."""
 
 from dataclasses import asdict
-from typing import Annotated
-
-import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.cli.shared import Json, Model, Targets, names, print_json, span, table, targets_of
+from rankviz.cli.asking import asking
+from rankviz.cli.shared import Json, print_json, span, table
+from rankviz.core.question import Question
 
 
 def models(as_json: Json = False) -> None:
@@ -22,61 +21,10 @@ def models(as_json: Json = False) -> None:
     )
 
 
-def estimate(
-    model: Model,
-    r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; give it again for more.")] = None,
-    targets: Targets = "unsloth",
-    alpha: Annotated[str, typer.Option(help="r, 2r or a number.")] = "r",
-    rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
-    dora: Annotated[bool, typer.Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
-    modules_to_save: Annotated[str, typer.Option(help="lm_head,embed_tokens: trained and saved whole.")] = "",
-    moe: Annotated[
-        str, typer.Option(help="default, linear-only, peft-remap, unsloth or target-parameters.")
-    ] = "default",
-    precision: Annotated[str, typer.Option(help="bf16, fp16, fp32, nf4, nf4-dq or int8.")] = "nf4-dq",
-    framework: Annotated[str, typer.Option(help="unsloth, trl or peft.")] = "unsloth",
-    batch: Annotated[int, typer.Option(help="Rows a micro-step.")] = 2,
-    accum: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 4,
-    max_length: Annotated[int, typer.Option(help="Tokens a row, padding included.")] = 2048,
-    optim: Annotated[str, typer.Option(help="adamw_8bit, adamw_torch, paged_adamw_8bit or sgd.")] = "adamw_8bit",
-    checkpointing: Annotated[str, typer.Option(help="unsloth, hf or none.")] = "unsloth",
-    loss_path: Annotated[str, typer.Option(help="fused, triton or full.")] = "fused",
-    gpu: Annotated[str | None, typer.Option(help="A GPU of the table, by name.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Tokens to train on, padding included.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps to train.")] = None,
-    usd_per_hour: Annotated[float | None, typer.Option(help="Your own price instead of the table's.")] = None,
-    as_json: Json = False,
-) -> None:
+@asking
+def estimate(asked: Question, as_json: Json = False) -> None:
     """Exact adapter numbers, and ranges for memory, time and money."""
-    from rankviz.core.question import Question
-    from rankviz.core.training import TrainingSetup
-
-    answer = Api().estimate(
-        Question(
-            model_id=model,
-            ranks=tuple(r or (16,)),
-            targets=targets_of(targets),
-            alpha=alpha,
-            use_rslora=rslora,
-            use_dora=dora,
-            modules_to_save=names(modules_to_save),
-            moe_scheme=moe,
-            framework=framework,
-            training=TrainingSetup(
-                precision=precision,
-                optim=optim,
-                per_device_train_batch_size=batch,
-                gradient_accumulation_steps=accum,
-                max_length=max_length,
-                checkpointing=checkpointing,
-                loss_path=loss_path,
-                tokens=tokens,
-                steps=steps,
-            ),
-            gpu=gpu,
-            usd_per_hour=usd_per_hour,
-        )
-    )
+    answer = Api().estimate(asked)
     if as_json:
         return print_json(answer)
     table(

@@ -13,7 +13,7 @@ from rankviz.core.estimate import Fit, usable_memory
 from rankviz.core.hardware import Gpu, Price
 from rankviz.core.question import validate_price
 from rankviz.core.ranges import Range
-from rankviz.errors import InvalidSettingError, UnknownGpuError
+from rankviz.errors import InvalidSettingError
 
 ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
 
@@ -69,12 +69,10 @@ def _card(start: Setting, gpu: Gpu, prices: Mapping[str, float]) -> Card:
 
 
 def validate_prices(prices: Mapping[str, float], gpus: Sequence[Gpu]) -> None:
-    """Raise UnknownGpuError or InvalidSettingError with what to change, or return."""
-    known = {gpu.id: gpu.name for gpu in gpus}
-    for gpu_id, usd_per_hour in prices.items():
-        if gpu_id not in known:
-            raise UnknownGpuError(gpu_id, tuple(known))
-        validate_price(usd_per_hour, of=known[gpu_id])
+    """Raise InvalidSettingError with what to change, or return."""
+    for gpu in gpus:
+        if gpu.id in prices:
+            validate_price(prices[gpu.id], of=gpu.name)
 
 
 def cheapest_that_fits(found: Sequence[Card]) -> Card | None:
