@@ -144,11 +144,15 @@ class Api:
         from rankviz.core import decisions
 
         gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
-        own = {hardware_catalog.find_gpu(self._gpus, name).id: price for name, price in (prices or {}).items()}
+        own = self.own_prices(prices or {})
         one = replace(question, ranks=(r,))
         return decisions.as_json(
             decisions.decide(self.model(question.model_id), one, gpu, self._gpus, self._assumptions, own)
         )
+
+    def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:
+        """Prices by GPU id, from prices by GPU as people name it."""
+        return {hardware_catalog.find_gpu(self._gpus, name).id: price for name, price in prices.items()}
 
     def adapter(self, question: Question, r: int) -> AdapterDetail:
         """One rank's adapter: by module and block, what to know about it, and the script that trains it."""

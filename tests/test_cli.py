@@ -129,7 +129,7 @@ def test_every_command_is_in_the_readme_and_has_help(command):
     assert 0 == rankviz(*command.split(), "--help").returncode
 
 
-@pytest.mark.parametrize("endpoint", ["/estimate", "/models", "/runs", "/run"])
+@pytest.mark.parametrize("endpoint", ["/estimate", "/fit", "/models", "/runs", "/run"])
 def test_every_endpoint_is_in_the_readme(endpoint):
     assert f"`{endpoint}`" in README
 

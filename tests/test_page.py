@@ -156,6 +156,42 @@ def test_a_click_in_the_table_of_ranks_chooses_the_rank(page):
     assert "64" == page.get_by_label("Rank r").input_value()
 
 
+def test_a_click_on_a_change_makes_it_and_keeps_the_tokens_trained(page):
+    page.goto(LLAMA)
+
+    page.locator("#knobs").get_by_role("button", name="twice the length, 4,096 tokens a row").click()
+
+    page.wait_for_url("**max_length=4096&steps=500")
+    page.locator("#knobs", has_text="twice the length, 8,192 tokens a row").wait_for()
+
+
+def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
+    page.goto(LLAMA)
+    price = page.get_by_label("$ an hour of the L4", exact=True)
+
+    price.fill("0.01")
+    price.press("Enter")
+
+    page.wait_for_url("**prices=l4%3A0.01")
+    page.wait_for_function("document.querySelector('#cards tbody tr').dataset.pick === 'gpu=l4'")
+    figure(page, "Cost").get_by_text("about $0.0").wait_for()
+
+    price.fill("-1")
+    price.press("Enter")
+
+    page.get_by_text("A price of -1.0 USD an hour for the l4 can't be: give 0 or more, or leave it out.").wait_for()
+
+
+def test_a_batch_of_zero_is_said_with_what_to_change(page):
+    page.goto(LLAMA)
+    page.get_by_text("Training set-up").click()
+
+    page.get_by_label("Batch", exact=True).fill("0")
+    page.get_by_label("Batch", exact=True).press("Enter")
+
+    page.get_by_text("Batch size 0 is out of range: give 1 to 4,096.").wait_for()
+
+
 def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(page):
     page.goto(LLAMA)
     figure(page, "Trainable parameters").wait_for()
@@ -266,10 +302,14 @@ def test_named_endpoints_answer(address):
     client = Client(address, verbose=False)
     answer = client.predict(model="meta-llama/Llama-3.1-8B", ranks=[8, 16], api_name="/estimate")
     names = {row["id"] for row in client.predict(api_name="/models")}
+    decided = client.predict(model="meta-llama/Llama-3.1-8B", r=8, prices={"L4": 0.25}, api_name="/fit")
 
     assert [20_971_520, 41_943_040] == [row["adapter_parameters"] for row in answer["ranks"]]
     assert "meta-llama/Llama-3.1-8B" in names
-    assert {"/estimate", "/models", "/runs", "/run"} == set(client.view_api(return_format="dict")["named_endpoints"])
+    assert [0.25] == [row["usd_per_hour"] for row in decided["gpus"] if row["gpu"] == "L4"]
+    assert {"/estimate", "/fit", "/models", "/runs", "/run"} == set(
+        client.view_api(return_format="dict")["named_endpoints"]
+    )
 
 
 def test_an_endpoint_says_what_was_wrong(address):

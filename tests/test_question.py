@@ -34,6 +34,7 @@ def question(**more):
             "MoE scheme 'all' is not known: take one of default, linear-only, peft-remap, unsloth, target-parameters.",
         ),
         ({"usd_per_hour": -1}, "A price of -1 USD an hour can't be: give 0 or more, or leave it out."),
+        ({"usd_per_hour": "cheap"}, "A price of cheap USD an hour can't be: give 0 or more, or leave it out."),
         ({"usd_per_hour": float("nan")}, "A price of nan USD an hour can't be: give 0 or more, or leave it out."),
         (
             {"training": {"precision": "fp8"}},
@@ -60,6 +61,7 @@ def question(**more):
             {"training": {"gradient_accumulation_steps": 10**6}},
             "Gradient accumulation 1,000,000 is out of range: give 1 to 65,536.",
         ),
+        ({"training": {"max_length": None}}, "Length is not given: give 1 to 4,194,304."),
         ({"training": {"max_length": 0}}, "Length 0 is out of range: give 1 to 4,194,304."),
         (
             {"training": {"per_device_train_batch_size": 4096, "max_length": 131_072}},

@@ -122,6 +122,7 @@ def test_a_range_of_times_has_one_unit():
     assert "7 – 45 s" == answer.time_span({"low": 7, "high": 45})
     assert "40 s – 38 min" == answer.time_span({"low": 40, "high": 2280})
     assert "2 – 11 min" == answer.time_span({"low": 120, "high": 660})
+    assert "44 min – 1 h 45 min" == answer.time_span({"low": 44 * 60, "high": 105 * 60})
     assert "12 s" == answer.time_span({"low": 12, "high": 12})
 
 

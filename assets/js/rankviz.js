@@ -169,6 +169,30 @@ window.RankViz = (() => {
     });
   }
 
+  /* As pick, and boxes with data-edit report what was written into them. An update keeps scroll and focus. */
+  function editable(element, props, trigger, watch) {
+    let top = 0;
+    let focused = "";
+    pick(element, props, trigger, watch);
+    element.addEventListener("change", (event) => {
+      const id = event.target.dataset?.edit;
+      if (id) trigger("input", { id, text: event.target.value });
+    });
+    element.addEventListener("scroll", (event) => (top = event.target.scrollTop), true);
+    element.addEventListener("focusin", (event) => {
+      const { edit } = event.target.dataset;
+      const row = event.target.closest("[data-pick]")?.dataset.pick;
+      focused = edit ? `[data-edit="${CSS.escape(edit)}"]` : row ? `[data-pick="${CSS.escape(row)}"] button` : "";
+    });
+    watch("value", () => {
+      const box = element.querySelector(".rv-table-box");
+      if (box) box.scrollTop = top;
+      if (focused && document.activeElement === document.body) {
+        element.querySelector(focused)?.focus({ preventScroll: true });
+      }
+    });
+  }
+
   /* Text that can be copied: the button says what became of it. */
   async function copyText(text, button) {
     let done = false;
@@ -240,5 +264,5 @@ window.RankViz = (() => {
     if (event.target.matches?.(".rv-search input")) event.target.select();
   });
 
-  return { chart, rank, pick, copyable, address, header, busy, done };
+  return { chart, rank, pick, editable, copyable, address, header, busy, done };
 })();

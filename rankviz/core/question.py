@@ -108,6 +108,8 @@ def _validate_training(setup: TrainingSetup) -> None:
 
 
 def _whole(value: object, what: str, low: int, high: int) -> None:
+    if value is None:
+        raise InvalidSettingError(f"{what} is not given: give {low:,} to {high:,}.")
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidSettingError(f"{what} {value!r} is not a whole number: give one from {low:,} to {high:,}.")
     if not low <= value <= high:

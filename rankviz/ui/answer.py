@@ -90,7 +90,7 @@ def five_figures(rows: Mapping[int, Mapping[str, Any]], r: int, *, gpu: str | No
             name="Memory on the card",
             value=span(memory, units.memory_size),
             title=f"{memory['low']:,} to {memory['high']:,} bytes",
-            sub=f"on {gpu}" if row["fit"] else "no GPU chosen",
+            sub=f"on {gpu}, {units.spare(row['margin_bytes'])}" if row["fit"] else "no GPU chosen",
             verdict=row["fit"] or "",
             steps=steps(lambda b: units.memory_size(b["memory_bytes"]["device"])),
         ),
@@ -116,8 +116,8 @@ def span(values: Mapping[str, float], text) -> str:
     low, high = text(values["low"]), text(values["high"])
     if low == high:
         return low
-    number, _, unit = low.rpartition(" ")
-    if number and high.endswith(f" {unit}") and number.replace(".", "").replace(",", "").isdigit():
+    (number, _, unit), (other, _, same) = low.rpartition(" "), high.rpartition(" ")
+    if unit == same and all(part.replace(".", "").replace(",", "").isdigit() for part in (number, other)):
         return f"{number} – {high}"
     if low.startswith("$") and high.startswith("$"):
         return f"{low} – {high[1:]}"

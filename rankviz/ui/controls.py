@@ -50,6 +50,21 @@ def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
     )
 
 
+def editable(value: str = "", *, elem_id: str) -> gr.HTML:
+    """As pickable, and boxes marked data-edit report what was written (`input`). Scroll and focus outlive an update."""
+    return gr.HTML(
+        value=value,
+        js_on_load="RankViz.editable(element, props, trigger, watch); // 'select' 'input'",
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def remembered(value: str = "") -> gr.HTML:
+    """Not seen: a text that is part of the question, set by what happens elsewhere on the page."""
+    return gr.HTML(value=value, html_template="<span hidden></span>", apply_default_css=False, visible="hidden")
+
+
 def busy_line(line_id: str) -> gr.HTML:
     """Where `busy` says that something takes longer than a blink."""
     return plain(f'<div id="{line_id}" class="rv-busy" role="status"></div>')

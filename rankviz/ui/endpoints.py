@@ -1,4 +1,4 @@
-"""The four named HTTP endpoints, /gradio_api/call/<name>: the API's operations, their schemas from these docstrings."""
+"""The named HTTP endpoints, /gradio_api/call/<name>: the API's operations, their schemas from these docstrings."""
 
 from dataclasses import asdict
 from typing import Any
@@ -44,24 +44,42 @@ def publish(api: Api) -> None:
             steps: Optimizer steps.
             gpu: A GPU of the table; empty for none.
         """
-        names = names_in(targets)
         return api.estimate(
-            Question(
-                model_id=model,
-                ranks=tuple(ranks),
-                targets=targets if targets in PRESETS else names,
-                alpha=str(alpha),
-                framework=framework,
-                training=TrainingSetup(
-                    precision=precision,
-                    per_device_train_batch_size=batch,
-                    gradient_accumulation_steps=accumulation,
-                    max_length=max_length,
-                    steps=steps,
-                ),
-                gpu=gpu or None,
-            )
+            _question(model, ranks, targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu)
         )
+
+    def fit(
+        model: str,
+        r: int = 16,
+        targets: str = "unsloth",
+        alpha: str = "r",
+        precision: str = "nf4-dq",
+        framework: str = "unsloth",
+        batch: int = 2,
+        accumulation: int = 4,
+        max_length: int = 2048,
+        steps: int = 1000,
+        gpu: str = "l4",
+        prices: dict[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """What fits, what each change costs, the smallest that makes it fit, and which GPUs do, cheapest first.
+
+        Args:
+            model: A catalogue id or another name of it, or a Hub id.
+            r: LoRA rank, 1 to 1024.
+            targets: As for estimate, and so the rest down to gpu.
+            alpha: r, 2r or a number.
+            precision: bf16, fp16, fp32, nf4, nf4-dq or int8.
+            framework: unsloth, trl or peft.
+            batch: Rows a micro-step.
+            accumulation: Micro-steps an optimizer step.
+            max_length: Tokens a row, padding included.
+            steps: Optimizer steps.
+            gpu: A GPU of the table; empty for none.
+            prices: Your own, in USD an hour by GPU, instead of the table's.
+        """
+        asked = _question(model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu)
+        return api.decisions(asked, r, prices)
 
     def models() -> list[dict[str, Any]]:
         """The catalogue: base models with totals from their real layers."""
@@ -79,5 +97,35 @@ def publish(api: Api) -> None:
         """
         return api.run_summary(run_id)
 
-    for operation in (estimate, models, runs, run):
+    for operation in (estimate, fit, models, runs, run):
         gr.api(spoken(operation), api_name=operation.__name__, concurrency_limit=None)
+
+
+def _question(
+    model: str,
+    ranks: list[int],
+    targets: str,
+    alpha: str,
+    precision: str,
+    framework: str,
+    batch: int,
+    accumulation: int,
+    max_length: int,
+    steps: int,
+    gpu: str,
+) -> Question:
+    return Question(
+        model_id=model,
+        ranks=tuple(ranks),
+        targets=targets if targets in PRESETS else names_in(targets),
+        alpha=str(alpha),
+        framework=framework,
+        training=TrainingSetup(
+            precision=precision,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            max_length=max_length,
+            steps=steps,
+        ),
+        gpu=gpu or None,
+    )

@@ -15,6 +15,7 @@ from rankviz.ui import html, points, question
 from rankviz.ui.answer import answer
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import address, busy, copyable, done, pickable, plain
+from rankviz.ui.decisions import APPLIED, applied, decision_widgets, decisions, priced
 from rankviz.ui.pictures import MEMORY_HEIGHT, pictures
 from rankviz.ui.question import CUSTOM
 from rankviz.ui.wiring import quiet, wire
@@ -44,6 +45,7 @@ def build(api: Api) -> Exploring:
             notice = plain(elem_id="notice")
             figures = plain(elem_id="figures")
             advice = plain(elem_id="advice")
+            decided = decision_widgets()
             with gr.Row(elem_classes="rv-bar"):
                 sweep = gr.Dropdown(
                     sweep_choices(api), value=NEWEST, label="Runs", interactive=True, min_width=180, scale=3
@@ -77,23 +79,27 @@ def build(api: Api) -> Exploring:
         notice=notice,
     )
     drawing = wire(partial(pictures, api), inputs=asked, outputs={"memory": memory, "modules": modules}, silent=True)
+    deciding = wire(partial(decisions, api), inputs=asked, outputs=decided, silent=True)
     fitting = wire(
         partial(fitted, api),
         inputs={"model": w["model"], "preset": w["preset"], "modules": w["modules"], "framework": w["framework"]},
         outputs={"modules": w["modules"], "moe_scheme": w["moe_scheme"]},
         notice=notice,
     )
-    curve_inputs = {"sweep": sweep, "x": x, "y": y, "r": w["r"], "usd_per_hour": w["usd_per_hour"], "gpu": w["gpu"]}
+    paid = {name: w[name] for name in ("r", "gpu", "usd_per_hour", "prices")}
+    curve_inputs = {"sweep": sweep, "x": x, "y": y, **paid}
     plotting = wire(partial(tradeoff, api), inputs=curve_inputs, outputs={"chart": curve, "caption": caption})
 
     refits = ("model", "preset", "framework")
     changes = [w[name].change for name in asked if name not in (*refits, "modules")] + [w["modules"].input]
     gr.on(changes, **telling)
     gr.on(changes, **drawing)
+    gr.on(changes, **deciding)
     w["model"].change(**busy("model-busy", "Reading the layers of this model …"))
     refit = gr.on([w[name].change for name in refits], **fitting)
     refit.then(**telling).then(**done("model-busy"))
     refit.then(**drawing)
+    refit.then(**deciding)
     gr.on([widget.change for widget in curve_inputs.values()], **plotting)
 
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
@@ -101,10 +107,15 @@ def build(api: Api) -> Exploring:
         lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
     )
     ranks.select(chosen_rank, None, w["r"], **quiet())
+    for changeable in ("knobs", "cards"):
+        decided[changeable].select(applied, None, [w[name] for name in APPLIED], **quiet())
+    decided["cards"].input(priced, [w["prices"], w["gpu"]], [w["prices"], w["usd_per_hour"]], **quiet())
     w["upload"].upload(**busy("model-busy", "Building the model of this config.json without weights …"))
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
     w["upload"].upload(**upload).then(**done("model-busy"))
-    return Exploring(asked=asked, fit=fitting, answers=[telling, drawing, plotting], sweeps=sweep, curve=curve)
+    return Exploring(
+        asked=asked, fit=fitting, answers=[telling, drawing, deciding, plotting], sweeps=sweep, curve=curve
+    )
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
@@ -164,7 +175,9 @@ class Plotted(NamedTuple):
     caption: str
 
 
-def tradeoff(api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: float | None, gpu: str) -> Plotted:
+def tradeoff(
+    api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: float | None, gpu: str, prices: str = ""
+) -> Plotted:
     """The main chart, for the sweep chosen."""
     if x not in points.X_AXES or y not in points.Y_TITLES:
         raise UserError("No such axis: choose one of the lists.")
@@ -173,7 +186,8 @@ def tradeoff(api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: floa
         shown = done[:1] or list(api.recorded())[:1]
     else:
         shown = [api.sweep(sweep)]
-    price = hourly(api, gpu, usd_per_hour)
+    own = usd_per_hour if usd_per_hour is not None else question.prices_of(prices).get(gpu)
+    price = hourly(api, gpu, own)
     drawn = points.tradeoff_chart(shown, x=x, y=y, chosen_r=r, usd_per_hour=price, height=TRADEOFF_HEIGHT)
     return Plotted(drawn.chart, html.paragraphs(drawn.caption))
 

@@ -17,6 +17,8 @@ class Cell(NamedTuple):
     kind: str = ""
     sub: str = ""
     """A second, quieter line: what was estimated, where `text` was measured."""
+    edit: str = ""
+    """What an edit of the text reports; then it stands in a box that `title` names."""
 
 
 class Row(NamedTuple):
@@ -52,6 +54,11 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
         parts.append(f'<td class="rv-left">{box}</td>')
     for i, cell in enumerate(cells):
         text = escape(cell.text)
+        if cell.edit:
+            text = (
+                f'<input class="rv-edit" inputmode="decimal" data-edit="{escape(cell.edit)}" value="{text}" '
+                f'aria-label="{escape(cell.title)}">'
+            )
         if row.pick and i == 0:
             pressed = ' aria-pressed="true"' if row.chosen else ""
             text = f'<button type="button"{pressed}>{text}</button>'
@@ -93,6 +100,11 @@ def _figure(f: Figure) -> str:
         + (f'<dl class="rv-steps">{steps}</dl>' if steps else "")
         + "</div>"
     )
+
+
+def titled(title: str, body: str) -> str:
+    """A small heading over markup of this module."""
+    return f'<h3 class="rv-section">{escape(title)}</h3>{body}'
 
 
 def fit_chip(fit: str | None) -> str:

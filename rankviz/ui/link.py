@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rankviz.core.lora import MAX_RANK, PRESETS
+from rankviz.errors import InvalidSettingError
 from rankviz.ui import question
 from rankviz.ui.question import CUSTOM, DEFAULTS, names_in
 
@@ -57,6 +58,14 @@ def _price(text: str) -> float:
     return value
 
 
+def _prices(text: str) -> str:
+    try:
+        question.prices_of(_text(text))
+    except InvalidSettingError as error:
+        raise ValueError("GPU ids with a price each, such as l4:0.75,t4:0.2") from error
+    return text
+
+
 def _text(text: str) -> str:
     if len(text) > 300:
         raise ValueError("at most 300 characters long")
@@ -80,6 +89,7 @@ PARAMS = {
     "loss_path": Param("loss_path", _one_of(question.LOSS_PATHS)),
     "gpu": Param("gpu", _text),
     "usd": Param("usd_per_hour", _price),
+    "prices": Param("prices", _prices),
 }
 LENGTHS = ("steps", "tokens")
 MAX_LENGTH = 10**13
@@ -133,6 +143,19 @@ def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     for unit in LENGTHS:
         use(unit, lambda text, unit=unit: (_whole(1, MAX_LENGTH)(text), unit), "length", "length_unit")
     return values, notes
+
+
+def changes(params: Mapping[str, str]) -> dict[str, Any]:
+    """The widgets' values that these parameters set, and no others; none where one of them can't be used."""
+    values, notes = read(params)
+    if notes:
+        return {}
+    widgets = {PARAMS[name].widget for name in params if name in PARAMS}
+    if "targets" in params:
+        widgets |= {"preset", "modules", "names"}
+    if params.keys() & set(LENGTHS):
+        widgets |= {"length", "length_unit"}
+    return {name: values[name] for name in widgets}
 
 
 def _targets(text: str) -> tuple[str, list[str], str]:

@@ -10,7 +10,7 @@ from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.ui import endpoints, explore, guide, link, runs, train
 from rankviz.ui.controls import address, header, plain
-from rankviz.ui.question import DEFAULTS
+from rankviz.ui.question import DEFAULTS, prices_of
 from rankviz.ui.wiring import notice_html, quiet
 
 
@@ -74,6 +74,11 @@ def build_app(api: Api) -> gr.Blocks:
 def restore(api: Api, params: Mapping[str, str]) -> list[Any]:
     """What the address asks for. What it says wrong is said above the tabs, and the default is shown."""
     values, notes = link.read(params)
+    try:
+        api.own_prices(prices_of(values["prices"]))
+    except RankVizError as error:
+        notes.append(f"The address has prices of your own. {error} The table's are shown.")
+        values["prices"] = DEFAULTS["prices"]
     tab = params.get("tab", "explore")
     if tab not in link.TABS:
         notes.append(f"The address says tab={tab[:40]}, but there are {', '.join(link.TABS)}: Explore is shown.")

@@ -7,10 +7,10 @@ import gradio as gr
 
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import MAX_RANK
-from rankviz.core.question import Question
+from rankviz.core.question import Question, validate_price
 from rankviz.core.training import TrainingSetup
 from rankviz.errors import InvalidSettingError
-from rankviz.ui.controls import STOPS, busy_line, plain, rank_picker
+from rankviz.ui.controls import STOPS, busy_line, plain, rank_picker, remembered
 from rankviz.units import memory_size
 
 CUSTOM = "custom"
@@ -69,6 +69,7 @@ DEFAULTS: dict[str, Any] = {
     "length_unit": "steps",
     "gpu": "l4",
     "usd_per_hour": None,
+    "prices": "",
 }
 """What the page asks when it opens. r = 16 and alpha = r is Unsloth's own default and survives published sweeps."""
 
@@ -92,9 +93,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     w["modules"] = gr.CheckboxGroup([], label="Modules of this model, with their copies", elem_id="modules")
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(ALPHA_RULES, value=DEFAULTS["alpha_rule"], label="Alpha", scale=3, min_width=180)
-        w["alpha_fixed"] = gr.Number(
-            DEFAULTS["alpha_fixed"], label="fixed at", minimum=0, visible=False, scale=1, min_width=70
-        )
+        w["alpha_fixed"] = gr.Number(DEFAULTS["alpha_fixed"], label="fixed at", visible=False, scale=1, min_width=70)
     with gr.Row(elem_classes="rv-pair"):
         w["use_rslora"] = gr.Checkbox(DEFAULTS["use_rslora"], label="rsLoRA", min_width=100)
         w["use_dora"] = gr.Checkbox(DEFAULTS["use_dora"], label="DoRA", min_width=100)
@@ -110,8 +109,9 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
             interactive=True,
             elem_classes="rv-search",
         )
-        w["usd_per_hour"] = gr.Number(None, label="Price, $ an hour", info="Empty: the table's price", minimum=0)
+        w["usd_per_hour"] = gr.Number(None, label="Price, $ an hour", info="Empty: the table's price")
         w["gpu_note"] = plain()
+        w["prices"] = remembered(DEFAULTS["prices"])
     with gr.Accordion("Training set-up", open=False) as w["setup_fold"]:
         w["framework"] = gr.Radio(FRAMEWORKS, value=DEFAULTS["framework"], label="Framework")
         w["precision"] = gr.Dropdown(
@@ -145,7 +145,8 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
 
 
 def _whole(label: str, value: int) -> gr.Number:
-    return gr.Number(value, label=label, precision=0, minimum=1, step=1, min_width=120)
+    """Without a minimum: Gradio would refuse the event without a word where the core says what to change."""
+    return gr.Number(value, label=label, precision=0, step=1, min_width=120)
 
 
 def gpu_label(gpu: Gpu) -> str:
@@ -178,6 +179,29 @@ def alpha_of(values: Mapping[str, Any]) -> str:
     return f"{alpha:g}" if isinstance(alpha, int | float) else str(alpha)
 
 
+def price_texts(prices: str) -> list[tuple[str, str]]:
+    """ "l4:0.75,t4:0.2" as pairs of GPU id and price, as written."""
+    pairs = (part.partition(":") for part in prices.split(",") if part)
+    return [(gpu, price) for gpu, _, price in pairs]
+
+
+def price_text(prices: Mapping[str, str]) -> str:
+    """As price_texts reads it. The two separators can't be part of a price."""
+    return ",".join(f"{gpu}:{price.replace(',', ' ').replace(':', ' ')}" for gpu, price in prices.items())
+
+
+def prices_of(prices: str) -> dict[str, float]:
+    """One's own prices by GPU id; InvalidSettingError for one that can't be."""
+    own = {}
+    for gpu, text in price_texts(prices):
+        try:
+            own[gpu] = float(text)
+        except ValueError:
+            own[gpu] = text
+        validate_price(own[gpu], of=gpu)
+    return own
+
+
 def ask(values: Mapping[str, Any]) -> Question:
     """The widgets' values as a question to the core, for every rank that the page shows.
 
@@ -187,6 +211,7 @@ def ask(values: Mapping[str, Any]) -> Question:
     r = values["r"]
     if isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= MAX_RANK:
         raise InvalidSettingError(f"A rank is a whole number from 1 to {MAX_RANK}.")
+    prices = prices_of(values["prices"])
     return Question(
         model_id=(values["model"] or "").strip(),
         ranks=ranks_shown(r),
@@ -208,5 +233,5 @@ def ask(values: Mapping[str, Any]) -> Question:
             **{"tokens" if values["length_unit"] == "tokens" else "steps": values["length"]},
         ),
         gpu=None if values["gpu"] in (None, NO_GPU) else values["gpu"],
-        usd_per_hour=values["usd_per_hour"],
+        usd_per_hour=prices.get(values["gpu"]) if values["usd_per_hour"] is None else values["usd_per_hour"],
     )

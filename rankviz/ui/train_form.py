@@ -71,7 +71,7 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
     w["other_ranks"] = gr.Textbox("", label="Other ranks", placeholder="24, 512", max_lines=1)
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(ALPHA_RULES, value="fixed", label="Alpha", scale=3, min_width=180)
-        w["alpha_fixed"] = gr.Number(float(DEFAULTS.alpha), label="fixed at", minimum=0, scale=1, min_width=70)
+        w["alpha_fixed"] = gr.Number(float(DEFAULTS.alpha), label="fixed at", scale=1, min_width=70)
     plain(f'<div class="rv-caption"><p>{WHY_FIXED_ALPHA}</p></div>')
     with gr.Row(elem_classes="rv-pair"):
         w["learning_rates"] = gr.Textbox("1e-3", label="Learning rates", max_lines=1, min_width=100)
@@ -95,7 +95,8 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _whole(label: str, value: int) -> gr.Number:
-    return gr.Number(value, label=label, precision=0, minimum=1, step=1, min_width=80)
+    """Without a minimum: Gradio would refuse the event without a word where the core says what to change."""
+    return gr.Number(value, label=label, precision=0, step=1, min_width=80)
 
 
 def data_of(values: Mapping[str, Any]) -> str:

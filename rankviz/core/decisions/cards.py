@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rankviz.core.decisions.setting import Setting, setting
+from rankviz.core.duration import price_of
 from rankviz.core.estimate import Fit, usable_memory
 from rankviz.core.hardware import Gpu, Price
 from rankviz.core.question import validate_price
@@ -55,7 +56,16 @@ def _card(start: Setting, gpu: Gpu, prices: Mapping[str, float]) -> Card:
     try:
         there = setting(start.model, replace(start.question, gpu=gpu.id, usd_per_hour=own), gpu, start.assumptions)
     except InvalidSettingError as error:
-        return Card(gpu=gpu, usable=usable, fit=None, spare=None, price=None, seconds=None, usd=None, reason=str(error))
+        return Card(
+            gpu=gpu,
+            usable=usable,
+            fit=None,
+            spare=None,
+            price=price_of(gpu, own),
+            seconds=None,
+            usd=None,
+            reason=str(error),
+        )
     row = there.row
     return Card(
         gpu=gpu,
