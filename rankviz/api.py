@@ -23,9 +23,13 @@ from rankviz.core.hardware import Gpu
 from rankviz.core.lora import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.model import ModelSpec
 from rankviz.core.question import Question, lora_config
-from rankviz.errors import InvalidSettingError, RankVizError, UnknownModelError
+from rankviz.errors import InvalidSettingError, RankVizError, UnknownGpuError, UnknownModelError
 
 if TYPE_CHECKING:
+    from rankviz.core.assumptions import Assumptions
+    from rankviz.core.measured import MeasuredRow
+    from rankviz.core.probe import ProbeRecord
+    from rankviz.core.probe_settings import ProbeQuestion
     from rankviz.core.ranges import Range
     from rankviz.core.run import RunEvent, RunRecord, RunRequest, Sweep, SweepRequest
     from rankviz.dataset import Preview, Sample
@@ -153,6 +157,42 @@ class Api:
     def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:
         """Prices by GPU id, from prices by GPU as people name it."""
         return {hardware_catalog.find_gpu(self._gpus, name).id: price for name, price in prices.items()}
+
+    def validate(self, file: Path) -> dict[str, Any]:
+        """Measured rows of a CSV file beside their predictions, with errors by group."""
+        from rankviz.catalog.validation import read_rows
+
+        return self._validation_of(read_rows(Path(file)), self._assumptions)
+
+    def validation(self) -> dict[str, Any]:
+        """The validation that ships: the one that bands rest on."""
+        from rankviz.catalog.validation import load_validation
+
+        return load_validation(self.assets)
+
+    def validate_shipped(self) -> dict[str, Any]:
+        """The same worked out anew. Bands rest on errors, and errors don't rest on bands: first the errors, then the
+        rows again with the bands that these give."""
+        from rankviz.catalog.validation import measured_widths, shipped_rows
+
+        rows = shipped_rows(self.assets)
+        constants = hardware_catalog.load_constants(self.assets)
+        widths = measured_widths(self._validation_of(rows, constants))
+        return self._validation_of(rows, constants.with_rows(widths))
+
+    def _validation_of(self, rows: Sequence[MeasuredRow], assumptions: Assumptions) -> dict[str, Any]:
+        from datetime import date
+
+        from rankviz.core.validation import predict
+        from rankviz.core.validation_report import report
+
+        def card(name: str) -> Gpu | None:
+            try:
+                return hardware_catalog.find_gpu(self._gpus, name)
+            except UnknownGpuError:
+                return None
+
+        return report([predict(row, self.model, card, assumptions) for row in rows], date.today().isoformat())
 
     def adapter(self, question: Question, r: int) -> AdapterDetail:
         """One rank's adapter: by module and block, what to know about it, and the script that trains it."""
@@ -293,7 +333,66 @@ class Api:
         """Stop a run or a whole sweep; returns, once its process has gone, the runs that are cancelled."""
         run_ids = self.store.run_ids(run_or_sweep_id)
         self.supervisor.cancel(run_or_sweep_id)
-        return [run_id for run_id in run_ids if self.store.get(run_id).state == "cancelled"]
+        return [run_id for run_id in run_ids if self.store.record(run_id).state == "cancelled"]
+
+    # Probes
+
+    def start_probe(self, asked: ProbeQuestion) -> str:
+        """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
+        import json
+        import secrets
+
+        from rankviz import machine
+        from rankviz.core.probe_settings import settle
+
+        model = self.model(asked.model_id)
+        lora = LoraConfig(target_modules=asked.target_modules, use_dora=asked.use_dora, framework=asked.framework)
+        resolve(model, lora)
+        now = time.time()
+        request = settle(
+            asked,
+            model,
+            cuda=machine.here()["device"] == "cuda",
+            shared=self.shared,
+            probe_id=f"probe-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}",
+            created_at=now,
+        )
+        self.store.create_probe(request, json.dumps(self._config(asked.model_id)))
+        self.work_queue()
+        return request.probe_id
+
+    def _config(self, ref: str) -> dict[str, Any]:
+        """A model's config.json."""
+        from rankviz.catalog.configs import load_config
+
+        ref = EMBEDDED_MODEL if ref.strip() == EMBEDDED else ref.strip()
+        self._refuse_private_path(ref)
+        try:
+            return load_config(self.assets, ref)
+        except UnknownModelError:
+            from rankviz import hub
+
+            if (config := hub.find_config(ref)) is None:
+                raise
+            return config
+
+    def probes(self) -> Sequence[ProbeRecord]:
+        """All probes, the newest first."""
+        return self.store.probes()[::-1]
+
+    def probe(self, probe_id: str) -> ProbeRecord:
+        """One probe."""
+        return self.store.probe(probe_id)
+
+    def follow_probe(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
+        """The probe again and again until it has ended."""
+        while True:
+            record = self.probe(probe_id)
+            yield record
+            if record.state.ended:
+                return
+            self.work_queue()  # whoever held the queue may have gone meanwhile
+            time.sleep(every_seconds)
 
     def export_runs(self, ids: Sequence[str], target: Path) -> Path:
         """Write the journals of runs and sweeps, and a CSV summary, into one zip."""

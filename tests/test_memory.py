@@ -7,9 +7,15 @@ import pytest
 from rankviz.core import memory_parts
 from rankviz.core.blocks import model_shape
 from rankviz.core.memory import memory_at, memory_terms
-from rankviz.core.memory_parts import Stack
+from rankviz.core.stack import Stack
 from rankviz.core.training import TrainingSetup
-from tests.toy import ASSUMPTIONS, TOY, TOY_MOE, adapted
+from tests.toy import ASSUMPTIONS, ATTENTION, TOY, TOY_MOE, adapted, layer, model
+
+WIDE_MLP = (
+    layer("mlp.gate_proj", 16, 64, part="mlp"),
+    layer("mlp.up_proj", 16, 64, part="mlp"),
+    layer("mlp.down_proj", 64, 16, part="mlp"),
+)
 
 
 def stack(framework="peft", use_dora=False, **setup):
@@ -40,26 +46,67 @@ def test_plain_peft_in_16_bit_peaks_at_the_loss():
 
     assert 6288 * 2 == memory.base_weights
     assert (400, 400, 800) == (memory.adapter, memory.gradients, memory.optimizer)
-    assert 2 * 10 * 16 * 2 == memory.activations  # the checkpoints: blocks × tokens × hidden × 2 bytes
+    assert 2 * 10 * 16 * 2 + 10 * 16 * 6 == memory.activations  # blocks × tokens × hidden × 2 bytes, the last norm's 6H
     assert 14 * 10 * 100 == memory.logits
-    assert 12_576 + 400 + 400 + 800 + 640 + 14_000 == memory.allocated
+    assert 12_576 + 400 + 400 + 800 + 640 + 960 + 14_000 == memory.allocated
 
 
 def test_with_a_fused_loss_the_peak_is_one_blocks_backward_pass():
     memory = estimate(loss_path="fused")
 
-    working = 2 * 10 * (6 * 16 + 48 + 96 + 2 * 32 + 2 * 16)
+    kept = 10 * (8 * 16 + 2 * (48 + 96))  # tokens × (8H + 2(2Q + 2K + 3M))
     copies = 4 * 10 * 32  # fp32 copies of the inputs of q and v
     intermediates = 2 * 10 * 2 * 2  # x·A of two modules at r = 2
-    assert 640 + working + copies + intermediates == memory.activations
+    gradients = 10 * (2 * 32 + 11 * 16)  # tokens × (2M + 11H): this MLP is narrow
+    assert 640 + kept + copies + intermediates + gradients == memory.activations
     assert 0 == memory.logits
+
+
+def test_the_wider_the_mlp_the_later_the_fullest_moment():
+    wide = model((*ATTENTION, *WIDE_MLP))
+    held = [memory_parts.backward_bytes(shape_of(spec).kinds[0], spec, stack()) for spec in (TOY, wide)]
+
+    assert [10 * (2 * 32 + 11 * 16), 10 * (6 * 64 + 2 * 16)] == held
+
+
+def test_under_autocast_the_copies_of_inputs_are_kept_in_16_bit():
+    plain, autocast = estimate(loss_path="full").activations, estimate(framework="trl", loss_path="full").activations
+    fused = [estimate(framework=name, loss_path="fused") for name in ("peft", "trl")]
+
+    assert plain == autocast  # at the loss no block is held
+    assert 2 * 10 * 32 == fused[0].activations - (fused[1].activations)
+
+
+def test_adapters_in_the_activations_own_dtype_keep_an_input_once():
+    kept = [
+        memory_parts.kept_bytes(shape_of(TOY, names).kinds[0], TOY, stack("trl", precision="nf4"))[0]
+        for names in ((), ("q_proj",), ("q_proj", "v_proj"), ("q_proj", "o_proj"), ("q_proj", "gate_proj", "down_proj"))
+    ]
+
+    hidden, mlp_hidden = 2 * 10 * 16, 2 * 10 * 32
+    assert [0, hidden, hidden, hidden, 2 * hidden + mlp_hidden] == [each - kept[0] for each in kept]
+
+
+def test_where_the_projection_down_keeps_its_input_the_fullest_moment_is_another():
+    shape = shape_of(TOY, ("down_proj",))
+    held = {
+        (framework, precision): memory_parts.backward_bytes(shape.kinds[0], TOY, stack(framework, precision=precision))
+        for framework, precision in (("trl", "bf16"), ("trl", "nf4"), ("peft", "bf16"), ("peft", "nf4"))
+    }
+
+    assert {
+        ("trl", "bf16"): 10 * (6 * 32 + 10 * 16),
+        ("trl", "nf4"): 10 * (4 * 32 + 2 * 16),  # 16-bit adapters
+        ("peft", "bf16"): 10 * (4 * 32 + 12 * 16),  # fp32 copies
+        ("peft", "nf4"): 10 * (8 * 32 + 4 * 16),  # fp32 hidden states
+    } == held
 
 
 def test_without_checkpointing_every_block_keeps_its_own():
     memory = estimate(checkpointing="none")
 
-    kept = 2 * (2 * 10 * (6 * 16 + 48 + 96) + 4 * 10 * 32 + 2 * 10 * 2 * 2)
-    assert kept == memory.activations
+    kept = 2 * (10 * (8 * 16 + 2 * (48 + 96)) + 4 * 10 * 32 + 2 * 10 * 2 * 2)
+    assert kept + 10 * 16 * 6 == memory.activations
     assert 14_000 == memory.logits
 
 
@@ -68,14 +115,15 @@ def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
 
     memory = estimate(usable=0, max_length=1, **asks)  # a full card leaves the loss nothing, so a block is the peak
 
-    assert 2 * (12 * 16 + 48 + 96) + 2 * 2 == memory.activations  # tokens × 2 × (12H + 2Q + 2K + 3M), x·A of one module
+    assert 2 * (12 * 16 + 48 + 96) == memory.activations  # tokens × 2 × (12H + 2Q + 2K + 3M)
     assert 203 == memory.optimizer
 
 
 def test_without_checkpointing_unsloth_keeps_less_of_each_block():
     memory = estimate(framework="unsloth", checkpointing="none", loss_path="triton")
 
-    assert 2 * 2 * 10 * (4 * 16 + 48 + 96 - 32) == memory.activations  # blocks × 2 × tokens × (4H + 2Q + 2K + 2M)
+    kept = 2 * 2 * 10 * (4 * 16 + 48 + 96 - 32)  # blocks × 2 × tokens × (4H + 2Q + 2K + 2M)
+    assert kept + 4 * 10 * 16 == memory.activations
 
 
 def test_trls_fused_loss_holds_a_tile_of_logits_and_the_gradient_of_hidden_states():
@@ -131,7 +179,7 @@ def test_base_weights_by_precision(framework, precision, expected):
 )
 def test_bytes_of_a_trainable_parameter_by_stack(framework, precision, optim, expected):
     asked = stack(framework, precision=precision, optim=optim)
-    each = memory_parts.trained_bytes(asked, asked.adapter_dtype_bytes)
+    each = memory_parts.trained_bytes(asked, asked.habits.adapter_bytes)
 
     assert expected == each.weight + each.gradient + each.optimizer
 
@@ -143,23 +191,35 @@ def test_modules_to_save_train_as_full_copies_in_the_bases_dtype():
     assert 100 * 8 + 1600 * 4 == memory.optimizer
 
 
-def test_a_quantized_base_needs_one_weight_dequantized():
-    assert 2 * 16 * 32 == estimate(framework="trl", precision="nf4").other
+def test_a_quantized_base_needs_one_weight_dequantized_where_that_is_more_than_gradients():
+    short = estimate(framework="trl", precision="nf4", max_length=1, loss_path="fused")
+    long = estimate(framework="trl", precision="nf4", max_length=100, loss_path="fused")
+
+    assert 2 * 16 * 32 == short.other
+    assert 0 == long.other
 
 
 def test_peft_merges_targeted_experts_and_unsloth_does_not():
     experts = ("gate_up_proj", "down_proj")
 
-    assert 2 * 2 * 4 * (16 * 16 + 8 * 16) == estimate(TOY_MOE, names=experts).other
-    assert 0 == estimate(TOY_MOE, names=experts, framework="unsloth").other
+    assert 2 * 2 * 4 * (16 * 16 + 8 * 16) == estimate(TOY_MOE, names=experts, loss_path="fused").other
+    assert 0 == estimate(TOY_MOE, names=experts, framework="unsloth", loss_path="fused").other
 
 
-def test_eager_attention_holds_the_matrix():
-    more = (
-        estimate(loss_path="fused", attn_implementation="eager").activations - estimate(loss_path="fused").activations
-    )
+def test_eager_attention_has_its_fullest_moment_in_its_own_backward_pass():
+    asks = {"loss_path": "fused", "max_length": 1000}
+    flash, eager = estimate(**asks), estimate(attn_implementation="eager", **asks)
 
-    assert round(14.8 * 2 * 10 * 10) == more  # bytes × heads × length²
+    matrix = 2 * 1000 * 1000  # heads × length²
+    kept, mlp = 1000 * 2 * 96, 1000 * (2 * 32 + 11 * 16)
+    assert 14 * matrix - kept - mlp == eager.activations - flash.activations
+
+
+def test_but_for_unsloth_the_caller_still_holds_the_logits_in_the_blocks_backward_pass():
+    asks = {"attn_implementation": "eager", "max_length": 1000}
+    held = {name: estimate(framework=name, **asks).logits for name in ("trl", "peft", "unsloth")}
+
+    assert {"trl": 2 * 1000 * 100, "peft": 2 * 1000 * 100, "unsloth": 0} == held
 
 
 def test_torchs_adamw_can_be_the_peak_where_nearly_everything_trains():
@@ -220,7 +280,7 @@ def test_twice_the_rank_is_twice_the_adapter_with_its_gradients_and_states():
 def test_the_band_is_narrow_around_what_is_counted_and_wide_around_what_is_modelled():
     memory = estimate(framework="trl")
 
-    static, working = 12_576 + 400 + 400 + 800, 640 + 14_000
+    static, working = 12_576 + 400 + 400 + 800, 640 + 960 + 14_000
     off = 0.02 * static + 0.15 * working
     assert pytest.approx(static + working - off) == memory.allocated_band.low
     assert pytest.approx(static + working + off) == memory.allocated_band.high

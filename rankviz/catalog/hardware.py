@@ -8,6 +8,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+from rankviz.catalog.validation import load_validation, measured_widths
 from rankviz.core.assumptions import Assumption, Assumptions
 from rankviz.core.hardware import Gpu, Price
 from rankviz.core.ranges import Range
@@ -25,7 +26,13 @@ def load_gpus(assets: Path) -> tuple[Gpu, ...]:
 
 @lru_cache(maxsize=8)
 def load_assumptions(assets: Path) -> Assumptions:
-    """All constants, by id."""
+    """All constants, by id, and the widths of bands that the validation gives."""
+    return load_constants(assets).with_rows(measured_widths(load_validation(assets)))
+
+
+@lru_cache(maxsize=8)
+def load_constants(assets: Path) -> Assumptions:
+    """What assumptions.json holds, without anything from the validation."""
     rows = read_rows(assets / ASSUMPTIONS_FILE, "assumptions")
     return Assumptions({row["id"]: _assumption(row) for row in rows})
 

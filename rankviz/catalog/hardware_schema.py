@@ -43,6 +43,7 @@ class GpuRow(Row):
     usable_source: Text
     bf16_flops_per_second: Rate | None
     fp16_flops_per_second: Rate | None
+    fp32_flops_per_second: Rate | None
     flops_source: Text
     bandwidth_bytes_per_second: Rate | None
     bandwidth_source: Text

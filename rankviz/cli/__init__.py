@@ -13,6 +13,7 @@ from rankviz.cli.decisions import fit
 from rankviz.cli.estimates import estimate, models
 from rankviz.cli.runs import runs, sweep
 from rankviz.cli.shared import fail
+from rankviz.cli.validate import validate
 from rankviz.errors import RankVizError, UserError
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What a LoRA rank costs, and what it buys.",
 )
-for command in (models, estimate, fit, sweep):
+for command in (models, estimate, fit, validate, sweep):
     app.command()(command)
 app.add_typer(runs, name="runs")
 

@@ -4,7 +4,7 @@ No formula of core/ holds a number that was measured, read in a library or guess
 assets/assumptions.json; a plain value is a Range whose three ends are equal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rankviz.core.ranges import Range
@@ -32,10 +32,20 @@ class Assumptions:
     def __iter__(self):
         return iter(self._rows.values())
 
+    def __contains__(self, row_id: str) -> bool:
+        return row_id in self._rows
+
     def row(self, row_id: str) -> Assumption:
         if row_id not in self._rows:
             raise AssetError(f"assumptions.json: no row {row_id!r}; add it with a value, a unit and a source.")
         return self._rows[row_id]
+
+    def first(self, *row_ids: str) -> float:
+        """Of the first row that there is."""
+        return self.value(next((row_id for row_id in row_ids if row_id in self), row_ids[-1]))
+
+    def with_rows(self, rows: Iterable[Assumption]) -> "Assumptions":
+        return Assumptions({**self._rows, **{row.id: row for row in rows}})
 
     def range(self, row_id: str) -> Range:
         return self.row(row_id).value

@@ -32,8 +32,18 @@ class BlockKind:
     """Q, the width over which attention mixes tokens; 0 in blocks that don't attend."""
     sliding: bool
     """Attends within the model's sliding window only."""
+    inputs: int
+    """What the linear layers read, once where layers of one part read the hidden state; experts × active ones."""
     targeted_inputs: int
     """Sum of in_features over modules that carry an adapter; experts × active ones."""
+    targeted_outputs: int
+    """Sum of out_features over the same modules; experts × active ones."""
+    targeted_shared_inputs: int
+    """What these modules read, counted once like `inputs`, without the output of attention, which it keeps itself."""
+    targeted_mlp_hidden: int
+    """Input of the projection down where it carries an adapter, else 0."""
+    padded_outputs: int
+    """Outputs of the targeted projections into attention, where others of them carry no adapter; else 0."""
     targeted_modules: int
     """How many modules carry an adapter; experts × active ones."""
     targeted_expert_weights: int
@@ -63,9 +73,82 @@ def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
     return layer.out_features == hidden_size and (layer.in_features != hidden_size or layer.name in OUTPUT_PROJECTIONS)
 
 
+class _Sums:
+    """Running sums over the layers of some blocks, in the order of the names."""
+
+    NAMES = (
+        "attention",
+        "mlp",
+        "mlp_hidden",
+        "attention_width",
+        "into_attention",
+        "attention_readers",
+        "mlp_readers",
+        "own_inputs",
+        "targeted_inputs",
+        "targeted_outputs",
+        "targeted_modules",
+        "targeted_expert_weights",
+        "targeted_into_attention",
+        "targeted_attention_readers",
+        "targeted_mlp_readers",
+        "targeted_own_inputs",
+        "targeted_mlp_hidden",
+    )
+    __slots__ = NAMES
+
+    def __init__(self):
+        for name in self.NAMES:
+            setattr(self, name, 0)
+
+    def add_layer(self, layer: LinearLayer, active: int, hidden_size: int) -> None:
+        out = writes_residual(layer, hidden_size)
+        kept = active * (layer.in_features if out else layer.out_features)
+        if layer.part == "mlp" or layer.kind in ("experts", "router"):
+            self.mlp += kept
+            if out:
+                self.mlp_hidden += kept
+        else:
+            self.attention += kept
+            if layer.part == "attention":
+                if out:
+                    self.attention_width += layer.in_features
+                else:
+                    self.into_attention += layer.out_features
+        if not _reads_hidden(layer, out, hidden_size):
+            self.own_inputs += active * layer.in_features
+        elif layer.part == "mlp":
+            self.mlp_readers += 1
+        else:
+            self.attention_readers += 1
+
+    def add_adapter(self, layer: LinearLayer, active: int, hidden_size: int) -> None:
+        out = writes_residual(layer, hidden_size)
+        self.targeted_inputs += active * layer.in_features
+        self.targeted_outputs += active * layer.out_features
+        self.targeted_modules += active
+        if layer.kind == "experts":
+            self.targeted_expert_weights += layer.num_experts * layer.in_features * layer.out_features
+        if out and (layer.part == "mlp" or layer.kind == "experts"):
+            self.targeted_mlp_hidden += active * layer.in_features
+        if layer.part == "attention" and not out:
+            self.targeted_into_attention += layer.out_features
+        if _reads_hidden(layer, out, hidden_size):
+            if layer.part == "mlp":
+                self.targeted_mlp_readers += 1
+            else:
+                self.targeted_attention_readers += 1
+        elif not (layer.part == "attention" and out):
+            self.targeted_own_inputs += active * layer.in_features
+
+
+def _reads_hidden(layer: LinearLayer, out: bool, hidden_size: int) -> bool:
+    return not out and layer.in_features == hidden_size and layer.kind != "experts"
+
+
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
     """Sums over the real layers and over those that carry an adapter. Hand-worked in tests/test_blocks.py."""
-    by_blocks: dict[tuple[int, ...], list[int]] = {}
+    by_blocks: dict[tuple[int, ...], _Sums] = {}
     active_weights = largest = rows = 0
     for layer in model.layers:
         if layer.kind in ("embedding", "lm_head"):
@@ -78,8 +161,7 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
         active = _active(model, layer)
         active_weights += layer.count * active * layer.in_features * layer.out_features
         if layer.blocks:
-            out = writes_residual(layer, model.hidden_size)
-            _add_layer(by_blocks.setdefault(layer.blocks, [0] * 7), layer, active, out=out)
+            by_blocks.setdefault(layer.blocks, _Sums()).add_layer(layer, active, model.hidden_size)
     active_adapter = largest_targeted = 0
     for each in adapted:
         layer = each.layer
@@ -93,7 +175,7 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
             continue
         active_adapter += each.count * factor * (layer.in_features + layer.out_features)
         if each.blocks:
-            _add_adapter(by_blocks.setdefault(each.blocks, [0] * 7), layer, active)
+            by_blocks.setdefault(each.blocks, _Sums()).add_adapter(layer, active, model.hidden_size)
     kinds = _kinds(by_blocks, model)
     return ModelShape(
         kinds=kinds,
@@ -110,26 +192,7 @@ def _active(model: ModelSpec, layer: LinearLayer) -> int:
     return (model.num_experts_per_tok or 1) if layer.kind == "experts" else 1
 
 
-def _add_layer(sums: list[int], layer: LinearLayer, active: int, *, out: bool) -> None:
-    kept = active * (layer.in_features if out else layer.out_features)
-    if layer.part == "mlp" or layer.kind in ("experts", "router"):
-        sums[1] += kept
-        if out:
-            sums[2] += kept
-    else:
-        sums[0] += kept
-        if out and layer.part == "attention":
-            sums[3] += layer.in_features
-
-
-def _add_adapter(sums: list[int], layer: LinearLayer, active: int) -> None:
-    sums[4] += active * layer.in_features
-    sums[5] += active
-    if layer.kind == "experts":
-        sums[6] += layer.num_experts * layer.in_features * layer.out_features
-
-
-def _kinds(by_blocks: dict[tuple[int, ...], list[int]], model: ModelSpec) -> tuple[BlockKind, ...]:
+def _kinds(by_blocks: dict[tuple[int, ...], _Sums], model: ModelSpec) -> tuple[BlockKind, ...]:
     """Blocks grouped by which rows they have, and by how they attend."""
     members: dict[int, list[int]] = {}
     sums = list(by_blocks.values())
@@ -142,21 +205,30 @@ def _kinds(by_blocks: dict[tuple[int, ...], list[int]], model: ModelSpec) -> tup
         (tuple(rows), types[block] if block < len(types) else unnamed) for block, rows in members.items()
     )
     return tuple(
-        _kind(count, [sum(column) for column in zip(*(sums[n] for n in rows), strict=True)], layer_type)
+        _kind(count, [sums[n] for n in rows], layer_type, model.hidden_size)
         for (rows, layer_type), count in signatures.items()
     )
 
 
-def _kind(count: int, sums: list[int], layer_type: str) -> BlockKind:
+def _kind(count: int, members: list[_Sums], layer_type: str, hidden_size: int) -> BlockKind:
+    s = {name: sum(getattr(each, name) for each in members) for name in _Sums.NAMES}
     attends = "attention" in layer_type and "linear" not in layer_type
+    readers = bool(s["attention_readers"]) + bool(s["mlp_readers"])
+    targeted_readers = bool(s["targeted_attention_readers"]) + bool(s["targeted_mlp_readers"])
+    partly = 0 < s["targeted_into_attention"] < s["into_attention"]
     return BlockKind(
         count=count,
-        attention=sums[0],
-        mlp=sums[1],
-        mlp_hidden=sums[2],
-        attention_width=sums[3] if attends else 0,
+        attention=s["attention"],
+        mlp=s["mlp"],
+        mlp_hidden=s["mlp_hidden"],
+        attention_width=s["attention_width"] if attends else 0,
         sliding="sliding" in layer_type,
-        targeted_inputs=sums[4],
-        targeted_modules=sums[5],
-        targeted_expert_weights=sums[6],
+        inputs=hidden_size * readers + s["own_inputs"],
+        targeted_inputs=s["targeted_inputs"],
+        targeted_outputs=s["targeted_outputs"],
+        targeted_shared_inputs=hidden_size * targeted_readers + s["targeted_own_inputs"],
+        targeted_mlp_hidden=s["targeted_mlp_hidden"],
+        padded_outputs=s["targeted_into_attention"] if partly else 0,
+        targeted_modules=s["targeted_modules"],
+        targeted_expert_weights=s["targeted_expert_weights"],
     )

@@ -1,29 +1,28 @@
 """How long training takes and what it costs, as ranges.
 
-Operations per token, with P weights and p adapter parameters that a token is multiplied with (only the active
-experts'), att = 4 · keys · Q for each attending block, head = 4HV (forward and the gradient of its input):
+    work       = operations / (efficiency · dense FLOP/s) + fp32 operations / (efficiency · fp32 FLOP/s)
+                 + bytes moved / (efficiency · bandwidth)
+    micro-step = sqrt(floor² + work²)
 
-    forward 2P + 2p + att, backward 2P + 4p + 2.5 att, recompute 2P + 2p + att (with checkpointing)
-    checkpointed 6P + 8p + 4.5 att + head, else 4P + 6p + 3.5 att + head
-
-A frozen base has no weight gradients, which is why this isn't the usual 6N. keys is the mean number of keys a query
-sees: S/2, or W(1 - W/2S) in a window W shorter than S.
-
-    micro-step = sqrt(floor² + (T · operations / (utilisation · dense FLOP/s))²)
-
-The floor is what launching kernels takes, block by block. Added this way the two reproduce how published utilisation
-falls from 8,192 tokens a micro-step to 256. Left out: optimizer step, data loading, evaluation, several GPUs, the
-recurrences of linear attention. Hand-worked in tests/test_duration.py.
+Operations and bytes are counted in work.py. The floor is what launching kernels takes, block by block; launches run
+ahead of the card, so that the larger of the two rules. The range is expected times and over a factor that measured
+timings give (core.evidence), and a wider one on cards without any. Left out: optimizer step, data loading, evaluation,
+several GPUs, the recurrences of linear attention. Hand-worked in tests/test_duration.py.
 """
 
+import math
 from dataclasses import dataclass
 
 from rankviz.core.blocks import ModelShape
 from rankviz.core.hardware import Gpu, Price
-from rankviz.core.memory_parts import Stack
 from rankviz.core.model import ModelSpec
 from rankviz.core.ranges import Range
+from rankviz.core.stack import Stack
 from rankviz.core.training import TrainingSetup
+from rankviz.core.work import work_of
+
+MEASURED_GROUPS = ("turing", "a100")
+"""Cards that scored timings come from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,13 +49,10 @@ class CostEstimate:
 class DurationTerms:
     """Everything that doesn't depend on rank."""
 
-    tokens: int
-    operations: float
-    """A token's, without the adapter."""
-    operations_per_rank: float
-    """A token's, for each unit of rank."""
-    flops_per_second: Range
-    """What the card sustains: utilisation times dense peak."""
+    work_seconds: Range
+    """Of one micro-step."""
+    work_seconds_per_rank: Range
+    """More for each unit of rank."""
     floor_seconds: Range
     """Of one micro-step."""
     micro_steps: int
@@ -66,49 +62,43 @@ class DurationTerms:
     load_seconds: Range
 
 
-def operations_per_token(model: ModelSpec, shape: ModelShape, setup: TrainingSetup) -> tuple[float, float]:
-    """Of one micro-step: without the adapter, and for each unit of rank."""
-    checkpointed = setup.checkpointing != "none"
-    attention = sum(
-        4 * kind.count * kind.attention_width * _keys_per_query(model, setup.max_length, kind.sliding)
-        for kind in shape.kinds
-    )
-    head = 4 * model.hidden_size * model.vocab_size
-    weights, adapter = shape.active_weights, shape.active_adapter_parameters
-    if checkpointed:
-        return 6 * weights + 4.5 * attention + head, 8.0 * adapter
-    return 4 * weights + 3.5 * attention + head, 6.0 * adapter
-
-
-def _keys_per_query(model: ModelSpec, length: int, sliding: bool) -> float:
-    window = model.sliding_window
-    if sliding and window and window < length:
-        return window * (1 - window / (2 * length))
-    return length / 2
-
-
 def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup) -> float | None:
-    """Dense 16-bit rate of the card; None where the table has none, or in fp32, for which it has no column.
+    """Dense rate of the card for the base's products; None where the table has none.
 
     Tensor cores run both 16-bit formats at one rate, so where one is not listed the other stands for it. 4-bit and
     8-bit bases are multiplied in 16 bit.
     """
     if setup.precision == "fp32":
-        return None
+        return gpu.fp32_flops_per_second
     listed = (gpu.bf16_flops_per_second, gpu.fp16_flops_per_second)
     first, second = reversed(listed) if setup.precision == "fp16" or not gpu.supports_bf16 else listed
     return first or second
 
 
-def duration_terms(model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu) -> DurationTerms | None:
-    """The rank-independent part; None where the card's FLOP/s are not known."""
-    peak = peak_flops_per_second(gpu, stack.setup)
-    if peak is None:
+def duration_terms(
+    model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu, *, weight_gradients: bool = False
+) -> DurationTerms | None:
+    """The rank-independent part; None where the card's FLOP/s or bandwidth are not known."""
+    peak, bandwidth = peak_flops_per_second(gpu, stack.setup), gpu.bandwidth_bytes_per_second
+    if peak is None or bandwidth is None:
         return None
-    kernels = "unsloth" if stack.framework == "unsloth" else "hf"
-    bits = "4bit" if stack.setup.quantized else "16bit"
-    utilisation = stack.assume.range(f"utilisation-{gpu.utilisation_group}-{bits}-{kernels}")
-    return _terms(model, shape, stack, utilisation.times(peak), stack.assume.range("floor-seconds-per-block"))
+    assume, work = stack.assume, work_of(model, shape, stack, weight_gradients=weight_gradients)
+    rate = peak * assume.value(f"matmul-efficiency-{gpu.utilisation_group}")
+    # Where the table has no fp32 rate it is taken for the sixteenth of the tensor cores' that it is on an A100.
+    rate_fp32 = (gpu.fp32_flops_per_second or peak / 16) * assume.value("matmul-efficiency-fp32")
+    moved = work.bytes_moved / (bandwidth * assume.value("bandwidth-efficiency"))
+    if stack.setup.precision == "fp32":
+        rate = rate_fp32
+    expected = work.operations / rate + work.operations_fp32 / rate_fp32 + moved
+    per_rank = work.operations_per_rank / rate + work.operations_fp32_per_rank / rate_fp32
+    seen = stack.time_kind if gpu.utilisation_group in MEASURED_GROUPS else "unmeasured"
+    spread = math.exp(assume.first(f"time-width-{seen}", "time-width-unmeasured"))
+    floor = assume.range("floor-seconds-per-block").times(shape.blocks)
+    return _terms(model, stack, _spread(expected, spread), _spread(per_rank, spread), floor)
+
+
+def _spread(expected: float, factor: float) -> Range:
+    return Range(expected / factor, expected, expected * factor)
 
 
 def cpu_duration_terms(model: ModelSpec, shape: ModelShape, stack: Stack, cpu_count: int) -> DurationTerms:
@@ -116,21 +106,22 @@ def cpu_duration_terms(model: ModelSpec, shape: ModelShape, stack: Stack, cpu_co
     rate = stack.assume.range("cpu-flops-per-core-second").times(cpu_count)
     if stack.setup.precision != "fp32":
         rate = rate.multiplied(stack.assume.range("cpu-bf16-speed-up"))
-    return _terms(model, shape, stack, rate, stack.assume.range("cpu-floor-seconds-per-block"))
+    work = work_of(model, shape, stack)
+    fixed, slope = work.operations + work.operations_fp32, work.operations_per_rank + work.operations_fp32_per_rank
+    floor = stack.assume.range("cpu-floor-seconds-per-block").times(shape.blocks)
+    return _terms(model, stack, Range(fixed, fixed, fixed).over(rate), Range(slope, slope, slope).over(rate), floor)
 
 
-def _terms(model: ModelSpec, shape: ModelShape, stack: Stack, rate: Range, floor: Range) -> DurationTerms:
+def _terms(model: ModelSpec, stack: Stack, work: Range, per_rank: Range, floor: Range) -> DurationTerms:
     setup, assume = stack.setup, stack.assume
-    fixed, slope = operations_per_token(model, shape, setup)
     if stack.use_dora:
-        rate = rate.over(assume.range("dora-slowdown"))
+        slowdown = assume.range("dora-slowdown")
+        work, per_rank = work.multiplied(slowdown), per_rank.multiplied(slowdown)
     load = load_seconds(model, stack)
     return DurationTerms(
-        tokens=setup.tokens_per_micro_step,
-        operations=fixed,
-        operations_per_rank=slope,
-        flops_per_second=rate,
-        floor_seconds=floor.times(shape.blocks),
+        work_seconds=work,
+        work_seconds_per_rank=per_rank,
+        floor_seconds=floor,
         micro_steps=setup.gradient_accumulation_steps,
         steps=setup.total_steps,
         load=load if setup.steps is not None or setup.tokens is not None else None,
@@ -147,20 +138,16 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
 
 def duration_at(terms: DurationTerms, r: int) -> DurationEstimate:
     """Seconds at one rank."""
-    work = terms.tokens * (terms.operations + r * terms.operations_per_rank)
-    rate, floor = terms.flops_per_second, terms.floor_seconds
+    work = terms.work_seconds.plus(terms.work_seconds_per_rank.times(r))
+    floor = terms.floor_seconds
     step = Range(
-        _micro_step(work / rate.high, floor.low),
-        _micro_step(work / rate.expected, floor.expected),
-        _micro_step(work / rate.low, floor.high),
+        math.hypot(work.low, floor.low),
+        math.hypot(work.expected, floor.expected),
+        math.hypot(work.high, floor.high),
     ).times(terms.micro_steps)
     training = step.times(terms.steps)
     total = training if terms.load is None else terms.load.plus(training)
     return DurationEstimate(step=step, load=terms.load_seconds, total=total)
-
-
-def _micro_step(compute: float, floor: float) -> float:
-    return (compute * compute + floor * floor) ** 0.5
 
 
 def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None:

@@ -23,12 +23,12 @@ from rankviz.core.duration import (
 from rankviz.core.hardware import Gpu, Price
 from rankviz.core.lora import adapter_dtype, saved_dtype
 from rankviz.core.memory import MemoryEstimate, memory_at, memory_terms
-from rankviz.core.memory_parts import DTYPE_BYTES, Stack
 from rankviz.core.model import ModelSpec
 from rankviz.core.plan import AdapterPlan
 from rankviz.core.question import Question, lora_config, validate
 from rankviz.core.ranges import Range
 from rankviz.core.run_estimate import Device, RunEstimate, estimate_run
+from rankviz.core.stack import DTYPE_BYTES, Stack
 from rankviz.units import GB, GIB
 
 __all__ = ["Device", "Estimate", "RankEstimate", "RunEstimate", "as_json", "estimate", "estimate_run", "usable_memory"]

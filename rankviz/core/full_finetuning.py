@@ -24,8 +24,9 @@ from rankviz.core.duration import DurationEstimate, duration_at, duration_terms
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import Framework
 from rankviz.core.memory import MemoryEstimate, MemoryTerms, memory_at, memory_terms
-from rankviz.core.memory_parts import DTYPE_BYTES, Stack, trained_bytes
+from rankviz.core.memory_parts import trained_bytes
 from rankviz.core.model import ModelSpec
+from rankviz.core.stack import DTYPE_BYTES, Stack
 from rankviz.core.training import TrainingSetup
 
 
@@ -90,15 +91,12 @@ def _memory_terms(
         blocks=plain.blocks,
         kept=plain.kept,
         logits_free=free,
-        scratch=own.scratch + max(0, width - stack.compute_bytes) / 2 * total,  # autocast's 16-bit copies
+        merged=own.merged + max(0, width - stack.compute_bytes) / 2 * total,  # autocast's 16-bit copies
         width_static=assume.value("width-full-static"),
         width_working=(own.width_working**2 + assume.value("width-full-working") ** 2) ** 0.5,
     )
 
 
 def _duration(model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu) -> DurationEstimate | None:
-    terms = duration_terms(model, shape, stack, gpu)
-    if terms is None:
-        return None
-    gradients = 2 * (shape.active_weights + model.hidden_size * model.vocab_size)
-    return duration_at(replace(terms, operations=terms.operations + gradients), 0)
+    terms = duration_terms(model, shape, stack, gpu, weight_gradients=True)
+    return duration_at(terms, 0) if terms else None

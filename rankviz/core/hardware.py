@@ -29,6 +29,8 @@ class Gpu:
     bf16_flops_per_second: float | None
     """Dense, fp32 accumulate."""
     fp16_flops_per_second: float | None
+    fp32_flops_per_second: float | None = None
+    """Of the CUDA cores, for products of fp32 operands."""
     flops_source: str
     bandwidth_bytes_per_second: float | None
     bandwidth_source: str = ""

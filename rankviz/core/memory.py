@@ -1,9 +1,10 @@
 """Peak memory of one LoRA training step, by component.
 
-    allocated = base + p · (weight + gradient + optimizer) + the largest of three moments:
-      the loss       checkpoints + logits + scratch
-      the backward   checkpoints + one block's working set with the adapter's intermediates + scratch
-      the optimizer  its temporaries
+    allocated = base + p · (weight + gradient + optimizer) + the largest of four moments:
+      the loss          checkpoints + what the last norm keeps + logits
+      the backward      checkpoints + what one block keeps + its gradients + merged weights
+      a product         checkpoints + what one block keeps + one de-quantized weight + merged weights
+      the optimizer     its temporaries
     reserved  = allocated · slack of the caching allocator
     device    = reserved + CUDA context, which is what nvidia-smi shows
 
@@ -20,9 +21,10 @@ from dataclasses import dataclass
 
 from rankviz.core import memory_parts as parts
 from rankviz.core.blocks import ModelShape
-from rankviz.core.memory_parts import Stack, TrainedBytes
+from rankviz.core.memory_parts import TrainedBytes
 from rankviz.core.model import ModelSpec
 from rankviz.core.ranges import Range
+from rankviz.core.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,15 +89,19 @@ class MemoryTerms:
     adapter: TrainedBytes
     saved: TrainedBytes
     checkpoints: float
-    blocks: tuple[tuple[float, float], ...]
-    """For each kind of block: working set in bytes, and bytes more for each unit of rank."""
+    blocks: tuple[tuple[float, float, float], ...]
+    """For each kind of block: what it keeps for its backward pass, bytes more for each unit of rank, and the gradients
+    alive at its fullest moment. Without checkpointing the first two are 0, since `kept` has them for all blocks."""
     kept: tuple[float, float]
     """Without checkpointing, what all blocks keep, in the same form."""
     logits: float
     logits_free: float | None
     """Bytes free for Unsloth's fused loss before the adapter is there; None where nothing caps the loss."""
     logits_cap: float
-    scratch: float
+    held_logits: float
+    head: float
+    dequantized: float
+    merged: float
     slack: Range
     context: Range
     width_static: float
@@ -107,30 +113,36 @@ def memory_terms(model: ModelSpec, shape: ModelShape, stack: Stack, usable_bytes
     assume, setup = stack.assume, stack.setup
     base = parts.base_bytes(model, shape, stack)
     context = assume.range("context-bytes")
+    each = [parts.kept_bytes(kind, model, stack) for kind in shape.kinds]
     kept = (0.0, 0.0)
     if setup.checkpointing == "none":
-        each = [parts.kept_bytes(kind, model, stack) for kind in shape.kinds]
         counts = [kind.count for kind in shape.kinds]
         kept = tuple(sum(n * one[i] for n, one in zip(counts, each, strict=True)) for i in (0, 1))
+        each = [(0.0, 0.0)] * len(each)
+    gradients = [parts.backward_bytes(kind, model, stack) for kind in shape.kinds]
     logits_free = None
     if stack.framework == "unsloth" and setup.loss_path == "fused":
         logits_free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
-    slack = "eager" if setup.attn_implementation == "eager" else setup.loss_path
+    slack = {"chunked": "full"}.get(setup.loss_path, setup.loss_path)
+    slack = "eager" if setup.attn_implementation == "eager" else slack
     return MemoryTerms(
         base_weights=base,
         base_extra_high=parts.dynamic_extra_bytes(base, stack),
-        adapter=parts.trained_bytes(stack, stack.adapter_dtype_bytes),
-        saved=parts.trained_bytes(stack, stack.saved_dtype_bytes),
+        adapter=parts.trained_bytes(stack, stack.habits.adapter_bytes),
+        saved=parts.trained_bytes(stack, stack.habits.saved_bytes),
         checkpoints=parts.checkpoint_bytes(model, shape, stack),
-        blocks=tuple(parts.block_bytes(kind, model, stack) for kind in shape.kinds),
+        blocks=tuple((*one, more) for one, more in zip(each, gradients, strict=True)),
         kept=kept,
         logits=parts.logits_bytes(model, stack),
         logits_free=logits_free,
         logits_cap=assume.value("unsloth-loss-cap-bytes"),
-        scratch=parts.scratch_bytes(shape, stack),
+        held_logits=parts.held_logits_bytes(model, stack),
+        head=parts.head_bytes(model, stack),
+        dequantized=parts.dequantized_bytes(shape, stack),
+        merged=parts.merged_bytes(shape, stack),
         slack=assume.range(f"allocator-slack-{slack}"),
         context=context,
-        width_static=assume.value("width-static"),
+        width_static=assume.first("width-static", "width-unmeasured"),
         width_working=parts.working_width(model, shape, stack),
     )
 
@@ -174,11 +186,12 @@ def _peak_moment(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int)
         # (unsloth_zoo/fused_losses/cross_entropy_loss.py).
         logits = min(logits, max(0.0, (terms.logits_free - adapter) / 2), terms.logits_cap)
     kept = terms.checkpoints + terms.kept[0] + r * terms.kept[1]
-    block = max((fixed + r * slope for fixed, slope in terms.blocks), default=0.0)
     temporaries = lora * terms.adapter.temporary + full * terms.saved.temporary
-    moments = (
-        (kept, logits, terms.scratch),
-        (kept + block, 0.0, terms.scratch),
-        (0.0, 0.0, temporaries),
-    )
+    moments = [(kept + terms.head, logits, 0.0), (0.0, 0.0, temporaries)]
+    for fixed, slope, gradients in terms.blocks:
+        block = kept + fixed + r * slope
+        moments += [
+            (block + gradients, terms.held_logits, terms.merged),
+            (block, terms.held_logits, terms.dequantized + terms.merged),
+        ]
     return tuple(round(part) for part in max(moments, key=sum))

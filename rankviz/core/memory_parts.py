@@ -4,51 +4,12 @@ Every function says where its formula was read. H is the hidden size, Q, K and M
 T the tokens of a micro-step after padding, V the vocabulary, p the trainable parameters, r the rank.
 """
 
+import math
 from dataclasses import dataclass
 
-from rankviz.core.assumptions import Assumptions
 from rankviz.core.blocks import BlockKind, ModelShape
-from rankviz.core.lora import Framework, adapter_dtype, saved_dtype
 from rankviz.core.model import ModelSpec
-from rankviz.core.training import TrainingSetup
-
-DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stack:
-    """What the parts depend on besides the model."""
-
-    framework: Framework
-    setup: TrainingSetup
-    use_dora: bool
-    assume: Assumptions
-
-    @property
-    def compute_bytes(self) -> int:
-        """Of one activation: 4-bit and 8-bit bases compute in 16 bit."""
-        return 4 if self.setup.precision == "fp32" else 2
-
-    @property
-    def kbit_fp32(self) -> bool:
-        """PEFT's prepare_model_for_kbit_training (utils/other.py) raised what isn't quantized, and so the hidden
-        states, to fp32. Plain PEFT scripts call it; TRL 1.15 and Unsloth don't."""
-        return self.framework == "peft" and self.setup.quantized
-
-    @property
-    def offloads(self) -> bool:
-        """Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
-        return self.framework == "unsloth" and self.setup.checkpointing == "unsloth"
-
-    @property
-    def adapter_dtype_bytes(self) -> int:
-        """In memory as in the file: core.lora.adapter_dtype."""
-        return DTYPE_BYTES[adapter_dtype(self.framework, self.setup.precision)]
-
-    @property
-    def saved_dtype_bytes(self) -> int:
-        """Of modules_to_save: core.lora.saved_dtype, but fp32 once PEFT's k-bit preparation has raised them."""
-        return 4 if self.kbit_fp32 else DTYPE_BYTES[saved_dtype(self.framework, self.setup.precision)]
+from rankviz.core.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,10 +52,13 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     """
     if not stack.setup.quantized:
         return model.total_parameters * stack.compute_bytes
-    quantized = model.total_parameters - model.unquantized_parameters
-    width = stack.assume.value(f"weight-bytes-{stack.setup.precision}")
+    left_alone = model.unquantized_parameters
+    if stack.habits.quantizes_experts:
+        left_alone -= sum(layer.parameters for layer in model.layers if layer.kind == "experts")
+    quantized = model.total_parameters - left_alone
+    width = stack.habits.weight_bytes or stack.assume.value(f"weight-bytes-{stack.setup.precision}")
     scales = 4 * shape.linear_rows if stack.setup.precision == "int8" else 0
-    return round(quantized * width) + scales + model.unquantized_parameters * (4 if stack.kbit_fp32 else 2)
+    return round(quantized * width) + scales + left_alone * (4 if stack.habits.raised == "all" else 2)
 
 
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
@@ -102,53 +66,103 @@ def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float
     the GPU where Unsloth moves them to host memory, none without checkpointing."""
     if stack.setup.checkpointing == "none" or stack.offloads:
         return 0.0
-    width = 4 if stack.kbit_fp32 else stack.compute_bytes
-    return float(shape.blocks * stack.setup.tokens_per_micro_step * model.hidden_size * width)
-
-
-def block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, float]:
-    """Working set of one block in its backward pass, and its growth with each unit of rank.
-
-    transformers and PEFT:  2T(6H + 2Q + 2K + 3M + 2·(inputs of targeted modules) + 2M + 2H); the inputs are PEFT's
-    fp32 copies, made where adapters are fp32 and the rest 16-bit.
-    Unsloth:  2T(12H + 2Q + 2K + 3M); its kernels recompute x·A and copy no input (kernels/fast_lora.py).
-    Without checkpointing only the gradients are new, 2T(2M + 2H); the rest is in `kept_bytes`.
-    Eager attention adds the batch · heads · S² matrix several times.
-    """
-    tokens, width = stack.setup.tokens_per_micro_step, stack.compute_bytes
-    hidden = model.hidden_size
-    gradients = 2 * kind.mlp_hidden + 2 * hidden
-    if stack.setup.checkpointing == "none":
-        return float(tokens * width * gradients), 0.0
-    if stack.framework == "unsloth":
-        elements = 12 * hidden + kind.attention + kind.mlp
-        return tokens * width * elements + _eager_bytes(kind, model, stack), float(tokens * width)
-    fixed, slope = kept_bytes(kind, model, stack)
-    return fixed + tokens * width * gradients, slope
+    return float(shape.blocks * stack.setup.tokens_per_micro_step * model.hidden_size * stack.activation_bytes)
 
 
 def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, float]:
     """What one block keeps for its backward pass, and its growth with each unit of rank (x·A of each module).
 
-    transformers and PEFT: 2T(6H + 2Q + 2K + 3M + 2·inputs). Unsloth: 2T(4H + 2Q + 2K + 2M), since its MLP works in
-    place. Compared with published rows only without Unsloth.
+    transformers in 16 bit: T · (8H + 2(2Q + 2K + 3M)), 8H being the fp32 inputs of two norms; where hidden states are
+    fp32, T · (4H + 4(2Q + 2K + 3M)), and 4H more without checkpointing, whose first norm reads the checkpoint. Adapters
+    add what they read: see `_adapter_input_bytes`. Unsloth: 2T(4H + 2Q + 2K + 2M), since its MLP works in place.
+
+    The terms are those that autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and
+    checked against whole training steps on fake tensors in tests/test_memory_against_autograd.py.
     """
-    tokens, width = stack.setup.tokens_per_micro_step, stack.compute_bytes
-    eager = _eager_bytes(kind, model, stack)
-    if stack.framework == "unsloth":
-        elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
+    tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
+    hidden = model.hidden_size
+    # the softmax in fp32, and its 16-bit copy
+    eager = (4 if width == 4 else 6) * _eager_matrix(kind, model, stack)
+    if stack.habits.unsloth_kernels:
+        elements = 4 * hidden + kind.attention + kind.mlp - kind.mlp_hidden
         return tokens * width * elements + eager, 0.0
-    elements = 6 * model.hidden_size + kind.attention + kind.mlp
-    copies = 4 * kind.targeted_inputs if stack.adapter_dtype_bytes > width else 0
-    return tokens * (width * elements + copies) + eager, float(tokens * width * kind.targeted_modules)
+    norms = 8 * hidden if width == 2 or stack.setup.checkpointing == "none" else 4 * hidden
+    each = norms + width * (kind.attention + kind.mlp) + _adapter_input_bytes(kind, stack)
+    if stack.habits.keeps_quantized_inputs and stack.setup.quantized:
+        each += width * kind.inputs
+    if stack.habits.pads_adapters:
+        each += width * kind.padded_outputs
+    return tokens * each + eager, float(tokens * width * kind.targeted_modules)
 
 
-def _eager_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
-    if stack.setup.attn_implementation != "eager" or not kind.attention_width:
-        return 0.0
-    copies = stack.assume.value("eager-attention-bytes-kbit" if stack.kbit_fp32 else "eager-attention-bytes")
+def _adapter_input_bytes(kind: BlockKind, stack: Stack) -> float:
+    """Bytes a token of what adapters keep of their inputs.
+
+    An fp32 adapter under 16-bit activations makes a copy for each module (peft lora/layer.py, _cast_input_dtype): 4
+    bytes, or 2 where autocast turns it back. An adapter in the activations' own dtype keeps the input itself, once for
+    all modules that read it. Dropout makes a copy for each module, and a mask of a byte.
+    """
+    habits, width = stack.habits, stack.activation_bytes
+    copies = habits.adapter_bytes > width
+    if habits.lora_dropout:
+        return (1 + (4 if copies and not habits.autocast else width)) * kind.targeted_inputs
+    if copies:
+        return (2 if habits.autocast else 4) * kind.targeted_inputs
+    return width * kind.targeted_shared_inputs
+
+
+def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Gradients alive at the fullest moment of a block's backward pass, beside what the block keeps.
+
+    transformers, in the MLP, T times 6M + 2H in 16 bit and 12M + 4H in fp32, or in the norm before it 2M + 11H. An
+    adapter on the projection down moves the moment: 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32
+    copies, 6M + 10H with copies under autocast, 8M + 4H in fp32. Read off whole training steps; held to 5 % in
+    tests/test_memory_against_autograd.py. Unsloth: 2T(8H + M), so that with what it keeps it comes to
+    2T(12H + 2Q + 2K + 3M) (kernels/fast_lora.py). Eager attention has its fullest moment later: `_eager_gradients`.
+    """
+    tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
+    in_mlp = tokens * _mlp_gradients(kind, model.hidden_size, stack, model.num_experts)
+    return max(in_mlp, _eager_gradients(kind, model, stack) - tokens * width * kind.mlp)
+
+
+def _mlp_gradients(kind: BlockKind, hidden: int, stack: Stack, num_experts: int) -> float:
+    """Bytes a token."""
+    width, inner = stack.activation_bytes, kind.mlp_hidden
+    if stack.habits.unsloth_kernels:
+        return width * (8 * hidden + inner)
+    # Experts one after the other, each with its own tokens, hold one expert's gradients at a time.
+    whole = width * kind.mlp / (num_experts if stack.habits.quantizes_experts and num_experts else 1)
+    copies = stack.habits.adapter_bytes > width
+    if not kind.targeted_mlp_hidden:
+        return whole + 4 * hidden if width == 4 else max(whole + 2 * hidden, 2 * inner + 11 * hidden)
+    if copies and stack.habits.autocast:
+        return whole + 10 * hidden
+    without_one = whole - width * inner
+    if copies:
+        return without_one + 12 * hidden
+    return without_one + 4 * hidden if width == 4 else max(without_one + 2 * hidden, 9 * hidden)
+
+
+def _eager_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """What the attention matrix comes to in its own backward pass, beyond what is kept of it. By then the block's MLP
+    has given back what it kept."""
+    wide = stack.activation_bytes == 4
+    at_most = stack.assume.value("eager-attention-bytes-fp32" if wide else "eager-attention-bytes")
+    return (at_most - (4 if wide else 6)) * _eager_matrix(kind, model, stack)
+
+
+def head_bytes(model: ModelSpec, stack: Stack) -> float:
+    """What the last norm keeps while the loss is worked out: T · 6H, or 4H where it makes no fp32 copy."""
+    copies = stack.activation_bytes == 2 and not stack.habits.unsloth_kernels and stack.setup.loss_path == "full"
+    return stack.setup.tokens_per_micro_step * model.hidden_size * (6.0 if copies else 4.0)
+
+
+def _eager_matrix(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Elements of one block's attention matrix, where it is made at all: batch · heads · S²."""
     setup = stack.setup
-    return copies * setup.per_device_train_batch_size * model.num_attention_heads * setup.max_length**2
+    if setup.attn_implementation != "eager" or not kind.attention_width:
+        return 0.0
+    return float(setup.per_device_train_batch_size * model.num_attention_heads * setup.max_length**2)
 
 
 def logits_bytes(model: ModelSpec, stack: Stack) -> float:
@@ -164,26 +178,37 @@ def logits_bytes(model: ModelSpec, stack: Stack) -> float:
             tile = min(logits, assume.value("trl-loss-tile-logits"))
             return stack.compute_bytes * tile + 4.0 * tokens * model.hidden_size
         case "triton":
-            return assume.value("logits-bytes-triton") * logits
-    if stack.setup.precision == "fp32":
-        return assume.value("logits-bytes-full-fp32") * logits
-    return assume.value("logits-bytes-full-kbit" if stack.kbit_fp32 else "logits-bytes-full") * logits
+            return assume.value(f"logits-bytes-triton{'-unsloth' if stack.habits.unsloth_kernels else ''}") * logits
+        case "chunked":
+            return assume.value("logits-bytes-chunked") * logits
+    return assume.value("logits-bytes-full") * logits + held_logits_bytes(model, stack)
 
 
-def scratch_bytes(shape: ModelShape, stack: Stack) -> float:
-    """One de-quantized weight (bitsandbytes' backward), DoRA's merged weight for its norm, and PEFT's merged experts
-    (ParamWrapper adds the adapter to the whole expert parameter, and its gradient is as large)."""
-    scratch = stack.compute_bytes * shape.largest_linear if stack.setup.quantized else 0.0
-    if stack.use_dora:
-        scratch += stack.assume.value("dora-norm-bytes") * shape.largest_targeted
-    if stack.framework != "unsloth":
+def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
+    """Logits that the caller, or accelerate for it, still holds until the backward pass is over."""
+    if not stack.habits.holds_logits or stack.setup.loss_path != "full":
+        return 0.0
+    width = stack.compute_bytes if stack.habits.autocast else stack.activation_bytes
+    return float(width * stack.setup.tokens_per_micro_step * model.vocab_size)
+
+
+def dequantized_bytes(shape: ModelShape, stack: Stack) -> float:
+    """One whole weight in 16 bit, which bitsandbytes makes for each product and drops after it."""
+    return float(stack.compute_bytes * shape.largest_linear) if stack.setup.quantized else 0.0
+
+
+def merged_bytes(shape: ModelShape, stack: Stack) -> float:
+    """DoRA's merged weight for its norm, and PEFT's merged experts (ParamWrapper adds the adapter to the whole expert
+    parameter, and its gradient is as large)."""
+    merged = stack.assume.value("dora-norm-bytes") * shape.largest_targeted if stack.use_dora else 0.0
+    if not stack.habits.unsloth_kernels:
         experts = [kind.targeted_expert_weights for kind in shape.kinds]
         if stack.setup.checkpointing == "none":
             most = sum(kind.count * kind.targeted_expert_weights for kind in shape.kinds)
         else:
             most = max(experts, default=0)
-        scratch += stack.assume.value("merged-experts-copies") * stack.compute_bytes * most
-    return scratch
+        merged += stack.assume.value("merged-experts-copies") * stack.compute_bytes * most
+    return merged
 
 
 def dynamic_extra_bytes(base: int, stack: Stack) -> float:
@@ -194,17 +219,19 @@ def dynamic_extra_bytes(base: int, stack: Stack) -> float:
 
 
 def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Half-width of the band around activations, logits and scratch, as a share: the setting's own and, for what the
-    formula only approximates, more, added as independent errors."""
-    checkpointing = stack.setup.checkpointing
-    setting = "unsloth" if stack.framework == "unsloth" else "hf"
-    names = [f"width-{setting}-none" if checkpointing == "none" else f"width-{setting}"]
+    """Half-width of the band around activations, logits and scratch, as a share: what measured rows of this kind of
+    setting give (core.evidence), or the wider one of settings without rows, and more for what no row has, added as
+    independent errors."""
+    assume, setup = stack.assume, stack.setup
+    widths = [assume.first(f"width-{stack.kind}", "width-unmeasured")]
     if model.num_experts:
-        names.append("width-experts")
+        widths.append(assume.value("width-experts"))
     if any(not kind.attention_width for kind in shape.kinds):
-        names.append("width-no-attention")
+        widths.append(assume.value("width-no-attention"))
     if stack.use_dora:
-        names.append("width-dora")
-    if stack.setup.precision in ("int8", "fp32"):
-        names.append("width-int8-fp32")
-    return sum(stack.assume.value(name) ** 2 for name in names) ** 0.5
+        widths.append(assume.value("width-dora"))
+    if setup.precision in ("int8", "fp32"):
+        widths.append(assume.value("width-int8-fp32"))
+    if setup.loss_path == "fused" and not stack.habits.unsloth_kernels:
+        widths.append(assume.value("width-fused-loss"))
+    return math.hypot(*widths)

@@ -15,6 +15,9 @@ class Range:
         if not self.low <= self.expected <= self.high:
             raise ValueError(f"a range must rise: {self.low}, {self.expected}, {self.high}")
 
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
     def times(self, factor: float) -> "Range":
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 

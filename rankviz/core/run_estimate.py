@@ -18,11 +18,11 @@ from rankviz.core.duration import cpu_duration_terms, duration_at, duration_term
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import LoraConfig, adapter_dtype
 from rankviz.core.memory import MemoryEstimate, memory_at, memory_terms
-from rankviz.core.memory_parts import DTYPE_BYTES, Stack
 from rankviz.core.model import ModelSpec
 from rankviz.core.plan import AdapterPlan
 from rankviz.core.ranges import Range
 from rankviz.core.request import RunRequest
+from rankviz.core.stack import DTYPE_BYTES, Habits, Stack
 from rankviz.core.training import TrainingSetup
 
 
@@ -111,11 +111,9 @@ def _at_length(
         max_length=tokens,
         steps=request.max_steps,
     )
-    framework = "unsloth"
+    stack = Stack(framework="unsloth", setup=setup, use_dora=request.use_dora, assume=assume)
     if not device.cuda:
-        setup = replace(setup, checkpointing="none", loss_path="full")
-        framework = "peft"
-    stack = Stack(framework=framework, setup=setup, use_dora=request.use_dora, assume=assume)
+        stack = cpu_stack(setup, request.use_dora, assume)
     shape = model_shape(plan.model, plan.adapted)
     usable = device.gpu.usable_bytes if device.gpu else None
     memory = memory_at(memory_terms(plan.model, shape, stack, usable), request.r, plan.parameters(request.r))
@@ -126,6 +124,14 @@ def _at_length(
         terms = duration_terms(plan.model, shape, stack, device.gpu) if device.gpu else None
         held = memory.allocated_band
     return held, duration_at(terms, request.r).step.times(setup.total_steps) if terms else None
+
+
+def cpu_stack(setup: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:
+    """Unsloth's CPU backend: plain PEFT modules under the Trainer, without checkpointing and without autocast, so that
+    nothing holds the logits once the loss is known."""
+    plain = replace(setup, checkpointing="none", loss_path="full")
+    habits = Habits(autocast=False, holds_logits=False)
+    return Stack(framework="peft", setup=plain, use_dora=use_dora, assume=assume, measured_habits=habits)
 
 
 def _resident(memory: MemoryEstimate, assume: Assumptions) -> Range:

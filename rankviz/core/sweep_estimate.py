@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from rankviz.core.assumptions import Assumptions
 from rankviz.core.duration import load_seconds
-from rankviz.core.memory_parts import Stack
 from rankviz.core.model import ModelSpec
 from rankviz.core.ranges import Range
 from rankviz.core.request import RunRequest
+from rankviz.core.stack import Stack
 from rankviz.core.training import TrainingSetup
 
 EVALUATION_SHARE = 0.5

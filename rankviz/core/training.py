@@ -7,7 +7,7 @@ from rankviz.core.lora import QUANTIZED
 
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
 Checkpointing = Literal["unsloth", "hf", "none"]
-LossPath = Literal["fused", "triton", "full"]
+LossPath = Literal["fused", "triton", "full", "chunked"]
 Attention = Literal["sdpa", "flash", "eager"]
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8")
@@ -29,7 +29,9 @@ class TrainingSetup:
     checkpointing: Checkpointing = "unsloth"
     """"unsloth" moves layer inputs to host memory and exists only in Unsloth; elsewhere it counts as "hf"."""
     loss_path: LossPath = "fused"
-    """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does."""
+    """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does.
+    "chunked" keeps all of them and works on some at a time; no program that RankViz offers does, so it can't be asked
+    for."""
     attn_implementation: Attention = "sdpa"
     """Only "eager" holds the attention matrix."""
     steps: int | None = None
