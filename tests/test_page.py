@@ -241,6 +241,7 @@ def test_a_model_that_does_not_exist_gets_a_sentence_and_the_answer_stays(page):
 
 def test_a_copied_address_opens_the_same_view(page):
     page.goto(LLAMA)
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
     choose_rank(page, 64)
     page.get_by_label("α = 2r").check()
     page.get_by_label("rsLoRA").check()
