@@ -1,5 +1,7 @@
 """Time and money, worked out by hand on the toy."""
 
+import math
+
 import pytest
 
 from rankviz.core.duration import (
@@ -7,23 +9,21 @@ from rankviz.core.duration import (
     cost,
     duration_at,
     duration_terms,
-    operations_per_token,
     peak_flops_per_second,
     price_of,
 )
 from rankviz.core.hardware import Price
 from rankviz.core.ranges import Range
 from rankviz.core.training import TrainingSetup
+from rankviz.core.work import work_of
 from tests.test_memory import shape_of, stack
-from tests.toy import TOY, gpu, model
+from tests.toy import ASSUMPTIONS, TOY, gpu
 
 
 def terms(**more):
     fields = {
-        "tokens": 10,
-        "operations": 90.0,
-        "operations_per_rank": 5.0,
-        "flops_per_second": Range(200, 1000 / 3, 1000),
+        "work_seconds": Range(0.9, 2.7, 4.5),
+        "work_seconds_per_rank": Range(0.05, 0.15, 0.25),
         "floor_seconds": Range(2, 4, 6),
         "micro_steps": 2,
         "steps": 3,
@@ -31,33 +31,6 @@ def terms(**more):
         "load_seconds": Range(1, 2, 3),
     }
     return DurationTerms(**{**fields, **more})
-
-
-def test_operations_of_a_token_with_loras_own_terms():
-    setup = stack().setup
-
-    fixed, for_each_rank = operations_per_token(TOY, shape_of(TOY), setup)
-
-    attention = 2 * 4 * 16 * 5  # blocks × 4 · Q · half the length
-    assert 6 * 4608 + 4.5 * attention + 4 * 16 * 100 == fixed
-    assert 8 * 2 * (32 + 24) == for_each_rank  # q and v of two blocks
-
-
-def test_without_checkpointing_nothing_is_computed_twice():
-    fixed, for_each_rank = operations_per_token(TOY, shape_of(TOY), stack(checkpointing="none").setup)
-
-    assert 4 * 4608 + 3.5 * 640 + 6400 == fixed
-    assert 6 * 112 == for_each_rank
-
-
-def test_a_sliding_window_bounds_the_keys_a_query_sees():
-    sliding = model(layer_types=("sliding_attention", "full_attention"), sliding_window=4)
-    setup = stack().setup
-
-    fixed, _ = operations_per_token(sliding, shape_of(sliding), setup)
-
-    full_block, sliding_block = 4 * 16 * 5, 4 * 16 * 3.2  # 4 · (1 - 4/20) keys
-    assert pytest.approx(6 * 4608 + 4.5 * (full_block + sliding_block) + 6400) == fixed
 
 
 def test_a_micro_step_adds_floor_and_compute_at_right_angles():
@@ -88,17 +61,39 @@ def test_ones_own_price_comes_before_the_tables():
     assert 3.6 == price_of(gpu(), None).usd_per_hour
 
 
-def test_a_card_without_known_flops_has_no_time():
-    unknown = gpu(bf16_flops_per_second=None)
+def test_a_card_without_known_flops_or_bandwidth_has_no_time():
+    for unknown in (gpu(bf16_flops_per_second=None), gpu(bandwidth_bytes_per_second=None)):
+        assert duration_terms(TOY, shape_of(TOY), stack(), unknown) is None
 
-    assert duration_terms(TOY, shape_of(TOY), stack(), unknown) is None
 
-
-def test_the_other_16_bit_format_runs_at_the_same_rate_and_fp32_is_not_known():
+def test_the_other_16_bit_format_runs_at_the_same_rate_and_fp32_at_its_own():
     assert 1e14 == peak_flops_per_second(gpu(), TrainingSetup(precision="fp16"))
     old = gpu(bf16_flops_per_second=None, fp16_flops_per_second=65e12, supports_bf16=False)
     assert 65e12 == peak_flops_per_second(old, TrainingSetup(precision="nf4-dq"))
     assert peak_flops_per_second(gpu(), TrainingSetup(precision="fp32")) is None
+    assert 2e13 == peak_flops_per_second(gpu(fp32_flops_per_second=2e13), TrainingSetup(precision="fp32"))
+
+
+def test_products_and_bytes_moved_add_up_to_the_work():
+    asked = stack("trl", max_length=1000, loss_path="full")
+    work = work_of(TOY, shape_of(TOY), asked)
+
+    found = duration_terms(TOY, shape_of(TOY), asked, gpu())
+
+    products = work.operations / (1e14 * ASSUMPTIONS.value("matmul-efficiency-a100"))
+    moved = work.bytes_moved / (1e12 * ASSUMPTIONS.value("bandwidth-efficiency"))
+    assert 0 == work.operations_fp32
+    assert pytest.approx(products + moved) == found.work_seconds.expected
+
+
+def test_a_card_without_timings_has_the_wider_range():
+    def widest(group):
+        found = duration_terms(TOY, shape_of(TOY), stack("trl"), gpu(utilisation_group=group)).work_seconds
+        return found.high / found.low
+
+    assert pytest.approx(math.exp(2 * ASSUMPTIONS.value("time-width-hf"))) == widest("a100")
+    assert pytest.approx(math.exp(2 * 0.45)) == widest("hopper")
+    assert widest("a100") < widest("hopper") <= 2.5
 
 
 def test_a_step_is_slower_with_more_tokens_a_higher_rank_and_dora():

@@ -8,12 +8,15 @@ import pytest
 from rankviz.catalog.models import load_model
 from rankviz.core.assumptions import Assumptions
 from rankviz.core.estimate import Device, as_json, estimate, estimate_run, fit, usable_memory
+from rankviz.core.full_finetuning import full_finetuning
 from rankviz.core.question import Question
 from rankviz.core.ranges import Range
 from rankviz.core.request import RunRequest
 from rankviz.core.run_estimate import row_tokens
 from rankviz.core.training import TrainingSetup
+from rankviz.core.validation import predict
 from rankviz.errors import InvalidSettingError
+from tests.measured_rows import measured_row
 from tests.toy import ASSETS, ASSUMPTIONS, TOY, TOY_MOE, gpu, model
 
 CARD = gpu()
@@ -207,6 +210,9 @@ def test_every_assumption_is_asked_for_by_some_estimate():
     estimate(hybrid, question(use_dora=True, training={"precision": "bf16", "loss_path": "full"}), CARD, listening)
     estimate(TOY_MOE, question(framework="peft"), CARD, listening)
     estimate(TOY, question(framework="trl", training={"precision": "bf16", "loss_path": "full"}), None, listening)
+    full_finetuning(TOY, TrainingSetup(), "trl", None, None, listening)
+    for line in ({"precision": "gptq-int4"}, {"framework": "litgpt", "loss_path": "unknown", "checkpointing": "none"}):
+        predict(measured_row(**line), lambda _: TOY, lambda _: None, listening)
     request = RunRequest(run_id="", sweep_id="", created_at=0, base="", data="", r=8, lora_alpha=8, precision="bf16")
     estimate_run(TOY, request, Device(cpu_count=2), listening)
     row_tokens(10, 20, listening)

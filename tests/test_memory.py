@@ -281,7 +281,7 @@ def test_the_band_is_narrow_around_what_is_counted_and_wide_around_what_is_model
     memory = estimate(framework="trl")
 
     static, working = 12_576 + 400 + 400 + 800, 640 + 960 + 14_000
-    off = 0.02 * static + 0.15 * working
+    off = ASSUMPTIONS.value("width-static") * static + ASSUMPTIONS.value("width-hf") * working
     assert pytest.approx(static + working - off) == memory.allocated_band.low
     assert pytest.approx(static + working + off) == memory.allocated_band.high
 

@@ -2,94 +2,24 @@
 
 import pytest
 
-from rankviz.core.adapter import resolve
 from rankviz.core.blocks import model_shape
-from rankviz.core.lora import LoraConfig
 from rankviz.core.memory import memory_at, memory_terms
-from rankviz.core.stack import Habits, Stack
-from rankviz.core.training import TrainingSetup
-from tests.toy import ASSUMPTIONS, layer
-from tests.toy import model as toy_model
+from tests.small_llama_step import ATTENTION, PROGRAMS, QV, SEVEN, asked_of_rankviz, run_step
 
 pytestmark = pytest.mark.torch
 
-HIDDEN, QUERIES, KEYS, MLP, BLOCKS = 64, 128, 32, 192, 3
-BATCH, LENGTH = 64, 32
-QV = ("q_proj", "v_proj")
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-SEVEN = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
-PROGRAMS = {
-    "autocast, fp32 adapter": {"habits": Habits(autocast=True), "precision": "bf16"},
-    "autocast, output dropped": {"habits": Habits(autocast=True, holds_logits=False), "precision": "bf16"},
-    "no autocast, fp32 adapter": {"habits": Habits(autocast=False), "precision": "bf16"},
-    "no autocast, bf16 adapter": {"habits": Habits(autocast=False, adapter_bytes=2), "precision": "bf16"},
-    "all fp32": {"habits": Habits(autocast=False), "precision": "fp32"},
-}
-
-
-def measured_working_bytes(*, habits, precision, targets, checkpointing, vocab, attention="sdpa"):
-    """Peak of all that a forward and a backward pass allocate beside weights, less the adapter's gradients."""
-    import torch
-    from peft import LoraConfig as PeftConfig
-    from peft import get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+def measured_working_bytes(**asked):
+    """Peak of all that a forward and a backward pass allocate, the adapter's small gradients included."""
     from tests.live_bytes import LiveBytes
 
-    config = LlamaConfig(
-        hidden_size=HIDDEN,
-        num_hidden_layers=BLOCKS,
-        num_attention_heads=4,
-        num_key_value_heads=1,
-        head_dim=32,
-        intermediate_size=MLP,
-        vocab_size=vocab,
-        use_cache=False,
-    )
-    base = LlamaForCausalLM._from_config(config, attn_implementation=attention)
-    base = base.to(torch.bfloat16 if precision == "bf16" else torch.float32)
-    if checkpointing != "none":
-        base.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
-        base.enable_input_require_grads()
-    model = get_peft_model(
-        base, PeftConfig(r=2, target_modules=list(targets)), autocast_adapter_dtype=habits.adapter_bytes == 4
-    ).train()
-    ids = torch.randint(0, vocab, (BATCH, LENGTH))
     live = LiveBytes()
-    live.ignore([*model.parameters(), *model.buffers(), ids])
-    with live:
-        with torch.autocast("cpu", torch.bfloat16, enabled=habits.autocast):
-            output = model(input_ids=ids, labels=ids)
-        loss = output.loss
-        if not habits.holds_logits:
-            del output
-        loss.backward()
+    run_step(live, **asked)
     return live.peak
 
 
-def estimated_working_bytes(*, habits, precision, targets, checkpointing, vocab, attention="sdpa"):
-    blocks = tuple(range(BLOCKS))
-    layers = (
-        layer("self_attn.q_proj", HIDDEN, QUERIES, blocks=blocks),
-        layer("self_attn.k_proj", HIDDEN, KEYS, blocks=blocks),
-        layer("self_attn.v_proj", HIDDEN, KEYS, blocks=blocks),
-        layer("self_attn.o_proj", QUERIES, HIDDEN, blocks=blocks),
-        layer("mlp.gate_proj", HIDDEN, MLP, part="mlp", blocks=blocks),
-        layer("mlp.up_proj", HIDDEN, MLP, part="mlp", blocks=blocks),
-        layer("mlp.down_proj", MLP, HIDDEN, part="mlp", blocks=blocks),
-    )
-    spec = toy_model(layers, hidden_size=HIDDEN, vocab_size=vocab, num_hidden_layers=BLOCKS, num_attention_heads=4)
-    plan = resolve(spec, LoraConfig(target_modules=targets, framework="peft"))
-    setup = TrainingSetup(
-        precision=precision,
-        per_device_train_batch_size=BATCH,
-        max_length=LENGTH,
-        checkpointing=checkpointing,
-        loss_path="full",
-        attn_implementation=attention,
-    )
-    stack = Stack(framework="trl", setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
+def estimated_working_bytes(**asked):
+    spec, plan, stack = asked_of_rankviz(**asked)
     memory = memory_at(memory_terms(spec, model_shape(spec, plan.adapted), stack, None), 2, plan.parameters(2))
     return memory.activations + memory.logits + memory.other
 

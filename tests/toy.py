@@ -83,7 +83,7 @@ def gpu(**more) -> Gpu:
         "bf16_flops_per_second": 1e14,
         "fp16_flops_per_second": None,
         "flops_source": "made up",
-        "bandwidth_bytes_per_second": None,
+        "bandwidth_bytes_per_second": 1e12,
         "supports_bf16": True,
         "utilisation_group": "a100",
         "prices": (Price(usd_per_hour=3.6, provider="Toy cloud", source="made up", checked="2026-11-25"),),
