@@ -384,6 +384,19 @@ class Api:
         """One probe."""
         return self.store.probe(probe_id)
 
+    def probe_summary(self, probe_id: str) -> dict[str, Any]:
+        """What was asked and measured, the whole model by extrapolation, and the estimate beside it."""
+        from rankviz.core.probe_estimate import estimate_probe
+        from rankviz.core.probe_summary import as_json
+
+        record = self.probe(probe_id)
+        try:
+            model = self.model(record.request.model_id)
+            estimate = estimate_probe(model, record.request, self._device(record.environment), self._assumptions)
+        except RankVizError:
+            estimate = None  # an uploaded config.json that has gone since
+        return as_json(record, estimate)
+
     def follow_probe(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """The probe again and again until it has ended."""
         while True:
@@ -444,12 +457,15 @@ class Api:
             return None
 
     def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any]) -> RunEstimate:
-        device = Device(
+        device = self._device(environment)
+        return estimate_run(self.model(request.base), request, device, self._assumptions, self._row_tokens(request))
+
+    def _device(self, environment: Mapping[str, Any]) -> Device:
+        return Device(
             cpu_count=environment.get("cpu_count") or os.cpu_count() or 1,
             cuda=environment.get("device") == "cuda",
             gpu=hardware_catalog.gpu_of_device(self._gpus, environment.get("device_name") or ""),
         )
-        return estimate_run(self.model(request.base), request, device, self._assumptions, self._row_tokens(request))
 
     def _row_tokens(self, request: RunRequest) -> Range | None:
         """None where the data has gone since."""

@@ -11,6 +11,7 @@ import typer
 
 from rankviz.cli.decisions import fit
 from rankviz.cli.estimates import estimate, models
+from rankviz.cli.probe import probe
 from rankviz.cli.runs import runs, sweep
 from rankviz.cli.shared import fail
 from rankviz.cli.validate import validate
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What a LoRA rank costs, and what it buys.",
 )
-for command in (models, estimate, fit, validate, sweep):
+for command in (models, estimate, fit, validate, probe, sweep):
     app.command()(command)
 app.add_typer(runs, name="runs")
 

@@ -118,11 +118,18 @@ class DepthMeasured:
     """From the start of the process to its end."""
     peak_reserved_bytes: int | None = None
     """What torch's caching allocator held at most; None on a CPU."""
+    attn_implementation: str = ""
+    """What transformers chose: "sdpa", "eager", ..."""
 
     @property
     def peak_bytes(self) -> int:
         """Over the steps, above the baseline."""
         return max(self.moments.values())
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether the counter is the allocator's own, which knows what is in use from what it only keeps."""
+        return self.peak_kind == "allocated"
 
     @property
     def step_seconds(self) -> float:

@@ -24,16 +24,19 @@ class Periods:
     period: int
 
     def depths(self) -> tuple[int, int] | None:
-        """Two depths below the whole: the first with a whole period and LEAST_BLOCKS at least, the second about twice
-        as deep, in whole periods. None where the stack is too short for two."""
+        """Two depths below the whole, whole periods apart: the first with a whole period and LEAST_BLOCKS at least, the
+        second three times as deep, or twice where the stack is short: the further apart, the less their noise weighs
+        in the line through them. None where the stack is too short for two."""
         step = self.period
         first = self._at_least(self.prefix + step)
         roomy = self._at_least(max(self.prefix + step, LEAST_BLOCKS))
         for low in dict.fromkeys((roomy, first)):
-            high = low + step * max(1, low // step)
-            for depth in (high, low + step):
-                if depth < self.blocks:
-                    return low, depth
+            for times in (2, 1):
+                high = low + step * max(1, times * low // step)
+                if high < self.blocks:
+                    return low, high
+            if low + step < self.blocks:
+                return low, low + step
         return None
 
     def _at_least(self, depth: int) -> int:

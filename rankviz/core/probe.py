@@ -20,7 +20,6 @@ from rankviz.core.events import (
     StageReached,
 )
 from rankviz.core.extrapolate import Extrapolation, extrapolate
-from rankviz.core.lora import Framework
 from rankviz.core.run import RunState
 
 TIME_LIMIT_SECONDS = 300.0
@@ -31,6 +30,10 @@ SHARED_STEPS = 3
 FREE_MEMORY_SHARE = 0.8
 """Of the memory that is free when a probe starts, so much it may take."""
 TIMED_STEPS = 5
+TIMED_SECONDS = 8.0
+"""At each depth at least so many steps are timed, and more until so many seconds are full: the steps of a shallow model
+are short, so that noise would weigh most in them."""
+MOST_TIMED_STEPS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +53,7 @@ class ProbeRequest:
     target_modules: str | tuple[str, ...] = "unsloth"
     use_rslora: bool = False
     use_dora: bool = False
-    framework: Framework = "unsloth"
+    framework: str = "unsloth"
     precision: str = "fp32"
     optim: str = "adamw_torch"
     checkpointing: str = "none"
@@ -58,6 +61,7 @@ class ProbeRequest:
     gradient_accumulation_steps: int = 1
     max_length: int = 256
     timed_steps: int = TIMED_STEPS
+    """At least."""
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     memory_limit_bytes: int | None = None
     """Of the process, baseline included; None takes FREE_MEMORY_SHARE of what is free. On a GPU the card is the limit

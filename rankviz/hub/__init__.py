@@ -6,6 +6,7 @@ weight, and never code that comes with it.
 
 import re
 from pathlib import Path
+from typing import Any
 
 from rankviz.core.model import ModelSpec
 from rankviz.errors import UnknownModelError
@@ -31,3 +32,20 @@ def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = Non
 
         return model_from_hub(ref, cache=cache, suggestions=unknown.suggestions if unknown else ())
     return None
+
+
+def find_config(ref: str) -> dict[str, Any] | None:
+    """The config.json of a model outside the catalogue, checked but not laid out; None if ref looks like none of the
+    three."""
+    from rankviz.core.config_check import parse_config
+
+    path = Path(ref).expanduser()
+    if path.is_dir():
+        path /= "config.json"
+    if not path.is_file():
+        if not HUB_ID.fullmatch(ref):
+            return None
+        from rankviz.hub.remote import fetch_config
+
+        path = fetch_config(ref).path
+    return parse_config(path.read_bytes(), name=path.name)

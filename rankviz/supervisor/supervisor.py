@@ -188,7 +188,9 @@ class Supervisor:
 
     def _launch_next(self) -> None:
         with self.store.publishing():
-            queued = [r for r in self.store.records() if r.state is RunState.QUEUED and not self.store.has_begun(r.run_id)]
+            queued = [
+                r for r in self.store.records() if r.state is RunState.QUEUED and not self.store.has_begun(r.run_id)
+            ]
         if not queued:
             return
         batch = [record for record in queued if record.request.sweep_id == queued[0].request.sweep_id]

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-COMMANDS = ("introspect", "finetune")
+COMMANDS = ("introspect", "finetune", "probe", "probe_depth")
 
 
 def main(argv: list[str]) -> int:

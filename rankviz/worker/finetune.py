@@ -66,11 +66,11 @@ def redirect_output(log: Path) -> None:
 
 
 class Journal:
-    """One run's journal, as its worker writes it."""
+    """The journal of a run or a probe, as its worker writes it."""
 
     def __init__(self, store: RunStore, run_id: str):
         self.store, self.run_id = store, run_id
-        self.request = store.get(run_id).request
+        self.request = store.record(run_id).request
 
     def append(self, event: RunEvent) -> None:
         self.store.append(self.run_id, event)

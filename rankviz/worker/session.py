@@ -82,7 +82,7 @@ class Session:
         self.memory.settle()
         baseline_bytes = self.memory.now()
         stage("attaching the adapter")
-        adapter = self._attach(request, targets)
+        adapter = attach(self.model, request, targets, self.settings)
         try:
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
@@ -128,21 +128,6 @@ class Session:
             )
         )
 
-    def _attach(self, request: RunRequest, targets: str | list[str]) -> Any:
-        return unsloth.FastLanguageModel.get_peft_model(
-            self.model,
-            r=request.r,
-            lora_alpha=request.lora_alpha,
-            target_modules=targets,
-            lora_dropout=0,
-            bias="none",
-            use_rslora=request.use_rslora,
-            use_dora=request.use_dora,
-            use_gradient_checkpointing=self.settings.gradient_checkpointing,
-            random_state=request.seed,
-            max_seq_length=request.max_length,
-        )
-
     def _evaluate(self, model: Any, when: str) -> Evaluated:
         return evaluate(
             model,
@@ -176,6 +161,23 @@ def load_base(base: Base, max_length: int, settings: Settings) -> tuple[Any, Any
         raise HubUnavailableError(
             f"{base.name!r} could not be fetched from the Hub: no answer, or no such model. Try again or take a folder."
         ) from error
+
+
+def attach(model: Any, request: RunRequest, targets: str | list[str], settings: Settings) -> Any:
+    """A fresh adapter on the base, as Unsloth puts it there."""
+    return unsloth.FastLanguageModel.get_peft_model(
+        model,
+        r=request.r,
+        lora_alpha=request.lora_alpha,
+        target_modules=targets,
+        lora_dropout=0,
+        bias="none",
+        use_rslora=request.use_rslora,
+        use_dora=request.use_dora,
+        use_gradient_checkpointing=settings.gradient_checkpointing,
+        random_state=request.seed,
+        max_seq_length=request.max_length,
+    )
 
 
 def detach(adapter: PeftModel) -> Any:

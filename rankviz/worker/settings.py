@@ -1,8 +1,9 @@
 """What "auto" and the presets come to on this machine and this model, and which combinations Unsloth can't train."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from rankviz.core.probe import ProbeRequest
 from rankviz.core.run import RunRequest
 from rankviz.core.targets import ALL_LINEAR, expand
 from rankviz.errors import InvalidSettingError
@@ -21,7 +22,9 @@ class Settings:
     precision: str
     optim: str
     gradient_checkpointing: str | bool
-    """Unsloth's own on a GPU; off on the CPU, where memory is plenty and recomputing costs a third of the time."""
+    """Unsloth's own on a GPU; off on the CPU, where memory is plenty and recomputing costs a third of the time. True is
+    transformers' own."""
+    framework: str = "unsloth"
 
     @property
     def dtype_name(self) -> str | None:
@@ -40,9 +43,17 @@ class Settings:
     @property
     def autocast(self) -> dict[str, bool] | None:
         """bf16 and fp16 of the trainer; None leaves both to Unsloth."""
-        if self.precision not in ("bf16", "fp16", "fp32"):
-            return None
-        return {"bf16": self.precision == "bf16", "fp16": self.precision == "fp16"}
+        if self.precision in ("bf16", "fp16", "fp32"):
+            return {"bf16": self.precision == "bf16", "fp16": self.precision == "fp16"}
+        return None if self.framework == "unsloth" else {"bf16": True}
+
+    @property
+    def checkpointing_arguments(self) -> dict[str, bool]:
+        """Of the trainer. On a GPU Unsloth's trainer has its own default."""
+        if self.cuda and self.framework == "unsloth":
+            return {}
+        on_cpu = {} if self.cuda else {"use_cpu": True}
+        return {"gradient_checkpointing": self.gradient_checkpointing is True, **on_cpu}
 
 
 def settle(request: RunRequest, *, cuda: bool) -> Settings:
@@ -60,6 +71,22 @@ def settle(request: RunRequest, *, cuda: bool) -> Settings:
         precision=precision,
         optim=optim if cuda else CPU_OPTIMIZERS[optim],
         gradient_checkpointing="unsloth" if cuda else False,
+    )
+
+
+def settle_probe(request: ProbeRequest, run: RunRequest, *, cuda: bool) -> Settings:
+    """Of a probe, which may also train without Unsloth; InvalidSettingError where it was queued for another device."""
+    checkpointing = {"unsloth": "unsloth", "hf": True, "none": False}[request.checkpointing]
+    if request.framework == "unsloth":
+        return replace(settle(run, cuda=cuda), gradient_checkpointing=checkpointing)
+    if not cuda and request.precision not in CPU_PRECISIONS:
+        raise InvalidSettingError(f"Without a GPU one trains in {', '.join(CPU_PRECISIONS)}, not {request.precision}.")
+    return Settings(
+        cuda=cuda,
+        precision=request.precision,
+        optim=request.optim,
+        gradient_checkpointing=checkpointing,
+        framework=request.framework,
     )
 
 

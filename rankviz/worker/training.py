@@ -28,9 +28,7 @@ def train(
 
     `rows` holds exactly steps × batch × accumulation rows, so the trainer shuffles nothing and meets each once.
     """
-    from datasets import Dataset
-    from transformers import DataCollatorForSeq2Seq, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from transformers import TrainerCallback
 
     rows_a_step = request.per_device_train_batch_size * request.gradient_accumulation_steps
     row_tokens = [len(row.input_ids) for row in rows]
@@ -60,42 +58,66 @@ def train(
             self.ended = time.monotonic()
 
     journal = Journal()
-    scratch = tempfile.TemporaryDirectory(prefix="rankviz-")  # the trainer wants one; nothing is saved there
-    config = SFTConfig(
-        output_dir=scratch.name,
-        max_steps=request.max_steps,
-        per_device_train_batch_size=request.per_device_train_batch_size,
-        gradient_accumulation_steps=request.gradient_accumulation_steps,
-        learning_rate=request.learning_rate,
-        lr_scheduler_type=LR_SCHEDULE,
-        warmup_steps=request.warmup_steps,
-        optim=settings.optim,
-        weight_decay=0.0,
-        seed=request.seed,
-        data_seed=request.seed,
-        train_sampling_strategy="sequential",
-        max_length=request.max_length,
-        packing=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_first_step=True,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
+    with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
+        build_trainer(model, tokenizer, rows, request, settings, scratch, [journal]).train()
+    return journal.ended - journal.started
+
+
+def build_trainer(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Tokens],
+    request: RunRequest,
+    settings: Settings,
+    scratch: str,
+    callbacks: Sequence[Any],
+    *,
+    plain: bool = False,
+) -> Any:
+    """TRL's SFTTrainer, or transformers' own Trainer (`plain`), that meets each row once, in their order.
+
+    scratch: a folder; the trainer wants one, and nothing is saved there.
+    """
+    from datasets import Dataset
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+    from trl import SFTConfig, SFTTrainer
+
+    arguments = {
+        "output_dir": scratch,
+        "max_steps": request.max_steps,
+        "per_device_train_batch_size": request.per_device_train_batch_size,
+        "gradient_accumulation_steps": request.gradient_accumulation_steps,
+        "learning_rate": request.learning_rate,
+        "lr_scheduler_type": LR_SCHEDULE,
+        "warmup_steps": request.warmup_steps,
+        "optim": settings.optim,
+        "weight_decay": 0.0,
+        "seed": request.seed,
+        "data_seed": request.seed,
+        "train_sampling_strategy": "sequential",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
         **(settings.autocast or {}),
-        **({} if settings.cuda else {"gradient_checkpointing": False, "use_cpu": True}),
-    )
-    trainer = SFTTrainer(
+        **settings.checkpointing_arguments,
+    }
+    if not plain:
+        arguments |= {
+            "max_length": request.max_length,
+            "packing": False,
+            "dataset_kwargs": {"skip_prepare_dataset": True},
+        }
+    trainer, config = (Trainer, TrainingArguments) if plain else (SFTTrainer, SFTConfig)
+    return trainer(
         model=model,
-        args=config,
+        args=config(**arguments),
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict(
             {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
         ),
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
-        callbacks=[journal],
+        callbacks=list(callbacks),
     )
-    trainer.train()
-    scratch.cleanup()
-    return journal.ended - journal.started

@@ -1,0 +1,120 @@
+"""`rankviz probe`"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.cli.shared import Json, Model, Targets, fail, print_json, table, targets_of
+
+
+def probe(
+    model: Model,
+    r: Annotated[int, typer.Option("-r", "--rank", help="Rank.")] = 16,
+    targets: Targets = "unsloth",
+    alpha: Annotated[str, typer.Option(help="r, 2r or a number.")] = "r",
+    rslora: Annotated[bool, typer.Option("--rslora")] = False,
+    dora: Annotated[bool, typer.Option("--dora")] = False,
+    precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, nf4, int8 or fp16.")] = "auto",
+    framework: Annotated[str, typer.Option(help="unsloth, trl or peft.")] = "unsloth",
+    batch: Annotated[int, typer.Option(help="Rows a micro-step.")] = 1,
+    accum: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 1,
+    max_length: Annotated[int, typer.Option(help="Tokens a row, all of them random.")] = 256,
+    optim: Annotated[str, typer.Option(help="auto, adamw_torch, sgd, and on a GPU adamw_8bit.")] = "auto",
+    checkpointing: Annotated[str, typer.Option(help="auto, none, hf or unsloth.")] = "auto",
+    depth: Annotated[list[int] | None, typer.Option(help="Blocks to measure; give it again for more.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Run all blocks too, to check the extrapolation.")] = False,
+    steps: Annotated[int, typer.Option(help="Steps to time at each depth, at least.")] = 5,
+    time_limit: Annotated[float, typer.Option(help="Seconds for the whole probe.")] = 300.0,
+    memory_limit_gib: Annotated[
+        float | None, typer.Option(help="Of this process or card; 80 % of free memory otherwise.")
+    ] = None,
+    rows: Annotated[Path | None, typer.Option(help="Add what was measured to this CSV of validation rows.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure memory and step time here, with random weights and no download."""
+    from rankviz.core.probe_settings import ProbeQuestion
+
+    api = Api()
+    probe_id = api.start_probe(
+        ProbeQuestion(
+            model_id=model,
+            r=r,
+            alpha=alpha,
+            target_modules=targets_of(targets),
+            use_rslora=rslora,
+            use_dora=dora,
+            framework=framework,
+            precision=precision,
+            optim=optim,
+            checkpointing=checkpointing,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accum,
+            max_length=max_length,
+            depths=tuple(depth or ()),
+            full=full,
+            timed_steps=steps,
+            time_limit_seconds=time_limit,
+            memory_limit_bytes=round(memory_limit_gib * units.GIB) if memory_limit_gib is not None else None,
+        )
+    )
+    print(f"Probe {probe_id}. Ctrl-C stops watching, not the probe.", file=sys.stderr)
+    said = ""
+    for record in api.follow_probe(probe_id):
+        now = str(record.state) if record.state.ended or not record.stage else record.stage
+        if now != said:
+            print(now, file=sys.stderr)
+        said = now
+    answer = api.probe_summary(probe_id)
+    if rows is not None:
+        api.add_probe_rows(probe_id, rows)
+    if as_json:
+        print_json(answer)
+    else:
+        _table(answer)
+    if answer["state"] != "completed":
+        fail(answer["error"] or f"The probe was {answer['state']}.", 1)
+
+
+def _table(answer: dict) -> None:
+    """Measured depths, the line through them, the whole model by it, by a run and by the formulas."""
+
+    def row(name: str, found: dict | None) -> list[str]:
+        return [
+            name,
+            units.memory_size(found["peak_bytes"]) if found else "",
+            units.duration(found["step_seconds"]) if found and found["step_seconds"] is not None else "",
+            f"{found['tokens_per_second']:,.0f}" if found and found["tokens_per_second"] else "",
+        ]
+
+    extrapolated, full = answer["extrapolated"], answer["full"]
+    lines = [row(f"{each['depth']} blocks, measured", each) for each in answer["measured"] if each is not full]
+    if extrapolated:
+        block, once = extrapolated["per_block"], extrapolated["once"]
+        lines += [
+            ["each block", units.memory_size(block["bytes"]), units.duration(block["seconds"]), ""],
+            ["once (intercept)", units.memory_size(once["bytes"]), units.duration(once["seconds"]), ""],
+            row(f"{answer['total_depth']} blocks, extrapolated", extrapolated),
+        ]
+    if full:
+        lines.append(row(f"{answer['total_depth']} blocks, measured", full))
+    if answer["error_of_extrapolation"]:
+        error = answer["error_of_extrapolation"]
+        lines.append(["extrapolated over measured", f"{error['peak']:+.1%}", f"{error['step_seconds']:+.1%}", ""])
+    if answer["estimate"]:
+        low, high = answer["estimate"]["memory_bytes"], answer["estimate"]["step_seconds"]
+        lines.append(
+            [
+                f"{answer['total_depth']} blocks, estimated",
+                f"{units.memory_size(low['low'])} – {units.memory_size(low['high'])}",
+                f"{units.duration(high['low'])} – {units.duration(high['high'])}" if high else "",
+                "",
+            ]
+        )
+    kind = answer["peak_kind"] or "memory"
+    table(f"{answer['model_id']} on {answer['device']}", ["", f"Peak, {kind}", "Step", "Tokens/s"], lines)
+    for sentence in answer["sentences"]:
+        print(f"- {sentence}")

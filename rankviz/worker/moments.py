@@ -1,0 +1,71 @@
+"""The peak of memory in each part of a training step, and how long steps take.
+
+A step is forward (the loss included), backward (clipping included) and optimizer; the peak of a whole step is the
+highest of the three. Each is known apart because each grows with depth in its own way.
+"""
+
+import time
+from typing import Any
+
+from transformers import TrainerCallback
+
+from rankviz.worker.memory import Memory
+
+MOMENTS = ("forward", "backward", "optimizer")
+
+
+class Moments(TrainerCallback):
+    """Give it to a trainer as a callback, then call `watch` with that trainer."""
+
+    def __init__(self, memory: Memory, *, timed_steps: int, timed_seconds: float):
+        """Training stops after the first step and `timed_steps` more that fill `timed_seconds`."""
+        self._memory = memory
+        self._least_steps, self._least_seconds = 1 + timed_steps, timed_seconds
+        self.peaks: dict[str, int] = dict.fromkeys(MOMENTS, 0)
+        """Bytes of the counter, the highest over all steps."""
+        self.peak_reserved_bytes: int | None = None
+        self.step_seconds: list[float] = []
+        """From the end of one step to the end of the next."""
+        self._since = 0.0
+
+    def watch(self, trainer: Any) -> None:
+        """Tell forward from backward: the trainer calls its accelerator's backward between them."""
+        backward = trainer.accelerator.backward
+
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            self._note("forward")
+            try:
+                return backward(*args, **kwargs)
+            finally:
+                self._note("backward")
+
+        trainer.accelerator.backward = noting
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._since = time.perf_counter()
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._memory.reset()
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self._note("backward")
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        self._note("optimizer")
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        # Logging reads the loss, which on a GPU waits until the step is done.
+        if logs and "loss" in logs:
+            now = time.perf_counter()
+            self.step_seconds.append(now - self._since)
+            self._since = now
+            timed = self.step_seconds[1:]
+            if len(self.step_seconds) >= self._least_steps and sum(timed) >= self._least_seconds:
+                control.should_training_stop = True
+
+    def _note(self, moment: str) -> None:
+        self.peaks[moment] = max(self.peaks[moment], self._memory.peak())
+        reserved = self._memory.peak_reserved()
+        if reserved is not None:
+            self.peak_reserved_bytes = max(reserved, self.peak_reserved_bytes or 0)
+        self._memory.reset()
