@@ -26,8 +26,8 @@ from rankviz.core.stack import Stack
 BLOCK = {
     (2, True): (368, 43, 12.7),
     (2, False): (290, 31, 9.3),
-    (4, True): (488, 104, 37.3),
-    (4, False): (384, 74, 30.7),
+    (4, True): (368, 86, 25.3),
+    (4, False): (300, 62, 18.7),
 }
 """By bytes of an activation and checkpointing: bytes a token for each unit of H, of 2Q + 2K, and of 3M."""
 ADAPTER = {
@@ -37,7 +37,7 @@ ADAPTER = {
     4: {True: (12, 48), False: (12, 28)},
 }
 """By how the adapter gets its input (core.memory_parts) and checkpointing: bytes a token for in and out features."""
-LOGIT_BYTES = {2: 45, 4: 37}
+LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
 """For each element of the attention matrix, with checkpointing; two thirds without."""
 
@@ -121,6 +121,9 @@ def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     way = ("autocast" if stack.habits.autocast else "copies") if copies else width
     per_in, per_out = ADAPTER[way][checkpointed]
     moved = per_hidden * model.hidden_size + per_attention * kind.attention + per_mlp * kind.mlp
+    if width == 4 and stack.setup.quantized:
+        # Every 4-bit layer turns its fp32 input into 16 bit and its output back: 6 bytes each, in each pass.
+        moved += 6 * (3 if checkpointed else 2) * (7 * model.hidden_size + kind.attention + kind.mlp)
     moved += per_in * kind.targeted_inputs + per_out * kind.targeted_outputs
     if stack.setup.attn_implementation == "eager" and kind.attention_width:
         share = 1.0 if checkpointed else 2 / 3
