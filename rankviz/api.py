@@ -397,6 +397,21 @@ class Api:
             estimate = None  # an uploaded config.json that has gone since
         return as_json(record, estimate)
 
+    def add_probe_rows(self, probe_id: str, target: Path) -> None:
+        """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
+        import csv
+
+        from rankviz.core.probe_rows import COLUMNS, probe_row
+
+        record = self.probe(probe_id)
+        if (row := probe_row(record, self.model(record.request.model_id))) is None:
+            raise InvalidSettingError("Only a probe that ran all blocks is a row: ask for --full, with enough time.")
+        with target.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row)
+
     def follow_probe(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """The probe again and again until it has ended."""
         while True:

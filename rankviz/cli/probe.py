@@ -32,7 +32,7 @@ def probe(
     memory_limit_gib: Annotated[
         float | None, typer.Option(help="Of this process or card; 80 % of free memory otherwise.")
     ] = None,
-    rows: Annotated[Path | None, typer.Option(help="Add what was measured to this CSV of validation rows.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="Add the measurement of all blocks to this CSV of validation rows.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure memory and step time here, with random weights and no download."""
@@ -55,7 +55,7 @@ def probe(
             gradient_accumulation_steps=accum,
             max_length=max_length,
             depths=tuple(depth or ()),
-            full=full,
+            full=full or rows is not None,
             timed_steps=steps,
             time_limit_seconds=time_limit,
             memory_limit_bytes=round(memory_limit_gib * units.GIB) if memory_limit_gib is not None else None,
@@ -82,11 +82,14 @@ def probe(
 def _table(answer: dict) -> None:
     """Measured depths, the line through them, the whole model by it, by a run and by the formulas."""
 
+    def seconds(value: float) -> str:
+        return units.duration(value) if value >= 0 else f"-{units.duration(-value)}"
+
     def row(name: str, found: dict | None) -> list[str]:
         return [
             name,
             units.memory_size(found["peak_bytes"]) if found else "",
-            units.duration(found["step_seconds"]) if found and found["step_seconds"] is not None else "",
+            seconds(found["step_seconds"]) if found else "",
             f"{found['tokens_per_second']:,.0f}" if found and found["tokens_per_second"] else "",
         ]
 
@@ -95,8 +98,8 @@ def _table(answer: dict) -> None:
     if extrapolated:
         block, once = extrapolated["per_block"], extrapolated["once"]
         lines += [
-            ["each block", units.memory_size(block["bytes"]), units.duration(block["seconds"]), ""],
-            ["once (intercept)", units.memory_size(once["bytes"]), units.duration(once["seconds"]), ""],
+            ["each block", units.memory_size(block["bytes"]), seconds(block["seconds"]), ""],
+            ["once (intercept)", units.memory_size(once["bytes"]), seconds(once["seconds"]), ""],
             row(f"{answer['total_depth']} blocks, extrapolated", extrapolated),
         ]
     if full:

@@ -45,6 +45,8 @@ PROGRAMS = {
     "fms-foak": Habits(triton_kernels=True),
     "llamafactory": Habits(),
     "unsloth": Habits(unsloth_kernels=True, holds_logits=False),
+    # Plain PEFT modules under TRL's SFTTrainer, as core.run_estimate.cpu_stack has it
+    "unsloth-cpu": Habits(autocast=False, holds_logits=False),
     # LoRA dropout 0.05, bitsandbytes 0.41 and padded adapters of the fused qkv are its finetune/lora.py of 2023
     "litgpt": Habits(autocast=False, lora_dropout=True, keeps_quantized_inputs=True, pads_adapters=True),
     "torchtune": Habits(autocast=False),
