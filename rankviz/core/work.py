@@ -36,7 +36,8 @@ ADAPTER = {
     2: {True: (6, 24), False: (6, 14)},
     4: {True: (12, 48), False: (12, 28)},
 }
-"""By how the adapter gets its input (core.memory_parts) and checkpointing: bytes a token for in and out features."""
+"""By how the adapter gets its input (core.memory_parts) and checkpointing: bytes a token for in and out features.
+Unsloth's kernels copy no input, and are taken like an adapter in the activations' own dtype."""
 LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
 """For each element of the attention matrix, with checkpointing; two thirds without."""
@@ -117,7 +118,7 @@ def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """A token's."""
     width, checkpointed = stack.activation_bytes, stack.setup.checkpointing != "none"
     per_hidden, per_attention, per_mlp = BLOCK[width, checkpointed]
-    copies = stack.habits.adapter_bytes > width
+    copies = stack.habits.adapter_bytes > width and not stack.habits.unsloth_kernels
     way = ("autocast" if stack.habits.autocast else "copies") if copies else width
     per_in, per_out = ADAPTER[way][checkpointed]
     moved = per_hidden * model.hidden_size + per_attention * kind.attention + per_mlp * kind.mlp
