@@ -60,7 +60,8 @@ def test_auto_is_settled_for_the_device():
     [
         ({"precision": "nf4-dq"}, "no GPU here"),
         ({"optim": "adamw_8bit"}, "needs a GPU"),
-        ({"checkpointing": "unsloth", "framework": "trl"}, "only in Unsloth"),
+        ({"checkpointing": "unsloth", "framework": "peft"}, "only in Unsloth"),
+        ({"framework": "trl"}, "needs a GPU"),
         ({"checkpointing": "hf"}, "take none"),
         ({"r": 0}, "1 to 1,024"),
         ({"r": True}, "whole number"),

@@ -19,7 +19,7 @@ def probe(
     rslora: Annotated[bool, typer.Option("--rslora")] = False,
     dora: Annotated[bool, typer.Option("--dora")] = False,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, nf4, int8 or fp16.")] = "auto",
-    framework: Annotated[str, typer.Option(help="unsloth, trl or peft.")] = "unsloth",
+    framework: Annotated[str, typer.Option(help="unsloth, peft, and on a GPU trl.")] = "unsloth",
     batch: Annotated[int, typer.Option(help="Rows a micro-step.")] = 1,
     accum: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 1,
     max_length: Annotated[int, typer.Option(help="Tokens a row, all of them random.")] = 256,

@@ -56,6 +56,9 @@ def settle(
     shared: strangers use this page, so time and memory are bounded more tightly, whatever was asked.
     """
     _validate(asked)
+    if not cuda and asked.framework == "trl":
+        # trl/kernels/chunked_logprob.py
+        raise InvalidSettingError("TRL's loss is a Triton kernel, which needs a GPU: take framework unsloth or peft.")
     time_limit, memory_limit, steps = asked.time_limit_seconds, asked.memory_limit_bytes, asked.timed_steps
     if shared:
         time_limit = min(time_limit, probe.SHARED_TIME_LIMIT_SECONDS)

@@ -4,9 +4,9 @@ A fresh process, so that neither peaks nor what malloc keeps leak from one depth
 as JSON lines on standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or
 {"error"}; the process that started it (probe.py) watches its memory and writes the journal.
 
-On the CPU Unsloth's path is FastLanguageModel of its CPU backend and TRL's SFTTrainer, as in fine-tuning; "trl" is
-PEFT and SFTTrainer, "peft" is PEFT and transformers' Trainer. The path on a CUDA card (4-bit and 8-bit bases, peaks of
-torch's allocator, out of memory there) is written from the installed sources and has never been run.
+On the CPU Unsloth's path is FastLanguageModel of its CPU backend and TRL's SFTTrainer, as in fine-tuning; "peft" is
+PEFT and transformers' Trainer. The path on a CUDA card ("trl", 4-bit and 8-bit bases, peaks of torch's allocator, out
+of memory there) is written from the installed sources and has never been run.
 """
 
 import json
