@@ -2,13 +2,14 @@
 # make test    set up and run every test
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs and the dictionary
+# make validate  predict the measured rows that ship; writes assets/validation.json
 # make bench   print speed and size, as ratios where possible
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint assets bench setup setup-test
+.PHONY: run test test-slow lint assets validate bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -42,6 +43,9 @@ lint: setup-test
 assets: setup
 	$(BIN)/python -m rankviz.worker.assets
 	$(BIN)/python -m rankviz.worker.samples
+
+validate: setup
+	$(BIN)/python -m rankviz validate -o assets/validation.json
 
 bench: setup
 	$(BIN)/python tests/bench.py

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz.catalog import hardware as hardware_catalog
 from rankviz.catalog import models as model_catalog
 from rankviz.core.adapter import AdapterPlan, resolve
+from rankviz.core.comparable import evidence_for
 from rankviz.core.estimate import Device, RunEstimate, as_json, estimate, estimate_run
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.model import ModelSpec
 from rankviz.core.question import Question, lora_config
+from rankviz.core.stack import Stack
 from rankviz.errors import InvalidSettingError, RankVizError, UnknownGpuError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -135,7 +137,26 @@ class Api:
     def estimate(self, question: Question) -> dict[str, Any]:
         """Exact adapter numbers, and ranges for memory, time and money, for every rank asked."""
         gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
-        return as_json(estimate(self.model(question.model_id), question, gpu, self._assumptions))
+        answer = as_json(estimate(self.model(question.model_id), question, gpu, self._assumptions))
+        return {**answer, "rests_on": evidence_for(self.validation(), self._stack(question))}
+
+    def _stack(self, question: Question) -> Stack:
+        return Stack(
+            framework=question.framework,
+            setup=question.training,
+            use_dora=question.use_dora,
+            assume=self._assumptions,
+        )
+
+    def rests_on(self, question: Question, r: int) -> dict[str, Any]:
+        """The measured rows that speak for an estimate: how far off they were, and those most alike."""
+        from dataclasses import replace
+
+        from rankviz.core.comparable import rests_on
+
+        (rank,) = self.estimate(replace(question, ranks=(r,)))["ranks"]
+        gpu = hardware_catalog.find_gpu(self._gpus, question.gpu).name if question.gpu else None
+        return rests_on(self.validation(), self._stack(question), rank["memory_bytes"]["allocated"], gpu)
 
     def decisions(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> dict[str, Any]:
         """What fits at this rank, what each knob costs, what to change, and which GPUs do it, cheapest first.

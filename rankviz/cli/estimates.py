@@ -6,6 +6,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, print_json, span, table
+from rankviz.core.comparable import in_words
 from rankviz.core.question import Question
 
 
@@ -32,7 +33,7 @@ def estimate(asked: Question, as_json: Json = False) -> None:
         + (f", on {answer['gpu']}" if answer["gpu"] else ""),
         ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"],
         [_estimate_row(row) for row in answer["ranks"]],
-        notes=answer["notes"],
+        notes=[in_words(answer["rests_on"]), *answer["notes"]],
     )
 
 

@@ -69,6 +69,16 @@ def memory_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
     )
 
 
+def lower_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
+    """The same for rows that are shown and not counted. No band rests on it."""
+    return _evidence(
+        [p for p in predictions if p.predicted and not p.scored],
+        kind=lambda p: p.stack.kind,
+        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / p.working_bytes,
+        share=lambda p: p.error,
+    )
+
+
 def time_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
     """For transformers' operators and for fused ones."""
     return _evidence(

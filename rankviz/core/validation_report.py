@@ -29,6 +29,7 @@ def report(predictions: Sequence[Prediction], made: str) -> dict[str, Any]:
         "evidence": {
             "static": [asdict(e) for e in evidence.static_evidence(predictions)],
             "memory": [asdict(e) for e in evidence.memory_evidence(predictions)],
+            "lower": [asdict(e) for e in evidence.lower_evidence(predictions)],
             "time": [asdict(e) for e in evidence.time_evidence(predictions)],
         },
         "unseen_groups": _unseen(scored),
@@ -45,6 +46,8 @@ def _row(p: Prediction) -> dict[str, Any]:
         "reason": p.reason or None,
         "model_id": row.model_id,
         "kind": p.stack.kind if p.stack else None,
+        "quantized": p.stack.setup.quantized if p.stack else None,
+        "gpu": row.gpu,
         "setting": _setting(p),
         "measured_kind": row.measured_kind,
         "measured_bytes": row.measured_bytes if row.use_peak else None,

@@ -8,12 +8,14 @@ from rankviz.figures.cost import MemoryBar, memory_figure, module_figure
 from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED
 from rankviz.figures.tradeoff import PlottedPoint, PointGroup, tradeoff_figure
 from rankviz.figures.training import LossCurve, loss_figure
+from rankviz.figures.validation import ComparedPoint, validation_figure
 
 __all__ = [
     "ESTIMATED",
     "FAST_CURVE",
     "MEASURED",
     "PUBLISHED",
+    "ComparedPoint",
     "LossCurve",
     "MemoryBar",
     "PlottedPoint",
@@ -22,4 +24,5 @@ __all__ = [
     "memory_figure",
     "module_figure",
     "tradeoff_figure",
+    "validation_figure",
 ]

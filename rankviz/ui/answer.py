@@ -8,8 +8,10 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.comparable import in_words
 from rankviz.core.guidance import advise
 from rankviz.ui import html, link, question
+from rankviz.ui.accuracy import rests_on_html
 from rankviz.ui.controls import code_html
 from rankviz.ui.html import Cell, Figure, Row
 
@@ -18,6 +20,7 @@ NOT_KNOWN = "not known"
 
 class Answer(NamedTuple):
     figures: str
+    rests_on: str
     advice: str
     scale: str
     ranks: str
@@ -37,6 +40,7 @@ def answer(api: Api, **values: Any) -> Answer:
     rows = {row["r"]: row for row in said["ranks"]}
     return Answer(
         figures=html.figures(five_figures(rows, r, gpu=said["gpu"], dtype=said["adapter_dtype"])),
+        rests_on=rests_on_html(api.rests_on(asked, r), in_words(said["rests_on"])),
         advice=advice_html(said, r),
         scale=scale_html(rows[r], asked.use_rslora),
         ranks=rank_table(list(rows.values()), r),

@@ -44,6 +44,7 @@ def build(api: Api) -> Exploring:
         with gr.Column(elem_classes="rv-answer"):
             notice = plain(elem_id="notice")
             figures = plain(elem_id="figures")
+            rests_on = plain(elem_id="rests-on")
             advice = plain(elem_id="advice")
             decided = decision_widgets()
             with gr.Row(elem_classes="rv-bar"):
@@ -67,6 +68,7 @@ def build(api: Api) -> Exploring:
         inputs=asked,
         outputs={
             "figures": figures,
+            "rests_on": rests_on,
             "advice": advice,
             "scale": w["scale"],
             "ranks": ranks,

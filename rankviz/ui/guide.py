@@ -11,7 +11,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.guidance import RANK_RULES, SETTINGS, RankRule
 from rankviz.core.lora import PEFT_VERSION, UNSLOTH_VERSION
-from rankviz.ui import html, question
+from rankviz.ui import accuracy, html, question
 from rankviz.ui.answer import percent
 from rankviz.ui.controls import plain
 from rankviz.ui.html import Cell, Row
@@ -30,12 +30,13 @@ compared with PEFT {PEFT_VERSION} in the tests, to the parameter.</dd>
 bytes a parameter in PEFT and Unsloth, 2 in TRL's QLoRA path. Compared with saved files, to the byte.</dd>
 <dt>Memory <i>range</i></dt>
 <dd>Base weights, adapter, gradients, optimizer state, activations, logits and scratch at the moment of the peak, then
-the slack of the allocator and the CUDA context, to what <code>nvidia-smi</code> shows. Formulas were read in the
-libraries' code (PEFT {PEFT_VERSION}, Unsloth {UNSLOTH_VERSION}). Rank moves memory little: targets, batch and length
-move it more.</dd>
+the slack of the allocator and the CUDA context, to what <code>nvidia-smi</code> shows. What blocks keep was followed
+through whole training steps of transformers and PEFT {PEFT_VERSION}, tensor by tensor; Unsloth {UNSLOTH_VERSION}'s
+kernels were read in its code. Rank moves memory little: targets, batch and length move it more.</dd>
 <dt>Time <i>range</i></dt>
-<dd>Operations a token over what the card was seen to sustain, with a floor for launching kernels. A frozen base needs
-no weight gradients, so it is not the usual 6 operations a parameter.</dd>
+<dd>Matrix products at the rate that cards were seen to sustain, plus the bytes that all other operators move over the
+card's bandwidth, with a floor for launching kernels. A frozen base needs no weight gradients, so it is not the usual 6
+operations a parameter.</dd>
 <dt>Money <i>range</i></dt>
 <dd>Hours times the price an hour, yours or the table's, whose provider and date stand under GPU and price.</dd>
 <dt>Held-out loss <i>measured</i></dt>
@@ -105,5 +106,6 @@ def build(api: Api, asked: dict[str, Any]) -> dict[str, Any]:
         table = plain(elem_id="rules")
         plain(settings_html())
         plain(HOW)
+        accuracy.build(api)
         plain(COLOURS)
     return wire(partial(rules, api), inputs=asked, outputs={"rules": table}, notice=notice)

@@ -107,6 +107,11 @@ def titled(title: str, body: str) -> str:
     return f'<h3 class="rv-section">{escape(title)}</h3>{body}'
 
 
+def folded(summary: str, body: str) -> str:
+    """A sentence that opens onto markup of this module."""
+    return f'<details class="rv-details"><summary>{escape(summary)}</summary>{body}</details>'
+
+
 def fit_chip(fit: str | None) -> str:
     return f'<span class="rv-fit rv-fit-{escape(fit)}">{FITS[fit]}</span>' if fit in FITS else ""
 
