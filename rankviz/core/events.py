@@ -120,6 +120,8 @@ class DepthMeasured:
     """What torch's caching allocator held at most; None on a CPU."""
     attn_implementation: str = ""
     """What transformers chose: "sdpa", "eager", ..."""
+    busy_elsewhere: float = 0.0
+    """The share of the machine's CPU time that other processes had while steps were timed."""
 
     @property
     def peak_bytes(self) -> int:

@@ -34,6 +34,10 @@ TIMED_SECONDS = 8.0
 """At each depth at least so many steps are timed, and more until so many seconds are full: the steps of a shallow model
 are short, so that noise would weigh most in them."""
 MOST_TIMED_STEPS = 50
+BUSY_SHARE = 0.05
+"""Where other programs had more of the CPU time than this while steps were timed, they are timed again, if there is
+time. On two cores a busy program takes half; a twentieth moves a step by less than its noise."""
+MOST_TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,8 +5,10 @@ from typing import Any
 from rankviz import units
 from rankviz.core.events import DepthDidNotFit, DepthMeasured
 from rankviz.core.extrapolate import Extrapolation
-from rankviz.core.probe import ProbeRecord
+from rankviz.core.probe import BUSY_SHARE, ProbeRecord
 from rankviz.core.probe_estimate import ProbeEstimate
+
+NOISE_SHARE = 0.1
 
 
 def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, Any]:
@@ -66,10 +68,16 @@ def sentences(record: ProbeRecord) -> list[str]:
     said = [_did_not_fit(each, record) for each in record.did_not_fit]
     said += [each.reason for each in record.skipped]
     extrapolated = record.extrapolated
-    if extrapolated and extrapolated.step_noise_seconds > 0.1 * extrapolated.step_seconds:
+    busy = max((each.busy_elsewhere for each in record.measured), default=0.0)
+    if busy > BUSY_SHARE:
+        said.append(
+            f"Other programs had {busy:.0%} of this machine's CPU time while steps were timed, so step times are too "
+            "long and don't lie on a line: probe again when it is idle. Memory isn't touched by that."
+        )
+    elif extrapolated and extrapolated.step_noise_seconds > NOISE_SHARE * extrapolated.step_seconds:
         said.append(
             "Steps took unequal times, so the whole model's is known to "
-            f"± {units.duration(extrapolated.step_noise_seconds)} at best: was the machine busy with something else?"
+            f"± {units.duration(extrapolated.step_noise_seconds)} at best."
         )
     if record.measured and record.measured[-1].load_peak_bytes > record.measured[-1].peak_bytes:
         said.append("Loading the base took more than training did: the peak of a run is there.")
@@ -97,6 +105,7 @@ def _measured(each: DepthMeasured) -> dict[str, Any]:
         "reserved_bytes": each.peak_reserved_bytes,
         "step_seconds": each.step_seconds,
         "step_noise_seconds": each.step_noise_seconds,
+        "busy_elsewhere": each.busy_elsewhere,
         "timed_steps": list(each.timed_steps),
         "first_step_seconds": each.first_step_seconds,
         "tokens_per_second": each.tokens_per_second,

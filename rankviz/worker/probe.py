@@ -19,7 +19,7 @@ import psutil
 
 from rankviz import units
 from rankviz.core.events import DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
-from rankviz.core.probe import FREE_MEMORY_SHARE
+from rankviz.core.probe import BUSY_SHARE, FREE_MEMORY_SHARE, MOST_TRIES
 from rankviz.errors import UserError
 from rankviz.store import RunStore
 from rankviz.worker.finetune import Journal, redirect_output
@@ -104,15 +104,28 @@ class Probe:
         return None
 
     def _measure(self, depth: int) -> bool:
-        """Whether the depth fitted; its result is in the journal either way."""
+        """Whether the depth fitted; its result is in the journal either way. Measured again where something else kept
+        the machine busy, as long as a third of the time left is enough for that, and the quietest one counts."""
+        tries: list[DepthMeasured] = []
+        event = self._try(depth)
+        while isinstance(event, DepthMeasured):
+            tries.append(event)
+            if event.busy_elsewhere <= BUSY_SHARE or len(tries) == MOST_TRIES:
+                break
+            to_come = 1 + sum(each > depth for each in self.request.depths)
+            if 3 * to_come * event.took_seconds > self.deadline - time.monotonic():
+                break
+            event = self._try(depth)
+        self.journal.append(min(tries, key=lambda each: each.busy_elsewhere) if tries else event)
+        return bool(tries)
+
+    def _try(self, depth: int) -> DepthMeasured | DepthDidNotFit:
         started = time.monotonic()
         folder = self.store.run_dir(self.request.probe_id) / f"base-{depth}"
         try:
-            event = self._watch(depth, folder, started)
+            return self._watch(depth, folder, started)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self.journal.append(event)
-        return isinstance(event, DepthMeasured)
 
     def _watch(self, depth: int, folder: Path, started: float) -> DepthMeasured | DepthDidNotFit:
         child = subprocess.Popen(

@@ -148,6 +148,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
         "trainable_parameters": trainable,
         "total_parameters": total_parameters,
         "peak_reserved_bytes": moments.peak_reserved_bytes,
+        "busy_elsewhere": moments.busy_elsewhere,
         "attn_implementation": getattr(model.config, "_attn_implementation", None) or "",
     }
 
