@@ -47,6 +47,9 @@ class MeasuredRow:
     gpu: str
     measured_bytes: int | None
     measured_kind: str
+    reserved_bytes: int | None
+    device_bytes: int | None
+    """The other totals, where they were read too: torch's reserved and nvidia-smi's."""
     loaded_bytes: int | None
     """Allocated before the first step: weights, adapter and, where the source says so, optimizer states."""
     measured_seconds_per_step: float | None
@@ -124,6 +127,8 @@ def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
         gpu=text("gpu"),
         measured_bytes=number("measured_bytes", int),
         measured_kind=text("measured_kind") or "unknown",
+        reserved_bytes=number("measured_reserved_bytes", int),
+        device_bytes=number("measured_device_bytes", int),
         loaded_bytes=number("measured_load_bytes", int),
         measured_seconds_per_step=number("measured_seconds_per_step", float),
         source=text("source"),

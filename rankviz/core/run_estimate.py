@@ -25,6 +25,9 @@ from rankviz.core.request import RunRequest
 from rankviz.core.stack import DTYPE_BYTES, Habits, Stack
 from rankviz.core.training import TrainingSetup
 
+CPU_HABITS = Habits(on_cpu=True, autocast=False, holds_logits=False)
+"""Of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
@@ -130,8 +133,7 @@ def cpu_stack(setup: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stac
     """Unsloth's CPU backend: plain PEFT modules under the Trainer, without checkpointing and without autocast, so that
     nothing holds the logits once the loss is known."""
     plain = replace(setup, checkpointing="none", loss_path="full")
-    habits = Habits(autocast=False, holds_logits=False)
-    return Stack(framework="peft", setup=plain, use_dora=use_dora, assume=assume, measured_habits=habits)
+    return Stack(framework="peft", setup=plain, use_dora=use_dora, assume=assume, measured_habits=CPU_HABITS)
 
 
 def _resident(memory: MemoryEstimate, assume: Assumptions) -> Range:

@@ -19,6 +19,7 @@ Raised = Literal["none", "norms", "all"]
 class Habits:
     """What a program does that memory depends on and that no setting says."""
 
+    on_cpu: bool = False
     unsloth_kernels: bool = False
     """Unsloth's autograd functions: x·A recomputed, MLP in place, no copies of inputs (kernels/fast_lora.py)."""
     triton_kernels: bool = False
@@ -81,6 +82,8 @@ class Stack:
     @property
     def kind(self) -> str:
         """The kind of setting whose measured rows speak for this one: which kernels, and what makes the peak."""
+        if self.habits.on_cpu:
+            return "cpu"
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
         if self.setup.attn_implementation == "eager":
             return f"{kernels}-eager"

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from rankviz.core.adapter import resolve
 from rankviz.core.assumptions import Assumptions
 from rankviz.core.blocks import model_shape
-from rankviz.core.duration import cpu_duration_terms, duration_at, duration_terms
+from rankviz.core.duration import duration_at, duration_terms
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import LoraConfig
 from rankviz.core.measured import MeasuredRow
 from rankviz.core.memory import MemoryEstimate, memory_at, memory_terms
 from rankviz.core.model import ModelSpec
 from rankviz.core.ranges import Range
+from rankviz.core.run_estimate import CPU_HABITS
 from rankviz.core.stack import DTYPE_BYTES, Habits, Stack
 from rankviz.core.training import TrainingSetup
 from rankviz.errors import UserError
@@ -44,9 +45,8 @@ PROGRAMS = {
     "fms-accelerated-peft": Habits(),
     "fms-foak": Habits(triton_kernels=True),
     "llamafactory": Habits(),
+    "unsloth-cpu": CPU_HABITS,
     "unsloth": Habits(unsloth_kernels=True, holds_logits=False),
-    # Plain PEFT modules under TRL's SFTTrainer, as core.run_estimate.cpu_stack has it
-    "unsloth-cpu": Habits(autocast=False, holds_logits=False),
     # LoRA dropout 0.05, bitsandbytes 0.41 and padded adapters of the fused qkv are its finetune/lora.py of 2023
     "litgpt": Habits(autocast=False, lora_dropout=True, keeps_quantized_inputs=True, pads_adapters=True),
     "torchtune": Habits(autocast=False),
@@ -63,6 +63,7 @@ class Prediction:
     stack: Stack | None
     predicted: Range | None
     """Of the row's own kind of peak."""
+    memory: MemoryEstimate | None
     loaded_bytes: int
     """What is there before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float
@@ -105,13 +106,14 @@ def predict(
     memory = memory_at(terms, row.r, plan.parameters(row.r))
     timing = row.measured_seconds_per_step if row.use_time else None
     seconds = None
-    if timing and (time := duration_terms(model, shape, stack, gpu) if gpu else _cpu_terms(row, model, shape, stack)):
+    if timing and gpu and (time := duration_terms(model, shape, stack, gpu)):
         seconds = duration_at(time, row.r).step
     measured = row.use_peak and row.measured_bytes
     return Prediction(
         row=row,
         stack=stack,
         predicted=_of_kind(memory, row.measured_kind, assume) if measured else None,
+        memory=memory,
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
         working_bytes=memory.activations + memory.logits + memory.other,
         seconds=seconds,
@@ -133,7 +135,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
         loss_path=loss_path,
         attn_implementation=row.attn,
     )
-    habits = PROGRAMS[row.framework]
+    habits = CPU_HABITS if row.gpu.startswith("CPU") else PROGRAMS[row.framework]
     width = assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None
     habits = replace(
         habits,
@@ -181,7 +183,7 @@ def _why_not_counted(row: MeasuredRow) -> str:
 
 def _left_out(row: MeasuredRow, reason: str) -> Prediction:
     return Prediction(
-        row=row, stack=None, predicted=None, loaded_bytes=0, working_bytes=0.0, seconds=None, reason=reason
+        row=row, stack=None, predicted=None, memory=None, loaded_bytes=0, working_bytes=0.0, seconds=None, reason=reason
     )
 
 
@@ -197,8 +199,3 @@ def _of_kind(memory: MemoryEstimate, kind: str, assume: Assumptions) -> Range:
             return memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
     # A peak whose kind isn't stated may be any of the three.
     return Range(memory.allocated_band.low, memory.reserved_band.expected, memory.device_band.high)
-
-
-def _cpu_terms(row: MeasuredRow, model, shape, stack):
-    cores = [int(word) for word in row.gpu.replace(",", " ").split() if word.isdigit()]
-    return cpu_duration_terms(model, shape, stack, cores[0]) if row.gpu.startswith("CPU") and cores else None

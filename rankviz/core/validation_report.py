@@ -25,6 +25,7 @@ def report(predictions: Sequence[Prediction], made: str) -> dict[str, Any]:
         "overall": _score(evidence.score("all scored rows", scored)) if scored else None,
         "settings": [_score(s) for s in _by_kind(scored)],
         "not_scored": [_score(s) for s in _by_group(shown)],
+        "totals": _totals(scored),
         "time": _time(timed),
         "evidence": {
             "static": [asdict(e) for e in evidence.static_evidence(predictions)],
@@ -93,6 +94,31 @@ def _by_kind(predictions: Sequence[Prediction]) -> list[Score]:
 
     names = sorted({name(p) for p in predictions})
     return [evidence.score(each, [p for p in predictions if name(p) == each]) for each in names]
+
+
+def _totals(scored: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Torch's reserved and nvidia-smi's figure, where a scored row has them beside what was allocated."""
+    found = []
+    for name, of_row, of_memory in (
+        ("reserved", lambda p: p.row.reserved_bytes, lambda p: p.memory.reserved_band),
+        ("device", lambda p: p.row.device_bytes, lambda p: p.memory.device_band),
+    ):
+        rows = [p for p in scored if of_row(p)]
+        if rows:
+            found.append(
+                {
+                    "total": name,
+                    "rows": len(rows),
+                    "mean_abs_error": evidence.mean_over_settings(
+                        rows, lambda p, a=of_memory, b=of_row: abs(a(p).expected / b(p) - 1)
+                    ),
+                    "inside_band": evidence.mean_over_settings(rows, lambda p, a=of_memory, b=of_row: a(p).holds(b(p))),
+                    "mean_half_width": evidence.mean_over_settings(
+                        rows, lambda p, a=of_memory: (a(p).high - a(p).low) / 2 / a(p).expected
+                    ),
+                }
+            )
+    return found
 
 
 def _time(timed: Sequence[Prediction]) -> dict[str, Any] | None:
