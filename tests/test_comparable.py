@@ -7,6 +7,7 @@ from rankviz.core.training import TrainingSetup
 from tests.test_memory import stack
 
 ROW = {
+    "model_id": "a/b",
     "predicted_bytes": 1000,
     "kind": "hf",
     "scored": True,
@@ -16,13 +17,14 @@ ROW = {
 }
 VALIDATION = {
     "rows": [
-        {**ROW, "row_id": "far", "predicted_bytes": 8000},
-        {**ROW, "row_id": "near", "predicted_bytes": 1100},
-        {**ROW, "row_id": "4-bit", "quantized": True},
-        {**ROW, "row_id": "not counted", "scored": False},
-        {**ROW, "row_id": "other kernels", "kind": "unsloth"},
-        {**ROW, "row_id": "no prediction", "predicted_bytes": None, "kind": None},
-        {**ROW, "row_id": "same card", "predicted_bytes": 1200, "gpu": "L4"},
+        {**ROW, "row_id": "far", "setting": "far", "predicted_bytes": 8000},
+        {**ROW, "row_id": "far again", "predicted_bytes": 8000, "setting": "far"},
+        {**ROW, "row_id": "near", "setting": "near", "predicted_bytes": 1100},
+        {**ROW, "row_id": "4-bit", "setting": "4-bit", "quantized": True},
+        {**ROW, "row_id": "not counted", "setting": "not counted", "scored": False},
+        {**ROW, "row_id": "other kernels", "setting": "other kernels", "kind": "unsloth"},
+        {**ROW, "row_id": "no prediction", "setting": "no prediction", "predicted_bytes": None, "kind": None},
+        {**ROW, "row_id": "same card", "setting": "same card", "predicted_bytes": 1200, "gpu": "L4"},
     ],
     "evidence": {
         "memory": [{"kind": "hf", "settings": 3, "groups": ["lab-a"], "mean_abs_error": 0.012}],
@@ -36,7 +38,7 @@ def test_rows_of_the_same_kind_come_the_most_alike_first():
     found = rests_on(VALIDATION, stack("trl"), predicted_bytes=1000, gpu="L4")
 
     assert ["same card", "near", "far", "4-bit", "not counted"] == [row["row_id"] for row in found["rows"]]
-    assert 5 == found["alike"]
+    assert 6 == found["alike"]
 
 
 def test_what_it_rests_on_is_said_in_a_sentence():

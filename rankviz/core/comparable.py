@@ -20,7 +20,9 @@ def rests_on(validation: Mapping[str, Any], stack: Stack, predicted_bytes: float
     """
     rows = [row for row in validation["rows"] if row["predicted_bytes"] and _speaks_for(row, stack)]
     rows.sort(key=lambda row: _distance(row, stack, predicted_bytes, gpu))
-    return {**evidence_for(validation, stack), "alike": len(rows), "rows": rows[:SHOWN]}
+    settings = {(row["model_id"], row["setting"]): row for row in reversed(rows)}  # repeats of one setting once
+    nearest = [row for row in rows if settings[row["model_id"], row["setting"]] is row]
+    return {**evidence_for(validation, stack), "alike": len(rows), "rows": nearest[:SHOWN]}
 
 
 def evidence_for(validation: Mapping[str, Any], stack: Stack) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rankviz.ui.charts import chart, chart_value
 from rankviz.ui.controls import plain
 from rankviz.ui.html import Row
 
-HEIGHT = 420
+HEIGHT = 460
 CSV_COLUMNS = (
     "row_id",
     "group",
@@ -60,7 +60,7 @@ def summary(found: Mapping[str, Any]) -> str:
         f"all known, were predicted {_percent(every['mean_abs_error'])} off on average, and "
         f"{_percent(every['inside_band'])} of them lie inside the band, which is ±{_percent(every['mean_half_width'])} "
         f"wide. Of {time['rows']} timings {_percent(time['inside_range'])} lie inside their range, "
-        f"{_percent(time['mean_abs_error'])} off on average. `rankviz validate FILE.csv` does the same for your rows."
+        f"{_percent(time['mean_abs_error'])} off on average. The command rankviz validate FILE.csv does the same for rows of your own."
     )
 
 
@@ -128,7 +128,7 @@ def _score(score: Mapping[str, Any], *, after: str = "", chosen: bool = False) -
         f"{score['rows']:,}",
         f"{score['settings']:,}",
         _percent(score["mean_abs_error"]),
-        f"{100 * score['worst_error']:+.1f} %".replace("-", "−"),
+        _signed(score["worst_error"]),
         _percent(score["inside_band"]),
         f"±{_percent(score['mean_half_width'])}",
     ], chosen
@@ -156,7 +156,7 @@ def rests_on_html(rests: Mapping[str, Any], said: str) -> str:
                         units.memory_size(row["measured_bytes"]), title=f"{row['measured_kind']}; {row['source']}"
                     ),
                     units.memory_size(row["predicted_bytes"]),
-                    f"{100 * (row['predicted_bytes'] / row['measured_bytes'] - 1):+.1f} %".replace("-", "−"),
+                    _signed(row["predicted_bytes"] / row["measured_bytes"] - 1),
                 ]
             )
             for row in rows
@@ -164,6 +164,11 @@ def rests_on_html(rests: Mapping[str, Any], said: str) -> str:
         label="Measured rows most like this estimate",
     )
     return html.folded(said, body)
+
+
+def _signed(share: float) -> str:
+    text = f"{100 * share:+.1f} %"
+    return "0.0 %" if text[1:] == "0.0 %" else text.replace("-", "−")
 
 
 def _percent(share: float) -> str:
