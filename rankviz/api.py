@@ -29,6 +29,7 @@ from rankviz.errors import InvalidSettingError, RankVizError, UnknownGpuError, U
 
 if TYPE_CHECKING:
     from rankviz.core.assumptions import Assumptions
+    from rankviz.core.calibration import Calibration, Setting
     from rankviz.core.measured import MeasuredRow
     from rankviz.core.probe import ProbeRecord
     from rankviz.core.probe_settings import ProbeQuestion
@@ -211,7 +212,7 @@ class Api:
             try:
                 return hardware_catalog.find_gpu(self._gpus, name)
             except UnknownGpuError:
-                return None
+                return hardware_catalog.gpu_of_device(self._gpus, name)
 
         return report([predict(row, self.model, card, assumptions) for row in rows], date.today().isoformat())
 
@@ -363,7 +364,6 @@ class Api:
         import json
         import secrets
 
-        from rankviz import machine
         from rankviz.core.probe_settings import settle
 
         model = self.model(asked.model_id)
@@ -373,7 +373,7 @@ class Api:
         request = settle(
             asked,
             model,
-            cuda=machine.here()["device"] == "cuda",
+            cuda=self.has_cuda(),
             shared=self.shared,
             probe_id=f"probe-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}",
             created_at=now,
@@ -381,6 +381,12 @@ class Api:
         self.store.create_probe(request, json.dumps(self._config(asked.model_id)))
         self.work_queue()
         return request.probe_id
+
+    def has_cuda(self) -> bool:
+        """Whether this machine has a GPU to train on."""
+        from rankviz import machine
+
+        return machine.here()["device"] == "cuda"
 
     def _config(self, ref: str) -> dict[str, Any]:
         """A model's config.json."""
@@ -493,8 +499,32 @@ class Api:
             return None
 
     def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any]) -> RunEstimate:
-        device = self._device(environment)
-        return estimate_run(self.model(request.base), request, device, self._assumptions, self._row_tokens(request))
+        model, device, rows = self.model(request.base), self._device(environment), self._row_tokens(request)
+        tokens = request.per_device_train_batch_size * (rows.expected if rows else request.max_length)
+        calibration = None
+        if self._has_probes():
+            from rankviz.core.probe_calibration import setting_of_run
+
+            calibration = self._calibration(model, setting_of_run(model.id, request, device), tokens, environment)
+        return estimate_run(model, request, device, self._assumptions, rows, calibration)
+
+    def _has_probes(self) -> bool:
+        """Looked up without the store, which an estimate from the command line doesn't load."""
+        folder = self.home / "runs"
+        return folder.is_dir() and any(entry.name.startswith("probe-") for entry in os.scandir(folder))
+
+    def _calibration(
+        self, model: ModelSpec, setting: Setting, tokens: float, environment: Mapping[str, Any]
+    ) -> Calibration | None:
+        """What the probes of this setting on this device say; None where there are none."""
+        from rankviz import machine
+        from rankviz.core.probe_calibration import LIBRARIES, applies, calibrate
+        from rankviz.core.probe_estimate import estimate_probe
+
+        here = {"versions": machine.versions(LIBRARIES), **environment}
+        device, assume = self._device(environment), self._assumptions
+        probes = [record for record in self.store.probes() if applies(record, setting, tokens, here, assume)]
+        return calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)
 
     def _device(self, environment: Mapping[str, Any]) -> Device:
         return Device(
