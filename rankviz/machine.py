@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,3 +43,17 @@ def _first_gpu() -> str | None:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return None
+
+
+@cache
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Installed versions of these libraries, those that are not here left out; nothing is imported."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -32,7 +32,9 @@ def probe(
     memory_limit_gib: Annotated[
         float | None, typer.Option(help="Of this process or card; 80 % of free memory otherwise.")
     ] = None,
-    rows: Annotated[Path | None, typer.Option(help="Add the measurement of all blocks to this CSV of validation rows.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="Add the measurement of all blocks to this CSV of validation rows.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure memory and step time here, with random weights and no download."""
@@ -80,44 +82,13 @@ def probe(
 
 
 def _table(answer: dict) -> None:
-    """Measured depths, the line through them, the whole model by it, by a run and by the formulas."""
+    from rankviz.core.probe_summary import HEADERS, table_lines
 
-    def seconds(value: float) -> str:
-        return units.duration(value) if value >= 0 else f"-{units.duration(-value)}"
-
-    def row(name: str, found: dict | None) -> list[str]:
-        return [
-            name,
-            units.memory_size(found["peak_bytes"]) if found else "",
-            seconds(found["step_seconds"]) if found else "",
-            f"{found['tokens_per_second']:,.0f}" if found and found["tokens_per_second"] else "",
-        ]
-
-    extrapolated, full = answer["extrapolated"], answer["full"]
-    lines = [row(f"{each['depth']} blocks, measured", each) for each in answer["measured"] if each is not full]
-    if extrapolated:
-        block, once = extrapolated["per_block"], extrapolated["once"]
-        lines += [
-            ["each block", units.memory_size(block["bytes"]), seconds(block["seconds"]), ""],
-            ["once (intercept)", units.memory_size(once["bytes"]), seconds(once["seconds"]), ""],
-            row(f"{answer['total_depth']} blocks, extrapolated", extrapolated),
-        ]
-    if full:
-        lines.append(row(f"{answer['total_depth']} blocks, measured", full))
-    if answer["error_of_extrapolation"]:
-        error = answer["error_of_extrapolation"]
-        lines.append(["extrapolated over measured", f"{error['peak']:+.1%}", f"{error['step_seconds']:+.1%}", ""])
-    if answer["estimate"]:
-        low, high = answer["estimate"]["memory_bytes"], answer["estimate"]["step_seconds"]
-        lines.append(
-            [
-                f"{answer['total_depth']} blocks, estimated",
-                f"{units.memory_size(low['low'])} – {units.memory_size(low['high'])}",
-                f"{units.duration(high['low'])} – {units.duration(high['high'])}" if high else "",
-                "",
-            ]
-        )
-    kind = answer["peak_kind"] or "memory"
-    table(f"{answer['model_id']} on {answer['device']}", ["", f"Peak, {kind}", "Step", "Tokens/s"], lines)
-    for sentence in answer["sentences"]:
-        print(f"- {sentence}")
+    first, memory, *rest = HEADERS
+    kind = answer["peak_kind"]
+    table(
+        f"{answer['model_id']} on {answer['device'] or 'this machine'}",
+        [first, f"{memory}, {kind}" if kind else memory, *rest],
+        [list(line) for line in table_lines(answer)],
+        notes=answer["sentences"],
+    )

@@ -60,6 +60,16 @@ class MemoryEstimate:
         )
 
     @property
+    def static(self) -> int:
+        """Known from shapes: base, adapter, gradients, optimizer states."""
+        return self.base_weights + self.adapter + self.gradients + self.optimizer
+
+    @property
+    def working(self) -> int:
+        """What the formulas approximate: activations, logits, scratch."""
+        return self.activations + self.logits + self.other
+
+    @property
     def reserved(self) -> int:
         """What torch.cuda.max_memory_reserved would say."""
         return round(self.reserved_band.expected)

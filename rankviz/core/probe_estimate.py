@@ -49,8 +49,8 @@ def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assu
         terms = cpu_duration_terms(plan.model, shape, stack, device.cpu_count)
         held = memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
     return ProbeEstimate(
-        static_bytes=memory.base_weights + memory.adapter + memory.gradients + memory.optimizer,
-        working_bytes=memory.activations + memory.logits + memory.other,
+        static_bytes=memory.static,
+        working_bytes=memory.working,
         memory_bytes=held,
         step_seconds=duration_at(terms, request.r).step if terms else None,
     )

@@ -1,7 +1,7 @@
 """What is asked of a probe, checked and settled for this device before it is queued."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from rankviz.core import probe
@@ -86,6 +86,23 @@ def settle(
         time_limit_seconds=time_limit,
         memory_limit_bytes=memory_limit,
     )
+
+
+def for_here(asked: ProbeQuestion, *, cuda: bool) -> tuple[ProbeQuestion, str]:
+    """The question with what this device can't do left to it, and a sentence that says what was."""
+    changes: dict[str, str] = {}
+    if not cuda and asked.precision not in ("auto", *CPU_PRECISIONS):
+        changes["precision"] = "auto"
+    if not cuda and asked.optim not in ("auto", *CPU_OPTIMIZERS):
+        changes["optim"] = "auto"
+    if asked.checkpointing == "unsloth" and not (cuda and asked.framework == "unsloth"):
+        changes["checkpointing"] = "auto"
+    if not cuda and asked.framework == "unsloth" and asked.checkpointing == "hf":
+        changes["checkpointing"] = "auto"
+    settled = replace(asked, **changes)
+    found = {"precision": _precision, "optim": _optim, "checkpointing": _checkpointing}
+    said = [f"{name} {found[name](settled, cuda)} instead of {getattr(asked, name)}" for name in changes]
+    return settled, f"There is no GPU here, so it measures {', '.join(said)}." if said and not cuda else ""
 
 
 def choose_depths(model: ModelSpec, asked: Sequence[int], *, full: bool) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """A probe as flat JSON, and in sentences: what the command line prints and the page shows."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rankviz import units
@@ -82,6 +83,49 @@ def sentences(record: ProbeRecord) -> list[str]:
     if record.measured and record.measured[-1].load_peak_bytes > record.measured[-1].peak_bytes:
         said.append("Loading the base took more than training did: the peak of a run is there.")
     return said
+
+
+HEADERS = ("", "Peak memory", "Step", "Tokens/s")
+
+
+def table_lines(answer: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Rows under HEADERS: the depths measured, the line through them, and the whole model by it, measured, estimated.
+
+    answer: as as_json makes it.
+    """
+
+    def line(name: str, found: Mapping[str, Any]) -> tuple[str, str, str, str]:
+        pace = f"{found['tokens_per_second']:,.0f}" if found["tokens_per_second"] else ""
+        return name, units.memory_size(found["peak_bytes"]), _seconds(found["step_seconds"]), pace
+
+    whole = f"All {answer['total_depth']} blocks"
+    extrapolated, full, estimate = answer["extrapolated"], answer["full"], answer["estimate"]
+    lines = [line(f"{each['depth']} blocks, measured", each) for each in answer["measured"] if each is not full]
+    if extrapolated:
+        block, once = extrapolated["per_block"], extrapolated["once"]
+        lines += [
+            ("Each block", units.memory_size(block["bytes"]), _seconds(block["seconds"]), ""),
+            ("Once: embeddings, loss, the rest", units.memory_size(once["bytes"]), _seconds(once["seconds"]), ""),
+            line(f"{whole}, extrapolated", extrapolated),
+        ]
+    if full:
+        lines.append(line(f"{whole}, measured", full))
+    if error := answer["error_of_extrapolation"]:
+        lines.append(("Extrapolated against measured", f"{error['peak']:+.1%}", f"{error['step_seconds']:+.1%}", ""))
+    if estimate:
+        memory, step = estimate["memory_bytes"], estimate["step_seconds"]
+        took = _span(step, units.duration) if step else ""
+        lines.append((f"{whole}, estimated", _span(memory, units.memory_size), took, ""))
+    return lines
+
+
+def _span(values: Mapping[str, float], text: Callable[[float], str]) -> str:
+    return f"{text(values['low'])} – {text(values['high'])}"
+
+
+def _seconds(value: float) -> str:
+    """A line may cross zero where times are noisy."""
+    return units.duration(value) if value >= 0 else f"-{units.duration(-value)}"
 
 
 def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from rankviz.core.adapter import resolve
 from rankviz.core.assumptions import Assumptions
 from rankviz.core.blocks import model_shape
+from rankviz.core.calibration import Calibration
 from rankviz.core.duration import cpu_duration_terms, duration_at, duration_terms
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import LoraConfig, adapter_dtype
@@ -50,6 +51,8 @@ class RunEstimate:
     memory_kind: str
     seconds: Range | None
     """Training alone; None on a GPU whose speed is not known."""
+    calibrated_by: tuple[str, ...] = ()
+    """Probes on this machine that moved memory and time."""
 
 
 def estimate_run(
@@ -58,10 +61,12 @@ def estimate_run(
     device: Device,
     assumptions: Assumptions,
     row_tokens: Range | None = None,
+    calibration: Calibration | None = None,
 ) -> RunEstimate:
     """What the run should come to.
 
     row_tokens: tokens of a row after padding to the longest of its batch; None spreads the range up to max_length.
+    calibration: what probes here say of such a run.
     """
     plan = resolve(
         model,
@@ -69,7 +74,7 @@ def estimate_run(
     )
     lengths = row_tokens or assumptions.range("row-length-share").times(request.max_length)
     ends = [
-        _at_length(plan, request, device, assumptions, max(1, min(request.max_length, round(tokens))))
+        _at_length(plan, request, device, assumptions, max(1, min(request.max_length, round(tokens))), calibration)
         for tokens in (lengths.low, lengths.expected, lengths.high)
     ]
     low, expected, high = (memory for memory, _ in ends)
@@ -81,6 +86,7 @@ def estimate_run(
         memory_bytes=Range(round(low.low), round(expected.expected), round(high.high)),
         memory_kind="GPU allocated" if device.cuda else "process resident",
         seconds=None if None in seconds else Range(seconds[0].low, seconds[1].expected, seconds[2].high),
+        calibrated_by=calibration.probe_ids if calibration else (),
     )
 
 
@@ -103,7 +109,12 @@ def _optim(request: RunRequest, device: Device) -> str:
 
 
 def _at_length(
-    plan: AdapterPlan, request: RunRequest, device: Device, assume: Assumptions, tokens: int
+    plan: AdapterPlan,
+    request: RunRequest,
+    device: Device,
+    assume: Assumptions,
+    tokens: int,
+    calibration: Calibration | None,
 ) -> tuple[Range, Range | None]:
     """Memory and training seconds with rows of this length."""
     setup = TrainingSetup(
@@ -126,7 +137,11 @@ def _at_length(
     else:
         terms = duration_terms(plan.model, shape, stack, device.gpu) if device.gpu else None
         held = memory.allocated_band
-    return held, duration_at(terms, request.r).step.times(setup.total_steps) if terms else None
+    step = duration_at(terms, request.r).step if terms else None
+    if calibration is not None:
+        held = calibration.memory(memory.static, memory.working)
+        step = calibration.seconds(step) if step else None
+    return held, step.times(setup.total_steps) if step else None
 
 
 def cpu_stack(setup: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:

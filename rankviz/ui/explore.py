@@ -11,7 +11,7 @@ from rankviz.core.duration import price_of
 from rankviz.core.moe import has_experts
 from rankviz.core.targets import module_choices
 from rankviz.errors import UserError
-from rankviz.ui import html, points, question
+from rankviz.ui import html, points, probe, question
 from rankviz.ui.answer import answer
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import address, busy, copyable, done, pickable, plain
@@ -59,6 +59,7 @@ def build(api: Api) -> Exploring:
                 memory = chart("Memory by component and rank, estimated", height=MEMORY_HEIGHT, elem_id="memory")
                 modules = chart("Adapter parameters by module and block", height=MEMORY_HEIGHT, elem_id="module-map")
             ranks = pickable(elem_id="ranks")
+            probing = probe.build(api, w)
             script = copyable(elem_id="script")
     where = address()
     asked = {name: w[name] for name in question.DEFAULTS}
@@ -116,7 +117,7 @@ def build(api: Api) -> Exploring:
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
     w["upload"].upload(**upload).then(**done("model-busy"))
     return Exploring(
-        asked=asked, fit=fitting, answers=[telling, drawing, deciding, plotting], sweeps=sweep, curve=curve
+        asked=asked, fit=fitting, answers=[telling, drawing, deciding, plotting, probing], sweeps=sweep, curve=curve
     )
 
 

@@ -61,6 +61,7 @@ class Probe:
         free = psutil.virtual_memory().available
         self.limit_bytes = self.request.memory_limit_bytes or round(FREE_MEMORY_SHARE * free)
         self._started = False
+        self._said = ""
 
     def run(self) -> None:
         """Measure what fits; what is known not to fit isn't tried."""
@@ -115,11 +116,12 @@ class Probe:
             to_come = 1 + sum(each > depth for each in self.request.depths)
             if 3 * to_come * event.took_seconds > self.deadline - time.monotonic():
                 break
-            event = self._try(depth)
+            event = self._try(depth, again=True)
         self.journal.append(min(tries, key=lambda each: each.busy_elsewhere) if tries else event)
         return bool(tries)
 
-    def _try(self, depth: int) -> DepthMeasured | DepthDidNotFit:
+    def _try(self, depth: int, *, again: bool = False) -> DepthMeasured | DepthDidNotFit:
+        self._said = f"{depth} blocks{' again, since the machine was busy' if again else ''}"
         started = time.monotonic()
         folder = self.store.run_dir(self.request.probe_id) / f"base-{depth}"
         try:
@@ -139,7 +141,7 @@ class Probe:
                 for message in lines.within(LOOK_SECONDS):
                     if "stage" in message:
                         stage = message["stage"]
-                        self.journal.stage(f"{depth} blocks: {stage}")
+                        self.journal.stage(f"{self._said}: {stage}")
                     elif "environment" in message:
                         self._start(message["environment"])
                     elif "measured" in message:
