@@ -19,7 +19,7 @@ from rankviz.catalog import hardware as hardware_catalog
 from rankviz.catalog import models as model_catalog
 from rankviz.core.adapter import AdapterPlan, resolve
 from rankviz.core.comparable import evidence_for
-from rankviz.core.estimate import Device, RunEstimate, as_json, estimate, estimate_run
+from rankviz.core.estimate import Device, Estimate, RunEstimate, as_json, estimate, estimate_run
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.model import ModelSpec
@@ -138,8 +138,14 @@ class Api:
     def estimate(self, question: Question) -> dict[str, Any]:
         """Exact adapter numbers, and ranges for memory, time and money, for every rank asked."""
         gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
-        answer = as_json(estimate(self.model(question.model_id), question, gpu, self._assumptions))
-        return {**answer, "rests_on": evidence_for(self.validation(), self._stack(question))}
+        answer = estimate(self.model(question.model_id), question, gpu, self._assumptions)
+        calibration = self._gpu_calibration(answer) if gpu and self._has_probes() else None
+        if calibration is not None:
+            from rankviz.core.calibrated_estimate import calibrated_estimate
+
+            answer = calibrated_estimate(answer, calibration, self._assumptions)
+        found = {"calibration": calibration.as_json() if calibration else None}
+        return {**as_json(answer), **found, "rests_on": evidence_for(self.validation(), self._stack(question))}
 
     def _stack(self, question: Question) -> Stack:
         return Stack(
@@ -507,6 +513,17 @@ class Api:
 
             calibration = self._calibration(model, setting_of_run(model.id, request, device), tokens, environment)
         return estimate_run(model, request, device, self._assumptions, rows, calibration)
+
+    def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
+        """What probes say of an estimate for the GPU of this very machine."""
+        from rankviz import machine
+        from rankviz.core.probe_calibration import setting_of_question
+
+        here = machine.here()
+        if here["device"] != "cuda" or hardware_catalog.gpu_of_device(self._gpus, here["device_name"]) != answer.gpu:
+            return None
+        tokens = answer.question.training.tokens_per_micro_step
+        return self._calibration(answer.model, setting_of_question(answer.model.id, answer.question), tokens, here)
 
     def _has_probes(self) -> bool:
         """Looked up without the store, which an estimate from the command line doesn't load."""

@@ -2,28 +2,9 @@
 
 import pytest
 
-from rankviz.core.events import DepthMeasured
 from rankviz.core.extrapolate import Line, extrapolate, fit
 from rankviz.core.spread import median_error, middle
-
-MIB = 2**20
-
-
-def measured(depth, *, kind="resident above baseline", steps=(1.0,), **moments):
-    return DepthMeasured(
-        time=0.0,
-        depth=depth,
-        baseline_bytes=600 * MIB,
-        load_peak_bytes=(100 + 20 * depth) * MIB,
-        moments={name: mib * MIB for name, mib in moments.items()},
-        peak_kind=kind,
-        timed_steps=tuple(steps),
-        first_step_seconds=2.0,
-        tokens_per_step=512,
-        trainable_parameters=1000 * depth,
-        total_parameters=5000 + 100 * depth,
-        took_seconds=10.0,
-    )
+from tests.probes import MIB, measured
 
 
 def test_two_depths_make_a_line_that_goes_through_both():

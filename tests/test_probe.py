@@ -9,28 +9,13 @@ from workers import states, supervise, sweep, wait_for, worker
 from rankviz.api import Api
 from rankviz.core.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.probe import ProbeRecord
-from rankviz.core.probe_settings import ProbeQuestion, choose_depths, settle
+from rankviz.core.probe_settings import ProbeQuestion, choose_depths
 from rankviz.core.probe_summary import as_json, sentences
 from rankviz.core.run import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore
-from tests.test_extrapolate import MIB, measured
+from tests.probes import API, MIB, measured, request
 from tests.toy import ASSETS
-
-SMOL = "HuggingFaceTB/SmolLM2-135M"
-API = Api(assets=ASSETS)
-
-
-def request(probe_id="probe-1", *, cuda=False, shared=False, model=SMOL, **asked):
-    return settle(
-        ProbeQuestion(model_id=model, **asked),
-        API.model(model),
-        cuda=cuda,
-        shared=shared,
-        probe_id=probe_id,
-        created_at=1.0,
-    )
-
 
 PROBING = worker(
     """

@@ -7,6 +7,7 @@ from rankviz.core.assumptions import Assumptions
 from rankviz.core.calibration import Calibration, Setting
 from rankviz.core.probe import BUSY_SHARE, ProbeRecord
 from rankviz.core.probe_estimate import ProbeEstimate
+from rankviz.core.question import Question
 from rankviz.core.run import RunRequest, RunState
 from rankviz.core.run_estimate import Device
 from rankviz.core.spread import middle
@@ -39,6 +40,21 @@ def setting_of_run(model_id: str, request: RunRequest, device: Device) -> Settin
         checkpointing="unsloth" if cuda else "none",
         loss_path="fused",
         use_dora=request.use_dora,
+    )
+
+
+def setting_of_question(model_id: str, question: Question) -> Setting:
+    """Of an estimate for a GPU."""
+    setup = question.training
+    elsewhere = question.framework != "unsloth" and setup.checkpointing == "unsloth"
+    return Setting(
+        model_id=model_id,
+        framework=question.framework,
+        precision=setup.precision,
+        optim=setup.optim,
+        checkpointing="hf" if elsewhere else setup.checkpointing,
+        loss_path=setup.loss_path,
+        use_dora=question.use_dora,
     )
 
 

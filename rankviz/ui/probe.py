@@ -45,8 +45,8 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Accordion("Measure it here, without weights", open=False, elem_id="probe") as section:
         plain(html.paragraphs(about(api)))
         with gr.Row(elem_classes="rv-bar"):
-            batch = gr.Number(1, label="Rows a step", precision=0, minimum=1, min_width=90)
-            length = gr.Number(256, label="Tokens a row", precision=0, minimum=8, min_width=90)
+            batch = gr.Number(1, label="Rows a step", precision=0, min_width=90)
+            length = gr.Number(256, label="Tokens a row", precision=0, min_width=90)
             full = gr.Checkbox(False, label="All blocks too", min_width=120)
             start = gr.Button("Measure it here", min_width=140, elem_id="probe-button")
             cancel = gr.Button("Cancel", visible=False, min_width=90, elem_id="probe-cancel")

@@ -31,6 +31,8 @@ def detail_html(api: Api, run: RunRecord) -> str:
             label="Measured and estimated",
         )
     )
+    if (api.expected_run(run) or {}).get("calibrated_by"):
+        parts.append(html.paragraphs("The estimate is calibrated on this machine, by probes of this base."))
     parts.append(_facts("What was asked", _asked(run)))
     parts.append(_facts("Where it ran", _environment(run.environment)))
     parts.append("</div>")

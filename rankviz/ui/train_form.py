@@ -167,7 +167,10 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
     ]
     runs = "1 run" if expected.runs == 1 else f"{expected.runs} runs"
     time = time_span(expected.seconds.as_json()) if expected.seconds else "a time that is not known"
-    return html.paragraphs(f"{runs} on {expected.device_name}, estimated to take {time} in all.") + html.table(
+    said = [f"{runs} on {expected.device_name}, estimated to take {time} in all."]
+    if any(run.calibrated_by for run in expected.ranks.values()):
+        said.append("Memory and time are calibrated on this machine, by probes of this base.")
+    return html.paragraphs(*said) + html.table(
         ["Rank", "Parameters", "Adapter", "Memory"], rows, label="What each rank will take"
     )
 
