@@ -74,5 +74,7 @@ def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
         ),
         "source": f"rankviz probe {where.get('rankviz', '')}".strip(),
         "predicted_two_depth_bytes": round(extrapolated.peak_bytes) if extrapolated else None,
-        "predicted_two_depth_seconds": round(extrapolated.step_seconds, 4) if extrapolated else None,
+        "predicted_two_depth_seconds": round(extrapolated.step_seconds, 4)
+        if extrapolated and extrapolated.step_seconds > 0
+        else None,
     }

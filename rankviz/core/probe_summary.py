@@ -38,7 +38,9 @@ def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, An
         "full": next((each for each in measured if full and each["depth"] == full.depth), None),
         "error_of_extrapolation": {
             "peak": extrapolated.peak_bytes / full.peak_bytes - 1,
-            "step_seconds": extrapolated.step_seconds / full.step_seconds - 1,
+            "step_seconds": extrapolated.step_seconds / full.step_seconds - 1
+            if extrapolated.step_seconds > 0
+            else None,
         }
         if extrapolated and full
         else None,
@@ -111,7 +113,8 @@ def table_lines(answer: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     if full:
         lines.append(line(f"{whole}, measured", full))
     if error := answer["error_of_extrapolation"]:
-        lines.append(("Extrapolated against measured", f"{error['peak']:+.1%}", f"{error['step_seconds']:+.1%}", ""))
+        step = "" if error["step_seconds"] is None else f"{error['step_seconds']:+.1%}"
+        lines.append(("Extrapolated against measured", f"{error['peak']:+.1%}", step, ""))
     if estimate:
         memory, step = estimate["memory_bytes"], estimate["step_seconds"]
         took = _span(step, units.duration) if step else ""
@@ -123,8 +126,10 @@ def _span(values: Mapping[str, float], text: Callable[[float], str]) -> str:
     return f"{text(values['low'])} – {text(values['high'])}"
 
 
-def _seconds(value: float) -> str:
+def _seconds(value: float | None) -> str:
     """A line may cross zero where times are noisy."""
+    if value is None:
+        return "not known"
     return units.duration(value) if value >= 0 else f"-{units.duration(-value)}"
 
 
@@ -165,7 +170,8 @@ def _extrapolated(each: Extrapolation, record: ProbeRecord) -> dict[str, Any]:
         "peak_bytes": round(each.peak_bytes),
         "moment": each.moment,
         "load_peak_bytes": round(each.load_peak_bytes),
-        "step_seconds": each.step_seconds,
+        # Noise can turn a line down so far that it says nothing.
+        "step_seconds": each.step_seconds if each.step_seconds > 0 else None,
         "step_noise_seconds": each.step_noise_seconds,
         "tokens_per_second": tokens / each.step_seconds if each.step_seconds > 0 else None,
         "trainable_parameters": each.trainable_parameters,
