@@ -25,8 +25,6 @@ PROGRAMS = {
 def run_step(watch, *, habits, precision, targets, checkpointing, vocab, attention="sdpa", blocks=BLOCKS):
     """Forward and backward inside `watch`, a torch dispatch mode that has been told which tensors were there before."""
     import torch
-    from peft import LoraConfig as PeftConfig
-    from peft import get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -41,13 +39,22 @@ def run_step(watch, *, habits, precision, targets, checkpointing, vocab, attenti
     )
     base = LlamaForCausalLM._from_config(config, attn_implementation=attention)
     base = base.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    train_once(watch, base, habits=habits, targets=targets, checkpointing=checkpointing)
+
+
+def train_once(watch, base, *, habits, targets, checkpointing):
+    """Wrap the base with a LoRA and take the step."""
+    import torch
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
     if checkpointing != "none":
         base.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         base.enable_input_require_grads()
     model = get_peft_model(
         base, PeftConfig(r=2, target_modules=list(targets)), autocast_adapter_dtype=habits.adapter_bytes == 4
     ).train()
-    ids = torch.randint(0, vocab, (BATCH, LENGTH))
+    ids = torch.randint(0, base.config.vocab_size, (BATCH, LENGTH))
     watch.ignore([*model.parameters(), *model.buffers(), ids])
     with watch:
         with torch.autocast("cpu", torch.bfloat16, enabled=habits.autocast):

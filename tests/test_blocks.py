@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from rankviz.core.activations import ActivationBytes, BlockActivations
 from rankviz.core.blocks import model_shape
 from tests.toy import ATTENTION, MLP, TOY, TOY_MOE, adapted, layer, model
 
@@ -75,4 +76,16 @@ def test_an_adapter_in_one_block_only_makes_that_block_another_kind():
     kinds = model_shape(TOY, [replace(q, blocks=(1,))]).kinds
 
     assert [0, 16] == sorted(kind.targeted_inputs for kind in kinds)
+    assert [1, 1] == [kind.count for kind in kinds]
+
+
+def test_blocks_that_hold_differently_are_told_apart():
+    figures = [
+        BlockActivations(blocks=(block,), bf16=each, fp32=each)
+        for block, each in enumerate((ActivationBytes(kept=1, gradients=1), ActivationBytes(kept=2, gradients=1)))
+    ]
+
+    kinds = model_shape(replace(TOY, activation_bytes_per_token=tuple(figures)), []).kinds
+
+    assert figures == [kind.activations for kind in kinds]
     assert [1, 1] == [kind.count for kind in kinds]

@@ -1,10 +1,12 @@
 """Memory of the toy, worked out by hand, and the laws that any model must keep."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from rankviz.core import memory_parts
+from rankviz.core.activations import ActivationBytes, BlockActivations
 from rankviz.core.blocks import model_shape
 from rankviz.core.memory import memory_at, memory_terms
 from rankviz.core.stack import Stack
@@ -100,6 +102,46 @@ def test_where_the_projection_down_keeps_its_input_the_fullest_moment_is_another
         ("peft", "bf16"): 10 * (4 * 32 + 12 * 16),  # fp32 copies
         ("peft", "nf4"): 10 * (8 * 32 + 4 * 16),  # fp32 hidden states
     } == held
+
+
+HELD = BlockActivations(
+    blocks=(0, 1),
+    bf16=ActivationBytes(kept=500, gradients=300, own_input=32),
+    autocast=ActivationBytes(kept=700, gradients=350),
+    fp32=ActivationBytes(kept=900, gradients=600, own_input=64),
+)
+"""A Llama block of the toy's widths keeps 416 in 16 bit, 64 + 576 in fp32, and comes to 240 gradients."""
+
+
+def test_figures_read_off_a_blocks_class_take_the_formulas_place():
+    own = replace(TOY, activation_bytes_per_token=(HELD,))
+
+    def kept(framework, **setup):
+        return memory_parts.kept_bytes(shape_of(own, ()).kinds[0], own, stack(framework, **setup))[0]
+
+    assert (10 * 500, 10 * 532) == (kept("peft"), kept("peft", checkpointing="none"))
+    assert (10 * 700, 10 * 700) == (kept("trl"), kept("trl", checkpointing="none"))
+    assert (10 * 900, 10 * 964) == (kept("peft", precision="nf4"), kept("peft", precision="nf4", checkpointing="none"))
+    assert 10 * (2 * (4 * 16 + 48 + 96 - 32) + 700 - 416) == kept("unsloth")
+
+
+def test_the_gradients_of_a_blocks_class_move_with_adapters_as_a_llamas_do():
+    own = replace(TOY, activation_bytes_per_token=(HELD,))
+    held = [
+        memory_parts.backward_bytes(shape_of(own, names).kinds[0], own, stack(framework))
+        for framework, names in (("peft", ()), ("peft", ("down_proj",)), ("trl", ()), ("unsloth", ()))
+    ]
+
+    with_adapter = 4 * 32 + 12 * 16
+    assert [10 * 300, 10 * (with_adapter + 300 - 240), 10 * 350, 10 * (2 * (8 * 16 + 32) + 350 - 240)] == held
+
+
+def test_a_class_that_keeps_less_than_a_llama_takes_nothing_from_unsloths_own_formula():
+    little = ActivationBytes(kept=100, gradients=50)
+    own = replace(TOY, activation_bytes_per_token=(BlockActivations(blocks=(0, 1), bf16=little, fp32=little),))
+    shown, formula = (memory_terms(spec, shape_of(spec), stack("unsloth"), None).blocks for spec in (own, TOY))
+
+    assert formula == shown
 
 
 def test_without_checkpointing_every_block_keeps_its_own():
@@ -297,3 +339,17 @@ def test_a_setting_without_data_has_a_wider_band():
     usual, dora = estimate(), estimate(use_dora=True)
 
     assert (usual.high - usual.low) / usual.device < (dora.high - dora.low) / dora.device
+
+
+def test_where_optional_kernels_may_save_most_of_what_linear_attention_keeps_the_band_says_so():
+    (kind,) = shape_of(TOY, ()).kinds
+    linear = replace(kind, attention_width=0, activations=HELD)
+    wide = replace(linear, activations=replace(HELD, bf16=ActivationBytes(kept=4160, gradients=300)))
+
+    def width(kind):
+        shape = replace(shape_of(TOY, ()), kinds=(kind,))
+        return memory_parts.working_width(TOY, shape, stack("peft"))
+
+    plain = width(kind)
+    assert 0.4**2 == pytest.approx(width(linear) ** 2 - plain**2)  # 1 - 416/500 is less than 0.4
+    assert 0.9**2 == pytest.approx(width(wide) ** 2 - plain**2)  # 1 - 416/4160

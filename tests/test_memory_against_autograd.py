@@ -11,7 +11,7 @@ pytestmark = pytest.mark.torch
 
 def measured_working_bytes(**asked):
     """Peak of all that a forward and a backward pass allocate, the adapter's small gradients included."""
-    from tests.live_bytes import LiveBytes
+    from rankviz.worker.live_bytes import LiveBytes
 
     live = LiveBytes()
     run_step(live, **asked)

@@ -17,7 +17,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
     from rankviz.worker.assets import build_models
 
-    count = build_models(ASSETS / "configs", tmp_path)
+    count = build_models(ASSETS / "configs", tmp_path, activation_seconds=0)
 
     assert 128 == count
     shipped, made = (
@@ -26,7 +26,29 @@ def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
     assert shipped.keys() == made.keys()
     assert shipped["index.json"]["models"] == made["index.json"]["models"]
     for name in shipped.keys() - {"index.json"}:
-        assert shipped[name] == made[name], name
+        assert shipped[name] | {"activation_bytes_per_token": []} == made[name], name
+
+
+@pytest.mark.parametrize(
+    "file",
+    (
+        "Qwen__Qwen3-0.6B.json",
+        "google__gemma-2-2b.json",
+        "openai-community__gpt2.json",
+        "tiiuae__falcon-7b.json",
+        "deepseek-ai__DeepSeek-V2-Lite.json",
+        "openai__gpt-oss-20b.json",
+    ),
+)
+def test_the_activations_are_what_the_classes_hold(file):
+    from rankviz.worker.introspect import introspect
+
+    shipped = json.loads((ASSETS / "models" / file).read_text())
+
+    assert (
+        shipped["activation_bytes_per_token"]
+        == (introspect(json.loads((ASSETS / "configs" / file).read_text()))["activation_bytes_per_token"])
+    )
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ def test_a_probe_that_takes_too_long_ends_at_its_limit_with_a_sentence(tmp_path)
         ("LiquidAI__LFM2-1.2B", 10),
         ("openai-community__gpt2", 4),
         ("openai__gpt-oss-20b", 4),
+        ("nvidia__NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 6),
     ],
 )
 def test_a_cut_config_builds_the_first_blocks_of_the_model_and_nothing_else(name, depth):

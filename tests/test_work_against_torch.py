@@ -10,7 +10,7 @@ pytestmark = pytest.mark.torch
 
 
 def moved(**asked):
-    from tests.live_bytes import MovedBytes
+    from tests.moved_bytes import MovedBytes
 
     counted = MovedBytes()
     run_step(counted, **asked)

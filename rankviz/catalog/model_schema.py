@@ -44,6 +44,19 @@ class LayerSchema(Strict):
         return self
 
 
+class ActivationSchema(Strict):
+    kept: Positive
+    gradients: Positive
+    own_input: Count = 0
+
+
+class BlockActivationsSchema(Strict):
+    blocks: Blocks
+    bf16: ActivationSchema
+    fp32: ActivationSchema
+    autocast: ActivationSchema | None = None
+
+
 class ModelSchema(Strict):
     id: Text
     name: Text
@@ -71,6 +84,7 @@ class ModelSchema(Strict):
     clippable_linears: list[Text]
     refused_names: list[Text]
     peft_remap: Literal["", "mixtral", "qwen2_moe"]
+    activation_bytes_per_token: list[BlockActivationsSchema]
     aliases: list[Text]
     verified: bool
     gated: bool | None
@@ -89,6 +103,13 @@ class ModelSchema(Strict):
         )
         if weights > self.total_parameters:
             raise ValueError(f"the layers hold {weights:,} weights, more than total_parameters")
+        return self
+
+    @model_validator(mode="after")
+    def activations_are_of_every_block_once_or_of_none(self) -> "ModelSchema":
+        blocks = sorted(block for row in self.activation_bytes_per_token for block in decode_blocks(row.blocks))
+        if blocks and blocks != list(range(self.num_hidden_layers)):
+            raise ValueError("activation_bytes_per_token must name every block once, or be empty")
         return self
 
 

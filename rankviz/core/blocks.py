@@ -2,14 +2,16 @@
 
 Memory and time need sums over layers, per block, since hybrid models differ from block to block. What is covered:
 attention (grouped, fused, MLA), gated and plain MLPs, fused and split projections, experts (the active ones),
-linear-attention and Mamba projections. What is not: the inner state of linear attention and Mamba kernels, the
-router's bookkeeping, and vision or audio towers, which a text example doesn't run through.
+linear-attention and Mamba projections. What is not: vision or audio towers, which a text example doesn't run through.
+What a block holds besides (more norms, routers, inner states of linear attention) is in `activations`, where the
+worker could read it off the block's own class.
 """
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from rankviz.core.activations import BlockActivations
 from rankviz.core.model import LinearLayer, ModelSpec
 from rankviz.core.plan import Adapted
 
@@ -48,6 +50,8 @@ class BlockKind:
     """How many modules carry an adapter; experts × active ones."""
     targeted_expert_weights: int
     """Weights of fused expert parameters that carry an adapter."""
+    activations: BlockActivations | None = None
+    """What these blocks hold without an adapter, where it was read off their class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +197,7 @@ def _active(model: ModelSpec, layer: LinearLayer) -> int:
 
 
 def _kinds(by_blocks: dict[tuple[int, ...], _Sums], model: ModelSpec) -> tuple[BlockKind, ...]:
-    """Blocks grouped by which rows they have, and by how they attend."""
+    """Blocks grouped by which rows they have, by how they attend, and by what they hold."""
     members: dict[int, list[int]] = {}
     sums = list(by_blocks.values())
     for number, blocks in enumerate(by_blocks):
@@ -201,12 +205,17 @@ def _kinds(by_blocks: dict[tuple[int, ...], _Sums], model: ModelSpec) -> tuple[B
             members.setdefault(block, []).append(number)
     unnamed = "sliding_attention" if model.sliding_window else "full_attention"
     types = model.layer_types
+    held = {block: n for n, each in enumerate(model.activation_bytes_per_token) for block in each.blocks}
     signatures = Counter(
-        (tuple(rows), types[block] if block < len(types) else unnamed) for block, rows in members.items()
+        (tuple(rows), types[block] if block < len(types) else unnamed, held.get(block))
+        for block, rows in members.items()
     )
     return tuple(
-        _kind(count, [sums[n] for n in rows], layer_type, model.hidden_size)
-        for (rows, layer_type), count in signatures.items()
+        replace(
+            _kind(count, [sums[n] for n in rows], layer_type, model.hidden_size),
+            activations=None if at is None else model.activation_bytes_per_token[at],
+        )
+        for (rows, layer_type, at), count in signatures.items()
     )
 
 

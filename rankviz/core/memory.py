@@ -10,7 +10,7 @@
 
 Without checkpointing, what all blocks keep takes the place of the checkpoints. The formulas of the parts and where
 they were read are in memory_parts.py; each constant and each width of a band is a row of assumptions.json. Left out:
-inner states of linear-attention and Mamba kernels, images, several GPUs, other programs' memory.
+images, several GPUs, other programs' memory.
 
 What doesn't depend on rank is worked out once (`memory_terms`); a rank then costs a few multiplications
 (`memory_at`). Hand-worked in tests/test_memory.py.

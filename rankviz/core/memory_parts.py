@@ -7,6 +7,7 @@ T the tokens of a micro-step after padding, V the vocabulary, p the trainable pa
 import math
 from dataclasses import dataclass
 
+from rankviz.core.activations import ActivationBytes
 from rankviz.core.blocks import BlockKind, ModelShape
 from rankviz.core.model import ModelSpec
 from rankviz.core.stack import Stack
@@ -72,27 +73,54 @@ def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float
 def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, float]:
     """What one block keeps for its backward pass, and its growth with each unit of rank (x·A of each module).
 
-    transformers in 16 bit: T · (8H + 2(2Q + 2K + 3M)), 8H being the fp32 inputs of two norms; where hidden states are
-    fp32, T · (4H + 4(2Q + 2K + 3M)), and 4H more without checkpointing, whose first norm reads the checkpoint. Adapters
-    add what they read: see `_adapter_input_bytes`. Unsloth: 2T(4H + 2Q + 2K + 2M), since its MLP works in place.
+    transformers: T times what its own classes were seen to keep (core.activations), or where there is no such figure a
+    Llama block's, `_llama_kept`. Adapters add what they read: see `_adapter_input_bytes`.
+
+    Unsloth: 2T(4H + 2Q + 2K + 2M), since its MLP works in place; and whatever transformers' class keeps beyond a Llama
+    block of the same widths, for Unsloth's kernels are Llama's: more norms, routers, experts and linear attention run
+    as transformers has them, or fused by torch.compile into somewhat less.
 
     The terms are those that autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and
-    checked against whole training steps on fake tensors in tests/test_memory_against_autograd.py.
+    checked against whole training steps in tests/test_memory_against_autograd.py and tests/test_activations.py.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
-    hidden = model.hidden_size
     # the softmax in fp32, and its 16-bit copy
     eager = (4 if width == 4 else 6) * _eager_matrix(kind, model, stack)
+    llama = _llama_kept(kind, model.hidden_size, stack)
+    held = _held(kind, stack)
+    shown = held.kept + (held.own_input if stack.setup.checkpointing == "none" else 0) if held else llama
     if stack.habits.unsloth_kernels:
-        elements = 4 * hidden + kind.attention + kind.mlp - kind.mlp_hidden
-        return tokens * width * elements + eager, 0.0
-    norms = 8 * hidden if width == 2 or stack.setup.checkpointing == "none" else 4 * hidden
-    each = norms + width * (kind.attention + kind.mlp) + _adapter_input_bytes(kind, stack)
+        elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
+        return tokens * (width * elements + max(0.0, shown - llama)) + eager, 0.0
+    each = shown + _adapter_input_bytes(kind, stack)
     if stack.habits.keeps_quantized_inputs and stack.setup.quantized:
         each += width * kind.inputs
     if stack.habits.pads_adapters:
         each += width * kind.padded_outputs
     return tokens * each + eager, float(tokens * width * kind.targeted_modules)
+
+
+def _held(kind: BlockKind, stack: Stack) -> ActivationBytes | None:
+    """Figures of the block's class, if there are any."""
+    if kind.activations is None:
+        return None
+    return kind.activations.held(stack.activation_bytes, autocast=stack.habits.autocast)
+
+
+def _kernels_may_save(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """The share of what a block of linear attention keeps in transformers' own code that optional kernels may not keep:
+    all that goes beyond a Llama block of the same widths."""
+    held = _held(kind, stack)
+    return max(0.0, 1 - _llama_kept(kind, model.hidden_size, stack) / held.kept) if held else 0.0
+
+
+def _llama_kept(kind: BlockKind, hidden: int, stack: Stack) -> float:
+    """Bytes a token that a Llama block of these widths keeps in transformers without an adapter: 8H + 2(2Q + 2K + 3M)
+    in 16 bit, 8H being the fp32 inputs of two norms; in fp32 4H + 4(2Q + 2K + 3M), and 4H more without checkpointing,
+    whose first norm reads the checkpoint."""
+    width = stack.activation_bytes
+    norms = 8 * hidden if width == 2 or stack.setup.checkpointing == "none" else 4 * hidden
+    return norms + width * (kind.attention + kind.mlp)
 
 
 def _adapter_input_bytes(kind: BlockKind, stack: Stack) -> float:
@@ -114,30 +142,52 @@ def _adapter_input_bytes(kind: BlockKind, stack: Stack) -> float:
 def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Gradients alive at the fullest moment of a block's backward pass, beside what the block keeps.
 
-    transformers, in the MLP, T times 6M + 2H in 16 bit and 12M + 4H in fp32, or in the norm before it 2M + 11H. An
-    adapter on the projection down moves the moment: 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32
-    copies, 6M + 10H with copies under autocast, 8M + 4H in fp32. Read off whole training steps; held to 5 % in
+    transformers: T times what its own classes were seen to hold without an adapter, or a Llama block's 6M + 2H in 16
+    bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down moves the
+    moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
+    copies under autocast, 8M + 4H in fp32; that difference is added. Read off whole training steps; held to 5 % in
     tests/test_memory_against_autograd.py. Unsloth: 2T(8H + M), so that with what it keeps it comes to
-    2T(12H + 2Q + 2K + 3M) (kernels/fast_lora.py). Eager attention has its fullest moment later: `_eager_gradients`.
+    2T(12H + 2Q + 2K + 3M) (kernels/fast_lora.py), and what goes beyond a Llama block as in `kept_bytes`. Eager
+    attention has its fullest moment later: `_eager_gradients`.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
-    in_mlp = tokens * _mlp_gradients(kind, model.hidden_size, stack, model.num_experts)
-    return max(in_mlp, _eager_gradients(kind, model, stack) - tokens * width * kind.mlp)
+    beside = tokens * (_llama_gradients(kind, model, stack) + _gradients_beyond_llama(kind, model, stack))
+    return max(0.0, beside, _eager_gradients(kind, model, stack) - tokens * width * kind.mlp)
 
 
-def _mlp_gradients(kind: BlockKind, hidden: int, stack: Stack, num_experts: int) -> float:
-    """Bytes a token."""
-    width, inner = stack.activation_bytes, kind.mlp_hidden
+def _gradients_beyond_llama(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Bytes a token by which the block's own class differs, without an adapter."""
+    held = _held(kind, stack)
+    if held is None or _one_expert_at_a_time(model, stack):
+        return 0.0
+    beyond = held.gradients - _plain_gradients(kind, model.hidden_size, stack.activation_bytes, kind.mlp)
+    return max(0.0, beyond) if stack.habits.unsloth_kernels else beyond
+
+
+def _one_expert_at_a_time(model: ModelSpec, stack: Stack) -> bool:
+    """Experts one after the other, each with its own tokens, hold one expert's gradients at a time."""
+    return stack.habits.quantizes_experts and model.num_experts > 0
+
+
+def _plain_gradients(kind: BlockKind, hidden: int, width: int, mlp: float) -> float:
+    """Of a Llama block without an adapter on the projection down, bytes a token."""
+    if width == 4:
+        return 4 * mlp + 4 * hidden
+    return max(2 * mlp + 2 * hidden, 2 * kind.mlp_hidden + 11 * hidden)
+
+
+def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Of a Llama block of these widths, bytes a token."""
+    width, hidden = stack.activation_bytes, model.hidden_size
     if stack.habits.unsloth_kernels:
-        return width * (8 * hidden + inner)
-    # Experts one after the other, each with its own tokens, hold one expert's gradients at a time.
-    whole = width * kind.mlp / (num_experts if stack.habits.quantizes_experts and num_experts else 1)
-    copies = stack.habits.adapter_bytes > width
+        return width * (8 * hidden + kind.mlp_hidden)
+    mlp = kind.mlp / model.num_experts if _one_expert_at_a_time(model, stack) else kind.mlp
     if not kind.targeted_mlp_hidden:
-        return whole + 4 * hidden if width == 4 else max(whole + 2 * hidden, 2 * inner + 11 * hidden)
+        return _plain_gradients(kind, hidden, width, mlp)
+    copies = stack.habits.adapter_bytes > width
     if copies and stack.habits.autocast:
-        return whole + 10 * hidden
-    without_one = whole - width * inner
+        return width * mlp + 10 * hidden
+    without_one = width * (mlp - kind.mlp_hidden)
     if copies:
         return without_one + 12 * hidden
     return without_one + 4 * hidden if width == 4 else max(without_one + 2 * hidden, 9 * hidden)
@@ -226,8 +276,10 @@ def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     widths = [assume.first(f"width-{stack.kind}", "width-unmeasured")]
     if model.num_experts:
         widths.append(assume.value("width-experts"))
-    if any(not kind.attention_width for kind in shape.kinds):
-        widths.append(assume.value("width-no-attention"))
+    if without_attention := [kind for kind in shape.kinds if not kind.attention_width]:
+        widths.append(
+            max(assume.value("width-no-attention"), *(_kernels_may_save(k, model, stack) for k in without_attention))
+        )
     if stack.use_dora:
         widths.append(assume.value("width-dora"))
     if setup.precision in ("int8", "fp32"):

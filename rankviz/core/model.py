@@ -6,6 +6,8 @@ Rows of assets/models/ and the worker's introspection both end up here. Nothing 
 from dataclasses import dataclass
 from typing import Literal
 
+from rankviz.core.activations import BlockActivations
+
 LayerKind = Literal["linear", "conv1d", "experts", "router", "embedding", "lm_head"]
 LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
 """What a weight does. "vision" is any other tower with its projectors, sound included; "other" holds routers, Mamba
@@ -84,6 +86,8 @@ class ModelSpec:
     """Module names on which PEFT refuses LoRA for this model_type (out_proj and conv1d of Mamba families)."""
     peft_remap: Literal["", "mixtral", "qwen2_moe"] = ""
     """Under which rules PEFT silently rewrites a LoRA config for this model_type on transformers 5."""
+    activation_bytes_per_token: tuple[BlockActivations, ...] = ()
+    """What each block holds while it trains, as transformers' own classes show it; empty where they couldn't be run."""
     aliases: tuple[str, ...] = ()
     """Other names with the same shapes, Unsloth's copies among them."""
     verified: bool = False

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rankviz.core.activations import ActivationBytes, BlockActivations
 from rankviz.core.block_ranges import decode_blocks
 from rankviz.core.model import LinearLayer, ModelSpec
 
@@ -14,12 +15,18 @@ def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
     for name in ("other_modules", "clippable_linears", "refused_names", "aliases"):
         facts[name] = tuple(facts.get(name, ()))
     facts["layer_types"] = _layer_types(facts.get("layer_types", ()))
+    facts["activation_bytes_per_token"] = tuple(map(_activations, facts.get("activation_bytes_per_token", ())))
     return ModelSpec(**facts)
 
 
 def _layer(row: Mapping[str, Any]) -> LinearLayer:
     blocks = row.get("blocks", "")
     return LinearLayer(**{**row, "blocks": decode_blocks(blocks) if isinstance(blocks, str) else tuple(blocks)})
+
+
+def _activations(row: Mapping[str, Any]) -> BlockActivations:
+    ways = {way: ActivationBytes(**figures) for way, figures in row.items() if way != "blocks"}
+    return BlockActivations(blocks=decode_blocks(row["blocks"]), **ways)
 
 
 def _layer_types(types: Mapping[str, str] | Sequence[str]) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ from rankviz.units import GIB
 COMMAND = (sys.executable, "-m", "rankviz.worker", "introspect")
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60
+ANSWERS = 2
+"""Counted up when the worker's answer says more than before, so that older ones are asked again."""
 MEMORY_BYTES = 16 * GIB
 """Of address space: torch for the CPU takes 0.7 GiB, torch for CUDA several, a model on the meta device little."""
 
@@ -94,7 +96,7 @@ def _remembered(raw: bytes, cache: Path | None) -> Path | None:
     """The file that remembers this config as these libraries build it."""
     if cache is None:
         return None
-    key = hashlib.sha256(raw + f"{version('transformers')} {version('peft')}".encode()).hexdigest()
+    key = hashlib.sha256(raw + f"{ANSWERS} {version('transformers')} {version('peft')}".encode()).hexdigest()
     return cache / f"{key[:32]}.json"
 
 

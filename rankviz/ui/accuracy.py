@@ -60,7 +60,8 @@ def summary(found: Mapping[str, Any]) -> str:
         f"all known, were predicted {_percent(every['mean_abs_error'])} off on average, and "
         f"{_percent(every['inside_band'])} of them lie inside the band, which is ±{_percent(every['mean_half_width'])} "
         f"wide. Of {time['rows']} timings {_percent(time['inside_range'])} lie inside their range, "
-        f"{_percent(time['mean_abs_error'])} off on average. The command rankviz validate FILE.csv does the same for rows of your own."
+        f"{_percent(time['mean_abs_error'])} off on average. The command rankviz validate FILE.csv does the same for "
+        "rows of your own."
     )
 
 

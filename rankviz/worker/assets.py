@@ -8,6 +8,7 @@ import argparse
 import csv
 import importlib.metadata
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -54,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build_models(configs: Path, models: Path) -> int:
-    """Write one file a model and the index, check them, and say how many there are."""
+def build_models(configs: Path, models: Path, *, activation_seconds: float = math.inf) -> int:
+    """Write one file a model and the index, check them, and say how many there are. activation_seconds: how long one
+    model's activations may take, which then stay empty."""
     rows = _table(configs / "INDEX.csv")
     aliases = _table(configs / "ALIASES.csv")
     models.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,9 @@ def build_models(configs: Path, models: Path) -> int:
     towers = {row["model_id"] for row in rows if row["kind"] == "text-of-full"}
     index = []
     for row in rows:
-        model = model_row(row, (configs / row["file"]).read_bytes(), has_text_tower=row["model_id"] in towers)
+        config = parse_config((configs / row["file"]).read_bytes(), name=row["file"])
+        facts = introspect(config | {"architectures": [row["architecture"]]}, activation_seconds=activation_seconds)
+        model = model_row(row, facts, has_text_tower=row["model_id"] in towers)
         model["aliases"] = sorted(
             (alias["alias"] for alias in aliases if alias["file"] == row["file"]), key=lambda name: name.lower()
         )
@@ -87,9 +91,8 @@ def build_models(configs: Path, models: Path) -> int:
     return check_models(models)
 
 
-def model_row(row: dict[str, str], config: bytes, *, has_text_tower: bool) -> dict[str, Any]:
-    """A row of assets/models from a row of INDEX.csv and its config.json."""
-    facts = introspect(parse_config(config, name=row["file"]) | {"architectures": [row["architecture"]]})
+def model_row(row: dict[str, str], facts: dict[str, Any], *, has_text_tower: bool) -> dict[str, Any]:
+    """A row of assets/models from a row of INDEX.csv and what introspection says of its config.json."""
     expected = int(row["total_params_expected"])
     for field, want in (("architecture", row["architecture"]), ("total_parameters", expected)):
         if facts[field] != want:
@@ -131,11 +134,11 @@ def _layer(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pretty(model: dict[str, Any]) -> str:
-    """JSON with one line a field and one line a layer."""
+    """JSON with one line a field, and one line a layer or a kind of block."""
     lines = []
     for key, value in model.items():
-        if key == "layers":
-            text = "[\n    " + ",\n    ".join(json.dumps(layer) for layer in value) + "\n  ]"
+        if key in ("layers", "activation_bytes_per_token") and value:
+            text = "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
         else:
             text = json.dumps(value)
         lines.append(f"  {json.dumps(key)}: {text}")

@@ -1,4 +1,4 @@
-"""A model's layers from its config.json: built on the meta device, walked, printed as JSON.
+"""A model's layers, and what its blocks hold in training, from its config.json: built on the meta device, as JSON.
 
     python -m rankviz.worker introspect CONFIG.json [--memory-bytes N] [--cpu-seconds N]
 
@@ -13,11 +13,12 @@ import os
 import re
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rankviz.core.config_check import parse_config
+from rankviz.core.model_json import model_from_json
 from rankviz.errors import BadConfigError, UserError
 
 SECOND_TOWERS = ("vision", "visual", "image", "audio", "multi_modal", "merger", "patch_embed", "mm_proj")
@@ -53,7 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 TOO_LARGE = "This config.json describes a model too large to lay out within the memory that RankViz allows for it."
 
 
-def introspect(config: dict[str, Any]) -> dict[str, Any]:
+ACTIVATION_SECONDS = 20.0
+"""At most, for what blocks hold while they train; a second or two is usual, and an estimate can do without."""
+
+
+def introspect(config: dict[str, Any], *, activation_seconds: float = ACTIVATION_SECONDS) -> dict[str, Any]:
     """A ModelSpec as a dict; id, name, source and the like are for the caller to add."""
     model = build(config)
     text = model.config.get_text_config()
@@ -62,7 +67,7 @@ def introspect(config: dict[str, Any]) -> dict[str, Any]:
     unquantized = unquantized_parameters(model)
     heads = _first(text, "num_attention_heads", "n_head", "num_heads")
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
-    return {
+    facts = {
         "architecture": type(model).__name__,
         "model_type": model.config.model_type,
         "tower": "whole model" if text is not model.config else "text",
@@ -84,10 +89,14 @@ def introspect(config: dict[str, Any]) -> dict[str, Any]:
         "refused_names": _names_peft_refuses(model),
         "peft_remap": _peft_remap(model.config.model_type),
     }
+    from rankviz.worker.activations import block_activations
+
+    spec = model_from_json({"id": "", "name": "", **facts})
+    return {**facts, "activation_bytes_per_token": block_activations(config, spec, seconds=activation_seconds)}
 
 
-def build(config: dict[str, Any]) -> Any:
-    """The model on the meta device: shapes without storage."""
+def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **more: Any) -> Any:
+    """The model on the meta device: shapes without storage. more: dtype, where the config's own won't do."""
     import torch
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
@@ -114,7 +123,9 @@ def build(config: dict[str, Any]) -> Any:
             continue
         try:
             with torch.device("meta"):
-                return factory.from_config(parsed, trust_remote_code=False, attn_implementation="eager")
+                return factory.from_config(
+                    parsed, trust_remote_code=False, attn_implementation=attn_implementation, **more
+                )
         except MemoryError:
             raise
         except Exception as error:

@@ -25,7 +25,8 @@ FREE_DISK_SHARE = 0.9
 
 
 def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """The config of the model's first `depth` blocks: its count of blocks, and every list that has one entry a block.
+    """The config of the model's first `depth` blocks: its count of blocks, and every list (in Nemotron-H a string of
+    letters) that has one entry a block.
 
     Another tower (vision, audio) stays whole.
     """
@@ -35,7 +36,8 @@ def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
     name = next((name for name in DEPTH_NAMES if name in text), DEPTH_NAMES[0])
     total = text.get(name)
     for key, value in text.items():
-        if isinstance(value, list) and len(value) == total:
+        letters = isinstance(value, str) and key.endswith("pattern")
+        if (isinstance(value, list) or letters) and len(value) == total:
             text[key] = value[:depth]
     if total and text.get("num_kv_shared_layers"):
         # The last so many blocks use the keys and values of earlier ones; which block is the first of them must stay.
