@@ -1,0 +1,135 @@
+"""The estimate, and what follows from it: decisions, the adapter in detail, the rows it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rankviz.api.probes import Probes
+from rankviz.api.validation import Validation
+from rankviz.catalog import hardware as hardware_catalog
+from rankviz.core.adapter import AdapterPlan, resolve
+from rankviz.core.comparable import evidence_for
+from rankviz.core.estimate import Estimate, as_json, estimate
+from rankviz.core.lora import LoraConfig, adapter_dtype, saved_dtype
+from rankviz.core.model import ModelSpec
+from rankviz.core.question import Question, lora_config
+from rankviz.core.stack import Stack
+from rankviz.errors import InvalidSettingError
+
+if TYPE_CHECKING:
+    from rankviz.core.calibration import Calibration
+
+
+class AdapterDetail(NamedTuple):
+    """One adapter looked at closely."""
+
+    plan: AdapterPlan
+    r: int
+    dtype: str
+    """What the framework saves the adapter in: fp32 or bf16."""
+    parameters: int
+    file_bytes: int
+    script: str
+    """Ready to run, with the chosen values."""
+
+
+class Estimates(Validation, Probes):
+    """What a rank costs."""
+
+    def estimate(self, question: Question) -> dict[str, Any]:
+        """Exact adapter numbers, and ranges for memory, time and money, for every rank asked."""
+        gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
+        answer = estimate(self.model(question.model_id), question, gpu, self._assumptions)
+        calibration = self._gpu_calibration(answer) if gpu and self._has_probes() else None
+        if calibration is not None:
+            from rankviz.core.calibrated_estimate import calibrated_estimate
+
+            answer = calibrated_estimate(answer, calibration, self._assumptions)
+        found = {"calibration": calibration.as_json() if calibration else None}
+        return {**as_json(answer), **found, "rests_on": evidence_for(self.validation(), self._stack(question))}
+
+    def _stack(self, question: Question) -> Stack:
+        return Stack(
+            framework=question.framework,
+            setup=question.training,
+            use_dora=question.use_dora,
+            assume=self._assumptions,
+        )
+
+    def rests_on(self, question: Question, r: int) -> dict[str, Any]:
+        """The measured rows that speak for an estimate: how far off they were, and those most alike."""
+        from rankviz.core.comparable import rests_on
+
+        (rank,) = self.estimate(replace(question, ranks=(r,)))["ranks"]
+        gpu = hardware_catalog.find_gpu(self._gpus, question.gpu).name if question.gpu else None
+        return rests_on(self.validation(), self._stack(question), rank["memory_bytes"]["allocated"], gpu)
+
+    def decisions(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """What fits at this rank, what each knob costs, what to change, and which GPUs do it, cheapest first.
+
+        Args:
+            question: Its other ranks are left aside.
+            r: The rank.
+            prices: One's own, in USD an hour by GPU, instead of the table's.
+        """
+        from rankviz.core import decisions
+
+        gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
+        own = self.own_prices(prices or {})
+        one = replace(question, ranks=(r,))
+        return decisions.as_json(
+            decisions.decide(self.model(question.model_id), one, gpu, self._gpus, self._assumptions, own)
+        )
+
+    def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:
+        """Prices by GPU id, from prices by GPU as people name it."""
+        return {hardware_catalog.find_gpu(self._gpus, name).id: price for name, price in prices.items()}
+
+    def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
+        """What probes say of an estimate for the GPU of this very machine."""
+        from rankviz import machine
+        from rankviz.core.probe_calibration import setting_of_question
+
+        here = machine.here()
+        if here["device"] != "cuda" or hardware_catalog.gpu_of_device(self._gpus, here["device_name"]) != answer.gpu:
+            return None
+        tokens = answer.question.training.tokens_per_micro_step
+        return self._calibration(answer.model, setting_of_question(answer.model.id, answer.question), tokens, here)
+
+    def adapter(self, question: Question, r: int) -> AdapterDetail:
+        """One rank's adapter: by module and block, what to know about it, and the script that trains it."""
+        from rankviz import export
+
+        lora = lora_config(question, r)
+        plan = resolve(self.model(question.model_id), lora)
+        dtype = adapter_dtype(question.framework, question.training.precision)
+        parameters = plan.parameters(r)
+        return AdapterDetail(
+            plan=plan,
+            r=r,
+            dtype=dtype,
+            parameters=parameters,
+            file_bytes=plan.file_bytes(
+                r,
+                2 if dtype == "bf16" else 4,
+                saved_dtype=saved_dtype(question.framework, question.training.precision),
+            ),
+            script=export.script(
+                lora,
+                question.training,
+                model_id=question.model_id,
+                target_modules=plan.target_modules,
+                target_parameters=plan.target_parameters,
+                modules_to_save=plan.modules_to_save,
+                adapter_parameters=parameters,
+            ),
+        )
+
+    def preset_names(self, model: ModelSpec, preset: str, framework: str) -> Sequence[str]:
+        """The modules that a preset reaches in this model; none where PEFT refuses it."""
+        try:
+            return resolve(model, LoraConfig(target_modules=preset, framework=framework)).target_names
+        except InvalidSettingError:
+            return ()
