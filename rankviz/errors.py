@@ -8,6 +8,7 @@ RankVizError
     - UnknownGpuError         no such GPU in the table
     - InvalidSettingError     a setting out of range, or two that exclude each other
     - BadDataError            a training file that can't be read; names the row
+    - BadAdapterError         an adapter that can't be read or cut; names the file or the module
     - RunNotFoundError        no such run or sweep
   + AssetError                RankViz's own data is broken: file, row, field, remedy
   + HubUnavailableError       no network or no answer; nothing is wrong here, try again
@@ -56,6 +57,10 @@ class InvalidSettingError(UserError):
 
 class BadDataError(UserError):
     """A training file that can't be read; the message names the row."""
+
+
+class BadAdapterError(UserError):
+    """An adapter that can't be read or cut; the message names the file or the module."""
 
 
 class RunNotFoundError(UserError):

@@ -18,6 +18,8 @@ HOMES = {
     "huggingface_hub": {"hub", "worker"},
     "pydantic": {"catalog"},
     "pandas": {"ui", "export", "worker"},
+    "numpy": {"adapters", "worker"},
+    "safetensors": {"adapters", "worker"},
     "torch": {"worker"},
     "transformers": {"worker"},
     "peft": {"worker"},
