@@ -8,7 +8,11 @@ import pytest
 from rankviz.catalog.models import load_model
 from rankviz.core.assumptions import Assumptions
 from rankviz.core.estimate import Device, as_json, estimate, estimate_run, fit, usable_memory
+from rankviz.core.events import ProbeCompleted, RunStarted
 from rankviz.core.full_finetuning import full_finetuning
+from rankviz.core.probe import ProbeRecord
+from rankviz.core.probe_calibration import applies, calibrate, setting_of
+from rankviz.core.probe_estimate import ProbeEstimate
 from rankviz.core.question import Question
 from rankviz.core.ranges import Range
 from rankviz.core.request import RunRequest
@@ -16,6 +20,7 @@ from rankviz.core.run_estimate import row_tokens
 from rankviz.core.training import TrainingSetup
 from rankviz.core.validation import predict
 from rankviz.errors import InvalidSettingError
+from tests import probes
 from tests.measured_rows import measured_row
 from tests.toy import ASSETS, ASSUMPTIONS, TOY, TOY_MOE, gpu, model
 
@@ -216,5 +221,16 @@ def test_every_assumption_is_asked_for_by_some_estimate():
     request = RunRequest(run_id="", sweep_id="", created_at=0, base="", data="", r=8, lora_alpha=8, precision="bf16")
     estimate_run(TOY, request, Device(cpu_count=2), listening)
     row_tokens(10, 20, listening)
+    probed = ProbeRecord(request=probes.request()).after_all(
+        (
+            RunStarted(time=1.0, environment={"device": "cpu"}),
+            probes.measured(30, forward=800),
+            ProbeCompleted(time=2.0),
+        )
+    )
+    applies(probed, setting_of(probed), 256, probed.environment, listening)
+    known = Range(600 * probes.MIB, 600 * probes.MIB, 600 * probes.MIB)
+    estimated = ProbeEstimate(static_bytes=0, working_bytes=1, memory_bytes=known, step_seconds=None)
+    calibrate([(probed, estimated)], listening)
 
     assert {row.id for row in ASSUMPTIONS} == asked

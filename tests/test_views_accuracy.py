@@ -4,6 +4,7 @@ import json
 
 from rankviz.api import Api
 from rankviz.ui import accuracy
+from tests.finished_runs import text_of
 
 ROW = {
     "model_id": "a/<b>",
@@ -23,7 +24,7 @@ def test_the_chart_has_every_row_that_can_be_compared():
 
     line, *groups = drawn["data"]
     assert line["x"] == line["y"]
-    assert len(comparable) == sum(len(group["x"]) for group in groups) == 145
+    assert len(comparable) == sum(len(group["x"]) for group in groups) == 152
     assert len(found["rows"]) + 1 == len(drawn["csv"].splitlines())
 
 
@@ -61,3 +62,16 @@ def test_the_fold_shows_rows_escaped_and_how_far_off_they_were():
 
 def test_without_rows_the_sentence_stands_alone():
     assert "<details" not in accuracy.rests_on_html({"rows": []}, "Nothing measured.")
+
+
+def test_a_probe_of_all_blocks_shows_what_two_depths_made_of_it():
+    row = ROW | {
+        "two_depth_bytes": 1.5 * 2**30,
+        "measured_seconds_per_step": 4.0,
+        "two_depth_seconds": 5.0,
+    }
+
+    said = text_of(accuracy.two_depths_html({"rows": [row, ROW | {"two_depth_bytes": None}]}))
+
+    assert said.endswith("a/&lt;b&gt; trl, bf16 2.00 GiB 1.50 GiB −25.0 % 4.0 s 5.0 s +25.0 %")
+    assert "" == accuracy.two_depths_html({"rows": [ROW | {"two_depth_bytes": None}]})

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import Json, print_json, table
 
@@ -28,6 +29,8 @@ def validate(
         inside, widest = _percent(time["inside_range"]), time["widest_high_over_low"]
         print(f"Time: {time['rows']} rows, mean error {_percent(time['mean_abs_error'])}, {inside} inside the range,")
         print(f"whose high end is at most {widest:.2f} times the low one.\n")
+    if probes := [row for row in found["rows"] if row["two_depth_bytes"]]:
+        _print_two_depths(probes)
     left_out = [row for row in found["rows"] if row["reason"] and row["predicted_bytes"] is None]
     if left_out:
         table(
@@ -52,6 +55,27 @@ def _print_scores(title: str, scores: list[dict]) -> None:
                 f"±{_percent(score['mean_half_width'])}",
             ]
             for score in scores
+        ],
+    )
+
+
+def _print_two_depths(rows: list[dict]) -> None:
+    def off(row: dict, from_two: str, measured: str) -> str:
+        return f"{100 * (row[from_two] / row[measured] - 1):+.1f} %" if row[from_two] else "not known"
+
+    table(
+        "Probes: two shallow depths against the whole model",
+        ["Model", "Setting", "Memory", "From two depths", "Step", "From two depths"],
+        [
+            [
+                row["model_id"],
+                row["setting"],
+                units.memory_size(row["measured_bytes"]),
+                off(row, "two_depth_bytes", "measured_bytes"),
+                units.duration(row["measured_seconds_per_step"]),
+                off(row, "two_depth_seconds", "measured_seconds_per_step"),
+            ]
+            for row in rows
         ],
     )
 

@@ -124,7 +124,10 @@ def predict(
 def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     """The stack that the row was measured on."""
     precision = PRECISIONS[row.precision]
+    on_cpu = row.gpu.startswith("CPU")
     loss_path = row.loss_path if row.loss_path != "unknown" else LOSS_PATHS.get(row.framework, "full")
+    if on_cpu:
+        loss_path = "full"  # as in run_estimate.cpu_stack: fused losses are kernels of a GPU
     setup = TrainingSetup(
         precision=precision,
         optim=row.optimizer,
@@ -135,7 +138,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
         loss_path=loss_path,
         attn_implementation=row.attn,
     )
-    habits = CPU_HABITS if row.gpu.startswith("CPU") else PROGRAMS[row.framework]
+    habits = CPU_HABITS if on_cpu else PROGRAMS[row.framework]
     width = assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None
     habits = replace(
         habits,

@@ -16,13 +16,14 @@ def report(predictions: Sequence[Prediction], made: str) -> dict[str, Any]:
     made: the day.
     """
     scored = [p for p in predictions if p.scored]
+    on_cards = [p for p in scored if not p.stack.habits.on_cpu]
     shown = [p for p in predictions if p.predicted and not p.scored]
     timed = [p for p in predictions if p.seconds]
     return {
         "made": made,
         "rows": [_row(p) for p in predictions],
         "groups": [_score(s) for s in evidence.scores(predictions)],
-        "overall": _score(evidence.score("all scored rows", scored)) if scored else None,
+        "overall": _overall(on_cards, scored),
         "settings": [_score(s) for s in _by_kind(scored)],
         "not_scored": [_score(s) for s in _by_group(shown)],
         "totals": _totals(scored),
@@ -35,6 +36,13 @@ def report(predictions: Sequence[Prediction], made: str) -> dict[str, Any]:
         },
         "unseen_groups": _unseen(scored),
     }
+
+
+def _overall(on_cards: Sequence[Prediction], scored: Sequence[Prediction]) -> dict[str, Any] | None:
+    """Of rows that a GPU's own counters measured; a process's resident memory is another thing, and is on its own."""
+    if on_cards:
+        return _score(evidence.score("all scored rows on GPUs", on_cards))
+    return _score(evidence.score("all scored rows", scored)) if scored else None
 
 
 def _row(p: Prediction) -> dict[str, Any]:

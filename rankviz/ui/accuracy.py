@@ -48,15 +48,15 @@ def build(api: Api) -> None:
     memory.value = memory_chart(found)
     time = chart("Seconds a step, predicted against measured", height=HEIGHT, elem_id="validation-time")
     time.value = time_chart(found)
-    plain(scores_html(found) + html.paragraphs(" ".join(BANDS.split())) + left_out_html(found))
+    plain(scores_html(found) + html.paragraphs(" ".join(BANDS.split())) + two_depths_html(found) + left_out_html(found))
 
 
 def summary(found: Mapping[str, Any]) -> str:
     """The validation in one sentence."""
     every, time = found["overall"], found["time"]
-    groups = len(found["groups"])
+    cards = {row["group"] for row in found["rows"] if row["scored"] and row["kind"] != "cpu"}
     return (
-        f"{every['rows']} published peaks of {every['settings']} settings from {groups} sources, whose settings are "
+        f"{every['rows']} published peaks on GPUs, of {every['settings']} settings from {len(cards)} sources, whose settings are "
         f"all known, were predicted {_percent(every['mean_abs_error'])} off on average, and "
         f"{_percent(every['inside_band'])} of them lie inside the band, which is ±{_percent(every['mean_half_width'])} "
         f"wide. Of {time['rows']} timings {_percent(time['inside_range'])} lie inside their range, "
@@ -133,6 +133,35 @@ def _score(score: Mapping[str, Any], *, after: str = "", chosen: bool = False) -
         _percent(score["inside_band"]),
         f"±{_percent(score['mean_half_width'])}",
     ], chosen
+
+
+def two_depths_html(found: Mapping[str, Any]) -> str:
+    """Probes that ran the whole model: what two shallow depths made of it, beside what it took."""
+    rows = [row for row in found["rows"] if row["two_depth_bytes"]]
+    if not rows:
+        return ""
+    cells = [
+        [
+            html.Cell(row["model_id"], kind="wrap", sub=row["setting"]),
+            units.memory_size(row["measured_bytes"]),
+            units.memory_size(row["two_depth_bytes"]),
+            _signed(row["two_depth_bytes"] / row["measured_bytes"] - 1),
+            units.duration(row["measured_seconds_per_step"]),
+            units.duration(row["two_depth_seconds"]) if row["two_depth_seconds"] else "not known",
+            _signed(row["two_depth_seconds"] / row["measured_seconds_per_step"] - 1)
+            if row["two_depth_seconds"]
+            else "not known",
+        ]
+        for row in rows
+    ]
+    return html.titled(
+        "Probes: two shallow depths against the whole model",
+        html.table(
+            ["Model", "Memory", "From two depths", "Off", "Step", "From two depths", "Off"],
+            [Row(cells=each) for each in cells],
+            label="Two-depth extrapolation beside the full measurement",
+        ),
+    )
 
 
 def left_out_html(found: Mapping[str, Any]) -> str:
