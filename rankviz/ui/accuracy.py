@@ -56,8 +56,8 @@ def summary(found: Mapping[str, Any]) -> str:
     every, time = found["overall"], found["time"]
     cards = {row["group"] for row in found["rows"] if row["scored"] and row["kind"] != "cpu"}
     return (
-        f"{every['rows']} published peaks on GPUs, of {every['settings']} settings from {len(cards)} sources, whose settings are "
-        f"all known, were predicted {_percent(every['mean_abs_error'])} off on average, and "
+        f"{every['rows']} published peaks on GPUs, of {every['settings']} settings from {len(cards)} sources, whose "
+        f"settings are all known, were predicted {_percent(every['mean_abs_error'])} off on average, and "
         f"{_percent(every['inside_band'])} of them lie inside the band, which is ±{_percent(every['mean_half_width'])} "
         f"wide. Of {time['rows']} timings {_percent(time['inside_range'])} lie inside their range, "
         f"{_percent(time['mean_abs_error'])} off on average. The command rankviz validate FILE.csv does the same for "
