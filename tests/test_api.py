@@ -111,7 +111,7 @@ def test_an_unknown_model_without_a_slash_never_asks_the_hub(api):
 
 
 def test_the_script_trains_what_was_counted_where_unsloth_moves_the_head_out_of_the_targets(api):
-    script = api.adapter(Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head")), 16).script
+    script = api.take_away(Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head")), 16).text
 
     assert 'target_modules=["q_proj"]' in script
     assert "modules_to_save=['lm_head']" in script

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from recipes import made
 
-from rankviz.core.lora import LoraConfig
-from rankviz.core.training import TrainingSetup
 from rankviz.export import script
 
 SIGNATURES = """
@@ -70,19 +69,7 @@ def calls(text: str) -> dict[str, dict[str, ast.expr]]:
 
 
 def written(**changes) -> str:
-    lora = {"r": 8, "lora_alpha": 16.0, "framework": "unsloth"} | {
-        k: v for k, v in changes.items() if k in LoraConfig.__dataclass_fields__
-    }
-    setup = {k: v for k, v in changes.items() if k in TrainingSetup.__dataclass_fields__}
-    return script(
-        LoraConfig(**lora),
-        TrainingSetup(**setup),
-        model_id="Qwen/Qwen3-4B",
-        target_modules=changes.get("modules", ("q_proj", "v_proj")),
-        target_parameters=changes.get("target_parameters", ()),
-        modules_to_save=changes.get("modules_to_save", ()),
-        adapter_parameters=1234,
-    )
+    return script(made(**changes))
 
 
 def test_the_unsloth_script_carries_the_chosen_values():
@@ -132,7 +119,7 @@ def test_plain_peft_prepares_a_quantized_base_and_leaves_trl_out():
         {"precision": "int8"},
         {"use_dora": True, "use_rslora": True},
         {"target_parameters": ("mlp.experts.down_proj",), "precision": "bf16"},
-        {"modules": "all-linear", "modules_to_save": ("lm_head",)},
+        {"target_modules": "all-linear", "modules_to_save": ("lm_head",)},
     ],
 )
 def test_every_call_binds_to_the_installed_signature(signatures, framework, changes):

@@ -10,7 +10,7 @@ from rankviz.api import Api
 from rankviz.core.request import SweepRequest
 from rankviz.core.run import AdapterSaved, Evaluated
 from rankviz.errors import InvalidSettingError
-from rankviz.ui import answer, charts, explore, html, page, pictures, points
+from rankviz.ui import answer, charts, explore, html, page, pictures, points, takeaway
 from rankviz.ui.question import CUSTOM, DEFAULTS, ask
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
@@ -55,10 +55,10 @@ def test_the_scale_follows_the_alpha_rule(api):
 
 
 def test_the_script_holds_the_chosen_values(api):
-    shown = answer.answer(api, **{**LLAMA, "r": 64, "use_rslora": True})
+    shown = takeaway.taken(api, **{**LLAMA, "r": 64, "use_rslora": True})
 
-    assert "r=64," in shown.script
-    assert "use_rslora=True," in shown.script
+    assert "r=64," in shown.code
+    assert "use_rslora=True," in shown.code
 
 
 @pytest.mark.parametrize("r", [0, 1025, 16.5, "16", None, True])

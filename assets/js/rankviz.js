@@ -27,6 +27,12 @@ window.RankViz = (() => {
     link.click();
   }
 
+  function save(name, text, type) {
+    const url = URL.createObjectURL(new Blob([text], { type }));
+    download(name, url);
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  }
+
   /* PNG on white with dark text, whatever the theme of the page. */
   async function savePng(P, host, spec) {
     const layout = structuredClone(spec.layout);
@@ -84,11 +90,7 @@ window.RankViz = (() => {
     element.addEventListener("click", async (event) => {
       const what = event.target.closest("[data-do]")?.dataset.do;
       if (what === "png" && spec) savePng(await plotly, host, spec);
-      if (what === "csv" && spec?.csv) {
-        const url = URL.createObjectURL(new Blob([spec.csv], { type: "text/csv" }));
-        download(spec.file + ".csv", url);
-        setTimeout(() => URL.revokeObjectURL(url), 1000);
-      }
+      if (what === "csv" && spec?.csv) save(spec.file + ".csv", spec.csv, "text/csv");
     });
     watch("value", draw);
     draw().catch((error) => {
@@ -217,6 +219,9 @@ window.RankViz = (() => {
     element.addEventListener("click", (event) => {
       const button = event.target.closest("[data-do=copy]");
       if (button) copyText(element.querySelector("pre").textContent, button);
+      if (!event.target.closest("[data-do=save]")) return;
+      const box = element.querySelector("[data-name]");
+      save(box.dataset.name, box.dataset.file || box.querySelector("pre").textContent, "text/plain");
     });
   }
 

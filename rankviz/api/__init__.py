@@ -5,11 +5,14 @@ is first asked for, so that an estimate from the command line loads the core and
 """
 
 from rankviz.api.estimates import AdapterDetail, Estimates
+from rankviz.api.evidence import PublishedEvidence
 from rankviz.api.runs import ExpectedSweep, Runs
+from rankviz.api.takeaway import TakeAway
+from rankviz.api.verdicts import Verdicts
 from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "AdapterDetail", "Api", "ExpectedSweep"]
 
 
-class Api(Estimates, Runs):
+class Api(PublishedEvidence, Estimates, Verdicts, Runs, TakeAway):
     """All operations on one runs folder."""

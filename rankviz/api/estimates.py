@@ -31,8 +31,6 @@ class AdapterDetail(NamedTuple):
     """What the framework saves the adapter in: fp32 or bf16."""
     parameters: int
     file_bytes: int
-    script: str
-    """Ready to run, with the chosen values."""
 
 
 class Estimates(Validation, Probes):
@@ -99,9 +97,7 @@ class Estimates(Validation, Probes):
         return self._calibration(answer.model, setting_of_question(answer.model.id, answer.question), tokens, here)
 
     def adapter(self, question: Question, r: int) -> AdapterDetail:
-        """One rank's adapter: by module and block, what to know about it, and the script that trains it."""
-        from rankviz import export
-
+        """One rank's adapter: by module and block, its size, and what to know about it."""
         lora = lora_config(question, r)
         plan = resolve(self.model(question.model_id), lora)
         dtype = adapter_dtype(question.framework, question.training.precision)
@@ -115,15 +111,6 @@ class Estimates(Validation, Probes):
                 r,
                 2 if dtype == "bf16" else 4,
                 saved_dtype=saved_dtype(question.framework, question.training.precision),
-            ),
-            script=export.script(
-                lora,
-                question.training,
-                model_id=question.model_id,
-                target_modules=plan.target_modules,
-                target_parameters=plan.target_parameters,
-                modules_to_save=plan.modules_to_save,
-                adapter_parameters=parameters,
             ),
         )
 

@@ -11,10 +11,13 @@ import typer
 
 from rankviz.cli.decisions import fit
 from rankviz.cli.estimates import estimate, models
+from rankviz.cli.evidence import advise, evidence
+from rankviz.cli.export import export
 from rankviz.cli.probe import probe
 from rankviz.cli.runs import runs, sweep
 from rankviz.cli.shared import fail
 from rankviz.cli.validate import validate
+from rankviz.cli.verdict import verdict
 from rankviz.errors import RankVizError, UserError
 
 app = typer.Typer(
@@ -24,9 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What a LoRA rank costs, and what it buys.",
 )
-for command in (models, estimate, fit, validate, probe, sweep):
+for command in (models, estimate, fit, advise, validate, probe, export, sweep, verdict):
     app.command()(command)
 app.add_typer(runs, name="runs")
+app.add_typer(evidence, name="evidence")
 
 
 @app.command()

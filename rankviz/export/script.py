@@ -1,173 +1,169 @@
-"""Take it away: scripts with the chosen values.
+"""Python to take away: the script of Unsloth, of TRL, or of plain PEFT, in parts that a notebook has as cells.
 
 Text only; nothing is computed here. tests/test_export.py binds every call in the scripts to the installed library's
 real signature.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from rankviz.core.lora import LoraConfig
-from rankviz.core.training import TrainingSetup
-
-UNSLOTH_SCRIPT = """\
-from unsloth import FastLanguageModel  # before trl, which it patches
-from datasets import load_dataset
-from trl import SFTConfig, SFTTrainer
-
-model, tokenizer = FastLanguageModel.from_pretrained(
-    model_name={model_id!r},
-    max_seq_length={max_length},
-    load_in_4bit={load_in_4bit},
-    load_in_8bit={load_in_8bit},
-)
-
-model = FastLanguageModel.get_peft_model(
-    model,
-    r={r},
-    lora_alpha={lora_alpha},
-    target_modules={target_modules},
-    lora_dropout=0,  # 0 and "none" keep Unsloth's fast path
-    bias="none",
-    use_gradient_checkpointing={use_gradient_checkpointing},
-    use_rslora={use_rslora},
-    modules_to_save={modules_to_save},
-    random_state=3407,{extra}
-)
-model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
-
-{trainer}trainer.train()
-model.save_pretrained("adapter")
-"""
-
-TRL_SCRIPT = """\
-import torch
-from datasets import load_dataset
-from peft import LoraConfig
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-from trl import SFTConfig, SFTTrainer
-
-{model}
-{lora}
-{trainer}trainer.model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
-trainer.train()
-trainer.save_model("adapter")
-"""
-
-PEFT_SCRIPT = """\
-import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-{model}{prepare}
-{lora}
-model = get_peft_model(model, lora)
-model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
-
-# Train it with transformers.Trainer or a loop of your own: TRL's SFTTrainer would cast the adapter of a quantized base
-# to bf16, and the file would be half of what RankViz says.
-
-model.save_pretrained("adapter")
-"""
-
-MODEL = """\
-model = AutoModelForCausalLM.from_pretrained(
-    {model_id!r},
-    dtype={dtype},
-    quantization_config={quantization_config},
-)
-"""
-
-LORA = """\
-lora = LoraConfig(
-    r={r},
-    lora_alpha={lora_alpha},
-    target_modules={target_modules},
-    lora_dropout=0,
-    bias="none",
-    use_rslora={use_rslora},
-    use_dora={use_dora},
-    modules_to_save={modules_to_save},
-    task_type="CAUSAL_LM",{extra}
-)
-"""
-
-TRAINER = """\
-trainer = SFTTrainer(
-    model=model,
-    {with_model},
-    train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
-    args=SFTConfig(
-        output_dir="outputs",
-        max_length={max_length},
-        per_device_train_batch_size={per_device_train_batch_size},
-        gradient_accumulation_steps={gradient_accumulation_steps},
-{checkpointing}        max_steps={max_steps},
-        learning_rate=2e-4,
-        optim={optim!r},
-        report_to="none",
-    ),
-)
-"""
+from rankviz.export import templates as text
+from rankviz.export.recipe import Recipe
+from rankviz.export.words import DATA, commented, sources, title
 
 
-def script(
-    lora: LoraConfig,
-    setup: TrainingSetup,
-    *,
-    model_id: str,
-    target_modules: str | Sequence[str],
-    target_parameters: Sequence[str] = (),
-    modules_to_save: Sequence[str] = (),
-    adapter_parameters: int,
-) -> str:
-    """A script for this adapter: it trains with Unsloth or with TRL; for plain PEFT it stops before the training.
+class Part(NamedTuple):
+    """One step of a script."""
 
-    target_modules: as PEFT wants it, names or "all-linear". target_parameters: fused experts, where the scheme
-    names them. modules_to_save: with what Unsloth moves there from the targets.
-    """
-    values = {
-        "model_id": model_id.removesuffix(":whole"),
+    heading: str
+    code: str
+
+
+TORCH_DTYPES = {"fp16": "torch.float16", "fp32": "torch.float32"}
+ATTENTION = {"flash": "flash_attention_2", "eager": "eager"}
+
+
+def script(recipe: Recipe) -> str:
+    """It trains with Unsloth or with TRL; for plain PEFT it stops before the training."""
+    return commented(said(recipe)) + "\n" + "\n".join(part.code for part in parts(recipe))
+
+
+def said(recipe: Recipe) -> tuple[str, ...]:
+    """What stands above it: what it is, by whose count, and what the program does otherwise than asked."""
+    return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_otherwise(recipe))
+
+
+def parts(recipe: Recipe) -> tuple[Part, ...]:
+    """The steps, each of which a notebook has as a cell."""
+    match recipe.lora.framework:
+        case "unsloth":
+            return _unsloth(recipe)
+        case "trl":
+            return _trl(recipe)
+    return _peft(recipe)
+
+
+def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
+    values, setup = _values(recipe), recipe.setup
+    dtype = TORCH_DTYPES.get(setup.precision)
+    return (
+        Part("Libraries", text.UNSLOTH_IMPORTS.format(torch="import torch\n" if dtype else "")),
+        Part(
+            "The base model",
+            text.UNSLOTH_MODEL.format(
+                **values,
+                load_in_4bit=setup.precision in ("nf4", "nf4-dq"),
+                load_in_8bit=setup.precision == "int8",
+                dtype=f"\n    dtype={dtype}," if dtype else "",
+            ),
+        ),
+        Part(
+            "The adapter",
+            text.UNSLOTH_ADAPTER.format(
+                **values,
+                use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[setup.checkpointing],
+                extra=_experts(recipe) + ("\n    use_dora=True," if recipe.lora.use_dora else ""),
+            ),
+        ),
+        Part("The training", _trainer(recipe, with_model="processing_class=tokenizer")),
+        Part("Train and save", 'trainer.train()\nmodel.save_pretrained("adapter")\n'),
+    )
+
+
+def _trl(recipe: Recipe) -> tuple[Part, ...]:
+    checkpointing = f"        gradient_checkpointing={recipe.setup.checkpointing != 'none'},\n"
+    return (
+        Part("Libraries", text.TRL_IMPORTS),
+        Part("The base model", _model(recipe)),
+        Part("The adapter", _lora(recipe)),
+        Part("The training", _trainer(recipe, with_model="peft_config=lora", more=checkpointing)),
+        Part("Train and save", text.TRL_TRAIN.format(**_values(recipe))),
+    )
+
+
+def _peft(recipe: Recipe) -> tuple[Part, ...]:
+    return (
+        Part("Libraries", text.PEFT_IMPORTS),
+        Part("The base model", _model(recipe) + _prepared(recipe)),
+        Part("The adapter", _lora(recipe) + text.PEFT_WRAP.format(**_values(recipe))),
+        Part("Train and save", text.PEFT_SAVE),
+    )
+
+
+def _prepared(recipe: Recipe) -> str:
+    """Checkpointing, and for a quantized base what PEFT wants done to it first."""
+    checkpointed = recipe.setup.checkpointing != "none"
+    if recipe.setup.quantized:
+        return f"model = prepare_model_for_kbit_training(model, use_gradient_checkpointing={checkpointed})\n"
+    return "model.gradient_checkpointing_enable()\nmodel.enable_input_require_grads()\n" if checkpointed else ""
+
+
+def _otherwise(recipe: Recipe) -> list[str]:
+    """Settings that the program has no word for."""
+    setup, notes = recipe.setup, []
+    if recipe.lora.framework == "unsloth":
+        if setup.precision == "nf4":
+            notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
+        if setup.attn_implementation != "sdpa":
+            notes.append(f"Unsloth chooses the attention itself: {setup.attn_implementation!r} is not set.")
+        if setup.loss_path != "fused":
+            notes.append(f"Unsloth chooses the loss itself: loss path {setup.loss_path!r} is not set.")
+        return notes
+    if setup.checkpointing == "unsloth":
+        notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
+    if recipe.lora.framework == "trl" and setup.loss_path != "fused":
+        notes.append(f"TRL 1.15 works out the loss in chunks by itself: loss path {setup.loss_path!r} is not set.")
+    if recipe.lora.framework == "peft":
+        notes.append("Batch, accumulation, length, steps, optimizer, learning rate and loss belong to your own loop.")
+    return notes
+
+
+def _values(recipe: Recipe) -> dict[str, object]:
+    lora, setup = recipe.lora, recipe.setup
+    return {
+        "model_id": recipe.model_id,
         "max_length": setup.max_length,
         "r": lora.r,
-        "lora_alpha": int(lora.lora_alpha) if lora.lora_alpha == int(lora.lora_alpha) else lora.lora_alpha,
-        "target_modules": _literal(target_modules),
+        "lora_alpha": recipe.lora_alpha,
+        "target_modules": literal(recipe.target_modules),
         "use_rslora": lora.use_rslora,
         "use_dora": lora.use_dora,
-        "modules_to_save": list(modules_to_save) or None,
+        "modules_to_save": list(recipe.modules_to_save) or None,
         "per_device_train_batch_size": setup.per_device_train_batch_size,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps,
-        "max_steps": setup.total_steps if setup.steps or setup.tokens else 60,
+        "max_steps": recipe.max_steps,
+        "learning_rate": recipe.learning_rate,
         "optim": setup.optim,
-        "adapter_parameters": adapter_parameters,
+        "adapter_parameters": recipe.adapter_parameters,
     }
-    extra = f"\n    target_parameters={_literal(target_parameters)}," if target_parameters else ""
-    if lora.framework == "unsloth":
-        return UNSLOTH_SCRIPT.format(
-            **values,
-            load_in_4bit=setup.precision in ("nf4", "nf4-dq"),
-            load_in_8bit=setup.precision == "int8",
-            use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[setup.checkpointing],
-            extra=extra + ("\n    use_dora=True," if lora.use_dora else ""),
-            trainer=TRAINER.format(**values, with_model="processing_class=tokenizer", checkpointing=""),
-        )
-    model = MODEL.format(
-        **values,
-        dtype={"fp16": "torch.float16", "fp32": "torch.float32"}.get(setup.precision, "torch.bfloat16"),
-        quantization_config=_quantization(setup.precision),
-    )
-    config = LORA.format(**values, extra=extra)
-    if lora.framework == "peft":
-        prepare = "model = prepare_model_for_kbit_training(model)\n" if setup.quantized else ""
-        return PEFT_SCRIPT.format(**values, model=model, lora=config, prepare=prepare)
-    trainer = TRAINER.format(
-        **values,
-        with_model="peft_config=lora",
-        checkpointing=f"        gradient_checkpointing={setup.checkpointing != 'none'},\n",
-    )
-    return TRL_SCRIPT.format(**values, model=model, lora=config, trainer=trainer)
 
 
-def _literal(names: str | Sequence[str]) -> str:
+def _trainer(recipe: Recipe, *, with_model: str, more: str = "") -> str:
+    if recipe.lora.framework == "trl":
+        more += {"fp16": "        fp16=True,\n", "fp32": "        bf16=False,\n"}.get(recipe.setup.precision, "")
+    return text.TRAINER.format(**_values(recipe), with_model=with_model, more=more, data=DATA)
+
+
+def _model(recipe: Recipe) -> str:
+    attention = ATTENTION.get(recipe.setup.attn_implementation)
+    return text.MODEL.format(
+        **_values(recipe),
+        dtype=TORCH_DTYPES.get(recipe.setup.precision, "torch.bfloat16"),
+        quantization_config=_quantization(recipe.setup.precision),
+        attention=f"\n    attn_implementation={attention!r}," if attention else "",
+    )
+
+
+def _lora(recipe: Recipe) -> str:
+    return text.LORA.format(**_values(recipe), extra=_experts(recipe))
+
+
+def _experts(recipe: Recipe) -> str:
+    return f"\n    target_parameters={literal(recipe.target_parameters)}," if recipe.target_parameters else ""
+
+
+def literal(names: str | Sequence[str]) -> str:
+    """Names as Python has them, in double quotes."""
     if isinstance(names, str):
         return f'"{names}"'
     return "[" + ", ".join(f'"{name}"' for name in names) + "]"

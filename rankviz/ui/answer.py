@@ -12,7 +12,6 @@ from rankviz.core.comparable import in_words
 from rankviz.core.guidance import advise
 from rankviz.ui import html, link, question
 from rankviz.ui.accuracy import rests_on_html
-from rankviz.ui.controls import code_html
 from rankviz.ui.html import Cell, Figure, Row
 
 NOT_KNOWN = "not known"
@@ -24,7 +23,6 @@ class Answer(NamedTuple):
     advice: str
     scale: str
     ranks: str
-    script: str
     address: str
     setup_label: Any
     gpu_label: Any
@@ -36,7 +34,6 @@ def answer(api: Api, **values: Any) -> Answer:
     asked = question.ask(values)
     r = values["r"]
     said = api.estimate(asked)
-    detail = api.adapter(asked, r)
     rows = {row["r"]: row for row in said["ranks"]}
     return Answer(
         figures=html.figures(five_figures(rows, r, gpu=said["gpu"], dtype=said["adapter_dtype"])),
@@ -44,7 +41,6 @@ def answer(api: Api, **values: Any) -> Answer:
         advice=advice_html(said, r),
         scale=scale_html(rows[r], asked.use_rslora),
         ranks=rank_table(list(rows.values()), r),
-        script=code_html(detail.script, title="Take it away: a script with these values"),
         address=link.address(link.write(values)),
         setup_label=gr.Accordion(label=setup_label(values)),
         gpu_label=gr.Accordion(label=f"GPU and price · {said['gpu'] or 'none chosen'}"),

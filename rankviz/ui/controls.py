@@ -80,14 +80,18 @@ def done(line_id: str) -> dict[str, Any]:
 
 
 def copyable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """HTML with a <pre> and a button that copies it."""
+    """HTML with a <pre>, a button that copies it and, where there is a file, one that saves it."""
     return gr.HTML(value=value, js_on_load="RankViz.copyable(element)", apply_default_css=False, elem_id=elem_id)
 
 
-def code_html(code: str, *, title: str) -> str:
+def code_html(code: str, *, title: str, file_name: str = "", file: str = "", caption: str = "") -> str:
+    """file_name: what is saved, the code itself or `file`. caption: markup between the title and the code."""
+    save = '<button type="button" data-do="save">Download</button>' if file_name else ""
+    kept = f' data-file="{escape(file)}"' if file else ""
     return (
-        f'<div class="rv-code"><div class="rv-code-top"><h2>{escape(title)}</h2>'
-        f'<button type="button" data-do="copy">Copy</button></div><pre tabindex="0">{escape(code)}</pre></div>'
+        f'<div class="rv-code" data-name="{escape(file_name)}"{kept}><div class="rv-code-top"><h2>{escape(title)}</h2>'
+        f'<span class="rv-tools"><button type="button" data-do="copy">Copy</button>{save}</span></div>{caption}'
+        f'<pre tabindex="0">{escape(code)}</pre></div>'
     )
 
 

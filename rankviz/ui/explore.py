@@ -11,10 +11,10 @@ from rankviz.core.duration import price_of
 from rankviz.core.moe import has_experts
 from rankviz.core.targets import module_choices
 from rankviz.errors import UserError
-from rankviz.ui import html, points, probe, question
+from rankviz.ui import html, points, probe, question, takeaway
 from rankviz.ui.answer import answer
 from rankviz.ui.charts import chart
-from rankviz.ui.controls import address, busy, copyable, done, pickable, plain
+from rankviz.ui.controls import address, busy, done, pickable, plain
 from rankviz.ui.decisions import APPLIED, applied, decision_widgets, decisions, priced
 from rankviz.ui.pictures import MEMORY_HEIGHT, pictures
 from rankviz.ui.question import CUSTOM
@@ -60,7 +60,7 @@ def build(api: Api) -> Exploring:
                 modules = chart("Adapter parameters by module and block", height=MEMORY_HEIGHT, elem_id="module-map")
             ranks = pickable(elem_id="ranks")
             probing = probe.build(api, w)
-            script = copyable(elem_id="script")
+            w["take"], script = takeaway.takeaway_widgets()
     where = address()
     asked = {name: w[name] for name in question.DEFAULTS}
 
@@ -73,7 +73,6 @@ def build(api: Api) -> Exploring:
             "advice": advice,
             "scale": w["scale"],
             "ranks": ranks,
-            "script": script,
             "address": where,
             "setup_label": w["setup_fold"],
             "gpu_label": w["gpu_fold"],
@@ -83,6 +82,7 @@ def build(api: Api) -> Exploring:
     )
     drawing = wire(partial(pictures, api), inputs=asked, outputs={"memory": memory, "modules": modules}, silent=True)
     deciding = wire(partial(decisions, api), inputs=asked, outputs=decided, silent=True)
+    taking = wire(partial(takeaway.taken, api), inputs=asked, outputs={"code": script}, silent=True)
     fitting = wire(
         partial(fitted, api),
         inputs={"model": w["model"], "preset": w["preset"], "modules": w["modules"], "framework": w["framework"]},
@@ -98,11 +98,13 @@ def build(api: Api) -> Exploring:
     gr.on(changes, **telling)
     gr.on(changes, **drawing)
     gr.on(changes, **deciding)
+    gr.on(changes, **taking)
     w["model"].change(**busy("model-busy", "Reading the layers of this model …"))
     refit = gr.on([w[name].change for name in refits], **fitting)
     refit.then(**telling).then(**done("model-busy"))
     refit.then(**drawing)
     refit.then(**deciding)
+    refit.then(**taking)
     gr.on([widget.change for widget in curve_inputs.values()], **plotting)
 
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
@@ -117,7 +119,11 @@ def build(api: Api) -> Exploring:
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
     w["upload"].upload(**upload).then(**done("model-busy"))
     return Exploring(
-        asked=asked, fit=fitting, answers=[telling, drawing, deciding, plotting, probing], sweeps=sweep, curve=curve
+        asked=asked,
+        fit=fitting,
+        answers=[telling, drawing, deciding, plotting, probing, taking],
+        sweeps=sweep,
+        curve=curve,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from rankviz.core.lora import MAX_RANK, PRESETS
 from rankviz.errors import InvalidSettingError
+from rankviz.export.formats import FORMATS
 from rankviz.ui import question
 from rankviz.ui.question import CUSTOM, DEFAULTS, names_in
 
@@ -90,6 +91,7 @@ PARAMS = {
     "gpu": Param("gpu", _text),
     "usd": Param("usd_per_hour", _price),
     "prices": Param("prices", _prices),
+    "take": Param("take", _one_of(list(FORMATS))),
 }
 LENGTHS = ("steps", "tokens")
 MAX_LENGTH = 10**13

@@ -70,6 +70,7 @@ DEFAULTS: dict[str, Any] = {
     "gpu": "l4",
     "usd_per_hour": None,
     "prices": "",
+    "take": "script",
 }
 """What the page asks when it opens. r = 16 and alpha = r is Unsloth's own default and survives published sweeps."""
 

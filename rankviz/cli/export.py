@@ -1,0 +1,41 @@
+"""`rankviz export`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankviz.api import Api
+from rankviz.cli.asking import asking
+from rankviz.core.question import Question
+from rankviz.errors import InvalidSettingError
+
+
+@asking
+def export(
+    asked: Question,
+    format_name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="script or notebook (for the framework), unsloth, trl, peft, adapter-config, axolotl or llamafactory.",
+        ),
+    ] = "script",
+    lr: Annotated[float | None, typer.Option(help="Learning rate; 2e-4 otherwise.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it into this file.")] = None,
+) -> None:
+    """A script, a notebook or a configuration file with these values, to train elsewhere."""
+    if len(asked.ranks) != 1:
+        raise InvalidSettingError("export is for one rank: give -r once.")
+    written = Api().take_away(asked, asked.ranks[0], format_name, lr)
+    if output is None:
+        print(written.text, end="")
+    else:
+        try:
+            output.write_text(written.text, encoding="utf-8")
+        except OSError as error:
+            raise InvalidSettingError(f"{output} can't be written: {error.strerror}. Name another file.") from error
+        print(output)
+    for note in written.notes:
+        print(f"Note: {note}", file=sys.stderr)

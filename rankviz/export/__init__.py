@@ -1,0 +1,7 @@
+"""Take it away: a script, a notebook or a configuration file with the chosen values, and tables as CSV and Parquet."""
+
+from rankviz.export.formats import FORMATS, Written, write
+from rankviz.export.recipe import LEARNING_RATE, Recipe, recipe
+from rankviz.export.script import script
+
+__all__ = ["FORMATS", "LEARNING_RATE", "Recipe", "Written", "recipe", "script", "write"]

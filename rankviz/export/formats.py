@@ -1,0 +1,87 @@
+"""What there is to choose: each format with its tool, the file it makes and the function that writes it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rankviz.core.lora import Framework
+from rankviz.core.model import ModelSpec
+from rankviz.core.question import Question
+from rankviz.errors import InvalidSettingError
+from rankviz.export.axolotl import axolotl
+from rankviz.export.llamafactory import llamafactory, trains_with_unsloth
+from rankviz.export.lora_config import adapter_config
+from rankviz.export.notebook import notebook
+from rankviz.export.recipe import LEARNING_RATE, Recipe, recipe
+from rankviz.export.script import script
+
+
+class Format(NamedTuple):
+    """One way to take a recipe away."""
+
+    label: str
+    file_name: str
+    write: Callable[[Recipe], str]
+    framework: Callable[[Question], Framework]
+    """By which the tool trains: it decides which names reach which modules."""
+    tool: str = ""
+    """Its name, where it isn't the framework's."""
+    names_experts: bool = True
+    """Whether it has PEFT's target_parameters."""
+
+
+def _asked(question: Question) -> Framework:
+    return question.framework
+
+
+def _always(framework: Framework) -> Callable[[Question], Framework]:
+    return lambda question: framework
+
+
+def _of_llamafactory(question: Question) -> Framework:
+    return "unsloth" if trains_with_unsloth(question.framework, question.training.precision) else "trl"
+
+
+FORMATS = {
+    "script": Format("Script for the chosen framework", "train.py", script, _asked),
+    "notebook": Format("Notebook for the chosen framework", "train.ipynb", notebook, _asked),
+    "unsloth": Format("Unsloth script", "train_unsloth.py", script, _always("unsloth")),
+    "trl": Format("TRL script", "train_trl.py", script, _always("trl")),
+    "peft": Format("PEFT LoraConfig in Python", "train_peft.py", script, _always("peft")),
+    "adapter-config": Format("PEFT adapter_config.json", "adapter_config.json", adapter_config, _always("peft")),
+    "axolotl": Format("Axolotl YAML", "axolotl.yaml", axolotl, _always("trl"), "Axolotl"),
+    "llamafactory": Format(
+        "LLaMA-Factory YAML", "llamafactory.yaml", llamafactory, _of_llamafactory, "LLaMA-Factory", False
+    ),
+}
+
+
+class Written(NamedTuple):
+    """A recipe as a file."""
+
+    text: str
+    shown: str
+    """To be read on the page: of a notebook the code alone."""
+    file_name: str
+    notes: tuple[str, ...]
+    """What the tool does otherwise than was asked; in the text too, where its format has comments."""
+
+
+def write(
+    model: ModelSpec, question: Question, r: int, format_name: str, learning_rate: float = LEARNING_RATE
+) -> Written:
+    """The question's adapter at one rank, in a format of FORMATS."""
+    if format_name not in FORMATS:
+        raise InvalidSettingError(f"No format {format_name!r}: take {', '.join(FORMATS)}.")
+    chosen = FORMATS[format_name]
+    made = recipe(
+        model,
+        question,
+        r,
+        framework=chosen.framework(question),
+        learning_rate=learning_rate,
+        names_experts=chosen.names_experts,
+        tool=chosen.tool,
+    )
+    text = chosen.write(made)
+    shown = script(made) if chosen.write is notebook else text
+    return Written(text, shown, chosen.file_name, made.notes)

@@ -1,0 +1,25 @@
+"""A configuration file in YAML: PyYAML writes the values, comments go between them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import yaml
+
+from rankviz.export.words import commented
+
+
+class Section(NamedTuple):
+    """Settings that belong together, under comments of their own."""
+
+    values: Mapping[str, Any]
+    comments: tuple[str, ...] = ()
+
+
+def document(header: Iterable[str], sections: Iterable[Section]) -> str:
+    """The header's sentences as comments, then the sections, a blank line between them."""
+    parts = [commented(tuple(header))]
+    for section in sections:
+        values = yaml.safe_dump(dict(section.values), sort_keys=False, allow_unicode=True) if section.values else ""
+        if section.comments or values:
+            parts.append(commented(section.comments) + values)
+    return "\n".join(parts)
