@@ -10,12 +10,16 @@ Scaling (alpha / r) is left to the caller: it multiplies singular values, and th
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from rankviz.errors import BadAdapterError
 
@@ -25,6 +29,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 NOTHING = 3e-8
 """Of the norms of A and B together: smaller singular values are the rounding of the factors."""
 MAX_THREADS = 8
+_LOCK = Lock()
 
 
 class Decomposition(NamedTuple):
@@ -40,12 +45,14 @@ class Decomposition(NamedTuple):
 
 def singular_values(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
     """The singular values of every B·A, falling, r of each; in half the time of decompose."""
-    return _stacked(pairs, lambda root, gram_b, nothing: _values(np.linalg.eigvalsh(_core(root, gram_b)), nothing))
+    with _one_thread_a_product():
+        return _stacked(pairs, lambda root, gram_b, nothing: _values(np.linalg.eigvalsh(_core(root, gram_b)), nothing))
 
 
 def decompose(pairs: Mapping[str, Pair]) -> dict[str, Decomposition]:
     """The SVD of every B·A as r × r pieces, from which `cut` makes any lower rank."""
-    return _stacked(pairs, _decompose)
+    with _one_thread_a_product():
+        return _stacked(pairs, _decompose)
 
 
 def cut(pair: Pair, found: Decomposition, k: int) -> Pair:
@@ -68,7 +75,8 @@ def cut_all(
 ) -> dict[str, Pair]:
     """Every pair cut: to one rank, or each to its own. No rank may exceed the pair's."""
     wanted = dict.fromkeys(pairs, ranks) if isinstance(ranks, int) else ranks
-    done = _map(lambda name: cut(pairs[name], found[name], wanted[name]), pairs)
+    with _one_thread_a_product():
+        done = _map(lambda name: cut(pairs[name], found[name], wanted[name]), pairs)
     return dict(zip(pairs, done, strict=True))
 
 
@@ -126,6 +134,19 @@ def _root(gram: np.ndarray) -> np.ndarray:
     except np.linalg.LinAlgError:  # A without full rank
         squares, vectors = np.linalg.eigh(gram)
         return vectors * np.sqrt(squares.clip(0.0))[:, None, :]
+
+
+@contextmanager
+def _one_thread_a_product() -> Iterator[None]:
+    """The matrices are small: BLAS' own threads would cost more than they bring, and ten to fifty times more where
+    another program has the other core. The limit holds for the whole process, so one at a time."""
+    with _LOCK, _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _threads() -> int:

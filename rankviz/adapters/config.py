@@ -1,0 +1,123 @@
+"""An adapter_config.json as far as LoRA's shapes and scale depend on it. Fields that are not read are carried along."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rankviz.errors import BadAdapterError
+
+MAX_CONFIG_BYTES = 4_000_000
+MAX_R = 65_536
+MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
+OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
+"""Settings under which the update is not scale · B·A, or the factors are laid out in another way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """What PEFT makes of B·A: which rank it expects where, and which scale it gives it."""
+
+    r: int
+    lora_alpha: float
+    use_rslora: bool
+    use_dora: bool
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+    target_parameters: tuple[str, ...]
+    raw: Mapping[str, Any]
+    """The whole file."""
+
+    @property
+    def base_model(self) -> str:
+        """The id or path of the base that it was trained on; "" where the file doesn't say."""
+        name = self.raw.get("base_model_name_or_path")
+        return name if isinstance(name, str) else ""
+
+    def rank_of(self, module: str) -> int:
+        return self.rank_pattern.get(_pattern(self.rank_pattern, module), self.r)
+
+    def alpha_of(self, module: str) -> float:
+        return self.alpha_pattern.get(_pattern(self.alpha_pattern, module), self.lora_alpha)
+
+    def scale_of(self, module: str) -> float:
+        return self.scale(self.alpha_of(module), self.rank_of(module))
+
+    def scale(self, alpha: float, r: int) -> float:
+        """alpha / r, or alpha / √r with rsLoRA."""
+        return alpha / (math.sqrt(r) if self.use_rslora else r)
+
+    @property
+    def not_resizable(self) -> str:
+        """Why a resized adapter would not be what PEFT makes of it; "" if it would."""
+        init = self.raw.get("init_lora_weights")
+        if isinstance(init, str) and init.startswith(MOVES_THE_BASE):
+            return (
+                f"init_lora_weights is {init!r}, with which PEFT changes the base by a part of rank {self.r} when it "
+                "loads this adapter: save it with path_initial_model_for_weight_conversion first, then resize that."
+            )
+        return ""
+
+
+def _pattern(patterns: Mapping[str, Any], module: str) -> str:
+    """The first pattern that matches, as PEFT looks for it."""
+    return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), module)
+
+
+def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterConfig:
+    """An AdapterConfig from the file's bytes; what isn't LoRA, or no config at all, is refused with what to do."""
+    if len(data) > MAX_CONFIG_BYTES:
+        raise BadAdapterError(
+            f"{name} has {len(data):,} bytes, more than any adapter_config.json: give the right file."
+        )
+    try:
+        raw = json.loads(data)
+    except ValueError as error:
+        raise BadAdapterError(f"{name} is not JSON ({error}): give the adapter_config.json that PEFT saved.") from None
+    if not isinstance(raw, dict) or "peft_type" not in raw:
+        raise BadAdapterError(f"{name} has no peft_type: give the adapter_config.json that PEFT saved.")
+    if raw["peft_type"] != "LORA":
+        raise BadAdapterError(
+            f"{name} says peft_type {raw['peft_type']!r}: only LoRA adapters have a B·A to look into."
+        )
+    for setting in OWN_ARITHMETIC:
+        if raw.get(setting):
+            raise BadAdapterError(f"{name} sets {setting}: its update is not simply B·A, so its spectrum is not known.")
+    config = AdapterConfig(
+        r=_whole(raw.get("r", 8), "r", name),
+        lora_alpha=_number(raw.get("lora_alpha", 8), "lora_alpha", name),
+        use_rslora=bool(raw.get("use_rslora")),
+        use_dora=bool(raw.get("use_dora")),
+        rank_pattern={key: _whole(r, key, name) for key, r in _patterns(raw, "rank_pattern", name)},
+        alpha_pattern={key: _number(alpha, key, name) for key, alpha in _patterns(raw, "alpha_pattern", name)},
+        target_parameters=tuple(map(str, raw.get("target_parameters") or ())),
+        raw=raw,
+    )
+    return config
+
+
+def _patterns(raw: Mapping[str, Any], field: str, name: str) -> list[tuple[str, Any]]:
+    patterns = raw.get(field) or {}
+    if not isinstance(patterns, dict):
+        raise BadAdapterError(f"{name} has a {field} that is no object of patterns: give the file that PEFT saved.")
+    for key in patterns:
+        try:
+            re.compile(key)
+        except re.error:
+            raise BadAdapterError(f"{name}: {field} has {key!r}, which is no regular expression.") from None
+    return list(patterns.items())
+
+
+def _whole(value: Any, field: str, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_R:
+        raise BadAdapterError(f"{name} says {field} = {value!r}, which is no rank from 1 to {MAX_R:,}.")
+    return value
+
+
+def _number(value: Any, field: str, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadAdapterError(f"{name} says {field} = {value!r}, which is no alpha.")
+    return value

@@ -1,0 +1,123 @@
+"""Where an adapter's two files are: in a folder, side by side, or in a zip. Pickles are refused, sizes bounded."""
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rankviz.errors import BadAdapterError
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+MAX_BYTES = 64 * 10**9
+SHARED_MAX_BYTES = 10**9
+MAX_ZIP_MEMBERS = 10_000
+CONVERT = (
+    "pickle files can run code when they are opened, so this one is not. Load the adapter where you trust it and save "
+    f"it with PEFT's model.save_pretrained(folder), which writes {WEIGHTS}"
+)
+
+
+@dataclass(frozen=True)
+class Located:
+    """The two files of an adapter."""
+
+    weights: Path
+    config: Path
+    name: str
+    """What people call it: the folder, the zip."""
+    held: Any = None
+    """Keeps a zip's unpacked files while they are in use."""
+
+
+def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
+    """The adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or in both files given.
+
+    Of a folder or a zip nothing but the two files is read.
+    """
+    if not paths:
+        raise BadAdapterError(f"No adapter given: give a folder, a zip, or {WEIGHTS} and {CONFIG}.")
+    for path in paths:
+        if not path.exists():
+            raise BadAdapterError(f"No file or folder {str(path)!r}: give a trained adapter's folder, zip or Hub id.")
+        _refuse_pickle(path.name)
+    if len(paths) == 1 and paths[0].is_dir():
+        return _in_folder(paths[0], max_bytes)
+    if len(paths) == 1 and paths[0].suffix == ".zip":
+        return _in_zip(paths[0], max_bytes)
+    weights = [path for path in paths if path.suffix == ".safetensors"]
+    configs = [path for path in paths if path.suffix == ".json"]
+    if not weights and len(paths) == 1 and configs and (configs[0].parent / WEIGHTS).is_file():
+        weights = [configs[0].parent / WEIGHTS]
+    if len(weights) != 1:
+        raise BadAdapterError(f"Give one {WEIGHTS} with its {CONFIG}, a zip of both, or their folder.")
+    config = configs[0] if len(configs) == 1 else weights[0].parent / CONFIG
+    return _checked(Located(weights[0], config, weights[0].parent.name or weights[0].stem), max_bytes)
+
+
+def _refuse_pickle(name: str) -> None:
+    if name.lower().endswith(PICKLES):
+        raise BadAdapterError(f"{name}: {CONVERT}.")
+
+
+def _in_folder(folder: Path, max_bytes: int) -> Located:
+    if not (folder / WEIGHTS).is_file():
+        for pickle in sorted(path for path in folder.iterdir() if path.name.lower().endswith(PICKLES)):
+            _refuse_pickle(pickle.name)
+        raise BadAdapterError(f"{folder} holds no {WEIGHTS}: give the folder that PEFT's save_pretrained wrote.")
+    return _checked(Located(folder / WEIGHTS, folder / CONFIG, folder.resolve().name), max_bytes)
+
+
+def _checked(found: Located, max_bytes: int) -> Located:
+    if not found.config.is_file():
+        raise BadAdapterError(
+            f"{found.weights.name} came without its {CONFIG}, which says r and alpha: give both, or a zip of both."
+        )
+    size = found.weights.stat().st_size
+    if size > max_bytes:
+        raise BadAdapterError(
+            f"{found.weights.name} has {size:,} bytes, more than the {max_bytes:,} that are read here."
+        )
+    return found
+
+
+def _in_zip(path: Path, max_bytes: int) -> Located:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if len(members) > MAX_ZIP_MEMBERS:
+                raise BadAdapterError(f"{path.name} has {len(members):,} members: zip the adapter's folder alone.")
+            wanted = [_member(members, path.name, file) for file in (WEIGHTS, CONFIG)]
+            size = sum(member.file_size for member in wanted)
+            if size > max_bytes:
+                raise BadAdapterError(
+                    f"{path.name} unpacks to {size:,} bytes, more than the {max_bytes:,} that are read here."
+                )
+            unpacked = tempfile.TemporaryDirectory(prefix="rankviz-adapter-")
+            for member, file in zip(wanted, (WEIGHTS, CONFIG), strict=True):
+                _unpack(archive, member, Path(unpacked.name) / file)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise BadAdapterError(f"{path.name} is not a zip that can be read ({error}): zip the folder again.") from None
+    folder = Path(unpacked.name)
+    return _checked(Located(folder / WEIGHTS, folder / CONFIG, path.stem, unpacked), max_bytes)
+
+
+def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zipfile.ZipInfo:
+    """The member of this name that lies least deep: beside an adapter there may be checkpoints of it."""
+    named = [member for member in members if PurePosixPath(member.filename).name == file]
+    if not named:
+        if file == WEIGHTS:
+            for member in members:
+                _refuse_pickle(member.filename)
+        raise BadAdapterError(f"{zip_name} holds no {file}: zip the folder that PEFT's save_pretrained wrote.")
+    return min(named, key=lambda member: (member.filename.count("/"), member.filename))
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+    # zipfile stops at the size that the member says, so a member that lies about it can't fill the disk.
+    with archive.open(member) as source, target.open("wb") as out:
+        shutil.copyfileobj(source, out, 2**20)

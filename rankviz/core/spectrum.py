@@ -1,0 +1,192 @@
+"""What singular values say of a trained adapter: how much of its rank each module uses.
+
+Energy is the square of a singular value; the energies of an update sum to its squared Frobenius norm, and the best
+rank-k approximation keeps those of the k largest (Eckart and Young 1936). Singular values are those of the update as
+the model gets it, scale · B·A.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from math import exp, floor, fsum, isclose, log, sqrt
+from typing import Any
+
+SHARES = (0.9, 0.99)
+FAINT = 0.01
+"""Of the median module's norm: an update below it is named, dead or nearly so."""
+SAME = 1e-9
+"""Relative; sums of floats that should be equal to a share are within this."""
+
+
+def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
+    """The lora_alpha that gives this scale at this rank, as a whole number where it is one."""
+    alpha = scale * (sqrt(r) if use_rslora else r)
+    return round(alpha) if isclose(alpha, round(alpha), rel_tol=1e-12) else alpha
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpectrum:
+    """One update, scale · B·A."""
+
+    name: str
+    module: str
+    """The module in the model: the name itself, except that all experts fused into one module share it."""
+    r: int
+    scale: float
+    singular_values: tuple[float, ...]
+    """r of them, falling; 0 beyond what the update uses."""
+
+    @cached_property
+    def energies(self) -> tuple[float, ...]:
+        return tuple(value * value for value in self.singular_values)
+
+    @cached_property
+    def kept(self) -> tuple[float, ...]:
+        """The energy of the first k values, k = 0 to r."""
+        return (0.0, *accumulate(self.energies))
+
+    @property
+    def energy(self) -> float:
+        return self.kept[-1]
+
+    @property
+    def norm(self) -> float:
+        """Frobenius norm of the update."""
+        return sqrt(self.energy)
+
+    @property
+    def is_dead(self) -> bool:
+        """No update at all."""
+        return self.energy == 0
+
+    @cached_property
+    def effective_rank(self) -> float:
+        """exp of the entropy of the singular values, normalised to sum to 1 (Roy and Vetterli 2007); 0 when dead."""
+        total = fsum(self.singular_values)
+        shares = [value / total for value in self.singular_values if value > 0]
+        return exp(-fsum(share * log(share) for share in shares)) if shares else 0.0
+
+    @property
+    def stable_rank(self) -> float:
+        """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007); 0 when dead."""
+        return self.energy / self.energies[0] if not self.is_dead else 0.0
+
+    def energy_kept(self, k: int) -> float | None:
+        """The share of its energy that the first k values hold; None when dead."""
+        return None if self.is_dead else self.kept[min(k, self.r)] / self.energy
+
+    def rank_for(self, share: float) -> int:
+        """The smallest rank that keeps this share of the energy; 0 when dead."""
+        if self.is_dead:
+            return 0
+        enough = share * self.energy * (1 - SAME)
+        return next(k for k, kept in enumerate(self.kept) if kept >= enough)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """A whole adapter."""
+
+    name: str
+    r: int
+    """The highest rank of any module."""
+    layers: tuple[LayerSpectrum, ...]
+    base_model: str = ""
+    lora_alpha: float | None = None
+    use_rslora: bool = False
+    dtype: str = ""
+    file_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def kept(self) -> tuple[float, ...]:
+        """Energy of all updates cut to rank k, k = 0 to r."""
+        return tuple(fsum(layer.kept[min(k, layer.r)] for layer in self.layers) for k in range(self.r + 1))
+
+    def energy_kept(self, k: int) -> float | None:
+        """The share of all updates' energy at one rank for all; None when there is none."""
+        return self.kept[min(k, self.r)] / self.kept[-1] if self.kept[-1] else None
+
+    def rank_for(self, share: float) -> int:
+        """The smallest rank for all modules that keeps this share of all their energy; 0 when there is none."""
+        enough = share * self.kept[-1] * (1 - SAME)
+        return next(k for k, kept in enumerate(self.kept) if kept >= enough) if self.kept[-1] else 0
+
+    def weakest(self, k: int) -> float | None:
+        """The smallest share of its energy that any module keeps at this rank."""
+        return min((kept for layer in self.layers if (kept := layer.energy_kept(k)) is not None), default=None)
+
+    @cached_property
+    def fused(self) -> frozenset[str]:
+        """Modules of several layers: fused experts."""
+        counts = Counter(layer.module for layer in self.layers)
+        return frozenset(name for name, count in counts.items() if count > 1)
+
+    @cached_property
+    def dead(self) -> tuple[str, ...]:
+        """Modules without any update."""
+        return tuple(layer.name for layer in self.layers if layer.is_dead)
+
+    @cached_property
+    def faint(self) -> tuple[str, ...]:
+        """Modules whose update has under 1 % of the norm that the median module's has, and some."""
+        norms = sorted(layer.norm for layer in self.layers if not layer.is_dead)
+        limit = FAINT * norms[len(norms) // 2] if norms else 0.0
+        return tuple(layer.name for layer in self.layers if 0 < layer.norm < limit)
+
+
+def in_words(found: Spectrum) -> str:
+    """You trained r = 64; r = 12 holds 99 % of the update's energy."""
+    if not found.kept[-1]:
+        return (
+            "No module has an update: this adapter does nothing. It was saved before its first step, or never trained."
+        )
+    low, high = (found.rank_for(share) for share in SHARES)
+    if low >= found.r:
+        return f"You trained r = {found.r}, and even 90 % of the update's energy needs all of it."
+    if high >= found.r:
+        return f"You trained r = {found.r}, and 99 % of the update's energy needs all of it; r = {low} holds 90 %."
+    lower = "" if low == high else f", r = {low} holds 90 %"
+    least = floor(1000 * found.weakest(high)) / 10
+    return (
+        f"You trained r = {found.r}; r = {high} holds 99 % of the update's energy{lower}. "
+        f"At r = {high} no module keeps less than {least:.1f} % of its own."
+    )
+
+
+def as_json(found: Spectrum) -> dict[str, Any]:
+    """What `rankviz spectrum --json` prints."""
+    return {
+        "name": found.name,
+        "r": found.r,
+        "lora_alpha": found.lora_alpha,
+        "use_rslora": found.use_rslora,
+        "base_model": found.base_model or None,
+        "dtype": found.dtype,
+        "file_bytes": found.file_bytes,
+        "layers": [_layer_json(layer) for layer in found.layers],
+        "rank_for_energy": _shares(found.rank_for),
+        "energy_kept": {str(k): found.energy_kept(k) for k in range(1, found.r + 1)},
+        "dead": list(found.dead),
+        "faint": list(found.faint),
+        "in_words": in_words(found),
+        "notes": list(found.notes),
+    }
+
+
+def _layer_json(layer: LayerSpectrum) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "r": layer.r,
+        "scale": layer.scale,
+        "singular_values": list(layer.singular_values),
+        "effective_rank": layer.effective_rank,
+        "stable_rank": layer.stable_rank,
+        "norm": layer.norm,
+        "rank_for_energy": _shares(layer.rank_for),
+    }
+
+
+def _shares(rank_for: Any) -> dict[str, int]:
+    return {f"{share:g}": rank_for(share) for share in SHARES}
