@@ -61,6 +61,23 @@ class StepLogged:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterCut:
+    """The trained adapter, cut to a lower rank, was evaluated: a point of a fast curve."""
+
+    time: float
+    r: int
+    loss: float
+    """As in Evaluated."""
+    tokens: int
+    examples: int
+    seconds: float
+    """Cutting, recovery and evaluation."""
+    example_losses: tuple[float, ...]
+    recovery_steps: int = 0
+    """Steps that the cut was trained on at its own rank before it was evaluated."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterSaved:
     time: float
     path: str
@@ -183,6 +200,7 @@ RunEvent = (
     | AdapterAttached
     | Evaluated
     | StepLogged
+    | AdapterCut
     | AdapterSaved
     | RunCompleted
     | RunFailed

@@ -10,6 +10,12 @@ from rankviz.errors import InvalidSettingError
 
 MAX_RUNS = 256
 """Of one sweep: a week of short runs; more is a mistake of typing."""
+RECOVERED_BELOW = 8
+"""Cuts to lower ranks than this lose enough for a few steps of training to pay (`make fidelity`)."""
+RECOVERY_SHARE = 0.05
+LEAST_RECOVERY_STEPS = 2
+RECOVERY_LEARNING_RATE_SHARE = 0.3
+"""Of the run's learning rate, falling to 0 over the recovery steps."""
 WARMUP_STEPS_SHARE = 0.05
 """Learning rate: linear from 0 over this share of the steps (none of fewer than ten), then linear down to 0."""
 
@@ -42,6 +48,14 @@ class RunRequest:
     """"auto" is nf4-dq where CUDA is there and fp32 on the CPU; or one of core.training.PRECISIONS."""
     optim: str = "auto"
     """"auto" is adamw_8bit where CUDA is there and adamw_torch on the CPU."""
+    cut_ranks: tuple[int, ...] = ()
+    """Lower ranks that the trained adapter is cut to, each evaluated: a fast curve. Empty for an ordinary run."""
+
+    def recovery_steps(self, r: int) -> int:
+        """Steps that the cut to r is trained on, at its own rank, before it is evaluated."""
+        if r >= RECOVERED_BELOW:
+            return 0
+        return max(LEAST_RECOVERY_STEPS, round(RECOVERY_SHARE * self.max_steps))
 
     @property
     def warmup_steps(self) -> int:
@@ -69,6 +83,8 @@ class SweepRequest:
     use_dora: bool = False
     precision: str = "auto"
     optim: str = "auto"
+    cut_ranks: tuple[int, ...] = ()
+    """A fast curve: the highest of `ranks` is trained and cut to these; lower ones of `ranks` are its anchors."""
 
     def runs(self, *, sweep_id: str, created_at: float) -> Sequence[RunRequest]:
         """One request a run, in the order they will run: a whole curve for the first seed and learning rate, small
@@ -101,6 +117,7 @@ class SweepRequest:
                 held_out_examples=self.held_out_examples,
                 precision=self.precision,
                 optim=self.optim,
+                cut_ranks=tuple(sorted(set(self.cut_ranks), reverse=True)) if r == max(self.ranks) else (),
             )
             for number, (seed, learning_rate, r) in enumerate(grid, start=1)
         )
@@ -117,6 +134,7 @@ class SweepRequest:
         for r in self.ranks:
             _whole("The rank", r, 1, MAX_RANK)
             lora_alpha(self.alpha, r)
+        self._validate_cuts()
         for learning_rate in self.learning_rates:
             if not (math.isfinite(learning_rate) and 0 < learning_rate <= 1):
                 raise InvalidSettingError(f"A learning rate is above 0 and at most 1, not {learning_rate:g}.")
@@ -136,6 +154,14 @@ class SweepRequest:
             raise InvalidSettingError(
                 f"{runs} runs in one sweep; at most {MAX_RUNS}. Take fewer ranks, learning rates or seeds."
             )
+
+    def _validate_cuts(self) -> None:
+        for r in self.cut_ranks:
+            _whole("A rank to cut to", r, 1, max(self.ranks))
+            if r >= max(self.ranks):
+                raise InvalidSettingError(f"The highest rank is {max(self.ranks)}, so it can't be cut to {r}: lower.")
+        if self.cut_ranks and self.use_dora:
+            raise InvalidSettingError("A fast curve cuts B·A, and a DoRA adapter is more than that: turn DoRA off.")
 
 
 def lora_alpha(alpha: str, r: int) -> float:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from rankviz.core.events import (
     EVENT_TYPES,
     AdapterAttached,
+    AdapterCut,
     AdapterSaved,
     Evaluated,
     RunCancelled,
@@ -25,6 +26,7 @@ from rankviz.core.request import RunRequest, SweepRequest
 __all__ = [
     "EVENT_TYPES",
     "AdapterAttached",
+    "AdapterCut",
     "AdapterSaved",
     "Evaluated",
     "RunCancelled",
@@ -73,6 +75,8 @@ class RunRecord:
     steps: tuple[StepLogged, ...] = ()
     loss_before: Evaluated | None = None
     loss_after: Evaluated | None = None
+    cuts: tuple[AdapterCut, ...] = ()
+    """Of a fast curve: what the trained adapter comes to at lower ranks."""
     adapter_path: str | None = None
     adapter_bytes: int | None = None
     completed: RunCompleted | None = None
@@ -132,6 +136,8 @@ class RunRecord:
                 return replace(self, loss_after=event)
             case StepLogged():
                 return replace(self, steps=(*self.steps, event))
+            case AdapterCut():
+                return replace(self, cuts=(*self.cuts, event))
             case AdapterSaved():
                 return replace(self, adapter_path=event.path, adapter_bytes=event.file_bytes)
             case RunCompleted():

@@ -13,8 +13,10 @@ import unsloth
 import torch
 from peft import PeftModel
 
+from rankviz.core.request import RECOVERY_LEARNING_RATE_SHARE
 from rankviz.core.run import (
     AdapterAttached,
+    AdapterCut,
     AdapterSaved,
     Evaluated,
     RunCompleted,
@@ -26,6 +28,7 @@ from rankviz.core.run import (
 from rankviz.dataset import Dataset
 from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.worker.base import Base
+from rankviz.worker.cut import Cutter
 from rankviz.worker.dataset import SweepData
 from rankviz.worker.environment import machine, model_fingerprint
 from rankviz.worker.evaluation import evaluate
@@ -114,6 +117,8 @@ class Session:
             adapter.save_pretrained(run_dir / "adapter")
             file_bytes = (run_dir / "adapter" / "adapter_model.safetensors").stat().st_size
             log(AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
+            if request.cut_ranks:
+                self._cut(adapter, request, log, stage)
         finally:
             self.model = detach(adapter)
             del adapter
@@ -127,6 +132,39 @@ class Session:
                 peak_reserved_bytes=peak_reserved_bytes,
             )
         )
+
+    def _cut(
+        self, adapter: Any, request: RunRequest, log: Callable[[RunEvent], None], stage: Callable[[str], None]
+    ) -> None:
+        """The saved adapter cut to each lower rank and evaluated; the rows after those it was trained on go into a
+        cut's few steps of recovery."""
+        stage("taking the adapter apart")
+        cutter = Cutter(adapter)
+        rows_a_step = request.per_device_train_batch_size * request.gradient_accumulation_steps
+        for r in request.cut_ranks:
+            stage(f"cutting to r = {r}")
+            started, steps = time.monotonic(), request.recovery_steps(r)
+            cutter.cut(r)
+            if steps:
+                seen = request.max_steps * rows_a_step
+                recovery = replace(
+                    request, max_steps=steps, learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate
+                )
+                rows = self.data.in_order(request.seed, seen + steps * rows_a_step)[seen:]
+                train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
+            found = self._evaluate(adapter, "after")
+            log(
+                AdapterCut(
+                    time=time.time(),
+                    r=r,
+                    loss=found.loss,
+                    tokens=found.tokens,
+                    examples=found.examples,
+                    seconds=time.monotonic() - started,
+                    example_losses=found.example_losses,
+                    recovery_steps=steps,
+                )
+            )
 
     def _evaluate(self, model: Any, when: str) -> Evaluated:
         return evaluate(

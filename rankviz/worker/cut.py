@@ -1,0 +1,43 @@
+"""A trained adapter cut to lower ranks in place: points of a fast curve.
+
+Each module's update B·A is cut to its first k singular values (adapters.svd). The cut is written into the adapter as it
+stands: k of its r rows of A and columns of B hold it, the others are zero. Zeros stay zeros in training, since each
+factor's gradient passes through the other, so a few more steps train a true rank-k adapter at the very scale of the
+trained one. Tried and dropped: cutting by what the update puts out on training rows instead of by the update itself
+(losses within 0.003 nats of these, and A·x can't be seen where kernels are fused).
+"""
+
+from typing import Any
+
+import torch
+
+from rankviz.adapters import svd
+from rankviz.errors import InvalidSettingError
+
+ADAPTER = "default"
+
+
+class Cutter:
+    """The LoRA pairs of a trained adapter, as they were when this was made."""
+
+    def __init__(self, model: Any):
+        layers = {name: layer for name, layer in model.named_modules() if ADAPTER in getattr(layer, "lora_A", {})}
+        if not layers:
+            raise InvalidSettingError("Nothing to cut: this adapter has no B·A on linear layers.")
+        self._weights = {
+            name: (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight) for name, layer in layers.items()
+        }
+        self._pairs = {
+            # Copies: training on goes through the very tensors.
+            name: tuple(weight.detach().float().cpu().clone().numpy() for weight in pair)
+            for name, pair in self._weights.items()
+        }
+        self._found = svd.decompose(self._pairs)
+
+    @torch.no_grad()
+    def cut(self, k: int) -> None:
+        """Write the rank-k update into the adapter."""
+        for name, (a, b) in svd.cut_all(self._pairs, self._found, k).items():
+            into_a, into_b = self._weights[name]
+            into_a.zero_()[:k] = torch.from_numpy(a).to(into_a)
+            into_b.zero_()[:, :k] = torch.from_numpy(b).to(into_b)

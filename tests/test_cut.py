@@ -1,0 +1,135 @@
+"""An adapter cut in place, and the fast curve that a run draws of it."""
+
+import pytest
+from tiny_llama import make_tiny_llama, write_tiny_data
+
+from rankviz.core.request import RunRequest, SweepRequest
+from rankviz.core.run import RunState
+from rankviz.errors import InvalidSettingError
+from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+
+
+def test_only_the_highest_rank_is_cut_and_its_anchors_are_ordinary_runs():
+    runs = SweepRequest(ranks=(2, 64), cut_ranks=(4, 8, 4)).runs(sweep_id="s", created_at=0.0)
+
+    assert [(2, ()), (64, (8, 4))] == [(run.r, run.cut_ranks) for run in runs]
+
+
+def test_low_cuts_recover_for_a_twentieth_of_the_steps_and_two_at_least():
+    def recovery(max_steps):
+        run = RunRequest(
+            run_id="", sweep_id="", created_at=0, base="", data="", r=64, lora_alpha=32, max_steps=max_steps
+        )
+        return [run.recovery_steps(r) for r in (1, 4, 8, 32)]
+
+    assert [2, 2, 0, 0] == recovery(10)
+    assert [10, 10, 0, 0] == recovery(200)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"cut_ranks": (16,)}, "The highest rank is 16, so it can't be cut to 16: lower."),
+        ({"cut_ranks": (0,)}, "A rank to cut to must be a whole number from 1 to 16, not 0."),
+        ({"cut_ranks": (4,), "use_dora": True}, "A fast curve cuts B·A, and a DoRA adapter is more than that"),
+    ],
+)
+def test_a_cut_that_cant_be_is_refused(asked, said):
+    with pytest.raises(InvalidSettingError) as refused:
+        SweepRequest(ranks=(16,), **asked).validate()
+
+    assert str(refused.value).startswith(said)
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """A tiny Llama with an adapter of rank 6 that has learned something, as B is random here."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(make_tiny_llama(tmp_path / "tiny"))
+    model = get_peft_model(base, LoraConfig(r=6, lora_alpha=12, target_modules=["q_proj", "down_proj"]))
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_()
+    return model
+
+
+def updates(model):
+    return {
+        name: (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).detach()
+        for name, layer in model.named_modules()
+        if hasattr(layer, "lora_A")
+    }
+
+
+@pytest.mark.torch
+def test_a_cut_is_the_dense_svds_truncation_whatever_was_cut_before(adapter):
+    import torch
+
+    from rankviz.worker.cut import Cutter
+
+    whole = updates(adapter)
+    cutter = Cutter(adapter)
+    cutter.cut(1)
+    cutter.cut(3)
+
+    for name, update in updates(adapter).items():
+        u, s, vh = torch.linalg.svd(whole[name])
+        assert torch.allclose(update, u[:, :3] * s[:3] @ vh[:3], atol=1e-5)
+        assert s[3] > 0.1
+
+
+@pytest.mark.torch
+def test_training_on_after_a_cut_keeps_the_rank(adapter):
+    import torch
+
+    from rankviz.worker.cut import Cutter
+
+    Cutter(adapter).cut(2)
+    before = updates(adapter)
+    optimizer = torch.optim.AdamW([p for p in adapter.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0)
+    for _ in range(3):
+        ids = torch.randint(4, 300, (2, 12))
+        adapter(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    for name, update in updates(adapter).items():
+        assert 2 == torch.linalg.matrix_rank(update, rtol=1e-4)
+        assert not torch.allclose(before[name], update, atol=1e-4)
+
+
+@pytest.mark.torch
+def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(tmp_path):
+    store = RunStore(tmp_path / "home")
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    sweep_id = store.create(
+        SweepRequest(
+            base=str(make_tiny_llama(tmp_path / "tiny")),
+            data=str(data),
+            ranks=(16,),
+            cut_ranks=(1, 8),
+            max_steps=12,
+            learning_rates=(1e-2,),
+            held_out_examples=16,
+        )
+    )
+
+    supervisor = Supervisor(store)
+    supervisor.start()
+    supervisor.settle(150)
+    supervisor.stop()
+
+    (run,) = store.sweep(sweep_id).runs
+    assert RunState.COMPLETED is run.state, run.error + run.log_tail
+    assert [(8, 0), (1, 2)] == [(cut.r, cut.recovery_steps) for cut in run.cuts]
+    assert all(16 == len(cut.example_losses) for cut in run.cuts)
+    assert run.loss_after.loss < run.loss_before.loss
+    # most of what twelve steps learn on so small a task is in a few directions
+    assert abs(run.cuts[0].loss - run.loss_after.loss) < 0.1 < abs(run.cuts[1].loss - run.loss_before.loss)
+    assert 16 * 2 * (2 * 128 + 2 * 96 + 3 * 192) == run.trainable_parameters
+    assert run.adapter_bytes > 4 * run.trainable_parameters
