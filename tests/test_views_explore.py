@@ -134,7 +134,7 @@ def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
     trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
     assert [4.0, 16.0] == trace["x"]
     assert [2.0, 1.5] == trace["y"]
-    assert "r = 16 is best by more than the noise" in drawn.caption
+    assert "Can't tell: one run each. r = 16 has the lowest loss" in drawn.caption
     assert "Learning rate not tuned" in drawn.caption
 
 
@@ -148,13 +148,41 @@ def test_gain_is_the_base_minus_the_adapter(api):
 
 
 def test_ranks_within_the_noise_are_said_to_be_equal_and_the_smallest_is_ringed(api):
-    sweep = finished(api, {4: 1.51, 16: 1.5, 64: 1.9})
+    sweep = finished(api, {4: 1.51, 16: 1.5, 64: 1.9}, seeds=(0, 1))
 
     drawn = points.tradeoff_chart([sweep], x="adapter", y="loss")
 
-    assert "Ranks 4, 16 can't be told apart" in drawn.caption
+    assert "the smallest rank that can't be told from it is r = 4" in drawn.caption
     ring = next(t for t in json.loads(drawn.chart)["data"] if t["name"].startswith("smallest rank"))
-    assert [1.51] == ring["y"]
+    assert [1.56] == [round(y, 9) for y in ring["y"]]
+    (band,) = [s for s in json.loads(drawn.chart)["layout"]["shapes"] if s["type"] == "rect"]
+    assert (1.55, 1.57) == (round(band["y0"], 9), round(band["y1"], 9))
+
+
+def test_one_run_each_has_neither_a_ring_nor_a_band(api):
+    sweep = finished(api, {4: 1.51, 16: 1.5})
+
+    drawn = json.loads(points.tradeoff_chart([sweep], x="adapter", y="loss").chart)
+
+    assert [] == [t for t in drawn["data"] if t["name"].startswith("smallest rank")]
+    assert [] == drawn["layout"].get("shapes", [])
+
+
+def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weighs_what(api):
+    sweep_id = api.store.create(SweepRequest(ranks=(4, 16), seeds=(0, 1)))
+    for run in api.store.sweep(sweep_id).runs:
+        by_tokens, by_examples = {4: (1.5, (1.8, 1.9)), 16: (1.6, (1.5, 1.6))}[run.request.r]
+        for event in (
+            AdapterSaved(time=1.0, path="adapter", file_bytes=run.request.r),
+            Evaluated(
+                time=2.0, when="after", loss=by_tokens, tokens=9, examples=2, seconds=1.0, example_losses=by_examples
+            ),
+        ):
+            api.store.append(run.run_id, event)
+
+    drawn = points.tradeoff_chart([api.sweep(sweep_id)], x="adapter", y="loss")
+
+    assert "The axis weighs tokens alike, by which r = 4 is best" in drawn.caption
 
 
 def test_seeds_give_error_bars(api):

@@ -1,19 +1,19 @@
-"""What a sweep says: quality against cost, the front, and the smallest rank that can't be told from the best.
+"""What a sweep says of quality against cost: its ranks, and those that none beats on both.
 
 A point is one run; a group is one rank at its best learning rate, over seeds. Loss is a held-out loss in nats a
-token, lower is better; a gain over the base is turned round by the caller (minus the gain). Hand-worked in
-tests/test_tradeoff.py.
+token, lower is better; a gain over the base is turned round by the caller (minus the gain). Which ranks can be told
+apart is rankviz.verdict's to say. Hand-worked in tests/test_tradeoff.py.
 """
 
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-NO_SEED_TOLERANCE_NATS = 0.02
-"""Difference that one run a rank can't resolve: in 13 repeated cases the standard deviation of one run was about
-0.02 nats."""
+TOLERANCE_NATS = 0.02
+"""Differences surely smaller than this don't matter, unless another tolerance is chosen: about the standard deviation
+of one short run."""
 
 
 class TradeoffPoint(NamedTuple):
@@ -47,19 +47,6 @@ class RankGroup(NamedTuple):
         return len(self.points)
 
 
-class Verdict(NamedTuple):
-    """Which rank is enough, by which rule."""
-
-    best: int
-    smallest: int
-    """Smallest rank within the noise of the best."""
-    indistinguishable: tuple[int, ...]
-    """All ranks within the noise of the best, itself included."""
-    tolerance: float | None
-    """The stated tolerance in nats; None where the spread over seeds decided."""
-    reason: str
-
-
 HasCostAndLoss = TypeVar("HasCostAndLoss", TradeoffPoint, RankGroup)
 
 
@@ -72,22 +59,21 @@ def pareto_front(points: Iterable[HasCostAndLoss]) -> tuple[HasCostAndLoss, ...]
     return tuple(front)
 
 
-def by_rank(points: Iterable[TradeoffPoint]) -> tuple[RankGroup, ...]:
+def by_rank(points: Iterable[TradeoffPoint], rates: Mapping[int, float | None]) -> tuple[RankGroup, ...]:
     """One group a rank, smallest rank first.
 
-    Where several learning rates were tried, the one with the lowest mean loss stands for the rank: rank is compared
-    at each rank's own best, since learning rate moves loss more than rank does. Picking the best of several is
-    optimistic by about the noise of one; runs that diverged (a loss that isn't finite) are left out.
+    Where several learning rates were tried, rates says which stands for a rank: the verdict's choice, so that the
+    chart shows what the verdict judges. Runs that diverged (a loss that isn't finite) are left out.
     """
     cells: dict[int, dict[float, list[TradeoffPoint]]] = defaultdict(lambda: defaultdict(list))
     for point in points:
         if math.isfinite(point.loss):
             cells[point.r][point.learning_rate].append(point)
-    return tuple(_group(r, rates) for r, rates in sorted(cells.items()))
+    return tuple(_group(r, rates[r], tried) for r, tried in sorted(cells.items()) if r in rates and rates[r] in tried)
 
 
-def _group(r: int, rates: dict[float, list[TradeoffPoint]]) -> RankGroup:
-    rate, runs = min(rates.items(), key=lambda item: (statistics.fmean(p.loss for p in item[1]), item[0]))
+def _group(r: int, rate: float, tried: Mapping[float, Sequence[TradeoffPoint]]) -> RankGroup:
+    runs = tried[rate]
     return RankGroup(
         r=r,
         cost=statistics.fmean(p.cost for p in runs),
@@ -95,37 +81,8 @@ def _group(r: int, rates: dict[float, list[TradeoffPoint]]) -> RankGroup:
         spread=statistics.stdev(p.loss for p in runs) if len(runs) > 1 else None,
         points=tuple(runs),
         learning_rate=rate,
-        learning_rates_tried=len(rates),
+        learning_rates_tried=len(tried),
     )
-
-
-def pooled_spread(groups: Sequence[RankGroup]) -> float | None:
-    """Standard deviation of one run, pooled over ranks: sqrt(Σ(n-1)s² / Σ(n-1)); None where every rank ran once."""
-    repeated = [group for group in groups if group.spread is not None]
-    if not repeated:
-        return None
-    freedom = sum(group.runs - 1 for group in repeated)
-    return math.sqrt(sum((group.runs - 1) * group.spread**2 for group in repeated) / freedom)
-
-
-def verdict(groups: Sequence[RankGroup], tolerance: float = NO_SEED_TOLERANCE_NATS) -> Verdict | None:
-    """The smallest rank within noise of the best; None without groups.
-
-    With repeated runs: a rank is within noise when its mean is at most one standard error of the difference above
-    the best mean, s · sqrt(1/n + 1/n_best), s pooled over ranks. With one run a rank the noise is not known, and the
-    stated tolerance stands for it.
-    """
-    if not groups:
-        return None
-    best = min(groups, key=lambda group: (group.loss, group.r))
-    spread = pooled_spread(groups)
-    if spread is None:
-        within = [g.r for g in groups if g.loss - best.loss <= tolerance]
-        reason = f"one run each, so repeat noise is not known: within {tolerance:g} nats of the best counts as equal"
-        return Verdict(best.r, min(within), tuple(within), tolerance, reason)
-    within = [g.r for g in groups if g.loss - best.loss <= spread * math.sqrt(1 / g.runs + 1 / best.runs)]
-    reason = f"within one standard error of the best, from a spread of {spread:.3f} nats between runs"
-    return Verdict(best.r, min(within), tuple(within), None, reason)
 
 
 def learning_rate_note(groups: Sequence[RankGroup]) -> str:

@@ -1,7 +1,6 @@
 """Runs as points of the trade-off chart: which costs and qualities there are to choose, and what the chart says."""
 
 from collections.abc import Callable, Sequence
-from math import sqrt
 from typing import NamedTuple
 
 from rankviz import units
@@ -9,16 +8,14 @@ from rankviz.core.run import RunRecord, Sweep
 from rankviz.core.tradeoff import (
     RankGroup,
     TradeoffPoint,
-    Verdict,
     by_rank,
     learning_rate_note,
     pareto_front,
-    pooled_spread,
-    verdict,
 )
 from rankviz.figures import PlottedPoint, PointGroup, tradeoff_figure
 from rankviz.ui import live
 from rankviz.ui.charts import chart_value
+from rankviz.verdict import Verdict, headline, judge, losses_of
 
 
 class Axis(NamedTuple):
@@ -98,18 +95,20 @@ def tradeoff_chart(
     groups, notes, rows = [], [], []
     for sweep in sweeps:
         runs = [run for run in sweep.runs if shown is None or run.run_id in shown]
-        points = _points(runs, axis, y, price)
-        ranks = by_rank(points)
+        losses = losses_of(runs)
+        if all(run.diverged for run in losses):
+            continue
+        said = judge(losses)
+        ranks = by_rank(_points(runs, axis, y, price), said.rates)
         if not ranks:
             continue
         front = {group.r for group in pareto_front(ranks)}
-        said = verdict(ranks)
         groups.append(
             PointGroup(
                 label=sweep_label(sweep),
                 points=[_plotted(group, axis, y, runs) for group in ranks],
                 front=[i for i, group in enumerate(ranks) if group.r in front],
-                smallest_good=next((i for i, group in enumerate(ranks) if group.r == said.smallest), None),
+                smallest_good=_ringed(ranks, said),
                 noise=_noise(ranks, said, y),
             )
         )
@@ -165,14 +164,19 @@ def _plotted(group: RankGroup, axis: Axis, y: str, runs: Sequence[RunRecord]) ->
     )
 
 
-def _noise(ranks: Sequence[RankGroup], said: Verdict, y: str) -> tuple[float, float] | None:
-    """From the best to what counts as equal to it; nothing to compare with one rank."""
-    if len(ranks) < 2:
+def _ringed(ranks: Sequence[RankGroup], said: Verdict) -> int | None:
+    """The smallest rank that can't be told from the best; none where nothing can be told."""
+    if said.noise_width is None:
         return None
-    best = next(group for group in ranks if group.r == said.best)
-    spread = pooled_spread(ranks)
-    width = said.tolerance if spread is None else spread * sqrt(1 / min(g.runs for g in ranks) + 1 / best.runs)
-    ends = best.loss, best.loss + width
+    return next((i for i, group in enumerate(ranks) if group.r == said.smallest_indistinguishable), None)
+
+
+def _noise(ranks: Sequence[RankGroup], said: Verdict, y: str) -> tuple[float, float] | None:
+    """From the best to what can't be told from it; none where nothing can be told."""
+    best = next((group for group in ranks if group.r == said.best), None)
+    if said.noise_width is None or best is None:
+        return None
+    ends = best.loss, best.loss + said.noise_width
     return ends if y == "loss" else (-ends[1], -ends[0])
 
 
@@ -191,14 +195,18 @@ def _note(sweep: Sweep, ranks: Sequence[RankGroup], said: Verdict) -> str:
     where = f"{start}{live.base_name(request.base)} on {live.data_name(request.data)}, {request.max_steps} steps."
     if len(ranks) < 2:
         return f"{where} One rank so far."
-    equal = ", ".join(str(r) for r in said.indistinguishable)
-    found = (
-        f"Ranks {equal} can't be told apart ({said.reason}); the ringed r = {said.smallest} is the smallest of "
-        "them. The grey band holds what counts as equal to the best."
-        if len(said.indistinguishable) > 1
-        else f"r = {said.best} is best by more than the noise ({said.reason})."
-    )
-    return f"{where} {found} {learning_rate_note(ranks)}"
+    notes = [where, headline(said)]
+    if said.noise_width is not None:
+        ring = f"r = {said.smallest_indistinguishable} is ringed"
+        notes.append(
+            f"{ring}; the grey band holds what can't be told from r = {said.best} (95 %, over runs and examples)."
+        )
+    lowest = min(ranks, key=lambda group: group.loss)
+    if lowest.r != said.best:
+        notes.append(
+            f"The axis weighs tokens alike, by which r = {lowest.r} is best; the verdict weighs examples alike."
+        )
+    return " ".join([*notes, learning_rate_note(ranks)])
 
 
 def _csv_row(sweep: Sweep, group: RankGroup, x: str, y: str) -> dict[str, object]:

@@ -1,0 +1,30 @@
+"""Which ranks can be told apart: from each held-out example's loss in each run, to calls, intervals and sentences.
+
+A difference of two ranks is paired on examples within a seed; its interval covers the choice of examples and the noise
+between runs, over all pairs of ranks at once. Nothing here trains, stores or draws.
+"""
+
+from rankviz.verdict.as_json import verdict_json
+from rankviz.verdict.borrowed import Borrowed, borrow
+from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
+from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses
+from rankviz.verdict.words import headline, sentences
+
+__all__ = [
+    "CANT_TELL",
+    "DIFFERENT",
+    "EQUAL",
+    "Borrowed",
+    "Pair",
+    "RankLoss",
+    "RunLosses",
+    "Verdict",
+    "base_loss_of",
+    "borrow",
+    "headline",
+    "judge",
+    "losses_of",
+    "read_losses",
+    "sentences",
+    "verdict_json",
+]

@@ -1,0 +1,55 @@
+"""A verdict as plain JSON: what `rankviz verdict --json` prints and pages draw."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rankviz.verdict.borrowed import Borrowed
+from rankviz.verdict.judge import Pair, Verdict
+from rankviz.verdict.noise import CONFIDENCE
+from rankviz.verdict.words import headline, sentences
+
+
+def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None) -> dict[str, Any]:
+    """What isn't known is null. Losses and differences are nats, the mean over examples."""
+    return {
+        "best": verdict.best,
+        "smallest_indistinguishable": verdict.smallest_indistinguishable,
+        "indistinguishable_from_best": list(verdict.indistinguishable_from_best),
+        "pairs": [_pair(verdict, pair) for pair in verdict.pairs],
+        "ranks": [
+            {**asdict(rank), "seeds": len(rank.run_losses), **_above_best(verdict, rank.r)} for rank in verdict.ranks
+        ],
+        "can_tell": not verdict.unknown,
+        "why_not": verdict.unknown or None,
+        "tolerance_nats": verdict.tolerance_nats,
+        "tolerance": verdict.tolerance,
+        "confidence": CONFIDENCE,
+        "seeds": verdict.seeds,
+        "examples": verdict.examples,
+        "run_sd": verdict.run_sd,
+        "noise_width": verdict.noise_width,
+        "diverged": [{"r": run.r, "seed": run.seed, "learning_rate": run.learning_rate} for run in verdict.diverged],
+        "borrowed_noise": _borrowed(borrowed) if verdict.unknown else None,
+        "headline": headline(verdict),
+        "sentences": sentences(verdict, borrowed),
+    }
+
+
+def _pair(verdict: Verdict, pair: Pair) -> dict[str, Any]:
+    need = verdict.needed(pair)
+    return {**asdict(pair), "would_tell": asdict(need) if need else None}
+
+
+def _above_best(verdict: Verdict, r: int) -> dict[str, float | None]:
+    """Loss above the best's, with its interval: what the chart of differences draws."""
+    if r == verdict.best:
+        return {"above_best": 0.0, "above_best_low": 0.0, "above_best_high": 0.0}
+    pair = verdict.pair(r, verdict.best)
+    if pair.s == verdict.best:
+        return {"above_best": pair.difference, "above_best_low": pair.low, "above_best_high": pair.high}
+    low, high = (None, None) if pair.low is None else (-pair.high, -pair.low)
+    return {"above_best": -pair.difference, "above_best_low": low, "above_best_high": high}
+
+
+def _borrowed(borrowed: Borrowed | None) -> dict[str, Any] | None:
+    return {**asdict(borrowed), "difference": borrowed.difference} if borrowed else None

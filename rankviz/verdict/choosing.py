@@ -1,0 +1,115 @@
+"""What is compared: each rank at its own best learning rate, on the examples that all runs share.
+
+Taking the best of several learning rates flatters a rank, by what `words` says; all ranks alike where as many were
+tried at each.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from rankviz.errors import BadDataError
+from rankviz.verdict.losses import RunLosses
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """The runs that are compared."""
+
+    ranks: tuple[int, ...]
+    seeds: tuple[str, ...]
+    """All that any of them ran with."""
+    examples: int
+    """Common to all runs."""
+    losses: "dict[tuple[int, str], np.ndarray]"
+    """Of (rank, seed), over the examples in one order."""
+    rates: dict[int, float | None]
+    rates_tried: dict[int, int]
+    diverged: tuple[RunLosses, ...]
+    notes: tuple[str, ...]
+    """What was left out and why, in sentences."""
+
+    def seeds_of(self, r: int) -> tuple[str, ...]:
+        return tuple(seed for seed in self.seeds if (r, seed) in self.losses)
+
+    @property
+    def balanced(self) -> bool:
+        return len(self.losses) == len(self.ranks) * len(self.seeds)
+
+
+def compare(runs: Sequence[RunLosses]) -> Comparison:
+    """Every rank that has a finite run; BadDataError where there is none, or no example that all share."""
+    import numpy as np
+
+    diverged = tuple(run for run in runs if run.diverged)
+    finite = [run for run in runs if not run.diverged]
+    if not finite:
+        raise BadDataError("No run has a finite loss on all its examples, so there is nothing to compare: train again.")
+    common = set.intersection(*(set(run.losses) for run in finite))
+    if not common:
+        raise BadDataError("No example is in every run: name the examples alike, and evaluate all runs on the same.")
+    order = [example for example in finite[0].losses if example in common]
+    means = {id(run): fmean(run.losses[example] for example in order) for run in finite}
+    by_rank: dict[int, dict[float | None, list[RunLosses]]] = defaultdict(lambda: defaultdict(list))
+    for run in finite:
+        by_rank[run.r][run.learning_rate].append(run)
+    chosen = {r: _best_rate(rates, means, diverged) for r, rates in sorted(by_rank.items())}
+    kept = [run for r, rate in chosen.items() for run in by_rank[r][rate]]
+    ranks = tuple(chosen)
+    return Comparison(
+        ranks=ranks,
+        seeds=tuple(dict.fromkeys(run.seed for run in sorted(kept, key=lambda run: (len(run.seed), run.seed)))),
+        examples=len(order),
+        losses={(run.r, run.seed): np.array([run.losses[example] for example in order]) for run in kept},
+        rates=chosen,
+        rates_tried={r: len({run.learning_rate for run in runs if run.r == r}) for r in ranks},
+        diverged=diverged,
+        notes=tuple(_notes(finite, kept, diverged, ranks, len(order))),
+    )
+
+
+def _best_rate(rates: dict, means: dict[int, float], diverged: Iterable[RunLosses]) -> float | None:
+    """The lowest mean over the seeds that the rates share. A rate at which a run diverged only where all have one."""
+    r = next(iter(rates.values()))[0].r
+    bad = {run.learning_rate for run in diverged if run.r == r}
+    steady = {rate: runs for rate, runs in rates.items() if rate not in bad} or rates
+    shared = set.intersection(*({run.seed for run in runs} for runs in steady.values()))
+
+    def mean(rate: float | None) -> float:
+        runs = [run for run in steady[rate] if run.seed in shared] or steady[rate]
+        return fmean(means[id(run)] for run in runs)
+
+    return min(steady, key=lambda rate: (mean(rate), rate or 0))
+
+
+def _notes(
+    finite: Sequence[RunLosses],
+    kept: Sequence[RunLosses],
+    diverged: Sequence[RunLosses],
+    ranks: Sequence[int],
+    examples: int,
+) -> Iterable[str]:
+    if diverged:
+        names = "; ".join(run.name for run in diverged)
+        yield f"Diverged and left out, so that their ranks look steadier than they are: {names}."
+        if gone := sorted({run.r for run in diverged} - set(ranks)):
+            yield f"Every run of {_ranks(gone)} diverged: nothing is known of its loss."
+    everything = len(set.union(*(set(run.losses) for run in finite)))
+    if everything > examples:
+        yield f"{everything - examples:,} of {everything:,} examples are missing in some run and left out of all."
+    seeds = {r: {run.seed for run in kept if run.r == r} for r in ranks}
+    if len(set(map(frozenset, seeds.values()))) > 1:
+        counts = ", ".join(f"{len(mine)} at r = {r}" for r, mine in seeds.items())
+        yield (
+            f"Not every rank ran with every seed ({counts}): two ranks are compared by the seeds they share, and "
+            "losses are adjusted for the seeds that are missing."
+        )
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    return " and ".join(f"r = {r}" for r in ranks)

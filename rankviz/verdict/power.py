@@ -1,0 +1,125 @@
+"""How many more seeds, or held-out examples, would tell two ranks apart or show them equal: from the noise measured.
+
+Taken: the true difference is the one seen, the noise is as measured. Counted as told: in POWER of such sweeps the
+interval leaves zero out, or lies within the tolerance. The noise between runs is itself known from few runs, so seeds
+are a range: the ends take the ends of its own 80 % interval (chi-squared).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rankviz.verdict.noise import PairNoise, RunNoise, quantile
+
+POWER = 0.8
+SEEDS = (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)
+"""That are tried; who needs more than the last needs another question."""
+DOUBLINGS = 12
+"""Of the held-out examples, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """What would tell a pair that can't be told now. None: more than was tried."""
+
+    seeds_low: int | None
+    seeds: int | None
+    seeds_high: int | None
+    """Of each rank in all, those that have run among them."""
+    examples: int | None
+    """Held-out examples in all, with the seeds as they are; None: more examples alone would not do."""
+    runs_share: float
+    """Of the variance of the difference: what lies between runs, and no example mends."""
+
+
+def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, tolerance: float) -> Needed:
+    between = _between(runs, examples)
+
+    def told(n: int, m: int, scale: float = 1.0) -> bool:
+        return chance_to_tell(runs, pair, n, m, examples, difference, tolerance, scale) >= POWER
+
+    def seeds(scale: float) -> int | None:
+        return _first(SEEDS[sum(n <= pair.seeds for n in SEEDS) :], lambda n: told(n, examples, scale))
+
+    low, high = _noise_interval(runs.paired_freedom)
+    total = runs.paired_variance * pair.weight + pair.examples_variance
+    return Needed(
+        seeds_low=seeds(low),
+        seeds=seeds(1.0),
+        seeds_high=seeds(high),
+        examples=_first([examples << n for n in range(1, DOUBLINGS + 1)], lambda m: told(pair.seeds, m)),
+        runs_share=between * pair.weight / total if total else 0.0,
+    )
+
+
+def chance_to_tell(
+    runs: RunNoise,
+    pair: PairNoise,
+    seeds: int,
+    examples: int,
+    measured_examples: int,
+    difference: float,
+    tolerance: float,
+    scale: float = 1.0,
+) -> float:
+    """That a sweep of so many seeds and examples would tell the pair. scale: of the variance between runs."""
+    between = _between(runs, measured_examples) * scale
+    by_seed = max(0.0, runs.variance - runs.paired_variance) * scale
+    paired = between + runs.rest_variance / examples
+    of_examples = pair.examples_variance * measured_examples / examples
+    error = math.sqrt(2 * paired / seeds + of_examples)
+    if not error:
+        return 1.0
+    planned = replace(
+        runs,
+        paired_variance=paired,
+        paired_freedom=(runs.ranks - 1) * (seeds - 1),
+        variance=paired + by_seed,
+        freedom=runs.ranks * (seeds - 1),
+    )
+    chances = []
+    for variance, freedom, risk in planned.ways:
+        q_runs, q_examples = quantile(runs.ranks, freedom, risk), quantile(runs.ranks, max(1, examples - 1), risk)
+        half = math.sqrt(q_runs**2 * variance * 2 / seeds + q_examples**2 * of_examples)
+        chances += [_different(abs(difference), half, error, freedom), _equal(difference, half, error, tolerance)]
+    return max(chances)
+
+
+def _between(runs: RunNoise, examples: int) -> float:
+    """Variance of one run beside what its finite number of examples explains."""
+    return max(0.0, runs.paired_variance - runs.rest_variance / examples)
+
+
+def _different(difference: float, half: float, error: float, freedom: int) -> float:
+    """Noncentral t: the interval's own width varies too."""
+    from scipy.special import nctdtr
+
+    chance = float(nctdtr(freedom, difference / error, half / error))
+    return 0.0 if math.isnan(chance) else 1 - chance
+
+
+def _equal(difference: float, half: float, error: float, tolerance: float) -> float:
+    room = tolerance - half
+    if room <= 0:
+        return 0.0
+    from scipy.special import ndtr
+
+    return float(ndtr((room - difference) / error) - ndtr((-room - difference) / error))
+
+
+def _noise_interval(freedom: int) -> tuple[float, float]:
+    from scipy.special import chdtri
+
+    return freedom / float(chdtri(freedom, 0.1)), freedom / float(chdtri(freedom, 0.9))
+
+
+def _first(candidates: list[int] | tuple[int, ...], enough: Callable[[int], bool]) -> int | None:
+    """The first that is enough, where each after it is too."""
+    low, high = 0, len(candidates)
+    while low < high:
+        middle = (low + high) // 2
+        if enough(candidates[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return candidates[low] if low < len(candidates) else None
