@@ -89,7 +89,7 @@ def _check(file: str, rows: list[dict], schema: type[Row]) -> None:
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "the row"
-            raise AssetError(f"{file}: row {name!r}, {field}: {_remedy(first)}.") from None
+            raise AssetError(f"{file}: row {name!r}, {field}: {remedy(first)}.") from None
         if name == before:
             raise AssetError(f"{file}: row {name!r} is there twice: keep one.")
         if name < before:
@@ -97,7 +97,7 @@ def _check(file: str, rows: list[dict], schema: type[Row]) -> None:
         before = name
 
 
-def _remedy(error: dict) -> str:
+def remedy(error: dict) -> str:
     match error["type"]:
         case "missing":
             return "missing; add it"

@@ -1,0 +1,169 @@
+"""Result files of PEFT's method comparison, as points of a study: run_info, train_info, meta_info in one JSON object.
+
+The format is that of huggingface/peft, method_comparison/*/results/*.json, in both spellings of its memory fields. Only
+what is needed is asked for, and what is there is checked: the files come from anyone.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rankviz.core.published import FULL, Facet, QualityPoint, facet_of
+from rankviz.errors import BadDataError
+
+MAX_FILE_BYTES = 2_000_000
+MAX_TEXT = 200
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
+MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
+LOWER_IS_BETTER = ("loss", "nll", "perplexity", "error", "forgetting", "drift", "wer")
+FORGETTING = ("forgetting", "drift")
+COUNTED = ("samples", "tokens", "time", "step", "mem ")
+"""What stands among the metrics and is no quality."""
+
+
+def read_result(text: str | bytes, file: str) -> tuple[QualityPoint, ...]:
+    """The points of one result file; BadDataError names the file and what is wrong with it."""
+    size = len(text)
+    if size > MAX_FILE_BYTES:
+        raise BadDataError(f"{file} has {size:,} bytes, more than {MAX_FILE_BYTES:,}: a result file has about 14,000.")
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadDataError(f"{file} is not JSON ({str(error)[:80]}): give a result file as PEFT writes it.") from None
+    run, train = _object(told, "run_info", file), _object(told, "train_info", file)
+    if train.get("status") != "success":
+        raise BadDataError(
+            f"{file}: the run's status is {str(train.get('status'))[:40]!r}, not 'success': there is nothing to show."
+        )
+    config, setup = run.get("peft_config"), _object(run, "train_config", file)
+    if config is not None and not isinstance(config, dict):
+        raise BadDataError(f"{file}: peft_config is neither an object nor null: give a result file as PEFT writes it.")
+    metrics = train.get("metrics")
+    if not isinstance(metrics, list) or not metrics or not isinstance(metrics[-1], dict):
+        raise BadDataError(f"{file}: train_info.metrics is empty: give the result of a run that ended.")
+    shared = _shared(run, train, setup, config, file)
+    points = tuple(
+        QualityPoint(metric=name, value=value, **_kind(name), **shared)
+        for name, value in metrics[-1].items()
+        if _is_quality(name, value)
+    )
+    if not points:
+        raise BadDataError(f"{file}: the last of train_info.metrics has no quality, such as 'test accuracy'.")
+    return points
+
+
+def _shared(
+    run: Mapping[str, Any], train: Mapping[str, Any], setup: Mapping[str, Any], config: Mapping | None, file: str
+) -> dict[str, Any]:
+    """What all points of one run have in common."""
+    rank, targets = _rank_of(config, file), _targets(config)
+    optimizer = setup.get("optimizer_kwargs")
+    steps, batch = (_whole(setup.get(name)) for name in ("max_steps", "batch_size"))
+    return {
+        "study_id": "",
+        "base_model": _text(setup.get("model_id"), "run_info.train_config.model_id", file),
+        "task": _task(run, file),
+        "method": _method(config),
+        "target_modules": targets,
+        "facet": "all weights" if config is None else _facet(targets),
+        "rank": rank,
+        "lora_alpha": _number(config.get("lora_alpha")) if config else None,
+        "learning_rate": _number(optimizer.get("lr")) if isinstance(optimizer, dict) else None,
+        "learning_rates_tried": None,
+        "standard_error": None,
+        "reference_learning_rate": None,
+        "value_at_reference_rate": None,
+        "trainable_parameters": _whole(train.get("num_trainable_params")),
+        "adapter_bytes": _whole(train.get("file_size")),
+        "peak_memory_bytes": _whole(train.get("accelerator_memory_max", train.get("cuda_memory_max"))),
+        "train_seconds": _number(train.get("train_time")),
+        "duration": f"{steps} steps x batch {batch}" if steps and batch else "",
+        "table": "result files",
+        "experiment": _text(run.get("experiment_name"), "run_info.experiment_name", file),
+        "run_date": _text(run.get("created_at"), "run_info.created_at", file)[:10],
+    }
+
+
+def _object(told: Any, key: str, file: str) -> Mapping[str, Any]:
+    found = told.get(key) if isinstance(told, dict) else None
+    if not isinstance(found, dict):
+        raise BadDataError(f"{file} has no object {key!r}: give a result file as PEFT's method comparison writes it.")
+    return found
+
+
+def _text(value: Any, field: str, file: str) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
+        raise BadDataError(f"{file}: {field} is not a text of 1 to {MAX_TEXT} characters: mend it.")
+    return value.strip()
+
+
+def _rank_of(config: Mapping[str, Any] | None, file: str) -> int | None:
+    """LoRA's r; methods without one have no rank to be drawn by."""
+    if config is None:
+        return None
+    rank = next((config[name] for name in ("r", "init_r", "rank") if config.get(name) is not None), None)
+    if _whole(rank) is None or not 1 <= rank <= 65_536:
+        kind = str(config.get("peft_type", "?"))[:40]
+        raise BadDataError(f"{file}: peft_config ({kind}) has no rank r: only methods with a rank can be drawn by it.")
+    return rank
+
+
+def _method(config: Mapping[str, Any] | None) -> str:
+    if config is None:
+        return FULL
+    kind = str(config.get("peft_type") or "?").lower()[:40]
+    for flag, name in (("use_dora", "dora"), ("use_rslora", "rslora"), ("use_bdlora", "bd-lora")):
+        if kind == "lora" and config.get(flag):
+            return name
+    return kind
+
+
+def _targets(config: Mapping[str, Any] | None) -> str:
+    if config is None:
+        return "all weights"
+    targets = config.get("target_modules")
+    if isinstance(targets, str):
+        return targets[:MAX_TEXT]
+    if isinstance(targets, list) and all(isinstance(name, str) for name in targets):
+        return ",".join(sorted(targets))[:MAX_TEXT]
+    return ""
+
+
+def _facet(targets: str) -> Facet:
+    if targets == "all-linear":
+        return "attention and mlp"
+    if not targets:
+        return "not stated"
+    names = [name.rsplit(".", 1)[-1] for name in targets.split(",")]
+    return facet_of(["attention" if n in ATTENTION else "mlp" if n in MLP else "other" for n in names])
+
+
+def _task(run: Mapping[str, Any], file: str) -> str:
+    """The format doesn't name its task: data, where it is said, and otherwise what kind of comparison it was."""
+    setup = run["train_config"]
+    if isinstance(setup.get("dataset_id"), str):
+        return setup["dataset_id"][:MAX_TEXT]
+    return "MetaMathQA" if "query_template" in setup else "result files"
+
+
+def _is_quality(name: Any, value: Any) -> bool:
+    if not isinstance(name, str) or len(name) > MAX_TEXT or _number(value, any_sign=True) is None:
+        return False
+    return not any(name.endswith(word) or name.startswith(word) for word in COUNTED)
+
+
+def _kind(name: str) -> dict[str, Any]:
+    lower = name.lower()
+    role = "forgetting" if any(word in lower for word in FORGETTING) else "main" if "test" in lower else "detail"
+    return {"role": role, "higher_is_better": not any(word in lower for word in LOWER_IS_BETTER)}
+
+
+def _number(value: Any, *, any_sign: bool = False) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value) if any_sign or value > 0 else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
