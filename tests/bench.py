@@ -91,6 +91,47 @@ def _bench_decisions(api) -> None:
         )
 
 
+def bench_evidence() -> None:
+    """Evidence and advice for every model and use case, in process: counted, and with the page's three figures."""
+    from rankviz.api import Api
+    from rankviz.core.question import Question
+    from rankviz.core.training import TrainingSetup
+    from rankviz.core.use_case import NAMES, Goal
+    from rankviz.ui import evidence
+
+    with tempfile.TemporaryDirectory() as home:
+        api = Api(home=Path(home))
+        first = _timed(lambda: api.advise(Question(model_id="gpt2", targets="all-linear", gpu="L4"), Goal()))
+        warm = {"model": "gpt2", "use_case": "complex", "r": 16, "use_dora": True, "use_rslora": True}
+        evidence.shown(api, **warm, x="parameters", y="gap")  # loads plotly
+        advice, near, drawn = {}, {}, {}
+        for row in api.models():
+            for name in NAMES:
+                goal = Goal(use_case=name, examples=20_000, example_tokens=300, forgetting=True)
+                asked = Question(model_id=row.id, gpu="L4", training=TrainingSetup(steps=1000))
+                api.model(row.id)
+                asking = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
+                advice[row.id, name] = _timed(lambda q=asked, g=goal: api.advise(q, g))
+                near[row.id, name] = _timed(lambda i=row.id, n=name: _nearest_of_all(api, i, n))
+                if name == "complex":
+                    drawn[row.id, name] = _timed(lambda a=asking: evidence.shown(api, **a, x="parameters", y="gap"))
+    for name, seconds in (("advice", advice), ("nearest evidence", near), ("the section drawn", drawn)):
+        slowest = max(seconds, key=seconds.get)
+        print(
+            f"{name}: median {statistics.median(seconds.values()) * 1e3:.1f} ms, "
+            f"slowest {seconds[slowest] * 1e3:.1f} ms ({', '.join(slowest)}); {len(seconds)} choices"
+        )
+    print(f"first advice, the evidence read: {first * 1e3:.0f} ms")
+
+
+def _nearest_of_all(api, model_id: str, use_case: str) -> None:
+    from rankviz.core.published import FACETS, LORA_METHODS
+
+    for near in api.near(model_id, use_case, LORA_METHODS, FACETS)[:12]:
+        for line in near.lines:
+            api.sizes(line)
+
+
 def _timed(call) -> float:
     start = time.perf_counter()
     call()
@@ -216,7 +257,13 @@ def bench_sweep() -> None:
 
 def main() -> None:
     # The light ones first: a child's peak memory counts this process's own at the time it was started.
-    benches = {"cli": bench_cli, "start": bench_start, "sweep": bench_sweep, "estimate": bench_estimate}
+    benches = {
+        "cli": bench_cli,
+        "start": bench_start,
+        "sweep": bench_sweep,
+        "estimate": bench_estimate,
+        "evidence": bench_evidence,
+    }
     for name, bench in benches.items():
         if not sys.argv[1:] or name in sys.argv[1:]:
             bench()

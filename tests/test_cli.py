@@ -66,6 +66,11 @@ def test_what_is_not_known_is_null():
         (("fit", "Qwen/Qwen3-4B", "--price", "L4=-1"), "price of -1.0 USD an hour for the L4"),
         (("fit", "Qwen/Qwen3-4B", "--price", "L4=cheap"), "such as L4=0.75"),
         (("fit", "Qwen/Qwen3-4B", "--price", "abacus=1"), "No GPU 'abacus'"),
+        (("advise", "Qwen/Qwen3-4B", "--use-case", "poetry"), "No use case 'poetry'"),
+        (("advise", "Qwen/Qwen3-4B", "--examples", "0"), "Examples: 0 can't be"),
+        (("advise", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r at most once"),
+        (("evidence", "remove", "nothing.json"), "rankviz evidence list"),
+        (("evidence", "add", "no-such-file.json"), "no-such-file.json can't be read"),
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
         (("frobnicate",), "frobnicate"),
@@ -111,6 +116,23 @@ def test_fit_takes_the_options_of_estimate_and_ones_own_prices():
     assert re.search(r"^\s+L4 .* 0\.11 +your own price", table, re.M)
 
 
+def test_advise_gives_the_contracts_keys():
+    run = rankviz("advise", "meta-llama/Llama-3.1-8B", "--gpu", "L4", "--steps", "1000", "--json")
+
+    said = json.loads(run.stdout)
+    assert (16, 16, 2e-4, "unsloth") == (said["r"], said["lora_alpha"], said["learning_rate"], said["target_modules"])
+    assert (17, 22) == (said["rank_enough"]["at_most_r"], said["rank_enough"]["models"])
+    assert 2 * 41_943_040 == said["capacity"]["holds_tokens"]
+    assert "fits" == said["fit"]
+
+
+def test_advise_in_words_has_why_and_what_would_change_it():
+    said = rankviz("advise", "Qwen/Qwen3-4B", "--use-case", "pretraining").stdout
+
+    assert "Take r = 64" in said
+    assert "What would change it" in said
+
+
 def commands() -> list[str]:
     from typer.main import get_command
 
@@ -129,7 +151,7 @@ def test_every_command_is_in_the_readme_and_has_help(command):
     assert 0 == rankviz(*command.split(), "--help").returncode
 
 
-@pytest.mark.parametrize("endpoint", ["/estimate", "/fit", "/models", "/runs", "/run"])
+@pytest.mark.parametrize("endpoint", ["/estimate", "/fit", "/advise", "/models", "/runs", "/run"])
 def test_every_endpoint_is_in_the_readme(endpoint):
     assert f"`{endpoint}`" in README
 

@@ -31,6 +31,7 @@ def test_the_address_names_what_differs():
         {"gpu": "none", "precision": "bf16", "framework": "trl", "optim": "sgd", "checkpointing": "hf"},
         {"usd_per_hour": 0.0},
         {"prices": "l4:0.75,t4:0.2"},
+        {"use_case": "complex", "examples": 20_000, "example_tokens": 300, "forgetting": True},
     ],
 )
 def test_a_copied_address_restores_what_was_asked(changes):
@@ -50,6 +51,8 @@ def test_a_copied_address_restores_what_was_asked(changes):
         ({"targets": " , "}, "targets must be one of all-linear"),
         ({"rslora": "yes"}, "rslora must be 0 or 1"),
         ({"usd": "inf"}, "usd must be a number of dollars"),
+        ({"use_case": "poetry"}, "use_case must be one of simple, instruction"),
+        ({"examples": "0"}, "examples must be a whole number from 1"),
         ({"prices": "l4:-1"}, "prices must be GPU ids with a price each"),
         ({"precision": "fp8"}, "precision must be one of nf4-dq"),
         ({"steps": "0"}, "steps must be a whole number from 1"),

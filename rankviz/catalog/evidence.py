@@ -5,7 +5,7 @@ still an AssetError that names it.
 """
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -60,11 +60,15 @@ def read_points(path: Path) -> list[QualityPoint]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise AssetError(f"{path.name}: the columns must be {', '.join(COLUMNS)}, in this order.")
+            check_columns(reader.fieldnames)
             return [_point(cells, line, path.name) for line, cells in enumerate(reader, start=2)]
     except FileNotFoundError:
         raise AssetError(f"{path.name}: no such file in {path.parent}; restore it from the repository.") from None
+
+
+def check_columns(names: Sequence[str] | None) -> None:
+    if tuple(names or ()) != COLUMNS:
+        raise AssetError(f"{POINTS_FILE}: the columns must be {', '.join(COLUMNS)}, in this order.")
 
 
 def _point(cells: dict[str, str], line: int, file: str) -> QualityPoint:

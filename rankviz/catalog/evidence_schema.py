@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from rankviz.catalog.evidence import FOLDER, MODELS_FILE, POINTS_FILE, STUDIES_FILE, load_evidence
+from rankviz.catalog.evidence import FOLDER, MODELS_FILE, POINTS_FILE, STUDIES_FILE, check_columns, load_evidence
 from rankviz.catalog.hardware import read_rows
 from rankviz.catalog.hardware_schema import Day, Rate, Row, Text, remedy
 from rankviz.core.published import FULL, Facet, Role, TaskKind
@@ -104,7 +104,9 @@ def check(assets: Path) -> None:
     _check_sorted(STUDIES_FILE, read_rows(folder / STUDIES_FILE, "studies"), StudyRow, "study_id")
     _check_sorted(MODELS_FILE, read_rows(folder / MODELS_FILE, "models"), BaseModelRow, "base_model")
     with (folder / POINTS_FILE).open(newline="", encoding="utf-8") as file:
-        _check_points(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        check_columns(reader.fieldnames)
+        _check_points(reader)
     evidence = load_evidence(assets)
     for line in evidence.lines:
         if len(set(line.ranks)) < len(line.ranks):

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,10 +81,19 @@ def own_evidence(home: Path, catalogue: Sequence[ModelRow]) -> Evidence:
         except (BadDataError, OSError):
             continue
         points += _as_own(found)
-    last = {(p.study_id, p.experiment, p.run_date, p.metric, p.base_model): p for p in points}
-    studies = {p.study_id: _study(p) for p in last.values()}
-    models = {p.base_model: _model(p, catalogue) for p in last.values()}
-    return Evidence(studies.values(), models.values(), last.values())
+    studies = {p.study_id: _study(p) for p in points}
+    models = {p.base_model: _model(p, catalogue) for p in points}
+    return Evidence(studies.values(), models.values(), _apart(points))
+
+
+def _apart(points: Sequence[QualityPoint]) -> list[QualityPoint]:
+    """Two runs of one rank that differ in what the format's few fields don't say stand in lines of their own."""
+
+    def place(p: QualityPoint) -> tuple:
+        return (p.study_id, p.base_model, p.metric, p.method, p.target_modules, p.duration, p.table, p.run_date, p.rank)
+
+    taken = Counter(place(p) for p in points)
+    return [replace(p, table=f"{p.table}, {p.experiment}") if taken[place(p)] > 1 else p for p in points]
 
 
 def _as_own(points: Sequence[QualityPoint]) -> list[QualityPoint]:

@@ -59,6 +59,7 @@ def _shared(
     """What all points of one run have in common."""
     rank, targets = _rank_of(config, file), _targets(config)
     optimizer = setup.get("optimizer_kwargs")
+    rate = _number(optimizer.get("lr")) if isinstance(optimizer, dict) else None
     steps, batch = (_whole(setup.get(name)) for name in ("max_steps", "batch_size"))
     return {
         "study_id": "",
@@ -69,7 +70,7 @@ def _shared(
         "facet": "all weights" if config is None else _facet(targets),
         "rank": rank,
         "lora_alpha": _number(config.get("lora_alpha")) if config else None,
-        "learning_rate": _number(optimizer.get("lr")) if isinstance(optimizer, dict) else None,
+        "learning_rate": rate,
         "learning_rates_tried": None,
         "standard_error": None,
         "reference_learning_rate": None,
@@ -79,7 +80,7 @@ def _shared(
         "peak_memory_bytes": _whole(train.get("accelerator_memory_max", train.get("cuda_memory_max"))),
         "train_seconds": _number(train.get("train_time")),
         "duration": f"{steps} steps x batch {batch}" if steps and batch else "",
-        "table": "result files",
+        "table": f"result files, learning rate {rate:g}" if rate else "result files",
         "experiment": _text(run.get("experiment_name"), "run_info.experiment_name", file),
         "run_date": _text(run.get("created_at"), "run_info.created_at", file)[:10],
     }

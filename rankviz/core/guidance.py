@@ -1,13 +1,10 @@
-"""The rule of thumb about rank, as data with sources, and one sentence of advice with its reason.
+"""The rule of thumb about rank, and what other settings mean, as data with sources.
 
-Nothing here is computed from a model: live numbers come from core.estimate and are put beside the rule by whoever
-shows it.
+Nothing here is computed: live numbers come from core.estimate, and what published sweeps say of a rank from
+core.findings; whoever shows the rule puts them beside it.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-from rankviz import units
+from typing import NamedTuple
 
 LORA = "LoRA, Hu et al. 2021, arXiv 2106.09685"
 QLORA = "QLoRA, Dettmers et al. 2023, arXiv 2305.14314"
@@ -53,9 +50,8 @@ RANK_RULES = (
         16,
         "16",
         "Standard instruction tuning",
-        "The recommended default: over 22 models with the learning rate tuned at each rank, the smallest rank within "
-        "0.5 % of the best loss was at most 16 for 17.",
-        f"{UNSLOTH}; sweeps published with {REGRET}",
+        "The recommended default.",
+        f"{UNSLOTH}; {REGRET}",
     ),
     RankRule(
         32,
@@ -68,7 +64,7 @@ RANK_RULES = (
         64,
         "64+",
         "Near full fine-tuning capacity",
-        "Diminishing returns: of the same 22 models 4 gained up to 64 and 1 up to 128, on large data.",
+        "Diminishing returns; worth it with large data, or where full fine-tuning is the measure.",
         f"{REGRET}; {LORA}",
     ),
 )
@@ -122,43 +118,3 @@ SETTINGS = (
         UNSLOTH,
     ),
 )
-
-
-def advise(said: Mapping[str, Any], r: int) -> str:
-    """One sentence on the chosen rank with its reason.
-
-    said: what core.estimate.as_json returned, with r among its ranks; its reason is the price of doubling, read from
-    the row of 2r, or where that wasn't asked, from the file alone, which doubles with the rank.
-    """
-    rows = {row["r"]: row for row in said["ranks"]}
-    chosen, doubled = rows[r], rows.get(2 * r)
-    if doubled:
-        file, memory = _difference(chosen, doubled)
-        price = f"r = {2 * r} would add {units.file_size(file)} to the file and {units.memory_size(memory)} of memory"
-    else:
-        price = f"r = {2 * r} would add about {units.file_size(chosen['adapter_bytes'])} to the file"
-    if chosen["fit"] == "does_not_fit":
-        return (
-            f"r = {r} does not fit this GPU, and rank is not the lever: {price}, so change batch, length, precision "
-            "or targets first."
-        )
-    if r < 8:
-        return f"r = {r} is small and may underfit: {price}, and 8 is where quick experiments usually start."
-    if r < RECOMMENDED_RANK:
-        return f"r = {r} suits simple tasks and quick experiments: {price}; 16 is the usual default."
-    if r == RECOMMENDED_RANK:
-        return f"Keep r = 16, the usual choice for instruction tuning: {price}, which rarely pays on a standard task."
-    if r < 64:
-        return f"r = {r} suits complex tasks and new domains: {price}, so go on only if a sweep shows a gain."
-    return (
-        f"r = {r} is near full fine-tuning capacity with diminishing returns: {price}; check against r = 16 before "
-        "paying for it."
-    )
-
-
-def _difference(chosen: Mapping[str, Any], doubled: Mapping[str, Any]) -> tuple[int, int]:
-    """Bytes more in the file, and in memory as nvidia-smi shows."""
-    return (
-        doubled["adapter_bytes"] - chosen["adapter_bytes"],
-        doubled["memory_bytes"]["device"] - chosen["memory_bytes"]["device"],
-    )

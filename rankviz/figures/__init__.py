@@ -5,6 +5,7 @@ page's stylesheet, so that a figure follows the light and the dark theme without
 """
 
 from rankviz.figures.cost import MemoryBar, memory_figure, module_figure
+from rankviz.figures.evidence import PublishedLine, PublishedPoint, evidence_figure, shapes_of
 from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED
 from rankviz.figures.tradeoff import PlottedPoint, PointGroup, tradeoff_figure
 from rankviz.figures.training import LossCurve, loss_figure
@@ -20,9 +21,13 @@ __all__ = [
     "MemoryBar",
     "PlottedPoint",
     "PointGroup",
+    "PublishedLine",
+    "PublishedPoint",
+    "evidence_figure",
     "loss_figure",
     "memory_figure",
     "module_figure",
+    "shapes_of",
     "tradeoff_figure",
     "validation_figure",
 ]

@@ -1,7 +1,6 @@
-"""The right column's words and numbers: an estimate as five figures, a sentence of advice, and a table of ranks."""
+"""The right column's words and numbers: an estimate as five figures, an advice, and a table of ranks."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -9,9 +8,9 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.comparable import in_words
-from rankviz.core.guidance import advise
 from rankviz.ui import html, link, question
 from rankviz.ui.accuracy import rests_on_html
+from rankviz.ui.advice import card, goal_of
 from rankviz.ui.html import Cell, Figure, Row
 
 NOT_KNOWN = "not known"
@@ -38,7 +37,7 @@ def answer(api: Api, **values: Any) -> Answer:
     return Answer(
         figures=html.figures(five_figures(rows, r, gpu=said["gpu"], dtype=said["adapter_dtype"])),
         rests_on=rests_on_html(api.rests_on(asked, r), in_words(said["rests_on"])),
-        advice=advice_html(said, r),
+        advice=card(api.advise(asked, goal_of(values)), said, r),
         scale=scale_html(rows[r], asked.use_rslora),
         ranks=rank_table(list(rows.values()), r),
         address=link.address(link.write(values)),
@@ -173,8 +172,3 @@ def rank_table(rows: Sequence[Mapping[str, Any]], r: int) -> str:
         ],
         label="All ranks",
     )
-
-
-def advice_html(said: Mapping[str, Any], r: int) -> str:
-    """One sentence with its reason, then what to know about this model and these targets."""
-    return f'<div class="rv-advice"><p>{escape(advise(said, r))}</p>{html.bullet_list(said["notes"])}</div>'

@@ -9,6 +9,7 @@ from rankviz.api import Api
 from rankviz.core.lora import PRESETS
 from rankviz.core.question import Question
 from rankviz.core.training import TrainingSetup
+from rankviz.core.use_case import Goal
 from rankviz.ui.question import names_in
 from rankviz.ui.wiring import spoken
 
@@ -81,6 +82,42 @@ def publish(api: Api) -> None:
         asked = _question(model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu)
         return api.decisions(asked, r, prices)
 
+    def advise(
+        model: str,
+        use_case: str = "instruction",
+        examples: int | None = None,
+        example_tokens: int | None = None,
+        forgetting: bool = False,
+        targets: str = "unsloth",
+        precision: str = "nf4-dq",
+        framework: str = "unsloth",
+        batch: int = 2,
+        accumulation: int = 4,
+        max_length: int = 2048,
+        steps: int = 1000,
+        gpu: str = "l4",
+    ) -> dict[str, Any]:
+        """Which rank, alpha, learning rate and targets to take, why, how sure, and what would change it.
+
+        Args:
+            model: A catalogue id or another name of it, or a Hub id.
+            use_case: simple, instruction, complex, near-full or pretraining.
+            examples: Different training examples.
+            example_tokens: Tokens of one, on average.
+            forgetting: Whether the base must keep what it could do.
+            targets: As for estimate, and so the rest.
+            precision: bf16, fp16, fp32, nf4, nf4-dq or int8.
+            framework: unsloth, trl or peft.
+            batch: Rows a micro-step.
+            accumulation: Micro-steps an optimizer step.
+            max_length: Tokens a row, padding included.
+            steps: Optimizer steps.
+            gpu: A GPU of the table; empty for none.
+        """
+        asked = _question(model, [16], targets, "r", precision, framework, batch, accumulation, max_length, steps, gpu)
+        goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
+        return api.advise(asked, goal)
+
     def models() -> list[dict[str, Any]]:
         """The catalogue: base models with totals from their real layers."""
         return [asdict(row) for row in api.models()]
@@ -97,7 +134,7 @@ def publish(api: Api) -> None:
         """
         return api.run_summary(run_id)
 
-    for operation in (estimate, fit, models, runs, run):
+    for operation in (estimate, fit, advise, models, runs, run):
         gr.api(spoken(operation), api_name=operation.__name__, concurrency_limit=None)
 
 

@@ -11,7 +11,7 @@ from rankviz.core.duration import price_of
 from rankviz.core.moe import has_experts
 from rankviz.core.targets import module_choices
 from rankviz.errors import UserError
-from rankviz.ui import html, points, probe, question, takeaway
+from rankviz.ui import evidence, html, points, probe, question, takeaway
 from rankviz.ui.answer import answer
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import address, busy, done, pickable, plain
@@ -55,6 +55,7 @@ def build(api: Api) -> Exploring:
                 y = gr.Dropdown(points.Y_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=140)
             curve = chart("Quality against cost, measured", height=TRADEOFF_HEIGHT, elem_id="tradeoff")
             caption = plain(elem_id="tradeoff-caption")
+            published = evidence.build(api, w)
             with gr.Row(elem_classes="rv-charts"):
                 memory = chart("Memory by component and rank, estimated", height=MEMORY_HEIGHT, elem_id="memory")
                 modules = chart("Adapter parameters by module and block", height=MEMORY_HEIGHT, elem_id="module-map")
@@ -104,6 +105,7 @@ def build(api: Api) -> Exploring:
     refit.then(**telling).then(**done("model-busy"))
     refit.then(**drawing)
     refit.then(**deciding)
+    refit.then(**published)
     refit.then(**taking)
     gr.on([widget.change for widget in curve_inputs.values()], **plotting)
 
@@ -121,7 +123,7 @@ def build(api: Api) -> Exploring:
     return Exploring(
         asked=asked,
         fit=fitting,
-        answers=[telling, drawing, deciding, plotting, probing, taking],
+        answers=[telling, drawing, deciding, published, plotting, probing, taking],
         sweeps=sweep,
         curve=curve,
     )

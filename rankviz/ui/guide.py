@@ -9,6 +9,8 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.advice_words import rule_in_words
+from rankviz.core.findings import RankEnough
 from rankviz.core.guidance import RANK_RULES, SETTINGS, RankRule
 from rankviz.core.lora import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.ui import accuracy, html, question
@@ -62,9 +64,10 @@ def rules(api: Api, **values: Any) -> Rules:
     asked = replace(question.ask(values), ranks=tuple(rule.r for rule in RANK_RULES))
     said = api.estimate(asked)
     by_rank = {row["r"]: row for row in said["ranks"]}
+    enough = api.rank_enough()
     body = html.table(
         ["Rank", "For", "Trainable", "Share", "Adapter file", "Memory", "Why"],
-        [_rule_row(rule, by_rank[rule.r]) for rule in RANK_RULES],
+        [_rule_row(rule, by_rank[rule.r], enough) for rule in RANK_RULES],
         label="The rule of thumb",
         left=2,
     )
@@ -73,7 +76,8 @@ def rules(api: Api, **values: Any) -> Rules:
     return Rules(html.paragraphs(about) + body)
 
 
-def _rule_row(rule: RankRule, row: dict[str, Any]) -> Row:
+def _rule_row(rule: RankRule, row: dict[str, Any], enough: RankEnough | None) -> Row:
+    counted = rule_in_words(enough, rule.r, last=rule is RANK_RULES[-1])
     return Row(
         cells=[
             rule.label,
@@ -82,7 +86,7 @@ def _rule_row(rule: RankRule, row: dict[str, Any]) -> Row:
             percent(row["adapter_percent"]),
             Cell(units.file_size(row["adapter_bytes"]), title=f"{row['adapter_bytes']:,} bytes"),
             units.memory_size(row["memory_bytes"]["device"]),
-            Cell(rule.reason, kind="wrap", sub=rule.source),
+            Cell(f"{rule.reason} {counted}".strip(), kind="wrap", sub=rule.source),
         ],
         chosen=rule.recommended,
     )

@@ -19,6 +19,8 @@ class Cell(NamedTuple):
     """A second, quieter line: what was estimated, where `text` was measured."""
     edit: str = ""
     """What an edit of the text reports; then it stands in a box that `title` names."""
+    href: str = ""
+    """Where the text leads; only an https address becomes a link."""
 
 
 class Row(NamedTuple):
@@ -54,6 +56,8 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
         parts.append(f'<td class="rv-left">{box}</td>')
     for i, cell in enumerate(cells):
         text = escape(cell.text)
+        if cell.href.startswith("https://"):
+            text = f'<a href="{escape(cell.href)}" target="_blank" rel="noopener">{text}</a>'
         if cell.edit:
             text = (
                 f'<input class="rv-edit" inputmode="decimal" data-edit="{escape(cell.edit)}" value="{text}" '

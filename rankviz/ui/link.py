@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rankviz.core.lora import MAX_RANK, PRESETS
+from rankviz.core.use_case import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
 from rankviz.ui import question
@@ -76,6 +77,10 @@ def _text(text: str) -> str:
 PARAMS = {
     "model": Param("model", _text),
     "r": Param("r", _whole(1, MAX_RANK)),
+    "use_case": Param("use_case", _one_of(question.USE_CASES)),
+    "examples": Param("examples", _whole(1, MAX_EXAMPLES)),
+    "example_tokens": Param("example_tokens", _whole(1, MAX_EXAMPLE_TOKENS)),
+    "forgetting": Param("forgetting", _flag),
     "save": Param("save", _text),
     "rslora": Param("use_rslora", _flag),
     "dora": Param("use_dora", _flag),

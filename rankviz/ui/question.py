@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from rankviz.core import use_case
 from rankviz.core.hardware import Gpu
 from rankviz.core.lora import MAX_RANK
 from rankviz.core.question import Question, validate_price
@@ -24,6 +25,7 @@ TARGETS = [
     ("q and v (the LoRA paper)", "qv"),
     ("My own choice below", CUSTOM),
 ]
+USE_CASES = [(case.label, case.name) for case in use_case.USE_CASES]
 ALPHA_RULES = [("α = r", "r"), ("α = 2r", "2r"), ("fixed", "fixed")]
 PRECISIONS = [
     ("NF4, double quantization (QLoRA)", "nf4-dq"),
@@ -48,6 +50,10 @@ MOE_SCHEMES = [
 DEFAULTS: dict[str, Any] = {
     "model": "unsloth/Llama-3.1-8B",
     "r": 16,
+    "use_case": "instruction",
+    "examples": None,
+    "example_tokens": None,
+    "forgetting": False,
     "preset": "unsloth",
     "modules": [],
     "names": "",
@@ -90,6 +96,12 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     )
     busy_line("model-busy")
     w["r"] = rank_picker(DEFAULTS["r"])
+    w["use_case"] = gr.Dropdown(USE_CASES, value=DEFAULTS["use_case"], label="What it is for", interactive=True)
+    with gr.Accordion("Your data, for the advice", open=False):
+        with gr.Row(elem_classes="rv-pair"):
+            w["examples"] = _whole("Examples", DEFAULTS["examples"])
+            w["example_tokens"] = _whole("Tokens an example", DEFAULTS["example_tokens"])
+        w["forgetting"] = gr.Checkbox(DEFAULTS["forgetting"], label="The base must keep what it can do")
     w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)
     w["modules"] = gr.CheckboxGroup([], label="Modules of this model, with their copies", elem_id="modules")
     with gr.Row(elem_classes="rv-pair"):
