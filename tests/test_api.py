@@ -115,3 +115,10 @@ def test_the_script_trains_what_was_counted_where_unsloth_moves_the_head_out_of_
 
     assert 'target_modules=["q_proj"]' in script
     assert "modules_to_save=['lm_head']" in script
+
+
+def test_a_sweep_without_a_failed_run_has_nothing_to_resume(api):
+    sweep_id = api.store.create(SweepRequest(ranks=(8,)))
+
+    with pytest.raises(InvalidSettingError, match="Nothing to resume"):
+        api.resume(sweep_id)

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from rankviz.core.run import RunCancelled, RunCompleted, RunStarted, RunState, StepLogged, SweepRequest
+from rankviz.core.run import RunCancelled, RunCompleted, RunFailed, RunStarted, RunState, StepLogged, SweepRequest
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore, export_runs, import_runs, recorded
 
@@ -139,6 +139,24 @@ def test_an_ended_run_stays_ended(tmp_path):
         store.append(run_id, event)
 
     assert (RunState.COMPLETED, ()) == (RunStore(tmp_path).get(run_id).state, store.get(run_id).steps)
+
+
+def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_path):
+    writer, reader = RunStore(tmp_path), RunStore(tmp_path)
+    run_id = one_run(writer)
+    assert writer.begin(run_id)
+    for event in (STARTED, step(1), RunFailed(time=3.0, error="no luck")):
+        writer.append(run_id, event)
+    assert RunState.FAILED is reader.get(run_id).state
+
+    writer.requeue(run_id)
+
+    again = reader.get(run_id)
+    assert (RunState.QUEUED, (), "") == (again.state, again.steps, again.error)
+    assert reader.begin(run_id)
+    writer.append(run_id, STARTED)
+    writer.append(run_id, step(1))
+    assert (RunState.RUNNING, 1) == (reader.get(run_id).state, len(reader.get(run_id).steps))
 
 
 def test_only_one_caller_begins_a_run(tmp_path):

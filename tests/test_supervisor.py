@@ -169,3 +169,26 @@ def test_a_log_that_cannot_be_written_fails_its_sweep_and_the_next_goes_on(store
     supervisor.stop()
 
     assert ["failed", "completed"] == states(store, run_ids + later)
+
+
+def test_a_sweep_resumes_from_the_runs_that_are_done(store, tmp_path):
+    run_ids = sweep(store, 4, 8, 16)
+    luck = tmp_path / "luck"
+    dies_once = worker(
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        f"        if run_id.endswith('r8') and not os.path.exists({str(luck)!r}): raise SystemExit(9)\n"
+        "        complete(run_id)"
+    )
+    supervisor = supervise(store, dies_once)
+    supervisor.settle()
+    done_before = store.get(run_ids[0]).ended_at
+    assert ["completed", "failed", "completed"] == states(store, run_ids)
+
+    luck.touch()
+    store.requeue(run_ids[1])
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed"] * 3 == states(store, run_ids)
+    assert done_before == store.get(run_ids[0]).ended_at

@@ -13,7 +13,7 @@ from rankviz.api.probes import Probes
 from rankviz.core.adapter import resolve
 from rankviz.core.estimate import RunEstimate, estimate_run
 from rankviz.core.lora import LoraConfig
-from rankviz.errors import RankVizError
+from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
     from rankviz.core.ranges import Range
@@ -121,6 +121,18 @@ class Runs(Probes):
         run_ids = self.store.run_ids(run_or_sweep_id)
         self.supervisor.cancel(run_or_sweep_id)
         return [run_id for run_id in run_ids if self.store.record(run_id).state == "cancelled"]
+
+    def resume(self, sweep_id: str) -> Sequence[str]:
+        """Ask again for the runs of a sweep that failed or were cancelled; those that are done stay. Returns their
+        ids."""
+        runs = self.store.sweep(sweep_id).runs
+        again = [run.run_id for run in runs if run.state in ("failed", "cancelled")]
+        if not again:
+            raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
+        for run_id in again:
+            self.store.requeue(run_id)
+        self.work_queue()
+        return again
 
     def export_runs(self, ids: Sequence[str], target: Path) -> Path:
         """Write the journals of runs and sweeps, and a CSV summary, into one zip."""

@@ -168,6 +168,14 @@ def runs_watch(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")])
     _watch(api, api.run(first).request.sweep_id)
 
 
+@runs.command("resume")
+def runs_resume(sweep_id: Annotated[str, typer.Argument(help="A sweep.")]) -> None:
+    """Run what failed or was cancelled in a sweep again; what is done stays."""
+    api = Api()
+    api.resume(sweep_id)
+    _watch(api, sweep_id)
+
+
 @runs.command("export")
 def runs_export(
     run_id: Annotated[str, typer.Argument(help="A run or a sweep.")],

@@ -112,6 +112,13 @@ class RunCancelled:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequeued:
+    """A run that had failed or been cancelled is asked for again; what it wrote before no longer counts."""
+
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DepthMeasured:
     """A probe ran true training steps on the model cut to so many blocks."""
 
@@ -205,6 +212,7 @@ RunEvent = (
     | RunCompleted
     | RunFailed
     | RunCancelled
+    | RunRequeued
     | DepthMeasured
     | DepthDidNotFit
     | DepthSkipped

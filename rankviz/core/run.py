@@ -17,6 +17,7 @@ from rankviz.core.events import (
     RunCompleted,
     RunEvent,
     RunFailed,
+    RunRequeued,
     RunStarted,
     StageReached,
     StepLogged,
@@ -35,6 +36,7 @@ __all__ = [
     "RunFailed",
     "RunRecord",
     "RunRequest",
+    "RunRequeued",
     "RunStarted",
     "RunState",
     "StageReached",
@@ -113,7 +115,9 @@ class RunRecord:
         return (self.request.max_steps - last.step) * last.seconds / last.step
 
     def after(self, event: RunEvent) -> "RunRecord":
-        """The record once this has happened. An ended run stays ended."""
+        """The record once this has happened. An ended run stays ended until it is asked for again."""
+        if isinstance(event, RunRequeued):
+            return RunRecord(request=self.request, unreadable_lines=self.unreadable_lines)
         if self.state.ended:
             return self
         match event:

@@ -71,9 +71,8 @@ class JournalReader:
     offset: int = 0
 
     def read(self) -> Record:
-        """Fold what is new. An ended run never changes again, so its file isn't looked at."""
-        if self.record.state.ended:
-            return self.record
+        """Fold what is new. An ended run changes only when it is asked for again: its file's size is looked at, no
+        more."""
         events = [parse_event(line) for line in self._new_lines()]
         if events:
             self.record = self.record.after_all(event for event in events if event is not None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from rankviz.core.probe import ProbeRecord, ProbeRequest
-from rankviz.core.run import RunEvent, RunRecord, Sweep, SweepRequest
+from rankviz.core.run import RunEvent, RunRecord, RunRequeued, Sweep, SweepRequest
 from rankviz.errors import RunNotFoundError
 from rankviz.store.journal import (
     JournalReader,
@@ -97,6 +97,15 @@ class RunStore:
         except FileNotFoundError:
             raise RunNotFoundError(run_id) from None
         return True
+
+    def requeue(self, run_id: str) -> None:
+        """Ask again for a run that failed or was cancelled. The mark of its beginning goes first, while the run still
+        counts as ended: a queued run that has begun would be taken for one that its worker left."""
+        folder = self.run_dir(run_id)
+        for mark in ("begun", "cancel"):
+            (folder / mark).unlink(missing_ok=True)
+        shutil.rmtree(folder / "adapter", ignore_errors=True)
+        self.append(run_id, RunRequeued(time=time.time()))
 
     def has_begun(self, run_id: str) -> bool:
         return (self.run_dir(run_id) / "begun").exists()

@@ -1,0 +1,106 @@
+"""How near fast curves have been to independent runs: one case a curve, from the journals of both.
+
+A case is one sweep: its highest rank was cut to the others, and each of the others ran independently too, on the same
+data in the same order. Where several learning rates were tried, a rank stands at its own best, the highest as well.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rankviz.core.fast_curve import FastCurve, fast_curve, pick
+from rankviz.core.run import RunRecord
+from rankviz.core.tradeoff import TOLERANCE_NATS
+
+
+class Case(NamedTuple):
+    """One curve beside independent runs."""
+
+    name: str
+    base: str
+    data: str
+    alpha: str
+    """"fixed" or "r"."""
+    steps: int
+    seed: int
+    differences: Mapping[int, float]
+    """By rank: the cut's loss minus the independent run's, nats."""
+    independent: Mapping[int, float]
+    """By rank: the loss of the independent run, the trained one among them."""
+    picked: int
+    regret: float
+    """Loss of the independent run at the rank that the curve picks, minus the lowest of all, nats."""
+
+
+def case(name: str, runs: Sequence[RunRecord], *, base: str, data: str, alpha: str) -> Case | None:
+    """Of one seed's runs; None where the curve or a run of a rank on it is missing."""
+    best: dict[int, RunRecord] = {}
+    for run in runs:
+        if run.loss_after is None or not math.isfinite(run.loss_after.loss):
+            continue
+        known = best.get(run.request.r)
+        if known is None or run.loss_after.loss < known.loss_after.loss:
+            best[run.request.r] = run
+    curve = fast_curve(best[max(best)]) if best else None
+    if curve is None or {point.r for point in curve.points} - best.keys():
+        return None
+    return _case(name, curve, best, base=base, data=data, alpha=alpha)
+
+
+def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: str, data: str, alpha: str) -> Case:
+    independent = {r: run.loss_after.loss for r, run in sorted(best.items())}
+    picked = pick(curve).r
+    request = best[curve.trained.r].request
+    return Case(
+        name=name,
+        base=base,
+        data=data,
+        alpha=alpha,
+        steps=request.max_steps,
+        seed=request.seed,
+        differences={p.r: p.loss - independent[p.r] for p in curve.points[:-1]},
+        independent=independent,
+        picked=picked,
+        regret=independent[picked] - min(independent.values()),
+    )
+
+
+def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
+    """What `make fidelity` writes and the page quotes. Medians are of absolute differences."""
+    fixed = [each for each in cases if each.alpha == "fixed"]
+    return {
+        "made": made,
+        "tolerance_nats": TOLERANCE_NATS,
+        "cases": [
+            {
+                **each._asdict(),
+                "differences": {str(r): round(d, 5) for r, d in each.differences.items()},
+                "independent": {str(r): round(loss, 5) for r, loss in each.independent.items()},
+                "regret": round(each.regret, 5),
+            }
+            for each in cases
+        ],
+        "median_absolute_difference": {
+            "r >= 8, fixed alpha": _median(fixed, lambda r: r >= 8),
+            "r = 2 and 4, fixed alpha": _median(fixed, lambda r: r in (2, 4)),
+            "r >= 8, alpha = r": _median([each for each in cases if each.alpha == "r"], lambda r: r >= 8),
+        },
+        "by_rank": {
+            str(r): {
+                "cases": len(found),
+                "median_absolute": round(statistics.median(map(abs, found)), 5),
+                "low": round(min(found), 5),
+                "high": round(max(found), 5),
+            }
+            for r in sorted({r for each in cases for r in each.differences})
+            if (found := [each.differences[r] for each in cases if r in each.differences])
+        },
+        "regret_within_tolerance": sum(each.regret <= TOLERANCE_NATS for each in cases),
+        "largest_regret": round(max((each.regret for each in cases), default=0.0), 5),
+    }
+
+
+def _median(cases: Sequence[Case], of_rank) -> float | None:
+    found = [abs(d) for each in cases for r, d in each.differences.items() if of_rank(r)]
+    return round(statistics.median(found), 5) if found else None

@@ -1,0 +1,146 @@
+"""`make fidelity`: fast curves beside independent runs, real ones, and assets/fidelity.json with what came of it.
+
+About an hour and a half on two quiet cores. What has run stays in build/fidelity, so that it goes on where it stopped.
+Name cases to run only those: `python tests/fidelity.py small-0`.
+"""
+
+import json
+import os
+import sys
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+HOME = ROOT / "build" / "fidelity"
+RANKS = (2, 4, 8, 16, 64)
+SPELLING_RANKS = (1, 2, 4, 8, 16, 32)
+"""Of the small base, whose hidden size is 192."""
+
+
+class Asked(NamedTuple):
+    """A case: every rank runs by itself, and the highest is cut to the others."""
+
+    base: str
+    data: str
+    steps: int
+    seed: int
+    alpha: str = "32"
+    learning_rates: tuple[float, ...] = (1e-3,)
+    ranks: tuple[int, ...] = RANKS
+    batch: int = 8
+    held_out: int = 128
+
+
+def small(seed: int, **more) -> Asked:
+    return Asked(
+        "small", "spelling", 600, seed, ranks=SPELLING_RANKS, batch=16, held_out=256,
+        **{"learning_rates": (3e-3,), **more},
+    )  # fmt: skip
+
+
+CASES = {
+    "phonemes-0": Asked("embedded", "phonemes", 40, 0),
+    "phonemes-1": Asked("embedded", "phonemes", 40, 1),
+    "syllables-0": Asked("embedded", "syllables", 40, 0),
+    "small-0": small(0),
+    "small-1": small(1),
+    "small-2": small(2),
+    "small-alpha-r-0": small(0, alpha="r", learning_rates=(1e-3, 3e-3, 1e-2)),
+    "small-alpha-r-1": small(1, alpha="r", learning_rates=(1e-3, 3e-3, 1e-2)),
+    "phonemes-2": Asked("embedded", "phonemes", 40, 2),
+    "phonemes-long-0": Asked("embedded", "phonemes", 120, 0),
+    "syllables-1": Asked("embedded", "syllables", 40, 1),
+    "phonemes-alpha-r-0": Asked("embedded", "phonemes", 40, 0, alpha="r", learning_rates=(1e-3, 3e-3)),
+}
+DATA = {"phonemes": "Spelling to sounds", "syllables": "Counting syllables", "spelling": "Sounds to spelling"}
+BASES = {"embedded": "SmolLM2-135M-Instruct", "small": "a Llama of 1.5 M weights pretrained for this"}
+
+
+def main(names: list[str]) -> None:
+    os.environ["RANKVIZ_HOME"] = str(HOME)
+    from rankviz.api import Api
+    from rankviz.core import fidelity
+
+    api = Api(home=HOME, shared=False)
+    for name in names or CASES:
+        _run(api, name)
+    cases = [found for name in CASES if (found := _case(api, name))]
+    target = ROOT / "assets" / "fidelity.json"
+    target.write_text(json.dumps(fidelity.report(cases, date.today().isoformat()), indent=1) + "\n", encoding="utf-8")
+    print(f"{len(cases)} cases in {target.relative_to(ROOT)}")
+
+
+def _run(api, name: str) -> None:
+    """Unless it has run."""
+    from rankviz.core.request import SweepRequest
+
+    asked = CASES[name]
+    if _sweep_of(name):
+        return
+    sweep_id = api.start_sweep(
+        SweepRequest(
+            base=_base(asked.base),
+            data=_data(asked.data),
+            ranks=asked.ranks,
+            cut_ranks=asked.ranks[:-1],
+            alpha=asked.alpha,
+            learning_rates=asked.learning_rates,
+            seeds=(asked.seed,),
+            max_steps=asked.steps,
+            per_device_train_batch_size=asked.batch,
+            held_out_examples=asked.held_out,
+            precision="bf16" if asked.base == "embedded" else "fp32",
+        )
+    )
+    for sweep in api.follow(sweep_id):
+        done = sum(run.state.ended for run in sweep.runs)
+    print(f"{name}: {done} runs", flush=True)
+    if all(run.state == "completed" for run in sweep.runs):
+        (HOME / f"{name}.sweep").write_text(sweep_id)
+
+
+def _sweep_of(name: str) -> str | None:
+    file = HOME / f"{name}.sweep"
+    return file.read_text() if file.exists() else None
+
+
+def _case(api, name: str):
+    from rankviz.core import fidelity
+
+    asked = CASES[name]
+    if (sweep_id := _sweep_of(name)) is None:
+        return None
+    return fidelity.case(
+        name,
+        api.sweep(sweep_id).runs,
+        base=BASES[asked.base],
+        data=DATA[asked.data],
+        alpha="r" if asked.alpha == "r" else "fixed",
+    )
+
+
+def _base(name: str) -> str:
+    if name == "embedded":
+        return name
+    from small_base import make_small_base
+
+    folder = HOME / "small-base"
+    if not (folder / "model.safetensors").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        make_small_base(folder)
+    return str(folder)
+
+
+def _data(name: str) -> str:
+    if name != "spelling":
+        return name
+    from small_base import write_spelling_data
+
+    HOME.mkdir(parents=True, exist_ok=True)
+    return str(write_spelling_data(HOME / "spelling.jsonl"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
