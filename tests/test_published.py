@@ -130,7 +130,9 @@ def test_how_often_the_best_rank_stayed_behind_full_fine_tuning():
     points = [*SWEEP, point(None, 0.9, **full)]
     points += [point(4, 2.0, task="b"), point(16, 1.9, task="b"), point(None, 1.95, task="b", **full)]
 
-    assert (1, 2) == short_of_full(evidence(points).lines)[:2]
+    points += [point(4, 2.0, task="c"), point(None, 1.95, task="c", **full)]
+
+    assert (2, 3) == short_of_full(evidence(points).lines)[:2]
 
 
 def test_the_best_rates_at_the_rank_nearest_by_ratio():
@@ -141,14 +143,22 @@ def test_the_best_rates_at_the_rank_nearest_by_ratio():
 
 
 def near_pairs():
-    studies = [study(), study("family"), study("size"), study("kind"), study("nothing", task_kind="simple")]
+    others = [study("size", task_kind="simple"), study("kind"), study("nothing", task_kind="simple")]
+    studies = [study(), study("family"), study("large"), *others]
     models = [
         base(),
+        base("toy/Other-1B", model_id=None),
         base("toy/Huge-100B", model_id=None, parameters=10**11),
         base("other/Mid-2B", model_id=None, family="Other", parameters=2 * 10**9),
         base("other/Big-50B", model_id=None, family="Other", parameters=5 * 10**10),
     ]
-    of = {"family": "toy/Huge-100B", "size": "other/Mid-2B", "kind": "other/Big-50B", "nothing": "other/Big-50B"}
+    of = {
+        "family": "toy/Other-1B",
+        "large": "toy/Huge-100B",
+        "size": "other/Mid-2B",
+        "kind": "other/Big-50B",
+        "nothing": "other/Big-50B",
+    }
     points = [*SWEEP]
     for study_id, name in of.items():
         points += [point(r, 1.0, study_id=study_id, base_model=name) for r in (4, 16)]
@@ -160,8 +170,9 @@ def test_the_same_model_is_nearer_than_its_family_than_a_similar_size_than_the_s
 
     assert [
         ("tuned", "the same model, the same kind of task"),
-        ("family", "the same family (Toy), the same kind of task"),
-        ("size", "a similar size (2.00 B), the same kind of task"),
+        ("family", "the same family (Toy), a similar size (1.00 B), the same kind of task"),
+        ("large", "the same family (Toy), the same kind of task"),
+        ("size", "a similar size (2.00 B)"),
         ("kind", "the same kind of task"),
         ("nothing", "nothing nearer is published"),
     ] == [(near.line.study.study_id, near.in_words) for near in found]

@@ -107,7 +107,7 @@ def _chart(api: Api, near: Sequence[Near], name: str, shapes: Mapping[str, str],
         lines,
         shapes=shapes,
         x_title=X_TITLES[x],
-        y_title=GAP if y == "gap" else metric_in_words(near[0].line) if near else "",
+        y_title=GAP if y == "gap" else escape(metric_in_words(near[0].line)) if near else "",
         ticks=[(rank, str(rank)) for rank in _apart(ranks)] if x == "rank" else _size_ticks(x),
         x_range=(-0.15, 3.2) if x == "rank" and max(ranks, default=0) > 256 else (-0.15, 2.6) if x == "rank" else None,
         chosen_x=r if x == "rank" else None,
@@ -146,7 +146,7 @@ def _label(line: Line) -> str:
     runs = "one run each" if line.one_run else "bars: ± 1 s.e."
     policy = line.study.learning_rate_label.replace("learning rate", "rate").replace("learning-rate", "rate")
     base = line.model.base_model.rsplit("/", 1)[-1]
-    method = "" if line.first.method == "lora" else f" ({line.first.method})"
+    method = "" if line.first.method == "lora" else f" ({escape(line.first.method)})"
     return f"{escape(line.study.label)}, {escape(base)}{method}<br>{policy}; {runs}"
 
 
@@ -157,7 +157,7 @@ def _hover(line: Line, point: QualityPoint) -> list[str]:
     alpha = f"alpha {point.lora_alpha:g}" if point.lora_alpha else "alpha not stated"
     full = f"full fine-tuning {line.full.value:g}" if line.full else ""
     parts = [
-        f"<b>r = {point.rank}</b>: {point.value:g}{spread} {metric_in_words(line)}",
+        f"<b>r = {point.rank}</b>: {point.value:g}{spread} {escape(metric_in_words(line))}",
         escape(f"{line.study.label}, {point.base_model}"),
         escape(point.task),
         escape(", ".join(filter(None, (point.duration, point.run_date)))),
