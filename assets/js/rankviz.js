@@ -20,30 +20,7 @@ window.RankViz = (() => {
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage"],
   };
 
-  function download(name, href) {
-    const link = document.createElement("a");
-    link.download = name;
-    link.href = href;
-    link.click();
-  }
-
-  function save(name, text, type) {
-    const url = URL.createObjectURL(new Blob([text], { type }));
-    download(name, url);
-    setTimeout(() => URL.revokeObjectURL(url), 1000);
-  }
-
-  /* PNG on white with dark text, whatever the theme of the page. */
-  async function savePng(P, host, spec) {
-    const layout = structuredClone(spec.layout);
-    Object.assign(layout, { paper_bgcolor: "white", plot_bgcolor: "white" });
-    layout.font = { ...layout.font, color: "#1e293b" };
-    layout.xaxis = { ...layout.xaxis, range: host.layout.xaxis?.range, autorange: host.layout.xaxis?.autorange };
-    layout.yaxis = { ...layout.yaxis, range: host.layout.yaxis?.range, autorange: host.layout.yaxis?.autorange };
-    const size = { width: host.clientWidth, height: host.clientHeight };
-    const image = await P.toImage({ data: spec.data, layout }, { format: "png", scale: 2, ...size });
-    download(spec.file + ".png", image);
-  }
+  const { address: here, save, savePng, saveSvg, saveHtml } = window.RankVizFiles;
 
   /* Under a <base href>, which Gradio sets, Plotly writes the page's whole address into its clip paths, and all that is
      clipped disappears as soon as the address changes. It looks for the base when it starts to draw, so it finds none. */
@@ -68,8 +45,9 @@ window.RankViz = (() => {
       const P = await plotly;
       const next = JSON.parse(props.value);
       spec = next;
-      element.querySelector("[data-do=csv]").disabled = !next.csv;
-      element.querySelector("[data-do=png]").disabled = false;
+      element.querySelectorAll(".rv-menu [data-do]").forEach((button) => {
+        button.disabled = button.dataset.do === "csv" && !next.csv;
+      });
       await withoutBase(() => P.react(host, next.data, next.layout, CONFIG));
       host.setAttribute("data-drawn", String(Number(host.getAttribute("data-drawn") || 0) + 1));
       if (wired) return;
@@ -89,8 +67,12 @@ window.RankViz = (() => {
 
     element.addEventListener("click", async (event) => {
       const what = event.target.closest("[data-do]")?.dataset.do;
-      if (what === "png" && spec) savePng(await plotly, host, spec);
-      if (what === "csv" && spec?.csv) save(spec.file + ".csv", spec.csv, "text/csv");
+      if (!what || !spec) return;
+      const title = element.querySelector("h2").textContent;
+      if (what === "png") savePng(await plotly, host, spec, title);
+      if (what === "svg") saveSvg(await plotly, host, spec, title);
+      if (what === "html") saveHtml(await plotly, host, spec, title, CONFIG);
+      if (what === "csv") save(spec.file + ".csv", spec.csv, "text/csv");
     });
     watch("value", draw);
     draw().catch((error) => {
@@ -241,13 +223,10 @@ window.RankViz = (() => {
     write();
   }
 
-  /* Inside a Space the page is in a frame: the link to give away is the Space's own. */
   function header(element) {
     element.addEventListener("click", (event) => {
       const button = event.target.closest("[data-do=link]");
-      if (!button) return;
-      const space = script.dataset.space;
-      copyText(space ? "https://huggingface.co/spaces/" + space + location.search : location.href, button);
+      if (button) copyText(here(), button);
     });
   }
 
@@ -263,6 +242,15 @@ window.RankViz = (() => {
     clearTimeout(timers[id]);
     document.getElementById(id).textContent = "";
   }
+
+  /* A menu closes when something in it was chosen or something else is clicked, and on Escape. */
+  function closeMenus(but) {
+    document.querySelectorAll(".rv-menu[open]").forEach((menu) => menu === but || (menu.open = false));
+  }
+  document.addEventListener("click", (event) => {
+    closeMenus(event.target.closest?.("button") ? null : event.target.closest?.(".rv-menu"));
+  });
+  document.addEventListener("keydown", (event) => event.key === "Escape" && closeMenus(null));
 
   /* Typing in a drop-down that shows a value would append to the value: select it, so that typing replaces it. */
   document.addEventListener("focusin", (event) => {

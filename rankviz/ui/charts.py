@@ -11,11 +11,16 @@ from html import escape
 
 import gradio as gr
 
+from rankviz import __version__
+
 TEMPLATE = """
 <figure class="rv-chart">
-  <figcaption><h2>{title}</h2><span class="rv-tools">
-    <button type="button" data-do="png" disabled title="Download this figure as PNG">PNG</button>
-    <button type="button" data-do="csv" disabled title="Download its data as CSV">CSV</button></span></figcaption>
+  <figcaption><h2>{title}</h2><details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
+    <div class="rv-tools"><button type="button" data-do="png" disabled>PNG</button>
+    <button type="button" data-do="svg" disabled>SVG</button>
+    <button type="button" data-do="html" disabled title="One file that opens without a network">HTML</button>
+    <button type="button" data-do="csv" disabled title="The data of this figure">CSV</button></div></details>
+  </figcaption>
   <div class="rv-plot" role="group" aria-label="{title}" style="height:{height}px"></div>
 </figure>
 """
@@ -32,11 +37,15 @@ def chart(title: str, *, height: int, elem_id: str) -> gr.HTML:
     )
 
 
-def chart_value(figure, rows: Sequence[Mapping[str, object]], *, file: str) -> str:
-    """A figure and its data, as chart() draws them and offers them for download."""
+def chart_value(figure, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> str:
+    """A figure and its data, as chart() draws them and offers them for download.
+
+    source: what it rests on, in a sentence or two; it goes into every file beside the address of the view.
+    """
     drawn = figure.to_dict()
     return json.dumps(
         {"data": drawn["data"], "layout": drawn["layout"], "csv": csv_text(rows), "file": f"rankviz-{file}"}
+        | {"source": source, "by": f"RankViz {__version__}"}
     )
 
 

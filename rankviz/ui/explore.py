@@ -11,7 +11,8 @@ from rankviz.core.duration import price_of
 from rankviz.core.moe import has_experts
 from rankviz.core.targets import module_choices
 from rankviz.errors import UserError
-from rankviz.ui import evidence, html, points, probe, question, takeaway
+from rankviz.export.tables import Table, ranks_table
+from rankviz.ui import evidence, html, points, probe, question, tables, takeaway
 from rankviz.ui.answer import answer
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import address, busy, done, pickable, plain
@@ -59,6 +60,7 @@ def build(api: Api) -> Exploring:
             with gr.Row(elem_classes="rv-charts"):
                 memory = chart("Memory by component and rank, estimated", height=MEMORY_HEIGHT, elem_id="memory")
                 modules = chart("Adapter parameters by module and block", height=MEMORY_HEIGHT, elem_id="module-map")
+            ranks_file = tables.download_widgets("all ranks", elem_id="ranks-download")
             ranks = pickable(elem_id="ranks")
             probing = probe.build(api, w)
             w["take"], script = takeaway.takeaway_widgets()
@@ -114,6 +116,7 @@ def build(api: Api) -> Exploring:
         lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
     )
     ranks.select(chosen_rank, None, w["r"], **quiet())
+    tables.offer(ranks_file, partial(asked_ranks, api), asked)
     for changeable in ("knobs", "cards"):
         decided[changeable].select(applied, None, [w[name] for name in APPLIED], **quiet())
     decided["cards"].input(priced, [w["prices"], w["gpu"]], [w["prices"], w["usd_per_hour"]], **quiet())
@@ -127,6 +130,12 @@ def build(api: Api) -> Exploring:
         sweeps=sweep,
         curve=curve,
     )
+
+
+def asked_ranks(api: Api, **values: Any) -> Table:
+    """The table of ranks with every number in it, as a file has it."""
+    asked = question.ask(values)
+    return ranks_table(api.estimate(asked), asked)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:

@@ -13,7 +13,9 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.run import RunRecord, RunState, Sweep
 from rankviz.errors import RankVizError, UserError
-from rankviz.ui import html, live, points
+from rankviz.export.tables import Table
+from rankviz.export.tables import runs_table as measured_table
+from rankviz.ui import html, live, points, tables
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import pickable, plain
 from rankviz.ui.html import Cell, Row
@@ -50,6 +52,7 @@ def build(api: Api) -> Running:
         )
         x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=150)
         y = gr.Dropdown(points.Y_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
+    table_file = tables.download_widgets("these runs", elem_id="runs-download")
     table = pickable(elem_id="runs-table")
     with gr.Row(elem_classes="rv-charts"):
         curve = chart("Quality against cost, selected runs", height=340, elem_id="runs-curve")
@@ -102,6 +105,7 @@ def build(api: Api) -> Running:
     export.click(inputs=selected, outputs=zipped, **action(partial(zip_of, api))).success(
         None, js="() => { setTimeout(() => document.querySelector('#runs-zip').click(), 60); }"
     )
+    tables.offer(table_file, partial(matching_runs, api), {"text": text, "state": state})
     bring.upload(inputs=bring, outputs=[selected, chosen], **action(partial(imported, api))).then(**drawing)
     return Running(chosen=chosen, selected=selected, seen=seen, timer=timer, draw=drawing, curve=curve, table=table)
 
@@ -155,12 +159,7 @@ HEADERS = (
 
 
 def runs_table(sweeps: Sequence[Sweep], *, text: str, state: str, shown: Sequence[str], chosen: str) -> str:
-    pairs = [
-        (sweep, run)
-        for sweep in sweeps
-        for run in sweep.runs
-        if (state == ANY_STATE or run.state == state) and matches(run, text)
-    ]
+    pairs = filtered(sweeps, text=text, state=state)
     if not pairs:
         return html.paragraphs(
             "No run matches the filter." if sweeps else "No runs yet: train a sweep.", css="rv-empty"
@@ -174,6 +173,21 @@ def runs_table(sweeps: Sequence[Sweep], *, text: str, state: str, shown: Sequenc
         label="All runs",
         left=4,
     )
+
+
+def matching_runs(api: Api, *, text: str, state: str) -> Table:
+    """The runs that the filter lets through, as a file has them."""
+    records = [run for _, run in filtered(all_sweeps(api), text=text, state=state)]
+    return measured_table([(run, api.run_summary(run.run_id)) for run in records])
+
+
+def filtered(sweeps: Sequence[Sweep], *, text: str, state: str) -> list[tuple[Sweep, RunRecord]]:
+    return [
+        (sweep, run)
+        for sweep in sweeps
+        for run in sweep.runs
+        if (state == ANY_STATE or run.state == state) and matches(run, text)
+    ]
 
 
 def matches(run: RunRecord, text: str) -> bool:

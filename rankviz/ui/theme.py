@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 ASSETS = Path(__file__).parents[2] / "assets"
 CSS = ASSETS / "css" / "rankviz.css"
-SCRIPT = ASSETS / "js" / "rankviz.js"
+SCRIPTS = (ASSETS / "js" / "files.js", ASSETS / "js" / "rankviz.js")
 
 
 def theme() -> gr.themes.Base:
@@ -53,17 +53,18 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """Loads our script before Gradio's components; the script then asks for plotly.js."""
+    """Loads our scripts before Gradio's components; the last one then asks for plotly.js."""
     space = os.environ.get("SPACE_ID", "")
-    return (
-        f'<script src="{_script_url().lstrip("/")}" data-plotly="{_plotly_url().lstrip("/")}" '
+    return "".join(
+        f'<script src="{_script_url(script).lstrip("/")}" data-plotly="{_plotly_url().lstrip("/")}" '
         f'data-space="{escape(space)}"></script>'
+        for script in SCRIPTS
     )
 
 
 def routes() -> list[Route]:
     """The addresses hold a version or a fingerprint, so that a browser may keep the files for good."""
-    return [Route(_script_url(), _serve(SCRIPT)), Route(_plotly_url(), _serve(plotly_js()))]
+    return [Route(_plotly_url(), _serve(plotly_js())), *(Route(_script_url(path), _serve(path)) for path in SCRIPTS)]
 
 
 def plotly_js() -> Path:
@@ -76,8 +77,8 @@ def _plotly_url() -> str:
     return f"/rankviz/plotly-{version('plotly')}.min.js"
 
 
-def _script_url() -> str:
-    return f"/rankviz/page-{sha256(SCRIPT.read_bytes()).hexdigest()[:12]}.js"
+def _script_url(script: Path) -> str:
+    return f"/rankviz/{script.stem}-{sha256(script.read_bytes()).hexdigest()[:12]}.js"
 
 
 def _serve(path: Path) -> Any:
@@ -105,5 +106,5 @@ def launch_options() -> dict[str, Any]:
         "strict_cors": True,
         "ssr_mode": False,
         "pwa": False,
-        "max_file_size": "64mb",
+        "max_file_size": "1gb",
     }

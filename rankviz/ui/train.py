@@ -11,7 +11,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui import html, live, points, train_form
+from rankviz.ui import html, live, points, tables, train_form
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import busy, done, pickable, plain
 from rankviz.ui.wiring import action, notice_html, quiet, show
@@ -50,6 +50,7 @@ def build(api: Api) -> Training:
                 loss = chart("Training loss by step", height=320, elem_id="train-loss")
                 curve = chart("Quality against cost", height=320, elem_id="train-curve")
             caption = plain()
+            results_file = tables.download_widgets("runs of this sweep", elem_id="results-download")
             results = pickable(elem_id="train-results")
             with gr.Accordion("What happened", open=True):
                 events = plain(elem_id="train-events")
@@ -114,6 +115,7 @@ def build(api: Api) -> Training:
 
     started = gr.on([start.click], inputs_kwargs=form, outputs=[sweep_id, seen], **action(begin))
     started.success(**drawing)
+    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
     cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api))).then(**drawing)
     return Training(sweep_id=sweep_id, seen=seen, draw=drawing, started=started, results=results, curve=curve)
 

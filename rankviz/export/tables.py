@@ -1,0 +1,141 @@
+"""Tables to take away, as CSV or Parquet: flat rows, and in every row what its numbers rest on.
+
+CSV has no comments, so sources are columns; Parquet has them in its metadata too, under "rankviz".
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rankviz import __version__
+from rankviz.core.comparable import in_words
+from rankviz.core.lora import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.core.question import Question
+from rankviz.core.run import RunRecord
+from rankviz.errors import InvalidSettingError
+
+KINDS = ("csv", "parquet")
+LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows with the same columns. None is not known, and an empty cell."""
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    """Of the whole table; also the last columns of every row."""
+
+
+def ranks_table(said: Mapping[str, Any], question: Question) -> Table:
+    """An estimate, a row a rank. said: what Api.estimate answers to the question."""
+    setup = question.training
+    asked = {
+        "model_id": said["model_id"],
+        "framework": question.framework,
+        "moe_scheme": said["scheme"],
+        "use_rslora": question.use_rslora,
+        "use_dora": question.use_dora,
+        "precision": setup.precision,
+        "optim": setup.optim,
+        "per_device_train_batch_size": setup.per_device_train_batch_size,
+        "gradient_accumulation_steps": setup.gradient_accumulation_steps,
+        "max_length": setup.max_length,
+        "gradient_checkpointing": setup.checkpointing,
+        "steps": setup.total_steps,
+        "gpu": said["gpu"],
+        "usd_per_hour": said["usd_per_hour"],
+    }
+    sources = _made() | {
+        "counted_by": f"the rules of PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}",
+        "basis": in_words(said["rests_on"]),
+        "price_source": said["price_source"],
+    }
+    return Table(name="ranks", rows=[{**_flat(row), **asked, **sources} for row in said["ranks"]], sources=sources)
+
+
+def runs_table(records: Sequence[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:
+    """Measured runs, a row a run, with where and by which versions it was measured.
+
+    records: each with its summary, as Api.run_summary has it.
+    """
+    sources = _made()
+    return Table(
+        name=name,
+        rows=[{**_flat(summary), **_measured(record), **sources} for record, summary in records],
+        sources=sources,
+    )
+
+
+def _measured(record: RunRecord) -> dict[str, Any]:
+    where = record.environment
+    versions = where.get("versions") or {}
+    return {
+        "basis": "measured" if where else None,
+        "measured_at": _day(record.started_at) if record.started_at else None,
+        "measured_by": f"RankViz {where['rankviz']}" if where.get("rankviz") else None,
+        **{f"{library}_version": versions.get(library) for library in LIBRARIES},
+        "model_fingerprint": where.get("model_fingerprint"),
+        "data_fingerprint": where.get("data_fingerprint"),
+    }
+
+
+def _made() -> dict[str, Any]:
+    return {"made_by": f"RankViz {__version__}", "made_at": _day(time.time())}
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """{"usd": {"low": 1}} as {"usd_low": 1}; a list as its items with commas between."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{before}{name}_")
+        else:
+            flat[before + name] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def write_table(table: Table, kind: str, folder: Path) -> Path:
+    """The table as a file in this folder; returns its path."""
+    import pandas as pd
+
+    if kind not in KINDS:
+        raise InvalidSettingError(f"No kind of table {kind!r}: take {' or '.join(KINDS)}.")
+    if not table.rows:
+        raise InvalidSettingError("There is nothing in this table yet: a file of it would be empty.")
+    columns = dict.fromkeys(name for row in table.rows for name in row)
+    frame = pd.DataFrame({name: _column([row.get(name) for row in table.rows]) for name in columns})
+    path = folder / f"rankviz-{table.name}.{kind}"
+    if kind == "csv":
+        frame.map(_harmless).to_csv(path, index=False, lineterminator="\n")
+        return path
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(frame, preserve_index=False)
+    about = json.dumps({"table": table.name, **table.sources}, ensure_ascii=False).encode()
+    pq.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"rankviz": about}), path)
+    return path
+
+
+def _column(values: Sequence[Any]) -> Any:
+    """A column whose type is that of what is known in it: whole numbers stay whole beside what is not known."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values if value is not None}
+    names = ((bool, "boolean"), (int, "Int64"), (float, "Float64"), (str, "string"))
+    dtype = next((name for kind, name in names if kinds == {kind}), "Float64" if kinds == {int, float} else "object")
+    return pd.Series(values, dtype=dtype)
+
+
+def _harmless(value: object) -> object:
+    """A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
