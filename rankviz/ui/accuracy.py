@@ -12,6 +12,7 @@ from rankviz.ui.charts import chart, chart_value
 from rankviz.ui.controls import plain
 from rankviz.ui.html import Row
 
+SOURCE = "Measured rows from assets/validation, each with its own source, beside RankViz's predictions of them."
 HEIGHT = 460
 CSV_COLUMNS = (
     "row_id",
@@ -80,7 +81,7 @@ def memory_chart(found: Mapping[str, Any]) -> str:
         if row["predicted_bytes"] and row["measured_bytes"]
     ]
     figure = validation_figure(points, unit="GiB", height=HEIGHT, uirevision="validation-memory")
-    return chart_value(figure, _csv(found), file="validation")
+    return chart_value(figure, _csv(found), file="validation", source=SOURCE)
 
 
 def time_chart(found: Mapping[str, Any]) -> str:
@@ -98,7 +99,7 @@ def time_chart(found: Mapping[str, Any]) -> str:
         if row["seconds_expected"]
     ]
     figure = validation_figure(points, unit="s a step", height=HEIGHT, uirevision="validation-time")
-    return chart_value(figure, _csv(found), file="validation")
+    return chart_value(figure, _csv(found), file="validation", source=SOURCE)
 
 
 def _hover(row: Mapping[str, Any], measured: str, predicted: str) -> str:

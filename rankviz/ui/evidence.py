@@ -115,7 +115,8 @@ def _chart(api: Api, near: Sequence[Near], name: str, shapes: Mapping[str, str],
         height=HEIGHT,
         empty="No published study with these targets has sizes." if near else "No published study has these targets.",
     )
-    return chart_value(figure, rows, file=f"evidence-{name}")
+    cited = dict.fromkeys(f"{each.line.study.citation} ({each.line.study.source or 'added here'})" for each in near)
+    return chart_value(figure, rows, file=f"evidence-{name}", source="; ".join(cited))
 
 
 def _drawn(api: Api, line: Line, *, x: str, y: str) -> PublishedLine:

@@ -23,21 +23,23 @@ class Fingerprint(NamedTuple):
     """What has been seen of a sweep; as long as it stays the same there is nothing to draw."""
 
     sweep_id: str
-    seen: tuple[tuple[str, str, int, float], ...]
+    seen: tuple[tuple[str, str, int, int, float], ...]
 
 
 def fingerprint(sweep: Sweep) -> Fingerprint:
     return Fingerprint(
         sweep.sweep_id,
-        tuple((run.state.value, run.stage, len(run.steps), run.ended_at or 0.0) for run in sweep.runs),
+        tuple((run.state.value, run.stage, len(run.steps), len(run.cuts), run.ended_at or 0.0) for run in sweep.runs),
     )
 
 
 def title(sweep: Sweep) -> str:
-    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64" """
+    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; with cuts, "r = 64 cut to 1, 2, 4"."""
     request = sweep.runs[0].request
     ranks = ", ".join(str(r) for r in dict.fromkeys(run.request.r for run in sweep.runs))
-    return f"{base_name(request.base)} on {data_name(request.data)}, r = {ranks}"
+    cut = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
+    cuts = f" cut to {', '.join(map(str, sorted(cut)))}" if cut else ""
+    return f"{base_name(request.base)} on {data_name(request.data)}, r = {ranks}{cuts}"
 
 
 def base_name(base: str) -> str:
@@ -157,7 +159,8 @@ def loss_chart(sweeps: Sequence[Sweep], shown: Sequence[str] | None = None) -> s
     ]
     ended = all(run.state.ended for run, _ in pairs)
     empty = "No step was logged." if pairs and ended else ""
-    return chart_value(loss_figure(curves, max_steps=longest, empty=empty), rows, file="loss")
+    source = "Measured: " + "; ".join(title(sweep) for sweep in sweeps) + "." if pairs else ""
+    return chart_value(loss_figure(curves, max_steps=longest, empty=empty), rows, file="loss", source=source)
 
 
 def events_html(api: Api, sweep: Sweep) -> str:
@@ -190,6 +193,9 @@ def in_words(event: Any) -> str:
         case "Evaluated":
             when = "the base" if event.when == "before" else "the adapter"
             return f"held-out loss of {when}: {event.loss:.4f} over {event.examples} examples"
+        case "AdapterCut":
+            more = f" and trained {event.recovery_steps} steps more" if event.recovery_steps else ""
+            return f"cut to r = {event.r}{more}: held-out loss {event.loss:.4f}"
         case "AdapterSaved":
             return f"adapter saved, {event.file_bytes:,} bytes"
         case "RunCompleted":
@@ -198,6 +204,8 @@ def in_words(event: Any) -> str:
             return f"failed: {event.error}"
         case "RunCancelled":
             return "cancelled"
+        case "RunRequeued":
+            return "asked for again"
     return ""
 
 

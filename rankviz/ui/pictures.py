@@ -3,6 +3,9 @@
 from typing import Any, NamedTuple
 
 from rankviz.api import Api
+from rankviz.core.comparable import in_words
+from rankviz.core.lora import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.export.recipe import FRAMEWORKS
 from rankviz.figures import MemoryBar, memory_figure, module_figure
 from rankviz.ui import question
 from rankviz.ui.charts import chart_value
@@ -52,7 +55,13 @@ def memory_chart(said: dict[str, Any], r: int) -> str:
         gpu_name=said["gpu"] or "",
         height=MEMORY_HEIGHT,
     )
-    return chart_value(figure, [{"r": row["r"], **row["memory_bytes"]} for row in rows], file="memory")
+    return chart_value(
+        figure,
+        [{"r": row["r"], **row["memory_bytes"]} for row in rows],
+        file="memory",
+        source=f"Estimated for {said['model_id']} trained with {FRAMEWORKS[said['framework']]}. "
+        + in_words(said["rests_on"]),
+    )
 
 
 def module_chart(grid: Any, r: int) -> str:
@@ -65,4 +74,5 @@ def module_chart(grid: Any, r: int) -> str:
         for module, count in zip(grid.modules, counts, strict=True)
         if count
     ]
-    return chart_value(figure, rows, file="modules")
+    source = f"Counted from the model's own layers by the rules of PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}."
+    return chart_value(figure, rows, file="modules", source=source)

@@ -125,7 +125,7 @@ def tradeoff_chart(
     )
     if x == "money":
         notes.append(f"Money at {units.usd(usd_per_hour)} an hour.")
-    return Drawn(chart_value(figure, rows, file="tradeoff"), " ".join(notes))
+    return Drawn(chart_value(figure, rows, file="tradeoff", source=" ".join(notes)), " ".join(notes))
 
 
 def sweep_label(sweep: Sweep) -> str:
