@@ -156,7 +156,7 @@ def test_every_endpoint_is_in_the_readme(endpoint):
     assert f"`{endpoint}`" in README
 
 
-@pytest.mark.parametrize("tab", ["Explore", "Train", "Runs", "Guide"])
+@pytest.mark.parametrize("tab", ["Explore", "Train", "Runs", "Adapter", "Guide"])
 def test_every_tab_is_in_the_readme(tab):
     assert f"**{tab}**" in README
 

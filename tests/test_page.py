@@ -30,6 +30,7 @@ LANDMARKS = {
     "explore": "#figures .rv-figure",
     "train": "#train-button",
     "runs": "#runs-table",
+    "adapter": "#adapter-top .rv-empty",
     "guide": "#rules table",
 }
 Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"
@@ -273,7 +274,7 @@ def test_nothing_is_asked_of_another_host(browser, address):
 
     page.goto("/")
     page.locator("#memory .rv-plot[data-drawn]").wait_for()
-    for tab in ("Train", "Runs", "Guide"):
+    for tab in ("Train", "Runs", "Adapter", "Guide"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(300)
     page.close()
@@ -282,7 +283,7 @@ def test_nothing_is_asked_of_another_host(browser, address):
     assert [] == [url for url in asked if not url.startswith((address, "data:", "blob:"))]
 
 
-@pytest.mark.parametrize("tab", ["explore", "train", "runs", "guide"])
+@pytest.mark.parametrize("tab", ["explore", "train", "runs", "adapter", "guide"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_scrolls_down_only(browser, address, tab, theme):
     page = browser.new_page(viewport={"width": 390, "height": 844}, base_url=address)

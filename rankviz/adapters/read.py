@@ -20,7 +20,7 @@ from rankviz.adapters.svd import Pair
 from rankviz.adapters.tensors import FLOATS, SAID, TensorFile
 from rankviz.errors import BadAdapterError
 
-FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
+FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
 PREFIX = "base_model.model."
 MAX_MODULES = 200_000
 

@@ -4,6 +4,7 @@ Nothing is computed here. What only some operations need (the run store, the sup
 is first asked for, so that an estimate from the command line loads the core and one model's row.
 """
 
+from rankviz.api.adapters import Adapters
 from rankviz.api.estimates import AdapterDetail, Estimates
 from rankviz.api.evidence import PublishedEvidence
 from rankviz.api.runs import ExpectedSweep, Runs
@@ -14,5 +15,5 @@ from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "AdapterDetail", "Api", "ExpectedSweep"]
 
 
-class Api(PublishedEvidence, Estimates, Verdicts, Runs, TakeAway):
+class Api(PublishedEvidence, Estimates, Verdicts, Runs, TakeAway, Adapters):
     """All operations on one runs folder."""

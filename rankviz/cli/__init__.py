@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from rankviz.cli.adapters import resize, spectrum
 from rankviz.cli.decisions import fit
 from rankviz.cli.estimates import estimate, models
 from rankviz.cli.evidence import advise, evidence
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What a LoRA rank costs, and what it buys.",
 )
-for command in (models, estimate, fit, advise, validate, probe, export, sweep, verdict):
+for command in (models, estimate, fit, advise, validate, probe, export, sweep, verdict, spectrum, resize):
     app.command()(command)
 app.add_typer(runs, name="runs")
 app.add_typer(evidence, name="evidence")

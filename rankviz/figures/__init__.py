@@ -6,10 +6,13 @@ page's stylesheet, so that a figure follows the light and the dark theme without
 
 from rankviz.figures.cost import MemoryBar, memory_figure, module_figure
 from rankviz.figures.evidence import PublishedLine, PublishedPoint, evidence_figure, shapes_of
+from rankviz.figures.rank_curve import CutLine, CutPoint, RunPoint, rank_figure
+from rankviz.figures.spectrum import HeatCell, SpectrumLine, heat_figure, spectrum_figure
 from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED
 from rankviz.figures.tradeoff import PlottedPoint, PointGroup, tradeoff_figure
 from rankviz.figures.training import LossCurve, loss_figure
 from rankviz.figures.validation import ComparedPoint, validation_figure
+from rankviz.figures.verdict import Difference, verdict_figure
 
 __all__ = [
     "ESTIMATED",
@@ -17,17 +20,27 @@ __all__ = [
     "MEASURED",
     "PUBLISHED",
     "ComparedPoint",
+    "CutLine",
+    "CutPoint",
+    "Difference",
+    "HeatCell",
     "LossCurve",
     "MemoryBar",
     "PlottedPoint",
     "PointGroup",
     "PublishedLine",
     "PublishedPoint",
+    "RunPoint",
+    "SpectrumLine",
     "evidence_figure",
+    "heat_figure",
     "loss_figure",
     "memory_figure",
     "module_figure",
+    "rank_figure",
     "shapes_of",
+    "spectrum_figure",
     "tradeoff_figure",
     "validation_figure",
+    "verdict_figure",
 ]

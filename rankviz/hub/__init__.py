@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.core.model import ModelSpec
-from rankviz.errors import UnknownModelError
+from rankviz.errors import BadAdapterError, UnknownModelError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -49,3 +49,12 @@ def find_config(ref: str) -> dict[str, Any] | None:
 
         path = fetch_config(ref).path
     return parse_config(path.read_bytes(), name=path.name)
+
+
+def find_adapter(ref: str, *, max_bytes: int) -> Path:
+    """The folder of the adapter that has this Hub id, fetched unless it was before."""
+    if not HUB_ID.fullmatch(ref):
+        raise BadAdapterError(f"No adapter {ref!r} here: give a folder, a zip, a run's id or a Hub id (owner/name).")
+    from rankviz.hub.adapter import fetch_adapter
+
+    return fetch_adapter(ref, max_bytes=max_bytes)

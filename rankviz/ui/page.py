@@ -1,4 +1,4 @@
-"""The page: a header, four tabs, and an address that says what is on it."""
+"""The page: a header, five tabs, and an address that says what is on it."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,7 +8,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui import endpoints, explore, guide, link, runs, train
+from rankviz.ui import adapter, endpoints, explore, guide, link, runs, train
 from rankviz.ui.controls import address, header, plain
 from rankviz.ui.question import DEFAULTS, prices_of
 from rankviz.ui.wiring import notice_html, quiet
@@ -30,6 +30,8 @@ def build_app(api: Api) -> gr.Blocks:
                 training = train.build(api)
             with gr.Tab("Runs", id="runs") as runs_tab:
                 running = runs.build(api)
+            with gr.Tab("Adapter", id="adapter") as adapter_tab:
+                adapting = adapter.build(api)
             with gr.Tab("Guide", id="guide") as guide_tab:
                 rules = guide.build(api, exploring.asked)
         where = address()
@@ -50,18 +52,24 @@ def build_app(api: Api) -> gr.Blocks:
             fitted.then(**event)
         for event in (training.draw, running.draw, rules):
             loaded.then(**event)
+        named = app.load(adapting.load, None, adapting.loaded, **quiet())
+        for event in (adapting.choices, adapting.open, adapting.draw):
+            named = named.then(**event)
 
         explore_tab.select(lambda: gr.Dropdown(choices=explore.sweep_choices(api)), None, exploring.sweeps, **quiet())
         guide_tab.select(**rules)
         train_tab.select(**training.draw)
         runs_tab.select(lambda: gr.Timer(active=True), None, running.timer, **quiet()).then(**running.draw)
-        for name, tab in zip(link.TABS, (explore_tab, train_tab, runs_tab, guide_tab), strict=True):
+        adapter_tab.select(**adapting.choices)
+        for name, tab in zip(link.TABS, (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab), strict=True):
             tab.select(partial(link.address, {"tab": None if name == "explore" else name}), None, where, **quiet())
             if name != "runs":
                 tab.select(lambda: gr.Timer(active=False), None, running.timer, **quiet())
 
         remember_sweep = {"fn": partial(_address_of, "sweep"), "inputs": training.sweep_id, "outputs": where, **quiet()}
         training.started.success(**remember_sweep)
+        for shown in adapting.opened:
+            shown.then(adapter.address_of, adapting.source, where, **quiet())
         remember_run = {"fn": partial(_address_of, "run"), "inputs": running.chosen, "outputs": where, **quiet()}
         for clicked in (running.table, running.curve):
             clicked.select(runs.picked, None, running.chosen, **quiet()).then(**remember_run)

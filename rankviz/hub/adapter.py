@@ -1,0 +1,65 @@
+"""A trained adapter on the Hub: its two files, their sizes known before they are fetched. Never a pickle."""
+
+from pathlib import Path
+from typing import Any
+
+from rankviz.errors import BadAdapterError, HubUnavailableError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+TIMEOUT_S = 10
+
+
+def fetch_adapter(repo_id: str, *, max_bytes: int, api: Any = None) -> Path:
+    """The folder with an adapter's config and weights, in the Hub's own cache.
+
+    Args:
+        repo_id: Its id on the Hub.
+        max_bytes: More than this is refused before it is fetched.
+        api: huggingface_hub's HfApi, or something that answers like it.
+    """
+    from httpx import HTTPError
+    from huggingface_hub import HfApi, errors
+
+    api = api or HfApi()
+    try:
+        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        _check(repo_id, sizes, max_bytes)
+        config, weights = (
+            Path(api.hf_hub_download(repo_id, file, revision=info.sha, etag_timeout=TIMEOUT_S))
+            for file in (CONFIG, WEIGHTS)
+        )
+    except errors.GatedRepoError:
+        raise BadAdapterError(
+            f"{repo_id!r} is gated or private on the Hub: accept its licence there and set HF_TOKEN, or download it "
+            "and give its folder."
+        ) from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        raise BadAdapterError(
+            f"No adapter {repo_id!r} on the Hub, nor here: check its name, or give a folder."
+        ) from None
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, HTTPError, OSError) as error:
+        raise HubUnavailableError(
+            f"The Hub does not answer from here, so {repo_id!r} can't be fetched: try again with a network, or give "
+            "the adapter's folder or zip."
+        ) from error
+    assert config.parent == weights.parent
+    return weights.parent
+
+
+def _check(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:
+    if WEIGHTS not in sizes:
+        pickled = next((name for name in sizes if name.endswith(".bin")), None)
+        if pickled:
+            raise BadAdapterError(
+                f"{repo_id!r} has only {pickled}, and pickle files can run code when they are opened: load it where "
+                f"you trust it and save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
+            )
+        raise BadAdapterError(f"{repo_id!r} holds no {WEIGHTS}, so it is no adapter that PEFT saved: check its name.")
+    if CONFIG not in sizes:
+        raise BadAdapterError(f"{repo_id!r} holds no {CONFIG}, which says r and alpha: check its name.")
+    if sizes[WEIGHTS] > max_bytes:
+        raise BadAdapterError(
+            f"{repo_id!r} has {sizes[WEIGHTS]:,} bytes of weights, more than the {max_bytes:,} that are read here."
+        )
