@@ -10,7 +10,7 @@ from rankviz.api import Api
 from rankviz.core.duration import price_of
 from rankviz.core.moe import has_experts
 from rankviz.core.targets import module_choices
-from rankviz.errors import UserError
+from rankviz.errors import InvalidSettingError, UserError
 from rankviz.export.tables import Table, ranks_table
 from rankviz.ui import evidence, html, points, probe, question, tables, takeaway
 from rankviz.ui.answer import answer
@@ -206,10 +206,18 @@ def tradeoff(
         shown = done[:1] or list(api.recorded())[:1]
     else:
         shown = [api.sweep(sweep)]
-    own = usd_per_hour if usd_per_hour is not None else question.prices_of(prices).get(gpu)
-    price = hourly(api, gpu, own)
+    price = _price(api, gpu, usd_per_hour, prices)
     drawn = points.tradeoff_chart(shown, x=x, y=y, chosen_r=r, usd_per_hour=price, height=TRADEOFF_HEIGHT)
     return Plotted(drawn.chart, html.paragraphs(drawn.caption))
+
+
+def _price(api: Api, gpu: str, usd_per_hour: float | None, prices: str) -> float | None:
+    """What an hour costs here; None for a price that can't be, which the answer beside this chart says."""
+    try:
+        own = usd_per_hour if usd_per_hour is not None else question.prices_of(prices).get(gpu)
+    except InvalidSettingError:
+        return None
+    return hourly(api, gpu, own)
 
 
 def hourly(api: Api, gpu: str | None, usd_per_hour: float | None) -> float | None:
