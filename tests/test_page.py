@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +12,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from saved_adapters import two_blocks
 from tiny_llama import make_tiny_llama, write_tiny_data
+
+from rankviz.adapters.read import read_adapter
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM_FLAGS = [
@@ -337,10 +341,13 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.get_by_label("My own file").check()
     page.locator("#train-file input[type=file]").set_input_files(data)
     page.locator("#train-preview", has_text="96 rows").wait_for()
+    page.get_by_label("Sweep: runs of each rank").check()
+    page.wait_for_function("document.querySelectorAll('#train-ranks input:checked').length === 3")
     for r in (4, 16, 64):
         page.locator("#train-ranks").get_by_label(str(r), exact=True).uncheck()
     for r in (2, 8):
         page.locator("#train-ranks").get_by_label(str(r), exact=True).check()
+    page.get_by_label("Seeds").fill("1")
     page.get_by_label("Steps a run").fill("6")
     # q and o 128, k and v 96, three of 192, in 2 blocks: 2,048 a unit of r.
     page.locator("#expected", has_text="16,384").wait_for(timeout=60_000)
@@ -354,7 +361,8 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
     page.locator("#status", has_text="2 completed").wait_for(timeout=RUN_SECONDS * 1000)
     page.locator("#train-results", has_text="16,384").wait_for()
-    page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.text?.length === 2)")
+    page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
+    page.locator("#train-words", has_text="Can't tell: one run each").wait_for()
     assert 2 == page.evaluate(
         "document.querySelector('#train-loss .rv-plot').data.filter(t => t.mode === 'lines' && t.x.length === 6).length"
     )
@@ -364,3 +372,30 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.wait_for_url("**run=**")
     assert "1.000" in page.locator("#run-detail tr", has_text="Trainable parameters").inner_text()
     assert "1.000" in page.locator("#run-detail tr", has_text="Adapter file").inner_text()
+
+
+def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_path):
+    zipped = shutil.make_archive(str(tmp_path / "mine"), "zip", two_blocks(tmp_path / "files"))
+    page.goto("/?tab=adapter")
+    page.locator("#adapter-top .rv-empty").wait_for()
+
+    page.locator("#adapter-files input[type=file]").set_input_files(zipped)
+    page.get_by_text("You trained r = 4").wait_for()
+    page.get_by_role("button", name="model.layers.1.self_attn.q_proj").click()
+    page.locator("#adapter-table tr.rv-chosen", has_text="model.layers.1.self_attn.q_proj").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Resize and download").click()
+    download.value.save_as(tmp_path / "smaller.zip")
+
+    assert "mine-r3.zip" == download.value.suggested_filename
+    assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
+
+
+def test_the_address_of_an_adapter_opens_it_and_a_wrong_one_says_so(page, tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+
+    page.goto(f"/?tab=adapter&adapter={folder}")
+    page.get_by_text("You trained r = 4").wait_for()
+    page.goto("/?tab=adapter&adapter=nothing")
+
+    page.get_by_text("No adapter 'nothing' here").wait_for()

@@ -17,8 +17,10 @@ FORM = {
     "base": "embedded",
     "data": "phonemes",
     "file": None,
+    "mode": "sweep",
     "ranks": ["16", "4"],
     "other_ranks": "",
+    "anchors": "",
     "alpha_rule": "fixed",
     "alpha_fixed": 32,
     "learning_rates": "1e-3",
@@ -49,6 +51,29 @@ def test_the_form_becomes_a_request_with_sorted_ranks():
     assert (1e-3, 3e-4) == request.learning_rates
     assert (0, 1) == request.seeds
     assert "32" == request.alpha
+
+
+def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_rest():
+    request = train_form.request_of({**FORM, "mode": "fast", "other_ranks": "2", "anchors": "8"})
+
+    assert ((8, 16), (2, 4, 8)) == (request.ranks, request.cut_ranks)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"mode": "fast", "ranks": ["8"]}, "A fast curve is cut from its highest rank to lower ones: tick two"),
+        ({"mode": "fast", "anchors": "16"}, "Anchors are lower than the rank that is cut, r = 16, and 16 is not."),
+        ({"mode": "single"}, "One run takes one rank, not 2: untick the others, or choose Sweep."),
+    ],
+)
+def test_a_mode_that_doesnt_fit_the_ranks_says_so(asked, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        train_form.request_of({**FORM, **asked})
+
+
+def test_a_sweep_is_offered_with_three_seeds_and_a_fast_curve_with_one():
+    assert (3, 1, 1) == tuple(train_form.mode_chosen(mode).seeds for mode in ("sweep", "fast", "single"))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +113,12 @@ def test_what_a_sweep_will_take_stands_before_the_button(api):
     # SmolLM2-135M: 305,280 a unit of r.
     assert "1,221,120" in shown
     assert "4,884,480" in shown
+
+
+def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
+    shown = text_of(train_form.expected_html(api, {**FORM, "mode": "fast"}))
+
+    assert shown.startswith("1 run, the highest rank cut to 1 lower, on ")
 
 
 def test_a_sweep_that_has_ended_says_how(api):

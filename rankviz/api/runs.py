@@ -122,6 +122,20 @@ class Runs(Probes):
         self.supervisor.cancel(run_or_sweep_id)
         return [run_id for run_id in run_ids if self.store.record(run_id).state == "cancelled"]
 
+    def cuts(self, sweep_id: str) -> Sequence[dict[str, Any]]:
+        """The points of a sweep's fast curves, lowest rank first; none of an ordinary sweep."""
+        from rankviz.core.fast_curve import fast_curve
+
+        curves = [found for run in self.sweep(sweep_id).runs if (found := fast_curve(run))]
+        return [{"run_id": found.run_id, **point._asdict()} for found in curves for point in found.points]
+
+    def fidelity(self) -> dict[str, Any] | None:
+        """How near fast curves have been to independent runs, as `make fidelity` measured it; None before it has."""
+        import json
+
+        file = self.assets / "fidelity.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Ask again for the runs of a sweep that failed or were cancelled; those that are done stay. Returns their
         ids."""

@@ -23,7 +23,15 @@ def sweep(
     dora: Annotated[bool, typer.Option("--dora")] = False,
     steps: Annotated[int, typer.Option(help="Optimizer steps a run.")] = 40,
     lr: Annotated[list[float] | None, typer.Option(help="Learning rate; give it again for more.")] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds a rank and learning rate.")] = 1,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds a rank and learning rate; 3, or 1 of a fast curve.", show_default=False)
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A fast curve: train the highest rank, cut it to the others.")
+    ] = False,
+    anchor: Annotated[
+        list[int] | None, typer.Option(help="With --fast, a rank that runs by itself too; give it again for more.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Rows a micro-step.")] = 8,
     accum: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 1,
     max_length: Annotated[int, typer.Option(help="Tokens a row at most.")] = 256,
@@ -32,17 +40,27 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train one adapter a rank on the same data and compare their held-out loss."""
+    from rankviz.core.request import VERDICT_SEEDS
     from rankviz.core.run import SweepRequest
 
+    ranks, cut_ranks = tuple(r or (4, 16, 64)), ()
+    if fast:
+        top = max(ranks)
+        cut_ranks = tuple({*ranks, *(anchor or ())} - {top})
+        ranks = (top, *(anchor or ()))
+    elif anchor:
+        raise typer.BadParameter("--anchor belongs to a fast curve: add --fast.")
+    count = seeds if seeds is not None else 1 if fast else VERDICT_SEEDS
     api = Api()
     sweep_id = api.start_sweep(
         SweepRequest(
             base=model,
             data=data,
-            ranks=tuple(r or (4, 16, 64)),
+            ranks=ranks,
+            cut_ranks=cut_ranks,
             alpha=alpha,
             learning_rates=tuple(lr or (1e-3,)),
-            seeds=tuple(range(seeds)),
+            seeds=tuple(range(count)),
             max_steps=steps,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=accum,
@@ -58,11 +76,25 @@ def sweep(
     _watch(api, sweep_id)
     rows = [api.run_summary(record.run_id) for record in api.sweep(sweep_id).runs]
     if as_json:
-        print_json({"sweep_id": sweep_id, "runs": rows})
+        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": api.cuts(sweep_id)})
     else:
         _runs_table(rows)
+        _say(api, sweep_id)
     if any(row["state"] == "failed" for row in rows):
         fail(next(row["error"] for row in rows if row["state"] == "failed"), 1)
+
+
+def _say(api: Api, sweep_id: str) -> None:
+    """Cuts of a fast curve, and the verdict."""
+    if cuts := api.cuts(sweep_id):
+        table(
+            "Fast curve: the highest rank's adapter, cut",
+            ["Run", "r", "Held-out loss", "Steps more"],
+            [[cut["run_id"], str(cut["r"]), f"{cut['loss']:.4f}", str(cut["recovery_steps"])] for cut in cuts],
+        )
+    said = api.verdict_of_sweep(sweep_id)
+    for sentence in said["sentences"] if said and len(said["ranks"]) > 1 else ():
+        print(sentence)
 
 
 def _watch(api: Api, sweep_id: str) -> None:

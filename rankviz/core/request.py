@@ -10,6 +10,8 @@ from rankviz.errors import InvalidSettingError
 
 MAX_RUNS = 256
 """Of one sweep: a week of short runs; more is a mistake of typing."""
+VERDICT_SEEDS = 3
+"""As many as a sweep takes if nobody says otherwise: with fewer the noise between runs is hardly known."""
 RECOVERED_BELOW = 8
 """Cuts to lower ranks than this lose enough for a few steps of training to pay (`make fidelity`)."""
 RECOVERY_SHARE = 0.05

@@ -17,7 +17,8 @@ EVALUATION_SHARE = 0.5
 def sweep_seconds(
     model: ModelSpec, runs: Sequence[RunRequest], training: Sequence[Range | None], assumptions: Assumptions
 ) -> Range | None:
-    """The base is loaded once; the held-out rows are read once before all runs and again after each.
+    """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each cut
+    of a fast curve, some of which are trained a few steps more.
 
     training: seconds of each run's training, as estimate_run gives; None where one isn't known.
     """
@@ -26,9 +27,11 @@ def sweep_seconds(
         return None
     first = runs[0]
     rows = first.max_steps * first.per_device_train_batch_size * first.gradient_accumulation_steps
-    evaluations = EVALUATION_SHARE * first.held_out_examples / rows * (len(runs) + 1) / len(runs)
+    evaluation = EVALUATION_SHARE * first.held_out_examples / rows
+    before = evaluation / len(runs)
     stack = Stack(framework="unsloth", setup=TrainingSetup(), use_dora=False, assume=assumptions)
     total = load_seconds(model, stack)
-    for seconds in known:
-        total = total.plus(seconds.times(1 + evaluations))
+    for run, seconds in zip(runs, known, strict=True):
+        recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps
+        total = total.plus(seconds.times(1 + before + evaluation * (1 + len(run.cut_ranks)) + recovery))
     return total

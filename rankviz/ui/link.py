@@ -14,7 +14,7 @@ from rankviz.export.formats import FORMATS
 from rankviz.ui import question
 from rankviz.ui.question import CUSTOM, DEFAULTS, names_in
 
-TABS = ("explore", "train", "runs", "adapter", "guide")
+TABS = ("explore", "train", "sweep", "runs", "adapter", "guide")
 
 
 class Param(NamedTuple):

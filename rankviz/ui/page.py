@@ -1,4 +1,4 @@
-"""The page: a header, five tabs, and an address that says what is on it."""
+"""The page: a header, six tabs, and an address that says what is on it."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,7 +8,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui import adapter, endpoints, explore, guide, link, runs, train
+from rankviz.ui import adapter, endpoints, explore, guide, link, runs, sweep, train
 from rankviz.ui.controls import address, header, plain
 from rankviz.ui.question import DEFAULTS, prices_of
 from rankviz.ui.wiring import notice_html, quiet
@@ -28,6 +28,8 @@ def build_app(api: Api) -> gr.Blocks:
                 exploring = explore.build(api)
             with gr.Tab("Train", id="train") as train_tab:
                 training = train.build(api)
+            with gr.Tab("Sweep", id="sweep") as sweep_tab:
+                sweeping = sweep.build(api)
             with gr.Tab("Runs", id="runs") as runs_tab:
                 running = runs.build(api)
             with gr.Tab("Adapter", id="adapter") as adapter_tab:
@@ -44,13 +46,21 @@ def build_app(api: Api) -> gr.Blocks:
         loaded = app.load(
             load,
             None,
-            [said, tabs, *exploring.asked.values(), training.sweep_id, running.chosen, running.selected],
+            [
+                said,
+                tabs,
+                *exploring.asked.values(),
+                training.sweep_id,
+                sweeping.sweep_id,
+                running.chosen,
+                running.selected,
+            ],
             **quiet(),
         )
         fitted = loaded.then(**exploring.fit)
         for event in exploring.answers:
             fitted.then(**event)
-        for event in (training.draw, running.draw, rules):
+        for event in (training.draw, sweeping.draw, running.draw, rules):
             loaded.then(**event)
         named = app.load(adapting.load, None, adapting.loaded, **quiet())
         for event in (adapting.choices, adapting.open, adapting.draw):
@@ -60,20 +70,28 @@ def build_app(api: Api) -> gr.Blocks:
         guide_tab.select(**rules)
         train_tab.select(**training.draw)
         runs_tab.select(lambda: gr.Timer(active=True), None, running.timer, **quiet()).then(**running.draw)
+        sweep_tab.select(**sweeping.choices).then(lambda: None, None, sweeping.seen, **quiet()).then(**sweeping.draw)
         adapter_tab.select(**adapting.choices)
-        for name, tab in zip(link.TABS, (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab), strict=True):
+        tab_widgets = (explore_tab, train_tab, sweep_tab, runs_tab, adapter_tab, guide_tab)
+        for name, tab in zip(link.TABS, tab_widgets, strict=True):
             tab.select(partial(link.address, {"tab": None if name == "explore" else name}), None, where, **quiet())
             if name != "runs":
                 tab.select(lambda: gr.Timer(active=False), None, running.timer, **quiet())
+            if name != "sweep":
+                tab.select(lambda: gr.Timer(active=False), None, sweeping.timer, **quiet())
 
-        remember_sweep = {"fn": partial(_address_of, "sweep"), "inputs": training.sweep_id, "outputs": where, **quiet()}
-        training.started.success(**remember_sweep)
+        for named, done in (
+            (training.sweep_id, training.started.success),
+            (sweeping.sweep_id, sweeping.sweep_id.input),
+        ):
+            done(fn=partial(_address_of, "sweep"), inputs=named, outputs=where, **quiet())
         for shown in adapting.opened:
             shown.then(adapter.address_of, adapting.source, where, **quiet())
         remember_run = {"fn": partial(_address_of, "run"), "inputs": running.chosen, "outputs": where, **quiet()}
         for clicked in (running.table, running.curve):
             clicked.select(runs.picked, None, running.chosen, **quiet()).then(**remember_run)
-        for clicked in (exploring.curve, training.curve, training.results):
+        pointed = (exploring.curve, training.curve, training.results, sweeping.curve, sweeping.results)
+        for clicked in pointed:
             opened = clicked.select(open_run, None, [running.chosen, running.selected, tabs], **quiet())
             opened.then(**running.draw).then(**remember_run)
     return app
@@ -103,7 +121,8 @@ def restore(api: Api, params: Mapping[str, str]) -> list[Any]:
     # Gradio refuses ticks that are no choice yet; what the model really has is filled in next.
     ticks = gr.CheckboxGroup(choices=values["modules"], value=values["modules"])
     widgets = [ticks if name == "modules" else values[name] for name in DEFAULTS]
-    return [notice_html(*notes), gr.Tabs(selected=tab), *widgets, sweep_id, run_id, selected]
+    shown = gr.Dropdown(sweep.sweep_choices(api), value=sweep_id or None)
+    return [notice_html(*notes), gr.Tabs(selected=tab), *widgets, sweep_id, shown, run_id, selected]
 
 
 def open_run(event: gr.EventData) -> tuple[str, None, Any]:

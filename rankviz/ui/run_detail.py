@@ -1,7 +1,7 @@
 """One run in full: what was asked, what was measured beside what was estimated, where it ran, what its log says."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +19,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
     parts = [
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
         html.paragraphs(f"{run.run_id}, {run.state.value}. {_when(run)}"),
-        f'<p class="rv-caption"><a href="?tab=train&amp;sweep={quote(request.sweep_id)}">The whole sweep</a></p>',
+        f'<p class="rv-caption"><a href="?tab=sweep&amp;sweep={quote(request.sweep_id)}">The whole sweep</a></p>',
     ]
     if run.error:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(run.error)}</p></div>')
@@ -33,8 +33,8 @@ def detail_html(api: Api, run: RunRecord) -> str:
     )
     if (api.expected_run(run) or {}).get("calibrated_by"):
         parts.append(html.paragraphs("The estimate is calibrated on this machine, by probes of this base."))
-    parts.append(_facts("What was asked", _asked(run)))
-    parts.append(_facts("Where it ran", _environment(run.environment)))
+    parts.append(facts_html("What was asked", asked_facts([run])))
+    parts.append(facts_html("Where it ran", environment_facts(run.environment)))
     parts.append("</div>")
     if run.state is RunState.FAILED and run.log_tail:
         parts.append(html.preformatted(run.log_tail, title="The end of the worker's log"))
@@ -77,29 +77,34 @@ def _comparison(name: str, measured: float | None, estimated: Any, text) -> Sequ
     return Cell(name), Cell(text(measured) if measured is not None else "–"), Cell(said), Cell(ratio)
 
 
-def _asked(run: RunRecord) -> Sequence[tuple[str, str]]:
-    request = run.request
-    targets = request.target_modules
+def asked_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
+    """The settings of one run, or of all runs of a sweep: what differs from run to run is listed."""
+    requests = [run.request for run in runs]
+    first = requests[0]
+    targets = first.target_modules
+
+    def each(values: Iterable[float]) -> str:
+        return ", ".join(f"{value:g}" for value in dict.fromkeys(values))
+
+    variants = (", rsLoRA" if first.use_rslora else "") + (", DoRA" if first.use_dora else "")
+    cut = next((request.cut_ranks for request in requests if request.cut_ranks), ())
     return [
+        ("Rank", each(request.r for request in requests)),
+        *([("Cut to", each(sorted(cut)))] if cut else []),
         ("Targets", targets if isinstance(targets, str) else ", ".join(targets)),
-        (
-            "Alpha",
-            f"{request.lora_alpha:g}"
-            + (", rsLoRA" if request.use_rslora else "")
-            + (", DoRA" if request.use_dora else ""),
-        ),
-        ("Learning rate", f"{request.learning_rate:g}"),
-        ("Seed", str(request.seed)),
-        ("Steps", f"{request.max_steps:,}"),
-        ("Batch", f"{request.per_device_train_batch_size} × {request.gradient_accumulation_steps}"),
-        ("Tokens a row at most", f"{request.max_length:,}"),
-        ("Held-out examples", f"{request.held_out_examples:,}"),
-        ("Precision", request.precision),
-        ("Optimizer", request.optim),
+        ("Alpha", each(request.lora_alpha for request in requests) + variants),
+        ("Learning rate", each(request.learning_rate for request in requests)),
+        ("Seed", each(request.seed for request in requests)),
+        ("Steps", f"{first.max_steps:,}"),
+        ("Batch", f"{first.per_device_train_batch_size} × {first.gradient_accumulation_steps}"),
+        ("Tokens a row at most", f"{first.max_length:,}"),
+        ("Held-out examples", f"{first.held_out_examples:,}"),
+        ("Precision", first.precision),
+        ("Optimizer", first.optim),
     ]
 
 
-def _environment(environment: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+def environment_facts(environment: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     """What the worker wrote about the machine, in its order; libraries one line each."""
     facts = []
     for name, value in environment.items():
@@ -114,7 +119,7 @@ def _environment(environment: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     return facts
 
 
-def _facts(title: str, pairs: Sequence[tuple[str, str]]) -> str:
+def facts_html(title: str, pairs: Sequence[tuple[str, str]]) -> str:
     if not pairs:
         return ""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)

@@ -6,20 +6,24 @@ its id in the address.
 
 from functools import partial
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui import html, live, points, tables, train_form
-from rankviz.ui.charts import chart
+from rankviz.figures import rank_figure
+from rankviz.ui import html, live, tables, train_form
+from rankviz.ui.charts import chart, chart_value
 from rankviz.ui.controls import busy, done, pickable, plain
+from rankviz.ui.curve import curve as by_rank
 from rankviz.ui.wiring import action, notice_html, quiet, show
 
 POLL_SECONDS = 1.0
 EMPTY = (
-    "No sweep yet. Choose ranks on the left and press Train: one real LoRA run a rank, on the same data in the same "
-    "order, and its points appear here. You may close or reload the page meanwhile."
+    "Nothing trained yet. Press Train: a fast curve trains the highest rank and cuts it to the lower ones; a sweep "
+    "trains every rank, on the same data in the same order. Points appear here. You may close or reload the page "
+    "meanwhile."
 )
 
 
@@ -48,8 +52,8 @@ def build(api: Api) -> Training:
             cancel = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="cancel-sweep")
             with gr.Row(elem_classes="rv-charts"):
                 loss = chart("Training loss by step", height=320, elem_id="train-loss")
-                curve = chart("Quality against cost", height=320, elem_id="train-curve")
-            caption = plain()
+                curve = chart("Held-out loss by rank", height=320, elem_id="train-curve")
+            caption = plain(elem_id="train-words")
             results_file = tables.download_widgets("runs of this sweep", elem_id="results-download")
             results = pickable(elem_id="train-results")
             with gr.Accordion("What happened", open=True):
@@ -59,6 +63,12 @@ def build(api: Api) -> Training:
     w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
     w["alpha_rule"].change(
         lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
+    )
+    show(
+        train_form.mode_chosen,
+        triggers=[w["mode"].change],
+        inputs={"mode": w["mode"]},
+        outputs={name: w[name] for name in ("ranks", "anchors", "seeds", "mode_says")},
     )
     show(
         lambda **values: _Preview(train_form.preview_html(api, values)),
@@ -81,9 +91,9 @@ def build(api: Api) -> Training:
     def draw(sweep_id: str, seen: Any) -> Any:
         """What changed since it was last looked at; nothing to draw is nothing sent."""
         if not sweep_id:
-            blank = points.tradeoff_chart([], x="adapter", y="loss", height=320)
+            blank = chart_value(rank_figure([], []), [], file="rank-curve")
             return [
-                html.paragraphs(EMPTY, css="rv-empty"), gr.Button(visible=False), live.loss_chart([]), blank.chart,
+                html.paragraphs(EMPTY, css="rv-empty"), gr.Button(visible=False), live.loss_chart([]), blank,
                 "", "", "", None, gr.Timer(active=False),
             ]  # fmt: skip
         try:
@@ -94,13 +104,13 @@ def build(api: Api) -> Training:
         now = live.fingerprint(sweep)
         if now == seen:
             return [gr.skip()] * (len(outputs) - 1) + [gr.Timer(active=not sweep.ended)]
-        drawn = points.tradeoff_chart([sweep], x="adapter", y="loss", height=320)
+        drawn = by_rank(api, sweep, height=320)
         return [
             live.status_html(sweep),
             gr.Button(visible=not sweep.ended),
             live.loss_chart([sweep]),
             drawn.chart,
-            html.paragraphs(drawn.caption),
+            sweep_link(sweep_id) + drawn.words,
             live.results_table(api, sweep),
             live.events_html(api, sweep),
             now,
@@ -118,6 +128,11 @@ def build(api: Api) -> Training:
     tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
     cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api))).then(**drawing)
     return Training(sweep_id=sweep_id, seen=seen, draw=drawing, started=started, results=results, curve=curve)
+
+
+def sweep_link(sweep_id: str) -> str:
+    address = f"?tab=sweep&amp;sweep={quote(sweep_id)}"
+    return f'<p class="rv-caption"><a href="{address}">This sweep on a page of its own</a></p>'
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:

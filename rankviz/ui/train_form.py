@@ -1,13 +1,13 @@
 """The left column of Train: what to train on what, and what its widgets' values ask for."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.request import SweepRequest
+from rankviz.core.request import VERDICT_SEEDS, SweepRequest
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui import html
 from rankviz.ui.answer import span, time_span
@@ -33,11 +33,20 @@ WHY_FIXED_ALPHA = (
     "went from a loss of 3.33 to 1.85 by α alone. α = r or 2r stays the rule for the adapter you take away, whose "
     "learning rate you tune."
 )
+MODES = [("Fast curve: one run, every rank", "fast"), ("Sweep: runs of each rank", "sweep"), ("One run", "single")]
+FAST_RANKS, SWEEP_RANKS = (1, 2, 4, 8, 16, 32, 64), (4, 16, 64)
+WHAT_MODES_SAY = {
+    "fast": "The highest rank is trained once and cut to the lower ones: how much rank the learned update needs, a "
+    "quick first look. It doesn't say what a run of a lower rank would learn; anchors do, and a sweep.",
+    "sweep": "Each rank is trained by itself, with every learning rate and seed, on the same data in the same order. "
+    "Ranks can be told apart only against the noise between seeds: three or more give a verdict.",
+    "single": "One rank, one learning rate, one seed.",
+}
 DEFAULTS = SweepRequest()
 NAMES = (
-    "base", "data", "file", "ranks", "other_ranks", "alpha_rule", "alpha_fixed", "learning_rates", "seeds",
-    "max_steps", "preset", "names", "use_rslora", "use_dora", "batch", "accumulation", "max_length", "held_out",
-    "precision", "optim",
+    "base", "data", "file", "mode", "ranks", "other_ranks", "anchors", "alpha_rule", "alpha_fixed",
+    "learning_rates", "seeds", "max_steps", "preset", "names", "use_rslora", "use_dora", "batch", "accumulation",
+    "max_length", "held_out", "precision", "optim",
 )  # fmt: skip
 """The widgets whose values make a request."""
 
@@ -65,17 +74,23 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         elem_id="train-file",
     )
     w["preview"] = plain(elem_id="train-preview")
+    w["mode"] = gr.Radio(MODES, value="fast", label="What to run", elem_id="train-mode")
+    w["mode_says"] = plain(html.paragraphs(WHAT_MODES_SAY["fast"]))
     w["ranks"] = gr.CheckboxGroup(
-        [str(r) for r in STOPS], value=[str(r) for r in DEFAULTS.ranks], label="Ranks", elem_id="train-ranks"
+        [str(r) for r in STOPS], value=[str(r) for r in FAST_RANKS], label="Ranks", elem_id="train-ranks"
     )
-    w["other_ranks"] = gr.Textbox("", label="Other ranks", placeholder="24, 512", max_lines=1)
+    with gr.Row(elem_classes="rv-pair"):
+        w["other_ranks"] = gr.Textbox("", label="Other ranks", placeholder="24, 512", max_lines=1, min_width=100)
+        w["anchors"] = gr.Textbox(
+            "", label="Anchors: also run alone", placeholder="2", max_lines=1, min_width=100, elem_id="train-anchors"
+        )
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(ALPHA_RULES, value="fixed", label="Alpha", scale=3, min_width=180)
         w["alpha_fixed"] = gr.Number(float(DEFAULTS.alpha), label="fixed at", scale=1, min_width=70)
     plain(f'<div class="rv-caption"><p>{WHY_FIXED_ALPHA}</p></div>')
     with gr.Row(elem_classes="rv-pair"):
         w["learning_rates"] = gr.Textbox("1e-3", label="Learning rates", max_lines=1, min_width=100)
-        w["seeds"] = _whole("Seeds", len(DEFAULTS.seeds))
+        w["seeds"] = _whole("Seeds", 1)
         w["max_steps"] = _whole("Steps a run", DEFAULTS.max_steps)
     with gr.Accordion("Targets, batch and precision", open=False):
         w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS.target_modules, label="Target modules", interactive=True)
@@ -99,6 +114,26 @@ def _whole(label: str, value: int) -> gr.Number:
     return gr.Number(value, label=label, precision=0, step=1, min_width=80)
 
 
+class Mode(NamedTuple):
+    """What a choice of mode sets."""
+
+    ranks: Any
+    anchors: Any
+    seeds: Any
+    mode_says: str
+
+
+def mode_chosen(mode: str) -> Mode:
+    """Ranks and seeds that suit it; both can be changed after."""
+    ranks = {"fast": FAST_RANKS, "sweep": SWEEP_RANKS}.get(mode, (16,))
+    return Mode(
+        ranks=gr.CheckboxGroup(value=[str(r) for r in ranks]),
+        anchors=gr.Textbox(visible=mode == "fast"),
+        seeds=VERDICT_SEEDS if mode == "sweep" else 1,
+        mode_says=html.paragraphs(WHAT_MODES_SAY[mode]),
+    )
+
+
 def data_of(values: Mapping[str, Any]) -> str:
     """The sample's id or the uploaded file's path; empty as long as nothing was uploaded."""
     return (values["file"] or "") if values["data"] == OWN_FILE else values["data"]
@@ -110,14 +145,12 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
     if not data:
         raise InvalidSettingError("Upload a file with your data, or choose one of the samples.")
     fixed = values["alpha_rule"] == "fixed"
+    ranks, cut_ranks = _ranks_of(values)
     return SweepRequest(
         base=(values["base"] or "").strip(),
         data=data,
-        ranks=tuple(
-            sorted(
-                {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
-            )
-        ),
+        ranks=ranks,
+        cut_ranks=cut_ranks,
         alpha=f"{values['alpha_fixed']:g}" if fixed and values["alpha_fixed"] is not None else values["alpha_rule"],
         learning_rates=numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
         seeds=tuple(range(values["seeds"] or 0)),
@@ -132,6 +165,24 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
         precision=values["precision"],
         optim=values["optim"],
     )
+
+
+def _ranks_of(values: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(ranks to train, ranks to cut the highest to)."""
+    mode = values["mode"]
+    ticked = {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
+    ranks = tuple(sorted(ticked))
+    if mode == "single" and len(ranks) > 1:
+        raise InvalidSettingError(f"One run takes one rank, not {len(ranks)}: untick the others, or choose Sweep.")
+    if mode != "fast":
+        return ranks, ()
+    if len(ranks) < 2:
+        raise InvalidSettingError("A fast curve is cut from its highest rank to lower ones: tick two ranks or more.")
+    *lower, top = ranks
+    anchors = set(numbers(values["anchors"], int, "Anchors", "2, 8"))
+    if wrong := sorted(anchor for anchor in anchors if anchor >= top):
+        raise InvalidSettingError(f"Anchors are lower than the rank that is cut, r = {top}, and {wrong[0]} is not.")
+    return tuple(sorted({top, *anchors})), tuple(sorted({*lower, *anchors}))
 
 
 def preview_html(api: Api, values: Mapping[str, Any]) -> str:
@@ -153,7 +204,8 @@ def preview_html(api: Api, values: Mapping[str, Any]) -> str:
 
 def expected_html(api: Api, values: Mapping[str, Any]) -> str:
     """What the sweep will take, before the button."""
-    expected = api.expected(request_of(values))
+    request = request_of(values)
+    expected = api.expected(request)
     rows = [
         Row(
             cells=[
@@ -166,6 +218,8 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
         for r, run in expected.ranks.items()
     ]
     runs = "1 run" if expected.runs == 1 else f"{expected.runs} runs"
+    if cuts := len(request.cut_ranks):
+        runs += f", the highest rank cut to {cuts} lower,"
     time = time_span(expected.seconds.as_json()) if expected.seconds else "a time that is not known"
     said = [f"{runs} on {expected.device_name}, estimated to take {time} in all."]
     if any(run.calibrated_by for run in expected.ranks.values()):

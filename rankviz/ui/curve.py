@@ -1,0 +1,177 @@
+"""Held-out loss by rank of one sweep, fast curve or both: the figure, and what it says in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.core.fast_curve import CurvePoint, FastCurve, fast_curve, in_words, partings, pick
+from rankviz.core.run import RunRecord, Sweep
+from rankviz.core.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint, by_rank
+from rankviz.figures import CutLine, CutPoint, RunPoint, rank_figure
+from rankviz.ui import html
+from rankviz.ui.charts import chart_value
+from rankviz.ui.verdict import verdict_html
+
+WHAT_IT_IS = (
+    "The dashed curve is one training, cut to each rank: it says how much rank the learned update needs. It doesn't "
+    "say what a run of a lower rank would learn in this time; independent runs do."
+)
+
+
+class Curve(NamedTuple):
+    chart: str
+    words: str
+    verdict: Mapping[str, Any] | None
+
+
+def curve(api: Api, sweep: Sweep, *, height: int = 320) -> Curve:
+    """As far as the sweep has got."""
+    said = api.verdict_of_sweep(sweep.sweep_id)
+    groups = _groups(sweep.runs, said)
+    curves = curves_of(sweep)
+    picked = pick(curves[0]).r if curves else said and said["smallest_indistinguishable"]
+    decided = curves or (said and len(said["ranks"]) > 1)
+    figure = rank_figure(
+        [_run_point(group) for group in groups],
+        [_line(each, sweep) for each in curves],
+        picked=picked if decided else None,
+        height=height,
+    )
+    words = _fast_words(api, sweep, curves, groups) if curves else ""
+    # One trained rank is nothing to compare: the fast curve has said what there is.
+    compared = said if said and (len(said["ranks"]) > 1 or not curves) else None
+    return Curve(
+        chart=chart_value(figure, _csv(groups, curves), file="rank-curve"),
+        words=words + (verdict_html(compared) if compared else ""),
+        verdict=compared,
+    )
+
+
+def curves_of(sweep: Sweep) -> list[FastCurve]:
+    return [found for run in sweep.runs if (found := fast_curve(run))]
+
+
+def shippable(found: FastCurve) -> CurvePoint | None:
+    """The lowest rank to cut to without training on, at the tolerance or above it; None where that is no cut."""
+    chosen = pick(found)
+    as_it_is = [point for point in found.points[:-1] if point.r >= chosen.r and not point.recovery_steps]
+    return as_it_is[0] if as_it_is else None
+
+
+def _groups(runs: Sequence[RunRecord], said: Mapping[str, Any] | None) -> Sequence[RankGroup]:
+    if said is None:
+        return ()
+    points = [
+        TradeoffPoint(
+            r=run.request.r,
+            cost=float(run.adapter_bytes or 0),
+            loss=run.loss_after.loss,
+            learning_rate=run.request.learning_rate,
+            seed=run.request.seed,
+            run_id=run.run_id,
+        )
+        for run in runs
+        if run.loss_after
+    ]
+    return by_rank(points, {rank["r"]: rank["learning_rate"] for rank in said["ranks"]})
+
+
+def _run_point(group: RankGroup) -> RunPoint:
+    spread = group.spread
+    repeats = f"{group.runs} seeds, bar is one standard deviation" if spread is not None else "one run"
+    return RunPoint(
+        r=group.r,
+        loss=group.loss,
+        low=None if spread is None else group.loss - spread,
+        high=None if spread is None else group.loss + spread,
+        run_id=group.points[0].run_id,
+        detail=f"learning rate {group.learning_rate:g}, {repeats}",
+    )
+
+
+def _line(found: FastCurve, sweep: Sweep) -> CutLine:
+    seed = next(run.request.seed for run in sweep.runs if run.run_id == found.run_id)
+    return CutLine(
+        label=f"fast curve: r = {found.trained.r} cut, seed {seed}",
+        run_id=found.run_id,
+        points=[CutPoint(point.r, point.loss, _detail(point, found)) for point in found.points],
+    )
+
+
+def _detail(point: CurvePoint, found: FastCurve) -> str:
+    size = units.file_size(point.adapter_bytes)
+    if point is found.trained:
+        return f"as it was trained, {size}"
+    return f"cut, about {size}" + (f", {point.recovery_steps} steps more" if point.recovery_steps else "")
+
+
+def _fast_words(api: Api, sweep: Sweep, curves: Sequence[FastCurve], groups: Sequence[RankGroup]) -> str:
+    """Of the first curve; others, of other seeds, are on the chart."""
+    found = curves[0]
+    request = next(run.request for run in sweep.runs if run.run_id == found.run_id)
+    anchors = [
+        run
+        for run in sweep.runs
+        if run.loss_after and run.request.r < found.trained.r and run.request.seed == request.seed
+    ]
+    spreads = [group.spread for group in groups if group.spread is not None]
+    noise = max(spreads) if spreads else TOLERANCE_NATS
+    first, *rest = in_words(found, partings(found, anchors, noise), len(anchors))
+    if anchors and not spreads:
+        rest.append(
+            f"How far runs lie from one another is not measured here; {noise:g} nats, what short runs have shown "
+            "elsewhere, stands for it."
+        )
+    rest += [WHAT_IT_IS, *fidelity_words(api)]
+    return f'<div class="rv-verdict rv-fast">{html.paragraphs(first)}{html.bullet_list(rest)}</div>'
+
+
+def fidelity_words(api: Api) -> list[str]:
+    """How near fast curves have been to independent runs, as measured."""
+    measured = api.fidelity()
+    if not measured:
+        return []
+    cases, medians = len(measured["cases"]), measured["median_absolute_difference"]
+    said = [
+        f"{name} {median:.3f}"
+        for name, median in (
+            ("at r ≥ 8", medians["r >= 8, fixed alpha"]),
+            ("at r = 2 and 4", medians["r = 2 and 4, fixed alpha"]),
+            ("with α = r at r ≥ 8", medians["r >= 8, alpha = r"]),
+        )
+        if median is not None
+    ]
+    return [
+        f"Beside independent runs in {cases} cases fast curves were off by, median in nats: {'; '.join(said)}. The "
+        f"rank that they pick was within {measured['tolerance_nats']:g} nats of the best rank's run in "
+        f"{measured['regret_within_tolerance']} of {cases}, {measured['largest_regret']:.3f} at most."
+    ]
+
+
+def _csv(groups: Sequence[RankGroup], curves: Sequence[FastCurve]) -> list[dict[str, object]]:
+    rows = [
+        {
+            "kind": "independent runs",
+            "r": group.r,
+            "loss": group.loss,
+            "standard_deviation": "" if group.spread is None else group.spread,
+            "runs": group.runs,
+            "recovery_steps": "",
+            "learning_rate": group.learning_rate,
+        }
+        for group in groups
+    ]
+    return rows + [
+        {
+            "kind": f"cut of {found.run_id}",
+            "r": point.r,
+            "loss": point.loss,
+            "standard_deviation": "",
+            "runs": 1,
+            "recovery_steps": point.recovery_steps,
+            "learning_rate": "",
+        }
+        for found in curves
+        for point in found.points
+    ]

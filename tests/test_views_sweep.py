@@ -1,0 +1,118 @@
+"""The page of one sweep, and what a fast curve says on it."""
+
+import json
+
+import pytest
+from finished_runs import finished, text_of
+
+from rankviz.api import Api
+from rankviz.core.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
+from rankviz.core.request import SweepRequest
+from rankviz.errors import UserError
+from rankviz.ui import sweep as page
+from rankviz.ui.curve import curve
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def evaluated(when, loss):
+    return Evaluated(
+        time=4.0, when=when, loss=loss, tokens=100, examples=2, seconds=1.0, example_losses=(loss - 0.1, loss + 0.1)
+    )
+
+
+def fast(api, *, cuts, trained=1.600, anchors=None):
+    """A finished fast curve from r = 64."""
+    anchors = anchors or {}
+    sweep_id = api.store.create(SweepRequest(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
+    for run in api.store.sweep(sweep_id).runs:
+        r = run.request.r
+        events = [
+            RunStarted(time=1.0, environment={"device": "cpu", "device_name": "a CPU", "cpu_count": 2}),
+            evaluated("before", 7.0),
+            evaluated("after", anchors.get(r, trained)),
+            AdapterSaved(time=8.0, path="adapter", file_bytes=1_000_000 * r),
+        ]
+        if r == 64:
+            events += [
+                AdapterCut(
+                    time=9.0,
+                    r=k,
+                    loss=loss,
+                    tokens=100,
+                    examples=2,
+                    seconds=1.0,
+                    example_losses=(loss, loss),
+                    recovery_steps=2 if k < 8 else 0,
+                )
+                for k, loss in cuts.items()
+            ]
+        events.append(RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x"))
+        for event in events:
+            api.store.append(run.run_id, event)
+    return api.store.sweep(sweep_id)
+
+
+CUTS = {32: 1.601, 8: 1.612, 2: 1.700}
+
+
+def test_the_curve_is_a_dashed_line_of_its_own_and_runs_are_markers(api):
+    drawn = json.loads(curve(api, fast(api, cuts=CUTS, anchors={2: 1.69})).chart)["data"]
+
+    line, markers = drawn
+    assert ([2, 8, 32, 64], "dash") == (line["x"], line["line"]["dash"])
+    assert ([2, 64], "markers") == (markers["x"], markers["mode"])
+
+
+def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(api):
+    said = text_of(curve(api, fast(api, cuts=CUTS)).words)
+
+    assert said.startswith("Trained at r = 64, this adapter needs no more than r = 8")
+    assert "say what a run of a lower rank would learn in this time; independent runs do." in said
+    assert "Can't tell" not in said
+
+
+def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_borrowed_noise(api):
+    said = text_of(curve(api, fast(api, cuts=CUTS, anchors={2: 3.3})).words)
+
+    assert "Step-size alarm at r = 2" in said
+    assert "is not measured here; 0.02 nats" in said
+
+
+@pytest.mark.parametrize(
+    ("cuts", "rank"),
+    [
+        (CUTS, 8),
+        ({8: 1.601, 2: 1.602}, 8),  # 2 would do after training on, which the trained adapter has not
+        ({32: 1.9}, None),
+    ],
+)
+def test_train_high_and_ship_low_is_offered_where_the_numbers_say_so(api, cuts, rank):
+    assert rank == page.ship_rank(fast(api, cuts=cuts))
+
+
+def test_a_sweep_without_a_curve_ships_nothing(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    assert page.ship_rank(sweep) is None
+    with pytest.raises(UserError, match="Nothing to cut"):
+        page.cut_adapter(api, sweep.sweep_id)
+
+
+def test_the_configuration_lists_what_differs_and_where_it_ran(api):
+    said = text_of(page.facts_of(fast(api, cuts=CUTS, anchors={2: 1.7})))
+
+    assert "Rank 2, 64 Cut to 2, 8, 32 Targets unsloth" in said
+    assert "device name a CPU" in said
+
+
+def test_the_list_has_recorded_sweeps_too(api):
+    sweep = finished(api, {4: 2.0})
+
+    ids = [value for _, value in page.sweep_choices(api)]
+
+    assert sweep.sweep_id == ids[0]
+    assert len(ids) == 1 + len(api.recorded())
