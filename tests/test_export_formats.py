@@ -77,15 +77,26 @@ def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
     assert all(note in comments for note in written.notes)
 
 
-def test_what_is_held_back_from_the_experts_is_not_held_back_by_a_list_of_names(api):
-    """Unsloth adds the experts to these names whatever was asked: the file says what it trains."""
+@pytest.mark.parametrize("name", ["unsloth", "trl", "axolotl", "llamafactory"])
+def test_names_that_would_reach_the_experts_are_left_out_where_these_were_not_asked_for(api, name):
+    """Unsloth and PEFT take gate_proj as a word for the experts too."""
     question = Question(model_id=MOE, moe_scheme="linear-only")
-    asked, default = api.adapter(question, 4).parameters, api.adapter(Question(model_id=MOE), 4).parameters
+
+    written = api.take_away(question, 4, name)
+    # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
+    assert f"{4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512)):,} trainable parameters" in written.text
+    assert () == written.notes
+    assert "gate_proj" not in written.text
+
+
+def test_what_a_list_of_names_trains_besides_is_said_with_both_numbers(api):
+    """all-linear is one word: Unsloth brings the experts in, and no list says otherwise."""
+    question = Question(model_id=MOE, moe_scheme="peft-remap", framework="trl", targets="all-linear")
+    asked = api.adapter(question, 4).parameters
 
     written = api.take_away(question, 4, "unsloth")
-    assert default > asked
-    assert f"trains {default:,} parameters" in written.notes[0]
     assert f"is {asked:,}" in written.notes[0]
+    assert "Unsloth trains " in written.notes[0]
 
 
 def test_the_embedded_base_and_a_whole_model_have_names_that_can_be_loaded(api):

@@ -94,6 +94,12 @@ def recipe(
     parameters = plan.target_parameters if names_experts else ()
     tool = tool or FRAMEWORKS[framework]
     trained, notes = _trained(model, lora, plan, parameters, r, tool)
+    if trained != wanted.parameters(r) and plan.target_modules != plan.target_names:
+        # A list without the names that would reach the experts trains what was asked for, where there is one.
+        fewer = replace(plan, target_modules=plan.target_names)
+        counted, said = _trained(model, lora, fewer, parameters, r, tool)
+        if counted == wanted.parameters(r):
+            plan, trained, notes = fewer, counted, said
     if trained is not None and trained != wanted.parameters(r):
         notes.append(
             f"{tool} trains {trained:,} parameters with this; what was asked for, with "
