@@ -3,13 +3,14 @@
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
+# make fidelity  fast curves beside independent runs, about an hour; writes assets/fidelity.json
 # make bench   print speed and size, as ratios where possible
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint assets validate bench setup setup-test
+.PHONY: run test test-slow lint assets validate fidelity bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -49,3 +50,6 @@ validate: setup
 
 bench: setup
 	$(BIN)/python tests/bench.py
+
+fidelity: setup
+	$(BIN)/python tests/fidelity.py

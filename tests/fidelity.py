@@ -1,11 +1,11 @@
 """`make fidelity`: fast curves beside independent runs, real ones, and assets/fidelity.json with what came of it.
 
-About an hour and a half on two quiet cores. What has run stays in build/fidelity, so that it goes on where it stopped.
-Name cases to run only those: `python tests/fidelity.py small-0`.
+About an hour on two quiet cores. What has run stays in build/fidelity, so that it goes on where it stopped. Name cases
+to run only those (`python tests/fidelity.py small-0`); each base has a runs folder of its own, so that two can go side
+by side.
 """
 
 import json
-import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -47,38 +47,44 @@ CASES = {
     "small-0": small(0),
     "small-1": small(1),
     "small-2": small(2),
-    "small-alpha-r-0": small(0, alpha="r", learning_rates=(1e-3, 3e-3, 1e-2)),
-    "small-alpha-r-1": small(1, alpha="r", learning_rates=(1e-3, 3e-3, 1e-2)),
+    "small-alpha-r-0": small(0, alpha="r", learning_rates=(1e-3, 5e-3), ranks=(2, 8, 32)),
+    "small-alpha-r-1": small(1, alpha="r", learning_rates=(1e-3, 5e-3), ranks=(2, 8, 32)),
     "phonemes-2": Asked("embedded", "phonemes", 40, 2),
-    "phonemes-long-0": Asked("embedded", "phonemes", 120, 0),
+    "phonemes-long-0": Asked("embedded", "phonemes", 100, 0),
     "syllables-1": Asked("embedded", "syllables", 40, 1),
-    "phonemes-alpha-r-0": Asked("embedded", "phonemes", 40, 0, alpha="r", learning_rates=(1e-3, 3e-3)),
+    "phonemes-alpha-r-0": Asked(
+        "embedded", "phonemes", 40, 0, alpha="r", learning_rates=(1e-3, 3e-3), ranks=(2, 8, 64)
+    ),
 }
 DATA = {"phonemes": "Spelling to sounds", "syllables": "Counting syllables", "spelling": "Sounds to spelling"}
 BASES = {"embedded": "SmolLM2-135M-Instruct", "small": "a Llama of 1.5 M weights pretrained for this"}
 
 
 def main(names: list[str]) -> None:
-    os.environ["RANKVIZ_HOME"] = str(HOME)
-    from rankviz.api import Api
     from rankviz.core import fidelity
 
-    api = Api(home=HOME, shared=False)
     for name in names or CASES:
-        _run(api, name)
-    cases = [found for name in CASES if (found := _case(api, name))]
+        _run(name)
+    cases = [found for name in CASES if (found := _case(name))]
     target = ROOT / "assets" / "fidelity.json"
     target.write_text(json.dumps(fidelity.report(cases, date.today().isoformat()), indent=1) + "\n", encoding="utf-8")
     print(f"{len(cases)} cases in {target.relative_to(ROOT)}")
 
 
-def _run(api, name: str) -> None:
+def _api(base: str):
+    from rankviz.api import Api
+
+    return Api(home=HOME / base, shared=False)
+
+
+def _run(name: str) -> None:
     """Unless it has run."""
     from rankviz.core.request import SweepRequest
 
     asked = CASES[name]
     if _sweep_of(name):
         return
+    api = _api(asked.base)
     sweep_id = api.start_sweep(
         SweepRequest(
             base=_base(asked.base),
@@ -98,15 +104,18 @@ def _run(api, name: str) -> None:
         done = sum(run.state.ended for run in sweep.runs)
     print(f"{name}: {done} runs", flush=True)
     if all(run.state == "completed" for run in sweep.runs):
-        (HOME / f"{name}.sweep").write_text(sweep_id)
+        _mark(name).write_text(sweep_id)
+
+
+def _mark(name: str) -> Path:
+    return HOME / CASES[name].base / f"{name}.sweep"
 
 
 def _sweep_of(name: str) -> str | None:
-    file = HOME / f"{name}.sweep"
-    return file.read_text() if file.exists() else None
+    return _mark(name).read_text() if _mark(name).exists() else None
 
 
-def _case(api, name: str):
+def _case(name: str):
     from rankviz.core import fidelity
 
     asked = CASES[name]
@@ -114,7 +123,7 @@ def _case(api, name: str):
         return None
     return fidelity.case(
         name,
-        api.sweep(sweep_id).runs,
+        _api(asked.base).sweep(sweep_id).runs,
         base=BASES[asked.base],
         data=DATA[asked.data],
         alpha="r" if asked.alpha == "r" else "fixed",
@@ -126,7 +135,7 @@ def _base(name: str) -> str:
         return name
     from small_base import make_small_base
 
-    folder = HOME / "small-base"
+    folder = HOME / "small" / "base"
     if not (folder / "model.safetensors").exists():
         folder.mkdir(parents=True, exist_ok=True)
         make_small_base(folder)

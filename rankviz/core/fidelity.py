@@ -96,7 +96,7 @@ def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
             for r in sorted({r for each in cases for r in each.differences})
             if (found := [each.differences[r] for each in cases if r in each.differences])
         },
-        "regret_within_tolerance": sum(each.regret <= TOLERANCE_NATS for each in cases),
+        "regret_within_tolerance": sum(round(each.regret, 5) <= TOLERANCE_NATS for each in cases),
         "largest_regret": round(max((each.regret for each in cases), default=0.0), 5),
     }
 
