@@ -18,7 +18,8 @@ def verdict_html(said: Mapping[str, Any] | None) -> str:
     if said is None:
         return html.paragraphs(EMPTY, css="rv-empty")
     first, *rest = said["sentences"]
-    return f'<div class="rv-verdict">{html.paragraphs(first, css="rv-said")}{html.bullet_list(rest) if rest else ""}</div>'
+    more = html.bullet_list(rest) if rest else ""
+    return f'<div class="rv-verdict">{html.paragraphs(first, css="rv-said")}{more}</div>'
 
 
 def verdict_chart(said: Mapping[str, Any] | None, *, height: int = 260) -> str:
