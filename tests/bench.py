@@ -255,6 +255,13 @@ def bench_sweep() -> None:
     )
 
 
+def bench_adapters() -> None:
+    """Spectrum and resize, beside dense SVD."""
+    from tests import bench_adapters
+
+    bench_adapters.bench_adapters()
+
+
 def main() -> None:
     # The light ones first: a child's peak memory counts this process's own at the time it was started.
     benches = {
@@ -263,6 +270,7 @@ def main() -> None:
         "sweep": bench_sweep,
         "estimate": bench_estimate,
         "evidence": bench_evidence,
+        "adapters": bench_adapters,
     }
     for name, bench in benches.items():
         if not sys.argv[1:] or name in sys.argv[1:]:

@@ -157,3 +157,29 @@ def test_an_adapter_in_bf16_comes_back_in_bf16(tmp_path):
         expected = truncated(layer.get_delta_weight("default").float(), 3)
         found = wrapped(loaded)[name].get_delta_weight("default").float()
         assert (found - expected).norm() < 0.01 * expected.norm()
+
+
+def test_through_the_adapter_tab_and_back_into_peft(tmp_path):
+    """A folder that PEFT saved is looked at on the tab, resized by its button, unpacked, and loaded by PEFT."""
+    import shutil
+
+    import torch
+    from peft import PeftModel
+
+    from rankviz.api import Api
+    from rankviz.ui import adapter as tab
+
+    model = trained("llama", **CASES["llama"])
+    model.save_pretrained(tmp_path / "mine")
+    api = Api(home=tmp_path / "home", shared=False)
+    source = shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path, "mine")
+    slider, _ = tab.opened(api, [source])
+    asked = {"mode": tab.BY_RANK, "r": slider.value - 1, "energy": 99.0, "dtype": tab.AS_IT_IS}
+
+    assert tab.view(api, source=[source], cell="", **asked).make.interactive
+    shutil.unpack_archive(tab.zip_of(api, [source], *asked.values()), tmp_path / "unpacked")
+    (folder,) = (tmp_path / "unpacked").iterdir()
+    loaded = PeftModel.from_pretrained(base("llama"), folder).eval()
+
+    what = api.plan_resize([source], r=asked["r"])
+    torch.testing.assert_close(logits(loaded), outputs_of_truncated(model, what), atol=2e-5, rtol=1e-4)
