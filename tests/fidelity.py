@@ -34,10 +34,8 @@ class Asked(NamedTuple):
 
 
 def small(seed: int, **more) -> Asked:
-    return Asked(
-        "small", "spelling", 600, seed, ranks=SPELLING_RANKS, batch=16, held_out=256,
-        **{"learning_rates": (3e-3,), **more},
-    )  # fmt: skip
+    settings = {"learning_rates": (3e-3,), "ranks": SPELLING_RANKS, "batch": 16, "held_out": 256, **more}
+    return Asked("small", "spelling", 600, seed, **settings)
 
 
 CASES = {
