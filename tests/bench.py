@@ -262,6 +262,20 @@ def bench_adapters() -> None:
     bench_adapters.bench_adapters()
 
 
+def bench_fast() -> None:
+    """A fast curve, beside independent runs and beside scripts."""
+    from tests import bench_runs
+
+    bench_runs.bench_fast()
+
+
+def bench_precision() -> None:
+    """A training step with a bf16 base, beside fp32."""
+    from tests import bench_runs
+
+    bench_runs.bench_precision()
+
+
 def main() -> None:
     # The light ones first: a child's peak memory counts this process's own at the time it was started.
     benches = {
@@ -271,6 +285,8 @@ def main() -> None:
         "estimate": bench_estimate,
         "evidence": bench_evidence,
         "adapters": bench_adapters,
+        "fast": bench_fast,
+        "precision": bench_precision,
     }
     for name, bench in benches.items():
         if not sys.argv[1:] or name in sys.argv[1:]:
