@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -57,8 +58,8 @@ def bench_precision() -> None:
     for _ in range(REPEATS):
         for precision, found in steps.items():
             (run,) = _swept(api, SweepRequest(ranks=(16,), max_steps=PRECISION_STEPS, precision=precision))
-            times = [step.seconds for step in run.steps]
-            found.append(statistics.median(b - a for a, b in zip(times[1:], times[2:], strict=False)))
+            times = [step.seconds for step in run.steps[1:]]
+            found.append(statistics.median(later - sooner for sooner, later in pairwise(times)))
             losses[precision] = run.loss_after.loss
     ratios = [a / b for a, b in zip(steps["fp32"], steps["bf16"], strict=True)]
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""

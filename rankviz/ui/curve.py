@@ -9,7 +9,7 @@ from rankviz.core.fast_curve import CurvePoint, FastCurve, fast_curve, in_words,
 from rankviz.core.run import RunRecord, Sweep
 from rankviz.core.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint, by_rank
 from rankviz.figures import CutLine, CutPoint, RunPoint, rank_figure
-from rankviz.ui import html
+from rankviz.ui import html, live
 from rankviz.ui.charts import chart_value
 from rankviz.ui.verdict import verdict_html
 
@@ -42,10 +42,17 @@ def curve(api: Api, sweep: Sweep, *, height: int = 320) -> Curve:
     # One trained rank is nothing to compare: the fast curve has said what there is.
     compared = said if said and (len(said["ranks"]) > 1 or not curves) else None
     return Curve(
-        chart=chart_value(figure, _csv(groups, curves), file="rank-curve"),
+        chart=chart_value(figure, _csv(groups, curves), file="rank-curve", source=_source(sweep, curves)),
         words=words + (verdict_html(compared) if compared else ""),
         verdict=compared,
     )
+
+
+def _source(sweep: Sweep, curves: Sequence[FastCurve]) -> str:
+    """What a file with this figure has to say of it."""
+    request = sweep.runs[0].request
+    measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {live.title(sweep)}, {request.max_steps} steps."
+    return f"{measured} {WHAT_IT_IS}" if curves else measured
 
 
 def curves_of(sweep: Sweep) -> list[FastCurve]:

@@ -8,6 +8,7 @@ from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.export.formats import FORMATS
 from rankviz.ui import html, question
+from rankviz.ui.advice import goal_of
 from rankviz.ui.controls import code_html, copyable
 from rankviz.ui.wiring import notice_html
 
@@ -32,11 +33,13 @@ def takeaway_widgets() -> tuple[gr.Dropdown, gr.HTML]:
     return take, copyable(elem_id="script")
 
 
-def taken(api: Api, *, learning_rate: float | None = None, **values: Any) -> Taken:
-    """The file for the question that the widgets ask. A format that can't say it says why in its place."""
+def taken(api: Api, **values: Any) -> Taken:
+    """The file for the question that the widgets ask, with the learning rate that the advice card names. A format that
+    can't say it says why in its place."""
     asked = question.ask(values)
     try:
-        written = api.take_away(asked, values["r"], values["take"], learning_rate)
+        rate = api.advise(asked, goal_of(values))["learning_rate"]
+        written = api.take_away(asked, values["r"], values["take"], rate)
     except RankVizError as error:
         return Taken(notice_html(str(error), kind="error"))
     return Taken(
