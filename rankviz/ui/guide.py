@@ -50,8 +50,9 @@ ranks that lie closer than about 0.02 nats: repeat it with other seeds before be
 COLOURS = """
 <h2>What the colours mean</h2>
 <p class="rv-caption"><span class="rv-dot rv-dot-estimated"></span>estimated, a line or a bar &emsp; <span
-class="rv-dot"></span>measured, a filled marker &emsp; <span class="rv-dot rv-dot-chosen"></span>the chosen rank, a
-thin line and a bold row</p>
+class="rv-dot"></span>measured, a filled marker &emsp; <span class="rv-dot rv-dot-published"></span>published, an open
+marker, one shape a study &emsp; <span class="rv-dot rv-dot-fast"></span>a fast curve, dashed &emsp; <span
+class="rv-dot rv-dot-chosen"></span>the chosen rank, a thin line and a bold row</p>
 """
 
 
