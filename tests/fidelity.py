@@ -47,7 +47,6 @@ CASES = {
     "small-2": small(2),
     "small-alpha-r-0": small(0, alpha="r", learning_rates=(5e-4, 2e-3), ranks=(2, 8, 32)),
     "phonemes-2": Asked("embedded", "phonemes", 40, 2),
-    "phonemes-long-0": Asked("embedded", "phonemes", 100, 0),
     "syllables-1": Asked("embedded", "syllables", 40, 1),
     "phonemes-alpha-r-0": Asked(
         "embedded", "phonemes", 40, 0, alpha="r", learning_rates=(1e-3, 3e-3), ranks=(2, 8, 64)

@@ -33,6 +33,7 @@ RUN_SECONDS = 150
 LANDMARKS = {
     "explore": "#figures .rv-figure",
     "train": "#train-button",
+    "sweep": "#sweep-words .rv-verdict",
     "runs": "#runs-table",
     "adapter": "#adapter-top .rv-empty",
     "guide": "#rules table",
@@ -329,6 +330,20 @@ def test_an_endpoint_says_what_was_wrong(address):
 
     assert "event: error" in said
     assert "Rank 0 is out of range" in said
+
+
+def test_a_sweep_has_a_page_of_its_own_at_its_address(page):
+    sweep_id = sorted((ROOT / "assets/recorded/runs").iterdir())[0].name[:20]
+
+    page.goto(f"/?tab=sweep&sweep={sweep_id}")
+
+    page.locator("#sweep-words", has_text="can't be told").wait_for()
+    page.locator("#sweep-status", has_text="12 completed").wait_for()
+    page.locator("#sweep-facts", has_text="unsloth").wait_for()
+    page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data?.[0].x.length === 4")
+    assert page.get_by_role("button", name="Download this sweep (zip)").is_hidden()  # it is shipped, not one's own
+    page.reload()
+    page.locator("#sweep-words", has_text="can't be told").wait_for()
 
 
 def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):

@@ -10,7 +10,7 @@ from rankviz.core.events import AdapterCut, AdapterSaved, Evaluated, RunComplete
 from rankviz.core.request import SweepRequest
 from rankviz.errors import UserError
 from rankviz.ui import sweep as page
-from rankviz.ui.curve import curve
+from rankviz.ui.curve import curve, fidelity_words
 
 
 @pytest.fixture
@@ -116,3 +116,26 @@ def test_the_list_has_recorded_sweeps_too(api):
 
     assert sweep.sweep_id == ids[0]
     assert len(ids) == 1 + len(api.recorded())
+
+
+def test_how_near_fast_curves_have_been_is_quoted_as_measured(api, tmp_path):
+    medians = {"r >= 8, fixed alpha": 0.0123, "r = 2 and 4, fixed alpha": None, "r >= 8, alpha = r": 0.0456}
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    report = {
+        "tolerance_nats": 0.02,
+        "cases": [{}, {}, {}],
+        "median_absolute_difference": medians,
+        "independent_runs_apart": {"r >= 8, fixed alpha": 0.0222},
+        "regret_within_tolerance": 2,
+        "highest_within_tolerance": 1,
+        "largest_regret": 0.0789,
+    }
+    (assets / "fidelity.json").write_text(json.dumps(report))
+
+    (said,) = fidelity_words(Api(home=tmp_path, assets=assets))
+
+    assert "in 3 cases fast curves were off by, median in nats: at r ≥ 8 0.012; with α = r at r ≥ 8 0.046." in said
+    assert "lay 0.022 apart" in said
+    assert "best rank's run in 2 of 3, 0.079 off at most; always taking the highest rank was in 1." in said
+    assert [] == fidelity_words(Api(home=tmp_path, assets=tmp_path))

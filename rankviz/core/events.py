@@ -74,7 +74,7 @@ class AdapterCut:
     """Cutting, recovery and evaluation."""
     example_losses: tuple[float, ...]
     recovery_steps: int = 0
-    """Steps that the cut was trained on at its own rank before it was evaluated."""
+    """Steps that it and the higher cuts it was made of were trained on before it was evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,7 +24,7 @@ class CurvePoint(NamedTuple):
     adapter_bytes: int
     """Of the cut adapter's file; of the trained one at the highest rank."""
     recovery_steps: int
-    """Steps that the cut was trained on before it was evaluated; 0 is the cut itself."""
+    """Steps of training after the cut, those of the higher cuts it was made of included; 0 is the cut itself."""
 
 
 class FastCurve(NamedTuple):
@@ -127,5 +127,5 @@ def in_words(curve: FastCurve, found: Sequence[Parting], anchors: int, tolerance
         )
     if any(point.recovery_steps for point in curve.points):
         steps = max(point.recovery_steps for point in curve.points)
-        said.append(f"Cuts below r = 8 were trained {steps} steps more at their own rank.")
+        said.append(f"Cuts below r = 8 were trained a few steps more on the way down, {steps} in all.")
     return said

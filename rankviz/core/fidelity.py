@@ -6,7 +6,8 @@ data in the same order. Where several learning rates were tried, a rank stands a
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 from rankviz.core.fast_curve import FastCurve, fast_curve, pick
@@ -31,6 +32,8 @@ class Case(NamedTuple):
     picked: int
     regret: float
     """Loss of the independent run at the rank that the curve picks, minus the lowest of all, nats."""
+    regret_of_highest: float
+    """The same of always taking the highest rank."""
 
 
 def case(name: str, runs: Sequence[RunRecord], *, base: str, data: str, alpha: str) -> Case | None:
@@ -63,6 +66,7 @@ def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: s
         independent=independent,
         picked=picked,
         regret=independent[picked] - min(independent.values()),
+        regret_of_highest=independent[curve.trained.r] - min(independent.values()),
     )
 
 
@@ -78,6 +82,7 @@ def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
                 "differences": {str(r): round(d, 5) for r, d in each.differences.items()},
                 "independent": {str(r): round(loss, 5) for r, loss in each.independent.items()},
                 "regret": round(each.regret, 5),
+                "regret_of_highest": round(each.regret_of_highest, 5),
             }
             for each in cases
         ],
@@ -85,6 +90,9 @@ def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
             "r >= 8, fixed alpha": _median(fixed, lambda r: r >= 8),
             "r = 2 and 4, fixed alpha": _median(fixed, lambda r: r in (2, 4)),
             "r >= 8, alpha = r": _median([each for each in cases if each.alpha == "r"], lambda r: r >= 8),
+        },
+        "independent_runs_apart": {
+            "r >= 8, fixed alpha": _apart(fixed, lambda r: r >= 8),
         },
         "by_rank": {
             str(r): {
@@ -97,10 +105,19 @@ def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
             if (found := [each.differences[r] for each in cases if r in each.differences])
         },
         "regret_within_tolerance": sum(round(each.regret, 5) <= TOLERANCE_NATS for each in cases),
+        "highest_within_tolerance": sum(round(each.regret_of_highest, 5) <= TOLERANCE_NATS for each in cases),
         "largest_regret": round(max((each.regret for each in cases), default=0.0), 5),
     }
 
 
-def _median(cases: Sequence[Case], of_rank) -> float | None:
+def _apart(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | None:
+    """The yardstick: how far independent runs of two such ranks lie from one another, the median over pairs of a case.
+    Were rank without effect there, it is what the noise between runs alone makes of a difference."""
+    pairs = [combinations([loss for r, loss in each.independent.items() if of_rank(r)], 2) for each in cases]
+    found = [abs(a - b) for each in pairs for a, b in each]
+    return round(statistics.median(found), 5) if found else None
+
+
+def _median(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | None:
     found = [abs(d) for each in cases for r, d in each.differences.items() if of_rank(r)]
     return round(statistics.median(found), 5) if found else None

@@ -16,7 +16,7 @@ RECOVERED_BELOW = 8
 """Cuts to lower ranks than this lose enough for a few steps of training to pay (`make fidelity`)."""
 RECOVERY_SHARE = 0.05
 LEAST_RECOVERY_STEPS = 2
-RECOVERY_LEARNING_RATE_SHARE = 0.3
+RECOVERY_LEARNING_RATE_SHARE = 0.6
 """Of the run's learning rate, falling to 0 over the recovery steps."""
 WARMUP_STEPS_SHARE = 0.05
 """Learning rate: linear from 0 over this share of the steps (none of fewer than ten), then linear down to 0."""
@@ -54,7 +54,8 @@ class RunRequest:
     """Lower ranks that the trained adapter is cut to, each evaluated: a fast curve. Empty for an ordinary run."""
 
     def recovery_steps(self, r: int) -> int:
-        """Steps that the cut to r is trained on, at its own rank, before it is evaluated."""
+        """Steps that the cut to r is trained on, at its own rank, before it is evaluated. It is made of the next higher
+        cut as that was trained, so steps add up on the way down."""
         if r >= RECOVERED_BELOW:
             return 0
         return max(LEAST_RECOVERY_STEPS, round(RECOVERY_SHARE * self.max_steps))

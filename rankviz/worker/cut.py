@@ -3,8 +3,10 @@
 Each module's update B·A is cut to its first k singular values (adapters.svd). The cut is written into the adapter as it
 stands: k of its r rows of A and columns of B hold it, the others are zero. Zeros stay zeros in training, since each
 factor's gradient passes through the other, so a few more steps train a true rank-k adapter at the very scale of the
-trained one. Tried and dropped: cutting by what the update puts out on training rows instead of by the update itself
-(losses within 0.003 nats of these, and A·x can't be seen where kernels are fused).
+trained one. A lower cut is made of the next higher one as that was trained, so that it has all of their steps.
+
+Tried and dropped: cutting by what the update puts out on training rows instead of by the update itself. Losses were
+within 0.003 nats of these, and A·x can't be seen where kernels are fused.
 """
 
 from typing import Any

@@ -136,22 +136,23 @@ class Session:
     def _cut(
         self, adapter: Any, request: RunRequest, log: Callable[[RunEvent], None], stage: Callable[[str], None]
     ) -> None:
-        """The saved adapter cut to each lower rank and evaluated; the rows after those it was trained on go into a
-        cut's few steps of recovery."""
+        """The saved adapter cut to each lower rank and evaluated, the highest first. Low cuts are trained a few steps
+        on the rows after those the adapter has seen, and the next lower cut is made of what came of that."""
         stage("taking the adapter apart")
-        cutter = Cutter(adapter)
+        cutter, taken = Cutter(adapter), 0
         rows_a_step = request.per_device_train_batch_size * request.gradient_accumulation_steps
         for r in request.cut_ranks:
             stage(f"cutting to r = {r}")
             started, steps = time.monotonic(), request.recovery_steps(r)
             cutter.cut(r)
             if steps:
-                seen = request.max_steps * rows_a_step
+                seen = (request.max_steps + taken) * rows_a_step
                 recovery = replace(
                     request, max_steps=steps, learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate
                 )
                 rows = self.data.in_order(request.seed, seen + steps * rows_a_step)[seen:]
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
+                cutter, taken = Cutter(adapter), taken + steps
             found = self._evaluate(adapter, "after")
             log(
                 AdapterCut(
@@ -162,7 +163,7 @@ class Session:
                     examples=found.examples,
                     seconds=time.monotonic() - started,
                     example_losses=found.example_losses,
-                    recovery_steps=steps,
+                    recovery_steps=taken,
                 )
             )
 
