@@ -7,6 +7,7 @@ import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.assumptions import Assumptions
+from rankviz.core.capacity import capacity
 from rankviz.core.estimate import Device, as_json, estimate, estimate_run, fit, usable_memory
 from rankviz.core.events import ProbeCompleted, RunStarted
 from rankviz.core.full_finetuning import full_finetuning
@@ -232,5 +233,6 @@ def test_every_assumption_is_asked_for_by_some_estimate():
     known = Range(600 * probes.MIB, 600 * probes.MIB, 600 * probes.MIB)
     estimated = ProbeEstimate(static_bytes=0, working_bytes=1, memory_bytes=known, step_seconds=None)
     calibrate([(probed, estimated)], listening)
+    capacity(16, 1000, 100, False, listening)
 
     assert {row.id for row in ASSUMPTIONS} == asked
