@@ -190,6 +190,7 @@ def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
 
 def test_a_batch_of_zero_is_said_with_what_to_change(page):
     page.goto(LLAMA)
+    figure(page, "Trainable parameters").wait_for()  # by then the address has been read, and sets no widget any more
     page.get_by_text("Training set-up").click()
 
     page.get_by_label("Batch", exact=True).fill("0")
