@@ -3,7 +3,7 @@
 import pytest
 from tiny_llama import make_tiny_llama, write_tiny_data
 
-from rankviz.core.request import RunRequest, SweepRequest
+from rankviz.core.request import RunRequest, SweepRequest, fast_ranks
 from rankviz.core.run import RunState
 from rankviz.errors import InvalidSettingError
 from rankviz.store import RunStore
@@ -14,6 +14,26 @@ def test_only_the_highest_rank_is_cut_and_its_anchors_are_ordinary_runs():
     runs = SweepRequest(ranks=(2, 64), cut_ranks=(4, 8, 4)).runs(sweep_id="s", created_at=0.0)
 
     assert [(2, ()), (64, (8, 4))] == [(run.r, run.cut_ranks) for run in runs]
+
+
+def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_all_lower_ones():
+    assert ((64,), (4, 8)) == fast_ranks([8, 64, 4, 8])
+    assert ((2, 8, 64), (2, 4, 8)) == fast_ranks([4, 8, 64], [2, 8])
+
+
+@pytest.mark.parametrize(
+    ("ranks", "anchors", "said"),
+    [
+        ([64], [], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
+        ([], [4], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
+        ([8, 64], [128], "Anchors are lower than the rank that is cut, r = 64, and 128 is not."),
+    ],
+)
+def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, said):
+    with pytest.raises(InvalidSettingError) as refused:
+        fast_ranks(ranks, anchors)
+
+    assert said == str(refused.value)
 
 
 def test_low_cuts_recover_for_a_twentieth_of_the_steps_and_two_at_least():

@@ -5,14 +5,22 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.events import AdapterCut, Evaluated
-from rankviz.core.fast_curve import fast_curve, in_words, partings, pick
+from rankviz.core.fast_curve import anchors_of, fast_curve, fast_curves, in_words, partings, pick, shippable
 from rankviz.core.request import RunRequest
 from rankviz.core.run import RunRecord
 
 
-def run(r, loss, *, cuts=None, run_id="top"):
+def run(r, loss, *, cuts=None, run_id="top", **asked):
     request = RunRequest(
-        run_id=run_id, sweep_id="s", created_at=0, base="b", data="d", r=r, lora_alpha=32, cut_ranks=tuple(cuts or ())
+        run_id=run_id,
+        sweep_id="s",
+        created_at=0,
+        base="b",
+        data="d",
+        r=r,
+        lora_alpha=32,
+        cut_ranks=tuple(cuts or ()),
+        **asked,
     )
     evaluated = Evaluated(time=1.0, when="after", loss=loss, tokens=10, examples=2, seconds=1.0)
     return RunRecord(
@@ -97,3 +105,30 @@ def test_an_adapter_that_uses_all_its_rank_says_so():
     curve = fast_curve(run(64, 1.5, cuts={32: 1.6}))
 
     assert "This adapter uses all of its r = 64: every cut loses more than 0.02 nats." == in_words(curve, (), 0)[0]
+
+
+def test_of_several_curves_the_best_trained_one_comes_first():
+    other = run(64, 1.5, cuts={8: 1.6}, run_id="another rate")
+
+    assert ["another rate", "top"] == [curve.run_id for curve in fast_curves([TOP, run(8, 1.0), other])]
+
+
+def test_anchors_share_seed_and_learning_rate_with_the_run_that_was_cut():
+    alike = run(2, 1.7, run_id="alike")
+    others = [run(2, 1.7, run_id="seed", seed=1), run(2, 1.7, run_id="rate", learning_rate=1e-5), TOP]
+
+    assert ["alike"] == [anchor.run_id for anchor in anchors_of(fast_curve(TOP), [*others, alike])]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "r"),
+    [
+        ({32: 1.601, 8: 1.615, 2: 1.640}, 8),
+        ({8: 1.601, 2: 1.602}, 8),  # 2 would do after training on, which the saved adapter has not
+        ({32: 1.9}, None),
+    ],
+)
+def test_the_adapter_ships_at_the_lowest_rank_that_needs_no_training_on(cuts, r):
+    point = shippable(fast_curve(run(64, 1.600, cuts=cuts)))
+
+    assert r == (point.r if point else None)

@@ -62,7 +62,7 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"mode": "fast", "ranks": ["8"]}, "A fast curve is cut from its highest rank to lower ones: tick two"),
+        ({"mode": "fast", "ranks": ["8"]}, "A fast curve is cut from its highest rank to lower ones: take two"),
         ({"mode": "fast", "anchors": "16"}, "Anchors are lower than the rank that is cut, r = 16, and 16 is not."),
         ({"mode": "single"}, "One run takes one rank, not 2: untick the others, or choose Sweep."),
     ],

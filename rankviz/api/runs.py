@@ -124,9 +124,9 @@ class Runs(Probes):
 
     def cuts(self, sweep_id: str) -> Sequence[dict[str, Any]]:
         """The points of a sweep's fast curves, lowest rank first; none of an ordinary sweep."""
-        from rankviz.core.fast_curve import fast_curve
+        from rankviz.core.fast_curve import fast_curves
 
-        curves = [found for run in self.sweep(sweep_id).runs if (found := fast_curve(run))]
+        curves = fast_curves(self.sweep(sweep_id).runs)
         return [{"run_id": found.run_id, **point._asdict()} for found in curves for point in found.points]
 
     def fidelity(self) -> dict[str, Any] | None:

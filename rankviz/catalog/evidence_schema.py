@@ -1,19 +1,19 @@
 """What rows of assets/evidence/ must look like. Strict: nothing unknown, nothing missing, nothing out of order.
 
-pydantic is imported here only, and this module only where assets are tested: reading an asset stays fast.
+pydantic is imported in such modules only, and they only where assets are tested: reading an asset stays fast.
 """
 
 import csv
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rankviz.catalog.evidence import FOLDER, MODELS_FILE, POINTS_FILE, STUDIES_FILE, check_columns, load_evidence
 from rankviz.catalog.hardware import read_rows
-from rankviz.catalog.hardware_schema import Day, Rate, Row, Text, remedy
+from rankviz.catalog.hardware_schema import Day, Rate, Row, Text
+from rankviz.catalog.row_check import check_sorted, validate
 from rankviz.core.published import FULL, Facet, Role, TaskKind
 from rankviz.errors import AssetError
 
@@ -101,8 +101,8 @@ class PointRow(BaseModel):
 def check(assets: Path) -> None:
     """Raise AssetError with file, row, field and remedy unless all three files are as they must be."""
     folder = assets / FOLDER
-    _check_sorted(STUDIES_FILE, read_rows(folder / STUDIES_FILE, "studies"), StudyRow, "study_id")
-    _check_sorted(MODELS_FILE, read_rows(folder / MODELS_FILE, "models"), BaseModelRow, "base_model")
+    check_sorted(STUDIES_FILE, read_rows(folder / STUDIES_FILE, "studies"), StudyRow, "study_id")
+    check_sorted(MODELS_FILE, read_rows(folder / MODELS_FILE, "models"), BaseModelRow, "base_model")
     with (folder / POINTS_FILE).open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         check_columns(reader.fieldnames)
@@ -126,7 +126,7 @@ def _check_points(rows: Iterable[Mapping[str, str]]) -> None:
     before = ""
     for line, cells in enumerate(rows, start=2):
         values = {name: text if text or name in _texts() else None for name, text in cells.items()}
-        _validate(PointRow, values, f"{POINTS_FILE}: row {line}")
+        validate(PointRow, values, f"{POINTS_FILE}: row {line}")
         if cells["study_id"] < before:
             raise AssetError(
                 f"{POINTS_FILE}: row {line} is out of order: move it to the rows of {cells['study_id']!r}."
@@ -136,24 +136,3 @@ def _check_points(rows: Iterable[Mapping[str, str]]) -> None:
 
 def _texts() -> tuple[str, ...]:
     return ("target_modules", "duration", "experiment", "run_date")
-
-
-def _check_sorted(file: str, rows: list[dict], schema: type[Row], key: str) -> None:
-    before = ""
-    for row in rows:
-        name = row.get(key, "?") if isinstance(row, dict) else json.dumps(row)
-        _validate(schema, row, f"{file}: row {name!r}")
-        if name == before:
-            raise AssetError(f"{file}: row {name!r} is there twice: keep one.")
-        if name < before:
-            raise AssetError(f"{file}: row {name!r} is out of order: move it above {before!r}.")
-        before = name
-
-
-def _validate(schema: type[BaseModel], row: Any, where: str) -> None:
-    try:
-        schema.model_validate(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the row"
-        raise AssetError(f"{where}, {field}: {remedy(first)}.") from None

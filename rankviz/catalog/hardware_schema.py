@@ -1,16 +1,16 @@
 """What a row of gpus.json and assumptions.json must look like. Strict: nothing unknown, nothing missing.
 
-pydantic is imported here only, and this module only where assets are built or tested: reading an asset stays fast.
+pydantic is imported in such modules only, and they only where assets are built or tested: reading an asset stays fast.
 """
 
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, read_rows
-from rankviz.errors import AssetError
+from rankviz.catalog.row_check import check_sorted
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -76,31 +76,5 @@ class AssumptionRow(Row):
 
 def check(assets: Path) -> None:
     """Raise AssetError with file, row, field and remedy unless both files are as they must be."""
-    _check(GPUS_FILE, read_rows(assets / GPUS_FILE, "gpus"), GpuRow)
-    _check(ASSUMPTIONS_FILE, read_rows(assets / ASSUMPTIONS_FILE, "assumptions"), AssumptionRow)
-
-
-def _check(file: str, rows: list[dict], schema: type[Row]) -> None:
-    before = ""
-    for row in rows:
-        name = row.get("id", "?") if isinstance(row, dict) else row
-        try:
-            schema.model_validate(row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the row"
-            raise AssetError(f"{file}: row {name!r}, {field}: {remedy(first)}.") from None
-        if name == before:
-            raise AssetError(f"{file}: row {name!r} is there twice: keep one.")
-        if name < before:
-            raise AssetError(f"{file}: row {name!r} is out of order: move it above {before!r}.")
-        before = name
-
-
-def remedy(error: dict) -> str:
-    match error["type"]:
-        case "missing":
-            return "missing; add it"
-        case "extra_forbidden":
-            return "not a field of this file; remove or rename it"
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}; got {error['input']!r:.80}"
+    check_sorted(GPUS_FILE, read_rows(assets / GPUS_FILE, "gpus"), GpuRow, "id")
+    check_sorted(ASSUMPTIONS_FILE, read_rows(assets / ASSUMPTIONS_FILE, "assumptions"), AssumptionRow, "id")

@@ -9,6 +9,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import Json, Targets, fail, print_json, table, targets_of
+from rankviz.errors import InvalidSettingError
 
 runs = typer.Typer(no_args_is_help=True, help="List, show, export, import and cancel runs.")
 
@@ -40,16 +41,14 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train one adapter a rank on the same data and compare their held-out loss."""
-    from rankviz.core.request import VERDICT_SEEDS
+    from rankviz.core.request import VERDICT_SEEDS, fast_ranks
     from rankviz.core.run import SweepRequest
 
     ranks, cut_ranks = tuple(r or (4, 16, 64)), ()
     if fast:
-        top = max(ranks)
-        cut_ranks = tuple({*ranks, *(anchor or ())} - {top})
-        ranks = (top, *(anchor or ()))
+        ranks, cut_ranks = fast_ranks(ranks, anchor or ())
     elif anchor:
-        raise typer.BadParameter("--anchor belongs to a fast curve: add --fast.")
+        raise InvalidSettingError("--anchor belongs to a fast curve: add --fast.")
     count = seeds if seeds is not None else 1 if fast else VERDICT_SEEDS
     api = Api()
     sweep_id = api.start_sweep(

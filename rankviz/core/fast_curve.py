@@ -6,7 +6,7 @@ to independent runs is measured by `make fidelity`. Hand-worked in tests/test_fa
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rankviz.core.run import RunRecord
@@ -74,11 +74,34 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
     )
 
 
+def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
+    """Of the runs that were cut, the best trained one first."""
+    return sorted((found for run in runs if (found := fast_curve(run))), key=lambda found: found.trained.loss)
+
+
+def shippable(curve: FastCurve) -> CurvePoint | None:
+    """The lowest rank to cut to without training on, at the pick or above it; None where that is no cut."""
+    chosen = pick(curve)
+    return next((p for p in curve.points[:-1] if p.r >= chosen.r and not p.recovery_steps), None)
+
+
 def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint:
     """The lowest rank whose cut loses at most the tolerance against the best of the curve. A tolerance and not a
     significance, since the points share one training and differ by little else than rank."""
     best = min(point.loss for point in curve.points)
     return next(point for point in curve.points if point.loss <= best + tolerance)
+
+
+def anchors_of(curve: FastCurve, runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs of lower ranks with the seed and the learning rate of the run that was cut."""
+    cut = next(run.request for run in runs if run.run_id == curve.run_id)
+    return [
+        run
+        for run in runs
+        if run.loss_after is not None
+        and run.request.r < cut.r
+        and (run.request.seed, run.request.learning_rate) == (cut.seed, cut.learning_rate)
+    ]
 
 
 def partings(curve: FastCurve, anchors: Sequence[RunRecord], noise: float) -> tuple[Parting, ...]:

@@ -1,7 +1,7 @@
 """What is asked: one run, or a sweep of runs that share base, data, data order and held-out set."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rankviz.core.lora import MAX_RANK
@@ -165,6 +165,18 @@ class SweepRequest:
                 raise InvalidSettingError(f"The highest rank is {max(self.ranks)}, so it can't be cut to {r}: lower.")
         if self.cut_ranks and self.use_dora:
             raise InvalidSettingError("A fast curve cuts B·A, and a DoRA adapter is more than that: turn DoRA off.")
+
+
+def fast_ranks(ranks: Iterable[int], anchors: Iterable[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(ranks to train, ranks to cut to) of a fast curve over these ranks, with anchors that are trained by themselves
+    too."""
+    known, beside = sorted(set(ranks)), set(anchors)
+    if len(known) < 2:
+        raise InvalidSettingError("A fast curve is cut from its highest rank to lower ones: take two ranks or more.")
+    *lower, top = known
+    if wrong := sorted(anchor for anchor in beside if anchor >= top):
+        raise InvalidSettingError(f"Anchors are lower than the rank that is cut, r = {top}, and {wrong[0]} is not.")
+    return tuple(sorted({top, *beside})), tuple(sorted({*lower, *beside}))
 
 
 def lora_alpha(alpha: str, r: int) -> float:

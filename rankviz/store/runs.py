@@ -31,7 +31,8 @@ LOG_TAIL_BYTES = 4000
 
 class RunStore:
     """Every run and every probe under HOME/runs. Reading is cheap enough to be done each second by many pages: only
-    what was appended is read, and of ended runs nothing. Nothing is written before there is something to write."""
+    what was appended is read, and of ended runs no more than the size is looked at. Nothing is written before there is
+    something to write."""
 
     def __init__(self, home: Path):
         self.home = Path(home).expanduser().resolve()

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.fast_curve import CurvePoint, FastCurve, fast_curve, in_words, partings, pick
+from rankviz.core.fast_curve import CurvePoint, FastCurve, anchors_of, fast_curves, in_words, partings, pick
 from rankviz.core.run import RunRecord, Sweep
 from rankviz.core.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint, by_rank
 from rankviz.figures import CutLine, CutPoint, RunPoint, rank_figure
@@ -29,7 +29,7 @@ def curve(api: Api, sweep: Sweep, *, height: int = 320) -> Curve:
     """As far as the sweep has got."""
     said = api.verdict_of_sweep(sweep.sweep_id)
     groups = _groups(sweep.runs, said)
-    curves = curves_of(sweep)
+    curves = fast_curves(sweep.runs)
     picked = pick(curves[0]).r if curves else said and said["smallest_indistinguishable"]
     decided = curves or (said and len(said["ranks"]) > 1)
     figure = rank_figure(
@@ -38,7 +38,7 @@ def curve(api: Api, sweep: Sweep, *, height: int = 320) -> Curve:
         picked=picked if decided else None,
         height=height,
     )
-    words = _fast_words(api, sweep, curves, groups) if curves else ""
+    words = _fast_words(api, sweep, curves[0], said) if curves else ""
     # One trained rank is nothing to compare: the fast curve has said what there is.
     compared = said if said and (len(said["ranks"]) > 1 or not curves) else None
     return Curve(
@@ -53,17 +53,6 @@ def _source(sweep: Sweep, curves: Sequence[FastCurve]) -> str:
     request = sweep.runs[0].request
     measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {live.title(sweep)}, {request.max_steps} steps."
     return f"{measured} {WHAT_IT_IS}" if curves else measured
-
-
-def curves_of(sweep: Sweep) -> list[FastCurve]:
-    return [found for run in sweep.runs if (found := fast_curve(run))]
-
-
-def shippable(found: FastCurve) -> CurvePoint | None:
-    """The lowest rank to cut to without training on, at the tolerance or above it; None where that is no cut."""
-    chosen = pick(found)
-    as_it_is = [point for point in found.points[:-1] if point.r >= chosen.r and not point.recovery_steps]
-    return as_it_is[0] if as_it_is else None
 
 
 def _groups(runs: Sequence[RunRecord], said: Mapping[str, Any] | None) -> Sequence[RankGroup]:
@@ -113,22 +102,15 @@ def _detail(point: CurvePoint, found: FastCurve) -> str:
     return f"cut, about {size}" + (f", {point.recovery_steps} steps more" if point.recovery_steps else "")
 
 
-def _fast_words(api: Api, sweep: Sweep, curves: Sequence[FastCurve], groups: Sequence[RankGroup]) -> str:
-    """Of the first curve; others, of other seeds, are on the chart."""
-    found = curves[0]
-    request = next(run.request for run in sweep.runs if run.run_id == found.run_id)
-    anchors = [
-        run
-        for run in sweep.runs
-        if run.loss_after and run.request.r < found.trained.r and run.request.seed == request.seed
-    ]
-    spreads = [group.spread for group in groups if group.spread is not None]
-    noise = max(spreads) if spreads else TOLERANCE_NATS
-    first, *rest = in_words(found, partings(found, anchors, noise), len(anchors))
-    if anchors and not spreads:
+def _fast_words(api: Api, sweep: Sweep, found: FastCurve, said: Mapping[str, Any] | None) -> str:
+    """Of the best curve; others, of other seeds and rates, are on the chart."""
+    anchors = anchors_of(found, sweep.runs)
+    measured = said["run_sd"] if said else None
+    first, *rest = in_words(found, partings(found, anchors, measured or TOLERANCE_NATS), len(anchors))
+    if anchors and not measured:
         rest.append(
-            f"How far runs lie from one another is not measured here; {noise:g} nats, what short runs have shown "
-            "elsewhere, stands for it."
+            f"How far runs lie from one another is not measured here; {TOLERANCE_NATS:g} nats, what short runs have "
+            "shown elsewhere, stands for it."
         )
     rest += [WHAT_IT_IS, *fidelity_words(api)]
     return f'<div class="rv-verdict rv-fast">{html.paragraphs(first)}{html.bullet_list(rest)}</div>'

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
+from rankviz.core.fast_curve import fast_curves, shippable
 from rankviz.core.run import RunState, Sweep
 from rankviz.errors import RankVizError, UserError
 from rankviz.ui import html, live, points, tables
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import pickable, plain
-from rankviz.ui.curve import curve, curves_of, shippable
+from rankviz.ui.curve import curve
 from rankviz.ui.run_detail import asked_facts, environment_facts, facts_html
 from rankviz.ui.verdict import verdict_chart
 from rankviz.ui.wiring import action, notice_html, quiet
@@ -136,7 +137,7 @@ def facts_of(sweep: Sweep) -> str:
 
 def ship_rank(sweep: Sweep) -> int | None:
     """The rank that the first fast curve's adapter can be cut to and taken away as it is."""
-    found = next(iter(curves_of(sweep)), None)
+    found = next(iter(fast_curves(sweep.runs)), None)
     point = shippable(found) if found else None
     return point.r if point else None
 
@@ -146,7 +147,7 @@ def cut_adapter(api: Api, sweep_id: str | None) -> str:
     sweep = api.sweep(sweep_id or "")
     if (rank := ship_rank(sweep)) is None:
         raise UserError("Nothing to cut: this sweep has no fast curve with a lower rank that would do.")
-    run_id = curves_of(sweep)[0].run_id
+    run_id = fast_curves(sweep.runs)[0].run_id
     return str(api.zip_resized(run_id, api.plan_resize(run_id, r=rank)))
 
 

@@ -7,7 +7,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.request import VERDICT_SEEDS, SweepRequest
+from rankviz.core.request import VERDICT_SEEDS, SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui import html
 from rankviz.ui.answer import span, time_span
@@ -176,13 +176,7 @@ def _ranks_of(values: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ..
         raise InvalidSettingError(f"One run takes one rank, not {len(ranks)}: untick the others, or choose Sweep.")
     if mode != "fast":
         return ranks, ()
-    if len(ranks) < 2:
-        raise InvalidSettingError("A fast curve is cut from its highest rank to lower ones: tick two ranks or more.")
-    *lower, top = ranks
-    anchors = set(numbers(values["anchors"], int, "Anchors", "2, 8"))
-    if wrong := sorted(anchor for anchor in anchors if anchor >= top):
-        raise InvalidSettingError(f"Anchors are lower than the rank that is cut, r = {top}, and {wrong[0]} is not.")
-    return tuple(sorted({top, *anchors})), tuple(sorted({*lower, *anchors}))
+    return fast_ranks(ranks, numbers(values["anchors"], int, "Anchors", "2, 8"))
 
 
 def preview_html(api: Api, values: Mapping[str, Any]) -> str:
