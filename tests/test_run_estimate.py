@@ -10,6 +10,7 @@ from rankviz.catalog.models import load_model
 from rankviz.core.ranges import Range
 from rankviz.core.request import RunRequest
 from rankviz.core.run_estimate import Device, estimate_run, row_tokens
+from rankviz.core.sweep_estimate import sweep_seconds
 from tests.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
 MIB = 2**20
@@ -92,3 +93,14 @@ def test_row_lengths_from_characters_lie_between_mean_and_longest():
     tokens = row_tokens(30, 60, ASSUMPTIONS)
 
     assert (6, 15, 40) == (tokens.low, tokens.expected, tokens.high)
+
+
+def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_steps():
+    asked = {"max_steps": 10, "per_device_train_batch_size": 8, "held_out_examples": 40, "r": 64}
+    training = [Range(100.0, 100.0, 100.0)]
+
+    def seconds(**more):
+        return sweep_seconds(TOY, [request(**asked, **more)], training, ASSUMPTIONS).expected
+
+    # 40 rows forward are a quarter of 80 rows of training; two cuts twice that, and r = 2 two steps of ten.
+    assert 100 * (2 * 0.25 + 0.2) == pytest.approx(seconds(cut_ranks=(8, 2)) - seconds())
