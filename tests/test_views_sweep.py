@@ -1,6 +1,7 @@
 """The page of one sweep, and what a fast curve says on it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from finished_runs import finished, text_of
@@ -9,6 +10,7 @@ from rankviz.api import Api
 from rankviz.core.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
 from rankviz.core.request import SweepRequest
 from rankviz.errors import UserError
+from rankviz.ui import live
 from rankviz.ui import sweep as page
 from rankviz.ui.curve import curve, fidelity_words
 
@@ -139,3 +141,13 @@ def test_how_near_fast_curves_have_been_is_quoted_as_measured(api, tmp_path):
     assert "lay 0.022 apart" in said
     assert "best rank's run in 2 of 3, 0.079 off at most; always taking the highest rank was in 1." in said
     assert [] == fidelity_words(Api(home=tmp_path, assets=tmp_path))
+
+
+def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
+    """Two runs of 8 s each, of which the second was asked for again long after."""
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+    first, last = sweep.runs
+    later = replace(sweep, runs=(first, replace(last, started_at=90_000.0, ended_at=90_008.0)))
+
+    assert (1.0, 9.0) == (first.started_at, first.ended_at)
+    assert "2 completed in 16 s." in text_of(live.status_html(later))

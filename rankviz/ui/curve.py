@@ -113,7 +113,7 @@ def _fast_words(api: Api, sweep: Sweep, found: FastCurve, said: Mapping[str, Any
             "shown elsewhere, stands for it."
         )
     rest += [WHAT_IT_IS, *fidelity_words(api)]
-    return f'<div class="rv-verdict rv-fast">{html.paragraphs(first)}{html.bullet_list(rest)}</div>'
+    return f'<div class="rv-verdict">{html.paragraphs(first, css="rv-said")}{html.bullet_list(rest)}</div>'
 
 
 def fidelity_words(api: Api) -> list[str]:

@@ -104,9 +104,9 @@ def _where(sweep: Sweep, running: RunRecord | None) -> str:
     if sweep.ended:
         counts = {state: sum(run.state is state for run in runs) for state in RunState}
         said = [f"{n} {state.value}" for state, n in counts.items() if n]
-        first = min((run.started_at for run in runs if run.started_at), default=None)
-        last = max((run.ended_at for run in runs if run.ended_at), default=None)
-        took = f" in {units.duration(last - first)}" if first and last else ""
+        # Each run's own time: between runs the sweep may have waited, or stood still until it was resumed.
+        seconds = sum(run.ended_at - run.started_at for run in runs if run.started_at and run.ended_at)
+        took = f" in {units.duration(seconds)}" if seconds else ""
         recorded = "Recorded by RankViz and shipped with it. " if sweep.recorded else ""
         return f"{recorded}{', '.join(said)}{took}."
     if running is None:
