@@ -222,3 +222,12 @@ def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
 
     assert "this adapter does nothing" in text_of(view.top)
     assert "no update to keep" in text_of(view.sizes)
+
+
+def test_a_base_from_a_folder_is_named_without_where_it_lies(api, tmp_path):
+    base = tmp_path / "models" / "my-base"
+
+    view = shown(api, str(two_blocks(tmp_path / "mine", base_model_name_or_path=str(base))))
+
+    assert "on my-base" in view.top
+    assert str(tmp_path) not in view.top

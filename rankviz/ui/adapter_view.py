@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import floor
+from pathlib import PurePath
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -114,13 +115,19 @@ def _top(found: Spectrum) -> str:
         ),
     ]
     base = f"{found.name}, {units.file_size(found.file_bytes)}" + (
-        f", on {found.base_model}" if found.base_model else ""
+        f", on {_base_name(found.base_model)}" if found.base_model else ""
     )
     return (
         f'<div class="rv-caption"><p>{escape(base)}</p></div>'
         f'<div class="rv-advice"><p>{escape(in_words(found))}</p></div>{html.figures(row)}'
         + html.paragraphs(f"{WHAT_RANKS_MEAN} {CAUTION}")
     )
+
+
+def _base_name(base_model: str) -> str:
+    """A base by its Hub id, or a folder by its name alone: where it lies says nothing."""
+    path = PurePath(base_model)
+    return path.name if path.is_absolute() else base_model
 
 
 def _middle(name: str, values: Sequence[float]) -> Figure:
