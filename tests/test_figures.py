@@ -118,3 +118,18 @@ def test_every_figure_is_transparent_and_has_a_height():
 
     assert {"rgba(0,0,0,0)"} == {figure.layout.paper_bgcolor for figure in figures}
     assert all(figure.layout.height for figure in figures)
+
+
+def test_many_loss_curves_are_named_by_rank_once_each():
+    curves = [
+        LossCurve(run_id=f"{r}-{seed}", label=f"r = {r}, seed {seed}", r=r, steps=[1], losses=[2.0])
+        for seed in range(3)
+        for r in (2, 8, 32)
+    ]
+
+    def named(curves):
+        return [line.name for line in loss_figure(curves, max_steps=1).data if line.showlegend is not False]
+
+    assert ["r = 2", "r = 8", "r = 32"] == named(curves)
+    assert [curve.label for curve in curves[:8]] == named(curves[:8])
+    assert "r = 8, seed 2" in loss_figure(curves, max_steps=1).data[7].hovertemplate

@@ -20,6 +20,8 @@ class LossCurve(NamedTuple):
     """Held-out loss after training, drawn as a marker after the last step."""
 
 
+MOST_NAMED = 8
+"""With more curves than this the legend names ranks, which look alike, and the hover names runs."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
@@ -28,8 +30,13 @@ def loss_figure(curves: Sequence[LossCurve], *, max_steps: int, height: int = 32
     begun = [curve for curve in curves if curve.steps]
     ranks = sorted({curve.r for curve in begun})
     ended = [curve for curve in begun if curve.final is not None]
+    lines = [_line(curve, ranks) for curve in begun]
+    if len(begun) > MOST_NAMED:
+        firsts = {r: next(i for i, curve in enumerate(begun) if curve.r == r) for r in ranks}
+        for i, (curve, line) in enumerate(zip(begun, lines, strict=True)):
+            line |= {"name": f"r = {curve.r}", "legendgroup": str(curve.r), "showlegend": firsts[curve.r] == i}
     return draw(
-        [*(_line(curve, ranks) for curve in begun), *([_held_out(ended, max_steps)] if ended else [])],
+        [*lines, *([_held_out(ended, max_steps)] if ended else [])],
         height=height,
         uirevision="loss|" + "|".join(curve.run_id for curve in curves),
         x={"range": [0, max_steps * 1.08 + 1]},
