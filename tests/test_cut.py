@@ -3,6 +3,8 @@
 import pytest
 from tiny_llama import make_tiny_llama, write_tiny_data
 
+from rankviz.adapters.read import read_adapter
+from rankviz.api import Api
 from rankviz.core.request import RunRequest, SweepRequest, fast_ranks
 from rankviz.core.run import RunState
 from rankviz.errors import InvalidSettingError
@@ -36,7 +38,7 @@ def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, said):
     assert said == str(refused.value)
 
 
-def test_low_cuts_recover_for_a_twentieth_of_the_steps_and_two_at_least():
+def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
     def recovery(max_steps):
         run = RunRequest(
             run_id="", sweep_id="", created_at=0, base="", data="", r=64, lora_alpha=32, max_steps=max_steps
@@ -44,7 +46,7 @@ def test_low_cuts_recover_for_a_twentieth_of_the_steps_and_two_at_least():
         return [run.recovery_steps(r) for r in (1, 4, 8, 32)]
 
     assert [2, 2, 0, 0] == recovery(10)
-    assert [10, 10, 0, 0] == recovery(200)
+    assert [8, 8, 0, 0] == recovery(200)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,28 @@ def test_training_on_after_a_cut_keeps_the_rank(adapter):
 
 
 @pytest.mark.torch
+def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, tmp_path):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from rankviz.worker.cut import Cutter
+
+    cutter = Cutter(adapter)
+    cutter.cut(2)
+    cutter.save(2, tmp_path / "r2")
+    ids = torch.arange(4, 20)[None]
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "tiny")
+    plain = base(ids).logits
+    loaded = PeftModel.from_pretrained(base, tmp_path / "r2")
+
+    assert {2} == {pair.shape[0] for name, pair in loaded.named_parameters() if "lora_A" in name}
+    assert (2, 4) == (loaded.peft_config["default"].r, loaded.peft_config["default"].lora_alpha)
+    assert torch.allclose(adapter.eval()(ids).logits, loaded(ids).logits, atol=1e-6)
+    assert not torch.allclose(plain, loaded(ids).logits, atol=1e-2)
+
+
+@pytest.mark.torch
 def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(tmp_path):
     store = RunStore(tmp_path / "home")
     data = write_tiny_data(tmp_path / "letters.jsonl")
@@ -146,7 +170,10 @@ def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(tmp_path
 
     (run,) = store.sweep(sweep_id).runs
     assert RunState.COMPLETED is run.state, run.error + run.log_tail
-    assert [(8, 0), (4, 2), (1, 4)] == [(cut.r, cut.recovery_steps) for cut in run.cuts]
+    assert [(8, 0, ""), (4, 2, "cuts/r4"), (1, 4, "cuts/r1")] == [(c.r, c.recovery_steps, c.path) for c in run.cuts]
+    for r in (1, 4, 8):
+        saved = read_adapter([Api(home=tmp_path / "home").zip_cut(run.run_id, r)])
+        assert {r} == {module.r for module in saved.modules}
     assert all(16 == len(cut.example_losses) for cut in run.cuts)
     assert run.loss_after.loss < run.loss_before.loss
     # most of what twelve steps learn on so small a task is in a few directions

@@ -10,7 +10,7 @@ from rankviz.core.request import RunRequest
 from rankviz.core.run import RunRecord
 
 
-def run(r, loss, *, cuts=None, run_id="top", **asked):
+def run(r, loss, *, cuts=None, saved=True, run_id="top", **asked):
     request = RunRequest(
         run_id=run_id,
         sweep_id="s",
@@ -39,6 +39,7 @@ def run(r, loss, *, cuts=None, run_id="top", **asked):
                 seconds=1.0,
                 example_losses=(value, value),
                 recovery_steps=2 if k < 8 else 0,
+                path=f"cuts/r{k}" if saved and k < 8 else "",
             )
             for k, value in (cuts or {}).items()
         ),
@@ -52,8 +53,8 @@ def test_the_curve_runs_from_the_lowest_cut_to_the_rank_that_was_trained():
     curve = fast_curve(TOP)
 
     assert [2, 8, 32, 64] == [point.r for point in curve.points]
-    assert (1.640, 200, 800, 2) == curve.points[0][1:]
-    assert (1.600, 6400, 25600, 0) == curve.trained[1:]
+    assert (1.640, 200, 800, 2, "cuts/r2") == curve.points[0][1:]
+    assert (1.600, 6400, 25600, 0, "") == curve.trained[1:]
     assert 7.0 == curve.base_loss
 
 
@@ -121,14 +122,15 @@ def test_anchors_share_seed_and_learning_rate_with_the_run_that_was_cut():
 
 
 @pytest.mark.parametrize(
-    ("cuts", "r"),
+    ("cuts", "saved", "r"),
     [
-        ({32: 1.601, 8: 1.615, 2: 1.640}, 8),
-        ({8: 1.601, 2: 1.602}, 8),  # 2 would do after training on, which the saved adapter has not
-        ({32: 1.9}, None),
+        ({32: 1.601, 8: 1.615, 2: 1.640}, True, 8),
+        ({8: 1.601, 2: 1.602}, True, 2),
+        ({8: 1.601, 2: 1.602}, False, 8),  # 2 would do after training on, but that adapter was not kept
+        ({32: 1.9}, True, None),
     ],
 )
-def test_the_adapter_ships_at_the_lowest_rank_that_needs_no_training_on(cuts, r):
-    point = shippable(fast_curve(run(64, 1.600, cuts=cuts)))
+def test_the_adapter_ships_at_the_lowest_rank_that_will_do_and_is_there(cuts, saved, r):
+    point = shippable(fast_curve(run(64, 1.600, cuts=cuts, saved=saved)))
 
     assert r == (point.r if point else None)

@@ -1,6 +1,8 @@
 """`rankviz verdict` and the API: a CSV file in, a table or JSON out; mistakes named by file, row and column."""
 
 import json
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from verdict_tables import planted
 
 from rankviz.api import Api
 from rankviz.core.request import SweepRequest
-from rankviz.core.run import Evaluated
+from rankviz.core.run import Evaluated, RunCompleted
 from rankviz.errors import BadDataError, RunNotFoundError
 from rankviz.verdict import base_loss_of, losses_of, read_losses
 
@@ -151,6 +153,19 @@ def test_a_sweeps_tolerance_as_a_share_is_of_its_own_gain(api):
 
     assert 8.0 == base_loss_of(api.sweep(sweep_id).runs)
     assert pytest.approx(0.01 * (8.0 - 2.06)) == said["tolerance_nats"]
+
+
+def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path):
+    sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
+    for run in api.sweep(sweep_id).runs:
+        done = RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident")
+        api.store.append(run.run_id, done)
+
+    with zipfile.ZipFile(api.export_runs([sweep_id], tmp_path / "sweep.zip")) as archive:
+        table = api.verdict_of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=8.0)
+
+    sweeps = {name: value for name, value in api.verdict_of_sweep(sweep_id).items() if name != "sweep_id"}
+    assert sweeps == table
 
 
 def test_a_sweep_of_one_run_each_borrows_from_its_like_before_all_others(api):

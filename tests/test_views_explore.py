@@ -242,7 +242,7 @@ def test_a_sweep_that_is_going_is_found_without_an_address(api):
 
     restored = page.restore(api, {})
 
-    assert sweep_id == restored[-4]
+    assert sweep_id == restored[-5]
 
 
 def test_text_from_outside_is_escaped_everywhere():

@@ -1,6 +1,7 @@
 """The page of one sweep, and what a fast curve says on it."""
 
 import json
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from finished_runs import finished, text_of
 from rankviz.api import Api
 from rankviz.core.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
 from rankviz.core.request import SweepRequest
-from rankviz.errors import UserError
+from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
 from rankviz.ui import live
 from rankviz.ui import sweep as page
 from rankviz.ui.curve import curve, fidelity_words
@@ -26,7 +27,7 @@ def evaluated(when, loss):
     )
 
 
-def fast(api, *, cuts, trained=1.600, anchors=None):
+def fast(api, *, cuts, trained=1.600, anchors=None, saved=""):
     """A finished fast curve from r = 64."""
     anchors = anchors or {}
     sweep_id = api.store.create(SweepRequest(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
@@ -49,6 +50,7 @@ def fast(api, *, cuts, trained=1.600, anchors=None):
                     seconds=1.0,
                     example_losses=(loss, loss),
                     recovery_steps=2 if k < 8 else 0,
+                    path=saved if k < 8 else "",
                 )
                 for k, loss in cuts.items()
             ]
@@ -94,6 +96,45 @@ def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_borrowed_nois
 )
 def test_train_high_and_ship_low_is_offered_where_the_numbers_say_so(api, cuts, rank):
     assert rank == page.ship_rank(fast(api, cuts=cuts))
+
+
+def test_a_cut_that_was_trained_on_is_taken_as_it_was_saved(api):
+    sweep = fast(api, cuts={8: 1.601, 2: 1.602}, saved="cuts/r2")
+    folder = api.store.run_dir(sweep.runs[0].run_id) / "cuts" / "r2"
+
+    assert 2 == page.ship_rank(sweep)
+    with pytest.raises(BadAdapterError, match="imported without it"):
+        page.cut_adapter(api, sweep.sweep_id)
+    folder.mkdir(parents=True)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (folder / name).write_text(name)
+    with zipfile.ZipFile(page.cut_adapter(api, sweep.sweep_id)) as taken:
+        assert b"adapter_config.json" == taken.read("adapter-r2/adapter_config.json")
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "nats", "said", "rank"),
+    [
+        ("0.005", 0.005, "needs no more than r = 32", 32),
+        ("2%", 0.108, "needs no more than r = 2", 8),  # of a gain of 5.4; r = 2 was trained on and not kept
+    ],
+)
+def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, tolerance, nats, said, rank):
+    sweep = fast(api, cuts=CUTS)
+
+    drawn = curve(api, sweep, tolerance)
+
+    assert nats == pytest.approx(drawn.tolerance_nats)
+    assert said in text_of(drawn.words)
+    assert rank == page.ship_rank(sweep, drawn.tolerance_nats)
+
+
+def test_what_counts_as_equal_is_the_verdicts_own_too(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    assert 0.3 == curve(api, sweep, "0.3").verdict["tolerance_nats"]
+    with pytest.raises(InvalidSettingError, match=r"nats, such as 0\.02, or a share of the gain"):
+        curve(api, sweep, "a little")
 
 
 def test_a_sweep_without_a_curve_ships_nothing(api):

@@ -34,6 +34,14 @@ class Located:
     """Keeps a zip's unpacked files while they are in use."""
 
 
+def pack(folder: Path, target: Path) -> Path:
+    """The two files of the adapter in `folder` as the zip `target`, in a folder of its name."""
+    with zipfile.ZipFile(target, "w") as archive:  # stored: weights don't compress
+        for name in (WEIGHTS, CONFIG):
+            archive.write(folder / name, f"{target.stem}/{name}")
+    return target
+
+
 def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
     """The adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or in both files given.
 

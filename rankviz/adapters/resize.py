@@ -6,7 +6,6 @@ r (with its square root under rsLoRA).
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rankviz.adapters.files import CONFIG, WEIGHTS
+from rankviz.adapters.files import CONFIG, WEIGHTS, pack
 from rankviz.adapters.read import Adapter, Module
 from rankviz.adapters.svd import Pair, cut_all, decompose
 from rankviz.adapters.tensors import NAMES, NewTensor, encode, file_bytes, write
@@ -109,10 +108,7 @@ def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
 def zipped(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
     """Write the resized adapter's folder as a zip."""
     with tempfile.TemporaryDirectory(prefix="rankviz-resize-") as space:
-        folder = resize(adapter, planned, Path(space) / target.stem)
-        # Weights don't compress.
-        shutil.make_archive(str(target.with_suffix("")), "zip", root_dir=folder.parent, base_dir=folder.name)
-    return target
+        return pack(resize(adapter, planned, Path(space) / target.stem), target)
 
 
 def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:

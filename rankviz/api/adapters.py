@@ -67,6 +67,20 @@ class Adapters(Workspace):
         folder = Path(tempfile.mkdtemp(prefix="rankviz-"))
         return zipped(found, planned, folder / f"{found.name}-r{r}.zip")
 
+    def zip_cut(self, run_id: str, r: int) -> Path:
+        """The adapter of a run cut to rank r, as a zip in a temporary folder of its own: as a fast curve saved it after
+        training it on, or else cut now."""
+        from rankviz.adapters.files import pack
+
+        record = self.store.get(run_id)
+        path = next((cut.path for cut in record.cuts if cut.r == r), "")
+        if not path:
+            return self.zip_resized(run_id, self.plan_resize(run_id, r=r))
+        folder = self.store.run_dir(run_id) / path
+        if not folder.is_dir():
+            raise BadAdapterError(f"Run {run_id!r} has no adapter of r = {r} here: it was imported without it.")
+        return pack(folder, Path(tempfile.mkdtemp(prefix="rankviz-")) / f"adapter-r{r}.zip")
+
     def runs_with_adapter(self) -> Sequence[RunRecord]:
         """The finished runs of this machine whose adapter is here, the newest first."""
         return [

@@ -75,6 +75,8 @@ class AdapterCut:
     example_losses: tuple[float, ...]
     recovery_steps: int = 0
     """Steps that it and the higher cuts it was made of were trained on before it was evaluated."""
+    path: str = ""
+    """Of its adapter, relative to the run's directory, where it was trained on; any other is a resize away."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,6 +25,8 @@ class CurvePoint(NamedTuple):
     """Of the cut adapter's file; of the trained one at the highest rank."""
     recovery_steps: int
     """Steps of training after the cut, those of the higher cuts it was made of included; 0 is the cut itself."""
+    path: str = ""
+    """Of a cut's own adapter in its run, where it was trained on and saved."""
 
 
 class FastCurve(NamedTuple):
@@ -62,6 +64,7 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
             parameters=parameters * cut.r // top,
             adapter_bytes=size * cut.r // top,
             recovery_steps=cut.recovery_steps,
+            path=cut.path,
         )
         for cut in run.cuts
         if math.isfinite(cut.loss)
@@ -79,10 +82,11 @@ def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
     return sorted((found for run in runs if (found := fast_curve(run))), key=lambda found: found.trained.loss)
 
 
-def shippable(curve: FastCurve) -> CurvePoint | None:
-    """The lowest rank to cut to without training on, at the pick or above it; None where that is no cut."""
-    chosen = pick(curve)
-    return next((p for p in curve.points[:-1] if p.r >= chosen.r and not p.recovery_steps), None)
+def shippable(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint | None:
+    """The pick, or the next rank above it whose adapter can be had: a cut that was saved, or one that was not trained
+    on and so can be cut again. None where that is the trained rank."""
+    chosen = pick(curve, tolerance)
+    return next((p for p in curve.points[:-1] if p.r >= chosen.r and (p.path or not p.recovery_steps)), None)
 
 
 def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint:
@@ -123,10 +127,10 @@ def in_words(curve: FastCurve, found: Sequence[Parting], anchors: int, tolerance
     if chosen.r < top.r:
         said = [
             f"Trained at r = {top.r}, this adapter needs no more than r = {chosen.r}: cut to that its held-out loss is "
-            f"{chosen.loss:.4f}, within {tolerance:g} nats of the best of the curve."
+            f"{chosen.loss:.4f}, within {tolerance:.3g} nats of the best of the curve."
         ]
     else:
-        said = [f"This adapter uses all of its r = {top.r}: every cut loses more than {tolerance:g} nats."]
+        said = [f"This adapter uses all of its r = {top.r}: every cut loses more than {tolerance:.3g} nats."]
     for parting in found:
         gap = parting.run_loss - parting.cut_loss
         if gap > 0:

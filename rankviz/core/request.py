@@ -14,9 +14,9 @@ VERDICT_SEEDS = 3
 """As many as a sweep takes if nobody says otherwise: with fewer the noise between runs is hardly known."""
 RECOVERED_BELOW = 8
 """Cuts to lower ranks than this lose enough for a few steps of training to pay (`make fidelity`)."""
-RECOVERY_SHARE = 0.05
+RECOVERY_SHARE = 0.04
 LEAST_RECOVERY_STEPS = 2
-RECOVERY_LEARNING_RATE_SHARE = 0.6
+RECOVERY_LEARNING_RATE_SHARE = 0.3
 """Of the run's learning rate, falling to 0 over the recovery steps."""
 WARMUP_STEPS_SHARE = 0.05
 """Learning rate: linear from 0 over this share of the steps (none of fewer than ten), then linear down to 0."""

@@ -4,7 +4,7 @@
 What stands here is POSIX (Linux, macOS): one appending write a line, rename to publish.
 """
 
-from rankviz.store.archive import export_runs, import_runs, summary_csv, summary_row
+from rankviz.store.archive import export_runs, import_runs, summary_row
 from rankviz.store.runs import RunStore, recorded
 
-__all__ = ["RunStore", "export_runs", "import_runs", "recorded", "summary_csv", "summary_row"]
+__all__ = ["RunStore", "export_runs", "import_runs", "recorded", "summary_row"]

@@ -1,4 +1,4 @@
-"""Runs out as a zip, and in again: requests and journals, not adapters, with a CSV summary for other tools.
+"""Runs out as a zip, and in again: requests and journals, not adapters, with two CSV files for other tools.
 
 A zip from elsewhere is bounded in size, its names are checked, runs that have not ended are refused (they would be
 trained here) and nothing is overwritten.
@@ -9,7 +9,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rankviz.core.run import RunRecord, RunRequest
@@ -21,7 +21,7 @@ MAX_ENTRIES = 4096
 MAX_ARCHIVE_BYTES = 100 * 10**6
 MAX_UNPACKED_BYTES = 200 * 10**6
 _MEMBER = re.compile(r"runs/([A-Za-z0-9][A-Za-z0-9._-]{0,99})/(request\.json|events\.jsonl)")
-_SUMMARY = "summary.csv"
+_SUMMARY, _LOSSES = "summary.csv", "losses.csv"
 
 
 def export_runs(store: RunStore, ids: Sequence[str], target: Path) -> Path:
@@ -31,7 +31,8 @@ def export_runs(store: RunStore, ids: Sequence[str], target: Path) -> Path:
     if not records:
         raise InvalidSettingError("None of these runs has ended yet: export them when they have.")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(_SUMMARY, summary_csv(records))
+        archive.writestr(_SUMMARY, _csv([summary_row(record) for record in records]))
+        archive.writestr(_LOSSES, _csv([row for record in records for row in loss_rows(record)]))
         for record in records:
             for name in ("request.json", "events.jsonl"):
                 archive.write(store.run_dir(record.run_id) / name, f"runs/{record.run_id}/{name}")
@@ -65,10 +66,8 @@ def import_runs(store: RunStore, source: Path) -> list[str]:
     return list(folders)
 
 
-def summary_csv(records: Sequence[RunRecord]) -> str:
-    """One row a run: what was asked and what was measured; empty is not known."""
+def _csv(rows: Sequence[Mapping[str, object]]) -> str:
     out = io.StringIO()
-    rows = [summary_row(record) for record in records]
     writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [])
     writer.writeheader()
     writer.writerows(rows)
@@ -76,6 +75,7 @@ def summary_csv(records: Sequence[RunRecord]) -> str:
 
 
 def summary_row(record: RunRecord) -> dict[str, object]:
+    """What was asked of a run and what was measured; None is not known."""
     request, completed = record.request, record.completed
     return {
         "run_id": record.run_id,
@@ -101,6 +101,18 @@ def summary_row(record: RunRecord) -> dict[str, object]:
     }
 
 
+def loss_rows(record: RunRecord) -> list[dict[str, object]]:
+    """A row a held-out example, in nats a token, as `rankviz verdict` reads them; none where none were kept."""
+    request, losses = record.request, record.loss_after.example_losses if record.loss_after else ()
+    asked = {
+        "sweep_id": request.sweep_id,
+        "rank": request.r,
+        "learning_rate": request.learning_rate,
+        "seed": request.seed,
+    }
+    return [{**asked, "example": example, "loss": loss} for example, loss in enumerate(losses)]
+
+
 def _read_folders(archive: zipfile.ZipFile) -> dict[str, dict[str, str]]:
     members = archive.infolist()
     if len(members) > MAX_ENTRIES:
@@ -108,7 +120,7 @@ def _read_folders(archive: zipfile.ZipFile) -> dict[str, dict[str, str]]:
     folders: dict[str, dict[str, str]] = {}
     left = MAX_UNPACKED_BYTES
     for member in members:
-        if member.filename == _SUMMARY or member.is_dir():
+        if member.filename in (_SUMMARY, _LOSSES) or member.is_dir():
             continue
         match = _MEMBER.fullmatch(member.filename)
         if match is None:

@@ -23,14 +23,16 @@ class Curve(NamedTuple):
     chart: str
     words: str
     verdict: Mapping[str, Any] | None
+    tolerance_nats: float
 
 
-def curve(api: Api, sweep: Sweep, *, height: int = 320) -> Curve:
-    """As far as the sweep has got."""
-    said = api.verdict_of_sweep(sweep.sweep_id)
+def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, height: int = 320) -> Curve:
+    """As far as the sweep has got. tolerance: what counts as equal, as Api.verdict_of_sweep takes it."""
+    said = api.verdict_of_sweep(sweep.sweep_id, tolerance)
+    nats = said["tolerance_nats"] if said else TOLERANCE_NATS
     groups = _groups(sweep.runs, said)
     curves = fast_curves(sweep.runs)
-    picked = pick(curves[0]).r if curves else said and said["smallest_indistinguishable"]
+    picked = pick(curves[0], nats).r if curves else said and said["smallest_indistinguishable"]
     decided = curves or (said and len(said["ranks"]) > 1)
     figure = rank_figure(
         [_run_point(group) for group in groups],
@@ -38,13 +40,14 @@ def curve(api: Api, sweep: Sweep, *, height: int = 320) -> Curve:
         picked=picked if decided else None,
         height=height,
     )
-    words = _fast_words(api, sweep, curves[0], said) if curves else ""
+    words = _fast_words(api, sweep, curves[0], said, nats) if curves else ""
     # One trained rank is nothing to compare: the fast curve has said what there is.
     compared = said if said and (len(said["ranks"]) > 1 or not curves) else None
     return Curve(
         chart=chart_value(figure, _csv(groups, curves), file="rank-curve", source=_source(sweep, curves)),
         words=words + (verdict_html(compared) if compared else ""),
         verdict=compared,
+        tolerance_nats=nats,
     )
 
 
@@ -102,11 +105,12 @@ def _detail(point: CurvePoint, found: FastCurve) -> str:
     return f"cut, about {size}" + (f", {point.recovery_steps} steps more" if point.recovery_steps else "")
 
 
-def _fast_words(api: Api, sweep: Sweep, found: FastCurve, said: Mapping[str, Any] | None) -> str:
+def _fast_words(api: Api, sweep: Sweep, found: FastCurve, said: Mapping[str, Any] | None, tolerance: float) -> str:
     """Of the best curve; others, of other seeds and rates, are on the chart."""
     anchors = anchors_of(found, sweep.runs)
     measured = said["run_sd"] if said else None
-    first, *rest = in_words(found, partings(found, anchors, measured or TOLERANCE_NATS), len(anchors))
+    parted = partings(found, anchors, measured or TOLERANCE_NATS)
+    first, *rest = in_words(found, parted, len(anchors), tolerance)
     if anchors and not measured:
         rest.append(
             f"How far runs lie from one another is not measured here; {TOLERANCE_NATS:g} nats, what short runs have "

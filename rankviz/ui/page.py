@@ -52,6 +52,7 @@ def build_app(api: Api) -> gr.Blocks:
                 *exploring.asked.values(),
                 training.sweep_id,
                 sweeping.sweep_id,
+                sweeping.tolerance,
                 running.chosen,
                 running.selected,
             ],
@@ -85,6 +86,7 @@ def build_app(api: Api) -> gr.Blocks:
             (sweeping.sweep_id, sweeping.sweep_id.input),
         ):
             done(fn=partial(_address_of, "sweep"), inputs=named, outputs=where, **quiet())
+        sweeping.tolerance.input(_tolerance_address, sweeping.tolerance, where, **quiet())
         for shown in adapting.opened:
             shown.then(adapter.address_of, adapting.source, where, **quiet())
         remember_run = {"fn": partial(_address_of, "run"), "inputs": running.chosen, "outputs": where, **quiet()}
@@ -122,12 +124,25 @@ def restore(api: Api, params: Mapping[str, str]) -> list[Any]:
     ticks = gr.CheckboxGroup(choices=values["modules"], value=values["modules"])
     widgets = [ticks if name == "modules" else values[name] for name in DEFAULTS]
     shown = gr.Dropdown(sweep.sweep_choices(api), value=sweep_id or None)
-    return [notice_html(*notes), gr.Tabs(selected=tab), *widgets, sweep_id, shown, run_id, selected]
+    return [
+        notice_html(*notes),
+        gr.Tabs(selected=tab),
+        *widgets,
+        sweep_id,
+        shown,
+        params.get("tolerance", sweep.TOLERANCE),
+        run_id,
+        selected,
+    ]
 
 
 def open_run(event: gr.EventData) -> tuple[str, None, Any]:
     """A point or a row was clicked: its run, on the tab of runs."""
     return runs.picked(event), None, gr.Tabs(selected="runs")
+
+
+def _tolerance_address(tolerance: str) -> str:
+    return link.address({"tolerance": None if tolerance == sweep.TOLERANCE else tolerance})
 
 
 def _address_of(name: str, value: str) -> str:

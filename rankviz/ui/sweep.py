@@ -13,7 +13,8 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.core.fast_curve import fast_curves, shippable
 from rankviz.core.run import RunState, Sweep
-from rankviz.errors import RankVizError, UserError
+from rankviz.core.tradeoff import TOLERANCE_NATS
+from rankviz.errors import InvalidSettingError, RankVizError, UserError
 from rankviz.ui import html, live, points, tables
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import pickable, plain
@@ -24,6 +25,7 @@ from rankviz.ui.wiring import action, notice_html, quiet
 
 POLL_SECONDS = 2.0
 HEIGHT = 340
+TOLERANCE = f"{TOLERANCE_NATS:g}"
 EMPTY = "No sweep yet: train one, or import a zip of runs on the Runs tab."
 
 
@@ -31,6 +33,7 @@ class Sweeping(NamedTuple):
     """What the rest of the page needs of this tab."""
 
     sweep_id: gr.Dropdown
+    tolerance: gr.Textbox
     choices: dict[str, Any]
     """The event that fills the list of sweeps and keeps the choice."""
     draw: dict[str, Any]
@@ -44,6 +47,15 @@ def build(api: Api) -> Sweeping:
     with gr.Row(elem_classes="rv-bar"):
         sweep_id = gr.Dropdown(
             sweep_choices(api), value=None, label="Sweep", interactive=True, scale=4, elem_id="sweep-choice"
+        )
+        tolerance = gr.Textbox(
+            TOLERANCE,
+            label="Counts as equal within (nats, or 2% of the gain over the base)",
+            max_lines=1,
+            max_length=20,
+            scale=2,
+            min_width=220,
+            elem_id="sweep-tolerance",
         )
     status = plain(elem_id="sweep-status")
     with gr.Row(elem_classes="rv-bar"):
@@ -66,20 +78,24 @@ def build(api: Api) -> Sweeping:
         status, resume, cancel, ship, export, words, by_rank, above, tradeoff, results, facts, seen, timer,
     ]  # fmt: skip
 
-    def draw(sweep_id: str | None, seen: Any) -> list[Any]:
-        """What changed since it was last looked at; nothing to draw is nothing sent."""
+    def draw(sweep_id: str | None, tolerance: str, seen: Any) -> list[Any] | dict[Any, Any]:
+        """What changed since it was last looked at; nothing to draw is nothing sent. A tolerance that is none is said,
+        and what is drawn stays."""
         if not sweep_id:
             return _blank(html.paragraphs(EMPTY, css="rv-empty"))
         try:
             sweep = api.sweep(sweep_id)
         except RankVizError as error:
             return _blank(notice_html(str(error), kind="error"))
-        now = live.fingerprint(sweep)
+        now = (live.fingerprint(sweep), tolerance)
         if now == seen:
             return [gr.skip()] * (len(outputs) - 1) + [gr.Timer(active=not sweep.ended)]
-        drawn = curve(api, sweep, height=HEIGHT)
+        try:
+            drawn = curve(api, sweep, tolerance, height=HEIGHT)
+        except InvalidSettingError as error:
+            return {status: live.status_html(sweep), words: notice_html(str(error), kind="error")}
         again = sum(run.state in (RunState.FAILED, RunState.CANCELLED) for run in sweep.runs)
-        rank = ship_rank(sweep)
+        rank = ship_rank(sweep, drawn.tolerance_nats)
         return [
             live.status_html(sweep),
             gr.Button(
@@ -99,13 +115,17 @@ def build(api: Api) -> Sweeping:
             gr.Timer(active=not sweep.ended),
         ]
 
-    drawing = {"fn": draw, "inputs": [sweep_id, seen], "outputs": outputs, **quiet()}
+    drawing = {"fn": draw, "inputs": [sweep_id, tolerance, seen], "outputs": outputs, **quiet()}
     timer.tick(**drawing)
     sweep_id.input(**drawing)
+    tolerance.input(**drawing)
     resume.click(inputs=sweep_id, **action(partial(_resume, api))).then(**drawing)
     cancel.click(inputs=sweep_id, **action(partial(_cancel, api))).then(**drawing)
-    for button, file, made in ((ship, shipped, cut_adapter), (export, zipped, zip_of)):
-        button.click(inputs=sweep_id, outputs=file, **action(partial(made, api))).success(
+    for button, file, made, asked in (
+        (ship, shipped, cut_adapter, [sweep_id, tolerance]),
+        (export, zipped, zip_of, [sweep_id]),
+    ):
+        button.click(inputs=asked, outputs=file, **action(partial(made, api))).success(
             None, js=f"() => {{ setTimeout(() => document.querySelector('#{file.elem_id}').click(), 60); }}"
         )
     tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
@@ -116,7 +136,7 @@ def build(api: Api) -> Sweeping:
         return gr.Dropdown(known, value=chosen if chosen in ids else (ids[0] if ids else None))
 
     filling = {"fn": choices, "inputs": sweep_id, "outputs": sweep_id, **quiet()}
-    return Sweeping(sweep_id, filling, drawing, seen, timer, by_rank, results)
+    return Sweeping(sweep_id, tolerance, filling, drawing, seen, timer, by_rank, results)
 
 
 def sweep_choices(api: Api) -> list[tuple[str, str]]:
@@ -135,20 +155,19 @@ def facts_of(sweep: Sweep) -> str:
     )
 
 
-def ship_rank(sweep: Sweep) -> int | None:
-    """The rank that the first fast curve's adapter can be cut to and taken away as it is."""
+def ship_rank(sweep: Sweep, tolerance_nats: float = TOLERANCE_NATS) -> int | None:
+    """The rank at which the best fast curve's adapter is offered."""
     found = next(iter(fast_curves(sweep.runs)), None)
-    point = shippable(found) if found else None
+    point = shippable(found, tolerance_nats) if found else None
     return point.r if point else None
 
 
-def cut_adapter(api: Api, sweep_id: str | None) -> str:
-    """The trained adapter of a fast curve at that rank, as a zip that PEFT's loader takes once unpacked."""
+def cut_adapter(api: Api, sweep_id: str | None, tolerance: str = TOLERANCE) -> str:
+    """The adapter of a fast curve at that rank, as a zip that PEFT's loader takes once unpacked."""
     sweep = api.sweep(sweep_id or "")
-    if (rank := ship_rank(sweep)) is None:
+    if (rank := ship_rank(sweep, curve(api, sweep, tolerance).tolerance_nats)) is None:
         raise UserError("Nothing to cut: this sweep has no fast curve with a lower rank that would do.")
-    run_id = fast_curves(sweep.runs)[0].run_id
-    return str(api.zip_resized(run_id, api.plan_resize(run_id, r=rank)))
+    return str(api.zip_cut(fast_curves(sweep.runs)[0].run_id, rank))
 
 
 def zip_of(api: Api, sweep_id: str | None) -> str:

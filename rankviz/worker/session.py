@@ -118,7 +118,7 @@ class Session:
             file_bytes = (run_dir / "adapter" / "adapter_model.safetensors").stat().st_size
             log(AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
             if request.cut_ranks:
-                self._cut(adapter, request, log, stage)
+                self._cut(adapter, request, log, stage, run_dir)
         finally:
             self.model = detach(adapter)
             del adapter
@@ -134,16 +134,21 @@ class Session:
         )
 
     def _cut(
-        self, adapter: Any, request: RunRequest, log: Callable[[RunEvent], None], stage: Callable[[str], None]
+        self,
+        adapter: Any,
+        request: RunRequest,
+        log: Callable[[RunEvent], None],
+        stage: Callable[[str], None],
+        run_dir: Path,
     ) -> None:
         """The saved adapter cut to each lower rank and evaluated, the highest first. Low cuts are trained a few steps
-        on the rows after those the adapter has seen, and the next lower cut is made of what came of that."""
+        on the rows after those the adapter has seen and saved, and the next lower cut is made of what came of that."""
         stage("taking the adapter apart")
         cutter, taken = Cutter(adapter), 0
         rows_a_step = request.per_device_train_batch_size * request.gradient_accumulation_steps
         for r in request.cut_ranks:
             stage(f"cutting to r = {r}")
-            started, steps = time.monotonic(), request.recovery_steps(r)
+            started, steps, path = time.monotonic(), request.recovery_steps(r), ""
             cutter.cut(r)
             if steps:
                 seen = (request.max_steps + taken) * rows_a_step
@@ -152,7 +157,8 @@ class Session:
                 )
                 rows = self.data.in_order(request.seed, seen + steps * rows_a_step)[seen:]
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
-                cutter, taken = Cutter(adapter), taken + steps
+                cutter, taken, path = Cutter(adapter), taken + steps, f"cuts/r{r}"
+                cutter.save(r, run_dir / path)
             found = self._evaluate(adapter, "after")
             log(
                 AdapterCut(
@@ -164,6 +170,7 @@ class Session:
                     seconds=time.monotonic() - started,
                     example_losses=found.example_losses,
                     recovery_steps=taken,
+                    path=path,
                 )
             )
 
