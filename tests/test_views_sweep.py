@@ -126,6 +126,7 @@ def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, toler
 
     assert nats == pytest.approx(drawn.tolerance_nats)
     assert said in text_of(drawn.words)
+    assert [int(said.split()[-1])] == [line["x0"] for line in json.loads(drawn.chart)["layout"]["shapes"]]
     assert rank == page.ship_rank(sweep, drawn.tolerance_nats)
 
 
