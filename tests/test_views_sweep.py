@@ -71,6 +71,16 @@ def test_the_curve_is_a_dashed_line_of_its_own_and_runs_are_markers(api):
     assert ([2, 64], "markers") == (markers["x"], markers["mode"])
 
 
+def test_the_curve_is_a_table_too_and_names_what_was_trained_on(api):
+    said = text_of(curve(api, fast(api, cuts=CUTS)).cuts)
+
+    assert "r = 2 cut, 2 steps more 1.7000 0.1000" in said
+    assert "r = 8 cut 1.6120 0.0120" in said
+    assert "r = 64 trained 1.6000 0.0000" in said
+    assert said.endswith("64.0 MB") and "about 8.0 MB" in said  # of 1 MB a rank
+    assert "" == curve(api, finished(api, {4: 2.0, 16: 1.5})).cuts
+
+
 def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(api):
     said = text_of(curve(api, fast(api, cuts=CUTS)).words)
 
@@ -136,6 +146,17 @@ def test_what_counts_as_equal_is_the_verdicts_own_too(api):
     assert 0.3 == curve(api, sweep, "0.3").verdict["tolerance_nats"]
     with pytest.raises(InvalidSettingError, match=r"nats, such as 0\.02, or a share of the gain"):
         curve(api, sweep, "a little")
+
+
+def test_a_tolerance_that_is_none_is_said_and_the_usual_one_taken(api):
+    sweep = fast(api, cuts=CUTS)
+
+    drawn, said = page.curve_within(api, sweep, "a little")
+
+    assert 0.02 == drawn.tolerance_nats
+    assert "a little" in said
+    assert text_of(said).endswith("Shown with 0.02 nats.")
+    assert (curve(api, sweep, "2%", height=page.HEIGHT), "") == page.curve_within(api, sweep, "2%")
 
 
 def test_a_sweep_without_a_curve_ships_nothing(api):

@@ -41,6 +41,7 @@ window.RankViz = (() => {
     let wired = false;
 
     async function draw() {
+      element.querySelector(".rv-chart").classList.toggle("rv-none", !props.value);
       if (!props.value) return;
       const P = await plotly;
       const next = JSON.parse(props.value);

@@ -14,7 +14,7 @@ import gradio as gr
 from rankviz import __version__
 
 TEMPLATE = """
-<figure class="rv-chart">
+<figure class="rv-chart{css}">
   <figcaption><h2>{title}</h2><details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
     <div class="rv-tools"><button type="button" data-do="png" disabled>PNG</button>
     <button type="button" data-do="svg" disabled>SVG</button>
@@ -26,11 +26,14 @@ TEMPLATE = """
 """
 
 
-def chart(title: str, *, height: int, elem_id: str) -> gr.HTML:
-    """A figure with title and downloads. Its value is what chart_value makes; a click on a point is `select`."""
+def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> gr.HTML:
+    """A figure with title and downloads. Its value is what chart_value makes; a click on a point is `select`.
+
+    optional: without a value it takes no room.
+    """
     return gr.HTML(
         value="",
-        html_template=TEMPLATE.format(title=escape(title), height=height),
+        html_template=TEMPLATE.format(title=escape(title), height=height, css=" rv-optional" if optional else ""),
         js_on_load="RankViz.chart(element, props, trigger, watch); // 'select'",
         apply_default_css=False,
         elem_id=elem_id,

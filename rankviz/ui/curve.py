@@ -24,6 +24,8 @@ class Curve(NamedTuple):
     words: str
     verdict: Mapping[str, Any] | None
     tolerance_nats: float
+    cuts: str
+    """The best fast curve as a table; nothing where there is none."""
 
 
 def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, height: int = 320) -> Curve:
@@ -48,6 +50,7 @@ def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, he
         words=words + (verdict_html(compared) if compared else ""),
         verdict=compared,
         tolerance_nats=nats,
+        cuts=_cuts_table(curves[0], nats) if curves else "",
     )
 
 
@@ -99,10 +102,8 @@ def _line(found: FastCurve, sweep: Sweep) -> CutLine:
 
 
 def _detail(point: CurvePoint, found: FastCurve) -> str:
-    size = units.file_size(point.adapter_bytes)
-    if point is found.trained:
-        return f"as it was trained, {size}"
-    return f"cut, about {size}" + (f", {point.recovery_steps} steps more" if point.recovery_steps else "")
+    about = "" if point is found.trained else "about "
+    return f"{_made(point, found)}, {about}{units.file_size(point.adapter_bytes)}"
 
 
 def _fast_words(api: Api, sweep: Sweep, found: FastCurve, said: Mapping[str, Any] | None, tolerance: float) -> str:
@@ -118,6 +119,32 @@ def _fast_words(api: Api, sweep: Sweep, found: FastCurve, said: Mapping[str, Any
         )
     rest += [WHAT_IT_IS, *fidelity_words(api)]
     return f'<div class="rv-verdict">{html.paragraphs(first, css="rv-said")}{html.bullet_list(rest)}</div>'
+
+
+def _cuts_table(found: FastCurve, tolerance: float) -> str:
+    best, picked = min(point.loss for point in found.points), pick(found, tolerance)
+    rows = [
+        html.Row(
+            [
+                f"r = {point.r}",
+                html.Cell(_made(point, found), kind="left"),
+                f"{point.loss:.4f}",
+                f"{point.loss - best:.4f}",
+                f"{point.parameters:,}",
+                ("" if point is found.trained else "about ") + units.file_size(point.adapter_bytes),
+            ],
+            chosen=point is picked,
+        )
+        for point in found.points
+    ]
+    headers = ["Rank", "How it was made", "Held-out loss", "Above the lowest", "Parameters", "Adapter file"]
+    return html.titled("The fast curve in numbers", html.table(headers, rows, label="Fast curve by rank", left=2))
+
+
+def _made(point: CurvePoint, found: FastCurve) -> str:
+    if point is found.trained:
+        return "trained"
+    return f"cut, {point.recovery_steps} steps more" if point.recovery_steps else "cut"
 
 
 def fidelity_words(api: Api) -> list[str]:

@@ -18,7 +18,7 @@ from rankviz.errors import InvalidSettingError, RankVizError, UserError
 from rankviz.ui import html, live, points, tables
 from rankviz.ui.charts import chart
 from rankviz.ui.controls import pickable, plain
-from rankviz.ui.curve import curve
+from rankviz.ui.curve import Curve, curve
 from rankviz.ui.run_detail import asked_facts, environment_facts, facts_html
 from rankviz.ui.verdict import verdict_chart
 from rankviz.ui.wiring import action, notice_html, quiet
@@ -68,19 +68,19 @@ def build(api: Api) -> Sweeping:
     words = plain(elem_id="sweep-words")
     with gr.Row(elem_classes="rv-charts"):
         by_rank = chart("Held-out loss by rank", height=HEIGHT, elem_id="sweep-curve")
-        above = chart("How far above the best", height=HEIGHT, elem_id="sweep-verdict")
-    tradeoff = chart("Quality against adapter size", height=HEIGHT, elem_id="sweep-tradeoff")
+        above = chart("How far above the best", height=HEIGHT, elem_id="sweep-verdict", optional=True)
+    tradeoff = chart("Quality against adapter size", height=HEIGHT, elem_id="sweep-tradeoff", optional=True)
+    cuts = plain(elem_id="sweep-cuts")
     results_file = tables.download_widgets("runs of this sweep", elem_id="sweep-results-download")
     results = pickable(elem_id="sweep-results")
     facts = plain(elem_id="sweep-facts")
     timer, seen = gr.Timer(POLL_SECONDS, active=False), gr.State(None)
     outputs = [
-        status, resume, cancel, ship, export, words, by_rank, above, tradeoff, results, facts, seen, timer,
+        status, resume, cancel, ship, export, words, by_rank, above, tradeoff, cuts, results, facts, seen, timer,
     ]  # fmt: skip
 
-    def draw(sweep_id: str | None, tolerance: str, seen: Any) -> list[Any] | dict[Any, Any]:
-        """What changed since it was last looked at; nothing to draw is nothing sent. A tolerance that is none is said,
-        and what is drawn stays."""
+    def draw(sweep_id: str | None, tolerance: str, seen: Any) -> list[Any]:
+        """What changed since it was last looked at; nothing to draw is nothing sent."""
         if not sweep_id:
             return _blank(html.paragraphs(EMPTY, css="rv-empty"))
         try:
@@ -90,11 +90,9 @@ def build(api: Api) -> Sweeping:
         now = (live.fingerprint(sweep), tolerance)
         if now == seen:
             return [gr.skip()] * (len(outputs) - 1) + [gr.Timer(active=not sweep.ended)]
-        try:
-            drawn = curve(api, sweep, tolerance, height=HEIGHT)
-        except InvalidSettingError as error:
-            return {status: live.status_html(sweep), words: notice_html(str(error), kind="error")}
+        drawn, wrong = curve_within(api, sweep, tolerance)
         again = sum(run.state in (RunState.FAILED, RunState.CANCELLED) for run in sweep.runs)
+        compares = len({run.request.r for run in sweep.runs}) > 1
         rank = ship_rank(sweep, drawn.tolerance_nats)
         return [
             live.status_html(sweep),
@@ -105,10 +103,11 @@ def build(api: Api) -> Sweeping:
             gr.Button(visible=not sweep.ended),
             gr.Button(f"Take the adapter cut to r = {rank} (zip)", visible=rank is not None and not sweep.recorded),
             gr.Button(visible=not sweep.recorded and any(run.state.ended for run in sweep.runs)),
-            drawn.words,
+            wrong + drawn.words,
             drawn.chart,
-            verdict_chart(drawn.verdict, height=HEIGHT),
-            points.tradeoff_chart([sweep], x="adapter", y="loss", height=HEIGHT).chart,
+            verdict_chart(drawn.verdict, height=HEIGHT) if compares else "",
+            points.tradeoff_chart([sweep], x="adapter", y="loss", height=HEIGHT).chart if compares else "",
+            drawn.cuts,
             live.results_table(api, sweep),
             facts_of(sweep),
             now,
@@ -155,6 +154,15 @@ def facts_of(sweep: Sweep) -> str:
     )
 
 
+def curve_within(api: Api, sweep: Sweep, tolerance: str) -> tuple[Curve, str]:
+    """The curve, and what is wrong with the tolerance as HTML: then it is drawn with the usual one."""
+    try:
+        return curve(api, sweep, tolerance, height=HEIGHT), ""
+    except InvalidSettingError as error:
+        said = notice_html(f"{error} Shown with {TOLERANCE} nats.", kind="error")
+        return curve(api, sweep, TOLERANCE, height=HEIGHT), said
+
+
 def ship_rank(sweep: Sweep, tolerance_nats: float = TOLERANCE_NATS) -> int | None:
     """The rank at which the best fast curve's adapter is offered."""
     found = next(iter(fast_curves(sweep.runs)), None)
@@ -165,7 +173,7 @@ def ship_rank(sweep: Sweep, tolerance_nats: float = TOLERANCE_NATS) -> int | Non
 def cut_adapter(api: Api, sweep_id: str | None, tolerance: str = TOLERANCE) -> str:
     """The adapter of a fast curve at that rank, as a zip that PEFT's loader takes once unpacked."""
     sweep = api.sweep(sweep_id or "")
-    if (rank := ship_rank(sweep, curve(api, sweep, tolerance).tolerance_nats)) is None:
+    if (rank := ship_rank(sweep, curve_within(api, sweep, tolerance)[0].tolerance_nats)) is None:
         raise UserError("Nothing to cut: this sweep has no fast curve with a lower rank that would do.")
     return str(api.zip_cut(fast_curves(sweep.runs)[0].run_id, rank))
 
@@ -185,4 +193,4 @@ def _cancel(api: Api, sweep_id: str | None) -> None:
 
 def _blank(said: str) -> list[Any]:
     hidden = [gr.Button(visible=False) for _ in range(4)]
-    return [said, *hidden, "", "", "", "", "", "", None, gr.Timer(active=False)]
+    return [said, *hidden, "", "", "", "", "", "", "", None, gr.Timer(active=False)]
