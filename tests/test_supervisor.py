@@ -1,5 +1,6 @@
 """How runs are taken up, how they end, and what is left when a worker or a supervisor dies."""
 
+import fcntl
 import os
 import signal
 import time
@@ -7,6 +8,8 @@ import time
 from workers import COMPLETE_ALL, HANG_IN_EACH, states, supervise, sweep, wait_for, waiting_for, worker
 
 from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+from rankviz.supervisor.process import lock_file
 
 
 def test_a_queued_sweep_runs_to_its_end_in_one_worker(store):
@@ -104,6 +107,23 @@ def test_a_command_that_does_not_exist_fails_the_sweep_with_the_reason(store):
 
     assert ["failed"] * 2 == states(store, run_ids)
     assert store.get(run_ids[0]).error.startswith("The worker could not be started")
+
+
+def test_a_sweep_waits_for_what_is_left_of_the_last_worker(store):
+    supervisor = Supervisor(store, command=COMPLETE_ALL)
+    supervisor.tick()  # it supervises now, and knows of no worker
+    (run_id,) = sweep(store, 4)
+    fd = os.open(lock_file(store.home), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    supervisor.tick()
+    meanwhile = states(store, [run_id])
+
+    os.close(fd)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["queued"] == meanwhile
+    assert ["completed"] == states(store, [run_id])
 
 
 def test_a_restarted_supervisor_watches_the_worker_that_still_lives(store):

@@ -78,12 +78,18 @@ class Worker:
                 os.kill(pid, number)
 
 
-def launch(command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: Path) -> Worker:
-    """Start `command HOME RUN_ID...` in HOME, its output going to `log`. OSError where it can't be started."""
+def launch(command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: Path) -> Worker | None:
+    """Start `command HOME RUN_ID...` in HOME, its output going to `log`. OSError where it can't be started.
+
+    None where some process still holds the lock, as the threads of a worker do for a moment after its leader has ended.
+    """
     lock = lock_file(home)
     fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
         _write(fd, {"pid": None, "run_ids": list(run_ids)})
         search_path = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with log.open("ab") as output:
