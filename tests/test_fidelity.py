@@ -33,7 +33,8 @@ def test_a_rank_without_a_run_is_no_case():
 
 
 def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_within_the_tolerance():
-    said = fidelity.report([compared(), compared(independent={32: 1.62})], "2026-01-01")
+    cases = [compared(), compared(independent={32: 1.62})]
+    said = fidelity.report(cases, "2026-01-01")
 
     # r = 8: 0.005 twice; r = 32: 0.011 and 0.019
     assert 0.008 == said["median_absolute_difference"]["r >= 8, fixed alpha"]
@@ -43,4 +44,14 @@ def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_withi
     assert 0.02 == said["independent_runs_apart"]["r >= 8, fixed alpha"]
     assert 2 == said["highest_within_tolerance"]
     assert (1, 0.03) == (said["regret_within_tolerance"], said["largest_regret"])
+    # means over the two: r = 2 0.03; r = 8 -0.005, r = 32 -0.004; runs of 8 (the pick) 1.62 and of 64, the best, 1.60
+    assert {
+        "settings": 1,
+        "cases": 2,
+        "r >= 8": 0.0045,
+        "r = 2 and 4": 0.03,
+        "regret_within_tolerance": 2,
+        "largest_regret": 0.02,
+    } == said["averaged_over_seeds, fixed alpha"]
     assert {"cases": 2, "median_absolute": 0.015, "low": -0.019, "high": 0.011} == said["by_rank"]["32"]
+    assert None is fidelity.report(cases[:1], "2026-01-01")["averaged_over_seeds, fixed alpha"]

@@ -5,9 +5,9 @@ data in the same order. Where several learning rates were tried, a rank stands a
 """
 
 import math
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from rankviz.core.fast_curve import FastCurve, fast_curve, pick
@@ -94,10 +94,11 @@ def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
         "independent_runs_apart": {
             "r >= 8, fixed alpha": _apart(fixed, lambda r: r >= 8),
         },
+        "averaged_over_seeds, fixed alpha": _averaged(fixed),
         "by_rank": {
             str(r): {
                 "cases": len(found),
-                "median_absolute": round(statistics.median(map(abs, found)), 5),
+                "median_absolute": _median_absolute(found),
                 "low": round(min(found), 5),
                 "high": round(max(found), 5),
             }
@@ -110,14 +111,41 @@ def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
     }
 
 
+def _averaged(cases: Sequence[Case]) -> dict[str, Any] | None:
+    """Of the settings that ran with several seeds: differences of the means over these, and regrets against the mean
+    losses of each rank. What the noise of a single run adds is less there."""
+    settings: dict[tuple, list[Case]] = {}
+    for each in cases:
+        settings.setdefault((each.base, each.data, each.steps), []).append(each)
+    repeated = [found for found in settings.values() if len(found) > 1]
+    if not repeated:
+        return None
+    differences, regrets = [], []
+    for found in repeated:
+        differences += [(r, fmean(each.differences[r] for each in found)) for r in found[0].differences]
+        losses = {r: fmean(each.independent[r] for each in found) for r in found[0].independent}
+        regrets += [losses[each.picked] - min(losses.values()) for each in found]
+    return {
+        "settings": len(repeated),
+        "cases": len(regrets),
+        "r >= 8": _median_absolute(d for r, d in differences if r >= 8),
+        "r = 2 and 4": _median_absolute(d for r, d in differences if r in (2, 4)),
+        "regret_within_tolerance": sum(round(regret, 5) <= TOLERANCE_NATS for regret in regrets),
+        "largest_regret": round(max(regrets), 5),
+    }
+
+
 def _apart(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | None:
     """The yardstick: how far independent runs of two such ranks lie from one another, the median over pairs of a case.
     Were rank without effect there, it is what the noise between runs alone makes of a difference."""
     pairs = [combinations([loss for r, loss in each.independent.items() if of_rank(r)], 2) for each in cases]
-    found = [abs(a - b) for each in pairs for a, b in each]
-    return round(statistics.median(found), 5) if found else None
+    return _median_absolute(a - b for each in pairs for a, b in each)
 
 
 def _median(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | None:
-    found = [abs(d) for each in cases for r, d in each.differences.items() if of_rank(r)]
-    return round(statistics.median(found), 5) if found else None
+    return _median_absolute(d for each in cases for r, d in each.differences.items() if of_rank(r))
+
+
+def _median_absolute(differences: Iterable[float]) -> float | None:
+    found = [abs(d) for d in differences]
+    return round(median(found), 5) if found else None
