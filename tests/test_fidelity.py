@@ -18,6 +18,7 @@ def test_a_case_has_the_cuts_minus_the_runs_and_the_regret_of_the_pick():
     assert {2: 0.03, 8: -0.005, 32: 0.011} == pytest.approx(dict(found.differences))
     # the curve picks 8 (1.615 is within 0.02 of 1.600); its run has 1.62, and the best run, of 32, 1.59
     assert (8, pytest.approx(0.03)) == (found.picked, found.regret)
+    assert pytest.approx(0.025) == found.regret_of_cut  # 1.615
     # the run of 64 has 1.600
     assert pytest.approx(0.01) == found.regret_of_highest
 
@@ -42,7 +43,7 @@ def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_withi
     assert None is said["median_absolute_difference"]["r >= 8, alpha = r"]
     # runs of 8, 32, 64: 1.62, 1.59, 1.60 apart by 0.03, 0.02, 0.01, and 1.62, 1.62, 1.60 by 0, 0.02, 0.02
     assert 0.02 == said["independent_runs_apart"]["r >= 8, fixed alpha"]
-    assert 2 == said["highest_within_tolerance"]
+    assert (2, 1) == (said["highest_within_tolerance"], said["cut_within_tolerance"])
     assert (1, 0.03) == (said["regret_within_tolerance"], said["largest_regret"])
     # means over the two: r = 2 0.03; r = 8 -0.005, r = 32 -0.004; runs of 8 (the pick) 1.62 and of 64, the best, 1.60
     assert {

@@ -6,7 +6,7 @@ to independent runs is measured by `make fidelity`. Hand-worked in tests/test_fa
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from rankviz.core.run import RunRecord
@@ -121,8 +121,13 @@ def partings(curve: FastCurve, anchors: Sequence[RunRecord], noise: float) -> tu
     )
 
 
-def in_words(curve: FastCurve, found: Sequence[Parting], anchors: int, tolerance: float = TOLERANCE_NATS) -> list[str]:
-    """What the curve says, most important first. Never that a low rank won't do: that takes runs of it."""
+def in_words(
+    curve: FastCurve, found: Sequence[Parting], anchors: Collection[int], tolerance: float = TOLERANCE_NATS
+) -> list[str]:
+    """What the curve says, most important first. Never that a low rank won't do: that takes runs of it.
+
+    anchors: the ranks that ran by themselves too.
+    """
     chosen, top = pick(curve, tolerance), curve.trained
     if chosen.r < top.r:
         said = [
@@ -145,6 +150,11 @@ def in_words(curve: FastCurve, found: Sequence[Parting], anchors: int, tolerance
                 f"runs differ by ({parting.noise:.3f}): what a run of that rank learns is better than what is left of "
                 "the cut, so judge low ranks by runs."
             )
+    if chosen.r < top.r and chosen.r not in anchors:
+        said.append(
+            f"To ship r = {chosen.r}, train at r = {top.r} and take the cut. A run of r = {chosen.r} from the start "
+            "may end higher or lower: an anchor there would tell."
+        )
     lower = [point.r for point in curve.points if point.r < chosen.r]
     if lower:
         ranks = f"r = {lower[-1]}" if len(lower) == 1 else f"r = {lower[0]} to {lower[-1]}"

@@ -25,6 +25,8 @@ class Case(NamedTuple):
     """"fixed" or "r"."""
     steps: int
     seed: int
+    learning_rate: float
+    """Of the run that was cut."""
     differences: Mapping[int, float]
     """By rank: the cut's loss minus the independent run's, nats."""
     independent: Mapping[int, float]
@@ -32,6 +34,8 @@ class Case(NamedTuple):
     picked: int
     regret: float
     """Loss of the independent run at the rank that the curve picks, minus the lowest of all, nats."""
+    regret_of_cut: float
+    """Loss of the cut itself at that rank minus the lowest of all, nats: of training high and shipping the cut."""
     regret_of_highest: float
     """The same of always taking the highest rank."""
 
@@ -53,7 +57,7 @@ def case(name: str, runs: Sequence[RunRecord], *, base: str, data: str, alpha: s
 
 def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: str, data: str, alpha: str) -> Case:
     independent = {r: run.loss_after.loss for r, run in sorted(best.items())}
-    picked = pick(curve).r
+    picked = pick(curve)
     request = best[curve.trained.r].request
     return Case(
         name=name,
@@ -62,10 +66,12 @@ def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: s
         alpha=alpha,
         steps=request.max_steps,
         seed=request.seed,
+        learning_rate=request.learning_rate,
         differences={p.r: p.loss - independent[p.r] for p in curve.points[:-1]},
         independent=independent,
-        picked=picked,
-        regret=independent[picked] - min(independent.values()),
+        picked=picked.r,
+        regret=independent[picked.r] - min(independent.values()),
+        regret_of_cut=picked.loss - min(independent.values()),
         regret_of_highest=independent[curve.trained.r] - min(independent.values()),
     )
 
@@ -82,6 +88,7 @@ def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
                 "differences": {str(r): round(d, 5) for r, d in each.differences.items()},
                 "independent": {str(r): round(loss, 5) for r, loss in each.independent.items()},
                 "regret": round(each.regret, 5),
+                "regret_of_cut": round(each.regret_of_cut, 5),
                 "regret_of_highest": round(each.regret_of_highest, 5),
             }
             for each in cases
@@ -106,6 +113,7 @@ def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
             if (found := [each.differences[r] for each in cases if r in each.differences])
         },
         "regret_within_tolerance": sum(round(each.regret, 5) <= TOLERANCE_NATS for each in cases),
+        "cut_within_tolerance": sum(round(each.regret_of_cut, 5) <= TOLERANCE_NATS for each in cases),
         "highest_within_tolerance": sum(round(each.regret_of_highest, 5) <= TOLERANCE_NATS for each in cases),
         "largest_regret": round(max((each.regret for each in cases), default=0.0), 5),
     }
@@ -116,7 +124,7 @@ def _averaged(cases: Sequence[Case]) -> dict[str, Any] | None:
     losses of each rank. What the noise of a single run adds is less there."""
     settings: dict[tuple, list[Case]] = {}
     for each in cases:
-        settings.setdefault((each.base, each.data, each.steps), []).append(each)
+        settings.setdefault((each.base, each.data, each.steps, each.learning_rate), []).append(each)
     repeated = [found for found in settings.values() if len(found) > 1]
     if not repeated:
         return None

@@ -111,7 +111,7 @@ def _fast_words(api: Api, sweep: Sweep, found: FastCurve, said: Mapping[str, Any
     anchors = anchors_of(found, sweep.runs)
     measured = said["run_sd"] if said else None
     parted = partings(found, anchors, measured or TOLERANCE_NATS)
-    first, *rest = in_words(found, parted, len(anchors), tolerance)
+    first, *rest = in_words(found, parted, {run.request.r for run in anchors}, tolerance)
     if anchors and not measured:
         rest.append(
             f"How far runs lie from one another is not measured here; {TOLERANCE_NATS:g} nats, what short runs have "
@@ -176,8 +176,8 @@ def fidelity_words(api: Api) -> list[str]:
     return [
         f"Beside independent runs in {cases} cases fast curves were off by, median in nats: {'; '.join(said)}."
         f"{yardstick} The rank that they pick was within {measured['tolerance_nats']:g} nats of the best rank's run in "
-        f"{within} of {cases}, {measured['largest_regret']:.3f} off at most; always taking the highest rank was in "
-        f"{highest}.{averaged}"
+        f"{within} of {cases}, {measured['largest_regret']:.3f} off at most; the cut itself at that rank was in "
+        f"{measured['cut_within_tolerance']}, and always taking the highest rank in {highest}.{averaged}"
     ]
 
 
