@@ -35,7 +35,7 @@ def test_a_rank_without_a_run_is_no_case():
 
 def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_within_the_tolerance():
     cases = [compared(), compared(independent={32: 1.62})]
-    said = fidelity.report(cases, "2026-01-01")
+    said = fidelity.report(cases)
 
     # r = 8: 0.005 twice; r = 32: 0.011 and 0.019
     assert 0.008 == said["median_absolute_difference"]["r >= 8, fixed alpha"]
@@ -55,4 +55,13 @@ def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_withi
         "largest_regret": 0.02,
     } == said["averaged_over_seeds, fixed alpha"]
     assert {"cases": 2, "median_absolute": 0.015, "low": -0.019, "high": 0.011} == said["by_rank"]["32"]
-    assert None is fidelity.report(cases[:1], "2026-01-01")["averaged_over_seeds, fixed alpha"]
+    assert None is fidelity.report(cases[:1])["averaged_over_seeds, fixed alpha"]
+
+
+def test_a_row_of_the_report_is_the_case_again():
+    said = fidelity.report([compared()])
+    (row,) = said["cases"]
+
+    assert said == fidelity.report([fidelity.case_of_row(row)])
+    assert "1970-01-01" == said["made"] == row["made"]
+    assert {2, 8, 32} == fidelity.case_of_row(row).differences.keys()

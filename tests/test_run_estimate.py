@@ -9,7 +9,7 @@ import pytest
 from rankviz.catalog.models import load_model
 from rankviz.core.ranges import Range
 from rankviz.core.request import RunRequest
-from rankviz.core.run_estimate import Device, estimate_run, row_tokens
+from rankviz.core.run_estimate import Device, estimate_run, precision_warning, row_tokens
 from rankviz.core.sweep_estimate import sweep_seconds
 from tests.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
@@ -68,14 +68,32 @@ def test_no_row_is_longer_than_max_length():
     assert cut == full
 
 
-def test_bf16_on_a_cpu_may_be_faster_or_slower_than_fp32():
-    fp32, bf16 = (
-        estimate_run(TOY, request(precision=precision), Device(cpu_count=2), ASSUMPTIONS).seconds
-        for precision in ("fp32", "bf16")
-    )
+def test_a_bf16_base_on_a_cpu_is_faster_only_where_the_processor_is_made_for_it():
+    assert seconds_of("bf16", True).expected < seconds_of("fp32", True).expected
+    assert seconds_of("bf16", False).expected > seconds_of("fp32", False).expected
 
-    assert bf16.low < fp32.low
-    assert bf16.high > fp32.high
+
+def test_where_nothing_is_known_of_a_cpu_the_range_covers_both():
+    unknown, fast, slow = (seconds_of("bf16", known) for known in (None, True, False))
+
+    assert (fast.low, fast.expected, slow.high) == (unknown.low, unknown.expected, unknown.high)
+
+
+def seconds_of(precision, cpu_bf16):
+    asked = request(precision=precision)
+    return estimate_run(TOY, asked, Device(cpu_count=2, cpu_bf16=cpu_bf16), ASSUMPTIONS).seconds
+
+
+def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
+    def said(precision, **device):
+        return precision_warning(request(precision=precision), Device(cpu_count=2, **device), ASSUMPTIONS)
+
+    assert "Take fp32" in said("bf16", cpu_bf16=False)
+    assert not said("bf16", cpu_bf16=True)
+    assert not said("bf16")
+    assert not said("fp32", cpu_bf16=False)
+    assert not said("auto", cpu_bf16=False)
+    assert not said("bf16", cpu_bf16=False, cuda=True)
 
 
 def test_on_a_gpu_it_is_the_allocators_count_that_is_compared():

@@ -30,6 +30,8 @@ class ExpectedSweep(NamedTuple):
     ranks: Mapping[int, RunEstimate]
     seconds: Range | None
     """Of the whole sweep: loading, training, evaluations."""
+    warning: str = ""
+    """What on this device will cost more than it need."""
 
 
 class Runs(Probes):
@@ -170,6 +172,7 @@ class Runs(Probes):
     def expected(self, request: SweepRequest) -> ExpectedSweep:
         """What a sweep will take on this machine, before it is asked for."""
         from rankviz import machine
+        from rankviz.core.run_estimate import precision_warning
         from rankviz.core.sweep_estimate import sweep_seconds
 
         runs = request.runs(sweep_id="expected", created_at=0.0)
@@ -182,6 +185,7 @@ class Runs(Probes):
             seconds=sweep_seconds(
                 self.model(request.base), runs, [by_rank[run.r].seconds for run in runs], self._assumptions
             ),
+            warning=precision_warning(runs[0], self._device(here), self._assumptions),
         )
 
     def expected_run(self, record: RunRecord) -> dict[str, Any] | None:

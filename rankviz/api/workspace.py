@@ -115,6 +115,7 @@ class Workspace:
     def _device(self, environment: Mapping[str, Any]) -> Device:
         return Device(
             cpu_count=environment.get("cpu_count") or os.cpu_count() or 1,
+            cpu_bf16=environment.get("cpu_bf16"),
             cuda=environment.get("device") == "cuda",
             gpu=hardware_catalog.gpu_of_device(self._gpus, environment.get("device_name") or ""),
         )

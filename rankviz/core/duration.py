@@ -101,15 +101,28 @@ def _spread(expected: float, factor: float) -> Range:
     return Range(expected / factor, expected, expected * factor)
 
 
-def cpu_duration_terms(model: ModelSpec, shape: ModelShape, stack: Stack, cpu_count: int) -> DurationTerms:
-    """The same on a CPU: a wide rate for each core, and the floor of a slower launch."""
+def cpu_duration_terms(
+    model: ModelSpec, shape: ModelShape, stack: Stack, cpu_count: int, cpu_bf16: bool | None
+) -> DurationTerms:
+    """The same on a CPU: a wide rate for each core, and the floor of a slower launch.
+
+    cpu_bf16: whether the processor is made for bf16; None is not known, and the range covers both.
+    """
     rate = stack.assume.range("cpu-flops-per-core-second").times(cpu_count)
     if stack.setup.precision != "fp32":
-        rate = rate.multiplied(stack.assume.range("cpu-bf16-speed-up"))
+        rate = rate.multiplied(_bf16_speed_up(stack, cpu_bf16))
     work = work_of(model, shape, stack)
     fixed, slope = work.operations + work.operations_fp32, work.operations_per_rank + work.operations_fp32_per_rank
     floor = stack.assume.range("cpu-floor-seconds-per-block").times(shape.blocks)
     return _terms(model, stack, Range(fixed, fixed, fixed).over(rate), Range(slope, slope, slope).over(rate), floor)
+
+
+def _bf16_speed_up(stack: Stack, cpu_bf16: bool | None) -> Range:
+    made_for_it = stack.assume.range("cpu-bf16-speed-up")
+    without = stack.assume.range("cpu-bf16-speed-up-without")
+    if cpu_bf16 is None:
+        return Range(without.low, made_for_it.expected, made_for_it.high)
+    return made_for_it if cpu_bf16 else without
 
 
 def _terms(model: ModelSpec, stack: Stack, work: Range, per_rank: Range, floor: Range) -> DurationTerms:

@@ -6,6 +6,7 @@ data in the same order. Where several learning rates were tried, a rank stands a
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from itertools import combinations
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ class Case(NamedTuple):
     """One curve beside independent runs."""
 
     name: str
+    made: str
+    """Day of the runs, ISO."""
     base: str
     data: str
     alpha: str
@@ -27,6 +30,8 @@ class Case(NamedTuple):
     seed: int
     learning_rate: float
     """Of the run that was cut."""
+    precision: str
+    """In which the base was held."""
     differences: Mapping[int, float]
     """By rank: the cut's loss minus the independent run's, nats."""
     independent: Mapping[int, float]
@@ -61,12 +66,14 @@ def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: s
     request = best[curve.trained.r].request
     return Case(
         name=name,
+        made=date.fromtimestamp(best[curve.trained.r].loss_after.time).isoformat(),
         base=base,
         data=data,
         alpha=alpha,
         steps=request.max_steps,
         seed=request.seed,
         learning_rate=request.learning_rate,
+        precision=request.precision,
         differences={p.r: p.loss - independent[p.r] for p in curve.points[:-1]},
         independent=independent,
         picked=picked.r,
@@ -76,11 +83,17 @@ def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: s
     )
 
 
-def report(cases: Sequence[Case], made: str) -> dict[str, Any]:
+def case_of_row(row: Mapping[str, Any]) -> Case:
+    """From a row of the report."""
+    by_rank = {name: {int(r): value for r, value in row[name].items()} for name in ("differences", "independent")}
+    return Case(**{**row, **by_rank})
+
+
+def report(cases: Sequence[Case]) -> dict[str, Any]:
     """What `make fidelity` writes and the page quotes. Medians are of absolute differences."""
     fixed = [each for each in cases if each.alpha == "fixed"]
     return {
-        "made": made,
+        "made": max((each.made for each in cases), default=None),
         "tolerance_nats": TOLERANCE_NATS,
         "cases": [
             {

@@ -46,7 +46,7 @@ def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assu
         terms = duration_terms(plan.model, shape, stack, device.gpu) if device.gpu else None
         held = memory.allocated_band
     else:
-        terms = cpu_duration_terms(plan.model, shape, stack, device.cpu_count)
+        terms = cpu_duration_terms(plan.model, shape, stack, device.cpu_count, device.cpu_bf16)
         held = memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
     return ProbeEstimate(
         static_bytes=memory.static,

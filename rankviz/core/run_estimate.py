@@ -35,6 +35,8 @@ class Device:
     """Where a run runs."""
 
     cpu_count: int
+    cpu_bf16: bool | None = None
+    """Whether the processor is made for bf16; None is not known."""
     cuda: bool = False
     gpu: Gpu | None = None
     """Its row of the table, where it has one."""
@@ -90,6 +92,17 @@ def estimate_run(
     )
 
 
+def precision_warning(request: RunRequest, device: Device, assumptions: Assumptions) -> str:
+    """Where the precision asked for is far slower here than another; nothing where it isn't, or isn't known to be."""
+    if device.cuda or device.cpu_bf16 is not False or _precision(request, device) != "bf16":
+        return ""
+    times = 1 / assumptions.range("cpu-bf16-speed-up-without").expected
+    return (
+        f"This processor has no instructions for bf16: on one like it a step with a bf16 base took {times:.0f} times "
+        "as long as in fp32. Take fp32, unless memory is too small for it."
+    )
+
+
 def row_tokens(mean_characters: float, longest_characters: float, assumptions: Assumptions) -> Range:
     """Tokens of a row after padding, from characters: between the mean row in long tokens and the longest in short."""
     each = assumptions.range("characters-per-token")
@@ -132,7 +145,7 @@ def _at_length(
     usable = device.gpu.usable_bytes if device.gpu else None
     memory = memory_at(memory_terms(plan.model, shape, stack, usable), request.r, plan.parameters(request.r))
     if not device.cuda:
-        terms = cpu_duration_terms(plan.model, shape, stack, device.cpu_count)
+        terms = cpu_duration_terms(plan.model, shape, stack, device.cpu_count, device.cpu_bf16)
         held = _resident(memory, assume)
     else:
         terms = duration_terms(plan.model, shape, stack, device.gpu) if device.gpu else None

@@ -218,6 +218,8 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
     said = [f"{runs} on {expected.device_name}, estimated to take {time} in all."]
     if any(run.calibrated_by for run in expected.ranks.values()):
         said.append("Memory and time are calibrated on this machine, by probes of this base.")
+    if expected.warning:
+        said.append(expected.warning)
     return html.paragraphs(*said) + html.table(
         ["Rank", "Parameters", "Adapter", "Memory"], rows, label="What each rank will take"
     )

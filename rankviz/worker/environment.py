@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import rankviz
-from rankviz.machine import cpu_name
+from rankviz.machine import cpu_bf16, cpu_name
 
 LIBRARIES = (
     "torch",
@@ -40,6 +40,7 @@ def machine(cuda: bool) -> dict[str, Any]:
     return {
         **device,
         "cpu_count": os.cpu_count(),
+        "cpu_bf16": cpu_bf16(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

@@ -1,0 +1,36 @@
+"""What the kernel says of this machine's processor."""
+
+import pytest
+
+from rankviz import machine
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "known"),
+    [
+        ("flags", "fpu sse2 avx2 fma", False),
+        ("flags", "fpu avx2 avx512f avx512_bf16", True),
+        ("flags", "fpu avx2 avx512f avx512vl", True),  # PyTorch's kernels stand in for bf16
+        ("flags", "fpu avx2 amx_bf16", True),
+        ("Features", "fp asimd bf16 i8mm", True),  # Arm
+        ("Features", "fp asimd", False),
+        ("model name", "a processor", None),
+    ],
+)
+def test_whether_a_processor_is_made_for_bf16(monkeypatch, line, flags, known):
+    monkeypatch.setattr(machine, "_cpuinfo", lambda name: flags if name == line else "")
+
+    assert known is machine.cpu_bf16()
+
+
+def test_the_processor_is_read_from_the_kernels_list(monkeypatch, tmp_path):
+    listed = tmp_path / "cpuinfo"
+    listed.write_text("processor\t: 0\nmodel name\t: One\nflags\t\t: a avx512f\n\nprocessor\t: 1\nmodel name\t: Two\n")
+    monkeypatch.setattr(machine, "CPUINFO", listed)
+
+    assert "One" == machine.cpu_name()
+    assert machine.cpu_bf16()
+
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
+    assert machine.cpu_bf16() is None
+    assert machine.cpu_name()
