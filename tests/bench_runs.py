@@ -70,7 +70,8 @@ def bench_precision() -> None:
     print(
         f"a training step in fp32 {statistics.median(steps['fp32']):.2f} s, with a bf16 base "
         f"{statistics.median(steps['bf16']):.2f} s: {statistics.median(ratios):.2f} times as fast (from "
-        f"{min(ratios):.2f} to {max(ratios):.2f}); loss after {max_steps} steps {losses['fp32']:.4f} and {losses['bf16']:.4f}, "
+        f"{min(ratios):.2f} to {max(ratios):.2f}); loss after {max_steps} steps "
+        f"{losses['fp32']:.4f} and {losses['bf16']:.4f}, "
         f"{100 * (losses['bf16'] / losses['fp32'] - 1):+.2f} %; this processor has {', '.join(has)}"
     )
 
