@@ -20,7 +20,7 @@ from rankviz.ui import html
 from rankviz.ui.charts import chart, chart_value
 from rankviz.ui.controls import plain
 from rankviz.ui.html import Cell, Row
-from rankviz.ui.wiring import action, notice_html, wire
+from rankviz.ui.wiring import action, heard, notice_html, wire
 
 HEIGHT = 440
 SHOWN = 4
@@ -61,7 +61,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     studies = plain(elem_id="evidence-studies")
     inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
     drawing = wire(partial(shown, api), inputs=inputs, outputs={**drawn, "said": said, "studies": studies}, silent=True)
-    gr.on([widget.change for name, widget in inputs.items() if name != "model"], **drawing)
+    heard(*(widget.change for name, widget in inputs.items() if name != "model")).then(**drawing)
     upload.upload(inputs=upload, outputs=refused, **action(partial(added, api))).then(**drawing)
     return drawing
 

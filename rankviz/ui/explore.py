@@ -19,7 +19,7 @@ from rankviz.ui.controls import address, busy, done, pickable, plain
 from rankviz.ui.decisions import APPLIED, applied, decision_widgets, decisions, priced
 from rankviz.ui.pictures import MEMORY_HEIGHT, pictures
 from rankviz.ui.question import CUSTOM
-from rankviz.ui.wiring import quiet, wire
+from rankviz.ui.wiring import heard, quiet, wire
 
 TRADEOFF_HEIGHT = 380
 NEWEST = "newest"
@@ -97,19 +97,21 @@ def build(api: Api) -> Exploring:
     plotting = wire(partial(tradeoff, api), inputs=curve_inputs, outputs={"chart": curve, "caption": caption})
 
     refits = ("model", "preset", "framework")
-    changes = [w[name].change for name in asked if name not in (*refits, "modules")] + [w["modules"].input]
-    gr.on(changes, **telling)
-    gr.on(changes, **drawing)
-    gr.on(changes, **deciding)
-    gr.on(changes, **taking)
+    # Only a person changes these; an empty number box reports a change whenever the page loads.
+    typed = ("modules", "examples", "example_tokens")
+    changed = heard(
+        *(w[name].change for name in asked if name not in (*refits, *typed)), *(w[name].input for name in typed)
+    )
+    for answering in (telling, drawing, deciding, taking):
+        changed.then(**answering)
     w["model"].change(**busy("model-busy", "Reading the layers of this model …"))
-    refit = gr.on([w[name].change for name in refits], **fitting)
+    refit = heard(*(w[name].change for name in refits)).then(**fitting)
     refit.then(**telling).then(**done("model-busy"))
     refit.then(**drawing)
     refit.then(**deciding)
     refit.then(**published)
     refit.then(**taking)
-    gr.on([widget.change for widget in curve_inputs.values()], **plotting)
+    heard(*(widget.change for widget in curve_inputs.values())).then(**plotting)
 
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
     w["alpha_rule"].change(

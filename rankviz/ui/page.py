@@ -11,7 +11,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui import adapter, endpoints, explore, guide, link, runs, sweep, train
 from rankviz.ui.controls import address, header, plain
 from rankviz.ui.question import DEFAULTS, prices_of
-from rankviz.ui.wiring import notice_html, quiet
+from rankviz.ui.wiring import heard, notice_html, quiet
 
 
 def build_app(api: Api) -> gr.Blocks:
@@ -67,31 +67,32 @@ def build_app(api: Api) -> gr.Blocks:
         for event in (adapting.choices, adapting.open, adapting.draw):
             named = named.then(**event)
 
-        explore_tab.select(lambda: gr.Dropdown(choices=explore.sweep_choices(api)), None, exploring.sweeps, **quiet())
-        guide_tab.select(**rules)
-        train_tab.select(**training.draw)
-        runs_tab.select(lambda: gr.Timer(active=True), None, running.timer, **quiet()).then(**running.draw)
-        sweep_tab.select(**sweeping.choices).then(lambda: None, None, sweeping.seen, **quiet()).then(**sweeping.draw)
-        adapter_tab.select(**adapting.choices)
         tab_widgets = (explore_tab, train_tab, sweep_tab, runs_tab, adapter_tab, guide_tab)
-        for name, tab in zip(link.TABS, tab_widgets, strict=True):
-            tab.select(partial(link.address, {"tab": None if name == "explore" else name}), None, where, **quiet())
+        to = {name: heard(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
+        to["explore"].then(lambda: gr.Dropdown(choices=explore.sweep_choices(api)), None, exploring.sweeps, **quiet())
+        to["guide"].then(**rules)
+        to["train"].then(**training.draw)
+        to["runs"].then(lambda: gr.Timer(active=True), None, running.timer, **quiet()).then(**running.draw)
+        to["sweep"].then(**sweeping.choices).then(lambda: None, None, sweeping.seen, **quiet()).then(**sweeping.draw)
+        to["adapter"].then(**adapting.choices)
+        for name, chosen in to.items():
+            chosen.then(partial(link.address, {"tab": None if name == "explore" else name}), None, where, **quiet())
             if name != "runs":
-                tab.select(lambda: gr.Timer(active=False), None, running.timer, **quiet())
+                chosen.then(lambda: gr.Timer(active=False), None, running.timer, **quiet())
             if name != "sweep":
-                tab.select(lambda: gr.Timer(active=False), None, sweeping.timer, **quiet())
+                chosen.then(lambda: gr.Timer(active=False), None, sweeping.timer, **quiet())
 
         for named, done in (
             (training.sweep_id, training.started.success),
-            (sweeping.sweep_id, sweeping.sweep_id.input),
+            (sweeping.sweep_id, heard(sweeping.sweep_id.input).then),
         ):
             done(fn=partial(_address_of, "sweep"), inputs=named, outputs=where, **quiet())
-        sweeping.tolerance.input(_tolerance_address, sweeping.tolerance, where, **quiet())
+        heard(sweeping.tolerance.input).then(_tolerance_address, sweeping.tolerance, where, **quiet())
         for shown in adapting.opened:
             shown.then(adapter.address_of, adapting.source, where, **quiet())
         remember_run = {"fn": partial(_address_of, "run"), "inputs": running.chosen, "outputs": where, **quiet()}
-        for clicked in (running.table, running.curve):
-            clicked.select(runs.picked, None, running.chosen, **quiet()).then(**remember_run)
+        for picked in running.picked:
+            picked.then(**remember_run)
         pointed = (exploring.curve, training.curve, training.results, sweeping.curve, sweeping.results)
         for clicked in pointed:
             opened = clicked.select(open_run, None, [running.chosen, running.selected, tabs], **quiet())

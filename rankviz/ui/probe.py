@@ -21,7 +21,7 @@ from rankviz.core.run import RunState
 from rankviz.ui import html, question
 from rankviz.ui.controls import plain
 from rankviz.ui.html import Row
-from rankviz.ui.wiring import action, notice_html, wire
+from rankviz.ui.wiring import action, heard, notice_html, wire
 
 POLL_SECONDS = 1.0
 ASKED = (
@@ -71,7 +71,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     start.click(**begin).then(**drawing)
     cancel.click(inputs=w["model"], **action(partial(cancelled, api))).then(**drawing)
     timer.tick(**drawing)
-    w["model"].change(**drawing)
+    heard(w["model"].change).then(**drawing)
     return drawing
 
 

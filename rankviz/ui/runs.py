@@ -35,8 +35,8 @@ class Running(NamedTuple):
     seen: gr.State
     timer: gr.Timer
     draw: dict[str, Any]
-    curve: gr.HTML
-    table: gr.HTML
+    picked: Sequence[Any]
+    """The clicks that chose a run."""
 
 
 def all_sweeps(api: Api) -> list[Sweep]:
@@ -97,17 +97,17 @@ def build(api: Api) -> Running:
     timer.tick(**drawing)
     gr.on([text.change, state.change, x.change, y.change], **drawing)
 
-    table.select(picked, None, chosen, **quiet()).then(**drawing)
+    clicks = [clicked.select(picked, None, chosen, **quiet()) for clicked in (table, curve, loss)]
+    for click in clicks:
+        click.then(**drawing)
     table.input(ticked, None, selected, **quiet()).then(**drawing)
-    curve.select(picked, None, chosen, **quiet()).then(**drawing)
-    loss.select(picked, None, chosen, **quiet()).then(**drawing)
     cancel.click(inputs=chosen, **action(partial(cancel_runs, api))).then(**drawing)
     export.click(inputs=selected, outputs=zipped, **action(partial(zip_of, api))).success(
         None, js="() => { setTimeout(() => document.querySelector('#runs-zip').click(), 60); }"
     )
     tables.offer(table_file, partial(matching_runs, api), {"text": text, "state": state})
     bring.upload(inputs=bring, outputs=[selected, chosen], **action(partial(imported, api))).then(**drawing)
-    return Running(chosen=chosen, selected=selected, seen=seen, timer=timer, draw=drawing, curve=curve, table=table)
+    return Running(chosen=chosen, selected=selected, seen=seen, timer=timer, draw=drawing, picked=clicks)
 
 
 def picked(event: gr.EventData) -> str:

@@ -68,9 +68,19 @@ def wire(
     }
 
 
+def heard(*events: Any, inputs: Sequence[Any] = ()) -> Any:
+    """These events, for as many answers as it takes: `.then` each. No event means load and every change of an input.
+
+    An event that has several functions of its own is dispatched anew, with all of them, whenever one of them had to
+    wait for its earlier call (`always_last`). Two such events, as a page's load brings them, keep one another going for
+    ever. So the event itself does nothing, in the browser, and each answer waits for itself alone.
+    """
+    return gr.on(list(events) or None, None, list(inputs), js="() => []", queue=False, show_progress="hidden")
+
+
 def show(view: View, *, triggers: Sequence[Any] = (), **wiring: Any) -> Any:
     """`wire`, on these events; none means load and every change of an input."""
-    return gr.on(list(triggers) or None, **wire(view, **wiring))
+    return heard(*triggers, inputs=list(wiring["inputs"].values())).then(**wire(view, **wiring))
 
 
 def quiet() -> dict[str, Any]:
