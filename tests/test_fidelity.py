@@ -45,17 +45,15 @@ def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_withi
     assert 0.02 == said["independent_runs_apart"]["r >= 8, fixed alpha"]
     assert (2, 1) == (said["highest_within_tolerance"], said["cut_within_tolerance"])
     assert (1, 0.03) == (said["regret_within_tolerance"], said["largest_regret"])
-    # means over the two: r = 2 0.03; r = 8 -0.005, r = 32 -0.004; runs of 8 (the pick) 1.62 and of 64, the best, 1.60
-    assert {
-        "settings": 1,
-        "cases": 2,
-        "r >= 8": 0.0045,
-        "r = 2 and 4": 0.03,
-        "regret_within_tolerance": 2,
-        "largest_regret": 0.02,
-    } == said["averaged_over_seeds, fixed alpha"]
+    # means over the two: runs of 32 1.605, and of 64, the best, 1.60; of 8, the pick, 1.62 and its cut 1.615
+    (setting,) = said["settings"]
+    assert {"2": 0.03, "8": -0.005, "32": -0.004} == setting["differences"]
+    assert (2, [8], 0.02, 0.015, 0.0) == tuple(
+        setting[name] for name in ("cases", "picked", "regret", "regret_of_cut", "regret_of_highest")
+    )
+    assert {"base": "b", "data": "d", "steps": cases[0].steps, "alpha": "fixed"}.items() <= setting.items()
     assert {"cases": 2, "median_absolute": 0.015, "low": -0.019, "high": 0.011} == said["by_rank"]["32"]
-    assert None is fidelity.report(cases[:1])["averaged_over_seeds, fixed alpha"]
+    assert 1 == fidelity.report(cases[:1])["settings"][0]["cases"]
 
 
 def test_a_row_of_the_report_is_the_case_again():
@@ -65,3 +63,12 @@ def test_a_row_of_the_report_is_the_case_again():
     assert said == fidelity.report([fidelity.case_of_row(row)])
     assert "1970-01-01" == said["made"] == row["made"]
     assert {2, 8, 32} == fidelity.case_of_row(row).differences.keys()
+
+
+def test_settings_keep_bases_tasks_and_rates_apart_and_a_tuned_rate_is_each_cases_own():
+    first, *others = compared(), compared()._replace(learning_rate=0.5), compared()._replace(alpha="r", learning_rate=1)
+    tuned_otherwise = others[1]._replace(learning_rate=2)
+
+    said = fidelity.report([first, *others, tuned_otherwise])["settings"]
+
+    assert [(1, first.learning_rate), (1, 0.5), (2, None)] == [(each["cases"], each["learning_rate"]) for each in said]

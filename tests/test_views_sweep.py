@@ -13,7 +13,7 @@ from rankviz.core.request import SweepRequest
 from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
 from rankviz.ui import live
 from rankviz.ui import sweep as page
-from rankviz.ui.curve import curve, fidelity_words
+from rankviz.ui.curve import curve, fidelity_table, fidelity_words
 
 
 @pytest.fixture
@@ -192,8 +192,14 @@ def test_how_near_fast_curves_have_been_is_quoted_as_measured(api, tmp_path):
         "cases": [{}, {}, {}],
         "median_absolute_difference": medians,
         "independent_runs_apart": {"r >= 8, fixed alpha": 0.0222},
-        "averaged_over_seeds, fixed alpha": {"r >= 8": 0.0061, "r = 2 and 4": 0.0312}
-        | {"settings": 1, "cases": 2, "regret_within_tolerance": 1, "largest_regret": 0.03},
+        "settings": [
+            {"base": "B", "data": "D", "steps": 1500, "alpha": "fixed", "learning_rate": 0.002, "cases": 2}
+            | {"differences": {"2": 0.5521, "8": -0.0193}, "picked": [8, 16]}
+            | {"regret": 0.0916, "regret_of_cut": 0.0031, "regret_of_highest": 0.0},
+            {"base": "B", "data": "D", "steps": 80, "alpha": "r", "learning_rate": None, "cases": 1}
+            | {"differences": {"8": 0.01}, "picked": [8]}
+            | {"regret": 0.0, "regret_of_cut": 0.01, "regret_of_highest": 0.02},
+        ],
         "regret_within_tolerance": 2,
         "cut_within_tolerance": 3,
         "highest_within_tolerance": 1,
@@ -207,8 +213,11 @@ def test_how_near_fast_curves_have_been_is_quoted_as_measured(api, tmp_path):
     assert "lay 0.022 apart" in said
     assert "best rank's run in 2 of 3, 0.079 off at most; the cut itself at that rank was in 3, and" in said
     assert "always taking the highest rank in 1." in said
-    assert "off by 0.006 at r ≥ 8 and 0.031 at r = 2 and 4, and the pick was within that in 1 of 2." in said
-    assert [] == fidelity_words(Api(home=tmp_path, assets=tmp_path))
+    table = text_of(fidelity_table(Api(home=tmp_path, assets=assets)))
+    assert "B, D, 1,500 steps, α fixed, learning rate 0.002 2 +0.552 −0.019 8, 16 0.092 0.003 0.000" in table
+    assert "B, D, 80 steps, α = r, learning rate tuned at each rank 1 +0.010 8 0.000 0.010 0.020" in table
+    nothing = Api(home=tmp_path, assets=tmp_path)
+    assert ([], "") == (fidelity_words(nothing), fidelity_table(nothing))
 
 
 def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):

@@ -114,7 +114,7 @@ def report(cases: Sequence[Case]) -> dict[str, Any]:
         "independent_runs_apart": {
             "r >= 8, fixed alpha": _apart(fixed, lambda r: r >= 8),
         },
-        "averaged_over_seeds, fixed alpha": _averaged(fixed),
+        "settings": _settings(cases),
         "by_rank": {
             str(r): {
                 "cases": len(found),
@@ -132,27 +132,31 @@ def report(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def _averaged(cases: Sequence[Case]) -> dict[str, Any] | None:
-    """Of the settings that ran with several seeds: differences of the means over these, and regrets against the mean
-    losses of each rank. What the noise of a single run adds is less there."""
+def _settings(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Seeds of a setting together: cuts and runs by their mean losses, and what a choice costs against the best mean.
+    What the noise of a single run adds is less there."""
     settings: dict[tuple, list[Case]] = {}
     for each in cases:
-        settings.setdefault((each.base, each.data, each.steps, each.learning_rate), []).append(each)
-    repeated = [found for found in settings.values() if len(found) > 1]
-    if not repeated:
-        return None
-    differences, regrets = [], []
-    for found in repeated:
-        differences += [(r, fmean(each.differences[r] for each in found)) for r in found[0].differences]
-        losses = {r: fmean(each.independent[r] for each in found) for r in found[0].independent}
-        regrets += [losses[each.picked] - min(losses.values()) for each in found]
+        # A tuned learning rate is each case's own.
+        rate = each.learning_rate if each.alpha == "fixed" else None
+        settings.setdefault((each.base, each.data, each.steps, each.alpha, rate), []).append(each)
+    return [
+        {"base": base, "data": data, "steps": steps, "alpha": alpha, "learning_rate": rate, **_together(found)}
+        for (base, data, steps, alpha, rate), found in settings.items()
+    ]
+
+
+def _together(cases: Sequence[Case]) -> dict[str, Any]:
+    losses = {r: fmean(each.independent[r] for each in cases) for r in cases[0].independent}
+    best = min(losses.values())
+    cut = fmean(each.independent[each.picked] + each.differences.get(each.picked, 0.0) for each in cases)
     return {
-        "settings": len(repeated),
-        "cases": len(regrets),
-        "r >= 8": _median_absolute(d for r, d in differences if r >= 8),
-        "r = 2 and 4": _median_absolute(d for r, d in differences if r in (2, 4)),
-        "regret_within_tolerance": sum(round(regret, 5) <= TOLERANCE_NATS for regret in regrets),
-        "largest_regret": round(max(regrets), 5),
+        "cases": len(cases),
+        "differences": {str(r): round(fmean(each.differences[r] for each in cases), 5) for r in cases[0].differences},
+        "picked": sorted({each.picked for each in cases}),
+        "regret": round(fmean(losses[each.picked] for each in cases) - best, 5),
+        "regret_of_cut": round(cut - best, 5),
+        "regret_of_highest": round(losses[max(losses)] - best, 5),
     }
 
 

@@ -118,7 +118,8 @@ def _fast_words(api: Api, sweep: Sweep, found: FastCurve, said: Mapping[str, Any
             "shown elsewhere, stands for it."
         )
     rest += [WHAT_IT_IS, *fidelity_words(api)]
-    return f'<div class="rv-verdict">{html.paragraphs(first, css="rv-said")}{html.bullet_list(rest)}</div>'
+    said = html.paragraphs(first, css="rv-said") + html.bullet_list(rest) + fidelity_table(api)
+    return f'<div class="rv-verdict">{said}</div>'
 
 
 def _cuts_table(found: FastCurve, tolerance: float) -> str:
@@ -164,21 +165,47 @@ def fidelity_words(api: Api) -> list[str]:
     ]
     apart = measured["independent_runs_apart"]["r >= 8, fixed alpha"]
     yardstick = f" Independent runs of two ranks from 8 up lay {apart:.3f} apart." if apart is not None else ""
-    mean = measured["averaged_over_seeds, fixed alpha"]
-    averaged = (
-        f" Averaged over the seeds of a setting, where runs are less noisy, they were off by {mean['r >= 8']:.3f} at "
-        f"r ≥ 8 and {mean['r = 2 and 4']:.3f} at r = 2 and 4, and the pick was within that in "
-        f"{mean['regret_within_tolerance']} of {mean['cases']}."
-        if mean
-        else ""
-    )
     within, highest = measured["regret_within_tolerance"], measured["highest_within_tolerance"]
     return [
         f"Beside independent runs in {cases} cases fast curves were off by, median in nats: {'; '.join(said)}."
         f"{yardstick} The rank that they pick was within {measured['tolerance_nats']:g} nats of the best rank's run in "
         f"{within} of {cases}, {measured['largest_regret']:.3f} off at most; the cut itself at that rank was in "
-        f"{measured['cut_within_tolerance']}, and always taking the highest rank in {highest}.{averaged}"
+        f"{measured['cut_within_tolerance']}, and always taking the highest rank in {highest}."
     ]
+
+
+def fidelity_table(api: Api) -> str:
+    """The same by setting, its seeds together."""
+    measured = api.fidelity()
+    if not measured:
+        return ""
+    ranks = sorted({int(r) for each in measured["settings"] for r in each["differences"]})
+    rows = [
+        html.Row(
+            [
+                html.Cell(_setting(each), kind="wrap"),
+                str(each["cases"]),
+                *(_signed(each["differences"].get(str(r))) for r in ranks),
+                ", ".join(map(str, each["picked"])),
+                *(f"{each[name]:.3f}" for name in ("regret", "regret_of_cut", "regret_of_highest")),
+            ]
+        )
+        for each in measured["settings"]
+    ]
+    headers = ["Setting", "Seeds", *(f"cut − run, r = {r}" for r in ranks), "Picked r"]
+    headers += ["Above the best: its run", "its cut", "the highest rank's run"]
+    about = html.paragraphs("Held-out loss in nats, means over the seeds of a setting.")
+    return html.folded("By setting", about + html.table(headers, rows, label="Fast curves beside independent runs"))
+
+
+def _setting(each: Mapping[str, Any]) -> str:
+    rate = f"learning rate {each['learning_rate']:g}" if each["learning_rate"] else "learning rate tuned at each rank"
+    alpha = "α fixed" if each["alpha"] == "fixed" else "α = r"
+    return f"{each['base']}, {each['data']}, {each['steps']:,} steps, {alpha}, {rate}"
+
+
+def _signed(difference: float | None) -> str:
+    return "" if difference is None else f"{difference:+.3f}".replace("-", "−")
 
 
 def _csv(groups: Sequence[RankGroup], curves: Sequence[FastCurve]) -> list[dict[str, object]]:
