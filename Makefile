@@ -3,7 +3,7 @@
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
-# make fidelity  fast curves beside independent runs, about an hour; writes assets/fidelity.json
+# make fidelity  fast curves beside independent runs, one to two hours; writes assets/fidelity.json
 # make bench   print speed and size, as ratios where possible
 
 PYTHON ?= python3

@@ -195,7 +195,10 @@ def fidelity_table(api: Api) -> str:
     headers = ["Setting", "Seeds", *(f"cut − run, r = {r}" for r in ranks), "Picked r"]
     headers += ["Above the best: its run", "its cut", "the highest rank's run"]
     about = html.paragraphs("Held-out loss in nats, means over the seeds of a setting.")
-    return html.folded("By setting", about + html.table(headers, rows, label="Fast curves beside independent runs"))
+    return html.folded(
+        "How near fast curves have been, by setting",
+        about + html.table(headers, rows, label="Fast curves beside independent runs"),
+    )
 
 
 def _setting(each: Mapping[str, Any]) -> str:
