@@ -42,14 +42,14 @@ lint: setup-test
 	$(BIN)/lint-imports
 
 assets: setup
-	$(BIN)/python -m rankviz.worker.assets
-	$(BIN)/python -m rankviz.worker.samples
+	$(BIN)/python -m rankviz.worker.assets.models
+	$(BIN)/python -m rankviz.worker.assets.samples
 
 validate: setup
 	$(BIN)/python -m rankviz validate -o assets/validation.json
 
 bench: setup
-	$(BIN)/python tests/bench.py
+	$(BIN)/python -m benchmarks.main
 
 fidelity: setup
-	$(BIN)/python tests/fidelity.py
+	$(BIN)/python -m benchmarks.fidelity

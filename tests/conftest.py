@@ -1,7 +1,7 @@
 import pytest
-from workers import processes_of
 
 from rankviz.store import RunStore
+from tests.support.workers import processes_of
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ Nothing is computed here. What only some operations need (the run store, the sup
 is first asked for, so that an estimate from the command line loads the core and one model's row.
 """
 
-from rankviz.api.adapters import Adapters
 from rankviz.api.estimates import AdapterDetail, Estimates
-from rankviz.api.evidence import PublishedEvidence
+from rankviz.api.export import TakeAway
 from rankviz.api.runs import ExpectedSweep, Runs
-from rankviz.api.takeaway import TakeAway
+from rankviz.api.studies import PublishedEvidence
+from rankviz.api.trained import Adapters
 from rankviz.api.verdicts import Verdicts
 from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL
 

@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz.api.accuracy import Validation
 from rankviz.api.probes import Probes
-from rankviz.api.validation import Validation
 from rankviz.catalog import hardware as hardware_catalog
-from rankviz.core.adapter import AdapterPlan, resolve
-from rankviz.core.comparable import evidence_for
-from rankviz.core.estimate import Estimate, as_json, estimate
-from rankviz.core.lora import LoraConfig, adapter_dtype, saved_dtype
-from rankviz.core.model import ModelSpec
-from rankviz.core.question import Question, lora_config
-from rankviz.core.stack import Stack
+from rankviz.core.accuracy.similar import evidence_for
+from rankviz.core.cost.estimate import Estimate, as_json, estimate
+from rankviz.core.cost.question import Question, lora_config
+from rankviz.core.cost.stack import Stack
+from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
-    from rankviz.core.calibration import Calibration
+    from rankviz.core.cost.calibration import Calibration
 
 
 class AdapterDetail(NamedTuple):
@@ -42,7 +43,7 @@ class Estimates(Validation, Probes):
         answer = estimate(self.model(question.model_id), question, gpu, self._assumptions)
         calibration = self._gpu_calibration(answer) if gpu and self._has_probes() else None
         if calibration is not None:
-            from rankviz.core.calibrated_estimate import calibrated_estimate
+            from rankviz.core.cost.calibrated import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, self._assumptions)
         found = {"calibration": calibration.as_json() if calibration else None}
@@ -58,7 +59,7 @@ class Estimates(Validation, Probes):
 
     def rests_on(self, question: Question, r: int) -> dict[str, Any]:
         """The measured rows that speak for an estimate: how far off they were, and those most alike."""
-        from rankviz.core.comparable import rests_on
+        from rankviz.core.accuracy.similar import rests_on
 
         (rank,) = self.estimate(replace(question, ranks=(r,)))["ranks"]
         gpu = hardware_catalog.find_gpu(self._gpus, question.gpu).name if question.gpu else None
@@ -72,7 +73,7 @@ class Estimates(Validation, Probes):
             r: The rank.
             prices: One's own, in USD an hour by GPU, instead of the table's.
         """
-        from rankviz.core import decisions
+        from rankviz.core import fit as decisions
 
         gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
         own = self.own_prices(prices or {})
@@ -88,7 +89,7 @@ class Estimates(Validation, Probes):
     def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
         """What probes say of an estimate for the GPU of this very machine."""
         from rankviz import machine
-        from rankviz.core.probe_calibration import setting_of_question
+        from rankviz.core.probe.calibrate import setting_of_question
 
         here = machine.here()
         if here["device"] != "cuda" or hardware_catalog.gpu_of_device(self._gpus, here["device_name"]) != answer.gpu:

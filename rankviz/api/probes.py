@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
-from rankviz.core.adapter import resolve
-from rankviz.core.lora import LoraConfig
-from rankviz.core.model import ModelSpec
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, RankVizError, UnknownModelError
 
 if TYPE_CHECKING:
-    from rankviz.core.calibration import Calibration, Setting
-    from rankviz.core.probe import ProbeRecord
-    from rankviz.core.probe_settings import ProbeQuestion
+    from rankviz.core.cost.calibration import Calibration, Setting
+    from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.probe.request import ProbeQuestion
 
 
 class Probes(Workspace):
@@ -28,7 +28,7 @@ class Probes(Workspace):
         import json
         import secrets
 
-        from rankviz.core.probe_settings import settle
+        from rankviz.core.probe.request import settle
 
         model = self.model(asked.model_id)
         lora = LoraConfig(target_modules=asked.target_modules, use_dora=asked.use_dora, framework=asked.framework)
@@ -71,8 +71,8 @@ class Probes(Workspace):
 
     def probe_summary(self, probe_id: str) -> dict[str, Any]:
         """What was asked and measured, the whole model by extrapolation, and the estimate beside it."""
-        from rankviz.core.probe_estimate import estimate_probe
-        from rankviz.core.probe_summary import as_json
+        from rankviz.core.probe.estimate import estimate_probe
+        from rankviz.core.probe.summary import as_json
 
         record = self.probe(probe_id)
         try:
@@ -86,7 +86,7 @@ class Probes(Workspace):
         """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
         import csv
 
-        from rankviz.core.probe_rows import COLUMNS, probe_row
+        from rankviz.core.probe.rows import COLUMNS, probe_row
 
         record = self.probe(probe_id)
         if (row := probe_row(record, self.model(record.request.model_id))) is None:
@@ -117,8 +117,8 @@ class Probes(Workspace):
     ) -> Calibration | None:
         """What the probes of this setting on this device say; None where there are none."""
         from rankviz import machine
-        from rankviz.core.probe_calibration import LIBRARIES, applies, calibrate
-        from rankviz.core.probe_estimate import estimate_probe
+        from rankviz.core.probe.calibrate import LIBRARIES, applies, calibrate
+        from rankviz.core.probe.estimate import estimate_probe
 
         here = {"versions": machine.versions(LIBRARIES), **environment}
         device, assume = self._device(environment), self._assumptions

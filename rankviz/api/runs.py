@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.probes import Probes
-from rankviz.core.adapter import resolve
-from rankviz.core.estimate import RunEstimate, estimate_run
-from rankviz.core.lora import LoraConfig
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
-    from rankviz.core.ranges import Range
-    from rankviz.core.run import RunEvent, RunRecord, RunRequest, Sweep, SweepRequest
+    from rankviz.core.quantity import Range
+    from rankviz.core.runs.events import RunEvent
+    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.dataset import Preview, Sample
     from rankviz.store import RunStore
 
@@ -126,7 +128,7 @@ class Runs(Probes):
 
     def cuts(self, sweep_id: str) -> Sequence[dict[str, Any]]:
         """The points of a sweep's fast curves, lowest rank first; none of an ordinary sweep."""
-        from rankviz.core.fast_curve import fast_curves
+        from rankviz.core.runs.fast_curve import fast_curves
 
         curves = fast_curves(self.sweep(sweep_id).runs)
         return [{"run_id": found.run_id, **point._asdict()} for found in curves for point in found.points]
@@ -172,8 +174,7 @@ class Runs(Probes):
     def expected(self, request: SweepRequest) -> ExpectedSweep:
         """What a sweep will take on this machine, before it is asked for."""
         from rankviz import machine
-        from rankviz.core.run_estimate import precision_warning
-        from rankviz.core.sweep_estimate import sweep_seconds
+        from rankviz.core.runs.estimate import precision_warning, sweep_seconds
 
         runs = request.runs(sweep_id="expected", created_at=0.0)
         here = machine.here()
@@ -206,14 +207,14 @@ class Runs(Probes):
         tokens = request.per_device_train_batch_size * (rows.expected if rows else request.max_length)
         calibration = None
         if self._has_probes():
-            from rankviz.core.probe_calibration import setting_of_run
+            from rankviz.core.probe.calibrate import setting_of_run
 
             calibration = self._calibration(model, setting_of_run(model.id, request, device), tokens, environment)
         return estimate_run(model, request, device, self._assumptions, rows, calibration)
 
     def _row_tokens(self, request: RunRequest) -> Range | None:
         """None where the data has gone since."""
-        from rankviz.core.run_estimate import row_tokens
+        from rankviz.core.runs.estimate import row_tokens
 
         try:
             preview = self._previewed(request.data)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz.api.runs import Runs
-from rankviz.core.tradeoff import TOLERANCE_NATS
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 
 if TYPE_CHECKING:
-    from rankviz.core.run import Sweep
+    from rankviz.core.runs.record import Sweep
     from rankviz.verdict import Borrowed
 
 

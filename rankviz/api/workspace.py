@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz.catalog import hardware as hardware_catalog
 from rankviz.catalog import models as model_catalog
-from rankviz.core.estimate import Device
-from rankviz.core.hardware import Gpu
-from rankviz.core.model import ModelSpec
+from rankviz.core.cost.device import Device
+from rankviz.core.cost.gpu import Gpu
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UnknownModelError
 
 if TYPE_CHECKING:

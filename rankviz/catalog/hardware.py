@@ -8,10 +8,10 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from rankviz.catalog.validation import load_validation, measured_widths
-from rankviz.core.assumptions import Assumption, Assumptions
-from rankviz.core.hardware import Gpu, Price
-from rankviz.core.ranges import Range
+from rankviz.catalog.accuracy import load_validation, measured_widths
+from rankviz.core.cost.assumptions import Assumption, Assumptions
+from rankviz.core.cost.gpu import Gpu, Price
+from rankviz.core.quantity import Range
 from rankviz.errors import AssetError, UnknownGpuError
 
 GPUS_FILE = "gpus.json"

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from rankviz.core.block_ranges import decode_blocks
-from rankviz.core.model import LayerKind, LayerPart
+from rankviz.core.model.json import decode_blocks
+from rankviz.core.model.spec import LayerKind, LayerPart
 from rankviz.errors import AssetError
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]

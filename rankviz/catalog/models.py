@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.model import ModelSpec
-from rankviz.core.model_json import model_from_json
+from rankviz.core.model.json import model_from_json
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import AssetError, UnknownModelError
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rankviz.core.published import FULL, Facet, QualityPoint, facet_of
+from rankviz.core.studies.lines import FULL, Facet, QualityPoint, facet_of
 from rankviz.errors import BadDataError
 
 MAX_FILE_BYTES = 2_000_000

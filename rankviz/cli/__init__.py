@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from rankviz.cli.adapters import resize, spectrum
-from rankviz.cli.decisions import fit
+from rankviz.cli.accuracy import validate
 from rankviz.cli.estimates import estimate, models
-from rankviz.cli.evidence import advise, evidence
 from rankviz.cli.export import export
+from rankviz.cli.fit import fit
 from rankviz.cli.probe import probe
 from rankviz.cli.runs import runs, sweep
 from rankviz.cli.shared import fail
-from rankviz.cli.validate import validate
+from rankviz.cli.studies import advise, evidence
+from rankviz.cli.trained import resize, spectrum
 from rankviz.cli.verdict import verdict
 from rankviz.errors import RankVizError, UserError
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from rankviz.cli.shared import Model, Targets, names, targets_of
-from rankviz.core.question import Question
-from rankviz.core.training import TrainingSetup
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
 
 
 def question(

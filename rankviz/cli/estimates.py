@@ -6,8 +6,8 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, print_json, span, table
-from rankviz.core.comparable import in_words
-from rankviz.core.question import Question
+from rankviz.core.accuracy.similar import in_words
+from rankviz.core.cost.question import Question
 
 
 def models(as_json: Json = False) -> None:

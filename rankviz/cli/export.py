@@ -8,7 +8,7 @@ import typer
 
 from rankviz.api import Api
 from rankviz.cli.asking import asking
-from rankviz.core.question import Question
+from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
 
 

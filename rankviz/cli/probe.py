@@ -38,7 +38,7 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Measure memory and step time here, with random weights and no download."""
-    from rankviz.core.probe_settings import ProbeQuestion
+    from rankviz.core.probe.request import ProbeQuestion
 
     api = Api()
     probe_id = api.start_probe(
@@ -82,7 +82,7 @@ def probe(
 
 
 def _table(answer: dict) -> None:
-    from rankviz.core.probe_summary import HEADERS, table_lines
+    from rankviz.core.probe.summary import HEADERS, table_lines
 
     first, memory, *rest = HEADERS
     kind = answer["peak_kind"]

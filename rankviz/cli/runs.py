@@ -41,8 +41,7 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train one adapter a rank on the same data and compare their held-out loss."""
-    from rankviz.core.request import VERDICT_SEEDS, fast_ranks
-    from rankviz.core.run import SweepRequest
+    from rankviz.core.runs.request import VERDICT_SEEDS, SweepRequest, fast_ranks
 
     ranks, cut_ranks = tuple(r or (4, 16, 64)), ()
     if fast:

@@ -44,7 +44,7 @@ def span(values: dict, text: Callable[[float], str]) -> str:
 
 
 def targets_of(text: str) -> str | tuple[str, ...]:
-    from rankviz.core.lora import PRESETS
+    from rankviz.core.lora.config import PRESETS
 
     return text if text in PRESETS else names(text)
 

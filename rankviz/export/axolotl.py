@@ -1,7 +1,7 @@
 """A configuration for Axolotl: `axolotl train axolotl.yaml`.
 
-tests/test_export_axolotl.py gives it to the validation of the pinned Axolotl, the same that `axolotl train` begins
-with.
+tests/export/test_export_axolotl.py gives it to the validation of the pinned Axolotl, the same that `axolotl train`
+begins with.
 """
 
 from typing import Any

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rankviz.core.lora import Framework
-from rankviz.core.model import ModelSpec
-from rankviz.core.question import Question
+from rankviz.core.cost.question import Question
+from rankviz.core.lora.config import Framework
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import axolotl
 from rankviz.export.llamafactory import llamafactory, trains_with_unsloth

@@ -1,12 +1,12 @@
 """A configuration for LLaMA-Factory: `llamafactory-cli train llamafactory.yaml`.
 
-tests/test_export_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
+tests/export/test_export_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
 """
 
 import json
 from typing import Any
 
-from rankviz.core.lora import QUANTIZED
+from rankviz.core.lora.config import QUANTIZED
 from rankviz.export.recipe import Recipe
 from rankviz.export.words import DATA, other_program, sources, title
 from rankviz.export.yaml_text import Section, document

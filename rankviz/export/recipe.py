@@ -8,13 +8,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rankviz.core.adapter import resolve
-from rankviz.core.lora import Framework, LoraConfig
-from rankviz.core.model import ModelSpec
-from rankviz.core.moe import has_experts
-from rankviz.core.plan import AdapterPlan
-from rankviz.core.question import Question, lora_config
-from rankviz.core.training import TrainingSetup
+from rankviz.core.cost.question import Question, lora_config
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import Framework, LoraConfig
+from rankviz.core.lora.moe import has_experts
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 LEARNING_RATE = 2e-4

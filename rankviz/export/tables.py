@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import __version__
-from rankviz.core.comparable import in_words
-from rankviz.core.lora import PEFT_VERSION, UNSLOTH_VERSION
-from rankviz.core.question import Question
-from rankviz.core.run import RunRecord
+from rankviz.core.accuracy.similar import in_words
+from rankviz.core.cost.question import Question
+from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
 
 KINDS = ("csv", "parquet")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from rankviz import __version__
-from rankviz.core.lora import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.export.recipe import Recipe
 
 WIDTH = 100

@@ -4,14 +4,14 @@ Plotly lives here only. Colours mean one thing everywhere (style.py); text, grid
 page's stylesheet, so that a figure follows the light and the dark theme without being drawn again.
 """
 
+from rankviz.figures.accuracy import ComparedPoint, validation_figure
 from rankviz.figures.cost import MemoryBar, memory_figure, module_figure
-from rankviz.figures.evidence import PublishedLine, PublishedPoint, evidence_figure, shapes_of
 from rankviz.figures.rank_curve import CutLine, CutPoint, RunPoint, rank_figure
 from rankviz.figures.spectrum import HeatCell, SpectrumLine, heat_figure, spectrum_figure
+from rankviz.figures.studies import PublishedLine, PublishedPoint, evidence_figure, shapes_of
 from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED
 from rankviz.figures.tradeoff import PlottedPoint, PointGroup, tradeoff_figure
 from rankviz.figures.training import LossCurve, loss_figure
-from rankviz.figures.validation import ComparedPoint, validation_figure
 from rankviz.figures.verdict import Difference, verdict_figure
 
 __all__ = [

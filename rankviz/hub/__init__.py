@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.model import ModelSpec
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadAdapterError, UnknownModelError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -37,7 +37,7 @@ def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = Non
 def find_config(ref: str) -> dict[str, Any] | None:
     """The config.json of a model outside the catalogue, checked but not laid out; None if ref looks like none of the
     three."""
-    from rankviz.core.config_check import parse_config
+    from rankviz.core.model.config_check import parse_config
 
     path = Path(ref).expanduser()
     if path.is_dir():

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.config_check import MAX_CONFIG_BYTES, parse_config, too_large
+from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
 from rankviz.errors import BadConfigError, WorkerError
 from rankviz.units import GIB
 

@@ -5,8 +5,8 @@ import json
 import math
 from pathlib import Path
 
-from rankviz.core.model import ModelSpec
-from rankviz.core.model_json import model_from_json
+from rankviz.core.model.json import model_from_json
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadConfigError
 from rankviz.hub.introspection import introspect_config
 

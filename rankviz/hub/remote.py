@@ -7,8 +7,8 @@ import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankviz.core.model import ModelSpec
-from rankviz.core.model_json import model_from_json
+from rankviz.core.model.json import model_from_json
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.hub.introspection import introspect_config
 from rankviz.hub.local import compare_totals

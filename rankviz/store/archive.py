@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rankviz.core.run import RunRecord, RunRequest
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError
 from rankviz.store.journal import parse_event, parse_request
 from rankviz.store.runs import RunStore

@@ -12,8 +12,11 @@ import typing
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from rankviz.core.probe import ProbeRecord, ProbeRequest
-from rankviz.core.run import EVENT_TYPES, RunEvent, RunRecord, RunRequest, StepLogged
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.probe.request import ProbeRequest
+from rankviz.core.runs.events import EVENT_TYPES, RunEvent, StepLogged
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import RunRequest
 
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rankviz.core.probe import ProbeRecord, ProbeRequest
-from rankviz.core.run import RunEvent, RunRecord, RunRequeued, Sweep, SweepRequest
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.probe.request import ProbeRequest
+from rankviz.core.runs.events import RunEvent, RunRequeued
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import RunNotFoundError
 from rankviz.store.journal import (
     JournalReader,

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rankviz.core.probe import ProbeRecord
-from rankviz.core.run import RunCancelled, RunFailed, RunRecord, RunState
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.runs.events import RunCancelled, RunFailed
+from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import WorkerError
 from rankviz.store import RunStore
 from rankviz.supervisor import process

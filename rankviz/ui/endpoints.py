@@ -6,11 +6,11 @@ from typing import Any
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.lora import PRESETS
-from rankviz.core.question import Question
-from rankviz.core.training import TrainingSetup
-from rankviz.core.use_case import Goal
-from rankviz.ui.question import names_in
+from rankviz.core.advice.use_case import Goal
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import PRESETS
+from rankviz.ui.parts.question import names_in
 from rankviz.ui.wiring import spoken
 
 

@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from rankviz.core.lora import MAX_RANK, PRESETS
-from rankviz.core.use_case import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
+from rankviz.core.advice.use_case import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
+from rankviz.core.lora.config import MAX_RANK, PRESETS
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
-from rankviz.ui import question
-from rankviz.ui.question import CUSTOM, DEFAULTS, names_in
+from rankviz.ui.parts import question
+from rankviz.ui.parts.question import CUSTOM, DEFAULTS, names_in
 
 TABS = ("explore", "train", "sweep", "runs", "adapter", "guide")
 

@@ -8,9 +8,15 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui import adapter, endpoints, explore, guide, link, runs, sweep, train
-from rankviz.ui.controls import address, header, plain
-from rankviz.ui.question import DEFAULTS, prices_of
+from rankviz.ui import endpoints, link
+from rankviz.ui.adapter import tab as adapter
+from rankviz.ui.explore import tab as explore
+from rankviz.ui.guide import tab as guide
+from rankviz.ui.parts.controls import address, header, plain
+from rankviz.ui.parts.question import DEFAULTS, prices_of
+from rankviz.ui.runs import tab as runs
+from rankviz.ui.sweep import tab as sweep
+from rankviz.ui.train import tab as train
 from rankviz.ui.wiring import heard, notice_html, quiet
 
 

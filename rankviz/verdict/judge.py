@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rankviz.core.tradeoff import TOLERANCE_NATS
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.verdict.choosing import Comparison, compare
 from rankviz.verdict.losses import RunLosses
 from rankviz.verdict.tolerance import tolerance_nats

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from rankviz.core.run import RunRecord
+from rankviz.core.runs.record import RunRecord
 from rankviz.errors import BadDataError
 
 COLUMNS = ("rank", "seed", "example", "loss")

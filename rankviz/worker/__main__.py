@@ -1,16 +1,21 @@
-"""python -m rankviz.worker COMMAND ...: each command is a module beside this one, imported when it is asked for."""
+"""python -m rankviz.worker COMMAND ...: each command is a module of a room, imported when it is asked for."""
 
 import importlib
 import sys
 
-COMMANDS = ("introspect", "finetune", "probe", "probe_depth")
+COMMANDS = {
+    "introspect": "introspect.main",
+    "finetune": "finetune.main",
+    "probe": "probe.main",
+    "probe_depth": "probe.depth",
+}
 
 
 def main(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         print(f"usage: python -m rankviz.worker {'|'.join(COMMANDS)} ...", file=sys.stderr)
         return 2
-    return importlib.import_module(f"rankviz.worker.{argv[0]}").main(argv[1:]) or 0
+    return importlib.import_module(f"rankviz.worker.{COMMANDS[argv[0]]}").main(argv[1:]) or 0
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rankviz.core.probe import ProbeRequest
-from rankviz.core.run import RunRequest
-from rankviz.core.targets import ALL_LINEAR, expand
+from rankviz.core.lora.targets import ALL_LINEAR, expand
+from rankviz.core.probe.request import ProbeRequest
+from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError
 
 CPU_PRECISIONS = ("fp32", "bf16")
@@ -94,7 +94,7 @@ def target_modules(targets: str | tuple[str, ...], model: Any) -> str | list[str
     """The names that a preset stands for on this model, as get_peft_model takes them."""
     if isinstance(targets, str) and targets in ("attention", "mlp", "qv"):
         from rankviz.catalog.models import model_from_json
-        from rankviz.worker.introspect import introspect
+        from rankviz.worker.introspect.main import introspect
 
         spec = model_from_json({"id": "", "name": "", **introspect(model.config.to_dict())})
         return list(expand(spec, targets, expert_names=()))

@@ -1,0 +1,298 @@
+"""Speed and size, as ratios within one run where possible. `make bench`, or `python tests/bench.py estimate cli`.
+
+Nothing here fails: the machines are noisy, so it prints what it saw.
+"""
+
+import gc
+import os
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+PEFT_MODELS = ("HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
+SWEEP_RANKS = (4, 8, 16, 32)
+SWEEP_STEPS = 10
+
+HELLO = """
+import gradio as gr
+with gr.Blocks(analytics_enabled=False) as demo:
+    gr.Markdown("# Hello")
+    gr.Textbox()
+demo.launch(server_name="127.0.0.1", server_port={port}, quiet=True, ssr_mode=False)
+"""
+
+
+def bench_estimate() -> None:
+    """Nine ranks in process, for every catalogue model; PEFT on the meta device for some, in the same run."""
+    from rankviz.api import Api
+    from rankviz.core.cost.question import Question
+
+    api = Api()
+    api.estimate(Question(model_id="gpt2", targets="all-linear", gpu="L4"))  # reads the GPU table and the constants
+    first, again = {}, {}
+    for row in api.models():
+        # PEFT refuses all-linear on Mamba hybrids.
+        targets = "attention" if "Nemotron" in row.id else "all-linear"
+        question = Question(model_id=row.id, ranks=RANKS, targets=targets, framework="peft", gpu="A100-80GB (SXM)")
+        api.model(row.id)
+        gc.disable()
+        start = time.perf_counter()
+        api.estimate(question)
+        first[row.id] = time.perf_counter() - start
+        again[row.id] = min(_timed(lambda q=question: api.estimate(q)) for _ in range(20))
+        gc.enable()
+    for name, seconds in (("first time", first), ("again", again)):
+        slowest = max(seconds, key=seconds.get)
+        print(
+            f"estimate, nine ranks, {name}: median {statistics.median(seconds.values()) * 1e3:.3f} ms, "
+            f"slowest {seconds[slowest] * 1e3:.3f} ms ({slowest}); {len(seconds)} models"
+        )
+    _bench_decisions(api)
+    for model_id in PEFT_MODELS:
+        peft_seconds, peft_parameters = _peft_count(model_id)
+        question = Question(model_id=model_id, ranks=(16,), targets="all-linear", framework="peft")
+        ours = min(_timed(lambda q=question: api.estimate(q)) for _ in range(20))
+        row = api.estimate(question)["ranks"][0]
+        same = "equal" if row["adapter_parameters"] == peft_parameters else "DIFFERENT"
+        print(
+            f"PEFT on the meta device, {model_id}, r 16: {peft_seconds * 1e3:.0f} ms, "
+            f"{peft_seconds / ours:,.0f} times ours ({ours * 1e3:.3f} ms); counts {same}"
+        )
+
+
+def _bench_decisions(api) -> None:
+    """All decisions on one rank, with every GPU of the table, for every catalogue model."""
+    from rankviz.core.cost.question import Question
+
+    first, again = {}, {}
+    for row in api.models():
+        targets = "attention" if "Nemotron" in row.id else "all-linear"
+        question = Question(model_id=row.id, targets=targets, framework="trl", gpu="L4")
+        api.model(row.id)
+        first[row.id] = _timed(lambda q=question: api.decisions(q, 16))
+        again[row.id] = min(_timed(lambda q=question: api.decisions(q, 16)) for _ in range(5))
+    for name, seconds in (("first time", first), ("again", again)):
+        slowest = max(seconds, key=seconds.get)
+        print(
+            f"decisions, one rank, {len(api.gpus())} GPUs, {name}: "
+            f"median {statistics.median(seconds.values()) * 1e3:.1f} ms, "
+            f"slowest {seconds[slowest] * 1e3:.1f} ms ({slowest})"
+        )
+
+
+def bench_evidence() -> None:
+    """Evidence and advice for every model and use case, in process: counted, and with the page's three figures."""
+    from rankviz.api import Api
+    from rankviz.core.advice.use_case import NAMES, Goal
+    from rankviz.core.cost.question import Question
+    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.ui.explore import studies as evidence
+
+    with tempfile.TemporaryDirectory() as home:
+        api = Api(home=Path(home))
+        first = _timed(lambda: api.advise(Question(model_id="gpt2", targets="all-linear", gpu="L4"), Goal()))
+        warm = {"model": "gpt2", "use_case": "complex", "r": 16, "use_dora": True, "use_rslora": True}
+        evidence.shown(api, **warm, x="parameters", y="gap")  # loads plotly
+        advice, near, drawn = {}, {}, {}
+        for row in api.models():
+            for name in NAMES:
+                goal = Goal(use_case=name, examples=20_000, example_tokens=300, forgetting=True)
+                asked = Question(model_id=row.id, gpu="L4", training=TrainingSetup(steps=1000))
+                api.model(row.id)
+                asking = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
+                advice[row.id, name] = _timed(lambda q=asked, g=goal: api.advise(q, g))
+                near[row.id, name] = _timed(lambda i=row.id, n=name: _nearest_of_all(api, i, n))
+                if name == "complex":
+                    drawn[row.id, name] = _timed(lambda a=asking: evidence.shown(api, **a, x="parameters", y="gap"))
+    for name, seconds in (("advice", advice), ("nearest evidence", near), ("the section drawn", drawn)):
+        slowest = max(seconds, key=seconds.get)
+        print(
+            f"{name}: median {statistics.median(seconds.values()) * 1e3:.1f} ms, "
+            f"slowest {seconds[slowest] * 1e3:.1f} ms ({', '.join(slowest)}); {len(seconds)} choices"
+        )
+    print(f"first advice, the evidence read: {first * 1e3:.0f} ms")
+
+
+def _nearest_of_all(api, model_id: str, use_case: str) -> None:
+    from rankviz.core.studies.lines import FACETS, LORA_METHODS
+
+    for near in api.near(model_id, use_case, LORA_METHODS, FACETS)[:12]:
+        for line in near.lines:
+            api.sizes(line)
+
+
+def _timed(call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _peft_count(model_id: str) -> tuple[float, int]:
+    """Seconds (best of three) and trainable parameters, imports left out."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(ROOT / "assets/configs" / (model_id.replace("/", "__") + ".json"))
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        with torch.device("meta"):
+            model = get_peft_model(
+                AutoModelForCausalLM.from_config(config), LoraConfig(r=16, target_modules="all-linear")
+            )
+        count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        best = min(best, time.perf_counter() - start)
+    return best, count
+
+
+def bench_cli() -> None:
+    """`python -m rankviz estimate … --json` from cold: wall time and peak memory."""
+    command = [sys.executable, "-m", "rankviz", "estimate", "meta-llama/Llama-3.1-8B", "--json"]
+    command += [part for r in RANKS for part in ("-r", str(r))]
+    seconds, peaks = [], []
+    for _ in range(7):
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds.append(time.perf_counter() - start)
+        peaks.append(usage.ru_maxrss * 1024)
+        assert status == 0
+    print(
+        f"estimate --json, cold: median {statistics.median(seconds):.3f} s, "
+        f"slowest {max(seconds):.3f} s, peak {max(peaks) / 1e6:.0f} MB"
+    )
+
+
+def bench_start() -> None:
+    """Process start to the first HTTP 200, ours and a bare Gradio page in turn."""
+    with tempfile.TemporaryDirectory() as home:
+        ours, bare = [], []
+        for _ in range(5):
+            port = _free_port()
+            bare.append(_first_200([sys.executable, "-c", HELLO.format(port=port)], port))
+            port = _free_port()
+            ours.append(_first_200([sys.executable, "app.py"], port, RANKVIZ_HOME=home, GRADIO_SERVER_PORT=str(port)))
+    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+    print(
+        f"start to first 200: RankViz {statistics.median(ours):.2f} s, bare Gradio {statistics.median(bare):.2f} s, "
+        f"ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+def _first_200(command: list[str], port: int, **env: str) -> float:
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", **env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # it is interrupted below, and says so at length
+    )
+    try:
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                    assert answer.status == 200
+                    return time.perf_counter() - start
+            except OSError:
+                assert process.poll() is None, "the server died"
+                time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def bench_sweep() -> None:
+    """A sweep of four ranks of the embedded model, and four separate Unsloth scripts with the same steps."""
+    home = Path(os.environ.get("RANKVIZ_HOME") or tempfile.mkdtemp())
+    env = {**os.environ, "RANKVIZ_HOME": str(home)}
+
+    def cli(ranks: tuple[int, ...], steps: int) -> float:
+        flags = [part for r in ranks for part in ("-r", str(r))]
+        command = [sys.executable, "-m", "rankviz", "sweep", "embedded", "--data", "phonemes", "--json"]
+        return _timed(
+            lambda: subprocess.run(
+                [*command, *flags, "--steps", str(steps)], cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL
+            )
+        )
+
+    cli((4,), 1)  # unpacks the base and warms the disk cache for both sides
+    script = ROOT / "tests" / "bench_unsloth_script.py"
+    base = next((home / "models").glob("*/config.json")).parent
+    separate = sum(
+        _timed(
+            lambda r=r: subprocess.run(
+                [sys.executable, str(script), str(base), str(r), str(SWEEP_STEPS)], cwd=home, env=env, check=True
+            )
+        )
+        for r in SWEEP_RANKS
+    )
+    ours = cli(SWEEP_RANKS, SWEEP_STEPS)
+    print(
+        f"sweep of ranks {SWEEP_RANKS}, {SWEEP_STEPS} steps each: {ours:.0f} s; four separate Unsloth scripts: "
+        f"{separate:.0f} s; ratio {ours / separate:.2f}"
+    )
+
+
+def bench_adapters() -> None:
+    """Spectrum and resize, beside dense SVD."""
+    from tests import bench_adapters
+
+    bench_adapters.bench_adapters()
+
+
+def bench_fast() -> None:
+    """A fast curve, beside independent runs and beside scripts."""
+    from tests import bench_runs
+
+    bench_runs.bench_fast()
+
+
+def bench_precision() -> None:
+    """A training step with a bf16 base, beside fp32."""
+    from tests import bench_runs
+
+    bench_runs.bench_precision()
+
+
+def main() -> None:
+    # The light ones first: a child's peak memory counts this process's own at the time it was started.
+    benches = {
+        "cli": bench_cli,
+        "start": bench_start,
+        "sweep": bench_sweep,
+        "estimate": bench_estimate,
+        "evidence": bench_evidence,
+        "adapters": bench_adapters,
+        "fast": bench_fast,
+        "precision": bench_precision,
+    }
+    for name, bench in benches.items():
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            bench()
+    print(f"peak memory of this bench: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

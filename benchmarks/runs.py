@@ -1,0 +1,102 @@
+"""Speed of real runs: a fast curve beside independent runs, and a training step with a bf16 base beside fp32."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
+FAST_STEPS = 80
+PRECISION_STEPS = 12
+REPEATS = 3
+
+
+def bench_fast() -> None:
+    """Seven independent runs of the embedded model in one process; the highest is cut to the six others besides, which
+    is the fast curve. And one separate Unsloth script, times seven. Loading the base is left out of the first two."""
+    from rankviz.api import Api
+    from rankviz.core.runs.request import SweepRequest
+
+    api = Api(home=Path(os.environ.get("RANKVIZ_HOME") or tempfile.mkdtemp()), shared=False)
+    runs = _swept(
+        api, SweepRequest(ranks=FAST_RANKS, cut_ranks=FAST_RANKS[:-1], max_steps=FAST_STEPS, precision="fp32")
+    )
+    seconds = [_seconds(api, run) for run in runs]
+    cutting = _cutting_seconds(api, runs[-1])
+    took = seconds[-1] + runs[0].loss_before.seconds  # alone it would evaluate the base too
+    seconds[-1] -= cutting
+    anchor = seconds[1]
+    said = ", ".join(f"r {run.request.r} {each:.0f}" for run, each in zip(runs, seconds, strict=True))
+    print(f"seven independent runs of {FAST_STEPS} steps, evaluations included: {sum(seconds):.0f} s ({said})")
+    print(
+        f"fast curve of the same ranks: {took:.0f} s, {cutting:.0f} of them for the cuts, {sum(seconds) / took:.1f} "
+        f"times faster; with an anchor at r = 2 {sum(seconds) / (took + anchor):.1f} times"
+    )
+    base = next((api.home / "models").glob("*/config.json")).parent
+    script = ROOT / "tests" / "bench_unsloth_script.py"
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, str(script), str(base), "64", str(FAST_STEPS)], cwd=api.home, check=True, env=_environment()
+    )
+    alone = time.perf_counter() - start
+    print(
+        f"one separate Unsloth script (fp32): {alone:.0f} s; seven of them {7 * alone / took:.1f} times the fast curve"
+    )
+
+
+def bench_precision() -> None:
+    """One run in fp32 and one with a bf16 base, in turn; what a step takes after the first two, and the loss. A few
+    steps, once, where the processor isn't made for bf16: each takes half a minute."""
+    from rankviz.api import Api
+    from rankviz.core.runs.request import SweepRequest
+    from rankviz.machine import cpu_bf16
+
+    api = Api(home=Path(os.environ.get("RANKVIZ_HOME") or tempfile.mkdtemp()), shared=False)
+    steps: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    losses: dict[str, float] = {}
+    repeats, max_steps = (1, 4) if cpu_bf16() is False else (REPEATS, PRECISION_STEPS)
+    for _ in range(repeats):
+        for precision, found in steps.items():
+            (run,) = _swept(api, SweepRequest(ranks=(16,), max_steps=max_steps, precision=precision))
+            times = [step.seconds for step in run.steps[1:]]
+            found.append(statistics.median(later - sooner for sooner, later in pairwise(times)))
+            losses[precision] = run.loss_after.loss
+    ratios = [a / b for a, b in zip(steps["fp32"], steps["bf16"], strict=True)]
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    has = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags] or ["neither avx512_bf16 nor amx_bf16"]
+    print(
+        f"a training step in fp32 {statistics.median(steps['fp32']):.2f} s, with a bf16 base "
+        f"{statistics.median(steps['bf16']):.2f} s: {statistics.median(ratios):.2f} times as fast (from "
+        f"{min(ratios):.2f} to {max(ratios):.2f}); loss after {max_steps} steps "
+        f"{losses['fp32']:.4f} and {losses['bf16']:.4f}, "
+        f"{100 * (losses['bf16'] / losses['fp32'] - 1):+.2f} %; this processor has {', '.join(has)}"
+    )
+
+
+def _swept(api, request):
+    sweep_id = api.start_sweep(request)
+    *_, sweep = api.follow(sweep_id)
+    assert all(run.state == "completed" for run in sweep.runs), sweep.runs[0].error
+    return sweep.runs
+
+
+def _seconds(api, run) -> float:
+    """From the fresh adapter to the end; what loading took before the first run of a sweep is left out."""
+    from rankviz.core.runs.events import RunStarted
+
+    return run.ended_at - next(e.time for e in api.store.events(run.run_id) if isinstance(e, RunStarted))
+
+
+def _cutting_seconds(api, run) -> float:
+    from rankviz.core.runs.events import AdapterSaved
+
+    return run.ended_at - next(e.time for e in api.store.events(run.run_id) if isinstance(e, AdapterSaved))
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1"}

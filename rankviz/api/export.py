@@ -1,0 +1,33 @@
+"""Take it away: what was chosen, as a file for the tool that trains it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rankviz.api.workspace import Workspace
+from rankviz.core.cost.question import Question, validate
+
+if TYPE_CHECKING:
+    from rankviz.export import Written
+
+
+class TakeAway(Workspace):
+    """Scripts, notebooks and configuration files."""
+
+    def take_away(
+        self, question: Question, r: int, format_name: str = "script", learning_rate: float | None = None
+    ) -> Written:
+        """The adapter at one rank and how to train it, as a file.
+
+        Args:
+            question: Its other ranks are left aside.
+            r: The rank.
+            format_name: One of export.FORMATS: script, notebook, unsloth, trl, peft, adapter-config, axolotl or
+                llamafactory. The first two follow the question's framework.
+            learning_rate: None takes export.LEARNING_RATE.
+        """
+        from rankviz import export
+
+        validate(question)
+        rate = export.LEARNING_RATE if learning_rate is None else learning_rate
+        return export.write(self.model(question.model_id), question, r, format_name, rate)

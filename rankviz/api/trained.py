@@ -1,0 +1,142 @@
+"""Trained adapters: what rank they really use, and the same adapter at a lower one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rankviz.api.workspace import Workspace
+from rankviz.errors import BadAdapterError, RunNotFoundError
+
+if TYPE_CHECKING:
+    from rankviz.core.runs.record import RunRecord
+    from rankviz.core.spectrum.spectrum import Spectrum
+    from rankviz.trained.read import Adapter
+    from rankviz.trained.resize import ResizePlan
+
+REMEMBERED = 4
+"""Adapters whose spectrum is kept."""
+Ref = str | Sequence[str]
+"""A folder, a zip, a .safetensors with its config beside it, a run's id or a Hub id; or the paths of both files."""
+
+
+class Opened(NamedTuple):
+    adapter: Adapter
+    spectrum: Spectrum
+
+
+class Adapters(Workspace):
+    """What a trained adapter needs."""
+
+    def spectrum(self, adapter: Ref) -> Spectrum:
+        """The singular values of a trained adapter's updates, and what they say."""
+        return self._opened(adapter).spectrum
+
+    def plan_resize(
+        self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
+    ) -> ResizePlan:
+        """What a resize would come to: ranks, bytes and energy kept.
+
+        Args:
+            adapter: What to resize.
+            r: One rank for all modules, lower than the adapter's.
+            energy: Or the share of each module's energy to keep, such as 0.99.
+            dtype: fp32, bf16 or fp16; as it is, where this isn't given.
+        """
+        from rankviz.trained.resize import plan
+
+        opened = self._opened(adapter)
+        return plan(opened.adapter, opened.spectrum, r=r, energy=energy, dtype=dtype)
+
+    def resize_adapter(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
+        """Write the resized adapter into a new folder, as PEFT loads it."""
+        from rankviz.trained.resize import resize
+
+        return resize(self._opened(adapter).adapter, planned, Path(target))
+
+    def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
+        """The same as a zip, in a temporary folder of its own."""
+        from rankviz.trained.resize import zipped
+
+        found = self._opened(adapter).adapter
+        r = max(planned.by_module.values())
+        folder = Path(tempfile.mkdtemp(prefix="rankviz-"))
+        return zipped(found, planned, folder / f"{found.name}-r{r}.zip")
+
+    def zip_cut(self, run_id: str, r: int) -> Path:
+        """The adapter of a run cut to rank r, as a zip in a temporary folder of its own: as a fast curve saved it after
+        training it on, or else cut now."""
+        from rankviz.trained.files import pack
+
+        record = self.store.get(run_id)
+        path = next((cut.path for cut in record.cuts if cut.r == r), "")
+        if not path:
+            return self.zip_resized(run_id, self.plan_resize(run_id, r=r))
+        folder = self.store.run_dir(run_id) / path
+        if not folder.is_dir():
+            raise BadAdapterError(f"Run {run_id!r} has no adapter of r = {r} here: it was imported without it.")
+        return pack(folder, Path(tempfile.mkdtemp(prefix="rankviz-")) / f"adapter-r{r}.zip")
+
+    def runs_with_adapter(self) -> Sequence[RunRecord]:
+        """The finished runs of this machine whose adapter is here, the newest first."""
+        return [
+            record
+            for record in reversed(self.store.all())
+            if record.adapter_path and (self._run_adapter(record) / "adapter_config.json").is_file()
+        ]
+
+    def _run_adapter(self, record: RunRecord) -> Path:
+        return self.store.run_dir(record.run_id) / (record.adapter_path or "adapter")
+
+    def _opened(self, ref: Ref) -> Opened:
+        from rankviz.trained.files import MAX_BYTES, SHARED_MAX_BYTES
+
+        limit = SHARED_MAX_BYTES if self.shared else MAX_BYTES
+        paths = self._adapter_paths(ref, limit)
+        key = tuple(_stamp(path) for path in paths)
+        if key not in self._adapters:
+            from rankviz.trained.read import read_adapter
+            from rankviz.trained.spectrum import spectrum
+
+            adapter = read_adapter(paths, max_bytes=limit)
+            self._adapters[key] = Opened(adapter, spectrum(adapter))
+            while len(self._adapters) > REMEMBERED:
+                self._adapters.popitem(last=False)
+        return self._adapters[key]
+
+    @cached_property
+    def _adapters(self) -> OrderedDict[tuple, Opened]:
+        return OrderedDict()
+
+    def _adapter_paths(self, ref: Ref, max_bytes: int) -> list[Path]:
+        if not isinstance(ref, str):
+            for path in ref:
+                self._refuse_private_path(path)
+            return [Path(path) for path in ref]
+        ref = ref.strip()
+        if not ref:
+            raise BadAdapterError("No adapter given: give a folder, a zip, a run's id or a Hub id.")
+        path = Path(ref).expanduser()
+        self._refuse_private_path(str(path))
+        if path.exists():
+            return [path]
+        try:
+            record = self.store.get(ref)
+        except RunNotFoundError:
+            from rankviz import hub
+
+            return [hub.find_adapter(ref, max_bytes=max_bytes)]
+        folder = self._run_adapter(record)
+        if not folder.is_dir():
+            raise BadAdapterError(f"Run {ref!r} has no adapter here: it hasn't saved one, or was imported without it.")
+        return [folder]
+
+
+def _stamp(path: Path) -> tuple:
+    """Changes when a file or what is in a folder does."""
+    files = sorted(path.glob("adapter_*")) if path.is_dir() else [path]
+    return (str(path.resolve()), *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))

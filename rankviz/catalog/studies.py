@@ -1,0 +1,92 @@
+"""Published rank studies, read from assets/evidence/: points.csv, studies.json and models.json.
+
+Reading trusts the files: `evidence_schema.check` has gone over them in the tests. A row that can't be read at all is
+still an AssetError that names it.
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rankviz.catalog.hardware import read_rows
+from rankviz.core.studies.lines import BaseModel, Evidence, QualityPoint, Study
+from rankviz.errors import AssetError
+
+FOLDER = "evidence"
+POINTS_FILE = "points.csv"
+STUDIES_FILE = "studies.json"
+MODELS_FILE = "models.json"
+COLUMNS = tuple(field.name for field in fields(QualityPoint))
+
+INTEGERS = ("rank", "learning_rates_tried", "trainable_parameters", "adapter_bytes", "peak_memory_bytes")
+NUMBERS = (
+    "lora_alpha",
+    "learning_rate",
+    "standard_error",
+    "reference_learning_rate",
+    "value_at_reference_rate",
+    "train_seconds",
+)
+READERS: dict[str, Callable[[str], Any]] = {
+    **{name: lambda text: int(text) if text else None for name in INTEGERS},
+    **{name: lambda text: float(text) if text else None for name in NUMBERS},
+    "value": float,
+    "higher_is_better": lambda text: {"yes": True, "no": False}[text],
+}
+
+
+@lru_cache(maxsize=8)
+def load_evidence(assets: Path) -> Evidence:
+    """All that ships."""
+    folder = assets / FOLDER
+    studies = [_row(Study, row, STUDIES_FILE, "study_id") for row in read_rows(folder / STUDIES_FILE, "studies")]
+    models = [_row(BaseModel, row, MODELS_FILE, "base_model") for row in read_rows(folder / MODELS_FILE, "models")]
+    evidence = Evidence(studies, models, read_points(folder / POINTS_FILE))
+    for line, point in enumerate(evidence.points, start=2):
+        if point.study_id not in evidence.studies:
+            raise AssetError(f"{POINTS_FILE}: row {line}, study_id: no {point.study_id!r} in {STUDIES_FILE}; add it.")
+        if point.base_model not in evidence.models:
+            raise AssetError(
+                f"{POINTS_FILE}: row {line}, base_model: no {point.base_model!r} in {MODELS_FILE}; add it."
+            )
+    return evidence
+
+
+def read_points(path: Path) -> list[QualityPoint]:
+    """The rows of points.csv."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            check_columns(reader.fieldnames)
+            return [_point(cells, line, path.name) for line, cells in enumerate(reader, start=2)]
+    except FileNotFoundError:
+        raise AssetError(f"{path.name}: no such file in {path.parent}; restore it from the repository.") from None
+
+
+def check_columns(names: Sequence[str] | None) -> None:
+    if tuple(names or ()) != COLUMNS:
+        raise AssetError(f"{POINTS_FILE}: the columns must be {', '.join(COLUMNS)}, in this order.")
+
+
+def _point(cells: dict[str, str], line: int, file: str) -> QualityPoint:
+    values: dict[str, Any] = {}
+    for name, text in cells.items():
+        try:
+            values[name] = READERS[name](text) if name in READERS else text + ""
+        except (KeyError, TypeError, ValueError):
+            column = name or "more cells than columns"
+            raise AssetError(f"{file}: row {line}, {column}: {text!r} can't be; mend the cell or empty it.") from None
+    return QualityPoint(**values)
+
+
+def _row(kind: type, row: Any, file: str, key: str) -> Any:
+    try:
+        return kind(**row)
+    except TypeError as error:
+        name = row.get(key, "?") if isinstance(row, dict) else row
+        raise AssetError(
+            f"{file}: row {name!r} can't be read ({error}); give it the fields that its neighbours have."
+        ) from None

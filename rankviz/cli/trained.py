@@ -1,0 +1,92 @@
+"""`rankviz spectrum` and `rankviz resize`."""
+
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.cli.shared import Json, print_json, table
+
+Adapter = Annotated[
+    str, typer.Argument(help="A folder, a zip, a .safetensors beside its config, a run's id or a Hub id.")
+]
+
+
+def spectrum(adapter: Adapter, as_json: Json = False) -> None:
+    """Say what rank a trained adapter really uses."""
+    from rankviz.core.spectrum.grid import grid
+    from rankviz.core.spectrum.spectrum import SHARES, in_words
+    from rankviz.core.spectrum.spectrum import as_json as as_dict
+
+    found = Api().spectrum(adapter)
+    if as_json:
+        return print_json(as_dict(found))
+    cells = grid(found)
+    print(in_words(found))
+    rows = []
+    for name in cells.rows:
+        layers = cells.row(name)
+        used = [layer for layer in layers if not layer.is_dead]
+        rows.append(
+            [
+                name,
+                str(len(layers)),
+                _span([layer.r for layer in layers]),
+                *(_span([layer.rank_for(share) for layer in used]) for share in SHARES),
+                f"{median(layer.effective_rank for layer in used):.1f}" if used else "–",
+                f"{median(layer.stable_rank for layer in used):.1f}" if used else "–",
+                str(len(layers) - len(used)),
+            ]
+        )
+    size = f"{units.file_size(found.file_bytes)} in {found.dtype}"
+    table(
+        f"{found.name}: {len(found.layers)} updates, r = {found.r}, {size}",
+        ["Module", "Updates", "r", "Rank for 90 %", "Rank for 99 %", "Effective rank", "Stable rank", "Dead"],
+        rows,
+        notes=list(found.notes),
+    )
+
+
+def _span(values: list[int]) -> str:
+    if not values:
+        return "–"
+    return str(values[0]) if min(values) == max(values) else f"{min(values)} – {max(values)}"
+
+
+def resize(
+    adapter: Adapter,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the resized adapter.")],
+    r: Annotated[int | None, typer.Option("-r", "--rank", help="One rank for all modules.")] = None,
+    energy: Annotated[float | None, typer.Option(help="Or the share of each module's energy to keep: 0.99.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; as it is otherwise.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cut a trained adapter to a lower rank; PEFT loads the result."""
+    api = Api()
+    planned = api.plan_resize(adapter, r=r, energy=energy, dtype=dtype)
+    folder = api.resize_adapter(adapter, planned, output)
+    ranks = sorted(planned.by_module.values())
+    if as_json:
+        return print_json(
+            {
+                "output": str(folder),
+                "r": planned.ranks.r,
+                "lora_alpha": planned.ranks.lora_alpha,
+                "rank_by_module": dict(planned.by_module),
+                "energy_kept": planned.energy_kept,
+                "adapter_parameters": planned.parameters,
+                "adapter_bytes": planned.file_bytes,
+                "adapter_bytes_before": planned.file_bytes_before,
+            }
+        )
+    kept = f"{100 * planned.energy_kept:.2f} % of the update's energy kept" if planned.energy_kept is not None else ""
+    print(
+        f"{folder}: r = {_span(ranks)}, {planned.parameters:,} parameters, "
+        f"{units.file_size(planned.file_bytes)} (before {units.file_size(planned.file_bytes_before)})"
+        + (f", {kept}." if kept else ".")
+    )
+    for note in api.spectrum(adapter).notes:
+        print(f"- {note}")

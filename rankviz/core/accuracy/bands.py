@@ -1,0 +1,169 @@
+"""What measured rows say about an estimate: how far off it was, group by group, and how wide its band must be.
+
+Rows from one source share their mistakes, so the source (a group) is the unit, not the row. With e the error of a
+setting as a share of what is modelled (activations, logits, scratch; what is counted exactly is left out), s² the mean
+over G groups of a group's mean e², the half-width is
+
+    t(95 %, G) · s
+
+the error that nine in ten new sources would stay under, were they like these; t is Student's with G degrees of
+freedom (the mean error is taken as zero, so none is used up). One source alone makes that 6.3 s. For time, e is the
+logarithm of measured over expected, and the range is expected times and over exp(t · s).
+
+Nothing else is fitted. A setting that no scored row is like takes the widths of assumptions.json.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rankviz.core.accuracy.predicted import Prediction
+
+STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
+"""Student's t, two-sided 90 %, for 1 to 10 degrees of freedom."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What the scored rows of one kind of setting say."""
+
+    kind: str
+    half_width: float
+    """Memory: share of what is modelled. Time: natural logarithm."""
+    groups: tuple[str, ...]
+    settings: int
+    mean_abs_error: float
+    """Share of the measured figure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """How far off a group of rows was, each setting weighed once."""
+
+    group: str
+    rows: int
+    settings: int
+    mean_abs_error: float
+    worst_error: float
+    inside_band: float
+    mean_half_width: float
+    """Of the band, as a share of the predicted figure."""
+
+
+def half_width(errors_by_group: dict[str, Sequence[float]]) -> float:
+    """t(95 %, G) · s, from the errors of each group's settings."""
+    means = [sum(error * error for error in errors) / len(errors) for errors in errors_by_group.values()]
+    groups = len(means)
+    return STUDENT_95[min(groups, len(STUDENT_95)) - 1] * math.sqrt(sum(means) / groups)
+
+
+def memory_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
+    """For each kind of setting that scored rows were measured in."""
+    scored = [p for p in predictions if p.scored]
+    return _evidence(
+        scored,
+        kind=lambda p: p.stack.kind,
+        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / p.working_bytes,
+        share=lambda p: p.error,
+    )
+
+
+def lower_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
+    """The same for rows that are shown and not counted. No band rests on it."""
+    return _evidence(
+        [p for p in predictions if p.predicted and not p.scored],
+        kind=lambda p: p.stack.kind,
+        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / p.working_bytes,
+        share=lambda p: p.error,
+    )
+
+
+def time_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
+    """For transformers' operators and for fused ones."""
+    return _evidence(
+        [p for p in predictions if p.seconds],
+        kind=lambda p: p.stack.time_kind,
+        error=lambda p: math.log(p.row.measured_seconds_per_step / p.seconds.expected),
+        share=lambda p: p.seconds.expected / p.row.measured_seconds_per_step - 1,
+    )
+
+
+def static_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
+    """Of what is counted: weights, adapter and states, where memory was read before the first step."""
+    return _evidence(
+        [p for p in predictions if p.scored and p.loaded_bytes and p.row.loaded_bytes],
+        kind=lambda p: "static",
+        error=lambda p: p.row.loaded_bytes / p.loaded_bytes - 1,
+        share=lambda p: p.loaded_bytes / p.row.loaded_bytes - 1,
+    )
+
+
+def _evidence(
+    predictions: Iterable[Prediction],
+    *,
+    kind: Callable[[Prediction], str],
+    error: Callable[[Prediction], float],
+    share: Callable[[Prediction], float],
+) -> tuple[Evidence, ...]:
+    by_kind: dict[str, list[Prediction]] = defaultdict(list)
+    for prediction in predictions:
+        by_kind[kind(prediction)].append(prediction)
+    found = []
+    for name, members in sorted(by_kind.items()):
+        errors: dict[str, list[float]] = defaultdict(list)
+        for members_of_setting in by_setting(members).values():
+            group = members_of_setting[0].row.group
+            errors[group].append(math.sqrt(_mean(error(p) ** 2 for p in members_of_setting)))
+        found.append(
+            Evidence(
+                kind=name,
+                half_width=half_width(errors),
+                groups=tuple(sorted(errors)),
+                settings=sum(len(each) for each in errors.values()),
+                mean_abs_error=mean_over_settings(members, lambda p: abs(share(p))),
+            )
+        )
+    return tuple(found)
+
+
+def by_setting(predictions: Iterable[Prediction]) -> dict[tuple, list[Prediction]]:
+    """Rows that repeat one setting, together."""
+    found: dict[tuple, list[Prediction]] = defaultdict(list)
+    for prediction in predictions:
+        found[prediction.row.setting].append(prediction)
+    return found
+
+
+def mean_over_settings(predictions: Iterable[Prediction], figure: Callable[[Prediction], float]) -> float:
+    """Each setting weighs the same, however often it was repeated."""
+    return _mean(_mean(figure(p) for p in members) for members in by_setting(predictions).values())
+
+
+def scores(predictions: Iterable[Prediction]) -> tuple[Score, ...]:
+    """By group of scored rows, the largest group first."""
+    groups: dict[str, list[Prediction]] = defaultdict(list)
+    for prediction in predictions:
+        if prediction.scored:
+            groups[prediction.row.group].append(prediction)
+    return tuple(score(name, members) for name, members in sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def score(name: str, members: Sequence[Prediction]) -> Score:
+    """Of any rows with a prediction."""
+    return Score(
+        group=name,
+        rows=len(members),
+        settings=len(by_setting(members)),
+        mean_abs_error=mean_over_settings(members, lambda p: abs(p.error)),
+        worst_error=max((p.error for p in members), key=abs),
+        inside_band=mean_over_settings(members, lambda p: p.inside),
+        mean_half_width=mean_over_settings(
+            members, lambda p: (p.predicted.high - p.predicted.low) / 2 / p.predicted.expected
+        ),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values)

@@ -1,0 +1,204 @@
+"""Measured rows predicted by the same formulas as any estimate, and how far off they were.
+
+A row says which program trained; what that program does of its own accord is in PROGRAMS, read in its source. Every
+row is predicted or named with the reason why not. Tiers A and B are scored; the rest is shown and not counted, since
+something of them isn't known.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rankviz.core.accuracy.rows import MeasuredRow
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.duration import duration_at, duration_terms
+from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.memory import MemoryEstimate, memory_at, memory_terms
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.shapes import model_shape
+from rankviz.core.cost.stack import DTYPE_BYTES, Habits, Stack
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
+from rankviz.core.runs.estimate import CPU_HABITS
+from rankviz.errors import UserError
+
+SCORED_TIERS = ("A", "B")
+RAISED = {"yes": "all", "norms only": "norms", "no": "none"}
+PRECISIONS = {
+    "bf16": "bf16",
+    "fp16": "fp16",
+    "fp32": "fp32",
+    "int8": "int8",
+    "nf4": "nf4",
+    "fp4": "nf4",
+    "nf4-dq": "nf4-dq",
+    "nf4-dq-dynamic": "nf4-dq",
+    "gptq-int4": "nf4-dq",
+}
+"""The precision whose formula a row's format follows; GPTQ's own bytes a weight are an assumption."""
+
+PROGRAMS = {
+    "peft": Habits(autocast=False),
+    "trl": Habits(),
+    "fms-accelerated-peft": Habits(),
+    "fms-foak": Habits(triton_kernels=True),
+    "llamafactory": Habits(),
+    "unsloth-cpu": CPU_HABITS,
+    "unsloth": Habits(unsloth_kernels=True, holds_logits=False),
+    # LoRA dropout 0.05, bitsandbytes 0.41 and padded adapters of the fused qkv are its finetune/lora.py of 2023
+    "litgpt": Habits(autocast=False, lora_dropout=True, keeps_quantized_inputs=True, pads_adapters=True),
+    "torchtune": Habits(autocast=False),
+}
+LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
+"""What a program does where the row doesn't say."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """One row beside its prediction."""
+
+    row: MeasuredRow
+    stack: Stack | None
+    predicted: Range | None
+    """Of the row's own kind of peak."""
+    memory: MemoryEstimate | None
+    loaded_bytes: int
+    """What is there before the first step: weights, adapter, and optimizer states where the row's notes say so."""
+    working_bytes: float
+    """The part of the prediction that is modelled: activations, logits and scratch."""
+    seconds: Range | None
+    reason: str
+    """Why the row can't be used, or isn't counted; empty for a scored row."""
+
+    @property
+    def scored(self) -> bool:
+        return self.predicted is not None and not self.reason
+
+    @property
+    def error(self) -> float | None:
+        """(predicted - measured) / measured."""
+        if self.predicted is None or not self.row.measured_bytes:
+            return None
+        return self.predicted.expected / self.row.measured_bytes - 1
+
+    @property
+    def inside(self) -> bool:
+        return self.predicted is not None and self.predicted.holds(self.row.measured_bytes)
+
+
+def predict(
+    row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
+) -> Prediction:
+    """Memory of the row's kind of peak, and seconds a step where the row has a timing and the card a speed."""
+    if problem := unusable(row):
+        return _left_out(row, problem)
+    try:
+        model = find_model(row.model_id)
+        plan = resolve(model, LoraConfig(r=row.r, target_modules=row.targets, framework="peft"))
+    except UserError as error:
+        return _left_out(row, str(error))
+    stack = row_stack(row, assume)
+    gpu = find_gpu(row.gpu)
+    shape = model_shape(model, plan.adapted)
+    terms = memory_terms(model, shape, stack, gpu.usable_bytes if gpu else None)
+    memory = memory_at(terms, row.r, plan.parameters(row.r))
+    timing = row.measured_seconds_per_step if row.use_time else None
+    seconds = None
+    if timing and gpu and (time := duration_terms(model, shape, stack, gpu)):
+        seconds = duration_at(time, row.r).step
+    measured = row.use_peak and row.measured_bytes
+    return Prediction(
+        row=row,
+        stack=stack,
+        predicted=_of_kind(memory, row.measured_kind, assume) if measured else None,
+        memory=memory,
+        loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
+        working_bytes=memory.activations + memory.logits + memory.other,
+        seconds=seconds,
+        reason="" if row.tier in SCORED_TIERS and measured else _why_not_counted(row),
+    )
+
+
+def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
+    """The stack that the row was measured on."""
+    precision = PRECISIONS[row.precision]
+    on_cpu = row.gpu.startswith("CPU")
+    loss_path = row.loss_path if row.loss_path != "unknown" else LOSS_PATHS.get(row.framework, "full")
+    if on_cpu:
+        loss_path = "full"  # as in run_estimate.cpu_stack: fused losses are kernels of a GPU
+    setup = TrainingSetup(
+        precision=precision,
+        optim=row.optimizer,
+        per_device_train_batch_size=row.batch,
+        gradient_accumulation_steps=row.grad_accum,
+        max_length=row.seq_len,
+        checkpointing=row.checkpointing,
+        loss_path=loss_path,
+        attn_implementation=row.attn,
+    )
+    habits = CPU_HABITS if on_cpu else PROGRAMS[row.framework]
+    width = assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None
+    habits = replace(
+        habits,
+        raised=RAISED[row.raised],
+        adapter_bytes=DTYPE_BYTES.get(row.adapter_dtype, habits.adapter_bytes),
+        weight_bytes=width,
+        quantizes_experts=_transformers_before_5(row.framework_version),
+    )
+    framework = "unsloth" if habits.unsloth_kernels else "trl" if habits.autocast else "peft"
+    return Stack(framework=framework, setup=setup, use_dora=False, assume=assume, measured_habits=habits)
+
+
+def _transformers_before_5(versions: str) -> bool:
+    found = re.search(r"transformers (\d+)", versions)
+    return bool(found) and int(found[1]) < 5
+
+
+def unusable(row: MeasuredRow) -> str:
+    """Why nothing can be predicted for the row, in words; empty where something can."""
+    for value, known, what in (
+        (row.framework, PROGRAMS, "program"),
+        (row.precision, PRECISIONS, "precision"),
+        (row.raised, RAISED, "k-bit preparation"),
+        (row.checkpointing, ("none", "hf", "unsloth"), "checkpointing"),
+        (row.attn, ("flash", "sdpa", "eager"), "attention"),
+        (row.loss_path, ("full", "triton", "fused", "chunked", "unknown"), "loss path"),
+        (row.optimizer, ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "sgd"), "optimizer"),
+    ):
+        if value not in known:
+            return f"{what} {value or 'not stated'!r}: no formula"
+    if row.gpu[:1].isdigit() and " x " in row.gpu:
+        return "several GPUs"
+    if not row.targets:
+        return "target modules not stated"
+    if not (row.use_peak and row.measured_bytes) and not (row.use_time and row.measured_seconds_per_step):
+        return row.notes.split(";")[0].split(":")[0] or "neither a peak nor a timing"
+    return ""
+
+
+def _why_not_counted(row: MeasuredRow) -> str:
+    if not (row.use_peak and row.measured_bytes):
+        return "timing only"
+    return {"D": "something is not stated", "E": "an extrapolated line"}.get(row.tier, f"tier {row.tier}")
+
+
+def _left_out(row: MeasuredRow, reason: str) -> Prediction:
+    return Prediction(
+        row=row, stack=None, predicted=None, memory=None, loaded_bytes=0, working_bytes=0.0, seconds=None, reason=reason
+    )
+
+
+def _of_kind(memory: MemoryEstimate, kind: str, assume: Assumptions) -> Range:
+    match kind:
+        case "allocated":
+            return memory.allocated_band
+        case "reserved":
+            return memory.reserved_band
+        case "device" | "capacity":
+            return memory.device_band
+        case "resident above baseline":
+            return memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
+    # A peak whose kind isn't stated may be any of the three.
+    return Range(memory.allocated_band.low, memory.reserved_band.expected, memory.device_band.high)

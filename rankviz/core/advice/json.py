@@ -1,0 +1,53 @@
+"""An advice as `rankviz advise --json`, the page and the HTTP endpoint have it."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rankviz.core.advice import words
+from rankviz.core.advice.advice import Advice
+from rankviz.core.advice.reasons import reasons
+
+
+def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) -> dict[str, Any]:
+    """target_modules: the preset that stands for all linear layers of this model; target_names: what it reaches."""
+    enough, cap = advice.found.enough, advice.capacity
+    return {
+        "use_case": advice.case.name,
+        "goal": asdict(advice.goal),
+        "r": advice.r,
+        "lora_alpha": advice.lora_alpha,
+        "learning_rate": advice.learning_rate,
+        "learning_rates_to_try": list(advice.learning_rates),
+        "target_modules": target_modules,
+        "target_names": list(target_names),
+        "take": words.take(advice),
+        "because": words.because(advice),
+        "sentence": f"{words.take(advice)}: {words.because(advice)}.",
+        "reasons": [reason._asdict() for reason in reasons(advice)],
+        "confidence": advice.confidence,
+        "confidence_in_words": words.confidence_in_words(advice),
+        "would_change": list(words.would_change(advice)),
+        "steps": [step._asdict() for step in advice.steps],
+        "capacity": {**cap._asdict(), "enough": cap.enough, "filled": cap.filled, "holds_from": advice.holds_from},
+        "data": advice.data._asdict(),
+        "rank_enough": None
+        if enough is None
+        else {
+            "models": enough.models,
+            "at_most_r": enough.at_most(advice.r),
+            "tolerance": enough.tolerance,
+            "smallest": {str(rank): models for rank, models in enough.smallest.items()},
+            "ranks": list(enough.ranks),
+        },
+        "nearest": [
+            {
+                "study_id": near.line.study.study_id,
+                "base_model": near.line.model.base_model,
+                "why": list(near.why),
+                "learning_rate": near.line.study.learning_rate_label,
+                "source": near.line.study.source,
+                "caveat": near.line.study.caveat,
+            }
+            for near in advice.found.shown
+        ],
+    }

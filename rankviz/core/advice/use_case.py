@@ -1,0 +1,142 @@
+"""What someone wants of a fine-tuning: the use case, how much data, and whether the base must keep what it knows."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rankviz.core.advice.rules import RANK_RULES, REGRET, UNSLOTH, RankRule
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.studies.lines import TaskKind
+from rankviz.errors import InvalidSettingError
+
+MAX_EXAMPLES = 10**12
+MAX_EXAMPLE_TOKENS = 4_194_304
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UseCase:
+    """Where the advice starts, before evidence and capacity move it."""
+
+    name: str
+    label: str
+    r: int
+    """A line of the rule of thumb."""
+    ceiling: int
+    """Capacity alone never raises the rank above this: a memorized bit more is not worth a rank without end."""
+    learning_rate: float
+    learning_rate_source: str
+    task_kinds: tuple[TaskKind, ...]
+    """The studies that speak for it; none: those that have full fine-tuning beside their ranks."""
+    rates_of_instruction: bool = True
+    """Whether the learning rates of instruction sweeps speak for it."""
+
+    @property
+    def rule(self) -> RankRule:
+        return next(rule for rule in RANK_RULES if rule.r == self.r)
+
+
+USE_CASES = (
+    UseCase(
+        name="simple",
+        label="Simple task or quick experiment",
+        r=8,
+        ceiling=16,
+        learning_rate=2e-4,
+        learning_rate_source=UNSLOTH,
+        task_kinds=("simple",),
+    ),
+    UseCase(
+        name="instruction",
+        label="Standard instruction tuning",
+        r=16,
+        ceiling=32,
+        learning_rate=2e-4,
+        learning_rate_source=UNSLOTH,
+        task_kinds=("instruction",),
+    ),
+    UseCase(
+        name="complex",
+        label="Complex task or shifted domain",
+        r=32,
+        ceiling=128,
+        learning_rate=2e-4,
+        learning_rate_source=UNSLOTH,
+        task_kinds=("complex",),
+    ),
+    UseCase(
+        name="near-full",
+        label="Near full fine-tuning",
+        r=64,
+        ceiling=256,
+        learning_rate=2e-4,
+        learning_rate_source=f"{UNSLOTH}; {REGRET} finds about ten times the rate of full fine-tuning",
+        task_kinds=(),
+    ),
+    UseCase(
+        name="pretraining",
+        label="Continued pretraining",
+        r=64,
+        ceiling=256,
+        learning_rate=5e-5,
+        learning_rate_source="Unsloth documentation, continued pretraining",
+        task_kinds=("pretraining",),
+        rates_of_instruction=False,
+    ),
+)
+NAMES = tuple(case.name for case in USE_CASES)
+DEFAULT = "instruction"
+
+
+def use_case(name: str) -> UseCase:
+    for case in USE_CASES:
+        if case.name == name:
+            return case
+    raise InvalidSettingError(f"No use case {name!r}: take one of {', '.join(NAMES)}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goal:
+    """What is asked of the advice, besides the question to the estimate."""
+
+    use_case: str = DEFAULT
+    examples: int | None = None
+    """Different training examples; None where it isn't known."""
+    example_tokens: int | None = None
+    """Tokens of one of them, on average; None: at most the longest row."""
+    forgetting: bool = False
+    """Whether the base must keep what it could do."""
+
+    def validate(self) -> None:
+        """Raise InvalidSettingError with what to change, or return."""
+        use_case(self.use_case)
+        for value, what, high in (
+            (self.examples, "Examples", MAX_EXAMPLES),
+            (self.example_tokens, "Tokens an example", MAX_EXAMPLE_TOKENS),
+        ):
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+                raise InvalidSettingError(f"{what}: {value!r} can't be; give a whole number from 1 to {high:,}.")
+
+
+class Data(NamedTuple):
+    """How much there is to learn."""
+
+    tokens: int | None
+    """Different tokens trained on; None where neither examples nor a length of training is given."""
+    at_most: bool
+    """The true number may be lower: padding, repeats, or rows shorter than the longest."""
+    epochs: float | None
+    """Times that each example is seen; None without both examples and a length of training."""
+    examples: int | None
+    """Different examples that the training gets to see."""
+
+
+def data_of(goal: Goal, training: TrainingSetup) -> Data:
+    """Repeating a token adds nothing to learn, so only the first time counts."""
+    told = training.steps is not None or training.tokens is not None
+    rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
+    each = goal.example_tokens or training.max_length
+    if goal.examples is None:
+        return Data(rows * each if told else None, at_most=True, epochs=None, examples=None)
+    seen = min(goal.examples, rows) if told else goal.examples
+    return Data(seen * each, goal.example_tokens is None, rows / goal.examples if told else None, seen)

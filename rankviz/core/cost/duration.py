@@ -1,0 +1,177 @@
+"""How long training takes and what it costs, as ranges.
+
+    work       = operations / (efficiency · dense FLOP/s) + fp32 operations / (efficiency · fp32 FLOP/s)
+                 + bytes moved / (efficiency · bandwidth)
+    micro-step = sqrt(floor² + work²)
+
+Operations and bytes are counted in work.py. The floor is what launching kernels takes, block by block; launches run
+ahead of the card, so that the larger of the two rules. The range is expected times and over a factor that measured
+timings give (core.accuracy.bands), and a wider one on cards without any. Left out: optimizer step, data loading,
+evaluation, several GPUs, the recurrences of linear attention. Hand-worked in tests/core/cost/test_duration.py.
+"""
+
+import math
+from dataclasses import dataclass
+
+from rankviz.core.cost.gpu import Gpu, Price
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.shapes import ModelShape
+from rankviz.core.cost.stack import Stack
+from rankviz.core.cost.work import work_of
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
+
+MEASURED_GROUPS = ("turing", "a100")
+"""Cards that scored timings come from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DurationEstimate:
+    """Seconds."""
+
+    step: Range
+    """One optimizer step."""
+    load: Range
+    """Imports, loading the base, compiling: before the first step."""
+    total: Range
+    """Load and all steps; one step alone where no length of training was given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostEstimate:
+    """US dollars: hours times price."""
+
+    usd: Range
+    price: Price
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DurationTerms:
+    """Everything that doesn't depend on rank."""
+
+    work_seconds: Range
+    """Of one micro-step."""
+    work_seconds_per_rank: Range
+    """More for each unit of rank."""
+    floor_seconds: Range
+    """Of one micro-step."""
+    micro_steps: int
+    steps: int
+    load: Range | None
+    """None where no length of training was given."""
+    load_seconds: Range
+
+
+def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup) -> float | None:
+    """Dense rate of the card for the base's products; None where the table has none.
+
+    Tensor cores run both 16-bit formats at one rate, so where one is not listed the other stands for it. 4-bit and
+    8-bit bases are multiplied in 16 bit.
+    """
+    if setup.precision == "fp32":
+        return gpu.fp32_flops_per_second
+    listed = (gpu.bf16_flops_per_second, gpu.fp16_flops_per_second)
+    first, second = reversed(listed) if setup.precision == "fp16" or not gpu.supports_bf16 else listed
+    return first or second
+
+
+def duration_terms(
+    model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu, *, weight_gradients: bool = False
+) -> DurationTerms | None:
+    """The rank-independent part; None where the card's FLOP/s or bandwidth are not known."""
+    peak, bandwidth = peak_flops_per_second(gpu, stack.setup), gpu.bandwidth_bytes_per_second
+    if peak is None or bandwidth is None:
+        return None
+    assume, work = stack.assume, work_of(model, shape, stack, weight_gradients=weight_gradients)
+    rate = peak * assume.value(f"matmul-efficiency-{gpu.utilisation_group}")
+    # Where the table has no fp32 rate it is taken for the sixteenth of the tensor cores' that it is on an A100.
+    rate_fp32 = (gpu.fp32_flops_per_second or peak / 16) * assume.value("matmul-efficiency-fp32")
+    moved = work.bytes_moved / (bandwidth * assume.value("bandwidth-efficiency"))
+    if stack.setup.precision == "fp32":
+        rate = rate_fp32
+    expected = work.operations / rate + work.operations_fp32 / rate_fp32 + moved
+    per_rank = work.operations_per_rank / rate + work.operations_fp32_per_rank / rate_fp32
+    seen = stack.time_kind if gpu.utilisation_group in MEASURED_GROUPS else "unmeasured"
+    spread = math.exp(assume.first(f"time-width-{seen}", "time-width-unmeasured"))
+    floor = assume.range("floor-seconds-per-block").times(shape.blocks)
+    return _terms(model, stack, _spread(expected, spread), _spread(per_rank, spread), floor)
+
+
+def _spread(expected: float, factor: float) -> Range:
+    return Range(expected / factor, expected, expected * factor)
+
+
+def cpu_duration_terms(
+    model: ModelSpec, shape: ModelShape, stack: Stack, cpu_count: int, cpu_bf16: bool | None
+) -> DurationTerms:
+    """The same on a CPU: a wide rate for each core, and the floor of a slower launch.
+
+    cpu_bf16: whether the processor is made for bf16; None is not known, and the range covers both.
+    """
+    rate = stack.assume.range("cpu-flops-per-core-second").times(cpu_count)
+    if stack.setup.precision != "fp32":
+        rate = rate.multiplied(_bf16_speed_up(stack, cpu_bf16))
+    work = work_of(model, shape, stack)
+    fixed, slope = work.operations + work.operations_fp32, work.operations_per_rank + work.operations_fp32_per_rank
+    floor = stack.assume.range("cpu-floor-seconds-per-block").times(shape.blocks)
+    return _terms(model, stack, Range(fixed, fixed, fixed).over(rate), Range(slope, slope, slope).over(rate), floor)
+
+
+def _bf16_speed_up(stack: Stack, cpu_bf16: bool | None) -> Range:
+    made_for_it = stack.assume.range("cpu-bf16-speed-up")
+    without = stack.assume.range("cpu-bf16-speed-up-without")
+    if cpu_bf16 is None:
+        return Range(without.low, made_for_it.expected, made_for_it.high)
+    return made_for_it if cpu_bf16 else without
+
+
+def _terms(model: ModelSpec, stack: Stack, work: Range, per_rank: Range, floor: Range) -> DurationTerms:
+    setup, assume = stack.setup, stack.assume
+    if stack.use_dora:
+        slowdown = assume.range("dora-slowdown")
+        work, per_rank = work.multiplied(slowdown), per_rank.multiplied(slowdown)
+    load = load_seconds(model, stack)
+    return DurationTerms(
+        work_seconds=work,
+        work_seconds_per_rank=per_rank,
+        floor_seconds=floor,
+        micro_steps=setup.gradient_accumulation_steps,
+        steps=setup.total_steps,
+        load=load if setup.steps is not None or setup.tokens is not None else None,
+        load_seconds=load,
+    )
+
+
+def load_seconds(model: ModelSpec, stack: Stack) -> Range:
+    """Imports and compilation, and reading the base's 16-bit checkpoint."""
+    size = 2.0 * model.total_parameters
+    reading = Range(size, size, size).over(stack.assume.range("checkpoint-bytes-per-second"))
+    return stack.assume.range("start-seconds").plus(reading)
+
+
+def duration_at(terms: DurationTerms, r: int) -> DurationEstimate:
+    """Seconds at one rank."""
+    work = terms.work_seconds.plus(terms.work_seconds_per_rank.times(r))
+    floor = terms.floor_seconds
+    step = Range(
+        math.hypot(work.low, floor.low),
+        math.hypot(work.expected, floor.expected),
+        math.hypot(work.high, floor.high),
+    ).times(terms.micro_steps)
+    training = step.times(terms.steps)
+    total = training if terms.load is None else terms.load.plus(training)
+    return DurationEstimate(step=step, load=terms.load_seconds, total=total)
+
+
+def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None:
+    """Hours times price; None where there is no price."""
+    if price is None:
+        return None
+    return CostEstimate(usd=duration.total.times(price.usd_per_hour / 3600), price=price)
+
+
+def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:
+    """One's own price, or the table's first; None where neither is known."""
+    if usd_per_hour is not None:
+        return Price(usd_per_hour=usd_per_hour, provider="your own price", source="given with the question", checked="")
+    return gpu.prices[0] if gpu.prices else None

@@ -1,0 +1,234 @@
+"""The estimate: one model, one set-up, some ranks; exact adapter numbers, and ranges for memory, time and money.
+
+What doesn't depend on rank is worked out once a question, so that a rank costs some multiplications: nine ranks of
+any catalogue model take under a millisecond. The shape of the JSON is the contract of the command line.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.duration import (
+    CostEstimate,
+    DurationEstimate,
+    cost,
+    duration_at,
+    duration_terms,
+    peak_flops_per_second,
+    price_of,
+)
+from rankviz.core.cost.gpu import Gpu, Price
+from rankviz.core.cost.memory import MemoryEstimate, memory_at, memory_terms
+from rankviz.core.cost.question import Question, lora_config, validate
+from rankviz.core.cost.shapes import ModelShape, model_shape
+from rankviz.core.cost.stack import DTYPE_BYTES, Stack
+from rankviz.core.lora.config import adapter_dtype, saved_dtype
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
+from rankviz.units import GB, GIB
+
+Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
+MEMORY_COMPONENTS = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankEstimate:
+    """One rank."""
+
+    r: int
+    lora_alpha: float
+    scale: float
+    """What B·A is multiplied by."""
+    adapter_parameters: int
+    adapter_bytes: int
+    """Of adapter_model.safetensors, header included."""
+    memory: MemoryEstimate
+    duration: DurationEstimate | None
+    """None where there is no GPU or its speed is not known; the notes say which."""
+    cost: CostEstimate | None
+    fit: Fit | None
+    """None without a GPU."""
+    margin_bytes: int | None
+    """Usable memory minus the expected figure of nvidia-smi."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """All ranks of a question."""
+
+    model: ModelSpec
+    question: Question
+    gpu: Gpu | None
+    usable_bytes: Range | None
+    price: Price | None
+    plan: AdapterPlan
+    adapter_dtype: str
+    ranks: tuple[RankEstimate, ...]
+    notes: tuple[str, ...]
+
+
+def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
+    """Answer the question; InvalidSettingError says what to change where it can't be asked."""
+    validate(question, gpu)
+    plan = resolve(model, lora_config(question, question.ranks[0]))
+    shape = _shape(plan)
+    setup = question.training
+    stack = Stack(framework=question.framework, setup=setup, use_dora=question.use_dora, assume=assumptions)
+    usable = usable_memory(gpu, assumptions) if gpu else None
+    memory = memory_terms(model, shape, stack, usable.expected if usable else None)
+    time = duration_terms(model, shape, stack, gpu) if gpu else None
+    price = price_of(gpu, question.usd_per_hour) if gpu else None
+    dtype = adapter_dtype(question.framework, setup.precision)
+    kept = saved_dtype(question.framework, setup.precision)
+    saved_parameters = sum(module.trained for module in plan.saved)
+
+    def at(r: int) -> RankEstimate:
+        lora = lora_config(question, r)
+        parameters = plan.parameters(r)
+        held = memory_at(memory, r, parameters, saved_parameters)
+        took = duration_at(time, r) if time else None
+        return RankEstimate(
+            r=r,
+            lora_alpha=lora.lora_alpha,
+            scale=lora.scale,
+            adapter_parameters=parameters,
+            adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype], saved_dtype=kept),
+            memory=held,
+            duration=took,
+            cost=cost(took, price) if took else None,
+            fit=fit(held.device_band, usable, assumptions.value("tight-share")) if usable else None,
+            margin_bytes=round(usable.expected - held.device) if usable else None,
+        )
+
+    return Estimate(
+        model=model,
+        question=question,
+        gpu=gpu,
+        usable_bytes=usable,
+        price=price,
+        plan=plan,
+        adapter_dtype=dtype,
+        ranks=tuple(at(r) for r in question.ranks),
+        notes=(*plan.notes, *_notes(model, question, gpu, price)),
+    )
+
+
+@lru_cache(maxsize=512)
+def _shape(plan: AdapterPlan) -> ModelShape:
+    return model_shape(plan.model, plan.adapted)
+
+
+def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
+    """What a program can have of the card: as torch reported it or, where that was never seen, a share of what is
+    sold, in GiB for each GB of the name."""
+    if gpu.usable_bytes is not None:
+        return Range(gpu.usable_bytes, gpu.usable_bytes, gpu.usable_bytes)
+    return assumptions.range("usable-share-of-nominal").times(gpu.memory_bytes / GB * GIB)
+
+
+def fit(device: Range, usable: Range, tight_share: float) -> Fit:
+    """Compare the band around nvidia-smi's figure with usable, not nominal, memory.
+
+    fits: the whole band, with tight_share of the card to spare. tight: the whole band, barely. does_not_fit: not even
+    the low end. uncertain: the card's edge lies inside the band (or its usable memory isn't known well enough).
+    """
+    if device.high <= usable.low * (1 - tight_share):
+        return "fits"
+    if device.high <= usable.low:
+        return "tight"
+    if device.low > usable.high:
+        return "does_not_fit"
+    return "uncertain"
+
+
+def _notes(model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None) -> list[str]:
+    """What the numbers rest on that someone could trip over."""
+    setup = question.training
+    notes = []
+    if gpu is None:
+        notes.append("No GPU chosen: no fit, time or cost, and memory as on a card with room to spare.")
+    else:
+        if gpu.usable_bytes is None:
+            notes.append(f"{gpu.name}: usable memory was never seen, so 91 to 99 % of its nominal GiB are assumed.")
+        if peak_flops_per_second(gpu, setup) is None:
+            why = "in fp32 are" if setup.precision == "fp32" else "are"
+            notes.append(f"{gpu.name}: dense FLOP/s {why} not in the table, so time and cost are not known.")
+        if price is None:
+            notes.append(f"{gpu.name}: no price in the table; give your own for a cost.")
+    if setup.steps is None and setup.tokens is None:
+        notes.append("No length of training given: time and cost are of one optimizer step, loading left out.")
+    if question.framework != "unsloth" and setup.checkpointing == "unsloth":
+        notes.append("Unsloth's checkpointing exists only in Unsloth: counted as Hugging Face's own.")
+    if question.framework == "peft" and setup.quantized:
+        rest = "embeddings, head, norms and fused experts" if model.num_experts else "embeddings, head and norms"
+        notes.append(f"Plain PEFT is taken with prepare_model_for_kbit_training, which raises {rest} to fp32.")
+    if question.framework == "peft" and setup.loss_path == "fused":
+        notes.append("A fused loss in plain PEFT needs Liger or the like; transformers' own is loss path full.")
+    if question.framework == "unsloth" and setup.precision in ("nf4", "nf4-dq"):
+        notes.append("Unsloth's dynamic 4-bit checkpoints keep some layers in 16 bit: the high end has 12 % more base.")
+    if model.tower == "whole model":
+        notes.append("Memory and time are for text alone: the other tower's weights count, its activations don't.")
+    return notes
+
+
+def as_json(answer: Estimate) -> dict[str, Any]:
+    """The answer as `rankviz estimate --json` prints it."""
+    gpu, price = answer.gpu, answer.price
+    targets = list(answer.plan.target_names)
+    total = answer.model.total_parameters
+    return {
+        "model_id": answer.model.id,
+        "total_parameters": total,
+        "gpu": gpu.name if gpu else None,
+        "gpu_id": gpu.id if gpu else None,
+        "usable_bytes": _whole(answer.usable_bytes) if answer.usable_bytes else None,
+        "usd_per_hour": price.usd_per_hour if price else None,
+        "price_source": f"{price.provider}, {price.checked}".rstrip(", ") if price else None,
+        "framework": answer.question.framework,
+        "scheme": answer.plan.scheme,
+        "adapter_dtype": answer.adapter_dtype,
+        "steps": answer.question.training.total_steps,
+        "tokens_per_step": answer.question.training.tokens_per_step,
+        "ranks": [_rank_json(rank, total, targets, answer.adapter_dtype) for rank in answer.ranks],
+        "notes": list(answer.notes),
+    }
+
+
+def _rank_json(rank: RankEstimate, total_parameters: int, targets: list[str], dtype: str) -> dict[str, Any]:
+    memory, duration = rank.memory, rank.duration
+    return {
+        "r": rank.r,
+        "lora_alpha": rank.lora_alpha,
+        "scale": rank.scale,
+        "adapter_parameters": rank.adapter_parameters,
+        "adapter_percent": 100 * rank.adapter_parameters / total_parameters,
+        "adapter_bytes": rank.adapter_bytes,
+        "adapter_dtype": dtype,
+        "targets": targets,
+        "memory_bytes": memory_json(memory),
+        "seconds": duration.total.as_json() if duration else None,
+        "step_seconds": duration.step.as_json() if duration else None,
+        "load_seconds": duration.load.as_json() if duration else None,
+        "usd": rank.cost.usd.as_json() if rank.cost else None,
+        "fit": rank.fit,
+        "margin_bytes": rank.margin_bytes,
+    }
+
+
+def memory_json(memory: MemoryEstimate) -> dict[str, int]:
+    """Seven components that add up to allocated, three totals, and the band around the last, in whole bytes."""
+    return {
+        **{name: getattr(memory, name) for name in MEMORY_COMPONENTS},
+        "allocated": memory.allocated,
+        "reserved": memory.reserved,
+        "device": memory.device,
+        "low": memory.low,
+        "high": memory.high,
+    }
+
+
+def _whole(values: Range) -> dict[str, int]:
+    return {name: round(value) for name, value in values.as_json().items()}

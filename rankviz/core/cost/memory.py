@@ -1,0 +1,207 @@
+"""Peak memory of one LoRA training step, by component.
+
+    allocated = base + p · (weight + gradient + optimizer) + the largest of four moments:
+      the loss          checkpoints + what the last norm keeps + logits
+      the backward      checkpoints + what one block keeps + its gradients + merged weights
+      a product         checkpoints + what one block keeps + one de-quantized weight + merged weights
+      the optimizer     its temporaries
+    reserved  = allocated · slack of the caching allocator
+    device    = reserved + CUDA context, which is what nvidia-smi shows
+
+Without checkpointing, what all blocks keep takes the place of the checkpoints. The formulas of the parts and where
+they were read are in memory_parts.py; each constant and each width of a band is a row of assumptions.json. Left out:
+images, several GPUs, other programs' memory.
+
+What doesn't depend on rank is worked out once (`memory_terms`); a rank then costs a few multiplications
+(`memory_at`). Hand-worked in tests/core/cost/test_memory.py.
+"""
+
+import math
+from dataclasses import dataclass
+
+from rankviz.core.cost import memory_parts as parts
+from rankviz.core.cost.memory_parts import TrainedBytes
+from rankviz.core.cost.shapes import ModelShape
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryEstimate:
+    """Bytes at the peak. The seven components add up to `allocated`."""
+
+    base_weights: int
+    adapter: int
+    """Adapter weights, and full copies of modules_to_save."""
+    gradients: int
+    optimizer: int
+    activations: int
+    """Checkpoints, the working set of one block (of all without checkpointing), the adapter's intermediates."""
+    logits: int
+    """0 when the peak is in a block's backward pass, where no logits are held."""
+    other: int
+    """Scratch: one de-quantized weight, DoRA's norms, merged experts, or the optimizer's temporaries."""
+    allocated_band: Range
+    reserved_band: Range
+    device_band: Range
+
+    @property
+    def allocated(self) -> int:
+        """What torch.cuda.max_memory_allocated would say: the sum of the components."""
+        return (
+            self.base_weights
+            + self.adapter
+            + self.gradients
+            + self.optimizer
+            + self.activations
+            + self.logits
+            + self.other
+        )
+
+    @property
+    def static(self) -> int:
+        """Known from shapes: base, adapter, gradients, optimizer states."""
+        return self.base_weights + self.adapter + self.gradients + self.optimizer
+
+    @property
+    def working(self) -> int:
+        """What the formulas approximate: activations, logits, scratch."""
+        return self.activations + self.logits + self.other
+
+    @property
+    def reserved(self) -> int:
+        """What torch.cuda.max_memory_reserved would say."""
+        return round(self.reserved_band.expected)
+
+    @property
+    def device(self) -> int:
+        """What nvidia-smi would show: the figure to compare with a card."""
+        return round(self.device_band.expected)
+
+    @property
+    def low(self) -> int:
+        """Low end around `device`: what must be allocated and a small context, all slack given back."""
+        return round(self.device_band.low)
+
+    @property
+    def high(self) -> int:
+        """High end around `device`."""
+        return round(self.device_band.high)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryTerms:
+    """Everything that doesn't depend on rank."""
+
+    base_weights: int
+    base_extra_high: float
+    adapter: TrainedBytes
+    saved: TrainedBytes
+    checkpoints: float
+    blocks: tuple[tuple[float, float, float], ...]
+    """For each kind of block: what it keeps for its backward pass, bytes more for each unit of rank, and the gradients
+    alive at its fullest moment. Without checkpointing the first two are 0, since `kept` has them for all blocks."""
+    kept: tuple[float, float]
+    """Without checkpointing, what all blocks keep, in the same form."""
+    logits: float
+    logits_free: float | None
+    """Bytes free for Unsloth's fused loss before the adapter is there; None where nothing caps the loss."""
+    logits_cap: float
+    held_logits: float
+    head: float
+    dequantized: float
+    merged: float
+    slack: Range
+    context: Range
+    width_static: float
+    width_working: float
+
+
+def memory_terms(model: ModelSpec, shape: ModelShape, stack: Stack, usable_bytes: float | None) -> MemoryTerms:
+    """The rank-independent part. usable_bytes: the card's, on which Unsloth's loss depends; None is a large card."""
+    assume, setup = stack.assume, stack.setup
+    base = parts.base_bytes(model, shape, stack)
+    context = assume.range("context-bytes")
+    each = [parts.kept_bytes(kind, model, stack) for kind in shape.kinds]
+    kept = (0.0, 0.0)
+    if setup.checkpointing == "none":
+        counts = [kind.count for kind in shape.kinds]
+        kept = tuple(sum(n * one[i] for n, one in zip(counts, each, strict=True)) for i in (0, 1))
+        each = [(0.0, 0.0)] * len(each)
+    gradients = [parts.backward_bytes(kind, model, stack) for kind in shape.kinds]
+    logits_free = None
+    if stack.framework == "unsloth" and setup.loss_path == "fused":
+        logits_free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
+    slack = {"chunked": "full"}.get(setup.loss_path, setup.loss_path)
+    slack = "eager" if setup.attn_implementation == "eager" else slack
+    return MemoryTerms(
+        base_weights=base,
+        base_extra_high=parts.dynamic_extra_bytes(base, stack),
+        adapter=parts.trained_bytes(stack, stack.habits.adapter_bytes),
+        saved=parts.trained_bytes(stack, stack.habits.saved_bytes),
+        checkpoints=parts.checkpoint_bytes(model, shape, stack),
+        blocks=tuple((*one, more) for one, more in zip(each, gradients, strict=True)),
+        kept=kept,
+        logits=parts.logits_bytes(model, stack),
+        logits_free=logits_free,
+        logits_cap=assume.value("unsloth-loss-cap-bytes"),
+        held_logits=parts.held_logits_bytes(model, stack),
+        head=parts.head_bytes(model, stack),
+        dequantized=parts.dequantized_bytes(shape, stack),
+        merged=parts.merged_bytes(shape, stack),
+        slack=assume.range(f"allocator-slack-{slack}"),
+        context=context,
+        width_static=assume.first("width-static", "width-unmeasured"),
+        width_working=parts.working_width(model, shape, stack),
+    )
+
+
+def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int = 0) -> MemoryEstimate:
+    """The peak at one rank.
+
+    parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies.
+    """
+    lora, full = parameters - saved_parameters, saved_parameters
+    adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
+    gradients = round(lora * terms.adapter.gradient + full * terms.saved.gradient)
+    optimizer = round(lora * terms.adapter.optimizer + full * terms.saved.optimizer)
+    activations, logits, other = _peak_moment(terms, r, adapter, lora, full)
+    static = terms.base_weights + adapter + gradients + optimizer
+    working = activations + logits + other
+    allocated = static + working
+    off = terms.width_static * static + terms.width_working * working
+    band = Range(allocated - off, allocated, allocated + off + terms.base_extra_high)
+    slack, context = terms.slack, terms.context
+    reserved = Range(band.low * slack.low, allocated * slack.expected, band.high * slack.high)
+    return MemoryEstimate(
+        base_weights=terms.base_weights,
+        adapter=adapter,
+        gradients=gradients,
+        optimizer=optimizer,
+        activations=activations,
+        logits=logits,
+        other=other,
+        allocated_band=band,
+        reserved_band=reserved,
+        device_band=Range(band.low + context.low, reserved.expected + context.expected, reserved.high + context.high),
+    )
+
+
+def _peak_moment(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> tuple[int, int, int]:
+    """Activations, logits and other at the moment that holds most."""
+    logits = terms.logits
+    if terms.logits_free is not None:
+        # Half of what is free, up to a cap, read at the first forward pass, when neither gradients nor states exist
+        # (unsloth_zoo/fused_losses/cross_entropy_loss.py).
+        logits = min(logits, max(0.0, (terms.logits_free - adapter) / 2), terms.logits_cap)
+    kept = terms.checkpoints + terms.kept[0] + r * terms.kept[1]
+    temporaries = lora * terms.adapter.temporary + full * terms.saved.temporary
+    moments = [(kept + terms.head, logits, 0.0), (0.0, 0.0, temporaries)]
+    for fixed, slope, gradients in terms.blocks:
+        block = kept + fixed + r * slope
+        moments += [
+            (block + gradients, terms.held_logits, terms.merged),
+            (block, terms.held_logits, terms.dequantized + terms.merged),
+        ]
+    return tuple(round(part) for part in max(moments, key=sum))

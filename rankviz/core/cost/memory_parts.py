@@ -1,0 +1,290 @@
+"""The components of the memory estimate: bytes of each part, worked out from shapes and settings.
+
+Every function says where its formula was read. H is the hidden size, Q, K and M the widths of queries, keys and MLP,
+T the tokens of a micro-step after padding, V the vocabulary, p the trainable parameters, r the rank.
+"""
+
+import math
+from dataclasses import dataclass
+
+from rankviz.core.cost.shapes import BlockKind, ModelShape
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.activations import ActivationBytes
+from rankviz.core.model.spec import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedBytes:
+    """Bytes for each trainable parameter."""
+
+    weight: float
+    gradient: float
+    optimizer: float
+    temporary: float
+    """Copies that the optimizer's step makes and drops."""
+
+
+def trained_bytes(stack: Stack, weight_bytes: int) -> TrainedBytes:
+    """Weight, gradient and optimizer states of one parameter, in the parameter's dtype.
+
+    AdamW keeps two states; bitsandbytes' 8-bit form two bytes and two fp32 maxima for each 256 parameters. Plain PEFT
+    on a 16-bit base: 4 + 4 + 8 = 16; Unsloth with adamw_8bit: 4 + 4 + 2.03. Left out: tensors under 4,096 elements
+    keep fp32 states in bitsandbytes; paged states may sit in host memory.
+    """
+    states = {
+        "adamw_torch": weight_bytes * stack.assume.value("adam-states"),
+        "adamw_8bit": stack.assume.value("adam-8bit-bytes"),
+        "paged_adamw_8bit": stack.assume.value("adam-8bit-bytes"),
+        "sgd": 0.0,
+    }
+    copies = stack.assume.value("adam-temporary-copies") if stack.setup.optim == "adamw_torch" else 0.0
+    return TrainedBytes(
+        weight=weight_bytes,
+        gradient=weight_bytes,
+        optimizer=states[stack.setup.optim],
+        temporary=copies * weight_bytes,
+    )
+
+
+def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
+    """Frozen weights: what a quantizer reaches at its width, the rest (embeddings, head, norms) in 16 bit or, after
+    PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64 weights, double quantization makes
+    that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32 scale for each output row.
+    """
+    if not stack.setup.quantized:
+        return model.total_parameters * stack.compute_bytes
+    left_alone = model.unquantized_parameters
+    if stack.habits.quantizes_experts:
+        left_alone -= sum(layer.parameters for layer in model.layers if layer.kind == "experts")
+    quantized = model.total_parameters - left_alone
+    width = stack.habits.weight_bytes or stack.assume.value(f"weight-bytes-{stack.setup.precision}")
+    scales = 4 * shape.linear_rows if stack.setup.precision == "int8" else 0
+    return round(quantized * width) + scales + left_alone * (4 if stack.habits.raised == "all" else 2)
+
+
+def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """Each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32. None on
+    the GPU where Unsloth moves them to host memory, none without checkpointing."""
+    if stack.setup.checkpointing == "none" or stack.offloads:
+        return 0.0
+    return float(shape.blocks * stack.setup.tokens_per_micro_step * model.hidden_size * stack.activation_bytes)
+
+
+def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, float]:
+    """What one block keeps for its backward pass, and its growth with each unit of rank (x·A of each module).
+
+    transformers: T times what its own classes were seen to keep (core.model.activations), or where there is no such
+    figure a Llama block's, `_llama_kept`. Adapters add what they read: see `_adapter_input_bytes`.
+
+    Unsloth: 2T(4H + 2Q + 2K + 2M), since its MLP works in place; and whatever transformers' class keeps beyond a Llama
+    block of the same widths, for Unsloth's kernels are Llama's: more norms, routers, experts and linear attention run
+    as transformers has them, or fused by torch.compile into somewhat less.
+
+    The terms are those that autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and
+    checked against whole training steps in tests/core/cost/test_memory_against_autograd.py and
+    tests/core/model/test_activations.py.
+    """
+    tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
+    # the softmax in fp32, and its 16-bit copy
+    eager = (4 if width == 4 else 6) * _eager_matrix(kind, model, stack)
+    llama = _llama_kept(kind, model.hidden_size, stack)
+    held = _held(kind, stack)
+    shown = held.kept + (held.own_input if stack.setup.checkpointing == "none" else 0) if held else llama
+    if stack.habits.unsloth_kernels:
+        elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
+        return tokens * (width * elements + max(0.0, shown - llama)) + eager, 0.0
+    each = shown + _adapter_input_bytes(kind, stack)
+    if stack.habits.keeps_quantized_inputs and stack.setup.quantized:
+        each += width * kind.inputs
+    if stack.habits.pads_adapters:
+        each += width * kind.padded_outputs
+    return tokens * each + eager, float(tokens * width * kind.targeted_modules)
+
+
+def _held(kind: BlockKind, stack: Stack) -> ActivationBytes | None:
+    """Figures of the block's class, if there are any."""
+    if kind.activations is None:
+        return None
+    return kind.activations.held(stack.activation_bytes, autocast=stack.habits.autocast)
+
+
+def _kernels_may_save(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """The share of what a block of linear attention keeps in transformers' own code that optional kernels may not keep:
+    all that goes beyond a Llama block of the same widths."""
+    held = _held(kind, stack)
+    return max(0.0, 1 - _llama_kept(kind, model.hidden_size, stack) / held.kept) if held else 0.0
+
+
+def _llama_kept(kind: BlockKind, hidden: int, stack: Stack) -> float:
+    """Bytes a token that a Llama block of these widths keeps in transformers without an adapter: 8H + 2(2Q + 2K + 3M)
+    in 16 bit, 8H being the fp32 inputs of two norms; in fp32 4H + 4(2Q + 2K + 3M), and 4H more without checkpointing,
+    whose first norm reads the checkpoint."""
+    width = stack.activation_bytes
+    norms = 8 * hidden if width == 2 or stack.setup.checkpointing == "none" else 4 * hidden
+    return norms + width * (kind.attention + kind.mlp)
+
+
+def _adapter_input_bytes(kind: BlockKind, stack: Stack) -> float:
+    """Bytes a token of what adapters keep of their inputs.
+
+    An fp32 adapter under 16-bit activations makes a copy for each module (peft lora/layer.py, _cast_input_dtype): 4
+    bytes, or 2 where autocast turns it back. An adapter in the activations' own dtype keeps the input itself, once for
+    all modules that read it. Dropout makes a copy for each module, and a mask of a byte.
+    """
+    habits, width = stack.habits, stack.activation_bytes
+    copies = habits.adapter_bytes > width
+    if habits.lora_dropout:
+        return (1 + (4 if copies and not habits.autocast else width)) * kind.targeted_inputs
+    if copies:
+        return (2 if habits.autocast else 4) * kind.targeted_inputs
+    return width * kind.targeted_shared_inputs
+
+
+def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Gradients alive at the fullest moment of a block's backward pass, beside what the block keeps.
+
+    transformers: T times what its own classes were seen to hold without an adapter, or a Llama block's 6M + 2H in 16
+    bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down moves the
+    moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
+    copies under autocast, 8M + 4H in fp32; that difference is added. Read off whole training steps; held to 5 % in
+    tests/core/cost/test_memory_against_autograd.py. Unsloth: 2T(8H + M), so that with what it keeps it comes to
+    2T(12H + 2Q + 2K + 3M) (kernels/fast_lora.py), and what goes beyond a Llama block as in `kept_bytes`. Eager
+    attention has its fullest moment later: `_eager_gradients`.
+    """
+    tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
+    beside = tokens * (_llama_gradients(kind, model, stack) + _gradients_beyond_llama(kind, model, stack))
+    return max(0.0, beside, _eager_gradients(kind, model, stack) - tokens * width * kind.mlp)
+
+
+def _gradients_beyond_llama(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Bytes a token by which the block's own class differs, without an adapter."""
+    held = _held(kind, stack)
+    if held is None or _one_expert_at_a_time(model, stack):
+        return 0.0
+    beyond = held.gradients - _plain_gradients(kind, model.hidden_size, stack.activation_bytes, kind.mlp)
+    return max(0.0, beyond) if stack.habits.unsloth_kernels else beyond
+
+
+def _one_expert_at_a_time(model: ModelSpec, stack: Stack) -> bool:
+    """Experts one after the other, each with its own tokens, hold one expert's gradients at a time."""
+    return stack.habits.quantizes_experts and model.num_experts > 0
+
+
+def _plain_gradients(kind: BlockKind, hidden: int, width: int, mlp: float) -> float:
+    """Of a Llama block without an adapter on the projection down, bytes a token."""
+    if width == 4:
+        return 4 * mlp + 4 * hidden
+    return max(2 * mlp + 2 * hidden, 2 * kind.mlp_hidden + 11 * hidden)
+
+
+def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Of a Llama block of these widths, bytes a token."""
+    width, hidden = stack.activation_bytes, model.hidden_size
+    if stack.habits.unsloth_kernels:
+        return width * (8 * hidden + kind.mlp_hidden)
+    mlp = kind.mlp / model.num_experts if _one_expert_at_a_time(model, stack) else kind.mlp
+    if not kind.targeted_mlp_hidden:
+        return _plain_gradients(kind, hidden, width, mlp)
+    copies = stack.habits.adapter_bytes > width
+    if copies and stack.habits.autocast:
+        return width * mlp + 10 * hidden
+    without_one = width * (mlp - kind.mlp_hidden)
+    if copies:
+        return without_one + 12 * hidden
+    return without_one + 4 * hidden if width == 4 else max(without_one + 2 * hidden, 9 * hidden)
+
+
+def _eager_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """What the attention matrix comes to in its own backward pass, beyond what is kept of it. By then the block's MLP
+    has given back what it kept."""
+    wide = stack.activation_bytes == 4
+    at_most = stack.assume.value("eager-attention-bytes-fp32" if wide else "eager-attention-bytes")
+    return (at_most - (4 if wide else 6)) * _eager_matrix(kind, model, stack)
+
+
+def head_bytes(model: ModelSpec, stack: Stack) -> float:
+    """What the last norm keeps while the loss is worked out: T · 6H, or 4H where it makes no fp32 copy."""
+    copies = stack.activation_bytes == 2 and not stack.habits.unsloth_kernels and stack.setup.loss_path == "full"
+    return stack.setup.tokens_per_micro_step * model.hidden_size * (6.0 if copies else 4.0)
+
+
+def _eager_matrix(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Elements of one block's attention matrix, where it is made at all: batch · heads · S²."""
+    setup = stack.setup
+    if setup.attn_implementation != "eager" or not kind.attention_width:
+        return 0.0
+    return float(setup.per_device_train_batch_size * model.num_attention_heads * setup.max_length**2)
+
+
+def logits_bytes(model: ModelSpec, stack: Stack) -> float:
+    """The loss: bytes a logit times T · V. Unsloth's fused loss is capped further by what is free on the card;
+    TRL's "nll" (and Liger's) hold one tile of logits and the gradient of the hidden states."""
+    tokens = stack.setup.tokens_per_micro_step
+    logits = tokens * model.vocab_size
+    assume = stack.assume
+    match stack.setup.loss_path:
+        case "fused" if stack.framework == "unsloth":
+            return assume.value("logits-bytes-unsloth-fused") * logits
+        case "fused":
+            tile = min(logits, assume.value("trl-loss-tile-logits"))
+            return stack.compute_bytes * tile + 4.0 * tokens * model.hidden_size
+        case "triton":
+            return assume.value(f"logits-bytes-triton{'-unsloth' if stack.habits.unsloth_kernels else ''}") * logits
+        case "chunked":
+            return assume.value("logits-bytes-chunked") * logits
+    return assume.value("logits-bytes-full") * logits + held_logits_bytes(model, stack)
+
+
+def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
+    """Logits that the caller, or accelerate for it, still holds until the backward pass is over."""
+    if not stack.habits.holds_logits or stack.setup.loss_path != "full":
+        return 0.0
+    width = stack.compute_bytes if stack.habits.autocast else stack.activation_bytes
+    return float(width * stack.setup.tokens_per_micro_step * model.vocab_size)
+
+
+def dequantized_bytes(shape: ModelShape, stack: Stack) -> float:
+    """One whole weight in 16 bit, which bitsandbytes makes for each product and drops after it."""
+    return float(stack.compute_bytes * shape.largest_linear) if stack.setup.quantized else 0.0
+
+
+def merged_bytes(shape: ModelShape, stack: Stack) -> float:
+    """DoRA's merged weight for its norm, and PEFT's merged experts (ParamWrapper adds the adapter to the whole expert
+    parameter, and its gradient is as large)."""
+    merged = stack.assume.value("dora-norm-bytes") * shape.largest_targeted if stack.use_dora else 0.0
+    if not stack.habits.unsloth_kernels:
+        experts = [kind.targeted_expert_weights for kind in shape.kinds]
+        if stack.setup.checkpointing == "none":
+            most = sum(kind.count * kind.targeted_expert_weights for kind in shape.kinds)
+        else:
+            most = max(experts, default=0)
+        merged += stack.assume.value("merged-experts-copies") * stack.compute_bytes * most
+    return merged
+
+
+def dynamic_extra_bytes(base: int, stack: Stack) -> float:
+    """What Unsloth's dynamic 4-bit checkpoints, to which short names resolve, may weigh more than plain NF4."""
+    if stack.framework != "unsloth" or stack.setup.precision not in ("nf4", "nf4-dq"):
+        return 0.0
+    return base * stack.assume.range("unsloth-dynamic-4bit-extra").high
+
+
+def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """Half-width of the band around activations, logits and scratch, as a share: what measured rows of this kind of
+    setting give (core.accuracy.bands), or the wider one of settings without rows, and more for what no row has, added
+    as independent errors."""
+    assume, setup = stack.assume, stack.setup
+    widths = [assume.first(f"width-{stack.kind}", "width-unmeasured")]
+    if model.num_experts:
+        widths.append(assume.value("width-experts"))
+    if without_attention := [kind for kind in shape.kinds if not kind.attention_width]:
+        widths.append(
+            max(assume.value("width-no-attention"), *(_kernels_may_save(k, model, stack) for k in without_attention))
+        )
+    if stack.use_dora:
+        widths.append(assume.value("width-dora"))
+    if setup.precision in ("int8", "fp32"):
+        widths.append(assume.value("width-int8-fp32"))
+    if setup.loss_path == "fused" and not stack.habits.unsloth_kernels:
+        widths.append(assume.value("width-fused-loss"))
+    return math.hypot(*widths)

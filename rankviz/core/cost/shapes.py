@@ -1,0 +1,243 @@
+"""What one decoder block holds per token while it trains, from its real linear layers.
+
+Memory and time need sums over layers, per block, since hybrid models differ from block to block. What is covered:
+attention (grouped, fused, MLA), gated and plain MLPs, fused and split projections, experts (the active ones),
+linear-attention and Mamba projections. What is not: vision or audio towers, which a text example doesn't run through.
+What a block holds besides (more norms, routers, inner states of linear attention) is in `activations`, where the
+worker could read it off the block's own class.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from rankviz.core.lora.plan import Adapted
+from rankviz.core.model.activations import BlockActivations
+from rankviz.core.model.spec import LinearLayer, ModelSpec
+
+OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_proj", "dense_4h_to_h"})
+"""Names of square projections that write to the residual stream; others show it by their shape."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockKind:
+    """Blocks with the same layers. Counts are elements per token."""
+
+    count: int
+    attention: int
+    """Outputs of the projections into attention plus the input of the one out of it: 2Q + 2K in a Llama block."""
+    mlp: int
+    """Outputs of the projections up plus the input of the one down: 3M in a Llama block; experts × active ones."""
+    mlp_hidden: int
+    """Input of the projection down, M; experts × active ones."""
+    attention_width: int
+    """Q, the width over which attention mixes tokens; 0 in blocks that don't attend."""
+    sliding: bool
+    """Attends within the model's sliding window only."""
+    inputs: int
+    """What the linear layers read, once where layers of one part read the hidden state; experts × active ones."""
+    targeted_inputs: int
+    """Sum of in_features over modules that carry an adapter; experts × active ones."""
+    targeted_outputs: int
+    """Sum of out_features over the same modules; experts × active ones."""
+    targeted_shared_inputs: int
+    """What these modules read, counted once like `inputs`, without the output of attention, which it keeps itself."""
+    targeted_mlp_hidden: int
+    """Input of the projection down where it carries an adapter, else 0."""
+    padded_outputs: int
+    """Outputs of the targeted projections into attention, where others of them carry no adapter; else 0."""
+    targeted_modules: int
+    """How many modules carry an adapter; experts × active ones."""
+    targeted_expert_weights: int
+    """Weights of fused expert parameters that carry an adapter."""
+    activations: BlockActivations | None = None
+    """What these blocks hold without an adapter, where it was read off their class."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelShape:
+    """The sums that don't depend on rank, batch or length."""
+
+    kinds: tuple[BlockKind, ...]
+    blocks: int
+    active_weights: int
+    """Weights of the decoder's linear layers that one token is multiplied with: P, with only the active experts."""
+    active_adapter_parameters: int
+    """Adapter parameters per unit of rank that one token is multiplied with."""
+    largest_linear: int
+    """Weights of the largest layer that a quantizer reaches."""
+    largest_targeted: int
+    """Weights of the largest layer that carries an adapter, experts left out."""
+    linear_rows: int
+    """Output rows of all layers that a quantizer reaches; int8 keeps a scale for each."""
+
+
+def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
+    """Whether the layer leads back to the residual stream: o_proj, down_proj and their like."""
+    return layer.out_features == hidden_size and (layer.in_features != hidden_size or layer.name in OUTPUT_PROJECTIONS)
+
+
+class _Sums:
+    """Running sums over the layers of some blocks, in the order of the names."""
+
+    NAMES = (
+        "attention",
+        "mlp",
+        "mlp_hidden",
+        "attention_width",
+        "into_attention",
+        "attention_readers",
+        "mlp_readers",
+        "own_inputs",
+        "targeted_inputs",
+        "targeted_outputs",
+        "targeted_modules",
+        "targeted_expert_weights",
+        "targeted_into_attention",
+        "targeted_attention_readers",
+        "targeted_mlp_readers",
+        "targeted_own_inputs",
+        "targeted_mlp_hidden",
+    )
+    __slots__ = NAMES
+
+    def __init__(self):
+        for name in self.NAMES:
+            setattr(self, name, 0)
+
+    def add_layer(self, layer: LinearLayer, active: int, hidden_size: int) -> None:
+        out = writes_residual(layer, hidden_size)
+        kept = active * (layer.in_features if out else layer.out_features)
+        if layer.part == "mlp" or layer.kind in ("experts", "router"):
+            self.mlp += kept
+            if out:
+                self.mlp_hidden += kept
+        else:
+            self.attention += kept
+            if layer.part == "attention":
+                if out:
+                    self.attention_width += layer.in_features
+                else:
+                    self.into_attention += layer.out_features
+        if not _reads_hidden(layer, out, hidden_size):
+            self.own_inputs += active * layer.in_features
+        elif layer.part == "mlp":
+            self.mlp_readers += 1
+        else:
+            self.attention_readers += 1
+
+    def add_adapter(self, layer: LinearLayer, active: int, hidden_size: int) -> None:
+        out = writes_residual(layer, hidden_size)
+        self.targeted_inputs += active * layer.in_features
+        self.targeted_outputs += active * layer.out_features
+        self.targeted_modules += active
+        if layer.kind == "experts":
+            self.targeted_expert_weights += layer.num_experts * layer.in_features * layer.out_features
+        if out and (layer.part == "mlp" or layer.kind == "experts"):
+            self.targeted_mlp_hidden += active * layer.in_features
+        if layer.part == "attention" and not out:
+            self.targeted_into_attention += layer.out_features
+        if _reads_hidden(layer, out, hidden_size):
+            if layer.part == "mlp":
+                self.targeted_mlp_readers += 1
+            else:
+                self.targeted_attention_readers += 1
+        elif not (layer.part == "attention" and out):
+            self.targeted_own_inputs += active * layer.in_features
+
+
+def _reads_hidden(layer: LinearLayer, out: bool, hidden_size: int) -> bool:
+    return not out and layer.in_features == hidden_size and layer.kind != "experts"
+
+
+def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
+    """Sums over the real layers and over those that carry an adapter. Hand-worked in tests/core/cost/test_blocks.py."""
+    by_blocks: dict[tuple[int, ...], _Sums] = {}
+    active_weights = largest = rows = 0
+    for layer in model.layers:
+        if layer.kind in ("embedding", "lm_head"):
+            continue
+        if layer.kind in ("linear", "conv1d"):
+            largest = max(largest, layer.in_features * layer.out_features)
+            rows += layer.count * layer.out_features
+        if layer.part == "vision":
+            continue
+        active = _active(model, layer)
+        active_weights += layer.count * active * layer.in_features * layer.out_features
+        if layer.blocks:
+            by_blocks.setdefault(layer.blocks, _Sums()).add_layer(layer, active, model.hidden_size)
+    active_adapter = largest_targeted = 0
+    for each in adapted:
+        layer = each.layer
+        if layer.kind == "experts":
+            active = _active(model, layer)
+            factor = each.rank_factor * active // layer.num_experts
+        else:
+            active = factor = 1
+            largest_targeted = max(largest_targeted, layer.in_features * layer.out_features)
+        if layer.part == "vision":
+            continue
+        active_adapter += each.count * factor * (layer.in_features + layer.out_features)
+        if each.blocks:
+            by_blocks.setdefault(each.blocks, _Sums()).add_adapter(layer, active, model.hidden_size)
+    kinds = _kinds(by_blocks, model)
+    return ModelShape(
+        kinds=kinds,
+        blocks=sum(kind.count for kind in kinds),
+        active_weights=active_weights,
+        active_adapter_parameters=active_adapter,
+        largest_linear=largest,
+        largest_targeted=largest_targeted,
+        linear_rows=rows,
+    )
+
+
+def _active(model: ModelSpec, layer: LinearLayer) -> int:
+    return (model.num_experts_per_tok or 1) if layer.kind == "experts" else 1
+
+
+def _kinds(by_blocks: dict[tuple[int, ...], _Sums], model: ModelSpec) -> tuple[BlockKind, ...]:
+    """Blocks grouped by which rows they have, by how they attend, and by what they hold."""
+    members: dict[int, list[int]] = {}
+    sums = list(by_blocks.values())
+    for number, blocks in enumerate(by_blocks):
+        for block in blocks:
+            members.setdefault(block, []).append(number)
+    unnamed = "sliding_attention" if model.sliding_window else "full_attention"
+    types = model.layer_types
+    held = {block: n for n, each in enumerate(model.activation_bytes_per_token) for block in each.blocks}
+    signatures = Counter(
+        (tuple(rows), types[block] if block < len(types) else unnamed, held.get(block))
+        for block, rows in members.items()
+    )
+    return tuple(
+        replace(
+            _kind(count, [sums[n] for n in rows], layer_type, model.hidden_size),
+            activations=None if at is None else model.activation_bytes_per_token[at],
+        )
+        for (rows, layer_type, at), count in signatures.items()
+    )
+
+
+def _kind(count: int, members: list[_Sums], layer_type: str, hidden_size: int) -> BlockKind:
+    s = {name: sum(getattr(each, name) for each in members) for name in _Sums.NAMES}
+    attends = "attention" in layer_type and "linear" not in layer_type
+    readers = bool(s["attention_readers"]) + bool(s["mlp_readers"])
+    targeted_readers = bool(s["targeted_attention_readers"]) + bool(s["targeted_mlp_readers"])
+    partly = 0 < s["targeted_into_attention"] < s["into_attention"]
+    return BlockKind(
+        count=count,
+        attention=s["attention"],
+        mlp=s["mlp"],
+        mlp_hidden=s["mlp_hidden"],
+        attention_width=s["attention_width"] if attends else 0,
+        sliding="sliding" in layer_type,
+        inputs=hidden_size * readers + s["own_inputs"],
+        targeted_inputs=s["targeted_inputs"],
+        targeted_outputs=s["targeted_outputs"],
+        targeted_shared_inputs=hidden_size * targeted_readers + s["targeted_own_inputs"],
+        targeted_mlp_hidden=s["targeted_mlp_hidden"],
+        padded_outputs=s["targeted_into_attention"] if partly else 0,
+        targeted_modules=s["targeted_modules"],
+        targeted_expert_weights=s["targeted_expert_weights"],
+    )

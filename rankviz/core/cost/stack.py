@@ -1,0 +1,110 @@
+"""A training stack: the settings, and what the program that trains does of its own accord.
+
+RankViz offers three programs (core.lora.config.Framework). Published measurements come from more of them, so their
+habits are here too, each with where it was read; `core.accuracy.predicted` predicts their rows with the same formulas.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import Framework, adapter_dtype, saved_dtype
+
+DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+Raised = Literal["none", "norms", "all"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Habits:
+    """What a program does that memory depends on and that no setting says."""
+
+    on_cpu: bool = False
+    unsloth_kernels: bool = False
+    """Unsloth's autograd functions: x·A recomputed, MLP in place, no copies of inputs (kernels/fast_lora.py)."""
+    triton_kernels: bool = False
+    """Norms, rotary embeddings and losses in fused kernels, the rest transformers' own."""
+    autocast: bool = True
+    """16-bit autocast, as the Trainer has it; PEFT's fp32 copy of an input is then kept in 16 bit."""
+    raised: Raised = "none"
+    """What prepare_model_for_kbit_training (peft utils/other.py) left in fp32: everything that isn't quantized, or, as
+    some programs have it, the norms alone. Hidden states are fp32 either way."""
+    adapter_bytes: int = 4
+    saved_bytes: int = 2
+    """Bytes a weight of modules_to_save."""
+    lora_dropout: bool = False
+    """Each adapter keeps a dropped copy of its input and a mask."""
+    keeps_quantized_inputs: bool = False
+    """bitsandbytes before 0.43 kept the input of each 4-bit layer (autograd/_functions.py, MatMul4Bit.forward)."""
+    quantizes_experts: bool = False
+    """transformers before 5 had each expert as its own nn.Linear, which a quantizer reaches."""
+    holds_logits: bool = True
+    """The model's output, logits and all, stays referenced until the backward pass is over."""
+    weight_bytes: float | None = None
+    """Of a quantized weight, where the format is none of RankViz's."""
+    pads_adapters: bool = False
+    """Adapters of a fused qkv projection are padded to its width, and the padding keeps its source."""
+
+    @property
+    def fuses_operators(self) -> bool:
+        return self.unsloth_kernels or self.triton_kernels
+
+
+def habits_of(framework: Framework, setup: TrainingSetup) -> Habits:
+    """Of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and a plain PEFT script with k-bit preparation
+    and no Trainer. Dtypes: core.lora.adapter_dtype and saved_dtype."""
+    raised = "all" if framework == "peft" and setup.quantized else "none"
+    return Habits(
+        unsloth_kernels=framework == "unsloth",
+        autocast=framework != "peft",
+        raised=raised,
+        holds_logits=framework != "unsloth",
+        adapter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision)],
+        saved_bytes=4 if raised == "all" else DTYPE_BYTES[saved_dtype(framework, setup.precision)],
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """What the parts of memory and time depend on besides the model."""
+
+    framework: Framework
+    setup: TrainingSetup
+    use_dora: bool
+    assume: Assumptions
+    measured_habits: Habits | None = None
+    """Of the program that a measured row comes from; None is that of the framework."""
+
+    @property
+    def habits(self) -> Habits:
+        return self.measured_habits or habits_of(self.framework, self.setup)
+
+    @property
+    def kind(self) -> str:
+        """The kind of setting whose measured rows speak for this one: which kernels, and what makes the peak."""
+        if self.habits.on_cpu:
+            return "cpu"
+        kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
+        if self.setup.attn_implementation == "eager":
+            return f"{kernels}-eager"
+        return f"{kernels}-none" if self.setup.checkpointing == "none" else kernels
+
+    @property
+    def time_kind(self) -> str:
+        """The same for timings: whether operators are fused."""
+        return "fused" if self.habits.fuses_operators else "hf"
+
+    @property
+    def compute_bytes(self) -> int:
+        """Of one operand of a matrix product: 4-bit and 8-bit bases compute in 16 bit."""
+        return 4 if self.setup.precision == "fp32" else 2
+
+    @property
+    def activation_bytes(self) -> int:
+        """Of one activation between products: fp32 too where hidden states were raised."""
+        return 4 if self.habits.raised != "none" else self.compute_bytes
+
+    @property
+    def offloads(self) -> bool:
+        """Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
+        return self.framework == "unsloth" and self.setup.checkpointing == "unsloth"

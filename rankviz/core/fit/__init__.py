@@ -1,0 +1,5 @@
+"""What fits, what each setting costs, what to change, and which GPU to take.
+
+Everything here asks core.cost.estimate again with one thing changed; the row of full fine-tuning comes from
+core.cost.full_finetuning. `decide` answers all of it for one rank.
+"""

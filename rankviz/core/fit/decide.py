@@ -1,0 +1,93 @@
+"""All decisions about one question at one rank."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rankviz import units
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.question import Question
+from rankviz.core.fit.cards import Card, cards, cheapest_that_fits, validate_prices
+from rankviz.core.fit.knobs import Knob, knobs
+from rankviz.core.fit.limits import Limit, limits
+from rankviz.core.fit.methods import Method, methods
+from rankviz.core.fit.remedy import Remedy, remedy
+from rankviz.core.fit.setting import Setting, setting
+from rankviz.core.model.spec import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decisions:
+    setting: Setting
+    limits: tuple[Limit, ...]
+    """Rank, batch, length; empty without a GPU."""
+    knobs: tuple[Knob, ...]
+    remedy: Remedy
+    cards: tuple[Card, ...]
+    methods: tuple[Method, ...]
+
+    @property
+    def cheapest(self) -> Card | None:
+        return cheapest_that_fits(self.cards)
+
+    @property
+    def sentence(self) -> str:
+        """What to change, or that nothing need be."""
+        return sentence(self)
+
+
+def decide(
+    model: ModelSpec,
+    question: Question,
+    gpu: Gpu | None,
+    gpus: Sequence[Gpu],
+    assumptions: Assumptions,
+    prices: Mapping[str, float] | None = None,
+) -> Decisions:
+    """question: with one rank. gpus: the table. prices: one's own, by GPU id, in USD an hour."""
+    own = dict(prices or {})
+    validate_prices(own, gpus)
+    start = setting(model, question, gpu, assumptions)
+    found = limits(start)
+    return Decisions(
+        setting=start,
+        limits=found,
+        knobs=knobs(start),
+        remedy=remedy(start, found),
+        cards=cards(start, gpus, own),
+        methods=methods(start),
+    )
+
+
+def sentence(decided: Decisions) -> str:
+    cure, cheapest = decided.remedy, decided.cheapest
+    elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu.name}{_total(cheapest)}" if cheapest else ""
+    if decided.setting.gpu is None:
+        return f"No GPU chosen: {elsewhere}." if elsewhere else "No GPU chosen, and none of the table fits."
+    if not cure.needed:
+        return "It fits as it is."
+    if cure.smallest:
+        return f"The smallest change that makes it fit: {cure.smallest.label}, {_price(cure.smallest)}."
+    if cure.helps_most:
+        short = -cure.helps_most.spare.low
+        most = f"{cure.helps_most.label} helps most, {_price(cure.helps_most)}, and is up to {_gib(short)} short"
+    else:
+        most = "nothing left to change lowers it"
+    return f"No single change makes it fit: {most}; {elsewhere or 'no GPU of the table fits either'}."
+
+
+def _price(knob: Knob) -> str:
+    less = f"{units.memory_size(-knob.device_bytes)} less"
+    if knob.seconds is None:
+        return less
+    if abs(knob.seconds) < 1:
+        return f"{less} at no more time"
+    return f"{less}, {units.duration(abs(knob.seconds))} {'more' if knob.seconds > 0 else 'less'}"
+
+
+def _total(card: Card) -> str:
+    return f", about {units.usd(card.usd.expected)}" if card.usd else ""
+
+
+def _gib(size: float) -> str:
+    return f"{size / units.GIB:,.1f} GiB"

@@ -1,0 +1,89 @@
+"""QLoRA beside 16-bit LoRA beside full fine-tuning: the same rank, batch, length and card."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rankviz.core.cost.duration import cost
+from rankviz.core.cost.estimate import Fit, fit
+from rankviz.core.cost.full_finetuning import full_finetuning
+from rankviz.core.fit.knobs import sixteen_bit
+from rankviz.core.fit.setting import Setting, spare
+from rankviz.core.quantity import Range
+from rankviz.errors import InvalidSettingError
+
+MethodName = Literal["qlora", "lora", "full"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    name: MethodName
+    label: str
+    precision: str
+    """Of the base; for full fine-tuning of weights, gradients and optimizer states."""
+    trained_parameters: int
+    saved_bytes: int
+    saved_exact: bool
+    """False for full fine-tuning, whose checkpoint is counted without its headers."""
+    device: Range
+    """Bytes, as nvidia-smi shows."""
+    fit: Fit | None
+    spare: Range | None
+    seconds: Range | None
+    usd: Range | None
+    chosen: bool
+    """Whether this is what the question asks."""
+
+
+def methods(start: Setting) -> tuple[Method, ...]:
+    """Three rows; an adapter's is left out where its precision can't be asked."""
+    found = [
+        _adapter(start, "qlora", "QLoRA", "nf4-dq"),
+        _adapter(start, "lora", "LoRA, 16-bit base", sixteen_bit(start)),
+        _full(start),
+    ]
+    return tuple(method for method in found if method is not None)
+
+
+def _adapter(start: Setting, name: MethodName, label: str, precision: str) -> Method | None:
+    try:
+        there = start.with_change({"precision": precision})
+    except InvalidSettingError:
+        return None
+    row = there.row
+    return Method(
+        name=name,
+        label=label,
+        precision=precision,
+        trained_parameters=row.adapter_parameters,
+        saved_bytes=row.adapter_bytes,
+        saved_exact=True,
+        device=row.memory.device_band,
+        fit=row.fit,
+        spare=there.spare,
+        seconds=row.duration.total if row.duration else None,
+        usd=row.cost.usd if row.cost else None,
+        chosen=precision == start.question.training.precision,
+    )
+
+
+def _full(start: Setting) -> Method:
+    usable, question, assume = start.answer.usable_bytes, start.question, start.assumptions
+    full = full_finetuning(
+        start.model, question.training, question.framework, start.gpu, usable.expected if usable else None, assume
+    )
+    paid = cost(full.duration, start.answer.price) if full.duration else None
+    device = full.memory.device_band
+    return Method(
+        name="full",
+        label="Full fine-tuning",
+        precision=full.dtype,
+        trained_parameters=full.trained_parameters,
+        saved_bytes=full.saved_bytes,
+        saved_exact=False,
+        device=device,
+        fit=fit(device, usable, assume.value("tight-share")) if usable else None,
+        spare=spare(device, usable),
+        seconds=full.duration.total if full.duration else None,
+        usd=paid.usd if paid else None,
+        chosen=False,
+    )

@@ -1,0 +1,116 @@
+"""A question at one rank, and the same question with one thing changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
+from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
+from rankviz.errors import InvalidSettingError
+
+Change = Mapping[str, Any]
+"""What differs, by the names of the command line's options: {"batch": 1, "accum": 8}."""
+
+TRAINING = {
+    "precision": "precision",
+    "batch": "per_device_train_batch_size",
+    "accum": "gradient_accumulation_steps",
+    "max_length": "max_length",
+    "optim": "optim",
+    "checkpointing": "checkpointing",
+    "loss_path": "loss_path",
+}
+"""Option to field of TrainingSetup."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One model, one rank, one card, and its answer."""
+
+    model: ModelSpec
+    question: Question
+    gpu: Gpu | None
+    assumptions: Assumptions
+    answer: Estimate
+
+    @property
+    def row(self) -> RankEstimate:
+        return self.answer.ranks[0]
+
+    @property
+    def r(self) -> int:
+        return self.question.ranks[0]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained, which a change of batch or length keeps."""
+        return trained_tokens(self.question.training)
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected time for those tokens. Part steps count in part, so that two settings can be compared."""
+        return seconds_for(self.row, self.question.training, self.tokens)
+
+    @property
+    def spare(self) -> Range | None:
+        """Usable memory less what nvidia-smi would show, in bytes: negative where that is more."""
+        return spare(self.row.memory.device_band, self.answer.usable_bytes)
+
+    def with_change(self, change: Change) -> "Setting":
+        """InvalidSettingError where that can't be asked."""
+        return setting(self.model, changed(self.question, change), self.gpu, self.assumptions)
+
+
+def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Setting:
+    """Ask the question, which has one rank."""
+    if len(question.ranks) != 1:
+        raise InvalidSettingError("Decisions are for one rank: give one.")
+    answer = estimate(model, question, gpu, assumptions)
+    return Setting(model=model, question=question, gpu=gpu, assumptions=assumptions, answer=answer)
+
+
+def changed(question: Question, change: Change) -> Question:
+    """The question with these options changed; steps and tokens replace one another."""
+    training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
+    for name, other in (("steps", "tokens"), ("tokens", "steps")):
+        if name in change:
+            training |= {name: change[name], other: None}
+    asked = {"training": replace(question.training, **training)}
+    if "r" in change:
+        asked["ranks"] = (change["r"],)
+    if "targets" in change:
+        asked["targets"] = change["targets"]
+    return replace(question, **asked)
+
+
+def keeping_tokens(question: Question, change: Change) -> Change:
+    """The change, with steps or tokens added where tokens a step change, so that as much is trained as before."""
+    before, after = question.training, changed(question, change).training
+    if before.steps is None or after.tokens_per_step == before.tokens_per_step:
+        return change
+    tokens = trained_tokens(before)
+    steps, rest = divmod(tokens, after.tokens_per_step)
+    return {**change, **({"tokens": tokens} if rest else {"steps": steps})}
+
+
+def trained_tokens(setup: TrainingSetup) -> int:
+    """As asked; one optimizer step's where no length is given."""
+    return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
+
+
+def seconds_for(row: RankEstimate, setup: TrainingSetup, tokens: int) -> float | None:
+    """Loading and so many tokens, expected; None where the card's speed is not known."""
+    if row.duration is None:
+        return None
+    return row.duration.load.expected + row.duration.step.expected * tokens / setup.tokens_per_step
+
+
+def spare(device: Range, usable: Range | None) -> Range | None:
+    if usable is None:
+        return None
+    return Range(usable.low - device.high, usable.expected - device.expected, usable.high - device.low)

@@ -1,0 +1,78 @@
+"""LoRA configuration: what the user asks of the adapter, in PEFT's words."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from rankviz.errors import InvalidSettingError
+
+Framework = Literal["unsloth", "trl", "peft"]
+MoeScheme = Literal["default", "linear-only", "peft-remap", "unsloth", "target-parameters"]
+
+UNSLOTH_SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
+MOE_SCHEMES: tuple[MoeScheme, ...] = ("default", "linear-only", "peft-remap", "unsloth", "target-parameters")
+MAX_RANK = 1024
+QUANTIZED = ("nf4", "nf4-dq", "int8")
+
+PEFT_VERSION = "0.21.2"
+UNSLOTH_VERSION = "2026.10.9"
+"""The versions whose code the rules of targets.py and moe.py were read from; tests compare with those installed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraConfig:
+    """What the user asks of the adapter, in PEFT's words."""
+
+    r: int = 16
+    lora_alpha: float = 16
+    target_modules: str | tuple[str, ...] = "unsloth"
+    """A preset of PRESETS, or module names as PEFT matches them."""
+    use_rslora: bool = False
+    use_dora: bool = False
+    modules_to_save: tuple[str, ...] = ()
+    moe_scheme: MoeScheme = "default"
+    """How fused experts are treated; "default" is what the framework does by itself."""
+    framework: Framework = "unsloth"
+
+    @property
+    def scale(self) -> float:
+        """What B·A is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
+        return self.lora_alpha / (self.r**0.5 if self.use_rslora else self.r)
+
+
+def adapter_dtype(framework: Framework, precision: str) -> Literal["fp32", "bf16"]:
+    """What lora_A and lora_B are saved in: the dtype they have in memory when training ends.
+
+    PEFT raises adapters on a 16-bit base to fp32 (autocast_adapter_dtype, tuners_utils.cast_adapter_dtype), Unsloth
+    always trains them in fp32 (unsloth_zoo training_utils), and TRL's SFTTrainer casts them to bf16 when the base is
+    quantized (sft_trainer.py, "_is_quantized_model"), leaving DoRA's magnitudes in fp32.
+    """
+    return "bf16" if framework == "trl" and precision in QUANTIZED else "fp32"
+
+
+def saved_dtype(framework: Framework, precision: str) -> Literal["fp32", "fp16", "bf16"]:
+    """What modules_to_save are saved in: the base's own dtype, since they are copies of its modules.
+
+    Unsloth raises fp16 copies to fp32 (models/llama.py, _offload_frozen_module_for_training), and plain PEFT scripts
+    raise the 16-bit part of a quantized base first (utils/other.py, prepare_model_for_kbit_training).
+    """
+    if framework == "peft" and precision in QUANTIZED:
+        return "fp32"
+    if precision == "fp16":
+        return "fp32" if framework == "unsloth" else "fp16"
+    return "fp32" if precision == "fp32" else "bf16"
+
+
+def lora_alpha(alpha: str, r: int) -> float:
+    """What the alpha rule ("r", "2r" or a number) gives at rank r."""
+    rule = str(alpha).strip().lower()
+    if rule in ("r", "2r"):
+        return float(r if rule == "r" else 2 * r)
+    try:
+        value = float(rule)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and 0 < value <= 1e6):
+        raise InvalidSettingError(f"alpha is r, 2r or a number above 0, not {alpha!r}.")
+    return value

@@ -1,0 +1,178 @@
+"""How fused experts get an adapter, or don't: the schemes, and what each makes of a list of targets.
+
+On transformers 5 a family's experts are one 3-D nn.Parameter, not an nn.Linear a piece, so module names no longer
+reach them. Three things can happen (peft 0.21.2, unsloth 2026.10.9):
+
+- nothing: only attention, dense layers and shared experts carry LoRA ("linear-only");
+- PEFT rewrites the config by itself for the families it knows (utils/transformers_weight_conversion.py,
+  _convert_peft_config_moe): names of expert projections become target_parameters, gate_up_proj at rank 2r, and since
+  those names leave target_modules, shared experts and dense first layers lose their LoRA ("peft-remap");
+- Unsloth names the experts in target_parameters (models/_utils.py, get_moe_target_parameters), keeps PEFT from
+  rewriting a config that has them, and puts back linear layers that a rewrite took away (import_fixes.py,
+  _patch_peft_moe_target_conversion and _moe_linear_targets_to_restore; applied when it starts on a GPU, not by its
+  CPU backend) ("unsloth").
+
+"target-parameters" is plain PEFT with the experts named by hand; PEFT's rewrite still runs on top. Compared with both
+libraries in tests/core/lora/test_counts_against_peft.py and tests/core/lora/test_counts_against_unsloth.py.
+"""
+
+from dataclasses import dataclass, replace
+
+from rankviz.core.lora import unsloth
+from rankviz.core.lora.config import Framework, MoeScheme
+from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, hit_blocks
+from rankviz.core.model.spec import ModelSpec
+from rankviz.errors import InvalidSettingError
+
+REMAP = {
+    "mixtral": {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"},
+    "qwen2_moe": {
+        "gate": "gate.weight",
+        "gate_proj": "gate_up_proj",
+        "up_proj": "gate_up_proj",
+        "down_proj": "down_proj",
+    },
+}
+"""PEFT's _MOE_TARGET_MODULE_MAPPING: a name of transformers 4, and the parameter it became."""
+FUSED = {"mixtral": ("w1", "w3"), "qwen2_moe": ("gate_proj", "up_proj")}
+"""PEFT's _MOE_FUSED_TARGETS: what gate_up_proj was fused from."""
+UNSLOTH_EXPERT_NAMES = frozenset(("gate_proj", "up_proj", "down_proj", "gate_up_proj"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Targets:
+    """What PEFT is told in the end."""
+
+    modules: tuple[str, ...] | str
+    """Names, or "all-linear"."""
+    parameters: tuple[str, ...] = ()
+    gate_up_doubled: bool = False
+    """gate_up_proj carries rank 2r, as gate_proj and up_proj would have carried r each."""
+
+
+def has_experts(model: ModelSpec) -> bool:
+    return any(layer.kind == "experts" for layer in model.layers)
+
+
+def scheme_of(model: ModelSpec, asked: MoeScheme, framework: Framework) -> MoeScheme | str:
+    """The scheme that is really in force; "dense" for a model without fused experts."""
+    if not has_experts(model):
+        return "dense"
+    if asked == "default":
+        asked = "unsloth" if framework == "unsloth" else "peft-remap"
+    return "linear-only" if asked == "peft-remap" and not model.peft_remap else asked
+
+
+def expert_names(model: ModelSpec, scheme: str) -> tuple[str, ...]:
+    """The module names that reach the experts under this scheme, for the preset "mlp"."""
+    if scheme == "peft-remap":
+        return tuple(name for name, new in REMAP[model.peft_remap].items() if new != "gate.weight")
+    return ("gate_proj", "up_proj", "down_proj") if scheme == "unsloth" else ()
+
+
+def apply_scheme(
+    model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, framework: Framework = "peft"
+) -> Targets:
+    """Targets as PEFT matches them once scheme and framework have had their way."""
+    pattern_experts: tuple[str, ...] = ()
+    literally = framework != "unsloth" or scheme == "peft-remap" or unsloth.takes_all_linear_literally(model)
+    if modules == ALL_LINEAR and not literally and (paths := unsloth.all_linear(model)):
+        modules, pattern_experts = paths, unsloth.expert_names(model)
+    targets = Targets(modules=modules)
+    match scheme:
+        case "peft-remap":
+            return remap(model, targets)
+        case "unsloth":
+            return _as_unsloth(model, targets, pattern_experts)
+        case "target-parameters":
+            named = replace(targets, parameters=expert_parameters(model))
+            return named if framework == "unsloth" else remap(model, named)
+    return targets
+
+
+def expert_parameters(model: ModelSpec) -> tuple[str, ...]:
+    """Every fused expert parameter, named as target_parameters names it: "mlp.experts.gate_up_proj"."""
+    paths = (layer.path for layer in model.layers if layer.kind == "experts" and layer.part != "vision")
+    return tuple(dict.fromkeys(path.split("{}.")[-1] for path in paths))
+
+
+def remap(model: ModelSpec, targets: Targets) -> Targets:
+    """PEFT's silent rewrite; the identity for families it doesn't know."""
+    if not model.peft_remap:
+        return targets
+    mapping = REMAP[model.peft_remap]
+    modules = targets.modules
+    if modules == ALL_LINEAR:
+        linear = (layer.name for layer in model.layers if layer.kind in LINEAR_KINDS)
+        modules = tuple(dict.fromkeys((*linear, *mapping)))
+    kept, parameters, seen = [], list(targets.parameters), set()
+    for target in modules:
+        old = target.rsplit(".", 1)[-1]
+        if old not in mapping:
+            kept.append(target)
+            continue
+        parameters.append(mapping[old])
+        seen.add(old)
+    fused = FUSED[model.peft_remap]
+    present = [name for name in fused if name in seen]
+    if 0 < len(present) < len(fused):
+        missing = [name for name in fused if name not in seen]
+        raise InvalidSettingError(
+            f"PEFT can't take {' and '.join(present)} without {' and '.join(missing)} here: this model fuses them into "
+            "its experts' gate_up_proj. Name both, or choose another MoE scheme."
+        )
+    return Targets(
+        modules=tuple(kept),
+        parameters=tuple(dict.fromkeys(parameters)),
+        gate_up_doubled=bool(present) or targets.gate_up_doubled,
+    )
+
+
+def _as_unsloth(model: ModelSpec, targets: Targets, pattern_experts: tuple[str, ...]) -> Targets:
+    if targets.modules == ALL_LINEAR:
+        return replace(targets, parameters=expert_parameters(model))
+    parameters = _unsloth_parameters(model, pattern_experts or targets.modules)
+    if parameters or pattern_experts:
+        return replace(targets, parameters=parameters)
+    bare = tuple(target for target in targets.modules if "." not in target)
+    dotted = tuple(target for target in targets.modules if "." in target)
+    if not bare:
+        return targets
+    after = remap(model, replace(targets, modules=bare))
+    return _restored(model, targets, replace(after, modules=(*after.modules, *dotted)))
+
+
+def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...]) -> tuple[str, ...]:
+    """Unsloth's get_moe_target_parameters: the experts' share of a list of names."""
+    if not model.num_experts:
+        return ()
+    wanted = UNSLOTH_EXPERT_NAMES.intersection(modules)
+    existing = {name.rsplit(".", 1)[-1]: name for name in reversed(expert_parameters(model))}
+    leaves = []
+    if wanted & {"gate_proj", "up_proj", "gate_up_proj"}:
+        if "gate_up_proj" in existing:
+            leaves.append("gate_up_proj")
+        else:
+            leaves += [name for name in ("gate_proj", "up_proj") if wanted & {name, "gate_up_proj"}]
+    if "down_proj" in wanted:
+        leaves.append("down_proj")
+    return tuple(existing[name] for name in leaves if name in existing)
+
+
+def _restored(model: ModelSpec, before: Targets, after: Targets) -> Targets:
+    """Linear layers whose names the rewrite took out of target_modules, put back."""
+    if after == before:
+        return after
+    lost = [name for name in before.modules if name not in after.modules]
+    parameters = Matcher(after.parameters)
+    back = [
+        name
+        for name in lost
+        if any(
+            layer.kind in (*LINEAR_KINDS, "lm_head")
+            and hit_blocks(layer.path, layer.blocks, name) is not None
+            and not parameters.hits_path(f"{layer.path}.weight")
+            for layer in model.layers
+        )
+    ]
+    return replace(after, modules=(*after.modules, *back))

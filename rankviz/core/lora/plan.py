@@ -1,0 +1,206 @@
+"""What an adapter is, rank aside: the modules that carry it, what is saved beside it, and what that makes of any rank.
+
+A LoRA pair on a layer adds r · (in + out), on a fused parameter of E experts r · E · (in + out), twice that where PEFT
+doubles the rank; DoRA adds one magnitude an output; modules_to_save are trained in full. Not counted: lora_bias,
+trainable tokens, LoRA on convolutions. Compared with PEFT for every catalogue model in
+tests/core/lora/test_counts_against_peft.py, and worked out by hand in tests/core/lora/test_lora.py.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rankviz.core.lora.file_size import Group, Section, Tensor, file_bytes, sections
+from rankviz.core.lora.saved import SavedModule
+from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
+
+PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adapted:
+    """A layer with its adapter, in the blocks where it has one."""
+
+    layer: LinearLayer
+    blocks: tuple[int, ...]
+    module: str
+    """Path of the module that PEFT wraps, as tensors name it; {} for the block's number."""
+    rank_factor: int = 1
+    """The pair's rank over r: the number of experts, doubled where PEFT doubles it."""
+
+    @property
+    def count(self) -> int:
+        return len(self.blocks) or 1
+
+    @property
+    def per_rank(self) -> int:
+        """Parameters per unit of r, all copies."""
+        return self.count * self.rank_factor * (self.layer.in_features + self.layer.out_features)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModuleRow:
+    """What one kind of module contributes."""
+
+    name: str
+    part: LayerPart
+    count: int
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockGrid:
+    """Parameters by block and module, for a heat map."""
+
+    blocks: tuple[str, ...]
+    """"0", "1", …; "vision 0", … for a second tower; "outside" for what is in no block."""
+    modules: tuple[str, ...]
+    parameters: tuple[tuple[int, ...], ...]
+    """One row a block, one number a module."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AdapterPlan:
+    """One adapter configuration on one model, for any rank."""
+
+    model: ModelSpec
+    adapted: tuple[Adapted, ...]
+    saved: tuple[SavedModule, ...]
+    use_dora: bool
+    target_modules: tuple[str, ...] | str
+    """What to write into LoraConfig(target_modules=…)."""
+    target_parameters: tuple[str, ...]
+    """What to write into LoraConfig(target_parameters=…): experts, where the scheme names them by hand."""
+    modules_to_save: tuple[str, ...]
+    target_names: tuple[str, ...]
+    """The modules that carry LoRA, by name, once each."""
+    scheme: str
+    """The MoE scheme in force; "dense" without fused experts."""
+    notes: tuple[str, ...]
+    per_rank: int
+    fixed: int
+
+    def parameters(self, r: int) -> int:
+        """Trainable parameters, as PEFT's get_nb_trainable_parameters counts them."""
+        return self.per_rank * r + self.fixed
+
+    @property
+    def layers(self) -> tuple[LinearLayer, ...]:
+        """The layers that carry LoRA."""
+        return tuple(adapted.layer for adapted in self.adapted)
+
+    def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16") -> int:
+        """Bytes of adapter_model.safetensors, header included.
+
+        dtype_bytes: of lora_A and lora_B, 4 (fp32) or 2 (bf16); DoRA's magnitudes stay in fp32.
+        saved_dtype: of what is saved in full (lora.saved_dtype).
+        """
+        saved = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}[saved_dtype]
+        return file_bytes(self._sections(dtype_bytes, saved), r)
+
+    @functools.cached_property
+    def _known_sections(self) -> dict[tuple[int, str], tuple[Section, ...]]:
+        return {}
+
+    def _sections(self, dtype_bytes: int, saved_dtype: str) -> tuple[Section, ...]:
+        key = (dtype_bytes, saved_dtype if self.saved else "")
+        if key not in self._known_sections:
+            self._known_sections[key] = sections(_groups(self, {4: "F32", 2: "BF16"}[dtype_bytes], saved_dtype))
+        return self._known_sections[key]
+
+    def by_module(self, r: int) -> tuple[ModuleRow, ...]:
+        """Trainable parameters by module name, in the model's order; the rows add up to parameters(r)."""
+        rows: dict[str, list[int]] = {}
+        parts: dict[str, LayerPart] = {}
+        for name, part, count, parameters in self._contributions(r):
+            row = rows.setdefault(name, [0, 0])
+            row[0] += count
+            row[1] += parameters
+            parts.setdefault(name, part)
+        return tuple(
+            ModuleRow(name=name, part=parts[name], count=count, parameters=parameters)
+            for name, (count, parameters) in rows.items()
+        )
+
+    def _contributions(self, r: int) -> Iterator[tuple[str, LayerPart, int, int]]:
+        names = self._labels
+        for adapted in self.adapted:
+            dora = adapted.count * adapted.layer.out_features if self.use_dora else 0
+            yield names[adapted.layer.path], adapted.layer.part, adapted.count, adapted.per_rank * r + dora
+        for module in self.saved:
+            if module.trained:
+                yield f"{module.name} (in full)", module.part, 1, module.trained
+
+    @functools.cached_property
+    def _labels(self) -> dict[str, str]:
+        """A name for each path: the last component, with the one before where different modules share it."""
+        parents: dict[str, set[str]] = {}
+        for adapted in self.adapted:
+            parents.setdefault(adapted.layer.name, set()).add(_parent(adapted.layer))
+        return {
+            a.layer.path: f"{_parent(a.layer)}.{a.layer.name}".lstrip(".")
+            if len(parents[a.layer.name]) > 1 or a.layer.kind == "experts"
+            else a.layer.name
+            for a in self.adapted
+        }
+
+    def by_block(self, r: int) -> BlockGrid:
+        """Trainable parameters by block and module; all cells add up to parameters(r)."""
+        cells: Counter[tuple[str, str]] = Counter()
+        for adapted in self.adapted:
+            each = (adapted.per_rank // adapted.count) * r + (adapted.layer.out_features if self.use_dora else 0)
+            tower = "vision " if adapted.layer.part == "vision" else ""
+            for block in adapted.blocks or ("outside",):
+                where = block if block == "outside" else f"{tower}{block}"
+                cells[where, self._labels[adapted.layer.path]] += each
+        for module in self.saved:
+            if module.trained:
+                cells["outside", f"{module.name} (in full)"] += module.trained
+        blocks = tuple(dict.fromkeys(block for block, _ in sorted(cells, key=lambda cell: _block_order(cell[0]))))
+        modules = tuple(row.name for row in self.by_module(r))
+        return BlockGrid(
+            blocks=blocks,
+            modules=modules,
+            parameters=tuple(tuple(cells[block, module] for module in modules) for block in blocks),
+        )
+
+
+def _parent(layer: LinearLayer) -> str:
+    parts = layer.path.split(".")[: -1 - layer.name.count(".")]
+    return parts[-1] if parts and parts[-1] != "{}" else ""
+
+
+def _block_order(block: str) -> tuple[int, str, int]:
+    tower, _, number = block.rpartition(" ")
+    return (2, "", 0) if block == "outside" else (1 if tower else 0, tower, int(number))
+
+
+def _groups(plan: AdapterPlan, dtype: str, saved_dtype: str) -> list[Group]:
+    """The adapter's tensors as PEFT names them (save_pretrained), ready for the file's layout."""
+    inside: dict[str, list[tuple[tuple[int, ...], Tensor]]] = {}
+    outside: list[Group] = []
+    for adapted in plan.adapted:
+        before, has_number, after = (PREFIX + adapted.module).partition("{}")
+        name = after if has_number else before
+        for tensor in _tensors(adapted, name, dtype, dora=plan.use_dora):
+            if has_number:
+                inside.setdefault(before, []).append((adapted.blocks, tensor))
+            else:
+                outside.append(Group("", (((), tensor),)))
+    for module in plan.saved:
+        for suffix, shape in module.tensors:
+            outside.append(Group("", (((), Tensor(f"{PREFIX}{module.path}{suffix}", saved_dtype, shape)),)))
+    return [Group(prefix, tuple(tensors)) for prefix, tensors in inside.items()] + outside
+
+
+def _tensors(adapted: Adapted, name: str, dtype: str, *, dora: bool) -> Iterator[Tensor]:
+    layer, factor = adapted.layer, adapted.rank_factor
+    if layer.kind == "embedding":
+        names = (".lora_embedding_A", ".lora_embedding_B")
+    else:
+        names = (".lora_A.weight", ".lora_B.weight")
+    yield Tensor(name + names[0], dtype, (layer.in_features,), factor)
+    yield Tensor(name + names[1], dtype, (layer.out_features,), factor)
+    if dora:
+        yield Tensor(f"{name}.lora_magnitude_vector", "F32", (layer.out_features,))

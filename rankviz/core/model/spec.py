@@ -1,0 +1,103 @@
+"""A base model as LoRA sees it: its linear layers, block by block.
+
+Rows of assets/models/ and the worker's introspection both end up here. Nothing here reads a file.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rankviz.core.model.activations import BlockActivations
+
+LayerKind = Literal["linear", "conv1d", "experts", "router", "embedding", "lm_head"]
+LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
+"""What a weight does. "vision" is any other tower with its projectors, sound included; "other" holds routers, Mamba
+mixers, short convolutions and per-layer inputs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearLayer:
+    """Every copy of one weight that shares a module path and a shape."""
+
+    path: str
+    """Module path with {} for the block's number: "model.layers.{}.self_attn.q_proj". No {}: one copy."""
+    in_features: int
+    out_features: int
+    blocks: tuple[int, ...] = ()
+    """The blocks that have it; empty for a path without {}."""
+    kind: LayerKind = "linear"
+    """"experts" is a fused 3-D parameter and "router" a 2-D one: neither is an nn.Linear for PEFT."""
+    part: LayerPart = "other"
+    num_experts: int = 1
+    bias: bool = False
+
+    @property
+    def name(self) -> str:
+        """What target_modules matches, e.g. "q_proj"; for a router what target_parameters matches, "gate.weight"."""
+        return ".".join(self.path.split(".")[-2:]) if self.kind == "router" else self.path.rsplit(".", 1)[-1]
+
+    @property
+    def count(self) -> int:
+        return len(self.blocks) or 1
+
+    @property
+    def parameters(self) -> int:
+        """Weights of all copies, biases left out."""
+        return self.count * self.num_experts * self.in_features * self.out_features
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """A base model's shapes, with where they come from."""
+
+    id: str
+    """Hub id; with ":whole" for the whole of a multimodal model whose text tower has its own row."""
+    name: str
+    architecture: str
+    """transformers class that was built, e.g. "LlamaForCausalLM"."""
+    model_type: str
+    tower: Literal["text", "text tower", "whole model"]
+    """"text" for a text-only model; the other two for a multimodal one."""
+    total_parameters: int
+    unquantized_parameters: int
+    """What a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, experts it can't reach."""
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    tie_word_embeddings: bool
+    num_experts: int = 0
+    num_experts_per_tok: int = 0
+    layer_types: tuple[str, ...] = ()
+    """Kind of each block where the config names it (full_attention, sliding_attention, linear_attention, ...)."""
+    sliding_window: int | None = None
+    layers: tuple[LinearLayer, ...] = ()
+    input_embedding: str = ""
+    """Path of get_input_embeddings()."""
+    output_embedding: str = ""
+    """Path of get_output_embeddings(), empty if there is none."""
+    other_modules: tuple[str, ...] = ()
+    """Paths of every other module. A target name that hits one of them is refused by PEFT."""
+    clippable_linears: tuple[str, ...] = ()
+    """Those of other_modules that wrap one nn.Linear, "linear" (Gemma 4): PEFT refuses them, Unsloth reaches in."""
+    refused_names: tuple[str, ...] = ()
+    """Module names on which PEFT refuses LoRA for this model_type (out_proj and conv1d of Mamba families)."""
+    peft_remap: Literal["", "mixtral", "qwen2_moe"] = ""
+    """Under which rules PEFT silently rewrites a LoRA config for this model_type on transformers 5."""
+    activation_bytes_per_token: tuple[BlockActivations, ...] = ()
+    """What each block holds while it trains, as transformers' own classes show it; empty where they couldn't be run."""
+    aliases: tuple[str, ...] = ()
+    """Other names with the same shapes, Unsloth's copies among them."""
+    verified: bool = False
+    """Total parameters were compared with an independent published total."""
+    gated: bool | None = None
+    licence: str | None = None
+    source: str = ""
+    checked: str = ""
+    note: str = ""
+
+    def __hash__(self) -> int:
+        # The generated hash walks every layer; a plan is cached by its model, and this is what a look-up costs.
+        return hash((self.id, self.total_parameters))

@@ -1,0 +1,54 @@
+"""A figure that is not known exactly: low, expected, high."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """low ≤ expected ≤ high, in whatever unit the field that holds it names."""
+
+    low: float
+    expected: float
+    high: float
+
+    def __post_init__(self):
+        if not self.low <= self.expected <= self.high:
+            raise ValueError(f"a range must rise: {self.low}, {self.expected}, {self.high}")
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def times(self, factor: float) -> "Range":
+        return Range(self.low * factor, self.expected * factor, self.high * factor)
+
+    def multiplied(self, other: "Range") -> "Range":
+        """End by end; for ranges above zero."""
+        return Range(self.low * other.low, self.expected * other.expected, self.high * other.high)
+
+    def plus(self, other: "Range") -> "Range":
+        """Both at their low end, both as expected, both at their high end."""
+        return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
+
+    def over(self, divisor: "Range") -> "Range":
+        """Least by most, expected by expected, most by least."""
+        return Range(self.low / divisor.high, self.expected / divisor.expected, self.high / divisor.low)
+
+    def as_json(self) -> dict[str, float]:
+        return {"low": self.low, "expected": self.expected, "high": self.high}
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def median_error(values: Sequence[float]) -> float:
+    """Standard error of the median, from the median distance to it (1.48 of which is a standard deviation for normal
+    noise, and 1.25 of that over the root of the count the median's error); 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    centre = middle(values)
+    return 1.25 * 1.48 * middle([abs(value - centre) for value in values]) / len(values) ** 0.5

@@ -1,0 +1,224 @@
+"""What can happen in a run or in a probe, in the past tense.
+
+An event's JSON line in events.jsonl is {"event": class name, "time": unix seconds, ...fields}.
+"""
+
+from dataclasses import dataclass
+
+from rankviz.core.quantity import median_error, middle
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStarted:
+    time: float
+    environment: dict
+    """device ("cuda"/"cpu"), device_name, driver, python, versions {library: version}, cpu_count, model_fingerprint,
+    data_fingerprint, train_examples, held_out_examples, precision, optim, target_modules, total_parameters."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageReached:
+    """What the worker is about to do, in words: "importing Unsloth", "loading the base", "evaluating the base"."""
+
+    time: float
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterAttached:
+    time: float
+    trainable_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """Mean held-out loss in nats a target token. when: "before" (adapter attached, untrained: the base) or "after"."""
+
+    time: float
+    when: str
+    loss: float
+    tokens: int
+    examples: int
+    seconds: float
+    example_losses: tuple[float, ...] = ()
+    """Mean of each held-out example, in the order of the held-out set."""
+    reused: bool = False
+    """Measured by an earlier run of the same worker: with B = 0 the adapter adds nothing, so the base's loss is one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepLogged:
+    time: float
+    step: int
+    loss: float
+    learning_rate: float
+    tokens: int
+    """Tokens trained on so far, padding left out."""
+    seconds: float
+    """Training seconds so far."""
+    memory_bytes: int
+    """Now in use: GPU allocated, or the worker's resident set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterCut:
+    """The trained adapter, cut to a lower rank, was evaluated: a point of a fast curve."""
+
+    time: float
+    r: int
+    loss: float
+    """As in Evaluated."""
+    tokens: int
+    examples: int
+    seconds: float
+    """Cutting, recovery and evaluation."""
+    example_losses: tuple[float, ...]
+    recovery_steps: int = 0
+    """Steps that it and the higher cuts it was made of were trained on before it was evaluated."""
+    path: str = ""
+    """Of its adapter, relative to the run's directory, where it was trained on; any other is a resize away."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterSaved:
+    time: float
+    path: str
+    """Relative to the run's directory."""
+    file_bytes: int
+    """Of adapter_model.safetensors."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunCompleted:
+    time: float
+    train_seconds: float
+    peak_memory_bytes: int
+    peak_memory_kind: str
+    """"GPU allocated" or "process resident"."""
+    baseline_memory_bytes: int | None = None
+    """The same counter just before the adapter was attached."""
+    peak_reserved_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFailed:
+    time: float
+    error: str
+    exit_code: int | None = None
+    log_tail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunCancelled:
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequeued:
+    """A run that had failed or been cancelled is asked for again; what it wrote before no longer counts."""
+
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthMeasured:
+    """A probe ran true training steps on the model cut to so many blocks."""
+
+    time: float
+    depth: int
+    baseline_bytes: int
+    """Just before the base was loaded: the resident set, or what the GPU's allocator held."""
+    load_peak_bytes: int
+    """The peak while the base was loaded, above the baseline."""
+    moments: dict
+    """{"forward", "backward", "optimizer": the peak in that part of a step, bytes above the baseline}."""
+    peak_kind: str
+    """"resident above baseline" or "allocated"."""
+    timed_steps: tuple[float, ...]
+    """Seconds of each step after the first, which warms up."""
+    first_step_seconds: float
+    tokens_per_step: int
+    trainable_parameters: int
+    total_parameters: int
+    took_seconds: float
+    """From the start of the process to its end."""
+    peak_reserved_bytes: int | None = None
+    """What torch's caching allocator held at most; None on a CPU."""
+    attn_implementation: str = ""
+    """What transformers chose: "sdpa", "eager", ..."""
+    busy_elsewhere: float = 0.0
+    """The share of the machine's CPU time that other processes had while steps were timed."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Over the steps, above the baseline."""
+        return max(self.moments.values())
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether the counter is the allocator's own, which knows what is in use from what it only keeps."""
+        return self.peak_kind == "allocated"
+
+    @property
+    def step_seconds(self) -> float:
+        """Median of the timed steps."""
+        return middle(self.timed_steps)
+
+    @property
+    def step_noise_seconds(self) -> float:
+        """Standard error of that median."""
+        return median_error(self.timed_steps)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens_per_step / self.step_seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthDidNotFit:
+    """Memory ran out: a result."""
+
+    time: float
+    depth: int
+    limit_bytes: int
+    """What could be had."""
+    short_bytes: int
+    """At least so much more was needed."""
+    stage: str
+    """What was being done."""
+    why: str
+    """Who said no: "memory limit", "GPU" or "system"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthSkipped:
+    time: float
+    depth: int
+    reason: str
+    """A sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeCompleted:
+    time: float
+
+
+RunEvent = (
+    RunStarted
+    | StageReached
+    | AdapterAttached
+    | Evaluated
+    | StepLogged
+    | AdapterCut
+    | AdapterSaved
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+    | RunRequeued
+    | DepthMeasured
+    | DepthDidNotFit
+    | DepthSkipped
+    | ProbeCompleted
+)
+
+EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}

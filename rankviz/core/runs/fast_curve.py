@@ -1,0 +1,168 @@
+"""A fast curve: one training at the highest rank, its adapter cut to every lower one, and what that says.
+
+It says how much rank the learned update needs: a rank-k adapter with this loss exists. It doesn't say what a rank-k run
+would learn in this time; that takes runs of that rank, the anchors. The curve is not bent to them. How near it has been
+to independent runs is measured by `make fidelity`. Hand-worked in tests/core/runs/test_fast_curve.py.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+
+ALARM_STANDARD_ERRORS = 2.0
+
+
+class CurvePoint(NamedTuple):
+    """One rank."""
+
+    r: int
+    loss: float
+    parameters: int
+    adapter_bytes: int
+    """Of the cut adapter's file; of the trained one at the highest rank."""
+    recovery_steps: int
+    """Steps of training after the cut, those of the higher cuts it was made of included; 0 is the cut itself."""
+    path: str = ""
+    """Of a cut's own adapter in its run, where it was trained on and saved."""
+
+
+class FastCurve(NamedTuple):
+    """Points from the lowest rank to the one that was trained."""
+
+    run_id: str
+    points: tuple[CurvePoint, ...]
+    base_loss: float | None
+
+    @property
+    def trained(self) -> CurvePoint:
+        return self.points[-1]
+
+
+class Parting(NamedTuple):
+    """An anchor that lies further from the curve than runs lie from one another."""
+
+    r: int
+    run_loss: float
+    cut_loss: float
+    noise: float
+    """Standard deviation of one run, nats."""
+
+
+def fast_curve(run: RunRecord) -> FastCurve | None:
+    """Of a run that was cut, as far as it has got; None of any other. Parameters and bytes are in proportion to rank:
+    of the bytes the header, a few kB, is not."""
+    if not run.cuts or run.loss_after is None:
+        return None
+    top, parameters, size = run.request.r, run.trainable_parameters or 0, run.adapter_bytes or 0
+    points = [
+        CurvePoint(
+            r=cut.r,
+            loss=cut.loss,
+            parameters=parameters * cut.r // top,
+            adapter_bytes=size * cut.r // top,
+            recovery_steps=cut.recovery_steps,
+            path=cut.path,
+        )
+        for cut in run.cuts
+        if math.isfinite(cut.loss)
+    ]
+    points.append(CurvePoint(top, run.loss_after.loss, parameters, size, 0))
+    return FastCurve(
+        run_id=run.run_id,
+        points=tuple(sorted(points)),
+        base_loss=run.loss_before.loss if run.loss_before else None,
+    )
+
+
+def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
+    """Of the runs that were cut, the best trained one first."""
+    return sorted((found for run in runs if (found := fast_curve(run))), key=lambda found: found.trained.loss)
+
+
+def shippable(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint | None:
+    """The pick, or the next rank above it whose adapter can be had: a cut that was saved, or one that was not trained
+    on and so can be cut again. None where that is the trained rank."""
+    chosen = pick(curve, tolerance)
+    return next((p for p in curve.points[:-1] if p.r >= chosen.r and (p.path or not p.recovery_steps)), None)
+
+
+def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint:
+    """The lowest rank whose cut loses at most the tolerance against the best of the curve. A tolerance and not a
+    significance, since the points share one training and differ by little else than rank."""
+    best = min(point.loss for point in curve.points)
+    return next(point for point in curve.points if point.loss <= best + tolerance)
+
+
+def anchors_of(curve: FastCurve, runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs of lower ranks with the seed and the learning rate of the run that was cut."""
+    cut = next(run.request for run in runs if run.run_id == curve.run_id)
+    return [
+        run
+        for run in runs
+        if run.loss_after is not None
+        and run.request.r < cut.r
+        and (run.request.seed, run.request.learning_rate) == (cut.seed, cut.learning_rate)
+    ]
+
+
+def partings(curve: FastCurve, anchors: Sequence[RunRecord], noise: float) -> tuple[Parting, ...]:
+    """Anchors further from the curve than two standard errors of a difference of two runs, 2 · √2 · noise."""
+    cuts = {point.r: point.loss for point in curve.points}
+    return tuple(
+        Parting(run.request.r, run.loss_after.loss, cuts[run.request.r], noise)
+        for run in anchors
+        if run.run_id != curve.run_id
+        and run.loss_after is not None
+        and run.request.r in cuts
+        and abs(run.loss_after.loss - cuts[run.request.r]) > ALARM_STANDARD_ERRORS * math.sqrt(2) * noise
+    )
+
+
+def in_words(
+    curve: FastCurve, found: Sequence[Parting], anchors: Collection[int], tolerance: float = TOLERANCE_NATS
+) -> list[str]:
+    """What the curve says, most important first. Never that a low rank won't do: that takes runs of it.
+
+    anchors: the ranks that ran by themselves too.
+    """
+    chosen, top = pick(curve, tolerance), curve.trained
+    if chosen.r < top.r:
+        said = [
+            f"Trained at r = {top.r}, this adapter needs no more than r = {chosen.r}: cut to that its held-out loss is "
+            f"{chosen.loss:.4f}, within {tolerance:.3g} nats of the best of the curve."
+        ]
+    else:
+        said = [f"This adapter uses all of its r = {top.r}: every cut loses more than {tolerance:.3g} nats."]
+    for parting in found:
+        gap = parting.run_loss - parting.cut_loss
+        if gap > 0:
+            said.append(
+                f"Step-size alarm at r = {parting.r}: a run of that rank reached {parting.run_loss:.4f}, though an "
+                f"adapter of that rank with {parting.cut_loss:.4f} exists. The gap of {gap:.3f} nats is more than runs "
+                f"differ by ({parting.noise:.3f}): this learning rate or alpha does not suit r = {parting.r}."
+            )
+        else:
+            said.append(
+                f"At r = {parting.r} a run reached {parting.run_loss:.4f}, {-gap:.3f} nats below the cut and more than "
+                f"runs differ by ({parting.noise:.3f}): what a run of that rank learns is better than what is left of "
+                "the cut, so judge low ranks by runs."
+            )
+    if chosen.r < top.r and chosen.r not in anchors:
+        said.append(
+            f"To ship r = {chosen.r}, train at r = {top.r} and take the cut. A run of r = {chosen.r} from the start "
+            "may end higher or lower: an anchor there would tell."
+        )
+    lower = [point.r for point in curve.points if point.r < chosen.r]
+    if lower:
+        ranks = f"r = {lower[-1]}" if len(lower) == 1 else f"r = {lower[0]} to {lower[-1]}"
+        checked = "the anchors above are such runs" if anchors else "run them as anchors or as a sweep to know"
+        said.append(
+            f"That {ranks} won't do is not said by this: a run of its own may learn what the cut loses; {checked}."
+        )
+    if any(point.recovery_steps for point in curve.points):
+        steps = max(point.recovery_steps for point in curve.points)
+        said.append(f"Cuts below r = 8 were trained a few steps more on the way down, {steps} in all.")
+    return said

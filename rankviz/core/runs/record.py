@@ -1,0 +1,164 @@
+"""A run: the fold of its events that says where it stands. No code ever sets a state.
+
+Requests and events are in the two modules beside this one and can be had from here too.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from rankviz.core.runs.events import (
+    AdapterAttached,
+    AdapterCut,
+    AdapterSaved,
+    Evaluated,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunRequeued,
+    RunStarted,
+    StageReached,
+    StepLogged,
+)
+from rankviz.core.runs.request import RunRequest
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    """Asked for; no worker has begun it."""
+    RUNNING = "running"
+    """A worker has begun it, and it has not ended."""
+    COMPLETED = "completed"
+    """Trained, evaluated and saved."""
+    FAILED = "failed"
+    """Ended without completing; the error says why. What was written stays."""
+    CANCELLED = "cancelled"
+    """Worker is not running, and was cancelled."""
+
+    @property
+    def ended(self) -> bool:
+        return self not in (RunState.QUEUED, RunState.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """Where a run stands: its request folded with its events."""
+
+    request: RunRequest
+    state: RunState = RunState.QUEUED
+    started_at: float | None = None
+    ended_at: float | None = None
+    stage: str = ""
+    environment: dict = field(default_factory=dict)
+    trainable_parameters: int | None = None
+    steps: tuple[StepLogged, ...] = ()
+    loss_before: Evaluated | None = None
+    loss_after: Evaluated | None = None
+    cuts: tuple[AdapterCut, ...] = ()
+    """Of a fast curve: what the trained adapter comes to at lower ranks."""
+    adapter_path: str | None = None
+    adapter_bytes: int | None = None
+    completed: RunCompleted | None = None
+    error: str = ""
+    exit_code: int | None = None
+    log_tail: str = ""
+    unreadable_lines: int = 0
+    """Whole lines of the journal that are no event; they are left out of everything above."""
+
+    @property
+    def run_id(self) -> str:
+        return self.request.run_id
+
+    @property
+    def gain(self) -> float | None:
+        """Held-out loss of the base minus that of the trained adapter, nats a token."""
+        if self.loss_before is None or self.loss_after is None:
+            return None
+        return self.loss_before.loss - self.loss_after.loss
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Over the training so far, from the last step logged."""
+        if not self.steps or not self.steps[-1].seconds:
+            return None
+        return self.steps[-1].tokens / self.steps[-1].seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Training seconds still to go at the pace so far; None before the second step."""
+        if len(self.steps) < 2 or self.state is not RunState.RUNNING:
+            return None
+        last = self.steps[-1]
+        return (self.request.max_steps - last.step) * last.seconds / last.step
+
+    def after(self, event: RunEvent) -> "RunRecord":
+        """The record once this has happened. An ended run stays ended until it is asked for again."""
+        if isinstance(event, RunRequeued):
+            return RunRecord(request=self.request, unreadable_lines=self.unreadable_lines)
+        if self.state.ended:
+            return self
+        match event:
+            case RunStarted():
+                return replace(
+                    self,
+                    state=RunState.RUNNING,
+                    started_at=self.started_at or event.time,
+                    environment=event.environment,
+                )
+            case StageReached():
+                return replace(
+                    self, state=RunState.RUNNING, started_at=self.started_at or event.time, stage=event.stage
+                )
+            case AdapterAttached():
+                return replace(self, trainable_parameters=event.trainable_parameters)
+            case Evaluated(when="before"):
+                return replace(self, loss_before=event)
+            case Evaluated():
+                return replace(self, loss_after=event)
+            case StepLogged():
+                return replace(self, steps=(*self.steps, event))
+            case AdapterCut():
+                return replace(self, cuts=(*self.cuts, event))
+            case AdapterSaved():
+                return replace(self, adapter_path=event.path, adapter_bytes=event.file_bytes)
+            case RunCompleted():
+                return replace(self, state=RunState.COMPLETED, ended_at=event.time, completed=event)
+            case RunFailed():
+                return replace(
+                    self,
+                    state=RunState.FAILED,
+                    ended_at=event.time,
+                    error=event.error,
+                    exit_code=event.exit_code,
+                    log_tail=event.log_tail,
+                )
+            case RunCancelled():
+                return replace(self, state=RunState.CANCELLED, ended_at=event.time)
+
+    def after_all(self, events: Iterable[RunEvent]) -> "RunRecord":
+        """`after` for each event; steps in a row are added at once, so that a long journal folds in linear time."""
+        record, steps = self, []
+        for event in events:
+            if isinstance(event, StepLogged):
+                steps.append(event)
+                continue
+            record, steps = record._with_steps(steps).after(event), []
+        return record._with_steps(steps)
+
+    def _with_steps(self, steps: list[StepLogged]) -> "RunRecord":
+        return self if self.state.ended or not steps else replace(self, steps=(*self.steps, *steps))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """Runs that belong together."""
+
+    sweep_id: str
+    runs: tuple[RunRecord, ...]
+    recorded: bool = False
+    """Shipped with RankViz, made by it elsewhere."""
+
+    @property
+    def ended(self) -> bool:
+        return all(run.state.ended for run in self.runs)

@@ -1,0 +1,75 @@
+"""A spectrum laid out as blocks × modules, for pictures and tables."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rankviz.core.spectrum.rank_pattern import BLOCK
+from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
+
+OUTSIDE = "–"
+"""The block of a module that is in none."""
+USUAL = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "qkv_proj",
+    "c_attn",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "gate_up_proj",
+    "down_proj",
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    rows: Sequence[str]
+    """Modules, as short as tells them apart: "q_proj", "self_attn.out_proj"."""
+    blocks: Sequence[str]
+    cells: Mapping[tuple[str, str], Sequence[LayerSpectrum]]
+    """By row and block. Several where a block has many of a kind: experts."""
+
+    def row(self, name: str) -> list[LayerSpectrum]:
+        return [layer for block in self.blocks for layer in self.cells.get((name, block), ())]
+
+
+def grid(found: Spectrum) -> Grid:
+    placed = [(layer, *_place(layer.name)) for layer in found.layers]
+    short = _short(list(dict.fromkeys(kind for _, _, kind in placed)))
+    cells: dict[tuple[str, str], list[LayerSpectrum]] = {}
+    for layer, block, kind in placed:
+        cells.setdefault((short[kind], block), []).append(layer)
+    blocks = sorted(
+        {block for _, block, _ in placed}, key=lambda block: (not block.isdigit(), int(block) if block.isdigit() else 0)
+    )
+    return Grid(sorted(short.values(), key=_order), blocks, cells)
+
+
+def _place(name: str) -> tuple[str, str]:
+    """The block's number and the module without it, further numbers (experts) as stars."""
+    match = BLOCK.fullmatch(name)
+    if match is None:
+        return OUTSIDE, name
+    after = re.sub(r"\.\d+(?=\.|$)", ".*", match["after"])
+    return match["block"], match["before"] + after[1:]
+
+
+def _short(kinds: Sequence[str]) -> dict[str, str]:
+    """Each kind by as few of its last parts as no other ends in; stars and "base_layer" say nothing by themselves."""
+    short = {}
+    for kind in kinds:
+        parts = kind.split(".")
+        needed = next((n for n in range(1, len(parts)) if parts[-n] not in ("*", "base_layer")), len(parts))
+        for n in range(needed, len(parts) + 1):
+            tail = ".".join(parts[-n:])
+            if sum(f".{other}".endswith(f".{tail}") for other in kinds) == 1:
+                break
+        short[kind] = tail
+    return short
+
+
+def _order(row: str) -> tuple[int, str]:
+    last = row.split(".")[-1]
+    return (USUAL.index(last), row) if last in USUAL else (len(USUAL), row)

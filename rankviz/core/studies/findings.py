@@ -1,0 +1,192 @@
+"""What the published points say when they are counted: nothing here is written down, so a study less is another count.
+
+Each function takes lines (core.studies.lines) and gives numbers, and None where no line can say it.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from rankviz.core.studies.lines import Line, Study, TaskKind
+
+TOLERANCE = 0.005
+"""A rank is enough when its loss is within this share of the best rank's."""
+SWEPT_TO = 64
+"""Only a sweep that went as far as this can say that less is enough."""
+
+
+class RankEnough(NamedTuple):
+    """Over models whose learning rate was tuned at each rank: the smallest rank that came near the best loss."""
+
+    smallest: Mapping[int, int]
+    """Models by the smallest rank that was enough for them."""
+    ranks: tuple[int, ...]
+    """The ranks that were run, over all models."""
+    tolerance: float
+    studies: tuple[Study, ...]
+
+    @property
+    def task_kinds(self) -> tuple[TaskKind, ...]:
+        return tuple(dict.fromkeys(study.task_kind for study in self.studies if study.task_kind))
+
+    @property
+    def models(self) -> int:
+        return sum(self.smallest.values())
+
+    def at_most(self, r: int) -> int:
+        return sum(models for rank, models in self.smallest.items() if rank <= r)
+
+
+class RateAgainstRank(NamedTuple):
+    """How much of a loss the learning rate moved, and how much rank did, as shares; medians over models."""
+
+    rate: float
+    rank: float
+    models: int
+    reference_learning_rate: float
+
+
+class TargetsAgainstRank(NamedTuple):
+    """Comparisons in which one study has the same base and task with narrow and with wide targets."""
+
+    more_by_targets: int
+    comparisons: int
+
+
+class KeptByRank(NamedTuple):
+    """What the base could do before, after training at a small and at a large rank."""
+
+    better_at_the_smaller: int
+    comparisons: int
+    line: Line
+    """The longest training of the nearest study."""
+
+
+class ShortOfFull(NamedTuple):
+    """Trainings whose best rank stayed behind full fine-tuning of the same base on the same data."""
+
+    behind: int
+    comparisons: int
+    line: Line
+    """The longest training of the nearest study."""
+
+
+class RatesTuned(NamedTuple):
+    """The best of the learning rates tried, at the rank nearest to the asked one."""
+
+    r: int
+    low: float
+    high: float
+    models: int
+
+
+def tuned_losses(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """Held-out losses whose learning rate was tuned at each rank, one line a model, swept far enough to say."""
+    return tuple(
+        line
+        for line in lines
+        if line.first.role == "main"
+        and line.first.method == "lora"
+        and line.study.learning_rate_tuned_per_rank
+        and not line.first.higher_is_better
+        and max(line.ranks) >= SWEPT_TO
+        and len(line.points) > 1
+    )
+
+
+def rank_enough(lines: Sequence[Line], tolerance: float = TOLERANCE) -> RankEnough | None:
+    tuned = tuned_losses(lines)
+    if not tuned:
+        return None
+    smallest = Counter(line.smallest_within(tolerance).rank for line in tuned)
+    ranks = sorted({rank for line in tuned for rank in line.ranks})
+    studies = tuple(dict.fromkeys(line.study for line in tuned))
+    return RankEnough(dict(sorted(smallest.items())), tuple(ranks), tolerance, studies)
+
+
+def rate_against_rank(lines: Sequence[Line]) -> RateAgainstRank | None:
+    """From a rate that wasn't tuned to the best one at the largest rank, beside from the smallest rank to the best."""
+    tuned = [line for line in tuned_losses(lines) if line.points[-1].value_at_reference_rate is not None]
+    if not tuned:
+        return None
+    largest = [line.points[-1] for line in tuned]
+    return RateAgainstRank(
+        rate=statistics.median(point.value_at_reference_rate / point.value - 1 for point in largest),
+        rank=statistics.median(line.points[0].value / line.best.value - 1 for line in tuned),
+        models=len(tuned),
+        reference_learning_rate=statistics.median(point.reference_learning_rate for point in largest),
+    )
+
+
+def targets_against_rank(lines: Sequence[Line]) -> TargetsAgainstRank | None:
+    """Does it gain more to widen the targets, or to raise the rank on the narrow ones?
+
+    Narrow and wide lines share study, base, task, metric, method and length, and their ranks from the smallest to the
+    largest of the narrow one. Compared are the wide line at the smallest rank and the narrow one at its best.
+    """
+    by_task: dict[tuple, list[Line]] = {}
+    for line in lines:
+        first = line.first
+        if first.role == "main" and first.method == "lora":
+            key = (first.study_id, first.base_model, first.task, first.metric, first.duration, first.run_date)
+            by_task.setdefault(key, []).append(line)
+    compared = []
+    for group in by_task.values():
+        narrow = min(group, key=lambda line: _width(line.first.target_modules))
+        wide = max(group, key=lambda line: _width(line.first.target_modules))
+        common = sorted(set(narrow.ranks) & set(wide.ranks))
+        if (
+            not common
+            or len(narrow.points) < 2
+            or _width(wide.first.target_modules) == _width(narrow.first.target_modules)
+        ):
+            continue
+        start = next(point for point in wide.points if point.rank == common[0])
+        compared.append(narrow.short_of_best(start.value) < 0)
+    return TargetsAgainstRank(sum(compared), len(compared)) if compared else None
+
+
+def _width(target_modules: str) -> int:
+    """How many kinds of modules are named; "all …" is more than any list."""
+    return 99 if target_modules.startswith("all") else len(target_modules.split(","))
+
+
+def kept_by_rank(nearest_first: Sequence[Line]) -> KeptByRank | None:
+    """Over lines of forgetting: how often the smallest rank kept more of the base than the largest."""
+    lines = [line for line in nearest_first if line.first.role == "forgetting" and len(line.points) > 1]
+    if not lines:
+        return None
+    better = sum(
+        (line.points[0].value > line.points[-1].value) is line.first.higher_is_better
+        for line in lines
+        if line.points[0].value != line.points[-1].value
+    )
+    same_pair = [line for line in lines if (line.study, line.model) == (lines[0].study, lines[0].model)]
+    return KeptByRank(better, len(lines), same_pair[-1])
+
+
+def rates_tuned(lines: Sequence[Line], r: int) -> RatesTuned | None:
+    """The best learning rates of tuned lines at the rank nearest to r (by ratio; of two the smaller)."""
+    points = [
+        point
+        for line in lines
+        if line.study.learning_rate_tuned_per_rank and line.first.method == "lora" and line.first.role == "main"
+        for point in line.points
+        if point.learning_rate is not None
+    ]
+    if not points:
+        return None
+    near = min({point.rank for point in points}, key=lambda rank: (max(rank / r, r / rank), rank))
+    rates = [point.learning_rate for point in points if point.rank == near]
+    models = len({point.base_model for point in points if point.rank == near})
+    return RatesTuned(near, min(rates), max(rates), models)
+
+
+def short_of_full(nearest_first: Sequence[Line]) -> ShortOfFull | None:
+    lines = [line for line in nearest_first if line.full is not None and line.first.role == "main"]
+    if not lines:
+        return None
+    behind = sum(line.short_of_best(line.full.value) < 0 for line in lines)
+    same_pair = [line for line in lines if (line.study, line.model) == (lines[0].study, lines[0].model)]
+    return ShortOfFull(behind, len(lines), same_pair[-1])

@@ -1,0 +1,212 @@
+"""Published rank studies as frozen data, and their points as lines that may be joined.
+
+Points come from assets/evidence/ or from result files that someone added; nothing here reads a file. A line holds what
+may be compared: one study, base model, task, metric, method, targets, length, table and run date.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+TaskKind = Literal["simple", "instruction", "complex", "pretraining"]
+TASK_KINDS: tuple[TaskKind, ...] = ("simple", "instruction", "complex", "pretraining")
+Role = Literal["main", "detail", "forgetting", "cost"]
+ROLES: tuple[Role, ...] = ("main", "detail", "forgetting", "cost")
+"""main: the quality that a study is drawn by. detail: its other metrics, and steps between the shortest and the longest
+training. forgetting: what the base could do before. cost: no quality at all."""
+Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]
+FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none")
+"""Which part of the blocks has adapters; "all weights" is full fine-tuning, "none" the base as it was."""
+FULL = "full"
+LORA_METHODS = ("lora", "rslora", "dora")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """Where points come from, who tuned what, and what to beware of."""
+
+    study_id: str
+    label: str
+    """A few words, for a legend."""
+    citation: str
+    source: str | None
+    """A link; None for files that were added here."""
+    licence: str
+    task_kind: TaskKind | None
+    examples: int | None
+    """Examples trained on, as the study says, rounded; None where it doesn't."""
+    learning_rate_tuned_per_rank: bool
+    learning_rate_tuned_per_method: bool
+    learning_rate_and_alpha_policy: str
+    caveat: str
+    checked: str
+    own: bool = False
+    """Added here: drawn beside the published ones, and left out of every count over them."""
+
+    @property
+    def learning_rate_label(self) -> str:
+        if self.learning_rate_tuned_per_rank:
+            return "learning rate tuned at each rank"
+        if self.learning_rate_tuned_per_method:
+            return "learning rate tuned per method, not per rank"
+        if "not stated" in self.learning_rate_and_alpha_policy:
+            return "learning-rate policy not stated"
+        return "learning rate not tuned per rank"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseModel:
+    """What is known of a study's base model."""
+
+    base_model: str
+    """As the study names it."""
+    model_id: str | None
+    """The catalogue row with its shapes; None where there is none."""
+    family: str
+    parameters: int | None
+    source: str
+    checked: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualityPoint:
+    """One value of one study. None is "not stated"."""
+
+    study_id: str
+    base_model: str
+    task: str
+    metric: str
+    higher_is_better: bool
+    role: Role
+    method: str
+    target_modules: str
+    """As the study writes them."""
+    facet: Facet
+    rank: int | None
+    """None for full fine-tuning and the untuned base."""
+    lora_alpha: float | None
+    learning_rate: float | None
+    learning_rates_tried: int | None
+    value: float
+    standard_error: float | None
+    """None: one run, or a spread that the study doesn't give."""
+    reference_learning_rate: float | None
+    value_at_reference_rate: float | None
+    """The same rank at a rate that wasn't tuned, where the study has both."""
+    trainable_parameters: int | None
+    adapter_bytes: int | None
+    peak_memory_bytes: int | None
+    train_seconds: float | None
+    duration: str
+    table: str
+    experiment: str
+    run_date: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Points that may be joined, smallest rank first, with the full fine-tuning beside them where there is one."""
+
+    study: Study
+    model: BaseModel
+    points: tuple[QualityPoint, ...]
+    full: QualityPoint | None = None
+
+    @property
+    def first(self) -> QualityPoint:
+        return self.points[0]
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        return tuple(point.rank for point in self.points)
+
+    @cached_property
+    def best(self) -> QualityPoint:
+        """Of equal values the smaller rank."""
+        sign = -1 if self.first.higher_is_better else 1
+        return min(self.points, key=lambda point: (sign * point.value, point.rank))
+
+    @property
+    def one_run(self) -> bool:
+        return all(point.standard_error is None for point in self.points)
+
+    def short_of_best(self, value: float) -> float:
+        """How far a value of this metric is from the best rank's, as a share of it; above 0 is worse."""
+        gap = self.best.value - value if self.first.higher_is_better else value - self.best.value
+        return gap / abs(self.best.value)
+
+    def smallest_within(self, tolerance: float) -> QualityPoint:
+        """The smallest rank that comes within a share of the best value."""
+        return next(point for point in self.points if self.short_of_best(point.value) <= tolerance + 1e-12)
+
+
+class Evidence:
+    """All points with their studies and base models."""
+
+    def __init__(self, studies: Iterable[Study], models: Iterable[BaseModel], points: Iterable[QualityPoint]):
+        self.studies = {study.study_id: study for study in studies}
+        self.models = {model.base_model: model for model in models}
+        self.points = tuple(points)
+
+    def plus(self, other: "Evidence") -> "Evidence":
+        return Evidence(
+            [*self.studies.values(), *other.studies.values()],
+            [*other.models.values(), *self.models.values()],
+            [*self.points, *other.points],
+        )
+
+    def without(self, study_id: str) -> "Evidence":
+        return Evidence(
+            (study for study in self.studies.values() if study.study_id != study_id),
+            self.models.values(),
+            (point for point in self.points if point.study_id != study_id),
+        )
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """Every line that has a rank, in the order of the points."""
+        by_line: dict[tuple, list[QualityPoint]] = {}
+        full: dict[tuple, QualityPoint] = {}
+        for point in self.points:
+            if point.rank is not None:
+                by_line.setdefault((*_compared(point), point.method, point.target_modules, point.table), []).append(
+                    point
+                )
+            elif point.method == FULL:
+                full[_compared(point)] = point
+        return tuple(
+            Line(
+                study=self.studies[points[0].study_id],
+                model=self.models[points[0].base_model],
+                points=tuple(sorted(points, key=lambda point: point.rank)),
+                full=full.get(_compared(points[0])),
+            )
+            for points in by_line.values()
+        )
+
+    @cached_property
+    def published(self) -> tuple[Line, ...]:
+        """The lines that counts are made over: nothing that was added here."""
+        return tuple(line for line in self.lines if not line.study.own)
+
+
+def _compared(point: QualityPoint) -> tuple:
+    return (point.study_id, point.base_model, point.task, point.metric, point.duration, point.run_date)
+
+
+def facet_of(parts: Sequence[str]) -> Facet:
+    """The facet of adapters on these parts of a model (core.model.spec.LayerPart)."""
+    found = set(parts) & {"attention", "mlp"}
+    if found == {"attention", "mlp"}:
+        return "attention and mlp"
+    return found.pop() if found and set(parts) == found else "other"
+
+
+SHORT_NAMES = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+def module_names(target_modules: str) -> tuple[str, ...]:
+    """ "q,v" or "q_proj,v_proj" as module names; empty where a study says it in other words."""
+    names = tuple(f"{name}_proj" if name in SHORT_NAMES else name for name in target_modules.split(","))
+    return names if all(name.endswith("_proj") for name in names) else ()

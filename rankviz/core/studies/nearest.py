@@ -1,0 +1,114 @@
+"""Which published lines stand nearest to a model and a use case, and why.
+
+The order is that of how much a study says about someone else's run: the same model, then its family, then a similar
+size, then the same kind of task. Among equals the nearer size comes first.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rankviz.core.studies.lines import Evidence, Facet, Line, TaskKind
+from rankviz.units import count
+
+SIMILAR_SIZE = 2.0
+"""Up to so many times larger or smaller counts as a similar size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """What evidence is looked for."""
+
+    names: frozenset[str]
+    """The model's id and what it was asked by, in lower case."""
+    model_id: str
+    family: str | None
+    parameters: int
+    task_kinds: tuple[TaskKind, ...]
+    """None given: any, as long as full fine-tuning is beside the ranks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    """One study of one base model, with its lines and what makes it near."""
+
+    lines: tuple[Line, ...]
+    why: tuple[str, ...]
+    """In words; empty where nothing but being published makes it near."""
+    same_model: bool
+    same_family: bool
+    similar_size: bool
+    same_task: bool
+
+    @property
+    def line(self) -> Line:
+        return self.lines[0]
+
+    @property
+    def in_words(self) -> str:
+        return ", ".join(self.why) or "nothing nearer is published"
+
+
+def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
+    """Every study and base model of these lines, the nearest first."""
+    by_pair: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        by_pair.setdefault((line.study.study_id, line.model.base_model), []).append(line)
+    found = [_near(tuple(pair), subject) for pair in by_pair.values()]
+    return tuple(sorted(found, key=lambda near: _distance(near, subject)))
+
+
+def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Facet]) -> tuple[Line, ...]:
+    """Lines of quality that show what rank does: two ranks at least, of these methods, with these targets. Of what was
+    added here, every one with these targets."""
+    return tuple(
+        line
+        for line in evidence.lines
+        if line.first.role == "main"
+        and line.first.facet in facets
+        and (line.study.own or (len(line.points) > 1 and line.first.method in methods))
+    )
+
+
+def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
+    model, study = lines[0].model, lines[0].study
+    named = model.base_model.lower() in subject.names
+    same_model = named or model.model_id == subject.model_id
+    same_family = same_model or model.family == subject.family
+    size = _times(model.parameters, subject.parameters)
+    similar = size is not None and size <= SIMILAR_SIZE
+    same_task = study.task_kind in subject.task_kinds if subject.task_kinds else any(line.full for line in lines)
+    why = []
+    if same_model:
+        why.append("the same model" if named else "a model with the same shapes")
+    elif same_family:
+        why.append(f"the same family ({model.family})")
+    if similar and not same_model:
+        why.append(f"a similar size ({count(model.parameters)})")
+    if same_task:
+        why.append("the same kind of task" if subject.task_kinds else "full fine-tuning beside it")
+    return Near(
+        lines=lines,
+        why=tuple(why),
+        same_model=same_model,
+        same_family=same_family,
+        similar_size=similar,
+        same_task=same_task,
+    )
+
+
+def _times(parameters: int | None, other: int) -> float | None:
+    return max(parameters / other, other / parameters) if parameters else None
+
+
+def _distance(near: Near, subject: Subject) -> tuple:
+    size = _times(near.line.model.parameters, subject.parameters)
+    return (
+        not near.same_model,
+        not near.same_family,
+        not near.similar_size,
+        not near.same_task,
+        not near.line.study.learning_rate_tuned_per_rank,
+        math.log(size) if size else math.inf,
+        near.line.study.study_id,
+    )

@@ -1,0 +1,240 @@
+"""A trained LoRA adapter in PEFT's layout: its pairs of A and B with their scale, and what else is in the file.
+
+Linear layers, GPT-2's Conv1D, convolutions, embeddings and fused experts (PEFT's target_parameters) are pairs. What is
+saved beside them (DoRA magnitudes, biases, modules_to_save) is carried along, and so is a pair whose layout is none of
+these, with a note that says so.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankviz.errors import BadAdapterError
+from rankviz.trained.config import MAX_CONFIG_BYTES, AdapterConfig, parse_config
+from rankviz.trained.files import CONFIG, MAX_BYTES, locate
+from rankviz.trained.svd import Pair
+from rankviz.trained.tensors import FLOATS, SAID, TensorFile
+
+FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
+PREFIX = "base_model.model."
+MAX_MODULES = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Module:
+    """One pair of factors in the file. Fused experts are one, with a pair for each expert inside."""
+
+    name: str
+    """As the base model calls it: "model.layers.0.self_attn.q_proj"."""
+    a: str
+    """The tensor's name."""
+    b: str
+    r: int
+    scale: float
+    in_features: int
+    out_features: int
+    experts: int = 1
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A trained adapter on disk. Its numbers are read when they are needed."""
+
+    name: str
+    config: AdapterConfig
+    file: TensorFile
+    modules: tuple[Module, ...]
+    left_alone: tuple[Module, ...]
+    """Pairs in a layout that isn't cut: they stay as they are."""
+    kept: tuple[str, ...]
+    """Tensors that are no factors: DoRA magnitudes, biases, modules saved in full."""
+    notes: tuple[str, ...]
+    held: Any = field(default=None, repr=False)
+
+    @property
+    def r(self) -> int:
+        """The highest rank of any module: the r that people mean."""
+        return max(module.r for module in self.modules)
+
+    @property
+    def dtype(self) -> str:
+        """fp32, bf16 or fp16: what most factors are saved in."""
+        codes = [self.file.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
+        return SAID[max(sorted(set(codes)), key=codes.count)]
+
+    @cached_property
+    def pairs(self) -> Mapping[str, Pair]:
+        """A and B of every pair, unscaled, by name; read from the file at each look."""
+        return _Pairs(self)
+
+
+class _Pairs(Mapping[str, Pair]):
+    def __init__(self, adapter: Adapter):
+        self._file = adapter.file
+        self._where = {name: (module, i) for module in adapter.modules for i, name in enumerate(module.pairs)}
+
+    def __getitem__(self, name: str) -> Pair:
+        module, expert = self._where[name]
+        a, b = self._file.floats(module.a), self._file.floats(module.b)
+        if module.experts == 1:
+            return a.reshape(module.r, -1), b.reshape(module.out_features, module.r)
+        # PEFT's ParamWrapper: A's rows run through each expert's ranks, B's columns through each rank's experts.
+        a = a.reshape(module.experts, module.r, -1)[expert]
+        return a, b.reshape(module.out_features, module.r, module.experts)[:, :, expert]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+
+def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapter:
+    """The adapter in a folder, a zip, or the files given; BadAdapterError says what is wrong with it."""
+    found = locate(paths, max_bytes=max_bytes)
+    if found.config.stat().st_size > MAX_CONFIG_BYTES:
+        raise BadAdapterError(f"{found.config.name} is larger than any {CONFIG}: give the right file.")
+    config = parse_config(found.config.read_bytes(), name=found.config.name)
+    file = TensorFile(found.weights)
+    factors, kept = _factors(file)
+    if not factors:
+        raise BadAdapterError(
+            f"{found.weights.name} holds no lora_A and lora_B: it is no LoRA adapter as PEFT saves it. "
+            "Save it with PEFT's model.save_pretrained."
+        )
+    if len(factors) > MAX_MODULES:
+        raise BadAdapterError(f"{found.weights.name} has {len(factors):,} modules, more than {MAX_MODULES:,}.")
+    modules, left_alone, notes = [], [], []
+    for name, sides in factors.items():
+        module, why = _module(file, config, name, sides)
+        (left_alone if why else modules).append(module)
+        if why:
+            notes.append(f"{name} stays as it is: {why}.")
+    if not modules:
+        raise BadAdapterError(f"{found.weights.name} has no pair that can be looked into. {notes[0]}")
+    return Adapter(
+        name=found.name,
+        config=config,
+        file=file,
+        modules=tuple(modules),
+        left_alone=tuple(left_alone),
+        kept=tuple(kept),
+        notes=(*_notes(config, kept), *_few(notes)),
+        held=found.held,
+    )
+
+
+def _factors(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Tensor names by module and side, in the order of the model, and all others."""
+    factors: dict[str, dict[str, str]] = {}
+    kept = []
+    for name in sorted(file.tensors, key=_by_numbers):
+        match = FACTOR.fullmatch(name)
+        if match is None:
+            kept.append(name)
+            continue
+        factors.setdefault(match["module"].removeprefix(PREFIX), {})[match["side"]] = name
+    for module, sides in factors.items():
+        if len(sides) != 2:
+            (side,) = sides
+            raise BadAdapterError(
+                f"{module} has a lora_{side} and no lora_{'B' if side == 'A' else 'A'}: the file is not whole."
+            )
+    return factors, kept
+
+
+def _by_numbers(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+
+
+def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str]) -> tuple[Module, str]:
+    """The pair, and why it must be left alone ("" if it need not). Shapes that can't belong together are refused."""
+    a, b = file.tensors[sides["A"]], file.tensors[sides["B"]]
+    if {a.dtype, b.dtype} - FLOATS.keys():
+        raise BadAdapterError(f"{name} is saved as {a.dtype} and {b.dtype}: save the adapter in fp32, bf16 or fp16.")
+    if min(len(a.shape), len(b.shape)) < 2 or 0 in a.shape + b.shape:
+        raise BadAdapterError(
+            f"{name} has factors of shapes {list(a.shape)} and {list(b.shape)}, which are no matrices: "
+            "gather the shards (DeepSpeed, FSDP) before saving."
+        )
+    rows = a.shape[0]
+    fused = _fused(config, name, rows) and tuple(b.shape[1:]) == (rows,)
+    # A pattern names a fused parameter by its own name, which the file doesn't have.
+    r = config.r if fused else config.rank_of(name)
+    module = Module(
+        name=name,
+        a=sides["A"],
+        b=sides["B"],
+        r=r,
+        scale=config.scale(config.lora_alpha, r) if fused else config.scale_of(name),
+        in_features=int(np.prod(a.shape[1:])),
+        out_features=b.shape[0],
+        experts=rows // r if fused else 1,
+    )
+    if module.experts > 1 or (rows == r and b.shape[1] == r and set(b.shape[2:]) <= {1}):
+        return module, ""
+    if len(a.shape) > 2 and rows == r and r % b.shape[1] == 0:
+        return module, "it is a convolution in groups"
+    if rows != b.shape[1] or len(a.shape) != 2:
+        raise BadAdapterError(
+            f"{name} has A of shape {list(a.shape)} and B of shape {list(b.shape)}: "
+            "A must be r × in and B out × r with the same r."
+        )
+    raise BadAdapterError(
+        f"{name} has rank {rows} in the weights and {r} in {CONFIG}: give the config that was saved with these weights."
+    )
+
+
+def _fused(config: AdapterConfig, name: str, rows: int) -> bool:
+    """Whether this is a parameter named by target_parameters with more than one expert, each of rank r.
+
+    Several parameters of one module are nested: "experts", "experts.base_layer".
+    """
+    module = re.sub(r"(\.base_layer)+$", "", name)
+    keys = [f"{module}.{target.rpartition('.')[2]}" for target in config.target_parameters]
+    named = [
+        key for key, target in zip(keys, config.target_parameters, strict=True) if f".{key}".endswith(f".{target}")
+    ]
+    if not named or rows % config.r or rows == config.r:
+        return False
+    for pattern in (*config.rank_pattern, *config.alpha_pattern):
+        if any(re.match(rf"(.*\.)?({pattern})$", key) for key in named):
+            raise BadAdapterError(
+                f"{CONFIG} has the pattern {pattern!r} for a parameter of {module}: "
+                "fused experts are read with one r and one alpha, without patterns."
+            )
+    return True
+
+
+def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:
+    notes = []
+    if config.use_dora:
+        notes.append(
+            "DoRA: its magnitudes are kept as they are. They were trained beside the whole update, and rescale W + B·A "
+            "to a norm that a cut update changes a little, so a resized DoRA adapter is approximate."
+        )
+    others = sorted({_kind(name) for name in kept if "lora_magnitude" not in name})
+    if others:
+        notes.append(f"Kept as they are: {', '.join(others)}.")
+    if config.not_resizable:
+        notes.append(f"Can't be resized as it is: {config.not_resizable}")
+    return notes
+
+
+def _kind(name: str) -> str:
+    if ".lora_" in name:
+        return "biases of the factors"
+    return re.sub(r"\.(weight|bias|modules_to_save)\b", "", name.removeprefix(PREFIX)).split(".")[-1]
+
+
+def _few(notes: Sequence[str]) -> list[str]:
+    return list(notes) if len(notes) <= 3 else [*notes[:2], f"{len(notes) - 2} more modules stay as they are likewise."]

@@ -1,0 +1,158 @@
+"""An adapter cut to lower ranks: what would come out, to the byte, and the new adapter itself.
+
+PEFT's scale of each module stays what it was, so the new factors' product is the truncated update: alpha goes down with
+r (with its square root under rsLoRA).
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import fsum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankviz.core.spectrum.rank_pattern import Ranks, by_module, in_peft, wanted_ranks
+from rankviz.core.spectrum.spectrum import Spectrum
+from rankviz.errors import BadAdapterError, InvalidSettingError
+from rankviz.trained.files import CONFIG, WEIGHTS, pack
+from rankviz.trained.read import Adapter, Module
+from rankviz.trained.svd import Pair, cut_all, decompose
+from rankviz.trained.tensors import NAMES, NewTensor, encode, file_bytes, write
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizePlan:
+    """What a resize will do, before it does it."""
+
+    by_module: Mapping[str, int]
+    ranks: Ranks
+    """As PEFT's settings."""
+    dtype: str | None
+    """A safetensors code for the factors; None leaves each as it is."""
+    energy_kept: float | None
+    """Of all updates together; None where there is none."""
+    parameters: int
+    """Of all factors."""
+    parameters_before: int
+    file_bytes: int
+    file_bytes_before: int
+    config: Mapping[str, Any]
+    """The new adapter_config.json."""
+
+
+def plan(
+    adapter: Adapter,
+    found: Spectrum,
+    *,
+    r: int | None = None,
+    energy: float | None = None,
+    dtype: str | None = None,
+) -> ResizePlan:
+    """One rank for all, or for each module the smallest that keeps this share of its energy.
+
+    Args:
+        found: The adapter's spectrum.
+        r: Lower than the adapter's.
+        energy: Above 0, at most 1.
+        dtype: fp32, bf16 or fp16 for the factors; without it they stay as they are.
+    """
+    if dtype is not None and dtype not in NAMES:
+        raise InvalidSettingError(f"No dtype {dtype!r} for an adapter: fp32, bf16 or fp16.")
+    if adapter.config.not_resizable:
+        raise BadAdapterError(f"{adapter.name} can't be resized as it is: {adapter.config.not_resizable}")
+    wanted = by_module(found, wanted_ranks(found, r=r, energy=energy))
+    code = NAMES[dtype] if dtype else None
+    every = (*adapter.modules, *adapter.left_alone)
+    ranks = in_peft(
+        found,
+        wanted | {module.name: module.r for module in adapter.left_alone},
+        {module.name: module.scale for module in every},
+    )
+    sizes = {module: (module.r, wanted.get(module.name, module.r)) for module in every}
+    kept = fsum(layer.kept[wanted[layer.module]] for layer in found.layers)
+    return ResizePlan(
+        by_module=wanted,
+        ranks=ranks,
+        dtype=code,
+        energy_kept=kept / found.kept[-1] if found.kept[-1] else None,
+        parameters=sum(_parameters(module, k) for module, (_, k) in sizes.items()),
+        parameters_before=sum(_parameters(module, r) for module, (r, _) in sizes.items()),
+        file_bytes=file_bytes(_layout(adapter, wanted, code), adapter.file.metadata),
+        file_bytes_before=adapter.file.file_bytes,
+        config={**adapter.config.raw, **ranks._asdict()},
+    )
+
+
+def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
+    """Write the resized adapter into a new folder, as PEFT loads it; returns the folder."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InvalidSettingError(f"{target} is there already and is not overwritten: give a new folder.")
+    tensors = resized(adapter, planned)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: written beside its place, then moved there.
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as half:
+        folder = Path(half) / target.name
+        folder.mkdir()
+        write(folder / WEIGHTS, tensors, adapter.file.metadata)
+        (folder / CONFIG).write_text(json.dumps(planned.config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if target.exists():
+            target.rmdir()
+        os.replace(folder, target)
+    return target
+
+
+def zipped(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
+    """Write the resized adapter's folder as a zip."""
+    with tempfile.TemporaryDirectory(prefix="rankviz-resize-") as space:
+        return pack(resize(adapter, planned, Path(space) / target.stem), target)
+
+
+def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
+    """All tensors of the resized adapter."""
+    ranks = {name: planned.by_module[module.name] for module in adapter.modules for name in module.pairs}
+    pairs = adapter.pairs
+    low = cut_all(pairs, decompose(pairs), ranks)
+    tensors = {
+        name: NewTensor(adapter.file.tensors[name].dtype, adapter.file.tensors[name].shape, adapter.file.raw(name))
+        for name in adapter.file.tensors
+    }
+    for module in adapter.modules:
+        a, b = _joined(module, [low[name] for name in module.pairs])
+        for name, values, shape in zip((module.a, module.b), (a, b), _shapes(adapter, module, planned), strict=True):
+            dtype = planned.dtype or adapter.file.tensors[name].dtype
+            tensors[name] = NewTensor(dtype, shape, encode(values.reshape(shape), dtype))
+    return tensors
+
+
+def _joined(module: Module, pairs: list[Pair]) -> Pair:
+    """Experts' pairs as PEFT's ParamWrapper keeps them; a pair that is alone as it is."""
+    if module.experts == 1:
+        return pairs[0]
+    a = np.concatenate([a for a, _ in pairs])
+    return a, np.stack([b for _, b in pairs], axis=2)
+
+
+def _shapes(adapter: Adapter, module: Module, planned: ResizePlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return _shapes_at(adapter, module, planned.by_module[module.name])
+
+
+def _shapes_at(adapter: Adapter, module: Module, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    a, b = adapter.file.tensors[module.a].shape, adapter.file.tensors[module.b].shape
+    rows = k * module.experts
+    return (rows, *a[1:]), (b[0], rows, *b[2:])
+
+
+def _layout(adapter: Adapter, wanted: Mapping[str, int], dtype: str | None) -> dict[str, tuple[str, tuple[int, ...]]]:
+    layout = {name: (tensor.dtype, tensor.shape) for name, tensor in adapter.file.tensors.items()}
+    for module in adapter.modules:
+        for name, shape in zip((module.a, module.b), _shapes_at(adapter, module, wanted[module.name]), strict=True):
+            layout[name] = (dtype or layout[name][0], shape)
+    return layout
+
+
+def _parameters(module: Module, k: int) -> int:
+    return k * module.experts * (module.in_features + module.out_features)

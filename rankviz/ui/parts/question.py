@@ -1,0 +1,250 @@
+"""The left column: which model, which rank, trained how, on what. And what its widgets' values ask of the core."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from rankviz.core.advice import use_case
+from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.question import Question, validate_price
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import MAX_RANK
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.parts.controls import STOPS, busy_line, plain, rank_picker, remembered
+from rankviz.units import memory_size
+
+CUSTOM = "custom"
+NO_GPU = "none"
+
+TARGETS = [
+    ("Unsloth's seven projections", "unsloth"),
+    ("All linear layers", "all-linear"),
+    ("Attention", "attention"),
+    ("MLP", "mlp"),
+    ("q and v (the LoRA paper)", "qv"),
+    ("My own choice below", CUSTOM),
+]
+USE_CASES = [(case.label, case.name) for case in use_case.USE_CASES]
+ALPHA_RULES = [("α = r", "r"), ("α = 2r", "2r"), ("fixed", "fixed")]
+PRECISIONS = [
+    ("NF4, double quantization (QLoRA)", "nf4-dq"),
+    ("NF4", "nf4"),
+    ("8 bit", "int8"),
+    ("bf16", "bf16"),
+    ("fp16", "fp16"),
+    ("fp32", "fp32"),
+]
+FRAMEWORKS = [("Unsloth", "unsloth"), ("TRL", "trl"), ("PEFT (k-bit)", "peft")]
+OPTIMS = ["adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd"]
+CHECKPOINTING = [("Unsloth (offloaded)", "unsloth"), ("Hugging Face", "hf"), ("none", "none")]
+LOSS_PATHS = [("fused, in chunks", "fused"), ("Triton", "triton"), ("full logits", "full")]
+MOE_SCHEMES = [
+    ("What the framework does by itself", "default"),
+    ("Attention and dense layers only", "linear-only"),
+    ("PEFT's silent remap of the experts", "peft-remap"),
+    ("Unsloth, without the remap", "unsloth"),
+    ("Per expert, target_parameters", "target-parameters"),
+]
+
+DEFAULTS: dict[str, Any] = {
+    "model": "unsloth/Llama-3.1-8B",
+    "r": 16,
+    "use_case": "instruction",
+    "examples": None,
+    "example_tokens": None,
+    "forgetting": False,
+    "preset": "unsloth",
+    "modules": [],
+    "names": "",
+    "save": "",
+    "alpha_rule": "r",
+    "alpha_fixed": 32,
+    "use_rslora": False,
+    "use_dora": False,
+    "moe_scheme": "default",
+    "framework": "unsloth",
+    "precision": "nf4-dq",
+    "batch": 2,
+    "accumulation": 4,
+    "max_length": 2048,
+    "optim": "adamw_8bit",
+    "checkpointing": "unsloth",
+    "loss_path": "fused",
+    "length": 1000,
+    "length_unit": "steps",
+    "gpu": "l4",
+    "usd_per_hour": None,
+    "prices": "",
+    "take": "script",
+}
+"""What the page asks when it opens. r = 16 and alpha = r is Unsloth's own default and survives published sweeps."""
+
+
+def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
+    """Build the column; widgets by the names of DEFAULTS."""
+    w: dict[str, Any] = {}
+    w["model"] = gr.Dropdown(
+        models,
+        value=DEFAULTS["model"],
+        label="Base model",
+        info="Search, or type a Hub id or a folder and press Enter",
+        allow_custom_value=True,
+        interactive=True,
+        elem_classes="rv-search",
+        elem_id="model",
+    )
+    busy_line("model-busy")
+    w["r"] = rank_picker(DEFAULTS["r"])
+    w["use_case"] = gr.Dropdown(USE_CASES, value=DEFAULTS["use_case"], label="What it is for", interactive=True)
+    with gr.Accordion("Your data, for the advice", open=False):
+        with gr.Row(elem_classes="rv-pair"):
+            w["examples"] = _whole("Examples", DEFAULTS["examples"])
+            w["example_tokens"] = _whole("Tokens an example", DEFAULTS["example_tokens"])
+        w["forgetting"] = gr.Checkbox(DEFAULTS["forgetting"], label="The base must keep what it can do")
+    w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)
+    w["modules"] = gr.CheckboxGroup([], label="Modules of this model, with their copies", elem_id="modules")
+    with gr.Row(elem_classes="rv-pair"):
+        w["alpha_rule"] = gr.Radio(ALPHA_RULES, value=DEFAULTS["alpha_rule"], label="Alpha", scale=3, min_width=180)
+        w["alpha_fixed"] = gr.Number(DEFAULTS["alpha_fixed"], label="fixed at", visible=False, scale=1, min_width=70)
+    with gr.Row(elem_classes="rv-pair"):
+        w["use_rslora"] = gr.Checkbox(DEFAULTS["use_rslora"], label="rsLoRA", min_width=100)
+        w["use_dora"] = gr.Checkbox(DEFAULTS["use_dora"], label="DoRA", min_width=100)
+    w["scale"] = plain(elem_id="scale")
+    w["moe_scheme"] = gr.Dropdown(
+        MOE_SCHEMES, value=DEFAULTS["moe_scheme"], label="Experts", visible=False, interactive=True
+    )
+    with gr.Accordion("GPU and price", open=False) as w["gpu_fold"]:
+        w["gpu"] = gr.Dropdown(
+            [*((gpu_label(g), g.id) for g in gpus), ("No GPU chosen", NO_GPU)],
+            value=DEFAULTS["gpu"],
+            label="GPU",
+            interactive=True,
+            elem_classes="rv-search",
+        )
+        w["usd_per_hour"] = gr.Number(None, label="Price, $ an hour", info="Empty: the table's price")
+        w["gpu_note"] = plain()
+        w["prices"] = remembered(DEFAULTS["prices"])
+    with gr.Accordion("Training set-up", open=False) as w["setup_fold"]:
+        w["framework"] = gr.Radio(FRAMEWORKS, value=DEFAULTS["framework"], label="Framework")
+        w["precision"] = gr.Dropdown(
+            PRECISIONS, value=DEFAULTS["precision"], label="Base model held in", interactive=True
+        )
+        with gr.Row(elem_classes="rv-pair"):
+            w["batch"] = _whole("Batch", DEFAULTS["batch"])
+            w["accumulation"] = _whole("Accumulation", DEFAULTS["accumulation"])
+        with gr.Row(elem_classes="rv-pair"):
+            w["max_length"] = _whole("Tokens a row", DEFAULTS["max_length"])
+            w["optim"] = gr.Dropdown(
+                OPTIMS, value=DEFAULTS["optim"], label="Optimizer", interactive=True, min_width=120
+            )
+        with gr.Row(elem_classes="rv-pair"):
+            w["checkpointing"] = gr.Dropdown(
+                CHECKPOINTING, value=DEFAULTS["checkpointing"], label="Checkpointing", interactive=True, min_width=120
+            )
+            w["loss_path"] = gr.Dropdown(
+                LOSS_PATHS, value=DEFAULTS["loss_path"], label="Loss", interactive=True, min_width=120
+            )
+        with gr.Row(elem_classes="rv-pair"):
+            w["length"] = _whole("Length of the training", DEFAULTS["length"])
+            w["length_unit"] = gr.Radio(["steps", "tokens"], value=DEFAULTS["length_unit"], label="in", min_width=120)
+    with gr.Accordion("More targets, your own config.json", open=False):
+        w["names"] = gr.Textbox(
+            DEFAULTS["names"], label="Module names of your own", placeholder="q_proj, experts.gate_up_proj"
+        )
+        w["save"] = gr.Textbox(DEFAULTS["save"], label="modules_to_save", placeholder="lm_head, embed_tokens")
+        w["upload"] = gr.UploadButton("Upload a config.json", file_types=[".json"], size="sm")
+    return w
+
+
+def _whole(label: str, value: int) -> gr.Number:
+    """Without a minimum: Gradio would refuse the event without a word where the core says what to change."""
+    return gr.Number(value, label=label, precision=0, step=1, min_width=120)
+
+
+def gpu_label(gpu: Gpu) -> str:
+    usable = memory_size(gpu.usable_bytes) + " usable" if gpu.usable_bytes else f"{gpu.memory_bytes / 1e9:g} GB nominal"
+    price = min((p.usd_per_hour for p in gpu.prices), default=None)
+    return f"{gpu.name} · {usable}" + (f" · from ${price:.2f}/h" if price is not None else "")
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """ "q_proj, v_proj" as names."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def ranks_shown(r: int) -> tuple[int, ...]:
+    """The stops, with the chosen rank, half of it and twice it among them."""
+    return tuple(sorted({*STOPS, r, max(1, r // 2), min(MAX_RANK, 2 * r)}))
+
+
+def targets_of(values: Mapping[str, Any]) -> str | tuple[str, ...]:
+    extra = names_in(values["names"])
+    if values["preset"] != CUSTOM:
+        return values["preset"]
+    return tuple(dict.fromkeys([*(values["modules"] or ()), *extra]))
+
+
+def alpha_of(values: Mapping[str, Any]) -> str:
+    if values["alpha_rule"] != "fixed":
+        return values["alpha_rule"]
+    alpha = values["alpha_fixed"]
+    return f"{alpha:g}" if isinstance(alpha, int | float) else str(alpha)
+
+
+def price_texts(prices: str) -> list[tuple[str, str]]:
+    """ "l4:0.75,t4:0.2" as pairs of GPU id and price, as written."""
+    pairs = (part.partition(":") for part in prices.split(",") if part)
+    return [(gpu, price) for gpu, _, price in pairs]
+
+
+def price_text(prices: Mapping[str, str]) -> str:
+    """As price_texts reads it. The two separators can't be part of a price."""
+    return ",".join(f"{gpu}:{price.replace(',', ' ').replace(':', ' ')}" for gpu, price in prices.items())
+
+
+def prices_of(prices: str) -> dict[str, float]:
+    """One's own prices by GPU id; InvalidSettingError for one that can't be."""
+    own = {}
+    for gpu, text in price_texts(prices):
+        try:
+            own[gpu] = float(text)
+        except ValueError:
+            own[gpu] = text
+        validate_price(own[gpu], of=gpu)
+    return own
+
+
+def ask(values: Mapping[str, Any]) -> Question:
+    """The widgets' values as a question to the core, for every rank that the page shows.
+
+    Values arrive from a browser or from anyone's HTTP call; the core checks them all. Only the rank is checked here,
+    because the ranks to show are made from it.
+    """
+    r = values["r"]
+    if isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= MAX_RANK:
+        raise InvalidSettingError(f"A rank is a whole number from 1 to {MAX_RANK}.")
+    prices = prices_of(values["prices"])
+    return Question(
+        model_id=(values["model"] or "").strip(),
+        ranks=ranks_shown(r),
+        targets=targets_of(values),
+        alpha=alpha_of(values),
+        use_rslora=bool(values["use_rslora"]),
+        use_dora=bool(values["use_dora"]),
+        modules_to_save=names_in(values["save"]),
+        moe_scheme=values["moe_scheme"],
+        framework=values["framework"],
+        training=TrainingSetup(
+            precision=values["precision"],
+            optim=values["optim"],
+            per_device_train_batch_size=values["batch"],
+            gradient_accumulation_steps=values["accumulation"],
+            max_length=values["max_length"],
+            checkpointing=values["checkpointing"],
+            loss_path=values["loss_path"],
+            **{"tokens" if values["length_unit"] == "tokens" else "steps": values["length"]},
+        ),
+        gpu=None if values["gpu"] in (None, NO_GPU) else values["gpu"],
+        usd_per_hour=prices.get(values["gpu"]) if values["usd_per_hour"] is None else values["usd_per_hour"],
+    )

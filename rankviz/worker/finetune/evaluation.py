@@ -1,0 +1,74 @@
+"""Held-out loss: the mean over all held-out target tokens, in nats, and each example's own mean."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rankviz.core.runs.events import Evaluated
+from rankviz.worker.finetune.data import IGNORED, Tokens
+
+MAX_LOGIT_BYTES = 64 * 2**20
+"""Rows are batched until their fp32 logits would be larger than this; one row alone may be."""
+
+
+def evaluate(
+    model: Any, held_out: Sequence[Tokens], *, when: str, pad_token_id: int, autocast: str | None = None
+) -> Evaluated:
+    """Cross-entropy of each target token under the model, over the held-out rows as they are (no dropout, no gradient).
+
+    loss = Σ over target tokens of -log p(token | what stands before it) / number of target tokens, completions only
+    where rows have prompts. The forward pass runs in `autocast` (a torch dtype's name) as training does; the loss is
+    taken in fp32.
+    Compared with transformers' own loss in tests/worker/test_worker_data.py.
+    """
+    import torch
+
+    started = time.monotonic()
+    sums, counts = [0.0] * len(held_out), [tokens.targets for tokens in held_out]
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    dtype = getattr(torch, autocast) if autocast else None
+    with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        for batch in _batches(held_out, vocabulary=model.config.get_text_config().vocab_size):
+            longest = max(len(held_out[i].input_ids) for i in batch)
+            input_ids = torch.full((len(batch), longest), pad_token_id, device=device)
+            labels = torch.full((len(batch), longest), IGNORED, device=device)
+            mask = torch.zeros((len(batch), longest), dtype=torch.long, device=device)
+            for row, i in enumerate(batch):
+                length = len(held_out[i].input_ids)
+                input_ids[row, :length] = torch.tensor(held_out[i].input_ids)
+                labels[row, :length] = torch.tensor(held_out[i].labels)
+                mask[row, :length] = 1
+            logits = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
+            # Only target positions: fp32 logits of all of them would cost more than the loss itself.
+            row_of_target, position = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+            losses = torch.nn.functional.cross_entropy(
+                logits[row_of_target, position].float(), labels[row_of_target, position + 1], reduction="none"
+            )
+            totals = torch.zeros(len(batch), device=device).index_add_(0, row_of_target, losses)
+            for i, total in zip(batch, totals.tolist(), strict=True):
+                sums[i] = total
+    model.train(was_training)
+    return Evaluated(
+        time=time.time(),
+        when=when,
+        loss=sum(sums) / sum(counts),
+        tokens=sum(counts),
+        examples=len(held_out),
+        seconds=time.monotonic() - started,
+        example_losses=tuple(total / count for total, count in zip(sums, counts, strict=True)),
+    )
+
+
+def _batches(held_out: Sequence[Tokens], vocabulary: int) -> list[list[int]]:
+    """Indices, rows of like length together; the same batches every time, since padding moves the last digits."""
+    by_length = sorted(range(len(held_out)), key=lambda i: (len(held_out[i].input_ids), i))
+    batches: list[list[int]] = []
+    for i in by_length:
+        logit_bytes = 4 * vocabulary * len(held_out[i].input_ids)
+        if batches and (len(batches[-1]) + 1) * logit_bytes <= MAX_LOGIT_BYTES:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches

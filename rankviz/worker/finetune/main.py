@@ -1,0 +1,55 @@
+"""python -m rankviz.worker finetune HOME RUN_ID ...: real runs, the base loaded once for all of them.
+
+The true Unsloth path: FastLanguageModel.from_pretrained and get_peft_model, then TRL's SFTTrainer; 4-bit where CUDA is
+there, Unsloth's CPU backend where it isn't. Each run attaches a fresh adapter to the same base and takes it off again.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankviz.store import RunStore
+from rankviz.worker.journal import Journal, redirect_output, set_environment
+
+
+def main(argv: Sequence[str]) -> int:
+    home, run_ids = Path(argv[0]).resolve(), list(argv[1:])
+    store = RunStore(home)
+    set_environment()
+    os.chdir(home)  # Unsloth writes its compiled cache into the working directory
+    session = None
+    for run_id in run_ids:
+        if not store.begin(run_id):
+            continue
+        journal = Journal(store, run_id)
+        redirect_output(store.run_dir(run_id) / "worker.log")
+        try:
+            if session is None:
+                session = _load(journal, home)
+            session.run(journal.request, journal.append, store.run_dir(run_id))
+        except Exception as error:
+            journal.fail(error)
+            if session is None:
+                # What keeps the base or the data from loading keeps it from the other runs too.
+                for other in run_ids:
+                    if store.begin(other):
+                        Journal(store, other).fail(error)
+                return 1
+    return 0
+
+
+def _load(journal: Journal, home: Path):
+    """Import and load step by step, saying so. Offline is set first: it is read once, when the Hub's client loads."""
+    from rankviz import dataset
+    from rankviz.worker.finetune import base as bases
+
+    journal.stage("reading the data")
+    rows = dataset.read(journal.request.data)
+    journal.stage("getting the base")
+    base = bases.resolve(journal.request.base, home)
+    if base.is_local:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    journal.stage("importing Unsloth")
+    from rankviz.worker.finetune.session import Session
+
+    return Session.load(journal.request, base, rows, journal.stage)

@@ -1,0 +1,239 @@
+"""A loaded base with its data, and the runs made on it. Importing this module imports Unsloth."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+# First of all: Unsloth patches transformers, peft and trl, and asks to be imported before them.
+import unsloth
+
+# isort: split
+import torch
+from peft import PeftModel
+
+from rankviz.core.runs.events import (
+    AdapterAttached,
+    AdapterCut,
+    AdapterSaved,
+    Evaluated,
+    RunCompleted,
+    RunEvent,
+    RunStarted,
+    StageReached,
+)
+from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
+from rankviz.dataset import Dataset
+from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
+from rankviz.worker.environment import machine, model_fingerprint
+from rankviz.worker.finetune.base import Base
+from rankviz.worker.finetune.cut import Cutter
+from rankviz.worker.finetune.data import SweepData
+from rankviz.worker.finetune.evaluation import evaluate
+from rankviz.worker.finetune.training import LR_SCHEDULE, train
+from rankviz.worker.memory import Memory
+from rankviz.worker.settings import Settings, settle, target_modules
+
+
+@dataclass(slots=True)
+class Session:
+    model: Any
+    """The base, without an adapter between runs."""
+    tokenizer: Any
+    data: SweepData
+    settings: Settings
+    memory: Memory
+    environment: dict[str, Any]
+    base_loss: Evaluated | None = None
+
+    @classmethod
+    def load(cls, request: RunRequest, base: Base, rows: Dataset, stage: Callable[[str], None]) -> "Session":
+        settings = settle(request, cuda=torch.cuda.is_available())
+        memory = Memory(cuda=settings.cuda)
+        stage("loading the base")
+        model, tokenizer = load_base(base, request.max_length, settings)
+        stage("tokenizing the data")
+        data = SweepData(rows, tokenizer, request.max_length, request.held_out_examples)
+        environment = {
+            **machine(settings.cuda),
+            "base": base.name if not base.is_local else Path(base.name).name,
+            "model_fingerprint": model_fingerprint(model),
+            "total_parameters": model.num_parameters(),
+            "data_fingerprint": rows.fingerprint,
+            "train_examples": len(data.training),
+            "held_out_examples": len(data.held_out),
+            "precision": settings.precision,
+            "optim": settings.optim,
+            "gradient_checkpointing": settings.gradient_checkpointing,
+            "lr_scheduler_type": LR_SCHEDULE,
+            "lora_dropout": 0,
+            "bias": "none",
+        }
+        return cls(model, tokenizer, data, settings, memory, environment)
+
+    def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
+        """One run from a fresh adapter to its completion; the base is as it was when this returns or raises."""
+
+        def stage(words: str) -> None:
+            log(StageReached(time=time.time(), stage=words))
+
+        targets = target_modules(request.target_modules, self.model)
+        facts = {"target_modules": targets, "warmup_steps": request.warmup_steps}
+        log(RunStarted(time=time.time(), environment={**self.environment, **facts}))
+        self.memory.settle()
+        baseline_bytes = self.memory.now()
+        stage("attaching the adapter")
+        adapter = attach(self.model, request, targets, self.settings)
+        try:
+            trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
+            log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
+            if self.base_loss is None:
+                stage("evaluating the base")
+                self.base_loss = self._evaluate(adapter, "before")
+                log(self.base_loss)
+            else:
+                log(replace(self.base_loss, time=time.time(), seconds=0.0, reused=True))
+            stage("training")
+            rows = self.data.in_order(
+                request.seed,
+                request.max_steps * request.per_device_train_batch_size * request.gradient_accumulation_steps,
+            )
+            self.memory.reset()
+            train_seconds = train(
+                adapter,
+                self.tokenizer,
+                rows,
+                request,
+                self.settings,
+                memory=self.memory,
+                log=log,
+            )
+            peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
+            stage("evaluating the adapter")
+            log(self._evaluate(adapter, "after"))
+            stage("saving the adapter")
+            adapter.save_pretrained(run_dir / "adapter")
+            file_bytes = (run_dir / "adapter" / "adapter_model.safetensors").stat().st_size
+            log(AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
+            if request.cut_ranks:
+                self._cut(adapter, request, log, stage, run_dir)
+        finally:
+            self.model = detach(adapter)
+            del adapter
+        log(
+            RunCompleted(
+                time=time.time(),
+                train_seconds=train_seconds,
+                peak_memory_bytes=peak_bytes,
+                peak_memory_kind=self.memory.kind,
+                baseline_memory_bytes=baseline_bytes,
+                peak_reserved_bytes=peak_reserved_bytes,
+            )
+        )
+
+    def _cut(
+        self,
+        adapter: Any,
+        request: RunRequest,
+        log: Callable[[RunEvent], None],
+        stage: Callable[[str], None],
+        run_dir: Path,
+    ) -> None:
+        """The saved adapter cut to each lower rank and evaluated, the highest first. Low cuts are trained a few steps
+        on the rows after those the adapter has seen and saved, and the next lower cut is made of what came of that."""
+        stage("taking the adapter apart")
+        cutter, taken = Cutter(adapter), 0
+        rows_a_step = request.per_device_train_batch_size * request.gradient_accumulation_steps
+        for r in request.cut_ranks:
+            stage(f"cutting to r = {r}")
+            started, steps, path = time.monotonic(), request.recovery_steps(r), ""
+            cutter.cut(r)
+            if steps:
+                seen = (request.max_steps + taken) * rows_a_step
+                recovery = replace(
+                    request, max_steps=steps, learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate
+                )
+                rows = self.data.in_order(request.seed, seen + steps * rows_a_step)[seen:]
+                train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
+                cutter, taken, path = Cutter(adapter), taken + steps, f"cuts/r{r}"
+                cutter.save(r, run_dir / path)
+            found = self._evaluate(adapter, "after")
+            log(
+                AdapterCut(
+                    time=time.time(),
+                    r=r,
+                    loss=found.loss,
+                    tokens=found.tokens,
+                    examples=found.examples,
+                    seconds=time.monotonic() - started,
+                    example_losses=found.example_losses,
+                    recovery_steps=taken,
+                    path=path,
+                )
+            )
+
+    def _evaluate(self, model: Any, when: str) -> Evaluated:
+        return evaluate(
+            model,
+            self.data.held_out,
+            when=when,
+            pad_token_id=self.tokenizer.pad_token_id,
+            autocast=self.settings.evaluation_dtype,
+        )
+
+
+def load_base(base: Base, max_length: int, settings: Settings) -> tuple[Any, Any]:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return unsloth.FastLanguageModel.from_pretrained(
+            base.name,
+            max_seq_length=max_length,
+            dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
+            load_in_4bit=settings.precision == "nf4-dq",
+            load_in_8bit=settings.precision == "int8",
+            use_gradient_checkpointing=settings.gradient_checkpointing,
+        )
+    except OSError as error:
+        causes = {type(cause) for cause in _causes(error)}
+        if GatedRepoError in causes:
+            raise GatedModelError(base.name) from error
+        if RepositoryNotFoundError in causes:
+            raise UnknownModelError(base.name, reason="and none on the Hub") from error
+        if base.is_local:
+            raise
+        raise HubUnavailableError(
+            f"{base.name!r} could not be fetched from the Hub: no answer, or no such model. Try again or take a folder."
+        ) from error
+
+
+def attach(model: Any, request: RunRequest, targets: str | list[str], settings: Settings) -> Any:
+    """A fresh adapter on the base, as Unsloth puts it there."""
+    return unsloth.FastLanguageModel.get_peft_model(
+        model,
+        r=request.r,
+        lora_alpha=request.lora_alpha,
+        target_modules=targets,
+        lora_dropout=0,
+        bias="none",
+        use_rslora=request.use_rslora,
+        use_dora=request.use_dora,
+        use_gradient_checkpointing=settings.gradient_checkpointing,
+        random_state=request.seed,
+        max_seq_length=request.max_length,
+    )
+
+
+def detach(adapter: PeftModel) -> Any:
+    """Take the adapter off: PEFT puts the base's own layers back where it had wrapped them."""
+    model = adapter.unload()
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    return model
+
+
+def _causes(error: BaseException | None):
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,75 @@
+"""The model of a config.json on the meta device: whole, or cut to its first blocks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rankviz.errors import BadConfigError
+
+DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers")
+
+
+def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **more: Any) -> Any:
+    """The model on the meta device: shapes without storage. more: dtype, where the config's own won't do."""
+    import torch
+    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    transformers.logging.set_verbosity_error()
+    # Neither changes a shape, and both would ask for kernels that may not be here.
+    config = {k: v for k, v in config.items() if k not in ("quantization_config", "_attn_implementation", "auto_map")}
+    model_type = config["model_type"]
+    whole = any(name.endswith("ForConditionalGeneration") for name in config.get("architectures") or ())
+    try:
+        parsed = AutoConfig.for_model(**config)
+    except ValueError:
+        raise BadConfigError(
+            f"transformers {transformers.__version__} has no architecture {model_type!r}, and RankViz runs no code "
+            "that comes with a model."
+        ) from None
+    except Exception as error:
+        raise BadConfigError(f"transformers can't read this config.json: {_one_line(error)}") from error
+    factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
+    if whole or "vision_config" in config:
+        factories.reverse()
+    for factory in factories:
+        if type(parsed) not in factory._model_mapping:
+            continue
+        try:
+            with torch.device("meta"):
+                return factory.from_config(
+                    parsed, trust_remote_code=False, attn_implementation=attn_implementation, **more
+                )
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise BadConfigError(
+                f"transformers can't build a {model_type!r} model from this config.json: {_one_line(error)}"
+            ) from error
+    raise BadConfigError(f"{model_type!r} has no model that writes text: RankViz knows causal and image-text models.")
+
+
+def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    """The config of the model's first `depth` blocks: its count of blocks, and every list (in Nemotron-H a string of
+    letters) that has one entry a block.
+
+    Another tower (vision, audio) stays whole.
+    """
+    config = dict(config)
+    nested = isinstance(config.get("text_config"), Mapping)
+    text = dict(config["text_config"]) if nested else config
+    name = next((name for name in DEPTH_NAMES if name in text), DEPTH_NAMES[0])
+    total = text.get(name)
+    for key, value in text.items():
+        letters = isinstance(value, str) and key.endswith("pattern")
+        if (isinstance(value, list) or letters) and len(value) == total:
+            text[key] = value[:depth]
+    if total and text.get("num_kv_shared_layers"):
+        # The last so many blocks use the keys and values of earlier ones; which block is the first of them must stay.
+        text["num_kv_shared_layers"] = max(0, depth - (total - text["num_kv_shared_layers"]))
+    text[name] = depth
+    return {**config, "text_config": text} if nested else text
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

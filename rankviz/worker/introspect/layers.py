@@ -1,0 +1,187 @@
+"""A model's layers from its config.json: built on the meta device, so that no weight is read or allocated."""
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rankviz.errors import BadConfigError
+from rankviz.worker.introspect.build import build
+
+SECOND_TOWERS = ("vision", "visual", "image", "audio", "multi_modal", "merger", "patch_embed", "mm_proj")
+ROUTER_NAMES = ("router", "gate", "shared_expert_gate")
+
+
+def facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a ModelSpec that a model without weights shows."""
+    model = build(config)
+    text = model.config.get_text_config()
+    # Gemma 4's global blocks differ; the fields below hold what most blocks have, the layers hold every block's own.
+    text.allow_global_per_layer_attribute_access = True
+    unquantized = unquantized_parameters(model)
+    heads = _first(text, "num_attention_heads", "n_head", "num_heads")
+    hidden = _first(text, "hidden_size", "n_embd", "d_model")
+    return {
+        "architecture": type(model).__name__,
+        "model_type": model.config.model_type,
+        "tower": "whole model" if text is not model.config else "text",
+        "total_parameters": sum(p.numel() for p in model.parameters()),
+        "unquantized_parameters": unquantized,
+        "num_hidden_layers": _first(text, "num_hidden_layers", "n_layer"),
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": _first(text, "num_key_value_heads", default=None) or heads,
+        "head_dim": _first(text, "head_dim", default=None) or hidden // heads,
+        "intermediate_size": _intermediate_size(text, hidden),
+        "vocab_size": text.vocab_size,
+        "tie_word_embeddings": _tied(model),
+        "num_experts": _first(text, "num_experts", "n_routed_experts", "num_local_experts", default=0) or 0,
+        "num_experts_per_tok": _first(text, "num_experts_per_tok", "top_k_experts", default=0) or 0,
+        "layer_types": list(_first(text, "layer_types", "layers_block_type", default=None) or ()),
+        "sliding_window": _first(text, "sliding_window", default=None),
+        **walk(model),
+        "refused_names": _names_peft_refuses(model),
+        "peft_remap": _peft_remap(model.config.model_type),
+    }
+
+
+def walk(model: Any) -> dict[str, Any]:
+    """Every weight that LoRA can reach, grouped by path and shape, and the paths of all other modules."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    output = model.get_output_embeddings()
+    paths = {"input_embedding": "", "output_embedding": ""}
+    groups: dict[tuple, dict[str, Any]] = {}
+    others: dict[str, str] = {}
+    ancestors: dict[str, str] = {"": type(model).__name__}
+
+    def add(name: str, in_features: int, out_features: int, **facts: Any) -> None:
+        path, block = split_block(name)
+        row = {"path": path, "in_features": in_features, "out_features": out_features, **facts}
+        group = groups.setdefault(tuple(row.items()), {**row, "blocks": []})
+        if block is not None:
+            group["blocks"].append(block)
+
+    for name, module in model.named_modules():
+        ancestors[name] = type(module).__name__
+        if not name:
+            continue
+        bias = getattr(module, "bias", None) is not None
+        part = part_of(name, ancestors)
+        if module is output:
+            paths["output_embedding"] = name
+        if module is model.get_input_embeddings():
+            paths["input_embedding"] = name
+        if isinstance(module, nn.Embedding):
+            add(name, module.num_embeddings, module.embedding_dim, kind="embedding", part="embedding")
+        elif module is output and isinstance(module, nn.Linear):
+            add(name, module.in_features, module.out_features, kind="lm_head", part="head", bias=bias)
+        elif isinstance(module, nn.Linear):
+            add(name, module.in_features, module.out_features, kind="linear", part=part, bias=bias)
+        elif isinstance(module, Conv1D):
+            add(name, *module.weight.shape, kind="conv1d", part=part, bias=bias)
+        else:
+            others.setdefault(split_block(name)[0], type(module).__name__)
+            for parameter_name, parameter in module.named_parameters(recurse=False):
+                if parameter.ndim == 3 and "Experts" in type(module).__name__:
+                    experts, first, second = parameter.shape
+                    # As PEFT's ParamWrapper reads it.
+                    if not getattr(module, "is_transposed", False):
+                        first, second = second, first
+                    facts = {"kind": "experts", "part": "mlp", "num_experts": experts}
+                    add(f"{name}.{parameter_name}", first, second, **facts)
+                elif parameter.ndim == 2 and parameter_name == "weight" and name.rsplit(".", 1)[-1] in ROUTER_NAMES:
+                    add(f"{name}.weight", parameter.shape[1], parameter.shape[0], kind="router", part="other")
+    return {
+        "layers": list(groups.values()),
+        **paths,
+        "other_modules": list(others),
+        "clippable_linears": [path for path, class_name in others.items() if class_name == "Gemma4ClippableLinear"],
+    }
+
+
+def split_block(name: str) -> tuple[str, int | None]:
+    """ "model.layers.3.mlp" -> ("model.layers.{}.mlp", 3). The first number is the block's."""
+    match = re.search(r"(?:^|\.)(\d+)(?=\.|$)", name)
+    if not match:
+        return name, None
+    return f"{name[: match.start(1)]}{{}}{name[match.end(1) :]}", int(match.group(1))
+
+
+def part_of(name: str, ancestors: dict[str, str]) -> str:
+    """What a module does, from the names and classes of what it sits in."""
+    parts = name.split(".")
+    if any(tag in part for tag in SECOND_TOWERS for part in parts[:-1]) or parts[-1].startswith("vision"):
+        return "vision"
+    if parts[-1] in ROUTER_NAMES or (len(parts) > 1 and parts[-2] in ROUTER_NAMES):
+        return "other"
+    for depth in range(len(parts) - 1, 0, -1):
+        parent, class_name = parts[depth - 1], ancestors[".".join(parts[:depth])]
+        if "attn" in parent or "Attention" in class_name or "DeltaNet" in class_name:
+            return "attention"
+        if parent in ("mlp", "feed_forward", "ffn") or re.search(r"MLP|MoE|Moe|Expert", class_name):
+            if "DecoderLayer" in class_name or "Model" in class_name:
+                continue
+            return "mlp"
+    return "mlp" if parts[-1] in ("fc1", "fc2") else "other"
+
+
+def unquantized_parameters(model: Any) -> int:
+    """What bitsandbytes leaves alone: all but the weights of plain nn.Linear and Conv1D that transformers converts."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.base import get_keys_to_not_convert
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    kept = get_keys_to_not_convert(model)
+    converted = sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if (isinstance(module, Conv1D) or type(module) is nn.Linear) and should_convert_module(name, kept)
+    )
+    return sum(p.numel() for p in model.parameters()) - converted
+
+
+def _names_peft_refuses(model: Any) -> list[str]:
+    """Which module names PEFT refuses for this model_type, found by asking it."""
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
+
+    refused = []
+    for name in ("conv1d", "out_proj"):
+        try:
+            _check_lora_target_modules_mamba(LoraConfig(), model, name)
+        except ValueError:
+            refused.append(name)
+    return refused
+
+
+def _peft_remap(model_type: str) -> str:
+    from peft.utils import transformers_weight_conversion as conversion
+
+    family = conversion._MODEL_TO_CONVERSION_PATTERN.get(model_type, "")
+    known = conversion.get_checkpoint_conversion_mapping(model_type) is not None
+    return family if known and family in conversion._MOE_TARGET_MODULE_MAPPING else ""
+
+
+def _tied(model: Any) -> bool:
+    output = model.get_output_embeddings()
+    return output is not None and output.weight is model.get_input_embeddings().weight
+
+
+def _first(config: Any, *names: str, default: Any = ...) -> Any:
+    for name in names:
+        value = getattr(config, name, None)
+        if value is not None:
+            return value
+    if default is ...:
+        raise BadConfigError(f"This config.json has no {names[0]}.")
+    return default
+
+
+def _intermediate_size(text: Any, hidden: int) -> int:
+    size = _first(text, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", default=None)
+    if isinstance(size, list | tuple):
+        size = max(size)
+    return size or 4 * hidden

@@ -1,0 +1,70 @@
+"""What every worker does before and beside its work: environment, log, journal, errors in one sentence."""
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from rankviz.core.runs.events import RunEvent, RunFailed, StageReached
+from rankviz.store import RunStore
+
+
+def set_environment() -> None:
+    """Before the first import of anything that reads it: no telemetry, no thread-pool warnings, no trackers."""
+    os.environ.update(
+        {
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "DO_NOT_TRACK": "1",
+            "UNSLOTH_DISABLE_STATISTICS": "1",
+            "WANDB_DISABLED": "true",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
+
+
+def redirect_output(log: Path) -> None:
+    """Let everything that is printed from here on, by C code too, go to this run's log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+class Journal:
+    """The journal of a run or a probe, as its worker writes it."""
+
+    def __init__(self, store: RunStore, run_id: str):
+        self.store, self.run_id = store, run_id
+        self.request = store.record(run_id).request
+
+    def append(self, event: RunEvent) -> None:
+        self.store.append(self.run_id, event)
+
+    def stage(self, words: str) -> None:
+        self.append(StageReached(time=time.time(), stage=words))
+
+    def fail(self, error: Exception) -> None:
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        tail = self.store.log_tail(self.run_id)
+        self.append(RunFailed(time=time.time(), error=explain(error), log_tail=tail))
+
+
+def explain(error: Exception) -> str:
+    """One sentence for whoever started the run."""
+    from rankviz.errors import RankVizError
+
+    if isinstance(error, RankVizError):
+        return str(error)
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return (
+            "Memory ran out: lower the batch size or max_length, take nf4-dq precision where there is a GPU, target "
+            "fewer modules or take a smaller base."
+        )
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {first_line}"

@@ -1,0 +1,249 @@
+"""python -m rankviz.worker probe_depth HOME PROBE_ID DEPTH FOLDER: one depth of a probe, in a process of its own.
+
+A fresh process, so that neither peaks nor what malloc keeps leak from one depth into the next. It says what happens
+as JSON lines on standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or
+{"error"}; the process that started it (probe.py) watches its memory and writes the journal.
+
+On the CPU Unsloth's path is FastLanguageModel of its CPU backend and TRL's SFTTrainer, as in fine-tuning; "peft" is
+PEFT and transformers' Trainer. The path on a CUDA card ("trl", 4-bit and 8-bit bases, peaks of torch's allocator, out
+of memory there) is written from the installed sources and has never been run.
+"""
+
+import json
+import os
+import random
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.json import model_from_json
+from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
+from rankviz.core.runs.request import RunRequest
+from rankviz.store import RunStore
+from rankviz.worker.journal import explain, set_environment
+
+LEARNING_RATE = 1e-5
+
+
+def main(argv: Sequence[str]) -> int:
+    home, probe_id, depth, folder = Path(argv[0]), argv[1], int(argv[2]), Path(argv[3])
+    set_environment()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    # Libraries print on standard output; the messages have it to themselves.
+    messages = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    store = RunStore(home)
+    teller = Teller(lambda message: print(json.dumps(message), file=messages, flush=True))
+    config = json.loads((store.run_dir(probe_id) / "config.json").read_bytes())
+    try:
+        teller.tell("measured", measure(store.probe(probe_id).request, config, depth, folder, teller))
+    except Exception as error:
+        shortage = _shortage(error)
+        if shortage is None:
+            traceback.print_exception(error)
+            teller.tell("error", explain(error))
+            return 1
+        limit_bytes, short_bytes, why = shortage
+        teller.tell(
+            "did_not_fit",
+            {"limit_bytes": limit_bytes, "short_bytes": short_bytes, "stage": teller.now, "why": why},
+        )
+    return 0
+
+
+class Teller:
+    """Says things to the process that started this one, and remembers the last stage."""
+
+    def __init__(self, say: Callable[[dict[str, Any]], None]):
+        self._say = say
+        self.now = "starting"
+
+    def tell(self, what: str, value: Any) -> None:
+        self._say({what: value})
+
+    def stage(self, words: str) -> None:
+        self.now = words
+        self.tell("stage", words)
+
+
+def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, teller: Teller) -> dict[str, Any]:
+    """The fields of a DepthMeasured that this process knows."""
+    teller.stage("importing")
+    if request.framework == "unsloth":
+        import unsloth  # noqa: F401  first, since it patches what is imported next
+    import torch
+
+    from rankviz.worker.environment import machine
+    from rankviz.worker.finetune.training import build_trainer
+    from rankviz.worker.memory import Memory
+    from rankviz.worker.probe import random_base
+    from rankviz.worker.probe.moments import Moments
+    from rankviz.worker.settings import settle_probe
+
+    run = _as_run(request, folder)
+    settings = settle_probe(request, run, cuda=torch.cuda.is_available())
+    if settings.cuda and request.memory_limit_bytes:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
+    teller.tell(
+        "environment",
+        {
+            **machine(settings.cuda),
+            "framework": request.framework,
+            "precision": settings.precision,
+            "optim": settings.optim,
+            "gradient_checkpointing": settings.gradient_checkpointing,
+            "loss_path": request.loss_path,
+            "target_modules": request.target_modules,
+            "weights": "random",
+        },
+    )
+    teller.stage("writing random weights")
+    random_base.write_random_base(config, depth, folder)
+
+    memory = Memory(cuda=settings.cuda)
+    memory.settle()
+    baseline_bytes = memory.now()
+    memory.reset()
+    teller.stage("loading the base")
+    model, tokenizer = _load(request, folder, run, settings)
+    load_peak_bytes = memory.peak() - baseline_bytes
+    total_parameters = model.num_parameters()
+    teller.stage("attaching the adapter")
+    adapter = _attach(request, run, model, config, depth, settings)
+    trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
+    moments = Moments(memory, timed_steps=request.timed_steps, timed_seconds=TIMED_SECONDS)
+    teller.stage("training")
+    memory.settle()
+    with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
+        trainer = build_trainer(
+            adapter,
+            tokenizer,
+            _rows(request, vocabulary=model.config.get_text_config().vocab_size),
+            run,
+            settings,
+            scratch,
+            [moments],
+            plain=request.framework == "peft",
+        )
+        moments.watch(trainer)
+        trainer.train()
+    first, *timed = moments.step_seconds
+    return {
+        "baseline_bytes": baseline_bytes,
+        "load_peak_bytes": load_peak_bytes,
+        "moments": {name: peak - baseline_bytes for name, peak in moments.peaks.items()},
+        "peak_kind": "allocated" if settings.cuda else "resident above baseline",
+        "timed_steps": timed,
+        "first_step_seconds": first,
+        "tokens_per_step": request.per_device_train_batch_size
+        * request.gradient_accumulation_steps
+        * request.max_length,
+        "trainable_parameters": trainable,
+        "total_parameters": total_parameters,
+        "peak_reserved_bytes": moments.peak_reserved_bytes,
+        "busy_elsewhere": moments.busy_elsewhere,
+        "attn_implementation": getattr(model.config, "_attn_implementation", None) or "",
+    }
+
+
+def _as_run(request: ProbeRequest, folder: Path) -> RunRequest:
+    """The run that would train so, as the fine-tuning code takes it."""
+    return RunRequest(
+        run_id=request.probe_id,
+        sweep_id=request.probe_id,
+        created_at=request.created_at,
+        base=str(folder),
+        data="random tokens",
+        r=request.r,
+        lora_alpha=request.lora_alpha,
+        target_modules=request.target_modules,
+        use_rslora=request.use_rslora,
+        use_dora=request.use_dora,
+        learning_rate=LEARNING_RATE,
+        seed=request.seed,
+        max_steps=_most_steps(request),
+        per_device_train_batch_size=request.per_device_train_batch_size,
+        gradient_accumulation_steps=request.gradient_accumulation_steps,
+        max_length=request.max_length,
+        precision=request.precision,
+        optim=request.optim,
+    )
+
+
+def _most_steps(request: ProbeRequest) -> int:
+    """Training stops by itself before (moments.py)."""
+    return 1 + max(request.timed_steps, MOST_TIMED_STEPS)
+
+
+def _load(request: ProbeRequest, folder: Path, run: RunRequest, settings: Any) -> tuple[Any, Any]:
+    if request.framework == "unsloth":
+        from rankviz.worker.finetune.base import Base
+        from rankviz.worker.finetune.session import load_base
+
+        return load_base(Base(name=str(folder), is_local=True), run.max_length, settings)
+    from rankviz.worker.probe import hf_session
+
+    return hf_session.load_base(str(folder), settings)
+
+
+def _attach(
+    request: ProbeRequest, run: RunRequest, model: Any, config: dict[str, Any], depth: int, settings: Any
+) -> Any:
+    """The model with its adapter."""
+    if request.framework == "unsloth":
+        from rankviz.worker.finetune.session import attach
+        from rankviz.worker.settings import target_modules
+
+        return attach(model, run, target_modules(run.target_modules, model), settings)
+    from rankviz.worker.introspect.build import cut_config
+    from rankviz.worker.introspect.main import introspect
+    from rankviz.worker.probe import hf_session
+
+    spec = model_from_json({"id": "", "name": "", **introspect(cut_config(config, depth))})
+    lora = LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora, framework=request.framework)
+    return hf_session.attach(model, request, resolve(spec, lora), settings)
+
+
+def _rows(request: ProbeRequest, *, vocabulary: int) -> list[Any]:
+    """Rows of random tokens, each of them a target."""
+    from rankviz.worker.finetune.data import Tokens
+
+    chance = random.Random(request.seed)
+    count = _most_steps(request) * request.per_device_train_batch_size * request.gradient_accumulation_steps
+    rows = [[chance.randrange(3, vocabulary) for _ in range(request.max_length)] for _ in range(count)]
+    return [Tokens(row, list(row)) for row in rows]
+
+
+def _shortage(error: Exception) -> tuple[int, int, str] | None:
+    """(bytes there are, bytes missing at least, who says so) if memory ran out, else None.
+
+    torch tells a GPU's shortage by a class, a CPU's by words alone; how much was asked stands only in the words.
+    """
+    import psutil
+
+    torch = sys.modules.get("torch")
+    words = str(error)
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        free, total = torch.cuda.mem_get_info()
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return total, max(0, _asked_bytes(words) - free - kept), "GPU"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in words):
+        free = psutil.virtual_memory().available
+        return psutil.Process().memory_info().rss + free, max(0, _asked_bytes(words) - free), "system"
+    return None
+
+
+def _asked_bytes(words: str) -> int:
+    """ "Tried to allocate 2.00 GiB" (a GPU) or "you tried to allocate 2147483648 bytes" (a CPU)."""
+    found = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", words, re.IGNORECASE)
+    if not found:
+        return 0
+    power = ("bytes", "kib", "mib", "gib", "tib").index(found[2].lower())
+    return round(float(found[1]) * 1024**power)

@@ -1,0 +1,61 @@
+"""The same as session.py's loading and attaching without Unsloth: transformers and PEFT, as plain scripts use them.
+
+Only probes come here; Unsloth must not be imported in the same process, since it patches all three.
+"""
+
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.probe.request import ProbeRequest
+from rankviz.worker.settings import Settings
+
+
+def load_base(folder: str, settings: Settings) -> tuple[Any, Any]:
+    """The model in the precision asked, and its tokenizer."""
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, settings.dtype_name or "bfloat16"),
+        quantization_config=_quantization(settings.precision),
+        **({"device_map": {"": 0}} if settings.cuda else {}),
+    )
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def attach(model: Any, request: ProbeRequest, plan: AdapterPlan, settings: Settings) -> Any:
+    """The adapter of the plan. Plain PEFT scripts prepare a quantized base first; TRL's trainer doesn't."""
+    if request.framework == "peft" and settings.precision in ("nf4", "nf4-dq", "int8"):
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=settings.gradient_checkpointing is True
+        )
+    targets = plan.target_modules
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=request.r,
+            lora_alpha=request.lora_alpha,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            target_parameters=list(plan.target_parameters) or None,
+            lora_dropout=0,
+            bias="none",
+            use_rslora=request.use_rslora,
+            use_dora=request.use_dora,
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def _quantization(precision: str) -> BitsAndBytesConfig | None:
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if precision not in ("nf4", "nf4-dq"):
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=precision == "nf4-dq",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )

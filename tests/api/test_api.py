@@ -1,0 +1,124 @@
+"""The operations: what they check, what they refuse, and that the parts they join agree."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.runs.request import SweepRequest
+from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=False)
+
+
+def test_another_name_of_a_model_gives_the_same_numbers(api):
+    ours = api.estimate(Question(model_id="meta-llama/Llama-3.1-8B"))
+    theirs = api.estimate(Question(model_id="unsloth/Meta-Llama-3.1-8B-bnb-4bit"))
+
+    assert 41_943_040 == theirs["ranks"][0]["adapter_parameters"]
+    assert ours["ranks"] == theirs["ranks"]
+
+
+def test_the_detail_and_the_estimate_agree(api):
+    question = Question(model_id="Qwen/Qwen3-30B-A3B", ranks=(8,))
+
+    detail = api.adapter(question, 8)
+    row = api.estimate(question)["ranks"][0]
+
+    # 48 blocks: attention 2048·(4096+512+512) → 4096; 128 experts of gate_up 2048→1536 and down 768→2048.
+    attention = 6144 + 2560 + 2560 + 6144
+    experts = 128 * ((2048 + 1536) + (768 + 2048))
+    assert 8 * 48 * (attention + experts) == detail.parameters
+    assert detail.parameters == row["adapter_parameters"]
+    assert detail.file_bytes == row["adapter_bytes"]
+    assert detail.parameters == sum(module.parameters for module in detail.plan.by_module(8))
+    assert detail.parameters == sum(map(sum, detail.plan.by_block(8).parameters))
+
+
+def test_cost_is_hours_times_price(api):
+    answer = api.estimate(
+        Question(model_id="Qwen/Qwen3-4B", gpu="L4", usd_per_hour=3600, training=TrainingSetup(steps=10))
+    )
+
+    row = answer["ranks"][0]
+    assert row["usd"]["expected"] == pytest.approx(row["seconds"]["expected"])
+
+
+def test_a_preset_that_peft_refuses_reaches_nothing(api):
+    gpt2 = api.model("gpt2")
+
+    assert () == tuple(api.preset_names(gpt2, "unsloth", "unsloth"))
+    assert ("c_attn", "c_proj", "c_fc") == tuple(api.preset_names(gpt2, "all-linear", "peft"))
+
+
+def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_queued(api, tmp_path):
+    data = tmp_path / "mine.jsonl"
+    data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n')
+
+    with pytest.raises(BadDataError, match="Row 2"):
+        api.start_sweep(SweepRequest(data=str(data)))
+
+    assert [] == list(api.sweeps())
+
+
+def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(api):
+    with pytest.raises(InvalidSettingError, match="q_proj"):
+        api.start_sweep(SweepRequest(target_modules=("c_attn",)))
+
+    assert [] == list(api.sweeps())
+
+
+def test_what_a_sweep_will_take_grows_with_its_runs(api):
+    one = api.expected(SweepRequest(ranks=(8,)))
+    three = api.expected(SweepRequest(ranks=(8, 16, 32)))
+
+    assert 3 == three.runs
+    assert {8, 16, 32} == set(three.ranks)
+    assert one.ranks[8] == three.ranks[8]
+    assert one.seconds.expected < three.seconds.expected
+    # The base is loaded once, so three runs take less than three sweeps.
+    assert three.seconds.expected < 3 * one.seconds.expected
+
+
+def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    api = Api(home=tmp_path / "home", shared=True)
+
+    for read in (lambda: api.preview(str(secret)), lambda: api.model(str(tmp_path))):
+        with pytest.raises(InvalidSettingError, match="shared"):
+            read()
+
+
+def test_a_shared_page_reads_what_was_uploaded(tmp_path):
+    api = Api(home=tmp_path / "home", shared=True)
+    upload = api.home / "mine.jsonl"
+    upload.parent.mkdir()
+    upload.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+
+    assert 3 == api.preview(str(upload)).rows
+
+
+def test_an_unknown_model_without_a_slash_never_asks_the_hub(api):
+    with pytest.raises(UnknownModelError, match="Did you mean"):
+        api.model("llama-3.1-8")
+
+
+def test_the_script_trains_what_was_counted_where_unsloth_moves_the_head_out_of_the_targets(api):
+    script = api.take_away(Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head")), 16).text
+
+    assert 'target_modules=["q_proj"]' in script
+    assert "modules_to_save=['lm_head']" in script
+
+
+def test_a_sweep_without_a_failed_run_has_nothing_to_resume(api):
+    sweep_id = api.store.create(SweepRequest(ranks=(8,)))
+
+    with pytest.raises(InvalidSettingError, match="Nothing to resume"):
+        api.resume(sweep_id)

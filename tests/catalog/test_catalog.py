@@ -1,0 +1,146 @@
+"""The model catalogue as it ships: complete, checked, with its sources, and every name findable."""
+
+import csv
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from rankviz.catalog.model_schema import check_models
+from rankviz.catalog.models import find_model, load_index, load_model
+from rankviz.core.model.json import decode_blocks, encode_blocks
+from rankviz.errors import AssetError, UnknownModelError
+
+ASSETS = Path(__file__).parents[2] / "assets"
+CONFIGS = ASSETS / "configs"
+
+
+def table(name: str) -> list[dict[str, str]]:
+    with (CONFIGS / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_config_is_a_model_and_the_assets_pass_their_schema():
+    assert 128 == check_models(ASSETS / "models")
+    assert {row["file"] for row in table("INDEX.csv")} == {p.name for p in CONFIGS.glob("*.json")}
+    assert 128 == len(table("INDEX.csv"))
+
+
+def test_totals_are_those_published():
+    rows = {row.file.replace(".whole.json", ".full.json"): row for row in load_index(ASSETS)}
+    for published in table("INDEX.csv"):
+        row = rows.get(published["file"]) or rows[published["file"].replace(".full.json", ".json")]
+
+        assert (
+            int(published["total_params_expected"])
+            == row.total_parameters
+            == load_model(ASSETS, row.id).total_parameters
+        )
+
+
+def test_what_was_not_verified_says_so():
+    unverified = {row.id for row in load_index(ASSETS) if not row.verified}
+
+    assert {
+        "mistralai/Ministral-3-8B-Instruct-2512",
+        "mistralai/Ministral-3-8B-Instruct-2512:whole",
+        "openai/gpt-3-175b-hypothetical",
+    } == unverified
+    assert all(load_model(ASSETS, model_id).note for model_id in unverified)
+
+
+def test_sources_and_dates_arrive():
+    for row in load_index(ASSETS):
+        model = load_model(ASSETS, row.id)
+
+        assert "total: " in model.source
+        assert "config: " in model.source
+        assert date(2026, 1, 1) < date.fromisoformat(model.checked)
+
+
+def test_every_alias_finds_its_model():
+    rows = load_index(ASSETS)
+    for alias in table("ALIASES.csv"):
+        assert alias["model_id"] == find_model(rows, alias["alias"]).id
+    assert 452 <= len(table("ALIASES.csv"))
+
+
+def test_the_embedded_model_is_found_under_its_own_name():
+    model = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M-Instruct")
+
+    assert "HuggingFaceTB/SmolLM2-135M" == model.id
+    assert 134_515_008 == model.total_parameters
+
+
+def test_a_name_is_found_in_any_case_and_without_its_owner():
+    rows = load_index(ASSETS)
+
+    assert "Qwen/Qwen3-4B" == find_model(rows, "qwen/qwen3-4b").id
+    assert "openai-community/gpt2" == find_model(rows, "GPT2").id
+
+
+def test_an_unknown_name_gets_suggestions():
+    with pytest.raises(UnknownModelError) as caught:
+        find_model(load_index(ASSETS), "qwen3-4bb")
+
+    assert "Qwen/Qwen3-4B" in caught.value.suggestions
+
+
+def test_a_multimodal_model_has_a_row_for_its_text_tower_and_one_for_the_whole():
+    rows = load_index(ASSETS)
+    tower, whole = find_model(rows, "google/gemma-3-4b-it"), find_model(rows, "google/gemma-3-4b-it:whole")
+
+    assert ("text tower", "whole model") == (tower.tower, whole.tower)
+    assert tower.total_parameters < whole.total_parameters
+    assert "whole model" == find_model(rows, "Qwen/Qwen3-VL-4B-Instruct").tower
+
+
+@pytest.mark.parametrize(
+    ("break_it", "field"),
+    (
+        (lambda row: row.pop("source"), "source"),
+        (lambda row: row.update(colour="red"), "colour"),
+        (lambda row: row.update(hidden_size="576"), "hidden_size"),
+        (lambda row: row["layers"][1].pop("blocks"), "layers.1"),
+        (lambda row: row.update(checked="yesterday"), "checked"),
+        (lambda row: row["layers"][1].update(out_features=10**9), "the whole row"),
+    ),
+)
+def test_a_broken_row_is_an_error_with_file_row_field_and_remedy(break_it, field, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(ASSETS / "models", models)
+    file = models / "HuggingFaceTB__SmolLM2-135M.json"
+    row = json.loads(file.read_text())
+    break_it(row)
+    file.write_text(json.dumps(row))
+
+    with pytest.raises(AssetError) as caught:
+        check_models(models)
+
+    message = str(caught.value)
+    assert message.startswith("HuggingFaceTB__SmolLM2-135M.json: row HuggingFaceTB/SmolLM2-135M: field " + field)
+    assert "make assets" in message
+
+
+def test_rows_out_of_order_are_an_error_that_says_where_to_move(tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(ASSETS / "models", models)
+    index = json.loads((models / "index.json").read_text())
+    index["models"].reverse()
+    (models / "index.json").write_text(json.dumps(index))
+
+    with pytest.raises(AssetError, match="out of order: move it before"):
+        check_models(models)
+
+
+def test_blocks_as_text_and_back():
+    assert "0-3" == encode_blocks((0, 1, 2, 3))
+    assert "3-23/4" == encode_blocks(range(3, 24, 4))
+    assert "0-2,4-6,8" == encode_blocks((0, 1, 2, 4, 5, 6, 8))
+    assert "5" == encode_blocks((5,))
+    assert "0,3" == encode_blocks((0, 3))
+    assert "" == encode_blocks(())
+    for blocks in ((), (7,), (0, 3), tuple(range(126)), (0, 1, 5, 9, 13, 14, 40)):
+        assert blocks == decode_blocks(encode_blocks(blocks))

@@ -1,0 +1,165 @@
+"""GPUs and assumptions: they arrive with their sources, and a broken row says what to mend."""
+
+import json
+import shutil
+
+import pytest
+
+from rankviz.catalog.hardware import find_gpu, gpu_of_device, load_assumptions, load_gpus
+from rankviz.catalog.hardware_schema import check
+from rankviz.errors import AssetError, UnknownGpuError
+from tests.support.toy import ASSETS
+
+GPUS = load_gpus(ASSETS)
+
+
+def test_the_shipped_files_keep_their_schema():
+    check(ASSETS)
+
+
+def test_twenty_cards_arrive_each_with_source_and_day():
+    assert 20 == len(GPUS)
+    for gpu in GPUS:
+        assert gpu.source and gpu.flops_source and gpu.usable_source
+        assert "2026-11-25" == gpu.checked
+        assert all(price.source and price.provider and price.checked for price in gpu.prices)
+
+
+def test_a_t4_holds_less_than_its_name_says():
+    t4 = find_gpu(GPUS, "T4")
+
+    assert 16 * 10**9 == t4.memory_bytes
+    assert 14.563 == round(t4.usable_bytes / 2**30, 3)
+    assert (None, 65e12, False) == (t4.bf16_flops_per_second, t4.fp16_flops_per_second, t4.supports_bf16)
+    assert (0.4, "HF Spaces t4-small", "2026-08-22") == (
+        t4.prices[0].usd_per_hour,
+        t4.prices[0].provider,
+        t4.prices[0].checked,
+    )
+
+
+def test_not_known_is_none_with_a_reason():
+    a40 = find_gpu(GPUS, "A40")
+
+    assert (None, ()) == (a40.usable_bytes, a40.prices)
+    assert "not known: no printed total_memory of this card was found" == a40.usable_source
+
+
+@pytest.mark.parametrize("name", ["a100-80gb-sxm", "A100-80GB (SXM)", "a100 80gb"])
+def test_a_card_is_found_by_id_by_name_or_by_how_its_name_begins(name):
+    assert "a100-80gb-sxm" == find_gpu(GPUS, name).id
+
+
+@pytest.mark.parametrize("name", ["H100", "RTX 9999", ""])
+def test_an_unknown_or_ambiguous_card_names_those_that_are_known(name):
+    with pytest.raises(UnknownGpuError, match="H100 PCIe"):
+        find_gpu(GPUS, name)
+
+
+@pytest.mark.parametrize(
+    ("device_name", "card"),
+    [
+        ("Tesla T4", "t4"),
+        ("NVIDIA A10G", "a10g"),
+        ("NVIDIA A100-SXM4-80GB", "a100-80gb-sxm"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb-sxm"),
+        ("NVIDIA H100 80GB HBM3", "h100-80gb-sxm"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+    ],
+)
+def test_a_drivers_name_for_a_card_finds_its_row(device_name, card):
+    assert card == gpu_of_device(GPUS, device_name).id
+
+
+def test_a_device_that_is_not_in_the_table_is_none():
+    assert gpu_of_device(GPUS, "AMD EPYC") is None
+
+
+def test_every_assumption_arrives_with_unit_meaning_source_and_day():
+    rows = list(load_assumptions(ASSETS))
+
+    assert 50 < len(rows)
+    for row in rows:
+        assert row.unit and row.meaning and row.source and row.checked
+
+
+def test_nf4_takes_half_a_byte_and_its_maxima():
+    assumptions = load_assumptions(ASSETS)
+
+    assert 0.5625 == assumptions.value("weight-bytes-nf4")
+    assert 0.515869140625 == assumptions.value("weight-bytes-nf4-dq")
+
+
+def test_an_assumption_that_isnt_there_is_named():
+    with pytest.raises(AssetError) as error:
+        load_assumptions(ASSETS).value("c-of-logits")
+
+    assert "assumptions.json: no row 'c-of-logits'; add it with a value, a unit and a source." == str(error.value)
+
+
+def broken(tmp_path, file, change):
+    """A copy of the assets with one file changed."""
+    for name in ("gpus.json", "assumptions.json"):
+        shutil.copy(ASSETS / name, tmp_path / name)
+    content = json.loads((tmp_path / file).read_text())
+    rows = next(iter(content.values()))
+    change(rows)
+    (tmp_path / file).write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "sentence"),
+    [
+        ("gpus.json", lambda rows: rows[0].pop("source"), "gpus.json: row 'a10', source: missing; add it."),
+        (
+            "gpus.json",
+            lambda rows: rows[0].update(vram=24),
+            "gpus.json: row 'a10', vram: not a field of this file; remove or rename it.",
+        ),
+        (
+            "gpus.json",
+            lambda rows: rows[0].update(memory_bytes="https://…"),
+            "gpus.json: row 'a10', memory_bytes: input should be a valid integer; got 'https://…'.",
+        ),
+        (
+            "gpus.json",
+            lambda rows: rows[0]["prices"][0].pop("checked"),
+            "gpus.json: row 'a10', prices.0.checked: missing; add it.",
+        ),
+        (
+            "gpus.json",
+            lambda rows: rows.insert(0, rows.pop()),
+            "gpus.json: row 'a10' is out of order: move it above 'v100-16gb-sxm'.",
+        ),
+        ("gpus.json", lambda rows: rows.insert(0, rows[0]), "gpus.json: row 'a10' is there twice: keep one."),
+        (
+            "assumptions.json",
+            lambda rows: rows[0].update(value=None, low=2, expected=1, high=3),
+            "assumptions.json: row 'adam-8bit-bytes', the row: value error, low, expected and high must rise",
+        ),
+        (
+            "assumptions.json",
+            lambda rows: rows[0].update(low=1),
+            "assumptions.json: row 'adam-8bit-bytes', the row: value error, give either value, or low, expected",
+        ),
+    ],
+    ids=["missing", "unknown", "wrong type", "missing within", "order", "twice", "falling range", "both forms"],
+)
+def test_a_broken_row_names_file_row_field_and_remedy(tmp_path, file, change, sentence):
+    with pytest.raises(AssetError) as error:
+        check(broken(tmp_path, file, change))
+
+    assert str(error.value).startswith(sentence)
+
+
+def test_reading_a_broken_file_is_an_asset_error_too(tmp_path):
+    with pytest.raises(AssetError, match="row 'a10' can't be read"):
+        load_gpus(broken(tmp_path, "gpus.json", lambda rows: rows[0].pop("name")))
+    (tmp_path / "gpus.json").write_text("{")
+    with pytest.raises(AssetError, match="mend or restore it"):
+        check(tmp_path)
+    (tmp_path / "gpus.json").unlink()
+    with pytest.raises(AssetError, match="no such file"):
+        check(tmp_path)

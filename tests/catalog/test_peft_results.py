@@ -1,0 +1,189 @@
+"""Result files of PEFT's method comparison: read as they are, kept, and refused with a sentence."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.catalog import own_studies as own_evidence
+from rankviz.catalog.peft_results import MAX_FILE_BYTES, read_result
+from rankviz.errors import BadDataError
+
+
+def result(**more):
+    """As method_comparison/MetaMathQA/results/lora--llama-3.2-3B-rank64-rslora.json has it, shortened."""
+    told = {
+        "run_info": {
+            "created_at": "2025-06-19T18:02:52+00:00",
+            "experiment_name": "lora/llama-3.2-3B-rank64-rslora",
+            "train_config": {
+                "model_id": "meta-llama/Llama-3.2-3B",
+                "max_steps": 5000,
+                "batch_size": 4,
+                "query_template": "Question: {query}",
+                "optimizer_kwargs": {"lr": 0.0001, "weight_decay": 0.1},
+            },
+            "peft_config": {
+                "peft_type": "LORA",
+                "r": 64,
+                "target_modules": ["v_proj", "q_proj"],
+                "lora_alpha": 64,
+                "use_rslora": True,
+                "use_dora": False,
+            },
+            "error_msg": "",
+        },
+        "train_info": {
+            "cuda_memory_max": 22538092544,
+            "train_time": 1871.457509397991,
+            "file_size": 73415408,
+            "num_trainable_params": 18350080,
+            "status": "success",
+            "metrics": [
+                {"step": 250, "valid accuracy": 0.36, "train loss": 0.87},
+                {
+                    "step": 5000,
+                    "test accuracy": 0.5299469294920395,
+                    "train loss": 0.5657225311994553,
+                    "train samples": 20000,
+                    "train total tokens": 4198051,
+                },
+            ],
+        },
+        "meta_info": {"package_info": {"peft-version": "0.15.2.dev0"}},
+    }
+    for path, value in more.items():
+        *parents, last = path.split("__")
+        at = told
+        for name in parents:
+            at = at[name]
+        at[last] = value
+    return json.dumps(told)
+
+
+def test_a_result_file_becomes_its_last_metrics():
+    accuracy, loss = read_result(result(), "a.json")
+
+    assert ("test accuracy", True, "main", 0.5299469294920395) == (
+        accuracy.metric, accuracy.higher_is_better, accuracy.role, accuracy.value
+    )  # fmt: skip
+    assert ("train loss", False, "detail", 0.5657225311994553) == (
+        loss.metric, loss.higher_is_better, loss.role, loss.value
+    )  # fmt: skip
+    assert ("rslora", 64, 64.0, "q_proj,v_proj", "attention", 1e-4) == (
+        accuracy.method, accuracy.rank, accuracy.lora_alpha, accuracy.target_modules, accuracy.facet,
+        accuracy.learning_rate,
+    )  # fmt: skip
+    assert (18_350_080, 73_415_408, 22_538_092_544) == (
+        accuracy.trainable_parameters, accuracy.adapter_bytes, accuracy.peak_memory_bytes
+    )  # fmt: skip
+    assert ("5000 steps x batch 4", "2025-06-19") == (accuracy.duration, accuracy.run_date)
+    assert accuracy.standard_error is None
+
+
+def test_todays_names_of_the_memory_fields_are_read_too():
+    told = json.loads(result())
+    told["train_info"]["accelerator_memory_max"] = told["train_info"].pop("cuda_memory_max")
+
+    assert 22_538_092_544 == read_result(json.dumps(told), "a.json")[0].peak_memory_bytes
+
+
+def test_full_fine_tuning_has_no_rank_and_forgetting_is_no_quality():
+    metrics = [{"step": 5000, "test accuracy": 0.5, "forgetting": 0.04}]
+    quality, forgotten = read_result(result(run_info__peft_config=None, train_info__metrics=metrics), "a.json")
+
+    assert (None, "full", "all weights") == (quality.rank, quality.method, quality.facet)
+    assert ("forgetting", False) == (forgotten.role, forgotten.higher_is_better)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "a.json is not JSON"),
+        ("[]", "a.json has no object 'run_info'"),
+        ("[" * 100_000, "a.json is not JSON"),
+        (result(train_info__status="failed"), "the run's status is 'failed', not 'success'"),
+        (result(train_info__metrics=[]), "train_info.metrics is empty"),
+        (result(train_info__metrics=[{"step": 1, "train samples": 5}]), "has no quality, such as 'test accuracy'"),
+        (result(train_info__metrics=[{"test accuracy": "much"}]), "has no quality"),
+        (result(run_info__peft_config={"peft_type": "IA3"}), "peft_config (IA3) has no rank r"),
+        (result(run_info__peft_config__r=-4), "has no rank r"),
+        (result(run_info__peft_config__r=True), "has no rank r"),
+        (result(run_info__train_config__model_id="x" * 201), "model_id is not a text of 1 to 200 characters"),
+        (" " * (MAX_FILE_BYTES + 1), "more than 2,000,000"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_with_its_name_and_why(text, sentence):
+    with pytest.raises(BadDataError) as raised:
+        read_result(text, "a.json")
+
+    assert sentence in str(raised.value)
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "a.json").write_text(result())
+    (tmp_path / "b.json").write_text(result(run_info__peft_config__r=32))
+    (tmp_path / "bad.json").write_text("{}")
+    return [tmp_path / name for name in ("a.json", "b.json", "bad.json", "gone.json")]
+
+
+def test_added_files_are_a_study_of_their_own_with_their_model_looked_up(tmp_path, files):
+    api = Api(home=tmp_path / "home")
+    before = len(api.evidence().points)
+
+    added = api.add_evidence(files)
+
+    assert (["a.json", "b.json"], 4, 2) == (added.files, added.points, len(added.refused))
+    evidence = api.evidence()
+    assert before + 4 == len(evidence.points)
+    assert evidence.studies["added_metamathqa"].own
+    model = evidence.models["meta-llama/Llama-3.2-3B"]
+    assert ("Llama", 3_212_749_824) == (model.family, model.parameters)
+    (line,) = [x for x in evidence.lines if x.study.own and x.first.role == "main"]
+    assert (32, 64) == line.ranks
+
+
+def test_two_runs_of_one_rank_stay_apart(tmp_path, files):
+    files[1].write_text(result(run_info__experiment_name="lora/llama-3.2-3B-rank64-kasa"))
+    api = Api(home=tmp_path / "home")
+
+    api.add_evidence(files[:2])
+
+    lines = [x for x in api.evidence().lines if x.study.own and x.first.role == "main"]
+    assert [(64,), (64,)] == [line.ranks for line in lines]
+
+
+def test_added_files_change_no_count_over_published_studies(tmp_path, files):
+    api = Api(home=tmp_path / "home")
+    before = api.rank_enough()
+
+    api.add_evidence(files)
+
+    assert before == api.rank_enough()
+
+
+def test_the_same_file_is_kept_once_and_can_be_removed(tmp_path, files):
+    api = Api(home=tmp_path / "home")
+    api.add_evidence([files[0], files[0]])
+
+    (name,) = api.added_evidence()
+    api.remove_evidence(name)
+
+    assert [] == api.added_evidence()
+    assert not any(study.own for study in api.evidence().studies.values())
+
+
+@pytest.mark.parametrize("name", ["../request.json", "nothing.json", ""])
+def test_only_what_was_added_can_be_removed(tmp_path, name):
+    with pytest.raises(BadDataError, match="rankviz evidence list"):
+        Api(home=tmp_path).remove_evidence(name)
+
+
+def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
+    monkeypatch.setattr(own_evidence, "MAX_FILES", 1)
+
+    added = own_evidence.add(tmp_path / "home", files[:2])
+
+    assert ["a.json"] == added.files
+    assert "1 files are here already: remove some first" in added.refused[0]

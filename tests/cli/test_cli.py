@@ -1,0 +1,169 @@
+"""The command line, as others script against it: JSON keys, exit codes, one line on stderr."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankviz.cli import app
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def rankviz(*args: str, home: Path | None = None) -> subprocess.CompletedProcess:
+    env = os.environ | ({"RANKVIZ_HOME": str(home)} if home else {})
+    return subprocess.run(
+        [sys.executable, "-m", "rankviz", *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_an_estimate_as_json_has_the_contracts_keys_and_exact_numbers():
+    run = rankviz("estimate", "meta-llama/Llama-3.1-8B", "-r", "16", "-r", "64", "--gpu", "L4", "--json")
+
+    answer = json.loads(run.stdout)
+    assert {"model_id", "total_parameters", "gpu", "ranks"} <= set(answer)
+    assert 8_030_261_248 == answer["total_parameters"]
+    first, second = answer["ranks"]
+    # Worked out: 32 blocks × (q 8192 + k 5120 + v 5120 + o 8192 + gate, up, down 18432 each) × r.
+    assert 16 * 32 * (8192 + 5120 + 5120 + 8192 + 3 * 18432) == first["adapter_parameters"]
+    assert 4 * first["adapter_parameters"] == second["adapter_parameters"]
+    memory = first["memory_bytes"]
+    components = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
+    assert memory["allocated"] == sum(memory[name] for name in components)
+    assert memory["low"] <= memory["device"] <= memory["high"]
+    assert {"low", "expected", "high"} <= set(first["seconds"]) & set(first["usd"])
+    assert first["fit"] in ("fits", "tight", "uncertain", "does_not_fit")
+    assert 0 == run.returncode
+
+
+def test_what_is_not_known_is_null():
+    run = rankviz("estimate", "gpt2", "--targets", "all-linear", "--json")
+
+    row = json.loads(run.stdout)["ranks"][0]
+    assert row["seconds"] is None
+    assert row["usd"] is None
+    assert row["fit"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("estimate", "Qwen3-4Bx"), "Did you mean 'Qwen/Qwen3-4B'"),
+        (("estimate", "gpt2"), "c_attn"),
+        (("estimate", "Qwen/Qwen3-4B", "-r", "0"), "1 to 1,024"),
+        (("estimate", "Qwen/Qwen3-4B", "-r", "many"), "integer"),
+        (("estimate", "Qwen/Qwen3-4B", "--gpu", "abacus"), "L4"),
+        (("estimate", "Qwen/Qwen3-4B", "--gpu", "T4", "--precision", "bf16"), "fp16"),
+        (("estimate", "Qwen/Qwen3-4B", "--gpu", "L4", "--usd-per-hour", "-1"), "price"),
+        (("estimate", "Qwen/Qwen3-4B", "--tokens", "0"), "Tokens 0 is out of range"),
+        (("estimate", "Qwen/Qwen3-4B", "--batch", "4096", "--max-length", "131072"), "lower one of them"),
+        (("fit", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r once"),
+        (("fit", "Qwen/Qwen3-4B", "--price", "L4=-1"), "price of -1.0 USD an hour for the L4"),
+        (("fit", "Qwen/Qwen3-4B", "--price", "L4=cheap"), "such as L4=0.75"),
+        (("fit", "Qwen/Qwen3-4B", "--price", "abacus=1"), "No GPU 'abacus'"),
+        (("advise", "Qwen/Qwen3-4B", "--use-case", "poetry"), "No use case 'poetry'"),
+        (("advise", "Qwen/Qwen3-4B", "--examples", "0"), "Examples: 0 can't be"),
+        (("advise", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r at most once"),
+        (("evidence", "remove", "nothing.json"), "rankviz evidence list"),
+        (("evidence", "add", "no-such-file.json"), "no-such-file.json can't be read"),
+        (("runs", "show", "nothing"), "rankviz runs list"),
+        (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
+        (("frobnicate",), "frobnicate"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, said, tmp_path):
+    run = rankviz(*args, home=tmp_path)
+
+    assert 2 == run.returncode
+    assert 1 == len(run.stderr.splitlines())
+    assert said in run.stderr
+    assert "" == run.stdout
+
+
+def test_models_lists_the_catalogue():
+    rows = json.loads(rankviz("models", "--json").stdout)
+
+    assert 128 == len(rows)
+    assert {"id", "total_parameters", "verified"} <= set(rows[0])
+
+
+def test_tables_have_a_row_a_rank():
+    table = rankviz("estimate", "Qwen/Qwen3-4B", "-r", "8", "-r", "32").stdout
+
+    assert re.search(r"^\s+8 ", table, re.M)
+    assert re.search(r"^\s+32 ", table, re.M)
+
+
+def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():
+    said = json.loads(rankviz("fit", "Qwen/Qwen3-4B", "-r", "8", "--gpu", "L4", "--steps", "100", "--json").stdout)
+
+    assert ("Qwen/Qwen3-4B", 8, "L4") == (said["model_id"], said["r"], said["gpu"])
+    assert {"r", "batch", "max_length"} == set(said["limits"])
+    assert {"r": 16} in [knob["change"] for knob in said["knobs"]]
+    assert ["qlora", "lora", "full"] == [method["name"] for method in said["methods"]]
+    assert 20 == len(said["gpus"])
+
+
+def test_fit_takes_the_options_of_estimate_and_ones_own_prices():
+    table = rankviz("fit", "Qwen/Qwen3-4B", "--optim", "adamw_torch", "--gpu", "L4", "--price", "L4=0.11").stdout
+
+    assert "8-bit AdamW" in table
+    assert re.search(r"^\s+L4 .* 0\.11 +your own price", table, re.M)
+
+
+def test_advise_gives_the_contracts_keys():
+    run = rankviz("advise", "meta-llama/Llama-3.1-8B", "--gpu", "L4", "--steps", "1000", "--json")
+
+    said = json.loads(run.stdout)
+    assert (16, 16, 2e-4, "unsloth") == (said["r"], said["lora_alpha"], said["learning_rate"], said["target_modules"])
+    assert (17, 22) == (said["rank_enough"]["at_most_r"], said["rank_enough"]["models"])
+    assert 2 * 41_943_040 == said["capacity"]["holds_tokens"]
+    assert "fits" == said["fit"]
+
+
+def test_advise_in_words_has_why_and_what_would_change_it():
+    said = rankviz("advise", "Qwen/Qwen3-4B", "--use-case", "pretraining").stdout
+
+    assert "Take r = 64" in said
+    assert "What would change it" in said
+
+
+def commands() -> list[str]:
+    from typer.main import get_command
+
+    def walk(command, name):
+        children = getattr(command, "commands", None)
+        if not children:
+            return [name]
+        return [found for key, child in children.items() for found in walk(child, f"{name} {key}".strip())]
+
+    return walk(get_command(app), "")
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_in_the_readme_and_has_help(command):
+    assert f"rankviz {command}" in README
+    assert 0 == rankviz(*command.split(), "--help").returncode
+
+
+@pytest.mark.parametrize("endpoint", ["/estimate", "/fit", "/advise", "/models", "/runs", "/run"])
+def test_every_endpoint_is_in_the_readme(endpoint):
+    assert f"`{endpoint}`" in README
+
+
+@pytest.mark.parametrize("tab", ["Explore", "Train", "Runs", "Adapter", "Guide"])
+def test_every_tab_is_in_the_readme(tab):
+    assert f"**{tab}**" in README
+
+
+def test_every_file_is_in_the_readmes_tree():
+    files = subprocess.run(["git", "ls-files", "rankviz"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    names = {Path(f).name for f in files if f.endswith(".py") and Path(f).name not in ("__init__.py", "__main__.py")}
+
+    assert "estimate.py" in names
+    assert [] == sorted(name for name in names if name not in README)

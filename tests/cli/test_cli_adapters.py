@@ -1,0 +1,63 @@
+"""`rankviz spectrum` and `rankviz resize`, as processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.saved_adapters import two_blocks
+
+ROOT = Path(__file__).parents[2]
+
+
+def rankviz(*arguments, home: Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {"RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "rankviz", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_spectrum_json_has_the_keys_that_others_script_against(tmp_path):
+    said = json.loads(rankviz("spectrum", two_blocks(tmp_path / "mine"), "--json", home=tmp_path).stdout)
+
+    assert (4, 4) == (said["r"], len(said["layers"]))
+    assert {"0.9", "0.99"} == said["rank_for_energy"].keys() == said["layers"][0]["rank_for_energy"].keys()
+    assert 4 == len(said["layers"][0]["singular_values"])
+    assert ["model.layers.1.self_attn.v_proj"] == said["dead"]
+
+
+def test_spectrum_prints_the_sentence_and_a_row_a_module(tmp_path):
+    said = rankviz("spectrum", two_blocks(tmp_path / "mine"), home=tmp_path).stdout
+
+    assert said.startswith("You trained r = 4, and 99 % of the update's energy needs all of it; r = 2 holds 90 %.")
+    assert ["q_proj", "2", "4"] == next(line.split()[:3] for line in said.splitlines() if "q_proj" in line)
+
+
+def test_resize_writes_an_adapter_of_the_size_it_says(tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+
+    run = rankviz("resize", folder, "-r", 2, "-o", tmp_path / "new", "--json", home=tmp_path)
+
+    said = json.loads(run.stdout)
+    assert (2, 4, 160) == (said["r"], said["lora_alpha"], said["adapter_parameters"])
+    assert (tmp_path / "new" / "adapter_model.safetensors").stat().st_size == said["adapter_bytes"]
+    assert 2 == json.loads((tmp_path / "new" / "adapter_config.json").read_text())["r"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-r", 9), "has r = 4 and a resize only lowers it"),
+        (("-r", 2, "--energy", 0.9), "Give one of the two"),
+        (("--energy", 2), "above 0 and at most 1"),
+        (("-r", 2, "--dtype", "int4"), "No dtype 'int4'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, said):
+    run = rankviz("resize", two_blocks(tmp_path / "mine"), *arguments, "-o", tmp_path / "new", home=tmp_path)
+
+    assert (2, "", 1) == (run.returncode, run.stdout, run.stderr.count("\n"))
+    assert said in run.stderr
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,184 @@
+"""Estimates that probes on this machine move, worked by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from rankviz import machine
+from rankviz.api import Api
+from rankviz.catalog.models import load_model
+from rankviz.core.cost.calibrated import calibrated_memory
+from rankviz.core.cost.calibration import Calibration
+from rankviz.core.cost.device import Device
+from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.probe.calibrate import LIBRARIES, applies, calibrate, setting_of, setting_of_run
+from rankviz.core.probe.estimate import ProbeEstimate, estimate_probe
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.quantity import Range
+from rankviz.core.runs.estimate import estimate_run
+from rankviz.core.runs.events import ProbeCompleted, RunStarted
+from rankviz.core.runs.request import RunRequest, SweepRequest
+from rankviz.ui.train.form import expected_html
+from tests.support.probes import MIB, measured, request
+from tests.support.toy import ASSETS, ASSUMPTIONS
+from tests.ui.test_views_runs import FORM
+
+HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
+CPU = Device(cpu_count=2)
+
+
+def record(*depths, environment=HERE, **asked):
+    asked = {"per_device_train_batch_size": 2, **asked}
+    events = [RunStarted(time=1.0, environment=environment), *depths, ProbeCompleted(time=2.0)]
+    return ProbeRecord(request=request(**asked)).after_all(events)
+
+
+def estimated(static_mib=100, working_mib=200, seconds=2.0):
+    whole = static_mib * MIB + working_mib * MIB
+    return ProbeEstimate(
+        static_bytes=static_mib * MIB,
+        working_bytes=working_mib * MIB,
+        memory_bytes=Range(whole, whole, whole),
+        step_seconds=Range(seconds / 4, seconds, 4 * seconds),
+    )
+
+
+def calibration(*factors_of_400_mib, steps=(3.0,)):
+    """From probes whose whole model took 100 + 200 · factor MiB."""
+    probes = [
+        (record(measured(30, forward=100 + 200 * factor, steps=steps), full=True), estimated())
+        for factor in factors_of_400_mib
+    ]
+    return calibrate(probes, ASSUMPTIONS)
+
+
+def test_what_was_measured_beyond_weights_and_states_scales_what_the_formulas_approximate():
+    found = calibration(1.5)
+
+    assert (1.5, 600 * MIB, 1.5) == (found.working_factor, found.process_bytes, found.seconds_factor)
+    # 600 for the process, 50 known, 1.5 · 400
+    assert 1250 * MIB == found.memory(50 * MIB, 400 * MIB).expected
+    assert 6.0 == found.seconds(Range(1.0, 4.0, 16.0)).expected
+
+
+def test_the_band_is_as_wide_as_probes_were_off_or_as_they_disagree():
+    width = ASSUMPTIONS.value("probe-memory-width")
+
+    held = calibration(1.5).memory(0, 400 * MIB)
+    assert (600 * MIB * (1 - width), 600 * MIB * (1 + width)) == pytest.approx(
+        (held.low - 600 * MIB, held.high - 600 * MIB)
+    )
+    # the middle of 1.0 and 2.0 is 1.5, and both are 0.5 from it
+    assert 1 / 3 == pytest.approx(calibration(1.0, 2.0).memory_width)
+
+
+def test_a_step_timed_on_a_busy_machine_moves_no_time():
+    busy = replace(measured(30, forward=400, steps=(30.0,)), busy_elsewhere=0.4)
+
+    found = calibrate([(record(busy, full=True), estimated())], ASSUMPTIONS)
+
+    assert found.seconds_factor is None
+    assert Range(1.0, 4.0, 16.0) == found.seconds(Range(1.0, 4.0, 16.0))
+    assert 1.5 == found.working_factor
+
+
+def test_less_than_weights_and_states_alone_calibrates_nothing():
+    assert calibrate([(record(measured(30, forward=90), full=True), estimated())], ASSUMPTIONS) is None
+    assert calibrate([], ASSUMPTIONS) is None
+
+
+def run(**more):
+    fields = {"run_id": "r", "sweep_id": "s", "created_at": 0.0, "base": "embedded", "data": "phonemes", "r": 64}
+    return RunRequest(**{**fields, "lora_alpha": 64, **more})
+
+
+def test_a_probe_speaks_of_the_same_model_setting_device_and_versions_at_any_rank_and_a_like_length():
+    probe = record(measured(30, forward=400), full=True)
+    setting = setting_of_run("HuggingFaceTB/SmolLM2-135M", run(), CPU)
+
+    assert setting == setting_of(probe)
+    assert applies(probe, setting, 512, HERE, ASSUMPTIONS)
+    reach = ASSUMPTIONS.value("probe-tokens-reach")
+    assert applies(probe, setting, 512 * reach, HERE, ASSUMPTIONS)
+    for other in (
+        (probe, setting_of_run("HuggingFaceTB/SmolLM2-360M", run(), CPU), 512, HERE),
+        (probe, setting_of_run(setting.model_id, run(precision="bf16"), CPU), 512, HERE),
+        (probe, setting_of_run(setting.model_id, run(), Device(cpu_count=2, cuda=True)), 512, HERE),
+        (probe, setting, 513 * reach, HERE),
+        (probe, setting, 512, {**HERE, "cpu_count": 4}),
+        (probe, setting, 512, {**HERE, "versions": {"torch": "2.14.0"}}),
+        (record(measured(4, forward=40)), setting, 512, HERE),
+        (ProbeRecord(request=probe.request), setting, 512, HERE),
+    ):
+        assert not applies(*other, ASSUMPTIONS)
+
+
+def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
+    smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
+    rows = Range(256, 256, 256)
+    probe = record(measured(30, forward=1500, steps=(3.0,)), full=True, r=16)
+    found = calibrate([(probe, estimate_probe(smol, probe.request, CPU, ASSUMPTIONS))], ASSUMPTIONS)
+    asked = run(r=16, lora_alpha=16, per_device_train_batch_size=2, max_steps=10)
+
+    plain = estimate_run(smol, asked, CPU, ASSUMPTIONS, rows)
+    moved = estimate_run(smol, asked, CPU, ASSUMPTIONS, rows, found)
+
+    assert 2100 * MIB == pytest.approx(moved.memory_bytes.expected, rel=1e-6)
+    assert 30.0 == pytest.approx(moved.seconds.expected)
+    assert moved.seconds.high / moved.seconds.low < plain.seconds.high / plain.seconds.low
+    assert (("probe-1",), ()) == (moved.calibrated_by, plain.calibrated_by)
+
+
+def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(tmp_path):
+    api = Api(home=tmp_path, assets=ASSETS)
+    asked = SweepRequest(base="embedded", data="phonemes", ranks=(16,), max_steps=10)
+    before = api.expected(asked)
+    probe = request(full=True, per_device_train_batch_size=8, max_length=32)
+    api.store.create_probe(probe, "{}")
+    here = {**machine.here(), "versions": machine.versions(LIBRARIES)}
+    for event in (
+        RunStarted(time=1.0, environment=here),
+        measured(30, forward=1500, steps=(3.0,)),
+        ProbeCompleted(time=2.0),
+    ):
+        api.store.append(probe.probe_id, event)
+
+    after = api.expected(asked)
+
+    assert () == before.ranks[16].calibrated_by
+    assert ("probe-1",) == after.ranks[16].calibrated_by
+    assert after.ranks[16].memory_bytes != before.ranks[16].memory_bytes
+    assert "calibrated on this machine" in expected_html(api, {**FORM, "base": "embedded"})
+
+
+def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
+    memory = MemoryEstimate(
+        base_weights=1000,
+        adapter=100,
+        gradients=100,
+        optimizer=200,
+        activations=400,
+        logits=200,
+        other=0,
+        allocated_band=Range(1500, 2000, 2500),
+        reserved_band=Range(1500, 2200, 3000),
+        device_band=Range(1600, 2400, 3400),
+    )
+    found = Calibration(
+        probe_ids=("p",),
+        process_bytes=0,
+        working_factor=0.5,
+        memory_width=0.1,
+        seconds_factor=None,
+        seconds_width=0.1,
+        reserved_share=1.25,
+    )
+
+    moved = calibrated_memory(memory, found, Range(10, 20, 30))
+
+    # 1,400 known and half of 600
+    assert 1700 == moved.allocated == moved.allocated_band.expected
+    assert (200, 100) == (moved.activations, moved.logits)
+    assert 2125 == moved.reserved
+    assert 2145 == moved.device
+    assert 1530 * 1.25 + 10 == pytest.approx(moved.device_band.low)

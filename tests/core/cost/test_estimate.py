@@ -1,0 +1,239 @@
+"""The whole estimate on the toy, and the laws on real catalogue models."""
+
+import itertools
+import json
+
+import pytest
+
+from rankviz.catalog.models import load_model
+from rankviz.core.accuracy.predicted import predict
+from rankviz.core.advice.capacity import capacity
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.device import Device
+from rankviz.core.cost.estimate import as_json, estimate, fit, usable_memory
+from rankviz.core.cost.full_finetuning import full_finetuning
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.probe.calibrate import applies, calibrate, setting_of
+from rankviz.core.probe.estimate import ProbeEstimate
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.quantity import Range
+from rankviz.core.runs.estimate import estimate_run, row_tokens
+from rankviz.core.runs.events import ProbeCompleted, RunStarted
+from rankviz.core.runs.request import RunRequest
+from rankviz.errors import InvalidSettingError
+from tests.support import probes
+from tests.support.measured_rows import measured_row
+from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, TOY_MOE, gpu, model
+
+CARD = gpu()
+REAL = ("HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3.5-4B")
+
+
+def question(**more):
+    training = TrainingSetup(**more.pop("training", {"steps": 10}))
+    return Question(**{"model_id": "toy/toy-16", "targets": ("q_proj", "v_proj"), "training": training, **more})
+
+
+def ranks(spec=TOY, card=CARD, **more):
+    return as_json(estimate(spec, question(**more), card, ASSUMPTIONS))["ranks"]
+
+
+def test_the_json_has_the_shape_that_scripts_rely_on():
+    answer = as_json(estimate(TOY, question(ranks=(16,), alpha="2r"), CARD, ASSUMPTIONS))
+
+    (row,) = answer["ranks"]
+    assert ("toy/toy-16", 6288, "Toy card") == (answer["model_id"], answer["total_parameters"], answer["gpu"])
+    assert (16, 32, 2.0, 1792) == (row["r"], row["lora_alpha"], row["scale"], row["adapter_parameters"])
+    assert pytest.approx(100 * 1792 / 6288) == row["adapter_percent"]
+    assert ["q_proj", "v_proj"] == row["targets"]
+    memory = row["memory_bytes"]
+    parts = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
+    assert memory["allocated"] == sum(memory[part] for part in parts)
+    assert {*parts, "allocated", "reserved", "device", "low", "high"} == set(memory)
+    assert {"low", "expected", "high"} == set(row["seconds"]) == set(row["usd"])
+    assert "fits" == row["fit"]
+    assert json.loads(json.dumps(answer)) == answer
+
+
+def test_cost_is_hours_times_price_and_ones_own_price_comes_first():
+    (table,), (own,) = ranks(), ranks(usd_per_hour=7.2)
+
+    for end in ("low", "expected", "high"):
+        assert pytest.approx(table["seconds"][end] * 3.6 / 3600) == table["usd"][end]
+        assert pytest.approx(2 * table["usd"][end]) == own["usd"][end]
+
+
+def test_no_gpu_gives_memory_and_a_reason_instead_of_time():
+    answer = as_json(estimate(TOY, question(), None, ASSUMPTIONS))
+
+    (row,) = answer["ranks"]
+    assert (None, None, None, None) == (answer["gpu"], row["seconds"], row["usd"], row["fit"])
+    assert row["memory_bytes"]["device"] > row["memory_bytes"]["allocated"]
+    assert any(note.startswith("No GPU chosen") for note in answer["notes"])
+
+
+def test_unknown_speed_or_price_is_null_with_a_note_never_zero():
+    slow = as_json(estimate(TOY, question(), gpu(bf16_flops_per_second=None), ASSUMPTIONS))
+    unpriced = as_json(estimate(TOY, question(), gpu(prices=()), ASSUMPTIONS))
+
+    assert (None, None) == (slow["ranks"][0]["seconds"], slow["ranks"][0]["usd"])
+    assert any("dense FLOP/s are not in the table" in note for note in slow["notes"])
+    assert unpriced["ranks"][0]["seconds"] and unpriced["ranks"][0]["usd"] is None
+    assert any("no price in the table" in note for note in unpriced["notes"])
+
+
+def test_without_a_length_time_is_one_step_and_with_one_loading_counts():
+    (one,), (ten,) = ranks(training={}), ranks(training={"steps": 10})
+
+    assert one["seconds"] == one["step_seconds"]
+    assert (
+        pytest.approx(10 * ten["step_seconds"]["expected"] + ten["load_seconds"]["expected"])
+        == (ten["seconds"]["expected"])
+    )
+
+
+@pytest.mark.parametrize(("high", "verdict"), [(90, "fits"), (97, "tight"), (101, "uncertain"), (250, "does_not_fit")])
+def test_fit_compares_the_band_with_usable_memory(high, verdict):
+    usable = Range(100, 100, 100)
+
+    assert verdict == fit(Range(high / 2, high * 0.8, high), usable, tight_share=0.05)
+
+
+def test_usable_memory_that_was_never_seen_is_a_range_and_makes_the_verdict_careful():
+    usable = usable_memory(gpu(usable_bytes=None), ASSUMPTIONS)
+
+    assert [21.84, 22.8, 23.784] == [round(end / 2**30, 3) for end in (usable.low, usable.expected, usable.high)]
+    assert "uncertain" == fit(Range(20 * 2**30, 21 * 2**30, 23 * 2**30), usable, tight_share=0.05)
+
+
+def test_the_margin_is_counted_from_usable_not_nominal_memory():
+    answer = estimate(TOY, question(), CARD, ASSUMPTIONS)
+
+    (rank,) = answer.ranks
+    assert 22 * 2**30 - rank.memory.device == rank.margin_bytes
+
+
+def test_a_fuller_card_leaves_unsloths_loss_less():
+    asks = {"training": {"max_length": 100_000, "steps": 1}, "targets": ("q_proj",)}
+
+    (small,), (large,) = ranks(card=gpu(usable_bytes=2**29), **asks), ranks(card=gpu(usable_bytes=2**40), **asks)
+
+    assert small["memory_bytes"]["logits"] < large["memory_bytes"]["logits"]
+
+
+def test_modules_to_save_weigh_in_memory_and_in_the_file():
+    asks = {"modules_to_save": ("embed_tokens",), "framework": "peft", "training": {"precision": "bf16", "steps": 1}}
+
+    (row,) = ranks(**asks)
+
+    assert 1792 + 1600 == row["adapter_parameters"]
+    assert 1792 * 4 + 1600 * 2 == row["memory_bytes"]["adapter"]
+    header = row["adapter_bytes"] - (1792 * 4 + 1600 * 2)
+    assert 0 < header < 2000
+
+
+def test_bf16_on_a_card_without_it_is_refused_before_anything_is_computed():
+    with pytest.raises(InvalidSettingError, match="has no bf16"):
+        estimate(TOY, question(training={"precision": "bf16"}), gpu(supports_bf16=False), ASSUMPTIONS)
+
+
+def test_what_a_setting_comes_to_elsewhere_is_said():
+    notes = estimate(
+        TOY, question(framework="peft", training={"precision": "nf4", "steps": 1}), CARD, ASSUMPTIONS
+    ).notes
+
+    assert "Unsloth's checkpointing exists only in Unsloth: counted as Hugging Face's own." in notes
+    assert any("prepare_model_for_kbit_training" in note for note in notes)
+
+
+@pytest.mark.parametrize("model_id", REAL)
+@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
+@pytest.mark.parametrize("precision", ["bf16", "nf4-dq"])
+def test_twice_the_rank_is_twice_the_adapter_and_nothing_falls(model_id, framework, precision):
+    rows = ranks(
+        load_model(ASSETS, model_id),
+        ranks=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+        framework=framework,
+        targets="unsloth",
+        training={"precision": precision, "steps": 5},
+    )
+
+    for small, large in itertools.pairwise(rows):
+        assert 2 * small["adapter_parameters"] == large["adapter_parameters"]
+        assert small["memory_bytes"]["device"] <= large["memory_bytes"]["device"]
+        assert small["seconds"]["expected"] <= large["seconds"]["expected"]
+    for row in rows:
+        memory = row["memory_bytes"]
+        assert memory["allocated"] <= memory["reserved"] <= memory["device"]
+        assert memory["low"] <= memory["device"] <= memory["high"]
+        for range_ in (row["seconds"], row["usd"]):
+            assert range_["low"] <= range_["expected"] <= range_["high"]
+
+
+def test_quantizing_the_base_saves_memory_on_a_real_model():
+    llama = load_model(ASSETS, "meta-llama/Llama-3.1-8B")
+
+    held = {
+        precision: ranks(llama, training={"precision": precision, "steps": 1})[0]["memory_bytes"]["base_weights"]
+        for precision in ("fp32", "bf16", "int8", "nf4", "nf4-dq")
+    }
+
+    assert [8_030_261_248 * 4, 8_030_261_248 * 2] == [held["fp32"], held["bf16"]]
+    # 6,979,321,856 weights in linear layers, 1,050,939,392 in embeddings, head and norms
+    assert round(6_979_321_856 * 0.5625) + 2 * 1_050_939_392 == held["nf4"]
+    assert 5.70 == round(held["nf4-dq"] / 1e9, 2)  # the published bnb-4bit download is 5.70 GB
+    assert held["nf4-dq"] < held["nf4"] < held["int8"] < held["bf16"]
+
+
+def test_every_assumption_is_asked_for_by_some_estimate():
+    asked = set()
+
+    class Listening(Assumptions):
+        def row(self, row_id):
+            asked.add(row_id)
+            return super().row(row_id)
+
+    listening = Listening({row.id: row for row in ASSUMPTIONS})
+    hybrid = model(layer_types=("linear_attention", "full_attention"))
+    for card in (gpu(utilisation_group=group) for group in ("turing", "a100", "hopper", "workstation", "geforce")):
+        for framework in ("unsloth", "trl", "peft"):
+            for precision in ("bf16", "nf4", "nf4-dq", "int8", "fp32"):
+                setup = {"precision": precision, "steps": 1}
+                estimate(TOY, question(framework=framework, training=setup), card, listening)
+    unseen = gpu(usable_bytes=None)
+    for setup in (
+        {"loss_path": "triton"},
+        {"loss_path": "full"},
+        {"optim": "adamw_torch", "checkpointing": "none"},
+        {"optim": "paged_adamw_8bit"},
+        {"attn_implementation": "eager"},
+    ):
+        for framework in ("unsloth", "peft"):
+            estimate(TOY, question(framework=framework, training=setup), unseen, listening)
+    for precision in ("nf4", "fp32"):
+        eager = {"attn_implementation": "eager", "loss_path": "full", "precision": precision}
+        estimate(TOY, question(framework="peft", training=eager), None, listening)
+    estimate(hybrid, question(use_dora=True, training={"precision": "bf16", "loss_path": "full"}), CARD, listening)
+    estimate(TOY_MOE, question(framework="peft"), CARD, listening)
+    estimate(TOY, question(framework="trl", training={"precision": "bf16", "loss_path": "full"}), None, listening)
+    full_finetuning(TOY, TrainingSetup(), "trl", None, None, listening)
+    for line in ({"precision": "gptq-int4"}, {"framework": "litgpt", "loss_path": "unknown", "checkpointing": "none"}):
+        predict(measured_row(**line), lambda _: TOY, lambda _: None, listening)
+    request = RunRequest(run_id="", sweep_id="", created_at=0, base="", data="", r=8, lora_alpha=8, precision="bf16")
+    estimate_run(TOY, request, Device(cpu_count=2), listening)
+    row_tokens(10, 20, listening)
+    probed = ProbeRecord(request=probes.request()).after_all(
+        (
+            RunStarted(time=1.0, environment={"device": "cpu"}),
+            probes.measured(30, forward=800),
+            ProbeCompleted(time=2.0),
+        )
+    )
+    applies(probed, setting_of(probed), 256, probed.environment, listening)
+    known = Range(600 * probes.MIB, 600 * probes.MIB, 600 * probes.MIB)
+    estimated = ProbeEstimate(static_bytes=0, working_bytes=1, memory_bytes=known, step_seconds=None)
+    calibrate([(probed, estimated)], listening)
+    capacity(16, 1000, 100, False, listening)
+
+    assert {row.id for row in ASSUMPTIONS} == asked

@@ -1,0 +1,355 @@
+"""Memory of the toy, worked out by hand, and the laws that any model must keep."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.cost import memory_parts
+from rankviz.core.cost.memory import memory_at, memory_terms
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.shapes import model_shape
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.activations import ActivationBytes, BlockActivations
+from tests.support.toy import ASSUMPTIONS, ATTENTION, TOY, TOY_MOE, adapted, layer, model
+
+WIDE_MLP = (
+    layer("mlp.gate_proj", 16, 64, part="mlp"),
+    layer("mlp.up_proj", 16, 64, part="mlp"),
+    layer("mlp.down_proj", 64, 16, part="mlp"),
+)
+
+
+def stack(framework="peft", use_dora=False, **setup):
+    fields = {
+        "precision": "bf16",
+        "optim": "adamw_torch",
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "max_length": 10,
+        "checkpointing": "hf",
+        "loss_path": "full",
+    }
+    setup = TrainingSetup(**{**fields, **setup})
+    return Stack(framework=framework, setup=setup, use_dora=use_dora, assume=ASSUMPTIONS)
+
+
+def shape_of(model, names=("q_proj", "v_proj")):
+    return model_shape(model, adapted(model, *names))
+
+
+def estimate(model=TOY, r=2, parameters=100, saved=0, usable=None, names=("q_proj", "v_proj"), **more):
+    terms = memory_terms(model, shape_of(model, names), stack(**more), usable)
+    return memory_at(terms, r, parameters, saved)
+
+
+def test_plain_peft_in_16_bit_peaks_at_the_loss():
+    memory = estimate()
+
+    assert 6288 * 2 == memory.base_weights
+    assert (400, 400, 800) == (memory.adapter, memory.gradients, memory.optimizer)
+    assert 2 * 10 * 16 * 2 + 10 * 16 * 6 == memory.activations  # blocks × tokens × hidden × 2 bytes, the last norm's 6H
+    assert 14 * 10 * 100 == memory.logits
+    assert 12_576 + 400 + 400 + 800 + 640 + 960 + 14_000 == memory.allocated
+
+
+def test_with_a_fused_loss_the_peak_is_one_blocks_backward_pass():
+    memory = estimate(loss_path="fused")
+
+    kept = 10 * (8 * 16 + 2 * (48 + 96))  # tokens × (8H + 2(2Q + 2K + 3M))
+    copies = 4 * 10 * 32  # fp32 copies of the inputs of q and v
+    intermediates = 2 * 10 * 2 * 2  # x·A of two modules at r = 2
+    gradients = 10 * (2 * 32 + 11 * 16)  # tokens × (2M + 11H): this MLP is narrow
+    assert 640 + kept + copies + intermediates + gradients == memory.activations
+    assert 0 == memory.logits
+
+
+def test_the_wider_the_mlp_the_later_the_fullest_moment():
+    wide = model((*ATTENTION, *WIDE_MLP))
+    held = [memory_parts.backward_bytes(shape_of(spec).kinds[0], spec, stack()) for spec in (TOY, wide)]
+
+    assert [10 * (2 * 32 + 11 * 16), 10 * (6 * 64 + 2 * 16)] == held
+
+
+def test_under_autocast_the_copies_of_inputs_are_kept_in_16_bit():
+    plain, autocast = estimate(loss_path="full").activations, estimate(framework="trl", loss_path="full").activations
+    fused = [estimate(framework=name, loss_path="fused") for name in ("peft", "trl")]
+
+    assert plain == autocast  # at the loss no block is held
+    assert 2 * 10 * 32 == fused[0].activations - (fused[1].activations)
+
+
+def test_adapters_in_the_activations_own_dtype_keep_an_input_once():
+    kept = [
+        memory_parts.kept_bytes(shape_of(TOY, names).kinds[0], TOY, stack("trl", precision="nf4"))[0]
+        for names in ((), ("q_proj",), ("q_proj", "v_proj"), ("q_proj", "o_proj"), ("q_proj", "gate_proj", "down_proj"))
+    ]
+
+    hidden, mlp_hidden = 2 * 10 * 16, 2 * 10 * 32
+    assert [0, hidden, hidden, hidden, 2 * hidden + mlp_hidden] == [each - kept[0] for each in kept]
+
+
+def test_where_the_projection_down_keeps_its_input_the_fullest_moment_is_another():
+    shape = shape_of(TOY, ("down_proj",))
+    held = {
+        (framework, precision): memory_parts.backward_bytes(shape.kinds[0], TOY, stack(framework, precision=precision))
+        for framework, precision in (("trl", "bf16"), ("trl", "nf4"), ("peft", "bf16"), ("peft", "nf4"))
+    }
+
+    assert {
+        ("trl", "bf16"): 10 * (6 * 32 + 10 * 16),
+        ("trl", "nf4"): 10 * (4 * 32 + 2 * 16),  # 16-bit adapters
+        ("peft", "bf16"): 10 * (4 * 32 + 12 * 16),  # fp32 copies
+        ("peft", "nf4"): 10 * (8 * 32 + 4 * 16),  # fp32 hidden states
+    } == held
+
+
+HELD = BlockActivations(
+    blocks=(0, 1),
+    bf16=ActivationBytes(kept=500, gradients=300, own_input=32),
+    autocast=ActivationBytes(kept=700, gradients=350),
+    fp32=ActivationBytes(kept=900, gradients=600, own_input=64),
+)
+"""A Llama block of the toy's widths keeps 416 in 16 bit, 64 + 576 in fp32, and comes to 240 gradients."""
+
+
+def test_figures_read_off_a_blocks_class_take_the_formulas_place():
+    own = replace(TOY, activation_bytes_per_token=(HELD,))
+
+    def kept(framework, **setup):
+        return memory_parts.kept_bytes(shape_of(own, ()).kinds[0], own, stack(framework, **setup))[0]
+
+    assert (10 * 500, 10 * 532) == (kept("peft"), kept("peft", checkpointing="none"))
+    assert (10 * 700, 10 * 700) == (kept("trl"), kept("trl", checkpointing="none"))
+    assert (10 * 900, 10 * 964) == (kept("peft", precision="nf4"), kept("peft", precision="nf4", checkpointing="none"))
+    assert 10 * (2 * (4 * 16 + 48 + 96 - 32) + 700 - 416) == kept("unsloth")
+
+
+def test_the_gradients_of_a_blocks_class_move_with_adapters_as_a_llamas_do():
+    own = replace(TOY, activation_bytes_per_token=(HELD,))
+    held = [
+        memory_parts.backward_bytes(shape_of(own, names).kinds[0], own, stack(framework))
+        for framework, names in (("peft", ()), ("peft", ("down_proj",)), ("trl", ()), ("unsloth", ()))
+    ]
+
+    with_adapter = 4 * 32 + 12 * 16
+    assert [10 * 300, 10 * (with_adapter + 300 - 240), 10 * 350, 10 * (2 * (8 * 16 + 32) + 350 - 240)] == held
+
+
+def test_a_class_that_keeps_less_than_a_llama_takes_nothing_from_unsloths_own_formula():
+    little = ActivationBytes(kept=100, gradients=50)
+    own = replace(TOY, activation_bytes_per_token=(BlockActivations(blocks=(0, 1), bf16=little, fp32=little),))
+    shown, formula = (memory_terms(spec, shape_of(spec), stack("unsloth"), None).blocks for spec in (own, TOY))
+
+    assert formula == shown
+
+
+def test_without_checkpointing_every_block_keeps_its_own():
+    memory = estimate(checkpointing="none")
+
+    kept = 2 * (10 * (8 * 16 + 2 * (48 + 96)) + 4 * 10 * 32 + 2 * 10 * 2 * 2)
+    assert kept + 10 * 16 * 6 == memory.activations
+    assert 14_000 == memory.logits
+
+
+def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
+    asks = {"framework": "unsloth", "optim": "adamw_8bit", "checkpointing": "unsloth", "loss_path": "fused"}
+
+    memory = estimate(usable=0, max_length=1, **asks)  # a full card leaves the loss nothing, so a block is the peak
+
+    assert 2 * (12 * 16 + 48 + 96) == memory.activations  # tokens × 2 × (12H + 2Q + 2K + 3M)
+    assert 203 == memory.optimizer
+
+
+def test_without_checkpointing_unsloth_keeps_less_of_each_block():
+    memory = estimate(framework="unsloth", checkpointing="none", loss_path="triton")
+
+    kept = 2 * 2 * 10 * (4 * 16 + 48 + 96 - 32)  # blocks × 2 × tokens × (4H + 2Q + 2K + 2M)
+    assert kept + 4 * 10 * 16 == memory.activations
+
+
+def test_trls_fused_loss_holds_a_tile_of_logits_and_the_gradient_of_hidden_states():
+    assert 2 * 10 * 100 + 4 * 10 * 16 == memory_parts.logits_bytes(TOY, stack("trl", loss_path="fused"))
+
+
+def test_pefts_k_bit_preparation_makes_checkpoints_fp32():
+    held = {
+        framework: memory_parts.checkpoint_bytes(TOY, shape_of(TOY), stack(framework, precision="nf4"))
+        for framework in ("trl", "peft")
+    }
+
+    assert {"trl": 2 * 10 * 16 * 2, "peft": 2 * 10 * 16 * 4} == held
+
+
+def test_unsloths_fused_loss_takes_half_of_what_is_free_up_to_its_cap():
+    fixed = 12_576 + 400 + ASSUMPTIONS.value("context-bytes")  # base, adapter, context
+
+    def logits(free, tokens):
+        asks = {"framework": "unsloth", "checkpointing": "unsloth", "loss_path": "fused", "max_length": tokens}
+        return estimate(usable=fixed + free, **asks).logits
+
+    assert 16 * 100 * 1000 == logits(10**9, 1000)  # all at once where there is room
+    assert 8_000_000 == logits(16_000_000, 10_000)
+    assert 4 * 2**30 == logits(10**12, 4_000_000)
+
+
+@pytest.mark.parametrize(
+    ("framework", "precision", "expected"),
+    [
+        ("trl", "fp32", 6288 * 4),
+        ("trl", "nf4", 2592 + 1680 * 2),
+        ("trl", "nf4-dq", 2377 + 1680 * 2),
+        ("peft", "nf4", 2592 + 1680 * 4),  # prepare_model_for_kbit_training raises the rest to fp32
+        ("trl", "int8", 4608 + 4 * 256 + 1680 * 2),  # a scale for each of the 256 output rows
+    ],
+)
+def test_base_weights_by_precision(framework, precision, expected):
+    assert expected == memory_parts.base_bytes(TOY, shape_of(TOY), stack(framework, precision=precision))
+
+
+@pytest.mark.parametrize(
+    ("framework", "precision", "optim", "expected"),
+    [
+        ("peft", "bf16", "adamw_torch", 16),
+        ("peft", "bf16", "adamw_8bit", 10.03125),
+        ("unsloth", "nf4-dq", "adamw_8bit", 10.03125),
+        ("unsloth", "nf4-dq", "paged_adamw_8bit", 10.03125),
+        ("trl", "nf4-dq", "adamw_torch", 8),
+        ("trl", "nf4-dq", "adamw_8bit", 6.03125),
+        ("peft", "bf16", "sgd", 8),
+    ],
+)
+def test_bytes_of_a_trainable_parameter_by_stack(framework, precision, optim, expected):
+    asked = stack(framework, precision=precision, optim=optim)
+    each = memory_parts.trained_bytes(asked, asked.habits.adapter_bytes)
+
+    assert expected == each.weight + each.gradient + each.optimizer
+
+
+def test_modules_to_save_train_as_full_copies_in_the_bases_dtype():
+    memory = estimate(parameters=1700, saved=1600)
+
+    assert 100 * 4 + 1600 * 2 == memory.adapter
+    assert 100 * 8 + 1600 * 4 == memory.optimizer
+
+
+def test_a_quantized_base_needs_one_weight_dequantized_where_that_is_more_than_gradients():
+    short = estimate(framework="trl", precision="nf4", max_length=1, loss_path="fused")
+    long = estimate(framework="trl", precision="nf4", max_length=100, loss_path="fused")
+
+    assert 2 * 16 * 32 == short.other
+    assert 0 == long.other
+
+
+def test_peft_merges_targeted_experts_and_unsloth_does_not():
+    experts = ("gate_up_proj", "down_proj")
+
+    assert 2 * 2 * 4 * (16 * 16 + 8 * 16) == estimate(TOY_MOE, names=experts, loss_path="fused").other
+    assert 0 == estimate(TOY_MOE, names=experts, framework="unsloth", loss_path="fused").other
+
+
+def test_eager_attention_has_its_fullest_moment_in_its_own_backward_pass():
+    asks = {"loss_path": "fused", "max_length": 1000}
+    flash, eager = estimate(**asks), estimate(attn_implementation="eager", **asks)
+
+    matrix = 2 * 1000 * 1000  # heads × length²
+    kept, mlp = 1000 * 2 * 96, 1000 * (2 * 32 + 11 * 16)
+    assert 14 * matrix - kept - mlp == eager.activations - flash.activations
+
+
+def test_but_for_unsloth_the_caller_still_holds_the_logits_in_the_blocks_backward_pass():
+    asks = {"attn_implementation": "eager", "max_length": 1000}
+    held = {name: estimate(framework=name, **asks).logits for name in ("trl", "peft", "unsloth")}
+
+    assert {"trl": 2 * 1000 * 100, "peft": 2 * 1000 * 100, "unsloth": 0} == held
+
+
+def test_torchs_adamw_can_be_the_peak_where_nearly_everything_trains():
+    memory = estimate(parameters=100_000)
+
+    assert (0, 0, 400_000) == (memory.activations, memory.logits, memory.other)
+
+
+SETTINGS = list(
+    itertools.product(
+        ("unsloth", "trl", "peft"),
+        ("bf16", "fp32", "nf4-dq", "int8"),
+        ("unsloth", "hf", "none"),
+        ("fused", "triton", "full"),
+        ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "sgd"),
+    )
+)
+
+
+def every_setting(model, **more):
+    for framework, precision, checkpointing, loss_path, optim in SETTINGS:
+        setup = {"precision": precision, "checkpointing": checkpointing, "loss_path": loss_path, "optim": optim}
+        yield lambda r=8, fw=framework, setup=setup, **other: estimate(
+            model, r=r, parameters=1000 * r, usable=2**29, framework=fw, **{**setup, **more, **other}
+        )
+
+
+@pytest.mark.parametrize("model", [TOY, TOY_MOE], ids=["dense", "experts"])
+def test_memory_never_falls_as_rank_batch_or_length_grow(model):
+    for at in every_setting(model):
+        for smaller, larger in (
+            (at(r=8), at(r=16)),
+            (at(per_device_train_batch_size=1), at(per_device_train_batch_size=2)),
+            (at(max_length=100), at(max_length=5000)),
+        ):
+            assert smaller.allocated <= larger.allocated
+            assert smaller.low <= larger.low and smaller.high <= larger.high
+
+
+def test_the_totals_and_their_bands_rise():
+    for at in every_setting(TOY):
+        memory = at()
+
+        assert memory.allocated <= memory.reserved <= memory.device
+        assert memory.low <= memory.device <= memory.high
+        assert memory.allocated_band.low <= memory.allocated <= memory.allocated_band.high
+
+
+def test_twice_the_rank_is_twice_the_adapter_with_its_gradients_and_states():
+    for at in every_setting(TOY):
+        small, large = at(r=8), at(r=16)
+
+        assert 2 * small.adapter == large.adapter
+        assert 2 * small.gradients == large.gradients
+        assert abs(2 * small.optimizer - large.optimizer) <= 1
+
+
+def test_the_band_is_narrow_around_what_is_counted_and_wide_around_what_is_modelled():
+    memory = estimate(framework="trl")
+
+    static, working = 12_576 + 400 + 400 + 800, 640 + 960 + 14_000
+    off = ASSUMPTIONS.value("width-static") * static + ASSUMPTIONS.value("width-hf") * working
+    assert pytest.approx(static + working - off) == memory.allocated_band.low
+    assert pytest.approx(static + working + off) == memory.allocated_band.high
+
+
+def test_unsloths_dynamic_4_bit_checkpoints_raise_the_high_end_alone():
+    bands = [estimate(framework=name, precision="nf4").allocated_band for name in ("unsloth", "trl")]
+
+    above_more_than_below = [(band.high - band.expected) - (band.expected - band.low) for band in bands]
+    assert pytest.approx([0.12 * 5952, 0]) == above_more_than_below
+
+
+def test_a_setting_without_data_has_a_wider_band():
+    usual, dora = estimate(), estimate(use_dora=True)
+
+    assert (usual.high - usual.low) / usual.device < (dora.high - dora.low) / dora.device
+
+
+def test_where_optional_kernels_may_save_most_of_what_linear_attention_keeps_the_band_says_so():
+    (kind,) = shape_of(TOY, ()).kinds
+    linear = replace(kind, attention_width=0, activations=HELD)
+    wide = replace(linear, activations=replace(HELD, bf16=ActivationBytes(kept=4160, gradients=300)))
+
+    def width(kind):
+        shape = replace(shape_of(TOY, ()), kinds=(kind,))
+        return memory_parts.working_width(TOY, shape, stack("peft"))
+
+    plain = width(kind)
+    assert 0.4**2 == pytest.approx(width(linear) ** 2 - plain**2)  # 1 - 416/500 is less than 0.4
+    assert 0.9**2 == pytest.approx(width(wide) ** 2 - plain**2)  # 1 - 416/4160

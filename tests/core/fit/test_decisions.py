@@ -1,0 +1,381 @@
+"""Decisions on the toy: what fits, what a knob costs, the smallest change, which GPUs, three methods.
+
+Cards are made to measure from the estimate's own figures, so that nothing here depends on a constant's value.
+"""
+
+import json
+
+import pytest
+
+from rankviz.core.cost.gpu import Price
+from rankviz.core.cost.question import MAX_BATCH, Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.fit import decide
+from rankviz.core.fit.json import as_json
+from rankviz.core.fit.limits import largest
+from rankviz.core.fit.setting import changed, keeping_tokens, setting
+from rankviz.core.quantity import Range
+from rankviz.errors import InvalidSettingError
+from tests.support.toy import ASSUMPTIONS, TOY, gpu, layer, model
+
+WIDE = model(
+    (
+        layer("self_attn.q_proj", 2048, 2048),
+        layer("self_attn.k_proj", 2048, 512),
+        layer("self_attn.v_proj", 2048, 512),
+        layer("self_attn.o_proj", 2048, 2048),
+        layer("mlp.gate_proj", 2048, 8192, part="mlp"),
+        layer("mlp.up_proj", 2048, 8192, part="mlp"),
+        layer("mlp.down_proj", 8192, 2048, part="mlp"),
+    ),
+    hidden_size=2048,
+    intermediate_size=8192,
+    num_attention_heads=16,
+    num_key_value_heads=4,
+    head_dim=128,
+    vocab_size=32_000,
+    id="toy/wide",
+)
+"""Wide enough for activations and adapters to count beside the CUDA context."""
+
+
+def question(**more):
+    training = TrainingSetup(**{"steps": 10, "checkpointing": "hf", **more.pop("training", {})})
+    return Question(
+        **{"model_id": "toy/wide", "ranks": (16,), "framework": "trl", "targets": "all-linear", "training": training}
+        | more
+    )
+
+
+def on(asked, card, spec=WIDE, gpus=None, prices=None):
+    return decide(spec, asked, card, gpus or (card,), ASSUMPTIONS, prices)
+
+
+def needs(asked, spec=WIDE) -> Range:
+    """The band around nvidia-smi's figure, on a card with room to spare."""
+    return setting(spec, asked, gpu(usable_bytes=2**40), ASSUMPTIONS).row.memory.device_band
+
+
+def card_for(asked, **more):
+    """A card that surely holds this, to the byte."""
+    return gpu(usable_bytes=int(needs(asked).high) + 1, **more)
+
+
+def limit_of(decided, option):
+    return next(limit for limit in decided.limits if limit.option == option)
+
+
+def knob_of(decided, **change):
+    return next(knob for knob in decided.knobs if dict(knob.change) == change)
+
+
+@pytest.mark.parametrize(("edge", "ceiling", "found"), [(0, 9, None), (1, 9, 1), (5, 9, 5), (8, 9, 8), (99, 9, 9)])
+def test_the_search_finds_the_last_number_that_holds(edge, ceiling, found):
+    asked = []
+
+    assert found == largest(lambda n: asked.append(n) or n <= edge, ceiling)
+    assert max(asked) <= ceiling
+
+
+@pytest.mark.parametrize(("option", "largest_one"), [("r", 48), ("batch", 5), ("max_length", 1088)])
+def test_the_largest_that_fits_is_the_one_the_card_was_made_for(option, largest_one):
+    made_for = changed(question(), {option: largest_one})
+
+    found = limit_of(on(changed(question(), {option: 1}), card_for(made_for)), option)
+
+    assert largest_one == found.surely
+    assert found.expected > found.surely
+
+
+def test_lengths_are_said_in_steps_of_64():
+    made_for = changed(question(), {"max_length": 1100})
+
+    assert 1088 == limit_of(on(question(), card_for(made_for)), "max_length").surely
+
+
+def test_the_searchs_own_ceiling_is_told_from_the_cards():
+    roomy = gpu(usable_bytes=2**50)
+
+    found = on(question(training={"max_length": 1, "steps": 1}), roomy)
+
+    assert 1024 == limit_of(found, "r").surely == limit_of(found, "r").expected
+    assert MAX_BATCH == limit_of(found, "batch").surely
+    assert "RankViz asks no higher rank; the card would hold more" == limit_of(found, "r").note
+
+
+def test_where_not_even_one_fits_the_reason_is_the_memory_it_takes():
+    found = limit_of(on(question(), gpu(usable_bytes=2**20)), "batch")
+
+    assert (None, None) == (found.surely, found.expected)
+    assert found.note.startswith("not even a batch of 1 fits: ")
+    assert " of 1 MiB, " in found.note
+
+
+def test_a_knob_costs_what_asking_again_gives():
+    asked, card = question(), gpu()
+    before = setting(WIDE, asked, card, ASSUMPTIONS).row
+    after = setting(WIDE, changed(asked, {"r": 32}), card, ASSUMPTIONS).row
+
+    knob = knob_of(on(asked, card), r=32)
+
+    assert after.memory.device - before.memory.device == knob.device_bytes > 0
+    assert pytest.approx(after.duration.total.expected - before.duration.total.expected) == knob.seconds
+    assert pytest.approx(knob.seconds / 3600 * 3.6) == knob.usd
+    assert "fits" == knob.fit
+
+
+@pytest.mark.parametrize(
+    ("given", "change", "whole"),
+    [
+        ({"steps": 10, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024, "steps": 5}),
+        ({"steps": 10, "max_length": 512}, {"max_length": 256}, {"max_length": 256, "steps": 20}),
+        # 5 steps of 2 · 4 · 512 tokens are 20,480; steps of 8,192 don't divide them.
+        ({"steps": 5, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024, "tokens": 20_480}),
+        ({"tokens": 9_999, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024}),
+        ({"steps": 10}, {"batch": 1, "accum": 8}, {"batch": 1, "accum": 8}),
+        ({"steps": 10}, {"r": 64}, {"r": 64}),
+    ],
+)
+def test_a_change_trains_as_many_tokens_as_before(given, change, whole):
+    assert whole == keeping_tokens(Question(model_id="x", training=TrainingSetup(**given)), change)
+
+
+def test_rows_moved_from_batch_to_accumulation_cost_the_same_work():
+    """Twice the micro-steps of half the tokens: only launching is more."""
+    decided = on(question(), gpu())
+
+    moved, back = knob_of(decided, batch=1, accum=8), knob_of(decided, batch=4, accum=2)
+
+    assert moved.device_bytes < 0 < back.device_bytes
+    assert moved.seconds > 0 > back.seconds
+    assert moved.same_result and back.same_result
+
+
+def test_without_a_length_a_longer_row_is_priced_for_one_steps_tokens():
+    decided = on(question(training={"steps": None}), gpu())
+
+    twice = knob_of(decided, max_length=4096)
+
+    # Longer rows cost more attention for the same tokens, but nothing like twice the time of a step.
+    assert 0 < twice.seconds < 0.5 * decided.setting.row.duration.step.expected
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "not_labels"),
+    [
+        ({"targets": "attention"}, {"add MLP targets"}, {"attention targets only", "add attention targets"}),
+        ({"targets": "mlp"}, {"add attention targets"}, {"add MLP targets"}),
+        # No preset has the embedding too, so there is nothing to widen to.
+        ({"targets": ("q_proj", "embed_tokens")}, set(), {"add MLP targets"}),
+        ({"targets": "all-linear"}, {"attention targets only"}, {"add MLP targets"}),
+        ({"training": {"loss_path": "full"}}, {"fused loss"}, set()),
+        ({"training": {"loss_path": "fused"}}, set(), {"fused loss"}),
+        ({"training": {"optim": "adamw_torch"}}, {"8-bit AdamW"}, {"AdamW with full states (adamw_torch)"}),
+        ({"training": {"precision": "bf16"}}, {"4-bit base (NF4)"}, {"16-bit base (bf16)"}),
+        ({"training": {"checkpointing": "none"}}, {"Hugging Face checkpointing"}, {"no checkpointing"}),
+        ({"framework": "unsloth"}, {"Unsloth's checkpointing"}, {"Hugging Face checkpointing"}),
+        ({"framework": "trl"}, set(), {"Unsloth's checkpointing"}),
+        ({"ranks": (1,)}, {"r = 2"}, {"r = 1"}),
+        ({"ranks": (24,)}, {"r = 16", "r = 32"}, set()),
+        ({"ranks": (1024,)}, {"r = 512"}, {"r = 2048"}),
+        ({"training": {"per_device_train_batch_size": 1}}, {"batch 2 × 2 accumulated"}, {"batch 0 × 8 accumulated"}),
+        ({"training": {"gradient_accumulation_steps": 1}}, {"batch 1 × 2 accumulated"}, {"batch 4 × 0 accumulated"}),
+    ],
+    ids=str,
+)
+def test_only_knobs_that_apply_are_offered(given, labels, not_labels):
+    offered = {knob.label for knob in on(question(**given), gpu()).knobs}
+
+    assert labels <= offered
+    assert not not_labels & offered
+
+
+def test_a_card_without_bf16_is_offered_fp16():
+    decided = on(question(), gpu(supports_bf16=False, fp16_flops_per_second=1e14))
+
+    assert "16-bit base (fp16)" in {knob.label for knob in decided.knobs}
+    assert ["nf4-dq", "fp16", "fp32"] == [method.precision for method in decided.methods]
+
+
+def test_what_fits_needs_no_change():
+    decided = on(question(), gpu())
+
+    assert not decided.remedy.needed
+    assert "It fits as it is." == decided.sentence
+
+
+HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_size": 4}
+
+
+def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first():
+    """A smaller batch would do as well, but launches more kernels."""
+    asked = question(training=HEAVY)
+    either = max(needs(changed(asked, change)).high for change in ({"loss_path": "fused"}, {"batch": 1, "accum": 16}))
+
+    decided = on(asked, gpu(usable_bytes=int(either) + 1))
+
+    assert {"loss_path": "fused"} == dict(decided.remedy.smallest.change)
+    assert decided.sentence.startswith("The smallest change that makes it fit: a fused loss, ")
+
+
+def test_what_keeps_the_result_comes_before_what_does_not_though_it_takes_time():
+    """A rank of 1 would do as well, and save time."""
+    asked = question(ranks=(256,))
+    either = max(needs(changed(asked, change)).high for change in ({"r": 1}, {"batch": 1, "accum": 8}))
+
+    decided = on(asked, gpu(usable_bytes=int(either) + 1))
+
+    assert {"batch": 1, "accum": 8} == dict(decided.remedy.smallest.change)
+    assert decided.remedy.smallest.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        ({"r": 64}, "r = 64"),
+        ({"targets": "attention"}, "attention targets only"),
+        ({"precision": "nf4-dq"}, "4-bit base (NF4)"),
+    ],
+)
+def test_where_nothing_else_is_enough_what_is_learned_changes(change, label):
+    """One row of one token, so that only weights count."""
+    tiny = {"per_device_train_batch_size": 1, "max_length": 1, "precision": "bf16", "optim": "adamw_8bit"}
+    asked = question(ranks=(256 if "r" in change else 1,), training=tiny)
+
+    decided = on(asked, card_for(changed(asked, change)))
+
+    assert label == decided.remedy.smallest.label
+    assert not decided.remedy.smallest.same_result
+
+
+def test_rows_are_never_cut_to_less_than_half():
+    asked = question(training={"per_device_train_batch_size": 1, "max_length": 4096})
+
+    half, quarter = (on(asked, card_for(changed(asked, {"max_length": n}))) for n in (2048, 1024))
+
+    assert 2048 == half.remedy.smallest.change["max_length"]
+    assert quarter.remedy.smallest is None or "max_length" not in quarter.remedy.smallest.change
+
+
+def test_a_smaller_batch_is_the_largest_part_of_it_that_fits():
+    asked = question(training={"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1})
+
+    decided = on(asked, card_for(changed(asked, {"batch": 5})))
+
+    assert {"batch": 4, "accum": 3} == dict(decided.remedy.smallest.change)
+
+
+def test_where_nothing_is_enough_what_helps_most_is_named_and_the_cheapest_gpu_that_fits():
+    dear = gpu(id="dear", name="Dear card", usable_bytes=2**40, prices=(priced(9.0),))
+    cheap = gpu(id="cheap", name="Cheap card", usable_bytes=2**40, prices=(priced(2.0),))
+    small = gpu(id="small", usable_bytes=2**20)
+
+    decided = on(question(training=HEAVY), small, gpus=(dear, cheap, small))
+
+    assert decided.remedy.smallest is None
+    assert min(k.device_bytes for k in decided.knobs) >= decided.remedy.helps_most.device_bytes
+    assert decided.sentence.startswith("No single change makes it fit: ")
+    assert "the cheapest GPU that fits is the Cheap card, about $" in decided.sentence
+
+
+def priced(usd_per_hour):
+    return Price(usd_per_hour=usd_per_hour, provider="Toy cloud", source="made up", checked="2026-11-25")
+
+
+def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
+    roomy = 2**40
+    cards = (
+        gpu(id="a-small", usable_bytes=2**20),
+        gpu(id="b-unpriced", usable_bytes=roomy, prices=()),
+        gpu(id="c-dear", usable_bytes=roomy, prices=(priced(4.0),)),
+        gpu(id="d-slow-but-cheap-an-hour", usable_bytes=roomy, prices=(priced(1.0),), bf16_flops_per_second=1e11),
+        gpu(id="e-cheap", usable_bytes=roomy, prices=(priced(2.0),)),
+        gpu(id="f-unknown-speed", usable_bytes=roomy, bf16_flops_per_second=None),
+        gpu(id="g-no-bf16", usable_bytes=roomy, supports_bf16=False),
+    )
+
+    decided = on(question(training={"precision": "bf16"}), cards[4], gpus=cards)
+
+    names = [card.gpu.id for card in decided.cards]
+    assert ["e-cheap", "c-dear", "d-slow-but-cheap-an-hour"] == names[:3]
+    assert {"b-unpriced", "f-unknown-speed"} == set(names[3:5])
+    assert ["a-small", "g-no-bf16"] == names[5:]
+    assert [None, None] == [card.usd for card in decided.cards[3:5]]
+    assert "choose precision fp16" in decided.cards[-1].reason
+
+
+def test_the_margin_is_against_usable_memory_at_both_ends_of_the_band():
+    card = gpu(usable_bytes=22 * 2**30)
+
+    spare = on(question(), card).setting.spare
+
+    band = needs(question())
+    assert (22 * 2**30 - band.high, 22 * 2**30 - band.low) == (spare.low, spare.high)
+
+
+def test_ones_own_prices_replace_the_tables_and_reorder_it():
+    cheap, dear = gpu(id="cheap", prices=(priced(1.0),)), gpu(id="dear", prices=(priced(2.0),))
+
+    decided = on(question(), cheap, gpus=(cheap, dear), prices={"dear": 0.5})
+
+    assert ["dear", "cheap"] == [card.gpu.id for card in decided.cards]
+    assert "your own price" == decided.cards[0].price.provider
+    assert pytest.approx(decided.cards[0].usd.expected * 2) == decided.cards[1].usd.expected
+
+
+def test_the_questions_own_price_holds_for_its_card_alone():
+    here, there = gpu(id="here"), gpu(id="there")
+
+    decided = on(question(gpu="here", usd_per_hour=0.1), here, gpus=(here, there))
+
+    assert {"here": 0.1, "there": 3.6} == {card.gpu.id: card.price.usd_per_hour for card in decided.cards}
+
+
+@pytest.mark.parametrize("price", [-0.5, float("nan"), float("inf"), "cheap", True])
+def test_a_price_that_cant_be_names_the_card_and_what_to_give(price):
+    with pytest.raises(InvalidSettingError) as error:
+        on(question(), gpu(), prices={"toy-card": price})
+
+    said = f"A price of {price} USD an hour for the Toy card can't be: give 0 or more, or leave it out."
+    assert said == str(error.value)
+
+
+def test_three_methods_at_the_same_rank_and_batch():
+    qlora, lora, full = on(question(), gpu()).methods
+
+    assert ("nf4-dq", "bf16", "bf16") == (qlora.precision, lora.precision, full.precision)
+    assert qlora.trained_parameters == lora.trained_parameters < full.trained_parameters == WIDE.total_parameters
+    assert 2 * WIDE.total_parameters == full.saved_bytes
+    assert qlora.device.expected < lora.device.expected < full.device.expected
+    assert lora.seconds.expected < full.seconds.expected
+    assert [True, False, False] == [m.chosen for m in (qlora, lora, full)]
+
+
+def test_without_a_gpu_knobs_have_memory_alone_and_the_table_still_says_what_fits():
+    decided = on(question(), None, gpus=(gpu(),))
+
+    assert () == decided.limits
+    assert {None} == {knob.seconds for knob in decided.knobs} == {knob.fit for knob in decided.knobs}
+    assert decided.sentence.startswith("No GPU chosen: the cheapest GPU that fits is the Toy card, ")
+
+
+def test_decisions_are_for_one_rank():
+    with pytest.raises(InvalidSettingError, match="for one rank"):
+        on(question(ranks=(8, 16)), gpu())
+
+
+def test_the_json_is_plain_and_whole():
+    said = as_json(on(question(), gpu()))
+
+    assert said == json.loads(json.dumps(said))
+    assert {"r", "batch", "max_length"} == set(said["limits"])
+    assert {"surely", "expected", "ceiling", "note"} == set(said["limits"]["r"])
+    assert {"label", "change", "device_bytes", "seconds", "usd", "fit"} <= set(said["knobs"][0])
+    assert ("Toy cloud", "2026-11-25") == (said["gpus"][0]["provider"], said["gpus"][0]["price_checked"])
+    assert ["qlora", "lora", "full"] == [method["name"] for method in said["methods"]]
+
+
+def test_the_toy_of_other_tests_is_answered_too():
+    decided = on(Question(model_id="toy/toy-16", ranks=(8,)), gpu(), spec=TOY)
+
+    assert 3 == len(decided.methods)

@@ -1,0 +1,179 @@
+"""Every catalogue model, wrapped by PEFT on the meta device: the same trainable parameters, the same refusals, and the
+size that a file with PEFT's tensors would have."""
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from rankviz.catalog.models import load_index, load_model
+from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_SEVEN, UNSLOTH_VERSION, LoraConfig
+from rankviz.core.lora.moe import expert_names, has_experts, scheme_of
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.lora.targets import expand
+from rankviz.errors import InvalidSettingError
+
+pytestmark = pytest.mark.torch
+
+ASSETS = Path(__file__).parents[3] / "assets"
+ROWS = load_index(ASSETS)
+
+DENSE = (
+    (16, LoraConfig(target_modules="all-linear")),
+    (8, LoraConfig(target_modules="unsloth")),
+    (5, LoraConfig(target_modules="attention")),
+    (7, LoraConfig(target_modules="mlp")),
+    (64, LoraConfig(target_modules="qv")),
+    (2, LoraConfig(target_modules="attention", use_dora=True, modules_to_save=("lm_head", "embed_tokens"))),
+    (12, LoraConfig(target_modules=("o_proj", "c_proj", "dense", "out_proj", "lm_head", "embed_tokens", "wte"))),
+)
+MOE = (
+    (4, LoraConfig(target_modules="all-linear", moe_scheme="linear-only")),
+    (4, LoraConfig(target_modules="unsloth", moe_scheme="linear-only")),
+    (4, LoraConfig(target_modules="unsloth", moe_scheme="target-parameters")),
+    (6, LoraConfig(target_modules="attention", moe_scheme="target-parameters")),
+    (4, LoraConfig(target_modules=("q_proj", "gate_proj"))),
+    (4, LoraConfig(target_modules=("gate", "w1", "w2", "w3", "o_proj"))),
+    (4, LoraConfig(target_modules="all-linear", use_dora=True)),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_out_of_the_collectors_way():
+    """A third of the time would go into looking through torch for garbage, a thousand times."""
+    import peft  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_peft_counts_as_rankviz_does(row):
+    model = load_model(ASSETS, row.id)
+    for r, asked in DENSE + (MOE if has_experts(model) else ()):
+        lora = LoraConfig(
+            target_modules=asked.target_modules,
+            use_dora=asked.use_dora,
+            modules_to_save=asked.modules_to_save,
+            moe_scheme=asked.moe_scheme,
+            framework="peft",
+        )
+        case = f"{row.id}, {lora.target_modules}, {lora.moe_scheme}, dora {lora.use_dora}, r {r}"
+        try:
+            plan = resolve(model, lora)
+        except InvalidSettingError:
+            plan = None
+
+        count, file_bytes = peft_on_meta(row, model, lora, plan, r)
+
+        assert (count is None) == (plan is None), f"{case}: PEFT counts {count}"
+        if plan is not None:
+            assert count == plan.parameters(r), case
+            assert file_bytes == plan.file_bytes(r, 4, saved_dtype="fp32"), case
+            assert count == sum(part.parameters for part in plan.by_module(r)), case
+            assert count == sum(map(sum, plan.by_block(r).parameters)), case
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if load_model(ASSETS, row.id).clippable_linears], ids=lambda r: r.id
+)
+def test_unsloth_reaches_the_linear_layer_inside_gemma_4s_clippable_ones(row):
+    """PEFT counts it once the inner layer is named."""
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    from tests.support.meta_models import build
+
+    plan = resolve(load_model(ASSETS, row.id), LoraConfig(target_modules="unsloth", framework="unsloth"))
+    names = "|".join(UNSLOTH_SEVEN)
+    experts = [name for name in ("experts.gate_up_proj", "experts.down_proj") if plan.scheme == "unsloth"]
+
+    adapted = get_peft_model(
+        build(ASSETS / "configs" / row.file.replace(".whole.json", ".full.json")),
+        PeftConfig(
+            r=4,
+            target_modules=rf".*language_model.*\.({names})|.*tower.*\.({names})\.linear",
+            target_parameters=experts or None,
+            init_lora_weights=False,
+        ),
+        low_cpu_mem_usage=True,
+    )
+
+    assert plan.parameters(4) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
+def test_most_cases_are_counts_not_refusals():
+    """A comparison of refusals with refusals would prove little."""
+    refused = 0
+    for row in ROWS:
+        for _, lora in DENSE:
+            try:
+                resolve(load_model(ASSETS, row.id), LoraConfig(target_modules=lora.target_modules, framework="peft"))
+            except InvalidSettingError:
+                refused += 1
+
+    assert refused < len(ROWS) * len(DENSE) // 10
+
+
+def test_the_rules_were_read_from_the_installed_versions():
+    from importlib.metadata import version
+
+    assert PEFT_VERSION == version("peft")
+    assert UNSLOTH_VERSION == version("unsloth")
+
+
+def peft_on_meta(row, model, lora, plan, r) -> tuple[int | None, int]:
+    """Trainable parameters and file size by PEFT itself; None where it refuses."""
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model, get_peft_model_state_dict
+
+    from tests.support.meta_models import build
+
+    base = build(ASSETS / "configs" / row.file.replace(".whole.json", ".full.json"))
+    if lora.moe_scheme == "linear-only" and model.peft_remap:
+        # PEFT looks its rewrite up by model_type: under a name it doesn't know there is none, as on transformers 4.
+        base.config.model_type = "unknown"
+    names = plan.target_modules if plan is not None else _names(model, lora)
+    try:
+        adapted = get_peft_model(
+            base,
+            PeftConfig(
+                r=r,
+                target_modules=names if isinstance(names, str) else list(names),
+                target_parameters=list(plan.target_parameters) or None if plan is not None else None,
+                modules_to_save=list(lora.modules_to_save) or None,
+                use_dora=lora.use_dora,
+                init_lora_weights=False,
+                task_type="CAUSAL_LM",
+            ),
+            low_cpu_mem_usage=True,
+        )
+    except ValueError:
+        return None, 0
+    count = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    return count, file_size({name: tuple(t.shape) for name, t in get_peft_model_state_dict(adapted).items()})
+
+
+def _names(model, lora) -> tuple[str, ...] | str:
+    """The names that PEFT gets where RankViz refuses: what the preset stands for."""
+    scheme = scheme_of(model, lora.moe_scheme, "peft")
+    try:
+        return expand(model, lora.target_modules, expert_names=expert_names(model, scheme)) or ("nothing",)
+    except InvalidSettingError:
+        return ("q_proj", "v_proj")
+
+
+def file_size(shapes: dict[str, tuple[int, ...]]) -> int:
+    """The safetensors format written out tensor by tensor, all in F32."""
+    header, offset = '{"__metadata__":{"format":"pt"}', 0
+    for name, shape in sorted(shapes.items()):
+        size = 4
+        for length in shape:
+            size *= length
+        lengths = ",".join(map(str, shape))
+        header += f',"{name}":{{"dtype":"F32","shape":[{lengths}],"data_offsets":[{offset},{offset + size}]}}'
+        offset += size
+    header += "}"
+    return 8 + (len(header) + 7) // 8 * 8 + offset

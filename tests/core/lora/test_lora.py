@@ -1,0 +1,283 @@
+"""Adapter numbers on a toy model, worked out by hand, and the laws they obey.
+
+The toy (toy.py): two blocks, 16 wide. in + out is 32 for q and o, 24 for k and v, 48 for gate, up and down: 112 for
+attention, 144 for the MLP, 256 a block, 512 for both.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.lora.targets import module_choices
+from rankviz.core.model.spec import LinearLayer
+from rankviz.errors import InvalidSettingError
+from tests.support.toy import ATTENTION, EMBEDDING, EXPERTS, MLP, TOY, TOY_MOE, layer, model
+
+HEAD = LinearLayer(path="lm_head", in_features=16, out_features=100, kind="lm_head", part="head")
+WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_parameters=10_000)
+UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, id="toy/untied")
+ROUTER = layer("mlp.gate.weight", 16, 4, part="other", kind="router")
+SHARED = tuple(replace(each, path=each.path.replace("mlp.", "mlp.shared_expert.")) for each in MLP)
+REMAPPED = model((*ATTENTION, ROUTER, *EXPERTS, *SHARED), id="toy/remapped", num_experts=4, peft_remap="qwen2_moe")
+
+
+def lora(targets="unsloth", framework="peft", **settings) -> LoraConfig:
+    return LoraConfig(target_modules=targets, framework=framework, **settings)
+
+
+def test_each_layer_adds_rank_times_in_plus_out():
+    assert 4096 == resolve(TOY, lora("all-linear")).parameters(8)
+    assert 4096 == resolve(TOY, lora("unsloth")).parameters(8)
+    assert 448 == resolve(TOY, lora("qv")).parameters(4)
+    assert 896 == resolve(TOY, lora("attention")).parameters(4)
+    assert 1152 == resolve(TOY, lora("mlp")).parameters(4)
+    assert 96 == resolve(TOY, lora(("down_proj",))).parameters(1)
+
+
+def test_twice_the_rank_is_twice_the_adapter():
+    plan = resolve(TOY, lora())
+    for r in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+        assert 2 * plan.parameters(r) == plan.parameters(2 * r)
+
+
+def test_a_larger_rank_never_makes_a_smaller_file():
+    plan = resolve(TOY, lora())
+    sizes = [plan.file_bytes(r) for r in range(1, 1025)]
+
+    assert sizes == sorted(sizes)
+
+
+def test_dora_adds_one_magnitude_an_output():
+    # Outputs a block: 16 + 8 + 8 + 16 + 32 + 32 + 16 = 128.
+    assert 4096 + 256 == resolve(TOY, lora(use_dora=True)).parameters(8)
+
+
+def test_scale_is_alpha_over_rank_and_with_rslora_over_its_root():
+    assert 1.0 == LoraConfig(r=16, lora_alpha=16).scale
+    assert 2.0 == LoraConfig(r=16, lora_alpha=32).scale
+    assert 4.0 == LoraConfig(r=16, lora_alpha=16, use_rslora=True).scale
+
+
+def test_a_file_is_its_length_its_padded_header_and_its_data():
+    one = model((layer("self_attn.q_proj", 16, 16, blocks=(0,)),), id="toy/one")
+    plan = resolve(one, lora(("q_proj",)))
+
+    header = (
+        '{"__metadata__":{"format":"pt"},'
+        '"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight":'
+        '{"dtype":"F32","shape":[4,16],"data_offsets":[0,256]},'
+        '"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight":'
+        '{"dtype":"F32","shape":[16,4],"data_offsets":[256,512]}}'
+    )
+    assert 272 == len(header)
+    assert 8 + 272 + 512 == plan.file_bytes(4)
+    # In bf16 the header says BF16 twice, and its offsets are 0, 128, 128, 256: two characters more, so 280 once padded.
+    assert 8 + 280 + 256 == plan.file_bytes(4, 2)
+
+
+def test_parts_add_up_to_the_whole():
+    for spec, config in ((TOY, lora(use_dora=True)), (UNTIED, lora(modules_to_save=("lm_head",))), (REMAPPED, lora())):
+        plan = resolve(spec, config)
+        grid = plan.by_block(16)
+
+        assert plan.parameters(16) == sum(row.parameters for row in plan.by_module(16))
+        assert plan.parameters(16) == sum(sum(row) for row in grid.parameters)
+
+
+def test_parameters_by_module_and_by_block():
+    plan = resolve(TOY, lora(("q_proj", "down_proj")))
+
+    assert [("q_proj", 2, 128), ("down_proj", 2, 192)] == [(m.name, m.count, m.parameters) for m in plan.by_module(2)]
+    assert ("0", "1") == plan.by_block(2).blocks
+    assert ("q_proj", "down_proj") == plan.by_block(2).modules
+    assert ((64, 96), (64, 96)) == plan.by_block(2).parameters
+
+
+def test_names_match_whole_components_from_the_end():
+    assert 64 == resolve(TOY, lora(("self_attn.q_proj",))).parameters(1)
+    assert 32 == resolve(TOY, lora(("layers.1.self_attn.q_proj",))).parameters(1)
+    assert 32 + 48 == resolve(TOY, lora(("model.layers.0.self_attn.q_proj", "1.mlp.up_proj"))).parameters(1)
+    for nothing in (
+        ("proj",),
+        ("layers.2.self_attn.q_proj",),
+        ("attn.q_proj",),
+        ("a.model.layers.0.self_attn.q_proj",),
+    ):
+        with pytest.raises(InvalidSettingError, match="matches nothing"):
+            resolve(TOY, lora(nothing))
+
+
+def test_a_target_that_matches_nothing_is_an_error_with_the_names_that_exist():
+    with pytest.raises(InvalidSettingError) as caught:
+        resolve(TOY, lora(("c_attn",)))
+
+    assert (
+        "c_attn matches nothing in this model. "
+        "Linear layers here: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj." == str(caught.value)
+    )
+
+
+def test_a_target_that_matches_nothing_beside_one_that_does_is_said():
+    plan = resolve(TOY, lora(("q_proj", "c_attn")))
+
+    assert 64 == plan.parameters(1)
+    assert (
+        "c_attn matches nothing in this model, which has q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj."
+        in plan.notes
+    )
+
+
+def test_fused_projections_that_the_seven_names_miss_are_said():
+    fused = model(
+        (layer("self_attn.qkv_proj", 16, 32), layer("self_attn.o_proj", 16, 16), layer("mlp.gate_up_proj", 16, 64)),
+        id="toy/fused",
+    )
+    seven, qv = resolve(fused, lora("unsloth")), resolve(fused, lora("qv"))
+
+    assert ("o_proj",) == seven.target_names
+    assert any("qkv_proj and gate_up_proj hold them fused" in note for note in seven.notes)
+    assert ("qkv_proj",) == qv.target_modules
+    assert any("qkv_proj holds queries, keys and values" in note for note in qv.notes)
+
+
+def test_modules_that_few_blocks_have_are_said():
+    hybrid = model((*MLP, replace(ATTENTION[0], blocks=(1,))), id="toy/hybrid")
+
+    assert "q_proj exists in 1 of 2 blocks." in resolve(hybrid, lora()).notes
+
+
+def test_presets_take_the_shortest_names_that_hit_one_part_only():
+    gpt2 = model(
+        (
+            layer("attn.c_attn", 16, 48, kind="conv1d"),
+            layer("attn.c_proj", 16, 16, kind="conv1d"),
+            layer("mlp.c_fc", 16, 64, kind="conv1d", part="mlp"),
+            layer("mlp.c_proj", 64, 16, kind="conv1d", part="mlp"),
+        ),
+        id="toy/gpt2",
+    )
+
+    assert ("c_attn", "attn.c_proj") == resolve(gpt2, lora("attention")).target_modules
+    assert ("c_fc", "mlp.c_proj") == resolve(gpt2, lora("mlp")).target_modules
+    assert {"attn.c_proj", "mlp.c_proj"} < {row.name for row in resolve(gpt2, lora("all-linear")).by_module(1)}
+
+
+def test_a_module_that_is_no_layer_is_refused():
+    spec = replace(TOY, other_modules=("model.layers.{}.mlp",), id="toy/others")
+
+    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N\.mlp is no linear layer"):
+        resolve(spec, lora(("q_proj", "mlp")))
+
+
+def test_saved_modules_are_trained_in_full():
+    plan = resolve(UNTIED, lora(("q_proj",), modules_to_save=("lm_head", "embed_tokens")))
+
+    # 64 a rank for q_proj, and twice 100 · 16.
+    assert 64 * 2 + 3200 == plan.parameters(2)
+
+
+def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
+    both = ("lm_head", "embed_tokens")
+    peft = resolve(WITH_HEAD, lora(("q_proj",), modules_to_save=both))
+    unsloth = resolve(WITH_HEAD, lora(("q_proj",), "unsloth", modules_to_save=both))
+
+    assert 64 + 3200 == peft.parameters(1)
+    assert 64 + 1600 == unsloth.parameters(1)
+    assert peft.file_bytes(1) == unsloth.file_bytes(1)
+    assert any("the tie is lost" in note for note in peft.notes)
+    assert any("trains one set of weights and saves it twice" in note for note in unsloth.notes)
+
+
+def test_embeddings_as_targets_are_lora_for_peft_and_saved_in_full_by_unsloth():
+    names = ("q_proj", "embed_tokens")
+    peft, unsloth = resolve(UNTIED, lora(names)), resolve(UNTIED, lora(names, "unsloth"))
+
+    assert 64 + 116 == peft.parameters(1)
+    assert 64 + 1600 == unsloth.parameters(1)
+    assert ("q_proj",) == unsloth.target_modules
+    assert ("embed_tokens",) == unsloth.modules_to_save
+    assert any("frozen weight of embed_tokens" in note for note in peft.notes)
+
+
+def test_experts_multiply_the_pair_by_their_number():
+    # Attention 224; experts: 2 blocks · 4 · (16 + 16) and 2 · 4 · (8 + 16).
+    assert 224 + 256 + 192 == resolve(TOY_MOE, lora(framework="unsloth")).parameters(1)
+    assert 224 == resolve(TOY_MOE, lora()).parameters(1)
+    assert 224 + 256 + 192 == resolve(TOY_MOE, lora(moe_scheme="target-parameters")).parameters(1)
+
+
+def test_peft_rewrites_families_it_knows_with_gate_up_at_twice_the_rank():
+    # Shared experts carry 144 a block, the router 16 + 4.
+    cases = {
+        ("unsloth", "default"): 224 + 2 * 256 + 192,
+        ("all-linear", "default"): 224 + 2 * 256 + 192 + 40,
+        ("all-linear", "linear-only"): 224 + 288,
+        ("unsloth", "unsloth"): 224 + 288 + 256 + 192,
+        ("attention", "target-parameters"): 224 + 256 + 192,
+    }
+
+    for (targets, scheme), expected in cases.items():
+        assert expected == resolve(REMAPPED, lora(targets, moe_scheme=scheme)).parameters(1), (targets, scheme)
+
+
+def test_half_of_a_fused_pair_is_refused_as_peft_refuses_it():
+    with pytest.raises(InvalidSettingError, match="can't take gate_proj without up_proj"):
+        resolve(REMAPPED, lora(("q_proj", "gate_proj")))
+
+
+def test_dora_on_experts_is_refused_as_peft_refuses_it():
+    with pytest.raises(InvalidSettingError, match="DoRA does not work on gate_up_proj"):
+        resolve(TOY_MOE, lora(framework="unsloth", use_dora=True))
+
+
+def test_a_moe_count_comes_with_its_scheme_and_the_versions():
+    remap, unsloth = resolve(REMAPPED, lora()), resolve(REMAPPED, lora(framework="unsloth"))
+
+    assert ("peft-remap", "unsloth") == (remap.scheme, unsloth.scheme)
+    assert any("PEFT 0.21.2" in note and "2r" in note for note in remap.notes)
+    assert any("Unsloth 2026.10.9" in note for note in unsloth.notes)
+    assert "dense" == resolve(TOY, lora()).scheme
+
+
+def test_experts_left_out_are_said():
+    plan = resolve(TOY_MOE, lora())
+
+    assert ("linear-only", 224) == (plan.scheme, plan.parameters(1))
+    assert any(note.startswith("No adapter on the experts: gate_up_proj and down_proj") for note in plan.notes)
+
+
+def test_what_unsloth_leaves_out_of_all_linear_is_said():
+    other = model(
+        (*ATTENTION, layer("conv.in_proj", 16, 48, part="other"), layer("per_layer_gate", 16, 4, part="other")),
+        id="toy/other",
+        model_type="toy",
+    )
+    peft, unsloth = resolve(other, lora("all-linear")), resolve(other, lora("all-linear", "unsloth"))
+
+    # Outside attention: 16 + 48 and 16 + 4 a block.
+    assert 224 + 2 * 84 == peft.parameters(1)
+    assert 224 == unsloth.parameters(1)
+    assert any("it leaves out in_proj and per_layer_gate" in note for note in unsloth.notes)
+    assert 512 == resolve(TOY, lora("all-linear", "unsloth")).parameters(1)
+
+
+def test_towers_are_said():
+    text = replace(TOY, tower="text tower", id="toy/tower")
+    whole = model((*ATTENTION, layer("attn.qkv", 16, 48, part="vision")), id="toy/whole", tower="whole model")
+
+    assert any(note.startswith("Text tower only") for note in resolve(text, lora()).notes)
+    assert any(
+        "2 of 10 targeted modules are outside the text tower" in n for n in resolve(whole, lora("all-linear")).notes
+    )
+
+
+def test_choices_are_the_names_with_their_counts():
+    choices = {choice.name: (choice.count, choice.in_all_linear) for choice in module_choices(WITH_HEAD)}
+
+    assert (2, True) == choices["q_proj"]
+    assert (1, False) == choices["lm_head"]
+    assert (1, False) == choices["embed_tokens"]
+    assert set(UNSLOTH_SEVEN) < set(choices)
+    assert EMBEDDING.name in choices

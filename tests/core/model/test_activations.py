@@ -1,0 +1,159 @@
+"""What blocks hold in training: by hand for a Llama, against whole training steps for other architectures."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rankviz.catalog.models import load_index, load_model
+from rankviz.core.cost.memory import memory_at, memory_terms
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.shapes import model_shape
+from rankviz.core.cost.stack import Stack
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.activations import ActivationBytes
+from rankviz.core.model.json import model_from_json
+from tests.support.small_llama_step import ATTENTION, BATCH, LENGTH, PROGRAMS, SEVEN, train_once
+from tests.support.toy import ASSETS, ASSUMPTIONS
+
+MAMBA = {"nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"}
+"""Models of the catalogue whose blocks nobody trains as transformers runs them without kernels."""
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "intermediate_size": 192,
+    "use_cache": False,
+}
+EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
+MLA = {
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 96,
+    "kv_lora_rank": 32,
+    "q_lora_rank": 48,
+    "qk_rope_head_dim": 16,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 32,
+}
+NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+"""A CPU's masks are wider than a GPU's."""
+CONFIGS = {
+    "llama": SMALL | {"model_type": "llama"},
+    "qwen3": SMALL | {"model_type": "qwen3"},
+    "gemma3": SMALL | {"model_type": "gemma3_text", "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "gpt2": {"model_type": "gpt2", "vocab_size": 64, "n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 64}
+    | NO_DROPOUT,
+    "experts": SMALL | EXPERTS | {"model_type": "qwen3_moe"},
+    "mla": SMALL | MLA | {"model_type": "deepseek_v2"},
+}
+
+
+def spec_of(config):
+    from rankviz.worker.introspect.main import introspect
+
+    return model_from_json({"id": "", "name": "", **introspect(config)})
+
+
+@pytest.mark.torch
+def test_a_small_llamas_blocks_hold_what_the_formulas_say():
+    (row,) = spec_of(CONFIGS["llama"]).activation_bytes_per_token
+
+    hidden, queries, keys, mlp = 64, 128, 128, 192
+    elements = 2 * queries + 2 * keys + 3 * mlp
+    besides = 2 * 4 + 4 * 4  # the reciprocal roots of two norms and the log-sum-exps of four heads, in fp32
+    assert (0, 1, 2, 3) == row.blocks
+    assert row.autocast is None
+    assert ActivationBytes(kept=8 * hidden + 2 * elements + besides, gradients=6 * mlp + 2 * hidden) == row.bf16
+    own = 4 * hidden
+    assert (
+        ActivationBytes(kept=4 * hidden + 4 * elements + besides, gradients=12 * mlp + 4 * hidden, own_input=own)
+        == row.fp32
+    )
+
+
+def measured_working_bytes(config, **asked):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from rankviz.worker.introspect.live_bytes import LiveBytes
+
+    precision = asked.pop("precision")
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    live = LiveBytes()
+    train_once(live, AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype), **asked)
+    return live.peak
+
+
+def estimated_working_bytes(config, *, habits, precision, targets, checkpointing):
+    spec = spec_of(config)
+    plan = resolve(spec, LoraConfig(target_modules=targets, framework="peft"))
+    setup = TrainingSetup(
+        precision=precision,
+        per_device_train_batch_size=BATCH,
+        max_length=LENGTH,
+        checkpointing=checkpointing,
+        loss_path="full",
+    )
+    stack = Stack(framework="trl", setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
+    memory = memory_at(memory_terms(spec, model_shape(spec, plan.adapted), stack, None), 2, plan.parameters(2))
+    return memory.activations + memory.logits + memory.other
+
+
+TARGETS = {
+    "llama": SEVEN,
+    "qwen3": SEVEN,
+    "gemma3": SEVEN,
+    "gpt2": ("c_attn",),
+    "experts": ATTENTION,
+    "mla": ("q_a_proj", "q_b_proj", "kv_b_proj", "o_proj"),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("checkpointing", ["hf", "none"])
+@pytest.mark.parametrize("program", ["no autocast, fp32 adapter", "all fp32"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_architectures_working_set_is_what_autograd_holds(name, program, checkpointing):
+    asked = {**PROGRAMS[program], "checkpointing": checkpointing, "targets": TARGETS[name]}
+
+    assert estimated_working_bytes(CONFIGS[name], **asked) == pytest.approx(
+        measured_working_bytes(CONFIGS[name], **asked), rel=0.08
+    )
+
+
+def test_every_model_of_the_catalogue_says_what_its_blocks_hold():
+    without = {row.id for row in load_index(ASSETS) if not load_model(ASSETS, row.id).activation_bytes_per_token}
+
+    assert MAMBA == without
+
+
+@pytest.mark.torch
+def test_a_model_that_takes_too_long_goes_without():
+    from rankviz.worker.introspect.main import introspect
+
+    facts = introspect(CONFIGS["llama"], activation_seconds=0)
+
+    assert [] == facts["activation_bytes_per_token"]
+
+
+@pytest.mark.torch
+def test_what_autocast_changes_is_what_torch_says():
+    import torch
+
+    from rankviz.worker.introspect.gpu_on_meta import IN_16_BIT, IN_FP32
+
+    header = (Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h").read_text()
+    low, fp32 = header.index("AT_FORALL_LOWER_PRECISION_FP"), header.index("AT_FORALL_FP32(")
+
+    def named(text):
+        return set(re.findall(r"\((?:ADD_NS\()?(\w+)[,)]", text))
+
+    operators = {"__pow__", "__rpow__", "__rdiv__", "__rtruediv__", "__matmul__", "__rmatmul__"}
+    assert set() == IN_16_BIT - operators - named(header[low:fp32])
+    assert set() == IN_FP32 - operators - named(header[fp32:])

@@ -1,0 +1,158 @@
+"""A probe as it is asked, queued and kept; the worker is a stand-in."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.probe.request import ProbeQuestion, choose_depths
+from rankviz.core.probe.summary import as_json, sentences
+from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunFailed, RunStarted, StageReached
+from rankviz.core.runs.record import RunState
+from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.store import RunStore
+from tests.support.probes import API, MIB, measured, request
+from tests.support.toy import ASSETS
+from tests.support.workers import states, supervise, sweep, wait_for, worker
+
+PROBING = worker(
+    """
+from rankviz.core.events import DepthMeasured, ProbeCompleted
+probe_id = run_ids[0]
+if begin(probe_id):
+    for depth in store.probe(probe_id).request.depths:
+        store.append(probe_id, DepthMeasured(
+            time=1.0, depth=depth, baseline_bytes=0, load_peak_bytes=1, moments={"forward": 100 + 10 * depth},
+            peak_kind="resident above baseline", timed_steps=(0.5 + 0.1 * depth,), first_step_seconds=1.0,
+            tokens_per_step=256, trainable_parameters=depth, total_parameters=depth, took_seconds=1.0))
+    store.append(probe_id, ProbeCompleted(time=2.0))
+"""
+)
+
+
+def test_auto_is_settled_for_the_device():
+    here, there = request(), request(cuda=True)
+
+    assert ("fp32", "adamw_torch", "none") == (here.precision, here.optim, here.checkpointing)
+    assert ("nf4-dq", "adamw_8bit", "unsloth") == (there.precision, there.optim, there.checkpointing)
+    assert "hf" == request(cuda=True, framework="trl").checkpointing
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"precision": "nf4-dq"}, "no GPU here"),
+        ({"optim": "adamw_8bit"}, "needs a GPU"),
+        ({"checkpointing": "unsloth", "framework": "peft"}, "only in Unsloth"),
+        ({"framework": "trl"}, "needs a GPU"),
+        ({"checkpointing": "hf"}, "take none"),
+        ({"r": 0}, "1 to 1,024"),
+        ({"r": True}, "whole number"),
+        ({"max_length": 4}, "8 to"),
+        ({"per_device_train_batch_size": 4096, "max_length": 2048}, "too many"),
+        ({"depths": (31,)}, "30 blocks"),
+        ({"framework": "axolotl"}, "unsloth, trl, peft"),
+        ({"time_limit_seconds": 0.0}, "time limit"),
+        ({"memory_limit_bytes": 5}, "1 MiB"),
+        ({"target_modules": ()}, "target module"),
+    ],
+)
+def test_what_cannot_be_probed_is_said_with_what_to_change(asked, said):
+    with pytest.raises(InvalidSettingError, match=said):
+        request(**asked)
+
+
+def test_depths_of_ones_own_must_keep_the_pattern_whole():
+    model = API.model("google/gemma-3-1b-it")
+
+    assert (8, 14, 26) == choose_depths(model, (14, 8), full=True)
+    with pytest.raises(InvalidSettingError, match=r"26 blocks that repeat every 6.*can't be 9 deep: take 8, 14, 20"):
+        choose_depths(model, (9,), full=False)
+
+
+def test_a_shared_page_bounds_time_and_memory_whatever_is_asked():
+    bounded = request(shared=True, time_limit_seconds=3600.0, memory_limit_bytes=2**40, timed_steps=50)
+
+    assert (90.0, 4 * 2**30, 3) == (bounded.time_limit_seconds, bounded.memory_limit_bytes, bounded.timed_steps)
+    assert 2**30 == request(shared=True, memory_limit_bytes=2**30).memory_limit_bytes
+
+
+def test_a_record_is_the_fold_of_its_events_and_ends_once():
+    record = ProbeRecord(request=request(full=True)).after_all(
+        [
+            StageReached(time=1.0, stage="4 blocks: importing"),
+            RunStarted(time=2.0, environment={"device": "cpu"}),
+            measured(4, forward=340),
+            measured(12, forward=420),
+            measured(30, forward=606),
+            ProbeCompleted(time=9.0),
+            RunFailed(time=10.0, error="too late"),
+        ]
+    )
+
+    assert (RunState.COMPLETED, 1.0, 9.0, "") == (record.state, record.started_at, record.ended_at, record.error)
+    assert 606 * MIB == record.full.peak_bytes
+    # 300 + 10 d
+    assert 600 * MIB == record.extrapolated.peak_bytes
+    assert -6 / 606 == pytest.approx(as_json(record, None)["error_of_extrapolation"]["peak"])
+
+
+def test_what_did_not_fit_and_what_was_not_tried_is_said_in_sentences():
+    record = ProbeRecord(request=request(full=True)).after_all(
+        [
+            DepthDidNotFit(
+                time=1.0, depth=12, limit_bytes=2**30, short_bytes=64 * MIB, stage="training", why="memory limit"
+            ),
+            DepthSkipped(time=2.0, depth=30, reason="No time was left."),
+            ProbeCompleted(time=3.0),
+        ]
+    )
+
+    assert [
+        "A model of 12 blocks does not fit the 1.00 GiB that it may take, by at least 64 MiB; it was training.",
+        "No time was left.",
+    ] == sentences(record)
+    assert RunState.COMPLETED is record.state
+
+
+def test_a_probe_waits_its_turn_behind_runs_and_lands_in_the_same_store(store):
+    run_ids = sweep(store, 4)
+    queued = replace(request(), created_at=store.get(run_ids[0]).request.created_at + 1)
+    store.create_probe(queued, json.dumps({"num_hidden_layers": 30}))
+
+    supervisor = supervise(store, worker("begin(run_ids[0]) and complete(run_ids[0])"), probe_command=PROBING)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed"] == states(store, run_ids)
+    again = RunStore(store.home)
+    record = again.probe("probe-1")
+    assert (RunState.COMPLETED, (4, 12)) == (record.state, tuple(each.depth for each in record.measured))
+    assert 400 == record.extrapolated.peak_bytes
+    assert ["probe-1"] == [each.run_id for each in again.probes()]
+    assert run_ids == [each.run_id for each in again.all()]
+    with pytest.raises(RunNotFoundError):
+        again.get("probe-1")
+    with pytest.raises(RunNotFoundError):
+        again.probe(run_ids[0])
+
+
+def test_a_probe_is_cancelled_as_a_run_is(store):
+    store.create_probe(request(), "{}")
+    supervisor = supervise(store, (), probe_command=worker("begin(run_ids[0]); time.sleep(60)"))
+    wait_for(lambda: store.probe("probe-1").state is RunState.RUNNING)
+
+    supervisor.cancel("probe-1")
+    supervisor.stop()
+
+    assert RunState.CANCELLED is store.probe("probe-1").state
+
+
+def test_a_model_that_is_not_there_or_targets_that_are_not_in_it_are_refused_before_anything_is_queued(tmp_path):
+    api = Api(home=tmp_path / "home", assets=ASSETS)
+
+    with pytest.raises(InvalidSettingError, match="c_attn"):
+        api.start_probe(ProbeQuestion(model_id="gpt2"))
+    assert not (tmp_path / "home").exists()

@@ -1,0 +1,143 @@
+"""A fast curve, worked by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.runs.events import AdapterCut, Evaluated
+from rankviz.core.runs.fast_curve import anchors_of, fast_curve, fast_curves, in_words, partings, pick, shippable
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import RunRequest
+
+
+def run(r, loss, *, cuts=None, saved=True, run_id="top", **asked):
+    request = RunRequest(
+        run_id=run_id,
+        sweep_id="s",
+        created_at=0,
+        base="b",
+        data="d",
+        r=r,
+        lora_alpha=32,
+        cut_ranks=tuple(cuts or ()),
+        **asked,
+    )
+    evaluated = Evaluated(time=1.0, when="after", loss=loss, tokens=10, examples=2, seconds=1.0)
+    return RunRecord(
+        request=request,
+        trainable_parameters=100 * r,
+        adapter_bytes=400 * r,
+        loss_before=replace(evaluated, when="before", loss=7.0),
+        loss_after=evaluated,
+        cuts=tuple(
+            AdapterCut(
+                time=2.0,
+                r=k,
+                loss=value,
+                tokens=10,
+                examples=2,
+                seconds=1.0,
+                example_losses=(value, value),
+                recovery_steps=2 if k < 8 else 0,
+                path=f"cuts/r{k}" if saved and k < 8 else "",
+            )
+            for k, value in (cuts or {}).items()
+        ),
+    )
+
+
+TOP = run(64, 1.600, cuts={32: 1.601, 8: 1.615, 2: 1.640})
+
+
+def test_the_curve_runs_from_the_lowest_cut_to_the_rank_that_was_trained():
+    curve = fast_curve(TOP)
+
+    assert [2, 8, 32, 64] == [point.r for point in curve.points]
+    assert (1.640, 200, 800, 2, "cuts/r2") == curve.points[0][1:]
+    assert (1.600, 6400, 25600, 0, "") == curve.trained[1:]
+    assert 7.0 == curve.base_loss
+
+
+def test_a_run_without_cuts_has_none():
+    assert fast_curve(run(8, 1.7)) is None
+
+
+@pytest.mark.parametrize(("tolerance", "r"), [(0.02, 8), (0.05, 2), (0.0005, 64)])
+def test_the_pick_is_the_lowest_rank_within_the_tolerance_of_the_best(tolerance, r):
+    assert r == pick(fast_curve(TOP), tolerance).r
+
+
+def test_an_anchor_parts_from_the_curve_beyond_two_standard_errors_of_a_difference():
+    curve = fast_curve(TOP)
+    near, far = run(2, 1.696, run_id="near"), run(2, 1.697, run_id="far")
+
+    # 2 · √2 · 0.02 = 0.0566 above 1.640
+    assert ["far"] == [a.run_id for a in (near, far) if partings(curve, [a], 0.02)]
+    assert () == partings(curve, [TOP, run(4, 9.0, run_id="no cut to 4")], 0.02)
+
+
+def test_a_run_worse_than_the_cut_raises_the_step_size_alarm():
+    curve = fast_curve(TOP)
+
+    said = in_words(curve, partings(curve, [run(2, 3.3, run_id="a")], 0.02), {2})
+
+    assert said[0].startswith("Trained at r = 64, this adapter needs no more than r = 8: cut to that")
+    assert said[1].startswith("Step-size alarm at r = 2: a run of that rank reached 3.3000, though an adapter of that")
+    assert "this learning rate or alpha does not suit r = 2" in said[1]
+
+
+def test_a_run_better_than_the_cut_says_that_low_ranks_are_judged_by_runs():
+    curve = fast_curve(TOP)
+
+    said = in_words(curve, partings(curve, [run(2, 1.5, run_id="a")], 0.02), {2})
+
+    assert "judge low ranks by runs" in said[1]
+
+
+def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
+    said = in_words(fast_curve(TOP), (), ())
+
+    assert "That r = 2 won't do is not said by this" in said[2]
+    assert said[2].endswith("run them as anchors or as a sweep to know.")
+    assert "Cuts below r = 8 were trained a few steps more on the way down, 2 in all." == said[3]
+
+
+@pytest.mark.parametrize(("anchors", "times"), [((), 1), ((2,), 1), ((8,), 0)])
+def test_what_is_shipped_is_the_cut_unless_a_run_of_that_rank_was_seen(anchors, times):
+    said = " ".join(in_words(fast_curve(TOP), (), anchors))
+
+    assert times == said.count("To ship r = 8, train at r = 64 and take the cut. A run of r = 8 from the start may end")
+
+
+def test_an_adapter_that_uses_all_its_rank_says_so():
+    curve = fast_curve(run(64, 1.5, cuts={32: 1.6}))
+
+    assert "This adapter uses all of its r = 64: every cut loses more than 0.02 nats." == in_words(curve, (), ())[0]
+
+
+def test_of_several_curves_the_best_trained_one_comes_first():
+    other = run(64, 1.5, cuts={8: 1.6}, run_id="another rate")
+
+    assert ["another rate", "top"] == [curve.run_id for curve in fast_curves([TOP, run(8, 1.0), other])]
+
+
+def test_anchors_share_seed_and_learning_rate_with_the_run_that_was_cut():
+    alike = run(2, 1.7, run_id="alike")
+    others = [run(2, 1.7, run_id="seed", seed=1), run(2, 1.7, run_id="rate", learning_rate=1e-5), TOP]
+
+    assert ["alike"] == [anchor.run_id for anchor in anchors_of(fast_curve(TOP), [*others, alike])]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "saved", "r"),
+    [
+        ({32: 1.601, 8: 1.615, 2: 1.640}, True, 8),
+        ({8: 1.601, 2: 1.602}, True, 2),
+        ({8: 1.601, 2: 1.602}, False, 8),  # 2 would do after training on, but that adapter was not kept
+        ({32: 1.9}, True, None),
+    ],
+)
+def test_the_adapter_ships_at_the_lowest_rank_that_will_do_and_is_there(cuts, saved, r):
+    point = shippable(fast_curve(run(64, 1.600, cuts=cuts, saved=saved)))
+
+    assert r == (point.r if point else None)

@@ -1,0 +1,124 @@
+"""What a run on this machine should come to, beside runs that were measured.
+
+Measured with Unsloth 2026.10.9 and TRL 1.15 on two CPU cores (torch 2.13): random weights in SmolLM2-135M's shapes,
+fp32, r 16 on the seven projections, AdamW, full rows, the kernel's high-water mark of the resident set over 4 steps.
+"""
+
+import pytest
+
+from rankviz.catalog.models import load_model
+from rankviz.core.cost.device import Device
+from rankviz.core.quantity import Range
+from rankviz.core.runs.estimate import estimate_run, precision_warning, row_tokens, sweep_seconds
+from rankviz.core.runs.request import RunRequest
+from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
+
+MIB = 2**20
+
+
+def request(**more):
+    fields = {"run_id": "r", "sweep_id": "s", "created_at": 0.0, "base": "embedded", "data": "phonemes", "r": 16}
+    return RunRequest(**{**fields, "lora_alpha": 16, **more})
+
+
+@pytest.mark.parametrize(("max_length", "measured_mib"), [(32, 1652), (128, 2883), (256, 4412)])
+def test_resident_memory_of_a_cpu_run_is_as_measured(max_length, measured_mib):
+    smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
+    full_rows = Range(max_length, max_length, max_length)
+
+    run = estimate_run(smol, request(max_length=max_length), Device(cpu_count=2), ASSUMPTIONS, full_rows)
+
+    assert "process resident" == run.memory_kind
+    assert run.memory_bytes.low <= measured_mib * MIB <= run.memory_bytes.high
+    assert 0.9 <= run.memory_bytes.expected / (measured_mib * MIB) <= 1.1
+
+
+def test_parameters_and_file_are_those_of_the_adapter():
+    smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
+
+    run = estimate_run(smol, request(), Device(cpu_count=2), ASSUMPTIONS)
+
+    assert 4_884_480 == run.adapter_parameters
+    assert 4 * 4_884_480 < run.adapter_bytes < 4 * 4_884_480 + 100_000
+
+
+def test_rows_of_unknown_length_widen_the_range_up_to_max_length():
+    known = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS, Range(256, 256, 256))
+    unknown = estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS)
+
+    assert unknown.memory_bytes.high == known.memory_bytes.high
+    assert unknown.memory_bytes.low < known.memory_bytes.low
+    assert unknown.seconds.low < known.seconds.low
+
+
+def test_twice_the_steps_take_twice_the_time_and_more_cores_less():
+    def seconds(cores=2, **more):
+        return estimate_run(TOY, request(**more), Device(cpu_count=cores), ASSUMPTIONS).seconds.expected
+
+    assert pytest.approx(2 * seconds(max_steps=40)) == seconds(max_steps=80)
+    assert seconds(cores=16) < seconds(cores=2)
+
+
+def test_no_row_is_longer_than_max_length():
+    cut, full = (
+        estimate_run(TOY, request(), Device(cpu_count=2), ASSUMPTIONS, Range(tokens, tokens, tokens))
+        for tokens in (5000, 256)
+    )
+
+    assert cut == full
+
+
+def test_a_bf16_base_on_a_cpu_is_faster_only_where_the_processor_is_made_for_it():
+    assert seconds_of("bf16", True).expected < seconds_of("fp32", True).expected
+    assert seconds_of("bf16", False).expected > seconds_of("fp32", False).expected
+
+
+def test_where_nothing_is_known_of_a_cpu_the_range_covers_both():
+    unknown, fast, slow = (seconds_of("bf16", known) for known in (None, True, False))
+
+    assert (fast.low, fast.expected, slow.high) == (unknown.low, unknown.expected, unknown.high)
+
+
+def seconds_of(precision, cpu_bf16):
+    asked = request(precision=precision)
+    return estimate_run(TOY, asked, Device(cpu_count=2, cpu_bf16=cpu_bf16), ASSUMPTIONS).seconds
+
+
+def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
+    def said(precision, **device):
+        return precision_warning(request(precision=precision), Device(cpu_count=2, **device), ASSUMPTIONS)
+
+    assert "Take fp32" in said("bf16", cpu_bf16=False)
+    assert not said("bf16", cpu_bf16=True)
+    assert not said("bf16")
+    assert not said("fp32", cpu_bf16=False)
+    assert not said("auto", cpu_bf16=False)
+    assert not said("bf16", cpu_bf16=False, cuda=True)
+
+
+def test_on_a_gpu_it_is_the_allocators_count_that_is_compared():
+    run = estimate_run(TOY, request(), Device(cpu_count=2, cuda=True, gpu=gpu()), ASSUMPTIONS)
+
+    assert "GPU allocated" == run.memory_kind
+    assert run.memory_bytes.expected < ASSUMPTIONS.value("context-bytes")
+
+
+def test_a_gpu_that_is_not_in_the_table_has_no_time():
+    assert estimate_run(TOY, request(), Device(cpu_count=2, cuda=True), ASSUMPTIONS).seconds is None
+
+
+def test_row_lengths_from_characters_lie_between_mean_and_longest():
+    tokens = row_tokens(30, 60, ASSUMPTIONS)
+
+    assert (6, 15, 40) == (tokens.low, tokens.expected, tokens.high)
+
+
+def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_steps():
+    asked = {"max_steps": 10, "per_device_train_batch_size": 8, "held_out_examples": 40, "r": 64}
+    training = [Range(100.0, 100.0, 100.0)]
+
+    def seconds(**more):
+        return sweep_seconds(TOY, [request(**asked, **more)], training, ASSUMPTIONS).expected
+
+    # 40 rows forward are a quarter of 80 rows of training; two cuts twice that, and r = 2 two steps of ten.
+    assert 100 * (2 * 0.25 + 0.2) == pytest.approx(seconds(cut_ranks=(8, 2)) - seconds())

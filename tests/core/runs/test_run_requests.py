@@ -1,0 +1,98 @@
+"""What a sweep expands to, and what is refused."""
+
+import pytest
+
+from rankviz.core.lora.config import lora_alpha
+from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import SweepRequest
+from rankviz.errors import InvalidSettingError
+
+
+def grid(**settings) -> list[tuple]:
+    runs = SweepRequest(**settings).runs(sweep_id="s", created_at=0.0)
+    return [(run.seed, run.learning_rate, run.r) for run in runs]
+
+
+def test_a_sweep_draws_a_whole_curve_before_it_starts_the_next():
+    assert [
+        (0, 0.01, 2),
+        (0, 0.01, 8),
+        (0, 0.001, 2),
+        (0, 0.001, 8),
+        (7, 0.01, 2),
+        (7, 0.01, 8),
+        (7, 0.001, 2),
+    ] == grid(ranks=(8, 2), learning_rates=(0.01, 0.001), seeds=(0, 7))[:7]
+
+
+def test_what_is_named_twice_runs_once():
+    assert [(0, 1e-3, 4)] == grid(ranks=(4, 4), seeds=(0, 0))
+
+
+def test_run_ids_tell_sweep_order_and_rank():
+    runs = SweepRequest(ranks=(16, 4)).runs(sweep_id="20260101-120000-ab12", created_at=5.0)
+
+    assert ["20260101-120000-ab12-001-r4", "20260101-120000-ab12-002-r16"] == [run.run_id for run in runs]
+    assert [5.0, 5.0] == [run.created_at for run in runs]
+
+
+@pytest.mark.parametrize(("rule", "r", "expected"), [("r", 8, 8.0), ("2r", 8, 16.0), ("32", 8, 32.0), (" 2R ", 4, 8.0)])
+def test_alpha_rules(rule, r, expected):
+    assert expected == lora_alpha(rule, r)
+
+
+@pytest.mark.parametrize(("max_steps", "expected"), [(1, 0), (9, 0), (40, 2), (1000, 50)])
+def test_warm_up_takes_a_twentieth_of_the_steps(max_steps, expected):
+    assert expected == SweepRequest(ranks=(1,), max_steps=max_steps).runs(sweep_id="s", created_at=0)[0].warmup_steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ranks": ()}, "at least one rank"),
+        ({"ranks": (0,)}, "from 1 to 1,024, not 0"),
+        ({"ranks": (1025,)}, "from 1 to 1,024, not 1025"),
+        ({"ranks": (2.5,)}, "whole number"),
+        ({"ranks": (True,)}, "whole number"),
+        ({"learning_rates": ()}, "at least one learning rate"),
+        ({"learning_rates": (0.0,)}, "above 0"),
+        ({"learning_rates": (float("nan"),)}, "above 0"),
+        ({"seeds": ()}, "at least one seed"),
+        ({"seeds": (-1,)}, "A seed"),
+        ({"max_steps": 0}, "Steps"),
+        ({"per_device_train_batch_size": 0}, "batch size"),
+        ({"gradient_accumulation_steps": 5000}, "accumulation"),
+        ({"max_length": 4}, "max_length"),
+        ({"held_out_examples": 0}, "Held-out"),
+        ({"target_modules": ()}, "target module"),
+        ({"alpha": "3r"}, "alpha is r, 2r or a number"),
+        ({"alpha": "-1"}, "alpha is r, 2r or a number"),
+        ({"alpha": "inf"}, "alpha is r, 2r or a number"),
+        ({"precision": "fp8"}, "precision is one of auto, bf16"),
+        ({"optim": "adam"}, "optim is one of auto"),
+        ({"base": " "}, "Choose a base"),
+        ({"data": ""}, "Choose data"),
+        ({"ranks": tuple(range(1, 100)), "seeds": (0, 1, 2)}, "297 runs in one sweep; at most 256"),
+    ],
+)
+def test_a_sweep_that_cannot_be_trained_says_why(settings, message):
+    with pytest.raises(InvalidSettingError, match=message):
+        SweepRequest(**settings).runs(sweep_id="s", created_at=0.0)
+
+
+def test_a_long_journal_folds_to_the_same_record_at_once_as_event_by_event():
+    (request,) = SweepRequest(ranks=(8,)).runs(sweep_id="s", created_at=0.0)
+    steps = [
+        StepLogged(time=n, step=n, loss=1.0, learning_rate=1e-3, tokens=n, seconds=float(n), memory_bytes=1)
+        for n in range(1, 6)
+    ]
+    done = RunCompleted(time=9, train_seconds=8, peak_memory_bytes=1, peak_memory_kind="process resident")
+    events = [*steps[:2], RunStarted(time=0.0, environment={}), *steps[2:4], done, steps[4]]
+
+    one_by_one = RunRecord(request=request)
+    for event in events:
+        one_by_one = one_by_one.after(event)
+
+    assert one_by_one == RunRecord(request=request).after_all(events)
+    assert (1, 2, 3, 4) == tuple(step.step for step in one_by_one.steps)

@@ -1,0 +1,147 @@
+"""What singular values say: energies, ranks, and PEFT's patterns for them. Numbers by hand."""
+
+import json
+from math import exp, log, sqrt
+
+import pytest
+
+from rankviz.core.spectrum.rank_pattern import Ranks, patterns, suggested, wanted_ranks
+from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum, alpha_for, as_json, in_words
+from rankviz.errors import InvalidSettingError
+
+
+def layer(name: str, *values: float, scale: float = 1.0, module: str = "") -> LayerSpectrum:
+    return LayerSpectrum(name=name, module=module or name, r=len(values), scale=scale, singular_values=values)
+
+
+def adapter(*layers: LayerSpectrum, **more) -> Spectrum:
+    return Spectrum(name="toy", r=max(one.r for one in layers), layers=layers, **more)
+
+
+Q = layer("model.layers.0.q", 4.0, 3.0, 0.0)
+"""Energies 16, 9 and 0 of 25."""
+
+
+def test_energy_kept_and_the_rank_that_an_energy_needs():
+    assert [0.0, 0.64, 1.0, 1.0] == [Q.energy_kept(k) for k in range(4)]
+    assert [1, 1, 2, 2] == [Q.rank_for(share) for share in (0.5, 0.64, 0.65, 1.0)]
+    assert 5.0 == Q.norm
+
+
+def test_stable_rank_is_the_energy_over_the_largest_one():
+    assert 25 / 16 == Q.stable_rank
+
+
+def test_effective_rank_is_the_exponential_of_the_entropy_of_singular_values():
+    assert 3.0 == pytest.approx(layer("even", 2.0, 2.0, 2.0).effective_rank)
+    assert exp(4 / 7 * log(7 / 4) + 3 / 7 * log(7 / 3)) == pytest.approx(Q.effective_rank)
+    assert 1.0 == layer("one", 5.0, 0.0).effective_rank
+
+
+def test_a_module_without_update_is_dead_and_needs_no_rank():
+    dead = layer("dead", 0.0, 0.0)
+
+    assert dead.is_dead
+    assert (0, 0.0, 0.0, None) == (dead.rank_for(0.99), dead.effective_rank, dead.stable_rank, dead.energy_kept(1))
+
+
+def test_a_whole_adapter_adds_energies_rank_by_rank():
+    """16 + 9 and 1 + 1 + 1 + 1: at r = 1, 17 of 29."""
+    both = adapter(Q, layer("v", 1.0, 1.0, 1.0, 1.0))
+
+    assert [17 / 29, 27 / 29, 28 / 29, 1.0] == [both.energy_kept(k) for k in (1, 2, 3, 4)]
+    assert [2, 4] == [both.rank_for(share) for share in (0.9, 0.99)]
+    assert 0.25 == both.weakest(1)
+
+
+def test_dead_and_faint_modules_are_named():
+    """Norms 5, 5, 5, 0.04 and 0: 1 % of the median is 0.05."""
+    found = adapter(Q, layer("a", 5.0), layer("b", 5.0), layer("faint", 0.04), layer("dead", 0.0))
+
+    assert ("dead",) == found.dead
+    assert ("faint",) == found.faint
+
+
+def test_in_words():
+    found = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0))
+
+    assert (
+        "You trained r = 4; r = 2 holds 99 % of the update's energy, r = 1 holds 90 %. "
+        "At r = 2 no module keeps less than 99.9 % of its own." == in_words(found)
+    )
+    assert "needs all of it; r = 2 holds 90 %" in in_words(adapter(layer("q", 3.0, 3.0, 1.4)))
+    assert "even 90 % of the update's energy needs all of it" in in_words(adapter(layer("q", 1.0, 1.0)))
+    assert in_words(adapter(layer("q", 0.0))).startswith("No module has an update")
+
+
+def test_json_has_the_keys_that_others_script_against():
+    said = as_json(adapter(Q))
+
+    assert {"r", "layers", "rank_for_energy"} <= said.keys()
+    assert {"0.9": 2, "0.99": 2} == said["rank_for_energy"]
+    assert {"name", "singular_values", "effective_rank", "stable_rank", "rank_for_energy"} <= said["layers"][0].keys()
+    assert [4.0, 3.0, 0.0] == json.loads(json.dumps(said))["layers"][0]["singular_values"]
+
+
+def test_one_rank_for_all_leaves_lower_ones_as_they_are():
+    found = adapter(Q, layer("low", 2.0))
+
+    assert {"model.layers.0.q": 2, "low": 1} == wanted_ranks(found, r=2)
+
+
+def test_ranks_by_energy_are_each_layers_own_and_1_where_there_is_no_update():
+    found = adapter(Q, layer("even", 1.0, 1.0, 1.0), layer("dead", 0.0, 0.0))
+
+    assert {"model.layers.0.q": 2, "even": 3, "dead": 1} == wanted_ranks(found, energy=0.9)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"r": 3}, "has r = 3 and a resize only lowers it: give a rank from 1 to 2"),
+        ({"r": 0}, "A rank is at least 1, not 0"),
+        ({"energy": 1.5}, "above 0 and at most 1, such as 0.99, not 1.5"),
+        ({"energy": float("nan")}, "above 0 and at most 1"),
+        ({}, "Give one of the two"),
+        ({"r": 2, "energy": 0.9}, "Give one of the two"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(asked, said):
+    with pytest.raises(InvalidSettingError, match=said):
+        wanted_ranks(adapter(Q), **asked)
+
+
+def test_patterns_put_blocks_of_one_module_and_rank_together():
+    values = {f"model.layers.{i}.q_proj": 8 if i < 2 else 4 for i in range(3)} | {"lm_head": 8, "embed": 4}
+
+    assert {"^lm_head": 8, "^model.layers.(0|1).q_proj": 8} == patterns(values, 4)
+    assert {"^model.layers.2.q_proj": 4, "^embed": 4} == patterns(values, 8)
+
+
+def test_the_suggestion_keeps_each_modules_scale():
+    """Ranks 2, 2 and 1 at scale 2: alpha 4, and 2 where r is 1; with rsLoRA 2·√2, and 2."""
+    layers = [layer(f"model.layers.{i}.q", 4.0, 3.0, 0.0, scale=2.0) for i in (0, 1)]
+    layers.append(layer("model.layers.2.q", 4.0, 0.0, 0.0, scale=2.0))
+
+    assert Ranks(2, 4, {"^model.layers.2.q": 1}, {"^model.layers.2.q": 2}) == suggested(adapter(*layers), 0.99)
+    with_rslora = suggested(adapter(*layers, use_rslora=True), 0.99)
+    assert 2 * sqrt(2) == pytest.approx(with_rslora.lora_alpha)
+    assert {"^model.layers.2.q": 2} == with_rslora.alpha_pattern
+
+
+def test_fused_experts_share_one_rank_which_is_r_itself():
+    """The experts need 1 and 3: the module gets 3, and nothing names it."""
+    experts = [
+        layer("m.0.experts.0", 9.0, 0.0, 0.0, module="m.0.experts"),
+        layer("m.0.experts.1", 1.0, 1.0, 1.0, module="m.0.experts"),
+    ]
+
+    found = suggested(adapter(*experts, layer("m.0.q", 5.0, 0.0), layer("m.1.q", 5.0, 0.0)), 0.99)
+
+    assert Ranks(3, 3, {"^m.(0|1).q": 1}, {"^m.(0|1).q": 1}) == found
+
+
+def test_alpha_is_a_whole_number_where_it_is_one():
+    assert 4 == alpha_for(0.1 * 10, 4, use_rslora=False)
+    assert isinstance(alpha_for(0.1 * 10, 4, use_rslora=False), int)
+    assert 1.5 == alpha_for(0.25, 6, use_rslora=False)

@@ -1,0 +1,221 @@
+"""Published points as lines, what stands near, and what is counted, worked out by hand."""
+
+import pytest
+
+from rankviz.core.studies.findings import (
+    kept_by_rank,
+    rank_enough,
+    rate_against_rank,
+    rates_tuned,
+    short_of_full,
+    targets_against_rank,
+)
+from rankviz.core.studies.lines import FACETS, facet_of, module_names
+from rankviz.core.studies.nearest import drawn_lines, nearest
+from tests.support.published_toy import base, evidence, point, study, subject
+
+SWEEP = [point(4, 1.02), point(16, 1.004), point(64, 1.0)]
+
+
+def test_points_of_one_line_are_sorted_by_rank():
+    (line,) = evidence(SWEEP[::-1]).lines
+
+    assert (4, 16, 64) == line.ranks
+    assert 64 == line.best.rank
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "another"},
+        {"metric": "accuracy"},
+        {"method": "dora"},
+        {"target_modules": "q,k,v,o"},
+        {"duration": "2 epochs"},
+        {"table": "Table 2"},
+        {"run_date": "2026-01-01"},
+        {"base_model": "toy/Large-70B"},
+    ],
+)
+def test_a_line_is_never_joined_across(change):
+    models = [base(), base("toy/Large-70B")]
+
+    found = evidence([point(4, 1.0), point(16, 1.0, **change)], models=models).lines
+
+    assert [(4,), (16,)] == [line.ranks for line in found]
+
+
+def test_a_line_is_never_joined_across_studies():
+    points = [point(4, 1.0), point(16, 1.0, study_id="other")]
+
+    assert 2 == len(evidence(points, [study(), study("other")]).lines)
+
+
+def test_full_fine_tuning_stands_beside_a_line_and_is_no_rank_of_it():
+    (line,) = evidence([*SWEEP, point(None, 0.98, target_modules="all weights", facet="all weights")]).lines
+
+    assert (4, 16, 64) == line.ranks
+    assert 0.98 == line.full.value
+
+
+def test_short_of_best_is_a_share_and_above_0_where_it_is_worse():
+    (loss,) = evidence([point(4, 1.02), point(16, 1.0)]).lines
+    (accuracy,) = evidence([point(4, 40.0, higher_is_better=True), point(16, 50.0, higher_is_better=True)]).lines
+
+    assert 0.02 == pytest.approx(loss.short_of_best(1.02))
+    assert 0.2 == pytest.approx(accuracy.short_of_best(40.0))
+    assert 16 == accuracy.best.rank
+
+
+def test_the_smallest_rank_within_half_a_percent_counts_its_model():
+    """1.004 is within 0.5 % of 1.0, 1.02 is not; in the second model 0.5025 is within 0.5 % of 0.5 at r = 4."""
+    models = [base(), base("toy/Large-70B")]
+    second = [point(4, 0.5025, base_model="toy/Large-70B"), point(64, 0.5, base_model="toy/Large-70B")]
+
+    found = rank_enough(evidence([*SWEEP, *second], models=models).lines)
+
+    assert {4: 1, 16: 1} == found.smallest
+    assert (2, 1, 2) == (found.models, found.at_most(4), found.at_most(16))
+    assert (4, 16, 64) == found.ranks
+
+
+@pytest.mark.parametrize(
+    ("points", "studies"),
+    [
+        ([point(4, 1.0), point(32, 1.0)], [study()]),
+        (SWEEP, [study(tuned=False)]),
+        ([point(4, 1.0, higher_is_better=True), point(64, 1.1, higher_is_better=True)], [study()]),
+        ([point(4, 1.0, role="detail"), point(64, 0.9, role="detail")], [study()]),
+        ([point(4, 1.0, method="dora"), point(64, 0.9, method="dora")], [study()]),
+    ],
+    ids=["not swept to 64", "not tuned per rank", "no loss", "not the main metric", "not LoRA"],
+)
+def test_what_cannot_say_which_rank_is_enough_is_not_counted(points, studies):
+    assert rank_enough(evidence(points, studies).lines) is None
+
+
+def test_the_learning_rate_beside_the_rank():
+    """At r = 64 the reference rate's 1.05 is 5 % above 1.0; r = 4's 1.02 is 2 % above."""
+    swept = [*SWEEP[:2], point(64, 1.0, reference_learning_rate=4e-5, value_at_reference_rate=1.05)]
+
+    found = rate_against_rank(evidence(swept).lines)
+
+    assert (0.05, 0.02, 1, 4e-5) == pytest.approx(found)
+
+
+def test_wide_targets_at_the_smallest_rank_against_narrow_ones_at_their_best():
+    narrow = [point(8, 0.475, higher_is_better=True), point(64, 0.504, higher_is_better=True)]
+    wide = {"target_modules": "all layers", "facet": "attention and mlp", "higher_is_better": True}
+
+    better = targets_against_rank(evidence([*narrow, point(8, 0.508, **wide)]).lines)
+    worse = targets_against_rank(evidence([*narrow, point(8, 0.5, **wide)]).lines)
+
+    assert ((1, 1), (0, 1)) == (better, worse)
+    assert targets_against_rank(evidence(narrow).lines) is None
+
+
+def test_what_the_base_kept_at_the_smallest_and_the_largest_rank():
+    def kept(duration, small, large):
+        more = {"role": "forgetting", "higher_is_better": True, "duration": duration}
+        return [point(16, small, **more), point(256, large, **more)]
+
+    found = kept_by_rank(evidence([*kept("1", 0.6, 0.5), *kept("2", 0.4, 0.5), *kept("3", 0.7, 0.2)]).lines)
+
+    assert (2, 3) == found[:2]
+    assert "3" == found.line.first.duration
+
+
+def test_how_often_the_best_rank_stayed_behind_full_fine_tuning():
+    full = {"target_modules": "all weights", "facet": "all weights"}
+    points = [*SWEEP, point(None, 0.9, **full)]
+    points += [point(4, 2.0, task="b"), point(16, 1.9, task="b"), point(None, 1.95, task="b", **full)]
+
+    points += [point(4, 2.0, task="c"), point(None, 1.95, task="c", **full)]
+
+    assert (2, 3) == short_of_full(evidence(points).lines)[:2]
+
+
+def test_the_best_rates_at_the_rank_nearest_by_ratio():
+    lines = evidence([point(4, 1.0, learning_rate=1e-4), point(64, 1.0, learning_rate=1e-3)]).lines
+
+    assert (4, 1e-4, 1e-4, 1) == rates_tuned(lines, 8)
+    assert (64, 1e-3, 1e-3, 1) == rates_tuned(lines, 32)
+
+
+def near_pairs():
+    others = [study("size", task_kind="simple"), study("kind"), study("nothing", task_kind="simple")]
+    studies = [study(), study("family"), study("large"), *others]
+    models = [
+        base(),
+        base("toy/Other-1B", model_id=None),
+        base("toy/Huge-100B", model_id=None, parameters=10**11),
+        base("other/Mid-2B", model_id=None, family="Other", parameters=2 * 10**9),
+        base("other/Big-50B", model_id=None, family="Other", parameters=5 * 10**10),
+    ]
+    of = {
+        "family": "toy/Other-1B",
+        "large": "toy/Huge-100B",
+        "size": "other/Mid-2B",
+        "kind": "other/Big-50B",
+        "nothing": "other/Big-50B",
+    }
+    points = [*SWEEP]
+    for study_id, name in of.items():
+        points += [point(r, 1.0, study_id=study_id, base_model=name) for r in (4, 16)]
+    return evidence(points[::-1], studies, models)
+
+
+def test_the_same_model_is_nearer_than_its_family_than_a_similar_size_than_the_same_kind_of_task():
+    found = nearest(drawn_lines(near_pairs(), ("lora",), FACETS), subject())
+
+    assert [
+        ("tuned", "the same model, the same kind of task"),
+        ("family", "the same family (Toy), a similar size (1.00 B), the same kind of task"),
+        ("large", "the same family (Toy), the same kind of task"),
+        ("size", "a similar size (2.00 B)"),
+        ("kind", "the same kind of task"),
+        ("nothing", "nothing nearer is published"),
+    ] == [(near.line.study.study_id, near.in_words) for near in found]
+
+
+def test_another_checkpoint_with_the_same_shapes_is_called_so():
+    lines = evidence(
+        [point(r, 1.0, base_model="toy/Small-1B-Chat") for r in (4, 16)], models=[base("toy/Small-1B-Chat")]
+    )
+
+    (near,) = nearest(drawn_lines(lines, ("lora",), FACETS), subject())
+
+    assert "a model with the same shapes" == near.why[0]
+
+
+def test_a_line_of_one_rank_shows_nothing_of_rank_unless_it_was_added_here():
+    one = [point(16, 1.0)]
+
+    assert () == drawn_lines(evidence(one), ("lora",), FACETS)
+    assert 1 == len(drawn_lines(evidence(one, [study(own=True)]), ("dora",), FACETS))
+
+
+def test_what_was_added_here_is_not_counted_among_the_published():
+    both = evidence(SWEEP).plus(evidence([point(4, 1.0, study_id="own")], [study("own", own=True)]))
+
+    assert (2, 1) == (len(both.lines), len(both.published))
+
+
+def test_facets_and_module_names():
+    assert "attention and mlp" == facet_of(["attention", "mlp"])
+    assert "attention" == facet_of(["attention"])
+    assert "other" == facet_of(["attention", "other"])
+    assert ("q_proj", "v_proj") == module_names("q,v") == module_names("q_proj,v_proj")
+    assert () == module_names("all linear layers") == module_names("")
+
+
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        (study(), "learning rate tuned at each rank"),
+        (study(tuned=False), "learning rate not tuned per rank"),
+        (study(tuned=False, policy="not stated"), "learning-rate policy not stated"),
+    ],
+)
+def test_the_label_says_who_tuned_the_learning_rate(given, label):
+    assert label == given.learning_rate_label

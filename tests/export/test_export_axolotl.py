@@ -1,0 +1,113 @@
+"""The YAML for Axolotl: it carries the chosen values, and Axolotl's own validation takes every key of it."""
+
+import pytest
+import yaml
+
+from rankviz.errors import InvalidSettingError
+from rankviz.export.axolotl import VERSION, axolotl
+from tests.support.recipes import SETTINGS, made
+from tests.support.tool_wheels import AXOLOTL, checked, unpacked
+
+VALIDATE = """
+import json, sys
+from axolotl.utils.config import prepare_plugins, validate_config
+from axolotl.utils.dict import DictDefault
+from axolotl.integrations.liger.args import LigerArgs
+from axolotl.utils.schemas.config import AxolotlInputConfig
+from axolotl.utils.schemas.enums import CustomSupportedOptimizers
+from transformers.training_args import OptimizerNames
+known = {*AxolotlInputConfig.model_fields, *LigerArgs.model_fields}
+optimizers = {each.value for names in (OptimizerNames, CustomSupportedOptimizers) for each in names}
+card = {"bf16": True, "fp8": False, "tf32": True, "n_gpu": 1, "n_node": 1, "compute_capability": "sm_89"}
+found = {}
+for name, config in json.load(sys.stdin).items():
+    asked = DictDefault(config)
+    prepare_plugins(asked)
+    try:
+        taken, error = validate_config(asked, card, {"torch_version": "2.14.0"}).to_dict(), None
+    except ValueError as wrong:
+        taken, error = {}, str(wrong)
+    taken = {key: value for key, value in taken.items() if key in config}
+    unknown = {*config} - known | ({config["optimizer"]} - optimizers)
+    found[name] = {"unknown": sorted(unknown), "error": error, "taken": taken}
+print("CHECKED", json.dumps(found, default=str))
+"""
+
+
+def config(**changes):
+    return yaml.safe_load(axolotl(made(**{"framework": "trl", **changes})))
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory):
+    """What Axolotl's validation says of each setting, and of three that are wrong."""
+    cases = {name: config(**changes) for name, changes in SETTINGS.items()}
+    cases["experts"] = config(target_parameters=("mlp.experts.down_proj",))
+    cases["misspelt"] = {**config(), "lora_rank": 8}
+    cases["wrong"] = {**config(), "lora_r": "many"}
+    cases["optimizer"] = {**config(), "optimizer": "no_such_optimizer"}
+    folder = unpacked(AXOLOTL, tmp_path_factory.mktemp("axolotl"))
+    return checked(folder, VALIDATE, cases, tmp_path_factory.mktemp("run"))
+
+
+def test_it_carries_the_chosen_values():
+    said = config(use_rslora=True, max_length=512, optim="sgd", steps=70, learning_rate=1e-4, checkpointing="none")
+
+    assert ("Qwen/Qwen3-4B", "qlora", True) == (said["base_model"], said["adapter"], said["load_in_4bit"])
+    assert (8, 16, 0.0) == (said["lora_r"], said["lora_alpha"], said["lora_dropout"])
+    assert ["q_proj", "v_proj"] == said["lora_target_modules"]
+    assert (True, False) == (said["peft_use_rslora"], said["peft_use_dora"])
+    assert (2, 4, 512) == (said["micro_batch_size"], said["gradient_accumulation_steps"], said["sequence_len"])
+    assert ("sgd", 70, 1e-4) == (said["optimizer"], said["max_steps"], said["learning_rate"])
+    assert said["gradient_checkpointing"] is False
+
+
+def test_a_16_bit_base_takes_plain_lora_and_all_linear_is_axolotls_own():
+    said = config(precision="bf16", target_modules="all-linear", modules_to_save=("lm_head",))
+
+    assert "lora" == said["adapter"]
+    assert not {"load_in_4bit", "load_in_8bit", "lora_target_modules"} & set(said)
+    assert said["lora_target_linear"] is True
+    assert ["lm_head"] == said["lora_modules_to_save"]
+
+
+def test_double_quantization_is_turned_off_where_it_was_not_asked_for():
+    assert {"bnb_4bit_use_double_quant": False} == config(precision="nf4")["bnb_config_kwargs"]
+    assert "bnb_config_kwargs" not in config(precision="nf4-dq")
+
+
+def test_it_says_what_it_is_and_what_rankviz_can_not_say_of_it():
+    text = axolotl(made(framework="trl", notes=("Something is otherwise.",)))
+
+    assert text.startswith(f"# LoRA r = 8, alpha = 16 on Qwen/Qwen3-4B, for Axolotl {VERSION}")
+    assert "1,234 trainable parameters" in text
+    assert "not of Axolotl" in text
+    assert "# Something is otherwise.\n" in text
+
+
+def test_half_an_alpha_is_refused_since_axolotl_has_whole_ones():
+    with pytest.raises(InvalidSettingError, match=r"whole number as lora_alpha, not 2\.5"):
+        axolotl(made(lora_alpha=2.5))
+
+
+@pytest.mark.torch
+def test_the_version_is_the_one_that_is_checked():
+    assert f"axolotl=={VERSION}" == AXOLOTL[0]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("setting", [*SETTINGS, "experts"])
+def test_axolotls_own_validation_takes_it(validated, setting):
+    said = validated[setting]
+
+    assert said["error"] is None
+    assert [] == said["unknown"]
+    assert "Qwen/Qwen3-4B" == said["taken"]["base_model"]
+    assert SETTINGS.get(setting, {}).get("r", 8) == said["taken"]["lora_r"]
+
+
+@pytest.mark.torch
+def test_the_check_sees_a_key_and_a_value_that_axolotl_does_not_know(validated):
+    assert ["lora_rank"] == validated["misspelt"]["unknown"]
+    assert "lora_r" in validated["wrong"]["error"]
+    assert ["no_such_optimizer"] == validated["optimizer"]["unknown"]

@@ -1,0 +1,196 @@
+"""What is taken away in each format: the adapter that was asked for, or a note that says what it is instead."""
+
+import ast
+import json
+
+import nbformat
+import pytest
+import yaml
+
+from rankviz.api import Api
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.errors import InvalidSettingError
+from rankviz.export import FORMATS, script
+from rankviz.export.lora_config import adapter_config
+from rankviz.export.notebook import INSTALL, notebook
+from rankviz.export.script import said
+from tests.support.recipes import SETTINGS, made
+
+MOE = "Qwen/Qwen3-30B-A3B"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    return Api(home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_names_the_model_the_rank_and_the_alpha(api, name):
+    written = api.take_away(Question(model_id="Qwen/Qwen3-4B", alpha="2r"), 24, name)
+
+    assert "Qwen/Qwen3-4B" in written.text
+    assert "24" in written.text
+    assert "48" in written.text
+    assert () == written.notes
+
+
+def test_presets_become_the_models_own_names(api):
+    written = api.take_away(Question(model_id="gpt2", targets="attention", framework="trl"), 8, "axolotl")
+
+    assert ["c_attn", "attn.c_proj"] == yaml.safe_load(written.text)["lora_target_modules"]
+
+
+def test_unsloths_way_with_the_head_is_kept_by_tools_that_would_put_lora_on_it(api):
+    question = Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head"))
+
+    for name in ("trl", "peft", "axolotl", "llamafactory"):
+        written = api.take_away(question, 16, name)
+        # 36 blocks, q_proj 2560 to 4096; the head 151,936 × 2560, trained in full.
+        assert f"{16 * 36 * (2560 + 4096) + 151_936 * 2560:,} trainable parameters" in written.text
+        assert () == written.notes
+
+
+def test_experts_that_unsloth_adds_by_itself_are_named_for_tools_that_do_not(api):
+    question = Question(model_id=MOE)
+    asked = api.adapter(question, 4).parameters
+
+    written = api.take_away(question, 4, "axolotl")
+    config = yaml.safe_load(written.text)
+    assert ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"] == config["lora_target_parameters"]
+    assert f"{asked:,} trainable parameters" in written.text
+    assert "target_parameters" not in api.take_away(question, 4, "unsloth").text
+
+
+def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
+    question = Question(model_id=MOE, framework="trl", moe_scheme="target-parameters", targets="attention")
+    asked = api.adapter(question, 4).parameters
+    # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
+    attention = 4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512))
+
+    written = api.take_away(question, 4, "llamafactory")
+    assert "can't name the experts" in written.notes[0]
+    assert f"trains {attention:,} parameters" in written.notes[1]
+    assert f"is {asked:,}" in written.notes[1]
+    assert f"counts {attention:,} trainable parameters" in written.text
+    comments = " ".join(line.removeprefix("# ") for line in written.text.splitlines() if line.startswith("#"))
+    assert all(note in comments for note in written.notes)
+
+
+@pytest.mark.parametrize("name", ["unsloth", "trl", "axolotl", "llamafactory"])
+def test_names_that_would_reach_the_experts_are_left_out_where_these_were_not_asked_for(api, name):
+    """Unsloth and PEFT take gate_proj as a word for the experts too."""
+    question = Question(model_id=MOE, moe_scheme="linear-only")
+
+    written = api.take_away(question, 4, name)
+    # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
+    assert f"{4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512)):,} trainable parameters" in written.text
+    assert () == written.notes
+    assert "gate_proj" not in written.text
+
+
+def test_what_a_list_of_names_trains_besides_is_said_with_both_numbers(api):
+    """all-linear is one word: Unsloth brings the experts in, and no list says otherwise."""
+    question = Question(model_id=MOE, moe_scheme="peft-remap", framework="trl", targets="all-linear")
+    asked = api.adapter(question, 4).parameters
+
+    written = api.take_away(question, 4, "unsloth")
+    assert f"is {asked:,}" in written.notes[0]
+    assert "Unsloth trains " in written.notes[0]
+
+
+def test_the_embedded_base_and_a_whole_model_have_names_that_can_be_loaded(api):
+    assert "'HuggingFaceTB/SmolLM2-135M-Instruct'" in api.take_away(Question(model_id="embedded"), 8).text
+    assert "'google/gemma-3-4b-it'" in api.take_away(Question(model_id="google/gemma-3-4b-it:whole"), 8).text
+
+
+def test_the_learning_rate_is_2e_4_unless_one_is_given(api):
+    question = Question(model_id="Qwen/Qwen3-4B")
+
+    assert "learning_rate=0.0002," in api.take_away(question, 8).text
+    assert "learning_rate=1e-05," in api.take_away(question, 8, learning_rate=1e-5).text
+    assert 1e-5 == yaml.safe_load(api.take_away(question, 8, "axolotl", 1e-5).text)["learning_rate"]
+
+
+def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
+    tokens = TrainingSetup(tokens=1_000_000, per_device_train_batch_size=2, max_length=1000)
+
+    # 2 · 4 · 1000 tokens a step.
+    assert "max_steps=125," in api.take_away(Question(model_id="Qwen/Qwen3-4B", training=tokens), 8).text
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"format_name": "word"}, "No format 'word': take script, notebook"),
+        ({"learning_rate": -1.0}, "learning rate of -1 can't be"),
+        ({"learning_rate": float("nan")}, "learning rate of nan can't be"),
+    ],
+)
+def test_a_mistake_says_what_to_do(api, values, said):
+    with pytest.raises(InvalidSettingError, match=said):
+        api.take_away(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
+def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
+    recipe = made(framework=framework, notes=("Something is otherwise.",))
+
+    book = nbformat.reads(notebook(recipe), as_version=4)
+    nbformat.validate(book)
+    first, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    assert INSTALL[framework] == first
+    assert script(recipe).endswith("\n" + "\n\n".join(rest) + "\n")
+    assert "Something is otherwise." in book.cells[0].source
+    for code in rest:
+        compile(code, "cell", "exec")
+
+
+def test_names_are_defined_before_a_cell_uses_them():
+    """From top to bottom: what a cell loads, it or one before has bound, or Python itself."""
+    for framework in ("unsloth", "trl", "peft"):
+        for changes in SETTINGS.values():
+            bound = set(dir(__builtins__)) | set(__builtins__)
+            book = nbformat.reads(notebook(made(**{**changes, "framework": framework})), as_version=4)
+            for cell in [cell for cell in book.cells if cell.cell_type == "code"][1:]:
+                tree = ast.parse(cell.source)
+                names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+                imported = [
+                    a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names
+                ]
+                imported += [a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+                bound |= {*imported, *(node.id for node in names if isinstance(node.ctx, ast.Store))}
+                assert {node.id for node in names} <= bound
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"precision": "nf4"}, "always quantizes the constants"),
+        ({"attn_implementation": "eager"}, "chooses the attention itself: 'eager' is not set"),
+        ({"loss_path": "full"}, "chooses the loss itself: loss path 'full' is not set"),
+        ({"framework": "trl"}, "become plain gradient checkpointing here"),
+        ({"framework": "trl", "loss_path": "full"}, "loss path 'full' is not set"),
+        ({"framework": "peft"}, "belong to your own loop"),
+    ],
+)
+def test_what_a_script_cannot_say_is_said_above_it(changes, sentence):
+    assert any(sentence in each for each in said(made(**changes)))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
+def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, recwarn):
+    from peft import LoraConfig
+
+    recipe = made(**changes)
+    (tmp_path / "adapter_config.json").write_text(adapter_config(recipe))
+
+    config = LoraConfig.from_pretrained(tmp_path)
+    assert (recipe.lora.r, recipe.lora_alpha) == (config.r, config.lora_alpha)
+    wanted = recipe.target_modules if isinstance(recipe.target_modules, str) else set(recipe.target_modules)
+    assert wanted == config.target_modules
+    assert (recipe.lora.use_dora, recipe.lora.use_rslora) == (config.use_dora, config.use_rslora)
+    assert (list(recipe.modules_to_save) or None) == config.modules_to_save
+    assert [] == [str(warning.message) for warning in recwarn if "Unexpected keyword" in str(warning.message)]
+    assert set(json.loads(adapter_config(recipe))) <= set(config.to_dict())

@@ -1,0 +1,128 @@
+"""Tables as files: every number of the table, and in every row what it rests on."""
+
+import csv
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from rankviz import __version__
+from rankviz.api import Api
+from rankviz.core.cost.question import Question
+from rankviz.errors import InvalidSettingError, UserError
+from rankviz.export.tables import Table, ranks_table, runs_table, write_table
+from rankviz.ui.explore import tab as explore
+from rankviz.ui.parts import tables
+from rankviz.ui.parts.question import DEFAULTS
+from rankviz.ui.runs import tab as runs
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    return Api(home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def ranks(api):
+    question = Question(model_id="meta-llama/Llama-3.1-8B", ranks=(8, 16), gpu="l4")
+    return ranks_table(api.estimate(question), question)
+
+
+@pytest.fixture(scope="module")
+def measured(api):
+    return runs_table([(run, api.run_summary(run.run_id)) for run in api.recorded()[0].runs])
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_csv_of_ranks_has_exact_numbers_and_their_sources_in_every_row(ranks, tmp_path):
+    rows = rows_of(write_table(ranks, "csv", tmp_path))
+
+    # 32 blocks of 81,920 a unit of r: 2,621,440 · 8 and · 16.
+    assert ["20971520", "41943040"] == [row["adapter_parameters"] for row in rows]
+    for row in rows:
+        assert ("meta-llama/Llama-3.1-8B", "nf4-dq", "2048", "L4") == (
+            row["model_id"],
+            row["precision"],
+            row["max_length"],
+            row["gpu"],
+        )
+        assert f"RankViz {__version__}" == row["made_by"]
+        assert "PEFT 0.21.2" in row["counted_by"]
+        assert "measurement" in row["basis"]
+        assert "2026-" in row["price_source"]
+
+
+def test_parquet_keeps_types_and_carries_the_sources_in_its_metadata(ranks, tmp_path):
+    table = pq.read_table(write_table(ranks, "parquet", tmp_path))
+
+    assert [20_971_520, 41_943_040] == table["adapter_parameters"].to_pylist()
+    assert "int64" == str(table.schema.field("memory_bytes_allocated").type)
+    assert "double" == str(table.schema.field("lora_alpha").type)
+    about = json.loads(table.schema.metadata[b"rankviz"])
+    assert ("ranks", f"RankViz {__version__}") == (about["table"], about["made_by"])
+    assert about["basis"] == table["basis"][0].as_py()
+
+
+def test_what_is_not_known_is_an_empty_cell(api, tmp_path):
+    question = Question(model_id="gpt2", targets="all-linear")
+    table = ranks_table(api.estimate(question), question)
+
+    (row,) = rows_of(write_table(table, "csv", tmp_path))
+    assert ("", "", "") == (row["gpu"], row["usd"], row["price_source"])
+    assert [None] == pq.read_table(write_table(table, "parquet", tmp_path))["gpu"].to_pylist()
+
+
+def test_measured_runs_say_where_and_by_which_versions_they_were_measured(measured, tmp_path):
+    rows = rows_of(write_table(measured, "csv", tmp_path))
+
+    assert 12 == len(rows)
+    first = rows[0]
+    assert ("measured", "AMD EPYC", "0.21.2", "2026.10.9") == (
+        first["basis"],
+        first["device"],
+        first["peft_version"],
+        first["unsloth_version"],
+    )
+    assert "305280" == first["trainable_parameters"] == first["estimate_adapter_parameters"]
+    assert first["loss_after"].startswith("1.38838")
+    assert first["measured_at"].startswith("2026-11-25T")
+
+
+def test_a_whole_number_stays_whole_beside_one_that_is_not_known(tmp_path):
+    table = Table(name="t", rows=[{"bytes": 5, "name": "=SUM(1)"}, {"bytes": None, "name": "b"}])
+
+    assert [("5", "'=SUM(1)"), ("", "b")] == [
+        (row["bytes"], row["name"]) for row in rows_of(write_table(table, "csv", tmp_path))
+    ]
+    assert [5, None] == pq.read_table(write_table(table, "parquet", tmp_path))["bytes"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "said"),
+    [([{"r": 8}], "xlsx", "take csv or parquet"), ([], "csv", "nothing in this table yet")],
+)
+def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, said):
+    with pytest.raises(InvalidSettingError, match=said):
+        write_table(Table(name="t", rows=rows), kind, tmp_path)
+
+
+def test_the_page_offers_the_table_that_it_shows(api):
+    """Its ranks, and its runs as the filter lets them through."""
+    shown = explore.asked_ranks(api, **{**DEFAULTS, "model": "Qwen/Qwen3-4B", "r": 24})
+    filtered = runs.matching_runs(api, text="r=64", state=runs.ANY_STATE)
+
+    assert [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256] == [row["r"] for row in shown.rows]
+    # three seeds of the recorded sweep, and the recorded fast curve
+    assert [64, 64, 64, 64] == [row["r"] for row in filtered.rows]
+
+
+def test_a_sweeps_runs_are_named_after_it_and_without_one_the_page_says_so(api):
+    sweep = api.recorded()[0]
+
+    assert f"sweep-{sweep.sweep_id}" == tables.sweep_runs(api, sweep_id=sweep.sweep_id).name
+    with pytest.raises(UserError, match="no sweep here yet"):
+        tables.sweep_runs(api, sweep_id="")

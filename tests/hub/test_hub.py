@@ -1,0 +1,294 @@
+"""Models from outside the catalogue: what goes wrong is one clear sentence each, and the page goes on."""
+
+import json
+import struct
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import HfApi, errors
+
+from rankviz.core.model.config_check import parse_config
+from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError, WorkerError
+from rankviz.hub import find_model
+from rankviz.hub.introspection import introspect_config
+from rankviz.hub.local import model_from_path, stored_parameters
+from rankviz.hub.remote import fetch_config, model_from_hub
+from tests.support.toy import TOY
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 100,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "tie_word_embeddings": True,
+}
+
+
+def config_file(folder: Path, config=LLAMA) -> Path:
+    path = folder / "config.json"
+    path.write_text(config if isinstance(config, str) else json.dumps(config))
+    return path
+
+
+def answering(code: str) -> tuple[str, ...]:
+    """A worker that runs this code instead."""
+    return (sys.executable, "-c", code)
+
+
+# What a config.json may be
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    (
+        ("not json", "config.json is not JSON"),
+        ("[1, 2]", "config.json holds a list, not an object"),
+        ("{}", 'config.json has no "model_type"'),
+        ('{"model_type": 3}', 'config.json has no "model_type"'),
+        ("[" * 100_000, "config.json is nested too deep"),
+        (
+            json.dumps(LLAMA | {"num_hidden_layers": 10**9}),
+            "num_hidden_layers is 1,000,000,000; RankViz takes 0 to 1,000.",
+        ),
+        (json.dumps(LLAMA | {"hidden_size": -16}), "hidden_size is -16"),
+        (json.dumps(LLAMA | {"vocab_size": "many"}), "vocab_size is 'many'; it should be a whole number"),
+        (json.dumps(LLAMA | {"vocab_size": 1e30}), "it should be a whole number"),
+        (json.dumps({"model_type": "qwen3_5", "text_config": {"num_hidden_layers": -1}}), "num_hidden_layers is -1"),
+        (json.dumps(LLAMA | {"layer_types": ["full_attention"] * 20_000}), "layer_types has 20,000 entries"),
+    ),
+)
+def test_an_absurd_config_is_one_sentence_without_starting_a_worker(content, sentence, tmp_path):
+    with pytest.raises(BadConfigError) as caught:
+        introspect_config(config_file(tmp_path, content), command=answering("raise SystemExit('started')"))
+
+    assert sentence in str(caught.value)
+
+
+def test_fifty_megabytes_of_json_are_not_read(tmp_path):
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(50_000_000)
+
+    with pytest.raises(BadConfigError, match=r"config\.json is 50\.0 MB; .* RankViz reads at most 1 MB"):
+        introspect_config(path, command=answering("raise SystemExit('started')"))
+
+
+def test_a_sane_config_passes():
+    assert LLAMA == parse_config(json.dumps(LLAMA).encode())
+
+
+# The worker and its limits
+
+
+def test_a_worker_that_takes_too_long_is_stopped(tmp_path):
+    with pytest.raises(BadConfigError, match=r"took more than 0\.5 s"):
+        introspect_config(config_file(tmp_path), command=answering("import time; time.sleep(60)"), timeout_s=0.5)
+
+
+def test_a_worker_that_dies_without_an_answer_leaves_its_code_and_log(tmp_path):
+    with pytest.raises(WorkerError, match="ended with code 9") as caught:
+        introspect_config(
+            config_file(tmp_path), command=answering("import sys; print('the log', file=sys.stderr); sys.exit(9)")
+        )
+
+    assert 9 == caught.value.exit_code
+    assert "the log" in caught.value.log_tail
+
+
+def test_what_the_worker_refuses_is_passed_on(tmp_path):
+    code = """import json, sys; print(json.dumps({"error": "BadConfigError", "message": "No such."})); sys.exit(2)"""
+
+    with pytest.raises(BadConfigError, match=r"^No such\.$"):
+        introspect_config(config_file(tmp_path), command=answering(code))
+
+
+def test_a_config_is_laid_out_once(tmp_path):
+    path, cache = config_file(tmp_path), tmp_path / "cache"
+    first = introspect_config(path, cache=cache, command=answering("print('{\"total_parameters\": 7}')"))
+
+    again = introspect_config(path, cache=cache, command=answering("raise SystemExit(9)"))
+
+    assert {"total_parameters": 7} == first == again
+    with pytest.raises(WorkerError):
+        introspect_config(
+            config_file(tmp_path, LLAMA | {"vocab_size": 101}), cache=cache, command=answering("raise SystemExit(9)")
+        )
+
+
+@pytest.mark.torch
+def test_a_config_is_laid_out_by_the_real_worker(tmp_path):
+    model = model_from_path(config_file(tmp_path), cache=tmp_path / "cache")
+
+    # Embedding 1,600; two blocks of 16·16 + 2·16·8 + 16·16 + 3·16·32 + 2 norms of 16; a norm.
+    assert 1600 + 2 * (256 + 256 + 256 + 1536 + 32) + 16 == model.total_parameters == TOY.total_parameters
+    assert 1600 + 2 * 32 + 16 == model.unquantized_parameters
+    assert [layer.path for layer in model.layers if layer.kind == "linear"] == [
+        layer.path for layer in TOY.layers if layer.kind == "linear"
+    ]
+    assert (0, 1) == model.layers[1].blocks
+    assert "text" == model.tower
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    (
+        (
+            LLAMA | {"model_type": "no_such_model", "auto_map": {"AutoModel": "evil.Evil"}},
+            "has no architecture 'no_such_model'",
+        ),
+        (LLAMA | {"num_attention_heads": 3}, "transformers can't"),
+        (LLAMA | {"hidden_size": 0}, "transformers can't"),
+        ({"model_type": "vit"}, "has no model that writes text"),
+    ),
+)
+def test_a_config_that_transformers_cannot_build_is_one_sentence(config, sentence, tmp_path):
+    with pytest.raises(BadConfigError) as caught:
+        introspect_config(config_file(tmp_path, config))
+
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.torch
+def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
+    huge = LLAMA | {"model_type": "mixtral", "num_hidden_layers": 1000, "hidden_size": 16, "num_local_experts": 8}
+
+    with pytest.raises((BadConfigError, WorkerError)) as caught:
+        introspect_config(config_file(tmp_path, huge), timeout_s=2)
+
+    assert "took more than" in str(caught.value)
+
+
+@pytest.mark.torch
+def test_a_worker_without_enough_memory_ends_with_one_sentence(tmp_path):
+    with pytest.raises((BadConfigError, WorkerError)) as caught:
+        introspect_config(config_file(tmp_path), memory_bytes=200_000_000)
+
+    assert "memory" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_burns_its_share_of_cpu_time_is_said(tmp_path):
+    code = """import os, signal; os.kill(os.getpid(), signal.SIGXCPU)"""
+
+    with pytest.raises(BadConfigError, match="more than its share of CPU time"):
+        introspect_config(config_file(tmp_path), command=answering(code))
+
+
+# On this disk
+
+
+def safetensors_file(path: Path, **shapes: list[int]) -> None:
+    header = json.dumps(
+        {"__metadata__": {"format": "pt"}}
+        | {name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    ).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def test_stored_parameters_come_from_the_headers_alone(tmp_path):
+    safetensors_file(tmp_path / "model-1.safetensors", a=[3, 4], b=[5])
+    safetensors_file(tmp_path / "model-2.safetensors", c=[2, 2, 2])
+
+    assert 12 + 5 + 8 == stored_parameters(tmp_path)
+
+
+def test_a_folder_without_weights_has_no_stored_total(tmp_path):
+    assert stored_parameters(tmp_path) is None
+
+
+def test_what_only_calls_itself_safetensors_is_said(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
+
+    with pytest.raises(BadConfigError, match="is not a safetensors file"):
+        stored_parameters(tmp_path)
+
+
+def test_a_folder_without_a_config_is_said(tmp_path):
+    with pytest.raises(BadConfigError, match=r"holds no config\.json"):
+        find_model(str(tmp_path), cache=tmp_path)
+
+
+def test_what_looks_like_no_path_and_no_hub_id_is_left_to_the_catalogue(tmp_path):
+    assert find_model("llama", cache=tmp_path) is None
+    assert find_model("https://example.com/x", cache=tmp_path) is None
+
+
+# On the Hub
+
+
+class Hub:
+    """Answers like HfApi."""
+
+    def __init__(self, path=None, error=None, total=None):
+        self.path, self.error, self.total = path, error, total
+
+    def model_info(self, repo_id, *, timeout):
+        if self.error:
+            raise self.error
+        return SimpleNamespace(
+            sha="0123456789abcdef",
+            safetensors=SimpleNamespace(total=self.total),
+            gated="manual",
+            card_data={"license": "apache-2.0"},
+        )
+
+    def hf_hub_download(self, repo_id, filename, *, etag_timeout):
+        assert "config.json" == filename
+        return str(self.path)
+
+
+def refused(kind):
+    import httpx
+
+    return kind("no", response=httpx.Response(401, request=httpx.Request("GET", "http://hub.invalid")))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "sentence"),
+    (
+        (refused(errors.GatedRepoError), GatedModelError, "'a/b' is gated or private on the Hub"),
+        (
+            refused(errors.RepositoryNotFoundError),
+            UnknownModelError,
+            "nor on the Hub under this name. Did you mean 'a/c'?",
+        ),
+        (errors.HFValidationError("no"), UnknownModelError, "nor on the Hub"),
+        (errors.OfflineModeIsEnabled("no"), HubUnavailableError, "the Hub does not answer from here"),
+        (errors.LocalEntryNotFoundError("no"), HubUnavailableError, "the Hub does not answer from here"),
+        (refused(errors.RemoteEntryNotFoundError), BadConfigError, "has no config.json on the Hub"),
+        (refused(errors.HfHubHTTPError), HubUnavailableError, "the Hub does not answer from here"),
+        (OSError("no route"), HubUnavailableError, "The catalogue has 'a/c'."),
+    ),
+)
+def test_each_way_the_hub_fails_is_one_sentence(error, expected, sentence):
+    with pytest.raises(expected) as caught:
+        fetch_config("a/b", suggestions=("a/c",), api=Hub(error=error))
+
+    assert sentence in str(caught.value)
+
+
+def test_without_a_network_the_hub_is_unavailable():
+    with pytest.raises(HubUnavailableError):
+        fetch_config("a/b", api=HfApi(endpoint="http://127.0.0.1:9"))
+
+
+@pytest.mark.torch
+def test_a_hub_model_carries_what_the_hub_says_of_it(tmp_path):
+    path = config_file(tmp_path)
+
+    agreed = model_from_hub("a/b", cache=tmp_path / "cache", api=Hub(path, total=TOY.total_parameters))
+    differs = model_from_hub("a/b", cache=tmp_path / "cache", api=Hub(path, total=TOY.total_parameters + 1600))
+
+    assert ("a/b", True, "apache-2.0", True) == (agreed.id, agreed.verified, agreed.licence, agreed.gated)
+    assert "config.json of a/b on the Hub at 0123456789ab" == agreed.source
+    assert "" == agreed.note
+    assert not differs.verified
+    assert f"hold {TOY.total_parameters + 1600:,} numbers" in differs.note

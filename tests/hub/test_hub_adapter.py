@@ -1,0 +1,86 @@
+"""Adapters on the Hub: two files, sizes known first, and one sentence for each way in which that can fail."""
+
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import errors
+
+from rankviz import hub
+from rankviz.errors import BadAdapterError, HubUnavailableError
+from rankviz.hub.adapter import CONFIG, WEIGHTS, fetch_adapter
+from tests.support.saved_adapters import two_blocks
+
+
+class FakeHub:
+    """Answers like HfApi for one repository that lies in a folder."""
+
+    def __init__(self, folder, sizes=None, error=None):
+        self.folder, self.error, self.fetched = folder, error, []
+        self.sizes = sizes if sizes is not None else {path.name: path.stat().st_size for path in folder.iterdir()}
+
+    def model_info(self, repo_id, files_metadata, timeout):
+        if self.error:
+            raise self.error
+        files = [SimpleNamespace(rfilename=name, size=size) for name, size in self.sizes.items()]
+        return SimpleNamespace(sha="abc", siblings=files)
+
+    def hf_hub_download(self, repo_id, file, revision, etag_timeout):
+        assert "abc" == revision
+        self.fetched.append(file)
+        return str(self.folder / file)
+
+
+def test_config_and_weights_are_fetched_and_nothing_else(tmp_path):
+    folder = two_blocks(tmp_path)
+    (folder / "training_args.bin").write_bytes(b"\x80")
+    api = FakeHub(folder)
+
+    assert folder == fetch_adapter("owner/name", max_bytes=10**6, api=api)
+    assert [CONFIG, WEIGHTS] == api.fetched
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({CONFIG: 500, "adapter_model.bin": 9}, "has only adapter_model.bin, and pickle files can run code"),
+        ({"config.json": 500}, "holds no adapter_model.safetensors, so it is no adapter"),
+        ({WEIGHTS: 500}, "holds no adapter_config.json, which says r and alpha"),
+        ({CONFIG: 500, WEIGHTS: 5_000_000}, "has 5,000,000 bytes of weights, more than the 1,000,000"),
+    ],
+)
+def test_what_is_no_adapter_or_too_large_is_refused_before_it_is_fetched(tmp_path, sizes, said):
+    api = FakeHub(tmp_path, sizes)
+
+    with pytest.raises(BadAdapterError, match=said):
+        fetch_adapter("owner/name", max_bytes=10**6, api=api)
+    assert [] == api.fetched
+
+
+def refusal(kind):
+    answer = SimpleNamespace(headers={}, status_code=404, request=None)
+    return kind("refused", response=answer)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "said"),
+    [
+        (refusal(errors.GatedRepoError), BadAdapterError, "is gated or private"),
+        (refusal(errors.RepositoryNotFoundError), BadAdapterError, "No adapter 'owner/name' on the Hub"),
+        (
+            errors.OfflineModeIsEnabled("offline"),
+            HubUnavailableError,
+            "try again with a network, or give the adapter's",
+        ),
+        (OSError("no route"), HubUnavailableError, "The Hub does not answer from here"),
+    ],
+)
+def test_each_way_to_fail_is_one_sentence(tmp_path, error, expected, said):
+    with pytest.raises(expected, match=said):
+        fetch_adapter("owner/name", max_bytes=10**6, api=FakeHub(tmp_path, {}, error))
+
+
+def test_what_looks_like_no_hub_id_is_not_asked_for():
+    with pytest.raises(
+        BadAdapterError, match="No adapter 'nothing' here: give a folder, a zip, a run's id or a Hub id"
+    ):
+        hub.find_adapter("nothing", max_bytes=1)

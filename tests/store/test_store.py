@@ -1,0 +1,299 @@
+"""Runs on disk: what is written, what is read back, what a crash leaves."""
+
+import json
+import zipfile
+
+import pytest
+
+from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.record import RunState
+from rankviz.core.runs.request import SweepRequest
+from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.store import RunStore, export_runs, import_runs, recorded
+
+STARTED = RunStarted(time=1.0, environment={"device": "cpu"})
+DONE = RunCompleted(time=9.0, train_seconds=8.0, peak_memory_bytes=100, peak_memory_kind="process resident")
+
+
+def step(number: int) -> StepLogged:
+    return StepLogged(
+        time=1.0 + number, step=number, loss=2.5, learning_rate=1e-3, tokens=80 * number, seconds=0.5, memory_bytes=7
+    )
+
+
+def one_run(store: RunStore) -> str:
+    return store.run_ids(store.create(SweepRequest(ranks=(8,))))[0]
+
+
+def test_a_created_run_is_queued_and_reads_back_as_it_was_asked(tmp_path):
+    store = RunStore(tmp_path)
+
+    sweep_id = store.create(SweepRequest(ranks=(16,), learning_rates=(2e-4,), target_modules=("q_proj", "v_proj")))
+
+    record = RunStore(tmp_path).sweep(sweep_id).runs[0]
+    assert RunState.QUEUED is record.state
+    assert (16, 2e-4, 32.0) == (record.request.r, record.request.learning_rate, record.request.lora_alpha)
+    assert ("q_proj", "v_proj") == record.request.target_modules
+
+
+def test_looking_at_an_empty_home_writes_nothing(tmp_path):
+    store = RunStore(tmp_path / "home")
+
+    assert [] == store.all() == store.sweeps()
+    assert not store.home.exists()
+
+
+def test_a_sweep_with_a_mistake_leaves_nothing_behind(tmp_path):
+    store = RunStore(tmp_path)
+
+    with pytest.raises(InvalidSettingError):
+        store.create(SweepRequest(ranks=(8, 0)))
+
+    assert [] == store.all()
+
+
+def test_a_record_follows_its_journal_as_it_grows(tmp_path):
+    writer, reader = RunStore(tmp_path), RunStore(tmp_path)
+    run_id = one_run(writer)
+
+    writer.append(run_id, STARTED)
+    assert RunState.RUNNING is reader.get(run_id).state
+    writer.append(run_id, step(1))
+    writer.append(run_id, step(2))
+    assert (1, 2) == tuple(s.step for s in reader.get(run_id).steps)
+    writer.append(run_id, DONE)
+
+    assert RunState.COMPLETED is reader.get(run_id).state
+    assert (STARTED, step(1), step(2), DONE) == reader.events(run_id)
+
+
+def test_a_half_written_last_line_is_not_yet_an_event(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    store.append(run_id, STARTED)
+    journal = store.run_dir(run_id) / "events.jsonl"
+    line = json.dumps({"event": "RunCancelled", "time": 3.0}) + "\n"
+
+    with journal.open("a") as file:
+        file.write(line[:20])
+    assert RunState.RUNNING is store.get(run_id).state
+    assert (STARTED,) == store.events(run_id)
+
+    with journal.open("a") as file:
+        file.write(line[20:])
+    assert RunState.CANCELLED is store.get(run_id).state
+    assert 0 == store.get(run_id).unreadable_lines
+
+
+def test_what_a_crash_cut_off_takes_no_later_event_with_it(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    store.append(run_id, STARTED)
+    with (store.run_dir(run_id) / "events.jsonl").open("a") as file:
+        file.write('{"event": "StepLogged", "ti')
+
+    store.append(run_id, RunCancelled(time=5.0))
+
+    record = store.get(run_id)
+    assert RunState.CANCELLED is record.state
+    assert 1 == record.unreadable_lines
+    assert (STARTED, RunCancelled(time=5.0)) == store.events(run_id)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"not json",
+        b"[1, 2]",
+        b'{"event": "Unheard", "time": 1}',
+        b'{"event": "RunCancelled"}',
+        b'{"event": "RunCancelled", "time": "soon"}',
+        b'{"event": ["RunCancelled"], "time": 1}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_broken_line_in_the_middle_is_left_out_and_counted(tmp_path, line):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    store.append(run_id, STARTED)
+    with (store.run_dir(run_id) / "events.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    store.append(run_id, step(1))
+
+    record = store.get(run_id)
+
+    assert (RunState.RUNNING, 1, 1) == (record.state, len(record.steps), record.unreadable_lines)
+
+
+def test_an_event_of_a_later_version_with_one_more_field_still_counts(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    with (store.run_dir(run_id) / "events.jsonl").open("a") as file:
+        file.write('{"event": "RunCancelled", "time": 2.0, "by": "someone"}\n')
+
+    assert RunState.CANCELLED is store.get(run_id).state
+
+
+def test_an_ended_run_stays_ended(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    for event in (STARTED, DONE, RunCancelled(time=10.0), step(3)):
+        store.append(run_id, event)
+
+    assert (RunState.COMPLETED, ()) == (RunStore(tmp_path).get(run_id).state, store.get(run_id).steps)
+
+
+def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_path):
+    writer, reader = RunStore(tmp_path), RunStore(tmp_path)
+    run_id = one_run(writer)
+    assert writer.begin(run_id)
+    for event in (STARTED, step(1), RunFailed(time=3.0, error="no luck")):
+        writer.append(run_id, event)
+    assert RunState.FAILED is reader.get(run_id).state
+
+    writer.requeue(run_id)
+
+    again = reader.get(run_id)
+    assert (RunState.QUEUED, (), "") == (again.state, again.steps, again.error)
+    assert reader.begin(run_id)
+    writer.append(run_id, STARTED)
+    writer.append(run_id, step(1))
+    assert (RunState.RUNNING, 1) == (reader.get(run_id).state, len(reader.get(run_id).steps))
+
+
+def test_only_one_caller_begins_a_run(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+
+    assert [True, False] == [store.begin(run_id), RunStore(tmp_path).begin(run_id)]
+
+
+@pytest.mark.parametrize("run_id", ["nothing", "../secrets", "", ".", "a/b", ".new-x"])
+def test_a_run_that_is_not_there_is_said_not_to_be(tmp_path, run_id):
+    with pytest.raises(RunNotFoundError):
+        RunStore(tmp_path).get(run_id)
+
+
+def test_a_strange_folder_among_the_runs_is_passed_over(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    (store.runs_dir / "holiday-pictures").mkdir()
+
+    assert [run_id] == [record.run_id for record in store.all()]
+
+
+def test_sweeps_come_oldest_first_and_their_runs_in_the_order_they_run(tmp_path):
+    store = RunStore(tmp_path)
+    first = store.create(SweepRequest(ranks=(64, 4), seeds=(0, 1)))
+    second = store.create(SweepRequest(ranks=(2,)))
+
+    sweeps = store.sweeps()
+
+    assert [first, second] == [sweep.sweep_id for sweep in sweeps]
+    assert [(0, 4), (0, 64), (1, 4), (1, 64)] == [(r.request.seed, r.request.r) for r in sweeps[0].runs]
+
+
+def test_an_upload_is_kept_once_under_its_own_name(tmp_path):
+    upload = tmp_path / "mine.jsonl"
+    upload.write_text('{"text": "hello"}\n')
+    store = RunStore(tmp_path / "home")
+
+    first, second = store.keep(upload), store.keep(upload)
+    upload.unlink()
+
+    assert first == second
+    assert "mine.jsonl" == first.name
+    assert '{"text": "hello"}\n' == first.read_text()
+
+
+def ended_run(store: RunStore) -> str:
+    run_id = one_run(store)
+    for event in (STARTED, step(1), DONE):
+        store.append(run_id, event)
+    return run_id
+
+
+def test_exported_runs_come_in_again_elsewhere(tmp_path):
+    here, there = RunStore(tmp_path / "here"), RunStore(tmp_path / "there")
+    run_id = ended_run(here)
+
+    archive = export_runs(here, [run_id], tmp_path / "runs.zip")
+    imported = import_runs(there, archive)
+
+    assert [run_id] == imported
+    assert here.get(run_id) == there.get(run_id)
+    with zipfile.ZipFile(archive) as opened:
+        header, row = opened.read("summary.csv").decode().splitlines()
+    assert dict(zip(header.split(","), row.split(","), strict=True))["peak_memory_bytes"] == "100"
+
+
+def test_what_has_not_ended_is_not_exported(tmp_path):
+    store = RunStore(tmp_path)
+
+    with pytest.raises(InvalidSettingError, match="None of these runs has ended"):
+        export_runs(store, [one_run(store)], tmp_path / "runs.zip")
+
+
+def test_an_import_overwrites_nothing(tmp_path):
+    store = RunStore(tmp_path / "home")
+    archive = export_runs(store, [ended_run(store)], tmp_path / "runs.zip")
+
+    with pytest.raises(InvalidSettingError, match="is here already"):
+        import_runs(store, archive)
+
+
+def request_json(run_id: str) -> str:
+    run = SweepRequest(ranks=(8,)).runs(sweep_id="s", created_at=1.0)[0]
+    return json.dumps({**{f: getattr(run, f) for f in run.__slots__}, "run_id": run_id})
+
+
+CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"runs/../../evil/request.json": request_json("evil")}, "no RankViz export"),
+        ({"/etc/request.json": "{}"}, "no RankViz export"),
+        ({"runs/a/adapter/adapter_model.safetensors": "x"}, "no RankViz export"),
+        ({"runs/a/request.json": request_json("a")}, "has not ended"),
+        ({"runs/a/request.json": request_json("b"), "runs/a/events.jsonl": CANCELLED}, "calls itself 'b'"),
+        ({"runs/a/request.json": "{}", "runs/a/events.jsonl": CANCELLED}, "no readable request"),
+        ({"runs/a/events.jsonl": CANCELLED}, "no readable request"),
+        ({"summary.csv": ""}, "holds no runs"),
+        ({"runs/a/events.jsonl": "x" * (200 * 10**6 + 1)}, "unpacks to more than 200 MB"),
+    ],
+)
+def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
+    archive = tmp_path / "bad.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("runs/good/request.json", request_json("good"))
+        opened.writestr("runs/good/events.jsonl", CANCELLED)
+        if message == "holds no runs":
+            opened.close()
+            opened = zipfile.ZipFile(archive, "w")
+        for name, text in members.items():
+            opened.writestr(name, text)
+        opened.close()
+    store = RunStore(tmp_path / "home")
+
+    with pytest.raises(InvalidSettingError, match=message):
+        import_runs(store, archive)
+
+    assert [] == store.all()
+
+
+def test_a_file_that_is_no_zip_is_said_to_be_none(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+
+    with pytest.raises(InvalidSettingError, match=r"notes\.txt can't be read as a RankViz export"):
+        import_runs(RunStore(tmp_path), tmp_path / "notes.txt")
+
+
+def test_recorded_sweeps_are_folded_as_any_other_and_say_that_they_are_recorded(tmp_path):
+    run_id = ended_run(RunStore(tmp_path / "recorded"))
+
+    (sweep,) = recorded(tmp_path)
+
+    assert (True, True) == (sweep.recorded, sweep.ended)
+    assert (run_id, RunState.COMPLETED) == (sweep.runs[0].run_id, sweep.runs[0].state)

@@ -1,0 +1,91 @@
+"""Two small studies by hand: one with its learning rate tuned at each rank, one without."""
+
+from rankviz.core.cost.assumptions import Assumption, Assumptions
+from rankviz.core.quantity import Range
+from rankviz.core.studies.lines import BaseModel, Evidence, QualityPoint, Study
+from rankviz.core.studies.nearest import Subject
+
+
+def study(study_id="tuned", *, tuned=True, task_kind="instruction", examples=1000, policy="full grid", **more):
+    return Study(
+        study_id=study_id,
+        label=study_id.capitalize(),
+        citation=f"{study_id} et al.",
+        source=f"https://example.org/{study_id}",
+        licence="paper",
+        task_kind=task_kind,
+        examples=examples,
+        learning_rate_tuned_per_rank=tuned,
+        learning_rate_tuned_per_method=tuned,
+        learning_rate_and_alpha_policy=policy,
+        caveat=f"Caveat of {study_id}.",
+        checked="2026-11-24",
+        **more,
+    )
+
+
+def base(name="toy/Small-1B", *, model_id="toy/Small-1B", family="Toy", parameters=10**9):
+    return BaseModel(
+        base_model=name, model_id=model_id, family=family, parameters=parameters, source="by hand", checked="2026-11-24"
+    )
+
+
+def point(r, value, **more):
+    return QualityPoint(
+        **{
+            "study_id": "tuned",
+            "base_model": "toy/Small-1B",
+            "task": "task",
+            "metric": "test_nll",
+            "higher_is_better": False,
+            "role": "main",
+            "method": "lora" if r else "full",
+            "target_modules": "q,v",
+            "facet": "attention",
+            "rank": r,
+            "lora_alpha": None,
+            "learning_rate": 3e-4,
+            "learning_rates_tried": 4,
+            "value": value,
+            "standard_error": None,
+            "reference_learning_rate": None,
+            "value_at_reference_rate": None,
+            "trainable_parameters": None,
+            "adapter_bytes": None,
+            "peak_memory_bytes": None,
+            "train_seconds": None,
+            "duration": "",
+            "table": "Table 1",
+            "experiment": "",
+            "run_date": "",
+            **more,
+        }
+    )
+
+
+def evidence(points, studies=(), models=()):
+    return Evidence(studies or [study()], models or [base()], points)
+
+
+def subject(*, model_id="toy/Small-1B", family="Toy", parameters=10**9, task_kinds=("instruction",)):
+    return Subject(
+        names=frozenset({model_id.lower()}),
+        model_id=model_id,
+        family=family,
+        parameters=parameters,
+        task_kinds=task_kinds,
+    )
+
+
+def assumptions(per_parameter=2.0, per_token=1.0):
+    return Assumptions(
+        {
+            row_id: Assumption(
+                id=row_id, value=Range(v, v, v), unit="bits", meaning="by hand", source="by hand", checked="2026-11-24"
+            )
+            for row_id, v in (
+                ("capacity-bits-per-parameter", per_parameter),
+                ("capacity-bits-per-token", per_token),
+            )
+        }
+    )

@@ -1,0 +1,37 @@
+"""Recipes for the tests of exports: a small one to change, and the settings that every tool must take."""
+
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.export import Recipe
+
+SETTINGS = {
+    "plain": {},
+    "nf4": {"precision": "nf4"},
+    "int8": {"precision": "int8"},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16"},
+    "fp32": {"precision": "fp32"},
+    "dora": {"use_dora": True, "use_rslora": True},
+    "all-linear": {"target_modules": "all-linear", "modules_to_save": ("lm_head", "embed_tokens")},
+    "paged": {"optim": "paged_adamw_8bit", "checkpointing": "none"},
+    "torch": {"optim": "adamw_torch", "checkpointing": "hf"},
+    "sgd": {"optim": "sgd", "loss_path": "full"},
+    "triton": {"loss_path": "triton", "attn_implementation": "eager"},
+    "flash": {"attn_implementation": "flash", "precision": "bf16"},
+    "unsloth": {"framework": "unsloth"},
+    "unsloth-int8": {"framework": "trl", "precision": "int8"},
+    "long": {"max_length": 512, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 5, "steps": 70},
+    "rate": {"learning_rate": 1e-5, "r": 1, "lora_alpha": 2.0},
+}
+"""One thing changed at a time, from a TRL recipe with everything at its default."""
+
+
+def made(**changes) -> Recipe:
+    """A recipe for Qwen3-4B at r = 8, alpha = 16, with these values changed, whichever part they belong to."""
+    lora = {"r": 8, "lora_alpha": 16.0, "framework": "unsloth"} | {
+        k: v for k, v in changes.items() if k in LoraConfig.__dataclass_fields__
+    }
+    setup = {k: v for k, v in changes.items() if k in TrainingSetup.__dataclass_fields__}
+    rest = {k: v for k, v in changes.items() if k in Recipe.__dataclass_fields__}
+    plain = {"model_id": "Qwen/Qwen3-4B", "target_modules": ("q_proj", "v_proj"), "adapter_parameters": 1234}
+    return Recipe(**{**plain, **rest}, lora=LoraConfig(**lora), setup=TrainingSetup(**setup))

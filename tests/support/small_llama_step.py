@@ -1,0 +1,91 @@
+"""One training step of a small Llama with a LoRA, in torch and as RankViz's formulas have it."""
+
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.stack import Habits, Stack
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
+from tests.support.toy import ASSUMPTIONS, layer
+from tests.support.toy import model as toy_model
+
+HIDDEN, QUERIES, KEYS, MLP, BLOCKS = 64, 128, 32, 192, 3
+BATCH, LENGTH = 64, 32
+QV = ("q_proj", "v_proj")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+SEVEN = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
+
+PROGRAMS = {
+    "autocast, fp32 adapter": {"habits": Habits(autocast=True), "precision": "bf16"},
+    "autocast, output dropped": {"habits": Habits(autocast=True, holds_logits=False), "precision": "bf16"},
+    "no autocast, fp32 adapter": {"habits": Habits(autocast=False), "precision": "bf16"},
+    "no autocast, bf16 adapter": {"habits": Habits(autocast=False, adapter_bytes=2), "precision": "bf16"},
+    "all fp32": {"habits": Habits(autocast=False), "precision": "fp32"},
+}
+
+
+def run_step(watch, *, habits, precision, targets, checkpointing, vocab, attention="sdpa", blocks=BLOCKS):
+    """Forward and backward inside `watch`, a torch dispatch mode that has been told which tensors were there before."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=HIDDEN,
+        num_hidden_layers=blocks,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=32,
+        intermediate_size=MLP,
+        vocab_size=vocab,
+        use_cache=False,
+    )
+    base = LlamaForCausalLM._from_config(config, attn_implementation=attention)
+    base = base.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    train_once(watch, base, habits=habits, targets=targets, checkpointing=checkpointing)
+
+
+def train_once(watch, base, *, habits, targets, checkpointing):
+    """Wrap the base with a LoRA and take the step."""
+    import torch
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    if checkpointing != "none":
+        base.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        base.enable_input_require_grads()
+    model = get_peft_model(
+        base, PeftConfig(r=2, target_modules=list(targets)), autocast_adapter_dtype=habits.adapter_bytes == 4
+    ).train()
+    ids = torch.randint(0, base.config.vocab_size, (BATCH, LENGTH))
+    watch.ignore([*model.parameters(), *model.buffers(), ids])
+    with watch:
+        with torch.autocast("cpu", torch.bfloat16, enabled=habits.autocast):
+            output = model(input_ids=ids, labels=ids)
+        loss = output.loss
+        if not habits.holds_logits:
+            del output
+        loss.backward()
+
+
+def asked_of_rankviz(*, habits, precision, targets, checkpointing, vocab, attention="sdpa", blocks=BLOCKS):
+    """The same model, plan and stack for the formulas."""
+    in_blocks = {"blocks": tuple(range(blocks))}
+    layers = (
+        layer("self_attn.q_proj", HIDDEN, QUERIES, **in_blocks),
+        layer("self_attn.k_proj", HIDDEN, KEYS, **in_blocks),
+        layer("self_attn.v_proj", HIDDEN, KEYS, **in_blocks),
+        layer("self_attn.o_proj", QUERIES, HIDDEN, **in_blocks),
+        layer("mlp.gate_proj", HIDDEN, MLP, part="mlp", **in_blocks),
+        layer("mlp.up_proj", HIDDEN, MLP, part="mlp", **in_blocks),
+        layer("mlp.down_proj", MLP, HIDDEN, part="mlp", **in_blocks),
+    )
+    spec = toy_model(layers, hidden_size=HIDDEN, vocab_size=vocab, num_hidden_layers=blocks, num_attention_heads=4)
+    plan = resolve(spec, LoraConfig(target_modules=targets, framework="peft"))
+    setup = TrainingSetup(
+        precision=precision,
+        per_device_train_batch_size=BATCH,
+        max_length=LENGTH,
+        checkpointing=checkpointing,
+        loss_path="full",
+        attn_implementation=attention,
+    )
+    stack = Stack(framework="trl", setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
+    return spec, plan, stack

@@ -1,0 +1,91 @@
+"""Stand-ins for the worker: small programs that write journals as the true one does, and die as it may."""
+
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from rankviz.core.runs.request import SweepRequest
+from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+
+_PRELUDE = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from rankviz.core.run import (AdapterAttached, AdapterSaved, Evaluated, RunCompleted, RunFailed, RunStarted,
+                              StageReached, StepLogged)
+from rankviz.store import RunStore
+
+store = RunStore(Path(sys.argv[1]))
+run_ids = sys.argv[2:]
+
+def begin(run_id):
+    if not store.begin(run_id):
+        return False
+    store.append(run_id, RunStarted(time=time.time(), environment={"device": "cpu", "pid": os.getpid()}))
+    return True
+
+def step(run_id, number=1):
+    store.append(run_id, StepLogged(time=time.time(), step=number, loss=3.0 / number, learning_rate=1e-3,
+                                    tokens=10 * number, seconds=0.5 * number, memory_bytes=1000))
+
+def complete(run_id):
+    step(run_id)
+    store.append(run_id, RunCompleted(time=time.time(), train_seconds=1.0, peak_memory_bytes=2000,
+                                      peak_memory_kind="process resident"))
+"""
+
+
+def worker(program: str) -> tuple[str, ...]:
+    """A command for Supervisor(command=...): it is given HOME and run ids, as the true worker is."""
+    return (sys.executable, "-c", _PRELUDE + program)
+
+
+COMPLETE_ALL = worker("for run_id in run_ids:\n    begin(run_id) and complete(run_id)")
+HANG_IN_EACH = worker("for run_id in run_ids:\n    if begin(run_id):\n        step(run_id)\n        time.sleep(60)")
+
+
+def waiting_for(go: Path) -> tuple[str, ...]:
+    """A worker that holds each run at its first step until the file `go` is there."""
+    return worker(
+        f"for run_id in run_ids:\n"
+        f"    if begin(run_id):\n"
+        f"        step(run_id)\n"
+        f"        while not os.path.exists({str(go)!r}): time.sleep(0.02)\n"
+        f"        complete(run_id)"
+    )
+
+
+def sweep(store: RunStore, *ranks: int) -> list[str]:
+    """Queue a sweep over these ranks and return its run ids."""
+    return store.run_ids(store.create(SweepRequest(ranks=ranks)))
+
+
+def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Supervisor:
+    supervisor = Supervisor(store, command=command, poll_seconds=0.05, **settings)
+    supervisor.start()
+    return supervisor
+
+
+def wait_for(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Every live process that was given this home."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(home) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def states(store: RunStore, run_ids: list[str]) -> list[str]:
+    return [store.get(run_id).state.value for run_id in run_ids]

@@ -1,0 +1,264 @@
+"""Reading a trained adapter: where its files may be, what is in them, and what is refused with a sentence."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from rankviz.errors import BadAdapterError
+from rankviz.trained.read import read_adapter
+from rankviz.trained.spectrum import spectrum
+from rankviz.trained.tensors import encode
+from tests.support.saved_adapters import CONFIG, Q, factors, save, two_blocks
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def zip_of(folder, target, *, inside: str = "adapter/"):
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, inside + file.name)
+    return target
+
+
+def test_a_folder_a_zip_a_lone_file_and_both_files_are_the_same_adapter(tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+    apart = tmp_path / "elsewhere" / "adapter_config.json"
+    apart.parent.mkdir()
+    apart.write_text((folder / "adapter_config.json").read_text())
+
+    ways = [
+        read_adapter([folder]),
+        read_adapter([zip_of(folder, tmp_path / "mine.zip")]),
+        read_adapter([folder / WEIGHTS]),
+        read_adapter([apart, folder / WEIGHTS]),
+    ]
+
+    assert ["mine"] * 4 == [found.name for found in ways]
+    assert 1 == len({spectrum(found).layers for found in ways})
+
+
+def test_singular_values_are_of_the_scaled_update(tmp_path):
+    adapter = read_adapter([two_blocks(tmp_path)])
+    a, b = factors(10, 4, 12, seed=10)
+    dense = np.linalg.svd(2.0 * b.astype(np.float64) @ a, compute_uv=False)[:4]
+
+    found = spectrum(adapter)
+
+    assert [
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.0.self_attn.v_proj",
+        "model.layers.1.self_attn.q_proj",
+        "model.layers.1.self_attn.v_proj",
+    ] == [layer.name for layer in found.layers]
+    np.testing.assert_allclose(found.layers[0].singular_values, dense, rtol=1e-6)
+    assert ("model.layers.1.self_attn.v_proj",) == found.dead
+    assert (4, 8, "fp32") == (found.r, found.lora_alpha, found.dtype)
+
+
+@pytest.mark.parametrize(("config", "scale"), [({"use_rslora": True}, 4.0), ({"alpha_pattern": {"q_proj": 4}}, 1.0)])
+def test_scale_follows_rslora_and_alpha_pattern(tmp_path, config, scale):
+    adapter = read_adapter([two_blocks(tmp_path, **config)])
+
+    assert scale == adapter.modules[0].scale
+
+
+def test_rank_pattern_is_what_the_shapes_must_agree_with(tmp_path):
+    a, b = factors(10, 2, 12)
+    tensors = {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b}
+
+    adapter = read_adapter(
+        [save(tmp_path / "good", tensors, CONFIG | {"rank_pattern": {"layers.0.self_attn.q_proj": 2}})]
+    )
+
+    assert (2, 8 / 2) == (adapter.modules[0].r, adapter.modules[0].scale)
+    with pytest.raises(BadAdapterError, match=r"q_proj has rank 2 in the weights and 4 in adapter_config\.json"):
+        read_adapter([save(tmp_path / "bad", tensors)])
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_half_precision_is_read_as_the_numbers_it_holds(tmp_path, dtype):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save_torch
+
+    a, b = factors(10, 4, 12)
+    kind = {"F16": torch.float16, "BF16": torch.bfloat16}[dtype]
+    tensors = {f"{Q}.lora_A.weight": torch.tensor(a).to(kind), f"{Q}.lora_B.weight": torch.tensor(b).to(kind)}
+    save(tmp_path, {"x": np.zeros(1, dtype=np.float32)})
+    save_torch(tensors, tmp_path / WEIGHTS)
+
+    (read,) = read_adapter([tmp_path]).pairs.values()
+
+    for mine, name in zip(read, tensors, strict=True):
+        np.testing.assert_array_equal(tensors[name].float().numpy(), mine)
+        np.testing.assert_array_equal(tensors[name].view(torch.int16).numpy(), encode(mine, dtype).view(np.int16))
+
+
+def test_bf16_is_rounded_to_the_nearest_as_torch_does():
+    torch = pytest.importorskip("torch")
+    values = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
+
+    expected = torch.tensor(values).to(torch.bfloat16).view(torch.int16).numpy()
+
+    np.testing.assert_array_equal(expected, encode(values, "BF16").view(np.int16))
+
+
+def test_embeddings_convolutions_and_what_is_kept(tmp_path):
+    """An embedding of 30 tokens, a 3 × 3 convolution, one in two groups, DoRA magnitudes and a head saved in full."""
+    draw = np.random.default_rng(0)
+
+    def some(*shape):
+        return draw.standard_normal(shape).astype(np.float32)
+
+    prefix = "base_model.model."
+    tensors = {
+        f"{prefix}embed.lora_embedding_A": some(4, 30),
+        f"{prefix}embed.lora_embedding_B": some(8, 4),
+        f"{prefix}conv.lora_A.weight": some(4, 5, 3, 3),
+        f"{prefix}conv.lora_B.weight": some(7, 4, 1, 1),
+        f"{prefix}grouped.lora_A.weight": some(4, 5, 3, 3),
+        f"{prefix}grouped.lora_B.weight": some(8, 2, 1, 1),
+        f"{prefix}embed.lora_magnitude_vector": some(8),
+        f"{prefix}lm_head.weight": some(30, 8),
+    }
+
+    adapter = read_adapter([save(tmp_path, tensors, CONFIG | {"use_dora": True})])
+
+    assert {"conv": (45, 7), "embed": (30, 8)} == {m.name: (m.in_features, m.out_features) for m in adapter.modules}
+    assert ["grouped"] == [module.name for module in adapter.left_alone]
+    assert {f"{prefix}embed.lora_magnitude_vector", f"{prefix}lm_head.weight"} == set(adapter.kept)
+    said = " ".join(adapter.notes)
+    assert "a resized DoRA adapter is approximate" in said
+    assert "Kept as they are: lm_head." in said
+    assert "grouped stays as it is: it is a convolution in groups." in said
+
+
+def test_fused_experts_are_one_update_each(tmp_path):
+    """Two experts of rank 4 in PEFT's layout: A's rows expert by expert, B's columns rank by rank."""
+    pairs = [factors(6, 4, 12, seed=seed) for seed in (0, 1)]
+    name = "base_model.model.model.layers.0.mlp.experts"
+    tensors = {
+        f"{name}.lora_A.weight": np.concatenate([a for a, _ in pairs]),
+        f"{name}.lora_B.weight": np.stack([b for _, b in pairs], axis=2).reshape(6, 8),
+    }
+    config = CONFIG | {"target_modules": [], "target_parameters": ["mlp.experts.down_proj"]}
+
+    found = read_adapter([save(tmp_path, tensors, config)]).pairs
+
+    assert ["model.layers.0.mlp.experts.0", "model.layers.0.mlp.experts.1"] == list(found)
+    for mine, theirs in zip(found.values(), pairs, strict=True):
+        np.testing.assert_array_equal(theirs[0], mine[0])
+        np.testing.assert_array_equal(theirs[1], mine[1])
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "weights.pt", "weights.pkl"])
+def test_pickles_are_refused_with_what_to_do(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x80\x04.")
+    zipped = zip_of(tmp_path, tmp_path.parent / f"{tmp_path.name}.zip")
+
+    for given in (tmp_path, tmp_path / name, zipped):
+        with pytest.raises(BadAdapterError, match=rf"{name}: pickle files can run code .*save_pretrained"):
+            read_adapter([given])
+
+
+def test_a_pickle_beside_safetensors_is_not_looked_at(tmp_path):
+    folder = two_blocks(tmp_path)
+    (folder / "training_args.bin").write_bytes(b"\x80\x04.")
+
+    assert 4 == len(read_adapter([folder]).modules)
+
+
+def test_a_zip_with_checkpoints_gives_the_adapter_at_its_top(tmp_path):
+    folder = two_blocks(tmp_path / "mine", lora_alpha=8)
+    older = two_blocks(tmp_path / "older", lora_alpha=2)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for file in older.iterdir():
+            archive.write(file, f"mine/checkpoint-1/{file.name}")
+        for file in folder.iterdir():
+            archive.write(file, f"mine/{file.name}")
+
+    assert 8 == read_adapter([tmp_path / "all.zip"]).config.lora_alpha
+
+
+def test_sizes_are_bounded_before_anything_is_unpacked(tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+    zipped = zip_of(folder, tmp_path / "mine.zip")
+
+    with pytest.raises(BadAdapterError, match=r"more than the 1,000 that are read here"):
+        read_adapter([folder], max_bytes=1000)
+    with pytest.raises(BadAdapterError, match=r"unpacks to [\d,]+ bytes, more than the 1,000 that are read here"):
+        read_adapter([zipped], max_bytes=1000)
+
+
+def broken(change) -> dict:
+    a, b = factors(10, 4, 12)
+    tensors = {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b}
+    change(tensors)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.pop(f"{Q}.lora_B.weight"), "q_proj has a lora_A and no lora_B: the file is not whole"),
+        (lambda t: t.update({f"{Q}.lora_B.weight": np.zeros((10, 3), np.float32)}), "A must be r × in and B out × r"),
+        (
+            lambda t: t.update({f"{Q}.lora_A.weight": np.zeros(48, np.float32)}),
+            "which are no matrices: gather the shards",
+        ),
+        (
+            lambda t: t.update({f"{Q}.lora_A.weight": np.zeros((4, 12), np.int32)}),
+            "save the adapter in fp32, bf16 or fp16",
+        ),
+        (lambda t: (t.clear(), t.update(x=np.zeros(3, np.float32))), "holds no lora_A and lora_B"),
+    ],
+)
+def test_tensors_that_cannot_be_an_adapter_are_refused(tmp_path, change, said):
+    folder = save(tmp_path, broken(change))
+
+    with pytest.raises(BadAdapterError, match=said):
+        read_adapter([folder])
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "has no peft_type"),
+        (json.dumps(CONFIG | {"peft_type": "IA3"}), "says peft_type 'IA3': only LoRA adapters"),
+        (json.dumps(CONFIG | {"r": 0}), "says r = 0, which is no rank"),
+        (json.dumps(CONFIG | {"lora_alpha": "8"}), "says lora_alpha = '8', which is no alpha"),
+        (json.dumps(CONFIG | {"rank_pattern": {"(": 4}}), "has '\\(', which is no regular expression"),
+        (json.dumps(CONFIG | {"kasa_config": {"beta": 1}}), "sets kasa_config: its update is not simply B·A"),
+    ],
+)
+def test_configs_that_are_none_or_not_lora_are_refused(tmp_path, config, said):
+    folder = two_blocks(tmp_path)
+    (folder / "adapter_config.json").write_text(config)
+
+    with pytest.raises(BadAdapterError, match=said):
+        read_adapter([folder])
+
+
+def test_files_that_are_missing_or_torn_are_refused(tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    (torn / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-8])
+    (torn / "adapter_config.json").write_text(json.dumps(CONFIG))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    save_file({"x": np.zeros(1, np.float32)}, alone / WEIGHTS)
+    (tmp_path / "no.zip").write_bytes(b"PK no")
+
+    for given, said in (
+        (torn, "is not a whole safetensors file"),
+        (alone / WEIGHTS, "came without its adapter_config.json, which says r and alpha"),
+        (tmp_path / "nowhere", "No file or folder"),
+        (tmp_path / "no.zip", "is not a zip that can be read"),
+        (tmp_path, "holds no adapter_model.safetensors"),
+    ):
+        with pytest.raises(BadAdapterError, match=said):
+            read_adapter([given])

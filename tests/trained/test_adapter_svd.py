@@ -1,0 +1,114 @@
+"""The SVD of an update from its factors, beside numpy's dense SVD of the update itself."""
+
+import numpy as np
+import pytest
+
+from rankviz.errors import BadAdapterError
+from rankviz.trained.svd import cut, cut_all, decompose, singular_values
+
+
+def pair(out_features: int, r: int, in_features: int, *, seed: int = 0, decay: float = 0.8) -> tuple:
+    """Factors as fp32, B's columns ever smaller, as training leaves them."""
+    draw = np.random.default_rng(seed)
+    a = draw.standard_normal((r, in_features)) / np.sqrt(in_features)
+    b = draw.standard_normal((out_features, r)) * decay ** np.arange(r)
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+def dense(a: np.ndarray, b: np.ndarray) -> tuple:
+    return np.linalg.svd(b.astype(np.float64) @ a.astype(np.float64), full_matrices=False)
+
+
+def test_two_numbers_by_hand():
+    """A has rows of length 3 and 5 along the axes, B of length 2 and 1: B·A is diagonal, with 6 and 5."""
+    a = np.array([[3.0, 0, 0], [0, 5.0, 0]], dtype=np.float32)
+    b = np.array([[2.0, 0], [0, 1.0], [0, 0], [0, 0]], dtype=np.float32)
+
+    assert [6.0, 5.0] == pytest.approx(list(singular_values({"q": (a, b)})["q"]), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(48, 8, 32), (32, 8, 48), (6, 8, 40), (40, 8, 5), (24, 1, 24)])
+def test_singular_values_equal_dense_svd(shape):
+    a, b = pair(*shape)
+    expected = np.zeros(shape[1])
+    found = dense(a, b)[1][: shape[1]]
+    expected[: len(found)] = found
+
+    for values in (singular_values({"q": (a, b)})["q"], decompose({"q": (a, b)})["q"].singular_values):
+        np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-7 * expected[0])
+
+
+def test_over_six_decades_every_singular_value_is_right_to_one_in_ten_thousand():
+    a, b = pair(96, 12, 64, decay=0.3)
+    expected = dense(a, b)[1][:12]
+
+    values = singular_values({"q": (a, b)})["q"]
+
+    assert expected[0] / expected[-1] > 1e5
+    np.testing.assert_allclose(values, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_a_cut_pair_is_the_truncated_product(k):
+    a, b = pair(48, 8, 32)
+    u, s, vt = dense(a, b)
+
+    low_a, low_b = cut((a, b), decompose({"q": (a, b)})["q"], k)
+
+    assert ((k, 32), (48, k)) == (low_a.shape, low_b.shape)
+    assert (np.float32, np.float32) == (low_a.dtype, low_b.dtype)
+    np.testing.assert_allclose(low_b @ low_a, u[:, :k] * s[:k] @ vt[:k], atol=2e-6 * s[0])
+
+
+def test_a_cut_splits_its_singular_values_evenly_between_the_factors():
+    a, b = pair(48, 8, 32)
+    s = dense(a, b)[1]
+
+    low_a, low_b = cut((a, b), decompose({"q": (a, b)})["q"], 3)
+
+    np.testing.assert_allclose(low_a @ low_a.T, np.diag(s[:3]), atol=1e-5 * s[0])
+    np.testing.assert_allclose(low_b.T @ low_b, np.diag(s[:3]), atol=1e-5 * s[0])
+
+
+def test_factors_without_full_rank_have_zeros_at_the_end():
+    """The second half of A repeats the first, and B has a column of zeros."""
+    a, b = pair(20, 4, 16)
+    a[2:], b[:, 1] = a[:2], 0.0
+    expected = dense(a, b)[1][:4]
+
+    values = decompose({"q": (a, b)})["q"].singular_values
+
+    assert 0.0 == values[2] == values[3]
+    np.testing.assert_allclose(values[:2], expected[:2], rtol=1e-9)
+
+
+def test_a_module_that_was_never_trained_has_no_update_and_can_still_be_trained_after_a_cut():
+    a, b = pair(20, 4, 16)
+    b[:] = 0.0
+    found = decompose({"q": (a, b)})["q"]
+
+    low_a, low_b = cut((a, b), found, 2)
+
+    assert [0.0] * 4 == list(found.singular_values)
+    np.testing.assert_array_equal(a[:2], low_a)
+    assert not low_b.any()
+
+
+def test_many_modules_of_several_shapes_and_ranks_come_back_in_order():
+    pairs = {f"m{i}": pair(20 + i, 2 + i % 3, 16, seed=i) for i in range(9)}
+
+    found = decompose(pairs)
+    low = cut_all(pairs, found, {name: 1 + i % 2 for i, name in enumerate(pairs)})
+
+    assert list(pairs) == list(found) == list(singular_values(pairs)) == list(low)
+    for i, (name, (a, b)) in enumerate(pairs.items()):
+        np.testing.assert_allclose(found[name].singular_values, dense(a, b)[1][: 2 + i % 3], rtol=1e-6)
+        assert 1 + i % 2 == len(low[name][0])
+
+
+def test_a_diverged_module_is_named():
+    a, b = pair(20, 4, 16)
+    b[0, 0] = np.nan
+
+    with pytest.raises(BadAdapterError, match=r"layers\.3\.q_proj holds values that are infinite or not a number"):
+        decompose({"layers.3.q_proj": (a, b)})

@@ -1,0 +1,176 @@
+"""Resized adapters: the truncated product, the size that was promised, and nothing else changed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rankviz.errors import BadAdapterError, InvalidSettingError
+from rankviz.trained.read import read_adapter
+from rankviz.trained.resize import plan, resize, zipped
+from rankviz.trained.spectrum import spectrum
+from tests.support.saved_adapters import CONFIG, factors, save, two_blocks
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def planned(folder, **asked):
+    adapter = read_adapter([folder])
+    return adapter, plan(adapter, spectrum(adapter), **asked)
+
+
+def update(adapter, name: str) -> np.ndarray:
+    """scale · B·A in fp64."""
+    a, b = adapter.pairs[name]
+    (scale,) = (module.scale for module in adapter.modules if name in module.pairs)
+    return scale * b.astype(np.float64) @ a.astype(np.float64)
+
+
+def truncated(matrix: np.ndarray, k: int) -> np.ndarray:
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    return u[:, :k] * s[:k] @ vt[:k]
+
+
+@pytest.mark.parametrize("config", [{}, {"use_rslora": True}, {"alpha_pattern": {"v_proj": 3}}])
+@pytest.mark.parametrize("asked", [{"r": 2}, {"energy": 0.9}])
+def test_each_update_is_the_truncated_one_at_its_old_scale(tmp_path, config, asked):
+    before, what = planned(two_blocks(tmp_path / "old", **config), **asked)
+
+    after = read_adapter([resize(before, what, tmp_path / "new")])
+
+    for name in before.pairs:
+        expected = truncated(update(before, name), what.by_module[name])
+        np.testing.assert_allclose(update(after, name), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_by_energy_the_plan_says_what_comes_out(tmp_path):
+    before, what = planned(two_blocks(tmp_path / "old"), energy=0.95)
+
+    after = read_adapter([resize(before, what, tmp_path / "new")])
+
+    found, cut = spectrum(before), spectrum(after)
+    assert dict(what.by_module) == {module.name: module.r for module in after.modules}
+    assert all((layer.energy_kept(what.by_module[layer.name]) or 1) >= 0.95 for layer in found.layers)
+    kept = sum(layer.energy for layer in cut.layers) / sum(layer.energy for layer in found.layers)
+    assert kept == pytest.approx(what.energy_kept, rel=1e-6)
+    assert what.parameters == sum(t.size for pair in after.pairs.values() for t in pair)
+
+
+@pytest.mark.parametrize("dtype", [None, "fp32", "bf16", "fp16"])
+def test_the_file_has_the_size_that_was_promised_to_the_byte(tmp_path, dtype):
+    before, what = planned(two_blocks(tmp_path / "old"), r=1, dtype=dtype)
+
+    folder = resize(before, what, tmp_path / "new")
+
+    assert (folder / WEIGHTS).stat().st_size == what.file_bytes
+    assert (dtype or "fp32") == read_adapter([folder]).dtype
+
+
+def test_what_is_no_factor_stays_as_it_is_and_so_does_the_rest_of_the_config(tmp_path):
+    a, b = factors(10, 4, 12)
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    head = np.arange(6, dtype=np.float16).reshape(2, 3)
+    tensors = {
+        f"{name}.lora_A.weight": a,
+        f"{name}.lora_B.weight": b,
+        "base_model.model.lm_head.weight": head,
+        "base_model.model.steps": np.array([7], dtype=np.int64),
+    }
+    config = CONFIG | {"base_model_name_or_path": "some/base", "lora_dropout": 0.25, "modules_to_save": ["lm_head"]}
+    before, what = planned(save(tmp_path / "old", tensors, config), r=3)
+
+    folder = resize(before, what, tmp_path / "new")
+    after = read_adapter([folder])
+
+    assert {**config, "r": 3, "lora_alpha": 6, "rank_pattern": {}, "alpha_pattern": {}} == json.loads(
+        (folder / "adapter_config.json").read_text()
+    )
+    assert {"format": "pt"} == after.file.metadata
+    assert (folder / WEIGHTS).stat().st_size == what.file_bytes
+    assert head.tobytes() == after.file.raw("base_model.model.lm_head.weight").tobytes()
+    assert 7 == int(after.file.raw("base_model.model.steps").view(np.int64)[0])
+
+
+def test_convolutions_and_embeddings_keep_their_shapes(tmp_path):
+    draw = np.random.default_rng(0)
+    shapes = {
+        "conv.lora_A.weight": (4, 5, 3, 3),
+        "conv.lora_B.weight": (7, 4, 1, 1),
+        "grouped.lora_A.weight": (4, 5, 3),
+        "grouped.lora_B.weight": (8, 2, 1),
+        "embed.lora_embedding_A": (4, 30),
+        "embed.lora_embedding_B": (8, 4),
+    }
+    tensors = {f"base_model.model.{n}": draw.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+    before, what = planned(save(tmp_path / "old", tensors), r=2)
+
+    after = read_adapter([resize(before, what, tmp_path / "new")])
+
+    assert {
+        "conv.lora_A.weight": (2, 5, 3, 3),
+        "conv.lora_B.weight": (7, 2, 1, 1),
+        "grouped.lora_A.weight": (4, 5, 3),
+        "grouped.lora_B.weight": (8, 2, 1),
+        "embed.lora_embedding_A": (2, 30),
+        "embed.lora_embedding_B": (8, 2),
+    } == {n.removeprefix("base_model.model."): tensor.shape for n, tensor in after.file.tensors.items()}
+    assert 4 == after.config.rank_of("grouped")
+    np.testing.assert_allclose(update(after, "conv"), truncated(update(before, "conv"), 2), atol=1e-4)
+
+
+def test_fused_experts_keep_pefts_layout(tmp_path):
+    pairs = [factors(6, 4, 12, seed=seed) for seed in (0, 1, 2)]
+    name = "base_model.model.model.layers.0.mlp.experts"
+    tensors = {
+        f"{name}.lora_A.weight": np.concatenate([a for a, _ in pairs]),
+        f"{name}.lora_B.weight": np.stack([b for _, b in pairs], axis=2).reshape(6, 12),
+    }
+    config = CONFIG | {"target_modules": [], "target_parameters": ["experts.down_proj"]}
+    before, what = planned(save(tmp_path / "old", tensors, config), r=2)
+
+    after = read_adapter([resize(before, what, tmp_path / "new")])
+
+    assert ((6, 12), (6, 6)) == tuple(tensor.shape for _, tensor in sorted(after.file.tensors.items()))
+    for pair in before.pairs:
+        np.testing.assert_allclose(update(after, pair), truncated(update(before, pair), 2), atol=1e-5)
+
+
+def test_a_zip_of_it_is_an_adapter_too(tmp_path):
+    before, what = planned(two_blocks(tmp_path / "old"), r=2)
+
+    target = zipped(before, what, tmp_path / "old-r2.zip")
+
+    assert ("old-r2", 2) == (read_adapter([target]).name, read_adapter([target]).r)
+
+
+def test_nothing_is_overwritten_and_nothing_is_left_half_written(tmp_path):
+    folder = two_blocks(tmp_path / "old")
+    before, what = planned(folder, r=2)
+    (tmp_path / "file").write_text("mine")
+
+    for taken in (folder, tmp_path / "file"):
+        with pytest.raises(InvalidSettingError, match=r"is there already and is not overwritten"):
+            resize(before, what, taken)
+    (tmp_path / "empty").mkdir()
+    assert 2 == read_adapter([resize(before, what, tmp_path / "empty")]).r
+    assert {"old", "file", "empty"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_higher_rank_is_refused(tmp_path):
+    with pytest.raises(InvalidSettingError, match="has r = 4 and a resize only lowers it: give a rank from 1 to 3"):
+        planned(two_blocks(tmp_path), r=8)
+
+
+def test_an_unknown_dtype_and_values_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(InvalidSettingError, match="No dtype 'int8' for an adapter: fp32, bf16 or fp16"):
+        planned(two_blocks(tmp_path / "old"), r=2, dtype="int8")
+    large = {k: v * 1e4 for k, v in dict(zip("AB", factors(10, 4, 12), strict=True)).items()}
+    tensors = {f"base_model.model.q.lora_{side}.weight": values * 1e3 for side, values in large.items()}
+    before, what = planned(save(tmp_path / "large", tensors), r=2, dtype="fp16")
+    with pytest.raises(BadAdapterError, match="don't fit fp16: take bf16 or fp32"):
+        resize(before, what, tmp_path / "new")
+
+
+def test_an_adapter_that_moves_its_base_when_loaded_is_refused(tmp_path):
+    with pytest.raises(BadAdapterError, match="path_initial_model_for_weight_conversion first"):
+        planned(two_blocks(tmp_path, init_lora_weights="pissa_niter_4"), r=2)

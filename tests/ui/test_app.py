@@ -1,0 +1,64 @@
+"""app.py as a process: it serves, and takes up what an earlier one left."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from rankviz.core.runs.events import StageReached
+from rankviz.core.runs.record import RunState
+from rankviz.core.runs.request import SweepRequest
+from rankviz.store import RunStore
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def serving(home: Path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = os.environ | {"RANKVIZ_HOME": str(home), "GRADIO_SERVER_PORT": str(port)}
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def until(condition, seconds: float = 40.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.1)
+    return found
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return 200 == answer.status
+    except OSError:
+        return False
+
+
+def test_a_restarted_app_settles_a_run_whose_worker_has_gone(tmp_path):
+    store = RunStore(tmp_path)
+    run = store.sweep(store.create(SweepRequest(ranks=(8,)))).runs[0].run_id
+    store.begin(run)
+    store.append(run, StageReached(time=time.time(), stage="training"))
+
+    with serving(tmp_path) as url:
+        until(lambda: answers(url))
+        until(lambda: store.get(run).state.ended)
+
+    assert RunState.FAILED is store.get(run).state
+    assert "stopped" in store.get(run).error

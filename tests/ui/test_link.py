@@ -1,0 +1,71 @@
+"""The page's address: what is asked, there and back."""
+
+import pytest
+
+from rankviz.ui import link
+from rankviz.ui.parts.question import CUSTOM, DEFAULTS
+
+
+def address_of(**changes):
+    return {name: value for name, value in link.write({**DEFAULTS, **changes}).items() if value is not None}
+
+
+def test_what_is_at_its_default_is_not_in_the_address():
+    assert {} == address_of()
+
+
+def test_the_address_names_what_differs():
+    address = address_of(r=64, alpha_rule="2r", use_rslora=True, usd_per_hour=1.5, batch=4)
+
+    assert {"r": "64", "alpha": "2r", "rslora": "1", "usd": "1.5", "batch": "4"} == address
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"r": 24, "model": "Qwen/Qwen3-4B"},
+        {"preset": CUSTOM, "modules": ["q_proj", "v_proj"], "names": "q_proj, v_proj"},
+        {"alpha_rule": "fixed", "alpha_fixed": 12.5},
+        {"use_dora": True, "save": "lm_head, embed_tokens", "moe_scheme": "linear-only"},
+        {"length": 5_000_000, "length_unit": "tokens"},
+        {"gpu": "none", "precision": "bf16", "framework": "trl", "optim": "sgd", "checkpointing": "hf"},
+        {"usd_per_hour": 0.0},
+        {"prices": "l4:0.75,t4:0.2"},
+        {"use_case": "complex", "examples": 20_000, "example_tokens": 300, "forgetting": True},
+    ],
+)
+def test_a_copied_address_restores_what_was_asked(changes):
+    values, notes = link.read(address_of(**changes))
+
+    assert {**DEFAULTS, **changes} == values
+    assert [] == notes
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"r": "5000"}, "r must be a whole number from 1 to 1,024"),
+        ({"r": "-3"}, "r must be a whole number from 1 to 1,024"),
+        ({"r": "١٦"}, "r must be a whole number"),
+        ({"alpha": "nan"}, "alpha must be r, 2r or a number above 0"),
+        ({"targets": " , "}, "targets must be one of all-linear"),
+        ({"rslora": "yes"}, "rslora must be 0 or 1"),
+        ({"usd": "inf"}, "usd must be a number of dollars"),
+        ({"use_case": "poetry"}, "use_case must be one of simple, instruction"),
+        ({"examples": "0"}, "examples must be a whole number from 1"),
+        ({"prices": "l4:-1"}, "prices must be GPU ids with a price each"),
+        ({"precision": "fp8"}, "precision must be one of nf4-dq"),
+        ({"steps": "0"}, "steps must be a whole number from 1"),
+        ({"model": "x" * 301}, "model must be at most 300 characters"),
+    ],
+)
+def test_a_bad_parameter_gives_a_sentence_and_the_default(params, sentence):
+    values, notes = link.read(params)
+
+    assert DEFAULTS == values
+    assert 1 == len(notes)
+    assert sentence in notes[0]
+
+
+def test_a_parameter_that_rankviz_does_not_know_is_left_alone():
+    assert (DEFAULTS, []) == link.read({"utm_source": "mail", "__theme": "dark"})

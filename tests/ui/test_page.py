@@ -1,0 +1,447 @@
+"""The page in a real browser: a real app in its own process, with its own runs folder."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from rankviz.trained.read import read_adapter
+from tests.support.saved_adapters import two_blocks
+from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LLAMA = "/?model=meta-llama/Llama-3.1-8B"
+RUN_SECONDS = 150
+LANDMARKS = {
+    "explore": "#figures .rv-figure",
+    "train": "#train-button",
+    "sweep": "#sweep-words .rv-verdict",
+    "runs": "#runs-table",
+    "adapter": "#adapter-top .rv-empty",
+    "guide": "#rules table",
+}
+Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Where `python app.py` answers."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    log = (home / "app.log").open("w")
+    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, app)
+        yield url
+    finally:
+        app.terminate()
+        app.wait(20)
+
+
+def _wait_for(url, app):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and app.poll() is None:
+        try:
+            return urllib.request.urlopen(url, timeout=5)
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("app.py did not answer")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A wide page that fails the test if the browser console says error."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=address)
+    page.set_default_timeout(20_000)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    yield page
+    page.close()
+    assert [] == errors
+
+
+def figure(page, name):
+    """The card of the row of figures with this heading."""
+    return page.locator(".rv-figure", has=page.get_by_role("heading", name=name, exact=True))
+
+
+def written(box, text):
+    """Key by key: of a Textbox that is filled at once Gradio reports nothing."""
+    box.fill("")
+    box.press_sequentially(text)
+
+
+def choose_rank(page, r):
+    page.get_by_label("Rank r").fill(str(r))
+    page.get_by_label("Rank r").press("Enter")
+
+
+def test_it_opens_at_r_16_with_exact_numbers_of_the_model(page):
+    page.goto(LLAMA)
+
+    # 32 blocks of (4096+4096)·2 + (4096+1024)·2 + (4096+14336)·3 = 81,920 a unit of r: 2,621,440 · 16.
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    assert "16" == page.get_by_label("Rank r").input_value()
+    assert ["r = 8", "r = 32"] == figure(page, "Trainable parameters").locator("dt").all_inner_texts()
+    assert ["20.97 M", "83.89 M"] == figure(page, "Trainable parameters").locator("dd").all_inner_texts()
+    assert "α = 16, scale α / r = 1" == page.locator(".rv-scale").inner_text()
+
+
+def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_the_zoom(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    plot = page.locator("#memory .nsewdrag").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 64, box["y"] + 160, steps=4)
+    page.mouse.up()
+    zoomed = page.evaluate(Y_RANGE)
+
+    choose_rank(page, 24)
+
+    figure(page, "Trainable parameters").locator("[title='62,914,560 parameters']").wait_for()
+    page.locator("#ranks .rv-chosen", has_text="62,914,560").wait_for()
+    page.wait_for_url("**r=24**")
+    page.wait_for_function("document.querySelector('#memory .rv-plot').data[0].x.includes('<b>24</b>')")
+    assert zoomed == page.evaluate(Y_RANGE)
+    assert zoomed[0] > 0
+
+
+def test_figures_stay_whole_when_the_address_changes(page):
+    page.goto(LLAMA)
+    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+
+    choose_rank(page, 8)
+    page.wait_for_url("**r=8**")
+
+    clips = page.evaluate(
+        "[...document.querySelectorAll('.rv-plot [clip-path]')].map(e => e.getAttribute('clip-path'))"
+    )
+    assert clips
+    assert [] == [clip for clip in clips if "http" in clip]
+
+
+def test_a_click_in_the_table_of_ranks_chooses_the_rank(page):
+    page.goto(LLAMA)
+
+    page.locator("#ranks").get_by_role("button", name="64", exact=True).click()
+
+    figure(page, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
+    assert "64" == page.get_by_label("Rank r").input_value()
+
+
+def test_a_click_on_a_change_makes_it_and_keeps_the_tokens_trained(page):
+    page.goto(LLAMA)
+
+    page.locator("#knobs").get_by_role("button", name="twice the length, 4,096 tokens a row").click()
+
+    page.wait_for_url("**max_length=4096&steps=500")
+    page.locator("#knobs", has_text="twice the length, 8,192 tokens a row").wait_for()
+
+
+def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
+    page.goto(LLAMA)
+    price = page.get_by_label("$ an hour of the L4", exact=True)
+
+    price.fill("0.01")
+    price.press("Enter")
+
+    page.wait_for_url("**prices=l4%3A0.01")
+    page.wait_for_function("document.querySelector('#cards tbody tr').dataset.pick === 'gpu=l4'")
+    figure(page, "Cost").get_by_text("about $0.0").wait_for()
+
+    price.fill("-1")
+    price.press("Enter")
+
+    page.get_by_text("A price of -1.0 USD an hour for the l4 can't be: give 0 or more, or leave it out.").wait_for()
+
+
+def test_a_batch_of_zero_is_said_with_what_to_change(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").wait_for()  # by then the address has been read, and sets no widget any more
+    page.get_by_text("Training set-up").click()
+
+    page.get_by_label("Batch", exact=True).fill("0")
+    page.get_by_label("Batch", exact=True).press("Enter")
+
+    page.get_by_text("Batch size 0 is out of range: give 1 to 4,096.").wait_for()
+
+
+def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").wait_for()
+
+    choose_rank(page, 5000)
+
+    page.get_by_text("A rank is a whole number from 1 to 1024.").wait_for()
+    assert "16" == page.get_by_label("Rank r").input_value()
+
+
+def test_a_ticked_module_becomes_the_choice_of_targets(page):
+    page.goto(LLAMA + "&targets=qv")
+    # q and v: 32 · (8192 + 5120) a unit of r.
+    figure(page, "Trainable parameters").locator("[title='6,815,744 parameters']").wait_for()
+
+    page.get_by_label("k_proj × 32").check()
+
+    figure(page, "Trainable parameters").locator("[title='9,437,184 parameters']").wait_for()
+    page.wait_for_url(re.compile("targets=q_proj%2Ck_proj%2Cv_proj|targets=q_proj%2Cv_proj%2Ck_proj"))
+
+
+def test_the_picker_finds_a_model_by_another_name_though_one_is_chosen(page):
+    page.goto("/")
+    figure(page, "Trainable parameters").wait_for()
+
+    page.locator("#model input").click()
+    page.keyboard.type("unsloth/Qwen3-4B-unsloth")
+    page.get_by_role("option").first.click()
+
+    page.wait_for_url("**model=unsloth**Qwen3-4B**")
+    # 36 blocks of q 2560+4096, k and v 2560+1024, o 4096+2560, three of 2560+9728: 33,030,144 at r = 16.
+    figure(page, "Trainable parameters").locator("[title='33,030,144 parameters']").wait_for()
+
+
+def test_a_model_that_does_not_exist_gets_a_sentence_and_the_answer_stays(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+
+    page.locator("#model input").click()
+    page.keyboard.type("Qwen3-4-Bee")
+    page.keyboard.press("Enter")
+
+    page.locator("#notice [role=alert]").wait_for()
+    assert "Qwen3-4-Bee" in page.locator("#notice").inner_text()
+    assert figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").is_visible()
+
+
+def test_a_copied_address_opens_the_same_view(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    choose_rank(page, 64)
+    page.get_by_label("α = 2r").check()
+    page.get_by_label("rsLoRA").check()
+    page.wait_for_url("**rslora=1**")
+    page.locator(".rv-scale", has_text="16").wait_for()
+    copied = page.url
+
+    page.goto("about:blank")
+    page.goto(copied)
+
+    figure(page, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
+    assert "64" == page.get_by_label("Rank r").input_value()
+    assert page.get_by_label("rsLoRA").is_checked()
+    assert "α = 128, scale α / √r = 16" == page.locator(".rv-scale").inner_text()
+
+
+def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
+    page.goto("/?r=5000&tab=nowhere")
+
+    page.get_by_text("r must be a whole number from 1 to 1,024").wait_for()
+    page.get_by_text("Explore is shown").wait_for()
+    assert "16" == page.get_by_label("Rank r").input_value()
+
+
+def test_nothing_is_asked_of_another_host(browser, address):
+    page = browser.new_page(base_url=address)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    page.goto("/")
+    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    for tab in ("Train", "Runs", "Adapter", "Guide"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(300)
+    page.close()
+
+    assert len(asked) > 20
+    assert [] == [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+
+
+def test_a_page_that_nobody_touches_asks_nothing(page):
+    """However slow the machine, two seconds without a request come."""
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto("/")
+    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+
+    deadline, before = time.monotonic() + 20, -1
+    while before < len(asked) and time.monotonic() < deadline:
+        before = len(asked)
+        page.wait_for_timeout(2000)
+
+    assert before == len(asked)
+
+
+@pytest.mark.parametrize("tab", ["explore", "train", "runs", "adapter", "guide"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_phone_scrolls_down_only(browser, address, tab, theme):
+    page = browser.new_page(viewport={"width": 390, "height": 844}, base_url=address)
+    page.goto(f"/?tab={tab}&__theme={theme}")
+    page.locator(LANDMARKS[tab]).first.wait_for()
+
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    dark = page.evaluate("document.body.classList.contains('dark')")
+    page.close()
+
+    assert wide <= 390
+    assert (theme == "dark") is dark
+
+
+def test_named_endpoints_answer(address):
+    from gradio_client import Client
+
+    client = Client(address, verbose=False)
+    answer = client.predict(model="meta-llama/Llama-3.1-8B", ranks=[8, 16], api_name="/estimate")
+    names = {row["id"] for row in client.predict(api_name="/models")}
+    decided = client.predict(model="meta-llama/Llama-3.1-8B", r=8, prices={"L4": 0.25}, api_name="/fit")
+
+    assert [20_971_520, 41_943_040] == [row["adapter_parameters"] for row in answer["ranks"]]
+    assert "meta-llama/Llama-3.1-8B" in names
+    assert [0.25] == [row["usd_per_hour"] for row in decided["gpus"] if row["gpu"] == "L4"]
+    assert {"/advise", "/estimate", "/fit", "/models", "/runs", "/run"} == set(
+        client.view_api(return_format="dict")["named_endpoints"]
+    )
+
+
+def test_an_endpoint_says_what_was_wrong(address):
+    request = urllib.request.Request(
+        f"{address}/gradio_api/call/v2/estimate",
+        data=json.dumps({"model": "meta-llama/Llama-3.1-8B", "ranks": [0]}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    event = json.load(urllib.request.urlopen(request))["event_id"]
+    said = urllib.request.urlopen(f"{address}/gradio_api/call/estimate/{event}").read().decode()
+
+    assert "event: error" in said
+    assert "Rank 0 is out of range" in said
+
+
+def test_a_sweep_has_a_page_of_its_own_at_its_address(page):
+    sweep_id = sorted((ROOT / "assets/recorded/runs").iterdir())[0].name[:20]
+
+    page.goto(f"/?tab=sweep&sweep={sweep_id}")
+
+    page.locator("#sweep-words", has_text="can't be told").wait_for()
+    page.locator("#sweep-status", has_text="12 completed").wait_for()
+    page.locator("#sweep-facts", has_text="unsloth").wait_for()
+    page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data?.[0].x.length === 4")
+    tolerance = page.locator("#sweep-tolerance textarea, #sweep-tolerance input")
+    written(tolerance, "a little")
+    page.locator("#sweep-words", has_text="such as 0.02, or a share of the gain").wait_for()
+    written(tolerance, "5%")
+    page.locator("#sweep-words", has_text="(5% of the gain)").wait_for()
+    page.wait_for_url("**tolerance=5**")
+    page.reload()
+    page.locator("#sweep-words", has_text="(5% of the gain)").wait_for()
+    assert "5%" == tolerance.input_value()
+    written(tolerance, "0.02")
+    page.locator("#sweep-words", has_text="can't be told").wait_for()
+    assert page.get_by_role("button", name="Download this sweep (zip)").is_hidden()  # it is shipped, not one's own
+
+
+def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
+    base = make_tiny_llama(tmp_path / "tiny-llama")
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    page.goto("/?tab=train")
+    page.locator("#train-base input").click()
+    page.keyboard.type(str(base))
+    page.keyboard.press("Enter")
+    page.get_by_label("My own file").check()
+    page.locator("#train-file input[type=file]").set_input_files(data)
+    page.locator("#train-preview", has_text="96 rows").wait_for()
+    page.get_by_label("Sweep: runs of each rank").check()
+    page.wait_for_function("document.querySelectorAll('#train-ranks input:checked').length === 3")
+    for r in (4, 16, 64):
+        page.locator("#train-ranks").get_by_label(str(r), exact=True).uncheck()
+    for r in (2, 8):
+        page.locator("#train-ranks").get_by_label(str(r), exact=True).check()
+    page.get_by_label("Seeds").fill("1")
+    page.get_by_label("Steps a run").fill("6")
+    # q and o 128, k and v 96, three of 192, in 2 blocks: 2,048 a unit of r.
+    page.locator("#expected", has_text="16,384").wait_for(timeout=60_000)
+
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for(timeout=60_000)
+    page.wait_for_url("**sweep=**")
+    page.get_by_role("button", name="Cancel this sweep").wait_for()
+    page.reload()
+
+    page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
+    page.locator("#status", has_text="2 completed").wait_for(timeout=RUN_SECONDS * 1000)
+    page.locator("#train-results", has_text="16,384").wait_for()
+    page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
+    page.locator("#train-words", has_text="Can't tell: one run each").wait_for()
+    assert 2 == page.evaluate(
+        "document.querySelector('#train-loss .rv-plot').data.filter(t => t.mode === 'lines' && t.x.length === 6).length"
+    )
+
+    page.locator("#train-results").get_by_role("button", name="r = 8").click()
+    page.locator("#run-detail", has_text="16,384").wait_for()
+    page.wait_for_url("**run=**")
+    assert "1.000" in page.locator("#run-detail tr", has_text="Trainable parameters").inner_text()
+    assert "1.000" in page.locator("#run-detail tr", has_text="Adapter file").inner_text()
+
+
+def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_path):
+    zipped = shutil.make_archive(str(tmp_path / "mine"), "zip", two_blocks(tmp_path / "files"))
+    page.goto("/?tab=adapter")
+    page.locator("#adapter-top .rv-empty").wait_for()
+
+    page.locator("#adapter-files input[type=file]").set_input_files(zipped)
+    page.get_by_text("You trained r = 4").wait_for()
+    page.get_by_role("button", name="model.layers.1.self_attn.q_proj").click()
+    page.locator("#adapter-table tr.rv-chosen", has_text="model.layers.1.self_attn.q_proj").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Resize and download").click()
+    download.value.save_as(tmp_path / "smaller.zip")
+
+    assert "mine-r3.zip" == download.value.suggested_filename
+    assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
+
+
+def test_the_address_of_an_adapter_opens_it_and_a_wrong_one_says_so(page, tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+
+    page.goto(f"/?tab=adapter&adapter={folder}")
+    page.get_by_text("You trained r = 4").wait_for()
+    page.goto("/?tab=adapter&adapter=nothing")
+
+    page.get_by_text("No adapter 'nothing' here").wait_for()

@@ -1,0 +1,233 @@
+"""The Adapter tab, as Gradio calls it."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import AdapterSaved
+from rankviz.errors import BadAdapterError, InvalidSettingError
+from rankviz.figures import HeatCell, SpectrumLine, heat_figure, spectrum_figure
+from rankviz.trained.read import read_adapter
+from rankviz.ui.adapter import tab as adapter
+from tests.support.finished_runs import finished, text_of
+from tests.support.saved_adapters import Q, factors, save, two_blocks
+from tests.support.toy import ASSETS
+
+K_DEAD = "model.layers.1.self_attn.v_proj"
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", assets=ASSETS, shared=False)
+
+
+def shown(api, source, *, mode=adapter.BY_RANK, r=2, energy=99.0, dtype=adapter.AS_IT_IS, cell=""):
+    return adapter.view(api, source=source, mode=mode, r=r, energy=energy, dtype=dtype, cell=cell)
+
+
+def figure(value: str) -> dict:
+    return json.loads(value)
+
+
+def test_without_an_adapter_the_page_says_what_to_do(api):
+    view = shown(api, "")
+
+    assert "Drop one in on the left." in text_of(view.top)
+    assert "No adapter yet." == figure(view.heat)["layout"]["annotations"][0]["text"]
+    assert not view.make.interactive
+
+
+def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
+    view = shown(api, str(two_blocks(tmp_path / "mine", base_model_name_or_path="some/base")))
+
+    said = text_of(view.top)
+    assert "You trained r = 4, and 99 % of the update&#x27;s energy needs all of it; r = 2 holds 90 %." in said
+    assert "α 8, scale 2, fp32" in said
+    assert f"1 of 4 {K_DEAD}" in said
+    assert "on some/base" in said
+    heat = figure(view.heat)["data"][0]
+    assert (["0", "1"], ["q_proj", "v_proj"]) == (heat["x"], heat["y"])
+    assert [["", ""], ["", "×"]] == heat["text"]
+    assert 5 == view.table.count("<tr")
+    assert "no update" in text_of(view.table)
+    assert "rank_pattern={" in view.pattern.replace("&quot;", '"')
+
+
+def test_by_rank_the_picture_shows_the_energy_kept_and_by_energy_the_rank_needed(api, tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+    q = api.spectrum(str(folder)).layers[0]
+
+    kept = figure(shown(api, str(folder), r=2).heat)["data"][0]
+    needed = figure(shown(api, str(folder), mode=adapter.BY_ENERGY, energy=90).heat)["data"][0]
+
+    assert kept["z"][0][0] == pytest.approx(100 * q.energy_kept(2))
+    assert "energy kept at r = 2" == kept["colorbar"]["title"]["text"]
+    assert kept["reversescale"]
+    assert q.rank_for(0.9) == needed["z"][0][0]
+    assert "rank for 90 %" == needed["colorbar"]["title"]["text"]
+
+
+def test_a_click_on_a_module_shows_its_singular_values(api, tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+    name = "model.layers.1.self_attn.q_proj"
+
+    values = figure(shown(api, str(folder), cell=adapter.picked(SimpleNamespace(_data={"id": name}))).values)
+
+    faint, strong = values["data"]
+    assert name == strong["name"]
+    assert strong["y"] == pytest.approx(api.spectrum(str(folder)).layers[2].singular_values)
+    assert "log" == values["layout"]["yaxis"]["type"]
+    assert 5 == len(faint["y"])  # the same module in block 0, and a gap
+    assert 2.5 == values["layout"]["shapes"][0]["x0"]
+
+
+def test_a_module_without_update_has_no_singular_values_and_says_so(api, tmp_path):
+    values = figure(shown(api, str(two_blocks(tmp_path / "mine")), cell=K_DEAD).values)
+
+    assert "has no update" in values["layout"]["annotations"][0]["text"].replace("<br>", " ")
+
+
+def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
+    folder = str(two_blocks(tmp_path / "mine"))
+
+    said = text_of(shown(api, folder, r=1).sizes)
+    after = read_adapter([Path(adapter.zip_of(api, folder, adapter.BY_RANK, 1, 99, adapter.AS_IT_IS))])
+
+    # (12 + 10) and (12 + 6), twice
+    assert "Parameters 80" in said
+    assert f"File {after.file.file_bytes:,} bytes" in said
+    assert ("mine-r1", 1, 80) == (after.name, after.r, sum(t.size for pair in after.pairs.values() for t in pair))
+
+
+def test_the_slider_ends_below_the_adapters_rank_and_starts_where_99_percent_are_kept(api, tmp_path):
+    slider, cell = adapter.opened(api, str(two_blocks(tmp_path / "mine")))
+
+    assert (3, 3, "") == (slider.maximum, slider.value, cell)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"mode": adapter.BY_ENERGY, "energy": 0}, "above 0 and at most 1"),
+        ({"mode": adapter.BY_ENERGY, "energy": None}, "above 0 and at most 1"),
+        ({"r": 4}, "a resize only lowers it: give a rank from 1 to 3"),
+    ],
+)
+def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path, asked, said):
+    view = shown(api, str(two_blocks(tmp_path / "mine")), **asked)
+
+    assert said in text_of(view.sizes)
+    assert not view.make.interactive
+    assert "You trained r = 4" in text_of(view.top)
+
+
+def test_what_is_no_adapter_is_said_and_the_one_before_is_gone(api, tmp_path):
+    (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
+
+    view = shown(api, [str(tmp_path / "adapter_model.bin")])
+
+    assert "pickle files can run code" in text_of(view.notice)
+    assert "No adapter yet." in view.heat
+    assert not view.make.interactive
+
+
+def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
+    run, without = finished(api, {4: 1.0, 8: 1.0}).runs
+    two_blocks(api.store.run_dir(run.run_id) / "adapter")
+
+    choices = adapter.run_choices(api).choices
+
+    assert [("r = 4, SmolLM2-135M-Instruct on phonemes", run.run_id)] == choices
+    assert 4 == api.spectrum(run.run_id).r
+    with pytest.raises(BadAdapterError, match="has no adapter here: it hasn't saved one, or was imported without it"):
+        api.spectrum(without.run_id)
+
+
+def test_a_run_cannot_name_a_folder_outside_its_own(api, tmp_path):
+    """A journal may have been imported: what it says of a path is not followed out of the run."""
+    (run,) = finished(api, {4: 1.0}).runs
+    two_blocks(tmp_path / "elsewhere")
+    api.store.append(run.run_id, AdapterSaved(time=9.5, path=str(tmp_path / "elsewhere"), file_bytes=1))
+
+    assert [] == list(api.runs_with_adapter())
+    with pytest.raises(BadAdapterError, match="has no adapter here"):
+        api.spectrum(run.run_id)
+
+
+def test_a_shared_page_reads_uploads_and_its_runs_and_nothing_else(tmp_path, monkeypatch):
+    api = Api(home=tmp_path / "home", assets=ASSETS, shared=True)
+    private = two_blocks(tmp_path / "private")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    (run,) = finished(api, {4: 1.0}).runs
+    two_blocks(api.store.run_dir(run.run_id) / "adapter")
+
+    for given in (str(private), [str(private / "adapter_model.safetensors"), str(private / "adapter_config.json")]):
+        with pytest.raises(InvalidSettingError, match="This page is shared"):
+            api.spectrum(given)
+    assert 4 == api.spectrum(str(two_blocks(tmp_path / "uploads" / "mine"))).r
+    assert 4 == api.spectrum(run.run_id).r
+
+
+def test_an_adapter_is_read_again_when_its_file_has_changed(api, tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+    assert 8 == api.spectrum(str(folder)).lora_alpha
+    assert api.spectrum(str(folder)) is api.spectrum(str(folder))
+
+    two_blocks(folder, lora_alpha=16.5)
+
+    assert 16.5 == api.spectrum(str(folder)).lora_alpha
+
+
+def test_names_from_the_file_are_shown_as_text(api, tmp_path):
+    """What no module can be called is no factor, and what is kept is named as text."""
+    a, b = factors(10, 4, 12)
+    odd = "base_model.model.<img src=x onerror=alert(1)>"
+    tensors = {f"{name}.lora_{side}.weight": x for name in (odd, Q) for side, x in (("A", a), ("B", b))}
+    folder = save(tmp_path / "mine", tensors)
+
+    view = shown(api, str(folder))
+
+    assert "<img" not in "".join((view.notice, view.top, view.table, view.pattern, view.sizes, view.heat, view.values))
+    assert 1 == len(api.spectrum(str(folder)).layers)
+
+
+def test_only_what_has_an_address_is_in_the_address():
+    assert '{"adapter": "owner/name"}' == adapter.address_of("owner/name")
+    assert '{"adapter": null}' == adapter.address_of(["uploaded.zip"])
+
+
+def test_the_pictures_draw_what_they_are_given():
+    cells = [[HeatCell("m0", 50.0, "half"), None], [HeatCell("m1", None, "none"), HeatCell("m2", 100.0, "all")]]
+
+    heat = heat_figure(
+        ["q", "v"], ["0", "1"], cells, title="kept", unit=" %", low=0, high=100, dark_is_low=True, chosen=("v", "1")
+    ).to_dict()
+    spectrum = spectrum_figure(SpectrumLine("q", (2.0, 0.0)), [SpectrumLine("v", (1.0,))], r=1).to_dict()
+
+    assert [[50.0, None], [100, 100.0]] == heat["data"][0]["z"]
+    assert (0.5, 1.5, 0.5, 1.5) == tuple(heat["layout"]["shapes"][0][side] for side in ("x0", "x1", "y0", "y1"))
+    assert [[1.0, None], [2.0, None]] == [trace["y"] for trace in spectrum["data"]]
+
+
+def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
+    a, b = factors(10, 4, 12)
+    name = "base_model.model.model.layers.0.q"
+    folder = save(tmp_path / "mine", {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": np.zeros_like(b)})
+
+    view = shown(api, str(folder))
+
+    assert "this adapter does nothing" in text_of(view.top)
+    assert "no update to keep" in text_of(view.sizes)
+
+
+def test_a_base_from_a_folder_is_named_without_where_it_lies(api, tmp_path):
+    base = tmp_path / "models" / "my-base"
+
+    view = shown(api, str(two_blocks(tmp_path / "mine", base_model_name_or_path=str(base))))
+
+    assert "on my-base" in view.top
+    assert str(tmp_path) not in view.top

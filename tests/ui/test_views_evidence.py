@@ -1,0 +1,150 @@
+"""The advice card and the evidence section, as Gradio calls them."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import InvalidSettingError, UserError
+from rankviz.figures import PublishedLine, PublishedPoint, evidence_figure, shapes_of
+from rankviz.ui.explore import answer
+from rankviz.ui.explore import studies as evidence
+from rankviz.ui.guide import tab as guide
+from rankviz.ui.parts.question import DEFAULTS
+from tests.support.finished_runs import text_of
+
+LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
+ASKED = {
+    "model": "meta-llama/Llama-3.1-8B",
+    "use_case": "instruction",
+    "r": 16,
+    "use_dora": False,
+    "use_rslora": False,
+    "x": "rank",
+    "y": "gap",
+}
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def drawn(shown):
+    return json.loads(shown)
+
+
+def test_the_card_says_what_to_take_why_and_what_the_chosen_rank_costs_instead(api):
+    card = answer.answer(api, **{**LLAMA, "r": 64}).advice
+
+    text = text_of(card)
+    assert "Take r = 16, alpha = 16, a learning rate of 2e-4 to start with, and all linear layers : in 17 of 22" in text
+    assert "You have r = 64 chosen: 503.3 MB more of a file and 1.25 GiB more memory than r = 16." in text
+    assert "What would change it" in text
+    assert 'href="https://github.com/thinking-machines-lab/tinker-cookbook/' in card
+
+
+def test_use_case_data_and_forgetting_reach_the_card(api):
+    values = {**LLAMA, "use_case": "complex", "examples": 100, "example_tokens": 50, "forgetting": True}
+
+    text = text_of(answer.answer(api, **values).advice)
+
+    assert "Take r = 16" in text
+    assert "halved to forget less from r = 32" in text
+    assert "Each example is seen 80.0 times" in text
+
+
+def test_a_use_case_from_elsewhere_that_the_widget_would_refuse_is_refused(api):
+    with pytest.raises(InvalidSettingError, match="No use case 'poetry'"):
+        answer.answer(api, **{**LLAMA, "use_case": "poetry"})
+
+
+def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on_the_label(api):
+    figure = drawn(evidence.shown(api, **ASKED).wide)
+
+    names = [trace["name"] for trace in figure["data"]]
+    assert "Tinker SFT sweep, Llama-3.1-8B<br>rate tuned at each rank; bars: ± 1 s.e." == names[0]
+    assert any(name.endswith("one run each") for name in names)
+    assert all(trace["marker"]["symbol"].endswith("-open") for trace in figure["data"])
+    assert {"#0d9488"} == {trace["marker"]["color"] for trace in figure["data"]}
+
+
+def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
+    """Tinker on Llama-3.1-8B: 0.5925, 0.5863, 0.5839, 0.5834 at r = 4, 16, 64, 128."""
+    gap = drawn(evidence.shown(api, **ASKED).wide)["data"][0]
+    value = drawn(evidence.shown(api, **{**ASKED, "y": "value"}).wide)["data"][0]
+
+    assert [4, 16, 64, 128] == gap["x"]
+    assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in gap["y"]]
+    assert [0.5925, 0.5863, 0.5839, 0.5834] == value["y"]
+
+
+def test_run_dates_of_one_study_are_not_joined(api):
+    """PEFT's suite has r = 32 and 64 on four dates: an empty point between them."""
+    figure = drawn(evidence.shown(api, **{**ASKED, "model": "meta-llama/Llama-3.2-3B"}).attention)
+
+    (trace,) = [t for t in figure["data"] if t["name"].startswith("PEFT method comparison")]
+    assert [32, 64, None] * 3 + [32, 64] == trace["x"]
+    assert trace["connectgaps"] is False
+
+
+def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_and_said(api):
+    """Llama-2-7B, all seven projections: 2,498,560 parameters a rank."""
+    shown = evidence.shown(api, **{**ASKED, "x": "parameters", "use_case": "complex"})
+
+    figure = drawn(shown.wide)
+    (trace,) = [t for t in figure["data"] if t["name"].startswith("Learns Less")]
+    assert [16 * 2_498_560, 64 * 2_498_560, 256 * 2_498_560] == trace["x"][:3]
+    assert "The size of the adapters is not known for Tinker SFT sweep" in text_of(shown.said)
+
+
+def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
+    studies = evidence.shown(api, **ASKED).studies
+
+    assert studies.startswith("<details")
+    assert '<a href="https://arxiv.org/abs/2405.09673" target="_blank" rel="noopener">Learns Less' in studies
+    assert "MT-Bench within one standard error at every rank" in studies
+    assert "the same model, the same kind of task" in studies
+
+
+def test_one_shape_a_study_in_all_figures():
+    assert {"a": "circle", "b": "square"} == shapes_of(["a", "b", "a"])
+
+
+def test_no_line_is_the_same_axes_and_a_sentence():
+    figure = evidence_figure(
+        [], shapes={}, x_title="LoRA rank r", y_title="", ticks=[], x_range=None, chosen_x=16, uirevision="x",
+        height=300, empty="No published study.",
+    )  # fmt: skip
+
+    assert "No published study." == figure.layout.annotations[0].text
+
+
+def test_error_bars_stand_where_a_spread_is_known():
+    points = [PublishedPoint(4, 1.0, 4, 0.1, "a"), PublishedPoint(16, 0.9, 16, None, "b")]
+    figure = evidence_figure(
+        [PublishedLine("s", "S", points)], shapes={"s": "circle"}, x_title="LoRA rank r", y_title="", ticks=[],
+        x_range=None, chosen_x=None, uirevision="x", height=300, empty="",
+    )  # fmt: skip
+
+    assert (0.1, 0) == tuple(figure.data[0].error_y.array)
+
+
+def test_an_axis_from_elsewhere_is_refused(api):
+    with pytest.raises(UserError, match="No such axis"):
+        evidence.shown(api, **{**ASKED, "x": "colour"})
+
+
+def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
+    (tmp_path / "bad.json").write_text("{}")
+
+    said = text_of(evidence.added(api, [str(tmp_path / "bad.json")]))
+
+    assert "bad.json has no object" in said
+
+
+def test_the_guides_counts_are_those_of_the_evidence(api):
+    rules = text_of(guide.rules(api, **LLAMA).rules)
+
+    assert "In 17 of 22 models tuned at each rank, r ≤ 16 came within 0.5 % of the best loss." in rules
+    assert "Of 22 models tuned at each rank 4 needed r = 64 and 1 needed r = 128" in rules

@@ -1,0 +1,269 @@
+"""Explore's views as Gradio calls them: values by name in, HTML and figures out, from a real Api."""
+
+import json
+import re
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import AdapterSaved, Evaluated
+from rankviz.core.runs.request import SweepRequest
+from rankviz.errors import InvalidSettingError
+from rankviz.ui import page
+from rankviz.ui.explore import answer, pictures
+from rankviz.ui.explore import export as takeaway
+from rankviz.ui.explore import tab as explore
+from rankviz.ui.parts import charts, html, points
+from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
+from tests.support.finished_runs import finished, text_of
+
+LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def test_five_figures_show_the_chosen_rank_and_what_half_and_twice_would_be(api):
+    shown = answer.answer(api, **LLAMA)
+
+    figures = text_of(shown.figures)
+    assert "Trainable parameters 41.94 M 0.52 % of the base r = 8 20.97 M r = 32 83.89 M" in figures
+    assert 'title="41,943,040 parameters"' in shown.figures
+    assert "✓ fits on L4" in figures
+
+
+def test_without_a_gpu_time_and_cost_are_said_to_be_unknown(api):
+    shown = answer.answer(api, **{**LLAMA, "gpu": "none"})
+
+    assert "Time not known" in text_of(shown.figures)
+    assert "Cost not known" in text_of(shown.figures)
+    assert "no GPU chosen" in text_of(shown.figures)
+
+
+def test_the_chosen_rank_is_the_bold_row_of_the_table(api):
+    shown = answer.answer(api, **{**LLAMA, "r": 24})
+
+    assert 1 == shown.ranks.count("rv-chosen")
+    assert '<tr class="rv-chosen" data-pick="24">' in shown.ranks
+    assert [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256] == [
+        int(r) for r in re.findall(r'data-pick="(\d+)"', shown.ranks)
+    ]
+
+
+def test_the_scale_follows_the_alpha_rule(api):
+    shown = answer.answer(api, **{**LLAMA, "r": 64, "alpha_rule": "2r", "use_rslora": True})
+
+    assert "α = 128, scale α / √r = 16" == text_of(shown.scale)
+
+
+def test_the_script_holds_the_chosen_values(api):
+    shown = takeaway.taken(api, **{**LLAMA, "r": 64, "use_rslora": True})
+
+    assert "r=64," in shown.code
+    assert "use_rslora=True," in shown.code
+
+
+@pytest.mark.parametrize("r", [0, 1025, 16.5, "16", None, True])
+def test_a_rank_from_elsewhere_that_the_widget_would_refuse_is_refused(r):
+    with pytest.raises(InvalidSettingError, match="whole number from 1 to 1024"):
+        ask({**DEFAULTS, "r": r})
+
+
+def test_half_and_twice_stay_within_the_ranks_there_are():
+    assert 1 in ask({**DEFAULTS, "r": 1}).ranks
+    assert 1024 == max(ask({**DEFAULTS, "r": 1024}).ranks)
+
+
+def test_ticked_modules_count_only_as_a_choice_of_ones_own():
+    ticked = {**DEFAULTS, "modules": ["q_proj"], "names": "v_proj, q_proj"}
+
+    assert "unsloth" == ask(ticked).targets
+    assert ("q_proj", "v_proj") == ask({**ticked, "preset": CUSTOM}).targets
+
+
+def test_the_modules_of_the_model_are_offered_with_their_copies(api):
+    fitted = explore.fitted(api, model="meta-llama/Llama-3.1-8B", preset="qv", modules=["k_proj"], framework="unsloth")
+
+    assert ("down_proj × 32", "down_proj") in fitted.modules.choices
+    assert ["q_proj", "v_proj"] == fitted.modules.value
+    assert fitted.moe_scheme.visible is False
+
+
+def test_ones_own_ticks_stay_as_far_as_the_model_has_them(api):
+    fitted = explore.fitted(
+        api, model="meta-llama/Llama-3.1-8B", preset=CUSTOM, modules=["k_proj", "c_attn"], framework="unsloth"
+    )
+
+    assert ["k_proj"] == fitted.modules.value
+
+
+def test_a_model_with_experts_offers_their_schemes(api):
+    fitted = explore.fitted(api, model="openai/gpt-oss-20b", preset="unsloth", modules=[], framework="unsloth")
+
+    assert fitted.moe_scheme.visible is True
+
+
+def test_aliases_are_found_and_say_what_they_stand_for(api):
+    choices = {value: label for label, value in explore.model_choices(api)}
+
+    assert "unsloth/Llama-3.1-8B (as meta-llama/Llama-3.1-8B)" == choices["unsloth/Llama-3.1-8B"]
+    assert choices["meta-llama/Llama-3.1-8B"].startswith("meta-llama/Llama-3.1-8B · 8.03 B")
+    assert len(choices) > 500
+
+
+def test_pictures_add_up_to_the_estimate(api):
+    shown = pictures.pictures(api, **LLAMA)
+
+    cells = [sum(v or 0 for v in row) for row in json.loads(shown.modules)["data"][0]["z"]]
+    assert 41_943_040 == sum(cells)
+    assert "base_weights" in json.loads(shown.memory)["csv"].splitlines()[0]
+
+
+def test_a_range_of_times_has_one_unit():
+    assert "3.9 – 9.8 h" == answer.time_span({"low": 14_100, "high": 35_400})
+    assert "7 – 45 s" == answer.time_span({"low": 7, "high": 45})
+    assert "40 s – 38 min" == answer.time_span({"low": 40, "high": 2280})
+    assert "2 – 11 min" == answer.time_span({"low": 120, "high": 660})
+    assert "44 min – 1 h 45 min" == answer.time_span({"low": 44 * 60, "high": 105 * 60})
+    assert "12 s" == answer.time_span({"low": 12, "high": 12})
+
+
+def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    drawn = points.tradeoff_chart([sweep], x="adapter", y="loss")
+
+    trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
+    assert [4.0, 16.0] == trace["x"]
+    assert [2.0, 1.5] == trace["y"]
+    assert "Can't tell: one run each. r = 16 has the lowest loss" in drawn.caption
+    assert "Learning rate not tuned" in drawn.caption
+
+
+def test_gain_is_the_base_minus_the_adapter(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    drawn = points.tradeoff_chart([sweep], x="parameters", y="gain")
+
+    trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
+    assert [5.5, 6.0] == trace["y"]
+
+
+def test_ranks_within_the_noise_are_said_to_be_equal_and_the_smallest_is_ringed(api):
+    sweep = finished(api, {4: 1.51, 16: 1.5, 64: 1.9}, seeds=(0, 1))
+
+    drawn = points.tradeoff_chart([sweep], x="adapter", y="loss")
+
+    assert "the smallest rank that can't be told from it is r = 4" in drawn.caption
+    ring = next(t for t in json.loads(drawn.chart)["data"] if t["name"].startswith("smallest rank"))
+    assert [1.56] == [round(y, 9) for y in ring["y"]]
+    (band,) = [s for s in json.loads(drawn.chart)["layout"]["shapes"] if s["type"] == "rect"]
+    assert (1.55, 1.57) == (round(band["y0"], 9), round(band["y1"], 9))
+
+
+def test_one_run_each_has_neither_a_ring_nor_a_band(api):
+    sweep = finished(api, {4: 1.51, 16: 1.5})
+
+    drawn = json.loads(points.tradeoff_chart([sweep], x="adapter", y="loss").chart)
+
+    assert [] == [t for t in drawn["data"] if t["name"].startswith("smallest rank")]
+    assert [] == drawn["layout"].get("shapes", [])
+
+
+def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weighs_what(api):
+    sweep_id = api.store.create(SweepRequest(ranks=(4, 16), seeds=(0, 1)))
+    for run in api.store.sweep(sweep_id).runs:
+        by_tokens, by_examples = {4: (1.5, (1.8, 1.9)), 16: (1.6, (1.5, 1.6))}[run.request.r]
+        for event in (
+            AdapterSaved(time=1.0, path="adapter", file_bytes=run.request.r),
+            Evaluated(
+                time=2.0, when="after", loss=by_tokens, tokens=9, examples=2, seconds=1.0, example_losses=by_examples
+            ),
+        ):
+            api.store.append(run.run_id, event)
+
+    drawn = points.tradeoff_chart([api.sweep(sweep_id)], x="adapter", y="loss")
+
+    assert "The axis weighs tokens alike, by which r = 4 is best" in drawn.caption
+
+
+def test_seeds_give_error_bars(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
+
+    drawn = points.tradeoff_chart([sweep], x="adapter", y="loss")
+
+    trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
+    assert [2.05, 1.55] == [round(y, 6) for y in trace["y"]]
+    assert [0.070711, 0.070711] == [round(up, 6) for up in trace["error_y"]["array"]]
+
+
+def test_the_chosen_rank_has_its_place_though_it_was_not_run(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    drawn = points.tradeoff_chart([sweep], x="adapter", y="loss", chosen_r=8)
+
+    lines = [s for s in json.loads(drawn.chart)["layout"]["shapes"] if s["type"] == "line"]
+    assert [8.0] == [line["x0"] for line in lines]
+
+
+def test_money_needs_a_price(api):
+    sweep = finished(api, {4: 2.0})
+
+    without = points.tradeoff_chart([sweep], x="money", y="loss")
+    priced = points.tradeoff_chart([sweep], x="money", y="loss", usd_per_hour=3.6)
+
+    assert "No price an hour is known" in without.caption
+    trace = next(t for t in json.loads(priced.chart)["data"] if t["mode"] == "markers+text")
+    assert [0.01] == [round(x, 9) for x in trace["x"]]
+
+
+def test_a_file_name_cannot_write_into_the_page(api):
+    sweep_id = api.store.create(SweepRequest(ranks=(4,), data="/data/<img src=x>.jsonl"))
+    run_id = api.store.sweep(sweep_id).runs[0].run_id
+    for event in (
+        AdapterSaved(time=1.0, path="adapter", file_bytes=1),
+        Evaluated(time=2.0, when="after", loss=1.0, tokens=1, examples=1, seconds=1.0),
+    ):
+        api.store.append(run_id, event)
+
+    shown = explore.tradeoff(api, sweep=sweep_id, x="adapter", y="loss", r=16, usd_per_hour=None, gpu="l4")
+
+    assert "&lt;img src=x&gt;.jsonl" in shown.caption
+    assert "<img" not in shown.caption
+
+
+def test_an_address_with_an_unknown_sweep_says_so_and_shows_the_page(api):
+    said, tabs, *_ = page.restore(api, {"tab": "train", "sweep": "20200101-000000-dead"})
+
+    assert "20200101-000000-dead" in said
+    assert "train" == tabs.selected
+
+
+def test_a_sweep_that_is_going_is_found_without_an_address(api):
+    sweep_id = api.store.create(SweepRequest(ranks=(4,)))
+
+    restored = page.restore(api, {})
+
+    assert sweep_id == restored[-5]
+
+
+def test_text_from_outside_is_escaped_everywhere():
+    evil = "<img src=x onerror=alert(1)>"
+    markup = (
+        html.table([evil], [html.Row(cells=[html.Cell(evil, title=evil, sub=evil)], pick=evil, tick=True)], label=evil)
+        + html.figures([html.Figure(name=evil, value=evil, sub=evil, title=evil, steps=[(evil, evil)])])
+        + html.paragraphs(evil)
+        + html.stats([(evil, evil)])
+        + html.preformatted(evil, title=evil)
+        + html.progress(0.5, label=evil)
+    )
+
+    assert "<img" not in markup
+
+
+def test_a_cell_that_a_spreadsheet_would_run_is_disarmed():
+    text = charts.csv_text([{"name": "=HYPERLINK(1)", "loss": -0.5}, {"name": "plain", "loss": 1}])
+
+    assert "name,loss\n'=HYPERLINK(1),-0.5\nplain,1\n" == text

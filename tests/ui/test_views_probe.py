@@ -1,0 +1,147 @@
+"""Measure it here, as Gradio calls it: what is asked, and what the panel says at each state."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.probe.request import ProbeQuestion, for_here
+from rankviz.core.runs.events import DepthDidNotFit, ProbeCompleted, RunFailed, RunStarted, StageReached
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.explore import probe
+from rankviz.ui.parts.question import DEFAULTS
+from tests.support.finished_runs import text_of
+from tests.support.probes import SMOL, measured, request
+from tests.support.toy import ASSETS
+
+HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
+
+
+class Idle(Api):
+    """An Api whose queue nobody works, so that what is queued stays so."""
+
+    def work_queue(self) -> None:
+        return
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Idle(home=tmp_path, assets=ASSETS, shared=False)
+
+
+def queued(api, *events, **asked):
+    asked = request(**asked)
+    api.store.create_probe(asked, "{}")
+    for event in events:
+        api.store.append(asked.probe_id, event)
+    return asked.probe_id
+
+
+def panel(api, seen=None):
+    return probe.probing(api, model=SMOL, seen=seen)
+
+
+def asked(**more):
+    values = {name: DEFAULTS[name] for name in probe.ASKED}
+    return {**values, "model": SMOL, "own_batch": 2, "own_length": 64, "full": True, **more}
+
+
+def test_a_model_that_was_not_measured_says_so_and_nothing_polls(api):
+    shown = panel(api)
+
+    assert "This model has not been measured here yet." == text_of(shown.panel)
+    assert not shown.timer.active
+
+
+def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api):
+    said = probe.begun(api, **asked(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
+
+    (record,) = api.probes()
+    assert (SMOL, 16, 2, 64) == (
+        record.request.model_id,
+        record.request.r,
+        record.request.per_device_train_batch_size,
+        record.request.max_length,
+    )
+    assert (4, 12, 30) == record.request.depths
+    config = json.loads((api.store.run_dir(record.run_id) / "config.json").read_text())
+    assert ("LlamaForCausalLM", 30) == (config["architectures"][0], config["num_hidden_layers"])
+    if not api.has_cuda():
+        assert ("fp32", "adamw_torch", "none") == (
+            record.request.precision,
+            record.request.optim,
+            record.request.checkpointing,
+        )
+        assert "precision fp32 instead of nf4-dq" in text_of(said.said)
+
+
+def test_what_cannot_be_probed_is_refused_with_a_sentence(api):
+    with pytest.raises(InvalidSettingError, match="8 to"):
+        probe.begun(api, **asked(own_length=1))
+    with pytest.raises(InvalidSettingError, match="whole number"):
+        probe.begun(api, **asked(own_batch=None))
+    assert [] == list(api.probes())
+
+
+def test_a_running_probe_says_where_it_stands_and_is_drawn_again_only_when_that_changes(api):
+    queued(api)
+    assert "Queued: it starts as soon as the worker is free." in text_of(panel(api).panel)
+    api.store.append("probe-1", StageReached(time=1.0, stage="4 blocks: training"))
+
+    shown = panel(api)
+
+    assert "4 blocks: training." in text_of(shown.panel)
+    assert shown.timer.active
+    assert shown.cancel.visible
+
+
+def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(api):
+    whole = measured(30, forward=606, steps=(3.5,))
+    depths = (measured(4, forward=340, steps=(0.9,)), measured(12, forward=420, steps=(1.7,)), whole)
+    queued(api, RunStarted(time=1.0, environment=HERE), *depths, ProbeCompleted(time=2.0), full=True)
+
+    shown = panel(api)
+
+    said = text_of(shown.panel)
+    assert "4 blocks, measured 340 MiB" in said
+    assert "Each block 10 MiB" in said
+    assert "All 30 blocks, extrapolated 600 MiB 3.5 s" in said
+    assert "All 30 blocks, measured 606 MiB" in said
+    assert "Extrapolated against measured -1.0%" in said
+    assert "All 30 blocks, estimated" in said
+    assert "Measured on a CPU, 2 cores" in said
+    assert not shown.timer.active
+    again = panel(api, shown.seen)
+    assert shown.seen != again.panel and {"__type__": "update"} == again.panel
+
+
+def test_what_did_not_fit_and_what_failed_is_said(api):
+    unfit = DepthDidNotFit(time=1.0, depth=4, limit_bytes=2**30, short_bytes=2**20, stage="training", why="GPU")
+    queued(api, unfit, ProbeCompleted(time=2.0))
+    assert "A model of 4 blocks does not fit the 1.00 GiB of this GPU, by at least 1 MiB" in text_of(panel(api).panel)
+
+    queued(api, RunFailed(time=1.0, error="<b>No</b> luck."), probe_id="probe-2")
+
+    newest = panel(api).panel
+    assert "No luck" not in newest and "&lt;b&gt;No&lt;/b&gt; luck." in newest
+
+
+def test_cancelling_ends_the_newest_probe_of_this_model(api):
+    queued(api)
+
+    probe.cancelled(api, SMOL)
+
+    assert "cancelled" == api.probe("probe-1").state
+    assert "Cancelled." in text_of(panel(api).panel)
+
+
+def test_what_a_device_cannot_do_is_left_to_it_and_said():
+    question = ProbeQuestion(model_id=SMOL, precision="nf4-dq", checkpointing="hf")
+
+    settled, said = for_here(question, cuda=False)
+    assert ("auto", "auto") == (settled.precision, settled.checkpointing)
+    assert (
+        "There is no GPU here, so it measures precision fp32 instead of nf4-dq, checkpointing none instead of hf."
+        == said
+    )
+    assert (question, "") == for_here(question, cuda=True)

@@ -1,0 +1,234 @@
+"""The views of Train and Runs as Gradio calls them, on runs folders of their own."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.request import SweepRequest
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.parts import live
+from rankviz.ui.runs import tab as runs
+from rankviz.ui.runs.detail import detail_html
+from rankviz.ui.train import form as train_form
+from tests.support.finished_runs import finished, text_of
+
+FORM = {
+    "base": "embedded",
+    "data": "phonemes",
+    "file": None,
+    "mode": "sweep",
+    "ranks": ["16", "4"],
+    "other_ranks": "",
+    "anchors": "",
+    "alpha_rule": "fixed",
+    "alpha_fixed": 32,
+    "learning_rates": "1e-3",
+    "seeds": 1,
+    "max_steps": 40,
+    "preset": "unsloth",
+    "names": "",
+    "use_rslora": False,
+    "use_dora": False,
+    "batch": 8,
+    "accumulation": 1,
+    "max_length": 256,
+    "held_out": 64,
+    "precision": "auto",
+    "optim": "auto",
+}
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def test_the_form_becomes_a_request_with_sorted_ranks():
+    request = train_form.request_of({**FORM, "other_ranks": "24, 4", "learning_rates": "1e-3, 3e-4", "seeds": 2})
+
+    assert (4, 16, 24) == request.ranks
+    assert (1e-3, 3e-4) == request.learning_rates
+    assert (0, 1) == request.seeds
+    assert "32" == request.alpha
+
+
+def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_rest():
+    request = train_form.request_of({**FORM, "mode": "fast", "other_ranks": "2", "anchors": "8"})
+
+    assert ((8, 16), (2, 4, 8)) == (request.ranks, request.cut_ranks)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"mode": "fast", "ranks": ["8"]}, "A fast curve is cut from its highest rank to lower ones: take two"),
+        ({"mode": "fast", "anchors": "16"}, "Anchors are lower than the rank that is cut, r = 16, and 16 is not."),
+        ({"mode": "single"}, "One run takes one rank, not 2: untick the others, or choose Sweep."),
+    ],
+)
+def test_a_mode_that_doesnt_fit_the_ranks_says_so(asked, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        train_form.request_of({**FORM, **asked})
+
+
+def test_a_sweep_is_offered_with_three_seeds_and_a_fast_curve_with_one():
+    assert (3, 1, 1) == tuple(train_form.mode_chosen(mode).seeds for mode in ("sweep", "fast", "single"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("learning_rates", "fast", "Learning rates are numbers with commas between"),
+        ("other_ranks", "4.5", "Ranks are numbers with commas between"),
+        ("data", "own", "Upload a file"),
+    ],
+)
+def test_what_cannot_be_trained_says_what_to_change(field, value, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        train_form.request_of({**FORM, field: value})
+
+
+def test_the_preview_shows_three_rows_and_counts(api):
+    shown = text_of(train_form.preview_html(api, {"data": "phonemes", "file": None}))
+
+    assert "4,000 rows" in shown
+    assert 3 == shown.count("Pronounce ")
+
+
+def test_a_bad_row_is_named_in_the_preview(api, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
+
+    shown = train_form.preview_html(api, {"data": "own", "file": str(bad)})
+
+    assert 'role="alert"' in shown
+    assert "row 2" in text_of(shown).lower() or "line 2" in text_of(shown).lower()
+
+
+def test_what_a_sweep_will_take_stands_before_the_button(api):
+    shown = text_of(train_form.expected_html(api, FORM))
+
+    assert shown.startswith("2 runs on ")
+    # SmolLM2-135M: 305,280 a unit of r.
+    assert "1,221,120" in shown
+    assert "4,884,480" in shown
+
+
+def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
+    shown = text_of(train_form.expected_html(api, {**FORM, "mode": "fast"}))
+
+    assert shown.startswith("1 run, the highest rank cut to 1 lower, on ")
+
+
+def test_a_sweep_that_has_ended_says_how(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    shown = text_of(live.status_html(sweep))
+
+    assert "SmolLM2-135M-Instruct on phonemes, r = 4, 16" in shown
+    assert "2 completed" in shown
+
+
+def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
+    sweep_id = api.store.create(SweepRequest(ranks=(4, 16), max_steps=4))
+    first = api.store.sweep(sweep_id).runs[0].run_id
+    api.store.append(first, RunStarted(time=1.0, environment={"device": "cpu"}))
+    for step in (1, 2):
+        api.store.append(
+            first,
+            StepLogged(
+                time=1.0,
+                step=step,
+                loss=3.0,
+                learning_rate=0.0,
+                tokens=60 * step,
+                seconds=3.0 * step,
+                memory_bytes=2**30,
+            ),
+        )
+
+    shown = live.status_html(api.store.sweep(sweep_id))
+
+    assert "Run 1 of 2, r = 4: training." in text_of(shown)
+    assert "2 of 4" in text_of(shown)
+    assert "Tokens a second 20" in text_of(shown)
+    # 2 steps left here and 4 in the next run, at 3 s a step.
+    assert "about 18 s" in text_of(shown)
+    assert 'aria-valuenow="25"' in shown
+
+
+def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):
+    sweep_id = api.store.create(SweepRequest(ranks=(4,)))
+    run_id = api.store.sweep(sweep_id).runs[0].run_id
+    api.store.append(run_id, RunFailed(time=2.0, error="Out of <memory>.", exit_code=1, log_tail="Traceback <b>"))
+
+    shown = detail_html(api, api.run(run_id))
+
+    assert "Out of &lt;memory&gt;." in shown
+    assert "Traceback &lt;b&gt;" in shown
+
+
+def test_measured_stands_beside_estimated(api):
+    sweep = finished(api, {4: 2.0})
+
+    shown = text_of(live.results_table(api, sweep))
+
+    assert "1,221,120 est. 1,221,120" in shown
+    assert "2.0000 base 7.5000" in shown
+    assert "2.00 GiB est." in shown
+
+
+def test_events_are_told_in_words_newest_first(api):
+    sweep = finished(api, {4: 2.0})
+
+    shown = text_of(live.events_html(api, sweep))
+
+    assert "completed, 10 s of training" in shown
+    assert "held-out loss of the adapter: 2.0000 over 64 examples" in shown
+    assert shown.index("completed") < shown.index("adapter attached, 1,221,120 parameters train")
+
+
+def test_nothing_new_has_the_same_fingerprint(api):
+    sweep = finished(api, {4: 2.0})
+    later = replace(sweep, runs=(replace(sweep.runs[0], stage="another"),))
+
+    assert live.fingerprint(sweep) == live.fingerprint(api.sweep(sweep.sweep_id))
+    assert live.fingerprint(sweep) != live.fingerprint(later)
+
+
+def test_runs_are_filtered_by_words_and_by_state(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    def shown(text, state):
+        return re.findall(
+            r'data-pick="[^"]*r(\d+)"', runs.runs_table([sweep], text=text, state=state, shown=[], chosen="")
+        )
+
+    assert ["4", "16"] == shown("", "any state")
+    assert ["16"] == shown("smollm r=16", "any state")
+    assert [] == shown("", "failed")
+
+
+def test_a_ticked_run_stays_ticked(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+    first = sweep.runs[0].run_id
+
+    markup = runs.runs_table([sweep], text="", state="any state", shown=[first], chosen=first)
+
+    assert 1 == markup.count(" checked")
+    assert 1 == markup.count("rv-chosen")
+
+
+def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+    path = runs.zip_of(api, [run.run_id for run in sweep.runs])
+
+    other = Api(home=tmp_path / "other")
+    ids, chosen = runs.imported(other, path)
+
+    assert [run.run_id for run in sweep.runs] == ids
+    assert ids[0] == chosen
+    assert 2.0 == other.run(ids[0]).loss_after.loss

@@ -1,0 +1,230 @@
+"""The page of one sweep, and what a fast curve says on it."""
+
+import json
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
+from rankviz.core.runs.request import SweepRequest
+from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
+from rankviz.ui.parts import live
+from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
+from rankviz.ui.sweep import tab as page
+from tests.support.finished_runs import finished, text_of
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def evaluated(when, loss):
+    return Evaluated(
+        time=4.0, when=when, loss=loss, tokens=100, examples=2, seconds=1.0, example_losses=(loss - 0.1, loss + 0.1)
+    )
+
+
+def fast(api, *, cuts, trained=1.600, anchors=None, saved=""):
+    """A finished fast curve from r = 64."""
+    anchors = anchors or {}
+    sweep_id = api.store.create(SweepRequest(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
+    for run in api.store.sweep(sweep_id).runs:
+        r = run.request.r
+        events = [
+            RunStarted(time=1.0, environment={"device": "cpu", "device_name": "a CPU", "cpu_count": 2}),
+            evaluated("before", 7.0),
+            evaluated("after", anchors.get(r, trained)),
+            AdapterSaved(time=8.0, path="adapter", file_bytes=1_000_000 * r),
+        ]
+        if r == 64:
+            events += [
+                AdapterCut(
+                    time=9.0,
+                    r=k,
+                    loss=loss,
+                    tokens=100,
+                    examples=2,
+                    seconds=1.0,
+                    example_losses=(loss, loss),
+                    recovery_steps=2 if k < 8 else 0,
+                    path=saved if k < 8 else "",
+                )
+                for k, loss in cuts.items()
+            ]
+        events.append(RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x"))
+        for event in events:
+            api.store.append(run.run_id, event)
+    return api.store.sweep(sweep_id)
+
+
+CUTS = {32: 1.601, 8: 1.612, 2: 1.700}
+
+
+def test_the_curve_is_a_dashed_line_of_its_own_and_runs_are_markers(api):
+    drawn = json.loads(curve(api, fast(api, cuts=CUTS, anchors={2: 1.69})).chart)["data"]
+
+    line, markers = drawn
+    assert ([2, 8, 32, 64], "dash") == (line["x"], line["line"]["dash"])
+    assert ([2, 64], "markers") == (markers["x"], markers["mode"])
+
+
+def test_the_curve_is_a_table_too_and_names_what_was_trained_on(api):
+    said = text_of(curve(api, fast(api, cuts=CUTS)).cuts)
+
+    assert "r = 2 cut, 2 steps more 1.7000 0.1000" in said
+    assert "r = 8 cut 1.6120 0.0120" in said
+    assert "r = 64 trained 1.6000 0.0000" in said
+    assert said.endswith("64.0 MB") and "about 8.0 MB" in said  # of 1 MB a rank
+    assert "" == curve(api, finished(api, {4: 2.0, 16: 1.5})).cuts
+
+
+def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(api):
+    said = text_of(curve(api, fast(api, cuts=CUTS)).words)
+
+    assert said.startswith("Trained at r = 64, this adapter needs no more than r = 8")
+    assert "say what a run of a lower rank would learn in this time; independent runs do." in said
+    assert "Can't tell" not in said
+
+
+def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_borrowed_noise(api):
+    said = text_of(curve(api, fast(api, cuts=CUTS, anchors={2: 3.3})).words)
+
+    assert "Step-size alarm at r = 2" in said
+    assert "is not measured here; 0.02 nats" in said
+
+
+@pytest.mark.parametrize(
+    ("cuts", "rank"),
+    [
+        (CUTS, 8),
+        ({8: 1.601, 2: 1.602}, 8),  # 2 would do after training on, which the trained adapter has not
+        ({32: 1.9}, None),
+    ],
+)
+def test_train_high_and_ship_low_is_offered_where_the_numbers_say_so(api, cuts, rank):
+    assert rank == page.ship_rank(fast(api, cuts=cuts))
+
+
+def test_a_cut_that_was_trained_on_is_taken_as_it_was_saved(api):
+    sweep = fast(api, cuts={8: 1.601, 2: 1.602}, saved="cuts/r2")
+    folder = api.store.run_dir(sweep.runs[0].run_id) / "cuts" / "r2"
+
+    assert 2 == page.ship_rank(sweep)
+    with pytest.raises(BadAdapterError, match="imported without it"):
+        page.cut_adapter(api, sweep.sweep_id)
+    folder.mkdir(parents=True)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (folder / name).write_text(name)
+    with zipfile.ZipFile(page.cut_adapter(api, sweep.sweep_id)) as taken:
+        assert b"adapter_config.json" == taken.read("adapter-r2/adapter_config.json")
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "nats", "said", "rank"),
+    [
+        ("0.005", 0.005, "needs no more than r = 32", 32),
+        ("2%", 0.108, "needs no more than r = 2", 8),  # of a gain of 5.4; r = 2 was trained on and not kept
+    ],
+)
+def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, tolerance, nats, said, rank):
+    sweep = fast(api, cuts=CUTS)
+
+    drawn = curve(api, sweep, tolerance)
+
+    assert nats == pytest.approx(drawn.tolerance_nats)
+    assert said in text_of(drawn.words)
+    assert [int(said.split()[-1])] == [line["x0"] for line in json.loads(drawn.chart)["layout"]["shapes"]]
+    assert rank == page.ship_rank(sweep, drawn.tolerance_nats)
+
+
+def test_what_counts_as_equal_is_the_verdicts_own_too(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    assert 0.3 == curve(api, sweep, "0.3").verdict["tolerance_nats"]
+    with pytest.raises(InvalidSettingError, match=r"nats, such as 0\.02, or a share of the gain"):
+        curve(api, sweep, "a little")
+
+
+def test_a_tolerance_that_is_none_is_said_and_the_usual_one_taken(api):
+    sweep = fast(api, cuts=CUTS)
+
+    drawn, said = page.curve_within(api, sweep, "a little")
+
+    assert 0.02 == drawn.tolerance_nats
+    assert "a little" in said
+    assert text_of(said).endswith("Shown with 0.02 nats.")
+    assert (curve(api, sweep, "2%", height=page.HEIGHT), "") == page.curve_within(api, sweep, "2%")
+
+
+def test_a_sweep_without_a_curve_ships_nothing(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    assert page.ship_rank(sweep) is None
+    with pytest.raises(UserError, match="Nothing to cut"):
+        page.cut_adapter(api, sweep.sweep_id)
+
+
+def test_the_configuration_lists_what_differs_and_where_it_ran(api):
+    said = text_of(page.facts_of(fast(api, cuts=CUTS, anchors={2: 1.7})))
+
+    assert "Rank 2, 64 Cut to 2, 8, 32 Targets unsloth" in said
+    assert "device name a CPU" in said
+
+
+def test_the_list_has_recorded_sweeps_too(api):
+    sweep = finished(api, {4: 2.0})
+
+    ids = [value for _, value in page.sweep_choices(api)]
+
+    assert sweep.sweep_id == ids[0]
+    assert len(ids) == 1 + len(api.recorded())
+
+
+def test_how_near_fast_curves_have_been_is_quoted_as_measured(api, tmp_path):
+    medians = {"r >= 8, fixed alpha": 0.0123, "r = 2 and 4, fixed alpha": None, "r >= 8, alpha = r": 0.0456}
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    report = {
+        "tolerance_nats": 0.02,
+        "cases": [{}, {}, {}],
+        "median_absolute_difference": medians,
+        "independent_runs_apart": {"r >= 8, fixed alpha": 0.0222},
+        "settings": [
+            {"base": "B", "data": "D", "steps": 1500, "alpha": "fixed", "learning_rate": 0.002, "cases": 2}
+            | {"differences": {"2": 0.5521, "8": -0.0193}, "picked": [8, 16]}
+            | {"regret": 0.0916, "regret_of_cut": 0.0031, "regret_of_highest": 0.0},
+            {"base": "B", "data": "D", "steps": 80, "alpha": "r", "learning_rate": None, "cases": 1}
+            | {"differences": {"8": 0.01}, "picked": [8]}
+            | {"regret": 0.0, "regret_of_cut": 0.01, "regret_of_highest": 0.02},
+        ],
+        "regret_within_tolerance": 2,
+        "cut_within_tolerance": 3,
+        "highest_within_tolerance": 1,
+        "largest_regret": 0.0789,
+    }
+    (assets / "fidelity.json").write_text(json.dumps(report))
+
+    (said,) = fidelity_words(Api(home=tmp_path, assets=assets))
+
+    assert "in 3 cases fast curves were off by, median in nats: at r ≥ 8 0.012; with α = r at r ≥ 8 0.046." in said
+    assert "lay 0.022 apart" in said
+    assert "best rank's run in 2 of 3, 0.079 off at most; the cut itself at that rank was in 3, and" in said
+    assert "always taking the highest rank in 1." in said
+    table = text_of(fidelity_table(Api(home=tmp_path, assets=assets)))
+    assert "B, D, 1,500 steps, α fixed, learning rate 0.002 2 +0.552 −0.019 8, 16 0.092 0.003 0.000" in table
+    assert "B, D, 80 steps, α = r, learning rate tuned at each rank 1 +0.010 8 0.000 0.010 0.020" in table
+    nothing = Api(home=tmp_path, assets=tmp_path)
+    assert ([], "") == (fidelity_words(nothing), fidelity_table(nothing))
+
+
+def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
+    """Two runs of 8 s each, of which the second was asked for again long after."""
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+    first, last = sweep.runs
+    later = replace(sweep, runs=(first, replace(last, started_at=90_000.0, ended_at=90_008.0)))
+
+    assert (1.0, 9.0) == (first.started_at, first.ended_at)
+    assert "2 completed in 16 s." in text_of(live.status_html(later))

@@ -1,0 +1,218 @@
+"""The verdict on small tables: worked by hand, against scipy's own tests, and what it makes of gaps in a table."""
+
+import math
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rankviz.errors import BadDataError, InvalidSettingError
+from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, judge, sentences
+from tests.support.verdict_tables import run, table
+
+# Differences of two ranks, three seeds × four examples: mean 3, seed means 2, 3, 4, example means 7/3, 3, 4, 8/3.
+# SS: total 18, seeds 4·(1+0+1) = 8, examples 3·(4/9+0+1+1/9) = 14/3, rest 18 - 8 - 14/3 = 16/3.
+# MS: seeds 8/2 = 4, examples 14/9, rest (16/3)/6 = 8/9. Variance of the mean (4 + 14/9 - 8/9)/12 = 7/18.
+DIFFERENCES = np.array([[1, 2, 3, 2], [2, 4, 3, 3], [4, 3, 6, 3]])
+HAND = table({4: 10 + DIFFERENCES, 8: np.full((3, 4), 10)})
+
+
+def test_a_table_of_two_ranks_three_seeds_four_examples_by_hand():
+    (pair,) = judge(HAND).pairs
+
+    assert (4, 8, 3.0, 3) == (pair.r, pair.s, pytest.approx(pair.difference), pair.seeds)
+    assert pytest.approx(math.sqrt(7 / 18)) == pair.standard_error
+    # Runs: 4/12 = 1/3, by pairs with 2 degrees of freedom or, the runs of r = 8 being all 10, by ranks with 4.
+    # Examples: (14/9 - 8/9)/12 = 1/18, 3 degrees. Student's t at 1.25 %: 3.495 with 4, 4.177 with 3, 6.205 with 2.
+    assert pytest.approx(math.sqrt(3.4954**2 / 3 + 4.1765**2 / 18), rel=1e-4) == pair.half_width
+    assert DIFFERENT == pair.call
+
+
+def test_of_two_ranks_and_one_loss_a_run_it_is_the_paired_t_test():
+    losses = {4: [2.00, 2.05, 1.98, 2.10, 2.02], 8: [1.95, 2.02, 1.99, 2.01, 1.97]}
+
+    (pair,) = judge(table({r: [[loss] for loss in mine] for r, mine in losses.items()})).pairs
+
+    expected = stats.ttest_rel(losses[4], losses[8]).confidence_interval(0.95)
+    assert (pytest.approx(expected.low), pytest.approx(expected.high)) == (pair.low, pair.high)
+
+
+@pytest.mark.parametrize("shared", [0.0, 1.0], ids=["seeds alike", "seeds apart"])
+def test_of_few_seeds_it_is_the_narrower_of_paired_and_unpaired_each_at_half_the_risk(shared):
+    luck = shared * np.arange(3)
+    losses = {4: luck + np.array([2.00, 2.05, 1.98]), 8: luck + np.array([1.95, 2.02, 1.99])}
+
+    (pair,) = judge(table({r: [[loss] for loss in mine] for r, mine in losses.items()})).pairs
+
+    both = [test(losses[4], losses[8]).confidence_interval(0.975) for test in (stats.ttest_rel, stats.ttest_ind)]
+    narrower = min(both, key=lambda interval: interval.high - interval.low)
+    assert (pytest.approx(narrower.low), pytest.approx(narrower.high)) == (pair.low, pair.high)
+    assert both.index(narrower) == (0 if shared else 1)
+
+
+def test_the_noise_between_runs_is_pooled_over_ranks_and_all_pairs_hold_at_once():
+    """Three ranks, three seeds, eight examples, by the sums of a three-way analysis written out."""
+    generator, ranks, n, m = np.random.default_rng(7), (2, 8, 32), 3, 8
+    y = {r: generator.normal(2, 0.3, (n, m)) for r in ranks}
+
+    said = judge(table(y))
+
+    rank_mean = {r: y[r].mean() for r in ranks}
+    seed_mean = [np.mean([y[r][s] for r in ranks]) for s in range(n)]
+    all_mean = np.mean(list(rank_mean.values()))
+    ss = sum((y[r][s].mean() - rank_mean[r] - seed_mean[s] + all_mean) ** 2 for r, s in product(ranks, range(n)))
+    runs_variance = 2 * ss / 4 / n  # (3 - 1)(3 - 1) = 4 degrees of freedom
+    for pair, (r, s) in zip(said.pairs, combinations(ranks, 2), strict=True):
+        d = y[r] - y[s]
+        ms_example = n * sum((d[:, e].mean() - d.mean()) ** 2 for e in range(m)) / (m - 1)
+        ms_rest = sum(
+            (d[i, e] - d[:, e].mean() - d[i].mean() + d.mean()) ** 2 for i, e in product(range(n), range(m))
+        ) / ((n - 1) * (m - 1))
+        examples_variance = max(0, ms_example - ms_rest) / (n * m)
+        q_runs, q_examples = (stats.studentized_range.ppf(0.95, 3, f) / math.sqrt(2) for f in (4, m - 1))
+        assert pytest.approx(d.mean()) == pair.difference
+        assert pytest.approx(math.sqrt(runs_variance + examples_variance)) == pair.standard_error
+        assert (
+            pytest.approx(math.sqrt(q_runs**2 * runs_variance + q_examples**2 * examples_variance)) == pair.half_width
+        )
+
+
+def test_one_run_each_is_no_verdict_however_far_apart():
+    said = judge(table({4: [[2.0, 2.1]], 16: [[1.0, 1.1]], 64: [[1.5, 1.6]]}))
+
+    assert (16, 4, (4, 16, 64)) == (said.best, said.smallest_indistinguishable, said.indistinguishable_from_best)
+    assert {(None, None, CANT_TELL)} == {(p.low, p.high, p.call) for p in said.pairs}
+    assert pytest.approx(1.0) == said.pair(4, 16).difference
+    assert sentences(said)[0].startswith("Can't tell: one run each.")
+    assert said.noise_width is None
+    assert said.run_sd is None
+
+
+def test_one_run_written_down_three_times_is_one_run():
+    said = judge(table({4: [[2.0, 2.1]] * 3, 16: [[1.0, 1.1]] * 3}))
+
+    assert (4, 16) == said.indistinguishable_from_best
+    assert "runs of different seeds are copies of one another" == said.unknown
+
+
+def test_a_rank_with_one_run_among_ranks_with_three_is_not_judged():
+    runs = [*table({4: [[2.00], [2.02], [2.01]], 16: [[1.50], [1.52], [1.53]]}), run(64, 0, [1.0])]
+
+    said = judge(runs)
+
+    assert DIFFERENT == said.pair(4, 16).call
+    assert (64, (4, 16, 64)) == (said.best, said.indistinguishable_from_best)
+    assert {CANT_TELL} == {said.pair(4, 64).call, said.pair(16, 64).call}
+    assert "fewer than two seeds in common" in " ".join(sentences(said))
+
+
+STEADY = {4: [[1.501], [1.502], [1.503], [1.501]], 16: [[1.500], [1.501], [1.501], [1.500]]}
+"""r = 4 is worse by 0.001, 0.001, 0.002, 0.001: surely, and by too little to matter."""
+
+
+@pytest.mark.parametrize(("tolerance", "call"), [(0.02, EQUAL), (0.0001, DIFFERENT), ("0", DIFFERENT)])
+def test_a_difference_that_is_certain_and_too_small_to_matter_is_equal(tolerance, call):
+    said = judge(table(STEADY), tolerance=tolerance)
+
+    assert said.pair(4, 16).low > 0
+    assert call == said.pair(4, 16).call
+    assert (4 if call == EQUAL else 16) == said.smallest_indistinguishable
+
+
+def test_a_tolerance_as_a_share_is_of_the_gain_over_the_base():
+    said = judge(table(STEADY), tolerance="2%", base_loss=7.5005)
+
+    assert pytest.approx(0.02 * (7.5005 - 1.5005)) == said.tolerance_nats
+    assert "0.12 nats (2% of the gain)" in " ".join(sentences(said))
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "base", "said"),
+    [
+        ("-1", None, "such as 0.02"),
+        ("wide", None, "'wide'"),
+        ("nan", None, "'nan'"),
+        ("2%", None, "needs the base's loss"),
+        ("2%", 1.2, "No rank is better than the base (1.2000 nats)"),
+    ],
+)
+def test_a_tolerance_that_means_nothing_is_refused(tolerance, base, said):
+    with pytest.raises(InvalidSettingError) as error:
+        judge(table(STEADY), tolerance=tolerance, base_loss=base)
+
+    assert said in str(error.value)
+
+
+def test_a_run_that_diverged_is_named_and_left_out():
+    runs = [*table({4: [[2.0, 2.1], [2.1, 2.2]], 16: [[1.0, 1.1], [1.1, 1.3]]}), run(4, 2, [math.nan, 2.0])]
+    runs += [run(16, 2, [1.0, 1.2]), run(64, 0, [math.inf, math.inf])]
+
+    said = judge(runs)
+
+    assert ["r = 4, seed 2", "r = 64, seed 0"] == [each.name for each in said.diverged]
+    assert [4, 16] == [rank.r for rank in said.ranks]
+    assert 2 == said.pair(4, 16).seeds
+    assert "Every run of r = 64 diverged" in " ".join(sentences(said))
+
+
+def test_missing_runs_are_adjusted_for_and_said():
+    """Seed 2 is hard by 0.6 for whoever ran it; r = 16 did not, and gains nothing by that."""
+    whole = {4: [[2.0], [2.1], [2.6]], 8: [[1.9], [2.0], [2.5]]}
+    said = judge([*table(whole), run(16, 0, [1.95]), run(16, 1, [2.05])])
+
+    assert (0.1, 0.05) == (pytest.approx(said.pair(4, 8).difference), pytest.approx(said.pair(4, 16).difference))
+    assert 8 == said.best
+    assert "3 at r = 4, 3 at r = 8, 2 at r = 16" in " ".join(said.notes)
+
+
+def test_only_examples_that_all_runs_have_are_compared():
+    runs = table({4: [[2.0, 2.1, 9.0], [2.1, 2.2, 9.0]], 16: [[1.0, 1.1], [1.1, 1.3]]})
+
+    said = judge(runs)
+
+    assert 2 == said.examples
+    assert pytest.approx(2.1 - 1.125) == said.pair(4, 16).difference
+    assert "1 of 3 examples are missing in some run" in said.notes[0]
+
+
+def test_each_rank_stands_at_its_own_best_learning_rate_and_the_flattery_is_said():
+    runs = [
+        *table({4: [[2.0], [2.1], [2.2]], 16: [[1.9], [2.0], [2.1]]}, rate=1e-3),
+        *table({4: [[1.8], [1.9], [2.1]], 16: [[1.95], [2.1], [2.2]]}, rate=3e-3),
+    ]
+
+    said = judge(runs)
+
+    assert {4: 3e-3, 16: 1e-3} == said.rates
+    assert [2, 2] == [rank.learning_rates_tried for rank in said.ranks]
+    # The better of two equal means is better than their mean by 1/sqrt(pi) = 0.564 standard errors.
+    error = math.sqrt(said.noise.runs.paired_variance / 3)
+    assert f"by up to {0.5642 * error:.3f} nats" in " ".join(sentences(said))
+
+
+def test_a_rate_at_which_a_run_diverged_is_not_chosen_while_another_has_none():
+    runs = [*table({4: [[2.0], [2.1]]}, rate=1e-3), run(4, 0, [1.5], rate=1e-2), run(4, 1, [math.nan], rate=1e-2)]
+
+    assert {4: 1e-3} == judge(runs).rates
+
+
+def test_nothing_finite_and_nothing_in_common_are_refused():
+    with pytest.raises(BadDataError, match="train again"):
+        judge([run(4, 0, [math.nan])])
+    with pytest.raises(BadDataError, match="name the examples alike"):
+        judge([run(4, 0, [1.0, 2.0]), run(8, 0, [])])
+
+
+def test_one_rank_has_nothing_to_be_compared_with():
+    said = judge(table({4: [[2.0], [2.1]]}))
+
+    assert ((), (4,)) == (said.pairs, said.indistinguishable_from_best)
+    assert ["Only r = 4 has finished runs: there is nothing to compare it with."] == sentences(said)
+
+
+def test_the_noise_width_is_the_widest_interval_with_the_best():
+    said = judge(HAND)
+
+    assert said.pair(4, 8).half_width == said.noise_width
+    assert 5.0 == judge(HAND, tolerance=5).noise_width

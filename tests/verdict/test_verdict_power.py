@@ -1,0 +1,112 @@
+"""How many seeds or examples would tell: against simulation, and what the sentences make of it."""
+
+import numpy as np
+import pytest
+
+from rankviz.verdict import CANT_TELL, EQUAL, RunLosses, borrow, judge, sentences
+from rankviz.verdict.noise import PairNoise, RunNoise
+from rankviz.verdict.power import SEEDS, chance_to_tell, needed
+from tests.support.verdict_tables import planted, table
+
+RUN, LIKES, REST, EXAMPLES = 0.02, 0.05, 0.1, 64
+
+
+def noise(ranks, seeds):
+    """What fit() finds on average where the runs' luck is RUN, and so on."""
+    variance = RUN**2 + REST**2 / EXAMPLES
+    runs = RunNoise(
+        ranks=ranks,
+        paired_variance=variance,
+        paired_freedom=(ranks - 1) * (seeds - 1),
+        variance=variance,
+        freedom=ranks * (seeds - 1),
+        rest_variance=REST**2,
+    )
+    return runs, PairNoise(seeds=seeds, weight=2 / seeds, examples_variance=2 * LIKES**2 / EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "seeds", "gap", "tolerance"),
+    [(2, 3, 0.1, 0.02), (2, 5, 0.06, 0.02), (3, 5, 0.05, 0.02), (3, 6, 0.0, 0.06)],
+    ids=["two ranks", "more seeds", "three ranks", "to show them equal"],
+)
+def test_the_chance_to_tell_is_the_share_of_planted_sweeps_that_tell(ranks, seeds, gap, tolerance):
+    generator, times = np.random.default_rng(5), 300
+    losses = {4: 1.8 + gap, 16: 1.8, 64: 1.8} if ranks == 3 else {4: 1.8 + gap, 16: 1.8}
+    tables = [planted(generator, losses, seeds=seeds, rank_by_example_sd=LIKES, rest_sd=REST) for _ in range(times)]
+    told = sum(judge(runs, tolerance=tolerance).pair(4, 16).call != CANT_TELL for runs in tables) / times
+
+    chance = chance_to_tell(*noise(ranks, seeds), seeds, EXAMPLES, EXAMPLES, gap, tolerance)
+
+    assert pytest.approx(told, abs=0.1) == chance
+    assert 0.2 < chance < 0.99
+
+
+def test_the_seeds_needed_are_the_first_with_four_chances_in_five():
+    runs, pair = noise(2, 3)
+
+    need = needed(runs, pair, EXAMPLES, 0.06, 0.02)
+
+    def chance(seeds):
+        return chance_to_tell(runs, pair, seeds, EXAMPLES, EXAMPLES, 0.06, 0.02)
+
+    before = SEEDS[SEEDS.index(need.seeds) - 1]
+    assert chance(before) < 0.8 <= chance(need.seeds)
+    assert need.seeds_low <= need.seeds <= (need.seeds_high or 51)
+
+
+def test_more_examples_do_not_help_where_runs_are_the_noise_and_do_where_examples_are():
+    runs, pair = noise(3, 3)
+    quiet = RunNoise(**{**vars(runs), "paired_variance": 1e-6, "variance": 1e-6, "rest_variance": 1e-6})
+    fussy = PairNoise(seeds=3, weight=2 / 3, examples_variance=0.02**2)
+
+    assert needed(runs, pair, EXAMPLES, 0.03, 0.02).examples is None
+    # The interval is about 2.4 · 0.02 / sqrt(examples / 64): 0.024 with four times as many, 0.017 with eight times.
+    assert 8 * EXAMPLES == needed(quiet, fussy, EXAMPLES, 0.03, 0.001).examples
+    assert needed(quiet, fussy, EXAMPLES, 0.03, 0.001).runs_share < 0.01
+
+
+def test_the_sentences_say_what_would_tell():
+    said = judge(table({4: [[1.88], [1.80], [1.90]], 16: [[1.84], [1.82], [1.82]], 64: [[2.4], [2.42], [2.38]]}))
+
+    need = said.needed(said.pair(4, 16))
+
+    assert (CANT_TELL, 16) == (said.pair(4, 16).call, said.best)
+    high = "more than 50" if need.seeds_high is None else need.seeds_high
+    assert (
+        "Settling r = 4 against r = 16, were the 0.033 nats seen between them the truth, takes about "
+        f"{need.seeds} seeds a rank ({need.seeds - 3} more; {need.seeds_low} to {high}, since few runs show the noise)"
+    ) in " ".join(sentences(said))
+    assert need.seeds_low < need.seeds
+
+
+def test_a_pair_that_is_told_needs_nothing():
+    said = judge(table({4: [[1.0], [1.001], [1.0]], 16: [[1.0], [1.0], [1.001]]}))
+
+    assert EQUAL == said.pairs[0].call
+    assert said.needed(said.pairs[0]) is None
+
+
+def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
+    """Runs at 1, 3 and at 2, 2 vary by 2 and 0: variance 1 with 2 degrees; at 1, 2, 3 twice: variance 1 with 4."""
+    two = table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]})
+    three = table({4: [[1.0], [2.0], [3.0]], 16: [[1.0], [2.0], [3.0]]})
+    one = [RunLosses(r=4, seed="0", losses={"0": 1.0}), RunLosses(r=8, seed="0", losses={"0": 2.0})]
+
+    lent = borrow([("a", two), ("b", three), ("c", one)], same_setting=False)
+
+    assert (pytest.approx(1.0), 6, ("a", "b")) == (lent.sd, lent.freedom, lent.sweeps)
+    assert pytest.approx(2.4469 * 2**0.5, rel=1e-4) == lent.difference  # Student's t at 2.5 % with 6 degrees
+    said = judge(one)
+    assert (4, 8) == said.indistinguishable_from_best
+    assert "Borrowed from 2 other sweeps with another base" in sentences(said, lent)[-1]
+    assert sentences(said, lent)[-1].endswith("it makes no verdict.")
+
+
+def test_nothing_is_borrowed_where_the_noise_is_known_or_no_sweep_repeats():
+    one = [RunLosses(r=4, seed="0", losses={"0": 1.0}), RunLosses(r=8, seed="0", losses={"0": 2.0})]
+    lent = borrow([("a", table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]}))], same_setting=True)
+
+    assert borrow([("c", one)], same_setting=True) is None
+    known = judge(table({4: [[1.0], [2.0]], 16: [[1.0], [2.5]]}))
+    assert "Borrowed" not in " ".join(sentences(known, lent))

@@ -1,0 +1,198 @@
+"""`rankviz verdict` and the API: a CSV file in, a table or JSON out; mistakes named by file, row and column."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import Evaluated, RunCompleted
+from rankviz.core.runs.request import SweepRequest
+from rankviz.errors import BadDataError, RunNotFoundError
+from rankviz.verdict import base_loss_of, losses_of, read_losses
+from tests.cli.test_cli import rankviz
+from tests.support.finished_runs import finished
+from tests.support.verdict_tables import planted
+
+HEAD = "rank,seed,example,loss\n"
+
+
+def write(folder, text):
+    path = folder / "losses.csv"
+    path.write_text(text)
+    return path
+
+
+def csv_of(runs):
+    rows = [f"{run.r},{run.seed},{example},{loss!r}" for run in runs for example, loss in run.losses.items()]
+    return HEAD + "\n".join(rows) + "\n"
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=False)
+
+
+def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path):
+    path = write(tmp_path, "loss, example, seed, learning_rate, rank\n2.5,a,0,1e-3,4\n1.5,b,0,1e-3,4\nnan,a,1,1e-3,4\n")
+
+    first, second = read_losses(path)
+
+    assert (4, "0", 1e-3, {"a": 2.5, "b": 1.5}) == (first.r, first.seed, first.learning_rate, first.losses)
+    assert (False, True) == (first.diverged, second.diverged)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rank,seed,loss\n4,0,1.5\n", "losses.csv has no column example: its first line must name rank, seed"),
+        (HEAD, "losses.csv has no rows"),
+        (HEAD + "4,0,a,1.5\nfour,0,a,1.5\n", "losses.csv, row 3, column rank: 'four' is not a whole number above 0."),
+        (HEAD + "0,0,a,1.5\n", "row 2, column rank: '0'"),
+        (HEAD + "4,0,a,low\n", "row 2, column loss: 'low' is not a number; write nan for a run that diverged."),
+        (HEAD + "4,,a,1.5\n", "row 2, column seed: is empty"),
+        (HEAD + "4,0,a\n", "row 2, column loss: is empty"),
+        (HEAD + "4,0,a,1.5\n4,0,a,1.6\n", "row 3, column example: 'a' is there a second time"),
+        (HEAD + "4,0,a,1,5\n", "row 2: more cells than columns"),
+        ("rank,seed,example,loss,learning_rate\n4,0,a,1.5,0\n", "column learning_rate: '0' is not a number above 0"),
+        ("rank,seed,example,loss,learning_rate\n4,0,a,1,1e-3\n4,0,b,1,\n", "row 3, column learning_rate: is empty in"),
+    ],
+)
+def test_a_mistake_is_named_by_file_row_and_column(text, said, tmp_path):
+    with pytest.raises(BadDataError) as error:
+        read_losses(write(tmp_path, text))
+
+    assert said in str(error.value)
+
+
+def test_the_command_prints_the_contracts_keys(tmp_path):
+    path = write(tmp_path, csv_of(planted(np.random.default_rng(0), {4: 2.1, 16: 1.8, 64: 1.8})))
+
+    run = rankviz("verdict", str(path), "--json")
+
+    said = json.loads(run.stdout)
+    assert {"best", "smallest_indistinguishable", "indistinguishable_from_best", "pairs"} <= set(said)
+    assert {"r", "s", "difference", "low", "high"} <= set(said["pairs"][0])
+    assert [16, 64] == said["indistinguishable_from_best"]
+    assert 16 == said["smallest_indistinguishable"]
+    assert [(4, 16), (4, 64), (16, 64)] == [(pair["r"], pair["s"]) for pair in said["pairs"]]
+    assert "different" == said["pairs"][0]["call"]
+    assert 0 == run.returncode
+
+
+def test_with_one_seed_the_command_tells_nothing_apart(tmp_path):
+    path = write(tmp_path, csv_of(planted(np.random.default_rng(0), {4: 2.8, 16: 1.8}, seeds=1)))
+
+    said = json.loads(rankviz("verdict", str(path), "--json").stdout)
+
+    assert [4, 16] == said["indistinguishable_from_best"]
+    assert (None, None) == (said["pairs"][0]["low"], said["pairs"][0]["high"])
+    assert ("one run each", False, None) == (said["why_not"], said["can_tell"], said["run_sd"])
+
+
+def test_the_command_prints_a_row_a_rank_and_sentences(tmp_path):
+    path = write(tmp_path, csv_of(planted(np.random.default_rng(0), {4: 2.1, 16: 1.8})))
+
+    said = rankviz("verdict", str(path), "--tolerance", "0.01").stdout
+
+    assert "r = 16 is best: every other rank is worse by more than the noise." in said
+    assert "lowest loss" in said
+    assert "Differences surely below 0.01 nats count as equal." in said
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["no-such.csv"], "No file 'no-such.csv'"),
+        (["LOSSES", "--tolerance", "wide"], "such as 2%: not 'wide'"),
+        (["LOSSES", "--tolerance", "2%"], "needs the base's loss"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, said, tmp_path):
+    path = write(tmp_path, HEAD + "4,0,a,1.5\n8,0,a,1.4\n")
+
+    run = rankviz("verdict", *[str(path) if arg == "LOSSES" else arg for arg in args])
+
+    assert (2, 1, "") == (run.returncode, len(run.stderr.splitlines()), run.stdout)
+    assert said in run.stderr
+
+
+def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40):
+    """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair."""
+    sweep_id = api.store.create(SweepRequest(ranks=tuple(losses), seeds=seeds, max_steps=steps))
+    for run in api.store.sweep(sweep_id).runs:
+        r, seed = run.request.r, run.request.seed
+        each = tuple(losses[r] + 0.1 * seed + 0.01 * ((r + seed) % 3) + 0.3 * example for example in range(4))
+        for when, mine in (("before", (7.5, 7.5, 7.5, 9.5)), ("after", each)):
+            api.store.append(
+                run.run_id,
+                Evaluated(time=1.0, when=when, loss=9.9, tokens=9, examples=4, seconds=1.0, example_losses=mine),
+            )
+    return sweep_id
+
+
+def test_a_sweeps_verdict_is_of_its_examples_each_counted_once(api):
+    sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
+
+    said = api.verdict_of_sweep(sweep_id)
+
+    assert (16, [16], 4, 3) == (said["best"], said["indistinguishable_from_best"], said["examples"], said["seeds"])
+    # Mean over examples 0.45, over seeds 0.1, and of 0.01 · ((r + seed) mod 3) 0.01.
+    assert pytest.approx(2.56) == said["ranks"][0]["loss"]
+    assert pytest.approx(0.5) == said["pairs"][0]["difference"]
+    assert (pytest.approx(0.5), 0.0) == (said["ranks"][0]["above_best"], said["ranks"][1]["above_best"])
+    assert json.loads(json.dumps(said)) == said
+
+
+def test_a_sweeps_tolerance_as_a_share_is_of_its_own_gain(api):
+    sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
+
+    said = api.verdict_of_sweep(sweep_id, tolerance="1%")
+
+    assert 8.0 == base_loss_of(api.sweep(sweep_id).runs)
+    assert pytest.approx(0.01 * (8.0 - 2.06)) == said["tolerance_nats"]
+
+
+def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path):
+    sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
+    for run in api.sweep(sweep_id).runs:
+        done = RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident")
+        api.store.append(run.run_id, done)
+
+    with zipfile.ZipFile(api.export_runs([sweep_id], tmp_path / "sweep.zip")) as archive:
+        table = api.verdict_of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=8.0)
+
+    sweeps = {name: value for name, value in api.verdict_of_sweep(sweep_id).items() if name != "sweep_id"}
+    assert sweeps == table
+
+
+def test_a_sweep_of_one_run_each_borrows_from_its_like_before_all_others(api):
+    alone = evaluated_sweep(api, {4: 2.0, 16: 1.5}, seeds=(0,))
+    other = evaluated_sweep(api, {4: 2.0, 16: 1.5}, steps=20)
+    first = api.verdict_of_sweep(alone)
+    alike = evaluated_sweep(api, {4: 2.0, 16: 1.5})
+
+    lent = api.verdict_of_sweep(alone)["borrowed_noise"]
+
+    assert (False, True) == (first["borrowed_noise"]["same_setting"], lent["same_setting"])
+    assert other in first["borrowed_noise"]["sweeps"]
+    assert (alike,) == lent["sweeps"]
+    assert [4, 16] == api.verdict_of_sweep(alone)["indistinguishable_from_best"]
+    assert api.verdict_of_sweep(alike)["borrowed_noise"] is None
+
+
+def test_a_sweep_without_a_finished_run_has_no_verdict_and_an_unknown_one_is_refused(api):
+    waiting = api.store.create(SweepRequest(ranks=(4, 16)))
+
+    assert api.verdict_of_sweep(waiting) is None
+    with pytest.raises(RunNotFoundError):
+        api.verdict_of_sweep("20200101-000000-dead")
+
+
+def test_runs_that_kept_no_losses_of_examples_stand_for_themselves(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
+
+    assert [1, 1, 1, 1] == [len(run.losses) for run in losses_of(sweep.runs)]
+    assert "the choice of examples is not in them" in " ".join(api.verdict_of_sweep(sweep.sweep_id)["sentences"])

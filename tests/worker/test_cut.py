@@ -1,0 +1,182 @@
+"""An adapter cut in place, and the fast curve that a run draws of it."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.record import RunState
+from rankviz.core.runs.request import RunRequest, SweepRequest, fast_ranks
+from rankviz.errors import InvalidSettingError
+from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+from rankviz.trained.read import read_adapter
+from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
+
+
+def test_only_the_highest_rank_is_cut_and_its_anchors_are_ordinary_runs():
+    runs = SweepRequest(ranks=(2, 64), cut_ranks=(4, 8, 4)).runs(sweep_id="s", created_at=0.0)
+
+    assert [(2, ()), (64, (8, 4))] == [(run.r, run.cut_ranks) for run in runs]
+
+
+def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_all_lower_ones():
+    assert ((64,), (4, 8)) == fast_ranks([8, 64, 4, 8])
+    assert ((2, 8, 64), (2, 4, 8)) == fast_ranks([4, 8, 64], [2, 8])
+
+
+@pytest.mark.parametrize(
+    ("ranks", "anchors", "said"),
+    [
+        ([64], [], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
+        ([], [4], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
+        ([8, 64], [128], "Anchors are lower than the rank that is cut, r = 64, and 128 is not."),
+    ],
+)
+def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, said):
+    with pytest.raises(InvalidSettingError) as refused:
+        fast_ranks(ranks, anchors)
+
+    assert said == str(refused.value)
+
+
+def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
+    def recovery(max_steps):
+        run = RunRequest(
+            run_id="", sweep_id="", created_at=0, base="", data="", r=64, lora_alpha=32, max_steps=max_steps
+        )
+        return [run.recovery_steps(r) for r in (1, 4, 8, 32)]
+
+    assert [2, 2, 0, 0] == recovery(10)
+    assert [8, 8, 0, 0] == recovery(200)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"cut_ranks": (16,)}, "The highest rank is 16, so it can't be cut to 16: lower."),
+        ({"cut_ranks": (0,)}, "A rank to cut to must be a whole number from 1 to 16, not 0."),
+        ({"cut_ranks": (4,), "use_dora": True}, "A fast curve cuts B·A, and a DoRA adapter is more than that"),
+    ],
+)
+def test_a_cut_that_cant_be_is_refused(asked, said):
+    with pytest.raises(InvalidSettingError) as refused:
+        SweepRequest(ranks=(16,), **asked).validate()
+
+    assert str(refused.value).startswith(said)
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """A tiny Llama with an adapter of rank 6 that has learned something, as B is random here."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(make_tiny_llama(tmp_path / "tiny"))
+    model = get_peft_model(base, LoraConfig(r=6, lora_alpha=12, target_modules=["q_proj", "down_proj"]))
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_()
+    return model
+
+
+def updates(model):
+    return {
+        name: (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).detach()
+        for name, layer in model.named_modules()
+        if hasattr(layer, "lora_A")
+    }
+
+
+@pytest.mark.torch
+def test_a_cut_is_the_dense_svds_truncation_whatever_was_cut_before(adapter):
+    import torch
+
+    from rankviz.worker.finetune.cut import Cutter
+
+    whole = updates(adapter)
+    cutter = Cutter(adapter)
+    cutter.cut(1)
+    cutter.cut(3)
+
+    for name, update in updates(adapter).items():
+        u, s, vh = torch.linalg.svd(whole[name])
+        assert torch.allclose(update, u[:, :3] * s[:3] @ vh[:3], atol=1e-5)
+        assert s[3] > 0.1
+
+
+@pytest.mark.torch
+def test_training_on_after_a_cut_keeps_the_rank(adapter):
+    import torch
+
+    from rankviz.worker.finetune.cut import Cutter
+
+    Cutter(adapter).cut(2)
+    before = updates(adapter)
+    optimizer = torch.optim.AdamW([p for p in adapter.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0)
+    for _ in range(3):
+        ids = torch.randint(4, 300, (2, 12))
+        adapter(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    for name, update in updates(adapter).items():
+        assert 2 == torch.linalg.matrix_rank(update, rtol=1e-4)
+        assert not torch.allclose(before[name], update, atol=1e-4)
+
+
+@pytest.mark.torch
+def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, tmp_path):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from rankviz.worker.finetune.cut import Cutter
+
+    cutter = Cutter(adapter)
+    cutter.cut(2)
+    cutter.save(2, tmp_path / "r2")
+    ids = torch.arange(4, 20)[None]
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "tiny")
+    plain = base(ids).logits
+    loaded = PeftModel.from_pretrained(base, tmp_path / "r2")
+
+    assert {2} == {pair.shape[0] for name, pair in loaded.named_parameters() if "lora_A" in name}
+    assert (2, 4) == (loaded.peft_config["default"].r, loaded.peft_config["default"].lora_alpha)
+    assert torch.allclose(adapter.eval()(ids).logits, loaded(ids).logits, atol=1e-6)
+    assert not torch.allclose(plain, loaded(ids).logits, atol=1e-2)
+
+
+@pytest.mark.torch
+def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(tmp_path):
+    store = RunStore(tmp_path / "home")
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    sweep_id = store.create(
+        SweepRequest(
+            base=str(make_tiny_llama(tmp_path / "tiny")),
+            data=str(data),
+            ranks=(16,),
+            cut_ranks=(1, 4, 8),
+            max_steps=12,
+            learning_rates=(1e-2,),
+            held_out_examples=16,
+        )
+    )
+
+    supervisor = Supervisor(store)
+    supervisor.start()
+    supervisor.settle(150)
+    supervisor.stop()
+
+    (run,) = store.sweep(sweep_id).runs
+    assert RunState.COMPLETED is run.state, run.error + run.log_tail
+    assert [(8, 0, ""), (4, 2, "cuts/r4"), (1, 4, "cuts/r1")] == [(c.r, c.recovery_steps, c.path) for c in run.cuts]
+    for r in (1, 4, 8):
+        saved = read_adapter([Api(home=tmp_path / "home").zip_cut(run.run_id, r)])
+        assert {r} == {module.r for module in saved.modules}
+    assert all(16 == len(cut.example_losses) for cut in run.cuts)
+    assert run.loss_after.loss < run.loss_before.loss
+    # most of what twelve steps learn on so small a task is in a few directions
+    assert abs(run.cuts[0].loss - run.loss_after.loss) < 0.1 < abs(run.cuts[-1].loss - run.loss_before.loss)
+    assert 16 * 2 * (2 * 128 + 2 * 96 + 3 * 192) == run.trainable_parameters
+    assert run.adapter_bytes > 4 * run.trainable_parameters

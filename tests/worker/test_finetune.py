@@ -1,0 +1,236 @@
+"""Real runs through the true Unsloth path, on a tiny random Llama; slow ones on the embedded model."""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rankviz.core.runs.record import RunState
+from rankviz.core.runs.request import SweepRequest
+from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, make_tiny_llama, write_tiny_data
+
+pytestmark = pytest.mark.torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+def parameters(r: int) -> int:
+    """By hand: in each of 2 blocks r × (in + out), where that is 128 for q and o, 96 for k and v, 192 in the MLP."""
+    return 2 * r * (2 * 128 + 2 * 96 + 3 * 192)
+
+
+@pytest.fixture(scope="module")
+def swept(tiny, tmp_path_factory):
+    """A two-rank sweep, as the page launches one."""
+    home = tmp_path_factory.mktemp("home")
+    data = write_tiny_data(home / "letters.jsonl")
+    store = RunStore(home)
+    sweep_id = store.create(
+        SweepRequest(
+            base=str(tiny), data=str(data), ranks=(4, 8), max_steps=12, learning_rates=(1e-2,), held_out_examples=16
+        )
+    )
+    supervisor = Supervisor(store)
+    supervisor.start()
+    supervisor.settle(150)
+    supervisor.stop()
+    return store, store.sweep(sweep_id)
+
+
+def test_a_two_rank_sweep_trains_and_the_held_out_loss_falls(swept):
+    _, sweep = swept
+
+    assert [RunState.COMPLETED] * 2 == [run.state for run in sweep.runs], [
+        run.error + run.log_tail for run in sweep.runs
+    ]
+    for run in sweep.runs:
+        assert list(range(1, 13)) == [step.step for step in run.steps]
+        assert run.loss_after.loss < run.loss_before.loss - 0.3
+        assert run.steps[-1].loss < run.steps[0].loss - 0.3
+
+
+def test_trainable_parameters_and_file_size_are_those_of_the_adapter_on_disk(swept):
+    from safetensors import safe_open
+
+    store, sweep = swept
+    for run, r in zip(sweep.runs, (4, 8), strict=True):
+        file = store.run_dir(run.run_id) / run.adapter_path / "adapter_model.safetensors"
+        with safe_open(file, "pt") as tensors:
+            saved = sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
+
+        assert parameters(r) == run.trainable_parameters == saved
+        assert file.stat().st_size == run.adapter_bytes
+
+
+def test_the_environment_says_what_was_used(swept):
+    _, sweep = swept
+    facts = sweep.runs[0].environment
+
+    assert ("cpu", "fp32", TINY_LLAMA_PARAMETERS) == (facts["device"], facts["precision"], facts["total_parameters"])
+    assert (80, 16) == (facts["train_examples"], facts["held_out_examples"])
+    assert {"torch", "transformers", "peft", "trl", "unsloth"} <= set(facts["versions"])
+    assert sweep.runs[0].environment["model_fingerprint"] == sweep.runs[1].environment["model_fingerprint"]
+
+
+def test_the_base_is_evaluated_once_and_the_second_run_says_so(swept):
+    _, sweep = swept
+    first, second = (run.loss_before for run in sweep.runs)
+
+    assert [False, True] == [first.reused, second.reused]
+    assert first.example_losses == second.example_losses
+    assert 16 == first.examples == len(first.example_losses)
+
+
+def test_tokens_time_and_memory_are_measured(swept):
+    _, sweep = swept
+    for run in sweep.runs:
+        # A row is "7 h" + "hhhhhh 7" + the end, a byte a token: 12 tokens, 14 where the number has two digits.
+        assert all(8 * 12 <= later.tokens - earlier.tokens <= 8 * 14 for earlier, later in pairwise(run.steps))
+        assert 8 * 12 <= run.steps[0].tokens <= 8 * 14
+        assert 0 < run.steps[0].seconds < run.steps[-1].seconds <= run.completed.train_seconds
+        assert "process resident" == run.completed.peak_memory_kind
+        assert run.completed.baseline_memory_bytes <= run.completed.peak_memory_bytes < 8 * 2**30
+
+
+def test_a_run_alone_in_a_fresh_process_gives_the_same_losses_as_within_the_sweep(swept, tiny, tmp_path):
+    """So the base is untouched when an adapter is taken off, and order, split and initialisation are the seed's."""
+    _, sweep = swept
+    again = RunStore(tmp_path / "home")
+    sweep_id = again.create(
+        SweepRequest(
+            base=str(tiny),
+            data=sweep.runs[1].request.data,
+            ranks=(8,),
+            max_steps=12,
+            learning_rates=(1e-2,),
+            held_out_examples=16,
+        )
+    )
+    run_id = again.run_ids(sweep_id)[0]
+
+    subprocess.run(
+        [sys.executable, "-m", "rankviz.worker", "finetune", str(again.home), run_id],
+        check=True,
+        cwd=again.home,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+    alone, within = again.get(run_id), sweep.runs[1]
+    assert [step.loss for step in within.steps] == [step.loss for step in alone.steps]
+    assert within.loss_after.example_losses == alone.loss_after.example_losses
+
+
+def test_taking_the_adapter_off_leaves_every_weight_and_module_of_the_base(swept, tiny):
+    """In the worker itself, by a program of its own, since Unsloth patches the process it is imported into."""
+    program = """
+import hashlib, sys
+from pathlib import Path
+from rankviz.core.run import SweepRequest
+from rankviz import dataset
+from rankviz.worker.base import resolve
+from rankviz.worker.session import Session
+
+def facts(model):
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(name.encode() + parameter.detach().numpy().tobytes())
+    return digest.hexdigest(), [(name, type(module).__name__) for name, module in model.named_modules()]
+
+base, data, home = sys.argv[1:]
+run, = SweepRequest(base=base, data=data, ranks=(4,), max_steps=2).runs(sweep_id="s", created_at=0.0)
+session = Session.load(run, resolve(base, Path(home)), dataset.read(data), print)
+before = facts(session.model)
+session.run(run, lambda event: None, Path(home))
+assert facts(session.model) == before
+"""
+    store, sweep = swept
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tiny), sweep.runs[0].request.data, str(store.home / "runs")],
+        cwd=store.home,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr[-2000:]
+
+
+def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
+    data = tmp_path / "d.jsonl"
+    data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
+    store = RunStore(tmp_path / "home")
+    sweep_id = store.create(SweepRequest(base=str(tiny), data=str(data), ranks=(4, 8)))
+
+    supervisor = Supervisor(store)
+    supervisor.start()
+    supervisor.settle(100)
+    supervisor.stop()
+
+    for run in store.sweep(sweep_id).runs:
+        assert "Row 2 of d.jsonl has no 'completion', which the first row has." == run.error
+
+
+def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    store = RunStore(tmp_path / "home")
+    sweep_id = store.create(SweepRequest(base=str(tiny), data=str(data), ranks=(4,), max_steps=100_000))
+    supervisor = Supervisor(store)
+    supervisor.start()
+    run_id = store.run_ids(sweep_id)[0]
+    while not store.get(run_id).steps:
+        assert not store.get(run_id).state.ended, store.get(run_id).log_tail
+
+    supervisor.cancel(sweep_id)
+    supervisor.stop()
+
+    assert RunState.CANCELLED is store.get(run_id).state
+    mine = [p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if run_id in (p.info["cmdline"] or [])]
+    assert [] == mine
+
+
+@pytest.mark.slow
+def test_the_embedded_model_learns_the_phonemes_a_little_in_a_few_steps(tmp_path):
+    store = RunStore(tmp_path / "home")
+    sweep_id = store.create(SweepRequest(base="embedded", data="phonemes", ranks=(4, 16), max_steps=6))
+
+    supervisor = Supervisor(store)
+    supervisor.start()
+    supervisor.settle(500)
+    supervisor.stop()
+
+    runs = store.sweep(sweep_id).runs
+    assert [RunState.COMPLETED] * 2 == [run.state for run in runs], [run.error + run.log_tail for run in runs]
+    # 30 blocks × r × (in + out) over q, o 576+576, k, v 576+192, gate, up, down 576+1536
+    assert [30 * r * (2 * 1152 + 2 * 768 + 3 * 2112) for r in (4, 16)] == [run.trainable_parameters for run in runs]
+    assert 134_515_008 == runs[0].environment["total_parameters"]
+    assert all(run.loss_after.loss < run.loss_before.loss - 1 for run in runs)
+    config = json.loads((tmp_path / "home" / "models" / "SmolLM2-135M-Instruct" / "config.json").read_text())
+    assert "quantization_config" not in config
+
+
+@pytest.mark.slow
+def test_the_embedded_model_has_the_chat_template_and_the_ends_of_the_original(tmp_path):
+    from transformers import AutoTokenizer
+
+    from rankviz.worker.finetune.base import embedded_folder
+
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder(tmp_path))
+
+    assert ("<|im_start|>", "<|im_end|>") == (tokenizer.bos_token, tokenizer.eos_token)
+    assert "<|im_start|>assistant\n" in tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
+    )

@@ -1,0 +1,180 @@
+"""Probes in true worker processes, on models so small that importing is what takes time."""
+
+import csv
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.probe.request import ProbeQuestion
+from rankviz.core.runs.record import RunState
+from rankviz.worker.introspect.build import cut_config
+from rankviz.worker.probe.random_base import write_random_base
+from tests.support.toy import ASSETS
+
+pytestmark = pytest.mark.torch
+
+TINY = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+BLOCK_ADAPTER = 8 * (2 * 128 + 2 * 96 + 3 * 192)
+"""r 8: q and o 64 + 64, k and v 64 + 32, gate, up, down 64 + 128."""
+
+
+def probe(folder: Path, *, config=TINY, **asked):
+    """The record of a probe that has ended."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    path.write_text(json.dumps(config))
+    api = Api(home=folder / "home", assets=ASSETS)
+    asked = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **asked}
+    probe_id = api.start_probe(ProbeQuestion(model_id=str(path), **asked))
+    *_, record = api.follow_probe(probe_id, 0.05)
+    api.supervisor.settle()
+    api.supervisor.stop()
+    return api, record
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    return probe(tmp_path_factory.mktemp("unsloth"), full=True)
+
+
+def test_two_depths_and_the_whole_are_measured_in_processes_of_their_own(probed):
+    _, record = probed
+
+    assert RunState.COMPLETED is record.state, record.error + record.log_tail
+    assert (2, 4, 6) == tuple(each.depth for each in record.measured)
+    # embeddings 320 · 64, a block's weights 2 · 64 · 64 + 2 · 64 · 32 + 3 · 64 · 128, its norms and the last
+    block = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64
+    for each in record.measured:
+        assert each.depth * BLOCK_ADAPTER == each.trainable_parameters
+        assert 320 * 64 + each.depth * block + 64 == each.total_parameters
+        assert {"forward", "backward", "optimizer"} == set(each.moments)
+        assert 0 < each.peak_bytes < 2**31
+        assert len(each.timed_steps) >= 2
+        assert 16 == each.tokens_per_step
+    assert 6 * BLOCK_ADAPTER == record.extrapolated.trainable_parameters
+    assert "cpu" == record.environment["device"]
+    assert "unsloth" in record.environment["versions"]
+
+
+def test_the_weights_are_gone_afterwards(probed):
+    api, record = probed
+
+    left = {path.name for path in api.store.run_dir(record.run_id).iterdir()}
+    assert {"request.json", "config.json", "events.jsonl", "worker.log", "begun"} == left
+
+
+def test_the_summary_has_the_extrapolation_beside_the_measurement_and_the_estimate(probed):
+    api, record = probed
+
+    said = api.probe_summary(record.run_id)
+
+    assert said["full"]["peak_bytes"] == record.full.peak_bytes
+    error = said["error_of_extrapolation"]
+    assert error["peak"] == pytest.approx(said["extrapolated"]["peak_bytes"] / record.full.peak_bytes - 1, abs=1e-5)
+    assert said["estimate"]["memory_bytes"]["low"] > 0
+
+
+def test_a_probe_of_the_whole_model_is_a_validation_row(probed, tmp_path):
+    api, record = probed
+
+    api.add_probe_rows(record.run_id, tmp_path / "rows.csv")
+    api.add_probe_rows(record.run_id, tmp_path / "rows.csv")
+
+    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    assert 2 == len(rows)
+    assert ("rankviz-probe-cpu", "resident above baseline") == (rows[0]["independent_group"], rows[0]["measured_kind"])
+    assert str(record.full.peak_bytes) == rows[0]["measured_bytes"]
+    assert str(round(record.extrapolated.peak_bytes)) == rows[0]["predicted_two_depth_bytes"]
+    assert "down_proj" in rows[0]["targets"]
+
+
+def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported(tmp_path):
+    api, record = probe(tmp_path, framework="peft", precision="bf16")
+
+    assert RunState.COMPLETED is record.state, record.error + record.log_tail
+    assert [2 * BLOCK_ADAPTER, 4 * BLOCK_ADAPTER] == [each.trainable_parameters for each in record.measured]
+    assert "Unsloth 2" not in (api.store.run_dir(record.run_id) / "worker.log").read_text()
+
+
+def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
+    api, record = probe(tmp_path, memory_limit_bytes=64 * 2**20, framework="peft")
+
+    assert RunState.COMPLETED is record.state, record.error + record.log_tail
+    assert () == record.measured
+    (unfit,) = record.did_not_fit
+    assert (2, "memory limit", 64 * 2**20) == (unfit.depth, unfit.why, unfit.limit_bytes)
+    assert unfit.short_bytes > 0
+    assert "does not fit the 64 MiB that it may take, by at least" in api.probe_summary(record.run_id)["sentences"][0]
+    assert [] == [p for p in psutil.process_iter(["cmdline"]) if record.run_id in (p.info["cmdline"] or [])]
+
+
+def test_a_probe_that_takes_too_long_ends_at_its_limit_with_a_sentence(tmp_path):
+    _, record = probe(tmp_path, time_limit_seconds=1.0, framework="peft")
+
+    assert RunState.FAILED is record.state
+    assert record.error.startswith("The time limit of 1.0 s was reached with 2 blocks (")
+    assert record.ended_at - record.started_at < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        ("Qwen__Qwen3-Next-80B-A3B-Instruct", 4),
+        ("google__gemma-3-1b-it", 8),
+        ("google__gemma-4-E2B", 20),
+        ("deepseek-ai__DeepSeek-V2-Lite", 4),
+        ("LiquidAI__LFM2-1.2B", 10),
+        ("openai-community__gpt2", 4),
+        ("openai__gpt-oss-20b", 4),
+        ("nvidia__NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 6),
+    ],
+)
+def test_a_cut_config_builds_the_first_blocks_of_the_model_and_nothing_else(name, depth):
+    from rankviz.worker.introspect.main import introspect
+
+    config = json.loads((ASSETS / "configs" / f"{name}.json").read_text())
+
+    whole, cut = introspect(config), introspect(cut_config(config, depth))
+
+    def first_blocks(layers):
+        kept = [{**layer, "blocks": [b for b in layer["blocks"] if b < depth]} for layer in layers]
+        return [layer for layer in kept if layer["blocks"] or "{}" not in layer["path"]]
+
+    def other(layers):
+        # A table with a column for each block (Gemma's per-layer inputs) is as wide as the model is deep.
+        return sorted(str(layer) for layer in layers if "per_layer" not in layer["path"])
+
+    assert other(first_blocks(whole["layers"])) == other(cut["layers"])
+    assert depth == cut["num_hidden_layers"]
+
+
+def test_a_random_base_is_read_back_whole_and_is_neither_zero_nor_denormal(tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    write_random_base(TINY, 2, tmp_path / "base")
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "base", dtype=torch.float32, output_loading_info=True
+    )
+
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
+    weight = model.model.layers[1].mlp.up_proj.weight
+    assert 0.02 == pytest.approx(weight.std().item(), rel=0.05)
+    assert 1.0 == model.model.norm.weight.mean().item()
+    with torch.no_grad():
+        logits = model(torch.tensor([[5, 6, 7]])).logits
+    assert torch.isfinite(logits).all() and 0 < logits.std()

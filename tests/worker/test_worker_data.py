@@ -1,0 +1,204 @@
+"""How rows become tokens, what is held out, what "auto" comes to, and how loss and memory are measured."""
+
+import pytest
+
+from rankviz.core.runs.request import SweepRequest
+from rankviz.dataset import Example
+from rankviz.errors import BadDataError, InvalidSettingError
+from rankviz.worker.finetune.data import IGNORED, SweepData, Tokens, split, tokenize
+from rankviz.worker.settings import settle
+from tests.support.tiny_llama import make_tiny_llama
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+def learned(tokens: Tokens, tokenizer) -> str:
+    return tokenizer.decode([label for label in tokens.labels if label != IGNORED])
+
+
+# Rows to tokens
+
+
+def test_only_the_completion_and_the_end_are_learned(tokenizer):
+    tokens = tokenize(Example(prompt="say: ", completion="yes"), tokenizer, 64)
+
+    assert "say: yes<|im_end|>" == tokenizer.decode(tokens.input_ids)
+    assert "yes<|im_end|>" == learned(tokens, tokenizer)
+    assert 4 == tokens.targets  # a token a byte, and the end
+
+
+def test_the_first_token_of_plain_text_is_no_target_since_nothing_stands_before_it(tokenizer):
+    tokens = tokenize(Example(completion="abc"), tokenizer, 64)
+
+    assert "abc<|im_end|>" == learned(tokens, tokenizer)
+    assert 3 == tokens.targets
+
+
+def test_of_a_chat_the_assistants_turns_are_learned_as_the_template_writes_them(tokenizer):
+    chat = (("system", "S"), ("user", "u1"), ("assistant", "a1"), ("user", "u2"), ("assistant", "a2"))
+
+    tokens = tokenize(Example(messages=chat), tokenizer, 256)
+
+    assert "a1<|im_end|>\na2<|im_end|>\n" == learned(tokens, tokenizer)
+    assert tokenizer.decode(tokens.input_ids).startswith("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nu1")
+
+
+def test_a_chat_on_a_model_without_a_template_stands_under_headings(tiny):
+    from transformers import AutoTokenizer
+
+    bare = AutoTokenizer.from_pretrained(tiny)
+    bare.chat_template = None
+
+    tokens = tokenize(Example(messages=(("user", "q"), ("assistant", "a"))), bare, 256)
+
+    assert "### User:\nq\n\n### Assistant:\na<|im_end|>" == bare.decode(tokens.input_ids)
+    assert "a<|im_end|>" == learned(tokens, bare)
+
+
+def test_a_row_is_cut_at_max_length(tokenizer):
+    tokens = tokenize(Example(prompt="0123456", completion="789"), tokenizer, 8)
+
+    assert "01234567" == tokenizer.decode(tokens.input_ids)
+    assert 1 == tokens.targets
+
+
+# Split and order
+
+
+def rows(count: int) -> list[Example]:
+    return [Example(prompt=f"{i}:", completion=f" {i}") for i in range(count)]
+
+
+def test_the_split_is_the_same_every_time_and_has_no_row_on_both_sides():
+    training, held_out = split(rows(100), 30)
+
+    assert (training, held_out) == split(rows(100), 30)
+    assert 30 == len(held_out)
+    assert list(range(100)) == sorted(training + held_out)
+
+
+def test_at_most_half_of_the_rows_are_held_out():
+    training, held_out = split(rows(10), 64)
+
+    assert (5, 5) == (len(training), len(held_out))
+
+
+def test_a_training_row_that_repeats_a_held_out_one_is_left_out():
+    training, held_out = split(rows(4) * 5, 5)
+
+    held = {i % 4 for i in held_out}
+    assert not held & {i % 4 for i in training}
+
+
+def test_rows_that_are_all_alike_leave_nothing_to_train_on():
+    with pytest.raises(BadDataError, match="every row repeats one that is held out"):
+        split(rows(1) * 10, 2)
+
+
+class Table:
+    """What SweepData needs of a data file."""
+
+    def __init__(self, examples):
+        self.examples = examples
+
+
+def test_the_order_is_the_seeds_own_and_covers_each_epoch(tokenizer):
+    data = SweepData(Table(rows(12)), tokenizer, 64, 4)
+
+    two_epochs = [tuple(tokens.input_ids) for tokens in data.in_order(1, 16)]
+
+    assert two_epochs == [tuple(t.input_ids) for t in SweepData(Table(rows(12)), tokenizer, 64, 4).in_order(1, 16)]
+    assert sorted(two_epochs[:8]) == sorted(two_epochs[8:])
+    assert two_epochs[:8] != two_epochs[8:]
+    assert two_epochs != [tuple(tokens.input_ids) for tokens in data.in_order(2, 16)]
+
+
+def test_prompts_that_fill_max_length_leave_nothing_to_learn(tokenizer):
+    with pytest.raises(BadDataError, match="raise max_length"):
+        SweepData(Table([Example(prompt="p" * 20 + str(i), completion="c") for i in range(4)]), tokenizer, 8, 2)
+
+
+# Settings
+
+
+def request(**settings):
+    return SweepRequest(ranks=(8,), **settings).runs(sweep_id="s", created_at=0.0)[0]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "settings", "expected"),
+    [
+        (True, {}, ("nf4-dq", "adamw_8bit")),
+        (False, {}, ("fp32", "adamw_torch_fused")),
+        (False, {"precision": "bf16", "optim": "sgd"}, ("bf16", "sgd")),
+        (True, {"precision": "bf16", "optim": "adamw_torch"}, ("bf16", "adamw_torch")),
+    ],
+)
+def test_auto_is_four_bit_on_a_gpu_and_fp32_without(cuda, settings, expected):
+    settled = settle(request(**settings), cuda=cuda)
+
+    assert expected == (settled.precision, settled.optim)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "nf4-dq"}, "Without a GPU Unsloth trains in fp32, bf16, not nf4-dq"),
+        ({"optim": "adamw_8bit"}, "adamw_8bit needs a GPU"),
+    ],
+)
+def test_what_needs_a_gpu_is_refused_without_one(settings, message):
+    with pytest.raises(InvalidSettingError, match=message):
+        settle(request(**settings), cuda=False)
+
+
+# Measuring
+
+
+def test_the_held_out_loss_is_transformers_own(tiny, tokenizer):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rankviz.worker.finetune.evaluation import evaluate
+
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    examples = [tokenize(Example(prompt="p" * n, completion="c" * (2 * n)), tokenizer, 64) for n in (3, 1, 9)]
+    alone = [
+        model(input_ids=torch.tensor([t.input_ids]), labels=torch.tensor([t.labels])).loss.item() for t in examples
+    ]
+
+    result = evaluate(model, examples, when="before", pad_token_id=3)
+
+    assert pytest.approx(alone, abs=1e-5) == list(result.example_losses)
+    assert 7 + 3 + 19 == result.tokens
+    assert pytest.approx((7 * alone[0] + 3 * alone[1] + 19 * alone[2]) / 29, abs=1e-5) == result.loss
+    assert model.training is False
+
+
+def test_a_peak_is_seen_and_forgotten_after_a_reset():
+    from rankviz.worker.memory import Memory
+
+    memory = Memory(cuda=False)
+    memory.reset()
+    before = memory.peak()
+    block = bytearray(200 * 2**20)
+    block[::4096] = b"x" * len(block[::4096])
+    with_block = memory.peak()
+    del block
+    memory.settle()
+    memory.reset()
+
+    assert with_block - before > 190 * 2**20
+    assert memory.peak() - before < 50 * 2**20
