@@ -4,13 +4,14 @@
 # make assets  rebuild assets/ from the configs and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
 # make fidelity  fast curves beside independent runs, one to two hours; writes assets/fidelity.json
+# make golden  write the answers that refactorings must not move anew
 # make bench   print speed and size, as ratios where possible
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint assets validate fidelity bench setup setup-test
+.PHONY: run test test-slow lint assets golden validate fidelity bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -40,6 +41,9 @@ lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+golden: setup-test
+	$(BIN)/python -m tests.golden.answers tests/golden/answers.jsonl.gz
 
 assets: setup
 	$(BIN)/python -m rankviz.worker.assets.models

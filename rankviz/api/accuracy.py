@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz.api.workspace import Workspace
-from rankviz.catalog import hardware as hardware_catalog
+from rankviz.catalog import hardware
 from rankviz.core.cost.gpu import Gpu
 from rankviz.errors import UnknownGpuError
 
@@ -37,7 +37,7 @@ class Validation(Workspace):
         from rankviz.catalog.accuracy import measured_widths, shipped_rows
 
         rows = shipped_rows(self.assets)
-        constants = hardware_catalog.load_constants(self.assets)
+        constants = hardware.load_constants(self.assets)
         widths = measured_widths(self._validation_of(rows, constants))
         return self._validation_of(rows, constants.with_rows(widths))
 
@@ -49,8 +49,8 @@ class Validation(Workspace):
 
         def card(name: str) -> Gpu | None:
             try:
-                return hardware_catalog.find_gpu(self._gpus, name)
+                return hardware.find_gpu(self._gpus, name)
             except UnknownGpuError:
-                return hardware_catalog.gpu_of_device(self._gpus, name)
+                return hardware.gpu_of_device(self._gpus, name)
 
         return report([predict(row, self.model, card, assumptions) for row in rows], date.today().isoformat())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.accuracy import Validation
 from rankviz.api.probes import Probes
-from rankviz.catalog import hardware as hardware_catalog
+from rankviz.catalog import hardware
 from rankviz.core.accuracy.similar import evidence_for
 from rankviz.core.cost.estimate import Estimate, as_json, estimate
 from rankviz.core.cost.question import Question, lora_config
@@ -39,7 +39,7 @@ class Estimates(Validation, Probes):
 
     def estimate(self, question: Question) -> dict[str, Any]:
         """Exact adapter numbers, and ranges for memory, time and money, for every rank asked."""
-        gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
+        gpu = hardware.find_gpu(self._gpus, question.gpu) if question.gpu else None
         answer = estimate(self.model(question.model_id), question, gpu, self._assumptions)
         calibration = self._gpu_calibration(answer) if gpu and self._has_probes() else None
         if calibration is not None:
@@ -62,7 +62,7 @@ class Estimates(Validation, Probes):
         from rankviz.core.accuracy.similar import rests_on
 
         (rank,) = self.estimate(replace(question, ranks=(r,)))["ranks"]
-        gpu = hardware_catalog.find_gpu(self._gpus, question.gpu).name if question.gpu else None
+        gpu = hardware.find_gpu(self._gpus, question.gpu).name if question.gpu else None
         return rests_on(self.validation(), self._stack(question), rank["memory_bytes"]["allocated"], gpu)
 
     def decisions(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -73,18 +73,17 @@ class Estimates(Validation, Probes):
             r: The rank.
             prices: One's own, in USD an hour by GPU, instead of the table's.
         """
-        from rankviz.core import fit as decisions
+        from rankviz.core.fit.decide import decide
+        from rankviz.core.fit.json import as_json as fit_json
 
-        gpu = hardware_catalog.find_gpu(self._gpus, question.gpu) if question.gpu else None
+        gpu = hardware.find_gpu(self._gpus, question.gpu) if question.gpu else None
         own = self.own_prices(prices or {})
         one = replace(question, ranks=(r,))
-        return decisions.as_json(
-            decisions.decide(self.model(question.model_id), one, gpu, self._gpus, self._assumptions, own)
-        )
+        return fit_json(decide(self.model(question.model_id), one, gpu, self._gpus, self._assumptions, own))
 
     def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:
         """Prices by GPU id, from prices by GPU as people name it."""
-        return {hardware_catalog.find_gpu(self._gpus, name).id: price for name, price in prices.items()}
+        return {hardware.find_gpu(self._gpus, name).id: price for name, price in prices.items()}
 
     def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
         """What probes say of an estimate for the GPU of this very machine."""
@@ -92,7 +91,7 @@ class Estimates(Validation, Probes):
         from rankviz.core.probe.calibrate import setting_of_question
 
         here = machine.here()
-        if here["device"] != "cuda" or hardware_catalog.gpu_of_device(self._gpus, here["device_name"]) != answer.gpu:
+        if here["device"] != "cuda" or hardware.gpu_of_device(self._gpus, here["device_name"]) != answer.gpu:
             return None
         tokens = answer.question.training.tokens_per_micro_step
         return self._calibration(answer.model, setting_of_question(answer.model.id, answer.question), tokens, here)

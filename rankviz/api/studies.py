@@ -41,13 +41,13 @@ class PublishedEvidence(Estimates):
 
     def evidence(self) -> Evidence:
         """All published points, and those that were added here."""
-        from rankviz.catalog import own_studies as own_evidence
+        from rankviz.catalog import own_studies
         from rankviz.catalog.studies import load_evidence
 
-        stamp = own_evidence.stamp(self.home)
+        stamp = own_studies.stamp(self.home)
         if stamp != self._evidence_stamp:
             shipped = load_evidence(self.assets)
-            own = own_evidence.own_evidence(self.home, self.models()) if stamp else None
+            own = own_studies.own_evidence(self.home, self.models()) if stamp else None
             self._evidence, self._evidence_stamp = shipped.plus(own) if own else shipped, stamp
         return self._evidence
 
@@ -102,23 +102,23 @@ class PublishedEvidence(Estimates):
 
     def add_evidence(self, files: Sequence[Path]) -> Added:
         """Keep PEFT result files as studies of their own; those that can't be read are named with the reason."""
-        from rankviz.catalog import own_studies as own_evidence
+        from rankviz.catalog import own_studies
 
         for file in files:
             self._refuse_private_path(str(file))
-        return own_evidence.add(self.home, [Path(file) for file in files])
+        return own_studies.add(self.home, [Path(file) for file in files])
 
     def remove_evidence(self, name: str) -> None:
         """A file that was added, by the name that added_evidence gives it."""
-        from rankviz.catalog import own_studies as own_evidence
+        from rankviz.catalog import own_studies
 
-        own_evidence.remove(self.home, name)
+        own_studies.remove(self.home, name)
 
     def added_evidence(self) -> Sequence[str]:
         """The files that were added here."""
-        from rankviz.catalog import own_studies as own_evidence
+        from rankviz.catalog import own_studies
 
-        return own_evidence.kept_files(self.home)
+        return own_studies.kept_files(self.home)
 
     def _subject(self, ref: str, name: str) -> Subject:
         from rankviz.catalog.models import find_model

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz.catalog import hardware as hardware_catalog
-from rankviz.catalog import models as model_catalog
+from rankviz.catalog import hardware
+from rankviz.catalog import models as catalog_models
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.model.spec import ModelSpec
@@ -43,9 +43,9 @@ class Workspace:
         self._looked_up: dict[str, ModelSpec] = {}
         self._previews: dict[str, Preview] = {}
 
-    def models(self) -> Sequence[model_catalog.ModelRow]:
+    def models(self) -> Sequence[catalog_models.ModelRow]:
         """The catalogue, a short row a model, sorted by id."""
-        return model_catalog.load_index(self.assets)
+        return catalog_models.load_index(self.assets)
 
     def model(self, ref: str) -> ModelSpec:
         """A catalogue id or one of its aliases, a folder, a config.json, or a Hub id.
@@ -62,7 +62,7 @@ class Workspace:
             ref = EMBEDDED_MODEL
         self._refuse_private_path(ref)
         try:
-            return model_catalog.load_model(self.assets, ref)
+            return catalog_models.load_model(self.assets, ref)
         except UnknownModelError as unknown:
             from rankviz import hub
 
@@ -80,11 +80,11 @@ class Workspace:
 
     @cached_property
     def _gpus(self) -> Sequence[Gpu]:
-        return hardware_catalog.load_gpus(self.assets)
+        return hardware.load_gpus(self.assets)
 
     @cached_property
     def _assumptions(self):
-        return hardware_catalog.load_assumptions(self.assets)
+        return hardware.load_assumptions(self.assets)
 
     def gpus(self) -> Sequence[Gpu]:
         """The GPU table with dated prices."""
@@ -117,5 +117,5 @@ class Workspace:
             cpu_count=environment.get("cpu_count") or os.cpu_count() or 1,
             cpu_bf16=environment.get("cpu_bf16"),
             cuda=environment.get("device") == "cuda",
-            gpu=hardware_catalog.gpu_of_device(self._gpus, environment.get("device_name") or ""),
+            gpu=hardware.gpu_of_device(self._gpus, environment.get("device_name") or ""),
         )

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog import own_studies as own_evidence
+from rankviz.catalog import own_studies
 from rankviz.catalog.peft_results import MAX_FILE_BYTES, read_result
 from rankviz.errors import BadDataError
 
@@ -181,9 +181,9 @@ def test_only_what_was_added_can_be_removed(tmp_path, name):
 
 
 def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(own_evidence, "MAX_FILES", 1)
+    monkeypatch.setattr(own_studies, "MAX_FILES", 1)
 
-    added = own_evidence.add(tmp_path / "home", files[:2])
+    added = own_studies.add(tmp_path / "home", files[:2])
 
     assert ["a.json"] == added.files
     assert "1 files are here already: remove some first" in added.refused[0]

@@ -13,8 +13,8 @@ from rankviz.supervisor import Supervisor
 _PRELUDE = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
-from rankviz.core.run import (AdapterAttached, AdapterSaved, Evaluated, RunCompleted, RunFailed, RunStarted,
-                              StageReached, StepLogged)
+from rankviz.core.runs.events import (AdapterAttached, AdapterSaved, Evaluated, RunCompleted, RunFailed, RunStarted,
+                                      StageReached, StepLogged)
 from rankviz.store import RunStore
 
 store = RunStore(Path(sys.argv[1]))

@@ -137,7 +137,7 @@ def test_taking_the_adapter_off_leaves_every_weight_and_module_of_the_base(swept
     program = """
 import hashlib, sys
 from pathlib import Path
-from rankviz.core.run import SweepRequest
+from rankviz.core.runs.request import SweepRequest
 from rankviz import dataset
 from rankviz.worker.base import resolve
 from rankviz.worker.session import Session

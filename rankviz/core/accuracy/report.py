@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rankviz.core.accuracy import bands as evidence
+from rankviz.core.accuracy import bands
 from rankviz.core.accuracy.bands import Evidence, Score
 from rankviz.core.accuracy.predicted import Prediction
 from rankviz.core.quantity import Range
@@ -22,17 +22,17 @@ def report(predictions: Sequence[Prediction], made: str) -> dict[str, Any]:
     return {
         "made": made,
         "rows": [_row(p) for p in predictions],
-        "groups": [_score(s) for s in evidence.scores(predictions)],
+        "groups": [_score(s) for s in bands.scores(predictions)],
         "overall": _overall(on_cards, scored),
         "settings": [_score(s) for s in _by_kind(scored)],
         "not_scored": [_score(s) for s in _by_group(shown)],
         "totals": _totals(scored),
         "time": _time(timed),
         "evidence": {
-            "static": [asdict(e) for e in evidence.static_evidence(predictions)],
-            "memory": [asdict(e) for e in evidence.memory_evidence(predictions)],
-            "lower": [asdict(e) for e in evidence.lower_evidence(predictions)],
-            "time": [asdict(e) for e in evidence.time_evidence(predictions)],
+            "static": [asdict(e) for e in bands.static_evidence(predictions)],
+            "memory": [asdict(e) for e in bands.memory_evidence(predictions)],
+            "lower": [asdict(e) for e in bands.lower_evidence(predictions)],
+            "time": [asdict(e) for e in bands.time_evidence(predictions)],
         },
         "unseen_groups": _unseen(scored),
     }
@@ -41,8 +41,8 @@ def report(predictions: Sequence[Prediction], made: str) -> dict[str, Any]:
 def _overall(on_cards: Sequence[Prediction], scored: Sequence[Prediction]) -> dict[str, Any] | None:
     """Of rows that a GPU's own counters measured; a process's resident memory is another thing, and is on its own."""
     if on_cards:
-        return _score(evidence.score("all scored rows on GPUs", on_cards))
-    return _score(evidence.score("all scored rows", scored)) if scored else None
+        return _score(bands.score("all scored rows on GPUs", on_cards))
+    return _score(bands.score("all scored rows", scored)) if scored else None
 
 
 def _row(p: Prediction) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _score(score: Score) -> dict[str, Any]:
 
 def _by_group(predictions: Sequence[Prediction]) -> list[Score]:
     names = sorted({p.row.group for p in predictions})
-    return [evidence.score(name, [p for p in predictions if p.row.group == name]) for name in names]
+    return [bands.score(name, [p for p in predictions if p.row.group == name]) for name in names]
 
 
 def _by_kind(predictions: Sequence[Prediction]) -> list[Score]:
@@ -101,7 +101,7 @@ def _by_kind(predictions: Sequence[Prediction]) -> list[Score]:
         return f"{row.group}: {row.framework}, {bits}, {how}"
 
     names = sorted({name(p) for p in predictions})
-    return [evidence.score(each, [p for p in predictions if name(p) == each]) for each in names]
+    return [bands.score(each, [p for p in predictions if name(p) == each]) for each in names]
 
 
 def _totals(scored: Sequence[Prediction]) -> list[dict[str, Any]]:
@@ -117,11 +117,11 @@ def _totals(scored: Sequence[Prediction]) -> list[dict[str, Any]]:
                 {
                     "total": name,
                     "rows": len(rows),
-                    "mean_abs_error": evidence.mean_over_settings(
+                    "mean_abs_error": bands.mean_over_settings(
                         rows, lambda p, a=of_memory, b=of_row: abs(a(p).expected / b(p) - 1)
                     ),
-                    "inside_band": evidence.mean_over_settings(rows, lambda p, a=of_memory, b=of_row: a(p).holds(b(p))),
-                    "mean_half_width": evidence.mean_over_settings(
+                    "inside_band": bands.mean_over_settings(rows, lambda p, a=of_memory, b=of_row: a(p).holds(b(p))),
+                    "mean_half_width": bands.mean_over_settings(
                         rows, lambda p, a=of_memory: (a(p).high - a(p).low) / 2 / a(p).expected
                     ),
                 }
@@ -138,10 +138,10 @@ def _time(timed: Sequence[Prediction]) -> dict[str, Any] | None:
 
     return {
         "rows": len(timed),
-        "mean_abs_error": evidence.mean_over_settings(
+        "mean_abs_error": bands.mean_over_settings(
             timed, lambda p: abs(p.seconds.expected / p.row.measured_seconds_per_step - 1)
         ),
-        "inside_range": evidence.mean_over_settings(timed, inside),
+        "inside_range": bands.mean_over_settings(timed, inside),
         "widest_high_over_low": max(p.seconds.high / p.seconds.low for p in timed),
     }
 
@@ -151,10 +151,10 @@ def _unseen(scored: Sequence[Prediction]) -> list[dict[str, Any]]:
     Only groups whose kind of setting some other group has too."""
     found = []
     for name in sorted({p.row.group for p in scored}):
-        others = {e.kind: e for e in evidence.memory_evidence(p for p in scored if p.row.group != name)}
+        others = {e.kind: e for e in bands.memory_evidence(p for p in scored if p.row.group != name)}
         members = [p for p in scored if p.row.group == name and p.stack.kind in others]
         if members:
-            share = evidence.mean_over_settings(members, lambda p, known=others: _inside(p, known[p.stack.kind]))
+            share = bands.mean_over_settings(members, lambda p, known=others: _inside(p, known[p.stack.kind]))
             found.append({"group": name, "rows": len(members), "inside_band": share})
     return found
 

@@ -1,7 +1,6 @@
 """A model's layers from its config.json: built on the meta device, so that no weight is read or allocated."""
 
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 

@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.accuracy import load_validation, measured_widths, read_rows, shipped_rows
 from rankviz.catalog.hardware import load_constants
-from rankviz.core.accuracy import bands as evidence
+from rankviz.core.accuracy import bands
 from rankviz.core.accuracy.predicted import predict
 from rankviz.core.accuracy.report import report
 from rankviz.errors import BadDataError, UnknownModelError
@@ -93,19 +93,19 @@ def test_repeats_of_one_setting_weigh_as_much_as_one_row():
 
     off = [abs(rows[0].error), abs(rows[-1].error)]
 
-    assert pytest.approx(sum(off) / 2) == evidence.score("all", rows).mean_abs_error
+    assert pytest.approx(sum(off) / 2) == bands.score("all", rows).mean_abs_error
 
 
 def test_the_half_width_is_students_t_times_the_spread_between_sources():
     errors = {"lab-a": [0.03, -0.04], "lab-b": [0.05]}
 
     spread = math.sqrt(((0.03**2 + 0.04**2) / 2 + 0.05**2) / 2)
-    assert pytest.approx(2.920 * spread) == evidence.half_width(errors)
-    assert pytest.approx(6.314 * 0.05) == evidence.half_width({"lab-b": [0.05]})
+    assert pytest.approx(2.920 * spread) == bands.half_width(errors)
+    assert pytest.approx(6.314 * 0.05) == bands.half_width({"lab-b": [0.05]})
 
 
 def test_memory_errors_are_shares_of_what_is_modelled():
-    (found,) = evidence.memory_evidence([predicted()])
+    (found,) = bands.memory_evidence([predicted()])
 
     row = predicted()
     share = (30_000 - row.predicted.expected) / row.working_bytes
@@ -117,7 +117,7 @@ def test_a_timing_is_compared_by_its_logarithm():
     row = {"use_time": "yes", "measured_seconds_per_step": "1"}
     expected = predicted(**row).seconds.expected
 
-    (found,) = evidence.time_evidence([predicted(use_time="yes", measured_seconds_per_step=str(2 * expected))])
+    (found,) = bands.time_evidence([predicted(use_time="yes", measured_seconds_per_step=str(2 * expected))])
 
     assert pytest.approx(6.314 * math.log(2)) == found.half_width
 

@@ -10,7 +10,7 @@ import pytest
 from rankviz.core.cost.gpu import Price
 from rankviz.core.cost.question import MAX_BATCH, Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.fit import decide
+from rankviz.core.fit.decide import decide
 from rankviz.core.fit.json import as_json
 from rankviz.core.fit.limits import largest
 from rankviz.core.fit.setting import changed, keeping_tokens, setting

@@ -19,7 +19,7 @@ from tests.support.workers import states, supervise, sweep, wait_for, worker
 
 PROBING = worker(
     """
-from rankviz.core.events import DepthMeasured, ProbeCompleted
+from rankviz.core.runs.events import DepthMeasured, ProbeCompleted
 probe_id = run_ids[0]
 if begin(probe_id):
     for depth in store.probe(probe_id).request.depths:

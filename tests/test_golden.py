@@ -1,0 +1,55 @@
+"""What the command line answers to a fixed set of questions has not moved (`make golden` writes the answers anew)."""
+
+import gzip
+import json
+import math
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from tests.golden.answers import answers
+
+GOLDEN = Path(__file__).parent / "golden" / "answers.jsonl.gz"
+RELATIVE = 1e-9
+"""Sums may be added up in another order."""
+UPDATES_RELATIVE = 1e-4
+"""Of adapters in fp16 and fp32, factored in whatever way."""
+
+
+def differences(golden: Any, now: Any, at: str, relative: float = RELATIVE) -> list[str]:
+    """Where two answers differ. Keys may be added."""
+    if isinstance(golden, dict) and isinstance(now, dict):
+        if missing := golden.keys() - now.keys():
+            return [f"{at}: no {sorted(missing)}"]
+        wide = UPDATES_RELATIVE if "update" in golden else relative
+        return [d for key in golden for d in differences(golden[key], now[key], f"{at}.{key}", max(wide, relative))]
+    if isinstance(golden, list) and isinstance(now, list):
+        if len(golden) != len(now):
+            return [f"{at}: {len(golden)} entries, now {len(now)}"]
+        pairs = enumerate(zip(golden, now, strict=True))
+        return [d for place, (a, b) in pairs for d in differences(a, b, f"{at}[{place}]", relative)]
+    if isinstance(golden, float) and isinstance(now, float):
+        return [] if math.isclose(golden, now, rel_tol=relative, abs_tol=1e-6) else [f"{at}: {golden}, now {now}"]
+    return [] if golden == now else [f"{at}: {golden!r}, now {now!r}"]
+
+
+def test_no_number_of_the_golden_file_has_moved():
+    moved, count = [], 0
+    with gzip.open(GOLDEN, "rt", encoding="utf-8") as file:
+        for line, now in zip_longest(file, answers()):
+            golden, count = json.loads(line), count + 1
+            assert golden["question"] == now["question"]
+            moved += differences(golden["answer"], now["answer"], golden["question"])
+
+    assert [] == moved[:20], f"{len(moved)} in all"
+    assert 2000 < count
+
+
+def test_a_moved_number_is_seen():
+    golden = {"ranks": [{"r": 16, "memory": [1.0, 2.0]}], "fit": "fits"}
+
+    assert ["q.ranks[0].memory[1]: 2.0, now 2.1"] == differences(
+        golden, {"ranks": [{"r": 16, "memory": [1.0, 2.1]}], "fit": "fits", "new": 1}, "q"
+    )
+    assert ["q.fit: 'fits', now 'tight'"] == differences({"fit": "fits"}, {"fit": "tight"}, "q")
+    assert ["q: no ['fit']"] == differences({"fit": "fits"}, {}, "q")
