@@ -5,5 +5,5 @@ from rankviz.ui import build_app, launch_options
 
 if __name__ == "__main__":
     api = Api()
-    api.work_queue()
+    api.workspace.work_queue()
     build_app(api).queue(api_open=False).launch(**launch_options())

@@ -86,7 +86,7 @@ def _run(name: str) -> None:
     if _sweep_of(name):
         return
     api = _api(asked.base)
-    sweep_id = api.start_sweep(
+    sweep_id = api.runs.start(
         SweepRequest(
             base=_base(asked.base),
             data=_data(asked.data),
@@ -101,7 +101,7 @@ def _run(name: str) -> None:
             precision="fp32",
         )
     )
-    for sweep in api.follow(sweep_id):
+    for sweep in api.runs.follow(sweep_id):
         done = sum(run.state.ended for run in sweep.runs)
     print(f"{name}: {done} runs", flush=True)
     if all(run.state == "completed" for run in sweep.runs):

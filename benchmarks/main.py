@@ -39,18 +39,20 @@ def bench_estimate() -> None:
     from rankviz.core.cost.question import Question
 
     api = Api()
-    api.estimate(Question(model_id="gpt2", targets="all-linear", gpu="L4"))  # reads the GPU table and the constants
+    api.estimates.estimate(
+        Question(model_id="gpt2", targets="all-linear", gpu="L4")
+    )  # reads the GPU table and the constants
     first, again = {}, {}
-    for row in api.models():
+    for row in api.models.all():
         # PEFT refuses all-linear on Mamba hybrids.
         targets = "attention" if "Nemotron" in row.id else "all-linear"
         question = Question(model_id=row.id, ranks=RANKS, targets=targets, framework="peft", gpu="A100-80GB (SXM)")
-        api.model(row.id)
+        api.models.get(row.id)
         gc.disable()
         start = time.perf_counter()
-        api.estimate(question)
+        api.estimates.estimate(question)
         first[row.id] = time.perf_counter() - start
-        again[row.id] = min(_timed(lambda q=question: api.estimate(q)) for _ in range(20))
+        again[row.id] = min(_timed(lambda q=question: api.estimates.estimate(q)) for _ in range(20))
         gc.enable()
     for name, seconds in (("first time", first), ("again", again)):
         slowest = max(seconds, key=seconds.get)
@@ -62,8 +64,8 @@ def bench_estimate() -> None:
     for model_id in PEFT_MODELS:
         peft_seconds, peft_parameters = _peft_count(model_id)
         question = Question(model_id=model_id, ranks=(16,), targets="all-linear", framework="peft")
-        ours = min(_timed(lambda q=question: api.estimate(q)) for _ in range(20))
-        row = api.estimate(question)["ranks"][0]
+        ours = min(_timed(lambda q=question: api.estimates.estimate(q)) for _ in range(20))
+        row = api.estimates.estimate(question)["ranks"][0]
         same = "equal" if row["adapter_parameters"] == peft_parameters else "DIFFERENT"
         print(
             f"PEFT on the meta device, {model_id}, r 16: {peft_seconds * 1e3:.0f} ms, "
@@ -76,16 +78,16 @@ def _bench_decisions(api) -> None:
     from rankviz.core.cost.question import Question
 
     first, again = {}, {}
-    for row in api.models():
+    for row in api.models.all():
         targets = "attention" if "Nemotron" in row.id else "all-linear"
         question = Question(model_id=row.id, targets=targets, framework="trl", gpu="L4")
-        api.model(row.id)
-        first[row.id] = _timed(lambda q=question: api.decisions(q, 16))
-        again[row.id] = min(_timed(lambda q=question: api.decisions(q, 16)) for _ in range(5))
+        api.models.get(row.id)
+        first[row.id] = _timed(lambda q=question: api.estimates.fit(q, 16))
+        again[row.id] = min(_timed(lambda q=question: api.estimates.fit(q, 16)) for _ in range(5))
     for name, seconds in (("first time", first), ("again", again)):
         slowest = max(seconds, key=seconds.get)
         print(
-            f"decisions, one rank, {len(api.gpus())} GPUs, {name}: "
+            f"decisions, one rank, {len(api.workspace.gpus)} GPUs, {name}: "
             f"median {statistics.median(seconds.values()) * 1e3:.1f} ms, "
             f"slowest {seconds[slowest] * 1e3:.1f} ms ({slowest})"
         )
@@ -101,17 +103,17 @@ def bench_evidence() -> None:
 
     with tempfile.TemporaryDirectory() as home:
         api = Api(home=Path(home))
-        first = _timed(lambda: api.advise(Question(model_id="gpt2", targets="all-linear", gpu="L4"), Goal()))
+        first = _timed(lambda: api.advice.advise(Question(model_id="gpt2", targets="all-linear", gpu="L4"), Goal()))
         warm = {"model": "gpt2", "use_case": "complex", "r": 16, "use_dora": True, "use_rslora": True}
         evidence.shown(api, **warm, x="parameters", y="gap")  # loads plotly
         advice, near, drawn = {}, {}, {}
-        for row in api.models():
+        for row in api.models.all():
             for name in NAMES:
                 goal = Goal(use_case=name, examples=20_000, example_tokens=300, forgetting=True)
                 asked = Question(model_id=row.id, gpu="L4", training=TrainingSetup(steps=1000))
-                api.model(row.id)
+                api.models.get(row.id)
                 asking = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
-                advice[row.id, name] = _timed(lambda q=asked, g=goal: api.advise(q, g))
+                advice[row.id, name] = _timed(lambda q=asked, g=goal: api.advice.advise(q, g))
                 near[row.id, name] = _timed(lambda i=row.id, n=name: _nearest_of_all(api, i, n))
                 if name == "complex":
                     drawn[row.id, name] = _timed(lambda a=asking: evidence.shown(api, **a, x="parameters", y="gap"))
@@ -127,9 +129,9 @@ def bench_evidence() -> None:
 def _nearest_of_all(api, model_id: str, use_case: str) -> None:
     from rankviz.core.studies.lines import FACETS, LORA_METHODS
 
-    for near in api.near(model_id, use_case, LORA_METHODS, FACETS)[:12]:
+    for near in api.studies.near(model_id, use_case, LORA_METHODS, FACETS)[:12]:
         for line in near.lines:
-            api.sizes(line)
+            api.studies.sizes(line)
 
 
 def _timed(call) -> float:

@@ -37,11 +37,14 @@ def bench_fast() -> None:
         f"fast curve of the same ranks: {took:.0f} s, {cutting:.0f} of them for the cuts, {sum(seconds) / took:.1f} "
         f"times faster; with an anchor at r = 2 {sum(seconds) / (took + anchor):.1f} times"
     )
-    base = next((api.home / "models").glob("*/config.json")).parent
+    base = next((api.workspace.home / "models").glob("*/config.json")).parent
     script = ROOT / "tests" / "bench_unsloth_script.py"
     start = time.perf_counter()
     subprocess.run(
-        [sys.executable, str(script), str(base), "64", str(FAST_STEPS)], cwd=api.home, check=True, env=_environment()
+        [sys.executable, str(script), str(base), "64", str(FAST_STEPS)],
+        cwd=api.workspace.home,
+        check=True,
+        env=_environment(),
     )
     alone = time.perf_counter() - start
     print(
@@ -79,8 +82,8 @@ def bench_precision() -> None:
 
 
 def _swept(api, request):
-    sweep_id = api.start_sweep(request)
-    *_, sweep = api.follow(sweep_id)
+    sweep_id = api.runs.start(request)
+    *_, sweep = api.runs.follow(sweep_id)
     assert all(run.state == "completed" for run in sweep.runs), sweep.runs[0].error
     return sweep.runs
 
@@ -89,13 +92,13 @@ def _seconds(api, run) -> float:
     """From the fresh adapter to the end; what loading took before the first run of a sweep is left out."""
     from rankviz.core.runs.events import RunStarted
 
-    return run.ended_at - next(e.time for e in api.store.events(run.run_id) if isinstance(e, RunStarted))
+    return run.ended_at - next(e.time for e in api.workspace.store.events(run.run_id) if isinstance(e, RunStarted))
 
 
 def _cutting_seconds(api, run) -> float:
     from rankviz.core.runs.events import AdapterSaved
 
-    return run.ended_at - next(e.time for e in api.store.events(run.run_id) if isinstance(e, AdapterSaved))
+    return run.ended_at - next(e.time for e in api.workspace.store.events(run.run_id) if isinstance(e, AdapterSaved))
 
 
 def _environment() -> dict[str, str]:

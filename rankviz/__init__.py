@@ -1,3 +1,29 @@
-"""RankViz: what a LoRA rank costs, and what it buys."""
+"""RankViz: what a LoRA rank costs, and what it buys.
+
+from rankviz import Api, Question
+
+api = Api()
+estimate = api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8, 16)))
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Api": "rankviz.api",
+    "Goal": "rankviz.core.advice.use_case",
+    "LoraConfig": "rankviz.core.lora.config",
+    "Question": "rankviz.core.cost.question",
+    "SweepRequest": "rankviz.core.runs.request",
+    "TrainingSetup": "rankviz.core.cost.setup",
+}
+__all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingSetup"]
+
+
+def __getattr__(name: str) -> Any:
+    """The names above, imported when first asked for: whoever imports one room of the package loads that room alone."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'rankviz' has no attribute {name!r}")

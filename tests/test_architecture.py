@@ -86,7 +86,7 @@ def test_the_page_loads_neither_torch_nor_transformers():
 def test_an_estimate_loads_neither_pydantic_models_nor_pandas_nor_the_hub():
     modules = loaded_after(
         "from rankviz.api import Api; from rankviz.core.cost.estimate import Question;"
-        "Api().estimate(Question(model_id='HuggingFaceTB/SmolLM2-135M'))"
+        "Api().estimates.estimate(Question(model_id='HuggingFaceTB/SmolLM2-135M'))"
     )
 
     assert "rankviz" in modules

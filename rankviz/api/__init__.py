@@ -1,19 +1,107 @@
 """Every operation, once: the page, the HTTP endpoints and the command line all call these.
 
-Nothing is computed here. What only some operations need (the run store, the supervisor, the Hub) is imported when it
-is first asked for, so that an estimate from the command line loads the core and one model's row.
+    api = Api()
+    api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8, 16)))
+
+Nothing is computed here. A group of operations is made, and what it needs imported, when it is first asked for, so that
+an estimate from the command line loads the core and one model's row.
 """
 
-from rankviz.api.estimates import AdapterDetail, Estimates
-from rankviz.api.export import TakeAway
-from rankviz.api.runs import ExpectedSweep, Runs
-from rankviz.api.studies import PublishedEvidence
-from rankviz.api.trained import Adapters
-from rankviz.api.verdicts import Verdicts
-from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL
+from __future__ import annotations
 
-__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "AdapterDetail", "Api", "ExpectedSweep"]
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankviz.api.models import Models
+from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL, Workspace
+
+if TYPE_CHECKING:
+    from rankviz.api.accuracy import Accuracy
+    from rankviz.api.adapters import Adapters
+    from rankviz.api.advice import Advice
+    from rankviz.api.estimates import Estimates
+    from rankviz.api.exports import Exports
+    from rankviz.api.probes import Probes
+    from rankviz.api.runs import Runs
+    from rankviz.api.studies import Studies
+    from rankviz.api.verdicts import Verdicts
+
+__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
 
-class Api(PublishedEvidence, Estimates, Verdicts, Runs, TakeAway, Adapters):
-    """All operations on one runs folder."""
+class Api:
+    """All operations on one runs folder.
+
+    Args:
+        home: The runs folder; RANKVIZ_HOME, or ~/.rankviz.
+        assets: The data that RankViz ships.
+        shared: Whether strangers use it, as on a Space: then only uploads and the runs folder may be read.
+    """
+
+    def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
+        self.workspace = Workspace(home, assets, shared)
+        self.models = Models(self.workspace)
+
+    @cached_property
+    def accuracy(self) -> Accuracy:
+        """How far off the estimates have been."""
+        from rankviz.api.accuracy import Accuracy
+
+        return Accuracy(self.workspace, self.models)
+
+    @cached_property
+    def probes(self) -> Probes:
+        """Memory and step time measured on this machine."""
+        from rankviz.api.probes import Probes
+
+        return Probes(self.workspace, self.models)
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        """What a rank costs, and what fits."""
+        from rankviz.api.estimates import Estimates
+
+        return Estimates(self.workspace, self.models, self.probes, self.accuracy)
+
+    @cached_property
+    def studies(self) -> Studies:
+        """What others have measured of quality by rank."""
+        from rankviz.api.studies import Studies
+
+        return Studies(self.workspace, self.models)
+
+    @cached_property
+    def advice(self) -> Advice:
+        """Which rank to take."""
+        from rankviz.api.advice import Advice
+
+        return Advice(self.workspace, self.models, self.studies, self.estimates)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Real training runs and sweeps."""
+        from rankviz.api.runs import Runs
+
+        return Runs(self.workspace, self.models, self.probes)
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """Which ranks can be distinguished."""
+        from rankviz.api.verdicts import Verdicts
+
+        return Verdicts(self.workspace, self.runs)
+
+    @cached_property
+    def adapters(self) -> Adapters:
+        """Trained adapters: their spectrum, and the same adapter at a lower rank."""
+        from rankviz.api.adapters import Adapters
+
+        return Adapters(self.workspace)
+
+    @cached_property
+    def exports(self) -> Exports:
+        """Scripts, notebooks and configuration files."""
+        from rankviz.api.exports import Exports
+
+        return Exports(self.workspace, self.models)

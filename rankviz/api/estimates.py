@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankviz.api.accuracy import Validation
+from rankviz.api.accuracy import Accuracy
+from rankviz.api.models import Models
 from rankviz.api.probes import Probes
+from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.similar import evidence_for
 from rankviz.core.cost.estimate import Estimate, as_json, estimate
 from rankviz.core.cost.question import Question, lora_config
 from rankviz.core.cost.stack import Stack
-from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
+from rankviz.core.lora.config import adapter_dtype, saved_dtype
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration
@@ -34,27 +34,33 @@ class AdapterDetail(NamedTuple):
     file_bytes: int
 
 
-class Estimates(Validation, Probes):
+class Estimates:
     """What a rank costs."""
+
+    def __init__(self, workspace: Workspace, models: Models, probes: Probes, accuracy: Accuracy):
+        self._workspace = workspace
+        self._models = models
+        self._probes = probes
+        self._accuracy = accuracy
 
     def estimate(self, question: Question) -> dict[str, Any]:
         """Exact adapter numbers, and ranges for memory, time and money, for every rank asked."""
-        gpu = hardware.find_gpu(self._gpus, question.gpu) if question.gpu else None
-        answer = estimate(self.model(question.model_id), question, gpu, self._assumptions)
-        calibration = self._gpu_calibration(answer) if gpu and self._has_probes() else None
+        gpu = hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
+        answer = estimate(self._models.get(question.model_id), question, gpu, self._workspace.assumptions)
+        calibration = self._gpu_calibration(answer) if gpu and self._probes.any() else None
         if calibration is not None:
             from rankviz.core.cost.calibrated import calibrated_estimate
 
-            answer = calibrated_estimate(answer, calibration, self._assumptions)
+            answer = calibrated_estimate(answer, calibration, self._workspace.assumptions)
         found = {"calibration": calibration.as_json() if calibration else None}
-        return {**as_json(answer), **found, "rests_on": evidence_for(self.validation(), self._stack(question))}
+        return {**as_json(answer), **found, "rests_on": evidence_for(self._accuracy.shipped(), self._stack(question))}
 
     def _stack(self, question: Question) -> Stack:
         return Stack(
             framework=question.framework,
             setup=question.training,
             use_dora=question.use_dora,
-            assume=self._assumptions,
+            assume=self._workspace.assumptions,
         )
 
     def rests_on(self, question: Question, r: int) -> dict[str, Any]:
@@ -62,10 +68,10 @@ class Estimates(Validation, Probes):
         from rankviz.core.accuracy.similar import rests_on
 
         (rank,) = self.estimate(replace(question, ranks=(r,)))["ranks"]
-        gpu = hardware.find_gpu(self._gpus, question.gpu).name if question.gpu else None
-        return rests_on(self.validation(), self._stack(question), rank["memory_bytes"]["allocated"], gpu)
+        gpu = hardware.find_gpu(self._workspace.gpus, question.gpu).name if question.gpu else None
+        return rests_on(self._accuracy.shipped(), self._stack(question), rank["memory_bytes"]["allocated"], gpu)
 
-    def decisions(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> dict[str, Any]:
+    def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> dict[str, Any]:
         """What fits at this rank, what each knob costs, what to change, and which GPUs do it, cheapest first.
 
         Args:
@@ -76,14 +82,18 @@ class Estimates(Validation, Probes):
         from rankviz.core.fit.decide import decide
         from rankviz.core.fit.json import as_json as fit_json
 
-        gpu = hardware.find_gpu(self._gpus, question.gpu) if question.gpu else None
+        gpu = hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
         own = self.own_prices(prices or {})
         one = replace(question, ranks=(r,))
-        return fit_json(decide(self.model(question.model_id), one, gpu, self._gpus, self._assumptions, own))
+        return fit_json(
+            decide(
+                self._models.get(question.model_id), one, gpu, self._workspace.gpus, self._workspace.assumptions, own
+            )
+        )
 
     def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:
         """Prices by GPU id, from prices by GPU as people name it."""
-        return {hardware.find_gpu(self._gpus, name).id: price for name, price in prices.items()}
+        return {hardware.find_gpu(self._workspace.gpus, name).id: price for name, price in prices.items()}
 
     def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
         """What probes say of an estimate for the GPU of this very machine."""
@@ -91,15 +101,17 @@ class Estimates(Validation, Probes):
         from rankviz.core.probe.calibrate import setting_of_question
 
         here = machine.here()
-        if here["device"] != "cuda" or hardware.gpu_of_device(self._gpus, here["device_name"]) != answer.gpu:
+        if here["device"] != "cuda" or hardware.gpu_of_device(self._workspace.gpus, here["device_name"]) != answer.gpu:
             return None
         tokens = answer.question.training.tokens_per_micro_step
-        return self._calibration(answer.model, setting_of_question(answer.model.id, answer.question), tokens, here)
+        return self._probes.calibration(
+            answer.model, setting_of_question(answer.model.id, answer.question), tokens, here
+        )
 
     def adapter(self, question: Question, r: int) -> AdapterDetail:
         """One rank's adapter: by module and block, its size, and what to know about it."""
         lora = lora_config(question, r)
-        plan = resolve(self.model(question.model_id), lora)
+        plan = resolve(self._models.get(question.model_id), lora)
         dtype = adapter_dtype(question.framework, question.training.precision)
         parameters = plan.parameters(r)
         return AdapterDetail(
@@ -113,10 +125,3 @@ class Estimates(Validation, Probes):
                 saved_dtype=saved_dtype(question.framework, question.training.precision),
             ),
         )
-
-    def preset_names(self, model: ModelSpec, preset: str, framework: str) -> Sequence[str]:
-        """The modules that a preset reaches in this model; none where PEFT refuses it."""
-        try:
-            return resolve(model, LoraConfig(target_modules=preset, framework=framework)).target_names
-        except InvalidSettingError:
-            return ()

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
+from rankviz.api.models import Models
+from rankviz.api.workspace import Workspace
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import InvalidSettingError, RankVizError, UnknownModelError
+from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration, Setting
@@ -20,76 +21,67 @@ if TYPE_CHECKING:
     from rankviz.core.probe.request import ProbeQuestion
 
 
-class Probes(Workspace):
+class Probes:
     """Measured here, without weights."""
 
-    def start_probe(self, asked: ProbeQuestion) -> str:
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace = workspace
+        self._models = models
+
+    def start(self, asked: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
         import json
         import secrets
 
         from rankviz.core.probe.request import settle
 
-        model = self.model(asked.model_id)
+        model = self._models.get(asked.model_id)
         lora = LoraConfig(target_modules=asked.target_modules, use_dora=asked.use_dora, framework=asked.framework)
         resolve(model, lora)
         now = time.time()
         request = settle(
             asked,
             model,
-            cuda=self.has_cuda(),
-            shared=self.shared,
+            cuda=self._workspace.has_cuda(),
+            shared=self._workspace.shared,
             probe_id=f"probe-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}",
             created_at=now,
         )
-        self.store.create_probe(request, json.dumps(self._config(asked.model_id)))
-        self.work_queue()
+        self._workspace.store.create_probe(request, json.dumps(self._models.config(asked.model_id)))
+        self._workspace.work_queue()
         return request.probe_id
 
-    def _config(self, ref: str) -> dict[str, Any]:
-        """A model's config.json."""
-        from rankviz.catalog.configs import load_config
-
-        ref = EMBEDDED_MODEL if ref.strip() == EMBEDDED else ref.strip()
-        self._refuse_private_path(ref)
-        try:
-            return load_config(self.assets, ref)
-        except UnknownModelError:
-            from rankviz import hub
-
-            if (config := hub.find_config(ref)) is None:
-                raise
-            return config
-
-    def probes(self) -> Sequence[ProbeRecord]:
+    def all(self) -> Sequence[ProbeRecord]:
         """All probes, the newest first."""
-        return self.store.probes()[::-1]
+        return self._workspace.store.probes()[::-1]
 
-    def probe(self, probe_id: str) -> ProbeRecord:
+    def get(self, probe_id: str) -> ProbeRecord:
         """One probe."""
-        return self.store.probe(probe_id)
+        return self._workspace.store.probe(probe_id)
 
-    def probe_summary(self, probe_id: str) -> dict[str, Any]:
+    def summary(self, probe_id: str) -> dict[str, Any]:
         """What was asked and measured, the whole model by extrapolation, and the estimate beside it."""
         from rankviz.core.probe.estimate import estimate_probe
         from rankviz.core.probe.summary import as_json
 
-        record = self.probe(probe_id)
+        record = self.get(probe_id)
         try:
-            model = self.model(record.request.model_id)
-            estimate = estimate_probe(model, record.request, self._device(record.environment), self._assumptions)
+            model = self._models.get(record.request.model_id)
+            estimate = estimate_probe(
+                model, record.request, self._workspace.device(record.environment), self._workspace.assumptions
+            )
         except RankVizError:
             estimate = None  # an uploaded config.json that has gone since
         return as_json(record, estimate)
 
-    def add_probe_rows(self, probe_id: str, target: Path) -> None:
+    def add_rows(self, probe_id: str, target: Path) -> None:
         """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
         import csv
 
         from rankviz.core.probe.rows import COLUMNS, probe_row
 
-        record = self.probe(probe_id)
-        if (row := probe_row(record, self.model(record.request.model_id))) is None:
+        record = self.get(probe_id)
+        if (row := probe_row(record, self._models.get(record.request.model_id))) is None:
             raise InvalidSettingError("Only a probe that ran all blocks is a row: ask for --full, with enough time.")
         with target.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -97,22 +89,22 @@ class Probes(Workspace):
                 writer.writeheader()
             writer.writerow(row)
 
-    def follow_probe(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
+    def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """The probe again and again until it has ended."""
         while True:
-            record = self.probe(probe_id)
+            record = self.get(probe_id)
             yield record
             if record.state.ended:
                 return
-            self.work_queue()  # whoever held the queue may have gone meanwhile
+            self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
             time.sleep(every_seconds)
 
-    def _has_probes(self) -> bool:
+    def any(self) -> bool:
         """Looked up without the store, which an estimate from the command line doesn't load."""
-        folder = self.home / "runs"
+        folder = self._workspace.home / "runs"
         return folder.is_dir() and any(entry.name.startswith("probe-") for entry in os.scandir(folder))
 
-    def _calibration(
+    def calibration(
         self, model: ModelSpec, setting: Setting, tokens: float, environment: Mapping[str, Any]
     ) -> Calibration | None:
         """What the probes of this setting on this device say; None where there are none."""
@@ -121,6 +113,6 @@ class Probes(Workspace):
         from rankviz.core.probe.estimate import estimate_probe
 
         here = {"versions": machine.versions(LIBRARIES), **environment}
-        device, assume = self._device(environment), self._assumptions
-        probes = [record for record in self.store.probes() if applies(record, setting, tokens, here, assume)]
+        device, assume = self._workspace.device(environment), self._workspace.assumptions
+        probes = [record for record in self._workspace.store.probes() if applies(record, setting, tokens, here, assume)]
         return calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)

@@ -9,7 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz.api.models import Models
 from rankviz.api.probes import Probes
+from rankviz.api.workspace import Workspace
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
@@ -36,23 +38,29 @@ class ExpectedSweep(NamedTuple):
     """What on this device will cost more than it need."""
 
 
-class Runs(Probes):
+class Runs:
     """What a rank buys, trained here."""
+
+    def __init__(self, workspace: Workspace, models: Models, probes: Probes):
+        self._workspace = workspace
+        self._models = models
+        self._probes = probes
+        self._previews: dict[str, Preview] = {}
 
     def samples(self) -> Sequence[Sample]:
         """The sample data that RankViz ships."""
         from rankviz import dataset
 
-        return dataset.samples(self.assets)
+        return dataset.samples(self._workspace.assets)
 
     def preview(self, data: str) -> Preview:
         """The first rows of a sample or a file, with counts; BadDataError names a bad row."""
         from rankviz import dataset
 
-        self._refuse_private_path(data)
-        return dataset.preview(data, assets=self.assets)
+        self._workspace.refuse_private_path(data)
+        return dataset.preview(data, assets=self._workspace.assets)
 
-    def start_sweep(self, request: SweepRequest) -> str:
+    def start(self, request: SweepRequest) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
 
         Data and settings are checked here, before anything is queued. A file is copied into the runs folder, since an
@@ -62,27 +70,29 @@ class Runs(Probes):
 
         request.validate()
         self.preview(request.data)
-        if not dataset.is_sample(request.data, assets=self.assets):
-            request = replace(request, data=str(self.store.keep(Path(request.data))))
-        resolve(self.model(request.base), LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora))
-        sweep_id = self.store.create(request)
-        self.work_queue()
+        if not dataset.is_sample(request.data, assets=self._workspace.assets):
+            request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
+        resolve(
+            self._models.get(request.base), LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora)
+        )
+        sweep_id = self._workspace.store.create(request)
+        self._workspace.work_queue()
         return sweep_id
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps, the newest first."""
-        return self.store.sweeps()[::-1]
+        return self._workspace.store.sweeps()[::-1]
 
     def sweep(self, sweep_id: str) -> Sweep:
         """One sweep, recorded ones among them."""
         for sweep in self.recorded():
             if sweep.sweep_id == sweep_id:
                 return sweep
-        return self.store.sweep(sweep_id)
+        return self._workspace.store.sweep(sweep_id)
 
-    def run(self, run_id: str) -> RunRecord:
+    def get(self, run_id: str) -> RunRecord:
         """One run, recorded ones among them."""
-        store = self._recorded_store if self._is_recorded(run_id) else self.store
+        store = self._recorded_store if self._is_recorded(run_id) else self._workspace.store
         return store.get(run_id)
 
     def recorded(self) -> Sequence[Sweep]:
@@ -93,13 +103,13 @@ class Runs(Probes):
     def _recorded(self) -> Sequence[Sweep]:
         from rankviz import store
 
-        return store.recorded(self.assets)
+        return store.recorded(self._workspace.assets)
 
     @cached_property
     def _recorded_store(self) -> RunStore:
         from rankviz.store import RunStore
 
-        return RunStore(self.assets / "recorded")
+        return RunStore(self._workspace.assets / "recorded")
 
     def _is_recorded(self, run_id: str) -> bool:
         return any(record.run_id == run_id for sweep in self._recorded for record in sweep.runs)
@@ -111,64 +121,57 @@ class Runs(Probes):
             yield sweep
             if sweep.ended:
                 return
-            self.work_queue()  # whoever held the queue may have gone meanwhile
+            self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
             time.sleep(every_seconds)
 
     def events(self, run_id: str) -> Sequence[RunEvent]:
         """All that happened in a run, in order."""
         if self._is_recorded(run_id):
             return self._recorded_store.events(run_id)
-        return self.store.events(run_id)
+        return self._workspace.store.events(run_id)
 
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Stop a run or a whole sweep; returns, once its process has gone, the runs that are cancelled."""
-        run_ids = self.store.run_ids(run_or_sweep_id)
-        self.supervisor.cancel(run_or_sweep_id)
-        return [run_id for run_id in run_ids if self.store.record(run_id).state == "cancelled"]
+        run_ids = self._workspace.store.run_ids(run_or_sweep_id)
+        self._workspace.supervisor.cancel(run_or_sweep_id)
+        return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
 
-    def cuts(self, sweep_id: str) -> Sequence[dict[str, Any]]:
+    def curve_points(self, sweep_id: str) -> Sequence[dict[str, Any]]:
         """The points of a sweep's fast curves, lowest rank first; none of an ordinary sweep."""
         from rankviz.core.runs.fast_curve import fast_curves
 
         curves = fast_curves(self.sweep(sweep_id).runs)
         return [{"run_id": found.run_id, **point._asdict()} for found in curves for point in found.points]
 
-    def fidelity(self) -> dict[str, Any] | None:
-        """How near fast curves have been to independent runs, as `make fidelity` measured it; None before it has."""
-        import json
-
-        file = self.assets / "fidelity.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Ask again for the runs of a sweep that failed or were cancelled; those that are done stay. Returns their
         ids."""
-        runs = self.store.sweep(sweep_id).runs
+        runs = self._workspace.store.sweep(sweep_id).runs
         again = [run.run_id for run in runs if run.state in ("failed", "cancelled")]
         if not again:
             raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
         for run_id in again:
-            self.store.requeue(run_id)
-        self.work_queue()
+            self._workspace.store.requeue(run_id)
+        self._workspace.work_queue()
         return again
 
-    def export_runs(self, ids: Sequence[str], target: Path) -> Path:
+    def export(self, ids: Sequence[str], target: Path) -> Path:
         """Write the journals of runs and sweeps, and a CSV summary, into one zip."""
         from rankviz import store
 
-        return store.export_runs(self.store, ids, Path(target))
+        return store.export_runs(self._workspace.store, ids, Path(target))
 
-    def import_runs(self, source: Path) -> Sequence[str]:
+    def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs."""
         from rankviz import store
 
-        return store.import_runs(self.store, Path(source))
+        return store.import_runs(self._workspace.store, Path(source))
 
-    def run_summary(self, run_id: str) -> dict[str, Any]:
+    def summary(self, run_id: str) -> dict[str, Any]:
         """What was asked and measured, flat, with the estimate beside it."""
         from rankviz.store.archive import summary_row
 
-        record = self.run(run_id)
+        record = self.get(run_id)
         return {**summary_row(record), "error": record.error or None, "estimate": self.expected_run(record)}
 
     def expected(self, request: SweepRequest) -> ExpectedSweep:
@@ -184,9 +187,12 @@ class Runs(Probes):
             runs=len(runs),
             ranks=by_rank,
             seconds=sweep_seconds(
-                self.model(request.base), runs, [by_rank[run.r].seconds for run in runs], self._assumptions
+                self._models.get(request.base),
+                runs,
+                [by_rank[run.r].seconds for run in runs],
+                self._workspace.assumptions,
             ),
-            warning=precision_warning(runs[0], self._device(here), self._assumptions),
+            warning=precision_warning(runs[0], self._workspace.device(here), self._workspace.assumptions),
         )
 
     def expected_run(self, record: RunRecord) -> dict[str, Any] | None:
@@ -203,14 +209,20 @@ class Runs(Probes):
             return None
 
     def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any]) -> RunEstimate:
-        model, device, rows = self.model(request.base), self._device(environment), self._row_tokens(request)
+        model, device, rows = (
+            self._models.get(request.base),
+            self._workspace.device(environment),
+            self._row_tokens(request),
+        )
         tokens = request.per_device_train_batch_size * (rows.expected if rows else request.max_length)
         calibration = None
-        if self._has_probes():
+        if self._probes.any():
             from rankviz.core.probe.calibrate import setting_of_run
 
-            calibration = self._calibration(model, setting_of_run(model.id, request, device), tokens, environment)
-        return estimate_run(model, request, device, self._assumptions, rows, calibration)
+            calibration = self._probes.calibration(
+                model, setting_of_run(model.id, request, device), tokens, environment
+            )
+        return estimate_run(model, request, device, self._workspace.assumptions, rows, calibration)
 
     def _row_tokens(self, request: RunRequest) -> Range | None:
         """None where the data has gone since."""
@@ -220,7 +232,7 @@ class Runs(Probes):
             preview = self._previewed(request.data)
         except RankVizError:
             return None
-        return row_tokens(preview.mean_characters, preview.longest_characters, self._assumptions)
+        return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
 
     def _previewed(self, data: str) -> Preview:
         """A run's data never changes (samples are shipped, files are kept by their content), so it is read once."""

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from rankviz.api.estimates import Estimates
-from rankviz.core.cost.question import Question, lora_config
+from rankviz.api.models import Models
+from rankviz.api.workspace import Workspace
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UnknownModelError
 
 if TYPE_CHECKING:
     from rankviz.catalog.own_studies import Added
-    from rankviz.core.advice.use_case import Goal
     from rankviz.core.studies.findings import RankEnough
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
-
-WIDE = ("unsloth", "all-linear", "attention")
-"""Presets for "all linear layers", the first that a model and framework take."""
 
 
 class Size(NamedTuple):
@@ -34,20 +28,23 @@ class Size(NamedTuple):
     computed: bool
 
 
-class PublishedEvidence(Estimates):
+class Studies:
     """What a rank buys, as far as others have measured it."""
 
-    _evidence_stamp: tuple | None = None
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace = workspace
+        self._models = models
+        self._evidence_stamp: tuple | None = None
 
-    def evidence(self) -> Evidence:
+    def all(self) -> Evidence:
         """All published points, and those that were added here."""
         from rankviz.catalog import own_studies
         from rankviz.catalog.studies import load_evidence
 
-        stamp = own_studies.stamp(self.home)
+        stamp = own_studies.stamp(self._workspace.home)
         if stamp != self._evidence_stamp:
-            shipped = load_evidence(self.assets)
-            own = own_studies.own_evidence(self.home, self.models()) if stamp else None
+            shipped = load_evidence(self._workspace.assets)
+            own = own_studies.own_evidence(self._workspace.home, self._models.all()) if stamp else None
             self._evidence, self._evidence_stamp = shipped.plus(own) if own else shipped, stamp
         return self._evidence
 
@@ -55,13 +52,13 @@ class PublishedEvidence(Estimates):
         """Which rank was enough, counted over published sweeps that tuned the learning rate at each rank."""
         from rankviz.core.studies.findings import rank_enough
 
-        return rank_enough(self.evidence().published)
+        return rank_enough(self.all().published)
 
     def near(self, model: str, use_case: str, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
         """Published lines of quality by rank with these targets, the nearest study first."""
         from rankviz.core.studies.nearest import drawn_lines, nearest
 
-        return nearest(drawn_lines(self.evidence(), methods, facets), self._subject(model, use_case))
+        return nearest(drawn_lines(self.all(), methods, facets), self.subject(model, use_case))
 
     def sizes(self, line: Line) -> Sequence[Size]:
         """The adapters of a line's points: as published, or counted where base and targets are known."""
@@ -73,61 +70,34 @@ class PublishedEvidence(Estimates):
             for p in line.points
         ]
 
-    def advise(self, question: Question, goal: Goal) -> dict[str, Any]:
-        """Which rank, alpha, learning rate and targets to take, why, how sure, and what would change it."""
-        from rankviz.core.advice.advice import advise
-        from rankviz.core.advice.json import as_json
-        from rankviz.core.advice.use_case import data_of
-        from rankviz.core.advice.words import fit_in_words
-
-        goal.validate()
-        model = self.model(question.model_id)
-        preset, plan = self._wide(model, question)
-        advice = advise(
-            self.evidence(),
-            self._subject(question.model_id, goal.use_case),
-            goal,
-            data_of(goal, question.training),
-            plan.parameters,
-            self._assumptions,
-        )
-        wide = replace(question, ranks=(advice.r,), targets=preset, modules_to_save=(), alpha="r")
-        said = self.estimate(wide)
-        fit = {
-            "gpu": said["gpu"],
-            "fit": said["ranks"][0]["fit"],
-            "fit_in_words": fit_in_words(said["ranks"][0], said["gpu"]),
-        }
-        return {"model_id": model.id, **as_json(advice, preset, plan.target_names), **fit}
-
-    def add_evidence(self, files: Sequence[Path]) -> Added:
+    def add(self, files: Sequence[Path]) -> Added:
         """Keep PEFT result files as studies of their own; those that can't be read are named with the reason."""
         from rankviz.catalog import own_studies
 
         for file in files:
-            self._refuse_private_path(str(file))
-        return own_studies.add(self.home, [Path(file) for file in files])
+            self._workspace.refuse_private_path(str(file))
+        return own_studies.add(self._workspace.home, [Path(file) for file in files])
 
-    def remove_evidence(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """A file that was added, by the name that added_evidence gives it."""
         from rankviz.catalog import own_studies
 
-        own_studies.remove(self.home, name)
+        own_studies.remove(self._workspace.home, name)
 
-    def added_evidence(self) -> Sequence[str]:
+    def added(self) -> Sequence[str]:
         """The files that were added here."""
         from rankviz.catalog import own_studies
 
-        return own_studies.kept_files(self.home)
+        return own_studies.kept_files(self._workspace.home)
 
-    def _subject(self, ref: str, name: str) -> Subject:
+    def subject(self, ref: str, name: str) -> Subject:
         from rankviz.catalog.models import find_model
         from rankviz.core.advice.use_case import use_case
         from rankviz.core.studies.nearest import Subject
 
-        model = self.model(ref)
+        model = self._models.get(ref)
         try:
-            family = find_model(self.models(), model.id).family
+            family = find_model(self._models.all(), model.id).family
         except UnknownModelError:
             family = None
         return Subject(
@@ -138,16 +108,6 @@ class PublishedEvidence(Estimates):
             task_kinds=use_case(name).task_kinds,
         )
 
-    def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
-        """The preset that stands for all linear layers here, and what it hits; the question's own where none can."""
-        for preset in WIDE:
-            try:
-                plan = resolve(model, replace(lora_config(question, 16), target_modules=preset, modules_to_save=()))
-            except InvalidSettingError:
-                continue
-            return preset, plan
-        return question.targets, resolve(model, lora_config(question, 16))
-
     def _plan_of(self, line: Line) -> AdapterPlan | None:
         """None where the base has no row in the catalogue, or the study doesn't say its modules one by one."""
         from rankviz.core.studies.lines import module_names
@@ -157,6 +117,6 @@ class PublishedEvidence(Estimates):
             return None
         try:
             lora = LoraConfig(target_modules=names, use_dora=line.first.method == "dora", framework="peft")
-            return resolve(self.model(line.model.model_id), lora)
+            return resolve(self._models.get(line.model.model_id), lora)
         except (InvalidSettingError, UnknownModelError):
             return None

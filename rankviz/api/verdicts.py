@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz.api.runs import Runs
+from rankviz.api.workspace import Workspace
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 
 if TYPE_CHECKING:
@@ -14,10 +15,14 @@ if TYPE_CHECKING:
     from rankviz.verdict import Borrowed
 
 
-class Verdicts(Runs):
+class Verdicts:
     """What the losses say, and what they can't."""
 
-    def verdict_of_sweep(self, sweep_id: str, tolerance: float | str = TOLERANCE_NATS) -> dict[str, Any] | None:
+    def __init__(self, workspace: Workspace, runs: Runs):
+        self._workspace = workspace
+        self._runs = runs
+
+    def of_sweep(self, sweep_id: str, tolerance: float | str = TOLERANCE_NATS) -> dict[str, Any] | None:
         """The verdict on the runs of a sweep that have been evaluated; None as long as there is none.
 
         Args:
@@ -26,14 +31,14 @@ class Verdicts(Runs):
         """
         from rankviz import verdict
 
-        sweep = self.sweep(sweep_id)
+        sweep = self._runs.sweep(sweep_id)
         runs = verdict.losses_of(sweep.runs)
         if not any(not run.diverged for run in runs):
             return None
         said = verdict.judge(runs, tolerance=tolerance, base_loss=verdict.base_loss_of(sweep.runs))
         return {"sweep_id": sweep_id, **verdict.verdict_json(said, self._borrowed(sweep) if said.unknown else None)}
 
-    def verdict_of_table(
+    def of_table(
         self, path: Path, tolerance: float | str = TOLERANCE_NATS, base_loss: float | None = None
     ) -> dict[str, Any]:
         """The same of a CSV file with the columns rank, seed, example, loss, and learning_rate if there were several.
@@ -45,7 +50,7 @@ class Verdicts(Runs):
         """
         from rankviz import verdict
 
-        self._refuse_private_path(str(path))
+        self._workspace.refuse_private_path(str(path))
         runs = verdict.read_losses(Path(path))
         return verdict.verdict_json(verdict.judge(runs, tolerance=tolerance, base_loss=base_loss))
 
@@ -53,7 +58,7 @@ class Verdicts(Runs):
         """From sweeps of the same setting if there are any, or else from all others."""
         from rankviz import verdict
 
-        others = [other for other in (*self.sweeps(), *self.recorded()) if other.sweep_id != sweep.sweep_id]
+        others = [other for other in (*self._runs.sweeps(), *self._runs.recorded()) if other.sweep_id != sweep.sweep_id]
         alike = [other for other in others if _setting(other) == _setting(sweep)]
 
         def losses(sweeps: Sequence[Sweep]):

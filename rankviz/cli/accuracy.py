@@ -17,7 +17,7 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Predict measured rows: error by group, and how many lie inside the band."""
-    found = Api().validate(file) if file else Api().validate_shipped()
+    found = Api().accuracy.of_file(file) if file else Api().accuracy.remake()
     if output:
         output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if as_json:

@@ -12,7 +12,7 @@ from rankviz.core.cost.question import Question
 
 def models(as_json: Json = False) -> None:
     """List the catalogue: base models with totals from their real layers."""
-    rows = Api().models()
+    rows = Api().models.all()
     if as_json:
         return print_json([asdict(row) for row in rows])
     table(
@@ -25,7 +25,7 @@ def models(as_json: Json = False) -> None:
 @asking
 def estimate(asked: Question, as_json: Json = False) -> None:
     """Exact adapter numbers, and ranges for memory, time and money."""
-    answer = Api().estimate(asked)
+    answer = Api().estimates.estimate(asked)
     if as_json:
         return print_json(answer)
     table(

@@ -28,7 +28,7 @@ def export(
     """A script, a notebook or a configuration file with these values, to train elsewhere."""
     if len(asked.ranks) != 1:
         raise InvalidSettingError("export is for one rank: give -r once.")
-    written = Api().take_away(asked, asked.ranks[0], format_name, lr)
+    written = Api().exports.write(asked, asked.ranks[0], format_name, lr)
     if output is None:
         print(written.text, end="")
     else:

@@ -25,7 +25,7 @@ def fit(
     """What fits, what each knob costs, the smallest change that fits, and which GPUs do, cheapest first."""
     if len(asked.ranks) != 1:
         raise InvalidSettingError("fit is for one rank: give -r once.")
-    said = Api().decisions(asked, asked.ranks[0], _prices(price or []))
+    said = Api().estimates.fit(asked, asked.ranks[0], _prices(price or []))
     if as_json:
         return print_json(said)
     name = f"{said['model_id']}, r = {said['r']}"

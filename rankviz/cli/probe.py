@@ -41,7 +41,7 @@ def probe(
     from rankviz.core.probe.request import ProbeQuestion
 
     api = Api()
-    probe_id = api.start_probe(
+    probe_id = api.probes.start(
         ProbeQuestion(
             model_id=model,
             r=r,
@@ -65,14 +65,14 @@ def probe(
     )
     print(f"Probe {probe_id}. Ctrl-C stops watching, not the probe.", file=sys.stderr)
     said = ""
-    for record in api.follow_probe(probe_id):
+    for record in api.probes.follow(probe_id):
         now = str(record.state) if record.state.ended or not record.stage else record.stage
         if now != said:
             print(now, file=sys.stderr)
         said = now
-    answer = api.probe_summary(probe_id)
+    answer = api.probes.summary(probe_id)
     if rows is not None:
-        api.add_probe_rows(probe_id, rows)
+        api.probes.add_rows(probe_id, rows)
     if as_json:
         print_json(answer)
     else:

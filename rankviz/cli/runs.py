@@ -50,7 +50,7 @@ def sweep(
         raise InvalidSettingError("--anchor belongs to a fast curve: add --fast.")
     count = seeds if seeds is not None else 1 if fast else VERDICT_SEEDS
     api = Api()
-    sweep_id = api.start_sweep(
+    sweep_id = api.runs.start(
         SweepRequest(
             base=model,
             data=data,
@@ -72,9 +72,9 @@ def sweep(
     )
     print(f"Sweep {sweep_id}. Ctrl-C stops watching, not the runs.", file=sys.stderr)
     _watch(api, sweep_id)
-    rows = [api.run_summary(record.run_id) for record in api.sweep(sweep_id).runs]
+    rows = [api.runs.summary(record.run_id) for record in api.runs.sweep(sweep_id).runs]
     if as_json:
-        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": api.cuts(sweep_id)})
+        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": api.runs.curve_points(sweep_id)})
     else:
         _runs_table(rows)
         _say(api, sweep_id)
@@ -84,13 +84,13 @@ def sweep(
 
 def _say(api: Api, sweep_id: str) -> None:
     """Cuts of a fast curve, and the verdict."""
-    if cuts := api.cuts(sweep_id):
+    if cuts := api.runs.curve_points(sweep_id):
         table(
             "Fast curve: the highest rank's adapter, cut",
             ["Run", "r", "Held-out loss", "Steps more"],
             [[cut["run_id"], str(cut["r"]), f"{cut['loss']:.4f}", str(cut["recovery_steps"])] for cut in cuts],
         )
-    said = api.verdict_of_sweep(sweep_id)
+    said = api.verdicts.of_sweep(sweep_id)
     for sentence in said["sentences"] if said and len(said["ranks"]) > 1 else ():
         print(sentence)
 
@@ -110,9 +110,9 @@ def _watch(api: Api, sweep_id: str) -> None:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks = {
             run.run_id: progress.add_task(_label(run.request), total=run.request.max_steps, said="queued")
-            for run in api.sweep(sweep_id).runs
+            for run in api.runs.sweep(sweep_id).runs
         }
-        for sweep in api.follow(sweep_id):
+        for sweep in api.runs.follow(sweep_id):
             for run in sweep.runs:
                 progress.update(tasks[run.run_id], completed=run.steps[-1].step if run.steps else 0, said=_said(run))
 
@@ -133,7 +133,7 @@ def _said(run) -> str:
 def runs_list(as_json: Json = False) -> None:
     """All runs, newest first."""
     api = Api()
-    rows = [api.run_summary(run.run_id) for sweep in api.sweeps() for run in sweep.runs]
+    rows = [api.runs.summary(run.run_id) for sweep in api.runs.sweeps() for run in sweep.runs]
     if as_json:
         return print_json(rows)
     _runs_table(rows)
@@ -180,7 +180,7 @@ def _runs_table(rows: list[dict]) -> None:
 @runs.command("show")
 def runs_show(run_id: str, as_json: Json = False) -> None:
     """One run: what was asked, what was measured, and its estimate beside it."""
-    row = Api().run_summary(run_id)
+    row = Api().runs.summary(run_id)
     if as_json:
         return print_json(row)
     table(
@@ -194,15 +194,15 @@ def runs_show(run_id: str, as_json: Json = False) -> None:
 def runs_watch(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
     """Follow a sweep as progress bars until it has ended, wherever it was started."""
     api = Api()
-    first, *_ = api.store.run_ids(run_id)
-    _watch(api, api.run(first).request.sweep_id)
+    first, *_ = api.workspace.store.run_ids(run_id)
+    _watch(api, api.runs.get(first).request.sweep_id)
 
 
 @runs.command("resume")
 def runs_resume(sweep_id: Annotated[str, typer.Argument(help="A sweep.")]) -> None:
     """Run what failed or was cancelled in a sweep again; what is done stays."""
     api = Api()
-    api.resume(sweep_id)
+    api.runs.resume(sweep_id)
     _watch(api, sweep_id)
 
 
@@ -212,18 +212,18 @@ def runs_export(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the zip goes.")] = Path("rankviz-runs.zip"),
 ) -> None:
     """Write the journals of a run or a sweep into one zip file."""
-    print(Api().export_runs([run_id], output))
+    print(Api().runs.export([run_id], output))
 
 
 @runs.command("import")
 def runs_import(file: Path) -> None:
     """Read a zip file that `runs export` wrote."""
-    for run_id in Api().import_runs(file):
+    for run_id in Api().runs.import_(file):
         print(run_id)
 
 
 @runs.command("cancel")
 def runs_cancel(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
     """Stop a run or a sweep; returns when its process has gone."""
-    for cancelled in Api().cancel(run_id):
+    for cancelled in Api().runs.cancel(run_id):
         print(f"{cancelled} cancelled")

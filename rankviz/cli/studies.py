@@ -30,7 +30,7 @@ def advise(
     if len(asked.ranks) != 1:
         raise InvalidSettingError("advise gives the rank itself: give -r at most once.")
     goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
-    said = Api().advise(asked, goal)
+    said = Api().advice.advise(asked, goal)
     if as_json:
         return print_json(said)
     print(f"{said['model_id']}: {said['sentence']}")
@@ -53,7 +53,7 @@ def list_studies(
     api = Api()
     rows = _near_rows(api, model, use_case) if model else _study_rows(api)
     if as_json:
-        return print_json({"rows": rows, "added": list(api.added_evidence())})
+        return print_json({"rows": rows, "added": list(api.studies.added())})
     table(
         f"Published studies nearest to {model}" if model else f"{len(rows)} studies",
         ["Study", "Base", "Points", "Why near", "Learning rate"],
@@ -62,14 +62,14 @@ def list_studies(
             f"{row['label']}: {row['source'] or row['citation']} {row['caveat']}"
             for row in {row["label"]: row for row in rows}.values()
         ]
-        + [f"Added here: {name}" for name in api.added_evidence()],
+        + [f"Added here: {name}" for name in api.studies.added()],
     )
 
 
 @evidence.command()
 def add(files: Annotated[list[Path], typer.Argument(help="Result files of PEFT's method comparison.")]) -> None:
     """Keep result files as studies of their own, drawn beside the published ones."""
-    added = Api().add_evidence(files)
+    added = Api().studies.add(files)
     if added.files:
         print(f"Added {len(added.files)} of {len(files)} files, {units.count(added.points)} points.")
     if added.refused:
@@ -79,12 +79,12 @@ def add(files: Annotated[list[Path], typer.Argument(help="Result files of PEFT's
 @evidence.command()
 def remove(name: Annotated[str, typer.Argument(help="As `rankviz evidence list` names it.")]) -> None:
     """Take away a result file that was added."""
-    Api().remove_evidence(name)
+    Api().studies.remove(name)
     print(f"Removed {name}.")
 
 
 def _study_rows(api: Api) -> list[dict]:
-    found = api.evidence()
+    found = api.studies.all()
     pairs = dict.fromkeys((point.study_id, point.base_model) for point in found.points)
     return [_row(found.studies[study_id], base, len(_points(found, study_id, base)), "") for study_id, base in pairs]
 
@@ -94,7 +94,7 @@ def _near_rows(api: Api, model: str, use_case: str) -> list[dict]:
 
     return [
         _row(near.line.study, near.line.model.base_model, sum(len(line.points) for line in near.lines), near.in_words)
-        for near in api.near(model, use_case, LORA_METHODS, FACETS)
+        for near in api.studies.near(model, use_case, LORA_METHODS, FACETS)
     ]
 
 

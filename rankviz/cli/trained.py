@@ -21,7 +21,7 @@ def spectrum(adapter: Adapter, as_json: Json = False) -> None:
     from rankviz.core.spectrum.spectrum import SHARES, in_words
     from rankviz.core.spectrum.spectrum import as_json as as_dict
 
-    found = Api().spectrum(adapter)
+    found = Api().adapters.spectrum(adapter)
     if as_json:
         return print_json(as_dict(found))
     cells = grid(found)
@@ -66,8 +66,8 @@ def resize(
 ) -> None:
     """Cut a trained adapter to a lower rank; PEFT loads the result."""
     api = Api()
-    planned = api.plan_resize(adapter, r=r, energy=energy, dtype=dtype)
-    folder = api.resize_adapter(adapter, planned, output)
+    planned = api.adapters.plan_resize(adapter, r=r, energy=energy, dtype=dtype)
+    folder = api.adapters.resize(adapter, planned, output)
     ranks = sorted(planned.by_module.values())
     if as_json:
         return print_json(
@@ -88,5 +88,5 @@ def resize(
         f"{units.file_size(planned.file_bytes)} (before {units.file_size(planned.file_bytes_before)})"
         + (f", {kept}." if kept else ".")
     )
-    for note in api.spectrum(adapter).notes:
+    for note in api.adapters.spectrum(adapter).notes:
         print(f"- {note}")

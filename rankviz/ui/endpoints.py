@@ -45,7 +45,7 @@ def publish(api: Api) -> None:
             steps: Optimizer steps.
             gpu: A GPU of the table; empty for none.
         """
-        return api.estimate(
+        return api.estimates.estimate(
             _question(model, ranks, targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu)
         )
 
@@ -80,7 +80,7 @@ def publish(api: Api) -> None:
             prices: Your own, in USD an hour by GPU, instead of the table's.
         """
         asked = _question(model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu)
-        return api.decisions(asked, r, prices)
+        return api.estimates.fit(asked, r, prices)
 
     def advise(
         model: str,
@@ -116,15 +116,15 @@ def publish(api: Api) -> None:
         """
         asked = _question(model, [16], targets, "r", precision, framework, batch, accumulation, max_length, steps, gpu)
         goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
-        return api.advise(asked, goal)
+        return api.advice.advise(asked, goal)
 
     def models() -> list[dict[str, Any]]:
         """The catalogue: base models with totals from their real layers."""
-        return [asdict(row) for row in api.models()]
+        return [asdict(row) for row in api.models.all()]
 
     def runs() -> list[dict[str, Any]]:
         """All runs here, newest first: what was asked, what was measured, and the estimate."""
-        return [api.run_summary(run.run_id) for sweep in api.sweeps() for run in sweep.runs]
+        return [api.runs.summary(run.run_id) for sweep in api.runs.sweeps() for run in sweep.runs]
 
     def run(run_id: str) -> dict[str, Any]:
         """One run: what was asked, what was measured, and the estimate.
@@ -132,7 +132,7 @@ def publish(api: Api) -> None:
         Args:
             run_id: As `runs` names it.
         """
-        return api.run_summary(run_id)
+        return api.runs.summary(run_id)
 
     for operation in (estimate, fit, advise, models, runs, run):
         gr.api(spoken(operation), api_name=operation.__name__, concurrency_limit=None)

@@ -110,7 +110,7 @@ def restore(api: Api, params: Mapping[str, str]) -> list[Any]:
     """What the address asks for. What it says wrong is said above the tabs, and the default is shown."""
     values, notes = link.read(params)
     try:
-        api.own_prices(prices_of(values["prices"]))
+        api.estimates.own_prices(prices_of(values["prices"]))
     except RankVizError as error:
         notes.append(f"The address has prices of your own. {error} The table's are shown.")
         values["prices"] = DEFAULTS["prices"]
@@ -121,12 +121,12 @@ def restore(api: Api, params: Mapping[str, str]) -> list[Any]:
     sweep_id, run_id, selected = params.get("sweep", ""), params.get("run", ""), None
     if sweep_id:
         try:
-            selected = [run.run_id for run in api.sweep(sweep_id).runs]
+            selected = [run.run_id for run in api.runs.sweep(sweep_id).runs]
         except RankVizError as error:
             notes.append(str(error))
             sweep_id = ""
     if not sweep_id:
-        sweep_id = next((s.sweep_id for s in api.sweeps() if not s.ended), "")
+        sweep_id = next((s.sweep_id for s in api.runs.sweeps() if not s.ended), "")
     # Gradio refuses ticks that are no choice yet; what the model really has is filled in next.
     ticks = gr.CheckboxGroup(choices=values["modules"], value=values["modules"])
     widgets = [ticks if name == "modules" else values[name] for name in DEFAULTS]

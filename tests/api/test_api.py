@@ -17,8 +17,8 @@ def api(tmp_path):
 
 
 def test_another_name_of_a_model_gives_the_same_numbers(api):
-    ours = api.estimate(Question(model_id="meta-llama/Llama-3.1-8B"))
-    theirs = api.estimate(Question(model_id="unsloth/Meta-Llama-3.1-8B-bnb-4bit"))
+    ours = api.estimates.estimate(Question(model_id="meta-llama/Llama-3.1-8B"))
+    theirs = api.estimates.estimate(Question(model_id="unsloth/Meta-Llama-3.1-8B-bnb-4bit"))
 
     assert 41_943_040 == theirs["ranks"][0]["adapter_parameters"]
     assert ours["ranks"] == theirs["ranks"]
@@ -27,8 +27,8 @@ def test_another_name_of_a_model_gives_the_same_numbers(api):
 def test_the_detail_and_the_estimate_agree(api):
     question = Question(model_id="Qwen/Qwen3-30B-A3B", ranks=(8,))
 
-    detail = api.adapter(question, 8)
-    row = api.estimate(question)["ranks"][0]
+    detail = api.estimates.adapter(question, 8)
+    row = api.estimates.estimate(question)["ranks"][0]
 
     # 48 blocks: attention 2048·(4096+512+512) → 4096; 128 experts of gate_up 2048→1536 and down 768→2048.
     attention = 6144 + 2560 + 2560 + 6144
@@ -41,7 +41,7 @@ def test_the_detail_and_the_estimate_agree(api):
 
 
 def test_cost_is_hours_times_price(api):
-    answer = api.estimate(
+    answer = api.estimates.estimate(
         Question(model_id="Qwen/Qwen3-4B", gpu="L4", usd_per_hour=3600, training=TrainingSetup(steps=10))
     )
 
@@ -50,10 +50,10 @@ def test_cost_is_hours_times_price(api):
 
 
 def test_a_preset_that_peft_refuses_reaches_nothing(api):
-    gpt2 = api.model("gpt2")
+    gpt2 = api.models.get("gpt2")
 
-    assert () == tuple(api.preset_names(gpt2, "unsloth", "unsloth"))
-    assert ("c_attn", "c_proj", "c_fc") == tuple(api.preset_names(gpt2, "all-linear", "peft"))
+    assert () == tuple(api.models.preset_names(gpt2, "unsloth", "unsloth"))
+    assert ("c_attn", "c_proj", "c_fc") == tuple(api.models.preset_names(gpt2, "all-linear", "peft"))
 
 
 def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_queued(api, tmp_path):
@@ -61,21 +61,21 @@ def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_que
     data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n')
 
     with pytest.raises(BadDataError, match="Row 2"):
-        api.start_sweep(SweepRequest(data=str(data)))
+        api.runs.start(SweepRequest(data=str(data)))
 
-    assert [] == list(api.sweeps())
+    assert [] == list(api.runs.sweeps())
 
 
 def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(api):
     with pytest.raises(InvalidSettingError, match="q_proj"):
-        api.start_sweep(SweepRequest(target_modules=("c_attn",)))
+        api.runs.start(SweepRequest(target_modules=("c_attn",)))
 
-    assert [] == list(api.sweeps())
+    assert [] == list(api.runs.sweeps())
 
 
 def test_what_a_sweep_will_take_grows_with_its_runs(api):
-    one = api.expected(SweepRequest(ranks=(8,)))
-    three = api.expected(SweepRequest(ranks=(8, 16, 32)))
+    one = api.runs.expected(SweepRequest(ranks=(8,)))
+    three = api.runs.expected(SweepRequest(ranks=(8, 16, 32)))
 
     assert 3 == three.runs
     assert {8, 16, 32} == set(three.ranks)
@@ -91,34 +91,34 @@ def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     api = Api(home=tmp_path / "home", shared=True)
 
-    for read in (lambda: api.preview(str(secret)), lambda: api.model(str(tmp_path))):
+    for read in (lambda: api.runs.preview(str(secret)), lambda: api.models.get(str(tmp_path))):
         with pytest.raises(InvalidSettingError, match="shared"):
             read()
 
 
 def test_a_shared_page_reads_what_was_uploaded(tmp_path):
     api = Api(home=tmp_path / "home", shared=True)
-    upload = api.home / "mine.jsonl"
+    upload = api.workspace.home / "mine.jsonl"
     upload.parent.mkdir()
     upload.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
 
-    assert 3 == api.preview(str(upload)).rows
+    assert 3 == api.runs.preview(str(upload)).rows
 
 
 def test_an_unknown_model_without_a_slash_never_asks_the_hub(api):
     with pytest.raises(UnknownModelError, match="Did you mean"):
-        api.model("llama-3.1-8")
+        api.models.get("llama-3.1-8")
 
 
 def test_the_script_trains_what_was_counted_where_unsloth_moves_the_head_out_of_the_targets(api):
-    script = api.take_away(Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head")), 16).text
+    script = api.exports.write(Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head")), 16).text
 
     assert 'target_modules=["q_proj"]' in script
     assert "modules_to_save=['lm_head']" in script
 
 
 def test_a_sweep_without_a_failed_run_has_nothing_to_resume(api):
-    sweep_id = api.store.create(SweepRequest(ranks=(8,)))
+    sweep_id = api.workspace.store.create(SweepRequest(ranks=(8,)))
 
     with pytest.raises(InvalidSettingError, match="Nothing to resume"):
-        api.resume(sweep_id)
+        api.runs.resume(sweep_id)

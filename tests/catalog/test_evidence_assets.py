@@ -38,7 +38,7 @@ def test_981_points_of_22_studies_arrive_with_source_caveat_and_date():
 
 
 def test_bases_that_name_a_catalogue_row_agree_with_it():
-    rows = {row.id: row for row in Api().models()}
+    rows = {row.id: row for row in Api().models.all()}
 
     for model in load_evidence(ASSETS).models.values():
         if model.model_id is not None:
@@ -79,8 +79,8 @@ def test_without_the_study_the_advice_counts_nothing(copied, tmp_path):
     file.write_text("\n".join(x for x in file.read_text().splitlines() if not x.startswith("tinker")) + "\n")
     asked = Question(model_id="meta-llama/Llama-3.1-8B")
 
-    before = Api(home=tmp_path / "home").advise(asked, Goal())
-    after = Api(home=tmp_path / "home", assets=copied).advise(asked, Goal())
+    before = Api(home=tmp_path / "home").advice.advise(asked, Goal())
+    after = Api(home=tmp_path / "home", assets=copied).advice.advise(asked, Goal())
 
     assert "in 17 of 22 models" in before["sentence"]
     assert "the rule of thumb for standard instruction tuning." in after["sentence"]
@@ -89,7 +89,7 @@ def test_without_the_study_the_advice_counts_nothing(copied, tmp_path):
 
 @pytest.mark.parametrize("use_case", NAMES)
 def test_every_use_case_has_studies_of_its_own_kind(use_case):
-    near = Api().near("meta-llama/Llama-3.1-8B", use_case, ("lora",), ("attention and mlp",))
+    near = Api().studies.near("meta-llama/Llama-3.1-8B", use_case, ("lora",), ("attention and mlp",))
 
     assert any(each.same_task for each in near)
 

@@ -130,12 +130,12 @@ def files(tmp_path):
 
 def test_added_files_are_a_study_of_their_own_with_their_model_looked_up(tmp_path, files):
     api = Api(home=tmp_path / "home")
-    before = len(api.evidence().points)
+    before = len(api.studies.all().points)
 
-    added = api.add_evidence(files)
+    added = api.studies.add(files)
 
     assert (["a.json", "b.json"], 4, 2) == (added.files, added.points, len(added.refused))
-    evidence = api.evidence()
+    evidence = api.studies.all()
     assert before + 4 == len(evidence.points)
     assert evidence.studies["added_metamathqa"].own
     model = evidence.models["meta-llama/Llama-3.2-3B"]
@@ -148,36 +148,36 @@ def test_two_runs_of_one_rank_stay_apart(tmp_path, files):
     files[1].write_text(result(run_info__experiment_name="lora/llama-3.2-3B-rank64-kasa"))
     api = Api(home=tmp_path / "home")
 
-    api.add_evidence(files[:2])
+    api.studies.add(files[:2])
 
-    lines = [x for x in api.evidence().lines if x.study.own and x.first.role == "main"]
+    lines = [x for x in api.studies.all().lines if x.study.own and x.first.role == "main"]
     assert [(64,), (64,)] == [line.ranks for line in lines]
 
 
 def test_added_files_change_no_count_over_published_studies(tmp_path, files):
     api = Api(home=tmp_path / "home")
-    before = api.rank_enough()
+    before = api.studies.rank_enough()
 
-    api.add_evidence(files)
+    api.studies.add(files)
 
-    assert before == api.rank_enough()
+    assert before == api.studies.rank_enough()
 
 
 def test_the_same_file_is_kept_once_and_can_be_removed(tmp_path, files):
     api = Api(home=tmp_path / "home")
-    api.add_evidence([files[0], files[0]])
+    api.studies.add([files[0], files[0]])
 
-    (name,) = api.added_evidence()
-    api.remove_evidence(name)
+    (name,) = api.studies.added()
+    api.studies.remove(name)
 
-    assert [] == api.added_evidence()
-    assert not any(study.own for study in api.evidence().studies.values())
+    assert [] == api.studies.added()
+    assert not any(study.own for study in api.studies.all().studies.values())
 
 
 @pytest.mark.parametrize("name", ["../request.json", "nothing.json", ""])
 def test_only_what_was_added_can_be_removed(tmp_path, name):
     with pytest.raises(BadDataError, match="rankviz evidence list"):
-        Api(home=tmp_path).remove_evidence(name)
+        Api(home=tmp_path).studies.remove(name)
 
 
 def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):

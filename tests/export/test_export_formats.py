@@ -27,7 +27,7 @@ def api(tmp_path_factory):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_names_the_model_the_rank_and_the_alpha(api, name):
-    written = api.take_away(Question(model_id="Qwen/Qwen3-4B", alpha="2r"), 24, name)
+    written = api.exports.write(Question(model_id="Qwen/Qwen3-4B", alpha="2r"), 24, name)
 
     assert "Qwen/Qwen3-4B" in written.text
     assert "24" in written.text
@@ -36,7 +36,7 @@ def test_every_format_names_the_model_the_rank_and_the_alpha(api, name):
 
 
 def test_presets_become_the_models_own_names(api):
-    written = api.take_away(Question(model_id="gpt2", targets="attention", framework="trl"), 8, "axolotl")
+    written = api.exports.write(Question(model_id="gpt2", targets="attention", framework="trl"), 8, "axolotl")
 
     assert ["c_attn", "attn.c_proj"] == yaml.safe_load(written.text)["lora_target_modules"]
 
@@ -45,7 +45,7 @@ def test_unsloths_way_with_the_head_is_kept_by_tools_that_would_put_lora_on_it(a
     question = Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head"))
 
     for name in ("trl", "peft", "axolotl", "llamafactory"):
-        written = api.take_away(question, 16, name)
+        written = api.exports.write(question, 16, name)
         # 36 blocks, q_proj 2560 to 4096; the head 151,936 × 2560, trained in full.
         assert f"{16 * 36 * (2560 + 4096) + 151_936 * 2560:,} trainable parameters" in written.text
         assert () == written.notes
@@ -53,22 +53,22 @@ def test_unsloths_way_with_the_head_is_kept_by_tools_that_would_put_lora_on_it(a
 
 def test_experts_that_unsloth_adds_by_itself_are_named_for_tools_that_do_not(api):
     question = Question(model_id=MOE)
-    asked = api.adapter(question, 4).parameters
+    asked = api.estimates.adapter(question, 4).parameters
 
-    written = api.take_away(question, 4, "axolotl")
+    written = api.exports.write(question, 4, "axolotl")
     config = yaml.safe_load(written.text)
     assert ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"] == config["lora_target_parameters"]
     assert f"{asked:,} trainable parameters" in written.text
-    assert "target_parameters" not in api.take_away(question, 4, "unsloth").text
+    assert "target_parameters" not in api.exports.write(question, 4, "unsloth").text
 
 
 def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
     question = Question(model_id=MOE, framework="trl", moe_scheme="target-parameters", targets="attention")
-    asked = api.adapter(question, 4).parameters
+    asked = api.estimates.adapter(question, 4).parameters
     # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
     attention = 4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512))
 
-    written = api.take_away(question, 4, "llamafactory")
+    written = api.exports.write(question, 4, "llamafactory")
     assert "can't name the experts" in written.notes[0]
     assert f"trains {attention:,} parameters" in written.notes[1]
     assert f"is {asked:,}" in written.notes[1]
@@ -82,7 +82,7 @@ def test_names_that_would_reach_the_experts_are_left_out_where_these_were_not_as
     """Unsloth and PEFT take gate_proj as a word for the experts too."""
     question = Question(model_id=MOE, moe_scheme="linear-only")
 
-    written = api.take_away(question, 4, name)
+    written = api.exports.write(question, 4, name)
     # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
     assert f"{4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512)):,} trainable parameters" in written.text
     assert () == written.notes
@@ -92,31 +92,31 @@ def test_names_that_would_reach_the_experts_are_left_out_where_these_were_not_as
 def test_what_a_list_of_names_trains_besides_is_said_with_both_numbers(api):
     """all-linear is one word: Unsloth brings the experts in, and no list says otherwise."""
     question = Question(model_id=MOE, moe_scheme="peft-remap", framework="trl", targets="all-linear")
-    asked = api.adapter(question, 4).parameters
+    asked = api.estimates.adapter(question, 4).parameters
 
-    written = api.take_away(question, 4, "unsloth")
+    written = api.exports.write(question, 4, "unsloth")
     assert f"is {asked:,}" in written.notes[0]
     assert "Unsloth trains " in written.notes[0]
 
 
 def test_the_embedded_base_and_a_whole_model_have_names_that_can_be_loaded(api):
-    assert "'HuggingFaceTB/SmolLM2-135M-Instruct'" in api.take_away(Question(model_id="embedded"), 8).text
-    assert "'google/gemma-3-4b-it'" in api.take_away(Question(model_id="google/gemma-3-4b-it:whole"), 8).text
+    assert "'HuggingFaceTB/SmolLM2-135M-Instruct'" in api.exports.write(Question(model_id="embedded"), 8).text
+    assert "'google/gemma-3-4b-it'" in api.exports.write(Question(model_id="google/gemma-3-4b-it:whole"), 8).text
 
 
 def test_the_learning_rate_is_2e_4_unless_one_is_given(api):
     question = Question(model_id="Qwen/Qwen3-4B")
 
-    assert "learning_rate=0.0002," in api.take_away(question, 8).text
-    assert "learning_rate=1e-05," in api.take_away(question, 8, learning_rate=1e-5).text
-    assert 1e-5 == yaml.safe_load(api.take_away(question, 8, "axolotl", 1e-5).text)["learning_rate"]
+    assert "learning_rate=0.0002," in api.exports.write(question, 8).text
+    assert "learning_rate=1e-05," in api.exports.write(question, 8, learning_rate=1e-5).text
+    assert 1e-5 == yaml.safe_load(api.exports.write(question, 8, "axolotl", 1e-5).text)["learning_rate"]
 
 
 def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
     tokens = TrainingSetup(tokens=1_000_000, per_device_train_batch_size=2, max_length=1000)
 
     # 2 · 4 · 1000 tokens a step.
-    assert "max_steps=125," in api.take_away(Question(model_id="Qwen/Qwen3-4B", training=tokens), 8).text
+    assert "max_steps=125," in api.exports.write(Question(model_id="Qwen/Qwen3-4B", training=tokens), 8).text
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
 )
 def test_a_mistake_says_what_to_do(api, values, said):
     with pytest.raises(InvalidSettingError, match=said):
-        api.take_away(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
+        api.exports.write(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
 
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])

@@ -25,12 +25,12 @@ def api(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ranks(api):
     question = Question(model_id="meta-llama/Llama-3.1-8B", ranks=(8, 16), gpu="l4")
-    return ranks_table(api.estimate(question), question)
+    return ranks_table(api.estimates.estimate(question), question)
 
 
 @pytest.fixture(scope="module")
 def measured(api):
-    return runs_table([(run, api.run_summary(run.run_id)) for run in api.recorded()[0].runs])
+    return runs_table([(run, api.runs.summary(run.run_id)) for run in api.runs.recorded()[0].runs])
 
 
 def rows_of(path):
@@ -69,7 +69,7 @@ def test_parquet_keeps_types_and_carries_the_sources_in_its_metadata(ranks, tmp_
 
 def test_what_is_not_known_is_an_empty_cell(api, tmp_path):
     question = Question(model_id="gpt2", targets="all-linear")
-    table = ranks_table(api.estimate(question), question)
+    table = ranks_table(api.estimates.estimate(question), question)
 
     (row,) = rows_of(write_table(table, "csv", tmp_path))
     assert ("", "", "") == (row["gpu"], row["usd"], row["price_source"])
@@ -121,7 +121,7 @@ def test_the_page_offers_the_table_that_it_shows(api):
 
 
 def test_a_sweeps_runs_are_named_after_it_and_without_one_the_page_says_so(api):
-    sweep = api.recorded()[0]
+    sweep = api.runs.recorded()[0]
 
     assert f"sweep-{sweep.sweep_id}" == tables.sweep_runs(api, sweep_id=sweep.sweep_id).name
     with pytest.raises(UserError, match="no sweep here yet"):

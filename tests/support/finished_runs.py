@@ -21,8 +21,8 @@ def text_of(markup: str) -> str:
 
 def finished(api: Api, losses: dict[int, float], *, seeds: tuple[int, ...] = (0,)):
     """A sweep whose runs have all completed with these held-out losses, 10 s and 2 GiB each."""
-    sweep_id = api.store.create(SweepRequest(ranks=tuple(losses), max_steps=2, seeds=seeds))
-    for run in api.store.sweep(sweep_id).runs:
+    sweep_id = api.workspace.store.create(SweepRequest(ranks=tuple(losses), max_steps=2, seeds=seeds))
+    for run in api.workspace.store.sweep(sweep_id).runs:
         r, loss = run.request.r, losses[run.request.r] + 0.1 * run.request.seed
         for event in (
             RunStarted(time=1.0, environment={"device": "cpu", "device_name": "a CPU", "cpu_count": 2}),
@@ -37,5 +37,5 @@ def finished(api: Api, losses: dict[int, float], *, seeds: tuple[int, ...] = (0,
                 time=9.0, train_seconds=10.0, peak_memory_bytes=2 * 2**30, peak_memory_kind="process resident"
             ),
         ):
-            api.store.append(run.run_id, event)
-    return api.store.sweep(sweep_id)
+            api.workspace.store.append(run.run_id, event)
+    return api.workspace.store.sweep(sweep_id)

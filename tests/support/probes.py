@@ -30,7 +30,7 @@ def measured(depth, *, kind="resident above baseline", steps=(1.0,), **moments):
 def request(probe_id="probe-1", *, cuda=False, shared=False, model=SMOL, **asked):
     return settle(
         ProbeQuestion(model_id=model, **asked),
-        API.model(model),
+        API.models.get(model),
         cuda=cuda,
         shared=shared,
         probe_id=probe_id,

@@ -181,5 +181,5 @@ def test_through_the_adapter_tab_and_back_into_peft(tmp_path):
     (folder,) = (tmp_path / "unpacked").iterdir()
     loaded = PeftModel.from_pretrained(base("llama"), folder).eval()
 
-    what = api.plan_resize([source], r=asked["r"])
+    what = api.adapters.plan_resize([source], r=asked["r"])
     torch.testing.assert_close(logits(loaded), outputs_of_truncated(model, what), atol=2e-5, rtol=1e-4)

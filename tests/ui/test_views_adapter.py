@@ -59,7 +59,7 @@ def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
 
 def test_by_rank_the_picture_shows_the_energy_kept_and_by_energy_the_rank_needed(api, tmp_path):
     folder = two_blocks(tmp_path / "mine")
-    q = api.spectrum(str(folder)).layers[0]
+    q = api.adapters.spectrum(str(folder)).layers[0]
 
     kept = figure(shown(api, str(folder), r=2).heat)["data"][0]
     needed = figure(shown(api, str(folder), mode=adapter.BY_ENERGY, energy=90).heat)["data"][0]
@@ -79,7 +79,7 @@ def test_a_click_on_a_module_shows_its_singular_values(api, tmp_path):
 
     faint, strong = values["data"]
     assert name == strong["name"]
-    assert strong["y"] == pytest.approx(api.spectrum(str(folder)).layers[2].singular_values)
+    assert strong["y"] == pytest.approx(api.adapters.spectrum(str(folder)).layers[2].singular_values)
     assert "log" == values["layout"]["yaxis"]["type"]
     assert 5 == len(faint["y"])  # the same module in block 0, and a gap
     assert 2.5 == values["layout"]["shapes"][0]["x0"]
@@ -137,25 +137,25 @@ def test_what_is_no_adapter_is_said_and_the_one_before_is_gone(api, tmp_path):
 
 def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
     run, without = finished(api, {4: 1.0, 8: 1.0}).runs
-    two_blocks(api.store.run_dir(run.run_id) / "adapter")
+    two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
 
     choices = adapter.run_choices(api).choices
 
     assert [("r = 4, SmolLM2-135M-Instruct on phonemes", run.run_id)] == choices
-    assert 4 == api.spectrum(run.run_id).r
+    assert 4 == api.adapters.spectrum(run.run_id).r
     with pytest.raises(BadAdapterError, match="has no adapter here: it hasn't saved one, or was imported without it"):
-        api.spectrum(without.run_id)
+        api.adapters.spectrum(without.run_id)
 
 
 def test_a_run_cannot_name_a_folder_outside_its_own(api, tmp_path):
     """A journal may have been imported: what it says of a path is not followed out of the run."""
     (run,) = finished(api, {4: 1.0}).runs
     two_blocks(tmp_path / "elsewhere")
-    api.store.append(run.run_id, AdapterSaved(time=9.5, path=str(tmp_path / "elsewhere"), file_bytes=1))
+    api.workspace.store.append(run.run_id, AdapterSaved(time=9.5, path=str(tmp_path / "elsewhere"), file_bytes=1))
 
-    assert [] == list(api.runs_with_adapter())
+    assert [] == list(api.adapters.runs())
     with pytest.raises(BadAdapterError, match="has no adapter here"):
-        api.spectrum(run.run_id)
+        api.adapters.spectrum(run.run_id)
 
 
 def test_a_shared_page_reads_uploads_and_its_runs_and_nothing_else(tmp_path, monkeypatch):
@@ -163,23 +163,23 @@ def test_a_shared_page_reads_uploads_and_its_runs_and_nothing_else(tmp_path, mon
     private = two_blocks(tmp_path / "private")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     (run,) = finished(api, {4: 1.0}).runs
-    two_blocks(api.store.run_dir(run.run_id) / "adapter")
+    two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
 
     for given in (str(private), [str(private / "adapter_model.safetensors"), str(private / "adapter_config.json")]):
         with pytest.raises(InvalidSettingError, match="This page is shared"):
-            api.spectrum(given)
-    assert 4 == api.spectrum(str(two_blocks(tmp_path / "uploads" / "mine"))).r
-    assert 4 == api.spectrum(run.run_id).r
+            api.adapters.spectrum(given)
+    assert 4 == api.adapters.spectrum(str(two_blocks(tmp_path / "uploads" / "mine"))).r
+    assert 4 == api.adapters.spectrum(run.run_id).r
 
 
 def test_an_adapter_is_read_again_when_its_file_has_changed(api, tmp_path):
     folder = two_blocks(tmp_path / "mine")
-    assert 8 == api.spectrum(str(folder)).lora_alpha
-    assert api.spectrum(str(folder)) is api.spectrum(str(folder))
+    assert 8 == api.adapters.spectrum(str(folder)).lora_alpha
+    assert api.adapters.spectrum(str(folder)) is api.adapters.spectrum(str(folder))
 
     two_blocks(folder, lora_alpha=16.5)
 
-    assert 16.5 == api.spectrum(str(folder)).lora_alpha
+    assert 16.5 == api.adapters.spectrum(str(folder)).lora_alpha
 
 
 def test_names_from_the_file_are_shown_as_text(api, tmp_path):
@@ -192,7 +192,7 @@ def test_names_from_the_file_are_shown_as_text(api, tmp_path):
     view = shown(api, str(folder))
 
     assert "<img" not in "".join((view.notice, view.top, view.table, view.pattern, view.sizes, view.heat, view.values))
-    assert 1 == len(api.spectrum(str(folder)).layers)
+    assert 1 == len(api.adapters.spectrum(str(folder)).layers)
 
 
 def test_only_what_has_an_address_is_in_the_address():

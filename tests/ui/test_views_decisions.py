@@ -39,7 +39,7 @@ def applied(pick):
 
 
 def test_the_verdict_says_the_margin_against_usable_memory(api):
-    said = api.decisions(ask(LLAMA), 16)
+    said = api.estimates.fit(ask(LLAMA), 16)
 
     text = text_of(shown(api).verdict)
 

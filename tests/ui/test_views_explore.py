@@ -173,8 +173,8 @@ def test_one_run_each_has_neither_a_ring_nor_a_band(api):
 
 
 def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weighs_what(api):
-    sweep_id = api.store.create(SweepRequest(ranks=(4, 16), seeds=(0, 1)))
-    for run in api.store.sweep(sweep_id).runs:
+    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4, 16), seeds=(0, 1)))
+    for run in api.workspace.store.sweep(sweep_id).runs:
         by_tokens, by_examples = {4: (1.5, (1.8, 1.9)), 16: (1.6, (1.5, 1.6))}[run.request.r]
         for event in (
             AdapterSaved(time=1.0, path="adapter", file_bytes=run.request.r),
@@ -182,9 +182,9 @@ def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weig
                 time=2.0, when="after", loss=by_tokens, tokens=9, examples=2, seconds=1.0, example_losses=by_examples
             ),
         ):
-            api.store.append(run.run_id, event)
+            api.workspace.store.append(run.run_id, event)
 
-    drawn = points.tradeoff_chart([api.sweep(sweep_id)], x="adapter", y="loss")
+    drawn = points.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
 
     assert "The axis weighs tokens alike, by which r = 4 is best" in drawn.caption
 
@@ -220,13 +220,13 @@ def test_money_needs_a_price(api):
 
 
 def test_a_file_name_cannot_write_into_the_page(api):
-    sweep_id = api.store.create(SweepRequest(ranks=(4,), data="/data/<img src=x>.jsonl"))
-    run_id = api.store.sweep(sweep_id).runs[0].run_id
+    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4,), data="/data/<img src=x>.jsonl"))
+    run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
     for event in (
         AdapterSaved(time=1.0, path="adapter", file_bytes=1),
         Evaluated(time=2.0, when="after", loss=1.0, tokens=1, examples=1, seconds=1.0),
     ):
-        api.store.append(run_id, event)
+        api.workspace.store.append(run_id, event)
 
     shown = explore.tradeoff(api, sweep=sweep_id, x="adapter", y="loss", r=16, usd_per_hour=None, gpu="l4")
 
@@ -242,7 +242,7 @@ def test_an_address_with_an_unknown_sweep_says_so_and_shows_the_page(api):
 
 
 def test_a_sweep_that_is_going_is_found_without_an_address(api):
-    sweep_id = api.store.create(SweepRequest(ranks=(4,)))
+    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4,)))
 
     restored = page.restore(api, {})
 

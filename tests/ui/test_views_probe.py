@@ -31,9 +31,9 @@ def api(tmp_path):
 
 def queued(api, *events, **asked):
     asked = request(**asked)
-    api.store.create_probe(asked, "{}")
+    api.workspace.store.create_probe(asked, "{}")
     for event in events:
-        api.store.append(asked.probe_id, event)
+        api.workspace.store.append(asked.probe_id, event)
     return asked.probe_id
 
 
@@ -56,7 +56,7 @@ def test_a_model_that_was_not_measured_says_so_and_nothing_polls(api):
 def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api):
     said = probe.begun(api, **asked(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
 
-    (record,) = api.probes()
+    (record,) = api.probes.all()
     assert (SMOL, 16, 2, 64) == (
         record.request.model_id,
         record.request.r,
@@ -64,9 +64,9 @@ def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api
         record.request.max_length,
     )
     assert (4, 12, 30) == record.request.depths
-    config = json.loads((api.store.run_dir(record.run_id) / "config.json").read_text())
+    config = json.loads((api.workspace.store.run_dir(record.run_id) / "config.json").read_text())
     assert ("LlamaForCausalLM", 30) == (config["architectures"][0], config["num_hidden_layers"])
-    if not api.has_cuda():
+    if not api.workspace.has_cuda():
         assert ("fp32", "adamw_torch", "none") == (
             record.request.precision,
             record.request.optim,
@@ -80,13 +80,13 @@ def test_what_cannot_be_probed_is_refused_with_a_sentence(api):
         probe.begun(api, **asked(own_length=1))
     with pytest.raises(InvalidSettingError, match="whole number"):
         probe.begun(api, **asked(own_batch=None))
-    assert [] == list(api.probes())
+    assert [] == list(api.probes.all())
 
 
 def test_a_running_probe_says_where_it_stands_and_is_drawn_again_only_when_that_changes(api):
     queued(api)
     assert "Queued: it starts as soon as the worker is free." in text_of(panel(api).panel)
-    api.store.append("probe-1", StageReached(time=1.0, stage="4 blocks: training"))
+    api.workspace.store.append("probe-1", StageReached(time=1.0, stage="4 blocks: training"))
 
     shown = panel(api)
 
@@ -131,7 +131,7 @@ def test_cancelling_ends_the_newest_probe_of_this_model(api):
 
     probe.cancelled(api, SMOL)
 
-    assert "cancelled" == api.probe("probe-1").state
+    assert "cancelled" == api.probes.get("probe-1").state
     assert "Cancelled." in text_of(panel(api).panel)
 
 

@@ -133,11 +133,11 @@ def test_a_sweep_that_has_ended_says_how(api):
 
 
 def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
-    sweep_id = api.store.create(SweepRequest(ranks=(4, 16), max_steps=4))
-    first = api.store.sweep(sweep_id).runs[0].run_id
-    api.store.append(first, RunStarted(time=1.0, environment={"device": "cpu"}))
+    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4, 16), max_steps=4))
+    first = api.workspace.store.sweep(sweep_id).runs[0].run_id
+    api.workspace.store.append(first, RunStarted(time=1.0, environment={"device": "cpu"}))
     for step in (1, 2):
-        api.store.append(
+        api.workspace.store.append(
             first,
             StepLogged(
                 time=1.0,
@@ -150,7 +150,7 @@ def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
             ),
         )
 
-    shown = live.status_html(api.store.sweep(sweep_id))
+    shown = live.status_html(api.workspace.store.sweep(sweep_id))
 
     assert "Run 1 of 2, r = 4: training." in text_of(shown)
     assert "2 of 4" in text_of(shown)
@@ -161,11 +161,13 @@ def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
 
 
 def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):
-    sweep_id = api.store.create(SweepRequest(ranks=(4,)))
-    run_id = api.store.sweep(sweep_id).runs[0].run_id
-    api.store.append(run_id, RunFailed(time=2.0, error="Out of <memory>.", exit_code=1, log_tail="Traceback <b>"))
+    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4,)))
+    run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
+    api.workspace.store.append(
+        run_id, RunFailed(time=2.0, error="Out of <memory>.", exit_code=1, log_tail="Traceback <b>")
+    )
 
-    shown = detail_html(api, api.run(run_id))
+    shown = detail_html(api, api.runs.get(run_id))
 
     assert "Out of &lt;memory&gt;." in shown
     assert "Traceback &lt;b&gt;" in shown
@@ -195,7 +197,7 @@ def test_nothing_new_has_the_same_fingerprint(api):
     sweep = finished(api, {4: 2.0})
     later = replace(sweep, runs=(replace(sweep.runs[0], stage="another"),))
 
-    assert live.fingerprint(sweep) == live.fingerprint(api.sweep(sweep.sweep_id))
+    assert live.fingerprint(sweep) == live.fingerprint(api.runs.sweep(sweep.sweep_id))
     assert live.fingerprint(sweep) != live.fingerprint(later)
 
 
@@ -231,4 +233,4 @@ def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
 
     assert [run.run_id for run in sweep.runs] == ids
     assert ids[0] == chosen
-    assert 2.0 == other.run(ids[0]).loss_after.loss
+    assert 2.0 == other.runs.get(ids[0]).loss_after.loss

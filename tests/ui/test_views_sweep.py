@@ -30,8 +30,8 @@ def evaluated(when, loss):
 def fast(api, *, cuts, trained=1.600, anchors=None, saved=""):
     """A finished fast curve from r = 64."""
     anchors = anchors or {}
-    sweep_id = api.store.create(SweepRequest(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
-    for run in api.store.sweep(sweep_id).runs:
+    sweep_id = api.workspace.store.create(SweepRequest(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
+    for run in api.workspace.store.sweep(sweep_id).runs:
         r = run.request.r
         events = [
             RunStarted(time=1.0, environment={"device": "cpu", "device_name": "a CPU", "cpu_count": 2}),
@@ -56,8 +56,8 @@ def fast(api, *, cuts, trained=1.600, anchors=None, saved=""):
             ]
         events.append(RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x"))
         for event in events:
-            api.store.append(run.run_id, event)
-    return api.store.sweep(sweep_id)
+            api.workspace.store.append(run.run_id, event)
+    return api.workspace.store.sweep(sweep_id)
 
 
 CUTS = {32: 1.601, 8: 1.612, 2: 1.700}
@@ -110,7 +110,7 @@ def test_train_high_and_ship_low_is_offered_where_the_numbers_say_so(api, cuts, 
 
 def test_a_cut_that_was_trained_on_is_taken_as_it_was_saved(api):
     sweep = fast(api, cuts={8: 1.601, 2: 1.602}, saved="cuts/r2")
-    folder = api.store.run_dir(sweep.runs[0].run_id) / "cuts" / "r2"
+    folder = api.workspace.store.run_dir(sweep.runs[0].run_id) / "cuts" / "r2"
 
     assert 2 == page.ship_rank(sweep)
     with pytest.raises(BadAdapterError, match="imported without it"):
@@ -180,7 +180,7 @@ def test_the_list_has_recorded_sweeps_too(api):
     ids = [value for _, value in page.sweep_choices(api)]
 
     assert sweep.sweep_id == ids[0]
-    assert len(ids) == 1 + len(api.recorded())
+    assert len(ids) == 1 + len(api.runs.recorded())
 
 
 def test_how_near_fast_curves_have_been_is_quoted_as_measured(api, tmp_path):

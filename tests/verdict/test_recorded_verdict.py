@@ -50,7 +50,7 @@ def test_the_verdict_agrees_with_an_independent_calculation(sweep_id, tmp_path):
     freedom = (k - 1) * (n - 1)
     between = (rest**2).sum() / freedom
 
-    said = Api(home=tmp_path).verdict_of_sweep(sweep_id)
+    said = Api(home=tmp_path).verdicts.of_sweep(sweep_id)
 
     assert {r: rate for r, rate in chosen.values()} == {rank["r"]: rank["learning_rate"] for rank in said["ranks"]}
     assert ranks[int(np.argmin(runs.mean(axis=1)))] == said["best"]

@@ -121,12 +121,12 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, said, t
 
 def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40):
     """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair."""
-    sweep_id = api.store.create(SweepRequest(ranks=tuple(losses), seeds=seeds, max_steps=steps))
-    for run in api.store.sweep(sweep_id).runs:
+    sweep_id = api.workspace.store.create(SweepRequest(ranks=tuple(losses), seeds=seeds, max_steps=steps))
+    for run in api.workspace.store.sweep(sweep_id).runs:
         r, seed = run.request.r, run.request.seed
         each = tuple(losses[r] + 0.1 * seed + 0.01 * ((r + seed) % 3) + 0.3 * example for example in range(4))
         for when, mine in (("before", (7.5, 7.5, 7.5, 9.5)), ("after", each)):
-            api.store.append(
+            api.workspace.store.append(
                 run.run_id,
                 Evaluated(time=1.0, when=when, loss=9.9, tokens=9, examples=4, seconds=1.0, example_losses=mine),
             )
@@ -136,7 +136,7 @@ def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40):
 def test_a_sweeps_verdict_is_of_its_examples_each_counted_once(api):
     sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
 
-    said = api.verdict_of_sweep(sweep_id)
+    said = api.verdicts.of_sweep(sweep_id)
 
     assert (16, [16], 4, 3) == (said["best"], said["indistinguishable_from_best"], said["examples"], said["seeds"])
     # Mean over examples 0.45, over seeds 0.1, and of 0.01 · ((r + seed) mod 3) 0.01.
@@ -149,50 +149,50 @@ def test_a_sweeps_verdict_is_of_its_examples_each_counted_once(api):
 def test_a_sweeps_tolerance_as_a_share_is_of_its_own_gain(api):
     sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
 
-    said = api.verdict_of_sweep(sweep_id, tolerance="1%")
+    said = api.verdicts.of_sweep(sweep_id, tolerance="1%")
 
-    assert 8.0 == base_loss_of(api.sweep(sweep_id).runs)
+    assert 8.0 == base_loss_of(api.runs.sweep(sweep_id).runs)
     assert pytest.approx(0.01 * (8.0 - 2.06)) == said["tolerance_nats"]
 
 
 def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path):
     sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
-    for run in api.sweep(sweep_id).runs:
+    for run in api.runs.sweep(sweep_id).runs:
         done = RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident")
-        api.store.append(run.run_id, done)
+        api.workspace.store.append(run.run_id, done)
 
-    with zipfile.ZipFile(api.export_runs([sweep_id], tmp_path / "sweep.zip")) as archive:
-        table = api.verdict_of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=8.0)
+    with zipfile.ZipFile(api.runs.export([sweep_id], tmp_path / "sweep.zip")) as archive:
+        table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=8.0)
 
-    sweeps = {name: value for name, value in api.verdict_of_sweep(sweep_id).items() if name != "sweep_id"}
+    sweeps = {name: value for name, value in api.verdicts.of_sweep(sweep_id).items() if name != "sweep_id"}
     assert sweeps == table
 
 
 def test_a_sweep_of_one_run_each_borrows_from_its_like_before_all_others(api):
     alone = evaluated_sweep(api, {4: 2.0, 16: 1.5}, seeds=(0,))
     other = evaluated_sweep(api, {4: 2.0, 16: 1.5}, steps=20)
-    first = api.verdict_of_sweep(alone)
+    first = api.verdicts.of_sweep(alone)
     alike = evaluated_sweep(api, {4: 2.0, 16: 1.5})
 
-    lent = api.verdict_of_sweep(alone)["borrowed_noise"]
+    lent = api.verdicts.of_sweep(alone)["borrowed_noise"]
 
     assert (False, True) == (first["borrowed_noise"]["same_setting"], lent["same_setting"])
     assert other in first["borrowed_noise"]["sweeps"]
     assert (alike,) == lent["sweeps"]
-    assert [4, 16] == api.verdict_of_sweep(alone)["indistinguishable_from_best"]
-    assert api.verdict_of_sweep(alike)["borrowed_noise"] is None
+    assert [4, 16] == api.verdicts.of_sweep(alone)["indistinguishable_from_best"]
+    assert api.verdicts.of_sweep(alike)["borrowed_noise"] is None
 
 
 def test_a_sweep_without_a_finished_run_has_no_verdict_and_an_unknown_one_is_refused(api):
-    waiting = api.store.create(SweepRequest(ranks=(4, 16)))
+    waiting = api.workspace.store.create(SweepRequest(ranks=(4, 16)))
 
-    assert api.verdict_of_sweep(waiting) is None
+    assert api.verdicts.of_sweep(waiting) is None
     with pytest.raises(RunNotFoundError):
-        api.verdict_of_sweep("20200101-000000-dead")
+        api.verdicts.of_sweep("20200101-000000-dead")
 
 
 def test_runs_that_kept_no_losses_of_examples_stand_for_themselves(api):
     sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
 
     assert [1, 1, 1, 1] == [len(run.losses) for run in losses_of(sweep.runs)]
-    assert "the choice of examples is not in them" in " ".join(api.verdict_of_sweep(sweep.sweep_id)["sentences"])
+    assert "the choice of examples is not in them" in " ".join(api.verdicts.of_sweep(sweep.sweep_id)["sentences"])

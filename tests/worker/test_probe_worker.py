@@ -39,10 +39,10 @@ def probe(folder: Path, *, config=TINY, **asked):
     path.write_text(json.dumps(config))
     api = Api(home=folder / "home", assets=ASSETS)
     asked = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **asked}
-    probe_id = api.start_probe(ProbeQuestion(model_id=str(path), **asked))
-    *_, record = api.follow_probe(probe_id, 0.05)
-    api.supervisor.settle()
-    api.supervisor.stop()
+    probe_id = api.probes.start(ProbeQuestion(model_id=str(path), **asked))
+    *_, record = api.probes.follow(probe_id, 0.05)
+    api.workspace.supervisor.settle()
+    api.workspace.supervisor.stop()
     return api, record
 
 
@@ -73,14 +73,14 @@ def test_two_depths_and_the_whole_are_measured_in_processes_of_their_own(probed)
 def test_the_weights_are_gone_afterwards(probed):
     api, record = probed
 
-    left = {path.name for path in api.store.run_dir(record.run_id).iterdir()}
+    left = {path.name for path in api.workspace.store.run_dir(record.run_id).iterdir()}
     assert {"request.json", "config.json", "events.jsonl", "worker.log", "begun"} == left
 
 
 def test_the_summary_has_the_extrapolation_beside_the_measurement_and_the_estimate(probed):
     api, record = probed
 
-    said = api.probe_summary(record.run_id)
+    said = api.probes.summary(record.run_id)
 
     assert said["full"]["peak_bytes"] == record.full.peak_bytes
     error = said["error_of_extrapolation"]
@@ -91,8 +91,8 @@ def test_the_summary_has_the_extrapolation_beside_the_measurement_and_the_estima
 def test_a_probe_of_the_whole_model_is_a_validation_row(probed, tmp_path):
     api, record = probed
 
-    api.add_probe_rows(record.run_id, tmp_path / "rows.csv")
-    api.add_probe_rows(record.run_id, tmp_path / "rows.csv")
+    api.probes.add_rows(record.run_id, tmp_path / "rows.csv")
+    api.probes.add_rows(record.run_id, tmp_path / "rows.csv")
 
     rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
     assert 2 == len(rows)
@@ -107,7 +107,7 @@ def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported
 
     assert RunState.COMPLETED is record.state, record.error + record.log_tail
     assert [2 * BLOCK_ADAPTER, 4 * BLOCK_ADAPTER] == [each.trainable_parameters for each in record.measured]
-    assert "Unsloth 2" not in (api.store.run_dir(record.run_id) / "worker.log").read_text()
+    assert "Unsloth 2" not in (api.workspace.store.run_dir(record.run_id) / "worker.log").read_text()
 
 
 def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
@@ -118,7 +118,7 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     (unfit,) = record.did_not_fit
     assert (2, "memory limit", 64 * 2**20) == (unfit.depth, unfit.why, unfit.limit_bytes)
     assert unfit.short_bytes > 0
-    assert "does not fit the 64 MiB that it may take, by at least" in api.probe_summary(record.run_id)["sentences"][0]
+    assert "does not fit the 64 MiB that it may take, by at least" in api.probes.summary(record.run_id)["sentences"][0]
     assert [] == [p for p in psutil.process_iter(["cmdline"]) if record.run_id in (p.info["cmdline"] or [])]
 
 

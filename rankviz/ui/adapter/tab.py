@@ -54,7 +54,7 @@ def build(api: Api) -> Adapting:
                 elem_id="adapter-files",
             )
             ref = gr.Textbox(
-                label="Or a Hub id" if api.shared else "Or a Hub id, a folder, a zip, a run",
+                label="Or a Hub id" if api.workspace.shared else "Or a Hub id, a folder, a zip, a run",
                 placeholder="owner/name, then Enter",
                 max_lines=1,
                 elem_id="adapter-ref",
@@ -143,7 +143,7 @@ def opened(api: Api, source: str | list[str]) -> list[Any]:
     if not source:
         return [gr.skip(), ""]
     try:
-        found = api.spectrum(source)
+        found = api.adapters.spectrum(source)
     except RankVizError:  # the view says it
         return [gr.skip(), ""]
     highest = max(1, found.r - 1)
@@ -167,7 +167,7 @@ def address_of(source: str | list[str]) -> str:
 def run_choices(api: Api) -> Any:
     choices = [
         (f"r = {run.request.r}, {live.base_name(run.request.base)} on {live.data_name(run.request.data)}", run.run_id)
-        for run in api.runs_with_adapter()
+        for run in api.adapters.runs()
     ]
     return gr.Dropdown(
         choices=choices, interactive=bool(choices), info=None if choices else "None yet: train one on the Train tab."
@@ -190,11 +190,11 @@ def view(
         return empty_view(HOW)
     asked = asked_of(mode, r, energy, dtype)
     try:
-        found = api.spectrum(source)
+        found = api.adapters.spectrum(source)
     except RankVizError as error:
         return empty_view(HOW)._replace(notice=notice_html(str(error), kind="error"))
     try:
-        plan = api.plan_resize(source, **asked._asdict())
+        plan = api.adapters.plan_resize(source, **asked._asdict())
     except RankVizError as error:
         return adapter_view(found, asked, None, cell)._replace(
             sizes=notice_html(str(error), kind="error"), make=gr.Button(interactive=False)
@@ -203,5 +203,5 @@ def view(
 
 
 def zip_of(api: Api, source: str | list[str], mode: str, r: float, energy: float, dtype: str) -> str:
-    plan = api.plan_resize(source, **asked_of(mode, r, energy, dtype)._asdict())
-    return str(api.zip_resized(source, plan))
+    plan = api.adapters.plan_resize(source, **asked_of(mode, r, energy, dtype)._asdict())
+    return str(api.adapters.zip_resized(source, plan))

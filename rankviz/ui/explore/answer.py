@@ -33,12 +33,12 @@ def answer(api: Api, **values: Any) -> Answer:
     """Everything on Explore that is text, for the question that the widgets ask."""
     asked = question.ask(values)
     r = values["r"]
-    said = api.estimate(asked)
+    said = api.estimates.estimate(asked)
     rows = {row["r"]: row for row in said["ranks"]}
     return Answer(
         figures=html.figures(five_figures(rows, r, gpu=said["gpu"], dtype=said["adapter_dtype"])),
-        rests_on=rests_on_html(api.rests_on(asked, r), in_words(said["rests_on"])),
-        advice=card(api.advise(asked, goal_of(values)), said, r),
+        rests_on=rests_on_html(api.estimates.rests_on(asked, r), in_words(said["rests_on"])),
+        advice=card(api.advice.advise(asked, goal_of(values)), said, r),
         scale=scale_html(rows[r], asked.use_rslora),
         ranks=rank_table(list(rows.values()), r),
         address=link.address(link.write(values)),

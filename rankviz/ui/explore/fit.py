@@ -56,7 +56,7 @@ def decision_widgets() -> dict[str, gr.HTML]:
 
 def decisions(api: Api, **values: Any) -> Decided:
     """The section for the question that the widgets ask."""
-    said = api.decisions(question.ask(values), values["r"], question.prices_of(values["prices"]))
+    said = api.estimates.fit(question.ask(values), values["r"], question.prices_of(values["prices"]))
     return Decided(
         verdict=verdict_html(said),
         knobs=knobs_html(said),

@@ -30,10 +30,10 @@ class Pictures(NamedTuple):
 def pictures(api: Api, **values: Any) -> Pictures:
     asked = question.ask(values)
     r = values["r"]
-    said = api.estimate(asked)
+    said = api.estimates.estimate(asked)
     return Pictures(
         memory=memory_chart(said, r),
-        modules=module_chart(api.adapter(asked, r).plan.by_block(r), r),
+        modules=module_chart(api.estimates.adapter(asked, r).plan.by_block(r), r),
     )
 
 

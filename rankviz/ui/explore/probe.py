@@ -82,8 +82,8 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def about(api: Api) -> str:
-    seconds = SHARED_TIME_LIMIT_SECONDS if api.shared else TIME_LIMIT_SECONDS
-    memory = units.memory_size(SHARED_MEMORY_LIMIT_BYTES) if api.shared else "80 % of the memory that is free"
+    seconds = SHARED_TIME_LIMIT_SECONDS if api.workspace.shared else TIME_LIMIT_SECONDS
+    memory = units.memory_size(SHARED_MEMORY_LIMIT_BYTES) if api.workspace.shared else "80 % of the memory that is free"
     return (
         "Builds this model's real layers with random weights, at two small depths, and runs true training steps with "
         f"this adapter on this machine. Nothing is downloaded. It ends after {units.duration(seconds)} at the latest "
@@ -112,21 +112,21 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
         max_length=own_length,
         full=bool(full),
     )
-    asked, changed = for_here(asked, cuda=api.has_cuda())
-    api.start_probe(asked)
+    asked, changed = for_here(asked, cuda=api.workspace.has_cuda())
+    api.probes.start(asked)
     return Begun(notice_html(changed))
 
 
 def cancelled(api: Api, model: str) -> None:
     record = newest(api, model)
     if record is not None and not record.state.ended:
-        api.cancel(record.run_id)
+        api.runs.cancel(record.run_id)
 
 
 def newest(api: Api, model: str) -> ProbeRecord | None:
     """The newest probe of this model."""
-    model_id = api.model(model or "").id
-    return next((record for record in api.probes() if record.request.model_id == model_id), None)
+    model_id = api.models.get(model or "").id
+    return next((record for record in api.probes.all() if record.request.model_id == model_id), None)
 
 
 def probing(api: Api, *, model: str, seen: Any) -> Probing:
@@ -156,7 +156,7 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         parts.append(html.progress(done / len(request.depths), label="Depths measured"))
     elif record.state is RunState.CANCELLED:
         parts.append(html.paragraphs("Cancelled."))
-    answer = api.probe_summary(record.run_id)
+    answer = api.probes.summary(record.run_id)
     if record.error:
         parts.append(notice_html(record.error, kind="error"))
     if record.measured:

@@ -68,7 +68,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
 
 def added(api: Api, files: Sequence[str]) -> str:
     """Keep what was dropped in; a sentence for each file that can't be read."""
-    found = api.add_evidence([Path(file) for file in files or ()])
+    found = api.studies.add([Path(file) for file in files or ()])
     kept = f"Added {len(found.files)} result files, {found.points} points." if found.files else ""
     return notice_html(kept) + notice_html(*found.refused, kind="error")
 
@@ -78,7 +78,10 @@ def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rs
     if x not in X_TITLES or y not in dict((value, label) for label, value in Y_CHOICES):
         raise UserError("No such axis: choose one of the lists.")
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
-    near = {name: _nearest(api.near(model or "", use_case, methods, facets)) for name, (_, facets) in FIGURES.items()}
+    near = {
+        name: _nearest(api.studies.near(model or "", use_case, methods, facets))
+        for name, (_, facets) in FIGURES.items()
+    }
     every = list(dict.fromkeys(n for each in near.values() for n in each))
     shapes = shapes_of([n.line.study.study_id for n in every])
     unsized = [n for n in every if x != "rank" and not any(_x(api, line, x)[0] for line in n.lines)]
@@ -139,7 +142,7 @@ def _drawn(api: Api, line: Line, *, x: str, y: str) -> PublishedLine:
 def _x(api: Api, line: Line, x: str) -> list[float | None]:
     if x == "rank":
         return list(line.ranks)
-    return [size.parameters if x == "parameters" else size.file_bytes for size in api.sizes(line)]
+    return [size.parameters if x == "parameters" else size.file_bytes for size in api.studies.sizes(line)]
 
 
 def _label(line: Line) -> str:
@@ -185,7 +188,7 @@ def _size_ticks(x: str) -> list[tuple[float, str]]:
 
 
 def _said(api: Api, r: int, near: Sequence[Near], unsized: Sequence[Near]) -> str:
-    enough = api.rank_enough()
+    enough = api.studies.rank_enough()
     said = []
     if enough:
         text = enough_in_words(enough, r)
@@ -257,5 +260,5 @@ def _csv_rows(api: Api, line: Line, near: Near) -> list[dict[str, object]]:
             "run_date": point.run_date,
             "why_near": near.in_words,
         }
-        for point, size in zip(line.points, api.sizes(line), strict=True)
+        for point, size in zip(line.points, api.studies.sizes(line), strict=True)
     ]

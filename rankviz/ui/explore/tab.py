@@ -44,7 +44,7 @@ class Exploring(NamedTuple):
 def build(api: Api) -> Exploring:
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question rv-sticky"), gr.Accordion("The question", elem_classes="rv-fold"):
-            w = question.question_widgets(model_choices(api), list(api.gpus()))
+            w = question.question_widgets(model_choices(api), list(api.workspace.gpus))
         with gr.Column(elem_classes="rv-answer"):
             notice = plain(elem_id="notice")
             figures = plain(elem_id="figures")
@@ -140,12 +140,12 @@ def build(api: Api) -> Exploring:
 def asked_ranks(api: Api, **values: Any) -> Table:
     """The table of ranks with every number in it, as a file has it."""
     asked = question.ask(values)
-    return ranks_table(api.estimate(asked), asked)
+    return ranks_table(api.estimates.estimate(asked), asked)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
     """Catalogue rows, then every other name with what it stands for, so that a search finds both."""
-    rows = api.models()
+    rows = api.models.all()
     own = [(model_label(row), row.id) for row in rows]
     return own + [(f"{alias} (as {row.id})", alias) for row in rows for alias in row.aliases]
 
@@ -167,10 +167,10 @@ class Fitted(NamedTuple):
 
 def fitted(api: Api, *, model: str, preset: str, modules: list[str], framework: str) -> Fitted:
     """The widgets that depend on the model: its modules to tick, with what the preset takes ticked, and the experts."""
-    spec = api.model(model or "")
+    spec = api.models.get(model or "")
     choices = module_choices(spec)
     names = [choice.name for choice in choices]
-    wanted = modules or () if preset == CUSTOM else api.preset_names(spec, preset, framework)
+    wanted = modules or () if preset == CUSTOM else api.models.preset_names(spec, preset, framework)
     ticked = [name for name in wanted if name in names]  # experts are parameters, not modules to tick
     return Fitted(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
@@ -184,14 +184,14 @@ class Uploaded(NamedTuple):
 
 def uploaded(api: Api, *, file: str) -> Uploaded:
     """A config.json from the visitor: its model becomes the chosen one."""
-    spec = api.model(file)
+    spec = api.models.get(file)
     choices = [*model_choices(api), (f"{spec.name} (your config.json)", file)]
     return Uploaded(gr.Dropdown(choices=choices, value=file))
 
 
 def sweep_choices(api: Api) -> list[tuple[str, str]]:
     """The newest is the newest of one's own, or a recorded one as long as there is none."""
-    sweeps = [*api.sweeps(), *api.recorded()]
+    sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
     return [("Newest finished sweep", NEWEST)] + [(points.sweep_label(sweep), sweep.sweep_id) for sweep in sweeps]
 
 
@@ -207,10 +207,10 @@ def tradeoff(
     if x not in points.X_AXES or y not in points.Y_TITLES:
         raise UserError("No such axis: choose one of the lists.")
     if sweep == NEWEST:
-        done = [s for s in api.sweeps() if any(run.loss_after for run in s.runs)]
-        shown = done[:1] or list(api.recorded())[:1]
+        done = [s for s in api.runs.sweeps() if any(run.loss_after for run in s.runs)]
+        shown = done[:1] or list(api.runs.recorded())[:1]
     else:
-        shown = [api.sweep(sweep)]
+        shown = [api.runs.sweep(sweep)]
     price = _price(api, gpu, usd_per_hour, prices)
     drawn = points.tradeoff_chart(shown, x=x, y=y, chosen_r=r, usd_per_hour=price, height=TRADEOFF_HEIGHT)
     return Plotted(drawn.chart, html.paragraphs(drawn.caption))
@@ -227,6 +227,6 @@ def _price(api: Api, gpu: str, usd_per_hour: float | None, prices: str) -> float
 
 def hourly(api: Api, gpu: str | None, usd_per_hour: float | None) -> float | None:
     """The price that the estimate reckons with: one's own, or the table's."""
-    card = next((g for g in api.gpus() if g.id == gpu), None)
+    card = next((g for g in api.workspace.gpus if g.id == gpu), None)
     price = price_of(card, usd_per_hour) if card else None
     return price.usd_per_hour if price else usd_per_hour

@@ -43,7 +43,7 @@ A kind of setting without measured rows takes a wider band by choice, and says s
 
 
 def build(api: Api) -> None:
-    found = api.validation()
+    found = api.accuracy.shipped()
     plain("<h2>How far off the ranges have been</h2>" + html.paragraphs(summary(found)))
     memory = chart("Peak memory, predicted against measured", height=HEIGHT, elem_id="validation-memory")
     memory.value = memory_chart(found)

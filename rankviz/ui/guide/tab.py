@@ -64,9 +64,9 @@ class Rules(NamedTuple):
 def rules(api: Api, **values: Any) -> Rules:
     """The rule of thumb, each line with this model's numbers."""
     asked = replace(question.ask(values), ranks=tuple(rule.r for rule in RANK_RULES))
-    said = api.estimate(asked)
+    said = api.estimates.estimate(asked)
     by_rank = {row["r"]: row for row in said["ranks"]}
-    enough = api.rank_enough()
+    enough = api.studies.rank_enough()
     body = html.table(
         ["Rank", "For", "Trainable", "Share", "Adapter file", "Memory", "Why"],
         [_rule_row(rule, by_rank[rule.r], enough) for rule in RANK_RULES],

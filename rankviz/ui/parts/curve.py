@@ -30,7 +30,7 @@ class Curve(NamedTuple):
 
 def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, height: int = 320) -> Curve:
     """As far as the sweep has got. tolerance: what counts as equal, as Api.verdict_of_sweep takes it."""
-    said = api.verdict_of_sweep(sweep.sweep_id, tolerance)
+    said = api.verdicts.of_sweep(sweep.sweep_id, tolerance)
     nats = said["tolerance_nats"] if said else TOLERANCE_NATS
     groups = _groups(sweep.runs, said)
     curves = fast_curves(sweep.runs)
@@ -150,7 +150,7 @@ def _made(point: CurvePoint, found: FastCurve) -> str:
 
 def fidelity_words(api: Api) -> list[str]:
     """How near fast curves have been to independent runs, as measured."""
-    measured = api.fidelity()
+    measured = api.accuracy.fidelity()
     if not measured:
         return []
     cases, medians = len(measured["cases"]), measured["median_absolute_difference"]
@@ -176,7 +176,7 @@ def fidelity_words(api: Api) -> list[str]:
 
 def fidelity_table(api: Api) -> str:
     """The same by setting, its seeds together."""
-    measured = api.fidelity()
+    measured = api.accuracy.fidelity()
     if not measured:
         return ""
     ranks = sorted({int(r) for each in measured["settings"] for r in each["differences"]})

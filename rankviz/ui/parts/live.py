@@ -169,7 +169,7 @@ def events_html(api: Api, sweep: Sweep) -> str:
         (event.time, run_label(run, sweep), words)
         for run in sweep.runs
         if run.state is not RunState.QUEUED
-        for event in api.events(run.run_id)
+        for event in api.runs.events(run.run_id)
         if (words := in_words(event))
     ]
     lines.sort(key=lambda line: line[0], reverse=True)
@@ -226,7 +226,7 @@ def results_table(api: Api, sweep: Sweep, *, chosen: str = "") -> str:
 
 
 def measured_cells(api: Api, run: RunRecord) -> Sequence[Cell]:
-    estimate = api.expected_run(run) or {}
+    estimate = api.runs.expected_run(run) or {}
     memory, seconds = estimate.get("memory_bytes"), estimate.get("seconds")
     done = run.completed
     return (

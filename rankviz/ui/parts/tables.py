@@ -53,5 +53,5 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
     """The runs of one sweep."""
     if not sweep_id:
         raise UserError("There is no sweep here yet: train one, and its runs can be downloaded.")
-    runs = api.sweep(sweep_id).runs
-    return runs_table([(run, api.run_summary(run.run_id)) for run in runs], name=f"sweep-{sweep_id}")
+    runs = api.runs.sweep(sweep_id).runs
+    return runs_table([(run, api.runs.summary(run.run_id)) for run in runs], name=f"sweep-{sweep_id}")

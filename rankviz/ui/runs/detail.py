@@ -31,7 +31,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
             label="Measured and estimated",
         )
     )
-    if (api.expected_run(run) or {}).get("calibrated_by"):
+    if (api.runs.expected_run(run) or {}).get("calibrated_by"):
         parts.append(html.paragraphs("The estimate is calibrated on this machine, by probes of this base."))
     parts.append(facts_html("What was asked", asked_facts([run])))
     parts.append(facts_html("Where it ran", environment_facts(run.environment)))
@@ -48,7 +48,7 @@ def _when(run: RunRecord) -> str:
 
 
 def _compared(api: Api, run: RunRecord) -> Sequence[Row]:
-    estimate = api.expected_run(run) or {}
+    estimate = api.runs.expected_run(run) or {}
     done = run.completed
     rows = [
         ("Trainable parameters", run.trainable_parameters, estimate.get("adapter_parameters"), "{:,}".format),

@@ -41,7 +41,7 @@ class Running(NamedTuple):
 
 def all_sweeps(api: Api) -> list[Sweep]:
     """One's own, newest first, then the recorded ones."""
-    return [*api.sweeps(), *api.recorded()]
+    return [*api.runs.sweeps(), *api.runs.recorded()]
 
 
 def build(api: Api) -> Running:
@@ -127,7 +127,7 @@ def newest(sweeps: Sequence[Sweep]) -> list[str]:
 
 def cancellable(api: Api, run_id: str) -> bool:
     try:
-        return bool(run_id) and not api.run(run_id).state.ended
+        return bool(run_id) and not api.runs.get(run_id).state.ended
     except RankVizError:
         return False
 
@@ -136,7 +136,7 @@ def detail_of(api: Api, run_id: str) -> str:
     if not run_id:
         return html.paragraphs("Click a run, in the table or in a figure, to see all of it.", css="rv-empty")
     try:
-        return detail_html(api, api.run(run_id))
+        return detail_html(api, api.runs.get(run_id))
     except RankVizError as error:
         return notice_html(str(error), kind="error")
 
@@ -178,7 +178,7 @@ def runs_table(sweeps: Sequence[Sweep], *, text: str, state: str, shown: Sequenc
 def matching_runs(api: Api, *, text: str, state: str) -> Table:
     """The runs that the filter lets through, as a file has them."""
     records = [run for _, run in filtered(all_sweeps(api), text=text, state=state)]
-    return measured_table([(run, api.run_summary(run.run_id)) for run in records])
+    return measured_table([(run, api.runs.summary(run.run_id)) for run in records])
 
 
 def filtered(sweeps: Sequence[Sweep], *, text: str, state: str) -> list[tuple[Sweep, RunRecord]]:
@@ -223,10 +223,10 @@ def zip_of(api: Api, selected: list[str] | None) -> str:
     run_ids = selected if selected is not None else newest(all_sweeps(api))
     if not run_ids:
         raise UserError("Select at least one run: tick its box in the table.")
-    return str(api.export_runs(run_ids, Path(mkdtemp(prefix="rankviz-")) / "rankviz-runs.zip"))
+    return str(api.runs.export(run_ids, Path(mkdtemp(prefix="rankviz-")) / "rankviz-runs.zip"))
 
 
 def imported(api: Api, file: str) -> tuple[list[str], str]:
-    run_ids = list(api.import_runs(Path(file)))
+    run_ids = list(api.runs.import_(Path(file)))
     gr.Info(f"{len(run_ids)} runs imported.")
     return run_ids, run_ids[0]

@@ -84,7 +84,7 @@ def build(api: Api) -> Sweeping:
         if not sweep_id:
             return _blank(html.paragraphs(EMPTY, css="rv-empty"))
         try:
-            sweep = api.sweep(sweep_id)
+            sweep = api.runs.sweep(sweep_id)
         except RankVizError as error:
             return _blank(notice_html(str(error), kind="error"))
         now = (live.fingerprint(sweep), tolerance)
@@ -139,7 +139,7 @@ def build(api: Api) -> Sweeping:
 
 def sweep_choices(api: Api) -> list[tuple[str, str]]:
     """One's own, newest first, then the recorded ones."""
-    return [(points.sweep_label(sweep), sweep.sweep_id) for sweep in (*api.sweeps(), *api.recorded())]
+    return [(points.sweep_label(sweep), sweep.sweep_id) for sweep in (*api.runs.sweeps(), *api.runs.recorded())]
 
 
 def facts_of(sweep: Sweep) -> str:
@@ -171,23 +171,23 @@ def ship_rank(sweep: Sweep, tolerance_nats: float = TOLERANCE_NATS) -> int | Non
 
 def cut_adapter(api: Api, sweep_id: str | None, tolerance: str = TOLERANCE) -> str:
     """The adapter of a fast curve at that rank, as a zip that PEFT's loader takes once unpacked."""
-    sweep = api.sweep(sweep_id or "")
+    sweep = api.runs.sweep(sweep_id or "")
     if (rank := ship_rank(sweep, curve_within(api, sweep, tolerance)[0].tolerance_nats)) is None:
         raise UserError("Nothing to cut: this sweep has no fast curve with a lower rank that would do.")
-    return str(api.zip_cut(fast_curves(sweep.runs)[0].run_id, rank))
+    return str(api.adapters.zip_truncated(fast_curves(sweep.runs)[0].run_id, rank))
 
 
 def zip_of(api: Api, sweep_id: str | None) -> str:
     """The journals and a CSV, as another RankViz imports them."""
-    return str(api.export_runs([sweep_id or ""], Path(mkdtemp(prefix="rankviz-")) / f"sweep-{sweep_id}.zip"))
+    return str(api.runs.export([sweep_id or ""], Path(mkdtemp(prefix="rankviz-")) / f"sweep-{sweep_id}.zip"))
 
 
 def _resume(api: Api, sweep_id: str | None) -> None:
-    api.resume(sweep_id or "")
+    api.runs.resume(sweep_id or "")
 
 
 def _cancel(api: Api, sweep_id: str | None) -> None:
-    api.cancel(sweep_id or "")
+    api.runs.cancel(sweep_id or "")
 
 
 def _blank(said: str) -> list[Any]:

@@ -185,7 +185,7 @@ def preview_html(api: Api, values: Mapping[str, Any]) -> str:
     if not data:
         return html.paragraphs("Upload a file to see its first rows.")
     try:
-        seen = api.preview(data)
+        seen = api.runs.preview(data)
     except RankVizError as error:
         return notice_html(str(error), kind="error")
     rows = [
@@ -199,7 +199,7 @@ def preview_html(api: Api, values: Mapping[str, Any]) -> str:
 def expected_html(api: Api, values: Mapping[str, Any]) -> str:
     """What the sweep will take, before the button."""
     request = request_of(values)
-    expected = api.expected(request)
+    expected = api.runs.expected(request)
     rows = [
         Row(
             cells=[

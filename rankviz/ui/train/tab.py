@@ -44,7 +44,7 @@ def build(api: Api) -> Training:
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
             with gr.Accordion("What to train", elem_classes="rv-fold"):
-                w = train_form.form_widgets([(sample.title, sample.id) for sample in api.samples()])
+                w = train_form.form_widgets([(sample.title, sample.id) for sample in api.runs.samples()])
             expected = plain(elem_id="expected")
             refused = plain(elem_id="train-notice")
             start = gr.Button("Train", variant="primary", elem_id="train-button")
@@ -98,7 +98,7 @@ def build(api: Api) -> Training:
                 "", "", "", None, gr.Timer(active=False),
             ]  # fmt: skip
         try:
-            sweep = api.sweep(sweep_id)
+            sweep = api.runs.sweep(sweep_id)
         except RankVizError as error:
             said = notice_html(str(error), kind="error")
             return [said, gr.Button(visible=False), "", "", "", "", "", None, gr.Timer(active=False)]
@@ -122,7 +122,7 @@ def build(api: Api) -> Training:
     timer.tick(**drawing)
 
     def begin(**values: Any) -> tuple[str, None]:
-        return api.start_sweep(train_form.request_of(values)), None
+        return api.runs.start(train_form.request_of(values)), None
 
     started = gr.on([start.click], inputs_kwargs=form, outputs=[sweep_id, seen], **action(begin))
     started.success(**drawing)
@@ -137,7 +137,7 @@ def sweep_link(sweep_id: str) -> str:
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:
-    api.cancel(run_or_sweep_id)
+    api.runs.cancel(run_or_sweep_id)
 
 
 class _Preview(NamedTuple):

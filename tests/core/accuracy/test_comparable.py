@@ -62,5 +62,5 @@ def test_every_estimate_carries_what_it_rests_on():
     )
     api = Api()
 
-    assert "hf" == api.estimate(asked)["rests_on"]["memory"]["kind"]
-    assert {"T4"} == {row["gpu"] for row in api.rests_on(asked, 16)["rows"]}
+    assert "hf" == api.estimates.estimate(asked)["rests_on"]["memory"]["kind"]
+    assert {"T4"} == {row["gpu"] for row in api.estimates.rests_on(asked, 16)["rows"]}

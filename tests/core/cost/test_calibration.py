@@ -132,18 +132,18 @@ def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
 def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(tmp_path):
     api = Api(home=tmp_path, assets=ASSETS)
     asked = SweepRequest(base="embedded", data="phonemes", ranks=(16,), max_steps=10)
-    before = api.expected(asked)
+    before = api.runs.expected(asked)
     probe = request(full=True, per_device_train_batch_size=8, max_length=32)
-    api.store.create_probe(probe, "{}")
+    api.workspace.store.create_probe(probe, "{}")
     here = {**machine.here(), "versions": machine.versions(LIBRARIES)}
     for event in (
         RunStarted(time=1.0, environment=here),
         measured(30, forward=1500, steps=(3.0,)),
         ProbeCompleted(time=2.0),
     ):
-        api.store.append(probe.probe_id, event)
+        api.workspace.store.append(probe.probe_id, event)
 
-    after = api.expected(asked)
+    after = api.runs.expected(asked)
 
     assert () == before.ranks[16].calibrated_by
     assert ("probe-1",) == after.ranks[16].calibrated_by

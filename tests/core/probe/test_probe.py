@@ -154,5 +154,5 @@ def test_a_model_that_is_not_there_or_targets_that_are_not_in_it_are_refused_bef
     api = Api(home=tmp_path / "home", assets=ASSETS)
 
     with pytest.raises(InvalidSettingError, match="c_attn"):
-        api.start_probe(ProbeQuestion(model_id="gpt2"))
+        api.probes.start(ProbeQuestion(model_id="gpt2"))
     assert not (tmp_path / "home").exists()

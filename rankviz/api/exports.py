@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace
 from rankviz.core.cost.question import Question, validate
 
@@ -11,10 +12,14 @@ if TYPE_CHECKING:
     from rankviz.export import Written
 
 
-class TakeAway(Workspace):
+class Exports:
     """Scripts, notebooks and configuration files."""
 
-    def take_away(
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace = workspace
+        self._models = models
+
+    def write(
         self, question: Question, r: int, format_name: str = "script", learning_rate: float | None = None
     ) -> Written:
         """The adapter at one rank and how to train it, as a file.
@@ -30,4 +35,4 @@ class TakeAway(Workspace):
 
         validate(question)
         rate = export.LEARNING_RATE if learning_rate is None else learning_rate
-        return export.write(self.model(question.model_id), question, r, format_name, rate)
+        return export.write(self._models.get(question.model_id), question, r, format_name, rate)

@@ -29,8 +29,11 @@ class Opened(NamedTuple):
     spectrum: Spectrum
 
 
-class Adapters(Workspace):
+class Adapters:
     """What a trained adapter needs."""
+
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
 
     def spectrum(self, adapter: Ref) -> Spectrum:
         """The singular values of a trained adapter's updates, and what they say."""
@@ -52,7 +55,7 @@ class Adapters(Workspace):
         opened = self._opened(adapter)
         return plan(opened.adapter, opened.spectrum, r=r, energy=energy, dtype=dtype)
 
-    def resize_adapter(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
+    def resize(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
         """Write the resized adapter into a new folder, as PEFT loads it."""
         from rankviz.trained.resize import resize
 
@@ -67,35 +70,35 @@ class Adapters(Workspace):
         folder = Path(tempfile.mkdtemp(prefix="rankviz-"))
         return zipped(found, planned, folder / f"{found.name}-r{r}.zip")
 
-    def zip_cut(self, run_id: str, r: int) -> Path:
+    def zip_truncated(self, run_id: str, r: int) -> Path:
         """The adapter of a run cut to rank r, as a zip in a temporary folder of its own: as a fast curve saved it after
         training it on, or else cut now."""
         from rankviz.trained.files import pack
 
-        record = self.store.get(run_id)
+        record = self._workspace.store.get(run_id)
         path = next((cut.path for cut in record.cuts if cut.r == r), "")
         if not path:
             return self.zip_resized(run_id, self.plan_resize(run_id, r=r))
-        folder = self.store.run_dir(run_id) / path
+        folder = self._workspace.store.run_dir(run_id) / path
         if not folder.is_dir():
             raise BadAdapterError(f"Run {run_id!r} has no adapter of r = {r} here: it was imported without it.")
         return pack(folder, Path(tempfile.mkdtemp(prefix="rankviz-")) / f"adapter-r{r}.zip")
 
-    def runs_with_adapter(self) -> Sequence[RunRecord]:
+    def runs(self) -> Sequence[RunRecord]:
         """The finished runs of this machine whose adapter is here, the newest first."""
         return [
             record
-            for record in reversed(self.store.all())
+            for record in reversed(self._workspace.store.all())
             if record.adapter_path and (self._run_adapter(record) / "adapter_config.json").is_file()
         ]
 
     def _run_adapter(self, record: RunRecord) -> Path:
-        return self.store.run_dir(record.run_id) / (record.adapter_path or "adapter")
+        return self._workspace.store.run_dir(record.run_id) / (record.adapter_path or "adapter")
 
     def _opened(self, ref: Ref) -> Opened:
         from rankviz.trained.files import MAX_BYTES, SHARED_MAX_BYTES
 
-        limit = SHARED_MAX_BYTES if self.shared else MAX_BYTES
+        limit = SHARED_MAX_BYTES if self._workspace.shared else MAX_BYTES
         paths = self._adapter_paths(ref, limit)
         key = tuple(_stamp(path) for path in paths)
         if key not in self._adapters:
@@ -115,17 +118,17 @@ class Adapters(Workspace):
     def _adapter_paths(self, ref: Ref, max_bytes: int) -> list[Path]:
         if not isinstance(ref, str):
             for path in ref:
-                self._refuse_private_path(path)
+                self._workspace.refuse_private_path(path)
             return [Path(path) for path in ref]
         ref = ref.strip()
         if not ref:
             raise BadAdapterError("No adapter given: give a folder, a zip, a run's id or a Hub id.")
         path = Path(ref).expanduser()
-        self._refuse_private_path(str(path))
+        self._workspace.refuse_private_path(str(path))
         if path.exists():
             return [path]
         try:
-            record = self.store.get(ref)
+            record = self._workspace.store.get(ref)
         except RunNotFoundError:
             from rankviz import hub
 

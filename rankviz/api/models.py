@@ -1,0 +1,70 @@
+"""Base models: the catalogue, and any other model by folder, config.json or Hub id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
+from rankviz.catalog import models as catalog_models
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
+from rankviz.errors import InvalidSettingError, UnknownModelError
+
+
+class Models:
+    """What can be fine-tuned."""
+
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
+        self._known: dict[str, ModelSpec] = {}
+
+    def all(self) -> Sequence[catalog_models.ModelRow]:
+        """The catalogue, a short row a model, sorted by id."""
+        return catalog_models.load_index(self._workspace.assets)
+
+    def get(self, ref: str) -> ModelSpec:
+        """A catalogue id or one of its aliases, a folder, a config.json, or a Hub id.
+
+        The last three are built on the meta device in a worker process, under time and memory limits.
+        """
+        ref = ref.strip()
+        if ref not in self._known:
+            self._known[ref] = self._find_model(ref)
+        return self._known[ref]
+
+    def _find_model(self, ref: str) -> ModelSpec:
+        if ref == EMBEDDED:
+            ref = EMBEDDED_MODEL
+        self._workspace.refuse_private_path(ref)
+        try:
+            return catalog_models.load_model(self._workspace.assets, ref)
+        except UnknownModelError as unknown:
+            from rankviz import hub
+
+            if (spec := hub.find_model(ref, cache=self._workspace.home / "introspected", unknown=unknown)) is None:
+                raise
+            return spec
+
+    def config(self, ref: str) -> dict[str, Any]:
+        """A model's config.json."""
+        from rankviz.catalog.configs import load_config
+
+        ref = EMBEDDED_MODEL if ref.strip() == EMBEDDED else ref.strip()
+        self._workspace.refuse_private_path(ref)
+        try:
+            return load_config(self._workspace.assets, ref)
+        except UnknownModelError:
+            from rankviz import hub
+
+            if (config := hub.find_config(ref)) is None:
+                raise
+            return config
+
+    def preset_names(self, model: ModelSpec, preset: str, framework: str) -> Sequence[str]:
+        """The modules that a preset reaches in this model; none where PEFT refuses it."""
+        try:
+            return resolve(model, LoraConfig(target_modules=preset, framework=framework)).target_names
+        except InvalidSettingError:
+            return ()
