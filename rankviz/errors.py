@@ -1,27 +1,27 @@
-"""What can go wrong, and who can mend it.
+"""What can go wrong, and who can fix it.
 
 RankVizError
-  + UserError                 someone can put it right; the message says how
+  + UserError                 the user can fix it; the message says how
     - UnknownModelError       no such model in the catalogue, on the Hub or on disk
     - GatedModelError         the Hub wants a licence accepted first
-    - BadConfigError          a config.json that is absurd, too large or of an unknown architecture
+    - BadConfigError          a config.json that is malformed, too large or of an unknown architecture
     - UnknownGpuError         no such GPU in the table
     - InvalidSettingError     a setting out of range, or two that exclude each other
-    - BadDataError            a training file that can't be read; names the row
-    - BadAdapterError         an adapter that can't be read or cut; names the file or the module
+    - BadDataError            a training file that cannot be read; names the row
+    - BadAdapterError         an adapter that cannot be read or resized; names the file or the module
     - RunNotFoundError        no such run or sweep
   + AssetError                RankViz's own data is broken: file, row, field, remedy
-  + HubUnavailableError       no network or no answer; nothing is wrong here, try again
+  + HubUnavailableError       no network, or no answer from the Hub; try again later
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
 
 class RankVizError(Exception):
-    """Anything RankViz says on purpose."""
+    """Base class of every error that RankViz raises itself."""
 
 
 class UserError(RankVizError):
-    """Someone can put it right; the message says how."""
+    """The user can fix it; the message says how."""
 
 
 class UnknownModelError(UserError):
@@ -36,13 +36,13 @@ class GatedModelError(UserError):
     def __init__(self, model_id: str):
         self.model_id = model_id
         super().__init__(
-            f"{model_id!r} is gated or private on the Hub: accept its licence there and set HF_TOKEN, "
+            f"{model_id!r} is gated or private on the Hub. Accept its licence there and set HF_TOKEN, "
             "or upload its config.json here."
         )
 
 
 class BadConfigError(UserError):
-    """A config.json that can't be used."""
+    """A config.json that cannot be used."""
 
 
 class UnknownGpuError(UserError):
@@ -56,17 +56,17 @@ class InvalidSettingError(UserError):
 
 
 class BadDataError(UserError):
-    """A training file that can't be read; the message names the row."""
+    """A training file that cannot be read; the message names the row."""
 
 
 class BadAdapterError(UserError):
-    """An adapter that can't be read or cut; the message names the file or the module."""
+    """An adapter that cannot be read or resized; the message names the file or the module."""
 
 
 class RunNotFoundError(UserError):
     def __init__(self, run_id: str):
         self.run_id = run_id
-        super().__init__(f"No run {run_id!r} here. `rankviz runs list` names them.")
+        super().__init__(f"No run {run_id!r} here. `rankviz runs list` shows all runs.")
 
 
 class AssetError(RankVizError):

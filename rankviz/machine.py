@@ -23,7 +23,7 @@ def here() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """As the kernel names it; the architecture where it doesn't."""
+    """The kernel's name for the processor, or the architecture if it has none."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
@@ -40,8 +40,8 @@ def _cpuinfo(name: str) -> str:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
         return ""
-    found = (line.partition(":") for line in lines)
-    return next((value.strip() for key, _, value in found if key.strip() == name), "")
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in fields if key.strip() == name), "")
 
 
 def _first_gpu() -> str | None:
@@ -61,13 +61,13 @@ def _first_gpu() -> str | None:
 
 @cache
 def versions(names: Sequence[str]) -> dict[str, str]:
-    """Installed versions of these libraries, those that are not here left out; nothing is imported."""
+    """Installed versions of these libraries, without those that are not installed; nothing is imported."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    installed = {}
     for name in names:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
