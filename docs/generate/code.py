@@ -16,7 +16,6 @@ Imports point down this page, never up, and `lint-imports` checks that. Each lib
 runs in its own process. The core imports the standard library only. `tests/` has the same folders as `rankviz/`."""
 
 FLOORS = (
-    "app.py",
     "rankviz/ui",
     "rankviz/cli",
     "rankviz/api",
@@ -35,7 +34,7 @@ FLOORS = (
     "docs/generate",
     "tests/support",
 )
-"""From the top down; folders of rankviz/ that are not named here come before the worker."""
+"""From the top down, after the files at the root; folders of rankviz/ not named here come before the worker."""
 
 ASSETS = {
     "assumptions.json": "Every constant of the formulas, with its source and date.",
@@ -57,19 +56,20 @@ ASSETS = {
 def page(root: Path) -> str:
     """The whole page."""
     sections = [INTRODUCTION]
-    for folder in _folders(root):
-        files = [folder] if folder.suffix else sorted(folder.glob("*.py"))
-        rows = [[f"`{file.name}`", first_line(file)] for file in files if file.name != "__init__.py" or folder.suffix]
-        name = folder.relative_to(root).as_posix()
-        caption = first_line(folder / "__init__.py") if (folder / "__init__.py").exists() else ""
-        if not rows and not caption:
-            continue
-        heading = f"## `{name}`" if folder.suffix else f"## `{name}/`"
-        sections.append(
-            "\n\n".join(filter(None, [heading, caption, table(["File", "Contents"], rows) if rows else ""]))
-        )
+    sections += [_section(root, folder) for folder in _folders(root)]
     sections.append(f"## `assets/`\n\n{_assets(root / 'assets')}")
     return "\n\n".join(sections) + "\n"
+
+
+def _section(root: Path, folder: Path) -> str:
+    rows = [[f"`{file.name}`", first_line(file)] for file in sorted(folder.glob("*.py")) if file.name != "__init__.py"]
+    package = folder / "__init__.py"
+    parts = [
+        f"## `{folder.relative_to(root).as_posix()}/`" if folder != root else "## Root",
+        first_line(package) if package.exists() else "",
+        table(["File", "Contents"], rows) if rows else "",
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def first_line(file: Path) -> str:
@@ -79,7 +79,8 @@ def first_line(file: Path) -> str:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """FLOORS with their subfolders, each once."""
+    """The root, then FLOORS with their subfolders, each once."""
+    yield root
     unnamed = sorted(
         folder.relative_to(root).as_posix()
         for folder in (root / "rankviz").iterdir()

@@ -8,9 +8,15 @@ WIDTH = 120
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; pipes inside cells are escaped."""
+    """A table; pipes, and angle brackets outside code, are escaped."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
+
+
+def _escaped(cell: str) -> str:
+    text_and_code = cell.replace("|", "\\|").split("`")
+    text_and_code[::2] = [text.replace("<", "&lt;") for text in text_and_code[::2]]
+    return "`".join(text_and_code)
 
 
 def replace_block(page: str, name: str, body: str) -> str:
