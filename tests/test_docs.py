@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from docs.generate.code import first_line
 from docs.generate.commands import commands
 from docs.generate.endpoints import endpoints
+from docs.generate.markdown import replace_block
 from docs.generate.pages import ROOT, built_page, pages
 from rankviz.cli import app
 
@@ -77,6 +78,12 @@ def test_generated_parts_are_as_the_generator_makes_them(path, generated):
 
 def test_every_page_that_the_generator_makes_is_compared(generated):
     assert set(GENERATED) == set(generated)
+
+
+@pytest.mark.parametrize("text", ["", "<!-- generated: x --> old <!-- end: x -->" * 2])
+def test_a_page_needs_the_markers_of_a_block_once(text):
+    with pytest.raises(ValueError, match="generated: x"):
+        replace_block(text, "x", "new")
 
 
 @pytest.mark.parametrize("path", NAMES_ITSELF_GENERATED)
