@@ -4,6 +4,7 @@
 # make assets  rebuild assets/ from the configs and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
 # make fidelity  fast curves beside independent runs, one to two hours; writes assets/fidelity.json
+# make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
 # make bench   print speed and size, as ratios where possible
 
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint assets golden validate fidelity bench setup setup-test
+.PHONY: run test test-slow lint assets docs golden validate fidelity bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -42,6 +43,9 @@ lint: setup-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+docs: setup
+	$(BIN)/python -m docs.generate
+
 golden: setup-test
 	$(BIN)/python -m tests.golden.answers tests/golden/answers.jsonl.gz
 
@@ -51,9 +55,11 @@ assets: setup
 
 validate: setup
 	$(BIN)/python -m rankviz validate -o assets/validation.json
+	$(BIN)/python -m docs.generate
 
 bench: setup
 	$(BIN)/python -m benchmarks.main
 
 fidelity: setup
 	$(BIN)/python -m benchmarks.fidelity
+	$(BIN)/python -m docs.generate

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.cli import app
-
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 
 
 def rankviz(*args: str, home: Path | None = None) -> subprocess.CompletedProcess:
@@ -131,39 +128,3 @@ def test_advise_in_words_has_why_and_what_would_change_it():
 
     assert "Take r = 64" in said
     assert "What would change it" in said
-
-
-def commands() -> list[str]:
-    from typer.main import get_command
-
-    def walk(command, name):
-        children = getattr(command, "commands", None)
-        if not children:
-            return [name]
-        return [found for key, child in children.items() for found in walk(child, f"{name} {key}".strip())]
-
-    return walk(get_command(app), "")
-
-
-@pytest.mark.parametrize("command", commands())
-def test_every_command_is_in_the_readme_and_has_help(command):
-    assert f"rankviz {command}" in README
-    assert 0 == rankviz(*command.split(), "--help").returncode
-
-
-@pytest.mark.parametrize("endpoint", ["/estimate", "/fit", "/advise", "/models", "/runs", "/run"])
-def test_every_endpoint_is_in_the_readme(endpoint):
-    assert f"`{endpoint}`" in README
-
-
-@pytest.mark.parametrize("tab", ["Explore", "Train", "Runs", "Adapter", "Guide"])
-def test_every_tab_is_in_the_readme(tab):
-    assert f"**{tab}**" in README
-
-
-def test_every_file_is_in_the_readmes_tree():
-    files = subprocess.run(["git", "ls-files", "rankviz"], cwd=ROOT, capture_output=True, text=True).stdout.split()
-    names = {Path(f).name for f in files if f.endswith(".py") and Path(f).name not in ("__init__.py", "__main__.py")}
-
-    assert "estimate.py" in names
-    assert [] == sorted(name for name in names if name not in README)

@@ -1,0 +1,64 @@
+"""Every page with a generated part, as it must read now."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from docs.generate import accuracy, code, commands, endpoints
+from docs.generate.markdown import replace_block
+
+ROOT = Path(__file__).parents[2]
+
+
+def pages(root: Path = ROOT) -> dict[str, str]:
+    """The text of each page by its path in the repository."""
+    validation, fidelity = _json(root, "validation.json"), _json(root, "fidelity.json")
+    blocks = {
+        "README.md": {"accuracy": accuracy.summary(validation, fidelity), "data": shipped(root / "assets")},
+        "docs/command_line.md": {"commands": commands.reference()},
+        "docs/http_and_mcp.md": {"endpoints": endpoints.reference(built_page())},
+    }
+    texts = {path: _with_blocks(root / path, parts) for path, parts in blocks.items()}
+    return texts | {"docs/accuracy.md": accuracy.page(validation, fidelity), "docs/code.md": code.page(root)}
+
+
+def built_page() -> Any:
+    """The page on an empty runs folder."""
+    from rankviz.api import Api
+    from rankviz.ui import build_app
+
+    with TemporaryDirectory() as home:
+        return build_app(Api(home=Path(home)))
+
+
+def shipped(assets: Path) -> str:
+    """What the package brings, in one sentence."""
+    models = json.loads((assets / "models" / "index.json").read_text(encoding="utf-8"))["models"]
+    gpus = json.loads((assets / "gpus.json").read_text(encoding="utf-8"))["gpus"]
+    aliases, points = _rows(assets / "configs" / "ALIASES.csv"), _rows(assets / "evidence" / "points.csv")
+    studies = {row["study_id"] for row in points}
+    measured = sum(len(_rows(file)) for file in (assets / "validation").glob("*.csv"))
+    return (
+        f"It ships {len(models)} models and {len(aliases)} more names with the same shapes, {len(gpus)} GPUs with "
+        f"dated prices, {len(points)} points of {len(studies)} published rank studies and {measured} measured runs, "
+        "each with its source."
+    )
+
+
+def _with_blocks(page: Path, blocks: Mapping[str, str]) -> str:
+    text = page.read_text(encoding="utf-8")
+    for name, body in blocks.items():
+        text = replace_block(text, name, body)
+    return text
+
+
+def _json(root: Path, name: str) -> Any:
+    return json.loads((root / "assets" / name).read_text(encoding="utf-8"))
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
