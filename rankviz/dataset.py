@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from rankviz.errors import AssetError, BadDataError
+from rankviz.paths import ASSETS
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_FILE_BYTES = 200 * 10**6
 MAX_ROWS = 1_000_000
 PREVIEW_ROWS = 3

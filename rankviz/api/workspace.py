@@ -15,13 +15,13 @@ from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UnknownModelError
+from rankviz.paths import ASSETS
 
 if TYPE_CHECKING:
     from rankviz.dataset import Preview
     from rankviz.store import RunStore
     from rankviz.supervisor import Supervisor
 
-ASSETS = Path(__file__).parents[2] / "assets"
 EMBEDDED = "embedded"
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
@@ -105,6 +105,12 @@ class Workspace:
     def work_queue(self) -> None:
         """Go on with what is queued, and settle what an app that stopped has left behind."""
         self.supervisor.start()
+
+    def can_train(self) -> bool:
+        """Whether the trainer is installed: without it there are no runs, probes or models outside the catalogue."""
+        from rankviz import trainer
+
+        return trainer.is_installed()
 
     def has_cuda(self) -> bool:
         """Whether this machine has a GPU to train on."""

@@ -4,7 +4,6 @@ Each command prints a table, or the same as JSON with --json. Exit code 2 and on
 the caller can mend, 1 for the rest. Everything heavy is imported inside the command that needs it.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,11 +40,11 @@ def serve(
 ) -> None:
     """Serve the page."""
     import os
-    import runpy
+    from importlib import import_module
 
     os.environ["GRADIO_SERVER_NAME"] = host
     os.environ["GRADIO_SERVER_PORT"] = str(port)
-    runpy.run_path(str(Path(__file__).parents[2] / "app.py"), run_name="__main__")
+    import_module("rankviz.ui.serve").serve()
 
 
 def main() -> None:
