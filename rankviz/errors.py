@@ -10,7 +10,7 @@ RankVizError
     - BadDataError            a training file that can't be read; names the row
     - BadAdapterError         an adapter that can't be read or cut; names the file or the module
     - RunNotFoundError        no such run or sweep
-    - TrainerMissingError     the light install can't do this; says how to add the trainer
+    - NotInstalledError       the light install lacks a library for this; says how to add it
   + AssetError                RankViz's own data is broken: file, row, field, remedy
   + HubUnavailableError       no network or no answer; nothing is wrong here, try again
   + WorkerError               a worker process failed: exit code and the tail of its log
@@ -70,14 +70,8 @@ class RunNotFoundError(UserError):
         super().__init__(f"No run {run_id!r} here. `rankviz runs list` names them.")
 
 
-class TrainerMissingError(UserError):
-    """The light install can't do this; the message says how to add the trainer."""
-
-    def __init__(self, activity: str):
-        super().__init__(
-            f"{activity} needs the trainer, which is not installed: "
-            "run pip install '.[train]' in the RankViz folder to add it."
-        )
+class NotInstalledError(UserError):
+    """The light install lacks a library for this; the message says how to add it."""
 
 
 class AssetError(RankVizError):

@@ -28,10 +28,10 @@ class Probes(Workspace):
         import json
         import secrets
 
-        from rankviz import trainer
+        from rankviz import installed
         from rankviz.core.probe.request import settle
 
-        trainer.require("A probe")
+        installed.require_trainer("A probe")
         model = self.model(asked.model_id)
         lora = LoraConfig(target_modules=asked.target_modules, use_dora=asked.use_dora, framework=asked.framework)
         resolve(model, lora)

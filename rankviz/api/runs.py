@@ -58,9 +58,9 @@ class Runs(Probes):
         Data and settings are checked here, before anything is queued. A file is copied into the runs folder, since an
         upload may not outlive the page.
         """
-        from rankviz import dataset, trainer
+        from rankviz import dataset, installed
 
-        trainer.require("Training")
+        installed.require_trainer("Training")
         request.validate()
         self.preview(request.data)
         if not dataset.is_sample(request.data, assets=self.assets):
@@ -144,9 +144,9 @@ class Runs(Probes):
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Ask again for the runs of a sweep that failed or were cancelled; those that are done stay. Returns their
         ids."""
-        from rankviz import trainer
+        from rankviz import installed
 
-        trainer.require("Training")
+        installed.require_trainer("Training")
         runs = self.store.sweep(sweep_id).runs
         again = [run.run_id for run in runs if run.state in ("failed", "cancelled")]
         if not again:

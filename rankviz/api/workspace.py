@@ -106,11 +106,11 @@ class Workspace:
         """Go on with what is queued, and settle what an app that stopped has left behind."""
         self.supervisor.start()
 
-    def can_train(self) -> bool:
-        """Whether the trainer is installed: without it there are no runs, probes or models outside the catalogue."""
-        from rankviz import trainer
+    def why_not_train(self) -> str:
+        """Why nothing can be trained here and how to change that; empty where the trainer is installed."""
+        from rankviz import installed
 
-        return trainer.is_installed()
+        return installed.missing_trainer("Training")
 
     def has_cuda(self) -> bool:
         """Whether this machine has a GPU to train on."""

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rankviz import trainer
+from rankviz import installed
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadAdapterError, UnknownModelError
 
@@ -27,7 +27,7 @@ def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = Non
     is_local = path.is_file() or path.is_dir()
     if is_local or HUB_ID.fullmatch(ref):
         hint = f"{unknown} " if unknown and unknown.suggestions else ""
-        trainer.require(f"{hint}Reading a model that is not in the catalogue")
+        installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
     if is_local:
         from rankviz.hub.local import model_from_path
 

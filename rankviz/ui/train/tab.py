@@ -11,7 +11,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.errors import RankVizError, TrainerMissingError
+from rankviz.errors import RankVizError
 from rankviz.figures import rank_figure
 from rankviz.ui.parts import html, live, tables
 from rankviz.ui.parts.charts import chart, chart_value
@@ -47,8 +47,9 @@ def build(api: Api) -> Training:
                 w = train_form.form_widgets([(sample.title, sample.id) for sample in api.samples()])
             expected = plain(elem_id="expected")
             refused = plain(elem_id="train-notice")
-            plain(trainer_notice(api), elem_id="train-trainer")
-            start = gr.Button("Train", variant="primary", interactive=api.can_train(), elem_id="train-button")
+            obstacle = api.why_not_train()
+            plain(notice_html(obstacle), elem_id="train-trainer")
+            start = gr.Button("Train", variant="primary", interactive=not obstacle, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
             status = plain(elem_id="status")
             cancel = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="cancel-sweep")
@@ -130,11 +131,6 @@ def build(api: Api) -> Training:
     tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
     cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api))).then(**drawing)
     return Training(sweep_id=sweep_id, seen=seen, draw=drawing, started=started, results=results, curve=curve)
-
-
-def trainer_notice(api: Api) -> str:
-    """How to add the trainer; nothing where it is installed."""
-    return "" if api.can_train() else notice_html(str(TrainerMissingError("Training")))
 
 
 def sweep_link(sweep_id: str) -> str:
