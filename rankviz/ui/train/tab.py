@@ -47,8 +47,8 @@ def build(api: Api) -> Training:
                 w = train_form.form_widgets([(sample.title, sample.id) for sample in api.samples()])
             expected = plain(elem_id="expected")
             refused = plain(elem_id="train-notice")
-            obstacle = api.why_not_train()
-            plain(notice_html(obstacle), elem_id="train-trainer")
+            if obstacle := api.why_not_train():
+                plain(notice_html(obstacle), elem_id="train-trainer")
             start = gr.Button("Train", variant="primary", interactive=not obstacle, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
             status = plain(elem_id="status")
