@@ -14,9 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from rankviz import installed
 from rankviz.errors import AssetError, BadDataError
+from rankviz.paths import ASSETS
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_FILE_BYTES = 200 * 10**6
 MAX_ROWS = 1_000_000
 PREVIEW_ROWS = 3
@@ -243,6 +244,7 @@ def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
 
 
 def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
+    installed.require_pyarrow()
     import pyarrow
     import pyarrow.parquet
 

@@ -10,6 +10,7 @@ RankVizError
     - BadDataError            a training file that cannot be read; names the row
     - BadAdapterError         an adapter that cannot be read or resized; names the file or the module
     - RunNotFoundError        no such run or sweep
+    - NotInstalledError       the light install lacks a library for this; says how to add it
   + AssetError                RankViz's own data is broken: file, row, field, remedy
   + HubUnavailableError       no network, or no answer from the Hub; try again later
   + WorkerError               a worker process failed: exit code and the tail of its log
@@ -67,6 +68,10 @@ class RunNotFoundError(UserError):
     def __init__(self, run_id: str):
         self.run_id = run_id
         super().__init__(f"No run {run_id!r} here. `rankviz runs list` shows all runs.")
+
+
+class NotInstalledError(UserError):
+    """The light install lacks a library for this; the message says how to add it."""
 
 
 class AssetError(RankVizError):

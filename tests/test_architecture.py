@@ -77,7 +77,7 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_the_page_loads_neither_torch_nor_transformers():
-    modules = loaded_after("import app; from rankviz.api import Api; app.build_app(Api())")
+    modules = loaded_after("import app; from rankviz import ui; from rankviz.api import Api; ui.build_app(Api())")
 
     assert "gradio" in modules
     assert not modules & {"torch", "transformers", "peft", "trl", "unsloth", "datasets"}

@@ -33,8 +33,10 @@ class Probes:
         import json
         import secrets
 
+        from rankviz import installed
         from rankviz.core.probe.request import settle
 
+        installed.require_trainer("A probe")
         model = self._models.get(asked.model_id)
         lora = LoraConfig(target_modules=asked.target_modules, use_dora=asked.use_dora, framework=asked.framework)
         resolve(model, lora)

@@ -66,8 +66,9 @@ class Runs:
         Data and settings are checked here, before anything is queued. A file is copied into the runs folder, since an
         upload may not outlive the page.
         """
-        from rankviz import dataset
+        from rankviz import dataset, installed
 
+        installed.require_trainer("Training")
         request.validate()
         self.preview(request.data)
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
@@ -146,6 +147,9 @@ class Runs:
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Ask again for the runs of a sweep that failed or were cancelled; those that are done stay. Returns their
         ids."""
+        from rankviz import installed
+
+        installed.require_trainer("Training")
         runs = self._workspace.store.sweep(sweep_id).runs
         again = [run.run_id for run in runs if run.state in ("failed", "cancelled")]
         if not again:

@@ -13,13 +13,13 @@ from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.errors import InvalidSettingError
+from rankviz.paths import ASSETS
 
 if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.store import RunStore
     from rankviz.supervisor import Supervisor
 
-ASSETS = Path(__file__).parents[2] / "assets"
 EMBEDDED = "embedded"
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
@@ -70,6 +70,12 @@ class Workspace:
     def work_queue(self) -> None:
         """Go on with what is queued, and settle what an app that stopped has left behind."""
         self.supervisor.start()
+
+    def why_not_train(self) -> str:
+        """Why nothing can be trained here and how to change that; empty where the trainer is installed."""
+        from rankviz import installed
+
+        return installed.missing_trainer("Training")
 
     def has_cuda(self) -> bool:
         """Whether this machine has a GPU to train on."""

@@ -4,7 +4,6 @@ Each command prints a table, or the same as JSON with --json. Exit code 2 and on
 the caller can mend, 1 for the rest. Everything heavy is imported inside the command that needs it.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,16 +35,16 @@ app.add_typer(evidence, name="evidence")
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+    host: Annotated[str, typer.Option(envvar="GRADIO_SERVER_NAME", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="GRADIO_SERVER_PORT", help="Port to listen on.")] = 7860,
 ) -> None:
     """Serve the page."""
     import os
-    import runpy
+    from importlib import import_module
 
     os.environ["GRADIO_SERVER_NAME"] = host
     os.environ["GRADIO_SERVER_PORT"] = str(port)
-    runpy.run_path(str(Path(__file__).parents[2] / "app.py"), run_name="__main__")
+    import_module("rankviz.ui.serve").serve()
 
 
 def main() -> None:

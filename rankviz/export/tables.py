@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rankviz import __version__
+from rankviz import __version__, installed
 from rankviz.core.accuracy.similar import in_words
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
@@ -117,6 +117,7 @@ def write_table(table: Table, kind: str, folder: Path) -> Path:
     if kind == "csv":
         frame.map(_harmless).to_csv(path, index=False, lineterminator="\n")
         return path
+    installed.require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 

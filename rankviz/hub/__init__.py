@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from rankviz import installed
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadAdapterError, UnknownModelError
 
@@ -23,7 +24,11 @@ def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = Non
         unknown: What the catalogue said, for its suggestions.
     """
     path = Path(ref).expanduser()
-    if path.is_file() or path.is_dir():
+    is_local = path.is_file() or path.is_dir()
+    if is_local or HUB_ID.fullmatch(ref):
+        hint = f"{unknown} " if unknown and unknown.suggestions else ""
+        installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
+    if is_local:
         from rankviz.hub.local import model_from_path
 
         return model_from_path(path, cache=cache)

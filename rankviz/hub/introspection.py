@@ -14,10 +14,10 @@ from typing import Any
 
 from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
 from rankviz.errors import BadConfigError, WorkerError
+from rankviz.paths import IMPORT_ROOT
 from rankviz.units import GIB
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "introspect")
-PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60
 ANSWERS = 2
 """Counted up when the worker's answer says more than before, so that older ones are asked again."""
@@ -59,7 +59,7 @@ def _run(path: Path, *, command: Sequence[str], timeout_s: float, memory_bytes: 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd=PACKAGE_PARENT,
+        cwd=IMPORT_ROOT,
         start_new_session=True,
     )
     try:

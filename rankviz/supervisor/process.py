@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psutil
 
-PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+from rankviz.paths import IMPORT_ROOT
+
 _POLL_SECONDS = 0.02
 
 
@@ -91,7 +92,7 @@ def launch(command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: P
         except BlockingIOError:
             return None
         _write(fd, {"pid": None, "run_ids": list(run_ids)})
-        search_path = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 [*command, str(home), *run_ids],

@@ -13,7 +13,8 @@ from gradio.themes.utils import fonts
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-ASSETS = Path(__file__).parents[2] / "assets"
+from rankviz.paths import ASSETS
+
 CSS = ASSETS / "css" / "rankviz.css"
 SCRIPTS = (ASSETS / "js" / "files.js", ASSETS / "js" / "rankviz.js")
 
@@ -91,7 +92,7 @@ def _serve(path: Path) -> Any:
 
 
 def launch_options() -> dict[str, Any]:
-    """What app.py launches with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
+    """What the page is launched with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
     return {
         "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         "server_port": int(os.environ.get("GRADIO_SERVER_PORT", "7860")),

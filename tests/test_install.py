@@ -1,0 +1,213 @@
+"""The wheel in a fresh environment without the trainer: what works there, and what says how to add the rest."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rankviz import store
+from rankviz.paths import ASSETS
+from rankviz.store import RunStore
+from tests.support.saved_adapters import two_blocks
+
+ROOT = Path(__file__).parents[1]
+HOW_TO_ADD = "needs the trainer, which is not installed: run pip install '.[train]' in the RankViz folder to add it."
+
+pytestmark = pytest.mark.install
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A fresh virtual environment with the wheel and its dependencies."""
+
+    folder: Path
+    wheel: Path
+    installed_bytes: int
+    """What the installation added, before any bytecode was written."""
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        """A command of the environment, from a folder that has nothing of RankViz in it."""
+        return subprocess.run(
+            [self.folder / "bin" / command[0], *command[1:]],
+            cwd=self.folder,
+            env=self.variables(),
+            capture_output=True,
+            text=True,
+        )
+
+    def python(self, code: str) -> str:
+        run = self.run("python", "-c", code)
+        assert 0 == run.returncode, run.stderr
+        return run.stdout.strip()
+
+    def variables(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        return kept | {"RANKVIZ_HOME": str(self.folder / "home"), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory) -> Environment:
+    folder, wheels = tmp_path_factory.mktemp("light"), tmp_path_factory.mktemp("wheels")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, ROOT], check=True)
+    (wheel,) = wheels.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    before = bytes_in(folder)
+    subprocess.run([*pip, "--python", folder / "bin" / "python", "install", "--no-compile", wheel], check=True)
+    return Environment(folder=folder, wheel=wheel, installed_bytes=bytes_in(folder) - before)
+
+
+@pytest.fixture(scope="module")
+def page(light) -> Iterator[str]:
+    """Where `rankviz serve` answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [light.folder / "bin" / "rankviz", "serve", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=light.folder, env=light.variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    lines: list[str] = []
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if "Running on local URL" in line:
+                break
+        else:
+            raise AssertionError("rankviz serve ended: " + "".join(lines))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def test_the_wheel_holds_the_package_and_its_assets_and_nothing_else(light):
+    tracked = subprocess.run(
+        ["git", "ls-files", "rankviz", "assets"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+    names = {name for name in zipfile.ZipFile(light.wheel).namelist() if ".dist-info/" not in name}
+
+    source = {f"rankviz/{name}" if name.startswith("assets/") else name for name in tracked}
+    assert source - {"rankviz/assets/screenshot.png"} == names
+
+
+def test_the_light_install_has_no_trainer_and_takes_under_450_mb(light):
+    libraries = ("torch", "transformers", "unsloth", "pyarrow", "gradio")
+    found = light.python(
+        f"from importlib.util import find_spec; print([name for name in {libraries} if find_spec(name)])"
+    )
+
+    assert "['gradio']" == found
+    assert light.installed_bytes < 450e6
+
+
+def test_an_estimate_from_any_folder(light):
+    question = ("estimate", "Qwen/Qwen3-4B", "-r", "16", "--json")
+
+    command, module = light.run("rankviz", *question), light.run("python", "-m", "rankviz", *question)
+
+    assert (0, "") == (command.returncode, command.stderr)
+    # Worked out: 36 blocks × 16 × (q 6656 + k 3584 + v 3584 + o 6656 + gate, up, down 12288 each).
+    (row,) = json.loads(command.stdout)["ranks"]
+    assert 33_030_144 == row["adapter_parameters"]
+    assert command.stdout == module.stdout
+
+
+def test_every_module_but_the_worker_is_imported_without_the_trainer(light):
+    code = (
+        "import importlib, pkgutil, rankviz\n"
+        "names = [m.name for m in pkgutil.walk_packages(rankviz.__path__, 'rankviz.', onerror=print)"
+        " if not m.name.startswith('rankviz.worker') and not m.name.endswith('__main__')]\n"
+        "for name in names: importlib.import_module(name)\n"
+        "print('rankviz.ui.page' in names, rankviz.__file__)"
+    )
+
+    assert f"True {light.folder}" == light.python(code).partition("/lib/")[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "activity"),
+    [
+        (("sweep", "embedded", "--data", "phonemes"), "Training"),
+        (("probe", "Qwen/Qwen3-4B"), "A probe"),
+        (("estimate", "someone/something"), "Reading a model that is not in the catalogue"),
+        (("estimate", "."), "Reading a model that is not in the catalogue"),
+    ],
+)
+def test_what_needs_the_trainer_says_how_to_add_it(light, command, activity):
+    run = light.run("rankviz", *command)
+
+    assert (2, f"{activity} {HOW_TO_ADD}\n") == (run.returncode, run.stderr)
+
+
+def test_a_mistyped_name_is_still_corrected(light):
+    run = light.run("rankviz", "estimate", "Qwen/Qwen3-4Bx")
+
+    assert run.stderr.startswith("No model 'Qwen/Qwen3-4Bx' in the catalogue. Did you mean 'Qwen/Qwen3-4B'")
+    assert HOW_TO_ADD in run.stderr
+
+
+def test_imported_runs_are_listed_and_have_their_verdict(light, tmp_path):
+    recorded = RunStore(ASSETS / "recorded")
+    sweep = recorded.sweeps()[0]
+    archive = store.export_runs(recorded, [sweep.sweep_id], tmp_path / "runs.zip")
+    zipfile.ZipFile(archive).extract("losses.csv", tmp_path)
+
+    imported = light.run("rankviz", "runs", "import", str(archive))
+    listed = light.run("rankviz", "runs", "list", "--json")
+    verdict = light.run("rankviz", "verdict", str(tmp_path / "losses.csv"), "--json")
+
+    assert [run.run_id for run in sweep.runs] == imported.stdout.split()
+    assert {"completed"} == {row["state"] for row in json.loads(listed.stdout)}
+    assert {1, 4, 16, 64} == {rank["r"] for rank in json.loads(verdict.stdout)["ranks"]}
+
+
+def test_an_adapter_is_read_and_resized(light, tmp_path):
+    adapter = two_blocks(tmp_path / "adapter")
+
+    spectrum = light.run("rankviz", "spectrum", str(adapter), "--json")
+    resized = light.run("rankviz", "resize", str(adapter), "-r", "1", "-o", str(tmp_path / "smaller"))
+
+    assert (0, "") == (spectrum.returncode, spectrum.stderr)
+    assert (0, "") == (resized.returncode, resized.stderr)
+    assert 1 == json.loads((tmp_path / "smaller" / "adapter_config.json").read_text())["r"]
+
+
+def test_tables_come_as_csv_and_parquet_says_what_it_needs(light):
+    code = (
+        "from pathlib import Path; from rankviz.export.tables import Table, write_table\n"
+        "from rankviz.errors import UserError\n"
+        "table = Table(name='t', rows=[{'r': 8}])\n"
+        "print(write_table(table, 'csv', Path('.')).read_text().split())\n"
+        "try: write_table(table, 'parquet', Path('.'))\n"
+        "except UserError as error: print(error)"
+    )
+
+    csv, parquet = light.python(code).splitlines()
+
+    assert "['r', '8']" == csv
+    assert "Parquet needs pyarrow, which is not installed: run pip install pyarrow to add it, or use CSV." == parquet
+
+
+def test_the_page_is_served_and_train_says_how_to_add_the_trainer(page):
+    with urllib.request.urlopen(page) as answer:
+        assert 200 == answer.status
+
+    with urllib.request.urlopen(f"{page}/config") as answer:
+        components = [each["props"] for each in json.load(answer)["components"]]
+    by_id = {props["elem_id"]: props for props in components if props.get("elem_id")}
+    assert "pip install &#x27;.[train]&#x27; in the RankViz folder" in by_id["train-trainer"]["value"]
+    assert by_id["train-button"]["interactive"] is False
