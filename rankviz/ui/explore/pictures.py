@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from rankviz.api import Api
+from rankviz.api.json import estimate_json
 from rankviz.core.accuracy.similar import in_words
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.export.recipe import FRAMEWORKS
@@ -30,14 +31,14 @@ class Pictures(NamedTuple):
 def pictures(api: Api, **values: Any) -> Pictures:
     asked = question.ask(values)
     r = values["r"]
-    said = api.estimates.estimate(asked)
+    answer = api.estimates.estimate(asked)
     return Pictures(
-        memory=memory_chart(said, r),
+        memory=memory_chart(estimate_json(answer), r, in_words(answer.evidence)),
         modules=module_chart(api.estimates.adapter(asked, r).plan.by_block(r), r),
     )
 
 
-def memory_chart(said: dict[str, Any], r: int) -> str:
+def memory_chart(said: dict[str, Any], r: int, basis: str) -> str:
     rows, usable = said["ranks"], said["usable_bytes"]
     bars = [
         MemoryBar(
@@ -59,8 +60,7 @@ def memory_chart(said: dict[str, Any], r: int) -> str:
         figure,
         [{"r": row["r"], **row["memory_bytes"]} for row in rows],
         file="memory",
-        source=f"Estimated for {said['model_id']} trained with {FRAMEWORKS[said['framework']]}. "
-        + in_words(said["rests_on"]),
+        source=f"Estimated for {said['model_id']} trained with {FRAMEWORKS[said['framework']]}. " + basis,
     )
 
 

@@ -140,7 +140,8 @@ def build(api: Api) -> Exploring:
 def asked_ranks(api: Api, **values: Any) -> Table:
     """The table of ranks with every number in it, as a file has it."""
     asked = question.ask(values)
-    return ranks_table(api.estimates.estimate(asked), asked)
+    answer = api.estimates.estimate(asked)
+    return ranks_table(answer.estimate, answer.evidence)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.accuracy.report import as_json
 from rankviz.figures import ComparedPoint, validation_figure
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
@@ -43,7 +44,7 @@ A kind of setting without measured rows takes a wider band by choice, and says s
 
 
 def build(api: Api) -> None:
-    found = api.accuracy.shipped()
+    found = as_json(api.accuracy.shipped())
     plain("<h2>How far off the ranges have been</h2>" + html.paragraphs(summary(found)))
     memory = chart("Peak memory, predicted against measured", height=HEIGHT, elem_id="validation-memory")
     memory.value = memory_chart(found)

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.json import verdict_json
 from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, anchors_of, fast_curves, in_words, partings, pick
+from rankviz.core.runs.fidelity import as_json as fidelity_json
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint, by_rank
 from rankviz.figures import CutLine, CutPoint, RunPoint, rank_figure
@@ -30,7 +32,8 @@ class Curve(NamedTuple):
 
 def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, height: int = 320) -> Curve:
     """As far as the sweep has got. tolerance: what counts as equal, as Api.verdict_of_sweep takes it."""
-    said = api.verdicts.of_sweep(sweep.sweep_id, tolerance)
+    judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance)
+    said = verdict_json(judged) if judged else None
     nats = said["tolerance_nats"] if said else TOLERANCE_NATS
     groups = _groups(sweep.runs, said)
     curves = fast_curves(sweep.runs)
@@ -150,9 +153,10 @@ def _made(point: CurvePoint, found: FastCurve) -> str:
 
 def fidelity_words(api: Api) -> list[str]:
     """How near fast curves have been to independent runs, as measured."""
-    measured = api.accuracy.fidelity()
-    if not measured:
+    fidelity = api.accuracy.fidelity()
+    if not fidelity:
         return []
+    measured = fidelity_json(fidelity)
     cases, medians = len(measured["cases"]), measured["median_absolute_difference"]
     said = [
         f"{name} {median:.3f}"
@@ -176,9 +180,10 @@ def fidelity_words(api: Api) -> list[str]:
 
 def fidelity_table(api: Api) -> str:
     """The same by setting, its seeds together."""
-    measured = api.accuracy.fidelity()
-    if not measured:
+    fidelity = api.accuracy.fidelity()
+    if not fidelity:
         return ""
+    measured = fidelity_json(fidelity)
     ranks = sorted({int(r) for each in measured["settings"] for r in each["differences"]})
     rows = [
         html.Row(

@@ -226,8 +226,8 @@ def results_table(api: Api, sweep: Sweep, *, chosen: str = "") -> str:
 
 
 def measured_cells(api: Api, run: RunRecord) -> Sequence[Cell]:
-    estimate = api.runs.expected_run(run) or {}
-    memory, seconds = estimate.get("memory_bytes"), estimate.get("seconds")
+    estimate = api.runs.expected_run(run)
+    memory, seconds = (estimate.memory_bytes, estimate.seconds) if estimate else (None, None)
     done = run.completed
     return (
         Cell(f"r = {run.request.r}"),
@@ -239,15 +239,15 @@ def measured_cells(api: Api, run: RunRecord) -> Sequence[Cell]:
             sub=f"base {run.loss_before.loss:.4f}" if run.loss_before else "",
         ),
         Cell(f"{run.gain:.4f}" if run.gain is not None else "–"),
-        beside(run.trainable_parameters, estimate.get("adapter_parameters"), "{:,}".format),
-        beside(run.adapter_bytes, estimate.get("adapter_bytes"), units.file_size, exact="bytes"),
+        beside(run.trainable_parameters, estimate and estimate.adapter_parameters, "{:,}".format),
+        beside(run.adapter_bytes, estimate and estimate.adapter_bytes, units.file_size, exact="bytes"),
         beside(
             done and done.peak_memory_bytes,
-            memory and (memory["low"], memory["high"]),
+            memory and (memory.low, memory.high),
             units.memory_size,
             exact=f"bytes, {done.peak_memory_kind}" if done else "",
         ),
-        beside(done and done.train_seconds, seconds and (seconds["low"], seconds["high"]), units.duration),
+        beside(done and done.train_seconds, seconds and (seconds.low, seconds.high), units.duration),
     )
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.quantity import Range
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.ui.parts import html, live
 from rankviz.ui.parts.html import Cell, Row
@@ -31,7 +32,8 @@ def detail_html(api: Api, run: RunRecord) -> str:
             label="Measured and estimated",
         )
     )
-    if (api.runs.expected_run(run) or {}).get("calibrated_by"):
+    estimate = api.runs.expected_run(run)
+    if estimate and estimate.calibrated_by:
         parts.append(html.paragraphs("The estimate is calibrated on this machine, by probes of this base."))
     parts.append(facts_html("What was asked", asked_facts([run])))
     parts.append(facts_html("Where it ran", environment_facts(run.environment)))
@@ -48,18 +50,18 @@ def _when(run: RunRecord) -> str:
 
 
 def _compared(api: Api, run: RunRecord) -> Sequence[Row]:
-    estimate = api.runs.expected_run(run) or {}
+    estimate = api.runs.expected_run(run)
     done = run.completed
     rows = [
-        ("Trainable parameters", run.trainable_parameters, estimate.get("adapter_parameters"), "{:,}".format),
-        ("Adapter file", run.adapter_bytes, estimate.get("adapter_bytes"), "{:,} bytes".format),
+        ("Trainable parameters", run.trainable_parameters, estimate and estimate.adapter_parameters, "{:,}".format),
+        ("Adapter file", run.adapter_bytes, estimate and estimate.adapter_bytes, "{:,} bytes".format),
         (
             f"Peak memory, {done.peak_memory_kind}" if done else "Peak memory",
             done and done.peak_memory_bytes,
-            estimate.get("memory_bytes"),
+            estimate and estimate.memory_bytes,
             units.memory_size,
         ),
-        ("Training time", done and done.train_seconds, estimate.get("seconds"), units.duration),
+        ("Training time", done and done.train_seconds, estimate and estimate.seconds, units.duration),
         ("Held-out loss of the base", run.loss_before and run.loss_before.loss, None, "{:.4f}".format),
         ("Held-out loss after training", run.loss_after and run.loss_after.loss, None, "{:.4f}".format),
     ]
@@ -67,9 +69,9 @@ def _compared(api: Api, run: RunRecord) -> Sequence[Row]:
 
 
 def _comparison(name: str, measured: float | None, estimated: Any, text) -> Sequence[Cell]:
-    if isinstance(estimated, Mapping):
-        said = f"{text(estimated['low'])} – {text(estimated['high'])}"
-        middle = estimated.get("expected", estimated.get("device"))
+    if isinstance(estimated, Range):
+        said = f"{text(estimated.low)} – {text(estimated.high)}"
+        middle = estimated.expected
     else:
         said = text(estimated) if estimated is not None else "–"
         middle = estimated
