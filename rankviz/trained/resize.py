@@ -20,7 +20,7 @@ from rankviz.core.spectrum.spectrum import Spectrum
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.files import CONFIG, WEIGHTS, pack
 from rankviz.trained.read import Adapter, Module
-from rankviz.trained.svd import Pair, cut_all, decompose
+from rankviz.trained.svd import Pair, decompose, truncate_all
 from rankviz.trained.tensors import NAMES, NewTensor, encode, file_bytes, write
 
 
@@ -115,7 +115,7 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
     """All tensors of the resized adapter."""
     ranks = {name: planned.by_module[module.name] for module in adapter.modules for name in module.pairs}
     pairs = adapter.pairs
-    low = cut_all(pairs, decompose(pairs), ranks)
+    low = truncate_all(pairs, decompose(pairs), ranks)
     tensors = {
         name: NewTensor(adapter.file.tensors[name].dtype, adapter.file.tensors[name].shape, adapter.file.raw(name))
         for name in adapter.file.tensors
