@@ -131,8 +131,8 @@ def test_embeddings_convolutions_and_what_is_kept(tmp_path):
     assert {f"{prefix}embed.lora_magnitude_vector", f"{prefix}lm_head.weight"} == set(adapter.kept)
     said = " ".join(adapter.notes)
     assert "a resized DoRA adapter is approximate" in said
-    assert "Kept as they are: lm_head." in said
-    assert "grouped stays as it is: it is a convolution in groups." in said
+    assert "Not changed: lm_head." in said
+    assert "grouped is not changed: it is a grouped convolution." in said
 
 
 def test_fused_experts_are_one_update_each(tmp_path):
@@ -186,9 +186,9 @@ def test_sizes_are_bounded_before_anything_is_unpacked(tmp_path):
     folder = two_blocks(tmp_path / "mine")
     zipped = zip_of(folder, tmp_path / "mine.zip")
 
-    with pytest.raises(BadAdapterError, match=r"more than the 1,000 that are read here"):
+    with pytest.raises(BadAdapterError, match=r"more than the 1,000 allowed here"):
         read_adapter([folder], max_bytes=1000)
-    with pytest.raises(BadAdapterError, match=r"unpacks to [\d,]+ bytes, more than the 1,000 that are read here"):
+    with pytest.raises(BadAdapterError, match=r"unpacks to [\d,]+ bytes, more than the 1,000 allowed here"):
         read_adapter([zipped], max_bytes=1000)
 
 
@@ -202,11 +202,11 @@ def broken(change) -> dict:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: t.pop(f"{Q}.lora_B.weight"), "q_proj has a lora_A and no lora_B: the file is not whole"),
+        (lambda t: t.pop(f"{Q}.lora_B.weight"), "q_proj has a lora_A but no lora_B: the file is incomplete"),
         (lambda t: t.update({f"{Q}.lora_B.weight": np.zeros((10, 3), np.float32)}), "A must be r × in and B out × r"),
         (
             lambda t: t.update({f"{Q}.lora_A.weight": np.zeros(48, np.float32)}),
-            "which are no matrices: gather the shards",
+            "which are not matrices: gather the shards",
         ),
         (
             lambda t: t.update({f"{Q}.lora_A.weight": np.zeros((4, 12), np.int32)}),
@@ -227,11 +227,11 @@ def test_tensors_that_cannot_be_an_adapter_are_refused(tmp_path, change, said):
     [
         ("{", "is not JSON"),
         ("[]", "has no peft_type"),
-        (json.dumps(CONFIG | {"peft_type": "IA3"}), "says peft_type 'IA3': only LoRA adapters"),
-        (json.dumps(CONFIG | {"r": 0}), "says r = 0, which is no rank"),
-        (json.dumps(CONFIG | {"lora_alpha": "8"}), "says lora_alpha = '8', which is no alpha"),
-        (json.dumps(CONFIG | {"rank_pattern": {"(": 4}}), "has '\\(', which is no regular expression"),
-        (json.dumps(CONFIG | {"kasa_config": {"beta": 1}}), "sets kasa_config: its update is not simply B·A"),
+        (json.dumps(CONFIG | {"peft_type": "IA3"}), "has peft_type 'IA3': RankViz reads LoRA adapters only"),
+        (json.dumps(CONFIG | {"r": 0}), "r must be a whole number from 1 to 65,536"),
+        (json.dumps(CONFIG | {"lora_alpha": "8"}), "lora_alpha must be a number"),
+        (json.dumps(CONFIG | {"rank_pattern": {"(": 4}}), "has '\\(', which is not a regular expression"),
+        (json.dumps(CONFIG | {"kasa_config": {"beta": 1}}), "sets kasa_config: its update is not B·A alone"),
     ],
 )
 def test_configs_that_are_none_or_not_lora_are_refused(tmp_path, config, said):
@@ -254,10 +254,10 @@ def test_files_that_are_missing_or_torn_are_refused(tmp_path):
     (tmp_path / "no.zip").write_bytes(b"PK no")
 
     for given, said in (
-        (torn, "is not a whole safetensors file"),
-        (alone / WEIGHTS, "came without its adapter_config.json, which says r and alpha"),
+        (torn, "is not a complete safetensors file"),
+        (alone / WEIGHTS, "has no adapter_config.json with its r and lora_alpha"),
         (tmp_path / "nowhere", "No file or folder"),
-        (tmp_path / "no.zip", "is not a zip that can be read"),
+        (tmp_path / "no.zip", "cannot be read as a zip"),
         (tmp_path, "holds no adapter_model.safetensors"),
     ):
         with pytest.raises(BadAdapterError, match=said):

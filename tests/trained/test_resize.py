@@ -149,7 +149,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(tmp_path):
     (tmp_path / "file").write_text("mine")
 
     for taken in (folder, tmp_path / "file"):
-        with pytest.raises(InvalidSettingError, match=r"is there already and is not overwritten"):
+        with pytest.raises(InvalidSettingError, match=r"already exists and is not overwritten"):
             resize(before, what, taken)
     (tmp_path / "empty").mkdir()
     assert 2 == read_adapter([resize(before, what, tmp_path / "empty")]).r
@@ -157,20 +157,20 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(tmp_path):
 
 
 def test_a_higher_rank_is_refused(tmp_path):
-    with pytest.raises(InvalidSettingError, match="has r = 4 and a resize only lowers it: give a rank from 1 to 3"):
+    with pytest.raises(InvalidSettingError, match="has r = 4, and a resize only lowers the rank: give a rank from 1 to 3"):
         planned(two_blocks(tmp_path), r=8)
 
 
 def test_an_unknown_dtype_and_values_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(InvalidSettingError, match="No dtype 'int8' for an adapter: fp32, bf16 or fp16"):
+    with pytest.raises(InvalidSettingError, match="dtype of an adapter must be fp32, bf16 or fp16"):
         planned(two_blocks(tmp_path / "old"), r=2, dtype="int8")
     large = {k: v * 1e4 for k, v in dict(zip("AB", factors(10, 4, 12), strict=True)).items()}
     tensors = {f"base_model.model.q.lora_{side}.weight": values * 1e3 for side, values in large.items()}
     before, what = planned(save(tmp_path / "large", tensors), r=2, dtype="fp16")
-    with pytest.raises(BadAdapterError, match="don't fit fp16: take bf16 or fp32"):
+    with pytest.raises(BadAdapterError, match="fp16 cannot hold values above 65,504: choose bf16 or fp32"):
         resize(before, what, tmp_path / "new")
 
 
 def test_an_adapter_that_moves_its_base_when_loaded_is_refused(tmp_path):
-    with pytest.raises(BadAdapterError, match="path_initial_model_for_weight_conversion first"):
+    with pytest.raises(BadAdapterError, match="first save it with path_initial_model_for_weight_conversion"):
         planned(two_blocks(tmp_path, init_lora_weights="pissa_niter_4"), r=2)

@@ -45,7 +45,7 @@ def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
     view = shown(api, str(two_blocks(tmp_path / "mine", base_model_name_or_path="some/base")))
 
     said = text_of(view.top)
-    assert "You trained r = 4, and 99 % of the update&#x27;s energy needs all of it; r = 2 holds 90 %." in said
+    assert "Trained with r = 4. 99 % of the update&#x27;s energy needs the full rank; r = 2 keeps 90 %." in said
     assert "α 8, scale 2, fp32" in said
     assert f"1 of 4 {K_DEAD}" in said
     assert "on some/base" in said
@@ -122,7 +122,7 @@ def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_
 
     assert said in text_of(view.sizes)
     assert not view.make.interactive
-    assert "You trained r = 4" in text_of(view.top)
+    assert "Trained with r = 4" in text_of(view.top)
 
 
 def test_what_is_no_adapter_is_said_and_the_one_before_is_gone(api, tmp_path):

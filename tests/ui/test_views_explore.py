@@ -156,7 +156,7 @@ def test_ranks_within_the_noise_are_said_to_be_equal_and_the_smallest_is_ringed(
 
     drawn = points.tradeoff_chart([sweep], x="adapter", y="loss")
 
-    assert "the smallest rank that can't be told from it is r = 4" in drawn.caption
+    assert "The smallest rank that cannot be distinguished from it is r = 4" in drawn.caption
     ring = next(t for t in json.loads(drawn.chart)["data"] if t["name"].startswith("smallest rank"))
     assert [1.56] == [round(y, 9) for y in ring["y"]]
     (band,) = [s for s in json.loads(drawn.chart)["layout"]["shapes"] if s["type"] == "rect"]

@@ -47,14 +47,14 @@ def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rank,seed,loss\n4,0,1.5\n", "losses.csv has no column example: its first line must name rank, seed"),
+        ("rank,seed,loss\n4,0,1.5\n", "losses.csv has no column example: the first line must name rank, seed"),
         (HEAD, "losses.csv has no rows"),
         (HEAD + "4,0,a,1.5\nfour,0,a,1.5\n", "losses.csv, row 3, column rank: 'four' is not a whole number above 0."),
         (HEAD + "0,0,a,1.5\n", "row 2, column rank: '0'"),
         (HEAD + "4,0,a,low\n", "row 2, column loss: 'low' is not a number; write nan for a run that diverged."),
         (HEAD + "4,,a,1.5\n", "row 2, column seed: is empty"),
         (HEAD + "4,0,a\n", "row 2, column loss: is empty"),
-        (HEAD + "4,0,a,1.5\n4,0,a,1.6\n", "row 3, column example: 'a' is there a second time"),
+        (HEAD + "4,0,a,1.5\n4,0,a,1.6\n", "row 3, column example: 'a' appears twice"),
         (HEAD + "4,0,a,1,5\n", "row 2: more cells than columns"),
         ("rank,seed,example,loss,learning_rate\n4,0,a,1.5,0\n", "column learning_rate: '0' is not a number above 0"),
         ("rank,seed,example,loss,learning_rate\n4,0,a,1,1e-3\n4,0,b,1,\n", "row 3, column learning_rate: is empty in"),
@@ -89,25 +89,25 @@ def test_with_one_seed_the_command_tells_nothing_apart(tmp_path):
 
     assert [4, 16] == said["indistinguishable_from_best"]
     assert (None, None) == (said["pairs"][0]["low"], said["pairs"][0]["high"])
-    assert ("one run each", False, None) == (said["why_not"], said["can_tell"], said["run_sd"])
+    assert ("each rank has one run", False, None) == (said["why_not"], said["can_tell"], said["run_sd"])
 
 
 def test_the_command_prints_a_row_a_rank_and_sentences(tmp_path):
     path = write(tmp_path, csv_of(planted(np.random.default_rng(0), {4: 2.1, 16: 1.8})))
 
-    said = rankviz("verdict", str(path), "--tolerance", "0.01").stdout
+    printed = " ".join(rankviz("verdict", str(path), "--tolerance", "0.01").stdout.split())
 
-    assert "r = 16 is best: every other rank is worse by more than the noise." in said
-    assert "lowest loss" in said
-    assert "Differences surely below 0.01 nats count as equal." in said
+    assert "r = 16 is best: every other rank is worse by more than the noise." in printed
+    assert "lowest loss" in printed
+    assert "Ranks count as equal if the whole interval of their difference is within 0.01 nats." in printed
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         (["no-such.csv"], "No file 'no-such.csv'"),
-        (["LOSSES", "--tolerance", "wide"], "such as 2%: not 'wide'"),
-        (["LOSSES", "--tolerance", "2%"], "needs the base's loss"),
+        (["LOSSES", "--tolerance", "wide"], "such as 2% (got 'wide')"),
+        (["LOSSES", "--tolerance", "2%"], "needs the loss of the base"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, said, tmp_path):
@@ -195,4 +195,4 @@ def test_runs_that_kept_no_losses_of_examples_stand_for_themselves(api):
     sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
 
     assert [1, 1, 1, 1] == [len(run.losses) for run in losses_of(sweep.runs)]
-    assert "the choice of examples is not in them" in " ".join(api.verdict_of_sweep(sweep.sweep_id)["sentences"])
+    assert "the choice of examples is not included" in " ".join(api.verdict_of_sweep(sweep.sweep_id)["sentences"])

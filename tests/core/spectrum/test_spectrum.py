@@ -66,11 +66,11 @@ def test_in_words():
     found = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0))
 
     assert (
-        "You trained r = 4; r = 2 holds 99 % of the update's energy, r = 1 holds 90 %. "
-        "At r = 2 no module keeps less than 99.9 % of its own." == in_words(found)
+        "Trained with r = 4; r = 2 keeps 99 % of the update's energy, r = 1 keeps 90 %. "
+        "At r = 2 every module keeps at least 99.9 % of its own energy." == in_words(found)
     )
-    assert "needs all of it; r = 2 holds 90 %" in in_words(adapter(layer("q", 3.0, 3.0, 1.4)))
-    assert "even 90 % of the update's energy needs all of it" in in_words(adapter(layer("q", 1.0, 1.0)))
+    assert "needs the full rank; r = 2 keeps 90 %" in in_words(adapter(layer("q", 3.0, 3.0, 1.4)))
+    assert "Even 90 % of the update's energy needs the full rank" in in_words(adapter(layer("q", 1.0, 1.0)))
     assert in_words(adapter(layer("q", 0.0))).startswith("No module has an update")
 
 
@@ -98,12 +98,12 @@ def test_ranks_by_energy_are_each_layers_own_and_1_where_there_is_no_update():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"r": 3}, "has r = 3 and a resize only lowers it: give a rank from 1 to 2"),
-        ({"r": 0}, "A rank is at least 1, not 0"),
-        ({"energy": 1.5}, "above 0 and at most 1, such as 0.99, not 1.5"),
+        ({"r": 3}, "has r = 3, and a resize only lowers the rank: give a rank from 1 to 2"),
+        ({"r": 0}, "The rank must be 1 or more"),
+        ({"energy": 1.5}, "must be above 0 and at most 1, such as 0.99"),
         ({"energy": float("nan")}, "above 0 and at most 1"),
-        ({}, "Give one of the two"),
-        ({"r": 2, "energy": 0.9}, "Give one of the two"),
+        ({}, "Give either a rank or"),
+        ({"r": 2, "energy": 0.9}, "Give either a rank or"),
     ],
 )
 def test_what_cannot_be_asked_is_said(asked, said):

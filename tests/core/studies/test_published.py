@@ -174,7 +174,7 @@ def test_the_same_model_is_nearer_than_its_family_than_a_similar_size_than_the_s
         ("large", "the same family (Toy), the same kind of task"),
         ("size", "a similar size (2.00 B)"),
         ("kind", "the same kind of task"),
-        ("nothing", "nothing nearer is published"),
+        ("nothing", "no nearer study is published"),
     ] == [(near.line.study.study_id, near.in_words) for near in found]
 
 
