@@ -10,13 +10,12 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from rankviz.catalog.hardware import read_rows
 from rankviz.catalog.schema import Count, Day, Link, Positive, Rate, Text, check_sorted, strict, validate
 from rankviz.catalog.studies import FOLDER, MODELS_FILE, POINTS_FILE, STUDIES_FILE, load_evidence, read_points
-from rankviz.core.studies.lines import FULL, BaseModel, QualityPoint, Study
+from rankviz.core.studies.lines import FULL, LABEL_LENGTH, BaseModel, QualityPoint, Study
 from rankviz.errors import AssetError
 
 StudyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
 RANKLESS = (FULL, "base")
 """Methods whose points have no rank."""
-LABEL_LENGTH = 30
 
 
 def _tuned_per_rank_is_tuned_per_method(row: Study) -> None:

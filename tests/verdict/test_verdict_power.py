@@ -34,11 +34,11 @@ def test_the_chance_to_tell_is_the_share_of_planted_sweeps_that_tell(ranks, seed
     generator, times = np.random.default_rng(5), 300
     losses = {4: 1.8 + gap, 16: 1.8, 64: 1.8} if ranks == 3 else {4: 1.8 + gap, 16: 1.8}
     tables = [planted(generator, losses, seeds=seeds, rank_by_example_sd=LIKES, rest_sd=REST) for _ in range(times)]
-    told = sum(judge(runs, tolerance=tolerance).pair(4, 16).call != CANT_TELL for runs in tables) / times
+    decided = sum(judge(runs, tolerance=tolerance).pair(4, 16).call != CANT_TELL for runs in tables) / times
 
     chance = chance_to_tell(*noise(ranks, seeds), seeds, EXAMPLES, EXAMPLES, gap, tolerance)
 
-    assert pytest.approx(told, abs=0.1) == chance
+    assert pytest.approx(decided, abs=0.1) == chance
     assert 0.2 < chance < 0.99
 
 

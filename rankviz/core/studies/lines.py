@@ -19,6 +19,8 @@ Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", 
 FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none")
 """Which part of the blocks has adapters; "all weights" is full fine-tuning, "none" the base as it was."""
 FULL = "full"
+LABEL_LENGTH = 30
+"""Characters of a study's label, at most."""
 ROUNDING = 1e-12
 """How far a share may lie from the tolerance that it should equal."""
 LORA_METHODS = ("lora", "rslora", "dora")

@@ -35,11 +35,11 @@ def test_the_use_case_gives_the_start(name, r):
 
 
 def test_alpha_is_the_rank_and_the_sentence_says_all_four():
-    said = given()
+    advice = given()
 
-    assert 16 == said.lora_alpha
-    assert "Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers" == take(said)
-    assert (1e-4, 2e-4, 4e-4) == pytest.approx(said.learning_rates)
+    assert 16 == advice.lora_alpha
+    assert "Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers" == take(advice)
+    assert (1e-4, 2e-4, 4e-4) == pytest.approx(advice.learning_rates)
 
 
 def test_a_near_tuned_sweep_with_no_more_data_raises_the_rank():
@@ -56,9 +56,9 @@ def test_a_near_tuned_sweep_with_no_more_data_raises_the_rank():
 
 
 def test_a_sweep_of_another_kind_of_task_does_not_raise_it():
-    said = given(Goal(use_case="simple", examples=2000, example_tokens=1))
+    advice = given(Goal(use_case="simple", examples=2000, example_tokens=1))
 
-    assert 8 == said.r
+    assert 8 == advice.r
 
 
 def test_capacity_raises_the_rank_up_to_the_ceiling_of_the_use_case():
@@ -102,16 +102,16 @@ def test_how_sure_it_is_depends_on_how_near_the_evidence_is():
 
 
 def test_without_any_study_the_rule_of_thumb_remains_and_nothing_is_counted():
-    said = given(points=[])
+    advice = given(points=[])
 
-    assert "the rule of thumb for standard instruction tuning" == because(said)
-    assert ["rule", "capacity", "rate", "targets"] == [reason.name for reason in reasons(said)]
+    assert "the rule of thumb for standard instruction tuning" == because(advice)
+    assert ["rule", "capacity", "rate", "targets"] == [reason.name for reason in reasons(advice)]
 
 
 def test_every_reason_has_a_source():
-    said = given(Goal(use_case="pretraining", examples=10, example_tokens=3, forgetting=True))
+    advice = given(Goal(use_case="pretraining", examples=10, example_tokens=3, forgetting=True))
 
-    assert all(reason.source for reason in reasons(said))
+    assert all(reason.source for reason in reasons(advice))
 
 
 def test_capacity_is_two_bits_a_parameter_against_a_bit_a_token():
@@ -160,26 +160,26 @@ def row(r, fit="fits"):
     return {"r": r, "adapter_bytes": r * 10**6, "memory_bytes": {"device": 2**30 + r * 2**20}, "fit": fit}
 
 
-def said(*rows):
+def estimate(*rows):
     return {"ranks": [*rows]}
 
 
 def test_the_chosen_rank_stands_beside_the_advised_one_with_its_price():
     assert "Selected: r = 16. r = 32 would add 16.0 MB to the file and 16 MiB of memory." == chosen_in_words(
-        said(row(16), row(32)), 16, 16
+        estimate(row(16), row(32)), 16, 16
     )
     assert (
         "Selected: r = 64. Its file is 48.0 MB larger than that of r = 16, and it needs 48 MiB more memory."
-        == chosen_in_words(said(row(16), row(64)), 64, 16)
+        == chosen_in_words(estimate(row(16), row(64)), 64, 16)
     )
     assert (
         "Selected: r = 8. Its file is 8.0 MB smaller than that of r = 16, and it needs 8 MiB less memory."
-        == chosen_in_words(said(row(8), row(16)), 8, 16)
+        == chosen_in_words(estimate(row(8), row(16)), 8, 16)
     )
 
 
 def test_what_does_not_fit_is_not_mended_by_rank():
-    sentence = chosen_in_words(said(row(16, "does_not_fit"), row(32, "does_not_fit")), 16, 16)
+    sentence = chosen_in_words(estimate(row(16, "does_not_fit"), row(32, "does_not_fit")), 16, 16)
 
     assert sentence.startswith(
         "r = 16 does not fit this GPU, and a lower rank would not help much: r = 32 would add 16.0 MB"
@@ -193,14 +193,14 @@ def test_what_does_not_fit_is_not_mended_by_rank():
 def test_many_epochs_are_named_as_what_matters_more():
     goal = Goal(examples=100, example_tokens=10)
 
-    told = [r.text for r in reasons(given(goal, data_of(goal, STEPS))) if r.name == "data"]
+    texts = [r.text for r in reasons(given(goal, data_of(goal, STEPS))) if r.name == "data"]
 
-    assert ["Each example is seen 80.0 times: more examples, or fewer steps, matter more than the rank here."] == told
+    assert ["Each example is seen 80.0 times: more examples, or fewer steps, matter more than the rank here."] == texts
 
 
 def test_full_fine_tuning_is_the_reason_where_it_is_the_measure():
     full = point(None, 0.9, target_modules="all weights", facet="all weights")
 
-    told = given(Goal(use_case="near-full"), points=[*SWEEP, full])
+    texts = given(Goal(use_case="near-full"), points=[*SWEEP, full])
 
-    assert "full fine-tuning was better than every rank in 1 of 1 similar published trainings" == because(told)
+    assert "full fine-tuning was better than every rank in 1 of 1 similar published trainings" == because(texts)
