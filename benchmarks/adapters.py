@@ -48,7 +48,7 @@ def _bench(name: str, shapes: dict, blocks: int, folder: Path, *, dense: bool) -
     _, resizing = _timed(lambda: resized(adapter, planned))
     _, writing = _timed(lambda: resize(adapter, planned, folder / "new"))
     print(
-        f"spectrum, r = {R}, {name}, {len(spectrum.layers)} modules: {looking:.3f} s and {reading * 1e3:.0f} ms to read; "
+        f"spectrum, r = {R}, {name}, {len(spectrum.layers)} modules: {looking:.3f} s, {reading * 1e3:.0f} ms to read; "
         f"resize to {LOWER_R}: {resizing:.3f} s, {resizing / looking:.2f} times that (with the file {writing:.3f} s, "
         f"its plan {planning * 1e3:.0f} ms)"
     )

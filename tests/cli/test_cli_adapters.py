@@ -49,10 +49,10 @@ def test_resize_writes_an_adapter_of_the_size_it_says(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-r", 9), "has r = 4 and a resize only lowers it"),
+        (("-r", 9), "has r = 4, and a resize only lowers the rank"),
         (("-r", 2, "--energy", 0.9), "Give either a rank or"),
         (("--energy", 2), "above 0 and at most 1"),
-        (("-r", 2, "--dtype", "int4"), "No dtype 'int4'"),
+        (("-r", 2, "--dtype", "int4"), "(got 'int4')"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, said):

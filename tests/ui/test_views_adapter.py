@@ -114,7 +114,7 @@ def test_the_slider_ends_below_the_adapters_rank_and_starts_where_99_percent_are
     [
         ({"mode": adapter.BY_ENERGY, "energy": 0}, "above 0 and at most 1"),
         ({"mode": adapter.BY_ENERGY, "energy": None}, "above 0 and at most 1"),
-        ({"r": 4}, "a resize only lowers it: give a rank from 1 to 3"),
+        ({"r": 4}, "a resize only lowers the rank: give a rank from 1 to 3"),
     ],
 )
 def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path, asked, said):

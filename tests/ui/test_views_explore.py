@@ -138,7 +138,7 @@ def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
     trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
     assert [4.0, 16.0] == trace["x"]
     assert [2.0, 1.5] == trace["y"]
-    assert "Can't tell: one run each. r = 16 has the lowest loss" in drawn.caption
+    assert "No verdict possible: each rank has one run. r = 16 has the lowest loss" in drawn.caption
     assert "Learning rate not tuned" in drawn.caption
 
 
