@@ -220,7 +220,7 @@ def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
 
     view = shown(api, str(folder))
 
-    assert "this adapter does nothing" in text_of(view.top)
+    assert "this adapter changes nothing" in text_of(view.top)
     assert "no update to keep" in text_of(view.sizes)
 
 
