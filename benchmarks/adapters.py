@@ -1,4 +1,4 @@
-"""Spectrum and resize of adapters with r = 64, beside dense SVD: for bench.py."""
+"""Spectrum and resize of adapters with r = 64, beside dense SVD: part of benchmarks/main.py."""
 
 import json
 import tempfile
@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 R = 64
+LOWER_R = 8
 SMALL = {
     "self_attn.q_proj": (576, 576),
     "self_attn.k_proj": (192, 576),
@@ -38,23 +39,23 @@ def bench_adapters() -> None:
 def _bench(name: str, shapes: dict, blocks: int, folder: Path, *, dense: bool) -> None:
     from rankviz.trained.read import read_adapter
     from rankviz.trained.resize import plan, resize, resized
-    from rankviz.trained.spectrum import spectrum
+    from rankviz.trained.spectrum import spectrum as spectrum_of
 
     _write(shapes, blocks, folder)
     adapter, reading = _timed(lambda: read_adapter([folder]))
-    found, looking = _timed(lambda: spectrum(adapter))
-    planned, planning = _timed(lambda: plan(adapter, found, r=8))
-    _, cutting = _timed(lambda: resized(adapter, planned))
+    spectrum, looking = _timed(lambda: spectrum_of(adapter))
+    planned, planning = _timed(lambda: plan(adapter, spectrum, r=LOWER_R))
+    _, resizing = _timed(lambda: resized(adapter, planned))
     _, writing = _timed(lambda: resize(adapter, planned, folder / "new"))
     print(
-        f"spectrum, r = {R}, {name}, {len(found.layers)} modules: {looking:.3f} s and {reading * 1e3:.0f} ms to read; "
-        f"resize to 8: {cutting:.3f} s, {cutting / looking:.2f} times that (with the file {writing:.3f} s, "
+        f"spectrum, r = {R}, {name}, {len(spectrum.layers)} modules: {looking:.3f} s, {reading * 1e3:.0f} ms to read; "
+        f"resize to {LOWER_R}: {resizing:.3f} s, {resizing / looking:.2f} times that (with the file {writing:.3f} s, "
         f"its plan {planning * 1e3:.0f} ms)"
     )
     if dense:
-        for what, vectors in (("singular values alone", False), ("with vectors, as cutting needs them", True)):
+        for what, vectors in (("singular values alone", False), ("with vectors, as a resize needs them", True)):
             block = _dense(adapter, shapes, vectors=vectors)
-            ours = cutting if vectors else looking
+            ours = resizing if vectors else looking
             print(
                 f"dense SVD of one block ({what}): {block:.2f} s, so {blocks * block:.1f} s for {blocks} blocks: "
                 f"{blocks * block / ours:.0f} times {'resize' if vectors else 'spectrum'}"

@@ -1,7 +1,7 @@
 """Training data as rows of prompt and completion: the shipped samples, or a JSONL, CSV or Parquet file of one's own.
 
-Reads and checks; tokenizing is the worker's. A row that can't be used is named by its number: the line of a JSONL file,
-the record under the header of a CSV file, the row of a Parquet file. Nothing is guessed and nothing is left out.
+Reads and checks; tokenizing is the worker's. A row that cannot be used is named by its number: the line of a JSONL
+file, the record under the header of a CSV file, the row of a Parquet file. Nothing is guessed and no row is skipped.
 """
 
 import csv
@@ -20,6 +20,8 @@ from rankviz.paths import ASSETS
 
 MAX_FILE_BYTES = 200 * 10**6
 MAX_ROWS = 1_000_000
+MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
+PARQUET_BATCH = 1024
 PREVIEW_ROWS = 3
 
 Format = Literal["messages", "prompt-completion", "instruction", "text"]
@@ -29,7 +31,7 @@ _REQUIRED: dict[Format, tuple[str, ...]] = {
     "instruction": ("instruction", "output"),
     "text": ("text",),
 }
-"""What makes a format, in the order in which it is looked for in the first row."""
+"""The columns of each format, in the order in which the first row is tested for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +45,7 @@ class Example:
     """(role, content), the last one the assistant's."""
 
     def as_pair(self) -> tuple[str, str]:
-        """What is shown of it: what the model is given and what it learns to answer."""
+        """(prompt, answer): what the model is given and what it learns."""
         if not self.messages:
             return self.prompt, self.completion
         return "\n".join(f"{role}: {content}" for role, content in self.messages[:-1]), self.messages[-1][1]
@@ -60,7 +62,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """What someone wants to see of their data before training on it."""
+    """A first look at data before training on it."""
 
     title: str
     format: Format
@@ -90,7 +92,7 @@ def samples(assets: Path = ASSETS) -> list[Sample]:
     try:
         return [Sample(**row) for row in json.loads(index.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
-        raise AssetError(f"{index} is broken: {error}. Run `make assets`.") from error
+        raise AssetError(f"{index} cannot be read ({error}): run `make assets`.") from error
 
 
 def is_sample(data: str, assets: Path = ASSETS) -> bool:
@@ -112,14 +114,14 @@ def preview(data: str, assets: Path = ASSETS) -> Preview:
 
 
 def read(data: str, assets: Path = ASSETS) -> Dataset:
-    """Read a sample by its id or a file by its path; BadDataError says what to put right."""
+    """Read a sample by its id or a file by its path; BadDataError names what to correct."""
     for sample in samples(assets):
         if sample.id == data:
             return _read_file(Path(assets) / "data" / sample.file, title=sample.title)
     path = Path(data).expanduser()
     if path.suffix.lower() not in _READERS:
         known = ", ".join(sample.id for sample in samples(assets))
-        raise BadDataError(f"{data!r} is no sample ({known}) and no .jsonl, .csv or .parquet file.")
+        raise BadDataError(f"{data!r} is neither a sample ({known}) nor a .jsonl, .csv or .parquet file.")
     return _read_file(path, title=path.name)
 
 
@@ -127,7 +129,9 @@ def _read_file(path: Path, title: str) -> Dataset:
     if not path.is_file():
         raise BadDataError(f"There is no file {str(path)!r}.")
     if (size := path.stat().st_size) > MAX_FILE_BYTES:
-        raise BadDataError(f"{path.name} has {size / 1e6:,.0f} MB, at most {MAX_FILE_BYTES / 1e6:,.0f} are read.")
+        raise BadDataError(
+            f"{path.name} has {size / 1e6:,.0f} MB, more than the {MAX_FILE_BYTES / 1e6:,.0f} MB allowed."
+        )
     content = path.read_bytes()
     rows = _READERS[path.suffix.lower()](content, path.name)
     format_, examples = _examples(rows, path.name)
@@ -137,15 +141,15 @@ def _read_file(path: Path, title: str) -> Dataset:
 def _examples(rows: Iterator[tuple[int, dict]], name: str) -> tuple[Format, tuple[Example, ...]]:
     first = next(rows, None)
     if first is None:
-        raise BadDataError(f"{name} holds no rows.")
+        raise BadDataError(f"{name} has no rows.")
     format_ = _format_of(first[1], name)
     examples = [_example(format_, first[1], f"Row {first[0]} of {name}")]
     for number, row in islice(rows, MAX_ROWS):
         examples.append(_example(format_, row, f"Row {number} of {name}"))
     if len(examples) > MAX_ROWS:
-        raise BadDataError(f"{name} has more than {MAX_ROWS:,} rows; take a part of it.")
+        raise BadDataError(f"{name} has more than {MAX_ROWS:,} rows: use a part of it.")
     if len(examples) < 2:
-        raise BadDataError(f"{name} holds a single row: training needs at least two, one of them held out.")
+        raise BadDataError(f"{name} has a single row: training needs at least two, because one is held out.")
     return format_, tuple(examples)
 
 
@@ -153,8 +157,8 @@ def _format_of(row: dict, name: str) -> Format:
     for format_, required in _REQUIRED.items():
         if all(column in row for column in required):
             return format_
-    wanted = "; ".join(" and ".join(required) for required in _REQUIRED.values())
-    raise BadDataError(f"{name} has the columns {', '.join(map(str, row)) or 'none'}; RankViz reads {wanted}.")
+    columns = "; or ".join(" and ".join(required) for required in _REQUIRED.values())
+    raise BadDataError(f"{name} has the columns {', '.join(map(str, row)) or 'none'}; RankViz needs {columns}.")
 
 
 def _example(format_: Format, row: dict, where: str) -> Example:
@@ -182,15 +186,15 @@ def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:
         try:
             value = json.loads(value)
         except ValueError:
-            raise BadDataError(f"{where}: its messages are no JSON list.") from None
+            raise BadDataError(f"{where}: messages must be a JSON list.") from None
     messages = []
     for message in _list(value, "messages", where):
         if not (isinstance(message, dict) and isinstance(message.get("role"), str)):
-            raise BadDataError(f"{where}: each message is an object with a role and a content.")
+            raise BadDataError(f"{where}: each message must be an object with a role and a content.")
         messages.append((message["role"], _text(message, "content", where, may_be_empty=True)))
     if not messages or messages[-1][0] != "assistant" or not messages[-1][1]:
         raise BadDataError(
-            f"{where}: its last message must be the assistant's, and not empty: that is what is learned."
+            f"{where}: the last message must be the assistant's, and not empty, because training learns it."
         )
     return tuple(messages)
 
@@ -223,10 +227,10 @@ def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            hint = " The file seems to hold one JSON array; write one object a line." if line.strip() == "[" else ""
-            raise BadDataError(f"Row {number} of {name} is no JSON object ({error}).{hint}") from None
+            hint = " The file seems to hold one JSON array: write one object per line." if line.strip() == "[" else ""
+            raise BadDataError(f"Row {number} of {name} is not a JSON object ({error}).{hint}") from None
         if not isinstance(row, dict):
-            raise BadDataError(f"Row {number} of {name} is no JSON object but a {type(row).__name__}.")
+            raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
         yield number, row
 
 
@@ -237,10 +241,10 @@ def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
     try:
         for number, row in enumerate(reader, start=1):
             if None in row:
-                raise BadDataError(f"Row {number} of {name} has more cells than the header: is a quote missing?")
+                raise BadDataError(f"Row {number} of {name} has more cells than the header: check the quotes.")
             yield number, row
     except csv.Error as error:
-        raise BadDataError(f"Row {number + 1} of {name} can't be read as CSV: {error}.") from None
+        raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: {error}.") from None
 
 
 def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
@@ -251,17 +255,19 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
         groups = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
-        if file.metadata.num_rows > MAX_ROWS or sum(groups) > 10 * MAX_FILE_BYTES:
-            raise BadDataError(f"{name} has {file.metadata.num_rows:,} rows or unpacks to too much; take a part of it.")
-        wanted = {column for required in _REQUIRED.values() for column in required} | {"input"}
-        columns = [column for column in file.schema_arrow.names if column in wanted] or None
+        if file.metadata.num_rows > MAX_ROWS or sum(groups) > MAX_UNPACKED_BYTES:
+            raise BadDataError(
+                f"{name} has {file.metadata.num_rows:,} rows or is too large when unpacked: use a part of it."
+            )
+        known = {column for required in _REQUIRED.values() for column in required} | {"input"}
+        columns = [column for column in file.schema_arrow.names if column in known] or None
         number = 0
-        for batch in file.iter_batches(batch_size=1024, columns=columns):
+        for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
     except (pyarrow.ArrowException, OSError) as error:
-        raise BadDataError(f"{name} can't be read as Parquet: {error}.") from None
+        raise BadDataError(f"{name} cannot be read as Parquet: {error}.") from None
 
 
 def _decode(content: bytes, name: str) -> str:
@@ -269,7 +275,7 @@ def _decode(content: bytes, name: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = content.count(b"\n", 0, error.start) + 1
-        raise BadDataError(f"{name} is not UTF-8 (line {row}); save it as UTF-8.") from None
+        raise BadDataError(f"{name} is not UTF-8 (line {row}): save it as UTF-8.") from None
 
 
 _READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}

@@ -87,9 +87,9 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("d.jsonl", GOOD + "{oops\n", r"Row 2 of d\.jsonl is no JSON object"),
-        ("d.jsonl", GOOD + "\n" + "[1]\n", r"Row 3 of d\.jsonl is no JSON object but a list"),
-        ("d.jsonl", "[\n" + GOOD, "seems to hold one JSON array; write one object a line"),
+        ("d.jsonl", GOOD + "{oops\n", r"Row 2 of d\.jsonl is not a JSON object"),
+        ("d.jsonl", GOOD + "\n" + "[1]\n", r"Row 3 of d\.jsonl is not a JSON object but a list"),
+        ("d.jsonl", "[\n" + GOOD, "seems to hold one JSON array: write one object per line"),
         (
             "d.jsonl",
             GOOD * 16 + '{"prompt": "a"}\n',
@@ -99,20 +99,20 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": " "}\n', r"Row 2 of d\.jsonl: 'completion' is empty"),
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": 1.5}\n', "'completion' must be text, not float"),
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": true}\n', "'completion' must be text, not bool"),
-        ("d.jsonl", '{"question": "a"}\n', r"d\.jsonl has the columns question; RankViz reads messages; prompt and"),
-        ("d.jsonl", '{"messages": [{"role": "user", "content": "a"}]}\n', "its last message must be the assistant's"),
-        ("d.jsonl", '{"messages": ["a"]}\n', "each message is an object with a role and a content"),
+        ("d.jsonl", '{"question": "a"}\n', r"d\.jsonl has the columns question; RankViz needs messages; or prompt and"),
+        ("d.jsonl", '{"messages": [{"role": "user", "content": "a"}]}\n', "the last message must be the assistant's"),
+        ("d.jsonl", '{"messages": ["a"]}\n', "each message must be an object with a role and a content"),
         ("d.jsonl", '{"messages": 5}\n', "'messages' must be a list of messages"),
-        ("d.jsonl", "", r"d\.jsonl holds no rows"),
-        ("d.jsonl", "\n\n", r"d\.jsonl holds no rows"),
-        ("d.jsonl", GOOD, "holds a single row"),
+        ("d.jsonl", "", r"d\.jsonl has no rows"),
+        ("d.jsonl", "\n\n", r"d\.jsonl has no rows"),
+        ("d.jsonl", GOOD, "has a single row"),
         ("d.jsonl", GOOD.encode() + b'{"prompt": "\xff"}\n', r"d\.jsonl is not UTF-8 \(line 2\)"),
         ("d.csv", "prompt,completion\na,b\nc,d,e\n", r"Row 2 of d\.csv has more cells than the header"),
         ("d.csv", "prompt,completion\na,b\nc\n", r"Row 2 of d\.csv has no 'completion'"),
-        ("d.csv", 'prompt,completion\na,b\n"c,d\n', r"Row 2 of d\.csv can't be read as CSV"),
-        ("d.csv", "", r"d\.csv holds no rows"),
-        ("d.csv", "messages\n{\n", "its messages are no JSON list"),
-        ("d.parquet", "not parquet", r"d\.parquet can't be read as Parquet"),
+        ("d.csv", 'prompt,completion\na,b\n"c,d\n', r"Row 2 of d\.csv cannot be read as CSV"),
+        ("d.csv", "", r"d\.csv has no rows"),
+        ("d.csv", "messages\n{\n", "messages must be a JSON list"),
+        ("d.parquet", "not parquet", r"d\.parquet cannot be read as Parquet"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
@@ -124,7 +124,9 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
 
 @pytest.mark.parametrize("data", ["nothing", "notes.txt", "/etc/passwd"])
 def test_what_is_neither_a_sample_nor_a_data_file_is_said(data):
-    with pytest.raises(BadDataError, match=r"is no sample \(phonemes, syllables\) and no \.jsonl, \.csv or \.parquet"):
+    with pytest.raises(
+        BadDataError, match=r"is neither a sample \(phonemes, syllables\) nor a \.jsonl, \.csv or \.parquet"
+    ):
         dataset.read(data)
 
 
@@ -137,7 +139,7 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
     with (tmp_path / "d.jsonl").open("wb") as file:
         file.truncate(dataset.MAX_FILE_BYTES + 1)  # sparse: takes no space
 
-    with pytest.raises(BadDataError, match=r"d\.jsonl has 200 MB, at most 200 are read"):
+    with pytest.raises(BadDataError, match=r"d\.jsonl has 200 MB, more than the 200 MB allowed"):
         dataset.read(str(tmp_path / "d.jsonl"))
 
 

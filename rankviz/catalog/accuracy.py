@@ -1,4 +1,4 @@
-"""Measured rows on disk, and the validation that was made of those that RankViz ships."""
+"""Measurements on disk, and the validation of those that RankViz ships."""
 
 import csv
 import json
@@ -18,17 +18,21 @@ MAX_FILE_BYTES = 20_000_000
 
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
-    """The rows of a CSV file in the form of assets/validation/*.csv; BadDataError says what it lacks."""
+    """The rows of a CSV file in the form of assets/validation/*.csv; BadDataError names what is missing."""
     if not path.is_file():
-        raise BadDataError(f"No file {str(path)!r}: give a CSV file of measured rows.")
+        raise BadDataError(f"There is no file {str(path)!r}: give a CSV file of measurements.")
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise BadDataError(f"{path.name} has {path.stat().st_size:,} bytes, more than {MAX_FILE_BYTES:,}: split it.")
+        raise BadDataError(
+            f"{path.name} has {path.stat().st_size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed: split it."
+        )
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
             if missing:
-                raise BadDataError(f"{path.name} has no column {', '.join(missing)}: name the columns as README does.")
+                raise BadDataError(
+                    f"{path.name} has no column {', '.join(missing)}: name the columns as in assets/validation."
+                )
             rows = tuple(parse_row(cells, line) for line, cells in enumerate(reader, start=2))
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadDataError(f"{path.name} is not a CSV file in UTF-8 ({error}): save it as one.") from None
@@ -57,7 +61,7 @@ def load_validation(assets: Path) -> AccuracyReport:
 
 
 def measured_widths(report: AccuracyReport) -> tuple[Assumption, ...]:
-    """Half-widths of bands as rows of assumptions: what the report says of each kind of setting."""
+    """Half-widths of bands as rows of assumptions: the report's result for each kind of setting."""
     evidence = report.evidence
     parts = (("", evidence.static), ("", evidence.memory), ("time-", evidence.time))
     return tuple(_width(f"{prefix}width-{each.kind}", each, report.made) for prefix, part in parts for each in part)

@@ -1,7 +1,7 @@
 """GPUs and the constants of the formulas, read from assets/gpus.json and assets/assumptions.json.
 
-Reading trusts the files: `hardware_schema.check` has gone over them when they were built and in the tests. A row
-that can't be read at all is still an AssetError that names it.
+Reading trusts the files: `hardware_schema.check` checks them in the tests. A row that cannot be read at all is still
+an AssetError that names it.
 """
 
 import json
@@ -16,6 +16,7 @@ from rankviz.errors import AssetError, UnknownGpuError
 
 GPUS_FILE = "gpus.json"
 ASSUMPTIONS_FILE = "assumptions.json"
+ENDS = ("low", "expected", "high")
 
 
 @lru_cache(maxsize=8)
@@ -38,19 +39,19 @@ def load_constants(assets: Path) -> Assumptions:
 
 
 def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
-    """The card with this id or name, or the only one whose name begins with it; case and punctuation don't matter."""
-    wanted = _plain(name)
+    """The card with this id or name, or the only one whose name begins with it; case and punctuation do not matter."""
+    plain = _plain(name)
     for gpu in gpus:
-        if wanted in (_plain(gpu.id), _plain(gpu.name)):
+        if plain in (_plain(gpu.id), _plain(gpu.name)):
             return gpu
-    begins = [gpu for gpu in gpus if wanted and _plain(gpu.name).startswith(wanted)]
+    begins = [gpu for gpu in gpus if plain and _plain(gpu.name).startswith(plain)]
     if len(begins) != 1:
         raise UnknownGpuError(name, tuple(gpu.name for gpu in begins or gpus))
     return begins[0]
 
 
 def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str) -> Gpu | None:
-    """The card that a driver's device name means ("NVIDIA A100-SXM4-80GB"); None where the table hasn't it."""
+    """The card that a driver's device name means ("NVIDIA A100-SXM4-80GB"); None if the table does not have it."""
     device = _words(device_name)
 
     def vague(word: str) -> bool:
@@ -67,7 +68,9 @@ def read_rows(path: Path, key: str) -> list[dict]:
     except FileNotFoundError:
         raise AssetError(f"{path.name}: no such file in {path.parent}; restore it from the repository.") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AssetError(f"{path.name}: not a JSON object with a list {key!r} ({error}); mend or restore it.") from None
+        raise AssetError(
+            f"{path.name}: not a JSON object with a list {key!r} ({error}); repair or restore it."
+        ) from None
 
 
 def _words(name: str) -> set[str]:
@@ -76,6 +79,16 @@ def _words(name: str) -> set[str]:
 
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def in_one_form(row: dict) -> dict:
+    """A row of assumptions.json with its value as low, expected and high; a single number is all three."""
+    rest = dict(row)
+    ends = [rest.pop(name, None) for name in ENDS]
+    value = rest.pop("value", None)
+    if (value is None) == (None in ends) or (value is not None and ends != [None] * len(ENDS)):
+        raise ValueError("give either value, or low, expected and high")
+    return {**rest, "value": dict(zip(ENDS, ends if value is None else [value] * len(ENDS), strict=True))}
 
 
 def _gpu(row: dict) -> Gpu:
@@ -87,16 +100,12 @@ def _gpu(row: dict) -> Gpu:
 
 def _assumption(row: dict) -> Assumption:
     try:
-        if "value" in row:
-            value = Range(row["value"], row["value"], row["value"])
-        else:
-            value = Range(row["low"], row["expected"], row["high"])
-        described = {name: row[name] for name in ("id", "unit", "meaning", "source", "checked")}
-    except (KeyError, TypeError, ValueError) as error:
+        fields = in_one_form(row)
+        return Assumption(**{**fields, "value": Range(**fields["value"])})
+    except (TypeError, ValueError) as error:
         raise _unreadable(ASSUMPTIONS_FILE, row, error) from None
-    return Assumption(value=value, **described)
 
 
 def _unreadable(file: str, row: dict, error: Exception) -> AssetError:
     name = row.get("id", "?") if isinstance(row, dict) else row
-    return AssetError(f"{file}: row {name!r} can't be read ({error}); give it the fields that its neighbours have.")
+    return AssetError(f"{file}: row {name!r} cannot be read ({error}); give it the fields that its neighbours have.")

@@ -1,7 +1,7 @@
 """The model catalogue: an index of all models, and one file a model with its layers.
 
-Reading is light, since the command line does it from cold: one small index, one model's file, no validation. The
-strict schema is model_schema.py, run by `make assets` and by the tests.
+Reading is light, since the command line does it from cold: one small index, one model's file, no validation.
+`make assets` and the tests check both against model_schema.py.
 """
 
 import functools
@@ -14,6 +14,10 @@ from typing import Any
 from rankviz.core.model.json import model_from_json
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import AssetError, UnknownModelError
+
+SUGGESTIONS = 3
+SIMILARITY = 0.6
+"""From 0 to 1, as difflib measures it: below this a name is no suggestion."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +41,7 @@ class ModelRow:
 @functools.cache
 def load_index(assets: Path) -> tuple[ModelRow, ...]:
     """Every model of the catalogue, in order of family and size."""
-    rows = _read(assets / "models" / "index.json")["models"]
+    rows = read_json(assets / "models" / "index.json")["models"]
     return tuple(ModelRow(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows)
 
 
@@ -45,7 +49,7 @@ def load_index(assets: Path) -> tuple[ModelRow, ...]:
 def load_model(assets: Path, ref: str) -> ModelSpec:
     """The model that an id or another name of it stands for."""
     row = find_model(load_index(assets), ref)
-    return model_from_json(_read(assets / "models" / row.file))
+    return model_from_json(read_json(assets / "models" / row.file))
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
@@ -57,15 +61,15 @@ def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
 
 
 def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
-    """Up to three names that look like ref."""
+    """Names that look like ref, SUGGESTIONS at most."""
     import difflib
 
     known: dict[str, str] = {}
     for name in (*(row.id for row in rows), *(alias for row in rows for alias in row.aliases)):
         known.setdefault(name.lower(), name)
         known.setdefault(name.lower().split("/")[-1], name)
-    found = difflib.get_close_matches(ref.lower(), list(known), n=6, cutoff=0.6)
-    return tuple(dict.fromkeys(known[name] for name in found))[:3]
+    matches = difflib.get_close_matches(ref.lower(), list(known), n=2 * SUGGESTIONS, cutoff=SIMILARITY)
+    return tuple(dict.fromkeys(known[name] for name in matches))[:SUGGESTIONS]
 
 
 @functools.cache
@@ -76,11 +80,12 @@ def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, ModelRow]:
         for name in (row.id, *row.aliases):
             full[name.lower()] = row
             bare.setdefault(name.lower().split("/")[-1], []).append(row)
-    short = {name: found[0] for name, found in bare.items() if len({row.id for row in found}) == 1}
+    short = {name: owners[0] for name, owners in bare.items() if len({row.id for row in owners}) == 1}
     return short | full
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of assets/models; AssetError where it is missing or not JSON."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:

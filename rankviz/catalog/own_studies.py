@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.catalog.models import ModelRow, find_model
-from rankviz.catalog.peft_results import MAX_FILE_BYTES, read_result
-from rankviz.core.studies.lines import BaseModel, Evidence, QualityPoint, Study
+from rankviz.catalog.peft_results import MAX_FILE_BYTES, USUAL_FILE_BYTES, read_result
+from rankviz.core.studies.lines import LABEL_LENGTH, BaseModel, Evidence, QualityPoint, Study
 from rankviz.errors import BadDataError, RankVizError, UnknownModelError
 
 FOLDER = "evidence"
 MAX_FILES = 500
+MAX_STEM = 80
+DIGEST_DIGITS = 12
 CAVEAT = (
-    "Added here, not published: one run a file, and its learning rate is what its author chose. Left out of every "
-    "count over published studies."
+    "Added here, not published: one run per file, with the learning rate that its author chose. Not included in counts "
+    "over published studies."
 )
 
 
 class Added(NamedTuple):
-    """What became of files that were given. refused: a sentence a file."""
+    """The outcome for the given files. refused: one sentence per file."""
 
     files: Sequence[str]
     points: int
@@ -30,21 +32,21 @@ class Added(NamedTuple):
 
 
 def add(home: Path, files: Sequence[Path]) -> Added:
-    """Keep those that can be read. The same file again is kept once."""
+    """Keep the files that can be read; the same file again is kept once."""
     folder = home / FOLDER
     kept, points, refused = [], 0, []
     for file in files:
         try:
             if file.stat().st_size > MAX_FILE_BYTES:
                 raise BadDataError(
-                    f"{file.name} has more than {MAX_FILE_BYTES:,} bytes: a result file has about 14,000."
+                    f"{file.name} has more than {MAX_FILE_BYTES:,} bytes: a result file has about {USUAL_FILE_BYTES:,}."
                 )
             content = file.read_bytes()
             points += len(read_result(content, file.name))
             if len(list(folder.glob("*.json"))) >= MAX_FILES:
-                raise BadDataError(f"{file.name}: {MAX_FILES} files are here already: remove some first.")
+                raise BadDataError(f"{file.name}: there are {MAX_FILES} files already: remove some first.")
         except OSError as error:
-            refused.append(f"{file.name} can't be read ({error.strerror or error}): give a file that can.")
+            refused.append(f"{file.name} cannot be read ({error.strerror or error}): give a readable file.")
         except RankVizError as error:
             refused.append(str(error))
         else:
@@ -57,43 +59,46 @@ def add(home: Path, files: Sequence[Path]) -> Added:
 def remove(home: Path, name: str) -> None:
     """A kept file by its name, as kept_files gives it."""
     if name not in kept_files(home):
-        raise BadDataError(f"No result file {name!r} here: `rankviz evidence list` names those that were added.")
+        raise BadDataError(
+            f"There is no result file {name!r}: `rankviz evidence list` shows the files that were added."
+        )
     (home / FOLDER / name).unlink()
 
 
 def kept_files(home: Path) -> list[str]:
+    """Names of the kept files."""
     return sorted(path.name for path in (home / FOLDER).glob("*.json"))
 
 
 def stamp(home: Path) -> tuple:
-    """Another one whenever the files are others."""
+    """A value that changes whenever the files change."""
     folder = home / FOLDER
     return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.json")))
 
 
 def own_evidence(home: Path, catalogue: Sequence[ModelRow]) -> Evidence:
-    """The points of all kept files: a study a task. One that can't be read any more is left out."""
+    """The points of all kept files: a study a task. A file that can no longer be read is left out."""
     points: list[QualityPoint] = []
     for name in kept_files(home):
         path = home / FOLDER / name
         try:
-            found = read_result(path.read_bytes(), name)
+            result = read_result(path.read_bytes(), name)
         except (BadDataError, OSError):
             continue
-        points += _as_own(found)
+        points += _as_own(result)
     studies = {p.study_id: _study(p) for p in points}
     models = {p.base_model: _model(p, catalogue) for p in points}
     return Evidence(studies.values(), models.values(), _apart(points))
 
 
 def _apart(points: Sequence[QualityPoint]) -> list[QualityPoint]:
-    """Two runs of one rank that differ in what the format's few fields don't say stand in lines of their own."""
+    """Two runs of one rank that the format's fields do not distinguish get lines of their own."""
 
     def place(p: QualityPoint) -> tuple:
         return (p.study_id, p.base_model, p.metric, p.method, p.target_modules, p.duration, p.table, p.run_date, p.rank)
 
-    taken = Counter(place(p) for p in points)
-    return [replace(p, table=f"{p.table}, {p.experiment}") if taken[place(p)] > 1 else p for p in points]
+    counts = Counter(place(p) for p in points)
+    return [replace(p, table=f"{p.table}, {p.experiment}") if counts[place(p)] > 1 else p for p in points]
 
 
 def _as_own(points: Sequence[QualityPoint]) -> list[QualityPoint]:
@@ -103,7 +108,7 @@ def _as_own(points: Sequence[QualityPoint]) -> list[QualityPoint]:
 def _study(point: QualityPoint) -> Study:
     return Study(
         study_id=point.study_id,
-        label=f"Added: {point.task.rsplit('/', 1)[-1]}"[:30],
+        label=f"Added: {point.task.rsplit('/', 1)[-1]}"[:LABEL_LENGTH],
         citation=f"Result files added here, in the format of PEFT's method comparison: {point.task}",
         source=None,
         licence="yours",
@@ -134,5 +139,5 @@ def _model(point: QualityPoint, catalogue: Sequence[ModelRow]) -> BaseModel:
 
 
 def _kept_name(stem: str, content: bytes) -> str:
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-")[:80] or "result"
-    return f"{readable}--{hashlib.sha256(content).hexdigest()[:12]}.json"
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-")[:MAX_STEM] or "result"
+    return f"{readable}--{hashlib.sha256(content).hexdigest()[:DIGEST_DIGITS]}.json"

@@ -1,7 +1,7 @@
 """Result files of PEFT's method comparison, as points of a study: run_info, train_info, meta_info in one JSON object.
 
 The format is that of huggingface/peft, method_comparison/*/results/*.json, in both spellings of its memory fields. Only
-what is needed is asked for, and what is there is checked: the files come from anyone.
+the needed fields must be there, and every field is checked, because the files come from anyone.
 """
 
 import json
@@ -13,35 +13,42 @@ from rankviz.core.studies.lines import FULL, Facet, QualityPoint, facet_of
 from rankviz.errors import BadDataError
 
 MAX_FILE_BYTES = 2_000_000
+USUAL_FILE_BYTES = 14_000
+MAX_RANK = 65_536
+QUOTED = 40
+"""Characters of a file that an error quotes."""
 MAX_TEXT = 200
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
 LOWER_IS_BETTER = ("loss", "nll", "perplexity", "error", "forgetting", "drift", "wer")
 FORGETTING = ("forgetting", "drift")
 COUNTED = ("samples", "tokens", "time", "step", "mem ")
-"""What stands among the metrics and is no quality."""
+"""Metrics that are not qualities."""
 
 
 def read_result(text: str | bytes, file: str) -> tuple[QualityPoint, ...]:
     """The points of one result file; BadDataError names the file and what is wrong with it."""
     size = len(text)
     if size > MAX_FILE_BYTES:
-        raise BadDataError(f"{file} has {size:,} bytes, more than {MAX_FILE_BYTES:,}: a result file has about 14,000.")
+        raise BadDataError(
+            f"{file} has {size:,} bytes, more than {MAX_FILE_BYTES:,}: a result file has about {USUAL_FILE_BYTES:,}."
+        )
     try:
-        told = json.loads(text)
+        result = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadDataError(f"{file} is not JSON ({str(error)[:80]}): give a result file as PEFT writes it.") from None
-    run, train = _object(told, "run_info", file), _object(told, "train_info", file)
+    run, train = _object(result, "run_info", file), _object(result, "train_info", file)
     if train.get("status") != "success":
         raise BadDataError(
-            f"{file}: the run's status is {str(train.get('status'))[:40]!r}, not 'success': there is nothing to show."
+            f"{file}: the run's status is {str(train.get('status'))[:QUOTED]!r}, not 'success': give the result of a "
+            "run that succeeded."
         )
     config, setup = run.get("peft_config"), _object(run, "train_config", file)
     if config is not None and not isinstance(config, dict):
         raise BadDataError(f"{file}: peft_config is neither an object nor null: give a result file as PEFT writes it.")
     metrics = train.get("metrics")
     if not isinstance(metrics, list) or not metrics or not isinstance(metrics[-1], dict):
-        raise BadDataError(f"{file}: train_info.metrics is empty: give the result of a run that ended.")
+        raise BadDataError(f"{file}: train_info.metrics is empty: give the result of a run that finished.")
     shared = _shared(run, train, setup, config, file)
     points = tuple(
         QualityPoint(metric=name, value=value, **_kind(name), **shared)
@@ -49,7 +56,7 @@ def read_result(text: str | bytes, file: str) -> tuple[QualityPoint, ...]:
         if _is_quality(name, value)
     )
     if not points:
-        raise BadDataError(f"{file}: the last of train_info.metrics has no quality, such as 'test accuracy'.")
+        raise BadDataError(f"{file}: the last of train_info.metrics has no quality metric, such as 'test accuracy'.")
     return points
 
 
@@ -86,16 +93,16 @@ def _shared(
     }
 
 
-def _object(told: Any, key: str, file: str) -> Mapping[str, Any]:
-    found = told.get(key) if isinstance(told, dict) else None
-    if not isinstance(found, dict):
+def _object(result: Any, key: str, file: str) -> Mapping[str, Any]:
+    part = result.get(key) if isinstance(result, dict) else None
+    if not isinstance(part, dict):
         raise BadDataError(f"{file} has no object {key!r}: give a result file as PEFT's method comparison writes it.")
-    return found
+    return part
 
 
 def _text(value: Any, field: str, file: str) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
-        raise BadDataError(f"{file}: {field} is not a text of 1 to {MAX_TEXT} characters: mend it.")
+        raise BadDataError(f"{file}: {field} is not a text of 1 to {MAX_TEXT} characters: correct it.")
     return value.strip()
 
 
@@ -104,16 +111,16 @@ def _rank_of(config: Mapping[str, Any] | None, file: str) -> int | None:
     if config is None:
         return None
     rank = next((config[name] for name in ("r", "init_r", "rank") if config.get(name) is not None), None)
-    if _whole(rank) is None or not 1 <= rank <= 65_536:
-        kind = str(config.get("peft_type", "?"))[:40]
-        raise BadDataError(f"{file}: peft_config ({kind}) has no rank r: only methods with a rank can be drawn by it.")
+    if _whole(rank) is None or not 1 <= rank <= MAX_RANK:
+        kind = str(config.get("peft_type", "?"))[:QUOTED]
+        raise BadDataError(f"{file}: peft_config ({kind}) has no rank r: only methods with a rank can be shown.")
     return rank
 
 
 def _method(config: Mapping[str, Any] | None) -> str:
     if config is None:
         return FULL
-    kind = str(config.get("peft_type") or "?").lower()[:40]
+    kind = str(config.get("peft_type") or "?").lower()[:QUOTED]
     for flag, name in (("use_dora", "dora"), ("use_rslora", "rslora"), ("use_bdlora", "bd-lora")):
         if kind == "lora" and config.get(flag):
             return name
@@ -141,7 +148,7 @@ def _facet(targets: str) -> Facet:
 
 
 def _task(run: Mapping[str, Any], file: str) -> str:
-    """The format doesn't name its task: data, where it is said, and otherwise what kind of comparison it was."""
+    """The format does not name its task: the dataset if it is given, otherwise the kind of comparison."""
     setup = run["train_config"]
     if isinstance(setup.get("dataset_id"), str):
         return setup["dataset_id"][:MAX_TEXT]

@@ -1,7 +1,7 @@
 """Published rank studies, read from assets/evidence/: points.csv, studies.json and models.json.
 
-Reading trusts the files: `evidence_schema.check` has gone over them in the tests. A row that can't be read at all is
-still an AssetError that names it.
+Reading trusts the files: `studies_schema.check` checks them in the tests. A row that cannot be read at all is still an
+AssetError that names it.
 """
 
 import csv
@@ -21,26 +21,19 @@ STUDIES_FILE = "studies.json"
 MODELS_FILE = "models.json"
 COLUMNS = tuple(field.name for field in fields(QualityPoint))
 
-INTEGERS = ("rank", "learning_rates_tried", "trainable_parameters", "adapter_bytes", "peak_memory_bytes")
-NUMBERS = (
-    "lora_alpha",
-    "learning_rate",
-    "standard_error",
-    "reference_learning_rate",
-    "value_at_reference_rate",
-    "train_seconds",
-)
-READERS: dict[str, Callable[[str], Any]] = {
-    **{name: lambda text: int(text) if text else None for name in INTEGERS},
-    **{name: lambda text: float(text) if text else None for name in NUMBERS},
-    "value": float,
-    "higher_is_better": lambda text: {"yes": True, "no": False}[text],
+READERS: dict[Any, Callable[[str], Any]] = {
+    bool: lambda text: {"yes": True, "no": False}[text],
+    float: float,
+    float | None: lambda text: float(text) if text else None,
+    int | None: lambda text: int(text) if text else None,
 }
+"""How a cell becomes a field of that type; any other type is the text itself."""
+READER_OF = {each.name: READERS.get(each.type, str) for each in fields(QualityPoint)}
 
 
 @lru_cache(maxsize=8)
 def load_evidence(assets: Path) -> Evidence:
-    """All that ships."""
+    """All published studies that RankViz ships, with their base models and points."""
     folder = assets / FOLDER
     studies = [_row(Study, row, STUDIES_FILE, "study_id") for row in read_rows(folder / STUDIES_FILE, "studies")]
     models = [_row(BaseModel, row, MODELS_FILE, "base_model") for row in read_rows(folder / MODELS_FILE, "models")]
@@ -67,18 +60,22 @@ def read_points(path: Path) -> list[QualityPoint]:
 
 
 def check_columns(names: Sequence[str] | None) -> None:
+    """AssetError unless points.csv has these columns."""
     if tuple(names or ()) != COLUMNS:
         raise AssetError(f"{POINTS_FILE}: the columns must be {', '.join(COLUMNS)}, in this order.")
 
 
 def _point(cells: dict[str, str], line: int, file: str) -> QualityPoint:
+    if cells.keys() != READER_OF.keys() or None in cells.values():
+        raise AssetError(f"{file}: row {line} has more or fewer cells than there are columns; add or remove some.")
     values: dict[str, Any] = {}
     for name, text in cells.items():
         try:
-            values[name] = READERS[name](text) if name in READERS else text + ""
-        except (KeyError, TypeError, ValueError):
-            column = name or "more cells than columns"
-            raise AssetError(f"{file}: row {line}, {column}: {text!r} can't be; mend the cell or empty it.") from None
+            values[name] = READER_OF[name](text)
+        except (KeyError, ValueError):
+            raise AssetError(
+                f"{file}: row {line}, {name}: {text!r} is not a value of this column; correct the cell or empty it."
+            ) from None
     return QualityPoint(**values)
 
 
@@ -88,5 +85,5 @@ def _row(kind: type, row: Any, file: str, key: str) -> Any:
     except TypeError as error:
         name = row.get(key, "?") if isinstance(row, dict) else row
         raise AssetError(
-            f"{file}: row {name!r} can't be read ({error}); give it the fields that its neighbours have."
+            f"{file}: row {name!r} cannot be read ({error}); give it the fields that its neighbours have."
         ) from None

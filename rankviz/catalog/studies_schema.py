@@ -1,118 +1,87 @@
-"""What rows of assets/evidence/ must look like. Strict: nothing unknown, nothing missing, nothing out of order.
+"""What rows of assets/evidence/ must look like. For tests: see schema.py."""
 
-pydantic is imported in such modules only, and they only where assets are tested: reading an asset stays fast.
-"""
-
-import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, TypeAdapter
 
 from rankviz.catalog.hardware import read_rows
-from rankviz.catalog.hardware_schema import Day, Rate, Row, Text
-from rankviz.catalog.row_check import check_sorted, validate
-from rankviz.catalog.studies import FOLDER, MODELS_FILE, POINTS_FILE, STUDIES_FILE, check_columns, load_evidence
-from rankviz.core.studies.lines import FULL, Facet, Role, TaskKind
+from rankviz.catalog.schema import Count, Day, Link, Positive, Rate, Text, check_sorted, strict, validate
+from rankviz.catalog.studies import FOLDER, MODELS_FILE, POINTS_FILE, STUDIES_FILE, load_evidence, read_points
+from rankviz.core.studies.lines import FULL, LABEL_LENGTH, BaseModel, QualityPoint, Study
 from rankviz.errors import AssetError
 
-Link = Annotated[str, Field(pattern=r"^https://\S+$")]
-Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
-Whole = Annotated[int, Field(gt=0)]
+StudyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
 RANKLESS = (FULL, "base")
+"""Methods whose points have no rank."""
 
 
-class StudyRow(Row):
-    study_id: Id
-    label: Annotated[str, Field(min_length=1, max_length=30)]
-    citation: Text
-    source: Link
-    licence: Text
-    task_kind: TaskKind
-    examples: Whole | None
-    learning_rate_tuned_per_rank: bool
-    learning_rate_tuned_per_method: bool
-    learning_rate_and_alpha_policy: Text
-    caveat: Text
-
-    @model_validator(mode="after")
-    def _tuned_per_rank_is_tuned_per_method(self):
-        if self.learning_rate_tuned_per_rank and not self.learning_rate_tuned_per_method:
-            raise ValueError("a learning rate tuned at each rank is tuned per method too: set both")
-        return self
+def _tuned_per_rank_is_tuned_per_method(row: Study) -> None:
+    if row.learning_rate_tuned_per_rank and not row.learning_rate_tuned_per_method:
+        raise ValueError("a learning rate tuned at each rank is tuned per method too: set both")
 
 
-class BaseModelRow(Row):
-    base_model: Text
-    model_id: Text | None
-    family: Text
-    parameters: Whole | None
-    source: Text
+def _ranks_and_rates_belong_together(row: QualityPoint) -> None:
+    if (row.rank is None) != (row.method in RANKLESS):
+        raise ValueError("give a rank, or the method full or base, not both")
+    if (row.reference_learning_rate is None) != (row.value_at_reference_rate is None):
+        raise ValueError("give reference_learning_rate and value_at_reference_rate, or neither")
 
 
-class PointRow(BaseModel):
-    """A row of points.csv, cell by cell: an empty cell is "not stated"."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    study_id: Id
-    base_model: Text
-    task: Text
-    metric: Text
-    higher_is_better: bool
-    role: Role
-    method: Text
-    target_modules: str
-    facet: Facet
-    rank: Whole | None
-    lora_alpha: Rate | None
-    learning_rate: Rate | None
-    learning_rates_tried: Whole | None
-    value: float
-    standard_error: Annotated[float, Field(gt=0)] | None
-    reference_learning_rate: Rate | None
-    value_at_reference_rate: float | None
-    trainable_parameters: Annotated[int, Field(ge=0)] | None
-    adapter_bytes: Whole | None
-    peak_memory_bytes: Whole | None
-    train_seconds: Rate | None
-    duration: str
-    table: Text
-    experiment: str
-    run_date: Day | str
-
-    @field_validator("higher_is_better", mode="before")
-    @classmethod
-    def _yes_or_no(cls, text: str) -> bool:
-        if text not in ("yes", "no"):
-            raise ValueError("write yes or no")
-        return text == "yes"
-
-    @model_validator(mode="after")
-    def _ranks_and_rates_belong_together(self):
-        if (self.rank is None) != (self.method in RANKLESS):
-            raise ValueError("give a rank, or the method full or base, not both")
-        if (self.reference_learning_rate is None) != (self.value_at_reference_rate is None):
-            raise ValueError("give reference_learning_rate and value_at_reference_rate, or neither")
-        return self
+STUDY = strict(
+    Study,
+    laws=_tuned_per_rank_is_tuned_per_method,
+    optional=("own",),
+    study_id=StudyId,
+    label=Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)],
+    citation=Text,
+    source=Link,
+    licence=Text,
+    examples=Positive | None,
+    learning_rate_and_alpha_policy=Text,
+    caveat=Text,
+    checked=Day,
+    own=Literal[False],
+)
+BASE_MODEL = strict(
+    BaseModel, base_model=Text, model_id=Text | None, family=Text, parameters=Positive | None, source=Text, checked=Day
+)
+POINT = strict(
+    QualityPoint,
+    laws=_ranks_and_rates_belong_together,
+    study_id=StudyId,
+    base_model=Text,
+    task=Text,
+    metric=Text,
+    method=Text,
+    rank=Positive | None,
+    lora_alpha=Rate | None,
+    learning_rate=Rate | None,
+    learning_rates_tried=Positive | None,
+    standard_error=Rate | None,
+    reference_learning_rate=Rate | None,
+    trainable_parameters=Count | None,
+    adapter_bytes=Positive | None,
+    peak_memory_bytes=Positive | None,
+    train_seconds=Rate | None,
+    table=Text,
+)
 
 
 def check(assets: Path) -> None:
     """Raise AssetError with file, row, field and remedy unless all three files are as they must be."""
     folder = assets / FOLDER
-    check_sorted(STUDIES_FILE, read_rows(folder / STUDIES_FILE, "studies"), StudyRow, "study_id")
-    check_sorted(MODELS_FILE, read_rows(folder / MODELS_FILE, "models"), BaseModelRow, "base_model")
-    with (folder / POINTS_FILE).open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        check_columns(reader.fieldnames)
-        _check_points(reader)
+    check_sorted(STUDIES_FILE, read_rows(folder / STUDIES_FILE, "studies"), STUDY, "study_id")
+    check_sorted(MODELS_FILE, read_rows(folder / MODELS_FILE, "models"), BASE_MODEL, "base_model")
+    _check_points(read_points(folder / POINTS_FILE))
     evidence = load_evidence(assets)
     for line in evidence.lines:
         if len(set(line.ranks)) < len(line.ranks):
             where = f"{line.study.study_id}, {line.model.base_model}, {line.first.task}, {line.first.metric}"
             raise AssetError(
-                f"{POINTS_FILE}: {where}: a rank is there twice in one line; tell the runs apart by table or run_date."
+                f"{POINTS_FILE}: {where}: one line has a rank twice; give the two runs different tables or run dates."
             )
     for name, known, used in (
         (STUDIES_FILE, evidence.studies, {point.study_id for point in evidence.points}),
@@ -122,17 +91,10 @@ def check(assets: Path) -> None:
             raise AssetError(f"{name}: row {unused[0]!r} has no points in {POINTS_FILE}; add some, or remove it.")
 
 
-def _check_points(rows: Iterable[Mapping[str, str]]) -> None:
-    before = ""
-    for line, cells in enumerate(rows, start=2):
-        values = {name: text if text or name in _texts() else None for name, text in cells.items()}
-        validate(PointRow, values, f"{POINTS_FILE}: row {line}")
-        if cells["study_id"] < before:
-            raise AssetError(
-                f"{POINTS_FILE}: row {line} is out of order: move it to the rows of {cells['study_id']!r}."
-            )
-        before = cells["study_id"]
-
-
-def _texts() -> tuple[str, ...]:
-    return ("target_modules", "duration", "experiment", "run_date")
+def _check_points(points: Iterable[QualityPoint]) -> None:
+    schema, before = TypeAdapter(POINT), ""
+    for line, point in enumerate(points, start=2):
+        validate(schema, asdict(point), f"{POINTS_FILE}: row {line}")
+        if point.study_id < before:
+            raise AssetError(f"{POINTS_FILE}: row {line} is out of order: move it to the rows of {point.study_id!r}.")
+        before = point.study_id

@@ -21,7 +21,7 @@ def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = Non
     Args:
         ref: A folder with a config.json, a path of a config.json, or a Hub id.
         cache: Where introspected configs are remembered, by their content.
-        unknown: What the catalogue said, for its suggestions.
+        unknown: The catalogue's error, for its suggestions.
     """
     path = Path(ref).expanduser()
     is_local = path.is_file() or path.is_dir()
@@ -59,7 +59,9 @@ def find_config(ref: str) -> dict[str, Any] | None:
 def find_adapter(ref: str, *, max_bytes: int) -> Path:
     """The folder of the adapter that has this Hub id, fetched unless it was before."""
     if not HUB_ID.fullmatch(ref):
-        raise BadAdapterError(f"No adapter {ref!r} here: give a folder, a zip, a run's id or a Hub id (owner/name).")
+        raise BadAdapterError(
+            f"There is no adapter {ref!r} here: give a folder, a zip, a run's id or a Hub id (owner/name)."
+        )
     from rankviz.hub.adapter import fetch_adapter
 
     return fetch_adapter(ref, max_bytes=max_bytes)

@@ -15,7 +15,7 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, api: Any = None) -> Path:
 
     Args:
         repo_id: Its id on the Hub.
-        max_bytes: More than this is refused before it is fetched.
+        max_bytes: A larger adapter is refused before it is downloaded.
         api: huggingface_hub's HfApi, or something that answers like it.
     """
     from httpx import HTTPError
@@ -37,11 +37,11 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, api: Any = None) -> Path:
         ) from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise BadAdapterError(
-            f"No adapter {repo_id!r} on the Hub, nor here: check its name, or give a folder."
+            f"There is no adapter {repo_id!r} here or on the Hub: check the name, or give a folder."
         ) from None
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, HTTPError, OSError) as error:
         raise HubUnavailableError(
-            f"The Hub does not answer from here, so {repo_id!r} can't be fetched: try again with a network, or give "
+            f"The Hub cannot be reached, so {repo_id!r} cannot be downloaded: check the network and try again, or give "
             "the adapter's folder or zip."
         ) from error
     assert config.parent == weights.parent
@@ -56,10 +56,12 @@ def _check(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:
                 f"{repo_id!r} has only {pickled}, and pickle files can run code when they are opened: load it where "
                 f"you trust it and save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
             )
-        raise BadAdapterError(f"{repo_id!r} holds no {WEIGHTS}, so it is no adapter that PEFT saved: check its name.")
+        raise BadAdapterError(
+            f"{repo_id!r} holds no {WEIGHTS}, so it is not an adapter in PEFT's layout: check the name."
+        )
     if CONFIG not in sizes:
-        raise BadAdapterError(f"{repo_id!r} holds no {CONFIG}, which says r and alpha: check its name.")
+        raise BadAdapterError(f"{repo_id!r} holds no {CONFIG}, which holds r and lora_alpha: check the name.")
     if sizes[WEIGHTS] > max_bytes:
         raise BadAdapterError(
-            f"{repo_id!r} has {sizes[WEIGHTS]:,} bytes of weights, more than the {max_bytes:,} that are read here."
+            f"{repo_id!r} has {sizes[WEIGHTS]:,} bytes of weights, more than the {max_bytes:,} allowed here."
         )

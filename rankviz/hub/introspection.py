@@ -19,8 +19,11 @@ from rankviz.units import GIB
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "introspect")
 TIMEOUT_S = 60
+CPU_SECONDS_PER_SECOND = 2
+LOG_TAIL = 2000
+"""Characters of the worker's log in an error."""
 ANSWERS = 2
-"""Counted up when the worker's answer says more than before, so that older ones are asked again."""
+"""Raised by 1 when the worker's answer gets new fields, so that older cached answers are not used."""
 MEMORY_BYTES = 16 * GIB
 """Of address space: torch for the CPU takes 0.7 GiB, torch for CUDA several, a model on the meta device little."""
 
@@ -33,9 +36,9 @@ def introspect_config(
     timeout_s: float = TIMEOUT_S,
     memory_bytes: int = MEMORY_BYTES,
 ) -> dict[str, Any]:
-    """What the worker's introspection says of a config.json: a ModelSpec as JSON, but for its name and source.
+    """The worker's introspection of a config.json: a ModelSpec as JSON, but for its name and source.
 
-    BadConfigError where the config can't be used, WorkerError where the worker died of something else.
+    BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason.
     """
     size = path.stat().st_size
     if size > MAX_CONFIG_BYTES:
@@ -53,7 +56,12 @@ def introspect_config(
 
 
 def _run(path: Path, *, command: Sequence[str], timeout_s: float, memory_bytes: int) -> dict[str, Any]:
-    limits = ["--memory-bytes", str(memory_bytes), "--cpu-seconds", str(max(1, round(2 * timeout_s)))]
+    limits = [
+        "--memory-bytes",
+        str(memory_bytes),
+        "--cpu-seconds",
+        str(max(1, round(CPU_SECONDS_PER_SECOND * timeout_s))),
+    ]
     worker = subprocess.Popen(
         [*command, str(path.resolve()), *limits],
         stdin=subprocess.DEVNULL,
@@ -66,23 +74,23 @@ def _run(path: Path, *, command: Sequence[str], timeout_s: float, memory_bytes: 
         output, log = worker.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         raise BadConfigError(
-            f"Laying out the model of {path.name} took more than {timeout_s:g} s, so RankViz stopped: "
-            "a real model takes seconds. Check its sizes."
+            f"Building the model of {path.name} took more than {timeout_s:g} s, so RankViz stopped: "
+            "a normal model takes seconds. Check the sizes in the file."
         ) from None
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.communicate()
     if worker.returncode == -signal.SIGXCPU:
-        raise BadConfigError(f"Laying out the model of {path.name} took more than its share of CPU time.")
+        raise BadConfigError(f"Building the model of {path.name} used too much CPU time: check the sizes in the file.")
     try:
         facts = json.loads(output)
     except ValueError:
         facts = None
     if not isinstance(facts, dict) or worker.returncode not in (0, 2):
-        tail = log.decode(errors="replace")[-2000:]
+        tail = log.decode(errors="replace")[-LOG_TAIL:]
         raise WorkerError(
-            f"The process that lays out {path.name} ended with code {worker.returncode} and no answer: "
+            f"The process that builds the model of {path.name} ended with code {worker.returncode} and no answer: "
             "it may have run out of memory.",
             exit_code=worker.returncode,
             log_tail=tail,

@@ -54,7 +54,7 @@ def _elements(file: Path) -> int:
             return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadConfigError(
-                f"{file.name} is not a safetensors file: its header can't be read ({error})."
+                f"{file.name} is not a safetensors file: its header cannot be read ({error})."
             ) from None
 
 
@@ -63,6 +63,6 @@ def compare_totals(counted: int, stored: int | None, where: str) -> str:
     if stored is None or stored == counted:
         return ""
     return (
-        f"{where[0].upper()}{where[1:]} hold {stored:,} numbers, the model built here has {counted:,} parameters: "
-        "tied weights saved twice, saved buffers, packed 4-bit weights or extra heads make such a difference."
+        f"{where[0].upper()}{where[1:]} hold {stored:,} numbers, but the model built here has {counted:,} parameters. "
+        "Possible reasons: tied weights saved twice, saved buffers, packed 4-bit weights or extra heads."
     )

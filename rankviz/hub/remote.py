@@ -1,6 +1,6 @@
 """A model on the Hub: its config.json, and what the Hub says of its safetensors headers. Never its weights.
 
-Each way in which that can fail is one error with one sentence.
+Each failure is one error with one sentence.
 """
 
 import datetime
@@ -17,7 +17,7 @@ TIMEOUT_S = 10
 
 
 class HubConfig(NamedTuple):
-    """What the Hub says of a model."""
+    """What the Hub knows about a model."""
 
     path: Path
     """Of its config.json, in the Hub's own cache."""
@@ -32,20 +32,22 @@ def model_from_hub(
     repo_id: str, *, cache: Path | None = None, suggestions: tuple[str, ...] = (), api: Any = None
 ) -> ModelSpec:
     """The model of a Hub id, laid out from its config.json."""
-    found = fetch_config(repo_id, suggestions=suggestions, api=api)
-    facts = introspect_config(found.path, cache=cache)
-    revision = f" at {found.revision[:12]}" if found.revision else ""
+    config = fetch_config(repo_id, suggestions=suggestions, api=api)
+    facts = introspect_config(config.path, cache=cache)
+    revision = f" at {config.revision[:12]}" if config.revision else ""
     return model_from_json(
         facts
         | {
             "id": repo_id,
             "name": repo_id.split("/")[-1],
-            "verified": found.stored_parameters == facts["total_parameters"],
-            "licence": found.licence,
-            "gated": found.gated,
+            "verified": config.stored_parameters == facts["total_parameters"],
+            "licence": config.licence,
+            "gated": config.gated,
             "source": f"config.json of {repo_id} on the Hub{revision}",
             "checked": datetime.date.today().isoformat(),
-            "note": compare_totals(facts["total_parameters"], found.stored_parameters, "the Hub's safetensors headers"),
+            "note": compare_totals(
+                facts["total_parameters"], config.stored_parameters, "the Hub's safetensors headers"
+            ),
         }
     )
 
@@ -72,7 +74,7 @@ def fetch_config(repo_id: str, *, suggestions: tuple[str, ...] = (), api: Any = 
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
         raise HubUnavailableError(_unavailable(repo_id, suggestions)) from None
     except errors.EntryNotFoundError:
-        raise BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it is no transformers model.") from None
+        raise BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it is not a transformers model.") from None
     except (errors.HfHubHTTPError, HTTPError, OSError) as error:
         raise HubUnavailableError(_unavailable(repo_id, suggestions)) from error
     card = getattr(info, "card_data", None)
@@ -88,6 +90,6 @@ def fetch_config(repo_id: str, *, suggestions: tuple[str, ...] = (), api: Any = 
 def _unavailable(repo_id: str, suggestions: tuple[str, ...]) -> str:
     hint = f" The catalogue has {' and '.join(repr(name) for name in suggestions)}." if suggestions else ""
     return (
-        f"{repo_id!r} is not in the catalogue, and the Hub does not answer from here: try again with a network, "
+        f"{repo_id!r} is not in the catalogue, and the Hub cannot be reached: check the network and try again, "
         f"or give the model's config.json.{hint}"
     )

@@ -11,6 +11,8 @@ from rankviz.errors import BadAdapterError
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_R = 65_536
+PEFT_DEFAULT = 8
+"""PEFT's r and lora_alpha where a config names none."""
 MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
 OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
@@ -19,7 +21,7 @@ OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_conf
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """What PEFT makes of B·A: which rank it expects where, and which scale it gives it."""
+    """The rank that PEFT expects of each module, and the scale that it gives B·A."""
 
     r: int
     lora_alpha: float
@@ -33,7 +35,7 @@ class AdapterConfig:
 
     @property
     def base_model(self) -> str:
-        """The id or path of the base that it was trained on; "" where the file doesn't say."""
+        """The id or path of the base that it was trained on; "" where the file does not say."""
         name = self.raw.get("base_model_name_or_path")
         return name if isinstance(name, str) else ""
 
@@ -52,12 +54,12 @@ class AdapterConfig:
 
     @property
     def not_resizable(self) -> str:
-        """Why a resized adapter would not be what PEFT makes of it; "" if it would."""
+        """Why PEFT would load a resized adapter as another update; "" if it would not."""
         init = self.raw.get("init_lora_weights")
         if isinstance(init, str) and init.startswith(MOVES_THE_BASE):
             return (
                 f"init_lora_weights is {init!r}, with which PEFT changes the base by a part of rank {self.r} when it "
-                "loads this adapter: save it with path_initial_model_for_weight_conversion first, then resize that."
+                "loads this adapter: first save it with path_initial_model_for_weight_conversion, then resize it."
             )
         return ""
 
@@ -68,10 +70,10 @@ def _pattern(patterns: Mapping[str, Any], module: str) -> str:
 
 
 def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterConfig:
-    """An AdapterConfig from the file's bytes; what isn't LoRA, or no config at all, is refused with what to do."""
+    """An AdapterConfig from the file's bytes; BadAdapterError for anything but LoRA."""
     if len(data) > MAX_CONFIG_BYTES:
         raise BadAdapterError(
-            f"{name} has {len(data):,} bytes, more than any adapter_config.json: give the right file."
+            f"{name} has {len(data):,} bytes, more than an adapter_config.json can have: give the right file."
         )
     try:
         raw = json.loads(data)
@@ -80,15 +82,13 @@ def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterCo
     if not isinstance(raw, dict) or "peft_type" not in raw:
         raise BadAdapterError(f"{name} has no peft_type: give the adapter_config.json that PEFT saved.")
     if raw["peft_type"] != "LORA":
-        raise BadAdapterError(
-            f"{name} says peft_type {raw['peft_type']!r}: only LoRA adapters have a B·A to look into."
-        )
+        raise BadAdapterError(f"{name} has peft_type {raw['peft_type']!r}: RankViz reads LoRA adapters only.")
     for setting in OWN_ARITHMETIC:
         if raw.get(setting):
-            raise BadAdapterError(f"{name} sets {setting}: its update is not simply B·A, so its spectrum is not known.")
-    config = AdapterConfig(
-        r=_whole(raw.get("r", 8), "r", name),
-        lora_alpha=_number(raw.get("lora_alpha", 8), "lora_alpha", name),
+            raise BadAdapterError(f"{name} sets {setting}: its update is not B·A alone, so its spectrum is not known.")
+    return AdapterConfig(
+        r=_whole(raw.get("r", PEFT_DEFAULT), "r", name),
+        lora_alpha=_number(raw.get("lora_alpha", PEFT_DEFAULT), "lora_alpha", name),
         use_rslora=bool(raw.get("use_rslora")),
         use_dora=bool(raw.get("use_dora")),
         rank_pattern={key: _whole(r, key, name) for key, r in _patterns(raw, "rank_pattern", name)},
@@ -96,28 +96,27 @@ def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterCo
         target_parameters=tuple(map(str, raw.get("target_parameters") or ())),
         raw=raw,
     )
-    return config
 
 
 def _patterns(raw: Mapping[str, Any], field: str, name: str) -> list[tuple[str, Any]]:
     patterns = raw.get(field) or {}
     if not isinstance(patterns, dict):
-        raise BadAdapterError(f"{name} has a {field} that is no object of patterns: give the file that PEFT saved.")
+        raise BadAdapterError(f"{name} has a {field} that is not an object of patterns: give the file that PEFT saved.")
     for key in patterns:
         try:
             re.compile(key)
         except re.error:
-            raise BadAdapterError(f"{name}: {field} has {key!r}, which is no regular expression.") from None
+            raise BadAdapterError(f"{name}: {field} has {key!r}, which is not a regular expression.") from None
     return list(patterns.items())
 
 
 def _whole(value: Any, field: str, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_R:
-        raise BadAdapterError(f"{name} says {field} = {value!r}, which is no rank from 1 to {MAX_R:,}.")
+        raise BadAdapterError(f"{name}: {field} must be a whole number from 1 to {MAX_R:,} (got {value!r}).")
     return value
 
 
 def _number(value: Any, field: str, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadAdapterError(f"{name} says {field} = {value!r}, which is no alpha.")
+        raise BadAdapterError(f"{name}: {field} must be a number (got {value!r}).")
     return value

@@ -17,8 +17,8 @@ MAX_BYTES = 64 * 10**9
 SHARED_MAX_BYTES = 10**9
 MAX_ZIP_MEMBERS = 10_000
 CONVERT = (
-    "pickle files can run code when they are opened, so this one is not. Load the adapter where you trust it and save "
-    f"it with PEFT's model.save_pretrained(folder), which writes {WEIGHTS}"
+    "pickle files can run code when they are opened, so RankViz does not open them. Load the adapter where you trust "
+    f"it and save it with PEFT's model.save_pretrained(folder), which writes {WEIGHTS}"
 )
 
 
@@ -29,7 +29,7 @@ class Located:
     weights: Path
     config: Path
     name: str
-    """What people call it: the folder, the zip."""
+    """A name for people: of the folder or the zip."""
     held: Any = None
     """Keeps a zip's unpacked files while they are in use."""
 
@@ -43,9 +43,9 @@ def pack(folder: Path, target: Path) -> Path:
 
 
 def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
-    """The adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or in both files given.
+    """The adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as two files.
 
-    Of a folder or a zip nothing but the two files is read.
+    Only these two files of a folder or a zip are read.
     """
     if not paths:
         raise BadAdapterError(f"No adapter given: give a folder, a zip, or {WEIGHTS} and {CONFIG}.")
@@ -80,17 +80,15 @@ def _in_folder(folder: Path, max_bytes: int) -> Located:
     return _checked(Located(folder / WEIGHTS, folder / CONFIG, folder.resolve().name), max_bytes)
 
 
-def _checked(found: Located, max_bytes: int) -> Located:
-    if not found.config.is_file():
+def _checked(located: Located, max_bytes: int) -> Located:
+    if not located.config.is_file():
         raise BadAdapterError(
-            f"{found.weights.name} came without its {CONFIG}, which says r and alpha: give both, or a zip of both."
+            f"{located.weights.name} has no {CONFIG} with its r and lora_alpha: give both files, or a zip of both."
         )
-    size = found.weights.stat().st_size
+    size = located.weights.stat().st_size
     if size > max_bytes:
-        raise BadAdapterError(
-            f"{found.weights.name} has {size:,} bytes, more than the {max_bytes:,} that are read here."
-        )
-    return found
+        raise BadAdapterError(f"{located.weights.name} has {size:,} bytes, more than the {max_bytes:,} allowed here.")
+    return located
 
 
 def _in_zip(path: Path, max_bytes: int) -> Located:
@@ -103,13 +101,13 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
             size = sum(member.file_size for member in wanted)
             if size > max_bytes:
                 raise BadAdapterError(
-                    f"{path.name} unpacks to {size:,} bytes, more than the {max_bytes:,} that are read here."
+                    f"{path.name} unpacks to {size:,} bytes, more than the {max_bytes:,} allowed here."
                 )
             unpacked = tempfile.TemporaryDirectory(prefix="rankviz-adapter-")
             for member, file in zip(wanted, (WEIGHTS, CONFIG), strict=True):
                 _unpack(archive, member, Path(unpacked.name) / file)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise BadAdapterError(f"{path.name} is not a zip that can be read ({error}): zip the folder again.") from None
+        raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
     folder = Path(unpacked.name)
     return _checked(Located(folder / WEIGHTS, folder / CONFIG, path.stem, unpacked), max_bytes)
 
@@ -126,6 +124,6 @@ def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zip
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    # zipfile stops at the size that the member says, so a member that lies about it can't fill the disk.
+    # zipfile stops at the size that the member says, so a member with a false size cannot fill the disk.
     with archive.open(member) as source, target.open("wb") as out:
         shutil.copyfileobj(source, out, 2**20)

@@ -18,11 +18,13 @@ from rankviz.errors import BadAdapterError
 from rankviz.trained.config import MAX_CONFIG_BYTES, AdapterConfig, parse_config
 from rankviz.trained.files import CONFIG, MAX_BYTES, locate
 from rankviz.trained.svd import Pair
-from rankviz.trained.tensors import FLOATS, SAID, TensorFile
+from rankviz.trained.tensors import DTYPES, FLOATS, TensorFile
 
 FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
 PREFIX = "base_model.model."
 MAX_MODULES = 200_000
+MAX_NOTES = 3
+"""About modules that are left alone; the last one counts the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,26 +56,26 @@ class Adapter:
     file: TensorFile
     modules: tuple[Module, ...]
     left_alone: tuple[Module, ...]
-    """Pairs in a layout that isn't cut: they stay as they are."""
+    """Pairs in a layout that cannot be truncated: they are copied."""
     kept: tuple[str, ...]
-    """Tensors that are no factors: DoRA magnitudes, biases, modules saved in full."""
+    """Tensors that are not factors: DoRA magnitudes, biases, modules saved in full."""
     notes: tuple[str, ...]
     held: Any = field(default=None, repr=False)
 
     @property
     def r(self) -> int:
-        """The highest rank of any module: the r that people mean."""
+        """The highest rank of any module."""
         return max(module.r for module in self.modules)
 
     @property
     def dtype(self) -> str:
         """fp32, bf16 or fp16: what most factors are saved in."""
         codes = [self.file.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
-        return SAID[max(sorted(set(codes)), key=codes.count)]
+        return DTYPES[max(sorted(set(codes)), key=codes.count)]
 
     @cached_property
     def pairs(self) -> Mapping[str, Pair]:
-        """A and B of every pair, unscaled, by name; read from the file at each look."""
+        """A and B of every pair, unscaled, by name; read from the file at each access."""
         return _Pairs(self)
 
 
@@ -99,37 +101,37 @@ class _Pairs(Mapping[str, Pair]):
 
 
 def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapter:
-    """The adapter in a folder, a zip, or the files given; BadAdapterError says what is wrong with it."""
-    found = locate(paths, max_bytes=max_bytes)
-    if found.config.stat().st_size > MAX_CONFIG_BYTES:
-        raise BadAdapterError(f"{found.config.name} is larger than any {CONFIG}: give the right file.")
-    config = parse_config(found.config.read_bytes(), name=found.config.name)
-    file = TensorFile(found.weights)
+    """The adapter in a folder, a zip, or the files given; BadAdapterError names what is wrong."""
+    located = locate(paths, max_bytes=max_bytes)
+    if located.config.stat().st_size > MAX_CONFIG_BYTES:
+        raise BadAdapterError(f"{located.config.name} is larger than a {CONFIG} can be: give the right file.")
+    config = parse_config(located.config.read_bytes(), name=located.config.name)
+    file = TensorFile(located.weights)
     factors, kept = _factors(file)
     if not factors:
         raise BadAdapterError(
-            f"{found.weights.name} holds no lora_A and lora_B: it is no LoRA adapter as PEFT saves it. "
+            f"{located.weights.name} holds no lora_A and lora_B, so it is not a LoRA adapter in PEFT's layout. "
             "Save it with PEFT's model.save_pretrained."
         )
     if len(factors) > MAX_MODULES:
-        raise BadAdapterError(f"{found.weights.name} has {len(factors):,} modules, more than {MAX_MODULES:,}.")
+        raise BadAdapterError(f"{located.weights.name} has {len(factors):,} modules, more than {MAX_MODULES:,}.")
     modules, left_alone, notes = [], [], []
     for name, sides in factors.items():
         module, why = _module(file, config, name, sides)
         (left_alone if why else modules).append(module)
         if why:
-            notes.append(f"{name} stays as it is: {why}.")
+            notes.append(f"{name} is not changed: {why}.")
     if not modules:
-        raise BadAdapterError(f"{found.weights.name} has no pair that can be looked into. {notes[0]}")
+        raise BadAdapterError(f"{located.weights.name} has no pair of factors that can be read. {notes[0]}")
     return Adapter(
-        name=found.name,
+        name=located.name,
         config=config,
         file=file,
         modules=tuple(modules),
         left_alone=tuple(left_alone),
         kept=tuple(kept),
         notes=(*_notes(config, kept), *_few(notes)),
-        held=found.held,
+        held=located.held,
     )
 
 
@@ -147,7 +149,7 @@ def _factors(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
         if len(sides) != 2:
             (side,) = sides
             raise BadAdapterError(
-                f"{module} has a lora_{side} and no lora_{'B' if side == 'A' else 'A'}: the file is not whole."
+                f"{module} has a lora_{side} but no lora_{'B' if side == 'A' else 'A'}: the file is incomplete."
             )
     return factors, kept
 
@@ -157,18 +159,18 @@ def _by_numbers(name: str) -> list[tuple[int, str]]:
 
 
 def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str]) -> tuple[Module, str]:
-    """The pair, and why it must be left alone ("" if it need not). Shapes that can't belong together are refused."""
+    """The pair, and why it must be left alone ("" if it need not). Shapes that do not belong together are an error."""
     a, b = file.tensors[sides["A"]], file.tensors[sides["B"]]
     if {a.dtype, b.dtype} - FLOATS.keys():
         raise BadAdapterError(f"{name} is saved as {a.dtype} and {b.dtype}: save the adapter in fp32, bf16 or fp16.")
     if min(len(a.shape), len(b.shape)) < 2 or 0 in a.shape + b.shape:
         raise BadAdapterError(
-            f"{name} has factors of shapes {list(a.shape)} and {list(b.shape)}, which are no matrices: "
+            f"{name} has factors of shapes {list(a.shape)} and {list(b.shape)}, which are not matrices: "
             "gather the shards (DeepSpeed, FSDP) before saving."
         )
     rows = a.shape[0]
     fused = _fused(config, name, rows) and tuple(b.shape[1:]) == (rows,)
-    # A pattern names a fused parameter by its own name, which the file doesn't have.
+    # A pattern names a fused parameter by its own name, which the file does not have.
     r = config.r if fused else config.rank_of(name)
     module = Module(
         name=name,
@@ -183,7 +185,7 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
     if module.experts > 1 or (rows == r and b.shape[1] == r and set(b.shape[2:]) <= {1}):
         return module, ""
     if len(a.shape) > 2 and rows == r and r % b.shape[1] == 0:
-        return module, "it is a convolution in groups"
+        return module, "it is a grouped convolution"
     if rows != b.shape[1] or len(a.shape) != 2:
         raise BadAdapterError(
             f"{name} has A of shape {list(a.shape)} and B of shape {list(b.shape)}: "
@@ -219,14 +221,14 @@ def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:
     notes = []
     if config.use_dora:
         notes.append(
-            "DoRA: its magnitudes are kept as they are. They were trained beside the whole update, and rescale W + B·A "
-            "to a norm that a cut update changes a little, so a resized DoRA adapter is approximate."
+            "DoRA: the magnitudes are not changed. They were trained with the whole update, and a truncated update "
+            "changes the norm of W + B·A a little, so a resized DoRA adapter is approximate."
         )
     others = sorted({_kind(name) for name in kept if "lora_magnitude" not in name})
     if others:
-        notes.append(f"Kept as they are: {', '.join(others)}.")
+        notes.append(f"Not changed: {', '.join(others)}.")
     if config.not_resizable:
-        notes.append(f"Can't be resized as it is: {config.not_resizable}")
+        notes.append(f"This adapter cannot be resized: {config.not_resizable}")
     return notes
 
 
@@ -237,4 +239,7 @@ def _kind(name: str) -> str:
 
 
 def _few(notes: Sequence[str]) -> list[str]:
-    return list(notes) if len(notes) <= 3 else [*notes[:2], f"{len(notes) - 2} more modules stay as they are likewise."]
+    if len(notes) <= MAX_NOTES:
+        return list(notes)
+    shown = notes[: MAX_NOTES - 1]
+    return [*shown, f"{len(notes) - len(shown)} more modules are not changed."]

@@ -1,4 +1,4 @@
-"""An adapter cut to lower ranks: what would come out, to the byte, and the new adapter itself.
+"""An adapter truncated to lower ranks: what would come out, to the byte, and the new adapter itself.
 
 PEFT's scale of each module stays what it was, so the new factors' product is the truncated update: alpha goes down with
 r (with its square root under rsLoRA).
@@ -20,7 +20,7 @@ from rankviz.core.spectrum.spectrum import Spectrum
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.files import CONFIG, WEIGHTS, pack
 from rankviz.trained.read import Adapter, Module
-from rankviz.trained.svd import Pair, cut_all, decompose
+from rankviz.trained.svd import Pair, decompose, truncate_all
 from rankviz.trained.tensors import NAMES, NewTensor, encode, file_bytes, write
 
 
@@ -46,7 +46,7 @@ class ResizePlan:
 
 def plan(
     adapter: Adapter,
-    found: Spectrum,
+    spectrum: Spectrum,
     *,
     r: int | None = None,
     energy: float | None = None,
@@ -55,30 +55,30 @@ def plan(
     """One rank for all, or for each module the smallest that keeps this share of its energy.
 
     Args:
-        found: The adapter's spectrum.
+        spectrum: The adapter's spectrum.
         r: Lower than the adapter's.
         energy: Above 0, at most 1.
         dtype: fp32, bf16 or fp16 for the factors; without it they stay as they are.
     """
     if dtype is not None and dtype not in NAMES:
-        raise InvalidSettingError(f"No dtype {dtype!r} for an adapter: fp32, bf16 or fp16.")
+        raise InvalidSettingError(f"The dtype of an adapter must be fp32, bf16 or fp16 (got {dtype!r}).")
     if adapter.config.not_resizable:
-        raise BadAdapterError(f"{adapter.name} can't be resized as it is: {adapter.config.not_resizable}")
-    wanted = by_module(found, wanted_ranks(found, r=r, energy=energy))
+        raise BadAdapterError(f"{adapter.name} cannot be resized: {adapter.config.not_resizable}")
+    wanted = by_module(spectrum, wanted_ranks(spectrum, r=r, energy=energy))
     code = NAMES[dtype] if dtype else None
     every = (*adapter.modules, *adapter.left_alone)
     ranks = in_peft(
-        found,
+        spectrum,
         wanted | {module.name: module.r for module in adapter.left_alone},
         {module.name: module.scale for module in every},
     )
     sizes = {module: (module.r, wanted.get(module.name, module.r)) for module in every}
-    kept = fsum(layer.kept[wanted[layer.module]] for layer in found.layers)
+    kept = fsum(layer.kept[wanted[layer.module]] for layer in spectrum.layers)
     return ResizePlan(
         by_module=wanted,
         ranks=ranks,
         dtype=code,
-        energy_kept=kept / found.kept[-1] if found.kept[-1] else None,
+        energy_kept=kept / spectrum.kept[-1] if spectrum.kept[-1] else None,
         parameters=sum(_parameters(module, k) for module, (_, k) in sizes.items()),
         parameters_before=sum(_parameters(module, r) for module, (r, _) in sizes.items()),
         file_bytes=file_bytes(_layout(adapter, wanted, code), adapter.file.metadata),
@@ -90,7 +90,7 @@ def plan(
 def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
     """Write the resized adapter into a new folder, as PEFT loads it; returns the folder."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidSettingError(f"{target} is there already and is not overwritten: give a new folder.")
+        raise InvalidSettingError(f"{target} already exists and is not overwritten: give a new folder.")
     tensors = resized(adapter, planned)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: written beside its place, then moved there.
@@ -115,7 +115,7 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
     """All tensors of the resized adapter."""
     ranks = {name: planned.by_module[module.name] for module in adapter.modules for name in module.pairs}
     pairs = adapter.pairs
-    low = cut_all(pairs, decompose(pairs), ranks)
+    low = truncate_all(pairs, decompose(pairs), ranks)
     tensors = {
         name: NewTensor(adapter.file.tensors[name].dtype, adapter.file.tensors[name].shape, adapter.file.raw(name))
         for name in adapter.file.tensors

@@ -6,7 +6,7 @@ from rankviz.trained.svd import singular_values
 
 
 def spectrum(adapter: Adapter) -> Spectrum:
-    """The singular values of every update, scale · B·A, and what they say."""
+    """The singular values of every update, scale · B·A, as a Spectrum."""
     values = singular_values(adapter.pairs)
     return Spectrum(
         name=adapter.name,

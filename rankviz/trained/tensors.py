@@ -17,10 +17,10 @@ from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from rankviz.errors import BadAdapterError
 
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-"""What can be a factor, and how numpy holds it."""
-SAID = {"F64": "fp64", "F32": "fp32", "BF16": "bf16", "F16": "fp16"}
-NAMES = {said: code for code, said in SAID.items() if code != "F64"}
-"""What an adapter can be written in."""
+"""The dtypes of factors, and how numpy holds them."""
+DTYPES = {"F64": "fp64", "F32": "fp32", "BF16": "bf16", "F16": "fp16"}
+NAMES = {dtype: code for code, dtype in DTYPES.items() if code != "F64"}
+"""The dtypes that an adapter can be written in."""
 WRITTEN_AS = {
     "U64": "uint64", "I64": "int64", "F64": "float64", "F32": "float32", "U32": "uint32", "I32": "int32",
     "BF16": "bfloat16", "F16": "float16", "U16": "uint16", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
@@ -53,7 +53,7 @@ class TensorFile:
                 self.metadata: dict[str, str] = dict(checked.metadata() or {})
         except (SafetensorError, OSError, ValueError) as error:
             raise BadAdapterError(
-                f"{path.name} is not a whole safetensors file ({error}): save or upload it again."
+                f"{path.name} is not a complete safetensors file ({error}): save or upload it again."
             ) from None
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -96,7 +96,7 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
         bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     if dtype == "F16" and np.abs(values).max(initial=0.0) > LARGEST_FP16:
-        raise BadAdapterError(f"Values beyond {LARGEST_FP16:,.0f} don't fit fp16: take bf16 or fp32.")
+        raise BadAdapterError(f"fp16 cannot hold values above {LARGEST_FP16:,.0f}: choose bf16 or fp32.")
     return np.ascontiguousarray(values, dtype=FLOATS[dtype])
 
 

@@ -1,4 +1,4 @@
-"""Which ranks can be told apart: from each held-out example's loss in each run, to calls, intervals and sentences.
+"""Which ranks differ: from each held-out example's loss in each run, to calls, intervals and sentences.
 
 A difference of two ranks is paired on examples within a seed; its interval covers the choice of examples and the noise
 between runs, over all pairs of ranks at once. Nothing here trains, stores or draws.

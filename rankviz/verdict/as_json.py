@@ -10,7 +10,7 @@ from rankviz.verdict.words import headline, sentences
 
 
 def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None) -> dict[str, Any]:
-    """What isn't known is null. Losses and differences are nats, the mean over examples."""
+    """The verdict as JSON; what is not known is null. Losses and differences are nats, the mean over examples."""
     return {
         "best": verdict.best,
         "smallest_indistinguishable": verdict.smallest_indistinguishable,

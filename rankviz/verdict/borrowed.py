@@ -1,4 +1,4 @@
-"""Noise between runs borrowed from other sweeps, for those of one run each: shown, marked, and never a verdict."""
+"""Noise between runs from other sweeps, for sweeps with one run per rank: shown and marked as such, never a verdict."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -25,27 +25,29 @@ class Borrowed:
         """Two runs of equal rank differ by less than this in 95 of 100 cases."""
         from scipy.special import stdtrit
 
-        return float(stdtrit(self.freedom, 0.975)) * math.sqrt(2) * self.sd
+        from rankviz.verdict.noise import CONFIDENCE
+
+        return float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(2) * self.sd
 
 
 def borrow(sweeps: Iterable[tuple[str, Sequence[RunLosses]]], *, same_setting: bool) -> Borrowed | None:
-    """From (id, runs) of sweeps; those that can't say are passed over. None where none can."""
+    """From (id, runs) of sweeps; sweeps without repeated runs are skipped; None where no sweep is left."""
     from rankviz.verdict.noise import fit
 
-    said = []
+    measured = []
     for sweep_id, runs in sweeps:
         try:
             noise = fit(compare(runs)).runs
         except BadDataError:
             continue
         if noise is not None:
-            said.append((sweep_id, noise))
-    if not said:
+            measured.append((sweep_id, noise))
+    if not measured:
         return None
-    freedom = sum(noise.freedom for _, noise in said)
+    freedom = sum(noise.freedom for _, noise in measured)
     return Borrowed(
-        sd=math.sqrt(sum(noise.variance * noise.freedom for _, noise in said) / freedom),
+        sd=math.sqrt(sum(noise.variance * noise.freedom for _, noise in measured) / freedom),
         freedom=freedom,
-        sweeps=tuple(sweep_id for sweep_id, _ in said),
+        sweeps=tuple(sweep_id for sweep_id, _ in measured),
         same_setting=same_setting,
     )

@@ -1,7 +1,7 @@
 """What is compared: each rank at its own best learning rate, on the examples that all runs share.
 
-Taking the best of several learning rates flatters a rank, by what `words` says; all ranks alike where as many were
-tried at each.
+Taking the best of several learning rates makes a rank look better than it is (`words.flattery` says by how much),
+equally for all ranks where equally many were tried.
 """
 
 from collections import defaultdict
@@ -49,10 +49,10 @@ def compare(runs: Sequence[RunLosses]) -> Comparison:
     diverged = tuple(run for run in runs if run.diverged)
     finite = [run for run in runs if not run.diverged]
     if not finite:
-        raise BadDataError("No run has a finite loss on all its examples, so there is nothing to compare: train again.")
+        raise BadDataError("No run has a finite loss on all its examples, so nothing can be compared: train again.")
     common = set.intersection(*(set(run.losses) for run in finite))
     if not common:
-        raise BadDataError("No example is in every run: name the examples alike, and evaluate all runs on the same.")
+        raise BadDataError("No example is in every run: evaluate all runs on the same examples, under the same names.")
     order = [example for example in finite[0].losses if example in common]
     means = {id(run): fmean(run.losses[example] for example in order) for run in finite}
     by_rank: dict[int, dict[float | None, list[RunLosses]]] = defaultdict(lambda: defaultdict(list))
@@ -96,18 +96,19 @@ def _notes(
 ) -> Iterable[str]:
     if diverged:
         names = "; ".join(run.name for run in diverged)
-        yield f"Diverged and left out, so that their ranks look steadier than they are: {names}."
+        yield f"These runs diverged and are left out, so their ranks look more stable than they are: {names}."
         if gone := sorted({run.r for run in diverged} - set(ranks)):
-            yield f"Every run of {_ranks(gone)} diverged: nothing is known of its loss."
+            yield f"Every run of {_ranks(gone)} diverged: its loss is not known."
     everything = len(set.union(*(set(run.losses) for run in finite)))
     if everything > examples:
-        yield f"{everything - examples:,} of {everything:,} examples are missing in some run and left out of all."
+        missing = everything - examples
+        yield f"{missing:,} of {everything:,} examples are missing from some run and are left out of all runs."
     seeds = {r: {run.seed for run in kept if run.r == r} for r in ranks}
     if len(set(map(frozenset, seeds.values()))) > 1:
         counts = ", ".join(f"{len(mine)} at r = {r}" for r, mine in seeds.items())
         yield (
-            f"Not every rank ran with every seed ({counts}): two ranks are compared by the seeds they share, and "
-            "losses are adjusted for the seeds that are missing."
+            f"Not every rank ran with every seed ({counts}): two ranks are compared on the seeds they share, and "
+            "losses are adjusted for the missing seeds."
         )
 
 

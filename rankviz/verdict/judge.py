@@ -1,4 +1,4 @@
-"""The verdict: for each pair of ranks different, equal or can't tell; and what that makes of the smallest rank."""
+"""The verdict: each pair of ranks is different, equal or undecided ("can't tell"); and which smallest rank follows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pair:
     """The interval of the difference, over runs and examples, all pairs at once; None: not known."""
     standard_error: float | None
     call: str
-    """DIFFERENT: the interval leaves out zero and isn't within the tolerance. EQUAL: it is within the tolerance,
+    """DIFFERENT: the interval leaves out zero and is not within the tolerance. EQUAL: it is within the tolerance,
     whether or not it leaves out zero. CANT_TELL: neither, or not known."""
     seeds: int
     """That both ranks ran with."""
@@ -58,24 +58,24 @@ class RankLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Which ranks can be told apart."""
+    """Which ranks differ."""
 
     best: int
-    """The lowest loss seen; whether it is really better is in the pairs."""
+    """The rank with the lowest loss; whether it is really better is in the pairs."""
     smallest_indistinguishable: int
     indistinguishable_from_best: tuple[int, ...]
-    """Ranks that aren't DIFFERENT from the best, itself among them."""
+    """Ranks that are not DIFFERENT from the best, and the best itself."""
     ranks: tuple[RankLoss, ...]
     pairs: tuple[Pair, ...]
     tolerance_nats: float
     tolerance: str
-    """As it was asked for."""
+    """As it was requested."""
     examples: int
     seeds: int
     run_sd: float | None
     """Standard deviation of one run's loss over seeds; None of one run each."""
     unknown: str
-    """Why nothing can be told, in a few words; empty where something can."""
+    """Why no verdict is possible, in a few words; empty where one is."""
     notes: tuple[str, ...]
     """What was left out and why, in sentences."""
     diverged: tuple[RunLosses, ...]
@@ -85,7 +85,7 @@ class Verdict:
         return next(pair for pair in self.pairs if (pair.r, pair.s) == (min(r, s), max(r, s)))
 
     def needed(self, pair: Pair) -> Needed | None:
-        """What would tell a pair that can't be told; None where it can, or where the noise isn't known."""
+        """What would decide an undecided pair; None where it is decided, or where the noise is not known."""
         from rankviz.verdict.power import needed
 
         if pair.call != CANT_TELL or pair.low is None:
@@ -99,8 +99,8 @@ class Verdict:
 
     @property
     def noise_width(self) -> float | None:
-        """So much above the best a rank may lie and not be told from it: the widest interval with the best, or the
-        tolerance if that is more; None where nothing can be told."""
+        """How far above the best a rank may lie without being distinguished from it: the half-width of the widest
+        interval with the best, or the tolerance if that is more; None where no verdict is possible."""
         halves = [p.half_width for p in self.pairs if self.best in (p.r, p.s) and p.half_width is not None]
         return max(*halves, self.tolerance_nats) if halves else None
 
@@ -112,17 +112,18 @@ def judge(
 
     Args:
         runs: Any number of ranks, learning rates and seeds.
-        tolerance: Differences surely smaller than this don't matter: nats, or "2%" of the gain over the base.
+        tolerance: Differences whose whole interval is within this count as equal: nats, or "2%" of the gain over the
+            base.
         base_loss: Of the untrained base, for a tolerance as a share.
     """
     from rankviz.verdict.noise import fit
 
     compared = compare(runs)
-    found = fit(compared)
-    best = min(compared.ranks, key=lambda r: (found.losses[r], r))
-    nats = tolerance_nats(tolerance, best_loss=found.losses[best], base_loss=base_loss)
+    noise = fit(compared)
+    best = min(compared.ranks, key=lambda r: (noise.losses[r], r))
+    nats = tolerance_nats(tolerance, best_loss=noise.losses[best], base_loss=base_loss)
     ranks = compared.ranks
-    pairs = tuple(_pair(compared, found, r, s, nats) for i, r in enumerate(ranks) for s in ranks[i + 1 :])
+    pairs = tuple(_pair(compared, noise, r, s, nats) for i, r in enumerate(ranks) for s in ranks[i + 1 :])
     calls = {p.s if p.r == best else p.r: p.call for p in pairs if best in (p.r, p.s)} | {best: EQUAL}
     within = tuple(r for r in ranks if calls[r] != DIFFERENT)
     return Verdict(
@@ -132,7 +133,7 @@ def judge(
         ranks=tuple(
             RankLoss(
                 r=r,
-                loss=found.losses[r],
+                loss=noise.losses[r],
                 run_losses={seed: float(compared.losses[r, seed].mean()) for seed in compared.seeds_of(r)},
                 learning_rate=compared.rates[r],
                 learning_rates_tried=compared.rates_tried[r],
@@ -145,25 +146,25 @@ def judge(
         tolerance=str(tolerance),
         examples=compared.examples,
         seeds=len(compared.seeds),
-        run_sd=found.runs.sd if found.runs else None,
-        unknown=_unknown(compared) if len(ranks) > 1 and found.runs is None else "",
+        run_sd=noise.runs.sd if noise.runs else None,
+        unknown=_unknown(compared) if len(ranks) > 1 and noise.runs is None else "",
         notes=compared.notes,
         diverged=compared.diverged,
-        noise=found,
+        noise=noise,
     )
 
 
-def _pair(compared: Comparison, found: Fit, r: int, s: int, tolerance: float) -> Pair:
+def _pair(compared: Comparison, noise: Fit, r: int, s: int, tolerance: float) -> Pair:
     from rankviz.verdict.noise import half_width, standard_error
 
-    difference = found.losses[r] - found.losses[s]
+    difference = noise.losses[r] - noise.losses[s]
     common = len(set(compared.seeds_of(r)) & set(compared.seeds_of(s)))
-    noise = found.pairs.get((r, s))
-    if noise is None:
+    of_pair = noise.pairs.get((r, s))
+    if of_pair is None:
         return Pair(
             r=r, s=s, difference=difference, low=None, high=None, standard_error=None, call=CANT_TELL, seeds=common
         )
-    half = half_width(found.runs, noise, compared.examples)
+    half = half_width(noise.runs, of_pair, compared.examples)
     low, high = difference - half, difference + half
     return Pair(
         r=r,
@@ -171,7 +172,7 @@ def _pair(compared: Comparison, found: Fit, r: int, s: int, tolerance: float) ->
         difference=difference,
         low=low,
         high=high,
-        standard_error=standard_error(found.runs, noise),
+        standard_error=standard_error(noise.runs, of_pair),
         call=_call(low, high, tolerance),
         seeds=common,
     )
@@ -184,16 +185,16 @@ def _call(low: float, high: float, tolerance: float) -> str:
 
 
 def _unknown(compared: Comparison) -> str:
-    """Why the noise between runs isn't known."""
+    """Why the noise between runs is not known."""
     counts = [len(compared.seeds_of(r)) for r in compared.ranks]
     if max(counts) == 1:
-        return "one run each"
+        return "each rank has one run"
     if sum(n > 1 for n in counts) < 2:
-        return "one run each but at one rank"
+        return "only one rank has several runs"
     shared = max(
         len(set(compared.seeds_of(r)) & set(compared.seeds_of(s)))
         for r in compared.ranks
         for s in compared.ranks
         if r < s
     )
-    return "no two ranks share two seeds" if shared < 2 else "runs of different seeds are copies of one another"
+    return "no two ranks share two seeds" if shared < 2 else "runs with different seeds have identical losses"

@@ -44,8 +44,8 @@ class RunLosses:
 def losses_of(runs: Iterable[RunRecord]) -> tuple[RunLosses, ...]:
     """Of runs that have been evaluated after training.
 
-    Where a run kept no losses of single examples, or another number of them than its sisters, every run stands for
-    itself as one example.
+    Where a run kept no losses of single examples, or another number of them than the other runs, the whole
+    run counts as one example.
     """
     runs = [run for run in runs if run.loss_after]
     counts = {len(run.loss_after.example_losses) for run in runs}
@@ -79,14 +79,16 @@ def read_losses(path: Path) -> tuple[RunLosses, ...]:
     if not path.is_file():
         raise BadDataError(f"No file {str(path)!r}: give a CSV file with the columns {', '.join(COLUMNS)}.")
     if (size := path.stat().st_size) > MAX_FILE_BYTES:
-        raise BadDataError(f"{path.name} has {size:,} bytes, more than {MAX_FILE_BYTES:,}: give fewer examples.")
+        raise BadDataError(
+            f"{path.name} has {size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed: give fewer examples."
+        )
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             names = [(name or "").strip() for name in reader.fieldnames or ()]
             if missing := [name for name in COLUMNS if name not in names]:
                 raise BadDataError(
-                    f"{path.name} has no column {', '.join(missing)}: its first line must name {', '.join(COLUMNS)}, "
+                    f"{path.name} has no column {', '.join(missing)}: the first line must name {', '.join(COLUMNS)}, "
                     f"and {RATE} if several were tried."
                 )
             reader.fieldnames = names
@@ -96,26 +98,26 @@ def read_losses(path: Path) -> tuple[RunLosses, ...]:
 
 
 def _runs(file: str, reader: csv.DictReader) -> tuple[RunLosses, ...]:
-    found: dict[tuple[int, float | None, str], dict[str, float]] = {}
+    by_run: dict[tuple[int, float | None, str], dict[str, float]] = {}
     rates_given = set()
     for cells in reader:
         cell = _Cells(file, reader.line_num, cells)
         rate = cell.rate()
         rates_given.add(rate is not None)
         if len(rates_given) > 1:
-            cell.refuse(RATE, "is empty in some rows and filled in others: fill it in all of them, or in none")
-        run = found.setdefault((cell.rank(), rate, cell.text("seed")), {})
+            cell.refuse(RATE, "is empty in some rows and filled in others: fill it in for all rows, or for none")
+        run = by_run.setdefault((cell.rank(), rate, cell.text("seed")), {})
         example = cell.text("example")
         if example in run:
-            cell.refuse("example", f"{example!r} is there a second time for this rank, seed and learning rate")
+            cell.refuse("example", f"{example!r} appears twice for this rank, seed and learning rate")
         run[example] = cell.loss()
-    if not found:
-        raise BadDataError(f"{file} has no rows: give a row for each example of each run.")
-    return tuple(RunLosses(r=r, learning_rate=rate, seed=seed, losses=run) for (r, rate, seed), run in found.items())
+    if not by_run:
+        raise BadDataError(f"{file} has no rows: give one row per example and run.")
+    return tuple(RunLosses(r=r, learning_rate=rate, seed=seed, losses=run) for (r, rate, seed), run in by_run.items())
 
 
 class _Cells:
-    """One row; what can't be read is refused by file, row and column."""
+    """One row; a cell that cannot be read is an error with file, row and column."""
 
     def __init__(self, file: str, row: int, cells: Mapping[str | None, str | Sequence[str] | None]):
         self.file, self.row, self.cells = file, row, cells
@@ -128,7 +130,7 @@ class _Cells:
     def text(self, column: str) -> str:
         text = (self.cells[column] or "").strip()
         if not text:
-            self.refuse(column, "is empty; fill it in or leave the row out")
+            self.refuse(column, "is empty; fill it in or remove the row")
         return text
 
     def rank(self) -> int:

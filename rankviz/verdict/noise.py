@@ -104,15 +104,15 @@ def fit(compared: Comparison) -> Fit:
     freedom = len(cells) - int(np.linalg.matrix_rank(design))
     within = {r: np.array([m for (rank, _), m in zip(cells, means, strict=True) if rank == r]) for r in ranks}
     repeats = sum(len(mine) - 1 for mine in within.values())
-    told = {pair for pair, common in shared.items() if len(common) > 1}
-    if not told or _copies(compared):
+    repeated = {pair for pair, common in shared.items() if len(common) > 1}
+    if not repeated or _copies(compared):
         return Fit(losses=_adjusted(compared, effects, within), runs=None, pairs={})
-    tables = {(r, s): _two_way(_differences(compared, r, s, shared[r, s])) for r, s in sorted(told)}
+    tables = {(r, s): _two_way(_differences(compared, r, s, shared[r, s])) for r, s in sorted(repeated)}
     residual = means - design @ effects
     return Fit(
         losses=_adjusted(compared, effects, within),
         runs=RunNoise(
-            ranks=len({r for pair in told for r in pair}),
+            ranks=len({r for pair in repeated for r in pair}),
             paired_variance=float(residual @ residual) / freedom,
             paired_freedom=freedom,
             variance=sum(float(((mine - mine.mean()) ** 2).sum()) for mine in within.values()) / repeats,

@@ -1,8 +1,8 @@
-"""How many more seeds, or held-out examples, would tell two ranks apart or show them equal: from the noise measured.
+"""How many more seeds, or held-out examples, would show two ranks to differ or to be equal: from the measured noise.
 
-Taken: the true difference is the one seen, the noise is as measured. Counted as told: in POWER of such sweeps the
-interval leaves zero out, or lies within the tolerance. The noise between runs is itself known from few runs, so seeds
-are a range: the ends take the ends of its own 80 % interval (chi-squared).
+Assumed: the true difference is the observed one, and the noise is as measured. A number is enough if in POWER of such
+sweeps the interval leaves out zero, or lies within the tolerance. The noise between runs is itself estimated from few
+runs, so seeds are a range: its ends use the ends of the noise's own 80 % interval (chi-squared).
 """
 
 import math
@@ -12,34 +12,36 @@ from dataclasses import dataclass, replace
 from rankviz.verdict.noise import PairNoise, RunNoise, quantile
 
 POWER = 0.8
+NOISE_TAIL = 0.1
+"""Of the noise's own interval, on each side."""
 SEEDS = (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)
-"""That are tried; who needs more than the last needs another question."""
+"""The numbers tried."""
 DOUBLINGS = 12
 """Of the held-out examples, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needed:
-    """What would tell a pair that can't be told now. None: more than was tried."""
+    """What would decide an undecided pair. None: more than was tried."""
 
     seeds_low: int | None
     seeds: int | None
     seeds_high: int | None
     """Of each rank in all, those that have run among them."""
     examples: int | None
-    """Held-out examples in all, with the seeds as they are; None: more examples alone would not do."""
+    """Held-out examples in all, with the seeds as they are; None: more examples alone would not be enough."""
     runs_share: float
-    """Of the variance of the difference: what lies between runs, and no example mends."""
+    """Of the variance of the difference: the part between runs, which more examples do not reduce."""
 
 
 def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, tolerance: float) -> Needed:
     between = _between(runs, examples)
 
-    def told(n: int, m: int, scale: float = 1.0) -> bool:
+    def decides(n: int, m: int, scale: float = 1.0) -> bool:
         return chance_to_tell(runs, pair, n, m, examples, difference, tolerance, scale) >= POWER
 
     def seeds(scale: float) -> int | None:
-        return _first(SEEDS[sum(n <= pair.seeds for n in SEEDS) :], lambda n: told(n, examples, scale))
+        return _first(SEEDS[sum(n <= pair.seeds for n in SEEDS) :], lambda n: decides(n, examples, scale))
 
     low, high = _noise_interval(runs.paired_freedom)
     total = runs.paired_variance * pair.weight + pair.examples_variance
@@ -47,7 +49,7 @@ def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, to
         seeds_low=seeds(low),
         seeds=seeds(1.0),
         seeds_high=seeds(high),
-        examples=_first([examples << n for n in range(1, DOUBLINGS + 1)], lambda m: told(pair.seeds, m)),
+        examples=_first([examples << n for n in range(1, DOUBLINGS + 1)], lambda m: decides(pair.seeds, m)),
         runs_share=between * pair.weight / total if total else 0.0,
     )
 
@@ -62,7 +64,7 @@ def chance_to_tell(
     tolerance: float,
     scale: float = 1.0,
 ) -> float:
-    """That a sweep of so many seeds and examples would tell the pair. scale: of the variance between runs."""
+    """The chance that a sweep of so many seeds and examples decides the pair. scale: of the variance between runs."""
     between = _between(runs, measured_examples) * scale
     by_seed = max(0.0, runs.variance - runs.paired_variance) * scale
     paired = between + runs.rest_variance / examples
@@ -110,7 +112,7 @@ def _equal(difference: float, half: float, error: float, tolerance: float) -> fl
 def _noise_interval(freedom: int) -> tuple[float, float]:
     from scipy.special import chdtri
 
-    return freedom / float(chdtri(freedom, 0.1)), freedom / float(chdtri(freedom, 0.9))
+    return freedom / float(chdtri(freedom, NOISE_TAIL)), freedom / float(chdtri(freedom, 1 - NOISE_TAIL))
 
 
 def _first(candidates: list[int] | tuple[int, ...], enough: Callable[[int], bool]) -> int | None:

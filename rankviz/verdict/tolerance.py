@@ -1,4 +1,4 @@
-"""How small a difference must be not to matter: in nats, or as a share of what training gained over the base."""
+"""How small a difference must be to count as none: in nats, or as a share of what training gained over the base."""
 
 import math
 
@@ -15,15 +15,16 @@ def tolerance_nats(tolerance: float | str, *, best_loss: float, base_loss: float
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
         raise InvalidSettingError(
-            f"A tolerance is nats, such as 0.02, or a share of the gain, such as 2%: not {text!r}."
+            f"The tolerance must be in nats, such as 0.02, or a share of the gain, such as 2% (got {text!r})."
         )
     if not share:
         return value
     if base_loss is None:
-        raise InvalidSettingError("A tolerance as a share of the gain needs the base's loss: give it, or nats.")
+        raise InvalidSettingError(
+            "A tolerance as a share of the gain needs the loss of the base: give it, or give the tolerance in nats."
+        )
     if not base_loss > best_loss:
         raise InvalidSettingError(
-            f"No rank is better than the base ({base_loss:.4f} nats), so there is no gain to take a share of: "
-            "give the tolerance in nats."
+            f"No rank is better than the base ({base_loss:.4f} nats), so there is no gain: give the tolerance in nats."
         )
     return value / 100 * (base_loss - best_loss)

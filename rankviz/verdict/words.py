@@ -1,24 +1,27 @@
-"""The verdict in words: plain sentences, each of which stands by itself."""
+"""The verdict in words: sentences, each of which can be read by itself."""
 
 import math
 from collections.abc import Iterable, Sequence
 
 from rankviz.verdict.borrowed import Borrowed
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, Verdict
+from rankviz.verdict.noise import CONFIDENCE
 from rankviz.verdict.power import DOUBLINGS, SEEDS, Needed
 
 ENOUGH_SEEDS = 3
-"""A rank: with two, an interval is mostly its own few degrees of freedom."""
+"""Per rank: with two, an interval is wide mostly for lack of degrees of freedom."""
+MOST = 0.5
+"""A share of the uncertainty above this is named."""
 
 
 def headline(verdict: Verdict) -> str:
-    """The first sentence: what one may say about the smallest rank."""
+    """The first sentence: what holds for the smallest rank."""
     best, smallest = f"r = {verdict.best}", f"r = {verdict.smallest_indistinguishable}"
     if len(verdict.ranks) == 1:
-        return f"Only {best} has finished runs: there is nothing to compare it with."
+        return f"Only {best} has finished runs: no other rank to compare it with."
     if verdict.unknown:
         return (
-            f"Can't tell: {verdict.unknown}. {best} has the lowest loss, but how much another seed would move it is "
+            f"No verdict possible: {verdict.unknown}. {best} has the lowest loss, but the effect of another seed is "
             "not known, so any of these ranks may be as good."
         )
     calls = {rank.call for rank in verdict.ranks if rank.r != verdict.best}
@@ -26,37 +29,38 @@ def headline(verdict: Verdict) -> str:
         return f"{best} is best: every other rank is worse by more than the noise."
     if calls == {EQUAL}:
         return (
-            f"Rank makes no difference that matters here: {_list(_with_call(verdict, EQUAL))} surely lie within "
-            f"{_tolerance(verdict)} of the best, {best}; the smallest is {smallest}."
+            f"The rank makes no practical difference here: {_list(_with_call(verdict, EQUAL))} are within "
+            f"{_tolerance(verdict)} of the best rank, {best}. The smallest of them is {smallest}."
         )
     if verdict.best == verdict.ranks[0].r:
-        return f"{best}, the smallest rank tried, has the lowest loss; {_equals(verdict)}."
+        return f"{best}, the smallest rank tried, has the lowest loss. {_others(verdict)}"
     if verdict.best == verdict.smallest_indistinguishable:
-        return f"{best} has the lowest loss, and smaller ranks are worse by more than the noise; {_equals(verdict)}."
+        return f"{best} has the lowest loss, and every smaller rank is worse by more than the noise. {_others(verdict)}"
     return (
-        f"{best} has the lowest loss; the smallest rank that can't be told from it is {smallest}: {_equals(verdict)}."
+        f"{best} has the lowest loss. The smallest rank that cannot be distinguished from it is {smallest}. "
+        f"{_others(verdict)}"
     )
 
 
 def sentences(verdict: Verdict, borrowed: Borrowed | None = None) -> list[str]:
-    """All there is to say, most important first."""
+    """All sentences of a verdict, most important first."""
     return [
         headline(verdict),
         *_against_best(verdict),
         *_noise(verdict),
-        *_what_would_tell(verdict),
+        *_what_would_decide(verdict),
         *_rates(verdict),
         *verdict.notes,
         *_borrowed(verdict, borrowed),
     ]
 
 
-def _equals(verdict: Verdict) -> str:
+def _others(verdict: Verdict) -> str:
     equal = [r for r in _with_call(verdict, EQUAL) if r != verdict.best]
-    open_ = _with_call(verdict, CANT_TELL)
-    said = [f"{_list(equal)} {_is(equal)} equal to it within {_tolerance(verdict)}"] if equal else []
-    said += [f"whether {_list(open_)} {_is(open_)} worse can't be told"] if open_ else []
-    return ", and ".join(said)
+    undecided = _with_call(verdict, CANT_TELL)
+    parts = [f"{_list(equal)} {_is(equal)} equal to it within {_tolerance(verdict)}."] if equal else []
+    parts += [f"{_list(undecided)} cannot be distinguished from it."] if undecided else []
+    return " ".join(parts)
 
 
 def _against_best(verdict: Verdict) -> Iterable[str]:
@@ -64,72 +68,73 @@ def _against_best(verdict: Verdict) -> Iterable[str]:
     worse = [p for p in known if p.call == DIFFERENT]
     rest = [p for p in known if p.call != DIFFERENT]
     if worse:
-        yield f"Worse than r = {verdict.best}, nats: {'; '.join(_span(verdict, p) for p in worse)}."
+        yield f"Worse than r = {verdict.best}, by (nats): {'; '.join(_span(verdict, p) for p in worse)}."
     if rest:
-        yield f"May be above or below r = {verdict.best} by, nats: {'; '.join(_span(verdict, p) for p in rest)}."
+        yield f"Difference from r = {verdict.best}, in nats: {'; '.join(_span(verdict, p) for p in rest)}."
     if verdict.unknown:
         return
     if others := [p for p in verdict.pairs if verdict.best not in (p.r, p.s) and p.call == CANT_TELL]:
-        yield f"Nor can these be told from one another: {', '.join(f'{p.r} and {p.s}' for p in others)}."
+        yield f"No difference detected between {', '.join(f'r = {p.r} and {p.s}' for p in others)}."
     if alone := [_other(p, verdict.best) for p in verdict.pairs if p.low is None and verdict.best in (p.r, p.s)]:
         names = _list(alone)
-        yield f"Nothing can be said of {names} against r = {verdict.best}: fewer than two seeds in common."
+        yield f"{names} cannot be compared with r = {verdict.best}: they have fewer than two seeds in common."
 
 
 def _noise(verdict: Verdict) -> Iterable[str]:
     if verdict.run_sd is None:
         return
     pairs = len([p for p in verdict.pairs if p.low is not None])
-    at_once = f", over all {pairs} pairs at once" if pairs > 1 else ""
+    at_once = f" for all {pairs} pairs together" if pairs > 1 else ""
     where = f"{verdict.seeds} seeds and {verdict.examples:,} held-out examples"
     if verdict.examples == 1:
-        where = f"{verdict.seeds} seeds; one loss a run is given, so the choice of examples is not in them"
+        where = f"{verdict.seeds} seeds; each run has a single loss, so the choice of examples is not included"
     yield (
-        f"Intervals are 95 %{at_once}, from {where}. One run's loss varies with its seed by {verdict.run_sd:.3f} nats "
-        f"(standard deviation). Differences surely below {_tolerance(verdict)} count as equal."
+        f"Intervals have {100 * CONFIDENCE:.0f} % confidence{at_once}, from {where}. The loss of one run varies with "
+        f"its seed by {verdict.run_sd:.3f} nats (standard deviation). Ranks count as equal if the whole interval of "
+        f"their difference is within {_tolerance(verdict)}."
     )
 
 
-def _what_would_tell(verdict: Verdict) -> Iterable[str]:
+def _what_would_decide(verdict: Verdict) -> Iterable[str]:
     if verdict.unknown and len(verdict.ranks) > 1:
-        yield f"Run each rank with the same seeds, {ENOUGH_SEEDS} or more: then the noise between runs is measured."
+        yield f"To measure the noise between runs, run each rank with the same {ENOUGH_SEEDS} or more seeds."
         return
     if (pair := _deciding(verdict)) is None:
         return
-    need, seen = verdict.needed(pair), abs(pair.difference)
-    start = f"Settling r = {pair.r} against r = {pair.s}, were the {seen:.3f} nats seen between them the truth"
+    need, gap = verdict.needed(pair), abs(pair.difference)
+    start = f"If the observed gap of {gap:.3f} nats between r = {pair.r} and r = {pair.s} is real"
     if need.seeds is None and need.examples is None:
         most = verdict.examples << DOUBLINGS
         yield (
-            f"{start}, takes more than {SEEDS[-1]} seeds a rank, and {most:,} held-out examples alone would not do "
-            "either: choose the smaller rank, or a tolerance further from that difference."
+            f"{start}, more than {SEEDS[-1]} seeds per rank would be needed to confirm it, and {most:,} held-out "
+            "examples alone would not be enough: choose the smaller rank, or a tolerance further from that gap."
         )
     elif need.seeds is None:
-        yield f"{start}, takes about {_examples(verdict, need)}; {SEEDS[-1]} seeds a rank alone would not do."
+        yield f"{start}, about {_examples(verdict, need)} would confirm it; {SEEDS[-1]} seeds per rank alone would not."
     elif need.examples is None:
-        share = f": {100 * need.runs_share:.0f} % of the uncertainty lies between runs" if need.runs_share > 0.5 else ""
-        yield f"{start}, takes about {_seeds(need, pair)}. More held-out examples alone would not do{share}."
+        share = f": {100 * need.runs_share:.0f} % of the uncertainty is between runs" if need.runs_share > MOST else ""
+        yield f"{start}, about {_seeds(need, pair)} would confirm it. More held-out examples alone would not{share}."
     else:
-        yield f"{start}, takes about {_seeds(need, pair)}, or else {_examples(verdict, need)}."
-    yield "More steps would be another training: what the gap is then, these losses can't say."
+        yield f"{start}, about {_seeds(need, pair)}, or {_examples(verdict, need)}, would confirm it."
+    yield "These losses do not show how large the gap is after more training steps."
 
 
 def _examples(verdict: Verdict, need: Needed) -> str:
-    return f"{need.examples:,} held-out examples in place of {verdict.examples:,}"
+    return f"{need.examples:,} held-out examples instead of {verdict.examples:,}"
 
 
 def _seeds(need: Needed, pair: Pair) -> str:
     doubt = ""
     if need.seeds_low != need.seeds_high:
         high = f"more than {SEEDS[-1]}" if need.seeds_high is None else need.seeds_high
-        doubt = f"; {need.seeds_low} to {high}, since few runs show the noise"
-    return f"{need.seeds} seeds a rank ({need.seeds - pair.seeds} more{doubt})"
+        doubt = f"; {need.seeds_low} to {high}, because the noise is estimated from few runs"
+    return f"{need.seeds} seeds per rank ({need.seeds - pair.seeds} more{doubt})"
 
 
 def _deciding(verdict: Verdict) -> Pair | None:
-    """The pair that the smallest rank hangs on: it and the best, or else the first that can't be told from the best."""
-    open_ = [p for p in verdict.pairs if verdict.best in (p.r, p.s) and p.call == CANT_TELL and p.low is not None]
-    return min(open_, key=lambda p: _other(p, verdict.best), default=None)
+    """The pair that decides the smallest rank: it and the best, or the first undecided one."""
+    undecided = [p for p in verdict.pairs if verdict.best in (p.r, p.s) and p.call == CANT_TELL and p.low is not None]
+    return min(undecided, key=lambda p: _other(p, verdict.best), default=None)
 
 
 def _rates(verdict: Verdict) -> Iterable[str]:
@@ -137,13 +142,13 @@ def _rates(verdict: Verdict) -> Iterable[str]:
     if max(tried) < 2:
         return
     count = f"{tried[0]}" if len(set(tried)) == 1 else f"{min(tried)} to {max(tried)}"
-    said = f"Each rank stands at the best of {count} learning rates, chosen by these same losses, which flatters it"
+    start = f"Each rank is shown at the best of {count} learning rates, chosen by these same losses, so its loss looks"
     if verdict.noise.runs is None:
-        yield f"{said}, by how much one run a rate can't say."
+        yield f"{start} better than it is; one run per learning rate does not show by how much."
         return
     by = flattery(max(tried)) * math.sqrt(verdict.noise.runs.paired_variance / verdict.seeds)
-    alike = "all ranks alike" if len(set(tried)) == 1 else "those with more rates the more"
-    yield f"{said} by up to {by:.3f} nats (were all its rates equally good), {alike}."
+    whom = "equally for all ranks" if len(set(tried)) == 1 else "more for ranks with more learning rates"
+    yield f"{start} up to {by:.3f} nats better than it is (if all its rates are equally good), {whom}."
 
 
 def flattery(tried: int) -> float:
@@ -166,9 +171,9 @@ def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:
         "with the same base, data and steps" if borrowed.same_setting else "with another base, data or number of steps"
     )
     yield (
-        f"Borrowed from {count} other sweep{'s' if count > 1 else ''} {where}: one run's loss varied with its seed by "
-        f"{borrowed.sd:.3f} nats, so that two runs of equal rank may differ by {borrowed.difference:.3f}. That is a "
-        "scale to look at these losses by; it makes no verdict."
+        f"For comparison: in {count} other sweep{'s' if count > 1 else ''} {where}, the loss of one run varied with "
+        f"its seed by {borrowed.sd:.3f} nats (standard deviation), so two runs of equal rank may differ by "
+        f"{borrowed.difference:.3f}. This gives a scale for these losses, not a verdict."
     )
 
 

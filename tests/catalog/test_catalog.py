@@ -105,7 +105,7 @@ def test_a_multimodal_model_has_a_row_for_its_text_tower_and_one_for_the_whole()
         (lambda row: row.update(hidden_size="576"), "hidden_size"),
         (lambda row: row["layers"][1].pop("blocks"), "layers.1"),
         (lambda row: row.update(checked="yesterday"), "checked"),
-        (lambda row: row["layers"][1].update(out_features=10**9), "the whole row"),
+        (lambda row: row["layers"][1].update(out_features=10**9), "the row"),
     ),
 )
 def test_a_broken_row_is_an_error_with_file_row_field_and_remedy(break_it, field, tmp_path):
@@ -120,7 +120,7 @@ def test_a_broken_row_is_an_error_with_file_row_field_and_remedy(break_it, field
         check_models(models)
 
     message = str(caught.value)
-    assert message.startswith("HuggingFaceTB__SmolLM2-135M.json: row HuggingFaceTB/SmolLM2-135M: field " + field)
+    assert message.startswith(f"HuggingFaceTB__SmolLM2-135M.json: row 'HuggingFaceTB/SmolLM2-135M', {field}")
     assert "make assets" in message
 
 

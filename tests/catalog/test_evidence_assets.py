@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from rankviz.api import ASSETS, Api
+from rankviz.api.json import advice_json
 from rankviz.catalog.studies import load_evidence
 from rankviz.catalog.studies_schema import check
 from rankviz.core.advice.use_case import NAMES, Goal
@@ -47,15 +48,15 @@ def test_bases_that_name_a_catalogue_row_agree_with_it():
 
 
 def test_in_17_of_22_models_r_16_is_enough_and_no_line_of_code_says_so():
-    found = rank_enough(load_evidence(ASSETS).published)
+    enough = rank_enough(load_evidence(ASSETS).published)
 
-    assert {4: 2, 16: 15, 64: 4, 128: 1} == found.smallest
+    assert {4: 2, 16: 15, 64: 4, 128: 1} == enough.smallest
     assert "in 17 of 22 models tuned at each rank, r ≤ 16 came within 0.5 % of the best loss" == enough_in_words(
-        found, 16
+        enough, 16
     )
     assert (
         "in 2 of 22 models tuned at each rank, r ≤ 8 came within 0.5 % of the best loss (r = 8 itself was not run; "
-        in (enough_in_words(found, 8))
+        in (enough_in_words(enough, 8))
     )
 
 
@@ -66,9 +67,9 @@ def test_a_study_less_is_another_sentence(copied):
     kept = [line for line in points.read_text().splitlines() if not any(name in line for name in gone)]
     points.write_text("\n".join(kept) + "\n")
 
-    found = rank_enough(load_evidence(copied).published)
+    enough = rank_enough(load_evidence(copied).published)
 
-    assert "in 7 of 12 models tuned at each rank, r ≤ 16" in enough_in_words(found, 16)
+    assert "in 7 of 12 models tuned at each rank, r ≤ 16" in enough_in_words(enough, 16)
     assert rank_enough(load_evidence(ASSETS).without("tinker_sft_sweep").published) is None
 
 
@@ -77,10 +78,10 @@ def test_without_the_study_the_advice_counts_nothing(copied, tmp_path):
         (copied / name).symlink_to(ASSETS / name)
     file = copied / "evidence" / "points.csv"
     file.write_text("\n".join(x for x in file.read_text().splitlines() if not x.startswith("tinker")) + "\n")
-    asked = Question(model_id="meta-llama/Llama-3.1-8B")
+    question = Question(model_id="meta-llama/Llama-3.1-8B")
 
-    before = Api(home=tmp_path / "home").advice.advise(asked, Goal())
-    after = Api(home=tmp_path / "home", assets=copied).advice.advise(asked, Goal())
+    before = advice_json(Api(home=tmp_path / "home").advice.advise(question, Goal()))
+    after = advice_json(Api(home=tmp_path / "home", assets=copied).advice.advise(question, Goal()))
 
     assert "in 17 of 22 models" in before["sentence"]
     assert "the rule of thumb for standard instruction tuning." in after["sentence"]
@@ -121,6 +122,10 @@ def broken(folder, file, old, new):
         ("models.json", '"parameters": 184000000', '"parameters": -1', "row 'DeBERTaV3-base', parameters: "),
         ("points.csv", ",yes,detail,lora,", ",maybe,detail,lora,", "row 2, higher_is_better: "),
         ("points.csv", ",average_x100,", ",,", "metric: "),
+        ("points.csv", ",average_x100,", ",average_x100,more,", "row 12 has more or fewer cells than"),
+        ("points.csv", ",average_x100,", ",", "row 12 has more or fewer cells than"),
+        ("points.csv", ",attention and mlp,", ",everywhere,", "facet: input should be 'attention and mlp'"),
+        ("studies.json", '"examples": ', '"own": true, "examples": ', "row 'adalora_glue', own: input should be False"),
         ("points.csv", "study_id,base_model", "study,base_model", "the columns must be study_id, base_model"),
     ],
 )

@@ -133,16 +133,16 @@ def broken(tmp_path, file, change):
             lambda rows: rows.insert(0, rows.pop()),
             "gpus.json: row 'a10' is out of order: move it above 'v100-16gb-sxm'.",
         ),
-        ("gpus.json", lambda rows: rows.insert(0, rows[0]), "gpus.json: row 'a10' is there twice: keep one."),
+        ("gpus.json", lambda rows: rows.insert(0, rows[0]), "gpus.json: row 'a10' appears twice: keep one."),
         (
             "assumptions.json",
             lambda rows: rows[0].update(value=None, low=2, expected=1, high=3),
-            "assumptions.json: row 'adam-8bit-bytes', the row: value error, low, expected and high must rise",
+            "assumptions.json: row 'adam-8bit-bytes', value: a range must rise: 2.0, 1.0, 3.0",
         ),
         (
             "assumptions.json",
             lambda rows: rows[0].update(low=1),
-            "assumptions.json: row 'adam-8bit-bytes', the row: value error, give either value, or low, expected",
+            "assumptions.json: row 'adam-8bit-bytes', the row: give either value, or low, expected",
         ),
     ],
     ids=["missing", "unknown", "wrong type", "missing within", "order", "twice", "falling range", "both forms"],
@@ -155,10 +155,10 @@ def test_a_broken_row_names_file_row_field_and_remedy(tmp_path, file, change, se
 
 
 def test_reading_a_broken_file_is_an_asset_error_too(tmp_path):
-    with pytest.raises(AssetError, match="row 'a10' can't be read"):
+    with pytest.raises(AssetError, match="row 'a10' cannot be read"):
         load_gpus(broken(tmp_path, "gpus.json", lambda rows: rows[0].pop("name")))
     (tmp_path / "gpus.json").write_text("{")
-    with pytest.raises(AssetError, match="mend or restore it"):
+    with pytest.raises(AssetError, match="repair or restore it"):
         check(tmp_path)
     (tmp_path / "gpus.json").unlink()
     with pytest.raises(AssetError, match="no such file"):

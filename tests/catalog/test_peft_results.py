@@ -12,7 +12,7 @@ from rankviz.errors import BadDataError
 
 def result(**more):
     """As method_comparison/MetaMathQA/results/lora--llama-3.2-3B-rank64-rslora.json has it, shortened."""
-    told = {
+    content = {
         "run_info": {
             "created_at": "2025-06-19T18:02:52+00:00",
             "experiment_name": "lora/llama-3.2-3B-rank64-rslora",
@@ -54,11 +54,11 @@ def result(**more):
     }
     for path, value in more.items():
         *parents, last = path.split("__")
-        at = told
+        at = content
         for name in parents:
             at = at[name]
         at[last] = value
-    return json.dumps(told)
+    return json.dumps(content)
 
 
 def test_a_result_file_becomes_its_last_metrics():
@@ -82,10 +82,10 @@ def test_a_result_file_becomes_its_last_metrics():
 
 
 def test_todays_names_of_the_memory_fields_are_read_too():
-    told = json.loads(result())
-    told["train_info"]["accelerator_memory_max"] = told["train_info"].pop("cuda_memory_max")
+    content = json.loads(result())
+    content["train_info"]["accelerator_memory_max"] = content["train_info"].pop("cuda_memory_max")
 
-    assert 22_538_092_544 == read_result(json.dumps(told), "a.json")[0].peak_memory_bytes
+    assert 22_538_092_544 == read_result(json.dumps(content), "a.json")[0].peak_memory_bytes
 
 
 def test_full_fine_tuning_has_no_rank_and_forgetting_is_no_quality():
@@ -104,8 +104,11 @@ def test_full_fine_tuning_has_no_rank_and_forgetting_is_no_quality():
         ("[" * 100_000, "a.json is not JSON"),
         (result(train_info__status="failed"), "the run's status is 'failed', not 'success'"),
         (result(train_info__metrics=[]), "train_info.metrics is empty"),
-        (result(train_info__metrics=[{"step": 1, "train samples": 5}]), "has no quality, such as 'test accuracy'"),
-        (result(train_info__metrics=[{"test accuracy": "much"}]), "has no quality"),
+        (
+            result(train_info__metrics=[{"step": 1, "train samples": 5}]),
+            "has no quality metric, such as 'test accuracy'",
+        ),
+        (result(train_info__metrics=[{"test accuracy": "much"}]), "has no quality metric"),
         (result(run_info__peft_config={"peft_type": "IA3"}), "peft_config (IA3) has no rank r"),
         (result(run_info__peft_config__r=-4), "has no rank r"),
         (result(run_info__peft_config__r=True), "has no rank r"),
@@ -186,4 +189,4 @@ def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
     added = own_studies.add(tmp_path / "home", files[:2])
 
     assert ["a.json"] == added.files
-    assert "1 files are here already: remove some first" in added.refused[0]
+    assert "there are 1 files already: remove some first" in added.refused[0]

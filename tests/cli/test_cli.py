@@ -63,11 +63,11 @@ def test_what_is_not_known_is_null():
         (("fit", "Qwen/Qwen3-4B", "--price", "L4=-1"), "price of -1.0 USD an hour for the L4"),
         (("fit", "Qwen/Qwen3-4B", "--price", "L4=cheap"), "such as L4=0.75"),
         (("fit", "Qwen/Qwen3-4B", "--price", "abacus=1"), "No GPU 'abacus'"),
-        (("advise", "Qwen/Qwen3-4B", "--use-case", "poetry"), "No use case 'poetry'"),
-        (("advise", "Qwen/Qwen3-4B", "--examples", "0"), "Examples: 0 can't be"),
+        (("advise", "Qwen/Qwen3-4B", "--use-case", "poetry"), "There is no use case 'poetry'"),
+        (("advise", "Qwen/Qwen3-4B", "--examples", "0"), "Examples must be a whole number"),
         (("advise", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r at most once"),
         (("evidence", "remove", "nothing.json"), "rankviz evidence list"),
-        (("evidence", "add", "no-such-file.json"), "no-such-file.json can't be read"),
+        (("evidence", "add", "no-such-file.json"), "no-such-file.json cannot be read"),
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
         (("frobnicate",), "frobnicate"),
@@ -126,5 +126,5 @@ def test_advise_gives_the_contracts_keys():
 def test_advise_in_words_has_why_and_what_would_change_it():
     said = rankviz("advise", "Qwen/Qwen3-4B", "--use-case", "pretraining").stdout
 
-    assert "Take r = 64" in said
+    assert "Recommended: r = 64" in said
     assert "What would change it" in said

@@ -31,7 +31,7 @@ def test_spectrum_json_has_the_keys_that_others_script_against(tmp_path):
 def test_spectrum_prints_the_sentence_and_a_row_a_module(tmp_path):
     said = rankviz("spectrum", two_blocks(tmp_path / "mine"), home=tmp_path).stdout
 
-    assert said.startswith("You trained r = 4, and 99 % of the update's energy needs all of it; r = 2 holds 90 %.")
+    assert said.startswith("Trained with r = 4. 99 % of the update's energy needs the full rank; r = 2 keeps 90 %.")
     assert ["q_proj", "2", "4"] == next(line.split()[:3] for line in said.splitlines() if "q_proj" in line)
 
 
@@ -49,10 +49,10 @@ def test_resize_writes_an_adapter_of_the_size_it_says(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-r", 9), "has r = 4 and a resize only lowers it"),
-        (("-r", 2, "--energy", 0.9), "Give one of the two"),
+        (("-r", 9), "has r = 4, and a resize only lowers the rank"),
+        (("-r", 2, "--energy", 0.9), "Give either a rank or"),
         (("--energy", 2), "above 0 and at most 1"),
-        (("-r", 2, "--dtype", "int4"), "No dtype 'int4'"),
+        (("-r", 2, "--dtype", "int4"), "(got 'int4')"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, said):

@@ -40,18 +40,18 @@ def test_config_and_weights_are_fetched_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "said"),
+    ("sizes", "message"),
     [
         ({CONFIG: 500, "adapter_model.bin": 9}, "has only adapter_model.bin, and pickle files can run code"),
-        ({"config.json": 500}, "holds no adapter_model.safetensors, so it is no adapter"),
-        ({WEIGHTS: 500}, "holds no adapter_config.json, which says r and alpha"),
+        ({"config.json": 500}, "holds no adapter_model.safetensors, so it is not an adapter"),
+        ({WEIGHTS: 500}, "holds no adapter_config.json, which holds r and lora_alpha"),
         ({CONFIG: 500, WEIGHTS: 5_000_000}, "has 5,000,000 bytes of weights, more than the 1,000,000"),
     ],
 )
-def test_what_is_no_adapter_or_too_large_is_refused_before_it_is_fetched(tmp_path, sizes, said):
+def test_what_is_no_adapter_or_too_large_is_refused_before_it_is_fetched(tmp_path, sizes, message):
     api = FakeHub(tmp_path, sizes)
 
-    with pytest.raises(BadAdapterError, match=said):
+    with pytest.raises(BadAdapterError, match=message):
         fetch_adapter("owner/name", max_bytes=10**6, api=api)
     assert [] == api.fetched
 
@@ -62,25 +62,29 @@ def refusal(kind):
 
 
 @pytest.mark.parametrize(
-    ("error", "expected", "said"),
+    ("error", "expected", "message"),
     [
         (refusal(errors.GatedRepoError), BadAdapterError, "is gated or private"),
-        (refusal(errors.RepositoryNotFoundError), BadAdapterError, "No adapter 'owner/name' on the Hub"),
+        (
+            refusal(errors.RepositoryNotFoundError),
+            BadAdapterError,
+            "There is no adapter 'owner/name' here or on the Hub",
+        ),
         (
             errors.OfflineModeIsEnabled("offline"),
             HubUnavailableError,
-            "try again with a network, or give the adapter's",
+            "check the network and try again, or give the adapter's",
         ),
-        (OSError("no route"), HubUnavailableError, "The Hub does not answer from here"),
+        (OSError("no route"), HubUnavailableError, "The Hub cannot be reached"),
     ],
 )
-def test_each_way_to_fail_is_one_sentence(tmp_path, error, expected, said):
-    with pytest.raises(expected, match=said):
+def test_each_way_to_fail_is_one_sentence(tmp_path, error, expected, message):
+    with pytest.raises(expected, match=message):
         fetch_adapter("owner/name", max_bytes=10**6, api=FakeHub(tmp_path, {}, error))
 
 
 def test_what_looks_like_no_hub_id_is_not_asked_for():
     with pytest.raises(
-        BadAdapterError, match="No adapter 'nothing' here: give a folder, a zip, a run's id or a Hub id"
+        BadAdapterError, match="There is no adapter 'nothing' here: give a folder, a zip, a run's id or a Hub id"
     ):
         hub.find_adapter("nothing", max_bytes=1)

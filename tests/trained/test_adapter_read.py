@@ -36,8 +36,8 @@ def test_a_folder_a_zip_a_lone_file_and_both_files_are_the_same_adapter(tmp_path
         read_adapter([apart, folder / WEIGHTS]),
     ]
 
-    assert ["mine"] * 4 == [found.name for found in ways]
-    assert 1 == len({spectrum(found).layers for found in ways})
+    assert ["mine"] * 4 == [each.name for each in ways]
+    assert 1 == len({spectrum(each).layers for each in ways})
 
 
 def test_singular_values_are_of_the_scaled_update(tmp_path):
@@ -45,17 +45,17 @@ def test_singular_values_are_of_the_scaled_update(tmp_path):
     a, b = factors(10, 4, 12, seed=10)
     dense = np.linalg.svd(2.0 * b.astype(np.float64) @ a, compute_uv=False)[:4]
 
-    found = spectrum(adapter)
+    result = spectrum(adapter)
 
     assert [
         "model.layers.0.self_attn.q_proj",
         "model.layers.0.self_attn.v_proj",
         "model.layers.1.self_attn.q_proj",
         "model.layers.1.self_attn.v_proj",
-    ] == [layer.name for layer in found.layers]
-    np.testing.assert_allclose(found.layers[0].singular_values, dense, rtol=1e-6)
-    assert ("model.layers.1.self_attn.v_proj",) == found.dead
-    assert (4, 8, "fp32") == (found.r, found.lora_alpha, found.dtype)
+    ] == [layer.name for layer in result.layers]
+    np.testing.assert_allclose(result.layers[0].singular_values, dense, rtol=1e-6)
+    assert ("model.layers.1.self_attn.v_proj",) == result.dead
+    assert (4, 8, "fp32") == (result.r, result.lora_alpha, result.dtype)
 
 
 @pytest.mark.parametrize(("config", "scale"), [({"use_rslora": True}, 4.0), ({"alpha_pattern": {"q_proj": 4}}, 1.0)])
@@ -129,10 +129,10 @@ def test_embeddings_convolutions_and_what_is_kept(tmp_path):
     assert {"conv": (45, 7), "embed": (30, 8)} == {m.name: (m.in_features, m.out_features) for m in adapter.modules}
     assert ["grouped"] == [module.name for module in adapter.left_alone]
     assert {f"{prefix}embed.lora_magnitude_vector", f"{prefix}lm_head.weight"} == set(adapter.kept)
-    said = " ".join(adapter.notes)
-    assert "a resized DoRA adapter is approximate" in said
-    assert "Kept as they are: lm_head." in said
-    assert "grouped stays as it is: it is a convolution in groups." in said
+    message = " ".join(adapter.notes)
+    assert "a resized DoRA adapter is approximate" in message
+    assert "Not changed: lm_head." in message
+    assert "grouped is not changed: it is a grouped convolution." in message
 
 
 def test_fused_experts_are_one_update_each(tmp_path):
@@ -145,10 +145,10 @@ def test_fused_experts_are_one_update_each(tmp_path):
     }
     config = CONFIG | {"target_modules": [], "target_parameters": ["mlp.experts.down_proj"]}
 
-    found = read_adapter([save(tmp_path, tensors, config)]).pairs
+    read = read_adapter([save(tmp_path, tensors, config)]).pairs
 
-    assert ["model.layers.0.mlp.experts.0", "model.layers.0.mlp.experts.1"] == list(found)
-    for mine, theirs in zip(found.values(), pairs, strict=True):
+    assert ["model.layers.0.mlp.experts.0", "model.layers.0.mlp.experts.1"] == list(read)
+    for mine, theirs in zip(read.values(), pairs, strict=True):
         np.testing.assert_array_equal(theirs[0], mine[0])
         np.testing.assert_array_equal(theirs[1], mine[1])
 
@@ -163,7 +163,7 @@ def test_pickles_are_refused_with_what_to_do(tmp_path, name):
             read_adapter([given])
 
 
-def test_a_pickle_beside_safetensors_is_not_looked_at(tmp_path):
+def test_a_pickle_beside_safetensors_is_not_result(tmp_path):
     folder = two_blocks(tmp_path)
     (folder / "training_args.bin").write_bytes(b"\x80\x04.")
 
@@ -186,9 +186,9 @@ def test_sizes_are_bounded_before_anything_is_unpacked(tmp_path):
     folder = two_blocks(tmp_path / "mine")
     zipped = zip_of(folder, tmp_path / "mine.zip")
 
-    with pytest.raises(BadAdapterError, match=r"more than the 1,000 that are read here"):
+    with pytest.raises(BadAdapterError, match=r"more than the 1,000 allowed here"):
         read_adapter([folder], max_bytes=1000)
-    with pytest.raises(BadAdapterError, match=r"unpacks to [\d,]+ bytes, more than the 1,000 that are read here"):
+    with pytest.raises(BadAdapterError, match=r"unpacks to [\d,]+ bytes, more than the 1,000 allowed here"):
         read_adapter([zipped], max_bytes=1000)
 
 
@@ -200,13 +200,13 @@ def broken(change) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (lambda t: t.pop(f"{Q}.lora_B.weight"), "q_proj has a lora_A and no lora_B: the file is not whole"),
+        (lambda t: t.pop(f"{Q}.lora_B.weight"), "q_proj has a lora_A but no lora_B: the file is incomplete"),
         (lambda t: t.update({f"{Q}.lora_B.weight": np.zeros((10, 3), np.float32)}), "A must be r × in and B out × r"),
         (
             lambda t: t.update({f"{Q}.lora_A.weight": np.zeros(48, np.float32)}),
-            "which are no matrices: gather the shards",
+            "which are not matrices: gather the shards",
         ),
         (
             lambda t: t.update({f"{Q}.lora_A.weight": np.zeros((4, 12), np.int32)}),
@@ -215,30 +215,30 @@ def broken(change) -> dict:
         (lambda t: (t.clear(), t.update(x=np.zeros(3, np.float32))), "holds no lora_A and lora_B"),
     ],
 )
-def test_tensors_that_cannot_be_an_adapter_are_refused(tmp_path, change, said):
+def test_tensors_that_cannot_be_an_adapter_are_refused(tmp_path, change, message):
     folder = save(tmp_path, broken(change))
 
-    with pytest.raises(BadAdapterError, match=said):
+    with pytest.raises(BadAdapterError, match=message):
         read_adapter([folder])
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ("{", "is not JSON"),
         ("[]", "has no peft_type"),
-        (json.dumps(CONFIG | {"peft_type": "IA3"}), "says peft_type 'IA3': only LoRA adapters"),
-        (json.dumps(CONFIG | {"r": 0}), "says r = 0, which is no rank"),
-        (json.dumps(CONFIG | {"lora_alpha": "8"}), "says lora_alpha = '8', which is no alpha"),
-        (json.dumps(CONFIG | {"rank_pattern": {"(": 4}}), "has '\\(', which is no regular expression"),
-        (json.dumps(CONFIG | {"kasa_config": {"beta": 1}}), "sets kasa_config: its update is not simply B·A"),
+        (json.dumps(CONFIG | {"peft_type": "IA3"}), "has peft_type 'IA3': RankViz reads LoRA adapters only"),
+        (json.dumps(CONFIG | {"r": 0}), "r must be a whole number from 1 to 65,536"),
+        (json.dumps(CONFIG | {"lora_alpha": "8"}), "lora_alpha must be a number"),
+        (json.dumps(CONFIG | {"rank_pattern": {"(": 4}}), "has '\\(', which is not a regular expression"),
+        (json.dumps(CONFIG | {"kasa_config": {"beta": 1}}), "sets kasa_config: its update is not B·A alone"),
     ],
 )
-def test_configs_that_are_none_or_not_lora_are_refused(tmp_path, config, said):
+def test_configs_that_are_none_or_not_lora_are_refused(tmp_path, config, message):
     folder = two_blocks(tmp_path)
     (folder / "adapter_config.json").write_text(config)
 
-    with pytest.raises(BadAdapterError, match=said):
+    with pytest.raises(BadAdapterError, match=message):
         read_adapter([folder])
 
 
@@ -253,12 +253,12 @@ def test_files_that_are_missing_or_torn_are_refused(tmp_path):
     save_file({"x": np.zeros(1, np.float32)}, alone / WEIGHTS)
     (tmp_path / "no.zip").write_bytes(b"PK no")
 
-    for given, said in (
-        (torn, "is not a whole safetensors file"),
-        (alone / WEIGHTS, "came without its adapter_config.json, which says r and alpha"),
+    for given, message in (
+        (torn, "is not a complete safetensors file"),
+        (alone / WEIGHTS, "has no adapter_config.json with its r and lora_alpha"),
         (tmp_path / "nowhere", "No file or folder"),
-        (tmp_path / "no.zip", "is not a zip that can be read"),
+        (tmp_path / "no.zip", "cannot be read as a zip"),
         (tmp_path, "holds no adapter_model.safetensors"),
     ):
-        with pytest.raises(BadAdapterError, match=said):
+        with pytest.raises(BadAdapterError, match=message):
             read_adapter([given])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rankviz.errors import BadAdapterError
-from rankviz.trained.svd import cut, cut_all, decompose, singular_values
+from rankviz.trained.svd import decompose, singular_values, truncate, truncate_all
 
 
 def pair(out_features: int, r: int, in_features: int, *, seed: int = 0, decay: float = 0.8) -> tuple:
@@ -31,8 +31,8 @@ def test_two_numbers_by_hand():
 def test_singular_values_equal_dense_svd(shape):
     a, b = pair(*shape)
     expected = np.zeros(shape[1])
-    found = dense(a, b)[1][: shape[1]]
-    expected[: len(found)] = found
+    decomposition = dense(a, b)[1][: shape[1]]
+    expected[: len(decomposition)] = decomposition
 
     for values in (singular_values({"q": (a, b)})["q"], decompose({"q": (a, b)})["q"].singular_values):
         np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-7 * expected[0])
@@ -53,7 +53,7 @@ def test_a_cut_pair_is_the_truncated_product(k):
     a, b = pair(48, 8, 32)
     u, s, vt = dense(a, b)
 
-    low_a, low_b = cut((a, b), decompose({"q": (a, b)})["q"], k)
+    low_a, low_b = truncate((a, b), decompose({"q": (a, b)})["q"], k)
 
     assert ((k, 32), (48, k)) == (low_a.shape, low_b.shape)
     assert (np.float32, np.float32) == (low_a.dtype, low_b.dtype)
@@ -64,7 +64,7 @@ def test_a_cut_splits_its_singular_values_evenly_between_the_factors():
     a, b = pair(48, 8, 32)
     s = dense(a, b)[1]
 
-    low_a, low_b = cut((a, b), decompose({"q": (a, b)})["q"], 3)
+    low_a, low_b = truncate((a, b), decompose({"q": (a, b)})["q"], 3)
 
     np.testing.assert_allclose(low_a @ low_a.T, np.diag(s[:3]), atol=1e-5 * s[0])
     np.testing.assert_allclose(low_b.T @ low_b, np.diag(s[:3]), atol=1e-5 * s[0])
@@ -85,11 +85,11 @@ def test_factors_without_full_rank_have_zeros_at_the_end():
 def test_a_module_that_was_never_trained_has_no_update_and_can_still_be_trained_after_a_cut():
     a, b = pair(20, 4, 16)
     b[:] = 0.0
-    found = decompose({"q": (a, b)})["q"]
+    decomposition = decompose({"q": (a, b)})["q"]
 
-    low_a, low_b = cut((a, b), found, 2)
+    low_a, low_b = truncate((a, b), decomposition, 2)
 
-    assert [0.0] * 4 == list(found.singular_values)
+    assert [0.0] * 4 == list(decomposition.singular_values)
     np.testing.assert_array_equal(a[:2], low_a)
     assert not low_b.any()
 
@@ -97,12 +97,12 @@ def test_a_module_that_was_never_trained_has_no_update_and_can_still_be_trained_
 def test_many_modules_of_several_shapes_and_ranks_come_back_in_order():
     pairs = {f"m{i}": pair(20 + i, 2 + i % 3, 16, seed=i) for i in range(9)}
 
-    found = decompose(pairs)
-    low = cut_all(pairs, found, {name: 1 + i % 2 for i, name in enumerate(pairs)})
+    decomposition = decompose(pairs)
+    low = truncate_all(pairs, decomposition, {name: 1 + i % 2 for i, name in enumerate(pairs)})
 
-    assert list(pairs) == list(found) == list(singular_values(pairs)) == list(low)
+    assert list(pairs) == list(decomposition) == list(singular_values(pairs)) == list(low)
     for i, (name, (a, b)) in enumerate(pairs.items()):
-        np.testing.assert_allclose(found[name].singular_values, dense(a, b)[1][: 2 + i % 3], rtol=1e-6)
+        np.testing.assert_allclose(decomposition[name].singular_values, dense(a, b)[1][: 2 + i % 3], rtol=1e-6)
         assert 1 + i % 2 == len(low[name][0])
 
 

@@ -14,9 +14,9 @@ from tests.support.saved_adapters import CONFIG, factors, save, two_blocks
 WEIGHTS = "adapter_model.safetensors"
 
 
-def planned(folder, **asked):
+def planned(folder, **options):
     adapter = read_adapter([folder])
-    return adapter, plan(adapter, spectrum(adapter), **asked)
+    return adapter, plan(adapter, spectrum(adapter), **options)
 
 
 def update(adapter, name: str) -> np.ndarray:
@@ -32,9 +32,9 @@ def truncated(matrix: np.ndarray, k: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("config", [{}, {"use_rslora": True}, {"alpha_pattern": {"v_proj": 3}}])
-@pytest.mark.parametrize("asked", [{"r": 2}, {"energy": 0.9}])
-def test_each_update_is_the_truncated_one_at_its_old_scale(tmp_path, config, asked):
-    before, what = planned(two_blocks(tmp_path / "old", **config), **asked)
+@pytest.mark.parametrize("options", [{"r": 2}, {"energy": 0.9}])
+def test_each_update_is_the_truncated_one_at_its_old_scale(tmp_path, config, options):
+    before, what = planned(two_blocks(tmp_path / "old", **config), **options)
 
     after = read_adapter([resize(before, what, tmp_path / "new")])
 
@@ -48,10 +48,10 @@ def test_by_energy_the_plan_says_what_comes_out(tmp_path):
 
     after = read_adapter([resize(before, what, tmp_path / "new")])
 
-    found, cut = spectrum(before), spectrum(after)
+    whole, low = spectrum(before), spectrum(after)
     assert dict(what.by_module) == {module.name: module.r for module in after.modules}
-    assert all((layer.energy_kept(what.by_module[layer.name]) or 1) >= 0.95 for layer in found.layers)
-    kept = sum(layer.energy for layer in cut.layers) / sum(layer.energy for layer in found.layers)
+    assert all((layer.energy_kept(what.by_module[layer.name]) or 1) >= 0.95 for layer in whole.layers)
+    kept = sum(layer.energy for layer in low.layers) / sum(layer.energy for layer in whole.layers)
     assert kept == pytest.approx(what.energy_kept, rel=1e-6)
     assert what.parameters == sum(t.size for pair in after.pairs.values() for t in pair)
 
@@ -148,29 +148,31 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(tmp_path):
     before, what = planned(folder, r=2)
     (tmp_path / "file").write_text("mine")
 
-    for taken in (folder, tmp_path / "file"):
-        with pytest.raises(InvalidSettingError, match=r"is there already and is not overwritten"):
-            resize(before, what, taken)
+    for used in (folder, tmp_path / "file"):
+        with pytest.raises(InvalidSettingError, match=r"already exists and is not overwritten"):
+            resize(before, what, used)
     (tmp_path / "empty").mkdir()
     assert 2 == read_adapter([resize(before, what, tmp_path / "empty")]).r
     assert {"old", "file", "empty"} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_higher_rank_is_refused(tmp_path):
-    with pytest.raises(InvalidSettingError, match="has r = 4 and a resize only lowers it: give a rank from 1 to 3"):
+    with pytest.raises(
+        InvalidSettingError, match="has r = 4, and a resize only lowers the rank: give a rank from 1 to 3"
+    ):
         planned(two_blocks(tmp_path), r=8)
 
 
 def test_an_unknown_dtype_and_values_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(InvalidSettingError, match="No dtype 'int8' for an adapter: fp32, bf16 or fp16"):
+    with pytest.raises(InvalidSettingError, match="dtype of an adapter must be fp32, bf16 or fp16"):
         planned(two_blocks(tmp_path / "old"), r=2, dtype="int8")
     large = {k: v * 1e4 for k, v in dict(zip("AB", factors(10, 4, 12), strict=True)).items()}
     tensors = {f"base_model.model.q.lora_{side}.weight": values * 1e3 for side, values in large.items()}
     before, what = planned(save(tmp_path / "large", tensors), r=2, dtype="fp16")
-    with pytest.raises(BadAdapterError, match="don't fit fp16: take bf16 or fp32"):
+    with pytest.raises(BadAdapterError, match="fp16 cannot hold values above 65,504: choose bf16 or fp32"):
         resize(before, what, tmp_path / "new")
 
 
 def test_an_adapter_that_moves_its_base_when_loaded_is_refused(tmp_path):
-    with pytest.raises(BadAdapterError, match="path_initial_model_for_weight_conversion first"):
+    with pytest.raises(BadAdapterError, match="first save it with path_initial_model_for_weight_conversion"):
         planned(two_blocks(tmp_path, init_lora_weights="pissa_niter_4"), r=2)

@@ -72,13 +72,13 @@ def truncated(delta, k: int):
     return ((u[..., :k] * s[..., None, :k]) @ vt[..., :k, :]).to(delta)
 
 
-def resized(model, folder, **asked):
+def resized(model, folder, **options):
     """(the model that PEFT makes of the resized adapter, the plan)"""
     from peft import PeftModel
 
     model.save_pretrained(folder / "old")
     adapter = read_adapter([folder / "old"])
-    what = plan(adapter, spectrum(adapter), **asked)
+    what = plan(adapter, spectrum(adapter), **options)
     return PeftModel.from_pretrained(base(model.config.model_type), resize(adapter, what, folder / "new")).eval(), what
 
 
@@ -96,14 +96,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("asked", [{"r": 3}, {"energy": 0.9}])
-def test_peft_loads_the_truncated_product_and_gives_its_outputs(case, asked, tmp_path):
+@pytest.mark.parametrize("options", [{"r": 3}, {"energy": 0.9}])
+def test_peft_loads_the_truncated_product_and_gives_its_outputs(case, options, tmp_path):
     import torch
 
     model = trained(case if case in MODELS else "llama", **CASES[case])
     before = logits(model)
 
-    loaded, what = resized(model, tmp_path, **asked)
+    loaded, what = resized(model, tmp_path, **options)
 
     layers, cut = wrapped(model), wrapped(loaded)
     assert layers.keys() == cut.keys() == what.by_module.keys()
@@ -155,8 +155,8 @@ def test_an_adapter_in_bf16_comes_back_in_bf16(tmp_path):
     assert "bf16" == read_adapter([tmp_path / "new"]).dtype
     for name, layer in wrapped(model).items():
         expected = truncated(layer.get_delta_weight("default").float(), 3)
-        found = wrapped(loaded)[name].get_delta_weight("default").float()
-        assert (found - expected).norm() < 0.01 * expected.norm()
+        update = wrapped(loaded)[name].get_delta_weight("default").float()
+        assert (update - expected).norm() < 0.01 * expected.norm()
 
 
 def test_through_the_adapter_tab_and_back_into_peft(tmp_path):
@@ -174,12 +174,12 @@ def test_through_the_adapter_tab_and_back_into_peft(tmp_path):
     api = Api(home=tmp_path / "home", shared=False)
     source = shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path, "mine")
     slider, _ = tab.opened(api, [source])
-    asked = {"mode": tab.BY_RANK, "r": slider.value - 1, "energy": 99.0, "dtype": tab.AS_IT_IS}
+    options = {"mode": tab.BY_RANK, "r": slider.value - 1, "energy": 99.0, "dtype": tab.AS_IT_IS}
 
-    assert tab.view(api, source=[source], cell="", **asked).make.interactive
-    shutil.unpack_archive(tab.zip_of(api, [source], *asked.values()), tmp_path / "unpacked")
+    assert tab.view(api, source=[source], cell="", **options).make.interactive
+    shutil.unpack_archive(tab.zip_of(api, [source], *options.values()), tmp_path / "unpacked")
     (folder,) = (tmp_path / "unpacked").iterdir()
     loaded = PeftModel.from_pretrained(base("llama"), folder).eval()
 
-    what = api.adapters.plan_resize([source], r=asked["r"])
+    what = api.adapters.plan_resize([source], r=options["r"])
     torch.testing.assert_close(logits(loaded), outputs_of_truncated(model, what), atol=2e-5, rtol=1e-4)

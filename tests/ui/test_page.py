@@ -359,7 +359,7 @@ def test_a_sweep_has_a_page_of_its_own_at_its_address(page):
 
     page.goto(f"/?tab=sweep&sweep={sweep_id}")
 
-    page.locator("#sweep-words", has_text="can't be told").wait_for()
+    page.locator("#sweep-words", has_text="cannot be distinguished").wait_for()
     page.locator("#sweep-status", has_text="12 completed").wait_for()
     page.locator("#sweep-facts", has_text="unsloth").wait_for()
     page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data?.[0].x.length === 4")
@@ -373,7 +373,7 @@ def test_a_sweep_has_a_page_of_its_own_at_its_address(page):
     page.locator("#sweep-words", has_text="(5% of the gain)").wait_for()
     assert "5%" == tolerance.input_value()
     written(tolerance, "0.02")
-    page.locator("#sweep-words", has_text="can't be told").wait_for()
+    page.locator("#sweep-words", has_text="cannot be distinguished").wait_for()
     assert page.get_by_role("button", name="Download this sweep (zip)").is_hidden()  # it is shipped, not one's own
 
 
@@ -408,7 +408,7 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.locator("#status", has_text="2 completed").wait_for(timeout=RUN_SECONDS * 1000)
     page.locator("#train-results", has_text="16,384").wait_for()
     page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
-    page.locator("#train-words", has_text="Can't tell: one run each").wait_for()
+    page.locator("#train-words", has_text="No verdict possible: each rank has one run").wait_for()
     assert 2 == page.evaluate(
         "document.querySelector('#train-loss .rv-plot').data.filter(t => t.mode === 'lines' && t.x.length === 6).length"
     )
@@ -426,7 +426,7 @@ def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_pat
     page.locator("#adapter-top .rv-empty").wait_for()
 
     page.locator("#adapter-files input[type=file]").set_input_files(zipped)
-    page.get_by_text("You trained r = 4").wait_for()
+    page.get_by_text("Trained with r = 4").wait_for()
     page.get_by_role("button", name="model.layers.1.self_attn.q_proj").click()
     page.locator("#adapter-table tr.rv-chosen", has_text="model.layers.1.self_attn.q_proj").wait_for()
     with page.expect_download() as download:
@@ -441,7 +441,7 @@ def test_the_address_of_an_adapter_opens_it_and_a_wrong_one_says_so(page, tmp_pa
     folder = two_blocks(tmp_path / "mine")
 
     page.goto(f"/?tab=adapter&adapter={folder}")
-    page.get_by_text("You trained r = 4").wait_for()
+    page.get_by_text("Trained with r = 4").wait_for()
     page.goto("/?tab=adapter&adapter=nothing")
 
-    page.get_by_text("No adapter 'nothing' here").wait_for()
+    page.get_by_text("There is no adapter 'nothing' here").wait_for()

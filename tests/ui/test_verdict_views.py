@@ -58,7 +58,7 @@ def test_one_run_each_has_points_and_no_intervals():
     assert ["circle-open", "diamond"] == trace["marker"]["symbol"]
     assert [None, None] == trace["error_y"]["array"]
     assert "interval not known" in trace["hovertext"][0]
-    assert verdict_html(verdict).index("Can't tell: one run each.".replace("'", "&#x27;")) < 80
+    assert verdict_html(verdict).index("No verdict possible: each rank has one run.") < 80
 
 
 def test_the_data_of_the_figure_has_a_row_a_rank_and_an_empty_cell_for_what_is_not_known():

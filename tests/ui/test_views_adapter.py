@@ -45,7 +45,7 @@ def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
     view = shown(api, str(two_blocks(tmp_path / "mine", base_model_name_or_path="some/base")))
 
     said = text_of(view.top)
-    assert "You trained r = 4, and 99 % of the update&#x27;s energy needs all of it; r = 2 holds 90 %." in said
+    assert "Trained with r = 4. 99 % of the update&#x27;s energy needs the full rank; r = 2 keeps 90 %." in said
     assert "α 8, scale 2, fp32" in said
     assert f"1 of 4 {K_DEAD}" in said
     assert "on some/base" in said
@@ -114,7 +114,7 @@ def test_the_slider_ends_below_the_adapters_rank_and_starts_where_99_percent_are
     [
         ({"mode": adapter.BY_ENERGY, "energy": 0}, "above 0 and at most 1"),
         ({"mode": adapter.BY_ENERGY, "energy": None}, "above 0 and at most 1"),
-        ({"r": 4}, "a resize only lowers it: give a rank from 1 to 3"),
+        ({"r": 4}, "a resize only lowers the rank: give a rank from 1 to 3"),
     ],
 )
 def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path, asked, said):
@@ -122,7 +122,7 @@ def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_
 
     assert said in text_of(view.sizes)
     assert not view.make.interactive
-    assert "You trained r = 4" in text_of(view.top)
+    assert "Trained with r = 4" in text_of(view.top)
 
 
 def test_what_is_no_adapter_is_said_and_the_one_before_is_gone(api, tmp_path):
@@ -220,7 +220,7 @@ def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
 
     view = shown(api, str(folder))
 
-    assert "this adapter does nothing" in text_of(view.top)
+    assert "this adapter changes nothing" in text_of(view.top)
     assert "no update to keep" in text_of(view.sizes)
 
 

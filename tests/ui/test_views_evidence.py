@@ -38,8 +38,8 @@ def test_the_card_says_what_to_take_why_and_what_the_chosen_rank_costs_instead(a
     card = answer.answer(api, **{**LLAMA, "r": 64}).advice
 
     text = text_of(card)
-    assert "Take r = 16, alpha = 16, a learning rate of 2e-4 to start with, and all linear layers : in 17 of 22" in text
-    assert "You have r = 64 chosen: 503.3 MB more of a file and 1.25 GiB more memory than r = 16." in text
+    assert "Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers : in 17 of 22" in text
+    assert "Selected: r = 64. Its file is 503.3 MB larger than that of r = 16, and it needs 1.25 GiB" in text
     assert "What would change it" in text
     assert 'href="https://github.com/thinking-machines-lab/tinker-cookbook/' in card
 
@@ -49,13 +49,13 @@ def test_use_case_data_and_forgetting_reach_the_card(api):
 
     text = text_of(answer.answer(api, **values).advice)
 
-    assert "Take r = 16" in text
-    assert "halved to forget less from r = 32" in text
+    assert "Recommended: r = 16" in text
+    assert "from r = 32 halved to keep more of the base" in text
     assert "Each example is seen 80.0 times" in text
 
 
 def test_a_use_case_from_elsewhere_that_the_widget_would_refuse_is_refused(api):
-    with pytest.raises(InvalidSettingError, match="No use case 'poetry'"):
+    with pytest.raises(InvalidSettingError, match="There is no use case 'poetry'"):
         answer.answer(api, **{**LLAMA, "use_case": "poetry"})
 
 

@@ -138,7 +138,7 @@ def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
     trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
     assert [4.0, 16.0] == trace["x"]
     assert [2.0, 1.5] == trace["y"]
-    assert "Can't tell: one run each. r = 16 has the lowest loss" in drawn.caption
+    assert "No verdict possible: each rank has one run. r = 16 has the lowest loss" in drawn.caption
     assert "Learning rate not tuned" in drawn.caption
 
 
@@ -156,7 +156,7 @@ def test_ranks_within_the_noise_are_said_to_be_equal_and_the_smallest_is_ringed(
 
     drawn = points.tradeoff_chart([sweep], x="adapter", y="loss")
 
-    assert "the smallest rank that can't be told from it is r = 4" in drawn.caption
+    assert "The smallest rank that cannot be distinguished from it is r = 4" in drawn.caption
     ring = next(t for t in json.loads(drawn.chart)["data"] if t["name"].startswith("smallest rank"))
     assert [1.56] == [round(y, 9) for y in ring["y"]]
     (band,) = [s for s in json.loads(drawn.chart)["layout"]["shapes"] if s["type"] == "rect"]

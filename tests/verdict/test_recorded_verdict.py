@@ -10,21 +10,22 @@ import pytest
 from scipy.stats import studentized_range
 
 from rankviz.api import Api
+from rankviz.api.json import verdict_json
 
 RUNS = Path(__file__).parents[2] / "assets" / "recorded" / "runs"
 
 
 def journals():
     """{sweep: {(r, learning rate): {seed: losses by example}}}, of every line that says an adapter was evaluated."""
-    found = defaultdict(lambda: defaultdict(dict))
+    losses = defaultdict(lambda: defaultdict(dict))
     for folder in sorted(RUNS.iterdir()):
         request = json.loads((folder / "request.json").read_text())
         for line in (folder / "events.jsonl").read_text().splitlines():
             event = json.loads(line)
             if event["event"] == "Evaluated" and event["when"] == "after":
-                cell = found[request["sweep_id"]][request["r"], request["learning_rate"]]
+                cell = losses[request["sweep_id"]][request["r"], request["learning_rate"]]
                 cell[request["seed"]] = np.array(event["example_losses"])
-    return found
+    return losses
 
 
 SWEEPS = {name: cells for name, cells in journals().items() if min(map(len, cells.values())) >= 3}
@@ -50,11 +51,11 @@ def test_the_verdict_agrees_with_an_independent_calculation(sweep_id, tmp_path):
     freedom = (k - 1) * (n - 1)
     between = (rest**2).sum() / freedom
 
-    said = Api(home=tmp_path).verdicts.of_sweep(sweep_id)
+    verdict = verdict_json(Api(home=tmp_path).verdicts.of_sweep(sweep_id))
 
-    assert {r: rate for r, rate in chosen.values()} == {rank["r"]: rank["learning_rate"] for rank in said["ranks"]}
-    assert ranks[int(np.argmin(runs.mean(axis=1)))] == said["best"]
-    pairs = {(pair["r"], pair["s"]): pair for pair in said["pairs"]}
+    assert {r: rate for r, rate in chosen.values()} == {rank["r"]: rank["learning_rate"] for rank in verdict["ranks"]}
+    assert ranks[int(np.argmin(runs.mean(axis=1)))] == verdict["best"]
+    pairs = {(pair["r"], pair["s"]): pair for pair in verdict["pairs"]}
     for i, j in combinations(range(k), 2):
         differences = table[i] - table[j]
         centre = differences.mean()
@@ -67,5 +68,5 @@ def test_the_verdict_agrees_with_an_independent_calculation(sweep_id, tmp_path):
         assert (centre - half, centre, centre + half) == pytest.approx(
             (pair["low"], pair["difference"], pair["high"]), rel=2e-3, abs=1e-6
         )
-        told = abs(centre) > half
-        assert told == (pair["call"] == "different") or abs(centre) + half < said["tolerance_nats"]
+        different = abs(centre) > half
+        assert different == (pair["call"] == "different") or abs(centre) + half < verdict["tolerance_nats"]

@@ -56,14 +56,14 @@ def test_the_noise_between_runs_is_pooled_over_ranks_and_all_pairs_hold_at_once(
     generator, ranks, n, m = np.random.default_rng(7), (2, 8, 32), 3, 8
     y = {r: generator.normal(2, 0.3, (n, m)) for r in ranks}
 
-    said = judge(table(y))
+    verdict = judge(table(y))
 
     rank_mean = {r: y[r].mean() for r in ranks}
     seed_mean = [np.mean([y[r][s] for r in ranks]) for s in range(n)]
     all_mean = np.mean(list(rank_mean.values()))
     ss = sum((y[r][s].mean() - rank_mean[r] - seed_mean[s] + all_mean) ** 2 for r, s in product(ranks, range(n)))
     runs_variance = 2 * ss / 4 / n  # (3 - 1)(3 - 1) = 4 degrees of freedom
-    for pair, (r, s) in zip(said.pairs, combinations(ranks, 2), strict=True):
+    for pair, (r, s) in zip(verdict.pairs, combinations(ranks, 2), strict=True):
         d = y[r] - y[s]
         ms_example = n * sum((d[:, e].mean() - d.mean()) ** 2 for e in range(m)) / (m - 1)
         ms_rest = sum(
@@ -79,32 +79,36 @@ def test_the_noise_between_runs_is_pooled_over_ranks_and_all_pairs_hold_at_once(
 
 
 def test_one_run_each_is_no_verdict_however_far_apart():
-    said = judge(table({4: [[2.0, 2.1]], 16: [[1.0, 1.1]], 64: [[1.5, 1.6]]}))
+    verdict = judge(table({4: [[2.0, 2.1]], 16: [[1.0, 1.1]], 64: [[1.5, 1.6]]}))
 
-    assert (16, 4, (4, 16, 64)) == (said.best, said.smallest_indistinguishable, said.indistinguishable_from_best)
-    assert {(None, None, CANT_TELL)} == {(p.low, p.high, p.call) for p in said.pairs}
-    assert pytest.approx(1.0) == said.pair(4, 16).difference
-    assert sentences(said)[0].startswith("Can't tell: one run each.")
-    assert said.noise_width is None
-    assert said.run_sd is None
+    assert (16, 4, (4, 16, 64)) == (
+        verdict.best,
+        verdict.smallest_indistinguishable,
+        verdict.indistinguishable_from_best,
+    )
+    assert {(None, None, CANT_TELL)} == {(p.low, p.high, p.call) for p in verdict.pairs}
+    assert pytest.approx(1.0) == verdict.pair(4, 16).difference
+    assert sentences(verdict)[0].startswith("No verdict possible: each rank has one run.")
+    assert verdict.noise_width is None
+    assert verdict.run_sd is None
 
 
 def test_one_run_written_down_three_times_is_one_run():
-    said = judge(table({4: [[2.0, 2.1]] * 3, 16: [[1.0, 1.1]] * 3}))
+    verdict = judge(table({4: [[2.0, 2.1]] * 3, 16: [[1.0, 1.1]] * 3}))
 
-    assert (4, 16) == said.indistinguishable_from_best
-    assert "runs of different seeds are copies of one another" == said.unknown
+    assert (4, 16) == verdict.indistinguishable_from_best
+    assert "runs with different seeds have identical losses" == verdict.unknown
 
 
 def test_a_rank_with_one_run_among_ranks_with_three_is_not_judged():
     runs = [*table({4: [[2.00], [2.02], [2.01]], 16: [[1.50], [1.52], [1.53]]}), run(64, 0, [1.0])]
 
-    said = judge(runs)
+    verdict = judge(runs)
 
-    assert DIFFERENT == said.pair(4, 16).call
-    assert (64, (4, 16, 64)) == (said.best, said.indistinguishable_from_best)
-    assert {CANT_TELL} == {said.pair(4, 64).call, said.pair(16, 64).call}
-    assert "fewer than two seeds in common" in " ".join(sentences(said))
+    assert DIFFERENT == verdict.pair(4, 16).call
+    assert (64, (4, 16, 64)) == (verdict.best, verdict.indistinguishable_from_best)
+    assert {CANT_TELL} == {verdict.pair(4, 64).call, verdict.pair(16, 64).call}
+    assert "fewer than two seeds in common" in " ".join(sentences(verdict))
 
 
 STEADY = {4: [[1.501], [1.502], [1.503], [1.501]], 16: [[1.500], [1.501], [1.501], [1.500]]}
@@ -113,67 +117,67 @@ STEADY = {4: [[1.501], [1.502], [1.503], [1.501]], 16: [[1.500], [1.501], [1.501
 
 @pytest.mark.parametrize(("tolerance", "call"), [(0.02, EQUAL), (0.0001, DIFFERENT), ("0", DIFFERENT)])
 def test_a_difference_that_is_certain_and_too_small_to_matter_is_equal(tolerance, call):
-    said = judge(table(STEADY), tolerance=tolerance)
+    verdict = judge(table(STEADY), tolerance=tolerance)
 
-    assert said.pair(4, 16).low > 0
-    assert call == said.pair(4, 16).call
-    assert (4 if call == EQUAL else 16) == said.smallest_indistinguishable
+    assert verdict.pair(4, 16).low > 0
+    assert call == verdict.pair(4, 16).call
+    assert (4 if call == EQUAL else 16) == verdict.smallest_indistinguishable
 
 
 def test_a_tolerance_as_a_share_is_of_the_gain_over_the_base():
-    said = judge(table(STEADY), tolerance="2%", base_loss=7.5005)
+    verdict = judge(table(STEADY), tolerance="2%", base_loss=7.5005)
 
-    assert pytest.approx(0.02 * (7.5005 - 1.5005)) == said.tolerance_nats
-    assert "0.12 nats (2% of the gain)" in " ".join(sentences(said))
+    assert pytest.approx(0.02 * (7.5005 - 1.5005)) == verdict.tolerance_nats
+    assert "0.12 nats (2% of the gain)" in " ".join(sentences(verdict))
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "base", "said"),
+    ("tolerance", "base", "verdict"),
     [
         ("-1", None, "such as 0.02"),
         ("wide", None, "'wide'"),
         ("nan", None, "'nan'"),
-        ("2%", None, "needs the base's loss"),
+        ("2%", None, "needs the loss of the base"),
         ("2%", 1.2, "No rank is better than the base (1.2000 nats)"),
     ],
 )
-def test_a_tolerance_that_means_nothing_is_refused(tolerance, base, said):
+def test_a_tolerance_that_means_nothing_is_refused(tolerance, base, verdict):
     with pytest.raises(InvalidSettingError) as error:
         judge(table(STEADY), tolerance=tolerance, base_loss=base)
 
-    assert said in str(error.value)
+    assert verdict in str(error.value)
 
 
 def test_a_run_that_diverged_is_named_and_left_out():
     runs = [*table({4: [[2.0, 2.1], [2.1, 2.2]], 16: [[1.0, 1.1], [1.1, 1.3]]}), run(4, 2, [math.nan, 2.0])]
     runs += [run(16, 2, [1.0, 1.2]), run(64, 0, [math.inf, math.inf])]
 
-    said = judge(runs)
+    verdict = judge(runs)
 
-    assert ["r = 4, seed 2", "r = 64, seed 0"] == [each.name for each in said.diverged]
-    assert [4, 16] == [rank.r for rank in said.ranks]
-    assert 2 == said.pair(4, 16).seeds
-    assert "Every run of r = 64 diverged" in " ".join(sentences(said))
+    assert ["r = 4, seed 2", "r = 64, seed 0"] == [each.name for each in verdict.diverged]
+    assert [4, 16] == [rank.r for rank in verdict.ranks]
+    assert 2 == verdict.pair(4, 16).seeds
+    assert "Every run of r = 64 diverged" in " ".join(sentences(verdict))
 
 
 def test_missing_runs_are_adjusted_for_and_said():
     """Seed 2 is hard by 0.6 for whoever ran it; r = 16 did not, and gains nothing by that."""
     whole = {4: [[2.0], [2.1], [2.6]], 8: [[1.9], [2.0], [2.5]]}
-    said = judge([*table(whole), run(16, 0, [1.95]), run(16, 1, [2.05])])
+    verdict = judge([*table(whole), run(16, 0, [1.95]), run(16, 1, [2.05])])
 
-    assert (0.1, 0.05) == (pytest.approx(said.pair(4, 8).difference), pytest.approx(said.pair(4, 16).difference))
-    assert 8 == said.best
-    assert "3 at r = 4, 3 at r = 8, 2 at r = 16" in " ".join(said.notes)
+    assert (0.1, 0.05) == (pytest.approx(verdict.pair(4, 8).difference), pytest.approx(verdict.pair(4, 16).difference))
+    assert 8 == verdict.best
+    assert "3 at r = 4, 3 at r = 8, 2 at r = 16" in " ".join(verdict.notes)
 
 
 def test_only_examples_that_all_runs_have_are_compared():
     runs = table({4: [[2.0, 2.1, 9.0], [2.1, 2.2, 9.0]], 16: [[1.0, 1.1], [1.1, 1.3]]})
 
-    said = judge(runs)
+    verdict = judge(runs)
 
-    assert 2 == said.examples
-    assert pytest.approx(2.1 - 1.125) == said.pair(4, 16).difference
-    assert "1 of 3 examples are missing in some run" in said.notes[0]
+    assert 2 == verdict.examples
+    assert pytest.approx(2.1 - 1.125) == verdict.pair(4, 16).difference
+    assert "1 of 3 examples are missing from some run" in verdict.notes[0]
 
 
 def test_each_rank_stands_at_its_own_best_learning_rate_and_the_flattery_is_said():
@@ -182,13 +186,13 @@ def test_each_rank_stands_at_its_own_best_learning_rate_and_the_flattery_is_said
         *table({4: [[1.8], [1.9], [2.1]], 16: [[1.95], [2.1], [2.2]]}, rate=3e-3),
     ]
 
-    said = judge(runs)
+    verdict = judge(runs)
 
-    assert {4: 3e-3, 16: 1e-3} == said.rates
-    assert [2, 2] == [rank.learning_rates_tried for rank in said.ranks]
+    assert {4: 3e-3, 16: 1e-3} == verdict.rates
+    assert [2, 2] == [rank.learning_rates_tried for rank in verdict.ranks]
     # The better of two equal means is better than their mean by 1/sqrt(pi) = 0.564 standard errors.
-    error = math.sqrt(said.noise.runs.paired_variance / 3)
-    assert f"by up to {0.5642 * error:.3f} nats" in " ".join(sentences(said))
+    error = math.sqrt(verdict.noise.runs.paired_variance / 3)
+    assert f"up to {0.5642 * error:.3f} nats better than it is" in " ".join(sentences(verdict))
 
 
 def test_a_rate_at_which_a_run_diverged_is_not_chosen_while_another_has_none():
@@ -200,19 +204,19 @@ def test_a_rate_at_which_a_run_diverged_is_not_chosen_while_another_has_none():
 def test_nothing_finite_and_nothing_in_common_are_refused():
     with pytest.raises(BadDataError, match="train again"):
         judge([run(4, 0, [math.nan])])
-    with pytest.raises(BadDataError, match="name the examples alike"):
+    with pytest.raises(BadDataError, match="evaluate all runs on the same examples"):
         judge([run(4, 0, [1.0, 2.0]), run(8, 0, [])])
 
 
 def test_one_rank_has_nothing_to_be_compared_with():
-    said = judge(table({4: [[2.0], [2.1]]}))
+    verdict = judge(table({4: [[2.0], [2.1]]}))
 
-    assert ((), (4,)) == (said.pairs, said.indistinguishable_from_best)
-    assert ["Only r = 4 has finished runs: there is nothing to compare it with."] == sentences(said)
+    assert ((), (4,)) == (verdict.pairs, verdict.indistinguishable_from_best)
+    assert ["Only r = 4 has finished runs: no other rank to compare it with."] == sentences(verdict)
 
 
 def test_the_noise_width_is_the_widest_interval_with_the_best():
-    said = judge(HAND)
+    verdict = judge(HAND)
 
-    assert said.pair(4, 8).half_width == said.noise_width
+    assert verdict.pair(4, 8).half_width == verdict.noise_width
     assert 5.0 == judge(HAND, tolerance=5).noise_width

@@ -20,12 +20,12 @@ def share(losses, says, *, times=TIMES, **noise):
     return sum(says(judge(planted(generator, losses, **noise))) for _ in range(times)) / times
 
 
-def all_alike(said):
-    return len(said.ranks) == len(said.indistinguishable_from_best)
+def all_alike(verdict):
+    return len(verdict.ranks) == len(verdict.indistinguishable_from_best)
 
 
-def no_pair_differs(said):
-    return all(pair.call != DIFFERENT for pair in said.pairs)
+def no_pair_differs(verdict):
+    return all(pair.call != DIFFERENT for pair in verdict.pairs)
 
 
 NOISES = {
@@ -53,25 +53,25 @@ def test_nor_are_five_equal_ranks_any_two_of_them(noise):
 def test_intervals_of_three_ranks_all_hold_their_truth_in_95_of_100_sweeps(seeds):
     """Three standard deviations of 600 trials are 0.027."""
 
-    def hold(said):
+    def hold(verdict):
         truth = {4: 0.3, 8: 0.1, 16: 0.0}
-        return all(pair.low <= truth[pair.r] - truth[pair.s] <= pair.high for pair in said.pairs)
+        return all(pair.low <= truth[pair.r] - truth[pair.s] <= pair.high for pair in verdict.pairs)
 
     assert share({4: 2.1, 8: 1.9, 16: 1.8}, hold, seeds=seeds, times=600) >= 0.95 - 0.027
 
 
 @pytest.mark.parametrize("others", [{}, {8: 1.8}, {2: 1.8, 8: 1.8, 64: 1.8}], ids=["2 ranks", "3 ranks", "5 ranks"])
 def test_a_gap_of_0_2_is_always_seen_with_three_seeds(others):
-    def seen(said):
-        return said.pair(4, 16).call == DIFFERENT and 4 not in said.indistinguishable_from_best
+    def seen(verdict):
+        return verdict.pair(4, 16).call == DIFFERENT and 4 not in verdict.indistinguishable_from_best
 
     assert 1.0 == share({**two(0.2), **others}, seen)
     assert share({**two(0.2), **others}, seen, shared_seed_sd=0.02) >= 0.99
 
 
 def test_one_seed_never_yields_a_verdict():
-    def silent(said):
-        return all_alike(said) and {CANT_TELL} == {pair.call for pair in said.pairs}
+    def silent(verdict):
+        return all_alike(verdict) and {CANT_TELL} == {pair.call for pair in verdict.pairs}
 
     assert 1.0 == share({4: 2.8, 16: 1.8, 64: 1.8}, silent, seeds=1)
 

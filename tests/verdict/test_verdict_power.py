@@ -34,11 +34,11 @@ def test_the_chance_to_tell_is_the_share_of_planted_sweeps_that_tell(ranks, seed
     generator, times = np.random.default_rng(5), 300
     losses = {4: 1.8 + gap, 16: 1.8, 64: 1.8} if ranks == 3 else {4: 1.8 + gap, 16: 1.8}
     tables = [planted(generator, losses, seeds=seeds, rank_by_example_sd=LIKES, rest_sd=REST) for _ in range(times)]
-    told = sum(judge(runs, tolerance=tolerance).pair(4, 16).call != CANT_TELL for runs in tables) / times
+    decided = sum(judge(runs, tolerance=tolerance).pair(4, 16).call != CANT_TELL for runs in tables) / times
 
     chance = chance_to_tell(*noise(ranks, seeds), seeds, EXAMPLES, EXAMPLES, gap, tolerance)
 
-    assert pytest.approx(told, abs=0.1) == chance
+    assert pytest.approx(decided, abs=0.1) == chance
     assert 0.2 < chance < 0.99
 
 
@@ -67,24 +67,25 @@ def test_more_examples_do_not_help_where_runs_are_the_noise_and_do_where_example
 
 
 def test_the_sentences_say_what_would_tell():
-    said = judge(table({4: [[1.88], [1.80], [1.90]], 16: [[1.84], [1.82], [1.82]], 64: [[2.4], [2.42], [2.38]]}))
+    verdict = judge(table({4: [[1.88], [1.80], [1.90]], 16: [[1.84], [1.82], [1.82]], 64: [[2.4], [2.42], [2.38]]}))
 
-    need = said.needed(said.pair(4, 16))
+    need = verdict.needed(verdict.pair(4, 16))
 
-    assert (CANT_TELL, 16) == (said.pair(4, 16).call, said.best)
+    assert (CANT_TELL, 16) == (verdict.pair(4, 16).call, verdict.best)
     high = "more than 50" if need.seeds_high is None else need.seeds_high
     assert (
-        "Settling r = 4 against r = 16, were the 0.033 nats seen between them the truth, takes about "
-        f"{need.seeds} seeds a rank ({need.seeds - 3} more; {need.seeds_low} to {high}, since few runs show the noise)"
-    ) in " ".join(sentences(said))
+        "If the observed gap of 0.033 nats between r = 4 and r = 16 is real, about "
+        f"{need.seeds} seeds per rank ({need.seeds - 3} more; {need.seeds_low} to {high}, because the noise is "
+        "estimated from few runs) would confirm it."
+    ) in " ".join(sentences(verdict))
     assert need.seeds_low < need.seeds
 
 
 def test_a_pair_that_is_told_needs_nothing():
-    said = judge(table({4: [[1.0], [1.001], [1.0]], 16: [[1.0], [1.0], [1.001]]}))
+    verdict = judge(table({4: [[1.0], [1.001], [1.0]], 16: [[1.0], [1.0], [1.001]]}))
 
-    assert EQUAL == said.pairs[0].call
-    assert said.needed(said.pairs[0]) is None
+    assert EQUAL == verdict.pairs[0].call
+    assert verdict.needed(verdict.pairs[0]) is None
 
 
 def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
@@ -97,10 +98,10 @@ def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
 
     assert (pytest.approx(1.0), 6, ("a", "b")) == (lent.sd, lent.freedom, lent.sweeps)
     assert pytest.approx(2.4469 * 2**0.5, rel=1e-4) == lent.difference  # Student's t at 2.5 % with 6 degrees
-    said = judge(one)
-    assert (4, 8) == said.indistinguishable_from_best
-    assert "Borrowed from 2 other sweeps with another base" in sentences(said, lent)[-1]
-    assert sentences(said, lent)[-1].endswith("it makes no verdict.")
+    verdict = judge(one)
+    assert (4, 8) == verdict.indistinguishable_from_best
+    assert "For comparison: in 2 other sweeps with another base" in sentences(verdict, lent)[-1]
+    assert sentences(verdict, lent)[-1].endswith("not a verdict.")
 
 
 def test_nothing_is_borrowed_where_the_noise_is_known_or_no_sweep_repeats():
@@ -109,4 +110,4 @@ def test_nothing_is_borrowed_where_the_noise_is_known_or_no_sweep_repeats():
 
     assert borrow([("c", one)], same_setting=True) is None
     known = judge(table({4: [[1.0], [2.0]], 16: [[1.0], [2.5]]}))
-    assert "Borrowed" not in " ".join(sentences(known, lent))
+    assert "For comparison" not in " ".join(sentences(known, lent))

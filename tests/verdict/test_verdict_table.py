@@ -46,26 +46,26 @@ def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("rank,seed,loss\n4,0,1.5\n", "losses.csv has no column example: its first line must name rank, seed"),
+        ("rank,seed,loss\n4,0,1.5\n", "losses.csv has no column example: the first line must name rank, seed"),
         (HEAD, "losses.csv has no rows"),
         (HEAD + "4,0,a,1.5\nfour,0,a,1.5\n", "losses.csv, row 3, column rank: 'four' is not a whole number above 0."),
         (HEAD + "0,0,a,1.5\n", "row 2, column rank: '0'"),
         (HEAD + "4,0,a,low\n", "row 2, column loss: 'low' is not a number; write nan for a run that diverged."),
         (HEAD + "4,,a,1.5\n", "row 2, column seed: is empty"),
         (HEAD + "4,0,a\n", "row 2, column loss: is empty"),
-        (HEAD + "4,0,a,1.5\n4,0,a,1.6\n", "row 3, column example: 'a' is there a second time"),
+        (HEAD + "4,0,a,1.5\n4,0,a,1.6\n", "row 3, column example: 'a' appears twice"),
         (HEAD + "4,0,a,1,5\n", "row 2: more cells than columns"),
         ("rank,seed,example,loss,learning_rate\n4,0,a,1.5,0\n", "column learning_rate: '0' is not a number above 0"),
         ("rank,seed,example,loss,learning_rate\n4,0,a,1,1e-3\n4,0,b,1,\n", "row 3, column learning_rate: is empty in"),
     ],
 )
-def test_a_mistake_is_named_by_file_row_and_column(text, said, tmp_path):
+def test_a_mistake_is_named_by_file_row_and_column(text, message, tmp_path):
     with pytest.raises(BadDataError) as error:
         read_losses(write(tmp_path, text))
 
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_the_command_prints_the_contracts_keys(tmp_path):
@@ -73,51 +73,51 @@ def test_the_command_prints_the_contracts_keys(tmp_path):
 
     run = rankviz("verdict", str(path), "--json")
 
-    said = json.loads(run.stdout)
-    assert {"best", "smallest_indistinguishable", "indistinguishable_from_best", "pairs"} <= set(said)
-    assert {"r", "s", "difference", "low", "high"} <= set(said["pairs"][0])
-    assert [16, 64] == said["indistinguishable_from_best"]
-    assert 16 == said["smallest_indistinguishable"]
-    assert [(4, 16), (4, 64), (16, 64)] == [(pair["r"], pair["s"]) for pair in said["pairs"]]
-    assert "different" == said["pairs"][0]["call"]
+    verdict = json.loads(run.stdout)
+    assert {"best", "smallest_indistinguishable", "indistinguishable_from_best", "pairs"} <= set(verdict)
+    assert {"r", "s", "difference", "low", "high"} <= set(verdict["pairs"][0])
+    assert [16, 64] == verdict["indistinguishable_from_best"]
+    assert 16 == verdict["smallest_indistinguishable"]
+    assert [(4, 16), (4, 64), (16, 64)] == [(pair["r"], pair["s"]) for pair in verdict["pairs"]]
+    assert "different" == verdict["pairs"][0]["call"]
     assert 0 == run.returncode
 
 
 def test_with_one_seed_the_command_tells_nothing_apart(tmp_path):
     path = write(tmp_path, csv_of(planted(np.random.default_rng(0), {4: 2.8, 16: 1.8}, seeds=1)))
 
-    said = json.loads(rankviz("verdict", str(path), "--json").stdout)
+    verdict = json.loads(rankviz("verdict", str(path), "--json").stdout)
 
-    assert [4, 16] == said["indistinguishable_from_best"]
-    assert (None, None) == (said["pairs"][0]["low"], said["pairs"][0]["high"])
-    assert ("one run each", False, None) == (said["why_not"], said["can_tell"], said["run_sd"])
+    assert [4, 16] == verdict["indistinguishable_from_best"]
+    assert (None, None) == (verdict["pairs"][0]["low"], verdict["pairs"][0]["high"])
+    assert ("each rank has one run", False, None) == (verdict["why_not"], verdict["can_tell"], verdict["run_sd"])
 
 
 def test_the_command_prints_a_row_a_rank_and_sentences(tmp_path):
     path = write(tmp_path, csv_of(planted(np.random.default_rng(0), {4: 2.1, 16: 1.8})))
 
-    said = rankviz("verdict", str(path), "--tolerance", "0.01").stdout
+    printed = " ".join(rankviz("verdict", str(path), "--tolerance", "0.01").stdout.split())
 
-    assert "r = 16 is best: every other rank is worse by more than the noise." in said
-    assert "lowest loss" in said
-    assert "Differences surely below 0.01 nats count as equal." in said
+    assert "r = 16 is best: every other rank is worse by more than the noise." in printed
+    assert "lowest loss" in printed
+    assert "Ranks count as equal if the whole interval of their difference is within 0.01 nats." in printed
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["no-such.csv"], "No file 'no-such.csv'"),
-        (["LOSSES", "--tolerance", "wide"], "such as 2%: not 'wide'"),
-        (["LOSSES", "--tolerance", "2%"], "needs the base's loss"),
+        (["LOSSES", "--tolerance", "wide"], "such as 2% (got 'wide')"),
+        (["LOSSES", "--tolerance", "2%"], "needs the loss of the base"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, said, tmp_path):
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, message, tmp_path):
     path = write(tmp_path, HEAD + "4,0,a,1.5\n8,0,a,1.4\n")
 
     run = rankviz("verdict", *[str(path) if arg == "LOSSES" else arg for arg in args])
 
     assert (2, 1, "") == (run.returncode, len(run.stderr.splitlines()), run.stdout)
-    assert said in run.stderr
+    assert message in run.stderr
 
 
 def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40):
@@ -137,14 +137,19 @@ def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40):
 def test_a_sweeps_verdict_is_of_its_examples_each_counted_once(api):
     sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
 
-    said = verdict_json(api.verdicts.of_sweep(sweep_id))
+    verdict = verdict_json(api.verdicts.of_sweep(sweep_id))
 
-    assert (16, [16], 4, 3) == (said["best"], said["indistinguishable_from_best"], said["examples"], said["seeds"])
+    assert (16, [16], 4, 3) == (
+        verdict["best"],
+        verdict["indistinguishable_from_best"],
+        verdict["examples"],
+        verdict["seeds"],
+    )
     # Mean over examples 0.45, over seeds 0.1, and of 0.01 · ((r + seed) mod 3) 0.01.
-    assert pytest.approx(2.56) == said["ranks"][0]["loss"]
-    assert pytest.approx(0.5) == said["pairs"][0]["difference"]
-    assert (pytest.approx(0.5), 0.0) == (said["ranks"][0]["above_best"], said["ranks"][1]["above_best"])
-    assert json.loads(json.dumps(said)) == said
+    assert pytest.approx(2.56) == verdict["ranks"][0]["loss"]
+    assert pytest.approx(0.5) == verdict["pairs"][0]["difference"]
+    assert (pytest.approx(0.5), 0.0) == (verdict["ranks"][0]["above_best"], verdict["ranks"][1]["above_best"])
+    assert json.loads(json.dumps(verdict)) == verdict
 
 
 def test_a_sweeps_tolerance_as_a_share_is_of_its_own_gain(api):
@@ -195,4 +200,5 @@ def test_runs_that_kept_no_losses_of_examples_stand_for_themselves(api):
     sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
 
     assert [1, 1, 1, 1] == [len(run.losses) for run in losses_of(sweep.runs)]
-    assert "the choice of examples is not in them" in " ".join(sentences(api.verdicts.of_sweep(sweep.sweep_id).verdict))
+    result = api.verdicts.of_sweep(sweep.sweep_id)
+    assert "the choice of examples is not included" in " ".join(sentences(result.verdict))

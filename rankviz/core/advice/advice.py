@@ -1,15 +1,16 @@
-"""Which rank to take, with reasons: the rule of thumb, moved by published evidence, capacity and forgetting.
+"""The recommended rank, with reasons: the rule of thumb, moved by published evidence, capacity and forgetting.
 
-The rule gives the start. Evidence raises it only where it is near (the same model, the same kind of task, the learning
-rate tuned at each rank) and had no more data than there is here; capacity raises it up to the use case's ceiling;
-concern about forgetting halves it where published trainings kept more at smaller ranks. Words are advice_words.py's.
+The rule gives the start. Studies raise it only if they are similar (the same model, the same kind of task, the learning
+rate tuned at each rank) and had no more data than there is here. Capacity raises it up to the use case's ceiling. The
+wish to keep the base's abilities halves it where published trainings kept more at smaller ranks. The sentences are in
+words.py and reasons.py.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rankviz.core.advice.capacity import Capacity, capacity, smallest_that_holds
+from rankviz.core.advice.capacity import RANKS, Capacity, capacity, smallest_that_holds
 from rankviz.core.advice.use_case import Data, Goal, UseCase, use_case
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.studies.findings import (
@@ -37,8 +38,8 @@ NEAREST_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What the evidence says for one subject."""
+class Findings:
+    """What the published studies show for one subject."""
 
     near: tuple[Near, ...]
     """Studies that show what rank does, the nearest first."""
@@ -76,17 +77,17 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """What to take, and what it rests on."""
+    """The recommendation, and what it is based on."""
 
     case: UseCase
     goal: Goal
     data: Data
-    found: Found
+    findings: Findings
     r: int
     steps: tuple[Step, ...]
     capacity: Capacity
     holds_from: int | None
-    """The smallest usual rank that would hold all data; None where none does, or the data aren't known."""
+    """The smallest usual rank that would hold all data; None where none does, or the data are not known."""
     learning_rates: tuple[float, ...]
     """To try, smallest first; the use case's own among them."""
 
@@ -101,10 +102,10 @@ class Advice:
     @property
     def confidence(self) -> str:
         """well supported, supported or rule of thumb."""
-        tuned = self.found.tuned
+        tuned = self.findings.tuned
         if tuned and tuned.same_model and tuned.same_task:
             return "well supported"
-        if tuned or any(near.same_task and (near.same_family or near.similar_size) for near in self.found.near):
+        if tuned or any(near.same_task and (near.same_family or near.similar_size) for near in self.findings.near):
             return "supported"
         return "rule of thumb"
 
@@ -117,18 +118,18 @@ def advise(
     parameters: Callable[[int], int],
     assume: Assumptions,
 ) -> Advice:
-    """parameters: of an adapter of this model at a rank, on all linear layers."""
+    """The recommended rank and its reasons. parameters: of an adapter of this model at a rank, on all linear layers."""
     case = use_case(goal.use_case)
-    found = find(evidence, subject, case)
+    findings = find(evidence, subject, case)
     r, steps = case.r, []
     for why, to in (
-        ("evidence", _by_evidence(found, data)),
+        ("evidence", _by_evidence(findings, data)),
         ("capacity", min(_by_capacity(parameters, data, assume) or 0, case.ceiling)),
     ):
         if to and to > r:
             steps.append(Step(why, r, to))
             r = to
-    if goal.forgetting and found.kept and 2 * found.kept.better_at_the_smaller > found.kept.comparisons:
+    if goal.forgetting and findings.kept and 2 * findings.kept.better_at_the_smaller > findings.kept.comparisons:
         after = max(SMALLEST, r // 2)
         if after < r:
             steps.append(Step("forgetting", r, after))
@@ -137,16 +138,16 @@ def advise(
         case=case,
         goal=goal,
         data=data,
-        found=found,
+        findings=findings,
         r=r,
         steps=tuple(steps),
         capacity=capacity(r, parameters(r), data.tokens, data.at_most, assume),
         holds_from=smallest_that_holds(parameters, data.tokens, assume) if data.tokens else None,
-        learning_rates=_to_try(case.learning_rate, found.rates),
+        learning_rates=_to_try(case.learning_rate, findings.rates),
     )
 
 
-def find(evidence: Evidence, subject: Subject, case: UseCase) -> Found:
+def find(evidence: Evidence, subject: Subject, case: UseCase) -> Findings:
     """Nearest studies, and the counts over all of them."""
     published = evidence.published
     near = nearest(drawn_lines(evidence, ("lora",), FACETS), subject)
@@ -155,7 +156,7 @@ def find(evidence: Evidence, subject: Subject, case: UseCase) -> Found:
     forgetting = [
         line for n in nearest([x for x in published if x.first.role == "forgetting"], subject) for line in n.lines
     ]
-    return Found(
+    return Findings(
         near=near,
         tuned=tuned,
         enough=rank_enough(published),
@@ -172,15 +173,15 @@ def _rates(near: Sequence[Near], tuned: Near | None, r: int) -> tuple[RatesTuned
     if tuned and tuned.same_model:
         return rates_tuned(tuned.lines, r), "this model"
     family = [line for n in near if n.same_family for line in n.lines]
-    if found := rates_tuned(family, r):
-        return found, "this family"
+    if rates := rates_tuned(family, r):
+        return rates, "this family"
     return rates_tuned([line for n in near if not n.line.study.own for line in n.lines], r), "all models"
 
 
-def _by_evidence(found: Found, data: Data) -> int | None:
+def _by_evidence(findings: Findings, data: Data) -> int | None:
     """What the nearest tuned sweep needed, if it had no more examples than there are here."""
-    line = found.tuned_line
-    if line is None or not (found.tuned.same_model and found.tuned.same_task):
+    line = findings.tuned_line
+    if line is None or not (findings.tuned.same_model and findings.tuned.same_task):
         return None
     trained = line.study.examples
     if trained is None or data.examples is None or data.examples < trained:
@@ -189,10 +190,10 @@ def _by_evidence(found: Found, data: Data) -> int | None:
 
 
 def _by_capacity(parameters: Callable[[int], int], data: Data, assume: Assumptions) -> int | None:
-    """The rank that holds the data, the largest where none does. A bound, which may be far too high, moves nothing."""
+    """The rank that holds the data, the largest where none does. An upper bound does not change the rank."""
     if data.tokens is None or data.at_most:
         return None
-    return smallest_that_holds(parameters, data.tokens, assume) or 256
+    return smallest_that_holds(parameters, data.tokens, assume) or RANKS[-1]
 
 
 def _to_try(rate: float, tuned: RatesTuned | None) -> tuple[float, ...]:

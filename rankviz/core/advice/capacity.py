@@ -1,10 +1,10 @@
-"""Adapter parameters against trained tokens: does the adapter hold what the data could teach?
+"""Adapter parameters against trained tokens: can the adapter hold what the data could teach?
 
 The reasoning of LoRA Without Regret (Schulman et al. 2025): LoRA keeps up with full fine-tuning as long as the data
 stay below its capacity, and beyond that learns more slowly; there is no wall. Capacity is parameters times the bits
 that a parameter can hold, need is tokens times the loss in bits; both factors are published figures and rows of
 assumptions.json. The need is an upper bound: it is what learning every token by heart would take, and repeats count
-once. So enough capacity is good news, and too little a reason to look, not a proof.
+once. So enough capacity is a good sign, and too little is a reason to check, not a proof.
 """
 
 import math
@@ -25,6 +25,8 @@ class Capacity(NamedTuple):
     """Tokens at which its capacity ends."""
     tokens: int | None
     at_most: bool
+    bits_per_parameter: float
+    bits_per_token: float
 
     @property
     def enough(self) -> bool | None:
@@ -37,9 +39,10 @@ class Capacity(NamedTuple):
 
 
 def capacity(r: int, parameters: int, tokens: int | None, at_most: bool, assume: Assumptions) -> Capacity:
-    per_token = assume.value("capacity-bits-per-token")
-    holds = math.floor(parameters * assume.value("capacity-bits-per-parameter") / per_token)
-    return Capacity(r, parameters, holds, tokens, at_most)
+    """The capacity of an adapter with so many parameters, beside the tokens of the data."""
+    per_token, per_parameter = assume.value("capacity-bits-per-token"), assume.value("capacity-bits-per-parameter")
+    holds = math.floor(parameters * per_parameter / per_token)
+    return Capacity(r, parameters, holds, tokens, at_most, per_parameter, per_token)
 
 
 def smallest_that_holds(parameters: Callable[[int], int], tokens: int, assume: Assumptions) -> int | None:

@@ -10,7 +10,7 @@ from rankviz.core.advice.reasons import reasons
 
 def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) -> dict[str, Any]:
     """target_modules: the preset that stands for all linear layers of this model; target_names: what it reaches."""
-    enough, cap = advice.found.enough, advice.capacity
+    enough, cap = advice.findings.enough, advice.capacity
     return {
         "use_case": advice.case.name,
         "goal": asdict(advice.goal),
@@ -22,7 +22,7 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
         "target_names": list(target_names),
         "take": words.take(advice),
         "because": words.because(advice),
-        "sentence": f"{words.take(advice)}: {words.because(advice)}.",
+        "sentence": f"{words.take(advice)}. Reason: {words.because(advice)}.",
         "reasons": [reason._asdict() for reason in reasons(advice)],
         "confidence": advice.confidence,
         "confidence_in_words": words.confidence_in_words(advice),
@@ -48,6 +48,6 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
                 "source": near.line.study.source,
                 "caveat": near.line.study.caveat,
             }
-            for near in advice.found.shown
+            for near in advice.findings.shown
         ],
     }

@@ -34,31 +34,32 @@ class Reason(NamedTuple):
 
 def reasons(advice: Advice) -> tuple[Reason, ...]:
     """Why, the rule first."""
-    found, rule = advice.found, advice.case.rule
-    said = [Reason("rule", f"Rule of thumb: r = {rule.label} for {lower_first(rule.use)}. {rule.reason}", rule.source)]
-    if found.enough:
-        said.append(_enough(found.enough, advice.r))
-    said += [_nearest(near, advice.r) for near in found.shown]
-    said += [_step(step, advice) for step in advice.steps]
-    said.append(Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL))
+    findings, rule = advice.findings, advice.case.rule
+    main = [Reason("rule", f"Rule of thumb: r = {rule.label} for {lower_first(rule.use)}. {rule.reason}", rule.source)]
+    if findings.enough:
+        main.append(_enough(findings.enough, advice.r))
+    main += [_nearest(near, advice.r) for near in findings.shown]
+    main += [_step(step, advice) for step in advice.steps]
+    main.append(Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL))
     more = (_rate(advice), _targets(advice), _full(advice), _forgetting(advice), _epochs(advice))
-    return (*said, *filter(None, more))
+    return (*main, *filter(None, more))
 
 
 def capacity_in_words(advice: Advice) -> str:
     cap = advice.capacity
     holds = (
         f"Capacity at r = {cap.r}: {units.count(cap.parameters)} parameters hold what about "
-        f"{units.count(cap.holds_tokens)} tokens can teach (published figures: 2 bits a parameter, 1 bit a token)."
+        f"{units.count(cap.holds_tokens)} tokens can teach (published figures: {cap.bits_per_parameter:g} bits per "
+        f"parameter, {cap.bits_per_token:g} bits per token)."
     )
     if cap.tokens is None:
-        return f"{holds} How much your data teach is not known: say how many examples there are."
+        return f"{holds} The size of your data is not known: give the number of examples."
     yours = f"{'at most ' if cap.at_most else ''}{units.count(cap.tokens)}"
     if cap.enough:
-        return f"{holds} Yours are {yours}, {_share(cap.filled)} of that."
+        return f"{holds} Your data has {yours} tokens, {_share(cap.filled)} of that."
     more = f"r = {advice.holds_from} would hold them" if advice.holds_from else "no usual rank holds them"
-    say = " Give examples and their tokens for a better figure." if cap.at_most else ""
-    return f"{holds} Yours are {yours}: {more}. Past its capacity LoRA learns more slowly; there is no wall.{say}"
+    better = " Give the number of examples and their tokens for a better figure." if cap.at_most else ""
+    return f"{holds} Your data has {yours} tokens: {more}. Above its capacity LoRA learns, but more slowly.{better}"
 
 
 def _enough(enough: RankEnough, r: int) -> Reason:
@@ -77,15 +78,15 @@ def _nearest(near: Near, r: int) -> Reason:
     known = f" ± {best.standard_error:g}" if best.standard_error else ", one run each"
     if at.rank == best.rank:
         ranks = ", ".join(str(rank) for rank in line.ranks)
-        got = f"r = {at.rank} was the best of {ranks}, {best.value:g} {metric_in_words(line)}{known}"
+        result = f"r = {at.rank} was the best of {ranks}, {best.value:g} {metric_in_words(line)}{known}"
     else:
-        got = (
+        result = (
             f"r = {at.rank} reached {at.value:g} {metric_in_words(line)}, {percent(line.short_of_best(at.value))} "
-            f"short of the best, {best.value:g} at r = {best.rank}{known}"
+            f"worse than the best, {best.value:g} at r = {best.rank}{known}"
         )
     length = f", {line.first.duration}" if line.first.duration else ""
     source, url = _cited((line.study,))
-    text = f"{near_name(near)} ({near.in_words}){length}: {got}; {line.study.learning_rate_label}."
+    text = f"{near_name(near)} ({near.in_words}){length}: {result}; {line.study.learning_rate_label}."
     return Reason("nearest", text, source, url)
 
 
@@ -96,66 +97,69 @@ def metric_in_words(line: Line) -> str:
 
 def _step(step: Step, advice: Advice) -> Reason:
     if step.why == "evidence":
-        line = advice.found.tuned_line
+        line = advice.findings.tuned_line
         text = (
-            f"{line.study.label} had {line.study.examples:,} examples, no more than you, and {line.model.base_model} "
-            f"needed r = {step.after}: raised from {step.before}."
+            f"Raised from r = {step.before}: {line.study.label} had {line.study.examples:,} examples, no more than "
+            f"you, and {line.model.base_model} needed r = {step.after}."
         )
         return Reason("evidence", text, *_cited((line.study,)))
     if step.why == "capacity":
         return Reason(
-            "capacity", f"Capacity raised it from r = {step.before} to {step.after}.", CAPACITY_SOURCE, CAPACITY_URL
+            "capacity",
+            f"Raised from r = {step.before} to {step.after} because of the capacity.",
+            CAPACITY_SOURCE,
+            CAPACITY_URL,
         )
-    kept = advice.found.kept
+    kept = advice.findings.kept
     text = (
-        f"Halved from r = {step.before} for what the base must keep: in {kept.better_at_the_smaller} of "
-        f"{kept.comparisons} published trainings the smallest rank kept more of it than the largest."
+        f"Halved from r = {step.before} because the base must keep its abilities: in {kept.better_at_the_smaller} of "
+        f"{kept.comparisons} published trainings the smallest rank kept more of them than the largest."
     )
     return Reason("forgetting", text, *_cited((kept.line.study,)))
 
 
 def _rate(advice: Advice) -> Reason:
-    moved, rates = advice.found.rate_or_rank, advice.found.rates
+    moved, rates = advice.findings.rate_or_rank, advice.findings.rates
     text = f"Tune the learning rate before the rank: try {', '.join(map(rate_text, advice.learning_rates))}."
     if moved and moved.rate > moved.rank:
         text += (
             f" It matters more: at {rate_text(moved.reference_learning_rate)} the loss was {percent(moved.rate)} above "
-            f"that of the best rate, at the smallest rank {percent(moved.rank)} above that of the best rank (medians "
-            f"of {moved.models} models)."
+            f"the loss at the best rate; at the smallest rank it was {percent(moved.rank)} above the loss at the best "
+            f"rank (medians of {moved.models} models)."
         )
     if rates:
         low, high = rate_text(rates.low), rate_text(rates.high)
         span = low if low == high else f"{low} to {high}"
-        text += f" Of the rates tried for {advice.found.rates_of} at r = {rates.r}, {span} did best."
+        text += f" Of the rates tried for {advice.findings.rates_of} at r = {rates.r}, the best were {span}."
     return Reason("rate", text, advice.case.learning_rate_source)
 
 
 def _targets(advice: Advice) -> Reason:
-    found = advice.found.targets
-    text = "Put adapters on all linear layers, attention and MLP: more rank on narrow targets is the worse trade."
-    if found and 2 * found.more_by_targets > found.comparisons:
+    targets = advice.findings.targets
+    text = "Put adapters on all linear layers, attention and MLP: a higher rank on fewer modules gains less."
+    if targets and 2 * targets.more_by_targets > targets.comparisons:
         text += (
-            f" In {found.more_by_targets} of {found.comparisons} published comparisons wide targets at the smallest "
-            "rank beat narrow ones at their best."
+            f" In {targets.more_by_targets} of {targets.comparisons} published comparisons, wide targets at the "
+            "smallest rank were better than narrow ones at their best rank."
         )
     return Reason("targets", text, f"{QLORA}; {REGRET}")
 
 
 def _full(advice: Advice) -> Reason | None:
-    found = advice.found.full
-    if found is None or advice.case.name not in ("near-full", "pretraining"):
+    full = advice.findings.full
+    if full is None or advice.case.name not in ("near-full", "pretraining"):
         return None
-    line = found.line
+    line = full.line
     text = (
-        f"Full fine-tuning stayed ahead of every rank in {found.behind} of {found.comparisons} published trainings "
-        f"like this; in {line.study.label} ({line.first.duration or line.first.task}) it reached {line.full.value:g}, "
+        f"Full fine-tuning was better than every rank in {full.behind} of {full.comparisons} similar published "
+        f"trainings; in {line.study.label} ({line.first.duration or line.first.task}) it reached {line.full.value:g}, "
         f"r = {line.best.rank} {line.best.value:g} {metric_in_words(line)}."
     )
     return Reason("full", text, *_cited((line.study,)))
 
 
 def _forgetting(advice: Advice) -> Reason | None:
-    kept = advice.found.kept
+    kept = advice.findings.kept
     if kept is None or not advice.goal.forgetting:
         return None
     line, small, large = kept.line, kept.line.points[0], kept.line.points[-1]
@@ -171,7 +175,7 @@ def _epochs(advice: Advice) -> Reason | None:
     epochs = advice.data.epochs
     if epochs is None or epochs <= FEW_EPOCHS:
         return None
-    text = f"Each example is seen {epochs:,.1f} times: more examples, or fewer steps, matter more than rank here."
+    text = f"Each example is seen {epochs:,.1f} times: more examples, or fewer steps, matter more than the rank here."
     return Reason("data", text, f"{UNSLOTH} (one to three epochs)")
 
 

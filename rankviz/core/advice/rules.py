@@ -43,7 +43,7 @@ RANK_RULES = (
         8,
         "8",
         "Simple tasks and quick experiments",
-        "The smallest file and the fastest start; may underfit once the task is far from what the base knows.",
+        "The smallest file and the fastest start. It may underfit if the task is far from what the base knows.",
         LORA,
     ),
     RankRule(
@@ -57,14 +57,14 @@ RANK_RULES = (
         32,
         "32",
         "Complex tasks and domain adaptation",
-        "More capacity for a new domain, code or speech; twice the file and the optimizer states of 16.",
+        "More capacity for a new domain, code or speech. The file and the optimizer states are twice those of r = 16.",
         UNSLOTH,
     ),
     RankRule(
         64,
         "64+",
         "Near full fine-tuning capacity",
-        "Diminishing returns; worth it with large data, or where full fine-tuning is the measure.",
+        "Diminishing returns. Useful with large data, or if the result must come close to full fine-tuning.",
         f"{REGRET}; {LORA}",
     ),
 )
@@ -73,48 +73,50 @@ SETTINGS = (
     Setting(
         "Rank r",
         "16",
-        "The width of the two small matrices trained beside each targeted weight. Higher means more capacity, more "
-        "memory and larger files; lower is faster and smaller but may underfit.",
+        "The inner size of the two small matrices trained for each targeted weight. A higher rank has more capacity, "
+        "needs more memory and makes larger files; a lower rank is faster and smaller, but may underfit.",
         LORA,
     ),
     Setting(
         "alpha",
         "r or 2r",
-        "The update is multiplied by alpha / r, so alpha sets the step, not the capacity. To compare ranks in a short "
-        "sweep hold alpha fixed, or tune the learning rate at each rank: at alpha = r the sweep measures step size.",
+        "The update is multiplied by alpha / r, so alpha changes the step size, not the capacity. To compare ranks in "
+        "a short sweep, keep alpha fixed or tune the learning rate at each rank: with alpha = r the sweep "
+        "measures the step size.",
         f"{UNSLOTH}; {REGRET}",
     ),
     Setting(
         "rsLoRA",
         "off",
-        "Multiplies by alpha / sqrt(r) instead, which keeps the step alike at high ranks. With the same alpha it is a "
-        "larger step.",
+        "Multiplies by alpha / sqrt(r) instead, which keeps the step size similar at high ranks. With the same alpha "
+        "the step is larger.",
         RSLORA,
     ),
     Setting(
         "DoRA",
         "off",
-        "Trains the length of each weight's columns apart from their direction, one number an output. It can help at "
-        "low ranks and costs memory and time.",
+        "Trains the magnitude of each weight's columns separately from their direction, one number per output. It can "
+        "help at low ranks, but costs memory and time.",
         DORA,
     ),
     Setting(
         "Targets",
         "all linear layers",
-        "Which modules carry an adapter. Attention and MLP together learn better than attention alone, and the targets "
-        "move size and memory more than rank does.",
+        "Which modules get an adapter. Attention and MLP together learn better than attention alone, and the targets "
+        "change size and memory more than the rank does.",
         f"{QLORA}; {REGRET}",
     ),
     Setting(
         "Dropout",
         "0",
-        "Anything above 0 leaves Unsloth's fast path. It helps little in short runs.",
+        "With any value above 0, Unsloth does not use its fast kernels. Dropout helps little in short runs.",
         UNSLOTH,
     ),
     Setting(
         "Bias",
         '"none"',
-        'Anything but "none" leaves Unsloth\'s fast path, and the adapter then changes the base without its B·A.',
+        'With any value but "none", Unsloth does not use its fast kernels, and the adapter also changes the '
+        "biases of the base.",
         UNSLOTH,
     ),
 )

@@ -1,4 +1,4 @@
-"""What someone wants of a fine-tuning: the use case, how much data, and whether the base must keep what it knows."""
+"""The aim of a fine-tuning: the use case, how much data, and whether the base must keep what it knows."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,20 +14,20 @@ MAX_EXAMPLE_TOKENS = 4_194_304
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UseCase:
-    """Where the advice starts, before evidence and capacity move it."""
+    """The starting point of the advice, before studies and capacity change it."""
 
     name: str
     label: str
     r: int
     """A line of the rule of thumb."""
     ceiling: int
-    """Capacity alone never raises the rank above this: a memorized bit more is not worth a rank without end."""
+    """Capacity alone never raises the rank above this."""
     learning_rate: float
     learning_rate_source: str
     task_kinds: tuple[TaskKind, ...]
-    """The studies that speak for it; none: those that have full fine-tuning beside their ranks."""
+    """Its kinds of study; if empty, the studies that also have full fine-tuning."""
     rates_of_instruction: bool = True
-    """Whether the learning rates of instruction sweeps speak for it."""
+    """Whether learning rates of instruction sweeps apply to it."""
 
     @property
     def rule(self) -> RankRule:
@@ -90,16 +90,16 @@ def use_case(name: str) -> UseCase:
     for case in USE_CASES:
         if case.name == name:
             return case
-    raise InvalidSettingError(f"No use case {name!r}: take one of {', '.join(NAMES)}.")
+    raise InvalidSettingError(f"There is no use case {name!r}: choose one of {', '.join(NAMES)}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """What is asked of the advice, besides the question to the estimate."""
+    """What the advice needs to know, besides the question to the estimate."""
 
     use_case: str = DEFAULT
     examples: int | None = None
-    """Different training examples; None where it isn't known."""
+    """Different training examples; None where it is not known."""
     example_tokens: int | None = None
     """Tokens of one of them, on average; None: at most the longest row."""
     forgetting: bool = False
@@ -110,12 +110,12 @@ class Goal:
         use_case(self.use_case)
         for value, what, high in (
             (self.examples, "Examples", MAX_EXAMPLES),
-            (self.example_tokens, "Tokens an example", MAX_EXAMPLE_TOKENS),
+            (self.example_tokens, "Tokens per example", MAX_EXAMPLE_TOKENS),
         ):
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-                raise InvalidSettingError(f"{what}: {value!r} can't be; give a whole number from 1 to {high:,}.")
+                raise InvalidSettingError(f"{what} must be a whole number from 1 to {high:,} (got {value!r}).")
 
 
 class Data(NamedTuple):
@@ -133,10 +133,10 @@ class Data(NamedTuple):
 
 def data_of(goal: Goal, training: TrainingSetup) -> Data:
     """Repeating a token adds nothing to learn, so only the first time counts."""
-    told = training.steps is not None or training.tokens is not None
+    known = training.steps is not None or training.tokens is not None
     rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
     each = goal.example_tokens or training.max_length
     if goal.examples is None:
-        return Data(rows * each if told else None, at_most=True, epochs=None, examples=None)
-    seen = min(goal.examples, rows) if told else goal.examples
-    return Data(seen * each, goal.example_tokens is None, rows / goal.examples if told else None, seen)
+        return Data(rows * each if known else None, at_most=True, epochs=None, examples=None)
+    seen = min(goal.examples, rows) if known else goal.examples
+    return Data(seen * each, goal.example_tokens is None, rows / goal.examples if known else None, seen)

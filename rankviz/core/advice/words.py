@@ -1,4 +1,4 @@
-"""An advice in sentences: what to take, how sure, what would change it. Its reasons are advice_reasons.py's."""
+"""An advice in sentences: the recommendation, its confidence, what would change it. The reasons are in reasons.py."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,41 +9,44 @@ from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.studies.findings import TOLERANCE, RankEnough
 from rankviz.core.studies.nearest import Near
 
+HIGHEST_SWEPT = 1024
+
 
 def take(advice: Advice) -> str:
+    """The recommended settings."""
     return (
-        f"Take r = {advice.r}, alpha = {advice.lora_alpha}, a learning rate of {rate_text(advice.learning_rate)} to "
-        "start with, and all linear layers"
+        f"Recommended: r = {advice.r}, alpha = {advice.lora_alpha}, learning rate {rate_text(advice.learning_rate)}, "
+        "all linear layers"
     )
 
 
 def because(advice: Advice) -> str:
-    """The reason nearest to the use case, and what moved the rank from where it began."""
+    """The main reason, and what changed the rank from its start."""
     return f"{_because(advice)}{_moved(advice)}"
 
 
 def _moved(advice: Advice) -> str:
     moves = {
-        "evidence": "raised for as much data",
+        "evidence": "raised because a study with no more data needed it",
         "capacity": "raised for capacity",
-        "forgetting": "halved to forget less",
+        "forgetting": "halved to keep more of the base",
     }
-    said = [f"{moves[step.why]} from r = {step.before}" for step in advice.steps]
-    return f"; {', then '.join(said)}" if said else ""
+    moved = [f"from r = {step.before} {moves[step.why]}" for step in advice.steps]
+    return f"; {', then '.join(moved)}" if moved else ""
 
 
 def _because(advice: Advice) -> str:
-    enough, full, case = advice.found.enough, advice.found.full, advice.case
+    enough, full, case = advice.findings.enough, advice.findings.full, advice.case
     if enough and set(enough.task_kinds) & set(case.task_kinds):
         return enough_in_words(enough, advice.r)
     if full and case.r == RANK_RULES[-1].r:
         return (
-            f"full fine-tuning stayed ahead of every rank in {full.behind} of {full.comparisons} published trainings "
-            "like this"
+            f"full fine-tuning was better than every rank in {full.behind} of {full.comparisons} similar published "
+            "trainings"
         )
     if not enough:
         return f"the rule of thumb for {lower_first(case.rule.use)}"
-    return f"the rule of thumb for {lower_first(case.rule.use)}; elsewhere, {enough_in_words(enough, advice.r)}"
+    return f"the rule of thumb for {lower_first(case.rule.use)}; in other studies, {enough_in_words(enough, advice.r)}"
 
 
 def enough_in_words(enough: RankEnough, r: int) -> str:
@@ -55,12 +58,12 @@ def enough_in_words(enough: RankEnough, r: int) -> str:
     if r in enough.ranks:
         return text
     above = [rank for rank in enough.ranks if rank > r]
-    beside = f"; r ≤ {above[0]} did in {enough.at_most(above[0])}" if above else ""
+    beside = f"; r ≤ {above[0]} did so in {enough.at_most(above[0])}" if above else ""
     return f"{text} (r = {r} itself was not run{beside})"
 
 
 def rule_in_words(enough: RankEnough | None, r: int, *, last: bool) -> str:
-    """What tuned sweeps say of one line of the rule of thumb, the last of which has no end; nothing without sweeps."""
+    """What tuned sweeps show for one line of the rule of thumb, whose last line has no upper end; "" without sweeps."""
     if enough is None:
         return ""
     if not last:
@@ -74,69 +77,71 @@ def rule_in_words(enough: RankEnough | None, r: int, *, last: bool) -> str:
 
 
 def confidence_in_words(advice: Advice) -> str:
-    tuned, near = advice.found.tuned, advice.found.near
+    tuned, near = advice.findings.tuned, advice.findings.near
     if tuned and advice.confidence != "rule of thumb":
         kind = "the same kind of task" if tuned.same_task else "another kind of task"
         return (
             f"{advice.confidence.capitalize()}: {tuned.line.study.label} swept {tuned.line.model.base_model} "
             f"({tuned.why[0]}) on {kind}, with the learning rate tuned at each rank. Each of its points is one run, "
-            "and your data are not its data."
+            "and it used other data than yours."
         )
     if advice.confidence == "supported":
         same = next(n for n in near if n.same_task and (n.same_family or n.similar_size))
         study = same.line.study
-        return f"Supported: {study.label} is near ({same.in_words}), but with the {study.learning_rate_label}."
+        return f"Supported: {study.label} is similar ({same.in_words}), but with the {study.learning_rate_label}."
     nearest = f" The nearest study is {near[0].line.study.label} ({near[0].in_words})." if near else ""
-    return f"A rule of thumb: no published sweep is near this model and this kind of task.{nearest}"
+    return f"A rule of thumb: no published sweep is similar to this model and this kind of task.{nearest}"
 
 
 def would_change(advice: Advice) -> tuple[str, ...]:
-    """What would make the advice another one."""
-    found, said = advice.found, []
-    if found.tuned_line is not None:
-        said += _needed_elsewhere(advice)
+    """What would change the advice."""
+    findings, changes = advice.findings, []
+    if findings.tuned_line is not None:
+        changes += _needed_elsewhere(advice)
     if advice.capacity.enough is not False:
         tokens = units.count(advice.capacity.holds_tokens)
-        said.append(f"More than about {tokens} tokens of new text: there r = {advice.r} is full.")
-    low, high = max(1, advice.r // 4), min(1024, advice.r * 4)
-    said.append(
-        f"A sweep of your own: r = {low}, {advice.r} and {high}, the learning rate tuned at each, three seeds. It "
-        "outweighs all of this."
+        changes.append(f"More than about {tokens} tokens of new text: r = {advice.r} reaches its capacity there.")
+    low, high = max(1, advice.r // 4), min(HIGHEST_SWEPT, advice.r * 4)
+    changes.append(
+        f"Your own sweep: r = {low}, {advice.r} and {high}, the learning rate tuned at each, three seeds. Its result "
+        "counts more than all published studies."
     )
-    if not advice.goal.forgetting and found.kept:
-        said.append("If the base must keep what it could do before: smaller ranks kept more of it.")
-    return tuple(said)
+    if not advice.goal.forgetting and findings.kept:
+        changes.append("If the base must keep its earlier abilities: smaller ranks kept more of them.")
+    return tuple(changes)
 
 
 def _needed_elsewhere(advice: Advice) -> list[str]:
-    line = advice.found.tuned_line
+    line = advice.findings.tuned_line
     base, needed = line.model.base_model, line.smallest_within(TOLERANCE).rank
     if needed > advice.r:
         at = next((point for point in reversed(line.points) if point.rank <= advice.r), line.points[0])
         examples = f" ({line.study.examples:,} examples)" if line.study.examples else ""
         return [
             f"As much data as {line.study.label} had{examples}: there {base} at r = {at.rank} was "
-            f"{percent(line.short_of_best(at.value))} short of its best loss, and r = {needed} came within "
+            f"{percent(line.short_of_best(at.value))} worse than its best loss, and r = {needed} came within "
             f"{percent(TOLERANCE)}."
         ]
     if needed < advice.r:
-        return [f"A file that must be small: {base} came within {percent(TOLERANCE)} of its best loss at r = {needed}."]
+        return [f"A limit on the file size: {base} came within {percent(TOLERANCE)} of its best loss at r = {needed}."]
     return []
 
 
 def fit_in_words(advised: RankEstimate, gpu: str | None) -> str:
     """Whether the advised adapter fits this GPU."""
     if not gpu or advised.fit is None:
-        return "No GPU is chosen, so whether it fits is not known."
+        return "No GPU is selected, so it is not known whether the run fits."
     memory = units.memory_size(advised.memory.device)
     match advised.fit:
         case "does_not_fit":
             return (
-                f"It does not fit {gpu} ({memory} expected), and rank is not the lever: change batch, length or "
-                "precision; the decisions below name the smallest such change."
+                f"It does not fit {gpu} ({memory} expected), and a lower rank would not help much: change batch, "
+                "length or precision. The section on fit shows the smallest such change."
             )
         case "uncertain":
-            return f"Whether it fits {gpu} is uncertain: {memory} expected, and the edge of the card lies in its range."
+            return (
+                f"Whether it fits {gpu} is uncertain: {memory} expected, and the limit of the card is inside its range."
+            )
     return f"It {'fits' if advised.fit == 'fits' else 'barely fits'} {gpu}: {memory} expected."
 
 
@@ -146,19 +151,19 @@ def chosen_in_words(ranks: Sequence[RankEstimate], r: int, advised: int) -> str:
     chosen, other = rows[r], rows.get(advised)
     if chosen.fit == "does_not_fit":
         return (
-            f"r = {r} does not fit this GPU, and rank is not the lever: {_doubling(rows, r)}, so change batch, length, "
-            "precision or targets first."
+            f"r = {r} does not fit this GPU, and a lower rank would not help much: {_doubling(rows, r)}. Change batch, "
+            "length, precision or targets first."
         )
     if r == advised:
-        return f"You have it chosen: {_doubling(rows, r)}."
+        return f"Selected: r = {r}. {_doubling(rows, r)}."
     if other is None:
-        return f"You have r = {r} chosen: {_doubling(rows, r)}."
+        return f"Selected: r = {r}. {_doubling(rows, r)}."
     file = chosen.adapter_bytes - other.adapter_bytes
     memory = chosen.memory.device - other.memory.device
-    more = "more" if file > 0 else "less"
+    larger, more = ("larger", "more") if file > 0 else ("smaller", "less")
     return (
-        f"You have r = {r} chosen: {units.file_size(abs(file))} {more} of a file and "
-        f"{units.memory_size(abs(memory))} {more} memory than r = {advised}."
+        f"Selected: r = {r}. Its file is {units.file_size(abs(file))} {larger} than that of r = {advised}, and it "
+        f"needs {units.memory_size(abs(memory))} {more} memory."
     )
 
 

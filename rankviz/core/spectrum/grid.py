@@ -9,7 +9,7 @@ from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
 
 OUTSIDE = "–"
 """The block of a module that is in none."""
-USUAL = (
+USUAL_ORDER = (
     "q_proj",
     "k_proj",
     "v_proj",
@@ -35,8 +35,9 @@ class Grid:
         return [layer for block in self.blocks for layer in self.cells.get((name, block), ())]
 
 
-def grid(found: Spectrum) -> Grid:
-    placed = [(layer, *_place(layer.name)) for layer in found.layers]
+def grid(spectrum: Spectrum) -> Grid:
+    """The layers of a spectrum by module and block, rows in the usual order of modules."""
+    placed = [(layer, *_place(layer.name)) for layer in spectrum.layers]
     short = _short(list(dict.fromkeys(kind for _, _, kind in placed)))
     cells: dict[tuple[str, str], list[LayerSpectrum]] = {}
     for layer, block, kind in placed:
@@ -57,7 +58,7 @@ def _place(name: str) -> tuple[str, str]:
 
 
 def _short(kinds: Sequence[str]) -> dict[str, str]:
-    """Each kind by as few of its last parts as no other ends in; stars and "base_layer" say nothing by themselves."""
+    """Each kind by as few of its last parts as no other ends in; stars and "base_layer" alone do not name a module."""
     short = {}
     for kind in kinds:
         parts = kind.split(".")
@@ -72,4 +73,4 @@ def _short(kinds: Sequence[str]) -> dict[str, str]:
 
 def _order(row: str) -> tuple[int, str]:
     last = row.split(".")[-1]
-    return (USUAL.index(last), row) if last in USUAL else (len(USUAL), row)
+    return (USUAL_ORDER.index(last), row) if last in USUAL_ORDER else (len(USUAL_ORDER), row)

@@ -1,4 +1,4 @@
-"""Ranks by module as PEFT's r, rank_pattern and alpha_pattern say them.
+"""Ranks by module in PEFT's settings r, rank_pattern and alpha_pattern.
 
 A pattern is a regular expression for the end of a module's name; RankViz writes patterns anchored at the start, one for
 all blocks that share a module and a value: "^model.layers.(0|3).self_attn.q_proj": 8.
@@ -16,46 +16,48 @@ Value = TypeVar("Value", bound=Hashable)
 BLOCK = re.compile(r"(?P<before>.*?\.)(?P<block>\d+)(?P<after>\..*)")
 
 
-def wanted_ranks(found: Spectrum, *, r: int | None = None, energy: float | None = None) -> dict[str, int]:
+def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | None = None) -> dict[str, int]:
     """A rank for each layer: one for all (a layer keeps its own where that is lower), or the smallest that keeps this
-    share of the layer's energy, and 1 where there is no update, since PEFT knows no rank 0."""
+    share of the layer's energy, and 1 where there is no update, since PEFT has no rank 0."""
     if (r is None) == (energy is None):
-        raise InvalidSettingError("Give one of the two: a rank, or a share of the energy to keep.")
+        raise InvalidSettingError("Give either a rank or a share of the energy to keep.")
     if r is not None:
         if r < 1:
-            raise InvalidSettingError(f"A rank is at least 1, not {r}.")
-        if r >= found.r:
-            lower = f"give a rank from 1 to {found.r - 1}" if found.r > 1 else "it can't be lower"
-            raise InvalidSettingError(f"This adapter has r = {found.r} and a resize only lowers it: {lower}.")
-        return {layer.name: min(r, layer.r) for layer in found.layers}
+            raise InvalidSettingError(f"The rank must be 1 or more (got {r}).")
+        if r >= spectrum.r:
+            remedy = f"give a rank from 1 to {spectrum.r - 1}" if spectrum.r > 1 else "a lower rank is not possible"
+            raise InvalidSettingError(
+                f"This adapter has r = {spectrum.r}, and a resize only lowers the rank: {remedy}."
+            )
+        return {layer.name: min(r, layer.r) for layer in spectrum.layers}
     if not 0 < energy <= 1:
         raise InvalidSettingError(
-            f"The share of energy to keep is above 0 and at most 1, such as 0.99, not {energy:g}."
+            f"The share of energy to keep must be above 0 and at most 1, such as 0.99 (got {energy:g})."
         )
-    return {layer.name: max(1, layer.rank_for(energy)) for layer in found.layers}
+    return {layer.name: max(1, layer.rank_for(energy)) for layer in spectrum.layers}
 
 
 def commonest(values: Sequence[Value]) -> Value:
-    """The value that most have; of several, the first."""
+    """The most frequent value; of several, the first."""
     return Counter(values).most_common(1)[0][0]
 
 
 def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
-    """PEFT patterns for the modules whose value isn't the default, blocks of one module and value together."""
+    """PEFT patterns for the modules whose value is not the default, blocks of one module and value together."""
     blocks: dict[tuple[str, str, Value], list[str]] = {}
-    found: dict[str, Value] = {}
+    by_pattern: dict[str, Value] = {}
     for name, value in values.items():
         if value == default:
             continue
         match = BLOCK.fullmatch(name)
         if match is None:
-            found[f"^{name}"] = value
+            by_pattern[f"^{name}"] = value
         else:
             blocks.setdefault((match["before"], match["after"], value), []).append(match["block"])
     for (before, after, value), numbers in blocks.items():
         which = numbers[0] if len(numbers) == 1 else f"({'|'.join(numbers)})"
-        found[f"^{before}{which}{after}"] = value
-    return found
+        by_pattern[f"^{before}{which}{after}"] = value
+    return by_pattern
 
 
 class Ranks(NamedTuple):
@@ -67,28 +69,28 @@ class Ranks(NamedTuple):
     alpha_pattern: Mapping[str, float]
 
 
-def in_peft(found: Spectrum, by_module: Mapping[str, int], scales: Mapping[str, float]) -> Ranks:
+def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[str, float]) -> Ranks:
     """The settings that give each module its rank and leave its scale as it was.
 
-    Fused experts take r and lora_alpha themselves, so that no pattern need say which of a module's parameters it means.
+    Fused experts use r and lora_alpha themselves, because a pattern cannot name one of a module's parameters.
     """
-    alphas = {name: alpha_for(scales[name], r, use_rslora=found.use_rslora) for name, r in by_module.items()}
-    fused = [name for name in by_module if name in found.fused]
+    alphas = {name: alpha_for(scales[name], r, use_rslora=spectrum.use_rslora) for name, r in by_module.items()}
+    fused = [name for name in by_module if name in spectrum.fused]
     r = by_module[fused[0]] if fused else commonest(list(by_module.values()))
     alpha = alphas[fused[0]] if fused else commonest([alphas[name] for name, k in by_module.items() if k == r])
     return Ranks(r, alpha, patterns(by_module, r), patterns(alphas, alpha))
 
 
-def by_module(found: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
+def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
     """A rank for each module: the highest of its layers', and one for all modules of fused experts."""
     wanted: dict[str, int] = {}
-    for layer in found.layers:
+    for layer in spectrum.layers:
         wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
-    shared = max((wanted[name] for name in found.fused), default=0)
-    return {name: shared if name in found.fused else r for name, r in wanted.items()}
+    shared = max((wanted[name] for name in spectrum.fused), default=0)
+    return {name: shared if name in spectrum.fused else r for name, r in wanted.items()}
 
 
-def suggested(found: Spectrum, energy: float) -> Ranks:
+def suggested(spectrum: Spectrum, energy: float) -> Ranks:
     """For a new training: each module with the rank that this share of its energy needs, at the scale it had."""
-    wanted = by_module(found, wanted_ranks(found, energy=energy))
-    return in_peft(found, wanted, {layer.module: layer.scale for layer in found.layers})
+    wanted = by_module(spectrum, wanted_ranks(spectrum, energy=energy))
+    return in_peft(spectrum, wanted, {layer.module: layer.scale for layer in spectrum.layers})

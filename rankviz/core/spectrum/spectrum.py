@@ -1,4 +1,4 @@
-"""What singular values say of a trained adapter: how much of its rank each module uses.
+"""The singular values of a trained adapter: how much of its rank each module uses.
 
 Energy is the square of a singular value; the energies of an update sum to its squared Frobenius norm, and the best
 rank-k approximation keeps those of the k largest (Eckart and Young 1936). Singular values are those of the update as
@@ -14,9 +14,9 @@ from typing import Any
 
 SHARES = (0.9, 0.99)
 FAINT = 0.01
-"""Of the median module's norm: an update below it is named, dead or nearly so."""
+"""As a share of the median module's norm: a smaller update is reported as faint."""
 SAME = 1e-9
-"""Relative; sums of floats that should be equal to a share are within this."""
+"""Relative: how close a sum of floats comes to the share that it should equal."""
 
 
 def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
@@ -101,7 +101,7 @@ class Spectrum:
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
-        """Energy of all updates cut to rank k, k = 0 to r."""
+        """Energy of all updates truncated to rank k, k = 0 to r."""
         return tuple(fsum(layer.kept[min(k, layer.r)] for layer in self.layers) for k in range(self.r + 1))
 
     def energy_kept(self, k: int) -> float | None:
@@ -130,48 +130,51 @@ class Spectrum:
 
     @cached_property
     def faint(self) -> tuple[str, ...]:
-        """Modules whose update has under 1 % of the norm that the median module's has, and some."""
+        """Modules whose update has less than FAINT of the median module's norm, but not zero."""
         norms = sorted(layer.norm for layer in self.layers if not layer.is_dead)
         limit = FAINT * norms[len(norms) // 2] if norms else 0.0
         return tuple(layer.name for layer in self.layers if 0 < layer.norm < limit)
 
 
-def in_words(found: Spectrum) -> str:
-    """You trained r = 64; r = 12 holds 99 % of the update's energy."""
-    if not found.kept[-1]:
+def in_words(spectrum: Spectrum) -> str:
+    """One or two sentences, such as "Trained with r = 64; r = 12 keeps 99 % of the update's energy"."""
+    if not spectrum.kept[-1]:
         return (
-            "No module has an update: this adapter does nothing. It was saved before its first step, or never trained."
+            "No module has an update, so this adapter changes nothing: it was saved before its first step, or never "
+            "trained."
         )
-    low, high = (found.rank_for(share) for share in SHARES)
-    if low >= found.r:
-        return f"You trained r = {found.r}, and even 90 % of the update's energy needs all of it."
-    if high >= found.r:
-        return f"You trained r = {found.r}, and 99 % of the update's energy needs all of it; r = {low} holds 90 %."
-    lower = "" if low == high else f", r = {low} holds 90 %"
-    least = floor(1000 * found.weakest(high)) / 10
+    low, high = (spectrum.rank_for(share) for share in SHARES)
+    some, most = (f"{100 * share:.0f} %" for share in SHARES)
+    trained = f"Trained with r = {spectrum.r}"
+    if low >= spectrum.r:
+        return f"{trained}. Even {some} of the update's energy needs the full rank."
+    if high >= spectrum.r:
+        return f"{trained}. {most} of the update's energy needs the full rank; r = {low} keeps {some}."
+    lower = "" if low == high else f", r = {low} keeps {some}"
+    least = floor(1000 * spectrum.weakest(high)) / 10
     return (
-        f"You trained r = {found.r}; r = {high} holds 99 % of the update's energy{lower}. "
-        f"At r = {high} no module keeps less than {least:.1f} % of its own."
+        f"{trained}; r = {high} keeps {most} of the update's energy{lower}. "
+        f"At r = {high} every module keeps at least {least:.1f} % of its own energy."
     )
 
 
-def as_json(found: Spectrum) -> dict[str, Any]:
+def as_json(spectrum: Spectrum) -> dict[str, Any]:
     """What `rankviz spectrum --json` prints."""
     return {
-        "name": found.name,
-        "r": found.r,
-        "lora_alpha": found.lora_alpha,
-        "use_rslora": found.use_rslora,
-        "base_model": found.base_model or None,
-        "dtype": found.dtype,
-        "file_bytes": found.file_bytes,
-        "layers": [_layer_json(layer) for layer in found.layers],
-        "rank_for_energy": _shares(found.rank_for),
-        "energy_kept": {str(k): found.energy_kept(k) for k in range(1, found.r + 1)},
-        "dead": list(found.dead),
-        "faint": list(found.faint),
-        "in_words": in_words(found),
-        "notes": list(found.notes),
+        "name": spectrum.name,
+        "r": spectrum.r,
+        "lora_alpha": spectrum.lora_alpha,
+        "use_rslora": spectrum.use_rslora,
+        "base_model": spectrum.base_model or None,
+        "dtype": spectrum.dtype,
+        "file_bytes": spectrum.file_bytes,
+        "layers": [_layer_json(layer) for layer in spectrum.layers],
+        "rank_for_energy": _shares(spectrum.rank_for),
+        "energy_kept": {str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
+        "dead": list(spectrum.dead),
+        "faint": list(spectrum.faint),
+        "in_words": in_words(spectrum),
+        "notes": list(spectrum.notes),
     }
 
 

@@ -1,8 +1,9 @@
-"""What the published points say when they are counted: nothing here is written down, so a study less is another count.
+"""Counts over the published points. No result is written down here: without a study the counts change.
 
-Each function takes lines (core.studies.lines) and gives numbers, and None where no line can say it.
+Each function takes lines (core.studies.lines) and returns numbers, or None where no line has them.
 """
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,11 @@ from rankviz.core.studies.lines import Line, Study, TaskKind
 TOLERANCE = 0.005
 """A rank is enough when its loss is within this share of the best rank's."""
 SWEPT_TO = 64
-"""Only a sweep that went as far as this can say that less is enough."""
+"""Only a sweep up to at least this rank shows that a lower rank is enough."""
 
 
 class RankEnough(NamedTuple):
-    """Over models whose learning rate was tuned at each rank: the smallest rank that came near the best loss."""
+    """Over models whose learning rate was tuned at each rank: the smallest rank near the best loss."""
 
     smallest: Mapping[int, int]
     """Models by the smallest rank that was enough for them."""
@@ -55,7 +56,7 @@ class TargetsAgainstRank(NamedTuple):
 
 
 class KeptByRank(NamedTuple):
-    """What the base could do before, after training at a small and at a large rank."""
+    """What the base keeps of its earlier ability after training at a small and at a large rank."""
 
     better_at_the_smaller: int
     comparisons: int
@@ -64,7 +65,7 @@ class KeptByRank(NamedTuple):
 
 
 class ShortOfFull(NamedTuple):
-    """Trainings whose best rank stayed behind full fine-tuning of the same base on the same data."""
+    """Trainings whose best rank was worse than full fine-tuning of the same base on the same data."""
 
     behind: int
     comparisons: int
@@ -73,7 +74,7 @@ class ShortOfFull(NamedTuple):
 
 
 class RatesTuned(NamedTuple):
-    """The best of the learning rates tried, at the rank nearest to the asked one."""
+    """The best of the learning rates tried, at the rank nearest to the requested one."""
 
     r: int
     low: float
@@ -82,7 +83,7 @@ class RatesTuned(NamedTuple):
 
 
 def tuned_losses(lines: Sequence[Line]) -> tuple[Line, ...]:
-    """Held-out losses whose learning rate was tuned at each rank, one line a model, swept far enough to say."""
+    """Held-out losses whose learning rate was tuned at each rank, one line a model, swept up to SWEPT_TO or higher."""
     return tuple(
         line
         for line in lines
@@ -106,7 +107,7 @@ def rank_enough(lines: Sequence[Line], tolerance: float = TOLERANCE) -> RankEnou
 
 
 def rate_against_rank(lines: Sequence[Line]) -> RateAgainstRank | None:
-    """From a rate that wasn't tuned to the best one at the largest rank, beside from the smallest rank to the best."""
+    """How far an untuned rate is from the best rate (at the largest rank), and the smallest rank from the best rank."""
     tuned = [line for line in tuned_losses(lines) if line.points[-1].value_at_reference_rate is not None]
     if not tuned:
         return None
@@ -120,10 +121,10 @@ def rate_against_rank(lines: Sequence[Line]) -> RateAgainstRank | None:
 
 
 def targets_against_rank(lines: Sequence[Line]) -> TargetsAgainstRank | None:
-    """Does it gain more to widen the targets, or to raise the rank on the narrow ones?
+    """How often wider targets gained more than a higher rank on narrow ones.
 
     Narrow and wide lines share study, base, task, metric, method and length, and their ranks from the smallest to the
-    largest of the narrow one. Compared are the wide line at the smallest rank and the narrow one at its best.
+    largest of the narrow one. Compared: the wide line at the smallest rank with the narrow line at its best.
     """
     by_task: dict[tuple, list[Line]] = {}
     for line in lines:
@@ -147,9 +148,9 @@ def targets_against_rank(lines: Sequence[Line]) -> TargetsAgainstRank | None:
     return TargetsAgainstRank(sum(compared), len(compared)) if compared else None
 
 
-def _width(target_modules: str) -> int:
+def _width(target_modules: str) -> float:
     """How many kinds of modules are named; "all …" is more than any list."""
-    return 99 if target_modules.startswith("all") else len(target_modules.split(","))
+    return math.inf if target_modules.startswith("all") else len(target_modules.split(","))
 
 
 def kept_by_rank(nearest_first: Sequence[Line]) -> KeptByRank | None:

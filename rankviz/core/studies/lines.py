@@ -19,12 +19,16 @@ Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", 
 FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none")
 """Which part of the blocks has adapters; "all weights" is full fine-tuning, "none" the base as it was."""
 FULL = "full"
+LABEL_LENGTH = 30
+"""Characters of a study's label, at most."""
+ROUNDING = 1e-12
+"""How far a share may lie from the tolerance that it should equal."""
 LORA_METHODS = ("lora", "rslora", "dora")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """Where points come from, who tuned what, and what to beware of."""
+    """Where points come from, who tuned what, and what limits them."""
 
     study_id: str
     label: str
@@ -35,14 +39,14 @@ class Study:
     licence: str
     task_kind: TaskKind | None
     examples: int | None
-    """Examples trained on, as the study says, rounded; None where it doesn't."""
+    """Examples trained on, as the study says, rounded; None where it does not."""
     learning_rate_tuned_per_rank: bool
     learning_rate_tuned_per_method: bool
     learning_rate_and_alpha_policy: str
     caveat: str
     checked: str
     own: bool = False
-    """Added here: drawn beside the published ones, and left out of every count over them."""
+    """Added here: drawn beside the published ones, but never counted with them."""
 
     @property
     def learning_rate_label(self) -> str:
@@ -90,10 +94,10 @@ class QualityPoint:
     learning_rates_tried: int | None
     value: float
     standard_error: float | None
-    """None: one run, or a spread that the study doesn't give."""
+    """None: one run, or a spread that the study does not give."""
     reference_learning_rate: float | None
     value_at_reference_rate: float | None
-    """The same rank at a rate that wasn't tuned, where the study has both."""
+    """The same rank at a rate that was not tuned, where the study has both."""
     trainable_parameters: int | None
     adapter_bytes: int | None
     peak_memory_bytes: int | None
@@ -106,7 +110,7 @@ class QualityPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Points that may be joined, smallest rank first, with the full fine-tuning beside them where there is one."""
+    """Points that a line may join, smallest rank first, with the full fine-tuning beside them where there is one."""
 
     study: Study
     model: BaseModel
@@ -138,7 +142,7 @@ class Line:
 
     def smallest_within(self, tolerance: float) -> QualityPoint:
         """The smallest rank that comes within a share of the best value."""
-        return next(point for point in self.points if self.short_of_best(point.value) <= tolerance + 1e-12)
+        return next(point for point in self.points if self.short_of_best(point.value) <= tolerance + ROUNDING)
 
 
 class Evidence:
@@ -197,16 +201,16 @@ def _compared(point: QualityPoint) -> tuple:
 
 def facet_of(parts: Sequence[str]) -> Facet:
     """The facet of adapters on these parts of a model (core.model.spec.LayerPart)."""
-    found = set(parts) & {"attention", "mlp"}
-    if found == {"attention", "mlp"}:
+    blocks = set(parts) & {"attention", "mlp"}
+    if blocks == {"attention", "mlp"}:
         return "attention and mlp"
-    return found.pop() if found and set(parts) == found else "other"
+    return blocks.pop() if blocks and set(parts) == blocks else "other"
 
 
 SHORT_NAMES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 def module_names(target_modules: str) -> tuple[str, ...]:
-    """ "q,v" or "q_proj,v_proj" as module names; empty where a study says it in other words."""
+    """ "q,v" or "q_proj,v_proj" as module names; empty where a study uses other words."""
     names = tuple(f"{name}_proj" if name in SHORT_NAMES else name for name in target_modules.split(","))
     return names if all(name.endswith("_proj") for name in names) else ()

@@ -1,6 +1,6 @@
-"""Which published lines stand nearest to a model and a use case, and why.
+"""Which published lines are nearest to a model and a use case, and why.
 
-The order is that of how much a study says about someone else's run: the same model, then its family, then a similar
+Studies that say more about another run come first: the same model, then its family, then a similar
 size, then the same kind of task. Among equals the nearer size comes first.
 """
 
@@ -17,15 +17,15 @@ SIMILAR_SIZE = 2.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """What evidence is looked for."""
+    """The model and kind of task for which studies are sorted."""
 
     names: frozenset[str]
-    """The model's id and what it was asked by, in lower case."""
+    """The model's id and the name that the user gave, in lower case."""
     model_id: str
     family: str | None
     parameters: int
     task_kinds: tuple[TaskKind, ...]
-    """None given: any, as long as full fine-tuning is beside the ranks."""
+    """If empty: any study that also has full fine-tuning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Near:
 
     lines: tuple[Line, ...]
     why: tuple[str, ...]
-    """In words; empty where nothing but being published makes it near."""
+    """In words; empty where the study has nothing in common with the subject."""
     same_model: bool
     same_family: bool
     similar_size: bool
@@ -46,7 +46,7 @@ class Near:
 
     @property
     def in_words(self) -> str:
-        return ", ".join(self.why) or "nothing nearer is published"
+        return ", ".join(self.why) or "no nearer study is published"
 
 
 def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
@@ -54,8 +54,8 @@ def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
     by_pair: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         by_pair.setdefault((line.study.study_id, line.model.base_model), []).append(line)
-    found = [_near(tuple(pair), subject) for pair in by_pair.values()]
-    return tuple(sorted(found, key=lambda near: _distance(near, subject)))
+    every = [_near(tuple(pair), subject) for pair in by_pair.values()]
+    return tuple(sorted(every, key=lambda near: _distance(near, subject)))
 
 
 def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Facet]) -> tuple[Line, ...]:
@@ -86,7 +86,7 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     if similar and not same_model:
         why.append(f"a similar size ({count(model.parameters)})")
     if same_task:
-        why.append("the same kind of task" if subject.task_kinds else "full fine-tuning beside it")
+        why.append("the same kind of task" if subject.task_kinds else "has full fine-tuning too")
     return Near(
         lines=lines,
         why=tuple(why),

@@ -42,7 +42,7 @@ class Cutter:
 
     def cut(self, k: int) -> None:
         """Put the rank-k update into the adapter, as factors of rank k."""
-        for name, pair in svd.cut_all(self._pairs, self._found, k).items():
+        for name, pair in svd.truncate_all(self._pairs, self._found, k).items():
             for weight, factor in zip(self._weights[name], pair, strict=True):
                 weight.grad = None
                 weight.data = torch.from_numpy(factor).to(weight)

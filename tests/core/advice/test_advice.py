@@ -36,11 +36,11 @@ def test_the_use_case_gives_the_start(name, r):
 
 
 def test_alpha_is_the_rank_and_the_sentence_says_all_four():
-    said = given()
+    advice = given()
 
-    assert 16 == said.lora_alpha
-    assert "Take r = 16, alpha = 16, a learning rate of 2e-4 to start with, and all linear layers" == take(said)
-    assert (1e-4, 2e-4, 4e-4) == pytest.approx(said.learning_rates)
+    assert 16 == advice.lora_alpha
+    assert "Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers" == take(advice)
+    assert (1e-4, 2e-4, 4e-4) == pytest.approx(advice.learning_rates)
 
 
 def test_a_near_tuned_sweep_with_no_more_data_raises_the_rank():
@@ -49,17 +49,17 @@ def test_a_near_tuned_sweep_with_no_more_data_raises_the_rank():
     fewer = given(Goal(examples=900, example_tokens=1))
 
     assert (64, 16) == (enough.r, fewer.r)
-    assert because(enough).endswith("; raised for as much data from r = 16")
+    assert because(enough).endswith("; from r = 16 raised because a study with no more data needed it")
     assert (
-        "As much data as Tuned had (1,000 examples): there toy/Small-1B at r = 16 was 1.0 % short"
+        "As much data as Tuned had (1,000 examples): there toy/Small-1B at r = 16 was 1.0 % worse"
         in (would_change(fewer)[0])
     )
 
 
 def test_a_sweep_of_another_kind_of_task_does_not_raise_it():
-    said = given(Goal(use_case="simple", examples=2000, example_tokens=1))
+    advice = given(Goal(use_case="simple", examples=2000, example_tokens=1))
 
-    assert 8 == said.r
+    assert 8 == advice.r
 
 
 def test_capacity_raises_the_rank_up_to_the_ceiling_of_the_use_case():
@@ -99,20 +99,20 @@ def test_how_sure_it_is_depends_on_how_near_the_evidence_is():
     assert "supported" == given(about=family).confidence
     assert "rule of thumb" == given(about=far).confidence
     assert confidence_in_words(given()).startswith("Well supported: Tuned swept toy/Small-1B (the same model)")
-    assert confidence_in_words(given(about=far)).startswith("A rule of thumb: no published sweep is near")
+    assert confidence_in_words(given(about=far)).startswith("A rule of thumb: no published sweep is similar")
 
 
 def test_without_any_study_the_rule_of_thumb_remains_and_nothing_is_counted():
-    said = given(points=[])
+    advice = given(points=[])
 
-    assert "the rule of thumb for standard instruction tuning" == because(said)
-    assert ["rule", "capacity", "rate", "targets"] == [reason.name for reason in reasons(said)]
+    assert "the rule of thumb for standard instruction tuning" == because(advice)
+    assert ["rule", "capacity", "rate", "targets"] == [reason.name for reason in reasons(advice)]
 
 
 def test_every_reason_has_a_source():
-    said = given(Goal(use_case="pretraining", examples=10, example_tokens=3, forgetting=True))
+    advice = given(Goal(use_case="pretraining", examples=10, example_tokens=3, forgetting=True))
 
-    assert all(reason.source for reason in reasons(said))
+    assert all(reason.source for reason in reasons(advice))
 
 
 def test_capacity_is_two_bits_a_parameter_against_a_bit_a_token():
@@ -125,7 +125,7 @@ def test_capacity_is_two_bits_a_parameter_against_a_bit_a_token():
 
 
 def test_unknown_data_are_said_to_be_unknown():
-    assert "not known: say how many examples there are" in capacity_in_words(given())
+    assert "not known: give the number of examples" in capacity_in_words(given())
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_only_different_tokens_that_the_training_sees_count(goal, training, data
 @pytest.mark.parametrize(
     ("goal", "sentence"),
     [
-        (Goal(use_case="poetry"), "No use case 'poetry': take one of simple, instruction"),
-        (Goal(examples=0), "Examples: 0 can't be"),
-        (Goal(examples=True), "Examples: True can't be"),
-        (Goal(example_tokens=2.5), "Tokens an example: 2.5 can't be"),
+        (Goal(use_case="poetry"), "There is no use case 'poetry': choose one of simple, instruction"),
+        (Goal(examples=0), "Examples must be a whole number from 1 to 1,000,000,000,000 \\(got 0\\)"),
+        (Goal(examples=True), "Examples must be a whole number"),
+        (Goal(example_tokens=2.5), "Tokens per example must be a whole number"),
     ],
 )
 def test_a_goal_that_cannot_be_is_refused_with_what_to_give(goal, sentence):
@@ -162,38 +162,42 @@ def row(r, fit="fits"):
 
 
 def test_the_chosen_rank_stands_beside_the_advised_one_with_its_price():
-    assert "You have it chosen: r = 32 would add 16.0 MB to the file and 16 MiB of memory." == chosen_in_words(
+    assert "Selected: r = 16. r = 32 would add 16.0 MB to the file and 16 MiB of memory." == chosen_in_words(
         (row(16), row(32)), 16, 16
     )
-    assert "You have r = 64 chosen: 48.0 MB more of a file and 48 MiB more memory than r = 16." == chosen_in_words(
-        (row(16), row(64)), 64, 16
+    assert (
+        "Selected: r = 64. Its file is 48.0 MB larger than that of r = 16, and it needs 48 MiB more memory."
+        == chosen_in_words((row(16), row(64)), 64, 16)
     )
-    assert "You have r = 8 chosen: 8.0 MB less of a file and 8 MiB less memory than r = 16." == chosen_in_words(
-        (row(8), row(16)), 8, 16
+    assert (
+        "Selected: r = 8. Its file is 8.0 MB smaller than that of r = 16, and it needs 8 MiB less memory."
+        == chosen_in_words((row(8), row(16)), 8, 16)
     )
 
 
 def test_what_does_not_fit_is_not_mended_by_rank():
     sentence = chosen_in_words((row(16, "does_not_fit"), row(32, "does_not_fit")), 16, 16)
 
-    assert sentence.startswith("r = 16 does not fit this GPU, and rank is not the lever: r = 32 would add 16.0 MB")
-    assert "It does not fit L4 (1.02 GiB expected), and rank is not the lever" in fit_in_words(
+    assert sentence.startswith(
+        "r = 16 does not fit this GPU, and a lower rank would not help much: r = 32 would add 16.0 MB"
+    )
+    assert "It does not fit L4 (1.02 GiB expected), and a lower rank would not help much" in fit_in_words(
         row(16, "does_not_fit"), "L4"
     )
-    assert "No GPU is chosen, so whether it fits is not known." == fit_in_words(row(16, None), None)
+    assert "No GPU is selected, so it is not known whether the run fits." == fit_in_words(row(16, None), None)
 
 
 def test_many_epochs_are_named_as_what_matters_more():
     goal = Goal(examples=100, example_tokens=10)
 
-    told = [r.text for r in reasons(given(goal, data_of(goal, STEPS))) if r.name == "data"]
+    texts = [r.text for r in reasons(given(goal, data_of(goal, STEPS))) if r.name == "data"]
 
-    assert ["Each example is seen 80.0 times: more examples, or fewer steps, matter more than rank here."] == told
+    assert ["Each example is seen 80.0 times: more examples, or fewer steps, matter more than the rank here."] == texts
 
 
 def test_full_fine_tuning_is_the_reason_where_it_is_the_measure():
     full = point(None, 0.9, target_modules="all weights", facet="all weights")
 
-    told = given(Goal(use_case="near-full"), points=[*SWEEP, full])
+    texts = given(Goal(use_case="near-full"), points=[*SWEEP, full])
 
-    assert "full fine-tuning stayed ahead of every rank in 1 of 1 published trainings like this" == because(told)
+    assert "full fine-tuning was better than every rank in 1 of 1 similar published trainings" == because(texts)

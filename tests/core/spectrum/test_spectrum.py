@@ -56,59 +56,61 @@ def test_a_whole_adapter_adds_energies_rank_by_rank():
 
 def test_dead_and_faint_modules_are_named():
     """Norms 5, 5, 5, 0.04 and 0: 1 % of the median is 0.05."""
-    found = adapter(Q, layer("a", 5.0), layer("b", 5.0), layer("faint", 0.04), layer("dead", 0.0))
+    spectrum = adapter(Q, layer("a", 5.0), layer("b", 5.0), layer("faint", 0.04), layer("dead", 0.0))
 
-    assert ("dead",) == found.dead
-    assert ("faint",) == found.faint
+    assert ("dead",) == spectrum.dead
+    assert ("faint",) == spectrum.faint
 
 
 def test_in_words():
-    found = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0))
+    spectrum = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0))
 
     assert (
-        "You trained r = 4; r = 2 holds 99 % of the update's energy, r = 1 holds 90 %. "
-        "At r = 2 no module keeps less than 99.9 % of its own." == in_words(found)
+        "Trained with r = 4; r = 2 keeps 99 % of the update's energy, r = 1 keeps 90 %. "
+        "At r = 2 every module keeps at least 99.9 % of its own energy." == in_words(spectrum)
     )
-    assert "needs all of it; r = 2 holds 90 %" in in_words(adapter(layer("q", 3.0, 3.0, 1.4)))
-    assert "even 90 % of the update's energy needs all of it" in in_words(adapter(layer("q", 1.0, 1.0)))
+    assert "needs the full rank; r = 2 keeps 90 %" in in_words(adapter(layer("q", 3.0, 3.0, 1.4)))
+    assert "Even 90 % of the update's energy needs the full rank" in in_words(adapter(layer("q", 1.0, 1.0)))
     assert in_words(adapter(layer("q", 0.0))).startswith("No module has an update")
 
 
 def test_json_has_the_keys_that_others_script_against():
-    said = as_json(adapter(Q))
+    printed = as_json(adapter(Q))
 
-    assert {"r", "layers", "rank_for_energy"} <= said.keys()
-    assert {"0.9": 2, "0.99": 2} == said["rank_for_energy"]
-    assert {"name", "singular_values", "effective_rank", "stable_rank", "rank_for_energy"} <= said["layers"][0].keys()
-    assert [4.0, 3.0, 0.0] == json.loads(json.dumps(said))["layers"][0]["singular_values"]
+    assert {"r", "layers", "rank_for_energy"} <= printed.keys()
+    assert {"0.9": 2, "0.99": 2} == printed["rank_for_energy"]
+    assert {"name", "singular_values", "effective_rank", "stable_rank", "rank_for_energy"} <= printed["layers"][
+        0
+    ].keys()
+    assert [4.0, 3.0, 0.0] == json.loads(json.dumps(printed))["layers"][0]["singular_values"]
 
 
 def test_one_rank_for_all_leaves_lower_ones_as_they_are():
-    found = adapter(Q, layer("low", 2.0))
+    spectrum = adapter(Q, layer("low", 2.0))
 
-    assert {"model.layers.0.q": 2, "low": 1} == wanted_ranks(found, r=2)
+    assert {"model.layers.0.q": 2, "low": 1} == wanted_ranks(spectrum, r=2)
 
 
 def test_ranks_by_energy_are_each_layers_own_and_1_where_there_is_no_update():
-    found = adapter(Q, layer("even", 1.0, 1.0, 1.0), layer("dead", 0.0, 0.0))
+    spectrum = adapter(Q, layer("even", 1.0, 1.0, 1.0), layer("dead", 0.0, 0.0))
 
-    assert {"model.layers.0.q": 2, "even": 3, "dead": 1} == wanted_ranks(found, energy=0.9)
+    assert {"model.layers.0.q": 2, "even": 3, "dead": 1} == wanted_ranks(spectrum, energy=0.9)
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "message"),
     [
-        ({"r": 3}, "has r = 3 and a resize only lowers it: give a rank from 1 to 2"),
-        ({"r": 0}, "A rank is at least 1, not 0"),
-        ({"energy": 1.5}, "above 0 and at most 1, such as 0.99, not 1.5"),
+        ({"r": 3}, "has r = 3, and a resize only lowers the rank: give a rank from 1 to 2"),
+        ({"r": 0}, "The rank must be 1 or more"),
+        ({"energy": 1.5}, "must be above 0 and at most 1, such as 0.99"),
         ({"energy": float("nan")}, "above 0 and at most 1"),
-        ({}, "Give one of the two"),
-        ({"r": 2, "energy": 0.9}, "Give one of the two"),
+        ({}, "Give either a rank or"),
+        ({"r": 2, "energy": 0.9}, "Give either a rank or"),
     ],
 )
-def test_what_cannot_be_asked_is_said(asked, said):
-    with pytest.raises(InvalidSettingError, match=said):
-        wanted_ranks(adapter(Q), **asked)
+def test_what_cannot_be_asked_is_said(options, message):
+    with pytest.raises(InvalidSettingError, match=message):
+        wanted_ranks(adapter(Q), **options)
 
 
 def test_patterns_put_blocks_of_one_module_and_rank_together():
@@ -136,9 +138,9 @@ def test_fused_experts_share_one_rank_which_is_r_itself():
         layer("m.0.experts.1", 1.0, 1.0, 1.0, module="m.0.experts"),
     ]
 
-    found = suggested(adapter(*experts, layer("m.0.q", 5.0, 0.0), layer("m.1.q", 5.0, 0.0)), 0.99)
+    spectrum = suggested(adapter(*experts, layer("m.0.q", 5.0, 0.0), layer("m.1.q", 5.0, 0.0)), 0.99)
 
-    assert Ranks(3, 3, {"^m.(0|1).q": 1}, {"^m.(0|1).q": 1}) == found
+    assert Ranks(3, 3, {"^m.(0|1).q": 1}, {"^m.(0|1).q": 1}) == spectrum
 
 
 def test_alpha_is_a_whole_number_where_it_is_one():

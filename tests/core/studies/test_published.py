@@ -40,9 +40,9 @@ def test_points_of_one_line_are_sorted_by_rank():
 def test_a_line_is_never_joined_across(change):
     models = [base(), base("toy/Large-70B")]
 
-    found = evidence([point(4, 1.0), point(16, 1.0, **change)], models=models).lines
+    result = evidence([point(4, 1.0), point(16, 1.0, **change)], models=models).lines
 
-    assert [(4,), (16,)] == [line.ranks for line in found]
+    assert [(4,), (16,)] == [line.ranks for line in result]
 
 
 def test_a_line_is_never_joined_across_studies():
@@ -72,11 +72,11 @@ def test_the_smallest_rank_within_half_a_percent_counts_its_model():
     models = [base(), base("toy/Large-70B")]
     second = [point(4, 0.5025, base_model="toy/Large-70B"), point(64, 0.5, base_model="toy/Large-70B")]
 
-    found = rank_enough(evidence([*SWEEP, *second], models=models).lines)
+    result = rank_enough(evidence([*SWEEP, *second], models=models).lines)
 
-    assert {4: 1, 16: 1} == found.smallest
-    assert (2, 1, 2) == (found.models, found.at_most(4), found.at_most(16))
-    assert (4, 16, 64) == found.ranks
+    assert {4: 1, 16: 1} == result.smallest
+    assert (2, 1, 2) == (result.models, result.at_most(4), result.at_most(16))
+    assert (4, 16, 64) == result.ranks
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_the_learning_rate_beside_the_rank():
     """At r = 64 the reference rate's 1.05 is 5 % above 1.0; r = 4's 1.02 is 2 % above."""
     swept = [*SWEEP[:2], point(64, 1.0, reference_learning_rate=4e-5, value_at_reference_rate=1.05)]
 
-    found = rate_against_rank(evidence(swept).lines)
+    result = rate_against_rank(evidence(swept).lines)
 
-    assert (0.05, 0.02, 1, 4e-5) == pytest.approx(found)
+    assert (0.05, 0.02, 1, 4e-5) == pytest.approx(result)
 
 
 def test_wide_targets_at_the_smallest_rank_against_narrow_ones_at_their_best():
@@ -119,10 +119,10 @@ def test_what_the_base_kept_at_the_smallest_and_the_largest_rank():
         more = {"role": "forgetting", "higher_is_better": True, "duration": duration}
         return [point(16, small, **more), point(256, large, **more)]
 
-    found = kept_by_rank(evidence([*kept("1", 0.6, 0.5), *kept("2", 0.4, 0.5), *kept("3", 0.7, 0.2)]).lines)
+    result = kept_by_rank(evidence([*kept("1", 0.6, 0.5), *kept("2", 0.4, 0.5), *kept("3", 0.7, 0.2)]).lines)
 
-    assert (2, 3) == found[:2]
-    assert "3" == found.line.first.duration
+    assert (2, 3) == result[:2]
+    assert "3" == result.line.first.duration
 
 
 def test_how_often_the_best_rank_stayed_behind_full_fine_tuning():
@@ -166,7 +166,7 @@ def near_pairs():
 
 
 def test_the_same_model_is_nearer_than_its_family_than_a_similar_size_than_the_same_kind_of_task():
-    found = nearest(drawn_lines(near_pairs(), ("lora",), FACETS), subject())
+    result = nearest(drawn_lines(near_pairs(), ("lora",), FACETS), subject())
 
     assert [
         ("tuned", "the same model, the same kind of task"),
@@ -174,8 +174,8 @@ def test_the_same_model_is_nearer_than_its_family_than_a_similar_size_than_the_s
         ("large", "the same family (Toy), the same kind of task"),
         ("size", "a similar size (2.00 B)"),
         ("kind", "the same kind of task"),
-        ("nothing", "nothing nearer is published"),
-    ] == [(near.line.study.study_id, near.in_words) for near in found]
+        ("nothing", "no nearer study is published"),
+    ] == [(near.line.study.study_id, near.in_words) for near in result]
 
 
 def test_another_checkpoint_with_the_same_shapes_is_called_so():
