@@ -12,7 +12,7 @@ from rankviz.api.probes import Probes
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.similar import Basis, SimilarRows, basis_of, rests_on
-from rankviz.core.cost.estimate import Estimate, estimate
+from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
 from rankviz.core.cost.question import Question, lora_config
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.config import adapter_dtype, saved_dtype
@@ -32,6 +32,18 @@ class EstimateAnswer:
     calibration: Calibration | None
     """What probes on this machine say of it; None where there are none."""
     evidence: Basis
+
+    def rank(self, r: int) -> RankEstimate:
+        """One rank of the question."""
+        return next(rank for rank in self.estimate.ranks if rank.r == r)
+
+    def share(self, rank: RankEstimate) -> float:
+        """Trainable parameters as a share of the base model's."""
+        return rank.adapter_parameters / self.estimate.model.total_parameters
+
+    def half_and_double(self, r: int) -> tuple[RankEstimate, ...]:
+        """Half of a rank and twice that rank, as far as the question has them."""
+        return tuple(rank for rank in self.estimate.ranks if rank.r in (r // 2, 2 * r))
 
 
 class AdapterDetail(NamedTuple):

@@ -1,7 +1,7 @@
 """The command line: `rankviz` or `python -m rankviz`.
 
 Each command prints a table, or the same as JSON with --json. Exit code 2 and one line on stderr for a mistake that
-the caller can mend, 1 for the rest. Everything heavy is imported inside the command that needs it.
+the caller can correct, 1 for the rest. Everything heavy is imported inside the command that needs it.
 """
 
 from typing import Annotated
@@ -38,7 +38,7 @@ def serve(
     host: Annotated[str, typer.Option(envvar="GRADIO_SERVER_NAME", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="GRADIO_SERVER_PORT", help="Port to listen on.")] = 7860,
 ) -> None:
-    """Serve the page."""
+    """Start the web page."""
     import os
     from importlib import import_module
 

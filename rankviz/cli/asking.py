@@ -1,4 +1,4 @@
-"""The options that make a question, written once: a command that is `asking` takes them and is given the Question."""
+"""The options that make a question, written once: `asking` adds them to a command and gives it the Question."""
 
 import inspect
 from collections.abc import Callable
@@ -14,29 +14,29 @@ from rankviz.core.cost.setup import TrainingSetup
 
 def question(
     model: Model,
-    r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; give it again for more.")] = None,
+    r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; repeatable.")] = None,
     targets: Targets = "unsloth",
     alpha: Annotated[str, typer.Option(help="r, 2r or a number.")] = "r",
     rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
     dora: Annotated[bool, typer.Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
-    modules_to_save: Annotated[str, typer.Option(help="lm_head,embed_tokens: trained and saved whole.")] = "",
+    modules_to_save: Annotated[str, typer.Option(help="Modules to train and save in full: lm_head,embed_tokens.")] = "",
     moe: Annotated[
-        str, typer.Option(help="default, linear-only, peft-remap, unsloth or target-parameters.")
+        str, typer.Option(help="Experts: default, linear-only, peft-remap, unsloth or target-parameters.")
     ] = "default",
     precision: Annotated[str, typer.Option(help="bf16, fp16, fp32, nf4, nf4-dq or int8.")] = "nf4-dq",
     framework: Annotated[str, typer.Option(help="unsloth, trl or peft.")] = "unsloth",
-    batch: Annotated[int, typer.Option(help="Rows a micro-step.")] = 2,
-    accum: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 4,
-    max_length: Annotated[int, typer.Option(help="Tokens a row, padding included.")] = 2048,
+    batch: Annotated[int, typer.Option(help="Batch size per micro-step.")] = 2,
+    accum: Annotated[int, typer.Option(help="Micro-steps per optimizer step.")] = 4,
+    max_length: Annotated[int, typer.Option(help="Tokens per example, padding included.")] = 2048,
     optim: Annotated[str, typer.Option(help="adamw_8bit, adamw_torch, paged_adamw_8bit or sgd.")] = "adamw_8bit",
     checkpointing: Annotated[str, typer.Option(help="unsloth, hf or none.")] = "unsloth",
     loss_path: Annotated[str, typer.Option(help="fused, triton or full.")] = "fused",
-    gpu: Annotated[str | None, typer.Option(help="A GPU of the table, by name.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU, by its name in the table.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens to train on, padding included.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps to train.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     usd_per_hour: Annotated[float | None, typer.Option(help="Your own price instead of the table's.")] = None,
 ) -> Question:
-    """The question that these options ask; the core checks it."""
+    """The question of these options; the core checks it."""
     return Question(
         model_id=model,
         ranks=tuple(r or (16,)),
@@ -70,8 +70,7 @@ def asking(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def call(**values) -> None:
-        asked = question(**{name: values.pop(name) for name in options})
-        command(asked, **values)
+        command(question(**{name: values.pop(name) for name in options}), **values)
 
     call.__signature__ = inspect.Signature([*options.values(), *own])
     return call

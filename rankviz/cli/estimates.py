@@ -4,15 +4,17 @@ from dataclasses import asdict
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.estimates import EstimateAnswer
 from rankviz.api.json import estimate_json
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, print_json, span, table
 from rankviz.core.accuracy.similar import in_words
+from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.cost.question import Question
 
 
 def models(as_json: Json = False) -> None:
-    """List the catalogue: base models with totals from their real layers."""
+    """List the base models of the catalogue."""
     rows = Api().models.all()
     if as_json:
         return print_json([asdict(row) for row in rows])
@@ -24,31 +26,29 @@ def models(as_json: Json = False) -> None:
 
 
 @asking
-def estimate(asked: Question, as_json: Json = False) -> None:
-    """Exact adapter numbers, and ranges for memory, time and money."""
-    answered = Api().estimates.estimate(asked)
-    answer = estimate_json(answered)
+def estimate(question: Question, as_json: Json = False) -> None:
+    """Estimate a fine-tuning run: exact adapter size, and ranges for memory, time and cost."""
+    answer = Api().estimates.estimate(question)
     if as_json:
-        return print_json(answer)
+        return print_json(estimate_json(answer))
+    model, gpu = answer.estimate.model, answer.estimate.gpu
     table(
-        f"{answer['model_id']}: {answer['total_parameters']:,} parameters"
-        + (f", on {answer['gpu']}" if answer["gpu"] else ""),
+        f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
         ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"],
-        [_estimate_row(row) for row in answer["ranks"]],
-        notes=[in_words(answered.evidence), *answer["notes"]],
+        [_row(rank, answer) for rank in answer.estimate.ranks],
+        notes=[in_words(answer.evidence), *answer.estimate.notes],
     )
 
 
-def _estimate_row(row: dict) -> list[str]:
-    memory, seconds, usd = row["memory_bytes"], row["seconds"], row["usd"]
+def _row(rank: RankEstimate, answer: EstimateAnswer) -> list[str]:
     return [
-        str(row["r"]),
-        f"{row['lora_alpha']:g}",
-        f"{row['adapter_parameters']:,}",
-        f"{row['adapter_percent']:.3f} %",
-        units.file_size(row["adapter_bytes"]),
-        span(memory, units.memory_size),
-        span(seconds, units.duration) if seconds else "not known",
-        span(usd, units.usd) if usd else "not known",
-        (row["fit"] or "no GPU chosen").replace("_", " "),
+        str(rank.r),
+        f"{rank.lora_alpha:g}",
+        f"{rank.adapter_parameters:,}",
+        f"{100 * answer.share(rank):.3f} %",
+        units.file_size(rank.adapter_bytes),
+        span(rank.memory, units.memory_size),
+        span(rank.duration and rank.duration.total, units.duration),
+        span(rank.cost and rank.cost.usd, units.usd),
+        (rank.fit or "no GPU chosen").replace("_", " "),
     ]

@@ -14,7 +14,7 @@ from rankviz.errors import InvalidSettingError
 
 @asking
 def export(
-    asked: Question,
+    question: Question,
     format_name: Annotated[
         str,
         typer.Option(
@@ -22,20 +22,20 @@ def export(
             help="script or notebook (for the framework), unsloth, trl, peft, adapter-config, axolotl or llamafactory.",
         ),
     ] = "script",
-    lr: Annotated[float | None, typer.Option(help="Learning rate; 2e-4 otherwise.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it into this file.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; 2e-4 by default.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file.")] = None,
 ) -> None:
-    """A script, a notebook or a configuration file with these values, to train elsewhere."""
-    if len(asked.ranks) != 1:
-        raise InvalidSettingError("export is for one rank: give -r once.")
-    written = Api().exports.write(asked, asked.ranks[0], format_name, lr)
+    """Write a script, a notebook or a configuration file with these settings, to train elsewhere."""
+    if len(question.ranks) != 1:
+        raise InvalidSettingError("export takes one rank: give -r once.")
+    written = Api().exports.write(question, question.ranks[0], format_name, lr)
     if output is None:
         print(written.text, end="")
     else:
         try:
             output.write_text(written.text, encoding="utf-8")
         except OSError as error:
-            raise InvalidSettingError(f"{output} can't be written: {error.strerror}. Name another file.") from error
+            raise InvalidSettingError(f"Cannot write {output}: {error.strerror}. Choose another file.") from error
         print(output)
     for note in written.notes:
         print(f"Note: {note}", file=sys.stderr)

@@ -1,122 +1,130 @@
 """`rankviz fit`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.asking import asking
-from rankviz.cli.shared import Json, print_json, span, table
+from rankviz.cli.shared import NOT_KNOWN, Json, print_json, span, table
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
 
-LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Tokens a row"}
+if TYPE_CHECKING:
+    from rankviz.core.cost.estimate import Fit
+    from rankviz.core.fit.cards import Card
+    from rankviz.core.fit.knobs import Knob
+    from rankviz.core.fit.limits import Limit
+    from rankviz.core.fit.methods import Method
+    from rankviz.core.fit.setting import Setting
+
+LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
 
 
 @asking
 def fit(
-    asked: Question,
+    question: Question,
     price: Annotated[
-        list[str] | None, typer.Option(help="Your own price, GPU=USD an hour, as L4=0.75; give it again for more.")
+        list[str] | None, typer.Option(help="Your own price as GPU=USD per hour, such as L4=0.75; repeatable.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What fits, what each knob costs, the smallest change that fits, and which GPUs do, cheapest first."""
-    from rankviz.core.fit.json import as_json as fit_json
+    """Show what fits, the effect of each change, the smallest change that fits, and the cheapest GPUs."""
+    from rankviz.core.fit.json import as_json as decisions_json
+    from rankviz.core.fit.remedy import RULE
 
-    if len(asked.ranks) != 1:
-        raise InvalidSettingError("fit is for one rank: give -r once.")
-    said = fit_json(Api().estimates.fit(asked, asked.ranks[0], _prices(price or [])))
+    if len(question.ranks) != 1:
+        raise InvalidSettingError("fit takes one rank: give -r once.")
+    decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
     if as_json:
-        return print_json(said)
-    name = f"{said['model_id']}, r = {said['r']}"
-    if said["limits"]:
+        return print_json(decisions_json(decisions))
+    name = f"{decisions.setting.model.id}, r = {decisions.setting.r}"
+    if decisions.limits:
         table(
-            f"{name}: {_verdict(said)}",
-            ["The largest that fits", "Surely", "Expected", "Note"],
-            [_limit_row(option, limit) for option, limit in said["limits"].items()],
+            f"{name}: {_verdict(decisions.setting)}",
+            ["Largest value that fits", "Certain", "Expected", "Note"],
+            [_limit_row(limit) for limit in decisions.limits],
         )
     table(
-        f"{name}: what one change costs, for the same tokens",
+        f"{name}: effect of one change (same tokens)",
         ["Change", "Option", "Memory", "Time", "Fit"],
-        [_knob_row(knob) for knob in said["knobs"]],
+        [_knob_row(knob) for knob in decisions.knobs],
     )
     table(
-        "GPUs that fit or may, cheapest first",
-        ["GPU", "Fit", "To spare", "$ an hour", "Price of", "Time", "Total"],
-        [_gpu_row(gpu) for gpu in said["gpus"] if gpu["fit"] in ("fits", "tight", "uncertain")],
+        "GPUs that fit or may fit, cheapest first",
+        ["GPU", "Fit", "Free memory", "$ per hour", "Price source", "Time", "Total"],
+        [_gpu_row(card) for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")],
     )
     table(
-        f"{name}: three ways to train",
+        f"{name}: three training methods",
         ["Method", "Precision", "Trained", "Memory (nvidia-smi)", "Time", "Cost", "Saved", "Fit"],
-        [_method_row(method) for method in said["methods"]],
-        notes=[said["sentence"], said["rule"]],
+        [_method_row(method) for method in decisions.methods],
+        notes=[decisions.sentence, RULE],
     )
 
 
-def _prices(given: list[str]) -> dict[str, float]:
+def _prices(options: list[str]) -> dict[str, float]:
     """ "L4=0.75" as a price by GPU."""
     prices = {}
-    for text in given:
+    for text in options:
         gpu, _, price = text.partition("=")
         try:
             prices[gpu] = float(price)
         except ValueError:
-            raise InvalidSettingError(f"A price is written GPU=USD an hour, such as L4=0.75, not {text!r}.") from None
+            raise InvalidSettingError(f"Write a price as GPU=USD per hour, such as L4=0.75 (got {text!r}).") from None
     return prices
 
 
-def _verdict(said: dict[str, Any]) -> str:
-    spare, usable = (said[name]["expected"] for name in ("margin_bytes", "usable_bytes"))
-    return f"{_fit(said)} on {said['gpu']}, {units.spare(spare)} of {units.memory_size(usable)} usable"
+def _verdict(setting: "Setting") -> str:
+    spare, usable = setting.spare.expected, setting.answer.usable_bytes.expected
+    fit = _fit(setting.row.fit)
+    return f"{fit} on {setting.gpu.name}, {units.spare(spare)} of {units.memory_size(usable)} usable"
 
 
-def _fit(said: dict[str, Any]) -> str:
-    return (said["fit"] or "").replace("_", " ")
+def _fit(fit: "Fit | None") -> str:
+    return (fit or "").replace("_", " ")
 
 
-def _limit_row(option: str, limit: dict[str, Any]) -> list[str]:
-    return [LIMITS[option], _known(limit["surely"]), _known(limit["expected"]), limit["note"]]
+def _limit_row(limit: "Limit") -> list[str]:
+    return [LIMITS[limit.option], _value(limit.surely), _value(limit.expected), limit.note]
 
 
-def _known(value: int | None) -> str:
+def _value(value: int | None) -> str:
     return "none" if value is None else f"{value:,}"
 
 
-def _knob_row(knob: dict[str, Any]) -> list[str]:
-    seconds = knob["seconds"]
+def _knob_row(knob: "Knob") -> list[str]:
     return [
-        knob["label"],
-        " ".join(f"{'-' if name == 'r' else '--'}{name.replace('_', '-')} {v}" for name, v in knob["change"].items()),
-        units.memory_change(knob["device_bytes"]),
-        "not known" if seconds is None else units.duration_change(seconds),
-        _fit(knob),
+        knob.label,
+        " ".join(f"{'-' if name == 'r' else '--'}{name.replace('_', '-')} {v}" for name, v in knob.change.items()),
+        units.memory_change(knob.device_bytes),
+        NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
+        _fit(knob.fit),
     ]
 
 
-def _gpu_row(gpu: dict[str, Any]) -> list[str]:
-    price, seconds, usd = gpu["usd_per_hour"], gpu["seconds"], gpu["usd"]
+def _gpu_row(card: "Card") -> list[str]:
+    price = card.price
     return [
-        gpu["gpu"],
-        _fit(gpu),
-        units.spare(gpu["margin_bytes"]["expected"]),
-        "not known" if price is None else f"{price:.2f}",
-        "" if price is None else ", ".join(filter(None, (gpu["provider"], gpu["price_checked"]))),
-        span(seconds, units.duration) if seconds else "not known",
-        span(usd, units.usd) if usd else "not known",
+        card.gpu.name,
+        _fit(card.fit),
+        units.spare(card.spare.expected),
+        f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
+        ", ".join(filter(None, (price.provider, price.checked))) if price else "",
+        span(card.seconds, units.duration),
+        span(card.usd, units.usd),
     ]
 
 
-def _method_row(method: dict[str, Any]) -> list[str]:
-    seconds, usd = method["seconds"], method["usd"]
+def _method_row(method: "Method") -> list[str]:
     return [
-        method["label"],
-        method["precision"],
-        f"{method['trained_parameters']:,}",
-        span(method["device_bytes"], units.memory_size),
-        span(seconds, units.duration) if seconds else "not known",
-        span(usd, units.usd) if usd else "not known",
-        ("" if method["saved_exact"] else "about ") + units.file_size(method["saved_bytes"]),
-        _fit(method),
+        method.label,
+        method.precision,
+        f"{method.trained_parameters:,}",
+        span(method.device, units.memory_size),
+        span(method.seconds, units.duration),
+        span(method.usd, units.usd),
+        ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
+        _fit(method.fit),
     ]

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,36 +10,39 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import Json, Model, Targets, fail, print_json, table, targets_of
 
+if TYPE_CHECKING:
+    from rankviz.core.probe.summary import ProbeSummary
+
 
 def probe(
     model: Model,
     r: Annotated[int, typer.Option("-r", "--rank", help="Rank.")] = 16,
     targets: Targets = "unsloth",
     alpha: Annotated[str, typer.Option(help="r, 2r or a number.")] = "r",
-    rslora: Annotated[bool, typer.Option("--rslora")] = False,
-    dora: Annotated[bool, typer.Option("--dora")] = False,
+    rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
+    dora: Annotated[bool, typer.Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, nf4, int8 or fp16.")] = "auto",
     framework: Annotated[str, typer.Option(help="unsloth, peft, and on a GPU trl.")] = "unsloth",
-    batch: Annotated[int, typer.Option(help="Rows a micro-step.")] = 1,
-    accum: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 1,
-    max_length: Annotated[int, typer.Option(help="Tokens a row, all of them random.")] = 256,
+    batch: Annotated[int, typer.Option(help="Batch size per micro-step.")] = 1,
+    accum: Annotated[int, typer.Option(help="Micro-steps per optimizer step.")] = 1,
+    max_length: Annotated[int, typer.Option(help="Tokens per example (random tokens).")] = 256,
     optim: Annotated[str, typer.Option(help="auto, adamw_torch, sgd, and on a GPU adamw_8bit.")] = "auto",
     checkpointing: Annotated[str, typer.Option(help="auto, none, hf or unsloth.")] = "auto",
-    depth: Annotated[list[int] | None, typer.Option(help="Blocks to measure; give it again for more.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Run all blocks too, to check the extrapolation.")] = False,
-    steps: Annotated[int, typer.Option(help="Steps to time at each depth, at least.")] = 5,
-    time_limit: Annotated[float, typer.Option(help="Seconds for the whole probe.")] = 300.0,
+    depth: Annotated[list[int] | None, typer.Option(help="Number of blocks to measure; repeatable.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Also run all blocks, to check the extrapolation.")] = False,
+    steps: Annotated[int, typer.Option(help="Minimum number of timed steps at each depth.")] = 5,
+    time_limit: Annotated[float, typer.Option(help="Time limit of the whole probe, in seconds.")] = 300.0,
     memory_limit_gib: Annotated[
-        float | None, typer.Option(help="Of this process or card; 80 % of free memory otherwise.")
+        float | None, typer.Option(help="Memory limit of the process or GPU; 80 % of free memory by default.")
     ] = None,
     rows: Annotated[
-        Path | None, typer.Option(help="Add the measurement of all blocks to this CSV of validation rows.")
+        Path | None, typer.Option(help="Add the measurement of all blocks to this CSV file of measured runs.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure memory and step time here, with random weights and no download."""
+    """Measure memory and step time on this machine, with random weights and no download."""
     from rankviz.core.probe.request import ProbeQuestion
-    from rankviz.core.probe.summary import as_json as as_dict
+    from rankviz.core.probe.summary import as_json as summary_json
 
     api = Api()
     probe_id = api.probes.start(
@@ -64,32 +67,31 @@ def probe(
             memory_limit_bytes=round(memory_limit_gib * units.GIB) if memory_limit_gib is not None else None,
         )
     )
-    print(f"Probe {probe_id}. Ctrl-C stops watching, not the probe.", file=sys.stderr)
-    said = ""
+    print(f"Probe {probe_id}. Ctrl-C stops the display; the probe goes on.", file=sys.stderr)
+    shown = ""
     for record in api.probes.follow(probe_id):
-        now = str(record.state) if record.state.ended or not record.stage else record.stage
-        if now != said:
-            print(now, file=sys.stderr)
-        said = now
-    answer = as_dict(api.probes.summary(probe_id))
+        status = str(record.state) if record.state.ended or not record.stage else record.stage
+        if status != shown:
+            print(status, file=sys.stderr)
+        shown = status
+    summary = api.probes.summary(probe_id)
     if rows is not None:
         api.probes.add_rows(probe_id, rows)
     if as_json:
-        print_json(answer)
+        print_json(summary_json(summary))
     else:
-        _table(answer)
-    if answer["state"] != "completed":
-        fail(answer["error"] or f"The probe was {answer['state']}.", 1)
+        _table(summary)
+    if summary.record.state != "completed":
+        fail(summary.record.error or f"The probe was {summary.record.state}.", 1)
 
 
-def _table(answer: dict) -> None:
-    from rankviz.core.probe.summary import HEADERS, table_lines
+def _table(summary: "ProbeSummary") -> None:
+    from rankviz.core.probe.summary import headers, sentences, table_lines
 
-    first, memory, *rest = HEADERS
-    kind = answer["peak_kind"]
+    record = summary.record
     table(
-        f"{answer['model_id']} on {answer['device'] or 'this machine'}",
-        [first, f"{memory}, {kind}" if kind else memory, *rest],
-        [list(line) for line in table_lines(answer)],
-        notes=answer["sentences"],
+        f"{record.request.model_id} on {record.environment.get('device_name') or 'this machine'}",
+        headers(summary),
+        [list(line) for line in table_lines(summary)],
+        notes=sentences(record),
     )

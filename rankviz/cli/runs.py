@@ -1,16 +1,22 @@
 """`rankviz sweep` and `rankviz runs ...`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import curve_points_json, run_json, verdict_json
+from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.shared import Json, Targets, fail, print_json, table, targets_of
 from rankviz.errors import InvalidSettingError
+
+if TYPE_CHECKING:
+    from rankviz.core.runs.fast_curve import FastCurve
+    from rankviz.core.runs.record import RunRecord
+    from rankviz.core.runs.request import RunRequest
 
 runs = typer.Typer(no_args_is_help=True, help="List, show, export, import and cancel runs.")
 
@@ -18,37 +24,38 @@ runs = typer.Typer(no_args_is_help=True, help="List, show, export, import and ca
 def sweep(
     model: Annotated[str, typer.Argument(help='"embedded" (SmolLM2-135M-Instruct), a folder, or a Hub id.')],
     data: Annotated[str, typer.Option(help="phonemes, syllables, or a JSONL, CSV or Parquet file.")],
-    r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; give it again for more.")] = None,
+    r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; repeatable.")] = None,
     targets: Targets = "unsloth",
-    alpha: Annotated[str, typer.Option(help="A number held fixed over the ranks, r or 2r.")] = "32",
-    rslora: Annotated[bool, typer.Option("--rslora")] = False,
-    dora: Annotated[bool, typer.Option("--dora")] = False,
-    steps: Annotated[int, typer.Option(help="Optimizer steps a run.")] = 40,
-    lr: Annotated[list[float] | None, typer.Option(help="Learning rate; give it again for more.")] = None,
+    alpha: Annotated[str, typer.Option(help="A number for all ranks, r or 2r.")] = "32",
+    rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
+    dora: Annotated[bool, typer.Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
+    steps: Annotated[int, typer.Option(help="Optimizer steps per run.")] = 40,
+    lr: Annotated[list[float] | None, typer.Option(help="Learning rate; repeatable.")] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Seeds a rank and learning rate; 3, or 1 of a fast curve.", show_default=False)
+        int | None,
+        typer.Option(help="Seeds per rank and learning rate; 3, or 1 with --fast.", show_default=False),
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="A fast curve: train the highest rank, cut it to the others.")
+        bool, typer.Option("--fast", help="Fast curve: train the highest rank and truncate its adapter to the others.")
     ] = False,
     anchor: Annotated[
-        list[int] | None, typer.Option(help="With --fast, a rank that runs by itself too; give it again for more.")
+        list[int] | None, typer.Option(help="With --fast: a rank that is also trained independently; repeatable.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Rows a micro-step.")] = 8,
-    accum: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 1,
-    max_length: Annotated[int, typer.Option(help="Tokens a row at most.")] = 256,
-    held_out: Annotated[int, typer.Option(help="Held-out examples.")] = 64,
+    batch: Annotated[int, typer.Option(help="Batch size per micro-step.")] = 8,
+    accum: Annotated[int, typer.Option(help="Micro-steps per optimizer step.")] = 1,
+    max_length: Annotated[int, typer.Option(help="Maximum tokens per example.")] = 256,
+    held_out: Annotated[int, typer.Option(help="Number of held-out examples.")] = 64,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train one adapter a rank on the same data and compare their held-out loss."""
+    """Train one adapter per rank on the same data and compare the held-out losses."""
     from rankviz.core.runs.request import VERDICT_SEEDS, SweepRequest, fast_ranks
 
     ranks, cut_ranks = tuple(r or (4, 16, 64)), ()
     if fast:
         ranks, cut_ranks = fast_ranks(ranks, anchor or ())
     elif anchor:
-        raise InvalidSettingError("--anchor belongs to a fast curve: add --fast.")
+        raise InvalidSettingError("--anchor needs --fast.")
     count = seeds if seeds is not None else 1 if fast else VERDICT_SEEDS
     api = Api()
     sweep_id = api.runs.start(
@@ -71,30 +78,40 @@ def sweep(
             precision=precision,
         )
     )
-    print(f"Sweep {sweep_id}. Ctrl-C stops watching, not the runs.", file=sys.stderr)
+    print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     _watch(api, sweep_id)
-    rows = [run_json(api.runs.summary(record.run_id)) for record in api.runs.sweep(sweep_id).runs]
+    runs, curves = api.runs.sweep(sweep_id).runs, api.runs.fast_curves(sweep_id)
     if as_json:
-        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(api.runs.fast_curves(sweep_id))})
+        rows = [run_json(api.runs.summary(run.run_id)) for run in runs]
+        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(curves)})
     else:
-        _runs_table(rows)
-        _say(api, sweep_id)
-    if any(row["state"] == "failed" for row in rows):
-        fail(next(row["error"] for row in rows if row["state"] == "failed"), 1)
+        _runs_table(runs)
+        _curves_table(curves)
+        _print_verdict(api, sweep_id)
+    if failed := next((run for run in runs if run.state == "failed"), None):
+        fail(failed.error, 1)
 
 
-def _say(api: Api, sweep_id: str) -> None:
-    """Cuts of a fast curve, and the verdict."""
-    if cuts := curve_points_json(api.runs.fast_curves(sweep_id)):
+def _curves_table(curves: Sequence["FastCurve"]) -> None:
+    if curves:
         table(
-            "Fast curve: the highest rank's adapter, cut",
-            ["Run", "r", "Held-out loss", "Steps more"],
-            [[cut["run_id"], str(cut["r"]), f"{cut['loss']:.4f}", str(cut["recovery_steps"])] for cut in cuts],
+            "Fast curve: the adapter of the highest rank, truncated",
+            ["Run", "r", "Held-out loss", "Recovery steps"],
+            [
+                [curve.run_id, str(point.r), f"{point.loss:.4f}", str(point.recovery_steps)]
+                for curve in curves
+                for point in curve.points
+            ],
         )
-    judged = api.verdicts.of_sweep(sweep_id)
-    said = verdict_json(judged) if judged else None
-    for sentence in said["sentences"] if said and len(said["ranks"]) > 1 else ():
-        print(sentence)
+
+
+def _print_verdict(api: Api, sweep_id: str) -> None:
+    from rankviz.verdict import sentences
+
+    result = api.verdicts.of_sweep(sweep_id)
+    if result and len(result.verdict.ranks) > 1:
+        for sentence in sentences(result.verdict, result.borrowed):
+            print(sentence)
 
 
 def _watch(api: Api, sweep_id: str) -> None:
@@ -107,23 +124,24 @@ def _watch(api: Api, sweep_id: str) -> None:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[status]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks = {
-            run.run_id: progress.add_task(_label(run.request), total=run.request.max_steps, said="queued")
+            run.run_id: progress.add_task(_label(run.request), total=run.request.max_steps, status="queued")
             for run in api.runs.sweep(sweep_id).runs
         }
         for sweep in api.runs.follow(sweep_id):
             for run in sweep.runs:
-                progress.update(tasks[run.run_id], completed=run.steps[-1].step if run.steps else 0, said=_said(run))
+                step = run.steps[-1].step if run.steps else 0
+                progress.update(tasks[run.run_id], completed=step, status=_status(run))
 
 
-def _label(request) -> str:
+def _label(request: "RunRequest") -> str:
     return f"r {request.r}  lr {request.learning_rate:g}  seed {request.seed}"
 
 
-def _said(run) -> str:
+def _status(run: "RunRecord") -> str:
     if run.state.ended or not run.steps:
         return str(run.state) if run.state.ended or not run.stage else run.stage
     last = run.steps[-1]
@@ -133,20 +151,17 @@ def _said(run) -> str:
 
 @runs.command("list")
 def runs_list(as_json: Json = False) -> None:
-    """All runs, newest first."""
+    """List all runs, newest first."""
     api = Api()
-    rows = [run_json(api.runs.summary(run.run_id)) for sweep in api.runs.sweeps() for run in sweep.runs]
+    records = [run for sweep in api.runs.sweeps() for run in sweep.runs]
     if as_json:
-        return print_json(rows)
-    _runs_table(rows)
+        return print_json([run_json(api.runs.summary(run.run_id)) for run in records])
+    _runs_table(records)
 
 
-def _runs_table(rows: list[dict]) -> None:
-    def known(value, text) -> str:
-        return "" if value is None else text(value)
-
+def _runs_table(records: Sequence["RunRecord"]) -> None:
     table(
-        f"{len(rows)} runs",
+        f"{len(records)} runs",
         [
             "Run",
             "State",
@@ -160,28 +175,30 @@ def _runs_table(rows: list[dict]) -> None:
             "Peak memory",
             "Time",
         ],
-        [
-            [
-                row["run_id"],
-                row["state"],
-                str(row["r"]),
-                f"{row['lora_alpha']:g}",
-                f"{row['learning_rate']:g}",
-                str(row["seed"]),
-                known(row["loss_before"], "{:.4f}".format),
-                known(row["loss_after"], "{:.4f}".format),
-                known(row["adapter_bytes"], units.file_size),
-                known(row["peak_memory_bytes"], units.memory_size),
-                known(row["train_seconds"], units.duration),
-            ]
-            for row in rows
-        ],
+        [_run_row(record) for record in records],
     )
+
+
+def _run_row(record: "RunRecord") -> list[str]:
+    request, completed = record.request, record.completed
+    return [
+        record.run_id,
+        str(record.state),
+        str(request.r),
+        f"{request.lora_alpha:g}",
+        f"{request.learning_rate:g}",
+        str(request.seed),
+        f"{record.loss_before.loss:.4f}" if record.loss_before else "",
+        f"{record.loss_after.loss:.4f}" if record.loss_after else "",
+        units.file_size(record.adapter_bytes) if record.adapter_bytes is not None else "",
+        units.memory_size(completed.peak_memory_bytes) if completed else "",
+        units.duration(completed.train_seconds) if completed else "",
+    ]
 
 
 @runs.command("show")
 def runs_show(run_id: str, as_json: Json = False) -> None:
-    """One run: what was asked, what was measured, and its estimate beside it."""
+    """Show one run: its settings, its measurements, and the estimate beside them."""
     row = run_json(Api().runs.summary(run_id))
     if as_json:
         return print_json(row)
@@ -194,7 +211,7 @@ def runs_show(run_id: str, as_json: Json = False) -> None:
 
 @runs.command("watch")
 def runs_watch(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
-    """Follow a sweep as progress bars until it has ended, wherever it was started."""
+    """Follow a sweep with progress bars until it has ended, wherever it was started."""
     api = Api()
     first, *_ = api.workspace.store.run_ids(run_id)
     _watch(api, api.runs.get(first).request.sweep_id)
@@ -202,7 +219,7 @@ def runs_watch(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")])
 
 @runs.command("resume")
 def runs_resume(sweep_id: Annotated[str, typer.Argument(help="A sweep.")]) -> None:
-    """Run what failed or was cancelled in a sweep again; what is done stays."""
+    """Run the failed and cancelled runs of a sweep again; completed runs stay."""
     api = Api()
     api.runs.resume(sweep_id)
     _watch(api, sweep_id)
@@ -211,7 +228,7 @@ def runs_resume(sweep_id: Annotated[str, typer.Argument(help="A sweep.")]) -> No
 @runs.command("export")
 def runs_export(
     run_id: Annotated[str, typer.Argument(help="A run or a sweep.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the zip goes.")] = Path("rankviz-runs.zip"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Path of the zip file.")] = Path("rankviz-runs.zip"),
 ) -> None:
     """Write the journals of a run or a sweep into one zip file."""
     print(Api().runs.export([run_id], output))
@@ -219,13 +236,13 @@ def runs_export(
 
 @runs.command("import")
 def runs_import(file: Path) -> None:
-    """Read a zip file that `runs export` wrote."""
+    """Import a zip file that `runs export` wrote."""
     for run_id in Api().runs.import_(file):
         print(run_id)
 
 
 @runs.command("cancel")
 def runs_cancel(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
-    """Stop a run or a sweep; returns when its process has gone."""
+    """Cancel a run or a sweep, and wait until its process has ended."""
     for cancelled in Api().runs.cancel(run_id):
         print(f"{cancelled} cancelled")

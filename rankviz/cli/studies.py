@@ -1,7 +1,8 @@
 """`rankviz advise` and `rankviz evidence ...`."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,50 +15,57 @@ from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
 
+if TYPE_CHECKING:
+    from rankviz.core.studies.lines import Study
+
 UseCaseOption = Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")]
-evidence = typer.Typer(no_args_is_help=True, help="Published rank studies, and PEFT result files of your own.")
+evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank studies.")
 
 
 @asking
 def advise(
-    asked: Question,
+    question: Question,
     use_case: UseCaseOption = DEFAULT,
-    examples: Annotated[int | None, typer.Option(help="Different training examples.")] = None,
-    example_tokens: Annotated[int | None, typer.Option(help="Tokens of one, on average.")] = None,
-    forgetting: Annotated[bool, typer.Option("--forgetting", help="The base must keep what it could do.")] = False,
+    examples: Annotated[int | None, typer.Option(help="Number of different training examples.")] = None,
+    example_tokens: Annotated[int | None, typer.Option(help="Mean tokens per example.")] = None,
+    forgetting: Annotated[bool, typer.Option("--forgetting", help="The base model must keep its abilities.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Which rank, alpha, learning rate and targets to take, why, how sure, and what would change it."""
-    if len(asked.ranks) != 1:
-        raise InvalidSettingError("advise gives the rank itself: give -r at most once.")
+    """Recommend a rank, alpha, learning rate and targets, with reasons and confidence."""
+    from rankviz.core.advice import words
+    from rankviz.core.advice.reasons import reasons
+
+    if len(question.ranks) != 1:
+        raise InvalidSettingError("advise recommends the rank: give -r at most once.")
     goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
-    said = advice_json(Api().advice.advise(asked, goal))
+    answer = Api().advice.advise(question, goal)
     if as_json:
-        return print_json(said)
-    print(f"{said['model_id']}: {said['sentence']}")
-    print(f"{said['confidence_in_words']} {said['fit_in_words']}\n")
-    print("Why")
-    for reason in said["reasons"]:
-        print(f"- {reason['text']} [{reason['source']}]")
-    print("\nWhat would change it")
-    for text in said["would_change"]:
+        return print_json(advice_json(answer))
+    advice = answer.advice
+    print(f"{answer.model_id}: {words.take(advice)}: {words.because(advice)}.")
+    print(f"{words.confidence_in_words(advice)} {words.fit_in_words(answer.estimate, answer.gpu)}\n")
+    print("Reasons")
+    for reason in reasons(advice):
+        print(f"- {reason.text} [{reason.source}]")
+    print("\nWhat would change the recommendation")
+    for text in words.would_change(advice):
         print(f"- {text}")
 
 
 @evidence.command("list")
 def list_studies(
-    model: Annotated[str | None, typer.Argument(help="Those nearest to this model first, with why.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Sort by how near a study is to this model.")] = None,
     use_case: UseCaseOption = DEFAULT,
     as_json: Json = False,
 ) -> None:
-    """The studies with their caveats; with a model, the nearest first."""
+    """List the studies with their caveats; with a model, the nearest first."""
     api = Api()
     rows = _near_rows(api, model, use_case) if model else _study_rows(api)
     if as_json:
         return print_json({"rows": rows, "added": list(api.studies.added())})
     table(
         f"Published studies nearest to {model}" if model else f"{len(rows)} studies",
-        ["Study", "Base", "Points", "Why near", "Learning rate"],
+        ["Study", "Base model", "Points", "Why it is near", "Learning rate"],
         [[str(row[name]) for name in ("label", "base_model", "points", "why", "learning_rate")] for row in rows],
         notes=[
             f"{row['label']}: {row['source'] or row['citation']} {row['caveat']}"
@@ -69,7 +77,7 @@ def list_studies(
 
 @evidence.command()
 def add(files: Annotated[list[Path], typer.Argument(help="Result files of PEFT's method comparison.")]) -> None:
-    """Keep result files as studies of their own, drawn beside the published ones."""
+    """Add result files as studies, shown beside the published ones."""
     added = Api().studies.add(files)
     if added.files:
         print(f"Added {len(added.files)} of {len(files)} files, {units.count(added.points)} points.")
@@ -79,15 +87,15 @@ def add(files: Annotated[list[Path], typer.Argument(help="Result files of PEFT's
 
 @evidence.command()
 def remove(name: Annotated[str, typer.Argument(help="As `rankviz evidence list` names it.")]) -> None:
-    """Take away a result file that was added."""
+    """Remove a result file that was added."""
     Api().studies.remove(name)
     print(f"Removed {name}.")
 
 
 def _study_rows(api: Api) -> list[dict]:
-    found = api.studies.all()
-    pairs = dict.fromkeys((point.study_id, point.base_model) for point in found.points)
-    return [_row(found.studies[study_id], base, len(_points(found, study_id, base)), "") for study_id, base in pairs]
+    evidence = api.studies.all()
+    counts = Counter((point.study_id, point.base_model) for point in evidence.points)
+    return [_row(evidence.studies[study_id], base, points, "") for (study_id, base), points in counts.items()]
 
 
 def _near_rows(api: Api, model: str, use_case: str) -> list[dict]:
@@ -99,11 +107,7 @@ def _near_rows(api: Api, model: str, use_case: str) -> list[dict]:
     ]
 
 
-def _points(found, study_id: str, base: str) -> list:
-    return [point for point in found.points if (point.study_id, point.base_model) == (study_id, base)]
-
-
-def _row(study, base: str, points: int, why: str) -> dict:
+def _row(study: "Study", base: str, points: int, why: str) -> dict:
     return {
         "study_id": study.study_id,
         "label": study.label,

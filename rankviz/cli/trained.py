@@ -16,16 +16,16 @@ Adapter = Annotated[
 
 
 def spectrum(adapter: Adapter, as_json: Json = False) -> None:
-    """Say what rank a trained adapter really uses."""
+    """Show which rank a trained adapter really uses."""
     from rankviz.core.spectrum.grid import grid
     from rankviz.core.spectrum.spectrum import SHARES, in_words
     from rankviz.core.spectrum.spectrum import as_json as as_dict
 
-    found = Api().adapters.spectrum(adapter)
+    spectrum = Api().adapters.spectrum(adapter)
     if as_json:
-        return print_json(as_dict(found))
-    cells = grid(found)
-    print(in_words(found))
+        return print_json(as_dict(spectrum))
+    cells = grid(spectrum)
+    print(in_words(spectrum))
     rows = []
     for name in cells.rows:
         layers = cells.row(name)
@@ -41,12 +41,12 @@ def spectrum(adapter: Adapter, as_json: Json = False) -> None:
                 str(len(layers) - len(used)),
             ]
         )
-    size = f"{units.file_size(found.file_bytes)} in {found.dtype}"
+    size = f"{units.file_size(spectrum.file_bytes)} in {spectrum.dtype}"
     table(
-        f"{found.name}: {len(found.layers)} updates, r = {found.r}, {size}",
+        f"{spectrum.name}: {len(spectrum.layers)} updates, r = {spectrum.r}, {size}",
         ["Module", "Updates", "r", "Rank for 90 %", "Rank for 99 %", "Effective rank", "Stable rank", "Dead"],
         rows,
-        notes=list(found.notes),
+        notes=list(spectrum.notes),
     )
 
 
@@ -60,11 +60,13 @@ def resize(
     adapter: Adapter,
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the resized adapter.")],
     r: Annotated[int | None, typer.Option("-r", "--rank", help="One rank for all modules.")] = None,
-    energy: Annotated[float | None, typer.Option(help="Or the share of each module's energy to keep: 0.99.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; as it is otherwise.")] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="Instead of a rank: share of each module's energy to keep, such as 0.99.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; unchanged by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Cut a trained adapter to a lower rank; PEFT loads the result."""
+    """Truncate a trained adapter to a lower rank; PEFT loads the result."""
     api = Api()
     planned = api.adapters.plan_resize(adapter, r=r, energy=energy, dtype=dtype)
     folder = api.adapters.resize(adapter, planned, output)

@@ -13,7 +13,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.json import as_json as fit_json
 from rankviz.core.lora.config import PRESETS
 from rankviz.ui.parts.question import names_in
-from rankviz.ui.wiring import spoken
+from rankviz.ui.wiring import with_messages
 
 
 def publish(api: Api) -> None:
@@ -35,22 +35,22 @@ def publish(api: Api) -> None:
         """Exact adapter numbers, and ranges for memory, time and money.
 
         Args:
-            model: A catalogue id or another name of it, or a Hub id.
+            model: A catalogue id, an alias of one, or a Hub id.
             ranks: LoRA ranks, 1 to 1024.
-            targets: all-linear, attention, mlp, qv, unsloth, or module names with commas between.
+            targets: all-linear, attention, mlp, qv, unsloth, or module names separated by commas.
             alpha: r, 2r or a number.
             precision: bf16, fp16, fp32, nf4, nf4-dq or int8.
             framework: unsloth, trl or peft.
-            batch: Rows a micro-step.
-            accumulation: Micro-steps an optimizer step.
-            max_length: Tokens a row, padding included.
+            batch: Batch size per micro-step.
+            accumulation: Micro-steps per optimizer step.
+            max_length: Tokens per example, padding included.
             steps: Optimizer steps.
-            gpu: A GPU of the table; empty for none.
+            gpu: A GPU of the table; empty for no GPU.
         """
-        asked = _question(
+        question = _question(
             model, ranks, targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu
         )
-        return estimate_json(api.estimates.estimate(asked))
+        return estimate_json(api.estimates.estimate(question))
 
     def fit(
         model: str,
@@ -66,24 +66,26 @@ def publish(api: Api) -> None:
         gpu: str = "l4",
         prices: dict[str, float] | None = None,
     ) -> dict[str, Any]:
-        """What fits, what each change costs, the smallest that makes it fit, and which GPUs do, cheapest first.
+        """What fits, the effect of each change, the smallest change that makes it fit, and the cheapest GPUs that fit.
 
         Args:
-            model: A catalogue id or another name of it, or a Hub id.
+            model: A catalogue id, an alias of one, or a Hub id.
             r: LoRA rank, 1 to 1024.
-            targets: As for estimate, and so the rest down to gpu.
+            targets: As for estimate, like the arguments down to gpu.
             alpha: r, 2r or a number.
             precision: bf16, fp16, fp32, nf4, nf4-dq or int8.
             framework: unsloth, trl or peft.
-            batch: Rows a micro-step.
-            accumulation: Micro-steps an optimizer step.
-            max_length: Tokens a row, padding included.
+            batch: Batch size per micro-step.
+            accumulation: Micro-steps per optimizer step.
+            max_length: Tokens per example, padding included.
             steps: Optimizer steps.
-            gpu: A GPU of the table; empty for none.
-            prices: Your own, in USD an hour by GPU, instead of the table's.
+            gpu: A GPU of the table; empty for no GPU.
+            prices: Your own prices in USD per hour by GPU, instead of the table's.
         """
-        asked = _question(model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu)
-        return fit_json(api.estimates.fit(asked, r, prices))
+        question = _question(
+            model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu
+        )
+        return fit_json(api.estimates.fit(question, r, prices))
 
     def advise(
         model: str,
@@ -100,45 +102,47 @@ def publish(api: Api) -> None:
         steps: int = 1000,
         gpu: str = "l4",
     ) -> dict[str, Any]:
-        """Which rank, alpha, learning rate and targets to take, why, how sure, and what would change it.
+        """A recommended rank, alpha, learning rate and targets, with reasons and confidence.
 
         Args:
-            model: A catalogue id or another name of it, or a Hub id.
+            model: A catalogue id, an alias of one, or a Hub id.
             use_case: simple, instruction, complex, near-full or pretraining.
-            examples: Different training examples.
-            example_tokens: Tokens of one, on average.
-            forgetting: Whether the base must keep what it could do.
-            targets: As for estimate, and so the rest.
+            examples: Number of different training examples.
+            example_tokens: Mean tokens per example.
+            forgetting: Whether the base model must keep its abilities.
+            targets: As for estimate, like the arguments below.
             precision: bf16, fp16, fp32, nf4, nf4-dq or int8.
             framework: unsloth, trl or peft.
-            batch: Rows a micro-step.
-            accumulation: Micro-steps an optimizer step.
-            max_length: Tokens a row, padding included.
+            batch: Batch size per micro-step.
+            accumulation: Micro-steps per optimizer step.
+            max_length: Tokens per example, padding included.
             steps: Optimizer steps.
-            gpu: A GPU of the table; empty for none.
+            gpu: A GPU of the table; empty for no GPU.
         """
-        asked = _question(model, [16], targets, "r", precision, framework, batch, accumulation, max_length, steps, gpu)
+        question = _question(
+            model, [16], targets, "r", precision, framework, batch, accumulation, max_length, steps, gpu
+        )
         goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
-        return advice_json(api.advice.advise(asked, goal))
+        return advice_json(api.advice.advise(question, goal))
 
     def models() -> list[dict[str, Any]]:
-        """The catalogue: base models with totals from their real layers."""
+        """The base models of the catalogue, with parameter counts from their real layers."""
         return [asdict(row) for row in api.models.all()]
 
     def runs() -> list[dict[str, Any]]:
-        """All runs here, newest first: what was asked, what was measured, and the estimate."""
+        """All runs on this machine, newest first: settings, measurements and estimate."""
         return [run_json(api.runs.summary(run.run_id)) for sweep in api.runs.sweeps() for run in sweep.runs]
 
     def run(run_id: str) -> dict[str, Any]:
-        """One run: what was asked, what was measured, and the estimate.
+        """One run: settings, measurements and estimate.
 
         Args:
-            run_id: As `runs` names it.
+            run_id: An id from `runs`.
         """
         return run_json(api.runs.summary(run_id))
 
     for operation in (estimate, fit, advise, models, runs, run):
-        gr.api(spoken(operation), api_name=operation.__name__, concurrency_limit=None)
+        gr.api(with_messages(operation), api_name=operation.__name__, concurrency_limit=None)
 
 
 def _question(

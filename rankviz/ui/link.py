@@ -1,6 +1,6 @@
-"""The page's address: what is asked, as query parameters, and back. What is at its default is left out.
+"""The page's address: the question as query parameters, and back. Defaults are left out.
 
-One table serves both directions. A parameter that can't be used leaves its default in place and gives a sentence.
+One table serves both directions. A wrong parameter leaves its default in place and gives a sentence.
 """
 
 import json
@@ -103,15 +103,15 @@ MAX_LENGTH = 10**13
 
 
 def write(values: Mapping[str, Any]) -> dict[str, str | None]:
-    """The parameters that say these values; None for one that is at its default and leaves the address."""
+    """The parameters of these values; None for one that has its default and is removed from the address."""
     params = {name: _spell(values[p.widget], DEFAULTS[p.widget]) for name, p in PARAMS.items()}
     targets = question.targets_of(values)
     params["targets"] = _spell(targets if isinstance(targets, str) else ",".join(targets), DEFAULTS["preset"])
     params["alpha"] = _spell(question.alpha_of(values), DEFAULTS["alpha_rule"])
     default = (DEFAULTS["length"], DEFAULTS["length_unit"])
     for unit in LENGTHS:
-        asked = unit == values["length_unit"] and (values["length"], unit) != default
-        params[unit] = str(values["length"]) if asked else None
+        is_set = unit == values["length_unit"] and (values["length"], unit) != default
+        params[unit] = str(values["length"]) if is_set else None
     return params
 
 
@@ -129,7 +129,7 @@ def _spell(value: Any, default: Any) -> str | None:
 
 
 def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Values for the widgets, defaults where the address is silent or wrong, and a sentence for each thing wrong."""
+    """Values for the widgets, defaults where the address has none or a wrong one, and a sentence for each mistake."""
     values, notes = dict(DEFAULTS), []
 
     def use(name: str, reader: Callable[[str], Any], *widgets: str) -> None:
@@ -139,7 +139,7 @@ def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
             read_values = reader(params[name])
         except ValueError as error:
             shown = params[name][:40]
-            notes.append(f"The address says {name}={shown}, but {name} must be {error}: the default is shown.")
+            notes.append(f"The address has {name}={shown}, but {name} must be {error}. The default is shown.")
             return
         values.update(zip(widgets, read_values if len(widgets) > 1 else [read_values], strict=True))
 
@@ -153,7 +153,7 @@ def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def changes(params: Mapping[str, str]) -> dict[str, Any]:
-    """The widgets' values that these parameters set, and no others; none where one of them can't be used."""
+    """Only the widgets' values that these parameters set; none where one parameter is wrong."""
     values, notes = read(params)
     if notes:
         return {}
@@ -170,7 +170,7 @@ def _targets(text: str) -> tuple[str, list[str], str]:
         return text, [], ""
     names = names_in(_text(text))
     if not names:
-        raise ValueError("one of " + ", ".join(PRESETS) + ", or module names with commas between")
+        raise ValueError("one of " + ", ".join(PRESETS) + ", or module names separated by commas")
     return CUSTOM, list(names), ", ".join(names)
 
 

@@ -1,8 +1,8 @@
 """The page: a header, six tabs, and an address that says what is on it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -17,7 +17,7 @@ from rankviz.ui.parts.question import DEFAULTS, prices_of
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.sweep import tab as sweep
 from rankviz.ui.train import tab as train
-from rankviz.ui.wiring import heard, notice_html, quiet
+from rankviz.ui.wiring import notice_html, on_any, put, quiet
 
 
 def build_app(api: Api) -> gr.Blocks:
@@ -28,7 +28,7 @@ def build_app(api: Api) -> gr.Blocks:
         delete_cache=(3600, 86400),
     ) as app:
         header()
-        said = plain(elem_id="said")
+        notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
                 exploring = explore.build(api)
@@ -41,29 +41,26 @@ def build_app(api: Api) -> gr.Blocks:
             with gr.Tab("Adapter", id="adapter") as adapter_tab:
                 adapting = adapter.build(api)
             with gr.Tab("Guide", id="guide") as guide_tab:
-                rules = guide.build(api, exploring.asked)
+                rules = guide.build(api, exploring.question)
         where = address()
         endpoints.publish(api)
 
-        # A closure, since Gradio finds gr.Request by the function's own type hints and loses it in a partial.
-        def load(request: gr.Request) -> list[Any]:
-            return restore(api, dict(request.query_params))
+        restored = {
+            "notice": notice,
+            "tabs": tabs,
+            "training_sweep": training.sweep_id,
+            "sweep": sweeping.sweep_id,
+            "tolerance": sweeping.tolerance,
+            "run": running.chosen,
+            "selected_runs": running.selected,
+        }
 
-        loaded = app.load(
-            load,
-            None,
-            [
-                said,
-                tabs,
-                *exploring.asked.values(),
-                training.sweep_id,
-                sweeping.sweep_id,
-                sweeping.tolerance,
-                running.chosen,
-                running.selected,
-            ],
-            **quiet(),
-        )
+        # A closure, since Gradio finds gr.Request by the function's own type hints and loses it in a partial.
+        def load(request: gr.Request) -> dict[Any, Any]:
+            result = restore(api, dict(request.query_params))
+            return put(result._asdict(), restored) | put(result.question, exploring.question)
+
+        loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         fitted = loaded.then(**exploring.fit)
         for event in exploring.answers:
             fitted.then(**event)
@@ -74,7 +71,7 @@ def build_app(api: Api) -> gr.Blocks:
             named = named.then(**event)
 
         tab_widgets = (explore_tab, train_tab, sweep_tab, runs_tab, adapter_tab, guide_tab)
-        to = {name: heard(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
+        to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
         to["explore"].then(lambda: gr.Dropdown(choices=explore.sweep_choices(api)), None, exploring.sweeps, **quiet())
         to["guide"].then(**rules)
         to["train"].then(**training.draw)
@@ -90,10 +87,10 @@ def build_app(api: Api) -> gr.Blocks:
 
         for named, done in (
             (training.sweep_id, training.started.success),
-            (sweeping.sweep_id, heard(sweeping.sweep_id.input).then),
+            (sweeping.sweep_id, on_any(sweeping.sweep_id.input).then),
         ):
             done(fn=partial(_address_of, "sweep"), inputs=named, outputs=where, **quiet())
-        heard(sweeping.tolerance.input).then(_tolerance_address, sweeping.tolerance, where, **quiet())
+        on_any(sweeping.tolerance.input).then(_tolerance_address, sweeping.tolerance, where, **quiet())
         for shown in adapting.opened:
             shown.then(adapter.address_of, adapting.source, where, **quiet())
         remember_run = {"fn": partial(_address_of, "run"), "inputs": running.chosen, "outputs": where, **quiet()}
@@ -106,17 +103,31 @@ def build_app(api: Api) -> gr.Blocks:
     return app
 
 
-def restore(api: Api, params: Mapping[str, str]) -> list[Any]:
-    """What the address asks for. What it says wrong is said above the tabs, and the default is shown."""
+class Restored(NamedTuple):
+    """What the address sets."""
+
+    notice: str
+    tabs: Any
+    question: Mapping[str, Any]
+    """By the names of question.DEFAULTS."""
+    training_sweep: str
+    sweep: Any
+    tolerance: str
+    run: str
+    selected_runs: Sequence[str] | None
+
+
+def restore(api: Api, params: Mapping[str, str]) -> Restored:
+    """The page that the address describes. For a wrong parameter the default is shown, with a notice above the tabs."""
     values, notes = link.read(params)
     try:
         api.estimates.own_prices(prices_of(values["prices"]))
     except RankVizError as error:
-        notes.append(f"The address has prices of your own. {error} The table's are shown.")
+        notes.append(f"The address contains wrong prices. {error} The prices of the table are shown.")
         values["prices"] = DEFAULTS["prices"]
     tab = params.get("tab", "explore")
     if tab not in link.TABS:
-        notes.append(f"The address says tab={tab[:40]}, but there are {', '.join(link.TABS)}: Explore is shown.")
+        notes.append(f"The address has tab={tab[:40]}, but the tabs are {', '.join(link.TABS)}. Explore is shown.")
         tab = "explore"
     sweep_id, run_id, selected = params.get("sweep", ""), params.get("run", ""), None
     if sweep_id:
@@ -127,20 +138,18 @@ def restore(api: Api, params: Mapping[str, str]) -> list[Any]:
             sweep_id = ""
     if not sweep_id:
         sweep_id = next((s.sweep_id for s in api.runs.sweeps() if not s.ended), "")
-    # Gradio refuses ticks that are no choice yet; what the model really has is filled in next.
+    # Gradio refuses ticks that are no choice yet; the model's own modules are filled in next.
     ticks = gr.CheckboxGroup(choices=values["modules"], value=values["modules"])
-    widgets = [ticks if name == "modules" else values[name] for name in DEFAULTS]
-    shown = gr.Dropdown(sweep.sweep_choices(api), value=sweep_id or None)
-    return [
-        notice_html(*notes),
-        gr.Tabs(selected=tab),
-        *widgets,
-        sweep_id,
-        shown,
-        params.get("tolerance", sweep.TOLERANCE),
-        run_id,
-        selected,
-    ]
+    return Restored(
+        notice=notice_html(*notes),
+        tabs=gr.Tabs(selected=tab),
+        question={**values, "modules": ticks},
+        training_sweep=sweep_id,
+        sweep=gr.Dropdown(sweep.sweep_choices(api), value=sweep_id or None),
+        tolerance=params.get("tolerance", sweep.TOLERANCE),
+        run=run_id,
+        selected_runs=selected,
+    )
 
 
 def open_run(event: gr.EventData) -> tuple[str, None, Any]:

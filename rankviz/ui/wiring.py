@@ -3,35 +3,45 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
 
 from rankviz.errors import RankVizError
 
 View = Callable[..., NamedTuple]
+Shown = TypeVar("Shown", bound=NamedTuple)
 
 
 def notice_html(*sentences: str, kind: str = "note") -> str:
     """Sentences in a quiet box; nothing for no sentence. kind: note or error."""
-    said = [s for s in sentences if s]
-    if not said:
+    if not any(sentences):
         return ""
     role = "alert" if kind == "error" else "status"
-    return f'<div class="rv-notice rv-{kind}" role="{role}">' + "".join(f"<p>{escape(s)}</p>" for s in said) + "</div>"
+    text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence)
+    return f'<div class="rv-notice rv-{kind}" role="{role}">{text}</div>'
 
 
-def spoken(function: Callable) -> Callable:
-    """A RankVizError becomes a gr.Error, the only exception whose text Gradio shows; the rest stay tracebacks."""
+def with_messages(function: Callable) -> Callable:
+    """A RankVizError becomes a gr.Error, the only exception whose text Gradio shows; others stay tracebacks."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except RankVizError as error:
-            raise gr.Error(str(error), duration=10, title="Not done", print_exception=False) from error
+            raise _toast(error) from error
 
     return call
+
+
+def _toast(error: RankVizError) -> gr.Error:
+    return gr.Error(str(error), duration=10, title="Not done", print_exception=False)
+
+
+def put(values: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[Any, Any]:
+    """What an event returns: each value goes into the widget of its name; widgets without a value are unchanged."""
+    return {widget: values[name] if name in values else gr.skip() for name, widget in outputs.items()}
 
 
 def wire(
@@ -44,8 +54,8 @@ def wire(
 ) -> dict[str, Any]:
     """An event's arguments: call view with the widgets' values by name, put its fields into widgets by name.
 
-    notice: where a RankVizError is said, everything else staying as it is; without one it is a toast.
-    silent: another view of the same inputs says it.
+    notice: where the text of a RankVizError goes, with everything else unchanged; without one it is a toast.
+    silent: another view of the same inputs shows the error.
     """
 
     def call(**values: Any) -> Any:
@@ -55,9 +65,9 @@ def wire(
             if silent:
                 return {widget: gr.skip() for widget in outputs.values()}
             if notice is None:
-                raise gr.Error(str(error), duration=10, title="Not done", print_exception=False) from error
+                raise _toast(error) from error
             return {notice: notice_html(str(error), kind="error")}
-        fields = {widget: getattr(shown, name) for name, widget in outputs.items()}
+        fields = put(shown._asdict(), outputs)
         return fields if notice is None else {notice: "", **fields}
 
     return {
@@ -68,8 +78,13 @@ def wire(
     }
 
 
-def heard(*events: Any, inputs: Sequence[Any] = ()) -> Any:
-    """These events, for as many answers as it takes: `.then` each. No event means load and every change of an input.
+def unchanged(view: type[Shown], **fields: Any) -> Shown:
+    """A view's result that leaves every widget as it is, except for these fields."""
+    return view(**{**dict.fromkeys(view._fields, gr.skip()), **fields})
+
+
+def on_any(*events: Any, inputs: Sequence[Any] = ()) -> Any:
+    """These events, to be followed by any number of `.then`. No event means load and every change of an input.
 
     An event that has several functions of its own is dispatched anew, with all of them, whenever one of them had to
     wait for its earlier call (`always_last`). Two such events, as a page's load brings them, keep one another going for
@@ -80,7 +95,7 @@ def heard(*events: Any, inputs: Sequence[Any] = ()) -> Any:
 
 def show(view: View, *, triggers: Sequence[Any] = (), **wiring: Any) -> Any:
     """`wire`, on these events; none means load and every change of an input."""
-    return heard(*triggers, inputs=list(wiring["inputs"].values())).then(**wire(view, **wiring))
+    return on_any(*triggers, inputs=list(wiring["inputs"].values())).then(**wire(view, **wiring))
 
 
 def quiet() -> dict[str, Any]:
@@ -96,5 +111,5 @@ def quiet() -> dict[str, Any]:
 
 
 def action(function: Callable) -> dict[str, Any]:
-    """An event that does something and may be refused. Through the queue: only there do Gradio's toasts appear."""
-    return {**quiet(), "fn": spoken(function), "trigger_mode": "once", "queue": True}
+    """An event that does something and may fail. It goes through the queue: Gradio shows toasts only there."""
+    return {**quiet(), "fn": with_messages(function), "trigger_mode": "once", "queue": True}

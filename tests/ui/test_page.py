@@ -179,7 +179,7 @@ def test_a_click_on_a_change_makes_it_and_keeps_the_tokens_trained(page):
 
 def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
     page.goto(LLAMA)
-    price = page.get_by_label("$ an hour of the L4", exact=True)
+    price = page.get_by_label("$ per hour of the L4", exact=True)
 
     price.fill("0.01")
     price.press("Enter")
@@ -197,7 +197,7 @@ def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
 def test_a_batch_of_zero_is_said_with_what_to_change(page):
     page.goto(LLAMA)
     figure(page, "Trainable parameters").wait_for()  # by then the address has been read, and sets no widget any more
-    page.get_by_text("Training set-up").click()
+    page.get_by_text("Training setup").click()
 
     page.get_by_label("Batch", exact=True).fill("0")
     page.get_by_label("Batch", exact=True).press("Enter")
@@ -211,7 +211,7 @@ def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(page):
 
     choose_rank(page, 5000)
 
-    page.get_by_text("A rank is a whole number from 1 to 1024.").wait_for()
+    page.get_by_text("The rank must be a whole number from 1 to 1024.").wait_for()
     assert "16" == page.get_by_label("Rank r").input_value()
 
 
@@ -384,17 +384,17 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.locator("#train-base input").click()
     page.keyboard.type(str(base))
     page.keyboard.press("Enter")
-    page.get_by_label("My own file").check()
+    page.get_by_label("Own file").check()
     page.locator("#train-file input[type=file]").set_input_files(data)
-    page.locator("#train-preview", has_text="96 rows").wait_for()
-    page.get_by_label("Sweep: runs of each rank").check()
+    page.locator("#train-preview", has_text="96 examples").wait_for()
+    page.get_by_label("Sweep: runs at each rank").check()
     page.wait_for_function("document.querySelectorAll('#train-ranks input:checked').length === 3")
     for r in (4, 16, 64):
         page.locator("#train-ranks").get_by_label(str(r), exact=True).uncheck()
     for r in (2, 8):
         page.locator("#train-ranks").get_by_label(str(r), exact=True).check()
     page.get_by_label("Seeds").fill("1")
-    page.get_by_label("Steps a run").fill("6")
+    page.get_by_label("Steps per run").fill("6")
     # q and o 128, k and v 96, three of 192, in 2 blocks: 2,048 a unit of r.
     page.locator("#expected", has_text="16,384").wait_for(timeout=60_000)
 

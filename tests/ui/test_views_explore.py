@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import namedtuple
 
 import pytest
 
@@ -13,10 +14,11 @@ from rankviz.ui import page
 from rankviz.ui.explore import answer, pictures
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import tab as explore
-from rankviz.ui.parts import charts, html, points
+from rankviz.ui.parts import charts, html, points, ranges
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
 from tests.support.finished_runs import finished, text_of
 
+Ends = namedtuple("Ends", "low high")
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 
 
@@ -34,12 +36,12 @@ def test_five_figures_show_the_chosen_rank_and_what_half_and_twice_would_be(api)
     assert "✓ fits on L4" in figures
 
 
-def test_without_a_gpu_time_and_cost_are_said_to_be_unknown(api):
+def test_without_a_gpu_time_and_cost_are_not_known(api):
     shown = answer.answer(api, **{**LLAMA, "gpu": "none"})
 
     assert "Time not known" in text_of(shown.figures)
     assert "Cost not known" in text_of(shown.figures)
-    assert "no GPU chosen" in text_of(shown.figures)
+    assert "no GPU selected" in text_of(shown.figures)
 
 
 def test_the_chosen_rank_is_the_bold_row_of_the_table(api):
@@ -59,7 +61,7 @@ def test_the_scale_follows_the_alpha_rule(api):
 
 
 def test_the_script_holds_the_chosen_values(api):
-    shown = takeaway.taken(api, **{**LLAMA, "r": 64, "use_rslora": True})
+    shown = takeaway.takeaway(api, **{**LLAMA, "r": 64, "use_rslora": True})
 
     assert "r=64," in shown.code
     assert "use_rslora=True," in shown.code
@@ -122,12 +124,13 @@ def test_pictures_add_up_to_the_estimate(api):
 
 
 def test_a_range_of_times_has_one_unit():
-    assert "3.9 – 9.8 h" == answer.time_span({"low": 14_100, "high": 35_400})
-    assert "7 – 45 s" == answer.time_span({"low": 7, "high": 45})
-    assert "40 s – 38 min" == answer.time_span({"low": 40, "high": 2280})
-    assert "2 – 11 min" == answer.time_span({"low": 120, "high": 660})
-    assert "44 min – 1 h 45 min" == answer.time_span({"low": 44 * 60, "high": 105 * 60})
-    assert "12 s" == answer.time_span({"low": 12, "high": 12})
+    assert "3.9 – 9.8 h" == ranges.time_span(Ends(14_100, 35_400))
+    assert "7 – 45 s" == ranges.time_span(Ends(7, 45))
+    assert "40 s – 38 min" == ranges.time_span(Ends(40, 2280))
+    assert "2 – 11 min" == ranges.time_span(Ends(120, 660))
+    assert "44 min – 1 h 45 min" == ranges.time_span(Ends(44 * 60, 105 * 60))
+    assert "12 s" == ranges.time_span(Ends(12, 12))
+    assert "not known" == ranges.time_span(None) == ranges.money_span(None)
 
 
 def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
@@ -235,10 +238,10 @@ def test_a_file_name_cannot_write_into_the_page(api):
 
 
 def test_an_address_with_an_unknown_sweep_says_so_and_shows_the_page(api):
-    said, tabs, *_ = page.restore(api, {"tab": "train", "sweep": "20200101-000000-dead"})
+    restored = page.restore(api, {"tab": "train", "sweep": "20200101-000000-dead"})
 
-    assert "20200101-000000-dead" in said
-    assert "train" == tabs.selected
+    assert "20200101-000000-dead" in restored.notice
+    assert "train" == restored.tabs.selected
 
 
 def test_a_sweep_that_is_going_is_found_without_an_address(api):
@@ -246,7 +249,7 @@ def test_a_sweep_that_is_going_is_found_without_an_address(api):
 
     restored = page.restore(api, {})
 
-    assert sweep_id == restored[-5]
+    assert sweep_id == restored.training_sweep
 
 
 def test_text_from_outside_is_escaped_everywhere():

@@ -42,19 +42,19 @@ def panel(api, seen=None):
 
 
 def asked(**more):
-    values = {name: DEFAULTS[name] for name in probe.ASKED}
+    values = {name: DEFAULTS[name] for name in probe.SETTINGS}
     return {**values, "model": SMOL, "own_batch": 2, "own_length": 64, "full": True, **more}
 
 
 def test_a_model_that_was_not_measured_says_so_and_nothing_polls(api):
     shown = panel(api)
 
-    assert "This model has not been measured here yet." == text_of(shown.panel)
+    assert "No probe of this model on this machine yet." == text_of(shown.panel)
     assert not shown.timer.active
 
 
 def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api):
-    said = probe.begun(api, **asked(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
+    begun = probe.begun(api, **asked(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
 
     (record,) = api.probes.all()
     assert (SMOL, 16, 2, 64) == (
@@ -72,7 +72,7 @@ def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api
             record.request.optim,
             record.request.checkpointing,
         )
-        assert "precision fp32 instead of nf4-dq" in text_of(said.said)
+        assert "precision fp32 instead of nf4-dq" in text_of(begun.notice)
 
 
 def test_what_cannot_be_probed_is_refused_with_a_sentence(api):
@@ -85,7 +85,7 @@ def test_what_cannot_be_probed_is_refused_with_a_sentence(api):
 
 def test_a_running_probe_says_where_it_stands_and_is_drawn_again_only_when_that_changes(api):
     queued(api)
-    assert "Queued: it starts as soon as the worker is free." in text_of(panel(api).panel)
+    assert "Queued. It starts when the worker is free." in text_of(panel(api).panel)
     api.workspace.store.append("probe-1", StageReached(time=1.0, stage="4 blocks: training"))
 
     shown = panel(api)
@@ -104,10 +104,10 @@ def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(
 
     said = text_of(shown.panel)
     assert "4 blocks, measured 340 MiB" in said
-    assert "Each block 10 MiB" in said
+    assert "Per block 10 MiB" in said
     assert "All 30 blocks, extrapolated 600 MiB 3.5 s" in said
     assert "All 30 blocks, measured 606 MiB" in said
-    assert "Extrapolated against measured -1.0%" in said
+    assert "Error of the extrapolation -1.0%" in said
     assert "All 30 blocks, estimated" in said
     assert "Measured on a CPU, 2 cores" in said
     assert not shown.timer.active

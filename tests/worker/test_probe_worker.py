@@ -120,8 +120,7 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     assert (2, "memory limit", 64 * 2**20) == (unfit.depth, unfit.why, unfit.limit_bytes)
     assert unfit.short_bytes > 0
     assert (
-        "does not fit the 64 MiB that it may take, by at least"
-        in sentences(api.probes.summary(record.run_id).record)[0]
+        "does not fit the memory limit of 64 MiB, by at least" in sentences(api.probes.summary(record.run_id).record)[0]
     )
     assert [] == [p for p in psutil.process_iter(["cmdline"]) if record.run_id in (p.info["cmdline"] or [])]
 

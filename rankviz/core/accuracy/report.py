@@ -68,6 +68,21 @@ class ReportRow:
     two_depth_seconds: float | None
     source: str
 
+    @property
+    def error(self) -> float | None:
+        """Predicted against measured memory, as a share of the measured figure."""
+        return _off(self.predicted_bytes, self.measured_bytes)
+
+    @property
+    def two_depth_error(self) -> float | None:
+        """The peak from two depths against the measured one."""
+        return _off(self.two_depth_bytes, self.measured_bytes)
+
+    @property
+    def two_depth_time_error(self) -> float | None:
+        """The step time from two depths against the measured one."""
+        return _off(self.two_depth_seconds, self.measured_seconds_per_step)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TotalScore:
@@ -125,6 +140,25 @@ class AccuracyReport:
     time: TimeScore | None
     evidence: EvidenceByKind
     unseen_groups: tuple[UnseenGroup, ...]
+
+    @property
+    def probes(self) -> tuple[ReportRow, ...]:
+        """Rows of probes that ran the whole model and two small depths."""
+        return tuple(row for row in self.rows if row.two_depth_bytes)
+
+    @property
+    def left_out(self) -> tuple[ReportRow, ...]:
+        """Rows without a prediction."""
+        return tuple(row for row in self.rows if row.reason and row.predicted_bytes is None)
+
+    @property
+    def sources_on_gpus(self) -> frozenset[str]:
+        """The groups of the scored rows that were measured on GPUs."""
+        return frozenset(row.group for row in self.rows if row.scored and row.kind != "cpu")
+
+
+def _off(value: float | None, measured: float | None) -> float | None:
+    return value / measured - 1 if value and measured else None
 
 
 def as_json(report: AccuracyReport) -> dict[str, Any]:

@@ -47,6 +47,11 @@ class ProbeRecord:
         return self.request.probe_id
 
     @property
+    def peak_kind(self) -> str | None:
+        """What the peak is of; None before a depth was measured."""
+        return self.measured[0].peak_kind if self.measured else None
+
+    @property
     def full(self) -> DepthMeasured | None:
         """The whole model, where it was run."""
         return next((each for each in self.measured if each.depth == self.request.total_depth), None)

@@ -1,6 +1,6 @@
 """A probe as flat JSON, and in sentences: what the command line prints and the page shows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from rankviz.core.probe.estimate import ProbeEstimate
 from rankviz.core.probe.extrapolate import Extrapolation
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import BUSY_SHARE
+from rankviz.core.quantity import Range
 from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured
 
 NOISE_SHARE = 0.1
@@ -44,14 +45,14 @@ def as_json(summary: ProbeSummary) -> dict[str, Any]:
         "total_depth": request.total_depth,
         "device": record.environment.get("device_name"),
         "environment": record.environment,
-        "peak_kind": record.measured[0].peak_kind if record.measured else None,
+        "peak_kind": record.peak_kind,
         "measured": measured,
         "extrapolated": _extrapolated(extrapolated, record) if extrapolated else None,
         "full": next((each for each in measured if full and each["depth"] == full.depth), None),
         "error_of_extrapolation": {
             "peak": extrapolated.peak_bytes / full.peak_bytes - 1,
             "step_seconds": extrapolated.step_seconds / full.step_seconds - 1
-            if extrapolated.step_seconds > 0
+            if _positive(extrapolated.step_seconds)
             else None,
         }
         if extrapolated and full
@@ -79,63 +80,80 @@ def as_json(summary: ProbeSummary) -> dict[str, Any]:
 
 
 def sentences(record: ProbeRecord) -> list[str]:
-    """What the numbers don't say: what did not fit, what was left out, how sure the time is."""
-    said = [_did_not_fit(each, record) for each in record.did_not_fit]
-    said += [each.reason for each in record.skipped]
+    """What the numbers do not say: what did not fit, what was left out, how certain the time is."""
+    notes = [_did_not_fit(each, record) for each in record.did_not_fit]
+    notes += [each.reason for each in record.skipped]
     extrapolated = record.extrapolated
     busy = max((each.busy_elsewhere for each in record.measured), default=0.0)
     if busy > BUSY_SHARE:
-        said.append(
-            f"Other programs had {busy:.0%} of this machine's CPU time while steps were timed, so step times are too "
-            "long and don't lie on a line: probe again when it is idle. Memory isn't touched by that."
+        notes.append(
+            f"Other programs used {busy:.0%} of the CPU time of this machine while steps were timed, so the step times "
+            "are too long. Run the probe again when the machine is idle. The memory figures are not affected."
         )
     elif extrapolated and extrapolated.step_noise_seconds > NOISE_SHARE * extrapolated.step_seconds:
-        said.append(
-            "Steps took unequal times, so the whole model's is known to "
-            f"± {units.duration(extrapolated.step_noise_seconds)} at best."
+        notes.append(
+            "Steps took different times, so the step time of the whole model is uncertain by at least "
+            f"± {units.duration(extrapolated.step_noise_seconds)}."
         )
     if record.measured and record.measured[-1].load_peak_bytes > record.measured[-1].peak_bytes:
-        said.append("Loading the base took more than training did: the peak of a run is there.")
-    return said
+        notes.append("Loading the base model took more memory than training: a run has its peak there.")
+    return notes
 
 
-HEADERS = ("", "Peak memory", "Step", "Tokens/s")
+def headers(summary: ProbeSummary) -> list[str]:
+    """Of the table of a probe."""
+    kind = summary.record.peak_kind
+    return ["", f"Peak memory, {kind}" if kind else "Peak memory", "Step", "Tokens/s"]
 
 
-def table_lines(answer: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Rows under HEADERS: the depths measured, the line through them, and the whole model by it, measured, estimated.
-
-    answer: as as_json makes it.
-    """
-
-    def line(name: str, found: Mapping[str, Any]) -> tuple[str, str, str, str]:
-        pace = f"{found['tokens_per_second']:,.0f}" if found["tokens_per_second"] else ""
-        return name, units.memory_size(found["peak_bytes"]), _seconds(found["step_seconds"]), pace
-
-    whole = f"All {answer['total_depth']} blocks"
-    extrapolated, full, estimate = answer["extrapolated"], answer["full"], answer["estimate"]
-    lines = [line(f"{each['depth']} blocks, measured", each) for each in answer["measured"] if each is not full]
+def table_lines(summary: ProbeSummary) -> list[tuple[str, str, str, str]]:
+    """Rows of the table: the measured depths, the line through them, and the whole model extrapolated, measured and
+    estimated."""
+    record, estimate = summary.record, summary.estimate
+    extrapolated, full = record.extrapolated, record.full
+    whole = f"All {record.request.total_depth} blocks"
+    lines = [_line(f"{each.depth} blocks, measured", each) for each in record.measured if each is not full]
     if extrapolated:
-        block, once = extrapolated["per_block"], extrapolated["once"]
+        memory, step = extrapolated.peak, extrapolated.step
         lines += [
-            ("Each block", units.memory_size(block["bytes"]), _seconds(block["seconds"]), ""),
-            ("Once: embeddings, loss, the rest", units.memory_size(once["bytes"]), _seconds(once["seconds"]), ""),
-            line(f"{whole}, extrapolated", extrapolated),
+            ("Per block", units.memory_size(memory.slope), _seconds(step.slope), ""),
+            ("Once: embeddings, loss, the rest", units.memory_size(memory.intercept), _seconds(step.intercept), ""),
+            _extrapolated_line(f"{whole}, extrapolated", extrapolated, record),
         ]
     if full:
-        lines.append(line(f"{whole}, measured", full))
-    if error := answer["error_of_extrapolation"]:
-        step = "" if error["step_seconds"] is None else f"{error['step_seconds']:+.1%}"
-        lines.append(("Extrapolated against measured", f"{error['peak']:+.1%}", step, ""))
+        lines.append(_line(f"{whole}, measured", full))
+    if extrapolated and full:
+        lines.append(_error_line(extrapolated, full))
     if estimate:
-        memory, step = estimate["memory_bytes"], estimate["step_seconds"]
-        took = _span(step, units.duration) if step else ""
-        lines.append((f"{whole}, estimated", _span(memory, units.memory_size), took, ""))
+        step = _span(estimate.step_seconds, units.duration) if estimate.step_seconds else ""
+        lines.append((f"{whole}, estimated", _span(estimate.memory_bytes, units.memory_size), step, ""))
     return lines
 
 
-def _span(values: Mapping[str, float], text: Callable[[float], str]) -> str:
-    return f"{text(values['low'])} – {text(values['high'])}"
+def _line(name: str, each: DepthMeasured) -> tuple[str, str, str, str]:
+    pace = f"{each.tokens_per_second:,.0f}" if each.tokens_per_second else ""
+    return name, units.memory_size(each.peak_bytes), _seconds(each.step_seconds), pace
+
+
+def _extrapolated_line(name: str, each: Extrapolation, record: ProbeRecord) -> tuple[str, str, str, str]:
+    seconds = _positive(each.step_seconds)
+    pace = f"{record.measured[0].tokens_per_step / seconds:,.0f}" if seconds else ""
+    return name, units.memory_size(round(each.peak_bytes)), _seconds(seconds), pace
+
+
+def _error_line(extrapolated: Extrapolation, full: DepthMeasured) -> tuple[str, str, str, str]:
+    seconds = _positive(extrapolated.step_seconds)
+    step = f"{seconds / full.step_seconds - 1:+.1%}" if seconds else ""
+    return "Error of the extrapolation", f"{extrapolated.peak_bytes / full.peak_bytes - 1:+.1%}", step, ""
+
+
+def _positive(seconds: float) -> float | None:
+    """Noise can turn a line down so far that it says nothing."""
+    return seconds if seconds > 0 else None
+
+
+def _span(values: Range, text: Callable[[float], str]) -> str:
+    return f"{text(values.low)} – {text(values.high)}"
 
 
 def _seconds(value: float | None) -> str:
@@ -147,13 +165,13 @@ def _seconds(value: float | None) -> str:
 
 def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:
     who = {
-        "memory limit": f"the {units.memory_size(event.limit_bytes)} that it may take",
+        "memory limit": f"the memory limit of {units.memory_size(event.limit_bytes)}",
         "GPU": f"the {units.memory_size(event.limit_bytes)} of this GPU",
-        "system": "what this machine has",
+        "system": "the memory of this machine",
     }[event.why]
     short = f", by at least {units.memory_size(event.short_bytes)}" if event.short_bytes > 0 else ""
     blocks = "The whole model" if event.depth == record.request.total_depth else f"A model of {event.depth} blocks"
-    return f"{blocks} does not fit {who}{short}; it was {event.stage}."
+    return f"{blocks} does not fit {who}{short} (stage: {event.stage})."
 
 
 def _measured(each: DepthMeasured) -> dict[str, Any]:
@@ -182,8 +200,7 @@ def _extrapolated(each: Extrapolation, record: ProbeRecord) -> dict[str, Any]:
         "peak_bytes": round(each.peak_bytes),
         "moment": each.moment,
         "load_peak_bytes": round(each.load_peak_bytes),
-        # Noise can turn a line down so far that it says nothing.
-        "step_seconds": each.step_seconds if each.step_seconds > 0 else None,
+        "step_seconds": _positive(each.step_seconds),
         "step_noise_seconds": each.step_noise_seconds,
         "tokens_per_second": tokens / each.step_seconds if each.step_seconds > 0 else None,
         "trainable_parameters": each.trainable_parameters,

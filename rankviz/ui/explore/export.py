@@ -1,4 +1,4 @@
-"""Take it away: the chosen adapter as a script, a notebook or a configuration file, to copy or to save."""
+"""Export: the chosen settings as a script, a notebook or a configuration file, to copy or to download."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from rankviz.ui.wiring import notice_html
 CHOICES = [(chosen.label, name) for name, chosen in FORMATS.items()]
 
 
-class Taken(NamedTuple):
+class Exported(NamedTuple):
     code: str
 
 
@@ -25,7 +25,7 @@ def takeaway_widgets() -> tuple[gr.Dropdown, gr.HTML]:
         take = gr.Dropdown(
             CHOICES,
             value=question.DEFAULTS["take"],
-            label="Take it away as",
+            label="Export as",
             interactive=True,
             min_width=220,
             elem_id="take",
@@ -33,16 +33,16 @@ def takeaway_widgets() -> tuple[gr.Dropdown, gr.HTML]:
     return take, copyable(elem_id="script")
 
 
-def taken(api: Api, **values: Any) -> Taken:
-    """The file for the question that the widgets ask, with the learning rate that the advice card names. A format that
-    can't say it says why in its place."""
-    asked = question.ask(values)
-    rate = api.advice.advise(asked, goal_of(values)).advice.learning_rate  # what it refuses is said above the figures
+def takeaway(api: Api, **values: Any) -> Exported:
+    """The file for the widgets' values, with the recommended learning rate. A format that cannot express them says
+    why in its place."""
+    chosen = question.ask(values)
+    rate = api.advice.advise(chosen, goal_of(values)).advice.learning_rate
     try:
-        written = api.exports.write(asked, values["r"], values["take"], rate)
+        written = api.exports.write(chosen, values["r"], values["take"], rate)
     except RankVizError as error:
-        return Taken(notice_html(str(error), kind="error"))
-    return Taken(
+        return Exported(notice_html(str(error), kind="error"))
+    return Exported(
         code_html(
             written.shown,
             title=written.file_name,

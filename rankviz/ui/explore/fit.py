@@ -1,6 +1,6 @@
-"""Explore's decisions: what fits, what a change costs, what to change, which GPUs do it, three ways to train."""
+"""Explore's section on fit: what fits, the effect of one change, what to change, which GPUs fit, three methods."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
@@ -9,14 +9,19 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.fit.json import as_json
+from rankviz.core.cost.gpu import Gpu
+from rankviz.core.fit.cards import Card
+from rankviz.core.fit.decide import Decisions
+from rankviz.core.fit.knobs import Knob
+from rankviz.core.fit.methods import Method
+from rankviz.core.fit.remedy import RULE
 from rankviz.ui import link
-from rankviz.ui.explore.answer import NOT_KNOWN, span, time_span
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import editable, pickable, plain
 from rankviz.ui.parts.html import Cell, Row
+from rankviz.ui.parts.ranges import NOT_KNOWN, memory_span, money_span, time_span
 
-LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Tokens a row"}
+LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
 APPLIED = (
     "r",
     "preset",
@@ -56,76 +61,75 @@ def decision_widgets() -> dict[str, gr.HTML]:
 
 
 def decisions(api: Api, **values: Any) -> Decided:
-    """The section for the question that the widgets ask."""
-    said = as_json(api.estimates.fit(question.ask(values), values["r"], question.prices_of(values["prices"])))
+    """The section for the widgets' values."""
+    result = api.estimates.fit(question.ask(values), values["r"], question.prices_of(values["prices"]))
     return Decided(
-        verdict=verdict_html(said),
-        knobs=knobs_html(said),
-        limits=limits_html(said),
-        methods=methods_html(said),
-        cards=cards_html(said),
+        verdict=verdict_html(result),
+        knobs=knobs_html(result),
+        limits=limits_html(result),
+        methods=methods_html(result),
+        cards=cards_html(result),
     )
 
 
-def verdict_html(said: Mapping[str, Any]) -> str:
+def verdict_html(result: Decisions) -> str:
     """Fit and margin against usable memory, then what to change."""
-    lead = "<p>" + escape(said["sentence"]) + "</p>"
-    if said["fit"]:
-        margin, usable = said["margin_bytes"], said["usable_bytes"]
-        band = f"{_gib(margin['low'])} to {_gib(margin['high'])} over the band"
+    start, sentence = result.setting, escape(result.sentence)
+    lead = f"<p>{sentence}</p>"
+    if start.row.fit:
+        margin = start.spare
+        band = f"range: {_gib(margin.low)} to {_gib(margin.high)}"
         lead = (
-            f"<p>{html.fit_chip(said['fit'])} <b>{escape(units.spare(margin['expected']))}</b> of "
-            f"{escape(span(usable, units.memory_size))} usable on {escape(said['gpu'])} "
-            f'<span class="rv-quiet-text">({escape(band)})</span>. {escape(said["sentence"])}</p>'
+            f"<p>{html.fit_chip(start.row.fit)} <b>{escape(units.spare(margin.expected))}</b> of "
+            f"{escape(memory_span(start.answer.usable_bytes))} usable on {escape(start.gpu.name)} "
+            f'<span class="rv-quiet-text">({escape(band)})</span>. {sentence}</p>'
         )
-    rule = "" if said["fit"] in (None, "fits", "tight") else html.paragraphs(said["rule"])
-    return f'<div class="rv-verdict"><h2>Decisions at r = {said["r"]}</h2>{lead}{rule}</div>'
+    rule = "" if start.row.fit in (None, "fits", "tight") else html.paragraphs(RULE)
+    return f'<div class="rv-verdict"><h2>Fit and changes at r = {start.r}</h2>{lead}{rule}</div>'
 
 
-def knobs_html(said: Mapping[str, Any]) -> str:
-    """What each change costs; a click makes it."""
+def knobs_html(result: Decisions) -> str:
+    """The effect of each change; a click applies it."""
+    has_gpu = result.setting.gpu is not None
     rows = [
         Row(
             cells=[
-                Cell(knob["label"], title=_effect(knob), kind="narrow"),
-                Cell(units.memory_change(knob["device_bytes"]), title=f"{knob['device_bytes']:+,} bytes"),
-                _change(knob["seconds"], units.duration_change, _money(knob["usd"])),
-                *([html.FITS[knob["fit"]]] if said["gpu"] else []),
+                Cell(knob.label, title=_effect(knob), kind="narrow"),
+                Cell(units.memory_change(knob.device_bytes), title=f"{knob.device_bytes:+,} bytes"),
+                Cell(
+                    NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds), title=_money(knob.usd)
+                ),
+                *([html.FITS[knob.fit]] if has_gpu else []),
             ],
-            pick=urlencode(knob["change"]),
+            pick=urlencode(knob.change),
         )
-        for knob in said["knobs"]
+        for knob in result.knobs
     ]
-    title = f"What one change costs, for the same {units.count(said['tokens'])} tokens. A click makes it."
-    headers = ["Change", "Memory", "Time", *(["Then"] if said["gpu"] else [])]
-    return html.titled(title, html.table(headers, rows, label="What one change costs"))
+    title = f"Effect of one change (same {units.count(result.setting.tokens)} tokens). Click a row to apply it."
+    headers = ["Change", "Memory", "Time", *(["Fit"] if has_gpu else [])]
+    return html.titled(title, html.table(headers, rows, label="Effect of one change"))
 
 
-def _effect(knob: Mapping[str, Any]) -> str:
-    return "Leaves the result as it is" if knob["same_result"] else "Changes what is learned"
+def _effect(knob: Knob) -> str:
+    return "Same training result" if knob.same_result else "Changes the training result"
 
 
 def _money(usd: float | None) -> str:
     return "" if usd is None else f"{'-' if usd < 0 else '+'}{units.usd(abs(usd))}"
 
 
-def _change(value: float | None, text, title: str) -> Cell:
-    return Cell(NOT_KNOWN if value is None else text(value), title=title)
-
-
-def limits_html(said: Mapping[str, Any]) -> str:
-    """The largest rank, batch and length, surely and as expected."""
-    title = "The largest that fits, the rest as it is"
-    if not said["limits"]:
-        return html.titled(title, html.paragraphs("Choose a GPU, here or in the table below.", css="rv-empty"))
+def limits_html(result: Decisions) -> str:
+    """The largest rank, batch and length, certain and expected."""
+    title = "Largest value that fits, other settings unchanged"
+    if not result.limits:
+        return html.titled(title, html.paragraphs("Select a GPU, or click one in the table below.", css="rv-empty"))
     rows = [
-        Row(cells=[LIMITS[option], _largest(limit["surely"]), _largest(limit["expected"])])
-        for option, limit in said["limits"].items()
+        Row(cells=[LIMITS[limit.option], _largest(limit.surely), _largest(limit.expected)]) for limit in result.limits
     ]
-    notes = (f"{LIMITS[option]}: {limit['note']}." for option, limit in said["limits"].items() if limit["note"])
+    notes = (f"{LIMITS[limit.option]}: {limit.note}." for limit in result.limits if limit.note)
     return html.titled(
         title,
-        html.table(["", "Surely", "Expected"], rows, label="The largest that fits") + html.paragraphs(*notes),
+        html.table(["Setting", "Certain", "Expected"], rows, label="Largest value that fits") + html.paragraphs(*notes),
     )
 
 
@@ -133,67 +137,63 @@ def _largest(value: int | None) -> str:
     return "none" if value is None else f"{value:,}"
 
 
-def methods_html(said: Mapping[str, Any]) -> str:
-    """Three ways to train side by side, a column each."""
-    methods = said["methods"]
+def methods_html(result: Decisions) -> str:
+    """Three training methods side by side, a column each."""
+    methods = result.methods
     rows = [
-        (
-            "Trained",
-            [Cell(units.count(m["trained_parameters"]), title=f"{m['trained_parameters']:,}") for m in methods],
-        ),
-        ("Memory", [span(m["device_bytes"], units.memory_size) for m in methods]),
-        *([("Fit", [html.FITS[m["fit"]] for m in methods])] if said["gpu"] else []),
-        ("Time", [time_span(m["seconds"]) if m["seconds"] else NOT_KNOWN for m in methods]),
-        ("Cost", [span(m["usd"], units.usd) if m["usd"] else NOT_KNOWN for m in methods]),
+        ("Trained", [Cell(units.count(m.trained_parameters), title=f"{m.trained_parameters:,}") for m in methods]),
+        ("Memory", [memory_span(m.device) for m in methods]),
+        *([("Fit", [html.FITS[m.fit] for m in methods])] if result.setting.gpu else []),
+        ("Time", [time_span(m.seconds) for m in methods]),
+        ("Cost", [money_span(m.usd) for m in methods]),
         ("Saved", [_saved(m) for m in methods]),
     ]
     table = html.table(
-        ["", *(f"{m['label'].split(',')[0]}, {m['precision']}" for m in methods)],
+        ["", *(f"{m.label.split(',')[0]}, {m.precision}" for m in methods)],
         [Row(cells=[name, *cells]) for name, cells in rows],
-        label="Three ways to train",
+        label="Three training methods",
     )
     full = methods[-1]
     note = (
-        f"Full fine-tuning: {full['precision']} weights, gradients and optimizer states. No measured run validates it, "
-        "so its range is wider."
+        f"Full fine-tuning uses {full.precision} weights, gradients and optimizer states. No measured run validates "
+        "it, so the range is wider."
     )
-    return html.titled("Three ways to train, same batch and length", table + html.paragraphs(note))
+    return html.titled("Three training methods, same batch and length", table + html.paragraphs(note))
 
 
-def _saved(method: Mapping[str, Any]) -> Cell:
-    about = "" if method["saved_exact"] else "about "
-    return Cell(about + units.file_size(method["saved_bytes"]), title=f"{about}{method['saved_bytes']:,} bytes")
+def _saved(method: Method) -> Cell:
+    about = "" if method.saved_exact else "about "
+    return Cell(about + units.file_size(method.saved_bytes), title=f"{about}{method.saved_bytes:,} bytes")
 
 
-def cards_html(said: Mapping[str, Any]) -> str:
-    """Every GPU of the table, those that fit first. A click takes one; its price can be written over."""
-    rows = [_card_row(card, said["gpu_id"]) for card in said["gpus"]]
+def cards_html(result: Decisions) -> str:
+    """Every GPU of the table, those that fit first. A click selects one; its price can be edited."""
+    rows = [_card_row(card, result.setting.gpu) for card in result.cards]
     table = html.table(
-        ["GPU", "Fit", "To spare", "$ an hour", "Price of", "Time", "Total"],
+        ["GPU", "Fit", "Free memory", "$ per hour", "Price source", "Time", "Total cost"],
         rows,
         label="GPUs, cheapest first",
         left=2,
     )
-    fitting = sum(card["fit"] in ("fits", "tight") for card in said["gpus"])
-    title = f"{fitting} of {len(rows)} GPUs fit, cheapest first. Write your own price; a click takes the GPU."
+    fitting = sum(card.fits for card in result.cards)
+    title = f"{fitting} of {len(rows)} GPUs fit, cheapest first. Click a row to select a GPU; you can edit its price."
     return html.titled(title, table)
 
 
-def _card_row(card: Mapping[str, Any], chosen: str | None) -> Row:
-    price, usd, seconds, spare = (card[name] for name in ("usd_per_hour", "usd", "seconds", "margin_bytes"))
-    paid = ", ".join(filter(None, (card["provider"], card["price_checked"]))) if price is not None else NOT_KNOWN
+def _card_row(card: Card, chosen: Gpu | None) -> Row:
+    price, gpu = card.price, card.gpu
     return Row(
         cells=[
-            card["gpu"],
-            html.FITS.get(card["fit"]) or Cell("✕ can't run this", title=card["reason"]),
-            _gib(spare["expected"]) if spare else "",
-            Cell("" if price is None else _price(price), edit=card["gpu_id"], title=f"$ an hour of the {card['gpu']}"),
-            paid,
-            time_span(seconds) if seconds else NOT_KNOWN,
-            span(usd, units.usd) if usd else NOT_KNOWN,
+            gpu.name,
+            html.FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
+            _gib(card.spare.expected) if card.spare else "",
+            Cell(_price(price.usd_per_hour) if price else "", edit=gpu.id, title=f"$ per hour of the {gpu.name}"),
+            ", ".join(filter(None, (price.provider, price.checked))) if price else NOT_KNOWN,
+            time_span(card.seconds),
+            money_span(card.usd),
         ],
-        pick=urlencode({"gpu": card["gpu_id"]}),
-        chosen=card["gpu_id"] == chosen,
+        pick=urlencode({"gpu": gpu.id}),
+        chosen=gpu == chosen,
     )
 
 
@@ -207,17 +207,23 @@ def _price(usd_per_hour: float) -> str:
     return cents if float(cents) == usd_per_hour else f"{usd_per_hour:g}"
 
 
-def applied(event: gr.EventData) -> Sequence[Any]:
-    """The widgets of APPLIED after a click: what the change names is set, the rest stays."""
+def applied(event: gr.EventData) -> Mapping[str, Any]:
+    """What a click on a change or a GPU sets, by the names of the question's widgets."""
     changes = link.changes(dict(parse_qsl(str(event._data["id"]))))
-    return [changes[name] if name in changes else gr.skip() for name in APPLIED]
+    return {name: value for name, value in changes.items() if name in APPLIED}
 
 
-def priced(prices: str, gpu: str, event: gr.EventData) -> tuple[Any, Any]:
-    """The prices of one's own, and the price of the chosen GPU, after an edit. The question says what can't be."""
+class Priced(NamedTuple):
+    prices: str
+    usd_per_hour: Any
+
+
+def priced(prices: str, gpu: str, event: gr.EventData) -> Priced:
+    """Your own prices after an edit; the price of the selected GPU is then the edited one. A wrong price is reported
+    where the question is answered."""
     edited = str(event._data["id"])
     own = dict(question.price_texts(prices))
     own.pop(edited, None)
     if text := str(event._data["text"]).strip():
         own[edited] = text
-    return question.price_text(own), None if edited == gpu else gr.skip()
+    return Priced(question.price_text(own), None if edited == gpu else gr.skip())

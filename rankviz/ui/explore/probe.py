@@ -1,7 +1,7 @@
-"""Measure it here: a probe of the chosen model from Explore, and what the newest one of this model has measured.
+"""A probe of the selected model from Explore, and the results of the newest one.
 
-The page owns no probe: what is shown is the newest probe of the chosen model in the runs folder, whoever asked for it,
-so a reload, another page or a restarted app finds it as it stands.
+The page owns no probe: it shows the newest probe of the selected model in the runs folder, whoever started it. So a
+reload, another page or a restarted app finds it.
 """
 
 import time
@@ -22,19 +22,19 @@ from rankviz.core.probe.request import (
     ProbeQuestion,
     for_here,
 )
-from rankviz.core.probe.summary import HEADERS, as_json, table_lines
+from rankviz.core.probe.summary import headers, sentences, table_lines
 from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import Row
-from rankviz.ui.wiring import action, heard, notice_html, wire
+from rankviz.ui.wiring import action, notice_html, on_any, wire
 
 POLL_SECONDS = 1.0
-ASKED = (
+SETTINGS = (
     "model", "r", "preset", "modules", "names", "alpha_rule", "alpha_fixed", "use_rslora", "use_dora", "framework",
     "precision", "optim", "checkpointing",
 )  # fmt: skip
-"""Widgets of the question that a probe takes over. Batch and length are its own: on a CPU one takes less of them."""
+"""Widgets of the question that a probe uses. It has its own batch and length: on a CPU they are smaller."""
 
 
 class Probing(NamedTuple):
@@ -48,20 +48,20 @@ class Probing(NamedTuple):
 
 def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     """The section; returns the event that draws it. w: the question's widgets."""
-    with gr.Accordion("Measure it here, without weights", open=False, elem_id="probe") as section:
+    with gr.Accordion("Probe on this machine (no download)", open=False, elem_id="probe") as section:
         plain(html.paragraphs(about(api)))
         with gr.Row(elem_classes="rv-bar"):
-            batch = gr.Number(1, label="Rows a step", precision=0, min_width=90)
-            length = gr.Number(256, label="Tokens a row", precision=0, min_width=90)
-            full = gr.Checkbox(False, label="All blocks too", min_width=120)
-            start = gr.Button("Measure it here", min_width=140, elem_id="probe-button")
+            batch = gr.Number(1, label="Probe batch", precision=0, min_width=90)
+            length = gr.Number(256, label="Probe length", precision=0, min_width=90)
+            full = gr.Checkbox(False, label="Also run all blocks", min_width=120)
+            start = gr.Button("Measure", min_width=140, elem_id="probe-button")
             cancel = gr.Button("Cancel", visible=False, min_width=90, elem_id="probe-cancel")
         refused = plain(elem_id="probe-notice")
         panel = plain(elem_id="probe-panel")
     seen = gr.State(None)
     timer = gr.Timer(POLL_SECONDS, active=False)
 
-    asked = {name: w[name] for name in ASKED}
+    settings = {name: w[name] for name in SETTINGS}
     drawing = wire(
         partial(probing, api),
         inputs={"model": w["model"], "seen": seen},
@@ -70,34 +70,34 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     )
     begin = wire(
         partial(begun, api),
-        inputs={**asked, "own_batch": batch, "own_length": length, "full": full},
-        outputs={"said": refused},
+        inputs={**settings, "own_batch": batch, "own_length": length, "full": full},
+        outputs={"notice": refused},
         notice=refused,
     )
     start.click(**begin).then(**drawing)
     cancel.click(inputs=w["model"], **action(partial(cancelled, api))).then(**drawing)
     timer.tick(**drawing)
-    heard(w["model"].change).then(**drawing)
+    on_any(w["model"].change).then(**drawing)
     return drawing
 
 
 def about(api: Api) -> str:
     seconds = SHARED_TIME_LIMIT_SECONDS if api.workspace.shared else TIME_LIMIT_SECONDS
-    memory = units.memory_size(SHARED_MEMORY_LIMIT_BYTES) if api.workspace.shared else "80 % of the memory that is free"
+    memory = units.memory_size(SHARED_MEMORY_LIMIT_BYTES) if api.workspace.shared else "80 % of the free memory"
     return (
-        "Builds this model's real layers with random weights, at two small depths, and runs true training steps with "
-        f"this adapter on this machine. Nothing is downloaded. It ends after {units.duration(seconds)} at the latest "
-        f"and takes {memory} at most; what doesn't fit is a result."
+        "A probe builds the real layers of this model with random weights, at two small depths, and runs training "
+        "steps with this adapter on this machine. It downloads nothing. It ends after at most "
+        f"{units.duration(seconds)} and uses at most {memory}. A depth that does not fit is a result too."
     )
 
 
 class Begun(NamedTuple):
-    said: str
+    notice: str
 
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> Begun:
-    """Queue a probe of what the question asks, as far as this machine can train so."""
-    asked = ProbeQuestion(
+    """Queue a probe with these settings, adapted to what this machine can train."""
+    probe = ProbeQuestion(
         model_id=(values["model"] or "").strip(),
         r=values["r"],
         alpha=question.alpha_of(values),
@@ -112,8 +112,8 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
         max_length=own_length,
         full=bool(full),
     )
-    asked, changed = for_here(asked, cuda=api.workspace.has_cuda())
-    api.probes.start(asked)
+    probe, changed = for_here(probe, cuda=api.workspace.has_cuda())
+    api.probes.start(probe)
     return Begun(notice_html(changed))
 
 
@@ -133,7 +133,7 @@ def probing(api: Api, *, model: str, seen: Any) -> Probing:
     """The section as it stands; nothing to draw is nothing sent."""
     record = newest(api, model)
     if record is None:
-        empty = html.paragraphs("This model has not been measured here yet.", css="rv-empty")
+        empty = html.paragraphs("No probe of this model on this machine yet.", css="rv-empty")
         return Probing(gr.skip(), empty, gr.Button(visible=False), None, gr.Timer(active=False))
     going = not record.state.ended
     now = (record.run_id, record.state.value, record.stage, len(record.measured), _elapsed(record) if going else "")
@@ -156,15 +156,15 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         parts.append(html.progress(done / len(request.depths), label="Depths measured"))
     elif record.state is RunState.CANCELLED:
         parts.append(html.paragraphs("Cancelled."))
-    answer = as_json(api.probes.summary(record.run_id))
+    summary = api.probes.summary(record.run_id)
     if record.error:
         parts.append(notice_html(record.error, kind="error"))
     if record.measured:
-        rows = [Row(cells=line, chosen="All" in line[0] and "estimated" not in line[0]) for line in table_lines(answer)]
-        parts.append(
-            html.table([HEADERS[0], f"{HEADERS[1]}, {answer['peak_kind']}", *HEADERS[2:]], rows, label="Probe")
-        )
-    parts.append(notice_html(*answer["sentences"]))
+        rows = [
+            Row(cells=line, chosen="All" in line[0] and "estimated" not in line[0]) for line in table_lines(summary)
+        ]
+        parts.append(html.table(headers(summary), rows, label="Probe"))
+    parts.append(notice_html(*sentences(record)))
     if record.environment:
         parts.append(html.paragraphs(_where(record)))
     return '<div class="rv-status">' + "".join(parts) + "</div>"
@@ -172,8 +172,8 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
 
 def _standing(record: ProbeRecord) -> str:
     if record.state is RunState.QUEUED:
-        return "Queued: it starts as soon as the worker is free."
-    return f"{record.stage[:1].upper()}{record.stage[1:]}. {_elapsed(record)} so far."
+        return "Queued. It starts when the worker is free."
+    return f"{record.stage[:1].upper()}{record.stage[1:]}. {_elapsed(record)} elapsed."
 
 
 def _elapsed(record: ProbeRecord) -> str:
@@ -186,6 +186,6 @@ def _where(record: ProbeRecord) -> str:
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or record.request.created_at))
     versions = where.get("versions", {})
     kind = record.measured[0].peak_kind if record.measured else ""
-    memory = f" Memory is {'of the process, ' if kind.startswith('resident') else ''}{kind}." if kind else ""
+    memory = f" Memory: {'process, ' if kind.startswith('resident') else ''}{kind}." if kind else ""
     named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "peft") if name in versions)
     return f"Measured on {where.get('device_name')}{cores}, {day}, with {named}; random weights and tokens.{memory}"

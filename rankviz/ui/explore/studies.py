@@ -20,7 +20,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import Cell, Row
-from rankviz.ui.wiring import action, heard, notice_html, wire
+from rankviz.ui.wiring import action, notice_html, on_any, wire
 
 HEIGHT = 440
 SHOWN = 4
@@ -61,7 +61,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     studies = plain(elem_id="evidence-studies")
     inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
     drawing = wire(partial(shown, api), inputs=inputs, outputs={**drawn, "said": said, "studies": studies}, silent=True)
-    heard(*(widget.change for name, widget in inputs.items() if name != "model")).then(**drawing)
+    on_any(*(widget.change for name, widget in inputs.items() if name != "model")).then(**drawing)
     upload.upload(inputs=upload, outputs=refused, **action(partial(added, api))).then(**drawing)
     return drawing
 

@@ -1,4 +1,4 @@
-"""Explore: a question on the left, its answer on the right, within a blink."""
+"""Explore: a question on the left, its answer on the right."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import probe
 from rankviz.ui.explore import studies as evidence
 from rankviz.ui.explore.answer import answer
-from rankviz.ui.explore.fit import APPLIED, applied, decision_widgets, decisions, priced
+from rankviz.ui.explore.fit import APPLIED, Priced, applied, decision_widgets, decisions, priced
 from rankviz.ui.explore.pictures import MEMORY_HEIGHT, pictures
 from rankviz.ui.parts import html, points, question, tables
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import address, busy, done, pickable, plain
 from rankviz.ui.parts.question import CUSTOM
-from rankviz.ui.wiring import heard, quiet, wire
+from rankviz.ui.wiring import on_any, put, quiet, wire
 
 TRADEOFF_HEIGHT = 380
 NEWEST = "newest"
@@ -31,10 +31,10 @@ NEWEST = "newest"
 class Exploring(NamedTuple):
     """What the rest of the page needs of this tab."""
 
-    asked: dict[str, Any]
+    question: dict[str, Any]
     """The question's widgets, by the names of question.DEFAULTS."""
     fit: dict[str, Any]
-    """The event that makes widgets follow the model, once they were set from elsewhere."""
+    """The event that makes widgets follow the model, after they were set from elsewhere."""
     answers: list[dict[str, Any]]
     """The events after it that fill the right column."""
     sweeps: gr.Dropdown
@@ -43,7 +43,10 @@ class Exploring(NamedTuple):
 
 def build(api: Api) -> Exploring:
     with gr.Row(elem_classes="rv-split"):
-        with gr.Column(elem_classes="rv-question rv-sticky"), gr.Accordion("The question", elem_classes="rv-fold"):
+        with (
+            gr.Column(elem_classes="rv-question rv-sticky"),
+            gr.Accordion("Model and training", elem_classes="rv-fold"),
+        ):
             w = question.question_widgets(model_choices(api), list(api.workspace.gpus))
         with gr.Column(elem_classes="rv-answer"):
             notice = plain(elem_id="notice")
@@ -57,7 +60,7 @@ def build(api: Api) -> Exploring:
                 )
                 x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=140)
                 y = gr.Dropdown(points.Y_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=140)
-            curve = chart("Quality against cost, measured", height=TRADEOFF_HEIGHT, elem_id="tradeoff")
+            curve = chart("Quality and cost, measured", height=TRADEOFF_HEIGHT, elem_id="tradeoff")
             caption = plain(elem_id="tradeoff-caption")
             published = evidence.build(api, w)
             with gr.Row(elem_classes="rv-charts"):
@@ -68,11 +71,11 @@ def build(api: Api) -> Exploring:
             probing = probe.build(api, w)
             w["take"], script = takeaway.takeaway_widgets()
     where = address()
-    asked = {name: w[name] for name in question.DEFAULTS}
+    inputs = {name: w[name] for name in question.DEFAULTS}
 
-    telling = wire(
+    answering = wire(
         partial(answer, api),
-        inputs=asked,
+        inputs=inputs,
         outputs={
             "figures": figures,
             "rests_on": rests_on,
@@ -86,61 +89,70 @@ def build(api: Api) -> Exploring:
         },
         notice=notice,
     )
-    drawing = wire(partial(pictures, api), inputs=asked, outputs={"memory": memory, "modules": modules}, silent=True)
-    deciding = wire(partial(decisions, api), inputs=asked, outputs=decided, silent=True)
-    taking = wire(partial(takeaway.taken, api), inputs=asked, outputs={"code": script}, silent=True)
+    drawing = wire(partial(pictures, api), inputs=inputs, outputs={"memory": memory, "modules": modules}, silent=True)
+    deciding = wire(partial(decisions, api), inputs=inputs, outputs=decided, silent=True)
+    exporting = wire(partial(takeaway.takeaway, api), inputs=inputs, outputs={"code": script}, silent=True)
     fitting = wire(
         partial(fitted, api),
         inputs={"model": w["model"], "preset": w["preset"], "modules": w["modules"], "framework": w["framework"]},
         outputs={"modules": w["modules"], "moe_scheme": w["moe_scheme"]},
         notice=notice,
     )
-    paid = {name: w[name] for name in ("r", "gpu", "usd_per_hour", "prices")}
-    curve_inputs = {"sweep": sweep, "x": x, "y": y, **paid}
+    priced_by = {name: w[name] for name in ("r", "gpu", "usd_per_hour", "prices")}
+    curve_inputs = {"sweep": sweep, "x": x, "y": y, **priced_by}
     plotting = wire(partial(tradeoff, api), inputs=curve_inputs, outputs={"chart": curve, "caption": caption})
 
     refits = ("model", "preset", "framework")
     # Only a person changes these; an empty number box reports a change whenever the page loads.
     typed = ("modules", "examples", "example_tokens")
-    changed = heard(
-        *(w[name].change for name in asked if name not in (*refits, *typed)), *(w[name].input for name in typed)
+    changed = on_any(
+        *(w[name].change for name in inputs if name not in (*refits, *typed)), *(w[name].input for name in typed)
     )
-    for answering in (telling, drawing, deciding, taking):
-        changed.then(**answering)
+    for event in (answering, drawing, deciding, exporting):
+        changed.then(**event)
     w["model"].change(**busy("model-busy", "Reading the layers of this model …"))
-    refit = heard(*(w[name].change for name in refits)).then(**fitting)
-    refit.then(**telling).then(**done("model-busy"))
+    refit = on_any(*(w[name].change for name in refits)).then(**fitting)
+    refit.then(**answering).then(**done("model-busy"))
     refit.then(**drawing)
     refit.then(**deciding)
     refit.then(**published)
-    refit.then(**taking)
-    heard(*(widget.change for widget in curve_inputs.values())).then(**plotting)
+    refit.then(**exporting)
+    on_any(*(widget.change for widget in curve_inputs.values())).then(**plotting)
 
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
     w["alpha_rule"].change(
         lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
     )
     ranks.select(chosen_rank, None, w["r"], **quiet())
-    tables.offer(ranks_file, partial(asked_ranks, api), asked)
+    tables.offer(ranks_file, partial(ranks_of, api), inputs)
+    settable = {name: w[name] for name in APPLIED}
+
+    # Closures, since Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
+    def apply(event: gr.EventData) -> dict[Any, Any]:
+        return put(applied(event), settable)
+
+    def set_price(prices: str, gpu: str, event: gr.EventData) -> dict[Any, Any]:
+        return put(priced(prices, gpu, event)._asdict(), own_price)
+
+    own_price = {name: w[name] for name in Priced._fields}
     for changeable in ("knobs", "cards"):
-        decided[changeable].select(applied, None, [w[name] for name in APPLIED], **quiet())
-    decided["cards"].input(priced, [w["prices"], w["gpu"]], [w["prices"], w["usd_per_hour"]], **quiet())
-    w["upload"].upload(**busy("model-busy", "Building the model of this config.json without weights …"))
+        decided[changeable].select(apply, None, list(settable.values()), **quiet())
+    decided["cards"].input(set_price, [w["prices"], w["gpu"]], list(own_price.values()), **quiet())
+    w["upload"].upload(**busy("model-busy", "Building the model of this config.json, without weights …"))
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
     w["upload"].upload(**upload).then(**done("model-busy"))
     return Exploring(
-        asked=asked,
+        question=inputs,
         fit=fitting,
-        answers=[telling, drawing, deciding, published, plotting, probing, taking],
+        answers=[answering, drawing, deciding, published, plotting, probing, exporting],
         sweeps=sweep,
         curve=curve,
     )
 
 
-def asked_ranks(api: Api, **values: Any) -> Table:
-    """The table of ranks with every number in it, as a file has it."""
-    asked = question.ask(values)
-    answer = api.estimates.estimate(asked)
+def ranks_of(api: Api, **values: Any) -> Table:
+    """The table of ranks with all numbers, for a file."""
+    answer = api.estimates.estimate(question.ask(values))
     return ranks_table(answer.estimate, answer.evidence)
 
 
@@ -184,7 +196,7 @@ class Uploaded(NamedTuple):
 
 
 def uploaded(api: Api, *, file: str) -> Uploaded:
-    """A config.json from the visitor: its model becomes the chosen one."""
+    """The model of an uploaded config.json becomes the selected one."""
     spec = api.models.get(file)
     choices = [*model_choices(api), (f"{spec.name} (your config.json)", file)]
     return Uploaded(gr.Dropdown(choices=choices, value=file))
@@ -206,7 +218,7 @@ def tradeoff(
 ) -> Plotted:
     """The main chart, for the sweep chosen."""
     if x not in points.X_AXES or y not in points.Y_TITLES:
-        raise UserError("No such axis: choose one of the lists.")
+        raise UserError("Unknown axis: choose one from the lists.")
     if sweep == NEWEST:
         done = [s for s in api.runs.sweeps() if any(run.loss_after for run in s.runs)]
         shown = done[:1] or list(api.runs.recorded())[:1]
@@ -218,7 +230,7 @@ def tradeoff(
 
 
 def _price(api: Api, gpu: str, usd_per_hour: float | None, prices: str) -> float | None:
-    """What an hour costs here; None for a price that can't be, which the answer beside this chart says."""
+    """Price per hour; None for a wrong price, which the answer beside this chart reports."""
     try:
         own = usd_per_hour if usd_per_hour is not None else question.prices_of(prices).get(gpu)
     except InvalidSettingError:
@@ -227,7 +239,7 @@ def _price(api: Api, gpu: str, usd_per_hour: float | None, prices: str) -> float
 
 
 def hourly(api: Api, gpu: str | None, usd_per_hour: float | None) -> float | None:
-    """The price that the estimate reckons with: one's own, or the table's."""
+    """The price that the estimate uses: your own, or the table's."""
     card = next((g for g in api.workspace.gpus if g.id == gpu), None)
     price = price_of(card, usd_per_hour) if card else None
     return price.usd_per_hour if price else usd_per_hour

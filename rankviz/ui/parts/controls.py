@@ -61,17 +61,17 @@ def editable(value: str = "", *, elem_id: str) -> gr.HTML:
 
 
 def remembered(value: str = "") -> gr.HTML:
-    """Not seen: a text that is part of the question, set by what happens elsewhere on the page."""
+    """Invisible: a text that is part of the question, set from elsewhere on the page."""
     return gr.HTML(value=value, html_template="<span hidden></span>", apply_default_css=False, visible="hidden")
 
 
 def busy_line(line_id: str) -> gr.HTML:
-    """Where `busy` says that something takes longer than a blink."""
+    """Where `busy` shows that something takes a while."""
     return plain(f'<div id="{line_id}" class="rv-busy" role="status"></div>')
 
 
 def busy(line_id: str, text: str) -> dict[str, Any]:
-    """An event in the browser alone: say this if it is not done within half a second."""
+    """An event in the browser alone: show this text if the work takes more than half a second."""
     return {"fn": None, "js": f"() => RankViz.busy({json.dumps(line_id)}, {json.dumps(text)})"}
 
 
@@ -114,7 +114,7 @@ def header() -> gr.HTML:
 
 
 def address() -> gr.HTML:
-    """Not seen: its value is a JSON object of query parameters, which are put into the browser's address."""
+    """Invisible: its value is a JSON object of query parameters, which are put into the browser's address."""
     return gr.HTML(
         value="",
         html_template="<span hidden></span>",

@@ -1,4 +1,4 @@
-"""The left column: which model, which rank, trained how, on what. And what its widgets' values ask of the core."""
+"""The left column: model, rank, training and GPU. And its widgets' values as a question to the core."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,11 +22,11 @@ TARGETS = [
     ("All linear layers", "all-linear"),
     ("Attention", "attention"),
     ("MLP", "mlp"),
-    ("q and v (the LoRA paper)", "qv"),
-    ("My own choice below", CUSTOM),
+    ("q and v (LoRA paper)", "qv"),
+    ("Custom (below)", CUSTOM),
 ]
 USE_CASES = [(case.label, case.name) for case in use_case.USE_CASES]
-ALPHA_RULES = [("α = r", "r"), ("α = 2r", "2r"), ("fixed", "fixed")]
+ALPHA_RULES = [("α = r", "r"), ("α = 2r", "2r"), ("Fixed", "fixed")]
 PRECISIONS = [
     ("NF4, double quantization (QLoRA)", "nf4-dq"),
     ("NF4", "nf4"),
@@ -40,9 +40,9 @@ OPTIMS = ["adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd"]
 CHECKPOINTING = [("Unsloth (offloaded)", "unsloth"), ("Hugging Face", "hf"), ("none", "none")]
 LOSS_PATHS = [("fused, in chunks", "fused"), ("Triton", "triton"), ("full logits", "full")]
 MOE_SCHEMES = [
-    ("What the framework does by itself", "default"),
+    ("Framework default", "default"),
     ("Attention and dense layers only", "linear-only"),
-    ("PEFT's silent remap of the experts", "peft-remap"),
+    ("PEFT's automatic remap of the experts", "peft-remap"),
     ("Unsloth, without the remap", "unsloth"),
     ("Per expert, target_parameters", "target-parameters"),
 ]
@@ -78,7 +78,7 @@ DEFAULTS: dict[str, Any] = {
     "prices": "",
     "take": "script",
 }
-"""What the page asks when it opens. r = 16 and alpha = r is Unsloth's own default and survives published sweeps."""
+"""The page when it opens. r = 16 and alpha = r is Unsloth's own default and survives published sweeps."""
 
 
 def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         models,
         value=DEFAULTS["model"],
         label="Base model",
-        info="Search, or type a Hub id or a folder and press Enter",
+        info="Search, or enter a Hub id or a folder",
         allow_custom_value=True,
         interactive=True,
         elem_classes="rv-search",
@@ -96,17 +96,17 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     )
     busy_line("model-busy")
     w["r"] = rank_picker(DEFAULTS["r"])
-    w["use_case"] = gr.Dropdown(USE_CASES, value=DEFAULTS["use_case"], label="What it is for", interactive=True)
-    with gr.Accordion("Your data, for the advice", open=False):
+    w["use_case"] = gr.Dropdown(USE_CASES, value=DEFAULTS["use_case"], label="Use case", interactive=True)
+    with gr.Accordion("Data", open=False):
         with gr.Row(elem_classes="rv-pair"):
             w["examples"] = _whole("Examples", DEFAULTS["examples"])
-            w["example_tokens"] = _whole("Tokens an example", DEFAULTS["example_tokens"])
-        w["forgetting"] = gr.Checkbox(DEFAULTS["forgetting"], label="The base must keep what it can do")
+            w["example_tokens"] = _whole("Tokens per example", DEFAULTS["example_tokens"])
+        w["forgetting"] = gr.Checkbox(DEFAULTS["forgetting"], label="The base model must keep its abilities")
     w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)
-    w["modules"] = gr.CheckboxGroup([], label="Modules of this model, with their copies", elem_id="modules")
+    w["modules"] = gr.CheckboxGroup([], label="Modules of this model (× copies)", elem_id="modules")
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(ALPHA_RULES, value=DEFAULTS["alpha_rule"], label="Alpha", scale=3, min_width=180)
-        w["alpha_fixed"] = gr.Number(DEFAULTS["alpha_fixed"], label="fixed at", visible=False, scale=1, min_width=70)
+        w["alpha_fixed"] = gr.Number(DEFAULTS["alpha_fixed"], label="Fixed alpha", visible=False, scale=1, min_width=70)
     with gr.Row(elem_classes="rv-pair"):
         w["use_rslora"] = gr.Checkbox(DEFAULTS["use_rslora"], label="rsLoRA", min_width=100)
         w["use_dora"] = gr.Checkbox(DEFAULTS["use_dora"], label="DoRA", min_width=100)
@@ -116,25 +116,25 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     )
     with gr.Accordion("GPU and price", open=False) as w["gpu_fold"]:
         w["gpu"] = gr.Dropdown(
-            [*((gpu_label(g), g.id) for g in gpus), ("No GPU chosen", NO_GPU)],
+            [*((gpu_label(g), g.id) for g in gpus), ("No GPU", NO_GPU)],
             value=DEFAULTS["gpu"],
             label="GPU",
             interactive=True,
             elem_classes="rv-search",
         )
-        w["usd_per_hour"] = gr.Number(None, label="Price, $ an hour", info="Empty: the table's price")
+        w["usd_per_hour"] = gr.Number(None, label="Price, $ per hour", info="Empty: price from the table")
         w["gpu_note"] = plain()
         w["prices"] = remembered(DEFAULTS["prices"])
-    with gr.Accordion("Training set-up", open=False) as w["setup_fold"]:
+    with gr.Accordion("Training setup", open=False) as w["setup_fold"]:
         w["framework"] = gr.Radio(FRAMEWORKS, value=DEFAULTS["framework"], label="Framework")
         w["precision"] = gr.Dropdown(
-            PRECISIONS, value=DEFAULTS["precision"], label="Base model held in", interactive=True
+            PRECISIONS, value=DEFAULTS["precision"], label="Base model precision", interactive=True
         )
         with gr.Row(elem_classes="rv-pair"):
             w["batch"] = _whole("Batch", DEFAULTS["batch"])
             w["accumulation"] = _whole("Accumulation", DEFAULTS["accumulation"])
         with gr.Row(elem_classes="rv-pair"):
-            w["max_length"] = _whole("Tokens a row", DEFAULTS["max_length"])
+            w["max_length"] = _whole("Max length (tokens)", DEFAULTS["max_length"])
             w["optim"] = gr.Dropdown(
                 OPTIMS, value=DEFAULTS["optim"], label="Optimizer", interactive=True, min_width=120
             )
@@ -146,11 +146,11 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
                 LOSS_PATHS, value=DEFAULTS["loss_path"], label="Loss", interactive=True, min_width=120
             )
         with gr.Row(elem_classes="rv-pair"):
-            w["length"] = _whole("Length of the training", DEFAULTS["length"])
-            w["length_unit"] = gr.Radio(["steps", "tokens"], value=DEFAULTS["length_unit"], label="in", min_width=120)
-    with gr.Accordion("More targets, your own config.json", open=False):
+            w["length"] = _whole("Training length", DEFAULTS["length"])
+            w["length_unit"] = gr.Radio(["steps", "tokens"], value=DEFAULTS["length_unit"], label="Unit", min_width=120)
+    with gr.Accordion("More targets and your own config.json", open=False):
         w["names"] = gr.Textbox(
-            DEFAULTS["names"], label="Module names of your own", placeholder="q_proj, experts.gate_up_proj"
+            DEFAULTS["names"], label="Other module names", placeholder="q_proj, experts.gate_up_proj"
         )
         w["save"] = gr.Textbox(DEFAULTS["save"], label="modules_to_save", placeholder="lm_head, embed_tokens")
         w["upload"] = gr.UploadButton("Upload a config.json", file_types=[".json"], size="sm")
@@ -223,7 +223,7 @@ def ask(values: Mapping[str, Any]) -> Question:
     """
     r = values["r"]
     if isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= MAX_RANK:
-        raise InvalidSettingError(f"A rank is a whole number from 1 to {MAX_RANK}.")
+        raise InvalidSettingError(f"The rank must be a whole number from 1 to {MAX_RANK}.")
     prices = prices_of(values["prices"])
     return Question(
         model_id=(values["model"] or "").strip(),

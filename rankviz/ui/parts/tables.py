@@ -1,4 +1,4 @@
-"""A table's download: a word beside it that opens onto CSV and Parquet, written when they are asked for."""
+"""A table's download: a menu beside it with CSV and Parquet, written on demand."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ class Offer(NamedTuple):
 
 
 def download_widgets(label: str, *, elem_id: str) -> Offer:
-    """To be built where the menu is to stand, before what `offer` needs of the page is there."""
+    """The menu where it stands on the page; `offer` connects it later, when its inputs exist."""
     return Offer(
         pickable(MENU.format(label=label), elem_id=elem_id),
         gr.DownloadButton("file", visible="hidden", elem_id=f"{elem_id}-file"),
@@ -37,13 +37,13 @@ def download_widgets(label: str, *, elem_id: str) -> Offer:
 
 
 def offer(download: Offer, table: Callable[..., Table], inputs: Mapping[str, Any]) -> None:
-    """A choice in the menu writes the table of these inputs, given by name, and downloads it."""
+    """A choice in the menu writes the table of these inputs, passed by name, and downloads it."""
     names = list(inputs)
 
     # A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
     def written(event: gr.EventData, *values: Any) -> str:
-        made = table(**dict(zip(names, values, strict=True)))
-        return str(write_table(made, str(event._data.get("id", "")), Path(mkdtemp(prefix="rankviz-"))))
+        data = table(**dict(zip(names, values, strict=True)))
+        return str(write_table(data, str(event._data.get("id", "")), Path(mkdtemp(prefix="rankviz-"))))
 
     download.menu.select(inputs=list(inputs.values()), outputs=download.file, **action(written)).success(
         None, js=f"() => {{ setTimeout(() => document.querySelector('#{download.file.elem_id}').click(), 60); }}"
@@ -53,6 +53,6 @@ def offer(download: Offer, table: Callable[..., Table], inputs: Mapping[str, Any
 def sweep_runs(api: Api, *, sweep_id: str) -> Table:
     """The runs of one sweep."""
     if not sweep_id:
-        raise UserError("There is no sweep here yet: train one, and its runs can be downloaded.")
+        raise UserError("No sweep yet: train one to download its runs.")
     runs = api.runs.sweep(sweep_id).runs
     return runs_table([(run, run_json(api.runs.summary(run.run_id))) for run in runs], name=f"sweep-{sweep_id}")

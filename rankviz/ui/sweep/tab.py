@@ -21,7 +21,7 @@ from rankviz.ui.parts.controls import pickable, plain
 from rankviz.ui.parts.curve import Curve, curve
 from rankviz.ui.parts.verdict import verdict_chart
 from rankviz.ui.runs.detail import asked_facts, environment_facts, facts_html
-from rankviz.ui.wiring import action, heard, notice_html, quiet
+from rankviz.ui.wiring import action, notice_html, on_any, quiet
 
 POLL_SECONDS = 2.0
 HEIGHT = 340
@@ -116,7 +116,7 @@ def build(api: Api) -> Sweeping:
 
     drawing = {"fn": draw, "inputs": [sweep_id, tolerance, seen], "outputs": outputs, **quiet()}
     timer.tick(**drawing)
-    heard(sweep_id.input, tolerance.input).then(**drawing)
+    on_any(sweep_id.input, tolerance.input).then(**drawing)
     resume.click(inputs=sweep_id, **action(partial(_resume, api))).then(**drawing)
     cancel.click(inputs=sweep_id, **action(partial(_cancel, api))).then(**drawing)
     for button, file, made, asked in (

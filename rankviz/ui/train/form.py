@@ -1,4 +1,4 @@
-"""The left column of Train: what to train on what, and what its widgets' values ask for."""
+"""The left column of Train: base model, data and settings, and its widgets' values as a request."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,18 +9,18 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.request import VERDICT_SEEDS, SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError, RankVizError
-from rankviz.ui.explore.answer import span, time_span
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.parts.question import CUSTOM, TARGETS, names_in
+from rankviz.ui.parts.ranges import memory_span, time_span
 from rankviz.ui.wiring import notice_html
 
 OWN_FILE = "own"
 BASES = [("SmolLM2-135M-Instruct (embedded)", "embedded")]
-ALPHA_RULES = [("fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
+ALPHA_RULES = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
 PRECISIONS = [
-    ("Automatic: NF4 on a GPU, fp32 without", "auto"),
+    ("Automatic: NF4 on a GPU, fp32 on a CPU", "auto"),
     ("NF4, double quantization", "nf4-dq"),
     ("NF4", "nf4"),
     ("bf16", "bf16"),
@@ -29,18 +29,18 @@ PRECISIONS = [
 ]
 OPTIMS = [("Automatic", "auto"), "adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd"]
 WHY_FIXED_ALPHA = (
-    "Why fixed? With α = r and one learning rate a short sweep measures step size more than rank: in one trial r = 2 "
-    "went from a loss of 3.33 to 1.85 by α alone. α = r or 2r stays the rule for the adapter you take away, whose "
-    "learning rate you tune."
+    "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. In one "
+    "trial, changing only α moved the loss at r = 2 from 3.33 to 1.85. For your final adapter, use "
+    "α = r or 2r and tune the learning rate."
 )
-MODES = [("Fast curve: one run, every rank", "fast"), ("Sweep: runs of each rank", "sweep"), ("One run", "single")]
+MODES = [("Fast curve: one run, all ranks", "fast"), ("Sweep: runs at each rank", "sweep"), ("Single run", "single")]
 FAST_RANKS, SWEEP_RANKS = (1, 2, 4, 8, 16, 32, 64), (4, 16, 64)
-WHAT_MODES_SAY = {
-    "fast": "The highest rank is trained once and cut to the lower ones: how much rank the learned update needs, a "
-    "quick first look. It doesn't say what a run of a lower rank would learn; anchors do, and a sweep.",
-    "sweep": "Each rank is trained by itself, with every learning rate and seed, on the same data in the same order. "
-    "Ranks can be told apart only against the noise between seeds: three or more give a verdict.",
-    "single": "One rank, one learning rate, one seed.",
+MODE_NOTES = {
+    "fast": "Trains the highest rank once and truncates its adapter to the lower ranks. This shows quickly how much "
+    "rank the learned update needs. It does not show what a run at a lower rank would learn: independent runs do.",
+    "sweep": "Trains each rank with every learning rate and seed, on the same data in the same order. A verdict needs "
+    "the noise between seeds: use three or more.",
+    "single": "Trains one rank with one learning rate and one seed.",
 }
 DEFAULTS = SweepRequest()
 NAMES = (
@@ -58,14 +58,14 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         BASES,
         value=DEFAULTS.base,
         label="Base model",
-        info="Embedded, or type a Hub id or a folder and press Enter",
+        info="Embedded model, or enter a Hub id or a folder",
         allow_custom_value=True,
         interactive=True,
         elem_classes="rv-search",
         elem_id="train-base",
     )
     busy_line("base-busy")
-    w["data"] = gr.Radio([*samples, ("My own file", OWN_FILE)], value=DEFAULTS.data, label="Data", elem_id="train-data")
+    w["data"] = gr.Radio([*samples, ("Own file", OWN_FILE)], value=DEFAULTS.data, label="Data", elem_id="train-data")
     w["file"] = gr.File(
         label="JSONL, CSV or Parquet: text, instruction/output, prompt/completion or messages",
         file_types=[".jsonl", ".json", ".csv", ".parquet"],
@@ -74,27 +74,27 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         elem_id="train-file",
     )
     w["preview"] = plain(elem_id="train-preview")
-    w["mode"] = gr.Radio(MODES, value="fast", label="What to run", elem_id="train-mode")
-    w["mode_says"] = plain(html.paragraphs(WHAT_MODES_SAY["fast"]))
+    w["mode"] = gr.Radio(MODES, value="fast", label="Mode", elem_id="train-mode")
+    w["mode_note"] = plain(html.paragraphs(MODE_NOTES["fast"]))
     w["ranks"] = gr.CheckboxGroup(
         [str(r) for r in STOPS], value=[str(r) for r in FAST_RANKS], label="Ranks", elem_id="train-ranks"
     )
     with gr.Row(elem_classes="rv-pair"):
         w["other_ranks"] = gr.Textbox("", label="Other ranks", placeholder="24, 512", max_lines=1, min_width=100)
         w["anchors"] = gr.Textbox(
-            "", label="Anchors: also run alone", placeholder="2", max_lines=1, min_width=100, elem_id="train-anchors"
+            "", label="Independent runs at", placeholder="2", max_lines=1, min_width=100, elem_id="train-anchors"
         )
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(ALPHA_RULES, value="fixed", label="Alpha", scale=3, min_width=180)
-        w["alpha_fixed"] = gr.Number(float(DEFAULTS.alpha), label="fixed at", scale=1, min_width=70)
+        w["alpha_fixed"] = gr.Number(float(DEFAULTS.alpha), label="Fixed alpha", scale=1, min_width=70)
     plain(f'<div class="rv-caption"><p>{WHY_FIXED_ALPHA}</p></div>')
     with gr.Row(elem_classes="rv-pair"):
         w["learning_rates"] = gr.Textbox("1e-3", label="Learning rates", max_lines=1, min_width=100)
         w["seeds"] = _whole("Seeds", 1)
-        w["max_steps"] = _whole("Steps a run", DEFAULTS.max_steps)
+        w["max_steps"] = _whole("Steps per run", DEFAULTS.max_steps)
     with gr.Accordion("Targets, batch and precision", open=False):
         w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS.target_modules, label="Target modules", interactive=True)
-        w["names"] = gr.Textbox("", label="Module names of your own", placeholder="q_proj, v_proj", max_lines=1)
+        w["names"] = gr.Textbox("", label="Other module names", placeholder="q_proj, v_proj", max_lines=1)
         with gr.Row(elem_classes="rv-pair"):
             w["use_rslora"] = gr.Checkbox(False, label="rsLoRA", min_width=100)
             w["use_dora"] = gr.Checkbox(False, label="DoRA", min_width=100)
@@ -102,9 +102,11 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
             w["batch"] = _whole("Batch", DEFAULTS.per_device_train_batch_size)
             w["accumulation"] = _whole("Accumulation", DEFAULTS.gradient_accumulation_steps)
         with gr.Row(elem_classes="rv-pair"):
-            w["max_length"] = _whole("Tokens a row at most", DEFAULTS.max_length)
+            w["max_length"] = _whole("Max length (tokens)", DEFAULTS.max_length)
             w["held_out"] = _whole("Held-out examples", DEFAULTS.held_out_examples)
-        w["precision"] = gr.Dropdown(PRECISIONS, value=DEFAULTS.precision, label="Base model held in", interactive=True)
+        w["precision"] = gr.Dropdown(
+            PRECISIONS, value=DEFAULTS.precision, label="Base model precision", interactive=True
+        )
         w["optim"] = gr.Dropdown(OPTIMS, value=DEFAULTS.optim, label="Optimizer", interactive=True)
     return w
 
@@ -120,17 +122,17 @@ class Mode(NamedTuple):
     ranks: Any
     anchors: Any
     seeds: Any
-    mode_says: str
+    mode_note: str
 
 
 def mode_chosen(mode: str) -> Mode:
-    """Ranks and seeds that suit it; both can be changed after."""
+    """Ranks and seeds that suit the mode; both can be changed."""
     ranks = {"fast": FAST_RANKS, "sweep": SWEEP_RANKS}.get(mode, (16,))
     return Mode(
         ranks=gr.CheckboxGroup(value=[str(r) for r in ranks]),
         anchors=gr.Textbox(visible=mode == "fast"),
         seeds=VERDICT_SEEDS if mode == "sweep" else 1,
-        mode_says=html.paragraphs(WHAT_MODES_SAY[mode]),
+        mode_note=html.paragraphs(MODE_NOTES[mode]),
     )
 
 
@@ -173,31 +175,33 @@ def _ranks_of(values: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ..
     ticked = {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
     ranks = tuple(sorted(ticked))
     if mode == "single" and len(ranks) > 1:
-        raise InvalidSettingError(f"One run takes one rank, not {len(ranks)}: untick the others, or choose Sweep.")
+        raise InvalidSettingError(f"A single run takes one rank (got {len(ranks)}): clear the others, or choose Sweep.")
     if mode != "fast":
         return ranks, ()
-    return fast_ranks(ranks, numbers(values["anchors"], int, "Anchors", "2, 8"))
+    return fast_ranks(ranks, numbers(values["anchors"], int, "Independent runs", "2, 8"))
 
 
 def preview_html(api: Api, values: Mapping[str, Any]) -> str:
-    """Three rows of the data as they will be learned, with counts; a bad row is named."""
+    """The first three examples of the data, with counts; or which row is wrong."""
     data = data_of(values)
     if not data:
-        return html.paragraphs("Upload a file to see its first rows.")
+        return html.paragraphs("Upload a file to see its first examples.")
     try:
-        seen = api.runs.preview(data)
+        preview = api.runs.preview(data)
     except RankVizError as error:
         return notice_html(str(error), kind="error")
     rows = [
-        Row(cells=[Cell(prompt, kind="wrap"), Cell(completion, kind="wrap")]) for prompt, completion in seen.examples
+        Row(cells=[Cell(prompt, kind="wrap"), Cell(completion, kind="wrap")]) for prompt, completion in preview.examples
     ]
-    lengths = f"{seen.mean_characters:.0f} characters each on average, {seen.longest_characters:,} at most"
-    about = f"{seen.title}: {seen.rows:,} rows, {lengths}."
-    return html.paragraphs(about) + html.table(["Prompt", "Completion, learned"], rows, label="First rows", left=2)
+    lengths = f"{preview.mean_characters:.0f} characters on average, {preview.longest_characters:,} at most"
+    about = f"{preview.title}: {preview.rows:,} examples, {lengths}."
+    return html.paragraphs(about) + html.table(
+        ["Prompt", "Completion (trained on)"], rows, label="First examples", left=2
+    )
 
 
 def expected_html(api: Api, values: Mapping[str, Any]) -> str:
-    """What the sweep will take, before the button."""
+    """Estimated memory and time, before the button."""
     request = request_of(values)
     expected = api.runs.expected(request)
     rows = [
@@ -206,22 +210,22 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
                 f"r = {r}",
                 Cell(f"{run.adapter_parameters:,}"),
                 Cell(units.file_size(run.adapter_bytes), title=f"{run.adapter_bytes:,} bytes"),
-                span(run.memory_bytes.as_json(), units.memory_size),
+                memory_span(run.memory_bytes),
             ]
         )
         for r, run in expected.ranks.items()
     ]
     runs = "1 run" if expected.runs == 1 else f"{expected.runs} runs"
     if cuts := len(request.cut_ranks):
-        runs += f", the highest rank cut to {cuts} lower,"
-    time = time_span(expected.seconds.as_json()) if expected.seconds else "a time that is not known"
-    said = [f"{runs} on {expected.device_name}, estimated to take {time} in all."]
+        runs += f" ({cuts} lower ranks by truncation)"
+    time = f"estimated time {time_span(expected.seconds)}" if expected.seconds else "time not known"
+    sentences = [f"{runs} on {expected.device_name}, {time}."]
     if any(run.calibrated_by for run in expected.ranks.values()):
-        said.append("Memory and time are calibrated on this machine, by probes of this base.")
+        sentences.append("Memory and time are calibrated by probes of this base model on this machine.")
     if expected.warning:
-        said.append(expected.warning)
-    return html.paragraphs(*said) + html.table(
-        ["Rank", "Parameters", "Adapter", "Memory"], rows, label="What each rank will take"
+        sentences.append(expected.warning)
+    return html.paragraphs(*sentences) + html.table(
+        ["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank"
     )
 
 
@@ -230,4 +234,6 @@ def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: st
     try:
         return tuple(kind(part) for part in (text or "").replace(";", ",").split(",") if part.strip())
     except ValueError:
-        raise InvalidSettingError(f"{what} are numbers with commas between, such as {example}; not {text!r}.") from None
+        raise InvalidSettingError(
+            f"{what} must be numbers separated by commas, such as {example} (got {text!r})."
+        ) from None

@@ -1,4 +1,4 @@
-"""Train: what to train on what, what it will take, and the sweep as it goes.
+"""Train: base, data and settings, the expected memory and time, and the progress of the sweep.
 
 The page never owns a run. It reads the store on a timer while there is something to see, and finds a sweep again by
 its id in the address.
@@ -18,13 +18,12 @@ from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, done, pickable, plain
 from rankviz.ui.parts.curve import curve as by_rank
 from rankviz.ui.train import form as train_form
-from rankviz.ui.wiring import action, notice_html, quiet, show
+from rankviz.ui.wiring import action, notice_html, quiet, show, unchanged, wire
 
 POLL_SECONDS = 1.0
 EMPTY = (
-    "Nothing trained yet. Press Train: a fast curve trains the highest rank and cuts it to the lower ones; a sweep "
-    "trains every rank, on the same data in the same order. Points appear here. You may close or reload the page "
-    "meanwhile."
+    "Nothing trained yet. Press Train. A fast curve trains the highest rank and truncates its adapter to the lower "
+    "ranks; a sweep trains every rank. The results appear here. You can close or reload the page while it runs."
 )
 
 
@@ -43,7 +42,7 @@ class Training(NamedTuple):
 def build(api: Api) -> Training:
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
-            with gr.Accordion("What to train", elem_classes="rv-fold"):
+            with gr.Accordion("Base, data and settings", elem_classes="rv-fold"):
                 w = train_form.form_widgets([(sample.title, sample.id) for sample in api.runs.samples()])
             expected = plain(elem_id="expected")
             refused = plain(elem_id="train-notice")
@@ -59,7 +58,7 @@ def build(api: Api) -> Training:
             caption = plain(elem_id="train-words")
             results_file = tables.download_widgets("runs of this sweep", elem_id="results-download")
             results = pickable(elem_id="train-results")
-            with gr.Accordion("What happened", open=True):
+            with gr.Accordion("Events", open=True):
                 events = plain(elem_id="train-events")
 
     form = {name: w[name] for name in train_form.NAMES}
@@ -71,14 +70,14 @@ def build(api: Api) -> Training:
         train_form.mode_chosen,
         triggers=[w["mode"].change],
         inputs={"mode": w["mode"]},
-        outputs={name: w[name] for name in ("ranks", "anchors", "seeds", "mode_says")},
+        outputs={name: w[name] for name in ("ranks", "anchors", "seeds", "mode_note")},
     )
     show(
         lambda **values: _Preview(train_form.preview_html(api, values)),
         inputs={"data": w["data"], "file": w["file"]},
         outputs={"preview": w["preview"]},
     )
-    w["base"].change(**busy("base-busy", "Reading the layers of this base …"))
+    w["base"].change(**busy("base-busy", "Reading the layers of this base model …"))
     show(
         lambda **values: _Expected(train_form.expected_html(api, values)),
         inputs=form,
@@ -89,38 +88,18 @@ def build(api: Api) -> Training:
     sweep_id = gr.State("")
     seen = gr.State(None)
     timer = gr.Timer(POLL_SECONDS, active=False)
-    outputs = [status, cancel, loss, curve, caption, results, events, seen, timer]
-
-    def draw(sweep_id: str, seen: Any) -> Any:
-        """What changed since it was last looked at; nothing to draw is nothing sent."""
-        if not sweep_id:
-            blank = chart_value(rank_figure([], []), [], file="rank-curve")
-            return [
-                html.paragraphs(EMPTY, css="rv-empty"), gr.Button(visible=False), live.loss_chart([]), blank,
-                "", "", "", None, gr.Timer(active=False),
-            ]  # fmt: skip
-        try:
-            sweep = api.runs.sweep(sweep_id)
-        except RankVizError as error:
-            said = notice_html(str(error), kind="error")
-            return [said, gr.Button(visible=False), "", "", "", "", "", None, gr.Timer(active=False)]
-        now = live.fingerprint(sweep)
-        if now == seen:
-            return [gr.skip()] * (len(outputs) - 1) + [gr.Timer(active=not sweep.ended)]
-        drawn = by_rank(api, sweep, height=320)
-        return [
-            live.status_html(sweep),
-            gr.Button(visible=not sweep.ended),
-            live.loss_chart([sweep]),
-            drawn.chart,
-            sweep_link(sweep_id) + drawn.words,
-            live.results_table(api, sweep),
-            live.events_html(api, sweep),
-            now,
-            gr.Timer(active=not sweep.ended),
-        ]
-
-    drawing = {"fn": draw, "inputs": [sweep_id, seen], "outputs": outputs, **quiet()}
+    outputs = {
+        "status": status,
+        "cancel": cancel,
+        "loss": loss,
+        "curve": curve,
+        "words": caption,
+        "results": results,
+        "events": events,
+        "seen": seen,
+        "timer": timer,
+    }
+    drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
 
     def begin(**values: Any) -> tuple[str, None]:
@@ -133,9 +112,49 @@ def build(api: Api) -> Training:
     return Training(sweep_id=sweep_id, seen=seen, draw=drawing, started=started, results=results, curve=curve)
 
 
+class Progress(NamedTuple):
+    """The right column."""
+
+    status: str = ""
+    cancel: Any = gr.Button(visible=False)
+    loss: str = ""
+    curve: str = ""
+    words: str = ""
+    results: str = ""
+    events: str = ""
+    seen: Any = None
+    timer: Any = gr.Timer(active=False)
+
+
+def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
+    """What changed since it was last drawn."""
+    if not sweep_id:
+        blank = chart_value(rank_figure([], []), [], file="rank-curve")
+        return Progress(status=html.paragraphs(EMPTY, css="rv-empty"), loss=live.loss_chart([]), curve=blank)
+    try:
+        sweep = api.runs.sweep(sweep_id)
+    except RankVizError as error:
+        return Progress(status=notice_html(str(error), kind="error"))
+    timer, now = gr.Timer(active=not sweep.ended), live.fingerprint(sweep)
+    if now == seen:
+        return unchanged(Progress, timer=timer)
+    drawn = by_rank(api, sweep, height=320)
+    return Progress(
+        status=live.status_html(sweep),
+        cancel=gr.Button(visible=not sweep.ended),
+        loss=live.loss_chart([sweep]),
+        curve=drawn.chart,
+        words=sweep_link(sweep_id) + drawn.words,
+        results=live.results_table(api, sweep),
+        events=live.events_html(api, sweep),
+        seen=now,
+        timer=timer,
+    )
+
+
 def sweep_link(sweep_id: str) -> str:
     address = f"?tab=sweep&amp;sweep={quote(sweep_id)}"
-    return f'<p class="rv-caption"><a href="{address}">This sweep on a page of its own</a></p>'
+    return f'<p class="rv-caption"><a href="{address}">Open this sweep on its own page</a></p>'
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:

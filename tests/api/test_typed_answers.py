@@ -1,0 +1,117 @@
+"""The API answers with types; only the command line and the endpoints turn them into JSON."""
+
+import inspect
+import json
+import pkgutil
+import re
+from dataclasses import is_dataclass
+from importlib import import_module
+
+import pytest
+
+import rankviz.api
+from rankviz.api import Api
+from rankviz.api import json as api_json
+from rankviz.api.advice import AdviceAnswer
+from rankviz.api.estimates import EstimateAnswer
+from rankviz.api.runs import RunSummary
+from rankviz.api.verdicts import SweepVerdict
+from rankviz.core.accuracy.report import AccuracyReport
+from rankviz.core.accuracy.similar import SimilarRows
+from rankviz.core.advice.use_case import Goal
+from rankviz.core.cost.question import Question
+from rankviz.core.fit.decide import Decisions
+from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.fast_curve import FastCurve
+from rankviz.core.runs.fidelity import Fidelity
+from rankviz.verdict import Verdict
+
+QUESTION = Question(model_id="Qwen/Qwen2.5-1.5B", ranks=(4, 8, 16), gpu="l4")
+UNTYPED = re.compile(r"dict\[str, Any\]|list\[dict\b|\bdict$")
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    return Api(home=tmp_path_factory.mktemp("home"))
+
+
+def operations():
+    """Every public function and method of rankviz.api, with its name."""
+    for info in pkgutil.iter_modules(rankviz.api.__path__):
+        module = import_module(f"rankviz.api.{info.name}")
+        for name, member in vars(module).items():
+            if getattr(member, "__module__", "") != module.__name__:
+                continue
+            if inspect.isclass(member):
+                methods = (m for m in vars(member).items() if inspect.isfunction(m[1]) and not m[0].startswith("_"))
+                yield from ((f"{info.name}.{name}.{method}", function) for method, function in methods)
+            elif inspect.isfunction(member) and not name.startswith("_"):
+                yield f"{info.name}.{name}", member
+
+
+def test_no_operation_returns_a_dict_of_anything():
+    returned = {name: str(inspect.signature(f).return_annotation) for name, f in operations()}
+
+    assert "estimates.Estimates.estimate" in returned and 40 < len(returned)
+    untyped = {name for name, annotation in returned.items() if UNTYPED.search(annotation)}
+    assert {
+        "json.estimate_json",
+        "json.advice_json",
+        "json.verdict_json",
+        "json.run_json",
+        "json.curve_points_json",
+    } == untyped
+
+
+def test_every_operation_has_a_return_type():
+    missing = [n for n, f in operations() if inspect.signature(f).return_annotation is inspect.Signature.empty]
+
+    assert [] == missing
+
+
+def test_each_operation_answers_with_its_type(api):
+    recorded = {sweep.sweep_id: sweep for sweep in api.runs.recorded()}
+    sweep_id, sweep = next(iter(recorded.items()))
+    run = sweep.runs[0]
+
+    assert isinstance(api.estimates.estimate(QUESTION), EstimateAnswer)
+    assert isinstance(api.estimates.rests_on(QUESTION, 8), SimilarRows)
+    assert isinstance(api.estimates.fit(QUESTION, 8), Decisions)
+    assert isinstance(api.advice.advise(QUESTION, Goal()), AdviceAnswer)
+    assert isinstance(api.verdicts.of_sweep(sweep_id), SweepVerdict)
+    assert isinstance(api.verdicts.of_sweep(sweep_id).verdict, Verdict)
+    assert isinstance(api.runs.summary(run.run_id), RunSummary)
+    assert isinstance(api.runs.expected_run(run), RunEstimate)
+    assert isinstance(api.accuracy.shipped(), AccuracyReport)
+    assert isinstance(api.accuracy.fidelity(), Fidelity)
+    curves = [curve for sweep_id in recorded for curve in api.runs.fast_curves(sweep_id)]
+    assert curves and all(isinstance(curve, FastCurve) for curve in curves)
+
+
+@pytest.mark.parametrize("answer", [EstimateAnswer, AdviceAnswer, RunSummary, SweepVerdict, AccuracyReport, Fidelity])
+def test_an_answer_is_frozen(answer):
+    assert is_dataclass(answer) and answer.__dataclass_params__.frozen
+
+
+def test_an_estimate_has_the_chosen_rank_and_its_half_and_double(api):
+    answer = api.estimates.estimate(QUESTION)
+
+    assert 8 == answer.rank(8).r
+    assert [4, 16] == [rank.r for rank in answer.half_and_double(8)]
+    assert [8] == [rank.r for rank in answer.half_and_double(4)]
+    assert 100 * answer.share(answer.rank(8)) == pytest.approx(
+        api_json.estimate_json(answer)["ranks"][1]["adapter_percent"], rel=1e-12
+    )
+
+
+def test_json_of_answers_is_plain(api):
+    sweep = api.runs.recorded()[0]
+    answers = (
+        api_json.estimate_json(api.estimates.estimate(QUESTION)),
+        api_json.advice_json(api.advice.advise(QUESTION, Goal())),
+        api_json.verdict_json(api.verdicts.of_sweep(sweep.sweep_id)),
+        api_json.run_json(api.runs.summary(sweep.runs[0].run_id)),
+    )
+
+    assert ["model_id", "model_id", "sweep_id", "run_id"] == [next(iter(answer)) for answer in answers]
+    assert all(json.loads(json.dumps(answer)) for answer in answers)
