@@ -217,9 +217,9 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
     ]
     runs = "1 run" if expected.runs == 1 else f"{expected.runs} runs"
     if cuts := len(request.cut_ranks):
-        runs += f" ({cuts} lower ranks by truncation)"
+        runs += f", truncated to {cuts} lower rank{'s' if cuts > 1 else ''},"
     time = f"estimated time {time_span(expected.seconds)}" if expected.seconds else "time not known"
-    sentences = [f"{runs} on {expected.device_name}, {time}."]
+    sentences = [f"{runs} on {expected.device_name}: {time}."]
     if any(run.calibrated_by for run in expected.ranks.values()):
         sentences.append("Memory and time are calibrated by probes of this base model on this machine.")
     if expected.warning:
