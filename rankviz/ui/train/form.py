@@ -13,8 +13,8 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.parts.question import CUSTOM, TARGETS, names_in
-from rankviz.ui.parts.ranges import memory_span, time_span
 from rankviz.ui.wiring import notice_html
+from rankviz.units import memory_span, time_span
 
 OWN_FILE = "own"
 BASES = [("SmolLM2-135M-Instruct (embedded)", "embedded")]
