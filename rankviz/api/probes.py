@@ -58,6 +58,11 @@ class Probes:
         """All probes, the newest first."""
         return self._workspace.store.probes()[::-1]
 
+    def newest(self, model: str) -> ProbeRecord | None:
+        """The newest probe of a model; None where it has none."""
+        model_id = self._models.get(model).id
+        return next((record for record in self.all() if record.request.model_id == model_id), None)
+
     def get(self, probe_id: str) -> ProbeRecord:
         """One probe."""
         return self._workspace.store.probe(probe_id)

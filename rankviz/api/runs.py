@@ -93,6 +93,11 @@ class Runs:
         """All sweeps, the newest first."""
         return self._workspace.store.sweeps()[::-1]
 
+    def newest_evaluated(self) -> Sweep | None:
+        """The newest sweep with a held-out loss: your own, or else a recorded one."""
+        own = (sweep for sweep in self.sweeps() if any(run.loss_after for run in sweep.runs))
+        return next(own, None) or next(iter(self.recorded()), None)
+
     def sweep(self, sweep_id: str) -> Sweep:
         """One sweep, recorded ones among them."""
         for sweep in self.recorded():

@@ -223,6 +223,14 @@ def test_money_needs_a_price(api):
     assert [0.01] == [round(x, 9) for x in trace["x"]]
 
 
+def test_a_gpu_that_is_not_in_the_table_leaves_the_chart_without_a_price(api):
+    finished(api, {4: 2.0})
+
+    shown = explore.tradeoff(api, sweep=explore.NEWEST, x="money", y="loss", r=16, usd_per_hour=None, gpu="abacus")
+
+    assert "No price an hour is known" in shown.caption
+
+
 def test_a_file_name_cannot_write_into_the_page(api):
     sweep_id = api.workspace.store.create(SweepRequest(ranks=(4,), data="/data/<img src=x>.jsonl"))
     run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
