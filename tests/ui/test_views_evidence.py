@@ -40,7 +40,7 @@ def test_the_card_says_what_to_take_why_and_what_the_chosen_rank_costs_instead(a
     text = text_of(card)
     assert "Take r = 16, alpha = 16, a learning rate of 2e-4 to start with, and all linear layers : in 17 of 22" in text
     assert "You have r = 64 chosen: 503.3 MB more of a file and 1.25 GiB more memory than r = 16." in text
-    assert "What would change it" in text
+    assert "What would change the recommendation" in text
     assert 'href="https://github.com/thinking-machines-lab/tinker-cookbook/' in card
 
 
