@@ -3,7 +3,7 @@
     api = Api()
     api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8, 16)))
 
-Nothing is computed here. A group of operations is made, and what it needs imported, when it is first asked for, so that
+Nothing is computed here. A group of operations is made, and what it needs imported, at its first use, so that
 an estimate from the command line loads the core and one model's row.
 """
 
@@ -36,7 +36,7 @@ class Api:
     Args:
         home: The runs folder; RANKVIZ_HOME, or ~/.rankviz.
         assets: The data that RankViz ships.
-        shared: Whether strangers use it, as on a Space: then only uploads and the runs folder may be read.
+        shared: Whether others use it, as on a Space: then it reads only uploads and the runs folder.
     """
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
@@ -66,14 +66,14 @@ class Api:
 
     @cached_property
     def studies(self) -> Studies:
-        """What others have measured of quality by rank."""
+        """Quality by rank in published studies."""
         from rankviz.api.studies import Studies
 
         return Studies(self.workspace, self.models)
 
     @cached_property
     def advice(self) -> Advice:
-        """Which rank to take."""
+        """The recommended rank."""
         from rankviz.api.advice import Advice
 
         return Advice(self.workspace, self.models, self.studies, self.estimates)
@@ -94,7 +94,7 @@ class Api:
 
     @cached_property
     def adapters(self) -> Adapters:
-        """Trained adapters: their spectrum, and the same adapter at a lower rank."""
+        """Trained adapters: their spectrum, and truncation to a lower rank."""
         from rankviz.api.adapters import Adapters
 
         return Adapters(self.workspace)

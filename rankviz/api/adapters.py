@@ -1,4 +1,4 @@
-"""Trained adapters: what rank they really use, and the same adapter at a lower one."""
+"""Trained adapters: which rank they really use, and the same adapter at a lower rank."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Adapters:
     def plan_resize(
         self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
     ) -> ResizePlan:
-        """What a resize would come to: ranks, bytes and energy kept.
+        """The result of a resize before it is made: ranks, bytes and energy kept.
 
         Args:
             adapter: What to resize.
             r: One rank for all modules, lower than the adapter's.
             energy: Or the share of each module's energy to keep, such as 0.99.
-            dtype: fp32, bf16 or fp16; as it is, where this isn't given.
+            dtype: fp32, bf16 or fp16; unchanged by default.
         """
         from rankviz.trained.resize import plan
 
@@ -62,17 +62,19 @@ class Adapters:
         return resize(self._opened(adapter).adapter, planned, Path(target))
 
     def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
-        """The same as a zip, in a temporary folder of its own."""
+        """The resized adapter as a zip, in its own temporary folder."""
         from rankviz.trained.resize import zipped
 
-        found = self._opened(adapter).adapter
+        source = self._opened(adapter).adapter
         r = max(planned.by_module.values())
         folder = Path(tempfile.mkdtemp(prefix="rankviz-"))
-        return zipped(found, planned, folder / f"{found.name}-r{r}.zip")
+        return zipped(source, planned, folder / f"{source.name}-r{r}.zip")
 
     def zip_truncated(self, run_id: str, r: int) -> Path:
-        """The adapter of a run cut to rank r, as a zip in a temporary folder of its own: as a fast curve saved it after
-        training it on, or else cut now."""
+        """The adapter of a run truncated to rank r, as a zip in its own temporary folder.
+
+        It is the one that a fast curve saved after recovery training, or else one truncated now.
+        """
         from rankviz.trained.files import pack
 
         record = self._workspace.store.get(run_id)
@@ -85,7 +87,7 @@ class Adapters:
         return pack(folder, Path(tempfile.mkdtemp(prefix="rankviz-")) / f"adapter-r{r}.zip")
 
     def runs(self) -> Sequence[RunRecord]:
-        """The finished runs of this machine whose adapter is here, the newest first."""
+        """The finished runs of this machine whose adapter is here, newest first."""
         return [
             record
             for record in reversed(self._workspace.store.all())
@@ -122,7 +124,7 @@ class Adapters:
             return [Path(path) for path in ref]
         ref = ref.strip()
         if not ref:
-            raise BadAdapterError("No adapter given: give a folder, a zip, a run's id or a Hub id.")
+            raise BadAdapterError("No adapter given: enter a folder, a zip, a run's id or a Hub id.")
         path = Path(ref).expanduser()
         self._workspace.refuse_private_path(str(path))
         if path.exists():

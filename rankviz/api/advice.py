@@ -54,7 +54,7 @@ class Advice:
         self._estimates = estimates
 
     def advise(self, question: Question, goal: Goal) -> AdviceAnswer:
-        """Which rank, alpha, learning rate and targets to take, why, how sure, and what would change it."""
+        """A recommended rank, alpha, learning rate and targets, with reasons and confidence."""
         from rankviz.core.advice.advice import advise
         from rankviz.core.advice.use_case import data_of
 

@@ -1,4 +1,4 @@
-"""The estimate, and what follows from it: decisions, the adapter in detail, the rows it rests on."""
+"""The estimate, and what follows from it: fit and changes, the adapter in detail, the rows it rests on."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Estimates:
         self._accuracy = accuracy
 
     def estimate(self, question: Question) -> EstimateAnswer:
-        """Exact adapter numbers, and ranges for memory, time and money, for every rank asked."""
+        """Exact adapter numbers, and ranges for memory, time and cost, for every rank of the question."""
         gpu = hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
         answer = estimate(self._models.get(question.model_id), question, gpu, self._workspace.assumptions)
         calibration = self._gpu_calibration(answer) if gpu and self._probes.any() else None
@@ -94,12 +94,12 @@ class Estimates:
         return rests_on(self._accuracy.shipped(), self._stack(question), rank.memory.allocated, gpu)
 
     def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> Decisions:
-        """What fits at this rank, what each knob costs, what to change, and which GPUs do it, cheapest first.
+        """What fits at this rank, the effect of each change, what to change, and which GPUs fit, cheapest first.
 
         Args:
-            question: Its other ranks are left aside.
+            question: Its other ranks are ignored.
             r: The rank.
-            prices: One's own, in USD an hour by GPU, instead of the table's.
+            prices: Your own, in USD per hour by GPU, instead of the table's.
         """
         from rankviz.core.fit.decide import decide
 
@@ -113,6 +113,13 @@ class Estimates:
     def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:
         """Prices by GPU id, from prices by GPU as people name it."""
         return {hardware.find_gpu(self._workspace.gpus, name).id: price for name, price in prices.items()}
+
+    def usd_per_hour(self, gpu: str | None, own: float | None = None) -> float | None:
+        """The price that an estimate uses: your own, or the table's; None where neither is known."""
+        from rankviz.core.cost.duration import price_of
+
+        price = price_of(hardware.find_gpu(self._workspace.gpus, gpu), own) if gpu else None
+        return price.usd_per_hour if price else own
 
     def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
         """What probes say of an estimate for the GPU of this very machine."""

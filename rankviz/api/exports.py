@@ -1,4 +1,4 @@
-"""Take it away: what was chosen, as a file for the tool that trains it."""
+"""Export: the chosen settings as a file for the tool that trains with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Exports:
         """The adapter at one rank and how to train it, as a file.
 
         Args:
-            question: Its other ranks are left aside.
+            question: Its other ranks are ignored.
             r: The rank.
             format_name: One of export.FORMATS: script, notebook, unsloth, trl, peft, adapter-config, axolotl or
                 llamafactory. The first two follow the question's framework.

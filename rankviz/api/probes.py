@@ -29,7 +29,7 @@ class Probes:
         self._workspace = workspace
         self._models = models
 
-    def start(self, asked: ProbeQuestion) -> str:
+    def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
         import json
         import secrets
@@ -38,19 +38,21 @@ class Probes:
         from rankviz.core.probe.request import settle
 
         installed.require_trainer("A probe")
-        model = self._models.get(asked.model_id)
-        lora = LoraConfig(target_modules=asked.target_modules, use_dora=asked.use_dora, framework=asked.framework)
+        model = self._models.get(question.model_id)
+        lora = LoraConfig(
+            target_modules=question.target_modules, use_dora=question.use_dora, framework=question.framework
+        )
         resolve(model, lora)
         now = time.time()
         request = settle(
-            asked,
+            question,
             model,
             cuda=self._workspace.has_cuda(),
             shared=self._workspace.shared,
             probe_id=f"probe-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}",
             created_at=now,
         )
-        self._workspace.store.create_probe(request, json.dumps(self._models.config(asked.model_id)))
+        self._workspace.store.create_probe(request, json.dumps(self._models.config(question.model_id)))
         self._workspace.work_queue()
         return request.probe_id
 
@@ -58,12 +60,17 @@ class Probes:
         """All probes, the newest first."""
         return self._workspace.store.probes()[::-1]
 
+    def newest(self, model: str) -> ProbeRecord | None:
+        """The newest probe of a model; None where it has none."""
+        model_id = self._models.get(model).id
+        return next((record for record in self.all() if record.request.model_id == model_id), None)
+
     def get(self, probe_id: str) -> ProbeRecord:
         """One probe."""
         return self._workspace.store.probe(probe_id)
 
     def summary(self, probe_id: str) -> ProbeSummary:
-        """What was asked and measured, the whole model by extrapolation, and the estimate beside it."""
+        """One probe: its measurements, the whole model by extrapolation, and the estimate beside it."""
         from rankviz.core.probe.estimate import estimate_probe
         from rankviz.core.probe.summary import ProbeSummary
 
@@ -85,7 +92,7 @@ class Probes:
 
         record = self.get(probe_id)
         if (row := probe_row(record, self._models.get(record.request.model_id))) is None:
-            raise InvalidSettingError("Only a probe that ran all blocks is a row: ask for --full, with enough time.")
+            raise InvalidSettingError("Only a probe that ran all blocks makes a row: use --full and enough time.")
         with target.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             if not file.tell():

@@ -1,4 +1,4 @@
-"""Runs and sweeps: asked for, followed, cancelled, exported, and what they should come to."""
+"""Runs and sweeps: started, followed, cancelled, exported, and their estimates."""
 
 from __future__ import annotations
 
@@ -94,6 +94,11 @@ class Runs:
         """All sweeps, the newest first."""
         return self._workspace.store.sweeps()[::-1]
 
+    def newest_evaluated(self) -> Sweep | None:
+        """The newest sweep with a held-out loss: your own, or else a recorded one."""
+        own = (sweep for sweep in self.sweeps() if any(run.loss_after for run in sweep.runs))
+        return next(own, None) or next(iter(self.recorded()), None)
+
     def sweep(self, sweep_id: str) -> Sweep:
         """One sweep, recorded ones among them."""
         for sweep in self.recorded():
@@ -107,7 +112,7 @@ class Runs:
         return store.get(run_id)
 
     def recorded(self) -> Sequence[Sweep]:
-        """The sweeps that RankViz made itself and ships."""
+        """The sweeps that RankViz ships."""
         return self._recorded
 
     @cached_property
@@ -142,7 +147,7 @@ class Runs:
         return self._workspace.store.events(run_id)
 
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
-        """Stop a run or a whole sweep; returns, once its process has gone, the runs that are cancelled."""
+        """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
         run_ids = self._workspace.store.run_ids(run_or_sweep_id)
         self._workspace.supervisor.cancel(run_or_sweep_id)
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
@@ -154,8 +159,7 @@ class Runs:
         return fast_curves(self.sweep(sweep_id).runs)
 
     def resume(self, sweep_id: str) -> Sequence[str]:
-        """Ask again for the runs of a sweep that failed or were cancelled; those that are done stay. Returns their
-        ids."""
+        """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids."""
         from rankviz import installed
 
         installed.require_trainer("Training")
@@ -186,7 +190,7 @@ class Runs:
         return RunSummary(record=record, estimate=self.expected_run(record))
 
     def expected(self, request: SweepRequest) -> ExpectedSweep:
-        """What a sweep will take on this machine, before it is asked for."""
+        """Memory and time of a sweep on this machine, before it is started."""
         from rankviz import machine
         from rankviz.core.runs.estimate import precision_warning, sweep_seconds
 
@@ -207,7 +211,7 @@ class Runs:
         )
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
-        """The estimate that belongs beside a run's measurements, recomputed; None where its base isn't to be had.
+        """The estimate beside a run's measurements, computed again; None where its base model is not available.
 
         memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
         seconds is training alone.

@@ -1,4 +1,4 @@
-"""What published studies say about rank, and the advice that rests on it."""
+"""What published studies say about rank."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Studies:
         ]
 
     def add(self, files: Sequence[Path]) -> Added:
-        """Keep PEFT result files as studies of their own; those that can't be read are named with the reason."""
+        """Add PEFT result files as studies; unreadable files are named with the reason."""
         from rankviz.catalog import own_studies
 
         for file in files:
@@ -79,7 +79,7 @@ class Studies:
         return own_studies.add(self._workspace.home, [Path(file) for file in files])
 
     def remove(self, name: str) -> None:
-        """A file that was added, by the name that added_evidence gives it."""
+        """Remove a file that was added, by a name from `added`."""
         from rankviz.catalog import own_studies
 
         own_studies.remove(self._workspace.home, name)

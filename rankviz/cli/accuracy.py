@@ -9,9 +9,10 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.cli.shared import NOT_KNOWN, Json, print_json, table
+from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.accuracy.report import ReportRow, Score
 from rankviz.core.accuracy.report import as_json as report_json
+from rankviz.units import NOT_KNOWN
 
 
 def validate(

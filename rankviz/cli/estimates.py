@@ -7,10 +7,11 @@ from rankviz.api import Api
 from rankviz.api.estimates import EstimateAnswer
 from rankviz.api.json import estimate_json
 from rankviz.cli.asking import asking
-from rankviz.cli.shared import Json, print_json, span, table
+from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.accuracy.similar import in_words
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.cost.question import Question
+from rankviz.units import memory_span, money_span, time_span
 
 
 def models(as_json: Json = False) -> None:
@@ -47,8 +48,8 @@ def _row(rank: RankEstimate, answer: EstimateAnswer) -> list[str]:
         f"{rank.adapter_parameters:,}",
         f"{100 * answer.share(rank):.3f} %",
         units.file_size(rank.adapter_bytes),
-        span(rank.memory, units.memory_size),
-        span(rank.duration and rank.duration.total, units.duration),
-        span(rank.cost and rank.cost.usd, units.usd),
+        memory_span(rank.memory),
+        time_span(rank.duration and rank.duration.total),
+        money_span(rank.cost and rank.cost.usd),
         (rank.fit or "no GPU chosen").replace("_", " "),
     ]

@@ -7,9 +7,10 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.asking import asking
-from rankviz.cli.shared import NOT_KNOWN, Json, print_json, span, table
+from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
+from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
     from rankviz.core.cost.estimate import Fit
@@ -53,7 +54,7 @@ def fit(
     )
     table(
         "GPUs that fit or may fit, cheapest first",
-        ["GPU", "Fit", "Free memory", "$ per hour", "Price source", "Time", "Total"],
+        ["GPU", "Fit", "Margin", "$ per hour", "Price source", "Time", "Total"],
         [_gpu_row(card) for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")],
     )
     table(
@@ -112,8 +113,8 @@ def _gpu_row(card: "Card") -> list[str]:
         units.spare(card.spare.expected),
         f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
         ", ".join(filter(None, (price.provider, price.checked))) if price else "",
-        span(card.seconds, units.duration),
-        span(card.usd, units.usd),
+        time_span(card.seconds),
+        money_span(card.usd),
     ]
 
 
@@ -122,9 +123,9 @@ def _method_row(method: "Method") -> list[str]:
         method.label,
         method.precision,
         f"{method.trained_parameters:,}",
-        span(method.device, units.memory_size),
-        span(method.seconds, units.duration),
-        span(method.usd, units.usd),
+        memory_span(method.device),
+        time_span(method.seconds),
+        money_span(method.usd),
         ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
         _fit(method.fit),
     ]

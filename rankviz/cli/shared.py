@@ -2,12 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import typer
 
-NOT_KNOWN = "not known"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Model = Annotated[str, typer.Argument(help="A catalogue id, a Hub id, a folder or a config.json.")]
 Targets = Annotated[str, typer.Option(help="all-linear, attention, mlp, qv, unsloth, or module names: NAME,NAME.")]
@@ -38,21 +36,6 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[
     console.print(table)
     for note in notes or []:
         console.print(f"- {note}", markup=False, highlight=False)
-
-
-class Ends(Protocol):
-    """A range, or anything else with a low and a high end."""
-
-    @property
-    def low(self) -> float: ...
-
-    @property
-    def high(self) -> float: ...
-
-
-def span(values: Ends | None, text: Callable[[float], str]) -> str:
-    """ "7.1 GiB – 8.3 GiB"; "not known" for None."""
-    return NOT_KNOWN if values is None else f"{text(values.low)} – {text(values.high)}"
 
 
 def targets_of(text: str) -> str | tuple[str, ...]:

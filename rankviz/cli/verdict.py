@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankviz.api import Api
-from rankviz.cli.shared import NOT_KNOWN, Json, print_json, table
+from rankviz.cli.shared import Json, print_json, table
+from rankviz.units import NOT_KNOWN
 
 if TYPE_CHECKING:
     from rankviz.verdict import RankLoss, Verdict

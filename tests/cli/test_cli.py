@@ -127,4 +127,4 @@ def test_advise_in_words_has_why_and_what_would_change_it():
     said = rankviz("advise", "Qwen/Qwen3-4B", "--use-case", "pretraining").stdout
 
     assert "Recommended: r = 64" in said
-    assert "What would change it" in said
+    assert "What would change the recommendation" in said

@@ -6,6 +6,7 @@ from collections import namedtuple
 
 import pytest
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterSaved, Evaluated
 from rankviz.core.runs.request import SweepRequest
@@ -14,7 +15,7 @@ from rankviz.ui import page
 from rankviz.ui.explore import answer, pictures
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import tab as explore
-from rankviz.ui.parts import charts, html, points, ranges
+from rankviz.ui.parts import charts, html, points
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
 from tests.support.finished_runs import finished, text_of
 
@@ -124,13 +125,13 @@ def test_pictures_add_up_to_the_estimate(api):
 
 
 def test_a_range_of_times_has_one_unit():
-    assert "3.9 – 9.8 h" == ranges.time_span(Ends(14_100, 35_400))
-    assert "7 – 45 s" == ranges.time_span(Ends(7, 45))
-    assert "40 s – 38 min" == ranges.time_span(Ends(40, 2280))
-    assert "2 – 11 min" == ranges.time_span(Ends(120, 660))
-    assert "44 min – 1 h 45 min" == ranges.time_span(Ends(44 * 60, 105 * 60))
-    assert "12 s" == ranges.time_span(Ends(12, 12))
-    assert "not known" == ranges.time_span(None) == ranges.money_span(None)
+    assert "3.9 – 9.8 h" == units.time_span(Ends(14_100, 35_400))
+    assert "7 – 45 s" == units.time_span(Ends(7, 45))
+    assert "40 s – 38 min" == units.time_span(Ends(40, 2280))
+    assert "2 – 11 min" == units.time_span(Ends(120, 660))
+    assert "44 min – 1 h 45 min" == units.time_span(Ends(44 * 60, 105 * 60))
+    assert "12 s" == units.time_span(Ends(12, 12))
+    assert "not known" == units.time_span(None) == units.money_span(None)
 
 
 def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
@@ -220,6 +221,14 @@ def test_money_needs_a_price(api):
     assert "No price an hour is known" in without.caption
     trace = next(t for t in json.loads(priced.chart)["data"] if t["mode"] == "markers+text")
     assert [0.01] == [round(x, 9) for x in trace["x"]]
+
+
+def test_a_gpu_that_is_not_in_the_table_leaves_the_chart_without_a_price(api):
+    finished(api, {4: 2.0})
+
+    shown = explore.tradeoff(api, sweep=explore.NEWEST, x="money", y="loss", r=16, usd_per_hour=None, gpu="abacus")
+
+    assert "No price an hour is known" in shown.caption
 
 
 def test_a_file_name_cannot_write_into_the_page(api):

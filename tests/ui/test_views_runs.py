@@ -66,7 +66,7 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
     [
         ({"mode": "fast", "ranks": ["8"]}, "A fast curve is cut from its highest rank to lower ones: take two"),
         ({"mode": "fast", "anchors": "16"}, "Anchors are lower than the rank that is cut, r = 16, and 16 is not."),
-        ({"mode": "single"}, "One run takes one rank, not 2: untick the others, or choose Sweep."),
+        ({"mode": "single"}, "A single run takes one rank .got 2.: clear the others, or choose Sweep."),
     ],
 )
 def test_a_mode_that_doesnt_fit_the_ranks_says_so(asked, sentence):
@@ -81,8 +81,8 @@ def test_a_sweep_is_offered_with_three_seeds_and_a_fast_curve_with_one():
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("learning_rates", "fast", "Learning rates are numbers with commas between"),
-        ("other_ranks", "4.5", "Ranks are numbers with commas between"),
+        ("learning_rates", "fast", "Learning rates must be numbers separated by commas"),
+        ("other_ranks", "4.5", "Ranks must be numbers separated by commas"),
         ("data", "own", "Upload a file"),
     ],
 )
@@ -94,7 +94,7 @@ def test_what_cannot_be_trained_says_what_to_change(field, value, sentence):
 def test_the_preview_shows_three_rows_and_counts(api):
     shown = text_of(train_form.preview_html(api, {"data": "phonemes", "file": None}))
 
-    assert "4,000 rows" in shown
+    assert "4,000 examples" in shown
     assert 3 == shown.count("Pronounce ")
 
 
@@ -120,7 +120,7 @@ def test_what_a_sweep_will_take_stands_before_the_button(api):
 def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
     shown = text_of(train_form.expected_html(api, {**FORM, "mode": "fast"}))
 
-    assert shown.startswith("1 run, the highest rank cut to 1 lower, on ")
+    assert shown.startswith("1 run, truncated to 1 lower rank, on ")
 
 
 def test_a_sweep_that_has_ended_says_how(api):

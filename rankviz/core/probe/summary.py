@@ -1,6 +1,5 @@
 """A probe as flat JSON, and in sentences: what the command line prints and the page shows."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,6 @@ from rankviz.core.probe.estimate import ProbeEstimate
 from rankviz.core.probe.extrapolate import Extrapolation
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import BUSY_SHARE
-from rankviz.core.quantity import Range
 from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured
 
 NOISE_SHARE = 0.1
@@ -125,8 +123,8 @@ def table_lines(summary: ProbeSummary) -> list[tuple[str, str, str, str]]:
     if extrapolated and full:
         lines.append(_error_line(extrapolated, full))
     if estimate:
-        step = _span(estimate.step_seconds, units.duration) if estimate.step_seconds else ""
-        lines.append((f"{whole}, estimated", _span(estimate.memory_bytes, units.memory_size), step, ""))
+        step = units.time_span(estimate.step_seconds) if estimate.step_seconds else ""
+        lines.append((f"{whole}, estimated", units.memory_span(estimate.memory_bytes), step, ""))
     return lines
 
 
@@ -150,10 +148,6 @@ def _error_line(extrapolated: Extrapolation, full: DepthMeasured) -> tuple[str, 
 def _positive(seconds: float) -> float | None:
     """Noise can turn a line down so far that it says nothing."""
     return seconds if seconds > 0 else None
-
-
-def _span(values: Range, text: Callable[[float], str]) -> str:
-    return f"{text(values.low)} – {text(values.high)}"
 
 
 def _seconds(value: float | None) -> str:

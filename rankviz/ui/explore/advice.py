@@ -1,4 +1,4 @@
-"""The advice card: what to take in one sentence, how sure, and folded below it why and what would change it."""
+"""The recommendation: one sentence, how sure it is, and folded below it the reasons and what would change it."""
 
 from collections.abc import Mapping
 from html import escape
@@ -27,12 +27,12 @@ def card(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
     advice = answer.advice
     beside = f"{fit_in_words(answer.estimate, answer.gpu)} {chosen_in_words(estimate.ranks, r, advice.r)}"
     why = "".join(f"<li>{_reason(reason)}</li>" for reason in reasons(advice))
-    folded = f"<ul>{why}</ul>" + html.titled("What would change it", html.bullet_list(would_change(advice)))
+    changes = html.titled("What would change the recommendation", html.bullet_list(would_change(advice)))
+    details = html.folded("Reasons, and what would change the recommendation", f"<ul>{why}</ul>{changes}")
     return (
         f'<div class="rv-advice"><p><b>{escape(take(advice))}</b>: {escape(because(advice))}.</p>'
         f"<p>{escape(beside)}</p>"
-        f"{html.paragraphs(confidence_in_words(advice))}"
-        f"{html.folded('Why, and what would change it', folded)}{html.bullet_list(estimate.notes)}</div>"
+        f"{html.paragraphs(confidence_in_words(advice))}{details}{html.bullet_list(estimate.notes)}</div>"
     )
 
 

@@ -17,7 +17,7 @@ from rankviz.ui.guide.accuracy import rests_on_html
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Figure, Row
 from rankviz.ui.parts.question import ask
-from rankviz.ui.parts.ranges import NOT_KNOWN, memory_span, money_span, time_span
+from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 
 class Answer(NamedTuple):

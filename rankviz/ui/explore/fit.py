@@ -19,7 +19,7 @@ from rankviz.ui import link
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import editable, pickable, plain
 from rankviz.ui.parts.html import Cell, Row
-from rankviz.ui.parts.ranges import NOT_KNOWN, memory_span, money_span, time_span
+from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
 APPLIED = (
@@ -170,7 +170,7 @@ def cards_html(result: Decisions) -> str:
     """Every GPU of the table, those that fit first. A click selects one; its price can be edited."""
     rows = [_card_row(card, result.setting.gpu) for card in result.cards]
     table = html.table(
-        ["GPU", "Fit", "Free memory", "$ per hour", "Price source", "Time", "Total cost"],
+        ["GPU", "Fit", "Margin", "$ per hour", "Price source", "Time", "Total cost"],
         rows,
         label="GPUs, cheapest first",
         left=2,

@@ -118,20 +118,14 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
 
 
 def cancelled(api: Api, model: str) -> None:
-    record = newest(api, model)
+    record = api.probes.newest(model or "")
     if record is not None and not record.state.ended:
         api.runs.cancel(record.run_id)
 
 
-def newest(api: Api, model: str) -> ProbeRecord | None:
-    """The newest probe of this model."""
-    model_id = api.models.get(model or "").id
-    return next((record for record in api.probes.all() if record.request.model_id == model_id), None)
-
-
 def probing(api: Api, *, model: str, seen: Any) -> Probing:
     """The section as it stands; nothing to draw is nothing sent."""
-    record = newest(api, model)
+    record = api.probes.newest(model or "")
     if record is None:
         empty = html.paragraphs("No probe of this model on this machine yet.", css="rv-empty")
         return Probing(gr.skip(), empty, gr.Button(visible=False), None, gr.Timer(active=False))

@@ -7,10 +7,9 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.cost.duration import price_of
 from rankviz.core.lora.moe import has_experts
 from rankviz.core.lora.targets import module_choices
-from rankviz.errors import InvalidSettingError, UserError
+from rankviz.errors import UserError
 from rankviz.export.tables import Table, ranks_table
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import probe
@@ -220,8 +219,8 @@ def tradeoff(
     if x not in points.X_AXES or y not in points.Y_TITLES:
         raise UserError("Unknown axis: choose one from the lists.")
     if sweep == NEWEST:
-        done = [s for s in api.runs.sweeps() if any(run.loss_after for run in s.runs)]
-        shown = done[:1] or list(api.runs.recorded())[:1]
+        newest = api.runs.newest_evaluated()
+        shown = [newest] if newest else []
     else:
         shown = [api.runs.sweep(sweep)]
     price = _price(api, gpu, usd_per_hour, prices)
@@ -230,16 +229,9 @@ def tradeoff(
 
 
 def _price(api: Api, gpu: str, usd_per_hour: float | None, prices: str) -> float | None:
-    """Price per hour; None for a wrong price, which the answer beside this chart reports."""
+    """Price per hour; None for a wrong price or GPU, which the answer beside this chart reports."""
     try:
         own = usd_per_hour if usd_per_hour is not None else question.prices_of(prices).get(gpu)
-    except InvalidSettingError:
+        return api.estimates.usd_per_hour(None if gpu == question.NO_GPU else gpu, own)
+    except UserError:
         return None
-    return hourly(api, gpu, own)
-
-
-def hourly(api: Api, gpu: str | None, usd_per_hour: float | None) -> float | None:
-    """The price that the estimate uses: your own, or the table's."""
-    card = next((g for g in api.workspace.gpus if g.id == gpu), None)
-    price = price_of(card, usd_per_hour) if card else None
-    return price.usd_per_hour if price else usd_per_hour

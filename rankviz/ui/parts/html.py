@@ -26,7 +26,7 @@ class Cell(NamedTuple):
 class Row(NamedTuple):
     cells: Sequence[Cell | str]
     pick: str = ""
-    """What a click on the row reports; empty for a row that can't be chosen."""
+    """What a click on the row reports; empty for a row without a choice."""
     chosen: bool = False
     tick: bool | None = None
     """Whether its box is ticked; None for a row without one."""
@@ -50,7 +50,7 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
     parts = []
     if ticking:
         box = (
-            f'<input type="checkbox" data-tick="{escape(row.pick)}" aria-label="Draw {escape(cells[0].text)}"'
+            f'<input type="checkbox" data-tick="{escape(row.pick)}" aria-label="Show {escape(cells[0].text)}"'
             f"{' checked' if row.tick else ''}>"
         )
         parts.append(f'<td class="rv-left">{box}</td>')

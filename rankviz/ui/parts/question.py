@@ -199,12 +199,12 @@ def price_texts(prices: str) -> list[tuple[str, str]]:
 
 
 def price_text(prices: Mapping[str, str]) -> str:
-    """As price_texts reads it. The two separators can't be part of a price."""
+    """As price_texts reads it. A price cannot contain the two separators."""
     return ",".join(f"{gpu}:{price.replace(',', ' ').replace(':', ' ')}" for gpu, price in prices.items())
 
 
 def prices_of(prices: str) -> dict[str, float]:
-    """One's own prices by GPU id; InvalidSettingError for one that can't be."""
+    """Your own prices by GPU id; InvalidSettingError for a wrong one."""
     own = {}
     for gpu, text in price_texts(prices):
         try:

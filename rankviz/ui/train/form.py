@@ -13,8 +13,8 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.parts.question import CUSTOM, TARGETS, names_in
-from rankviz.ui.parts.ranges import memory_span, time_span
 from rankviz.ui.wiring import notice_html
+from rankviz.units import memory_span, time_span
 
 OWN_FILE = "own"
 BASES = [("SmolLM2-135M-Instruct (embedded)", "embedded")]
@@ -217,9 +217,9 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
     ]
     runs = "1 run" if expected.runs == 1 else f"{expected.runs} runs"
     if cuts := len(request.cut_ranks):
-        runs += f" ({cuts} lower ranks by truncation)"
+        runs += f", truncated to {cuts} lower rank{'s' if cuts > 1 else ''},"
     time = f"estimated time {time_span(expected.seconds)}" if expected.seconds else "time not known"
-    sentences = [f"{runs} on {expected.device_name}, {time}."]
+    sentences = [f"{runs} on {expected.device_name}: {time}."]
     if any(run.calibrated_by for run in expected.ranks.values()):
         sentences.append("Memory and time are calibrated by probes of this base model on this machine.")
     if expected.warning:
