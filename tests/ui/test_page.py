@@ -1,12 +1,8 @@
-"""The page in a real browser: a real app in its own process, with its own runs folder."""
+"""The page in a real browser."""
 
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -18,16 +14,6 @@ from tests.support.saved_adapters import two_blocks
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LLAMA = "/?model=meta-llama/Llama-3.1-8B"
 RUN_SECONDS = 150
 LANDMARKS = {
@@ -41,58 +27,6 @@ LANDMARKS = {
 Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """Where `python app.py` answers."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
-    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    log = (home / "app.log").open("w")
-    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(url, app)
-        yield url
-    finally:
-        app.terminate()
-        app.wait(20)
-
-
-def _wait_for(url, app):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and app.poll() is None:
-        try:
-            return urllib.request.urlopen(url, timeout=5)
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("app.py did not answer")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser, address):
-    """A wide page that fails the test if the browser console says error."""
-    page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=address)
-    page.set_default_timeout(20_000)
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield page
-    page.close()
-    assert [] == errors
 
 
 def figure(page, name):
@@ -280,15 +214,16 @@ def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
 
 
 def test_nothing_is_asked_of_another_host(browser, address):
-    page = browser.new_page(base_url=address)
+    page = browser.new_page(base_url=address)  # with a cache of its own, which is empty
+    page.set_default_timeout(60_000)
     asked = []
     page.on("request", lambda request: asked.append(request.url))
 
     page.goto("/")
     page.locator("#memory .rv-plot[data-drawn]").wait_for()
-    for tab in ("Train", "Runs", "Adapter", "Guide"):
-        page.get_by_role("tab", name=tab).click()
-        page.wait_for_timeout(300)
+    for tab in ("train", "runs", "adapter", "guide"):
+        page.get_by_role("tab", name=tab.title()).click()
+        page.locator(LANDMARKS[tab]).first.wait_for()
     page.close()
 
     assert len(asked) > 20
@@ -312,8 +247,9 @@ def test_a_page_that_nobody_touches_asks_nothing(page):
 
 @pytest.mark.parametrize("tab", ["explore", "train", "runs", "adapter", "guide"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_scrolls_down_only(browser, address, tab, theme):
-    page = browser.new_page(viewport={"width": 390, "height": 844}, base_url=address)
+def test_a_phone_scrolls_down_only(context, tab, theme):
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"/?tab={tab}&__theme={theme}")
     page.locator(LANDMARKS[tab]).first.wait_for()
 

@@ -8,14 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.ui.test_page import address, browser, page  # noqa: F401
-
 pytestmark = pytest.mark.browser
 
 LLAMA = "/?model=meta-llama/Llama-3.1-8B"
 
 
-def downloaded(page, menu, choice, tmp_path):  # noqa: F811
+def downloaded(page, menu, choice, tmp_path):
     """The file that a choice in a menu gives."""
     page.locator(f"{menu} summary").click()
     with page.expect_download() as download:
@@ -26,7 +24,7 @@ def downloaded(page, menu, choice, tmp_path):  # noqa: F811
 
 
 @pytest.fixture
-def explore(page):  # noqa: F811
+def explore(page):
     page.goto(LLAMA)
     page.locator("#memory .rv-plot[data-drawn]").wait_for()
     page.locator("#ranks tr.rv-chosen").wait_for()
@@ -99,7 +97,7 @@ def test_the_table_of_ranks_comes_as_csv_and_parquet(explore, tmp_path):
     assert "ranks" == json.loads(pq.read_table(as_parquet).schema.metadata[b"rankviz"])["table"]
 
 
-def test_the_runs_come_as_a_table_too(page, tmp_path):  # noqa: F811
+def test_the_runs_come_as_a_table_too(page, tmp_path):
     page.goto("/?tab=runs")
     page.locator("#runs-table table").wait_for()
 
@@ -120,7 +118,7 @@ def test_a_format_is_chosen_copied_saved_and_in_the_address(explore, tmp_path):
     assert ("meta-llama/Llama-3.1-8B", 16) == (config["model_name_or_path"], config["lora_rank"])
 
 
-def test_an_address_brings_the_format_back_and_a_notebook_is_saved_whole(page, tmp_path):  # noqa: F811
+def test_an_address_brings_the_format_back_and_a_notebook_is_saved_whole(page, tmp_path):
     page.goto(f"{LLAMA}&take=notebook&r=24")
     page.locator("#script h2", has_text="train.ipynb").wait_for()
 
@@ -131,7 +129,7 @@ def test_an_address_brings_the_format_back_and_a_notebook_is_saved_whole(page, t
     assert 4 == json.loads((tmp_path / "train.ipynb").read_text())["nbformat"]
 
 
-def test_nothing_of_it_is_wider_than_a_phone(page):  # noqa: F811
+def test_nothing_of_it_is_wider_than_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(f"{LLAMA}&take=axolotl")
     page.locator("#script pre").wait_for()

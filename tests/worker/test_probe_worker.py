@@ -144,11 +144,11 @@ def test_a_probe_that_takes_too_long_ends_at_its_limit_with_a_sentence(tmp_path)
     ],
 )
 def test_a_cut_config_builds_the_first_blocks_of_the_model_and_nothing_else(name, depth):
-    from rankviz.worker.introspect.main import introspect
+    from rankviz.worker.introspect.layers import facts
 
     config = json.loads((ASSETS / "configs" / f"{name}.json").read_text())
 
-    whole, cut = introspect(config), introspect(cut_config(config, depth))
+    whole, cut = facts(config), facts(cut_config(config, depth))
 
     def first_blocks(layers):
         kept = [{**layer, "blocks": [b for b in layer["blocks"] if b < depth]} for layer in layers]
