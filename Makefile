@@ -32,9 +32,9 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 run: setup
 	$(BIN)/python app.py
 
-# One thread a worker; tests/conftest.py says which tests stay together, and orders them.
+# One thread a worker; tests/conftest.py says which tests stay together, and in which order they come.
 test: setup-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup-test
 	$(BIN)/python -m pytest -m slow

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pages import LLAMA, choose_rank, figure
+
 ROOT = Path(__file__).parents[2]
 CHROMIUM_FLAGS = [
     "--headless",
@@ -74,13 +76,41 @@ def context(browser, address):
     context.close()
 
 
+class Watched:
+    """A wide page, and what its browser console calls an error."""
+
+    def __init__(self, context):
+        self.page = context.new_page()
+        self.errors = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+
+
 @pytest.fixture
 def page(context):
     """A wide page that fails the test if the browser console says error."""
-    page = context.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    watched = Watched(context)
+    yield watched.page
+    watched.page.close()
+    assert [] == watched.errors
+
+
+@pytest.fixture(scope="module")
+def llama_loaded(context):
+    watched = Watched(context)
+    watched.page.goto(LLAMA)
+    watched.page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    watched.page.locator("#ranks tr.rv-chosen").wait_for()
+    yield watched
+    watched.page.close()
+
+
+@pytest.fixture
+def llama(llama_loaded):
+    """Llama 3.1 8B at r = 16, loaded once for the tests of a file that change no more of it than the rank."""
+    page = llama_loaded.page
+    if "16" != page.get_by_label("Rank r").input_value():
+        choose_rank(page, 16)
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
     yield page
-    page.close()
-    assert [] == errors
+    assert [] == llama_loaded.errors

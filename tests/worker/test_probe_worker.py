@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.probe.request import ProbeQuestion
 from rankviz.core.runs.record import RunState
+from rankviz.supervisor import Supervisor
+from rankviz.supervisor.supervisor import PROBE_COMMAND
 from rankviz.worker.introspect.build import cut_config
 from rankviz.worker.probe.random_base import write_random_base
 from tests.support.toy import ASSETS
@@ -32,14 +35,23 @@ BLOCK_ADAPTER = 8 * (2 * 128 + 2 * 96 + 3 * 192)
 """r 8: q and o 64 + 64, k and v 64 + 32, gate, up, down 64 + 128."""
 
 
-def probe(folder: Path, *, config=TINY, **asked):
+ONE_TRY = (
+    sys.executable,
+    "-c",
+    "import sys; from rankviz.worker.probe import main; main.MOST_TRIES = 1; sys.exit(main.main(sys.argv[1:]))",
+)
+"""PROBE_COMMAND, but that a depth is not measured again because other tests keep the machine busy."""
+
+
+def probe(folder: Path, *, config=TINY, command=ONE_TRY, **settings):
     """The record of a probe that has ended."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     path.write_text(json.dumps(config))
     api = Api(home=folder / "home", assets=ASSETS)
-    asked = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **asked}
-    probe_id = api.start_probe(ProbeQuestion(model_id=str(path), **asked))
+    api.supervisor = Supervisor(api.store, probe_command=command)
+    settings = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **settings}
+    probe_id = api.start_probe(ProbeQuestion(model_id=str(path), **settings))
     *_, record = api.follow_probe(probe_id, 0.05)
     api.supervisor.settle()
     api.supervisor.stop()
@@ -80,12 +92,12 @@ def test_the_weights_are_gone_afterwards(probed):
 def test_the_summary_has_the_extrapolation_beside_the_measurement_and_the_estimate(probed):
     api, record = probed
 
-    said = api.probe_summary(record.run_id)
+    summary = api.probe_summary(record.run_id)
 
-    assert said["full"]["peak_bytes"] == record.full.peak_bytes
-    error = said["error_of_extrapolation"]
-    assert error["peak"] == pytest.approx(said["extrapolated"]["peak_bytes"] / record.full.peak_bytes - 1, abs=1e-5)
-    assert said["estimate"]["memory_bytes"]["low"] > 0
+    assert summary["full"]["peak_bytes"] == record.full.peak_bytes
+    error = summary["error_of_extrapolation"]
+    assert error["peak"] == pytest.approx(summary["extrapolated"]["peak_bytes"] / record.full.peak_bytes - 1, abs=1e-5)
+    assert summary["estimate"]["memory_bytes"]["low"] > 0
 
 
 def test_a_probe_of_the_whole_model_is_a_validation_row(probed, tmp_path):
@@ -111,7 +123,7 @@ def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported
 
 
 def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
-    api, record = probe(tmp_path, memory_limit_bytes=64 * 2**20, framework="peft")
+    api, record = probe(tmp_path, command=PROBE_COMMAND, memory_limit_bytes=64 * 2**20, framework="peft")
 
     assert RunState.COMPLETED is record.state, record.error + record.log_tail
     assert () == record.measured
@@ -123,7 +135,7 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
 
 
 def test_a_probe_that_takes_too_long_ends_at_its_limit_with_a_sentence(tmp_path):
-    _, record = probe(tmp_path, time_limit_seconds=1.0, framework="peft")
+    _, record = probe(tmp_path, command=PROBE_COMMAND, time_limit_seconds=1.0, framework="peft")
 
     assert RunState.FAILED is record.state
     assert record.error.startswith("The time limit of 1.0 s was reached with 2 blocks (")

@@ -1,6 +1,7 @@
 """The MoE scheme "unsloth" and Unsloth's "all-linear", compared with its own functions on the meta device."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_unsloth_counts_experts_and_all_linear_as_rankviz_does(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
         timeout=500,
     )
 
