@@ -21,18 +21,18 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_all_lo
 
 
 @pytest.mark.parametrize(
-    ("ranks", "anchors", "said"),
+    ("ranks", "anchors", "message"),
     [
         ([64], [], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
         ([], [4], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
         ([8, 64], [128], "Anchors are lower than the rank that is cut, r = 64, and 128 is not."),
     ],
 )
-def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, said):
+def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, message):
     with pytest.raises(InvalidSettingError) as refused:
         fast_ranks(ranks, anchors)
 
-    assert said == str(refused.value)
+    assert message == str(refused.value)
 
 
 def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
@@ -47,18 +47,18 @@ def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("settings", "message"),
     [
         ({"cut_ranks": (16,)}, "The highest rank is 16, so it can't be cut to 16: lower."),
         ({"cut_ranks": (0,)}, "A rank to cut to must be a whole number from 1 to 16, not 0."),
         ({"cut_ranks": (4,), "use_dora": True}, "A fast curve cuts B·A, and a DoRA adapter is more than that"),
     ],
 )
-def test_a_cut_that_cant_be_is_refused(asked, said):
+def test_a_cut_that_cant_be_is_refused(settings, message):
     with pytest.raises(InvalidSettingError) as refused:
-        SweepRequest(ranks=(16,), **asked).validate()
+        SweepRequest(ranks=(16,), **settings).validate()
 
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith(message)
 
 
 @pytest.fixture
