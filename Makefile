@@ -1,5 +1,5 @@
 # make run     set up and serve the page on 127.0.0.1:7860
-# make test    set up and run every test
+# make test    set up and run every test, on two workers (WORKERS=n: on n)
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
@@ -11,6 +11,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 
 .PHONY: run test test-slow lint assets docs golden validate fidelity bench setup setup-test
 
@@ -32,8 +33,9 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 run: setup
 	$(BIN)/python app.py
 
+# One thread a worker; tests/conftest.py says which tests stay together, and in which order they come.
 test: setup-test lint
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup-test
 	$(BIN)/python -m pytest -m slow

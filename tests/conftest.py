@@ -1,7 +1,18 @@
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from rankviz.store import RunStore
 from tests.support.workers import processes_of
+
+TOGETHER = {
+    "tests/ui/test_page.py": "the page",
+    "tests/ui/test_page_files.py": "the page",
+    "tests/worker/test_finetune.py": "a tiny sweep",
+    "tests/worker/test_cut.py": "a tiny sweep",
+}
+"""Files that share fixtures of the session: one app and one browser, one trained sweep."""
+SPREAD = ("tests/core/lora/test_counts_against_peft.py",)
+"""Files that share nothing and are long."""
 
 
 @pytest.fixture
@@ -11,3 +22,22 @@ def store(tmp_path):
     yield store
     for process in processes_of(store.home):
         process.kill()
+
+
+def pytest_collection_modifyitems(items):
+    """The page first, since it stays on one worker, then what needs torch; light tests fill what time is left."""
+    items.sort(key=lambda item: (not item.get_closest_marker("browser"), not item.get_closest_marker("torch")))
+
+
+class Scheduler(LoadScopeScheduling):
+    """The tests of a file go to one worker, so that each fixture is made once. (pytest-xdist 3.8 would read this from
+    marks, but not together with pytest 9.2.)"""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.partition("::")[0]
+        return nodeid if file in SPREAD else TOGETHER.get(file, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduler(config, log)

@@ -16,8 +16,10 @@ ASSETS = Path(__file__).parents[2] / "assets"
 
 def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
     from rankviz.worker.assets.models import build_models
+    from tests.support.meta_models import many_models
 
-    count = build_models(ASSETS / "configs", tmp_path, activation_seconds=0)
+    with many_models():
+        count = build_models(ASSETS / "configs", tmp_path, activation_seconds=0)
 
     assert 128 == count
     shipped, made = (

@@ -121,9 +121,16 @@ def test_a_config_is_laid_out_once(tmp_path):
         )
 
 
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """(the folder of a config.json, the cache that holds what the real worker made of it, the model)"""
+    folder, cache = tmp_path_factory.mktemp("llama"), tmp_path_factory.mktemp("cache")
+    return folder, cache, model_from_path(config_file(folder), cache=cache)
+
+
 @pytest.mark.torch
-def test_a_config_is_laid_out_by_the_real_worker(tmp_path):
-    model = model_from_path(config_file(tmp_path), cache=tmp_path / "cache")
+def test_a_config_is_laid_out_by_the_real_worker(laid_out):
+    _, _, model = laid_out
 
     # Embedding 1,600; two blocks of 16·16 + 2·16·8 + 16·16 + 3·16·32 + 2 norms of 16; a norm.
     assert 1600 + 2 * (256 + 256 + 256 + 1536 + 32) + 16 == model.total_parameters == TOY.total_parameters
@@ -148,12 +155,20 @@ def test_a_config_is_laid_out_by_the_real_worker(tmp_path):
         ({"model_type": "vit"}, "has no model that writes text"),
     ),
 )
-def test_a_config_that_transformers_cannot_build_is_one_sentence(config, sentence, tmp_path):
+def test_a_config_that_transformers_cannot_build_is_one_sentence(config, sentence):
+    from rankviz.worker.introspect.main import introspect
+
     with pytest.raises(BadConfigError) as caught:
-        introspect_config(config_file(tmp_path, config))
+        introspect(config)
 
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.torch
+def test_the_sentence_comes_out_of_the_real_worker(tmp_path):
+    with pytest.raises(BadConfigError, match="has no architecture 'no_such_model'"):
+        introspect_config(config_file(tmp_path, LLAMA | {"model_type": "no_such_model"}))
 
 
 @pytest.mark.torch
@@ -281,11 +296,12 @@ def test_without_a_network_the_hub_is_unavailable():
 
 
 @pytest.mark.torch
-def test_a_hub_model_carries_what_the_hub_says_of_it(tmp_path):
-    path = config_file(tmp_path)
+def test_a_hub_model_carries_what_the_hub_says_of_it(laid_out):
+    folder, cache, _ = laid_out
+    path = folder / "config.json"
 
-    agreed = model_from_hub("a/b", cache=tmp_path / "cache", api=Hub(path, total=TOY.total_parameters))
-    differs = model_from_hub("a/b", cache=tmp_path / "cache", api=Hub(path, total=TOY.total_parameters + 1600))
+    agreed = model_from_hub("a/b", cache=cache, api=Hub(path, total=TOY.total_parameters))
+    differs = model_from_hub("a/b", cache=cache, api=Hub(path, total=TOY.total_parameters + 1600))
 
     assert ("a/b", True, "apache-2.0", True) == (agreed.id, agreed.verified, agreed.licence, agreed.gated)
     assert "config.json of a/b on the Hub at 0123456789ab" == agreed.source

@@ -1,10 +1,15 @@
 """Catalogue models as transformers builds them, on the meta device. Imports torch: only for tests marked torch."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import peft  # noqa: F401
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.initialization import no_init_weights
 
 transformers.logging.set_verbosity_error()
 
@@ -18,3 +23,16 @@ def build(config: str | Path):
     factory = AutoModelForImageTextToText if whole else AutoModelForCausalLM
     with torch.device("meta"):
         return factory.from_config(parsed)
+
+
+@contextmanager
+def many_models() -> Iterator[None]:
+    """Saves a third of the time of a thousand models: no search through the libraries for garbage, and no initial
+    values, which meta tensors don't have."""
+    gc.collect()
+    gc.freeze()
+    try:
+        with no_init_weights():
+            yield
+    finally:
+        gc.unfreeze()

@@ -20,7 +20,7 @@ from unsloth.import_fixes import _patch_peft_moe_target_conversion  # noqa: E402
 from unsloth.models._utils import get_moe_target_parameters  # noqa: E402
 from unsloth_zoo.peft_utils import get_peft_regex  # noqa: E402
 
-from tests.support.meta_models import build  # noqa: E402
+from tests.support.meta_models import build, many_models  # noqa: E402
 
 OWN_FAMILIES = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3")
 
@@ -50,6 +50,7 @@ def count(config: str, target_modules: list[str] | str, r: int) -> int | None:
     return sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
 
-counts = [count(**case) for case in json.load(sys.stdin)]
+with many_models():
+    counts = [count(**case) for case in json.load(sys.stdin)]
 with answer:
     json.dump(counts, answer)

@@ -1,12 +1,8 @@
-"""The page in a real browser: a real app in its own process, with its own runs folder."""
+"""The page in a real browser."""
 
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -14,21 +10,11 @@ from pathlib import Path
 import pytest
 
 from rankviz.trained.read import read_adapter
+from tests.support.pages import LLAMA, choose_rank, figure
 from tests.support.saved_adapters import two_blocks
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-LLAMA = "/?model=meta-llama/Llama-3.1-8B"
 RUN_SECONDS = 150
 LANDMARKS = {
     "explore": "#figures .rv-figure",
@@ -43,61 +29,14 @@ Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """Where `python app.py` answers."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
-    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    log = (home / "app.log").open("w")
-    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(url, app)
-        yield url
-    finally:
-        app.terminate()
-        app.wait(20)
-
-
-def _wait_for(url, app):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and app.poll() is None:
-        try:
-            return urllib.request.urlopen(url, timeout=5)
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("app.py did not answer")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser, address):
-    """A wide page that fails the test if the browser console says error."""
-    page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=address)
-    page.set_default_timeout(20_000)
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield page
-    page.close()
-    assert [] == errors
-
-
-def figure(page, name):
-    """The card of the row of figures with this heading."""
-    return page.locator(".rv-figure", has=page.get_by_role("heading", name=name, exact=True))
+def open_tab(page, tab):
+    """By its button, or where the page is narrow in the menu of those that have no room."""
+    button = page.get_by_role("tab", name=tab.title(), exact=True)
+    if not button.is_visible():
+        page.locator(".overflow-menu > button").first.click()
+        button = page.locator(".overflow-dropdown button", has_text=tab.title())
+    button.click()
+    page.locator(LANDMARKS[tab]).first.wait_for()
 
 
 def written(box, text):
@@ -106,66 +45,55 @@ def written(box, text):
     box.press_sequentially(text)
 
 
-def choose_rank(page, r):
-    page.get_by_label("Rank r").fill(str(r))
-    page.get_by_label("Rank r").press("Enter")
-
-
-def test_it_opens_at_r_16_with_exact_numbers_of_the_model(page):
-    page.goto(LLAMA)
-
+def test_it_opens_at_r_16_with_exact_numbers_of_the_model(llama):
     # 32 blocks of (4096+4096)·2 + (4096+1024)·2 + (4096+14336)·3 = 81,920 a unit of r: 2,621,440 · 16.
-    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
-    assert "16" == page.get_by_label("Rank r").input_value()
-    assert ["r = 8", "r = 32"] == figure(page, "Trainable parameters").locator("dt").all_inner_texts()
-    assert ["20.97 M", "83.89 M"] == figure(page, "Trainable parameters").locator("dd").all_inner_texts()
-    assert "α = 16, scale α / r = 1" == page.locator(".rv-scale").inner_text()
+    figure(llama, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    assert "16" == llama.get_by_label("Rank r").input_value()
+    assert ["r = 8", "r = 32"] == figure(llama, "Trainable parameters").locator("dt").all_inner_texts()
+    assert ["20.97 M", "83.89 M"] == figure(llama, "Trainable parameters").locator("dd").all_inner_texts()
+    assert "α = 16, scale α / r = 1" == llama.locator(".rv-scale").inner_text()
 
 
-def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_the_zoom(page):
-    page.goto(LLAMA)
-    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
-    page.locator("#memory .rv-plot[data-drawn]").wait_for()
-    plot = page.locator("#memory .nsewdrag").first
+def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_the_zoom(llama):
+    figure(llama, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    llama.locator("#memory .rv-plot[data-drawn]").wait_for()
+    plot = llama.locator("#memory .nsewdrag").first
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
-    page.mouse.move(box["x"] + 60, box["y"] + 60)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 64, box["y"] + 160, steps=4)
-    page.mouse.up()
-    zoomed = page.evaluate(Y_RANGE)
+    llama.mouse.move(box["x"] + 60, box["y"] + 60)
+    llama.mouse.down()
+    llama.mouse.move(box["x"] + 64, box["y"] + 160, steps=4)
+    llama.mouse.up()
+    zoomed = llama.evaluate(Y_RANGE)
 
-    choose_rank(page, 24)
+    choose_rank(llama, 24)
 
-    figure(page, "Trainable parameters").locator("[title='62,914,560 parameters']").wait_for()
-    page.locator("#ranks .rv-chosen", has_text="62,914,560").wait_for()
-    page.wait_for_url("**r=24**")
-    page.wait_for_function("document.querySelector('#memory .rv-plot').data[0].x.includes('<b>24</b>')")
-    assert zoomed == page.evaluate(Y_RANGE)
+    figure(llama, "Trainable parameters").locator("[title='62,914,560 parameters']").wait_for()
+    llama.locator("#ranks .rv-chosen", has_text="62,914,560").wait_for()
+    llama.wait_for_url("**r=24**")
+    llama.wait_for_function("document.querySelector('#memory .rv-plot').data[0].x.includes('<b>24</b>')")
+    assert zoomed == llama.evaluate(Y_RANGE)
     assert zoomed[0] > 0
 
 
-def test_figures_stay_whole_when_the_address_changes(page):
-    page.goto(LLAMA)
-    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+def test_figures_stay_whole_when_the_address_changes(llama):
+    llama.locator("#memory .rv-plot[data-drawn]").wait_for()
 
-    choose_rank(page, 8)
-    page.wait_for_url("**r=8**")
+    choose_rank(llama, 8)
+    llama.wait_for_url("**r=8**")
 
-    clips = page.evaluate(
+    clips = llama.evaluate(
         "[...document.querySelectorAll('.rv-plot [clip-path]')].map(e => e.getAttribute('clip-path'))"
     )
     assert clips
     assert [] == [clip for clip in clips if "http" in clip]
 
 
-def test_a_click_in_the_table_of_ranks_chooses_the_rank(page):
-    page.goto(LLAMA)
+def test_a_click_in_the_table_of_ranks_chooses_the_rank(llama):
+    llama.locator("#ranks").get_by_role("button", name="64", exact=True).click()
 
-    page.locator("#ranks").get_by_role("button", name="64", exact=True).click()
-
-    figure(page, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
-    assert "64" == page.get_by_label("Rank r").input_value()
+    figure(llama, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
+    assert "64" == llama.get_by_label("Rank r").input_value()
 
 
 def test_a_click_on_a_change_makes_it_and_keeps_the_tokens_trained(page):
@@ -205,14 +133,13 @@ def test_a_batch_of_zero_is_said_with_what_to_change(page):
     page.get_by_text("Batch size 0 is out of range: give 1 to 4,096.").wait_for()
 
 
-def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(page):
-    page.goto(LLAMA)
-    figure(page, "Trainable parameters").wait_for()
+def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(llama):
+    figure(llama, "Trainable parameters").wait_for()
 
-    choose_rank(page, 5000)
+    choose_rank(llama, 5000)
 
-    page.get_by_text("The rank must be a whole number from 1 to 1024.").wait_for()
-    assert "16" == page.get_by_label("Rank r").input_value()
+    llama.get_by_text("The rank must be a whole number from 1 to 1024.").wait_for()
+    assert "16" == llama.get_by_label("Rank r").input_value()
 
 
 def test_a_ticked_module_becomes_the_choice_of_targets(page):
@@ -279,49 +206,51 @@ def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
     assert "16" == page.get_by_label("Rank r").input_value()
 
 
-def test_nothing_is_asked_of_another_host(browser, address):
-    page = browser.new_page(base_url=address)
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+def test_nothing_is_requested_of_another_host(browser, address):
+    page = browser.new_page(base_url=address)  # with a cache of its own, which is empty
+    page.set_default_timeout(60_000)
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
 
     page.goto("/")
     page.locator("#memory .rv-plot[data-drawn]").wait_for()
-    for tab in ("Train", "Runs", "Adapter", "Guide"):
-        page.get_by_role("tab", name=tab).click()
-        page.wait_for_timeout(300)
+    for tab in ("train", "runs", "adapter", "guide"):
+        open_tab(page, tab)
     page.close()
 
-    assert len(asked) > 20
-    assert [] == [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+    assert len(requested) > 20
+    assert [] == [url for url in requested if not url.startswith((address, "data:", "blob:"))]
 
 
 def test_a_page_that_nobody_touches_asks_nothing(page):
     """However slow the machine, two seconds without a request come."""
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
     page.goto("/")
     page.locator("#memory .rv-plot[data-drawn]").wait_for()
 
     deadline, before = time.monotonic() + 20, -1
-    while before < len(asked) and time.monotonic() < deadline:
-        before = len(asked)
+    while before < len(requested) and time.monotonic() < deadline:
+        before = len(requested)
         page.wait_for_timeout(2000)
 
-    assert before == len(asked)
+    assert before == len(requested)
 
 
-@pytest.mark.parametrize("tab", ["explore", "train", "runs", "adapter", "guide"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_scrolls_down_only(browser, address, tab, theme):
-    page = browser.new_page(viewport={"width": 390, "height": 844}, base_url=address)
-    page.goto(f"/?tab={tab}&__theme={theme}")
-    page.locator(LANDMARKS[tab]).first.wait_for()
-
-    wide = page.evaluate("document.documentElement.scrollWidth")
+def test_a_phone_scrolls_down_only_on_every_tab(context, theme):
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/?tab=guide&__theme={theme}")
+    page.locator(LANDMARKS["guide"]).first.wait_for()
+    widths = {}
+    for tab in ("guide", "adapter", "runs", "train", "explore"):
+        open_tab(page, tab)
+        widths[tab] = page.evaluate("document.documentElement.scrollWidth")
     dark = page.evaluate("document.body.classList.contains('dark')")
     page.close()
 
-    assert wide <= 390
+    assert {} == {tab: width for tab, width in widths.items() if width > 390}
     assert (theme == "dark") is dark
 
 

@@ -8,15 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.ui.test_page import address, browser, page  # noqa: F401
+from tests.support.pages import LLAMA
 
 pytestmark = pytest.mark.browser
 
-LLAMA = "/?model=meta-llama/Llama-3.1-8B"
 
-
-def downloaded(page, menu, choice, tmp_path):  # noqa: F811
+def downloaded(page, menu, choice, tmp_path):
     """The file that a choice in a menu gives."""
+    page.keyboard.press("Escape")  # closes what an earlier test has left open
     page.locator(f"{menu} summary").click()
     with page.expect_download() as download:
         page.locator(f"{menu} {choice}").click()
@@ -25,16 +24,8 @@ def downloaded(page, menu, choice, tmp_path):  # noqa: F811
     return path
 
 
-@pytest.fixture
-def explore(page):  # noqa: F811
-    page.goto(LLAMA)
-    page.locator("#memory .rv-plot[data-drawn]").wait_for()
-    page.locator("#ranks tr.rv-chosen").wait_for()
-    return page
-
-
-def test_an_svg_has_title_and_sources_and_names_nothing_of_the_page_in_its_clip_paths(explore, tmp_path):
-    path = downloaded(explore, "#memory .rv-menu", "[data-do=svg]", tmp_path)
+def test_an_svg_has_title_and_sources_and_names_nothing_of_the_page_in_its_clip_paths(llama, tmp_path):
+    path = downloaded(llama, "#memory .rv-menu", "[data-do=svg]", tmp_path)
 
     text = path.read_text()
     ET.fromstring(text)
@@ -46,52 +37,52 @@ def test_an_svg_has_title_and_sources_and_names_nothing_of_the_page_in_its_clip_
     assert "url(http" not in text.replace("&quot;", "").replace("'", "")
 
 
-def test_a_png_is_twice_the_size_on_the_page_and_taller_by_title_and_sources(explore, tmp_path):
-    data = downloaded(explore, "#memory .rv-menu", "[data-do=png]", tmp_path).read_bytes()
+def test_a_png_is_twice_the_size_on_the_page_and_taller_by_title_and_sources(llama, tmp_path):
+    data = downloaded(llama, "#memory .rv-menu", "[data-do=png]", tmp_path).read_bytes()
 
     width, height = (int.from_bytes(data[at : at + 4]) for at in (16, 20))
-    shown = explore.locator("#memory .rv-plot").evaluate("plot => [plot.clientWidth, plot.clientHeight]")
+    shown = llama.locator("#memory .rv-plot").evaluate("plot => [plot.clientWidth, plot.clientHeight]")
     assert b"\x89PNG" == data[:4]
     assert 2 * shown[0] == width
     assert 2 * shown[1] + 60 < height
 
 
-def test_an_html_file_draws_itself_without_any_network(explore, tmp_path):
-    path = downloaded(explore, "#memory .rv-menu", "[data-do=html]", tmp_path)
+def test_an_html_file_draws_itself_without_any_network(llama, tmp_path):
+    path = downloaded(llama, "#memory .rv-menu", "[data-do=html]", tmp_path)
 
-    opened = explore.context.browser.new_page()
-    asked = []
-    opened.on("request", lambda request: asked.append(request.url))
+    opened = llama.context.browser.new_page()
+    requested = []
+    opened.on("request", lambda request: requested.append(request.url))
     opened.goto(path.as_uri())
     opened.locator("#plot .bars").first.wait_for()
     opened.locator("summary", has_text="Data as CSV").click()
     assert "base_weights" in opened.locator("pre").inner_text()
     assert LLAMA[2:].replace("/", "%2F") in opened.locator("p a").get_attribute("href")
-    assert [path.as_uri()] == [url for url in asked if not url.startswith(("data:", "blob:"))]
+    assert [path.as_uri()] == [url for url in requested if not url.startswith(("data:", "blob:"))]
     opened.close()
 
 
-def test_the_data_of_a_figure_is_csv(explore, tmp_path):
-    path = downloaded(explore, "#memory .rv-menu", "[data-do=csv]", tmp_path)
+def test_the_data_of_a_figure_is_csv(llama, tmp_path):
+    path = downloaded(llama, "#memory .rv-menu", "[data-do=csv]", tmp_path)
 
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert ["1", "2", "4"] == [row["r"] for row in rows[:3]]
 
 
-def test_a_menu_closes_when_something_else_is_clicked_and_on_escape(explore):
-    menu = explore.locator("#memory .rv-menu")
+def test_a_menu_closes_when_something_else_is_clicked_and_on_escape(llama):
+    menu = llama.locator("#memory .rv-menu")
     menu.locator("summary").click()
-    explore.locator("h1").click()
+    llama.locator("h1").click()
     assert menu.get_attribute("open") is None
     menu.locator("summary").click()
-    explore.keyboard.press("Escape")
+    llama.keyboard.press("Escape")
 
     assert menu.get_attribute("open") is None
 
 
-def test_the_table_of_ranks_comes_as_csv_and_parquet(explore, tmp_path):
-    as_csv = downloaded(explore, "#ranks-download", "[data-pick=csv]", tmp_path)
-    as_parquet = downloaded(explore, "#ranks-download", "[data-pick=parquet]", tmp_path)
+def test_the_table_of_ranks_comes_as_csv_and_parquet(llama, tmp_path):
+    as_csv = downloaded(llama, "#ranks-download", "[data-pick=csv]", tmp_path)
+    as_parquet = downloaded(llama, "#ranks-download", "[data-pick=parquet]", tmp_path)
 
     rows = list(csv.DictReader(as_csv.read_text().splitlines()))
     # 32 blocks of 81,920 a unit of r.
@@ -99,7 +90,7 @@ def test_the_table_of_ranks_comes_as_csv_and_parquet(explore, tmp_path):
     assert "ranks" == json.loads(pq.read_table(as_parquet).schema.metadata[b"rankviz"])["table"]
 
 
-def test_the_runs_come_as_a_table_too(page, tmp_path):  # noqa: F811
+def test_the_runs_come_as_a_table_too(page, tmp_path):
     page.goto("/?tab=runs")
     page.locator("#runs-table table").wait_for()
 
@@ -107,20 +98,22 @@ def test_the_runs_come_as_a_table_too(page, tmp_path):  # noqa: F811
     assert "measured" in path.read_text()
 
 
-def test_a_format_is_chosen_copied_saved_and_in_the_address(explore, tmp_path):
-    explore.locator("#take input").click()
-    explore.get_by_role("option", name="LLaMA-Factory YAML").click()
-    explore.locator("#script h2", has_text="llamafactory.yaml").wait_for()
+def test_a_format_is_chosen_copied_saved_and_in_the_address(page, tmp_path):
+    page.goto(LLAMA)
+    page.locator("#ranks tr.rv-chosen").wait_for()
+    page.locator("#take input").click()
+    page.get_by_role("option", name="LLaMA-Factory YAML").click()
+    page.locator("#script h2", has_text="llamafactory.yaml").wait_for()
 
-    assert "take=llamafactory" in explore.url
-    with explore.expect_download() as download:
-        explore.locator("#script [data-do=save]").click()
+    assert "take=llamafactory" in page.url
+    with page.expect_download() as download:
+        page.locator("#script [data-do=save]").click()
     download.value.save_as(tmp_path / "taken.yaml")
     config = yaml.safe_load((tmp_path / "taken.yaml").read_text())
     assert ("meta-llama/Llama-3.1-8B", 16) == (config["model_name_or_path"], config["lora_rank"])
 
 
-def test_an_address_brings_the_format_back_and_a_notebook_is_saved_whole(page, tmp_path):  # noqa: F811
+def test_an_address_brings_the_format_back_and_a_notebook_is_saved_whole(page, tmp_path):
     page.goto(f"{LLAMA}&take=notebook&r=24")
     page.locator("#script h2", has_text="train.ipynb").wait_for()
 
@@ -131,7 +124,7 @@ def test_an_address_brings_the_format_back_and_a_notebook_is_saved_whole(page, t
     assert 4 == json.loads((tmp_path / "train.ipynb").read_text())["nbformat"]
 
 
-def test_nothing_of_it_is_wider_than_a_phone(page):  # noqa: F811
+def test_nothing_of_it_is_wider_than_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(f"{LLAMA}&take=axolotl")
     page.locator("#script pre").wait_for()

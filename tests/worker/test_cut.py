@@ -6,10 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.record import RunState
 from rankviz.core.runs.request import RunRequest, SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError
-from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from rankviz.trained.read import read_adapter
-from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
 
 def test_only_the_highest_rank_is_cut_and_its_anchors_are_ordinary_runs():
@@ -24,18 +21,18 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_all_lo
 
 
 @pytest.mark.parametrize(
-    ("ranks", "anchors", "said"),
+    ("ranks", "anchors", "message"),
     [
         ([64], [], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
         ([], [4], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
         ([8, 64], [128], "Anchors are lower than the rank that is cut, r = 64, and 128 is not."),
     ],
 )
-def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, said):
+def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, message):
     with pytest.raises(InvalidSettingError) as refused:
         fast_ranks(ranks, anchors)
 
-    assert said == str(refused.value)
+    assert message == str(refused.value)
 
 
 def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
@@ -50,28 +47,28 @@ def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("settings", "message"),
     [
         ({"cut_ranks": (16,)}, "The highest rank is 16, so it can't be cut to 16: lower."),
         ({"cut_ranks": (0,)}, "A rank to cut to must be a whole number from 1 to 16, not 0."),
         ({"cut_ranks": (4,), "use_dora": True}, "A fast curve cuts B·A, and a DoRA adapter is more than that"),
     ],
 )
-def test_a_cut_that_cant_be_is_refused(asked, said):
+def test_a_cut_that_cant_be_is_refused(settings, message):
     with pytest.raises(InvalidSettingError) as refused:
-        SweepRequest(ranks=(16,), **asked).validate()
+        SweepRequest(ranks=(16,), **settings).validate()
 
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith(message)
 
 
 @pytest.fixture
-def adapter(tmp_path):
+def adapter(tiny):
     """A tiny Llama with an adapter of rank 6 that has learned something, as B is random here."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(make_tiny_llama(tmp_path / "tiny"))
+    base = AutoModelForCausalLM.from_pretrained(tiny)
     model = get_peft_model(base, LoraConfig(r=6, lora_alpha=12, target_modules=["q_proj", "down_proj"]))
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
@@ -126,7 +123,7 @@ def test_training_on_after_a_cut_keeps_the_rank(adapter):
 
 
 @pytest.mark.torch
-def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, tmp_path):
+def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, tiny, tmp_path):
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -137,7 +134,7 @@ def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, tm
     cutter.cut(2)
     cutter.save(2, tmp_path / "r2")
     ids = torch.arange(4, 20)[None]
-    base = AutoModelForCausalLM.from_pretrained(tmp_path / "tiny")
+    base = AutoModelForCausalLM.from_pretrained(tiny)
     plain = base(ids).logits
     loaded = PeftModel.from_pretrained(base, tmp_path / "r2")
 
@@ -148,31 +145,14 @@ def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, tm
 
 
 @pytest.mark.torch
-def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(tmp_path):
-    store = RunStore(tmp_path / "home")
-    data = write_tiny_data(tmp_path / "letters.jsonl")
-    sweep_id = store.create(
-        SweepRequest(
-            base=str(make_tiny_llama(tmp_path / "tiny")),
-            data=str(data),
-            ranks=(16,),
-            cut_ranks=(1, 4, 8),
-            max_steps=12,
-            learning_rates=(1e-2,),
-            held_out_examples=16,
-        )
-    )
+def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(swept):
+    store, sweep = swept
 
-    supervisor = Supervisor(store)
-    supervisor.start()
-    supervisor.settle(150)
-    supervisor.stop()
-
-    (run,) = store.sweep(sweep_id).runs
+    run = sweep.runs[-1]
     assert RunState.COMPLETED is run.state, run.error + run.log_tail
     assert [(8, 0, ""), (4, 2, "cuts/r4"), (1, 4, "cuts/r1")] == [(c.r, c.recovery_steps, c.path) for c in run.cuts]
     for r in (1, 4, 8):
-        saved = read_adapter([Api(home=tmp_path / "home").adapters.zip_truncated(run.run_id, r)])
+        saved = read_adapter([Api(home=store.home).adapters.zip_truncated(run.run_id, r)])
         assert {r} == {module.r for module in saved.modules}
     assert all(16 == len(cut.example_losses) for cut in run.cuts)
     assert run.loss_after.loss < run.loss_before.loss

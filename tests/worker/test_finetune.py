@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,16 +15,12 @@ from rankviz.core.runs.record import RunState
 from rankviz.core.runs.request import SweepRequest
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, make_tiny_llama, write_tiny_data
+from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
+from tests.support.tiny_runs import letters, run_to_the_end
 
 pytestmark = pytest.mark.torch
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return make_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
 
 
 def parameters(r: int) -> int:
@@ -31,28 +28,10 @@ def parameters(r: int) -> int:
     return 2 * r * (2 * 128 + 2 * 96 + 3 * 192)
 
 
-@pytest.fixture(scope="module")
-def swept(tiny, tmp_path_factory):
-    """A two-rank sweep, as the page launches one."""
-    home = tmp_path_factory.mktemp("home")
-    data = write_tiny_data(home / "letters.jsonl")
-    store = RunStore(home)
-    sweep_id = store.create(
-        SweepRequest(
-            base=str(tiny), data=str(data), ranks=(4, 8), max_steps=12, learning_rates=(1e-2,), held_out_examples=16
-        )
-    )
-    supervisor = Supervisor(store)
-    supervisor.start()
-    supervisor.settle(150)
-    supervisor.stop()
-    return store, store.sweep(sweep_id)
-
-
-def test_a_two_rank_sweep_trains_and_the_held_out_loss_falls(swept):
+def test_a_sweep_trains_each_rank_and_the_held_out_loss_falls(swept):
     _, sweep = swept
 
-    assert [RunState.COMPLETED] * 2 == [run.state for run in sweep.runs], [
+    assert [RunState.COMPLETED] * 3 == [run.state for run in sweep.runs], [
         run.error + run.log_tail for run in sweep.runs
     ]
     for run in sweep.runs:
@@ -65,7 +44,7 @@ def test_trainable_parameters_and_file_size_are_those_of_the_adapter_on_disk(swe
     from safetensors import safe_open
 
     store, sweep = swept
-    for run, r in zip(sweep.runs, (4, 8), strict=True):
+    for run, r in zip(sweep.runs, (4, 8, 16), strict=True):
         file = store.run_dir(run.run_id) / run.adapter_path / "adapter_model.safetensors"
         with safe_open(file, "pt") as tensors:
             saved = sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
@@ -84,12 +63,12 @@ def test_the_environment_says_what_was_used(swept):
     assert sweep.runs[0].environment["model_fingerprint"] == sweep.runs[1].environment["model_fingerprint"]
 
 
-def test_the_base_is_evaluated_once_and_the_second_run_says_so(swept):
+def test_the_base_is_evaluated_once_and_the_later_runs_say_so(swept):
     _, sweep = swept
-    first, second = (run.loss_before for run in sweep.runs)
+    first, second, third = (run.loss_before for run in sweep.runs)
 
-    assert [False, True] == [first.reused, second.reused]
-    assert first.example_losses == second.example_losses
+    assert [False, True, True] == [first.reused, second.reused, third.reused]
+    assert first.example_losses == second.example_losses == third.example_losses
     assert 16 == first.examples == len(first.example_losses)
 
 
@@ -104,43 +83,12 @@ def test_tokens_time_and_memory_are_measured(swept):
         assert run.completed.baseline_memory_bytes <= run.completed.peak_memory_bytes < 8 * 2**30
 
 
-def test_a_run_alone_in_a_fresh_process_gives_the_same_losses_as_within_the_sweep(swept, tiny, tmp_path):
-    """So the base is untouched when an adapter is taken off, and order, split and initialisation are the seed's."""
-    _, sweep = swept
-    again = RunStore(tmp_path / "home")
-    sweep_id = again.create(
-        SweepRequest(
-            base=str(tiny),
-            data=sweep.runs[1].request.data,
-            ranks=(8,),
-            max_steps=12,
-            learning_rates=(1e-2,),
-            held_out_examples=16,
-        )
-    )
-    run_id = again.run_ids(sweep_id)[0]
-
-    subprocess.run(
-        [sys.executable, "-m", "rankviz.worker", "finetune", str(again.home), run_id],
-        check=True,
-        cwd=again.home,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-    alone, within = again.get(run_id), sweep.runs[1]
-    assert [step.loss for step in within.steps] == [step.loss for step in alone.steps]
-    assert within.loss_after.example_losses == alone.loss_after.example_losses
-
-
-def test_taking_the_adapter_off_leaves_every_weight_and_module_of_the_base(swept, tiny):
-    """In the worker itself, by a program of its own, since Unsloth patches the process it is imported into."""
-    program = """
-import hashlib, sys
+ALONE = """
+import hashlib, json, sys
 from pathlib import Path
-from rankviz.core.runs.request import SweepRequest
 from rankviz import dataset
-from rankviz.worker.base import resolve
-from rankviz.worker.session import Session
+from rankviz.store import RunStore
+from rankviz.worker.journal import set_environment
 
 def facts(model):
     digest = hashlib.sha256()
@@ -148,25 +96,51 @@ def facts(model):
         digest.update(name.encode() + parameter.detach().numpy().tobytes())
     return digest.hexdigest(), [(name, type(module).__name__) for name, module in model.named_modules()]
 
-base, data, home = sys.argv[1:]
-run, = SweepRequest(base=base, data=data, ranks=(4,), max_steps=2).runs(sweep_id="s", created_at=0.0)
-session = Session.load(run, resolve(base, Path(home)), dataset.read(data), print)
+set_environment()
+from rankviz.worker.finetune.base import resolve
+from rankviz.worker.finetune.session import Session
+home, run_id = Path(sys.argv[1]), sys.argv[2]
+store = RunStore(home)
+run = store.get(run_id).request
+session = Session.load(run, resolve(run.base, home), dataset.read(run.data), print)
 before = facts(session.model)
-session.run(run, lambda event: None, Path(home))
-assert facts(session.model) == before
+session.run(run, lambda event: store.append(run_id, event), store.run_dir(run_id))
+(home / "untouched.json").write_text(json.dumps(facts(session.model) == before))
 """
-    store, sweep = swept
 
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tiny), sweep.runs[0].request.data, str(store.home / "runs")],
+
+@pytest.fixture(scope="module")
+def alone(swept, tiny, tmp_path_factory):
+    """The second run of the sweep again, in a process of its own (Unsloth patches the process it is imported into),
+    which also compares the base before with the base afterwards."""
+    _, sweep = swept
+    store = RunStore(tmp_path_factory.mktemp("alone"))
+    run_id = store.run_ids(store.create(letters(tiny, sweep.runs[1].request.data, 8)))[0]
+    program = subprocess.run(
+        [sys.executable, "-c", ALONE, str(store.home), run_id],
         cwd=store.home,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
+    assert 0 == program.returncode, program.stderr[-2000:]
+    return store, store.get(run_id)
 
-    assert 0 == done.returncode, done.stderr[-2000:]
+
+def test_a_run_alone_in_a_fresh_process_gives_the_same_losses_as_within_the_sweep(swept, alone):
+    """So the base is untouched when an adapter is taken off, and order, split and initialisation are the seed's."""
+    (_, sweep), (_, by_itself) = swept, alone
+
+    within = sweep.runs[1]
+    assert [step.loss for step in within.steps] == [step.loss for step in by_itself.steps]
+    assert within.loss_after.example_losses == by_itself.loss_after.example_losses
+
+
+def test_taking_the_adapter_off_leaves_every_weight_and_module_of_the_base(alone):
+    store, _ = alone
+
+    assert json.loads((store.home / "untouched.json").read_text()) is True
 
 
 def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
@@ -175,10 +149,7 @@ def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
     store = RunStore(tmp_path / "home")
     sweep_id = store.create(SweepRequest(base=str(tiny), data=str(data), ranks=(4, 8)))
 
-    supervisor = Supervisor(store)
-    supervisor.start()
-    supervisor.settle(100)
-    supervisor.stop()
+    run_to_the_end(store)
 
     for run in store.sweep(sweep_id).runs:
         assert "Row 2 of d.jsonl has no 'completion', which the first row has." == run.error
@@ -193,6 +164,7 @@ def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
     run_id = store.run_ids(sweep_id)[0]
     while not store.get(run_id).steps:
         assert not store.get(run_id).state.ended, store.get(run_id).log_tail
+        time.sleep(0.1)
 
     supervisor.cancel(sweep_id)
     supervisor.stop()
@@ -207,10 +179,7 @@ def test_the_embedded_model_learns_the_phonemes_a_little_in_a_few_steps(tmp_path
     store = RunStore(tmp_path / "home")
     sweep_id = store.create(SweepRequest(base="embedded", data="phonemes", ranks=(4, 16), max_steps=6))
 
-    supervisor = Supervisor(store)
-    supervisor.start()
-    supervisor.settle(500)
-    supervisor.stop()
+    run_to_the_end(store, 500)
 
     runs = store.sweep(sweep_id).runs
     assert [RunState.COMPLETED] * 2 == [run.state for run in runs], [run.error + run.log_tail for run in runs]

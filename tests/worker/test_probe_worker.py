@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,8 @@ from rankviz.api import Api
 from rankviz.core.probe.request import ProbeQuestion
 from rankviz.core.probe.summary import as_json, sentences
 from rankviz.core.runs.record import RunState
+from rankviz.supervisor import Supervisor
+from rankviz.supervisor.supervisor import PROBE_COMMAND
 from rankviz.worker.introspect.build import cut_config
 from rankviz.worker.probe.random_base import write_random_base
 from tests.support.toy import ASSETS
@@ -33,14 +36,23 @@ BLOCK_ADAPTER = 8 * (2 * 128 + 2 * 96 + 3 * 192)
 """r 8: q and o 64 + 64, k and v 64 + 32, gate, up, down 64 + 128."""
 
 
-def probe(folder: Path, *, config=TINY, **asked):
+ONE_TRY = (
+    sys.executable,
+    "-c",
+    "import sys; from rankviz.worker.probe import main; main.MOST_TRIES = 1; sys.exit(main.main(sys.argv[1:]))",
+)
+"""PROBE_COMMAND, but that a depth is not measured again because other tests keep the machine busy."""
+
+
+def probe(folder: Path, *, config=TINY, command=ONE_TRY, **settings):
     """The record of a probe that has ended."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     path.write_text(json.dumps(config))
     api = Api(home=folder / "home", assets=ASSETS)
-    asked = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **asked}
-    probe_id = api.probes.start(ProbeQuestion(model_id=str(path), **asked))
+    api.workspace.supervisor = Supervisor(api.workspace.store, probe_command=command)
+    settings = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **settings}
+    probe_id = api.probes.start(ProbeQuestion(model_id=str(path), **settings))
     *_, record = api.probes.follow(probe_id, 0.05)
     api.workspace.supervisor.settle()
     api.workspace.supervisor.stop()
@@ -81,12 +93,12 @@ def test_the_weights_are_gone_afterwards(probed):
 def test_the_summary_has_the_extrapolation_beside_the_measurement_and_the_estimate(probed):
     api, record = probed
 
-    said = as_json(api.probes.summary(record.run_id))
+    summary = as_json(api.probes.summary(record.run_id))
 
-    assert said["full"]["peak_bytes"] == record.full.peak_bytes
-    error = said["error_of_extrapolation"]
-    assert error["peak"] == pytest.approx(said["extrapolated"]["peak_bytes"] / record.full.peak_bytes - 1, abs=1e-5)
-    assert said["estimate"]["memory_bytes"]["low"] > 0
+    assert summary["full"]["peak_bytes"] == record.full.peak_bytes
+    error = summary["error_of_extrapolation"]
+    assert error["peak"] == pytest.approx(summary["extrapolated"]["peak_bytes"] / record.full.peak_bytes - 1, abs=1e-5)
+    assert summary["estimate"]["memory_bytes"]["low"] > 0
 
 
 def test_a_probe_of_the_whole_model_is_a_validation_row(probed, tmp_path):
@@ -112,7 +124,7 @@ def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported
 
 
 def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
-    api, record = probe(tmp_path, memory_limit_bytes=64 * 2**20, framework="peft")
+    api, record = probe(tmp_path, command=PROBE_COMMAND, memory_limit_bytes=64 * 2**20, framework="peft")
 
     assert RunState.COMPLETED is record.state, record.error + record.log_tail
     assert () == record.measured
@@ -126,7 +138,7 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
 
 
 def test_a_probe_that_takes_too_long_ends_at_its_limit_with_a_sentence(tmp_path):
-    _, record = probe(tmp_path, time_limit_seconds=1.0, framework="peft")
+    _, record = probe(tmp_path, command=PROBE_COMMAND, time_limit_seconds=1.0, framework="peft")
 
     assert RunState.FAILED is record.state
     assert record.error.startswith("The time limit of 1.0 s was reached with 2 blocks (")
@@ -147,11 +159,11 @@ def test_a_probe_that_takes_too_long_ends_at_its_limit_with_a_sentence(tmp_path)
     ],
 )
 def test_a_cut_config_builds_the_first_blocks_of_the_model_and_nothing_else(name, depth):
-    from rankviz.worker.introspect.main import introspect
+    from rankviz.worker.introspect.layers import facts
 
     config = json.loads((ASSETS / "configs" / f"{name}.json").read_text())
 
-    whole, cut = introspect(config), introspect(cut_config(config, depth))
+    whole, cut = facts(config), facts(cut_config(config, depth))
 
     def first_blocks(layers):
         kept = [{**layer, "blocks": [b for b in layer["blocks"] if b < depth]} for layer in layers]

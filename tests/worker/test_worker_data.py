@@ -7,14 +7,8 @@ from rankviz.dataset import Example
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.worker.finetune.data import IGNORED, SweepData, Tokens, split, tokenize
 from rankviz.worker.settings import settle
-from tests.support.tiny_llama import make_tiny_llama
 
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return make_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
 
 
 @pytest.fixture(scope="module")

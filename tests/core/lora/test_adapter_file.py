@@ -1,5 +1,6 @@
 """Small models adapted by PEFT and saved; the files have the sizes that RankViz says, to the byte."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -141,11 +142,12 @@ def _model(model_type: str, **settings):
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **CONFIGS[model_type], **settings))
 
 
+@cache
 def _spec(model_type: str, **settings):
-    from rankviz.worker.introspect.main import introspect
+    from rankviz.worker.introspect.layers import facts
 
-    facts = introspect({"model_type": model_type, **CONFIGS[model_type], **settings})
-    return model_from_json(facts | {"id": model_type, "name": model_type})
+    layers = facts({"model_type": model_type, **CONFIGS[model_type], **settings})
+    return model_from_json(layers | {"id": model_type, "name": model_type})
 
 
 def _save(model_type, plan, lora, r, folder: Path, *, dtype, cast_as_trl=False, tied=False) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """Every catalogue model, wrapped by PEFT on the meta device: the same trainable parameters, the same refusals, and the
 size that a file with PEFT's tensors would have."""
 
-import gc
 from pathlib import Path
 
 import pytest
@@ -39,14 +38,11 @@ MOE = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def libraries_out_of_the_collectors_way():
-    """A third of the time would go into looking through torch for garbage, a thousand times."""
-    import peft  # noqa: F401
+def many():
+    from tests.support.meta_models import many_models
 
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+    with many_models():
+        yield
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)

@@ -1,6 +1,7 @@
 """The MoE scheme "unsloth" and Unsloth's "all-linear", compared with its own functions on the meta device."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ TARGETS = (
 )
 
 
+@pytest.mark.timeout(1800)
 def test_unsloth_counts_experts_and_all_linear_as_rankviz_does(tmp_path):
     models = [row for row in load_index(ASSETS) if has_experts(load_model(ASSETS, row.id))]
     cases = [(row, targets) for row in models for targets in TARGETS]
@@ -51,7 +53,7 @@ def test_unsloth_counts_experts_and_all_linear_as_rankviz_does(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=500,
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
     )
 
     assert finished.returncode == 0, finished.stderr[-3000:]

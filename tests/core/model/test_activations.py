@@ -1,6 +1,7 @@
 """What blocks hold in training: by hand for a Llama, against whole training steps for other architectures."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,15 +55,17 @@ CONFIGS = {
 }
 
 
-def spec_of(config):
+@cache
+def spec_of(name):
+    """The small model of this name in CONFIGS, laid out once for all tests."""
     from rankviz.worker.introspect.main import introspect
 
-    return model_from_json({"id": "", "name": "", **introspect(config)})
+    return model_from_json({"id": "", "name": "", **introspect(CONFIGS[name])})
 
 
 @pytest.mark.torch
 def test_a_small_llamas_blocks_hold_what_the_formulas_say():
-    (row,) = spec_of(CONFIGS["llama"]).activation_bytes_per_token
+    (row,) = spec_of("llama").activation_bytes_per_token
 
     hidden, queries, keys, mlp = 64, 128, 128, 192
     elements = 2 * queries + 2 * keys + 3 * mlp
@@ -77,21 +80,20 @@ def test_a_small_llamas_blocks_hold_what_the_formulas_say():
     )
 
 
-def measured_working_bytes(config, **asked):
+def measured_working_bytes(config, *, precision, **settings):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from rankviz.worker.introspect.live_bytes import LiveBytes
 
-    precision = asked.pop("precision")
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     live = LiveBytes()
-    train_once(live, AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype), **asked)
+    train_once(live, AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype), **settings)
     return live.peak
 
 
-def estimated_working_bytes(config, *, habits, precision, targets, checkpointing):
-    spec = spec_of(config)
+def estimated_working_bytes(name, *, habits, precision, targets, checkpointing):
+    spec = spec_of(name)
     plan = resolve(spec, LoraConfig(target_modules=targets, framework="peft"))
     setup = TrainingSetup(
         precision=precision,
@@ -120,10 +122,10 @@ TARGETS = {
 @pytest.mark.parametrize("program", ["no autocast, fp32 adapter", "all fp32"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_architectures_working_set_is_what_autograd_holds(name, program, checkpointing):
-    asked = {**PROGRAMS[program], "checkpointing": checkpointing, "targets": TARGETS[name]}
+    settings = {**PROGRAMS[program], "checkpointing": checkpointing, "targets": TARGETS[name]}
 
-    assert estimated_working_bytes(CONFIGS[name], **asked) == pytest.approx(
-        measured_working_bytes(CONFIGS[name], **asked), rel=0.08
+    assert estimated_working_bytes(name, **settings) == pytest.approx(
+        measured_working_bytes(CONFIGS[name], **settings), rel=0.08
     )
 
 

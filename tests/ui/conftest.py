@@ -1,0 +1,116 @@
+"""One real app in its own process, with its own runs folder, and one browser for all tests of the page."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.support.pages import LLAMA, choose_rank, figure
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+START_SECONDS = 120
+WAIT_MILLISECONDS = 60_000
+"""Far more than a page needs: another test may have the machine to itself meanwhile."""
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory):
+    """Where `python app.py` answers."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    log = (home / "app.log").open("w")
+    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, app)
+        yield url
+    finally:
+        app.terminate()
+        app.wait(20)
+
+
+def _wait_for(url, app):
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and app.poll() is None:
+        try:
+            return urllib.request.urlopen(url, timeout=5)
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("app.py did not answer")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def context(browser, address):
+    """One cache for all pages, so that scripts and fonts are loaded and compiled once."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, base_url=address)
+    context.set_default_timeout(WAIT_MILLISECONDS)
+    yield context
+    context.close()
+
+
+class Watched:
+    """A wide page, and what its browser console calls an error."""
+
+    def __init__(self, context):
+        self.page = context.new_page()
+        self.errors = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+
+
+@pytest.fixture
+def page(context):
+    """A wide page that fails the test if the browser console says error."""
+    watched = Watched(context)
+    yield watched.page
+    watched.page.close()
+    assert [] == watched.errors
+
+
+@pytest.fixture(scope="module")
+def llama_loaded(context):
+    watched = Watched(context)
+    watched.page.goto(LLAMA)
+    watched.page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    watched.page.locator("#ranks tr.rv-chosen").wait_for()
+    yield watched
+    watched.page.close()
+
+
+@pytest.fixture
+def llama(llama_loaded):
+    """Llama 3.1 8B at r = 16, loaded once for the tests of a file that change no more of it than the rank."""
+    page = llama_loaded.page
+    if "16" != page.get_by_label("Rank r").input_value():
+        choose_rank(page, 16)
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    yield page
+    assert [] == llama_loaded.errors

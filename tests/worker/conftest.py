@@ -1,0 +1,22 @@
+"""One tiny Llama and one sweep on it, as the page launches one, for all tests of the worker."""
+
+import pytest
+
+from rankviz.store import RunStore
+from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.tiny_runs import letters, run_to_the_end
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    return make_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+@pytest.fixture(scope="session")
+def swept(tiny, tmp_path_factory):
+    """A sweep of three ranks, and the highest truncated to three more."""
+    store = RunStore(tmp_path_factory.mktemp("home"))
+    data = write_tiny_data(store.home / "letters.jsonl")
+    sweep_id = store.create(letters(tiny, data, 4, 8, 16, cut_ranks=(1, 4, 8)))
+    run_to_the_end(store)
+    return store, store.sweep(sweep_id)
