@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
 
 from rankviz.errors import RankVizError
 
 View = Callable[..., NamedTuple]
+Shown = TypeVar("Shown", bound=NamedTuple)
 
 
 def notice_html(*sentences: str, kind: str = "note") -> str:
@@ -66,6 +67,11 @@ def wire(
         "outputs": [*outputs.values(), *([notice] if notice else [])],
         **quiet(),
     }
+
+
+def unchanged(view: type[Shown], **fields: Any) -> Shown:
+    """A view's result that leaves every widget as it is, except for these fields."""
+    return view(**{**dict.fromkeys(view._fields, gr.skip()), **fields})
 
 
 def heard(*events: Any, inputs: Sequence[Any] = ()) -> Any:

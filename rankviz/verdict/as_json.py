@@ -41,14 +41,8 @@ def _pair(verdict: Verdict, pair: Pair) -> dict[str, Any]:
 
 
 def _above_best(verdict: Verdict, r: int) -> dict[str, float | None]:
-    """Loss above the best's, with its interval: what the chart of differences draws."""
-    if r == verdict.best:
-        return {"above_best": 0.0, "above_best_low": 0.0, "above_best_high": 0.0}
-    pair = verdict.pair(r, verdict.best)
-    if pair.s == verdict.best:
-        return {"above_best": pair.difference, "above_best_low": pair.low, "above_best_high": pair.high}
-    low, high = (None, None) if pair.low is None else (-pair.high, -pair.low)
-    return {"above_best": -pair.difference, "above_best_low": low, "above_best_high": high}
+    above = verdict.above_best(r)
+    return {"above_best": above.value, "above_best_low": above.low, "above_best_high": above.high}
 
 
 def _borrowed(borrowed: Borrowed | None) -> dict[str, Any] | None:

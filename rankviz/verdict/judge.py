@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.verdict.choosing import Comparison, compare
@@ -56,6 +56,14 @@ class RankLoss:
     """Against the best."""
 
 
+class AboveBest(NamedTuple):
+    """A difference from the best rank, nats. low, high: None where the noise between runs is not known."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """Which ranks can be told apart."""
@@ -83,6 +91,16 @@ class Verdict:
 
     def pair(self, r: int, s: int) -> Pair:
         return next(pair for pair in self.pairs if (pair.r, pair.s) == (min(r, s), max(r, s)))
+
+    def above_best(self, r: int) -> AboveBest:
+        """How far the rank's loss is above the best rank's, with the interval of that difference."""
+        if r == self.best:
+            return AboveBest(0.0, 0.0, 0.0)
+        pair = self.pair(r, self.best)
+        if pair.s == self.best:
+            return AboveBest(pair.difference, pair.low, pair.high)
+        low, high = (None, None) if pair.low is None else (-pair.high, -pair.low)
+        return AboveBest(-pair.difference, low, high)
 
     def needed(self, pair: Pair) -> Needed | None:
         """What would tell a pair that can't be told; None where it can, or where the noise isn't known."""
