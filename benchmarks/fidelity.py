@@ -66,9 +66,9 @@ def main(names: list[str]) -> None:
     for name in names or CASES:
         _run(name)
     target = ROOT / "assets" / "fidelity.json"
-    published = {row["name"]: fidelity.case_of_row(row) for row in json.loads(target.read_text("utf-8"))["cases"]}
+    published = {case.name: case for case in fidelity.from_json(json.loads(target.read_text("utf-8"))).cases}
     cases = [found for name in CASES if (found := _case(name) or published.get(name))]
-    target.write_text(json.dumps(fidelity.report(cases), indent=1) + "\n", encoding="utf-8")
+    target.write_text(json.dumps(fidelity.as_json(fidelity.report(cases)), indent=1) + "\n", encoding="utf-8")
     print(f"{len(cases)} cases in {target.relative_to(ROOT)}")
 
 

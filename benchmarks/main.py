@@ -65,8 +65,8 @@ def bench_estimate() -> None:
         peft_seconds, peft_parameters = _peft_count(model_id)
         question = Question(model_id=model_id, ranks=(16,), targets="all-linear", framework="peft")
         ours = min(_timed(lambda q=question: api.estimates.estimate(q)) for _ in range(20))
-        row = api.estimates.estimate(question)["ranks"][0]
-        same = "equal" if row["adapter_parameters"] == peft_parameters else "DIFFERENT"
+        (rank,) = api.estimates.estimate(question).estimate.ranks
+        same = "equal" if rank.adapter_parameters == peft_parameters else "DIFFERENT"
         print(
             f"PEFT on the meta device, {model_id}, r 16: {peft_seconds * 1e3:.0f} ms, "
             f"{peft_seconds / ours:,.0f} times ours ({ours * 1e3:.3f} ms); counts {same}"

@@ -3,7 +3,9 @@
 from rankviz import Api, Question
 
 api = Api()
-estimate = api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8, 16)))
+answer = api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8, 16)))
+for rank in answer.estimate.ranks:
+    print(rank.r, rank.adapter_parameters, rank.memory.device)
 """
 
 import importlib

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rankviz.api.estimates import Estimates
 from rankviz.api.models import Models
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import Workspace
+from rankviz.core.cost.estimate import Fit, RankEstimate
 from rankviz.core.cost.question import Question, lora_config
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -16,10 +17,31 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
+    from rankviz.core.advice.advice import Advice as RankAdvice
     from rankviz.core.advice.use_case import Goal
 
 WIDE = ("unsloth", "all-linear", "attention")
 """Presets for "all linear layers", the first that a model and framework take."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdviceAnswer:
+    """An advice for one model, and what the advised adapter costs."""
+
+    model_id: str
+    advice: RankAdvice
+    target_modules: str | tuple[str, ...]
+    """The preset that stands for all linear layers of this model."""
+    target_names: tuple[str, ...]
+    """What it reaches."""
+    gpu: str | None
+    estimate: RankEstimate
+    """At the advised rank."""
+
+    @property
+    def fit(self) -> Fit | None:
+        """Whether the advised adapter fits; None without a GPU."""
+        return self.estimate.fit
 
 
 class Advice:
@@ -31,12 +53,10 @@ class Advice:
         self._studies = studies
         self._estimates = estimates
 
-    def advise(self, question: Question, goal: Goal) -> dict[str, Any]:
+    def advise(self, question: Question, goal: Goal) -> AdviceAnswer:
         """Which rank, alpha, learning rate and targets to take, why, how sure, and what would change it."""
         from rankviz.core.advice.advice import advise
-        from rankviz.core.advice.json import as_json
         from rankviz.core.advice.use_case import data_of
-        from rankviz.core.advice.words import fit_in_words
 
         goal.validate()
         model = self._models.get(question.model_id)
@@ -50,13 +70,16 @@ class Advice:
             self._workspace.assumptions,
         )
         wide = replace(question, ranks=(advice.r,), targets=preset, modules_to_save=(), alpha="r")
-        said = self._estimates.estimate(wide)
-        fit = {
-            "gpu": said["gpu"],
-            "fit": said["ranks"][0]["fit"],
-            "fit_in_words": fit_in_words(said["ranks"][0], said["gpu"]),
-        }
-        return {"model_id": model.id, **as_json(advice, preset, plan.target_names), **fit}
+        cost = self._estimates.estimate(wide).estimate
+        (rank,) = cost.ranks
+        return AdviceAnswer(
+            model_id=model.id,
+            advice=advice,
+            target_modules=preset,
+            target_names=plan.target_names,
+            gpu=cost.gpu.name if cost.gpu else None,
+            estimate=rank,
+        )
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
         """The preset that stands for all linear layers here, and what it hits; the question's own where none can."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.accuracy import Accuracy
 from rankviz.api.models import Models
 from rankviz.api.probes import Probes
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
-from rankviz.core.accuracy.similar import evidence_for
-from rankviz.core.cost.estimate import Estimate, as_json, estimate
+from rankviz.core.accuracy.similar import Basis, SimilarRows, basis_of, rests_on
+from rankviz.core.cost.estimate import Estimate, estimate
 from rankviz.core.cost.question import Question, lora_config
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.config import adapter_dtype, saved_dtype
@@ -21,6 +21,17 @@ from rankviz.core.lora.resolve import resolve
 
 if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration
+    from rankviz.core.fit.decide import Decisions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EstimateAnswer:
+    """An estimate, and what it rests on."""
+
+    estimate: Estimate
+    calibration: Calibration | None
+    """What probes on this machine say of it; None where there are none."""
+    evidence: Basis
 
 
 class AdapterDetail(NamedTuple):
@@ -43,7 +54,7 @@ class Estimates:
         self._probes = probes
         self._accuracy = accuracy
 
-    def estimate(self, question: Question) -> dict[str, Any]:
+    def estimate(self, question: Question) -> EstimateAnswer:
         """Exact adapter numbers, and ranges for memory, time and money, for every rank asked."""
         gpu = hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
         answer = estimate(self._models.get(question.model_id), question, gpu, self._workspace.assumptions)
@@ -52,8 +63,8 @@ class Estimates:
             from rankviz.core.cost.calibrated import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, self._workspace.assumptions)
-        found = {"calibration": calibration.as_json() if calibration else None}
-        return {**as_json(answer), **found, "rests_on": evidence_for(self._accuracy.shipped(), self._stack(question))}
+        evidence = basis_of(self._accuracy.shipped(), self._stack(question))
+        return EstimateAnswer(estimate=answer, calibration=calibration, evidence=evidence)
 
     def _stack(self, question: Question) -> Stack:
         return Stack(
@@ -63,15 +74,14 @@ class Estimates:
             assume=self._workspace.assumptions,
         )
 
-    def rests_on(self, question: Question, r: int) -> dict[str, Any]:
-        """The measured rows that speak for an estimate: how far off they were, and those most alike."""
-        from rankviz.core.accuracy.similar import rests_on
+    def rests_on(self, question: Question, r: int) -> SimilarRows:
+        """The measured rows that an estimate rests on: how far off they were, and the most similar ones."""
+        answer = self.estimate(replace(question, ranks=(r,))).estimate
+        (rank,) = answer.ranks
+        gpu = answer.gpu.name if answer.gpu else None
+        return rests_on(self._accuracy.shipped(), self._stack(question), rank.memory.allocated, gpu)
 
-        (rank,) = self.estimate(replace(question, ranks=(r,)))["ranks"]
-        gpu = hardware.find_gpu(self._workspace.gpus, question.gpu).name if question.gpu else None
-        return rests_on(self._accuracy.shipped(), self._stack(question), rank["memory_bytes"]["allocated"], gpu)
-
-    def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> dict[str, Any]:
+    def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> Decisions:
         """What fits at this rank, what each knob costs, what to change, and which GPUs do it, cheapest first.
 
         Args:
@@ -80,15 +90,12 @@ class Estimates:
             prices: One's own, in USD an hour by GPU, instead of the table's.
         """
         from rankviz.core.fit.decide import decide
-        from rankviz.core.fit.json import as_json as fit_json
 
         gpu = hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
         own = self.own_prices(prices or {})
         one = replace(question, ranks=(r,))
-        return fit_json(
-            decide(
-                self._models.get(question.model_id), one, gpu, self._workspace.gpus, self._workspace.assumptions, own
-            )
+        return decide(
+            self._models.get(question.model_id), one, gpu, self._workspace.gpus, self._workspace.assumptions, own
         )
 
     def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
@@ -47,7 +47,7 @@ class Models:
                 raise
             return spec
 
-    def config(self, ref: str) -> dict[str, Any]:
+    def config(self, ref: str) -> Mapping[str, Any]:
         """A model's config.json."""
         from rankviz.catalog.configs import load_config
 

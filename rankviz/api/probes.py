@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration, Setting
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.probe.request import ProbeQuestion
+    from rankviz.core.probe.summary import ProbeSummary
 
 
 class Probes:
@@ -59,10 +60,10 @@ class Probes:
         """One probe."""
         return self._workspace.store.probe(probe_id)
 
-    def summary(self, probe_id: str) -> dict[str, Any]:
+    def summary(self, probe_id: str) -> ProbeSummary:
         """What was asked and measured, the whole model by extrapolation, and the estimate beside it."""
         from rankviz.core.probe.estimate import estimate_probe
-        from rankviz.core.probe.summary import as_json
+        from rankviz.core.probe.summary import ProbeSummary
 
         record = self.get(probe_id)
         try:
@@ -72,7 +73,7 @@ class Probes:
             )
         except RankVizError:
             estimate = None  # an uploaded config.json that has gone since
-        return as_json(record, estimate)
+        return ProbeSummary(record=record, estimate=estimate)
 
     def add_rows(self, probe_id: str, target: Path) -> None:
         """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +20,7 @@ from rankviz.errors import InvalidSettingError, RankVizError
 if TYPE_CHECKING:
     from rankviz.core.quantity import Range
     from rankviz.core.runs.events import RunEvent
+    from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.dataset import Preview, Sample
@@ -36,6 +37,15 @@ class ExpectedSweep(NamedTuple):
     """Of the whole sweep: loading, training, evaluations."""
     warning: str = ""
     """What on this device will cost more than it need."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """A run, and the estimate beside it."""
+
+    record: RunRecord
+    estimate: RunEstimate | None
+    """None where its base model is not available."""
 
 
 class Runs:
@@ -136,12 +146,11 @@ class Runs:
         self._workspace.supervisor.cancel(run_or_sweep_id)
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
 
-    def curve_points(self, sweep_id: str) -> Sequence[dict[str, Any]]:
-        """The points of a sweep's fast curves, lowest rank first; none of an ordinary sweep."""
+    def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
+        """The fast curves of a sweep, the best first; none of an ordinary sweep."""
         from rankviz.core.runs.fast_curve import fast_curves
 
-        curves = fast_curves(self.sweep(sweep_id).runs)
-        return [{"run_id": found.run_id, **point._asdict()} for found in curves for point in found.points]
+        return fast_curves(self.sweep(sweep_id).runs)
 
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Ask again for the runs of a sweep that failed or were cancelled; those that are done stay. Returns their
@@ -167,12 +176,10 @@ class Runs:
 
         return store.import_runs(self._workspace.store, Path(source))
 
-    def summary(self, run_id: str) -> dict[str, Any]:
-        """What was asked and measured, flat, with the estimate beside it."""
-        from rankviz.store.archive import summary_row
-
+    def summary(self, run_id: str) -> RunSummary:
+        """One run: what was requested and measured, with the estimate beside it."""
         record = self.get(run_id)
-        return {**summary_row(record), "error": record.error or None, "estimate": self.expected_run(record)}
+        return RunSummary(record=record, estimate=self.expected_run(record))
 
     def expected(self, request: SweepRequest) -> ExpectedSweep:
         """What a sweep will take on this machine, before it is asked for."""
@@ -195,16 +202,14 @@ class Runs:
             warning=precision_warning(runs[0], self._workspace.device(here), self._workspace.assumptions),
         )
 
-    def expected_run(self, record: RunRecord) -> dict[str, Any] | None:
+    def expected_run(self, record: RunRecord) -> RunEstimate | None:
         """The estimate that belongs beside a run's measurements, recomputed; None where its base isn't to be had.
 
         memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
         seconds is training alone.
         """
-        from dataclasses import asdict
-
         try:
-            return asdict(self._estimate_run(record.request, record.environment))
+            return self._estimate_run(record.request, record.environment)
         except RankVizError:
             return None
 

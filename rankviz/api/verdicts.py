@@ -1,10 +1,11 @@
-"""Which ranks can be told apart: of a sweep, or of a table of losses that someone brings."""
+"""Which ranks can be distinguished: of a sweep, or of a table of losses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rankviz.api.runs import Runs
 from rankviz.api.workspace import Workspace
@@ -12,22 +13,32 @@ from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import Sweep
-    from rankviz.verdict import Borrowed
+    from rankviz.verdict import Borrowed, Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepVerdict:
+    """The verdict on a sweep."""
+
+    sweep_id: str
+    verdict: Verdict
+    borrowed: Borrowed | None
+    """The noise of other sweeps, where this one cannot tell its own."""
 
 
 class Verdicts:
-    """What the losses say, and what they can't."""
+    """What the losses say, and what they do not."""
 
     def __init__(self, workspace: Workspace, runs: Runs):
         self._workspace = workspace
         self._runs = runs
 
-    def of_sweep(self, sweep_id: str, tolerance: float | str = TOLERANCE_NATS) -> dict[str, Any] | None:
+    def of_sweep(self, sweep_id: str, tolerance: float | str = TOLERANCE_NATS) -> SweepVerdict | None:
         """The verdict on the runs of a sweep that have been evaluated; None as long as there is none.
 
         Args:
             sweep_id: One's own sweep or a recorded one.
-            tolerance: Differences surely smaller than this don't matter: nats, or "2%" of the gain over the base.
+            tolerance: Differences certainly smaller than this do not matter: nats, or "2%" of the gain over the base.
         """
         from rankviz import verdict
 
@@ -35,13 +46,12 @@ class Verdicts:
         runs = verdict.losses_of(sweep.runs)
         if not any(not run.diverged for run in runs):
             return None
-        said = verdict.judge(runs, tolerance=tolerance, base_loss=verdict.base_loss_of(sweep.runs))
-        return {"sweep_id": sweep_id, **verdict.verdict_json(said, self._borrowed(sweep) if said.unknown else None)}
+        result = verdict.judge(runs, tolerance=tolerance, base_loss=verdict.base_loss_of(sweep.runs))
+        borrowed = self._borrowed(sweep) if result.unknown else None
+        return SweepVerdict(sweep_id=sweep_id, verdict=result, borrowed=borrowed)
 
-    def of_table(
-        self, path: Path, tolerance: float | str = TOLERANCE_NATS, base_loss: float | None = None
-    ) -> dict[str, Any]:
-        """The same of a CSV file with the columns rank, seed, example, loss, and learning_rate if there were several.
+    def of_table(self, path: Path, tolerance: float | str = TOLERANCE_NATS, base_loss: float | None = None) -> Verdict:
+        """The verdict on a CSV file: columns rank, seed, example, loss, and learning_rate where several were tried.
 
         Args:
             path: The file. A loss that is nan marks a run that diverged.
@@ -51,8 +61,7 @@ class Verdicts:
         from rankviz import verdict
 
         self._workspace.refuse_private_path(str(path))
-        runs = verdict.read_losses(Path(path))
-        return verdict.verdict_json(verdict.judge(runs, tolerance=tolerance, base_loss=base_loss))
+        return verdict.judge(verdict.read_losses(Path(path)), tolerance=tolerance, base_loss=base_loss)
 
     def _borrowed(self, sweep: Sweep) -> Borrowed | None:
         """From sweeps of the same setting if there are any, or else from all others."""

@@ -4,8 +4,8 @@ import csv
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from rankviz.core.accuracy.report import AccuracyReport, Evidence, from_json
 from rankviz.core.accuracy.rows import MeasuredRow, parse_row
 from rankviz.core.cost.assumptions import Assumption
 from rankviz.core.quantity import Range
@@ -43,33 +43,33 @@ def shipped_rows(assets: Path) -> tuple[MeasuredRow, ...]:
 
 
 @lru_cache(maxsize=4)
-def load_validation(assets: Path) -> dict[str, Any]:
+def load_validation(assets: Path) -> AccuracyReport:
     """The result of `make validate`."""
     path = assets / RESULT_FILE
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise AssetError(f"{path.name}: no such file in {path.parent}; run make validate.") from None
     except json.JSONDecodeError as error:
         raise AssetError(f"{path.name}: not JSON ({error}); run make validate.") from None
+    except (KeyError, TypeError) as error:
+        raise AssetError(f"{path.name}: not a report of this version ({error}); run make validate.") from None
 
 
-def measured_widths(validation: dict[str, Any]) -> tuple[Assumption, ...]:
-    """Half-widths of bands as rows of assumptions: what the validation says of each kind of setting."""
-    evidence, checked = validation["evidence"], validation["made"]
-    prefixes = (("static", ""), ("memory", ""), ("time", "time-"))
-    return tuple(
-        _width(f"{prefix}width-{each['kind']}", each, checked) for part, prefix in prefixes for each in evidence[part]
-    )
+def measured_widths(report: AccuracyReport) -> tuple[Assumption, ...]:
+    """Half-widths of bands as rows of assumptions: what the report says of each kind of setting."""
+    evidence = report.evidence
+    parts = (("", evidence.static), ("", evidence.memory), ("time-", evidence.time))
+    return tuple(_width(f"{prefix}width-{each.kind}", each, report.made) for prefix, part in parts for each in part)
 
 
-def _width(row_id: str, evidence: dict, checked: str) -> Assumption:
-    value = evidence["half_width"]
+def _width(row_id: str, evidence: Evidence, checked: str) -> Assumption:
+    value = evidence.half_width
     return Assumption(
         id=row_id,
         value=Range(value, value, value),
         unit="natural logarithm" if row_id.startswith("time-") else "share",
-        meaning=f"half-width from {evidence['settings']} measured settings of {', '.join(evidence['groups'])}",
+        meaning=f"half-width from {evidence.settings} measured settings of {', '.join(evidence.groups)}",
         source=f"assets/{RESULT_FILE}",
         checked=checked,
     )

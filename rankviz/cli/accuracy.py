@@ -9,6 +9,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import Json, print_json, table
+from rankviz.core.accuracy.report import as_json as report_json
 
 
 def validate(
@@ -17,7 +18,7 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Predict measured rows: error by group, and how many lie inside the band."""
-    found = Api().accuracy.of_file(file) if file else Api().accuracy.remake()
+    found = report_json(Api().accuracy.of_file(file) if file else Api().accuracy.remake())
     if output:
         output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if as_json:

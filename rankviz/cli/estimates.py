@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.json import estimate_json
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, print_json, span, table
 from rankviz.core.accuracy.similar import in_words
@@ -25,7 +26,8 @@ def models(as_json: Json = False) -> None:
 @asking
 def estimate(asked: Question, as_json: Json = False) -> None:
     """Exact adapter numbers, and ranges for memory, time and money."""
-    answer = Api().estimates.estimate(asked)
+    answered = Api().estimates.estimate(asked)
+    answer = estimate_json(answered)
     if as_json:
         return print_json(answer)
     table(
@@ -33,7 +35,7 @@ def estimate(asked: Question, as_json: Json = False) -> None:
         + (f", on {answer['gpu']}" if answer["gpu"] else ""),
         ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"],
         [_estimate_row(row) for row in answer["ranks"]],
-        notes=[in_words(answer["rests_on"]), *answer["notes"]],
+        notes=[in_words(answered.evidence), *answer["notes"]],
     )
 
 

@@ -23,9 +23,11 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """What fits, what each knob costs, the smallest change that fits, and which GPUs do, cheapest first."""
+    from rankviz.core.fit.json import as_json as fit_json
+
     if len(asked.ranks) != 1:
         raise InvalidSettingError("fit is for one rank: give -r once.")
-    said = Api().estimates.fit(asked, asked.ranks[0], _prices(price or []))
+    said = fit_json(Api().estimates.fit(asked, asked.ranks[0], _prices(price or [])))
     if as_json:
         return print_json(said)
     name = f"{said['model_id']}, r = {said['r']}"

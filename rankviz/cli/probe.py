@@ -39,6 +39,7 @@ def probe(
 ) -> None:
     """Measure memory and step time here, with random weights and no download."""
     from rankviz.core.probe.request import ProbeQuestion
+    from rankviz.core.probe.summary import as_json as as_dict
 
     api = Api()
     probe_id = api.probes.start(
@@ -70,7 +71,7 @@ def probe(
         if now != said:
             print(now, file=sys.stderr)
         said = now
-    answer = api.probes.summary(probe_id)
+    answer = as_dict(api.probes.summary(probe_id))
     if rows is not None:
         api.probes.add_rows(probe_id, rows)
     if as_json:

@@ -8,6 +8,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.json import curve_points_json, run_json, verdict_json
 from rankviz.cli.shared import Json, Targets, fail, print_json, table, targets_of
 from rankviz.errors import InvalidSettingError
 
@@ -72,9 +73,9 @@ def sweep(
     )
     print(f"Sweep {sweep_id}. Ctrl-C stops watching, not the runs.", file=sys.stderr)
     _watch(api, sweep_id)
-    rows = [api.runs.summary(record.run_id) for record in api.runs.sweep(sweep_id).runs]
+    rows = [run_json(api.runs.summary(record.run_id)) for record in api.runs.sweep(sweep_id).runs]
     if as_json:
-        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": api.runs.curve_points(sweep_id)})
+        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(api.runs.fast_curves(sweep_id))})
     else:
         _runs_table(rows)
         _say(api, sweep_id)
@@ -84,13 +85,14 @@ def sweep(
 
 def _say(api: Api, sweep_id: str) -> None:
     """Cuts of a fast curve, and the verdict."""
-    if cuts := api.runs.curve_points(sweep_id):
+    if cuts := curve_points_json(api.runs.fast_curves(sweep_id)):
         table(
             "Fast curve: the highest rank's adapter, cut",
             ["Run", "r", "Held-out loss", "Steps more"],
             [[cut["run_id"], str(cut["r"]), f"{cut['loss']:.4f}", str(cut["recovery_steps"])] for cut in cuts],
         )
-    said = api.verdicts.of_sweep(sweep_id)
+    judged = api.verdicts.of_sweep(sweep_id)
+    said = verdict_json(judged) if judged else None
     for sentence in said["sentences"] if said and len(said["ranks"]) > 1 else ():
         print(sentence)
 
@@ -133,7 +135,7 @@ def _said(run) -> str:
 def runs_list(as_json: Json = False) -> None:
     """All runs, newest first."""
     api = Api()
-    rows = [api.runs.summary(run.run_id) for sweep in api.runs.sweeps() for run in sweep.runs]
+    rows = [run_json(api.runs.summary(run.run_id)) for sweep in api.runs.sweeps() for run in sweep.runs]
     if as_json:
         return print_json(rows)
     _runs_table(rows)
@@ -180,7 +182,7 @@ def _runs_table(rows: list[dict]) -> None:
 @runs.command("show")
 def runs_show(run_id: str, as_json: Json = False) -> None:
     """One run: what was asked, what was measured, and its estimate beside it."""
-    row = Api().runs.summary(run_id)
+    row = run_json(Api().runs.summary(run_id))
     if as_json:
         return print_json(row)
     table(

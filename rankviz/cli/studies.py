@@ -7,6 +7,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.json import advice_json
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, fail, print_json, table
 from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
@@ -30,7 +31,7 @@ def advise(
     if len(asked.ranks) != 1:
         raise InvalidSettingError("advise gives the rank itself: give -r at most once.")
     goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
-    said = Api().advice.advise(asked, goal)
+    said = advice_json(Api().advice.advise(asked, goal))
     if as_json:
         return print_json(said)
     print(f"{said['model_id']}: {said['sentence']}")

@@ -16,7 +16,9 @@ def verdict(
     as_json: Json = False,
 ) -> None:
     """Which ranks can be told apart, from each held-out example's loss in each run."""
-    said = Api().verdicts.of_table(losses, tolerance, base_loss)
+    from rankviz.verdict import verdict_json
+
+    said = verdict_json(Api().verdicts.of_table(losses, tolerance, base_loss))
     if as_json:
         return print_json(said)
     table(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import __version__
-from rankviz.core.accuracy.similar import in_words
-from rankviz.core.cost.question import Question
+from rankviz.core.accuracy.similar import Basis, in_words
+from rankviz.core.cost.estimate import Estimate, as_json
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
@@ -31,8 +31,9 @@ class Table:
     """Of the whole table; also the last columns of every row."""
 
 
-def ranks_table(said: Mapping[str, Any], question: Question) -> Table:
-    """An estimate, a row a rank. said: what Api.estimate answers to the question."""
+def ranks_table(estimate: Estimate, evidence: Basis) -> Table:
+    """An estimate, one row per rank. evidence: what it rests on."""
+    question, said = estimate.question, as_json(estimate)
     setup = question.training
     asked = {
         "model_id": said["model_id"],
@@ -52,7 +53,7 @@ def ranks_table(said: Mapping[str, Any], question: Question) -> Table:
     }
     sources = _made() | {
         "counted_by": f"the rules of PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}",
-        "basis": in_words(said["rests_on"]),
+        "basis": in_words(evidence),
         "price_source": said["price_source"],
     }
     return Table(name="ranks", rows=[{**_flat(row), **asked, **sources} for row in said["ranks"]], sources=sources)

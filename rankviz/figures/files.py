@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 960, 560
 INK = "#1e293b"
 SOURCE_CHARACTERS = 130
 """In a line under the figure."""
-LINE_PIXELS = 15
+LINE_PIXELS, TITLE_PIXELS = 15, 36
 
 
 def image_problem() -> str:
@@ -71,8 +71,8 @@ def _on_white(figure: "go.Figure", title: str, source: str) -> "go.Figure":
 
     lines = wrap(escape(source), SOURCE_CHARACTERS)
     page = go.Figure(figure)
-    margin = page.layout.margin
-    below, legend = LINE_PIXELS * len(lines), 60
+    top, bottom = page.layout.margin.t, page.layout.margin.b
+    below = LINE_PIXELS * len(lines)
     page.update_layout(
         height=HEIGHT + below,
         paper_bgcolor="white",
@@ -87,10 +87,19 @@ def _on_white(figure: "go.Figure", title: str, source: str) -> "go.Figure":
             "y": 0.98,
         }
         | {"yanchor": "top", "yref": "container", "font": {"size": 16}},
-        margin={"t": margin.t + legend, "b": margin.b + 12 + below},
+        margin={"t": top + TITLE_PIXELS, "b": bottom + 12 + below},
     )
     page.add_annotation(
-        text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0, xanchor="left", yanchor="top", align="left"
+        text="<br>".join(lines),
+        xref="paper",
+        yref="paper",
+        x=0,
+        y=0,
+        xanchor="left",
+        yanchor="top",
+        yshift=-bottom,
+        align="left",
+        showarrow=False,
+        font={"size": 11},
     )
-    page.layout.annotations[-1].update(yshift=-margin.b, showarrow=False, font={"size": 11})
     return page

@@ -6,9 +6,11 @@ from typing import Any
 import gradio as gr
 
 from rankviz.api import Api
+from rankviz.api.json import advice_json, estimate_json, run_json
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.fit.json import as_json as fit_json
 from rankviz.core.lora.config import PRESETS
 from rankviz.ui.parts.question import names_in
 from rankviz.ui.wiring import spoken
@@ -45,9 +47,10 @@ def publish(api: Api) -> None:
             steps: Optimizer steps.
             gpu: A GPU of the table; empty for none.
         """
-        return api.estimates.estimate(
-            _question(model, ranks, targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu)
+        asked = _question(
+            model, ranks, targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu
         )
+        return estimate_json(api.estimates.estimate(asked))
 
     def fit(
         model: str,
@@ -80,7 +83,7 @@ def publish(api: Api) -> None:
             prices: Your own, in USD an hour by GPU, instead of the table's.
         """
         asked = _question(model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu)
-        return api.estimates.fit(asked, r, prices)
+        return fit_json(api.estimates.fit(asked, r, prices))
 
     def advise(
         model: str,
@@ -116,7 +119,7 @@ def publish(api: Api) -> None:
         """
         asked = _question(model, [16], targets, "r", precision, framework, batch, accumulation, max_length, steps, gpu)
         goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
-        return api.advice.advise(asked, goal)
+        return advice_json(api.advice.advise(asked, goal))
 
     def models() -> list[dict[str, Any]]:
         """The catalogue: base models with totals from their real layers."""
@@ -124,7 +127,7 @@ def publish(api: Api) -> None:
 
     def runs() -> list[dict[str, Any]]:
         """All runs here, newest first: what was asked, what was measured, and the estimate."""
-        return [api.runs.summary(run.run_id) for sweep in api.runs.sweeps() for run in sweep.runs]
+        return [run_json(api.runs.summary(run.run_id)) for sweep in api.runs.sweeps() for run in sweep.runs]
 
     def run(run_id: str) -> dict[str, Any]:
         """One run: what was asked, what was measured, and the estimate.
@@ -132,7 +135,7 @@ def publish(api: Api) -> None:
         Args:
             run_id: As `runs` names it.
         """
-        return api.runs.summary(run_id)
+        return run_json(api.runs.summary(run_id))
 
     for operation in (estimate, fit, advise, models, runs, run):
         gr.api(spoken(operation), api_name=operation.__name__, concurrency_limit=None)

@@ -17,25 +17,25 @@ def api(tmp_path):
 
 
 def test_another_name_of_a_model_gives_the_same_numbers(api):
-    ours = api.estimates.estimate(Question(model_id="meta-llama/Llama-3.1-8B"))
-    theirs = api.estimates.estimate(Question(model_id="unsloth/Meta-Llama-3.1-8B-bnb-4bit"))
+    ours = api.estimates.estimate(Question(model_id="meta-llama/Llama-3.1-8B")).estimate
+    theirs = api.estimates.estimate(Question(model_id="unsloth/Meta-Llama-3.1-8B-bnb-4bit")).estimate
 
-    assert 41_943_040 == theirs["ranks"][0]["adapter_parameters"]
-    assert ours["ranks"] == theirs["ranks"]
+    assert 41_943_040 == theirs.ranks[0].adapter_parameters
+    assert ours.ranks == theirs.ranks
 
 
 def test_the_detail_and_the_estimate_agree(api):
     question = Question(model_id="Qwen/Qwen3-30B-A3B", ranks=(8,))
 
     detail = api.estimates.adapter(question, 8)
-    row = api.estimates.estimate(question)["ranks"][0]
+    row = api.estimates.estimate(question).estimate.ranks[0]
 
     # 48 blocks: attention 2048·(4096+512+512) → 4096; 128 experts of gate_up 2048→1536 and down 768→2048.
     attention = 6144 + 2560 + 2560 + 6144
     experts = 128 * ((2048 + 1536) + (768 + 2048))
     assert 8 * 48 * (attention + experts) == detail.parameters
-    assert detail.parameters == row["adapter_parameters"]
-    assert detail.file_bytes == row["adapter_bytes"]
+    assert detail.parameters == row.adapter_parameters
+    assert detail.file_bytes == row.adapter_bytes
     assert detail.parameters == sum(module.parameters for module in detail.plan.by_module(8))
     assert detail.parameters == sum(map(sum, detail.plan.by_block(8).parameters))
 
@@ -45,8 +45,8 @@ def test_cost_is_hours_times_price(api):
         Question(model_id="Qwen/Qwen3-4B", gpu="L4", usd_per_hour=3600, training=TrainingSetup(steps=10))
     )
 
-    row = answer["ranks"][0]
-    assert row["usd"]["expected"] == pytest.approx(row["seconds"]["expected"])
+    row = answer.estimate.ranks[0]
+    assert row.cost.usd.expected == pytest.approx(row.duration.total.expected)
 
 
 def test_a_preset_that_peft_refuses_reaches_nothing(api):

@@ -8,6 +8,7 @@ import pytest
 
 from rankviz import __version__
 from rankviz.api import Api
+from rankviz.api.json import run_json
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.export.tables import Table, ranks_table, runs_table, write_table
@@ -25,12 +26,13 @@ def api(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ranks(api):
     question = Question(model_id="meta-llama/Llama-3.1-8B", ranks=(8, 16), gpu="l4")
-    return ranks_table(api.estimates.estimate(question), question)
+    answer = api.estimates.estimate(question)
+    return ranks_table(answer.estimate, answer.evidence)
 
 
 @pytest.fixture(scope="module")
 def measured(api):
-    return runs_table([(run, api.runs.summary(run.run_id)) for run in api.runs.recorded()[0].runs])
+    return runs_table([(run, run_json(api.runs.summary(run.run_id))) for run in api.runs.recorded()[0].runs])
 
 
 def rows_of(path):
@@ -52,7 +54,7 @@ def test_a_csv_of_ranks_has_exact_numbers_and_their_sources_in_every_row(ranks, 
         )
         assert f"RankViz {__version__}" == row["made_by"]
         assert "PEFT 0.21.2" in row["counted_by"]
-        assert "measurement" in row["basis"]
+        assert "measured run" in row["basis"]
         assert "2026-" in row["price_source"]
 
 
@@ -68,8 +70,8 @@ def test_parquet_keeps_types_and_carries_the_sources_in_its_metadata(ranks, tmp_
 
 
 def test_what_is_not_known_is_an_empty_cell(api, tmp_path):
-    question = Question(model_id="gpt2", targets="all-linear")
-    table = ranks_table(api.estimates.estimate(question), question)
+    answer = api.estimates.estimate(Question(model_id="gpt2", targets="all-linear"))
+    table = ranks_table(answer.estimate, answer.evidence)
 
     (row,) = rows_of(write_table(table, "csv", tmp_path))
     assert ("", "", "") == (row["gpu"], row["usd"], row["price_source"])

@@ -3,6 +3,7 @@
 import json
 
 from rankviz.api import Api
+from rankviz.core.accuracy.report import as_json
 from rankviz.ui.guide import accuracy
 from tests.support.finished_runs import text_of
 
@@ -17,7 +18,7 @@ ROW = {
 
 
 def test_the_chart_has_every_row_that_can_be_compared():
-    found = Api().accuracy.shipped()
+    found = as_json(Api().accuracy.shipped())
     comparable = [row for row in found["rows"] if row["predicted_bytes"]]
 
     drawn = json.loads(accuracy.memory_chart(found))
@@ -29,7 +30,7 @@ def test_the_chart_has_every_row_that_can_be_compared():
 
 
 def test_timings_have_a_chart_of_their_own():
-    found = Api().accuracy.shipped()
+    found = as_json(Api().accuracy.shipped())
 
     _, *groups = json.loads(accuracy.time_chart(found))["data"]
 
@@ -37,14 +38,14 @@ def test_timings_have_a_chart_of_their_own():
 
 
 def test_rows_that_cant_be_used_are_named_with_the_reason():
-    said = accuracy.left_out_html(Api().accuracy.shipped())
+    said = accuracy.left_out_html(as_json(Api().accuracy.shipped()))
 
     assert "5 of litgpt-2023: several GPUs." in said
     assert "17 of peft-metamath: maximum includes batch-50 evaluation generation." in said
 
 
 def test_the_summary_says_rows_error_and_share_inside():
-    found = Api().accuracy.shipped()
+    found = as_json(Api().accuracy.shipped())
 
     said = accuracy.summary(found)
 

@@ -39,11 +39,11 @@ def applied(pick):
 
 
 def test_the_verdict_says_the_margin_against_usable_memory(api):
-    said = api.estimates.fit(ask(LLAMA), 16)
+    setting = api.estimates.fit(ask(LLAMA), 16).setting
 
     text = text_of(shown(api).verdict)
 
-    margin, usable = said["margin_bytes"]["expected"] / 2**30, said["usable_bytes"]["expected"] / 2**30
+    margin, usable = setting.spare.expected / 2**30, setting.answer.usable_bytes.expected / 2**30
     assert f"{margin:.1f} GiB to spare of {usable:.2f} GiB usable on L4" in text
 
 

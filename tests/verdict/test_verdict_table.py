@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from rankviz.api import Api
+from rankviz.api.json import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import BadDataError, RunNotFoundError
-from rankviz.verdict import base_loss_of, losses_of, read_losses
+from rankviz.verdict import base_loss_of, losses_of, read_losses, sentences
 from tests.cli.test_cli import rankviz
 from tests.support.finished_runs import finished
 from tests.support.verdict_tables import planted
@@ -136,7 +137,7 @@ def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40):
 def test_a_sweeps_verdict_is_of_its_examples_each_counted_once(api):
     sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
 
-    said = api.verdicts.of_sweep(sweep_id)
+    said = verdict_json(api.verdicts.of_sweep(sweep_id))
 
     assert (16, [16], 4, 3) == (said["best"], said["indistinguishable_from_best"], said["examples"], said["seeds"])
     # Mean over examples 0.45, over seeds 0.1, and of 0.01 · ((r + seed) mod 3) 0.01.
@@ -149,10 +150,10 @@ def test_a_sweeps_verdict_is_of_its_examples_each_counted_once(api):
 def test_a_sweeps_tolerance_as_a_share_is_of_its_own_gain(api):
     sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
 
-    said = api.verdicts.of_sweep(sweep_id, tolerance="1%")
+    result = api.verdicts.of_sweep(sweep_id, tolerance="1%")
 
     assert 8.0 == base_loss_of(api.runs.sweep(sweep_id).runs)
-    assert pytest.approx(0.01 * (8.0 - 2.06)) == said["tolerance_nats"]
+    assert pytest.approx(0.01 * (8.0 - 2.06)) == result.verdict.tolerance_nats
 
 
 def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path):
@@ -164,8 +165,7 @@ def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_pat
     with zipfile.ZipFile(api.runs.export([sweep_id], tmp_path / "sweep.zip")) as archive:
         table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=8.0)
 
-    sweeps = {name: value for name, value in api.verdicts.of_sweep(sweep_id).items() if name != "sweep_id"}
-    assert sweeps == table
+    assert api.verdicts.of_sweep(sweep_id).verdict == table
 
 
 def test_a_sweep_of_one_run_each_borrows_from_its_like_before_all_others(api):
@@ -174,13 +174,13 @@ def test_a_sweep_of_one_run_each_borrows_from_its_like_before_all_others(api):
     first = api.verdicts.of_sweep(alone)
     alike = evaluated_sweep(api, {4: 2.0, 16: 1.5})
 
-    lent = api.verdicts.of_sweep(alone)["borrowed_noise"]
+    lent = api.verdicts.of_sweep(alone).borrowed
 
-    assert (False, True) == (first["borrowed_noise"]["same_setting"], lent["same_setting"])
-    assert other in first["borrowed_noise"]["sweeps"]
-    assert (alike,) == lent["sweeps"]
-    assert [4, 16] == api.verdicts.of_sweep(alone)["indistinguishable_from_best"]
-    assert api.verdicts.of_sweep(alike)["borrowed_noise"] is None
+    assert (False, True) == (first.borrowed.same_setting, lent.same_setting)
+    assert other in first.borrowed.sweeps
+    assert (alike,) == lent.sweeps
+    assert (4, 16) == tuple(api.verdicts.of_sweep(alone).verdict.indistinguishable_from_best)
+    assert api.verdicts.of_sweep(alike).borrowed is None
 
 
 def test_a_sweep_without_a_finished_run_has_no_verdict_and_an_unknown_one_is_refused(api):
@@ -195,4 +195,4 @@ def test_runs_that_kept_no_losses_of_examples_stand_for_themselves(api):
     sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
 
     assert [1, 1, 1, 1] == [len(run.losses) for run in losses_of(sweep.runs)]
-    assert "the choice of examples is not in them" in " ".join(api.verdicts.of_sweep(sweep.sweep_id)["sentences"])
+    assert "the choice of examples is not in them" in " ".join(sentences(api.verdicts.of_sweep(sweep.sweep_id).verdict))

@@ -9,6 +9,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.probe.request import ProbeQuestion
+from rankviz.core.probe.summary import as_json, sentences
 from rankviz.core.runs.record import RunState
 from rankviz.worker.introspect.build import cut_config
 from rankviz.worker.probe.random_base import write_random_base
@@ -80,7 +81,7 @@ def test_the_weights_are_gone_afterwards(probed):
 def test_the_summary_has_the_extrapolation_beside_the_measurement_and_the_estimate(probed):
     api, record = probed
 
-    said = api.probes.summary(record.run_id)
+    said = as_json(api.probes.summary(record.run_id))
 
     assert said["full"]["peak_bytes"] == record.full.peak_bytes
     error = said["error_of_extrapolation"]
@@ -118,7 +119,10 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     (unfit,) = record.did_not_fit
     assert (2, "memory limit", 64 * 2**20) == (unfit.depth, unfit.why, unfit.limit_bytes)
     assert unfit.short_bytes > 0
-    assert "does not fit the 64 MiB that it may take, by at least" in api.probes.summary(record.run_id)["sentences"][0]
+    assert (
+        "does not fit the 64 MiB that it may take, by at least"
+        in sentences(api.probes.summary(record.run_id).record)[0]
+    )
     assert [] == [p for p in psutil.process_iter(["cmdline"]) if record.run_id in (p.info["cmdline"] or [])]
 
 

@@ -16,39 +16,12 @@ Nothing else is fitted. A setting that no scored row is like takes the widths of
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from rankviz.core.accuracy.predicted import Prediction
+from rankviz.core.accuracy.report import Evidence, Score
 
 STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 """Student's t, two-sided 90 %, for 1 to 10 degrees of freedom."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """What the scored rows of one kind of setting say."""
-
-    kind: str
-    half_width: float
-    """Memory: share of what is modelled. Time: natural logarithm."""
-    groups: tuple[str, ...]
-    settings: int
-    mean_abs_error: float
-    """Share of the measured figure."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """How far off a group of rows was, each setting weighed once."""
-
-    group: str
-    rows: int
-    settings: int
-    mean_abs_error: float
-    worst_error: float
-    inside_band: float
-    mean_half_width: float
-    """Of the band, as a share of the predicted figure."""
 
 
 def half_width(errors_by_group: dict[str, Sequence[float]]) -> float:

@@ -1,167 +1,157 @@
-"""The validation as one JSON object: every row beside its prediction, errors by group, and what bands rest on."""
+"""How far off the estimates have been: every measured row beside its prediction, errors by group, what bands rest on.
 
-from collections.abc import Sequence
-from dataclasses import asdict
+The types, and their JSON as `rankviz validate --json` prints it and assets/validation.json keeps it. They are made in
+core.accuracy.summarize.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from rankviz.core.accuracy import bands
-from rankviz.core.accuracy.bands import Evidence, Score
-from rankviz.core.accuracy.predicted import Prediction
-from rankviz.core.quantity import Range
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What the scored rows of one kind of setting say."""
+
+    kind: str
+    half_width: float
+    """Memory: share of what is modelled. Time: natural logarithm."""
+    groups: tuple[str, ...]
+    settings: int
+    mean_abs_error: float
+    """Share of the measured figure."""
 
 
-def report(predictions: Sequence[Prediction], made: str) -> dict[str, Any]:
-    """As `rankviz validate --json` prints it. Errors are shares of the measured figure, each setting weighed once.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """How far off a group of rows was, each setting weighed once."""
 
-    made: the day.
-    """
-    scored = [p for p in predictions if p.scored]
-    on_cards = [p for p in scored if not p.stack.habits.on_cpu]
-    shown = [p for p in predictions if p.predicted and not p.scored]
-    timed = [p for p in predictions if p.seconds]
-    return {
-        "made": made,
-        "rows": [_row(p) for p in predictions],
-        "groups": [_score(s) for s in bands.scores(predictions)],
-        "overall": _overall(on_cards, scored),
-        "settings": [_score(s) for s in _by_kind(scored)],
-        "not_scored": [_score(s) for s in _by_group(shown)],
-        "totals": _totals(scored),
-        "time": _time(timed),
-        "evidence": {
-            "static": [asdict(e) for e in bands.static_evidence(predictions)],
-            "memory": [asdict(e) for e in bands.memory_evidence(predictions)],
-            "lower": [asdict(e) for e in bands.lower_evidence(predictions)],
-            "time": [asdict(e) for e in bands.time_evidence(predictions)],
-        },
-        "unseen_groups": _unseen(scored),
-    }
+    group: str
+    rows: int
+    settings: int
+    mean_abs_error: float
+    worst_error: float
+    inside_band: float
+    mean_half_width: float
+    """Of the band, as a share of the predicted figure."""
 
 
-def _overall(on_cards: Sequence[Prediction], scored: Sequence[Prediction]) -> dict[str, Any] | None:
-    """Of rows that a GPU's own counters measured; a process's resident memory is another thing, and is on its own."""
-    if on_cards:
-        return _score(bands.score("all scored rows on GPUs", on_cards))
-    return _score(bands.score("all scored rows", scored)) if scored else None
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportRow:
+    """One measured row beside its prediction. What was not measured or cannot be predicted is None."""
+
+    row_id: str
+    group: str
+    """The source."""
+    tier: str
+    scored: bool
+    reason: str | None
+    """Why the row does not count, or has no prediction."""
+    model_id: str
+    kind: str | None
+    """Of the setting: kernels, checkpointing and attention."""
+    quantized: bool | None
+    gpu: str
+    setting: str
+    """In words."""
+    measured_kind: str
+    measured_bytes: int | None
+    predicted_bytes: int | None
+    low: int | None
+    high: int | None
+    two_depth_bytes: int | None
+    """Peak extrapolated from two shallow depths."""
+    measured_seconds_per_step: float | None
+    seconds_low: float | None
+    seconds_expected: float | None
+    seconds_high: float | None
+    two_depth_seconds: float | None
+    source: str
 
 
-def _row(p: Prediction) -> dict[str, Any]:
-    row = p.row
-    return {
-        "row_id": row.row_id,
-        "group": row.group,
-        "tier": row.tier,
-        "scored": p.scored,
-        "reason": p.reason or None,
-        "model_id": row.model_id,
-        "kind": p.stack.kind if p.stack else None,
-        "quantized": p.stack.setup.quantized if p.stack else None,
-        "gpu": row.gpu,
-        "setting": _setting(p),
-        "measured_kind": row.measured_kind,
-        "measured_bytes": row.measured_bytes if row.use_peak else None,
-        "predicted_bytes": round(p.predicted.expected) if p.predicted else None,
-        "low": round(p.predicted.low) if p.predicted else None,
-        "high": round(p.predicted.high) if p.predicted else None,
-        "two_depth_bytes": row.two_depth_bytes,
-        "measured_seconds_per_step": row.measured_seconds_per_step if row.use_time else None,
-        "seconds_low": p.seconds.low if p.seconds else None,
-        "seconds_expected": p.seconds.expected if p.seconds else None,
-        "seconds_high": p.seconds.high if p.seconds else None,
-        "two_depth_seconds": row.two_depth_seconds,
-        "source": row.source,
-    }
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TotalScore:
+    """Torch's reserved memory, or nvidia-smi's figure."""
+
+    total: str
+    rows: int
+    mean_abs_error: float
+    inside_band: float
+    mean_half_width: float
 
 
-def _setting(p: Prediction) -> str:
-    """In words, as the page shows it."""
-    row = p.row
-    loss = f", {row.loss_path} loss" if row.loss_path != "unknown" else ""
-    return (
-        f"{row.framework}, {row.precision}, r {row.r}, {len(row.targets)} targets, {row.batch} × {row.seq_len:,} "
-        f"tokens, checkpointing {row.checkpointing}, {row.attn} attention{loss}, {row.gpu}"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeScore:
+    """Seconds per step."""
+
+    rows: int
+    mean_abs_error: float
+    inside_range: float
+    widest_high_over_low: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnseenGroup:
+    """A source against the bands that the other sources alone give."""
+
+    group: str
+    rows: int
+    inside_band: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvidenceByKind:
+    """What each band rests on."""
+
+    static: tuple[Evidence, ...]
+    memory: tuple[Evidence, ...]
+    lower: tuple[Evidence, ...]
+    """Of rows that are shown and not counted; no band rests on it."""
+    time: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccuracyReport:
+    """Predicted against measured. Errors are shares of the measured figure."""
+
+    made: str
+    """Day, ISO."""
+    rows: tuple[ReportRow, ...]
+    groups: tuple[Score, ...]
+    overall: Score | None
+    settings: tuple[Score, ...]
+    not_scored: tuple[Score, ...]
+    totals: tuple[TotalScore, ...]
+    time: TimeScore | None
+    evidence: EvidenceByKind
+    unseen_groups: tuple[UnseenGroup, ...]
+
+
+def as_json(report: AccuracyReport) -> dict[str, Any]:
+    return asdict(report)
+
+
+def from_json(value: Mapping[str, Any]) -> AccuracyReport:
+    """The report that `as_json` wrote; TypeError or KeyError where a field is missing or unknown."""
+    return AccuracyReport(
+        **{
+            **value,
+            "rows": tuple(ReportRow(**row) for row in value["rows"]),
+            "groups": _scores(value["groups"]),
+            "overall": Score(**value["overall"]) if value["overall"] else None,
+            "settings": _scores(value["settings"]),
+            "not_scored": _scores(value["not_scored"]),
+            "totals": tuple(TotalScore(**each) for each in value["totals"]),
+            "time": TimeScore(**value["time"]) if value["time"] else None,
+            "evidence": EvidenceByKind(**{name: _evidence(each) for name, each in value["evidence"].items()}),
+            "unseen_groups": tuple(UnseenGroup(**each) for each in value["unseen_groups"]),
+        }
     )
 
 
-def _score(score: Score) -> dict[str, Any]:
-    return asdict(score)
+def _scores(values: list[Mapping[str, Any]]) -> tuple[Score, ...]:
+    return tuple(Score(**each) for each in values)
 
 
-def _by_group(predictions: Sequence[Prediction]) -> list[Score]:
-    names = sorted({p.row.group for p in predictions})
-    return [bands.score(name, [p for p in predictions if p.row.group == name]) for name in names]
-
-
-def _by_kind(predictions: Sequence[Prediction]) -> list[Score]:
-    """Finer than groups: a group, its precision family, attention, checkpointing and loss path."""
-
-    def name(p: Prediction) -> str:
-        row, bits = p.row, "4-bit" if p.stack.setup.quantized else "16-bit"
-        how = f"{row.attn}, checkpointing {row.checkpointing}, loss {row.loss_path}"
-        return f"{row.group}: {row.framework}, {bits}, {how}"
-
-    names = sorted({name(p) for p in predictions})
-    return [bands.score(each, [p for p in predictions if name(p) == each]) for each in names]
-
-
-def _totals(scored: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """Torch's reserved and nvidia-smi's figure, where a scored row has them beside what was allocated."""
-    found = []
-    for name, of_row, of_memory in (
-        ("reserved", lambda p: p.row.reserved_bytes, lambda p: p.memory.reserved_band),
-        ("device", lambda p: p.row.device_bytes, lambda p: p.memory.device_band),
-    ):
-        rows = [p for p in scored if of_row(p)]
-        if rows:
-            found.append(
-                {
-                    "total": name,
-                    "rows": len(rows),
-                    "mean_abs_error": bands.mean_over_settings(
-                        rows, lambda p, a=of_memory, b=of_row: abs(a(p).expected / b(p) - 1)
-                    ),
-                    "inside_band": bands.mean_over_settings(rows, lambda p, a=of_memory, b=of_row: a(p).holds(b(p))),
-                    "mean_half_width": bands.mean_over_settings(
-                        rows, lambda p, a=of_memory: (a(p).high - a(p).low) / 2 / a(p).expected
-                    ),
-                }
-            )
-    return found
-
-
-def _time(timed: Sequence[Prediction]) -> dict[str, Any] | None:
-    if not timed:
-        return None
-
-    def inside(p: Prediction) -> bool:
-        return p.seconds.low <= p.row.measured_seconds_per_step <= p.seconds.high
-
-    return {
-        "rows": len(timed),
-        "mean_abs_error": bands.mean_over_settings(
-            timed, lambda p: abs(p.seconds.expected / p.row.measured_seconds_per_step - 1)
-        ),
-        "inside_range": bands.mean_over_settings(timed, inside),
-        "widest_high_over_low": max(p.seconds.high / p.seconds.low for p in timed),
-    }
-
-
-def _unseen(scored: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """Each group against widths that the other groups alone give: how a source that has never been seen would fare.
-    Only groups whose kind of setting some other group has too."""
-    found = []
-    for name in sorted({p.row.group for p in scored}):
-        others = {e.kind: e for e in bands.memory_evidence(p for p in scored if p.row.group != name)}
-        members = [p for p in scored if p.row.group == name and p.stack.kind in others]
-        if members:
-            share = bands.mean_over_settings(members, lambda p, known=others: _inside(p, known[p.stack.kind]))
-            found.append({"group": name, "rows": len(members), "inside_band": share})
-    return found
-
-
-def _inside(p: Prediction, known: Evidence) -> bool:
-    static = p.predicted.expected - p.working_bytes
-    off = p.stack.assume.first("width-static", "width-unmeasured") * static + known.half_width * p.working_bytes
-    return Range(p.predicted.expected - off, p.predicted.expected, p.predicted.expected + off).holds(
-        p.row.measured_bytes
-    )
+def _evidence(values: list[Mapping[str, Any]]) -> tuple[Evidence, ...]:
+    return tuple(Evidence(**{**each, "groups": tuple(each["groups"])}) for each in values)

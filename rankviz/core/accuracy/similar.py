@@ -1,73 +1,93 @@
-"""What measured rows an estimate rests on: those of its kind of setting, the most alike first.
-
-Works on the rows and the evidence of a validation report (core.accuracy.report), as they are shipped.
-"""
+"""Which measured rows an estimate rests on: those of its kind of setting, the most similar first."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from rankviz.core.accuracy.report import AccuracyReport, Evidence, ReportRow
 from rankviz.core.cost.stack import Stack
 
 SHOWN = 5
 
 
-def rests_on(validation: Mapping[str, Any], stack: Stack, predicted_bytes: float, gpu: str | None) -> dict[str, Any]:
-    """Evidence for memory and time, None where no measured row is of this kind, and the rows most alike.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Basis:
+    """What the report says of one kind of setting; None where no measured row is of this kind."""
 
-    Alike: the same kernels, checkpointing and attention; then the same width of the base, the same card, and a
+    memory: Evidence | None
+    lower: Evidence | None
+    """Of rows that are shown and not counted."""
+    time: Evidence | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimilarRows:
+    """The measured rows that an estimate rests on."""
+
+    basis: Basis
+    count: int
+    """Rows of this kind of setting."""
+    rows: tuple[ReportRow, ...]
+    """The most similar ones, at most SHOWN."""
+
+
+def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> SimilarRows:
+    """The rows of this kind of setting, and the most similar of them.
+
+    Similar: the same kernels, checkpointing and attention; then the same width of the base, the same card, and a
     prediction of nearly the same size.
     """
-    rows = [row for row in validation["rows"] if row["predicted_bytes"] and _speaks_for(row, stack)]
+    rows = [row for row in report.rows if row.predicted_bytes and _speaks_for(row, stack)]
     rows.sort(key=lambda row: _distance(row, stack, predicted_bytes, gpu))
-    settings = {(row["model_id"], row["setting"]): row for row in reversed(rows)}  # repeats of one setting once
-    nearest = [row for row in rows if settings[row["model_id"], row["setting"]] is row]
-    return {**evidence_for(validation, stack), "alike": len(rows), "rows": nearest[:SHOWN]}
+    settings = {(row.model_id, row.setting): row for row in reversed(rows)}  # repeats of one setting once
+    nearest = tuple(row for row in rows if settings[row.model_id, row.setting] is row)
+    return SimilarRows(basis=basis_of(report, stack), count=len(rows), rows=nearest[:SHOWN])
 
 
-def evidence_for(validation: Mapping[str, Any], stack: Stack) -> dict[str, Any]:
-    """What the validation says of this kind of setting, for memory and for time; None where it says nothing."""
-    evidence = validation["evidence"]
-    return {
-        "memory": _of_kind(evidence["memory"], stack.kind),
-        "lower": _of_kind(evidence["lower"], stack.kind),
-        "time": _of_kind(evidence["time"], stack.time_kind),
-    }
+def basis_of(report: AccuracyReport, stack: Stack) -> Basis:
+    """What the report says of this kind of setting, for memory and for time."""
+    evidence = report.evidence
+    return Basis(
+        memory=_of_kind(evidence.memory, stack.kind),
+        lower=_of_kind(evidence.lower, stack.kind),
+        time=_of_kind(evidence.time, stack.time_kind),
+    )
 
 
-def in_words(rests: Mapping[str, Any]) -> str:
+def in_words(basis: Basis) -> str:
     """One sentence: how far off memory was in measured settings like this one."""
-    memory, lower = rests["memory"], rests["lower"]
+    memory, lower = basis.memory, basis.lower
     if memory is None:
         seen = (
-            f" Of {lower['settings']} rows that leave a setting unsaid it was {100 * lower['mean_abs_error']:.1f} % "
-            "off on average."
+            f" In {lower.settings} runs with unknown settings the estimate was {100 * lower.mean_abs_error:.1f} % off "
+            "on average."
             if lower
             else ""
         )
         return (
-            "No counted measurement has these kernels with this checkpointing and attention: the memory formula was "
-            f"read in the code, and its band is a choice, wider than any that measurements gave.{seen}"
+            "No measured run matches this setup (kernels, checkpointing, attention), so the range is wider. The memory "
+            f"formula comes from reading the code.{seen}"
         )
-    sources = len(memory["groups"])
+    sources = len(memory.groups)
     return (
-        f"Memory rests on {memory['settings']} measured settings of {sources} source{'s' if sources > 1 else ''} with "
-        f"these kernels, checkpointing and attention: {100 * memory['mean_abs_error']:.1f} % off on average."
+        f"The memory range rests on {memory.settings} measured settings from {sources} source"
+        f"{'s' if sources > 1 else ''} with the same kernels, checkpointing and attention: "
+        f"{100 * memory.mean_abs_error:.1f} % off on average."
     )
 
 
-def _speaks_for(row: Mapping[str, Any], stack: Stack) -> bool:
-    return row["kind"] == stack.kind and row["measured_kind"] != "resident above baseline"
+def _speaks_for(row: ReportRow, stack: Stack) -> bool:
+    return row.kind == stack.kind and row.measured_kind != "resident above baseline"
 
 
-def _distance(row: Mapping[str, Any], stack: Stack, predicted_bytes: float, gpu: str | None) -> tuple:
-    size = abs(math.log(row["predicted_bytes"] / predicted_bytes)) if predicted_bytes else 0.0
+def _distance(row: ReportRow, stack: Stack, predicted_bytes: float, gpu: str | None) -> tuple:
+    size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0
     return (
-        not row["scored"],
-        row["quantized"] != stack.setup.quantized,
-        (0.0 if gpu and row["gpu"] == gpu else 0.5) + size,
+        not row.scored,
+        row.quantized != stack.setup.quantized,
+        (0.0 if gpu and row.gpu == gpu else 0.5) + size,
     )
 
 
-def _of_kind(evidence: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
-    return next((each for each in evidence if each["kind"] == kind), None)
+def _of_kind(evidence: Sequence[Evidence], kind: str) -> Evidence | None:
+    return next((each for each in evidence if each.kind == kind), None)

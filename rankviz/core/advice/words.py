@@ -1,11 +1,11 @@
 """An advice in sentences: what to take, how sure, what would change it. Its reasons are advice_reasons.py's."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rankviz import units
 from rankviz.core.advice.advice import Advice
 from rankviz.core.advice.rules import RANK_RULES
+from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.studies.findings import TOLERANCE, RankEnough
 from rankviz.core.studies.nearest import Near
 
@@ -124,12 +124,12 @@ def _needed_elsewhere(advice: Advice) -> list[str]:
     return []
 
 
-def fit_in_words(advised: Mapping[str, Any], gpu: str | None) -> str:
-    """Whether the advised adapter fits. advised: its row as core.estimate.as_json returns it."""
-    if not gpu or advised["fit"] is None:
+def fit_in_words(advised: RankEstimate, gpu: str | None) -> str:
+    """Whether the advised adapter fits this GPU."""
+    if not gpu or advised.fit is None:
         return "No GPU is chosen, so whether it fits is not known."
-    memory = units.memory_size(advised["memory_bytes"]["device"])
-    match advised["fit"]:
+    memory = units.memory_size(advised.memory.device)
+    match advised.fit:
         case "does_not_fit":
             return (
                 f"It does not fit {gpu} ({memory} expected), and rank is not the lever: change batch, length or "
@@ -137,14 +137,14 @@ def fit_in_words(advised: Mapping[str, Any], gpu: str | None) -> str:
             )
         case "uncertain":
             return f"Whether it fits {gpu} is uncertain: {memory} expected, and the edge of the card lies in its range."
-    return f"It {'fits' if advised['fit'] == 'fits' else 'barely fits'} {gpu}: {memory} expected."
+    return f"It {'fits' if advised.fit == 'fits' else 'barely fits'} {gpu}: {memory} expected."
 
 
-def chosen_in_words(said: Mapping[str, Any], r: int, advised: int) -> str:
-    """The chosen rank beside the advised one, by what they cost. said: as core.estimate.as_json returns it."""
-    rows = {row["r"]: row for row in said["ranks"]}
+def chosen_in_words(ranks: Sequence[RankEstimate], r: int, advised: int) -> str:
+    """The chosen rank beside the advised one, by what they cost. ranks: the chosen one and others."""
+    rows = {rank.r: rank for rank in ranks}
     chosen, other = rows[r], rows.get(advised)
-    if chosen["fit"] == "does_not_fit":
+    if chosen.fit == "does_not_fit":
         return (
             f"r = {r} does not fit this GPU, and rank is not the lever: {_doubling(rows, r)}, so change batch, length, "
             "precision or targets first."
@@ -153,8 +153,8 @@ def chosen_in_words(said: Mapping[str, Any], r: int, advised: int) -> str:
         return f"You have it chosen: {_doubling(rows, r)}."
     if other is None:
         return f"You have r = {r} chosen: {_doubling(rows, r)}."
-    file = chosen["adapter_bytes"] - other["adapter_bytes"]
-    memory = chosen["memory_bytes"]["device"] - other["memory_bytes"]["device"]
+    file = chosen.adapter_bytes - other.adapter_bytes
+    memory = chosen.memory.device - other.memory.device
     more = "more" if file > 0 else "less"
     return (
         f"You have r = {r} chosen: {units.file_size(abs(file))} {more} of a file and "
@@ -162,12 +162,12 @@ def chosen_in_words(said: Mapping[str, Any], r: int, advised: int) -> str:
     )
 
 
-def _doubling(rows: Mapping[int, Mapping[str, Any]], r: int) -> str:
+def _doubling(rows: Mapping[int, RankEstimate], r: int) -> str:
     chosen, doubled = rows[r], rows.get(2 * r)
     if doubled is None:
-        return f"r = {2 * r} would add about {units.file_size(chosen['adapter_bytes'])} to the file"
-    file = doubled["adapter_bytes"] - chosen["adapter_bytes"]
-    memory = doubled["memory_bytes"]["device"] - chosen["memory_bytes"]["device"]
+        return f"r = {2 * r} would add about {units.file_size(chosen.adapter_bytes)} to the file"
+    file = doubled.adapter_bytes - chosen.adapter_bytes
+    memory = doubled.memory.device - chosen.memory.device
     return f"r = {2 * r} would add {units.file_size(file)} to the file and {units.memory_size(memory)} of memory"
 
 

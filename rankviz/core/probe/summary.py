@@ -1,6 +1,7 @@
 """A probe as flat JSON, and in sentences: what the command line prints and the page shows."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rankviz import units
@@ -13,8 +14,18 @@ from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured
 NOISE_SHARE = 0.1
 
 
-def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeSummary:
+    """A probe, and the estimate beside it."""
+
+    record: ProbeRecord
+    estimate: ProbeEstimate | None
+    """None where its model is no longer available."""
+
+
+def as_json(summary: ProbeSummary) -> dict[str, Any]:
     """Bytes are above the process's baseline on a CPU, the allocator's on a GPU: peak_kind says which."""
+    record, estimate = summary.record, summary.estimate
     request, extrapolated, full = record.request, record.extrapolated, record.full
     measured = [_measured(each) for each in record.measured]
     return {

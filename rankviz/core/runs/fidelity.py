@@ -6,6 +6,7 @@ data in the same order. Where several learning rates were tried, a rank stands a
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import combinations
 from statistics import fmean, median
@@ -43,6 +44,52 @@ class Case(NamedTuple):
     """Loss of the cut itself at that rank minus the lowest of all, nats: of training high and shipping the cut."""
     regret_of_highest: float
     """The same of always taking the highest rank."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettingFidelity:
+    """The seeds of one setting together; losses and differences are means over them, nats."""
+
+    base: str
+    data: str
+    steps: int
+    alpha: str
+    learning_rate: float | None
+    """None where it was tuned at each rank."""
+    cases: int
+    differences: Mapping[int, float]
+    picked: tuple[int, ...]
+    regret: float
+    regret_of_cut: float
+    regret_of_highest: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankFidelity:
+    """Differences at one rank over all cases, nats."""
+
+    cases: int
+    median_absolute: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fidelity:
+    """How near fast curves have been to independent runs, as `make fidelity` measured it. Medians are of absolute
+    differences, in nats."""
+
+    made: str | None
+    tolerance_nats: float
+    cases: tuple[Case, ...]
+    median_absolute_difference: Mapping[str, float | None]
+    independent_runs_apart: Mapping[str, float | None]
+    settings: tuple[SettingFidelity, ...]
+    by_rank: Mapping[int, RankFidelity]
+    regret_within_tolerance: int
+    cut_within_tolerance: int
+    highest_within_tolerance: int
+    largest_regret: float
 
 
 def case(name: str, runs: Sequence[RunRecord], *, base: str, data: str, alpha: str) -> Case | None:
@@ -83,81 +130,123 @@ def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: s
     )
 
 
-def case_of_row(row: Mapping[str, Any]) -> Case:
-    """From a row of the report."""
-    by_rank = {name: {int(r): value for r, value in row[name].items()} for name in ("differences", "independent")}
-    return Case(**{**row, **by_rank})
-
-
-def report(cases: Sequence[Case]) -> dict[str, Any]:
-    """What `make fidelity` writes and the page quotes. Medians are of absolute differences."""
-    fixed = [each for each in cases if each.alpha == "fixed"]
+def as_json(fidelity: Fidelity) -> dict[str, Any]:
+    """As assets/fidelity.json keeps it."""
     return {
-        "made": max((each.made for each in cases), default=None),
-        "tolerance_nats": TOLERANCE_NATS,
+        **asdict(fidelity),
         "cases": [
             {
                 **each._asdict(),
-                "differences": {str(r): round(d, 5) for r, d in each.differences.items()},
-                "independent": {str(r): round(loss, 5) for r, loss in each.independent.items()},
-                "regret": round(each.regret, 5),
-                "regret_of_cut": round(each.regret_of_cut, 5),
-                "regret_of_highest": round(each.regret_of_highest, 5),
+                "differences": _spelled(each.differences),
+                "independent": _spelled(each.independent),
             }
-            for each in cases
+            for each in fidelity.cases
         ],
-        "median_absolute_difference": {
+        "settings": [
+            {**asdict(each), "differences": _spelled(each.differences), "picked": list(each.picked)}
+            for each in fidelity.settings
+        ],
+        "by_rank": {str(r): asdict(each) for r, each in fidelity.by_rank.items()},
+    }
+
+
+def from_json(value: Mapping[str, Any]) -> Fidelity:
+    """What `as_json` wrote."""
+    return Fidelity(
+        **{
+            **value,
+            "cases": tuple(
+                Case(**{**row, "differences": _ranks(row["differences"]), "independent": _ranks(row["independent"])})
+                for row in value["cases"]
+            ),
+            "settings": tuple(
+                SettingFidelity(**{**row, "differences": _ranks(row["differences"]), "picked": tuple(row["picked"])})
+                for row in value["settings"]
+            ),
+            "by_rank": {int(r): RankFidelity(**each) for r, each in value["by_rank"].items()},
+        }
+    )
+
+
+def _spelled(by_rank: Mapping[int, float]) -> dict[str, float]:
+    """JSON has no numbers for keys."""
+    return {str(r): value for r, value in by_rank.items()}
+
+
+def _ranks(by_rank: Mapping[str, float]) -> dict[int, float]:
+    return {int(r): value for r, value in by_rank.items()}
+
+
+def report(cases: Sequence[Case]) -> Fidelity:
+    """What these cases say, rounded to five digits."""
+    fixed = [each for each in cases if each.alpha == "fixed"]
+    return Fidelity(
+        made=max((each.made for each in cases), default=None),
+        tolerance_nats=TOLERANCE_NATS,
+        cases=tuple(_rounded(each) for each in cases),
+        median_absolute_difference={
             "r >= 8, fixed alpha": _median(fixed, lambda r: r >= 8),
             "r = 2 and 4, fixed alpha": _median(fixed, lambda r: r in (2, 4)),
             "r >= 8, alpha = r": _median([each for each in cases if each.alpha == "r"], lambda r: r >= 8),
         },
-        "independent_runs_apart": {
-            "r >= 8, fixed alpha": _apart(fixed, lambda r: r >= 8),
-        },
-        "settings": _settings(cases),
-        "by_rank": {
-            str(r): {
-                "cases": len(found),
-                "median_absolute": _median_absolute(found),
-                "low": round(min(found), 5),
-                "high": round(max(found), 5),
-            }
+        independent_runs_apart={"r >= 8, fixed alpha": _apart(fixed, lambda r: r >= 8)},
+        settings=_settings(cases),
+        by_rank={
+            r: RankFidelity(
+                cases=len(differences),
+                median_absolute=_median_absolute(differences),
+                low=round(min(differences), 5),
+                high=round(max(differences), 5),
+            )
             for r in sorted({r for each in cases for r in each.differences})
-            if (found := [each.differences[r] for each in cases if r in each.differences])
+            if (differences := [each.differences[r] for each in cases if r in each.differences])
         },
-        "regret_within_tolerance": sum(round(each.regret, 5) <= TOLERANCE_NATS for each in cases),
-        "cut_within_tolerance": sum(round(each.regret_of_cut, 5) <= TOLERANCE_NATS for each in cases),
-        "highest_within_tolerance": sum(round(each.regret_of_highest, 5) <= TOLERANCE_NATS for each in cases),
-        "largest_regret": round(max((each.regret for each in cases), default=0.0), 5),
-    }
+        regret_within_tolerance=sum(round(each.regret, 5) <= TOLERANCE_NATS for each in cases),
+        cut_within_tolerance=sum(round(each.regret_of_cut, 5) <= TOLERANCE_NATS for each in cases),
+        highest_within_tolerance=sum(round(each.regret_of_highest, 5) <= TOLERANCE_NATS for each in cases),
+        largest_regret=round(max((each.regret for each in cases), default=0.0), 5),
+    )
 
 
-def _settings(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Seeds of a setting together: cuts and runs by their mean losses, and what a choice costs against the best mean.
-    What the noise of a single run adds is less there."""
+def _rounded(each: Case) -> Case:
+    return each._replace(
+        differences={r: round(d, 5) for r, d in each.differences.items()},
+        independent={r: round(loss, 5) for r, loss in each.independent.items()},
+        regret=round(each.regret, 5),
+        regret_of_cut=round(each.regret_of_cut, 5),
+        regret_of_highest=round(each.regret_of_highest, 5),
+    )
+
+
+def _settings(cases: Sequence[Case]) -> tuple[SettingFidelity, ...]:
+    """The seeds of a setting together: mean losses of truncated adapters and of runs, and what a choice costs against
+    the best mean. The noise of a single run weighs less there."""
     settings: dict[tuple, list[Case]] = {}
     for each in cases:
         # A tuned learning rate is each case's own.
         rate = each.learning_rate if each.alpha == "fixed" else None
         settings.setdefault((each.base, each.data, each.steps, each.alpha, rate), []).append(each)
-    return [
-        {"base": base, "data": data, "steps": steps, "alpha": alpha, "learning_rate": rate, **_together(found)}
-        for (base, data, steps, alpha, rate), found in settings.items()
-    ]
+    return tuple(_together(each) for each in settings.values())
 
 
-def _together(cases: Sequence[Case]) -> dict[str, Any]:
+def _together(cases: Sequence[Case]) -> SettingFidelity:
     losses = {r: fmean(each.independent[r] for each in cases) for r in cases[0].independent}
     best = min(losses.values())
     cut = fmean(each.independent[each.picked] + each.differences.get(each.picked, 0.0) for each in cases)
-    return {
-        "cases": len(cases),
-        "differences": {str(r): round(fmean(each.differences[r] for each in cases), 5) for r in cases[0].differences},
-        "picked": sorted({each.picked for each in cases}),
-        "regret": round(fmean(losses[each.picked] for each in cases) - best, 5),
-        "regret_of_cut": round(cut - best, 5),
-        "regret_of_highest": round(losses[max(losses)] - best, 5),
-    }
+    first = cases[0]
+    return SettingFidelity(
+        base=first.base,
+        data=first.data,
+        steps=first.steps,
+        alpha=first.alpha,
+        learning_rate=first.learning_rate if first.alpha == "fixed" else None,
+        cases=len(cases),
+        differences={r: round(fmean(each.differences[r] for each in cases), 5) for r in first.differences},
+        picked=tuple(sorted({each.picked for each in cases})),
+        regret=round(fmean(losses[each.picked] for each in cases) - best, 5),
+        regret_of_cut=round(cut - best, 5),
+        regret_of_highest=round(losses[max(losses)] - best, 5),
+    )
 
 
 def _apart(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | None:

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from rankviz.api.advice import AdviceAnswer
+from rankviz.core.advice.reasons import Reason, reasons
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.advice.words import chosen_in_words
+from rankviz.core.advice.words import because, chosen_in_words, confidence_in_words, fit_in_words, take, would_change
+from rankviz.core.cost.estimate import Estimate
 from rankviz.ui.parts import html
 
 
@@ -19,21 +22,22 @@ def goal_of(values: Mapping[str, Any]) -> Goal:
     )
 
 
-def card(advice: Mapping[str, Any], said: Mapping[str, Any], r: int) -> str:
-    """advice: as Api.advise returns it; said: the estimate, with what to know about this model and these targets."""
-    beside = " ".join((advice["fit_in_words"], chosen_in_words(said, r, advice["r"])))
-    why = "".join(f"<li>{_reason(reason)}</li>" for reason in advice["reasons"])
-    folded = f"<ul>{why}</ul>" + html.titled("What would change it", html.bullet_list(advice["would_change"]))
+def card(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
+    """estimate: of the question as it stands, with its notes on this model and these targets. r: the chosen rank."""
+    advice = answer.advice
+    beside = f"{fit_in_words(answer.estimate, answer.gpu)} {chosen_in_words(estimate.ranks, r, advice.r)}"
+    why = "".join(f"<li>{_reason(reason)}</li>" for reason in reasons(advice))
+    folded = f"<ul>{why}</ul>" + html.titled("What would change it", html.bullet_list(would_change(advice)))
     return (
-        f'<div class="rv-advice"><p><b>{escape(advice["take"])}</b>: {escape(advice["because"])}.</p>'
+        f'<div class="rv-advice"><p><b>{escape(take(advice))}</b>: {escape(because(advice))}.</p>'
         f"<p>{escape(beside)}</p>"
-        f"{html.paragraphs(advice['confidence_in_words'])}"
-        f"{html.folded('Why, and what would change it', folded)}{html.bullet_list(said['notes'])}</div>"
+        f"{html.paragraphs(confidence_in_words(advice))}"
+        f"{html.folded('Why, and what would change it', folded)}{html.bullet_list(estimate.notes)}</div>"
     )
 
 
-def _reason(reason: Mapping[str, str]) -> str:
-    source = escape(reason["source"])
-    if reason["url"].startswith("https://"):
-        source = f'<a href="{escape(reason["url"])}" target="_blank" rel="noopener">{source}</a>'
-    return f'{escape(reason["text"])} <span class="rv-source">{source}</span>'
+def _reason(reason: Reason) -> str:
+    source = escape(reason.source)
+    if reason.url.startswith("https://"):
+        source = f'<a href="{escape(reason.url)}" target="_blank" rel="noopener">{source}</a>'
+    return f'{escape(reason.text)} <span class="rv-source">{source}</span>'

@@ -7,6 +7,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.json import estimate_json
 from rankviz.core.accuracy.similar import in_words
 from rankviz.ui import link
 from rankviz.ui.explore.advice import card, goal_of
@@ -33,12 +34,13 @@ def answer(api: Api, **values: Any) -> Answer:
     """Everything on Explore that is text, for the question that the widgets ask."""
     asked = question.ask(values)
     r = values["r"]
-    said = api.estimates.estimate(asked)
+    answered = api.estimates.estimate(asked)
+    said = estimate_json(answered)
     rows = {row["r"]: row for row in said["ranks"]}
     return Answer(
         figures=html.figures(five_figures(rows, r, gpu=said["gpu"], dtype=said["adapter_dtype"])),
-        rests_on=rests_on_html(api.estimates.rests_on(asked, r), in_words(said["rests_on"])),
-        advice=card(api.advice.advise(asked, goal_of(values)), said, r),
+        rests_on=rests_on_html(api.estimates.rests_on(asked, r).rows, in_words(answered.evidence)),
+        advice=card(api.advice.advise(asked, goal_of(values)), answered.estimate, r),
         scale=scale_html(rows[r], asked.use_rslora),
         ranks=rank_table(list(rows.values()), r),
         address=link.address(link.write(values)),

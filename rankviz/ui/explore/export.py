@@ -37,7 +37,7 @@ def taken(api: Api, **values: Any) -> Taken:
     """The file for the question that the widgets ask, with the learning rate that the advice card names. A format that
     can't say it says why in its place."""
     asked = question.ask(values)
-    rate = api.advice.advise(asked, goal_of(values))["learning_rate"]  # what it refuses is said above the figures
+    rate = api.advice.advise(asked, goal_of(values)).advice.learning_rate  # what it refuses is said above the figures
     try:
         written = api.exports.write(asked, values["r"], values["take"], rate)
     except RankVizError as error:

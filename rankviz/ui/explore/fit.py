@@ -9,6 +9,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.fit.json import as_json
 from rankviz.ui import link
 from rankviz.ui.explore.answer import NOT_KNOWN, span, time_span
 from rankviz.ui.parts import html, question
@@ -56,7 +57,7 @@ def decision_widgets() -> dict[str, gr.HTML]:
 
 def decisions(api: Api, **values: Any) -> Decided:
     """The section for the question that the widgets ask."""
-    said = api.estimates.fit(question.ask(values), values["r"], question.prices_of(values["prices"]))
+    said = as_json(api.estimates.fit(question.ask(values), values["r"], question.prices_of(values["prices"])))
     return Decided(
         verdict=verdict_html(said),
         knobs=knobs_html(said),

@@ -22,7 +22,7 @@ from rankviz.core.probe.request import (
     ProbeQuestion,
     for_here,
 )
-from rankviz.core.probe.summary import HEADERS, table_lines
+from rankviz.core.probe.summary import HEADERS, as_json, table_lines
 from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import plain
@@ -156,7 +156,7 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         parts.append(html.progress(done / len(request.depths), label="Depths measured"))
     elif record.state is RunState.CANCELLED:
         parts.append(html.paragraphs("Cancelled."))
-    answer = api.probes.summary(record.run_id)
+    answer = as_json(api.probes.summary(record.run_id))
     if record.error:
         parts.append(notice_html(record.error, kind="error"))
     if record.measured:

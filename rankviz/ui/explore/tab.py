@@ -12,6 +12,7 @@ from rankviz.core.lora.moe import has_experts
 from rankviz.core.lora.targets import module_choices
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.export.tables import Table, ranks_table
+from rankviz.figures.labels import sweep_label
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import probe
 from rankviz.ui.explore import studies as evidence
@@ -140,7 +141,8 @@ def build(api: Api) -> Exploring:
 def asked_ranks(api: Api, **values: Any) -> Table:
     """The table of ranks with every number in it, as a file has it."""
     asked = question.ask(values)
-    return ranks_table(api.estimates.estimate(asked), asked)
+    answer = api.estimates.estimate(asked)
+    return ranks_table(answer.estimate, answer.evidence)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
@@ -192,7 +194,7 @@ def uploaded(api: Api, *, file: str) -> Uploaded:
 def sweep_choices(api: Api) -> list[tuple[str, str]]:
     """The newest is the newest of one's own, or a recorded one as long as there is none."""
     sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
-    return [("Newest finished sweep", NEWEST)] + [(points.sweep_label(sweep), sweep.sweep_id) for sweep in sweeps]
+    return [("Newest finished sweep", NEWEST)] + [(sweep_label(sweep), sweep.sweep_id) for sweep in sweeps]
 
 
 class Plotted(NamedTuple):
@@ -204,8 +206,6 @@ def tradeoff(
     api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: float | None, gpu: str, prices: str = ""
 ) -> Plotted:
     """The main chart, for the sweep chosen."""
-    if x not in points.X_AXES or y not in points.Y_TITLES:
-        raise UserError("No such axis: choose one of the lists.")
     if sweep == NEWEST:
         done = [s for s in api.runs.sweeps() if any(run.loss_after for run in s.runs)]
         shown = done[:1] or list(api.runs.recorded())[:1]

@@ -9,6 +9,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.json import estimate_json
 from rankviz.core.advice.rules import RANK_RULES, SETTINGS, RankRule
 from rankviz.core.advice.words import rule_in_words
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
@@ -64,7 +65,7 @@ class Rules(NamedTuple):
 def rules(api: Api, **values: Any) -> Rules:
     """The rule of thumb, each line with this model's numbers."""
     asked = replace(question.ask(values), ranks=tuple(rule.r for rule in RANK_RULES))
-    said = api.estimates.estimate(asked)
+    said = estimate_json(api.estimates.estimate(asked))
     by_rank = {row["r"]: row for row in said["ranks"]}
     enough = api.studies.rank_enough()
     body = html.table(

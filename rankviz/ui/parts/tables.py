@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
+from rankviz.api.json import run_json
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, runs_table, write_table
 from rankviz.ui.parts.controls import pickable
@@ -54,4 +55,4 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
     if not sweep_id:
         raise UserError("There is no sweep here yet: train one, and its runs can be downloaded.")
     runs = api.runs.sweep(sweep_id).runs
-    return runs_table([(run, api.runs.summary(run.run_id)) for run in runs], name=f"sweep-{sweep_id}")
+    return runs_table([(run, run_json(api.runs.summary(run.run_id))) for run in runs], name=f"sweep-{sweep_id}")

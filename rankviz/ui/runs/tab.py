@@ -11,6 +11,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.json import run_json
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.errors import RankVizError, UserError
 from rankviz.export.tables import Table
@@ -196,7 +197,7 @@ def runs_table(sweeps: Sequence[Sweep], *, text: str, state: str, shown: Sequenc
 def matching_runs(api: Api, *, text: str, state: str) -> Table:
     """The runs that the filter lets through, as a file has them."""
     records = [run for _, run in filtered(all_sweeps(api), text=text, state=state)]
-    return measured_table([(run, api.runs.summary(run.run_id)) for run in records])
+    return measured_table([(run, run_json(api.runs.summary(run.run_id))) for run in records])
 
 
 def filtered(sweeps: Sequence[Sweep], *, text: str, state: str) -> list[tuple[Sweep, RunRecord]]:

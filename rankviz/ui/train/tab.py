@@ -12,7 +12,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.figures import rank_figure
+from rankviz.figures import RankCurveInfo, rank_curve_figure
 from rankviz.ui.parts import html, live, tables
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, done, pickable, plain
@@ -92,7 +92,7 @@ def build(api: Api) -> Training:
     def draw(sweep_id: str, seen: Any) -> Any:
         """What changed since it was last looked at; nothing to draw is nothing sent."""
         if not sweep_id:
-            blank = chart_value(rank_figure([], []), [], file="rank-curve")
+            blank = chart_value(rank_curve_figure(RankCurveInfo()), [], file="rank-curve")
             return [
                 html.paragraphs(EMPTY, css="rv-empty"), gr.Button(visible=False), live.loss_chart([]), blank,
                 "", "", "", None, gr.Timer(active=False),

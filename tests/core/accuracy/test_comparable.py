@@ -1,59 +1,78 @@
 """Which measured rows an estimate rests on."""
 
 from rankviz.api import Api
-from rankviz.core.accuracy.similar import evidence_for, in_words, rests_on
+from rankviz.core.accuracy.report import AccuracyReport, Evidence, EvidenceByKind, ReportRow
+from rankviz.core.accuracy.similar import basis_of, in_words, rests_on
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from tests.core.cost.test_memory import stack
 
-ROW = {
-    "model_id": "a/b",
-    "predicted_bytes": 1000,
-    "kind": "hf",
-    "scored": True,
-    "quantized": False,
-    "gpu": "T4",
-    "measured_kind": "allocated",
-}
-VALIDATION = {
-    "rows": [
-        {**ROW, "row_id": "far", "setting": "far", "predicted_bytes": 8000},
-        {**ROW, "row_id": "far again", "predicted_bytes": 8000, "setting": "far"},
-        {**ROW, "row_id": "near", "setting": "near", "predicted_bytes": 1100},
-        {**ROW, "row_id": "4-bit", "setting": "4-bit", "quantized": True},
-        {**ROW, "row_id": "not counted", "setting": "not counted", "scored": False},
-        {**ROW, "row_id": "other kernels", "setting": "other kernels", "kind": "unsloth"},
-        {**ROW, "row_id": "no prediction", "setting": "no prediction", "predicted_bytes": None, "kind": None},
-        {**ROW, "row_id": "same card", "setting": "same card", "predicted_bytes": 1200, "gpu": "L4"},
-    ],
-    "evidence": {
-        "memory": [{"kind": "hf", "settings": 3, "groups": ["lab-a"], "mean_abs_error": 0.012}],
-        "lower": [{"kind": "unsloth", "settings": 8, "groups": ["wiki"], "mean_abs_error": 0.048}],
-        "time": [],
-    },
-}
+
+def row(row_id, setting=None, **cells):
+    known = dict.fromkeys(ReportRow.__dataclass_fields__) | {
+        "model_id": "a/b",
+        "predicted_bytes": 1000,
+        "kind": "hf",
+        "scored": True,
+        "quantized": False,
+        "gpu": "T4",
+        "measured_kind": "allocated",
+    }
+    return ReportRow(**{**known, "row_id": row_id, "setting": setting or row_id, **cells})
+
+
+def evidence(kind, settings, group, mean_abs_error):
+    return Evidence(kind=kind, half_width=0.1, groups=(group,), settings=settings, mean_abs_error=mean_abs_error)
+
+
+REPORT = AccuracyReport(
+    made="2026-11-25",
+    rows=(
+        row("far", predicted_bytes=8000),
+        row("far again", "far", predicted_bytes=8000),
+        row("near", predicted_bytes=1100),
+        row("4-bit", quantized=True),
+        row("not counted", scored=False),
+        row("other kernels", kind="unsloth"),
+        row("no prediction", predicted_bytes=None, kind=None),
+        row("same card", predicted_bytes=1200, gpu="L4"),
+    ),
+    groups=(),
+    overall=None,
+    settings=(),
+    not_scored=(),
+    totals=(),
+    time=None,
+    evidence=EvidenceByKind(
+        static=(),
+        memory=(evidence("hf", 3, "lab-a", 0.012),),
+        lower=(evidence("unsloth", 8, "wiki", 0.048),),
+        time=(),
+    ),
+    unseen_groups=(),
+)
 
 
 def test_rows_of_the_same_kind_come_the_most_alike_first():
-    found = rests_on(VALIDATION, stack("trl"), predicted_bytes=1000, gpu="L4")
+    similar = rests_on(REPORT, stack("trl"), predicted_bytes=1000, gpu="L4")
 
-    assert ["same card", "near", "far", "4-bit", "not counted"] == [row["row_id"] for row in found["rows"]]
-    assert 6 == found["alike"]
+    assert ["same card", "near", "far", "4-bit", "not counted"] == [row.row_id for row in similar.rows]
+    assert 6 == similar.count
 
 
-def test_what_it_rests_on_is_said_in_a_sentence():
-    said = in_words(evidence_for(VALIDATION, stack("trl")))
+def test_a_sentence_says_what_an_estimate_rests_on():
+    sentence = in_words(basis_of(REPORT, stack("trl")))
 
-    assert "Memory rests on 3 measured settings of 1 source with these kernels" in said
-    assert "1.2 % off on average" in said
+    assert "The memory range rests on 3 measured settings from 1 source with the same kernels" in sentence
+    assert "1.2 % off on average" in sentence
 
 
 def test_a_kind_of_setting_without_measurements_says_so():
-    unsloth = in_words(evidence_for(VALIDATION, stack("unsloth")))
-    eager = in_words(evidence_for(VALIDATION, stack("trl", attn_implementation="eager")))
+    unsloth = in_words(basis_of(REPORT, stack("unsloth")))
+    eager = in_words(basis_of(REPORT, stack("trl", attn_implementation="eager")))
 
-    assert "No counted measurement has these kernels" in unsloth and "8 rows that leave a setting unsaid" in unsloth
-    assert "No counted measurement has these kernels" in eager and "unsaid" not in eager
+    assert "No measured run matches this setup" in unsloth and "In 8 runs with unknown settings" in unsloth
+    assert "No measured run matches this setup" in eager and "unknown settings" not in eager
 
 
 def test_every_estimate_carries_what_it_rests_on():
@@ -62,5 +81,5 @@ def test_every_estimate_carries_what_it_rests_on():
     )
     api = Api()
 
-    assert "hf" == api.estimates.estimate(asked)["rests_on"]["memory"]["kind"]
-    assert {"T4"} == {row["gpu"] for row in api.estimates.rests_on(asked, 16)["rows"]}
+    assert "hf" == api.estimates.estimate(asked).evidence.memory.kind
+    assert {"T4"} == {row.gpu for row in api.estimates.rests_on(asked, 16).rows}

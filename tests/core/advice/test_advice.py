@@ -1,6 +1,7 @@
 """The advice: where it starts, what moves it, and what it says."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -157,27 +158,23 @@ def test_a_goal_that_cannot_be_is_refused_with_what_to_give(goal, sentence):
 
 
 def row(r, fit="fits"):
-    return {"r": r, "adapter_bytes": r * 10**6, "memory_bytes": {"device": 2**30 + r * 2**20}, "fit": fit}
-
-
-def said(*rows):
-    return {"ranks": [*rows]}
+    return SimpleNamespace(r=r, adapter_bytes=r * 10**6, memory=SimpleNamespace(device=2**30 + r * 2**20), fit=fit)
 
 
 def test_the_chosen_rank_stands_beside_the_advised_one_with_its_price():
     assert "You have it chosen: r = 32 would add 16.0 MB to the file and 16 MiB of memory." == chosen_in_words(
-        said(row(16), row(32)), 16, 16
+        (row(16), row(32)), 16, 16
     )
     assert "You have r = 64 chosen: 48.0 MB more of a file and 48 MiB more memory than r = 16." == chosen_in_words(
-        said(row(16), row(64)), 64, 16
+        (row(16), row(64)), 64, 16
     )
     assert "You have r = 8 chosen: 8.0 MB less of a file and 8 MiB less memory than r = 16." == chosen_in_words(
-        said(row(8), row(16)), 8, 16
+        (row(8), row(16)), 8, 16
     )
 
 
 def test_what_does_not_fit_is_not_mended_by_rank():
-    sentence = chosen_in_words(said(row(16, "does_not_fit"), row(32, "does_not_fit")), 16, 16)
+    sentence = chosen_in_words((row(16, "does_not_fit"), row(32, "does_not_fit")), 16, 16)
 
     assert sentence.startswith("r = 16 does not fit this GPU, and rank is not the lever: r = 32 would add 16.0 MB")
     assert "It does not fit L4 (1.02 GiB expected), and rank is not the lever" in fit_in_words(

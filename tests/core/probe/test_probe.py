@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeQuestion, choose_depths
-from rankviz.core.probe.summary import as_json, sentences
+from rankviz.core.probe.summary import ProbeSummary, as_json, sentences
 from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
@@ -65,7 +65,7 @@ def test_what_cannot_be_probed_is_said_with_what_to_change(asked, said):
 
 
 def test_depths_of_ones_own_must_keep_the_pattern_whole():
-    model = API.model("google/gemma-3-1b-it")
+    model = API.models.get("google/gemma-3-1b-it")
 
     assert (8, 14, 26) == choose_depths(model, (14, 8), full=True)
     with pytest.raises(InvalidSettingError, match=r"26 blocks that repeat every 6.*can't be 9 deep: take 8, 14, 20"):
@@ -96,7 +96,9 @@ def test_a_record_is_the_fold_of_its_events_and_ends_once():
     assert 606 * MIB == record.full.peak_bytes
     # 300 + 10 d
     assert 600 * MIB == record.extrapolated.peak_bytes
-    assert -6 / 606 == pytest.approx(as_json(record, None)["error_of_extrapolation"]["peak"])
+    assert -6 / 606 == pytest.approx(
+        as_json(ProbeSummary(record=record, estimate=None))["error_of_extrapolation"]["peak"]
+    )
 
 
 def test_what_did_not_fit_and_what_was_not_tried_is_said_in_sentences():

@@ -1,9 +1,12 @@
 """How a fast curve is compared with independent runs, worked by hand."""
 
+import json
+
 import pytest
 
 from rankviz.core.runs import fidelity
 from tests.core.runs.test_fast_curve import TOP, run
+from tests.support.toy import ASSETS
 
 
 def compared(**more):
@@ -35,7 +38,7 @@ def test_a_rank_without_a_run_is_no_case():
 
 def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_within_the_tolerance():
     cases = [compared(), compared(independent={32: 1.62})]
-    said = fidelity.report(cases)
+    said = fidelity.as_json(fidelity.report(cases))
 
     # r = 8: 0.005 twice; r = 32: 0.011 and 0.019
     assert 0.008 == said["median_absolute_difference"]["r >= 8, fixed alpha"]
@@ -53,22 +56,27 @@ def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_withi
     )
     assert {"base": "b", "data": "d", "steps": cases[0].steps, "alpha": "fixed"}.items() <= setting.items()
     assert {"cases": 2, "median_absolute": 0.015, "low": -0.019, "high": 0.011} == said["by_rank"]["32"]
-    assert 1 == fidelity.report(cases[:1])["settings"][0]["cases"]
+    assert 1 == fidelity.report(cases[:1]).settings[0].cases
 
 
-def test_a_row_of_the_report_is_the_case_again():
-    said = fidelity.report([compared()])
-    (row,) = said["cases"]
+def test_a_report_is_read_as_it_was_written():
+    report = fidelity.report([compared()])
 
-    assert said == fidelity.report([fidelity.case_of_row(row)])
-    assert "1970-01-01" == said["made"] == row["made"]
-    assert {2, 8, 32} == fidelity.case_of_row(row).differences.keys()
+    assert report == fidelity.from_json(json.loads(json.dumps(fidelity.as_json(report))))
+    assert "1970-01-01" == report.made == report.cases[0].made
+    assert {2, 8, 32} == report.cases[0].differences.keys()
+
+
+def test_the_shipped_report_is_read_and_written_without_a_change():
+    text = (ASSETS / "fidelity.json").read_text(encoding="utf-8")
+
+    assert text == json.dumps(fidelity.as_json(fidelity.from_json(json.loads(text))), indent=1) + "\n"
 
 
 def test_settings_keep_bases_tasks_and_rates_apart_and_a_tuned_rate_is_each_cases_own():
     first, *others = compared(), compared()._replace(learning_rate=0.5), compared()._replace(alpha="r", learning_rate=1)
     tuned_otherwise = others[1]._replace(learning_rate=2)
 
-    said = fidelity.report([first, *others, tuned_otherwise])["settings"]
+    said = fidelity.as_json(fidelity.report([first, *others, tuned_otherwise]))["settings"]
 
     assert [(1, first.learning_rate), (1, 0.5), (2, None)] == [(each["cases"], each["learning_rate"]) for each in said]

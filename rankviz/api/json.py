@@ -1,0 +1,63 @@
+"""The answers that are composed here, as the command line and the HTTP endpoints give them. Keys may be added, none
+renamed. The answers of one room of the core have their function there: core.fit.json, core.probe.summary and others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankviz.api.advice import AdviceAnswer
+    from rankviz.api.estimates import EstimateAnswer
+    from rankviz.api.runs import RunSummary
+    from rankviz.api.verdicts import SweepVerdict
+    from rankviz.core.runs.fast_curve import FastCurve
+
+
+def estimate_json(answer: EstimateAnswer) -> dict[str, Any]:
+    """As `rankviz estimate --json` prints it."""
+    from rankviz.core.cost.estimate import as_json
+
+    return {
+        **as_json(answer.estimate),
+        "calibration": answer.calibration.as_json() if answer.calibration else None,
+        "rests_on": asdict(answer.evidence),
+    }
+
+
+def advice_json(answer: AdviceAnswer) -> dict[str, Any]:
+    """As `rankviz advise --json` prints it."""
+    from rankviz.core.advice.json import as_json
+    from rankviz.core.advice.words import fit_in_words
+
+    return {
+        "model_id": answer.model_id,
+        **as_json(answer.advice, answer.target_modules, answer.target_names),
+        "gpu": answer.gpu,
+        "fit": answer.fit,
+        "fit_in_words": fit_in_words(answer.estimate, answer.gpu),
+    }
+
+
+def verdict_json(answer: SweepVerdict) -> dict[str, Any]:
+    """The verdict on a sweep; that on a table is rankviz.verdict's."""
+    from rankviz import verdict
+
+    return {"sweep_id": answer.sweep_id, **verdict.verdict_json(answer.verdict, answer.borrowed)}
+
+
+def run_json(summary: RunSummary) -> dict[str, Any]:
+    """What was requested and measured, flat, with the estimate beside it."""
+    from rankviz.store.archive import summary_row
+
+    return {
+        **summary_row(summary.record),
+        "error": summary.record.error or None,
+        "estimate": asdict(summary.estimate) if summary.estimate else None,
+    }
+
+
+def curve_points_json(curves: Iterable[FastCurve]) -> Sequence[dict[str, Any]]:
+    """The points of fast curves, the lowest rank of each first."""
+    return [{"run_id": curve.run_id, **point._asdict()} for curve in curves for point in curve.points]
