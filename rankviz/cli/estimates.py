@@ -6,6 +6,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import estimate_json
 from rankviz.cli.asking import asking
+from rankviz.cli.plot import Plot, check, plot_estimate
 from rankviz.cli.shared import Json, print_json, span, table
 from rankviz.core.accuracy.similar import in_words
 from rankviz.core.cost.question import Question
@@ -24,9 +25,12 @@ def models(as_json: Json = False) -> None:
 
 
 @asking
-def estimate(asked: Question, as_json: Json = False) -> None:
+def estimate(asked: Question, plot: Plot = None, as_json: Json = False) -> None:
     """Exact adapter numbers, and ranges for memory, time and money."""
+    check(plot)
     answered = Api().estimates.estimate(asked)
+    if plot:
+        plot_estimate(plot, answered.estimate, in_words(answered.evidence))
     answer = estimate_json(answered)
     if as_json:
         return print_json(answer)

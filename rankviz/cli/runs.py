@@ -9,6 +9,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json, verdict_json
+from rankviz.cli.plot import Plot, check, plot_sweep
 from rankviz.cli.shared import Json, Targets, fail, print_json, table, targets_of
 from rankviz.errors import InvalidSettingError
 
@@ -39,11 +40,13 @@ def sweep(
     max_length: Annotated[int, typer.Option(help="Tokens a row at most.")] = 256,
     held_out: Annotated[int, typer.Option(help="Held-out examples.")] = 64,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16.")] = "auto",
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Train one adapter a rank on the same data and compare their held-out loss."""
     from rankviz.core.runs.request import VERDICT_SEEDS, SweepRequest, fast_ranks
 
+    check(plot)
     ranks, cut_ranks = tuple(r or (4, 16, 64)), ()
     if fast:
         ranks, cut_ranks = fast_ranks(ranks, anchor or ())
@@ -73,6 +76,9 @@ def sweep(
     )
     print(f"Sweep {sweep_id}. Ctrl-C stops watching, not the runs.", file=sys.stderr)
     _watch(api, sweep_id)
+    if plot:
+        judged = api.verdicts.of_sweep(sweep_id)
+        plot_sweep(plot, api.runs.sweep(sweep_id), judged.verdict if judged else None)
     rows = [run_json(api.runs.summary(record.run_id)) for record in api.runs.sweep(sweep_id).runs]
     if as_json:
         print_json({"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(api.runs.fast_curves(sweep_id))})

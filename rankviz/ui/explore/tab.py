@@ -10,7 +10,7 @@ from rankviz.api import Api
 from rankviz.core.cost.duration import price_of
 from rankviz.core.lora.moe import has_experts
 from rankviz.core.lora.targets import module_choices
-from rankviz.errors import InvalidSettingError, UserError
+from rankviz.errors import InvalidSettingError
 from rankviz.export.tables import Table, ranks_table
 from rankviz.figures.labels import sweep_label
 from rankviz.ui.explore import export as takeaway
