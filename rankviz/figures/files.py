@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 960, 560
 INK = "#1e293b"
 SOURCE_CHARACTERS = 145
 """In a line under the figure."""
-LINE_PIXELS, TITLE_PIXELS = 15, 36
+LINE_PIXELS, TITLE_PIXELS = 15, 46
 
 
 def image_problem() -> str:

@@ -40,8 +40,8 @@ def draw(
     than updating one.
 
     uirevision: zoom is kept while this stays the same. message: a sentence where the data would be, axes kept. The
-    template is "none": a figure then carries 75 bytes of layout instead of 6 kB. No layout.title, because titles are in the
-    page; an explicit height, because a figure without one may come out with none.
+    template is "none": a figure then carries 75 bytes of layout instead of 6 kB. No layout.title, because titles are in
+    the page; an explicit height, because a figure without one may come out with none.
     """
     # Here, because the page starts faster when plotly comes with the first figure.
     import plotly.graph_objects as go

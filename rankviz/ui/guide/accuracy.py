@@ -63,12 +63,12 @@ def scores_html(report: AccuracyReport) -> str:
 def _score(score: Score, *, after: str = "", chosen: bool = False) -> tuple[list[str], bool]:
     return [
         score.group + after,
-        f"{score['rows']:,}",
-        f"{score['settings']:,}",
+        f"{score.rows:,}",
+        f"{score.settings:,}",
         _percent(score.mean_abs_error),
         _signed(score.worst_error),
         _percent(score.inside_band),
-        f"±{_percent(score['mean_half_width'])}",
+        f"±{_percent(score.mean_half_width)}",
     ], chosen
 
 
@@ -118,7 +118,7 @@ def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
             Row(
                 cells=[
                     html.Cell(row.model_id, kind="wrap", sub=row.setting),
-                    html.Cell(units.memory_size(row.measured_bytes), title=f"{row['measured_kind']}; {row['source']}"),
+                    html.Cell(units.memory_size(row.measured_bytes), title=f"{row.measured_kind}; {row.source}"),
                     units.memory_size(row.predicted_bytes),
                     _signed(row.predicted_bytes / row.measured_bytes - 1),
                 ]
