@@ -42,7 +42,7 @@ COMPONENTS = {
 }
 """By the name in the legend; the order of the stack is the order here."""
 COMPONENT_SHADES = ("#46556a", "#5f7088", "#7a8ba3", "#95a5ba", "#b0bccd", "#c9d2de", "#e0e6ee")
-"""Seven steps of slate that can be told apart on white and on the dark page, one per component."""
+"""Seven steps of slate that differ on white and on the dark page, one per component."""
 
 
 def memory_info(estimate: Estimate, *, chosen_r: int | None = None) -> MemoryInfo:

@@ -172,14 +172,14 @@ def run_detail(rank: RankGroup) -> str:
 
 
 def _smallest_good(ranks: Sequence[RankGroup], verdict: Verdict) -> int | None:
-    """None where nothing can be told."""
+    """None where no verdict is possible."""
     if verdict.noise_width is None:
         return None
     return next((i for i, rank in enumerate(ranks) if rank.r == verdict.smallest_indistinguishable), None)
 
 
 def _noise(ranks: Sequence[RankGroup], verdict: Verdict, quality: QualityAxis) -> tuple[float, float] | None:
-    """From the best to what cannot be distinguished from it; None where nothing can be told."""
+    """From the best to what cannot be distinguished from it; None where no verdict is possible."""
     best = next((rank for rank in ranks if rank.r == verdict.best), None)
     if verdict.noise_width is None or best is None:
         return None

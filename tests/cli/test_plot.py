@@ -5,11 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rankviz.cli.plot import plot_sweep
+from rankviz.core.runs.events import AdapterCut
+from rankviz.core.runs.record import Sweep
 from rankviz.verdict import judge, losses_of
 from tests.support.finished_runs import plain_sweep
 from tests.support.saved_adapters import two_blocks
@@ -82,3 +85,15 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(tmp_path,
         assert (2, "") == (run.returncode, run.stdout)
         assert sentence in run.stderr
     assert not (tmp_path / "home" / "runs").exists()
+
+
+def test_a_fast_curve_is_plotted_as_loss_by_rank(tmp_path):
+    (run,) = plain_sweep({64: 1.6}).runs
+    truncated = AdapterCut(time=9.0, r=8, loss=1.61, tokens=1, examples=1, seconds=1.0, example_losses=())
+    sweep = Sweep(sweep_id="s1", runs=(replace(run, cuts=(truncated,)),))
+
+    plot_sweep(tmp_path / "curve.html", sweep, judge(losses_of(sweep.runs)))
+
+    (line, runs), layout = figure_of(tmp_path / "curve.html")
+    assert ([8, 64], [64]) == (line["x"], runs["x"])
+    assert "held-out loss, nats per token (lower is better)" == layout["yaxis"]["title"]["text"]

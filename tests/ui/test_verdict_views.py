@@ -18,7 +18,7 @@ def test_the_headline_comes_first_and_the_other_sentences_in_a_list():
     page = verdict_html(one_run_each)
 
     assert text_of(page).replace("&#x27;", "'").startswith(headline(one_run_each))
-    assert page.index('class="rv-said"') < page.index("<ul>")
+    assert page.index('class="rv-headline"') < page.index("<ul>")
 
 
 def test_the_data_of_the_figure_has_a_row_a_rank_and_an_empty_cell_for_what_is_not_known():

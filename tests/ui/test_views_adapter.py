@@ -124,7 +124,7 @@ def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_
     assert "You trained r = 4" in text_of(view.top)
 
 
-def test_what_is_no_adapter_is_said_and_the_one_before_is_gone(api, tmp_path):
+def test_what_is_no_adapter_gives_a_notice_and_the_one_before_is_gone(api, tmp_path):
     (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
 
     view = shown(api, [str(tmp_path / "adapter_model.bin")])

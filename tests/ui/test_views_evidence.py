@@ -87,7 +87,7 @@ def test_run_dates_of_one_study_are_not_joined(api):
     assert trace["connectgaps"] is False
 
 
-def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_and_said(api):
+def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_with_a_note(api):
     """Llama-2-7B, all seven projections: 2,498,560 parameters a rank."""
     shown = evidence.shown(api, **{**QUESTION, "x": "parameters", "use_case": "complex"})
 

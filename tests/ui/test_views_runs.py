@@ -62,16 +62,16 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
 
 
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("settings", "sentence"),
     [
         ({"mode": "fast", "ranks": ["8"]}, "A fast curve is cut from its highest rank to lower ones: take two"),
         ({"mode": "fast", "anchors": "16"}, "Anchors are lower than the rank that is cut, r = 16, and 16 is not."),
         ({"mode": "single"}, "One run takes one rank, not 2: untick the others, or choose Sweep."),
     ],
 )
-def test_a_mode_that_doesnt_fit_the_ranks_says_so(asked, sentence):
+def test_a_mode_that_doesnt_fit_the_ranks_says_so(settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
-        train_form.request_of({**FORM, **asked})
+        train_form.request_of({**FORM, **settings})
 
 
 def test_a_sweep_is_offered_with_three_seeds_and_a_fast_curve_with_one():

@@ -108,7 +108,7 @@ def test_train_high_and_ship_low_is_offered_where_the_numbers_say_so(api, cuts, 
     assert rank == page.ship_rank(api, fast(api, cuts=cuts))
 
 
-def test_a_cut_that_was_trained_on_is_taken_as_it_was_saved(api):
+def test_a_truncated_adapter_that_was_trained_on_is_downloaded_as_it_was_saved(api):
     sweep = fast(api, cuts={8: 1.601, 2: 1.602}, saved="cuts/r2")
     folder = api.workspace.store.run_dir(sweep.runs[0].run_id) / "cuts" / "r2"
 
@@ -118,8 +118,8 @@ def test_a_cut_that_was_trained_on_is_taken_as_it_was_saved(api):
     folder.mkdir(parents=True)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         (folder / name).write_text(name)
-    with zipfile.ZipFile(page.truncated_adapter(api, sweep.sweep_id)) as taken:
-        assert b"adapter_config.json" == taken.read("adapter-r2/adapter_config.json")
+    with zipfile.ZipFile(page.truncated_adapter(api, sweep.sweep_id)) as archive:
+        assert b"adapter_config.json" == archive.read("adapter-r2/adapter_config.json")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_without_a_measurement_of_fast_curves_nothing_is_quoted(tmp_path):
 
 
 def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
-    """Two runs of 8 s each, of which the second was asked for again long after."""
+    """Two runs of 8 s each, of which the second was queued again long after."""
     sweep = finished(api, {4: 2.0, 16: 1.5})
     first, last = sweep.runs
     later = replace(sweep, runs=(first, replace(last, started_at=90_000.0, ended_at=90_008.0)))

@@ -26,7 +26,7 @@ SHOWN = 4
 FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
     "wide": ("Adapters on attention and MLP", ("attention and mlp",)),
     "attention": ("Adapters on attention only", ("attention",)),
-    "rest": ("MLP only, other targets, or targets not stated", ("mlp", "other", "not stated")),
+    "rest": ("MLP only, other or not stated", ("mlp", "other", "not stated")),
 }
 X_CHOICES = [("Rank", "rank"), ("Trainable parameters", "parameters"), ("Adapter file", "file")]
 Y_CHOICES = [("Shortfall from the best rank", GAP), ("Value as published", VALUE)]
@@ -52,7 +52,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     notice = plain(elem_id="evidence-notice")
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
-    summary = plain(elem_id="evidence-said")
+    summary = plain(elem_id="evidence-summary")
     studies = plain(elem_id="evidence-studies")
     inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
     outputs = {**charts, "summary": summary, "studies": studies}

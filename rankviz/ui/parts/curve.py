@@ -58,7 +58,7 @@ def fast_curve_html(
             "in other short runs."
         )
     rest += [WHAT_A_FAST_CURVE_IS, *fidelity_words(fidelity)]
-    body = html.paragraphs(first, css="rv-said") + html.bullet_list(rest) + fidelity_table(fidelity)
+    body = html.paragraphs(first, css="rv-headline") + html.bullet_list(rest) + fidelity_table(fidelity)
     return f'<div class="rv-verdict">{body}</div>'
 
 

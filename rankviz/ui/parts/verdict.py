@@ -18,7 +18,7 @@ def verdict_html(verdict: Verdict | None, borrowed: Borrowed | None = None) -> s
     if verdict is None:
         return html.paragraphs(EMPTY, css="rv-empty")
     first, *rest = sentences(verdict, borrowed)
-    return f'<div class="rv-verdict">{html.paragraphs(first, css="rv-said")}{html.bullet_list(rest)}</div>'
+    return f'<div class="rv-verdict">{html.paragraphs(first, css="rv-headline")}{html.bullet_list(rest)}</div>'
 
 
 def verdict_chart(verdict: Verdict | None, *, height: int = 260) -> str:

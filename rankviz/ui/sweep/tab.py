@@ -91,7 +91,7 @@ def build(api: Api) -> Sweeping:
         w["by_rank"] = chart("Held-out loss by rank", height=HEIGHT, elem_id="sweep-curve")
         w["above_best"] = chart("Difference from the best rank", height=HEIGHT, elem_id="sweep-verdict", optional=True)
     w["tradeoff"] = chart("Quality against adapter size", height=HEIGHT, elem_id="sweep-tradeoff", optional=True)
-    w["truncated"] = plain(elem_id="sweep-cuts")
+    w["truncated"] = plain(elem_id="sweep-truncated")
     results_file = tables.download_widgets("runs of this sweep", elem_id="sweep-results-download")
     w["results"] = pickable(elem_id="sweep-results")
     w["facts"] = plain(elem_id="sweep-facts")
