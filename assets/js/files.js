@@ -115,7 +115,7 @@ window.RankVizFiles = (() => {
     const json = (value) => JSON.stringify(value).replaceAll("<", "\\u003c");
     const notes = sources(spec);
     const where = escape(address());
-    const said = notes.map((text) => `<p>${escape(text).replace(where, `<a href="${where}">${where}</a>`)}</p>`);
+    const paragraphs = notes.map((text) => `<p>${escape(text).replace(where, `<a href="${where}">${where}</a>`)}</p>`);
     const data = spec.csv ? `<details><summary>Data as CSV</summary><pre>${escape(spec.csv)}</pre></details>` : "";
     const style = `body{font:14px/1.5 ${FONT};color:${INK};margin:24px auto;max-width:960px;padding:0 16px}` +
       `h1{font-size:18px}p,summary{color:${QUIET};margin:2px 0;overflow-wrap:anywhere}pre{overflow:auto}`;
@@ -124,7 +124,7 @@ window.RankVizFiles = (() => {
       `<meta name="viewport" content="width=device-width"><meta name="generator" content="${escape(spec.by)}">`,
       `<meta name="description" content="${escape(notes.join(" "))}"><style>${style}</style></head>`,
       `<body><h1>${escape(title)}</h1><div id="plot" style="height:${host.clientHeight}px"></div>`,
-      `${said.join("")}${data}<script>${library.replaceAll("</script", "<\\/script")}</script>`,
+      `${paragraphs.join("")}${data}<script>${library.replaceAll("</script", "<\\/script")}</script>`,
       `<script>Plotly.newPlot("plot",${json(spec.data)},${json(onWhite(host, spec))},`,
       `${json({ ...config, responsive: true })})</script></body></html>`,
     ];

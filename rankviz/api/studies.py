@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
+from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.errors import InvalidSettingError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
     from rankviz.core.studies.findings import RankEnough
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
-
-
-class Size(NamedTuple):
-    """What an adapter of a published point weighs. computed: not stated there, but counted from the base's layers."""
-
-    parameters: int | None
-    file_bytes: int | None
-    computed: bool
 
 
 class Studies:
@@ -60,13 +53,13 @@ class Studies:
 
         return nearest(drawn_lines(self.all(), methods, facets), self.subject(model, use_case))
 
-    def sizes(self, line: Line) -> Sequence[Size]:
+    def sizes(self, line: Line) -> Sequence[AdapterSize]:
         """The adapters of a line's points: as published, or counted where base and targets are known."""
         plan = self._plan_of(line)
         return [
-            Size(p.trainable_parameters, p.adapter_bytes, False)
+            AdapterSize(p.trainable_parameters, p.adapter_bytes, False)
             if p.trainable_parameters or plan is None
-            else Size(plan.parameters(p.rank), p.adapter_bytes or plan.file_bytes(p.rank, 4), True)
+            else AdapterSize(plan.parameters(p.rank), p.adapter_bytes or plan.file_bytes(p.rank, 4), True)
             for p in line.points
         ]
 

@@ -7,6 +7,7 @@ from rankviz.api import Api
 from rankviz.api.estimates import EstimateAnswer
 from rankviz.api.json import estimate_json
 from rankviz.cli.asking import asking
+from rankviz.cli.plot import Plot, check, plot_estimate
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.accuracy.similar import in_words
 from rankviz.core.cost.estimate import RankEstimate
@@ -27,9 +28,12 @@ def models(as_json: Json = False) -> None:
 
 
 @asking
-def estimate(question: Question, as_json: Json = False) -> None:
+def estimate(question: Question, plot: Plot = None, as_json: Json = False) -> None:
     """Estimate a fine-tuning run: exact adapter size, and ranges for memory, time and cost."""
+    check(plot)
     answer = Api().estimates.estimate(question)
+    if plot:
+        plot_estimate(plot, answer.estimate, in_words(answer.evidence))
     if as_json:
         return print_json(estimate_json(answer))
     model, gpu = answer.estimate.model, answer.estimate.gpu

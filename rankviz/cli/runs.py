@@ -10,6 +10,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
+from rankviz.cli.plot import Plot, check, plot_sweep
 from rankviz.cli.shared import Json, Targets, fail, print_json, table, targets_of
 from rankviz.errors import InvalidSettingError
 
@@ -46,11 +47,13 @@ def sweep(
     max_length: Annotated[int, typer.Option(help="Maximum tokens per example.")] = 256,
     held_out: Annotated[int, typer.Option(help="Number of held-out examples.")] = 64,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16.")] = "auto",
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Train one adapter per rank on the same data and compare the held-out losses."""
     from rankviz.core.runs.request import VERDICT_SEEDS, SweepRequest, fast_ranks
 
+    check(plot)
     ranks, cut_ranks = tuple(r or (4, 16, 64)), ()
     if fast:
         ranks, cut_ranks = fast_ranks(ranks, anchor or ())
@@ -81,6 +84,9 @@ def sweep(
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     _watch(api, sweep_id)
     runs, curves = api.runs.sweep(sweep_id).runs, api.runs.fast_curves(sweep_id)
+    if plot:
+        result = api.verdicts.of_sweep(sweep_id)
+        plot_sweep(plot, api.runs.sweep(sweep_id), result.verdict if result else None)
     if as_json:
         rows = [run_json(api.runs.summary(run.run_id)) for run in runs]
         print_json({"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(curves)})

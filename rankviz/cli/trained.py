@@ -8,6 +8,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.cli.plot import Plot, check, plot_spectrum
 from rankviz.cli.shared import Json, print_json, table
 
 Adapter = Annotated[
@@ -15,13 +16,16 @@ Adapter = Annotated[
 ]
 
 
-def spectrum(adapter: Adapter, as_json: Json = False) -> None:
+def spectrum(adapter: Adapter, plot: Plot = None, as_json: Json = False) -> None:
     """Show which rank a trained adapter really uses."""
     from rankviz.core.spectrum.grid import grid
     from rankviz.core.spectrum.spectrum import SHARES, in_words
     from rankviz.core.spectrum.spectrum import as_json as as_dict
 
+    check(plot)
     spectrum = Api().adapters.spectrum(adapter)
+    if plot:
+        plot_spectrum(plot, spectrum)
     if as_json:
         return print_json(as_dict(spectrum))
     cells = grid(spectrum)

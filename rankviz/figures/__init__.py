@@ -1,46 +1,61 @@
-"""Pictures: a small tuple of what is to be drawn goes in, a Plotly figure comes out. Nothing is computed here.
+"""Pictures: for each figure a small named tuple of what is to be drawn, the function that makes it, and the drawing.
 
-Plotly lives here only. Colours mean one thing everywhere (style.py); text, grid and hover colours are left to the
-page's stylesheet, so that a figure follows the light and the dark theme without being drawn again.
+    from rankviz import Api, figures
+
+    sweep = Api().runs.sweeps()[0]
+    figures.tradeoff_figure(figures.tradeoff_info([sweep])).show()
+
+An info computes, a figure draws. Plotly lives here only, and is imported when the first figure is drawn. Colours mean
+one thing everywhere (style.py); text, grid and hover colours are left to the page's stylesheet, so that a figure
+follows the light and the dark theme without being drawn again.
 """
 
-from rankviz.figures.accuracy import ComparedPoint, validation_figure
-from rankviz.figures.cost import MemoryBar, memory_figure, module_figure
-from rankviz.figures.rank_curve import CutLine, CutPoint, RunPoint, rank_figure
-from rankviz.figures.spectrum import HeatCell, SpectrumLine, heat_figure, spectrum_figure
-from rankviz.figures.studies import PublishedLine, PublishedPoint, evidence_figure, shapes_of
-from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED
-from rankviz.figures.tradeoff import PlottedPoint, PointGroup, tradeoff_figure
-from rankviz.figures.training import LossCurve, loss_figure
-from rankviz.figures.verdict import Difference, verdict_figure
+from rankviz.figures.accuracy import AccuracyInfo, accuracy_figure, accuracy_info
+from rankviz.figures.axes import COST_AXES, QUALITY_AXES
+from rankviz.figures.files import plot_file, write_figure
+from rankviz.figures.memory import MemoryInfo, memory_figure, memory_info
+from rankviz.figures.modules import ModulesInfo, modules_figure, modules_info
+from rankviz.figures.parameters import ParametersInfo, parameters_figure, parameters_info
+from rankviz.figures.rank_curve import RankCurveInfo, rank_curve_figure, rank_curve_info
+from rankviz.figures.spectrum import SpectrumInfo, spectrum_figure, spectrum_info
+from rankviz.figures.studies import StudiesInfo, studies_figure, studies_info
+from rankviz.figures.tradeoff import TradeoffInfo, tradeoff_figure, tradeoff_info
+from rankviz.figures.training import TrainingInfo, training_figure, training_info
+from rankviz.figures.verdict import VerdictInfo, verdict_figure, verdict_info
 
 __all__ = [
-    "ESTIMATED",
-    "FAST_CURVE",
-    "MEASURED",
-    "PUBLISHED",
-    "ComparedPoint",
-    "CutLine",
-    "CutPoint",
-    "Difference",
-    "HeatCell",
-    "LossCurve",
-    "MemoryBar",
-    "PlottedPoint",
-    "PointGroup",
-    "PublishedLine",
-    "PublishedPoint",
-    "RunPoint",
-    "SpectrumLine",
-    "evidence_figure",
-    "heat_figure",
-    "loss_figure",
+    "COST_AXES",
+    "QUALITY_AXES",
+    "AccuracyInfo",
+    "MemoryInfo",
+    "ModulesInfo",
+    "ParametersInfo",
+    "RankCurveInfo",
+    "SpectrumInfo",
+    "StudiesInfo",
+    "TradeoffInfo",
+    "TrainingInfo",
+    "VerdictInfo",
+    "accuracy_figure",
+    "accuracy_info",
     "memory_figure",
-    "module_figure",
-    "rank_figure",
-    "shapes_of",
+    "memory_info",
+    "modules_figure",
+    "modules_info",
+    "parameters_figure",
+    "parameters_info",
+    "plot_file",
+    "rank_curve_figure",
+    "rank_curve_info",
     "spectrum_figure",
+    "spectrum_info",
+    "studies_figure",
+    "studies_info",
     "tradeoff_figure",
-    "validation_figure",
+    "tradeoff_info",
+    "training_figure",
+    "training_info",
     "verdict_figure",
+    "verdict_info",
+    "write_figure",
 ]

@@ -1,10 +1,17 @@
 """Held-out loss by rank: independent runs as markers, a fast curve as a dashed line of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz import units
+from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, fast_curves, pick
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint, by_rank
+from rankviz.figures.labels import sweep_title
 from rankviz.figures.style import CHOSEN, FAST_CURVE, MEASURED, draw, rgba, vertical_line
+from rankviz.figures.tradeoff import run_detail
+from rankviz.verdict import Verdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -21,7 +28,7 @@ class RunPoint(NamedTuple):
     detail: str
 
 
-class CutPoint(NamedTuple):
+class TruncatedPoint(NamedTuple):
     """The trained adapter at one rank."""
 
     r: int
@@ -29,41 +36,162 @@ class CutPoint(NamedTuple):
     detail: str
 
 
-class CutLine(NamedTuple):
-    """One training, cut to lower ranks."""
+class FastCurveLine(NamedTuple):
+    """One training, its adapter truncated to lower ranks."""
 
     label: str
     run_id: str
-    points: Sequence[CutPoint]
+    points: Sequence[TruncatedPoint]
 
 
-def rank_figure(
-    runs: Sequence[RunPoint],
-    lines: Sequence[CutLine],
-    *,
-    picked: int | None = None,
-    height: int = 320,
-    empty: str = "",
-) -> "go.Figure":
-    """The two kinds are never joined. picked: the rank that the fast curve or the verdict names, a thin line."""
-    ranks = sorted({point.r for point in runs} | {point.r for line in lines for point in line.points})
-    say = "" if ranks else empty or "Points appear here as runs end."
+class RankCurveInfo(NamedTuple):
+    """What the figure of loss by rank shows. picked: the rank that the fast curve or the verdict names."""
+
+    runs: Sequence[RunPoint] = ()
+    lines: Sequence[FastCurveLine] = ()
+    ranks: Sequence[int] = ()
+    picked: int | None = None
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+
+
+WHAT_A_FAST_CURVE_IS = (
+    "The dashed curve is one training at the highest rank, its adapter truncated to each lower rank. It shows how much "
+    "rank the learned update needs. It does not show what a run at a lower rank would learn in the same time; "
+    "independent runs show that."
+)
+EMPTY = "Points appear here as runs finish."
+
+
+def rank_curve_info(sweep: Sweep, verdict: Verdict | None) -> RankCurveInfo:
+    """Held-out loss by rank of one sweep, a fast curve or both, as far as it has got.
+
+    Args:
+        sweep: A sweep in any state.
+        verdict: Of its runs; None as long as there is none.
+    """
+    groups = _groups(sweep.runs, verdict)
+    curves = fast_curves(sweep.runs)
+    runs = [_run_point(group) for group in groups]
+    lines = [_curve_line(curve, sweep) for curve in curves]
+    return RankCurveInfo(
+        runs=runs,
+        lines=lines,
+        ranks=sorted({point.r for point in runs} | {point.r for line in lines for point in line.points}),
+        picked=_picked(curves, verdict),
+        source=_source(sweep, curves),
+        rows=_rows(groups, curves),
+    )
+
+
+def _groups(runs: Sequence[RunRecord], verdict: Verdict | None) -> Sequence[RankGroup]:
+    if verdict is None:
+        return ()
+    points = [
+        TradeoffPoint(
+            r=run.request.r,
+            cost=float(run.adapter_bytes or 0),
+            loss=run.loss_after.loss,
+            learning_rate=run.request.learning_rate,
+            seed=run.request.seed,
+            run_id=run.run_id,
+        )
+        for run in runs
+        if run.loss_after
+    ]
+    return by_rank(points, verdict.rates)
+
+
+def _run_point(group: RankGroup) -> RunPoint:
+    return RunPoint(
+        r=group.r,
+        loss=group.loss,
+        low=None if group.spread is None else group.loss - group.spread,
+        high=None if group.spread is None else group.loss + group.spread,
+        run_id=group.points[0].run_id,
+        detail=run_detail(group),
+    )
+
+
+def _curve_line(curve: FastCurve, sweep: Sweep) -> FastCurveLine:
+    seed = next(run.request.seed for run in sweep.runs if run.run_id == curve.run_id)
+    return FastCurveLine(
+        label=f"fast curve: r = {curve.trained.r} truncated, seed {seed}",
+        run_id=curve.run_id,
+        points=[
+            TruncatedPoint(point.r, point.loss, f"{how_made(point, curve)}, {file_text(point, curve)}")
+            for point in curve.points
+        ],
+    )
+
+
+def how_made(point: CurvePoint, curve: FastCurve) -> str:
+    """ "trained", "truncated", or with how many steps of training after it."""
+    if point is curve.trained:
+        return "trained"
+    return f"truncated, then {point.recovery_steps} training steps" if point.recovery_steps else "truncated"
+
+
+def file_text(point: CurvePoint, curve: FastCurve) -> str:
+    """The adapter's file; of a truncated adapter it is in proportion to rank, which leaves out the header."""
+    return ("" if point is curve.trained else "about ") + units.file_size(point.adapter_bytes)
+
+
+def _picked(curves: Sequence[FastCurve], verdict: Verdict | None) -> int | None:
+    """The fast curve's pick; without one the verdict's, where it compares ranks."""
+    if curves:
+        return pick(curves[0], verdict.tolerance_nats if verdict else TOLERANCE_NATS).r
+    return verdict.smallest_indistinguishable if verdict and len(verdict.ranks) > 1 else None
+
+
+def _source(sweep: Sweep, curves: Sequence[FastCurve]) -> str:
+    steps = sweep.runs[0].request.max_steps
+    measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {steps} steps."
+    return f"{measured} {WHAT_A_FAST_CURVE_IS}" if curves else measured
+
+
+def _rows(groups: Sequence[RankGroup], curves: Sequence[FastCurve]) -> Sequence[Mapping[str, object]]:
+    rows = [
+        {
+            "kind": "independent runs",
+            "r": group.r,
+            "loss": group.loss,
+            "standard_deviation": "" if group.spread is None else group.spread,
+            "runs": group.runs,
+            "recovery_steps": "",
+            "learning_rate": group.learning_rate,
+        }
+        for group in groups
+    ]
+    return rows + [
+        {
+            "kind": f"truncated from {curve.run_id}",
+            "r": point.r,
+            "loss": point.loss,
+            "standard_deviation": "",
+            "runs": 1,
+            "recovery_steps": point.recovery_steps,
+            "learning_rate": "",
+        }
+        for curve in curves
+        for point in curve.points
+    ]
+
+
+def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
+    """The two kinds of points are never joined."""
+    ranks = info.ranks
     return draw(
-        [*(_line(line) for line in lines), *([_markers(runs)] if runs else [])],
+        [*(_line(line) for line in info.lines), *([_markers(info.runs)] if info.runs else [])],
         height=height,
-        uirevision=f"rank-curve|{ranks}",
-        x={
-            "type": "log",
-            "tickvals": ranks,
-            "ticktext": [str(r) for r in ranks],
-            "range": _span(ranks),
-        },
+        uirevision=f"rank-curve|{list(ranks)}",
+        x={"type": "log", "tickvals": ranks, "ticktext": [str(r) for r in ranks], "range": _span(ranks)},
         y={"tickformat": ".2f"},
         x_title="LoRA rank r",
-        y_title="held-out loss, nats a token (lower is better)",
-        say=say,
-        shapes=[vertical_line(picked, CHOSEN)] if picked else [],
-        showlegend=bool(lines),
+        y_title="held-out loss, nats per token (lower is better)",
+        message="" if ranks else EMPTY,
+        shapes=[vertical_line(info.picked, CHOSEN)] if info.picked else [],
+        showlegend=bool(info.lines),
     )
 
 
@@ -75,7 +203,7 @@ def _span(ranks: Sequence[int]) -> list[float] | None:
     return [end / log2(10) for end in ends]
 
 
-def _line(line: CutLine) -> dict[str, Any]:
+def _line(line: FastCurveLine) -> dict[str, Any]:
     return {
         "type": "scatter",
         "x": [p.r for p in line.points],

@@ -1,105 +1,84 @@
-"""A trained adapter: a number a module as blocks × modules, and singular values one by one. Measured, so vermilion."""
+"""A trained adapter's singular values, one by one: one module's, and those of the same module in other blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz.core.spectrum.grid import grid
+from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
 from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, draw, rgba, vertical_line
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-class HeatCell(NamedTuple):
-    """One module in one block. id: what a click reports. value: None where there is no update, which is drawn as ×."""
-
-    id: str
-    value: float | None
-    text: str
-
-
 class SpectrumLine(NamedTuple):
-    """Singular values, falling. label: of the line that stands out; others are drawn faintly."""
+    """Singular values, falling."""
 
     name: str
     values: Sequence[float]
 
 
-def heat_figure(
-    rows: Sequence[str],
-    blocks: Sequence[str],
-    cells: Sequence[Sequence[HeatCell | None]],
-    *,
-    title: str,
-    unit: str,
-    low: float,
-    high: float,
-    dark_is_low: bool = False,
-    chosen: tuple[str, str] | None,
-    height: int = 340,
-    say: str = "",
-) -> "go.Figure":
-    """Modules (rows) by blocks (columns). chosen: row and block, framed. dark_is_low: low values stand out."""
-    every = max(1, -(-len(blocks) // 8))
-    faint = high if dark_is_low else low
-    heat = {
-        "type": "heatmap",
-        "x": blocks,
-        "y": rows,
-        # A cell without update is drawn at the faint end, with its ×; a module that the block lacks is no cell.
-        "z": [[None if cell is None else faint if cell.value is None else cell.value for cell in row] for row in cells],
-        "text": [["×" if cell is not None and cell.value is None else "" for cell in row] for row in cells],
-        "texttemplate": "%{text}",
-        "textfont": {"size": 12},
-        "colorscale": [[0, rgba(MEASURED, 0.12)], [1, rgba(MEASURED, 0.95)]],
-        "reversescale": dark_is_low,
-        "zmin": low,
-        "zmax": high,
-        "xgap": 1,
-        "ygap": 1,
-        "customdata": [["" if cell is None else cell.id for cell in row] for row in cells],
-        "hovertext": [["" if cell is None else cell.text for cell in row] for row in cells],
-        "hovertemplate": "%{hovertext}<extra></extra>",
-        "hoverongaps": False,
-        "colorbar": {"thickness": 8, "outlinewidth": 0, "len": 0.9, "ticksuffix": unit}
-        | {"title": {"text": title, "side": "right", "font": {"size": 12}}},
-    }
-    return draw(
-        [heat] if rows and not say else [],
-        height=height,
-        uirevision="heat",
-        x={"showgrid": False, "type": "category", "tickangle": 0, "tickmode": "array", "tickvals": blocks[::every]},
-        y={"showgrid": False, "type": "category", "autorange": "reversed"},
-        x_title="block",
-        say=say,
-        shapes=_frame(rows, blocks, chosen),
+class SpectrumInfo(NamedTuple):
+    """What the figure of singular values shows."""
+
+    chosen: SpectrumLine | None
+    """The line that stands out."""
+    others: Sequence[SpectrumLine] = ()
+    r: int | None = None
+    """A rank to truncate to, a line after it."""
+    empty: str = ""
+    """A sentence where there is no chosen line."""
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+
+
+NO_SPECTRUM = SpectrumInfo(None, empty="No adapter yet.")
+
+
+def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None) -> SpectrumInfo:
+    """One module's singular values.
+
+    Args:
+        spectrum: The adapter.
+        module: The module's full name; without one, the module that needs the highest rank.
+        r: The rank to truncate it to.
+    """
+    chosen = next((layer for layer in spectrum.layers if layer.name == module), None) or hardest_module(spectrum)
+    layout = grid(spectrum)
+    row = next(row for (row, _), inside in layout.cells.items() if chosen in inside)
+    peers = [layout.cells[row, block][0] for block in layout.blocks if (row, block) in layout.cells]
+    others = [layer for layer in peers if layer is not chosen and not layer.is_dead]
+    return SpectrumInfo(
+        chosen=None if chosen.is_dead else _line(chosen),
+        others=[_line(layer) for layer in others],
+        r=r if r and r < chosen.r else None,
+        empty=f"{escape(chosen.name)} has no update, so it has no singular values." if chosen.is_dead else "",
+        source=f"Singular values of {chosen.name} in the adapter {spectrum.name}.",
+        rows=[
+            {"module": layer.name, "index": i, "singular_value": value}
+            for layer in (chosen, *others)
+            for i, value in enumerate(layer.singular_values, 1)
+        ],
     )
 
 
-def _frame(rows: Sequence[str], blocks: Sequence[str], chosen: tuple[str, str] | None) -> list[dict[str, Any]]:
-    if chosen is None:
-        return []
-    y, x = list(rows).index(chosen[0]), list(blocks).index(chosen[1])
-    box = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
-    return [box | {"line": {"color": CHOSEN, "width": 2}}]
+def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
+    """The module that needs the highest rank for 99 % of its energy."""
+    return max(spectrum.layers, key=lambda layer: (layer.rank_for(0.99), layer.energy))
 
 
-def spectrum_figure(
-    chosen: SpectrumLine | None,
-    others: Sequence[SpectrumLine],
-    *,
-    r: int | None = None,
-    height: int = 340,
-    say: str = "",
-) -> "go.Figure":
-    """Singular values on a logarithmic axis: one module's, and faintly those of the same module in other blocks.
+def _line(layer: LayerSpectrum) -> SpectrumLine:
+    return SpectrumLine(escape(layer.name), layer.singular_values)
 
-    r: a rank to cut at, as a line after it.
-    """
+
+def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> "go.Figure":
+    """Singular values on a logarithmic axis; those of other blocks are drawn faintly."""
     traces = []
-    if others:
-        traces.append(_faint(others))
-    if chosen is not None:
-        traces.append(_strong(chosen))
+    if info.others:
+        traces.append(_faint(info.others))
+    if info.chosen is not None:
+        traces.append(_strong(info.chosen))
     return draw(
         traces,
         height=height,
@@ -108,8 +87,8 @@ def spectrum_figure(
         y={"type": "log", "exponentformat": "power", "dtick": 1},
         x_title="index of the singular value",
         y_title="singular value",
-        say=say,
-        shapes=[vertical_line(r + 0.5, CHOSEN)] if r else [],
+        message=info.empty,
+        shapes=[vertical_line(info.r + 0.5, CHOSEN)] if info.r else [],
         showlegend=True,
     )
 
@@ -129,7 +108,7 @@ def _strong(line: SpectrumLine) -> dict[str, Any]:
 
 
 def _faint(lines: Sequence[SpectrumLine]) -> dict[str, Any]:
-    """All in one trace, a gap after each: a trace a line would be slow."""
+    """All in one trace, a gap after each: one trace per line would be slow."""
     x: list[int | None] = []
     y: list[float | None] = []
     for line in lines:

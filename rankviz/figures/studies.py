@@ -1,87 +1,250 @@
-"""Published quality against rank or size: a line a study, base and run date, never joined across, all of it teal."""
+"""Published quality against rank or size: a line per study, base and run date, never joined across, all of it teal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz import units
+from rankviz.core.advice.reasons import metric_in_words
+from rankviz.core.advice.words import rate_text
+from rankviz.core.studies.adapter_size import AdapterSize
+from rankviz.core.studies.lines import Line, QualityPoint
+from rankviz.core.studies.nearest import Near
+from rankviz.errors import InvalidSettingError
 from rankviz.figures.style import CHOSEN, PUBLISHED, draw, rgba, vertical_line
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+Sizes = Callable[[Line], Sequence[AdapterSize]]
+
 
 class PublishedPoint(NamedTuple):
-    """One value. error: half an error bar, None where it was one run."""
+    """One value. error: half an error bar, None where it was one run. text: the hover, lines joined by <br>."""
 
     x: float
     y: float
     r: int
     error: float | None
     text: str
-    """All there is to say of it, in lines for the hover."""
 
 
 class PublishedLine(NamedTuple):
-    """Points that may be joined. study decides the marker's shape, label the legend's entry."""
+    """Points that may be joined. shape: the study's marker. label: the legend's entry."""
 
     study: str
+    shape: str
     label: str
     points: Sequence[PublishedPoint]
 
 
+class StudiesInfo(NamedTuple):
+    """What a figure of published studies shows. x, y: keys of X_TITLES and Y_CHOICES."""
+
+    lines: Sequence[PublishedLine]
+    x: str
+    y: str
+    y_title: str
+    ticks: Sequence[tuple[float, str]]
+    x_range: tuple[float, float] | None
+    """In powers of ten, so that figures side by side can be compared."""
+    chosen_r: int | None
+    empty: str
+    unsized: Sequence[str] = ()
+    """Studies that are left out because the size of their adapters is not known."""
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+
+
+X_TITLES = {"rank": "LoRA rank r", "parameters": "trainable parameters", "file": "adapter file"}
+GAP, VALUE = "gap", "value"
+"""The quality axis: the shortfall from the best rank in percent, or the value as published."""
+GAP_TITLE = "% short of best (lower is better)"
 SHAPES = (
     "circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "cross", "x",
     "hourglass", "bowtie",
 )  # fmt: skip
 DASHES = ("solid", "dot", "dash", "dashdot")
 LEGEND_ROW_PIXELS = 38
+SIZE_TICKS = [step * 10.0**power for power in range(3, 12) for step in (1, 3)]
 
 
 def shapes_of(studies: Sequence[str]) -> dict[str, str]:
-    """One shape a study, the same in every figure that is shown beside this one."""
+    """One shape per study, the same in every figure that is shown beside this one."""
     return {study: SHAPES[i % len(SHAPES)] for i, study in enumerate(dict.fromkeys(studies))}
 
 
-def evidence_figure(
-    lines: Sequence[PublishedLine],
+def studies_info(
+    near: Sequence[Near],
     *,
-    shapes: Mapping[str, str],
-    x_title: str,
-    y_title: str,
-    ticks: Sequence[tuple[float, str]],
-    x_range: tuple[float, float] | None,
-    chosen_x: float | None,
-    uirevision: str,
-    height: int,
-    empty: str,
-) -> "go.Figure":
-    """A logarithmic x axis with these ticks and this range, so that figures side by side can be compared."""
+    sizes: Sizes,
+    x: str = "rank",
+    y: str = GAP,
+    chosen_r: int | None = None,
+    shapes: Mapping[str, str] | None = None,
+) -> StudiesInfo:
+    """Published lines of quality by rank or size.
+
+    Args:
+        near: The studies to show, the nearest first.
+        sizes: Gives the adapter sizes of a line's points.
+        x: A key of X_TITLES.
+        y: GAP, or VALUE; then only lines with the first line's metric are shown.
+        chosen_r: A rank to mark.
+        shapes: Marker by study, where several figures stand side by side.
+    """
+    if x not in X_TITLES or y not in (GAP, VALUE):
+        raise InvalidSettingError(f"No such axis: x is one of {', '.join(X_TITLES)}; y is {GAP} or {VALUE}.")
+    shapes = shapes or shapes_of([each.line.study.study_id for each in near])
+    metric = near[0].line.first.metric if near else ""
+    lines, rows = [], []
+    for each in near:
+        for line in each.lines:
+            if y == VALUE and line.first.metric != metric:
+                continue
+            shown = _published_line(line, sizes, shapes, x=x, y=y)
+            if shown.points:
+                lines.append(shown)
+                rows += _rows(line, each, sizes(line))
+    ranks = sorted({p.r for line in lines for p in line.points} | ({chosen_r} if chosen_r else set()))
+    cited = dict.fromkeys(f"{each.line.study.citation} ({each.line.study.source or 'added here'})" for each in near)
+    return StudiesInfo(
+        lines=lines,
+        x=x,
+        y=y,
+        y_title=GAP_TITLE if y == GAP else escape(metric_in_words(near[0].line)) if near else "",
+        ticks=[(rank, str(rank)) for rank in _spaced(ranks)] if x == "rank" else _size_ticks(x),
+        x_range=(-0.15, 3.2 if max(ranks, default=0) > 256 else 2.6) if x == "rank" else None,
+        chosen_r=chosen_r if x == "rank" else None,
+        empty="No published study with these targets states adapter sizes."
+        if near
+        else "No published study has these targets.",
+        unsized=[each.line.study.label for each in near if not any(_x(line, sizes, x)[0] for line in each.lines)],
+        source="; ".join(cited),
+        rows=rows,
+    )
+
+
+def _published_line(line: Line, sizes: Sizes, shapes: Mapping[str, str], *, x: str, y: str) -> PublishedLine:
+    scale = 100 / abs(line.best.value) if y == GAP else 1.0
+    points = [
+        PublishedPoint(
+            x=place,
+            y=100 * line.short_of_best(point.value) if y == GAP else point.value,
+            r=point.rank,
+            error=point.standard_error * scale if point.standard_error else None,
+            text="<br>".join(_hover(line, point)),
+        )
+        for place, point in zip(_x(line, sizes, x), line.points, strict=True)
+        if place is not None
+    ]
+    study = line.study.study_id
+    return PublishedLine(study, shapes[study], _label(line), points)
+
+
+def _x(line: Line, sizes: Sizes, x: str) -> Sequence[float | None]:
+    if x == "rank":
+        return line.ranks
+    return [size.parameters if x == "parameters" else size.file_bytes for size in sizes(line)]
+
+
+def _label(line: Line) -> str:
+    """Who, on what, and who tuned the learning rate; broken where the legend would be too wide."""
+    runs = "one run each" if line.one_run else "bars: ± 1 s.e."
+    policy = line.study.learning_rate_label.replace("learning rate", "rate").replace("learning-rate", "rate")
+    base = line.model.base_model.rsplit("/", 1)[-1]
+    method = "" if line.first.method == "lora" else f" ({escape(line.first.method)})"
+    return f"{escape(line.study.label)}, {escape(base)}{method}<br>{policy}; {runs}"
+
+
+def _hover(line: Line, point: QualityPoint) -> Sequence[str]:
+    spread = f" ± {point.standard_error:g}" if point.standard_error else " (one run)"
+    rate = f"learning rate {rate_text(point.learning_rate)}" if point.learning_rate else "learning rate not stated"
+    tried = f", best of {point.learning_rates_tried}" if (point.learning_rates_tried or 0) > 1 else ""
+    alpha = f"alpha {point.lora_alpha:g}" if point.lora_alpha else "alpha not stated"
+    full = f"full fine-tuning {line.full.value:g}" if line.full else ""
+    parts = [
+        f"<b>r = {point.rank}</b>: {point.value:g}{spread} {escape(metric_in_words(line))}",
+        escape(f"{line.study.label}, {point.base_model}"),
+        escape(point.task),
+        escape(", ".join(filter(None, (point.duration, point.run_date)))),
+        f"{rate}{tried}, {alpha}",
+        escape(f"targets: {point.target_modules or 'not stated'}"),
+        full,
+    ]
+    return [part for part in parts if part]
+
+
+def _spaced(ranks: Sequence[int]) -> Sequence[int]:
+    """Ranks as ticks, without those that would overlap."""
+    kept: list[int] = []
+    factor = 1.9 if max(ranks, default=1) < 512 else 3.9
+    for rank in ranks:
+        if not kept or rank >= factor * kept[-1]:
+            kept.append(rank)
+    return kept
+
+
+def _size_ticks(x: str) -> Sequence[tuple[float, str]]:
+    short = units.file_size if x == "file" else units.count
+    return [(tick, short(int(tick)).replace(".00", "").replace(".0 ", " ")) for tick in SIZE_TICKS]
+
+
+def _rows(line: Line, near: Near, sizes: Sequence[AdapterSize]) -> Sequence[Mapping[str, object]]:
+    return [
+        {
+            "study": line.study.study_id,
+            "source": line.study.source or "added here",
+            "base_model": point.base_model,
+            "task": point.task,
+            "metric": point.metric,
+            "higher_is_better": point.higher_is_better,
+            "method": point.method,
+            "target_modules": point.target_modules,
+            "r": point.rank,
+            "lora_alpha": point.lora_alpha or "",
+            "learning_rate": point.learning_rate or "",
+            "learning_rate_policy": line.study.learning_rate_label,
+            "value": point.value,
+            "standard_error": point.standard_error or "",
+            "trainable_parameters": size.parameters or "",
+            "adapter_bytes": size.file_bytes or "",
+            "size_computed": size.computed,
+            "duration": point.duration,
+            "run_date": point.run_date,
+            "why_near": near.in_words,
+        }
+        for point, size in zip(line.points, sizes, strict=True)
+    ]
+
+
+def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies") -> "go.Figure":
+    """A logarithmic x axis. name: tells figures apart that stand side by side."""
     by_label: dict[str, list[PublishedLine]] = {}
-    for line in lines:
+    for line in info.lines:
         by_label.setdefault(line.label, []).append(line)
-    by_rank = "rank" in x_title
     traces = [
-        _lines(group, shapes[group[0].study], DASHES[i % len(DASHES)], by_rank=by_rank)
-        for i, group in enumerate(by_label.values())
+        _lines(group, DASHES[i % len(DASHES)], by_rank=info.x == "rank") for i, group in enumerate(by_label.values())
     ]
     legend = max(1, len(by_label)) * LEGEND_ROW_PIXELS
     return draw(
         traces,
         height=height,
-        uirevision=uirevision,
+        uirevision=f"{name}|{info.x}|{info.y}",
         x={
             "type": "log",
             "tickangle": 0,
             "tickmode": "array",
-            "tickvals": [t for t, _ in ticks],
-            "ticktext": [name for _, name in ticks],
+            "tickvals": [tick for tick, _ in info.ticks],
+            "ticktext": [text for _, text in info.ticks],
         }
-        | ({"range": list(x_range)} if x_range else {}),
+        | ({"range": list(info.x_range)} if info.x_range else {}),
         y={},
-        x_title=x_title,
-        y_title=y_title,
-        say="" if lines else empty,
-        shapes=[vertical_line(chosen_x, CHOSEN)] if chosen_x and lines else [],
-        showlegend=bool(lines),
+        x_title=X_TITLES[info.x],
+        y_title=info.y_title,
+        message="" if info.lines else info.empty,
+        shapes=[vertical_line(info.chosen_r, CHOSEN)] if info.chosen_r and info.lines else [],
+        showlegend=bool(info.lines),
         legend={
             "x": 0,
             "y": 0,
@@ -94,7 +257,7 @@ def evidence_figure(
     )
 
 
-def _lines(group: Sequence[PublishedLine], shape: str, dash: str, *, by_rank: bool) -> dict[str, Any]:
+def _lines(group: Sequence[PublishedLine], dash: str, *, by_rank: bool) -> dict[str, Any]:
     """The lines of one legend entry as one trace: an empty point between two lines keeps them apart."""
     points: list[PublishedPoint | None] = []
     for line in group:
@@ -111,7 +274,7 @@ def _lines(group: Sequence[PublishedLine], shape: str, dash: str, *, by_rank: bo
         "connectgaps": False,
         "name": group[0].label,
         "line": {"color": rgba(PUBLISHED, 0.6), "width": 1.2, "dash": dash},
-        "marker": {"color": PUBLISHED, "symbol": f"{shape}-open", "size": 9, "line": {"width": 1.6}},
+        "marker": {"color": PUBLISHED, "symbol": f"{group[0].shape}-open", "size": 9, "line": {"width": 1.6}},
         "error_y": {
             "type": "data",
             "array": [p.error if p and p.error else 0 for p in points],

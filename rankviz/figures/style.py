@@ -33,15 +33,15 @@ def draw(
     y: Mapping[str, Any],
     x_title: str = "",
     y_title: str = "",
-    say: str = "",
+    message: str = "",
     **layout: Any,
 ) -> "go.Figure":
     """A figure of these traces and axes in the common look, built and checked in one step, which is ten times faster
     than updating one.
 
-    uirevision: zoom is kept while this stays the same. say: a sentence where the data would be, axes kept. The template
-    is "none": a figure then carries 75 bytes of layout instead of 6 kB. No layout.title, because titles are in the
-    page; an explicit height, because a figure without one may come out with none.
+    uirevision: zoom is kept while this stays the same. message: a sentence where the data would be, axes kept. The
+    template is "none": a figure then carries 75 bytes of layout instead of 6 kB. No layout.title, because titles are in
+    the page; an explicit height, because a figure without one may come out with none.
     """
     # Here, because the page starts faster when plotly comes with the first figure.
     import plotly.graph_objects as go
@@ -54,9 +54,9 @@ def draw(
         "showline": True,
         "automargin": True,
     }
-    if say:
+    if message:
         axis |= {"showticklabels": False, "showgrid": False}
-        text = "<br>".join(wrap(say, 34))
+        text = "<br>".join(wrap(message, 34))
         layout["annotations"] = [
             {"text": text, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
             | {"font": {"size": 14}}

@@ -1,17 +1,24 @@
 """Quality against cost: measured points, what none of them beats, and the smallest rank that is good enough."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz import units
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank, learning_rate_note, pareto_front
+from rankviz.errors import InvalidSettingError
+from rankviz.figures.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
+from rankviz.figures.labels import base_name, data_name, sweep_label
 from rankviz.figures.style import CHOSEN, MEASURED, NEUTRAL, draw, rgba, vertical_line
+from rankviz.verdict import Verdict, headline, judge, losses_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
 class PlottedPoint(NamedTuple):
-    """One rank of one sweep. low, high: an interval over seeds, or None where there was one run."""
+    """One rank of one sweep. low, high: one standard deviation over seeds, or None where there was one run."""
 
     run_id: str
     r: int
@@ -21,7 +28,7 @@ class PlottedPoint(NamedTuple):
     high: float | None = None
     x_text: str = ""
     detail: str = ""
-    """What else to say on hover: learning rate, seeds, base."""
+    """What else the hover shows: learning rate and seeds."""
 
 
 class PointGroup(NamedTuple):
@@ -32,9 +39,26 @@ class PointGroup(NamedTuple):
     front: Sequence[int] = ()
     """Indices of the points that no other beats in both cost and quality."""
     smallest_good: int | None = None
-    """Index of the smallest rank within noise of the best."""
+    """Index of the smallest rank that cannot be distinguished from the best."""
     noise: tuple[float, float] | None = None
-    """The band of quality that can't be told from the best."""
+    """The band of quality that cannot be distinguished from the best."""
+
+
+class TradeoffInfo(NamedTuple):
+    """What the trade-off figure shows. chosen_x: where a chosen rank lies on the cost axis."""
+
+    groups: Sequence[PointGroup]
+    x_title: str
+    y_title: str
+    log_x: bool = True
+    y_range: tuple[float, float] | None = None
+    chosen_r: int | None = None
+    chosen_x: float | None = None
+    empty: str = "No finished runs yet. Train a sweep to see its points here."
+    notes: Sequence[str] = ()
+    """What the points are and what they show, in sentences."""
+    rows: Sequence[Mapping[str, object]] = ()
+    """The points as a table."""
 
 
 NOISE_WIDTHS = 3
@@ -44,44 +68,135 @@ ONE_TWO_FIVE = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
 
 
-def tradeoff_figure(
-    groups: Sequence[PointGroup],
+def tradeoff_info(
+    sweeps: Sequence[Sweep],
     *,
-    x_title: str,
-    y_title: str,
-    chosen_x: float | None = None,
+    x: str = "adapter",
+    y: str = "loss",
+    run_ids: Sequence[str] | None = None,
     chosen_r: int | None = None,
-    log_x: bool = True,
-    empty: str = "No finished runs yet: train a sweep and its points appear here.",
-    height: int = 380,
-) -> "go.Figure":
-    """Each group has its own marker shape; points of different groups are never joined."""
-    groups = [group for group in groups if group.points]
-    traces, shapes, notes = [], [], []
-    for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
-        traces += [*_front(group), _points(group, symbol), *_ring(group)]
-        if group.noise and len(groups) == 1:
-            shapes.append(_band(*group.noise))
-    if groups and chosen_x is not None:
-        shapes.append(vertical_line(chosen_x, CHOSEN))
-        notes.append(_chosen_note(groups, chosen_x, f"chosen r = {chosen_r}", log_x=log_x))
-    log_ticks = {"tickmode": "array", "tickvals": ONE_TWO_FIVE, "ticktext": [f"{tick:,g}" for tick in ONE_TWO_FIVE]}
-    return draw(
-        traces,
-        height=height,
-        uirevision=f"{x_title}|{y_title}|{'|'.join(group.label for group in groups)}",
-        x={"type": "log", **log_ticks} if log_x else {"type": "linear"},
-        y={"range": _wide_enough(groups)},
-        x_title=x_title,
-        y_title=y_title,
-        say="" if groups else empty,
-        shapes=shapes,
-        annotations=notes,
-        showlegend=len(groups) > 1,
+    usd_per_hour: float | None = None,
+) -> TradeoffInfo:
+    """Finished runs of the sweeps, one group per sweep, since only within a sweep are base, data, order and held-out
+    set the same.
+
+    Args:
+        sweeps: Sweeps with finished runs; others are left out.
+        x: A key of COST_AXES.
+        y: A key of QUALITY_AXES.
+        run_ids: Only these runs; None means all.
+        chosen_r: A rank to mark.
+        usd_per_hour: For x = "money".
+    """
+    if x not in COST_AXES or y not in QUALITY_AXES:
+        raise InvalidSettingError(
+            f"No such axis: the cost axis is one of {', '.join(COST_AXES)}, the quality axis {', '.join(QUALITY_AXES)}."
+        )
+    cost, quality = COST_AXES[x], QUALITY_AXES[y]
+    titles = {"x_title": cost.title, "y_title": quality.title}
+    if x == "money" and not usd_per_hour:
+        notes = ["The price per hour of these runs is not known."]
+        return TradeoffInfo([], **titles, empty="Enter a price per hour.", notes=notes)
+    price = usd_per_hour / 3600 if x == "money" else 1.0
+    groups, notes, rows = [], [], []
+    for sweep in sweeps:
+        runs = [run for run in sweep.runs if run_ids is None or run.run_id in run_ids]
+        losses = losses_of(runs)
+        if all(run.diverged for run in losses):
+            continue
+        verdict = judge(losses)
+        if ranks := by_rank(_points(runs, cost, quality, price), verdict.rates):
+            groups.append(_point_group(sweep, ranks, verdict, cost, quality))
+            notes.append(_note(sweep, ranks, verdict))
+            rows += [_row(sweep, rank, cost, quality) for rank in ranks]
+    if x == "money":
+        notes.append(f"Price: {units.usd(usd_per_hour)} per hour.")
+    return TradeoffInfo(
+        groups,
+        **titles,
+        log_x=cost.per_rank,
+        y_range=_y_range(groups),
+        chosen_r=chosen_r,
+        chosen_x=_chosen_x(groups, chosen_r, cost),
+        notes=notes,
+        rows=rows,
     )
 
 
-def _wide_enough(groups: Sequence[PointGroup]) -> list[float] | None:
+def _points(runs: Sequence[RunRecord], cost: CostAxis, quality: QualityAxis, price: float) -> Sequence[TradeoffPoint]:
+    return [
+        TradeoffPoint(
+            r=run.request.r,
+            cost=spent * price,
+            loss=quality.sign * value,
+            learning_rate=run.request.learning_rate,
+            seed=run.request.seed,
+            run_id=run.run_id,
+        )
+        for run in runs
+        if (spent := cost.value(run)) is not None and (value := quality.value(run)) is not None
+    ]
+
+
+def _point_group(
+    sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict, cost: CostAxis, quality: QualityAxis
+) -> PointGroup:
+    front = {rank.r for rank in pareto_front(ranks)}
+    return PointGroup(
+        label=sweep_label(sweep),
+        points=[_plotted(rank, cost, quality) for rank in ranks],
+        front=[i for i, rank in enumerate(ranks) if rank.r in front],
+        smallest_good=_smallest_good(ranks, verdict),
+        noise=_noise(ranks, verdict, quality),
+    )
+
+
+def _plotted(rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> PlottedPoint:
+    value = quality.sign * rank.loss
+    return PlottedPoint(
+        run_id=rank.points[0].run_id,
+        r=rank.r,
+        x=rank.cost / cost.unit,
+        y=value,
+        low=value - rank.spread if rank.spread is not None else None,
+        high=value + rank.spread if rank.spread is not None else None,
+        x_text=cost.text(rank.cost),
+        detail=run_detail(rank),
+    )
+
+
+def run_detail(rank: RankGroup) -> str:
+    """How a rank's runs were made, for a hover."""
+    repeats = f"{rank.runs} seeds, bar is one standard deviation" if rank.spread is not None else "one run"
+    return f"learning rate {rank.learning_rate:g}, {repeats}"
+
+
+def _smallest_good(ranks: Sequence[RankGroup], verdict: Verdict) -> int | None:
+    """None where no verdict is possible."""
+    if verdict.noise_width is None:
+        return None
+    return next((i for i, rank in enumerate(ranks) if rank.r == verdict.smallest_indistinguishable), None)
+
+
+def _noise(ranks: Sequence[RankGroup], verdict: Verdict, quality: QualityAxis) -> tuple[float, float] | None:
+    """From the best to what cannot be distinguished from it; None where no verdict is possible."""
+    best = next((rank for rank in ranks if rank.r == verdict.best), None)
+    if verdict.noise_width is None or best is None:
+        return None
+    ends = quality.sign * best.loss, quality.sign * (best.loss + verdict.noise_width)
+    return min(ends), max(ends)
+
+
+def _chosen_x(groups: Sequence[PointGroup], r: int | None, cost: CostAxis) -> float | None:
+    """Where the chosen rank lies: at its point, or in proportion where the axis grows with rank. One group only."""
+    if r is None or len(groups) != 1:
+        return None
+    points = groups[0].points
+    here = next((p.x for p in points if p.r == r), None)
+    return here if here is not None or not cost.per_rank else points[-1].x / points[-1].r * r
+
+
+def _y_range(groups: Sequence[PointGroup]) -> tuple[float, float] | None:
     bands = [group.noise for group in groups if group.noise]
     if not bands:
         return None
@@ -89,7 +204,71 @@ def _wide_enough(groups: Sequence[PointGroup]) -> list[float] | None:
     ends += [y for band in bands for y in band]
     middle, span = (min(ends) + max(ends)) / 2, (max(ends) - min(ends)) * 1.15
     span = max(span, NOISE_WIDTHS * max(high - low for low, high in bands))
-    return [middle - span / 2, middle + span / 2]
+    return middle - span / 2, middle + span / 2
+
+
+def _note(sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict) -> str:
+    start = "Recorded by RankViz on a CPU (not your run): " if sweep.recorded else ""
+    request = sweep.runs[0].request
+    setting = f"{start}{base_name(request.base)} on {data_name(request.data)}, {request.max_steps} steps."
+    if len(ranks) < 2:
+        return f"{setting} Only one rank has finished."
+    notes = [setting, headline(verdict)]
+    if verdict.noise_width is not None:
+        notes.append(
+            f"The ring marks r = {verdict.smallest_indistinguishable}. Ranks inside the grey band cannot be "
+            f"distinguished from r = {verdict.best} (95 % intervals over runs and examples)."
+        )
+    lowest = min(ranks, key=lambda rank: rank.loss)
+    if lowest.r != verdict.best:
+        notes.append(
+            f"The figure averages over tokens, and r = {lowest.r} is best there. The verdict averages over examples."
+        )
+    return " ".join([*notes, learning_rate_note(ranks)])
+
+
+def _row(sweep: Sweep, rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> dict[str, object]:
+    request = sweep.runs[0].request
+    return {
+        "sweep": sweep.sweep_id,
+        "recorded": sweep.recorded,
+        "base": base_name(request.base),
+        "data": data_name(request.data),
+        "r": rank.r,
+        cost.label.lower().replace(" ", "_"): rank.cost,
+        quality.column: quality.sign * rank.loss,
+        "standard_deviation": rank.spread if rank.spread is not None else "",
+        "runs": rank.runs,
+        "learning_rate": rank.learning_rate,
+        "learning_rates_tried": rank.learning_rates_tried,
+    }
+
+
+def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> "go.Figure":
+    """Each group has its own marker shape; points of different groups are never joined."""
+    groups = [group for group in info.groups if group.points]
+    traces, shapes, notes = [], [], []
+    for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
+        traces += [*_front(group), _markers(group, symbol), *_ring(group)]
+        if group.noise and len(groups) == 1:
+            shapes.append(_band(*group.noise))
+    if groups and info.chosen_x is not None:
+        shapes.append(vertical_line(info.chosen_x, CHOSEN))
+        notes.append(_chosen_note(info, info.chosen_x))
+    log_ticks = {"tickmode": "array", "tickvals": ONE_TWO_FIVE, "ticktext": [f"{tick:,g}" for tick in ONE_TWO_FIVE]}
+    return draw(
+        traces,
+        height=height,
+        uirevision=f"{info.x_title}|{info.y_title}|{'|'.join(group.label for group in groups)}",
+        x={"type": "log", **log_ticks} if info.log_x else {"type": "linear"},
+        y={"range": list(info.y_range) if info.y_range else None},
+        x_title=info.x_title,
+        y_title=info.y_title,
+        message="" if groups else info.empty,
+        shapes=shapes,
+        annotations=notes,
+        showlegend=len(groups) > 1,
+    )
 
 
 def _band(low: float, high: float) -> dict[str, Any]:
@@ -100,16 +279,16 @@ def _band(low: float, high: float) -> dict[str, Any]:
     }
 
 
-def _chosen_note(groups: Sequence[PointGroup], x: float, text: str, *, log_x: bool) -> dict[str, Any]:
-    xs = [p.x for group in groups for p in group.points]
+def _chosen_note(info: TradeoffInfo, x: float) -> dict[str, Any]:
+    xs = [p.x for group in info.groups for p in group.points]
     on_the_right = x * x > min(xs) * max(xs)
     return {
         # Annotations on a logarithmic axis are placed by the logarithm; shapes are not.
-        "x": log10(x) if log_x else x,
+        "x": log10(x) if info.log_x else x,
         "y": 1,
         "yref": "paper",
         "yanchor": "top",
-        "text": text,
+        "text": f"chosen r = {info.chosen_r}",
         "showarrow": False,
         "xanchor": "right" if on_the_right else "left",
         "xshift": -5 if on_the_right else 5,
@@ -134,7 +313,7 @@ def _front(group: PointGroup) -> list[dict[str, Any]]:
     ]
 
 
-def _points(group: PointGroup, symbol: str) -> dict[str, Any]:
+def _markers(group: PointGroup, symbol: str) -> dict[str, Any]:
     bars = [p.low is not None and p.high is not None for p in group.points]
     return {
         "type": "scatter",
@@ -175,6 +354,6 @@ def _ring(group: PointGroup) -> list[dict[str, Any]]:
             "marker": {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}},
             "hoverinfo": "skip",
             "showlegend": False,
-            "name": "smallest rank within noise of the best",
+            "name": "smallest rank not distinguishable from the best",
         }
     ]

@@ -1,9 +1,11 @@
-"""A training as it goes: loss by step, one line a run."""
+"""A training as it goes: loss by step, one line per run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz.core.runs.record import Sweep
+from rankviz.figures.labels import data_name, run_label, sweep_title
 from rankviz.figures.style import MEASURED, draw, rgba
 
 if TYPE_CHECKING:
@@ -11,13 +13,24 @@ if TYPE_CHECKING:
 
 
 class LossCurve(NamedTuple):
+    """One run. final: held-out loss after training, drawn as a marker after the last step."""
+
     run_id: str
     label: str
     r: int
     steps: Sequence[int]
     losses: Sequence[float]
     final: float | None = None
-    """Held-out loss after training, drawn as a marker after the last step."""
+
+
+class TrainingInfo(NamedTuple):
+    """What the figure of a training shows. max_steps: the end of its axis."""
+
+    curves: Sequence[LossCurve]
+    max_steps: int = 1
+    empty: str = "The loss appears with the first step."
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
 
 
 MOST_NAMED = 8
@@ -25,9 +38,50 @@ MOST_NAMED = 8
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
-def loss_figure(curves: Sequence[LossCurve], *, max_steps: int, height: int = 320, empty: str = "") -> "go.Figure":
+def training_info(sweeps: Sequence[Sweep], *, run_ids: Sequence[str] | None = None) -> TrainingInfo:
+    """Training loss by step of every run.
+
+    Args:
+        sweeps: Sweeps in any state.
+        run_ids: Only these runs; None means all.
+    """
+    pairs = [(run, sweep) for sweep in sweeps for run in sweep.runs if run_ids is None or run.run_id in run_ids]
+    if not pairs:
+        return TrainingInfo([])
+    several = len(sweeps) > 1
+    ended = all(run.state.ended for run, _ in pairs)
+    return TrainingInfo(
+        curves=[
+            LossCurve(
+                run_id=run.run_id,
+                label=(f"{data_name(run.request.data)}: " if several else "") + run_label(run, sweep),
+                r=run.request.r,
+                steps=[step.step for step in run.steps],
+                losses=[step.loss for step in run.steps],
+                final=run.loss_after.loss if run.loss_after else None,
+            )
+            for run, sweep in pairs
+        ],
+        max_steps=max(run.request.max_steps for run, _ in pairs),
+        **({"empty": "No step was logged."} if ended else {}),
+        source=f"Measured: {'; '.join(sweep_title(sweep) for sweep in sweeps)}.",
+        rows=[
+            {
+                "run": run.run_id,
+                "r": run.request.r,
+                "step": step.step,
+                "loss": step.loss,
+                "learning_rate": step.learning_rate,
+            }
+            for run, _ in pairs
+            for step in run.steps
+        ],
+    )
+
+
+def training_figure(info: TrainingInfo, *, height: int = 320) -> "go.Figure":
     """Training loss by step. Measured is vermilion, so runs differ by strength of the colour (rank) and by dash."""
-    begun = [curve for curve in curves if curve.steps]
+    begun = [curve for curve in info.curves if curve.steps]
     ranks = sorted({curve.r for curve in begun})
     ended = [curve for curve in begun if curve.final is not None]
     lines = [_line(curve, ranks) for curve in begun]
@@ -36,14 +90,14 @@ def loss_figure(curves: Sequence[LossCurve], *, max_steps: int, height: int = 32
         for i, (curve, line) in enumerate(zip(begun, lines, strict=True)):
             line |= {"name": f"r = {curve.r}", "legendgroup": str(curve.r), "showlegend": firsts[curve.r] == i}
     return draw(
-        [*lines, *([_held_out(ended, max_steps)] if ended else [])],
+        [*lines, *([_held_out(ended, info.max_steps)] if ended else [])],
         height=height,
-        uirevision="loss|" + "|".join(curve.run_id for curve in curves),
-        x={"range": [0, max_steps * 1.08 + 1]},
+        uirevision="loss|" + "|".join(curve.run_id for curve in info.curves),
+        x={"range": [0, info.max_steps * 1.08 + 1]},
         y={},
         x_title="step",
-        y_title="loss, nats a token (lower is better)",
-        say="" if begun else empty or "Loss appears with the first step.",
+        y_title="loss, nats per token (lower is better)",
+        message="" if begun else info.empty,
         showlegend=True,
     )
 

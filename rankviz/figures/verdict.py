@@ -1,53 +1,119 @@
-"""How far each rank lies above the best: differences paired by seed, with their intervals, and what doesn't matter."""
+"""How far each rank lies above the best: differences paired by seed, with their intervals and the tolerance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.figures.style import MEASURED, NEUTRAL, draw, rgba
+from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, RankLoss, Verdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
 class Difference(NamedTuple):
-    """One rank against the best. low, high: the interval; None where the noise between runs isn't known."""
+    """One rank against the best. low, high: the interval; None where the noise between runs is not known."""
 
     r: int
     value: float
     low: float | None
     high: float | None
     call: str
-    """"different", "equal", "can't tell", or "lowest loss" of the best itself."""
+    """LOWEST of the best rank itself, or the verdict's call."""
 
 
-SYMBOLS = {"lowest loss": "diamond", "different": "circle", "equal": "square", "can't tell": "circle-open"}
+class VerdictInfo(NamedTuple):
+    """What the figure of a verdict shows. best: None where there is no verdict yet."""
+
+    differences: Sequence[Difference] = ()
+    best: int | None = None
+    tolerance_nats: float = 0.0
+    y_range: tuple[float, float] | None = None
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+
+
+LOWEST = "lowest loss"
+SYMBOLS = {LOWEST: "diamond", DIFFERENT: "circle", EQUAL: "square", CANT_TELL: "circle-open"}
 """A filled marker is known, an open one is not."""
+WORDS = {LOWEST: LOWEST, DIFFERENT: "different", EQUAL: "equal", CANT_TELL: "undecided"}
+EMPTY = "No verdict yet. A verdict needs finished runs of at least two ranks."
+SOURCE = (
+    "Differences are paired on held-out examples within a seed. Intervals have 95 % confidence over runs and examples, "
+    "for all pairs together."
+)
 
 
-def verdict_figure(
-    differences: Sequence[Difference],
-    *,
-    best: int,
-    tolerance_nats: float,
-    height: int = 260,
-    empty: str = "No verdict yet: it needs finished runs of at least two ranks.",
-) -> "go.Figure":
+def verdict_info(verdict: Verdict | None) -> VerdictInfo:
+    """Every rank's difference from the best; empty where fewer than two ranks were compared."""
+    if verdict is None or len(verdict.ranks) < 2:
+        return VerdictInfo()
+    differences = [
+        Difference(rank.r, *verdict.above_best(rank.r), LOWEST if rank.r == verdict.best else rank.call)
+        for rank in verdict.ranks
+    ]
+    return VerdictInfo(
+        differences=differences,
+        best=verdict.best,
+        tolerance_nats=verdict.tolerance_nats,
+        y_range=_y_range(differences, verdict.tolerance_nats),
+        source=SOURCE,
+        rows=[_row(verdict, rank) for rank in verdict.ranks],
+    )
+
+
+def _y_range(differences: Sequence[Difference], tolerance: float) -> tuple[float, float]:
+    ends = [end for d in differences for end in (d.value, d.low, d.high) if end is not None] + [-tolerance, tolerance]
+    room = 0.08 * (max(ends) - min(ends) or 1)
+    return min(ends) - room, max(ends) + room
+
+
+def _row(verdict: Verdict, rank: RankLoss) -> dict[str, object]:
+    above = verdict.above_best(rank.r)
+    row = {
+        "r": rank.r,
+        "loss": rank.loss,
+        "seeds": len(rank.run_losses),
+        "learning_rate": rank.learning_rate,
+        "learning_rates_tried": rank.learning_rates_tried,
+        "above_best": above.value,
+        "above_best_low": above.low,
+        "above_best_high": above.high,
+        "call": rank.call,
+        "best": verdict.best,
+        "tolerance_nats": verdict.tolerance_nats,
+        "examples": verdict.examples,
+    }
+    return {name: "" if value is None else value for name, value in row.items()}
+
+
+def verdict_figure(info: VerdictInfo, *, height: int = 260) -> "go.Figure":
     """Ranks from left to right, evenly; zero is the best, the grey band what counts as equal."""
-    known = [d for d in differences if d.low is not None]
-    band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -tolerance_nats, "y1": tolerance_nats} | {
+    band = {
+        "type": "rect",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": -info.tolerance_nats,
+        "y1": info.tolerance_nats,
+    } | {
         "fillcolor": rgba(NEUTRAL, 0.13),
         "line": {"width": 0},
         "layer": "below",
     }
+    differences = info.differences
     return draw(
         [_markers(differences)] if differences else [],
         height=height,
-        uirevision=f"verdict|{best}|{[d.r for d in differences]}",
+        uirevision=f"verdict|{info.best}|{[d.r for d in differences]}",
         x={"type": "category"},
-        y={"zeroline": True, "zerolinecolor": rgba(NEUTRAL, 0.7), "range": _range(differences, known, tolerance_nats)},
+        y={
+            "zeroline": True,
+            "zerolinecolor": rgba(NEUTRAL, 0.7),
+            "range": list(info.y_range) if info.y_range else None,
+        },
         x_title="LoRA rank r",
-        y_title=f"loss above r = {best}, nats" if differences else "loss above the best, nats",
-        say="" if differences else empty,
+        y_title=f"loss above r = {info.best}, nats" if differences else "loss above the best rank, nats",
+        message="" if differences else EMPTY,
         shapes=[band] if differences else [],
         showlegend=False,
     )
@@ -86,13 +152,5 @@ def _spans(d: Difference) -> bool:
 
 
 def _hover(d: Difference) -> str:
-    span = "interval not known" if d.low is None else f"{d.low:+.4f} to {d.high:+.4f}"
-    return f"<b>r = {d.r}</b>: {d.call}<br>{d.value:+.4f} nats<br>{span if d.call != 'lowest loss' else ''}"
-
-
-def _range(differences: Sequence[Difference], known: Sequence[Difference], tolerance: float) -> list[float] | None:
-    if not differences:
-        return None
-    ends = [d.value for d in differences] + [end for d in known for end in (d.low, d.high)] + [-tolerance, tolerance]
-    room = 0.08 * (max(ends) - min(ends) or 1)
-    return [min(ends) - room, max(ends) + room]
+    interval = "interval not known" if d.low is None else f"{d.low:+.4f} to {d.high:+.4f}"
+    return f"<b>r = {d.r}</b>: {WORDS[d.call]}<br>{d.value:+.4f} nats<br>{interval if d.call != LOWEST else ''}"

@@ -1,78 +1,82 @@
 """Guide's accuracy section and the fold under an estimate."""
 
 import json
+from dataclasses import fields, replace
 
 from rankviz.api import Api
-from rankviz.core.accuracy.report import as_json
+from rankviz.core.accuracy.report import ReportRow
+from rankviz.figures import accuracy_info
 from rankviz.ui.guide import accuracy
 from tests.support.finished_runs import text_of
 
-ROW = {
-    "model_id": "a/<b>",
-    "setting": "trl, bf16",
-    "measured_kind": "allocated",
-    "measured_bytes": 2 * 2**30,
-    "predicted_bytes": 3 * 2**30,
-    "source": "somewhere",
-}
+REPORT = Api().accuracy.shipped()
+ROW = ReportRow(
+    **dict.fromkeys(field.name for field in fields(ReportRow))
+    | {
+        "model_id": "a/<b>",
+        "setting": "trl, bf16",
+        "measured_kind": "allocated",
+        "measured_bytes": 2 * 2**30,
+        "predicted_bytes": 3 * 2**30,
+        "source": "somewhere",
+    }
+)
 
 
 def test_the_chart_has_every_row_that_can_be_compared():
-    found = as_json(Api().accuracy.shipped())
-    comparable = [row for row in found["rows"] if row["predicted_bytes"]]
+    comparable = [row for row in REPORT.rows if row.predicted_bytes]
 
-    drawn = json.loads(accuracy.memory_chart(found))
+    drawn = json.loads(accuracy.accuracy_chart(accuracy_info(REPORT, "memory")))
 
     line, *groups = drawn["data"]
     assert line["x"] == line["y"]
     assert len(comparable) == sum(len(group["x"]) for group in groups) == 152
-    assert len(found["rows"]) + 1 == len(drawn["csv"].splitlines())
+    assert len(REPORT.rows) + 1 == len(drawn["csv"].splitlines())
 
 
 def test_timings_have_a_chart_of_their_own():
-    found = as_json(Api().accuracy.shipped())
-
-    _, *groups = json.loads(accuracy.time_chart(found))["data"]
+    _, *groups = json.loads(accuracy.accuracy_chart(accuracy_info(REPORT, "time")))["data"]
 
     assert 103 == sum(len(group["x"]) for group in groups)
 
 
-def test_rows_that_cant_be_used_are_named_with_the_reason():
-    said = accuracy.left_out_html(as_json(Api().accuracy.shipped()))
+def test_rows_that_are_left_out_are_named_with_the_reason():
+    shown = accuracy.left_out_html(REPORT.rows)
 
-    assert "5 of litgpt-2023: several GPUs." in said
-    assert "17 of peft-metamath: maximum includes batch-50 evaluation generation." in said
+    assert "5 of litgpt-2023: several GPUs." in shown
+    assert "17 of peft-metamath: maximum includes batch-50 evaluation generation." in shown
 
 
-def test_the_summary_says_rows_error_and_share_inside():
-    found = as_json(Api().accuracy.shipped())
+def test_the_summary_has_rows_error_and_share_inside():
+    summary = accuracy.summary(REPORT)
 
-    said = accuracy.summary(found)
-
-    assert f"{found['overall']['rows']} published peaks" in said
-    assert f"{100 * found['overall']['mean_abs_error']:.1f} % off on average" in said
+    assert f"{REPORT.overall.rows} published memory peaks" in summary
+    assert f"The mean error is {100 * REPORT.overall.mean_abs_error:.1f} %" in summary
 
 
 def test_the_fold_shows_rows_escaped_and_how_far_off_they_were():
-    said = accuracy.rests_on_html({"rows": [ROW]}, "Rests on <this>.")
+    shown = accuracy.rests_on_html([ROW], "Rests on <this>.")
 
-    assert "Rests on &lt;this&gt;." in said and "a/&lt;b&gt;" in said
-    assert "+50.0 %" in said
-    assert "<details" in said
+    assert "Rests on &lt;this&gt;." in shown and "a/&lt;b&gt;" in shown
+    assert "+50.0 %" in shown
+    assert "<details" in shown
 
 
 def test_without_rows_the_sentence_stands_alone():
-    assert "<details" not in accuracy.rests_on_html({"rows": []}, "Nothing measured.")
+    assert "<details" not in accuracy.rests_on_html([], "Nothing measured.")
 
 
 def test_a_probe_of_all_blocks_shows_what_two_depths_made_of_it():
-    row = ROW | {
-        "two_depth_bytes": 1.5 * 2**30,
-        "measured_seconds_per_step": 4.0,
-        "two_depth_seconds": 5.0,
-    }
+    row = replace(ROW, two_depth_bytes=1.5 * 2**30, measured_seconds_per_step=4.0, two_depth_seconds=5.0)
 
-    said = text_of(accuracy.two_depths_html({"rows": [row, ROW | {"two_depth_bytes": None}]}))
+    shown = text_of(accuracy.two_depths_html([row, ROW]))
 
-    assert said.endswith("a/&lt;b&gt; trl, bf16 2.00 GiB 1.50 GiB −25.0 % 4.0 s 5.0 s +25.0 %")
-    assert "" == accuracy.two_depths_html({"rows": [ROW | {"two_depth_bytes": None}]})
+    assert shown.endswith("a/&lt;b&gt; trl, bf16 2.00 GiB 1.50 GiB −25.0 % 4.0 s 5.0 s +25.0 %")
+    assert "" == accuracy.two_depths_html([ROW])
+
+
+def test_the_scores_have_a_row_per_source_and_one_for_all_together():
+    scores = text_of(accuracy.scores_html(REPORT))
+
+    assert f"{REPORT.overall.group} {REPORT.overall.rows} {REPORT.overall.settings}" in scores
+    assert all(score.group in scores for score in (*REPORT.groups, *REPORT.not_scored))

@@ -10,7 +10,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterSaved
 from rankviz.errors import BadAdapterError, InvalidSettingError
-from rankviz.figures import HeatCell, SpectrumLine, heat_figure, spectrum_figure
 from rankviz.trained.read import read_adapter
 from rankviz.ui.adapter import tab as adapter
 from tests.support.finished_runs import finished, text_of
@@ -36,7 +35,7 @@ def figure(value: str) -> dict:
 def test_without_an_adapter_the_page_says_what_to_do(api):
     view = shown(api, "")
 
-    assert "Drop one in on the left." in text_of(view.top)
+    assert "Add a trained adapter on the left" in text_of(view.top)
     assert "No adapter yet." == figure(view.heat)["layout"]["annotations"][0]["text"]
     assert not view.make.interactive
 
@@ -44,11 +43,11 @@ def test_without_an_adapter_the_page_says_what_to_do(api):
 def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
     view = shown(api, str(two_blocks(tmp_path / "mine", base_model_name_or_path="some/base")))
 
-    said = text_of(view.top)
-    assert "Trained with r = 4. 99 % of the update&#x27;s energy needs the full rank; r = 2 keeps 90 %." in said
-    assert "α 8, scale 2, fp32" in said
-    assert f"1 of 4 {K_DEAD}" in said
-    assert "on some/base" in said
+    text = text_of(view.top)
+    assert "Trained with r = 4. 99 % of the update&#x27;s energy needs the full rank; r = 2 keeps 90 %." in text
+    assert "α 8, scale 2, fp32" in text
+    assert f"1 of 4 {K_DEAD}" in text
+    assert "on some/base" in text
     heat = figure(view.heat)["data"][0]
     assert (["0", "1"], ["q_proj", "v_proj"]) == (heat["x"], heat["y"])
     assert [["", ""], ["", "×"]] == heat["text"]
@@ -94,12 +93,12 @@ def test_a_module_without_update_has_no_singular_values_and_says_so(api, tmp_pat
 def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
     folder = str(two_blocks(tmp_path / "mine"))
 
-    said = text_of(shown(api, folder, r=1).sizes)
+    text = text_of(shown(api, folder, r=1).sizes)
     after = read_adapter([Path(adapter.zip_of(api, folder, adapter.BY_RANK, 1, 99, adapter.AS_IT_IS))])
 
     # (12 + 10) and (12 + 6), twice
-    assert "Parameters 80" in said
-    assert f"File {after.file.file_bytes:,} bytes" in said
+    assert "Parameters 80" in text
+    assert f"File {after.file.file_bytes:,} bytes" in text
     assert ("mine-r1", 1, 80) == (after.name, after.r, sum(t.size for pair in after.pairs.values() for t in pair))
 
 
@@ -110,22 +109,22 @@ def test_the_slider_ends_below_the_adapters_rank_and_starts_where_99_percent_are
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("settings", "message"),
     [
         ({"mode": adapter.BY_ENERGY, "energy": 0}, "above 0 and at most 1"),
         ({"mode": adapter.BY_ENERGY, "energy": None}, "above 0 and at most 1"),
         ({"r": 4}, "a resize only lowers the rank: give a rank from 1 to 3"),
     ],
 )
-def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path, asked, said):
-    view = shown(api, str(two_blocks(tmp_path / "mine")), **asked)
+def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path, settings, message):
+    view = shown(api, str(two_blocks(tmp_path / "mine")), **settings)
 
-    assert said in text_of(view.sizes)
+    assert message in text_of(view.sizes)
     assert not view.make.interactive
     assert "Trained with r = 4" in text_of(view.top)
 
 
-def test_what_is_no_adapter_is_said_and_the_one_before_is_gone(api, tmp_path):
+def test_what_is_no_adapter_gives_a_notice_and_the_one_before_is_gone(api, tmp_path):
     (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
 
     view = shown(api, [str(tmp_path / "adapter_model.bin")])
@@ -165,9 +164,9 @@ def test_a_shared_page_reads_uploads_and_its_runs_and_nothing_else(tmp_path, mon
     (run,) = finished(api, {4: 1.0}).runs
     two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
 
-    for given in (str(private), [str(private / "adapter_model.safetensors"), str(private / "adapter_config.json")]):
+    for source in (str(private), [str(private / "adapter_model.safetensors"), str(private / "adapter_config.json")]):
         with pytest.raises(InvalidSettingError, match="This page is shared"):
-            api.adapters.spectrum(given)
+            api.adapters.spectrum(source)
     assert 4 == api.adapters.spectrum(str(two_blocks(tmp_path / "uploads" / "mine"))).r
     assert 4 == api.adapters.spectrum(run.run_id).r
 
@@ -198,19 +197,6 @@ def test_names_from_the_file_are_shown_as_text(api, tmp_path):
 def test_only_what_has_an_address_is_in_the_address():
     assert '{"adapter": "owner/name"}' == adapter.address_of("owner/name")
     assert '{"adapter": null}' == adapter.address_of(["uploaded.zip"])
-
-
-def test_the_pictures_draw_what_they_are_given():
-    cells = [[HeatCell("m0", 50.0, "half"), None], [HeatCell("m1", None, "none"), HeatCell("m2", 100.0, "all")]]
-
-    heat = heat_figure(
-        ["q", "v"], ["0", "1"], cells, title="kept", unit=" %", low=0, high=100, dark_is_low=True, chosen=("v", "1")
-    ).to_dict()
-    spectrum = spectrum_figure(SpectrumLine("q", (2.0, 0.0)), [SpectrumLine("v", (1.0,))], r=1).to_dict()
-
-    assert [[50.0, None], [100, 100.0]] == heat["data"][0]["z"]
-    assert (0.5, 1.5, 0.5, 1.5) == tuple(heat["layout"]["shapes"][0][side] for side in ("x0", "x1", "y0", "y1"))
-    assert [[1.0, None], [2.0, None]] == [trace["y"] for trace in spectrum["data"]]
 
 
 def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):

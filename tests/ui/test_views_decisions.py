@@ -157,7 +157,7 @@ def test_prices_are_read_as_they_are_written_whatever_is_written():
 def test_ones_own_price_of_the_chosen_gpu_prices_the_runs_too(api):
     asks = {"sweep": explore.NEWEST, "x": "money", "y": "loss", "r": 16, "usd_per_hour": None, "gpu": "l4"}
 
-    assert "Money at $7.00 an hour" in explore.tradeoff(api, **asks, prices="l4:7").caption
+    assert "Price: $7.00 per hour." in explore.tradeoff(api, **asks, prices="l4:7").caption
 
 
 def test_a_box_in_a_cell_is_named_and_escaped():

@@ -6,7 +6,6 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, UserError
-from rankviz.figures import PublishedLine, PublishedPoint, evidence_figure, shapes_of
 from rankviz.ui.explore import answer
 from rankviz.ui.explore import studies as evidence
 from rankviz.ui.guide import tab as guide
@@ -14,7 +13,7 @@ from rankviz.ui.parts.question import DEFAULTS
 from tests.support.finished_runs import text_of
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
-ASKED = {
+QUESTION = {
     "model": "meta-llama/Llama-3.1-8B",
     "use_case": "instruction",
     "r": 16,
@@ -60,7 +59,7 @@ def test_a_use_case_from_elsewhere_that_the_widget_would_refuse_is_refused(api):
 
 
 def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on_the_label(api):
-    figure = drawn(evidence.shown(api, **ASKED).wide)
+    figure = drawn(evidence.shown(api, **QUESTION).wide)
 
     names = [trace["name"] for trace in figure["data"]]
     assert "Tinker SFT sweep, Llama-3.1-8B<br>rate tuned at each rank; bars: ± 1 s.e." == names[0]
@@ -71,8 +70,8 @@ def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on
 
 def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
     """Tinker on Llama-3.1-8B: 0.5925, 0.5863, 0.5839, 0.5834 at r = 4, 16, 64, 128."""
-    gap = drawn(evidence.shown(api, **ASKED).wide)["data"][0]
-    value = drawn(evidence.shown(api, **{**ASKED, "y": "value"}).wide)["data"][0]
+    gap = drawn(evidence.shown(api, **QUESTION).wide)["data"][0]
+    value = drawn(evidence.shown(api, **{**QUESTION, "y": "value"}).wide)["data"][0]
 
     assert [4, 16, 64, 128] == gap["x"]
     assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in gap["y"]]
@@ -81,25 +80,25 @@ def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
 
 def test_run_dates_of_one_study_are_not_joined(api):
     """PEFT's suite has r = 32 and 64 on four dates: an empty point between them."""
-    figure = drawn(evidence.shown(api, **{**ASKED, "model": "meta-llama/Llama-3.2-3B"}).attention)
+    figure = drawn(evidence.shown(api, **{**QUESTION, "model": "meta-llama/Llama-3.2-3B"}).attention)
 
     (trace,) = [t for t in figure["data"] if t["name"].startswith("PEFT method comparison")]
     assert [32, 64, None] * 3 + [32, 64] == trace["x"]
     assert trace["connectgaps"] is False
 
 
-def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_and_said(api):
+def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_with_a_note(api):
     """Llama-2-7B, all seven projections: 2,498,560 parameters a rank."""
-    shown = evidence.shown(api, **{**ASKED, "x": "parameters", "use_case": "complex"})
+    shown = evidence.shown(api, **{**QUESTION, "x": "parameters", "use_case": "complex"})
 
     figure = drawn(shown.wide)
     (trace,) = [t for t in figure["data"] if t["name"].startswith("Learns Less")]
     assert [16 * 2_498_560, 64 * 2_498_560, 256 * 2_498_560] == trace["x"][:3]
-    assert "The size of the adapters is not known for Tinker SFT sweep" in text_of(shown.said)
+    assert "because their adapter sizes are not known: Tinker SFT sweep" in text_of(shown.summary)
 
 
 def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
-    studies = evidence.shown(api, **ASKED).studies
+    studies = evidence.shown(api, **QUESTION).studies
 
     assert studies.startswith("<details")
     assert '<a href="https://arxiv.org/abs/2405.09673" target="_blank" rel="noopener">Learns Less' in studies
@@ -107,40 +106,17 @@ def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
     assert "the same model, the same kind of task" in studies
 
 
-def test_one_shape_a_study_in_all_figures():
-    assert {"a": "circle", "b": "square"} == shapes_of(["a", "b", "a"])
-
-
-def test_no_line_is_the_same_axes_and_a_sentence():
-    figure = evidence_figure(
-        [], shapes={}, x_title="LoRA rank r", y_title="", ticks=[], x_range=None, chosen_x=16, uirevision="x",
-        height=300, empty="No published study.",
-    )  # fmt: skip
-
-    assert "No published study." == figure.layout.annotations[0].text
-
-
-def test_error_bars_stand_where_a_spread_is_known():
-    points = [PublishedPoint(4, 1.0, 4, 0.1, "a"), PublishedPoint(16, 0.9, 16, None, "b")]
-    figure = evidence_figure(
-        [PublishedLine("s", "S", points)], shapes={"s": "circle"}, x_title="LoRA rank r", y_title="", ticks=[],
-        x_range=None, chosen_x=None, uirevision="x", height=300, empty="",
-    )  # fmt: skip
-
-    assert (0.1, 0) == tuple(figure.data[0].error_y.array)
-
-
 def test_an_axis_from_elsewhere_is_refused(api):
     with pytest.raises(UserError, match="No such axis"):
-        evidence.shown(api, **{**ASKED, "x": "colour"})
+        evidence.shown(api, **{**QUESTION, "x": "colour"})
 
 
 def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
     (tmp_path / "bad.json").write_text("{}")
 
-    said = text_of(evidence.added(api, [str(tmp_path / "bad.json")]))
+    notice = text_of(evidence.added(api, [str(tmp_path / "bad.json")]))
 
-    assert "bad.json has no object" in said
+    assert "bad.json has no object" in notice
 
 
 def test_the_guides_counts_are_those_of_the_evidence(api):

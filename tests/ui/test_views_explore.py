@@ -190,7 +190,7 @@ def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weig
 
     drawn = points.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
 
-    assert "The axis weighs tokens alike, by which r = 4 is best" in drawn.caption
+    assert "The figure averages over tokens, and r = 4 is best there" in drawn.caption
 
 
 def test_seeds_give_error_bars(api):
@@ -218,7 +218,7 @@ def test_money_needs_a_price(api):
     without = points.tradeoff_chart([sweep], x="money", y="loss")
     priced = points.tradeoff_chart([sweep], x="money", y="loss", usd_per_hour=3.6)
 
-    assert "No price an hour is known" in without.caption
+    assert "The price per hour of these runs is not known." in without.caption
     trace = next(t for t in json.loads(priced.chart)["data"] if t["mode"] == "markers+text")
     assert [0.01] == [round(x, 9) for x in trace["x"]]
 

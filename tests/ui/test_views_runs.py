@@ -62,16 +62,16 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
 
 
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("settings", "sentence"),
     [
         ({"mode": "fast", "ranks": ["8"]}, "A fast curve is cut from its highest rank to lower ones: take two"),
         ({"mode": "fast", "anchors": "16"}, "Anchors are lower than the rank that is cut, r = 16, and 16 is not."),
         ({"mode": "single"}, "A single run takes one rank .got 2.: clear the others, or choose Sweep."),
     ],
 )
-def test_a_mode_that_doesnt_fit_the_ranks_says_so(asked, sentence):
+def test_a_mode_that_doesnt_fit_the_ranks_says_so(settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
-        train_form.request_of({**FORM, **asked})
+        train_form.request_of({**FORM, **settings})
 
 
 def test_a_sweep_is_offered_with_three_seeds_and_a_fast_curve_with_one():
@@ -154,7 +154,7 @@ def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
 
     assert "Run 1 of 2, r = 4: training." in text_of(shown)
     assert "2 of 4" in text_of(shown)
-    assert "Tokens a second 20" in text_of(shown)
+    assert "Tokens per second 20" in text_of(shown)
     # 2 steps left here and 4 in the next run, at 3 s a step.
     assert "about 18 s" in text_of(shown)
     assert 'aria-valuenow="25"' in shown
@@ -183,14 +183,14 @@ def test_measured_stands_beside_estimated(api):
     assert "2.00 GiB est." in shown
 
 
-def test_events_are_told_in_words_newest_first(api):
+def test_events_are_in_words_newest_first(api):
     sweep = finished(api, {4: 2.0})
 
     shown = text_of(live.events_html(api, sweep))
 
     assert "completed, 10 s of training" in shown
-    assert "held-out loss of the adapter: 2.0000 over 64 examples" in shown
-    assert shown.index("completed") < shown.index("adapter attached, 1,221,120 parameters train")
+    assert "held-out loss of the adapter: 2.0000 on 64 examples" in shown
+    assert shown.index("completed") < shown.index("adapter attached, 1,221,120 trainable parameters")
 
 
 def test_nothing_new_has_the_same_fingerprint(api):

@@ -72,28 +72,28 @@ def test_the_curve_is_a_dashed_line_of_its_own_and_runs_are_markers(api):
 
 
 def test_the_curve_is_a_table_too_and_names_what_was_trained_on(api):
-    said = text_of(curve(api, fast(api, cuts=CUTS)).cuts)
+    text = text_of(curve(api, fast(api, cuts=CUTS)).truncated)
 
-    assert "r = 2 cut, 2 steps more 1.7000 0.1000" in said
-    assert "r = 8 cut 1.6120 0.0120" in said
-    assert "r = 64 trained 1.6000 0.0000" in said
-    assert said.endswith("64.0 MB") and "about 8.0 MB" in said  # of 1 MB a rank
-    assert "" == curve(api, finished(api, {4: 2.0, 16: 1.5})).cuts
+    assert "r = 2 truncated, then 2 training steps 1.7000 0.1000" in text
+    assert "r = 8 truncated 1.6120 0.0120" in text
+    assert "r = 64 trained 1.6000 0.0000" in text
+    assert text.endswith("64.0 MB") and "about 8.0 MB" in text  # of 1 MB a rank
+    assert "" == curve(api, finished(api, {4: 2.0, 16: 1.5})).truncated
 
 
 def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(api):
-    said = text_of(curve(api, fast(api, cuts=CUTS)).words)
+    text = text_of(curve(api, fast(api, cuts=CUTS)).words)
 
-    assert said.startswith("Trained at r = 64, this adapter needs no more than r = 8")
-    assert "say what a run of a lower rank would learn in this time; independent runs do." in said
-    assert "Can't tell" not in said
+    assert text.startswith("Trained at r = 64, this adapter needs no more than r = 8")
+    assert "It does not show what a run at a lower rank would learn in the same time" in text
+    assert "Can't tell" not in text
 
 
 def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_borrowed_noise(api):
-    said = text_of(curve(api, fast(api, cuts=CUTS, anchors={2: 3.3})).words)
+    text = text_of(curve(api, fast(api, cuts=CUTS, anchors={2: 3.3})).words)
 
-    assert "Step-size alarm at r = 2" in said
-    assert "is not measured here; 0.02 nats" in said
+    assert "Step-size alarm at r = 2" in text
+    assert "The noise between runs is not measured in this sweep. 0.02 nats are assumed" in text
 
 
 @pytest.mark.parametrize(
@@ -105,73 +105,73 @@ def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_borrowed_nois
     ],
 )
 def test_train_high_and_ship_low_is_offered_where_the_numbers_say_so(api, cuts, rank):
-    assert rank == page.ship_rank(fast(api, cuts=cuts))
+    assert rank == page.ship_rank(api, fast(api, cuts=cuts))
 
 
-def test_a_cut_that_was_trained_on_is_taken_as_it_was_saved(api):
+def test_a_truncated_adapter_that_was_trained_on_is_downloaded_as_it_was_saved(api):
     sweep = fast(api, cuts={8: 1.601, 2: 1.602}, saved="cuts/r2")
     folder = api.workspace.store.run_dir(sweep.runs[0].run_id) / "cuts" / "r2"
 
-    assert 2 == page.ship_rank(sweep)
+    assert 2 == page.ship_rank(api, sweep)
     with pytest.raises(BadAdapterError, match="imported without it"):
-        page.cut_adapter(api, sweep.sweep_id)
+        page.truncated_adapter(api, sweep.sweep_id)
     folder.mkdir(parents=True)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         (folder / name).write_text(name)
-    with zipfile.ZipFile(page.cut_adapter(api, sweep.sweep_id)) as taken:
-        assert b"adapter_config.json" == taken.read("adapter-r2/adapter_config.json")
+    with zipfile.ZipFile(page.truncated_adapter(api, sweep.sweep_id)) as archive:
+        assert b"adapter_config.json" == archive.read("adapter-r2/adapter_config.json")
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "nats", "said", "rank"),
+    ("tolerance", "nats", "sentence", "rank"),
     [
         ("0.005", 0.005, "needs no more than r = 32", 32),
         ("2%", 0.108, "needs no more than r = 2", 8),  # of a gain of 5.4; r = 2 was trained on and not kept
     ],
 )
-def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, tolerance, nats, said, rank):
+def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, tolerance, nats, sentence, rank):
     sweep = fast(api, cuts=CUTS)
 
     drawn = curve(api, sweep, tolerance)
 
     assert nats == pytest.approx(drawn.tolerance_nats)
-    assert said in text_of(drawn.words)
-    assert [int(said.split()[-1])] == [line["x0"] for line in json.loads(drawn.chart)["layout"]["shapes"]]
-    assert rank == page.ship_rank(sweep, drawn.tolerance_nats)
+    assert sentence in text_of(drawn.words)
+    assert [int(sentence.split()[-1])] == [line["x0"] for line in json.loads(drawn.chart)["layout"]["shapes"]]
+    assert rank == page.ship_rank(api, sweep, drawn.tolerance_nats)
 
 
 def test_what_counts_as_equal_is_the_verdicts_own_too(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
-    assert 0.3 == curve(api, sweep, "0.3").verdict["tolerance_nats"]
+    assert 0.3 == curve(api, sweep, "0.3").verdict.tolerance_nats
     with pytest.raises(InvalidSettingError, match=r"nats, such as 0\.02, or a share of the gain"):
         curve(api, sweep, "a little")
 
 
-def test_a_tolerance_that_is_none_is_said_and_the_usual_one_taken(api):
+def test_an_invalid_tolerance_gives_a_notice_and_the_default(api):
     sweep = fast(api, cuts=CUTS)
 
-    drawn, said = page.curve_within(api, sweep, "a little")
+    drawn, notice = page.curve_within(api, sweep, "a little")
 
     assert 0.02 == drawn.tolerance_nats
-    assert "a little" in said
-    assert text_of(said).endswith("Shown with 0.02 nats.")
+    assert "a little" in notice
+    assert text_of(notice).endswith("Shown with 0.02 nats.")
     assert (curve(api, sweep, "2%", height=page.HEIGHT), "") == page.curve_within(api, sweep, "2%")
 
 
 def test_a_sweep_without_a_curve_ships_nothing(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
-    assert page.ship_rank(sweep) is None
-    with pytest.raises(UserError, match="Nothing to cut"):
-        page.cut_adapter(api, sweep.sweep_id)
+    assert page.ship_rank(api, sweep) is None
+    with pytest.raises(UserError, match="no truncated adapter to download"):
+        page.truncated_adapter(api, sweep.sweep_id)
 
 
 def test_the_configuration_lists_what_differs_and_where_it_ran(api):
-    said = text_of(page.facts_of(fast(api, cuts=CUTS, anchors={2: 1.7})))
+    text = text_of(page.facts_of(fast(api, cuts=CUTS, anchors={2: 1.7})))
 
-    assert "Rank 2, 64 Cut to 2, 8, 32 Targets unsloth" in said
-    assert "device name a CPU" in said
+    assert "Rank 2, 64 Truncated to 2, 8, 32 Targets unsloth" in text
+    assert "device name a CPU" in text
 
 
 def test_the_list_has_recorded_sweeps_too(api):
@@ -209,21 +209,27 @@ def test_how_near_fast_curves_have_been_is_quoted_as_measured(api, tmp_path):
     }
     (assets / "fidelity.json").write_text(json.dumps(report))
 
-    (said,) = fidelity_words(Api(home=tmp_path, assets=assets))
+    fidelity = Api(home=tmp_path, assets=assets).accuracy.fidelity()
+    accuracy, choice = fidelity_words(fidelity)
+    table = text_of(fidelity_table(fidelity))
 
-    assert "in 3 cases fast curves were off by, median in nats: at r ≥ 8 0.012; with α = r at r ≥ 8 0.046." in said
-    assert "lay 0.022 apart" in said
-    assert "best rank's run in 2 of 3, 0.079 off at most; the cut itself at that rank was in 3, and" in said
-    assert "always taking the highest rank in 1." in said
-    table = text_of(fidelity_table(Api(home=tmp_path, assets=assets)))
+    assert "in 3 measured cases" in accuracy
+    assert "was, in nats, 0.012 at r ≥ 8; 0.046 at r ≥ 8 with α = r." in accuracy
+    assert "differed by 0.022 nats" in accuracy
+    assert "of the best run in 2 of 3 cases, and at most 0.079 nats worse." in choice
+    assert "within the same distance in 3 of 3, a run at the highest rank in 1 of 3." in choice
     assert "B, D, 1,500 steps, α fixed, learning rate 0.002 2 +0.552 −0.019 8, 16 0.092 0.003 0.000" in table
     assert "B, D, 80 steps, α = r, learning rate tuned at each rank 1 +0.010 8 0.000 0.010 0.020" in table
-    nothing = Api(home=tmp_path, assets=tmp_path)
+
+
+def test_without_a_measurement_of_fast_curves_nothing_is_quoted(tmp_path):
+    nothing = Api(home=tmp_path, assets=tmp_path).accuracy.fidelity()
+
     assert ([], "") == (fidelity_words(nothing), fidelity_table(nothing))
 
 
 def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
-    """Two runs of 8 s each, of which the second was asked for again long after."""
+    """Two runs of 8 s each, of which the second was queued again long after."""
     sweep = finished(api, {4: 2.0, 16: 1.5})
     first, last = sweep.runs
     later = replace(sweep, runs=(first, replace(last, started_at=90_000.0, ended_at=90_008.0)))

@@ -1,7 +1,7 @@
-"""Adapter: drop in a trained adapter, see what rank it really uses, take it away at a lower one.
+"""Adapter: open a trained adapter, see which rank it really uses, download it at a lower one.
 
-What is shown follows from where the adapter is and what it is to be cut to, so a reload at the same address shows the
-same. Uploads have no address.
+What is shown follows from where the adapter is and what it is to be truncated to, so a reload at the same address shows
+the same. Uploads have no address.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.core.spectrum.spectrum import SHARES
 from rankviz.errors import RankVizError
+from rankviz.figures.labels import base_name, data_name
 from rankviz.ui import link
-from rankviz.ui.adapter.view import AdapterView, Asked, adapter_view, empty_view
-from rankviz.ui.parts import live
+from rankviz.ui.adapter.view import AdapterView, Resize, adapter_view, empty_view
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
 from rankviz.ui.wiring import action, notice_html, quiet, wire
 
 HOW = (
-    "Nothing but adapter_config.json and adapter_model.safetensors is read. Singular values come from the factors A "
-    "and B; the full matrices are never formed, and the base model isn't needed."
+    "Only adapter_config.json and adapter_model.safetensors are read. The singular values come from the factors A and "
+    "B. The base model is not needed."
 )
-AS_IT_IS = "as it is"
+AS_IT_IS = "unchanged"
 BY_RANK, BY_ENERGY = "rank", "energy"
 
 
@@ -48,22 +48,22 @@ def build(api: Api) -> Adapting:
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
             files = gr.File(
-                label="A trained adapter: both files, or a zip",
+                label="Trained adapter (both files, or a zip)",
                 file_count="multiple",
                 height=150,
                 elem_id="adapter-files",
             )
             ref = gr.Textbox(
-                label="Or a Hub id" if api.workspace.shared else "Or a Hub id, a folder, a zip, a run",
-                placeholder="owner/name, then Enter",
+                label="Hub id" if api.workspace.shared else "Hub id, folder, zip or run",
+                placeholder="owner/name, then press Enter",
                 max_lines=1,
                 elem_id="adapter-ref",
             )
-            runs = gr.Dropdown([], value=None, label="Or a finished run of this machine", elem_id="adapter-runs")
+            runs = gr.Dropdown([], value=None, label="Finished run on this machine", elem_id="adapter-runs")
             busy_line("adapter-busy")
-            plain('<h2 class="rv-section">Cut it to a lower rank</h2>')
+            plain('<h2 class="rv-section">Lower rank</h2>')
             mode = gr.Radio(
-                [("one rank for all", BY_RANK), ("each by its energy", BY_ENERGY)],
+                [("One rank for all modules", BY_RANK), ("By energy of each module", BY_ENERGY)],
                 value=BY_RANK,
                 label="Ranks",
                 show_label=False,
@@ -76,7 +76,7 @@ def build(api: Api) -> Adapting:
             dtype = gr.Dropdown(
                 [AS_IT_IS, "fp32", "bf16", "fp16"],
                 value=AS_IT_IS,
-                label="Saved in",
+                label="Data type",
                 interactive=True,
                 elem_id="adapter-dtype",
             )
@@ -105,22 +105,22 @@ def build(api: Api) -> Adapting:
     shown = []
     for event, widget in ((files.change, files), (ref.submit, ref), (runs.input, runs)):
         event(**busy("adapter-busy", "Reading the adapter…"))
-        taken = event(given, widget, source, **quiet())
-        shown.append(taken.then(**opening).then(**drawing).then(**done("adapter-busy")))
+        located = event(source_of, widget, source, **quiet())
+        shown.append(located.then(**opening).then(**drawing).then(**done("adapter-busy")))
     mode.change(by_mode, mode, [r, energy], **quiet()).then(**drawing)
     for widget in (r, energy, dtype):
         widget.change(**drawing)
     for clicked in (heat, table):
         clicked.select(picked, None, cell, **quiet()).then(**drawing)
-    asked = [source, mode, r, energy, dtype]
+    settings = [source, mode, r, energy, dtype]
     make.click(**busy("adapter-busy", "Resizing…"))
-    make.click(inputs=asked, outputs=zipped, **action(partial(zip_of, api))).then(**done("adapter-busy")).success(
+    make.click(inputs=settings, outputs=zipped, **action(partial(zip_of, api))).then(**done("adapter-busy")).success(
         None, js="() => { setTimeout(() => document.querySelector('#adapter-zip').click(), 60); }"
     )
 
     def load(request: gr.Request) -> list[Any]:
-        named = request.query_params.get("adapter", "")[:300]
-        return [named, named]
+        address_ref = request.query_params.get("adapter", "")[:300]
+        return [address_ref, address_ref]
 
     return Adapting(
         load=load,
@@ -133,8 +133,8 @@ def build(api: Api) -> Adapting:
     )
 
 
-def given(value: str | list[str] | None) -> Any:
-    """Where the adapter is; taking the files out of the box again changes nothing."""
+def source_of(value: str | list[str] | None) -> Any:
+    """Where the adapter is; removing the files from the box changes nothing."""
     return value if value else gr.skip()
 
 
@@ -143,12 +143,12 @@ def opened(api: Api, source: str | list[str]) -> list[Any]:
     if not source:
         return [gr.skip(), ""]
     try:
-        found = api.adapters.spectrum(source)
-    except RankVizError:  # the view says it
+        spectrum = api.adapters.spectrum(source)
+    except RankVizError:  # the view shows it
         return [gr.skip(), ""]
-    highest = max(1, found.r - 1)
-    wanted = min(max(1, found.rank_for(SHARES[-1])), highest)
-    return [gr.Slider(maximum=max(2, highest), value=wanted, interactive=found.r > 2), ""]
+    highest = max(1, spectrum.r - 1)
+    wanted = min(max(1, spectrum.rank_for(SHARES[-1])), highest)
+    return [gr.Slider(maximum=max(2, highest), value=wanted, interactive=spectrum.r > 2), ""]
 
 
 def by_mode(mode: str) -> list[Any]:
@@ -166,16 +166,18 @@ def address_of(source: str | list[str]) -> str:
 
 def run_choices(api: Api) -> Any:
     choices = [
-        (f"r = {run.request.r}, {live.base_name(run.request.base)} on {live.data_name(run.request.data)}", run.run_id)
+        (f"r = {run.request.r}, {base_name(run.request.base)} on {data_name(run.request.data)}", run.run_id)
         for run in api.adapters.runs()
     ]
     return gr.Dropdown(
-        choices=choices, interactive=bool(choices), info=None if choices else "None yet: train one on the Train tab."
+        choices=choices,
+        interactive=bool(choices),
+        info=None if choices else "No finished run yet. Train one on the Train tab.",
     )
 
 
-def asked_of(mode: str, r: float, energy: float, dtype: str) -> Asked:
-    return Asked(
+def resize_of(mode: str, r: float, energy: float, dtype: str) -> Resize:
+    return Resize(
         r=int(r) if mode == BY_RANK else None,
         energy=(energy or 0) / 100 if mode == BY_ENERGY else None,
         dtype=None if dtype == AS_IT_IS else dtype,
@@ -185,23 +187,23 @@ def asked_of(mode: str, r: float, energy: float, dtype: str) -> Asked:
 def view(
     api: Api, *, source: str | list[str], mode: str, r: float, energy: float, dtype: str, cell: str
 ) -> AdapterView:
-    """Everything on the right, and what a resize would come to; what is wrong is said where it would have stood."""
+    """Everything on the right, and the size after a resize; an error stands where the result would."""
     if not source:
         return empty_view(HOW)
-    asked = asked_of(mode, r, energy, dtype)
+    resize = resize_of(mode, r, energy, dtype)
     try:
-        found = api.adapters.spectrum(source)
+        spectrum = api.adapters.spectrum(source)
     except RankVizError as error:
         return empty_view(HOW)._replace(notice=notice_html(str(error), kind="error"))
     try:
-        plan = api.adapters.plan_resize(source, **asked._asdict())
+        plan = api.adapters.plan_resize(source, **resize._asdict())
     except RankVizError as error:
-        return adapter_view(found, asked, None, cell)._replace(
+        return adapter_view(spectrum, resize, None, cell)._replace(
             sizes=notice_html(str(error), kind="error"), make=gr.Button(interactive=False)
         )
-    return adapter_view(found, asked, plan, cell)
+    return adapter_view(spectrum, resize, plan, cell)
 
 
 def zip_of(api: Api, source: str | list[str], mode: str, r: float, energy: float, dtype: str) -> str:
-    plan = api.adapters.plan_resize(source, **asked_of(mode, r, energy, dtype)._asdict())
+    plan = api.adapters.plan_resize(source, **resize_of(mode, r, energy, dtype)._asdict())
     return str(api.adapters.zip_resized(source, plan))

@@ -1,9 +1,8 @@
-"""What the Adapter tab shows of a spectrum: a sentence, numbers in a row, two pictures, a table, a suggestion."""
+"""What the Adapter tab shows of a spectrum: a sentence, numbers in a row, two figures, a table, a suggestion."""
 
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import floor
 from pathlib import PurePath
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 
 from rankviz import units
-from rankviz.core.spectrum.grid import Grid, grid
 from rankviz.core.spectrum.rank_pattern import Ranks, suggested
 from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum, in_words
-from rankviz.figures import HeatCell, SpectrumLine, heat_figure, spectrum_figure
+from rankviz.figures import modules_figure, modules_info, spectrum_figure, spectrum_info
+from rankviz.figures.modules import NO_ADAPTER, share_text
+from rankviz.figures.spectrum import NO_SPECTRUM, hardest_module
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.controls import code_html
@@ -28,20 +28,22 @@ ROWS_SHOWN = 1000
 NAMED = 4
 SUGGESTED_ENERGY = 0.99
 HEADERS = (
-    "Module", "r", "Rank for 90 %", "Rank for 99 %", "Effective rank", "Stable rank", "Norm", "Cut to", "Energy kept",
+    "Module", "r", "Rank for 90 %", "Rank for 99 %", "Effective rank", "Stable rank", "Norm", "Truncated to",
+    "Energy kept",
 )  # fmt: skip
 CAUTION = (
-    "Energy is of the weights, not of the loss: what is cut may matter more or less than its share. Evaluate the "
-    "resized adapter before you ship it."
+    "Energy describes the weights, not the loss. The truncated part may matter more or less than its share of the "
+    "energy. Evaluate the resized adapter before you use it."
 )
 WHAT_RANKS_MEAN = (
     "Effective rank: the exponential of the entropy of the singular values (Roy and Vetterli 2007). Stable rank: "
     "squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007)."
 )
+HEAT_HEIGHT, VALUES_HEIGHT = 300, 320
 
 
-class Asked(NamedTuple):
-    """What the adapter is to be cut to."""
+class Resize(NamedTuple):
+    """What the adapter is to be truncated to: one rank, or a share of each module's energy."""
 
     r: int | None
     energy: float | None
@@ -60,16 +62,11 @@ class AdapterView(NamedTuple):
 
 
 def empty_view(how: str) -> AdapterView:
-    say = "No adapter yet."
     return AdapterView(
         notice="",
-        top=html.paragraphs(
-            "Which rank does a trained adapter really use? Drop one in on the left.", how, css="rv-empty"
-        ),
-        heat=chart_value(
-            heat_figure([], [], [], title="", unit="", low=0, high=1, chosen=None, height=300, say=say), [], file="heat"
-        ),
-        values=chart_value(spectrum_figure(None, [], height=320, say=say), [], file="singular-values"),
+        top=html.paragraphs("Add a trained adapter on the left to see which rank it really uses.", how, css="rv-empty"),
+        heat=chart_value(modules_figure(NO_ADAPTER, height=HEAT_HEIGHT), [], file="heat"),
+        values=chart_value(spectrum_figure(NO_SPECTRUM, height=VALUES_HEIGHT), [], file="singular-values"),
         table="",
         pattern="",
         sizes="",
@@ -77,62 +74,65 @@ def empty_view(how: str) -> AdapterView:
     )
 
 
-def adapter_view(found: Spectrum, asked: Asked, plan: "ResizePlan | None", cell: str) -> AdapterView:
-    cells = grid(found)
-    ranks = {layer.name: plan.by_module[layer.module] for layer in found.layers} if plan else {}
-    chosen = next((layer for layer in found.layers if layer.name == cell), None) or _busiest(found)
+def adapter_view(spectrum: Spectrum, resize: Resize, plan: "ResizePlan | None", cell: str) -> AdapterView:
+    """Everything of one adapter. cell: the name of the module that was clicked, or empty."""
+    ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
+    chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
+    modules = modules_info(spectrum, r=resize.r, energy=resize.energy, ranks=ranks, chosen=chosen.name)
+    values = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
     return AdapterView(
-        notice=notice_html(*found.notes),
-        top=_top(found),
-        heat=_heat(found, cells, asked, ranks, chosen),
-        values=_values(cells, chosen, ranks.get(chosen.name)),
-        table=_table(found, ranks, chosen),
-        pattern=_pattern(found, asked.energy or SUGGESTED_ENERGY),
+        notice=notice_html(*spectrum.notes),
+        top=_top(spectrum),
+        heat=chart_value(
+            modules_figure(modules, height=HEAT_HEIGHT), modules.rows, file="adapter-modules", source=modules.source
+        ),
+        values=chart_value(
+            spectrum_figure(values, height=VALUES_HEIGHT), values.rows, file="singular-values", source=values.source
+        ),
+        table=_table(spectrum, ranks, chosen),
+        pattern=_pattern(spectrum, resize.energy or SUGGESTED_ENERGY),
         sizes=_sizes(plan, ranks) if plan else "",
         make=gr.Button(interactive=plan is not None),
     )
 
 
-def _busiest(found: Spectrum) -> LayerSpectrum:
-    """The module to begin with: the one that needs most."""
-    return max(found.layers, key=lambda layer: (layer.rank_for(0.99), layer.energy))
-
-
-def _top(found: Spectrum) -> str:
-    used = [layer for layer in found.layers if not layer.is_dead]
-    scales = {layer.scale for layer in found.layers}
+def _top(spectrum: Spectrum) -> str:
+    used = [layer for layer in spectrum.layers if not layer.is_dead]
+    scales = {layer.scale for layer in spectrum.layers}
     scale = f"scale {next(iter(scales)):.4g}" if len(scales) == 1 else f"scale {min(scales):.4g} to {max(scales):.4g}"
     row = [
-        Figure("Trained at", f"r = {found.r}", sub=f"α {found.lora_alpha:g}, {scale}, {found.dtype}"),
-        Figure("99 % of the energy", f"r = {found.rank_for(0.99)}", sub=f"90 %: r = {found.rank_for(0.9)}"),
+        Figure("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
+        Figure(
+            "Rank for 99 % of the energy", f"r = {spectrum.rank_for(0.99)}", sub=f"90 %: r = {spectrum.rank_for(0.9)}"
+        ),
         _middle("Effective rank", [layer.effective_rank for layer in used]),
         _middle("Stable rank", [layer.stable_rank for layer in used]),
         Figure(
-            "Without an update",
-            f"{len(found.dead)} of {len(found.layers)}",
-            sub=_named(found.dead)
-            or (f"{len(found.faint)} under 1 % of the median norm" if found.faint else "none dead"),
+            "Modules without an update",
+            f"{len(spectrum.dead)} of {len(spectrum.layers)}",
+            sub=_named(spectrum.dead)
+            or (f"{len(spectrum.faint)} below 1 % of the median norm" if spectrum.faint else "every module is updated"),
         ),
     ]
-    base = f"{found.name}, {units.file_size(found.file_bytes)}" + (
-        f", on {_base_name(found.base_model)}" if found.base_model else ""
+    base = f"{spectrum.name}, {units.file_size(spectrum.file_bytes)}" + (
+        f", on {_base_name(spectrum.base_model)}" if spectrum.base_model else ""
     )
     return (
         f'<div class="rv-caption"><p>{escape(base)}</p></div>'
-        f'<div class="rv-advice"><p>{escape(in_words(found))}</p></div>{html.figures(row)}'
+        f'<div class="rv-advice"><p>{escape(in_words(spectrum))}</p></div>{html.figures(row)}'
         + html.paragraphs(f"{WHAT_RANKS_MEAN} {CAUTION}")
     )
 
 
 def _base_name(base_model: str) -> str:
-    """A base by its Hub id, or a folder by its name alone: where it lies says nothing."""
+    """A Hub id as it is, a folder without its path."""
     path = PurePath(base_model)
     return path.name if path.is_absolute() else base_model
 
 
 def _middle(name: str, values: Sequence[float]) -> Figure:
     if not values:
-        return Figure(name, "–", sub="no module has an update")
+        return Figure(name, "–", sub="no updated module")
     return Figure(name, f"{median(values):.1f}", sub=f"median; {min(values):.1f} to {max(values):.1f} by module")
 
 
@@ -141,89 +141,15 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _heat(found: Spectrum, cells: Grid, asked: Asked, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
-    """At one rank the energy that it keeps; by energy the rank that it takes."""
-    by_energy = asked.energy is not None
-    layers = [[_shown(cells.cells.get((row, block), ())) for block in cells.blocks] for row in cells.rows]
-
-    def value(layer: LayerSpectrum) -> float | None:
-        if layer.is_dead:
-            return None
-        return float(layer.rank_for(asked.energy)) if by_energy else 100 * (layer.energy_kept(asked.r or 1) or 0)
-
-    drawn = [[layer and HeatCell(layer.name, value(layer), _hover(layer, asked)) for layer in row] for row in layers]
-    values = [cell.value for row in drawn for cell in row if cell and cell.value is not None]
-    low, high = (0.0, max(values, default=1.0)) if by_energy else (min(values, default=0.0), 100.0)
-    figure = heat_figure(
-        cells.rows,
-        cells.blocks,
-        drawn,
-        title=f"rank for {100 * asked.energy:g} %" if by_energy else f"energy kept at r = {asked.r}",
-        unit="" if by_energy else " %",
-        low=min(low, high - 1e-6),
-        high=high,
-        dark_is_low=not by_energy,
-        chosen=next((place for place, inside in cells.cells.items() if chosen in inside), None),
-        height=300,
-    )
-    rows = [_csv_row(layer, ranks) for layer in found.layers]
-    return chart_value(figure, rows, file="adapter-modules", source=f"Spectrum of the adapter {found.name}.")
-
-
-def _shown(layers: Sequence[LayerSpectrum]) -> LayerSpectrum | None:
-    """Of several in one cell the one that needs the highest rank."""
-    return max(layers, key=lambda layer: layer.rank_for(0.99), default=None)
-
-
-def _hover(layer: LayerSpectrum, asked: Asked) -> str:
-    name = escape(layer.name)
-    if layer.is_dead:
-        return f"{name}<br>no update"
-    kept = f"r = {asked.r} keeps {_kept(layer.energy_kept(asked.r) or 0)}<br>" if asked.r else ""
-    return f"{name}<br>{kept}99 % needs r = {layer.rank_for(0.99)}, 90 % r = {layer.rank_for(0.9)}"
-
-
-def _csv_row(layer: LayerSpectrum, ranks: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "module": layer.name,
-        "r": layer.r,
-        "scale": layer.scale,
-        "rank_for_0.9": layer.rank_for(0.9),
-        "rank_for_0.99": layer.rank_for(0.99),
-        "effective_rank": layer.effective_rank,
-        "stable_rank": layer.stable_rank,
-        "norm": layer.norm,
-        "cut_to": ranks.get(layer.name, ""),
-        "energy_kept": layer.energy_kept(ranks[layer.name]) if layer.name in ranks and not layer.is_dead else "",
-    }
-
-
-def _values(cells: Grid, chosen: LayerSpectrum, k: int | None) -> str:
-    row = next(row for (row, _), inside in cells.cells.items() if chosen in inside)
-    peers = [cells.cells[row, block][0] for block in cells.blocks if (row, block) in cells.cells]
-    others = [layer for layer in peers if layer is not chosen and not layer.is_dead]
-    figure = spectrum_figure(
-        None if chosen.is_dead else SpectrumLine(escape(chosen.name), chosen.singular_values),
-        [SpectrumLine(escape(layer.name), layer.singular_values) for layer in others],
-        r=k if k and k < chosen.r else None,
-        height=320,
-        say=f"{chosen.name} has no update, so no singular values." if chosen.is_dead else "",
-    )
-    rows = [
-        {"module": layer.name, "index": i, "singular_value": value}
-        for layer in (chosen, *others)
-        for i, value in enumerate(layer.singular_values, 1)
-    ]
-    return chart_value(figure, rows, file="singular-values")
-
-
-def _table(found: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
+def _table(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
     rows = [
         Row(cells=_cells(layer, ranks.get(layer.name)), pick=layer.name, chosen=layer is chosen)
-        for layer in found.layers[:ROWS_SHOWN]
+        for layer in spectrum.layers[:ROWS_SHOWN]
     ]
-    left_out = len(found.layers) - ROWS_SHOWN
-    more = html.paragraphs(f"{left_out:,} more are in the CSV of the picture above.") if left_out > 0 else ""
+    left_out = len(spectrum.layers) - ROWS_SHOWN
+    more = (
+        html.paragraphs(f"{left_out:,} more modules are in the CSV file of the figure above.") if left_out > 0 else ""
+    )
     return html.table(HEADERS, rows, label="Modules") + more
 
 
@@ -240,18 +166,13 @@ def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
         f"{layer.stable_rank:.2f}",
         f"{layer.norm:.3g}",
         str(k or "–"),
-        _kept(kept) if kept is not None else "–",
+        share_text(kept) if kept is not None else "–",
     )
-
-
-def _kept(share: float) -> str:
-    """Rounded down: 100 % is all of it."""
-    return f"{floor(1e4 * share) / 100:.2f} %"
 
 
 def _sizes(plan: "ResizePlan", ranks: Mapping[str, int]) -> str:
     low, high = min(ranks.values()), max(ranks.values())
-    kept = _kept(plan.energy_kept) if plan.energy_kept is not None else "no update to keep"
+    kept = share_text(plan.energy_kept) if plan.energy_kept is not None else "no update"
     return html.stats(
         [
             ("Ranks", str(low) if low == high else f"{low} – {high}"),
@@ -264,11 +185,11 @@ def _sizes(plan: "ResizePlan", ranks: Mapping[str, int]) -> str:
     )
 
 
-def _pattern(found: Spectrum, energy: float) -> str:
+def _pattern(spectrum: Spectrum, energy: float) -> str:
     if not 0 < energy <= 1:
         return ""
-    title = f"For a new training: each module with the rank that {100 * energy:g} % of its energy needed here"
-    return code_html(_as_python(suggested(found, energy)), title=title)
+    title = f"Suggestion for a new training: per module the rank for {100 * energy:g} % of its energy in this adapter"
+    return code_html(_as_python(suggested(spectrum, energy)), title=title)
 
 
 def _as_python(ranks: Ranks) -> str:

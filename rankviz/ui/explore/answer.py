@@ -1,7 +1,6 @@
 """The right column's words and numbers: an estimate as five figures, a recommendation, and a table of ranks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -39,7 +38,7 @@ def answer(api: Api, **values: Any) -> Answer:
     estimate = answer.estimate
     return Answer(
         figures=html.figures(five_figures(answer, r)),
-        rests_on=rests_on_html(asdict(api.estimates.rests_on(question, r)), in_words(answer.evidence)),
+        rests_on=rests_on_html(api.estimates.rests_on(question, r).rows, in_words(answer.evidence)),
         advice=card(api.advice.advise(question, goal_of(values)), estimate, r),
         scale=scale_html(answer.rank(r), question.use_rslora),
         ranks=rank_table(answer, r),

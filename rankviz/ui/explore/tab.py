@@ -11,6 +11,7 @@ from rankviz.core.lora.moe import has_experts
 from rankviz.core.lora.targets import module_choices
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, ranks_table
+from rankviz.figures.labels import sweep_label
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import probe
 from rankviz.ui.explore import studies as evidence
@@ -204,7 +205,7 @@ def uploaded(api: Api, *, file: str) -> Uploaded:
 def sweep_choices(api: Api) -> list[tuple[str, str]]:
     """The newest is the newest of one's own, or a recorded one as long as there is none."""
     sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
-    return [("Newest finished sweep", NEWEST)] + [(points.sweep_label(sweep), sweep.sweep_id) for sweep in sweeps]
+    return [("Newest finished sweep", NEWEST)] + [(sweep_label(sweep), sweep.sweep_id) for sweep in sweeps]
 
 
 class Plotted(NamedTuple):
@@ -216,8 +217,6 @@ def tradeoff(
     api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: float | None, gpu: str, prices: str = ""
 ) -> Plotted:
     """The main chart, for the sweep chosen."""
-    if x not in points.X_AXES or y not in points.Y_TITLES:
-        raise UserError("Unknown axis: choose one from the lists.")
     if sweep == NEWEST:
         newest = api.runs.newest_evaluated()
         shown = [newest] if newest else []

@@ -1,244 +1,145 @@
-"""Held-out loss by rank of one sweep, fast curve or both: the figure, and what it says in words."""
+"""Held-out loss by rank of one sweep, fast curve or both: the figure, and what it shows in words."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import verdict_json
-from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, anchors_of, fast_curves, in_words, partings, pick
-from rankviz.core.runs.fidelity import as_json as fidelity_json
-from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint, by_rank
-from rankviz.figures import CutLine, CutPoint, RunPoint, rank_figure
-from rankviz.ui.parts import html, live
+from rankviz.core.runs.fast_curve import FastCurve, anchors_of, in_words, partings, pick
+from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
+from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.figures import rank_curve_figure, rank_curve_info
+from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
+from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.verdict import verdict_html
-
-WHAT_IT_IS = (
-    "The dashed curve is one training, cut to each rank: it says how much rank the learned update needs. It doesn't "
-    "say what a run of a lower rank would learn in this time; independent runs do."
-)
+from rankviz.verdict import Verdict
 
 
 class Curve(NamedTuple):
     chart: str
     words: str
-    verdict: Mapping[str, Any] | None
+    verdict: Verdict | None
+    """Of several ranks that ran by themselves; None of a fast curve alone, which has nothing to compare."""
     tolerance_nats: float
-    cuts: str
+    truncated: str
     """The best fast curve as a table; nothing where there is none."""
 
 
 def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, height: int = 320) -> Curve:
-    """As far as the sweep has got. tolerance: what counts as equal, as Api.verdict_of_sweep takes it."""
+    """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it."""
     judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance)
-    said = verdict_json(judged) if judged else None
-    nats = said["tolerance_nats"] if said else TOLERANCE_NATS
-    groups = _groups(sweep.runs, said)
-    curves = fast_curves(sweep.runs)
-    picked = pick(curves[0], nats).r if curves else said and said["smallest_indistinguishable"]
-    decided = curves or (said and len(said["ranks"]) > 1)
-    figure = rank_figure(
-        [_run_point(group) for group in groups],
-        [_line(each, sweep) for each in curves],
-        picked=picked if decided else None,
-        height=height,
-    )
-    words = _fast_words(api, sweep, curves[0], said, nats) if curves else ""
-    # One trained rank is nothing to compare: the fast curve has said what there is.
-    compared = said if said and (len(said["ranks"]) > 1 or not curves) else None
+    verdict = judged.verdict if judged else None
+    nats = verdict.tolerance_nats if verdict else TOLERANCE_NATS
+    best_curve = next(iter(api.runs.fast_curves(sweep.sweep_id)), None)
+    compares = verdict is not None and (len(verdict.ranks) > 1 or best_curve is None)
+    info = rank_curve_info(sweep, verdict)
     return Curve(
-        chart=chart_value(figure, _csv(groups, curves), file="rank-curve", source=_source(sweep, curves)),
-        words=words + (verdict_html(compared) if compared else ""),
-        verdict=compared,
+        chart=chart_value(rank_curve_figure(info, height=height), info.rows, file="rank-curve", source=info.source),
+        words=(fast_curve_html(sweep, best_curve, verdict, nats, api.accuracy.fidelity()) if best_curve else "")
+        + (verdict_html(verdict, judged.borrowed) if compares else ""),
+        verdict=verdict if compares else None,
         tolerance_nats=nats,
-        cuts=_cuts_table(curves[0], nats) if curves else "",
+        truncated=truncated_table(best_curve, nats) if best_curve else "",
     )
 
 
-def _source(sweep: Sweep, curves: Sequence[FastCurve]) -> str:
-    """What a file with this figure has to say of it."""
-    request = sweep.runs[0].request
-    measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {live.title(sweep)}, {request.max_steps} steps."
-    return f"{measured} {WHAT_IT_IS}" if curves else measured
-
-
-def _groups(runs: Sequence[RunRecord], said: Mapping[str, Any] | None) -> Sequence[RankGroup]:
-    if said is None:
-        return ()
-    points = [
-        TradeoffPoint(
-            r=run.request.r,
-            cost=float(run.adapter_bytes or 0),
-            loss=run.loss_after.loss,
-            learning_rate=run.request.learning_rate,
-            seed=run.request.seed,
-            run_id=run.run_id,
-        )
-        for run in runs
-        if run.loss_after
-    ]
-    return by_rank(points, {rank["r"]: rank["learning_rate"] for rank in said["ranks"]})
-
-
-def _run_point(group: RankGroup) -> RunPoint:
-    spread = group.spread
-    repeats = f"{group.runs} seeds, bar is one standard deviation" if spread is not None else "one run"
-    return RunPoint(
-        r=group.r,
-        loss=group.loss,
-        low=None if spread is None else group.loss - spread,
-        high=None if spread is None else group.loss + spread,
-        run_id=group.points[0].run_id,
-        detail=f"learning rate {group.learning_rate:g}, {repeats}",
-    )
-
-
-def _line(found: FastCurve, sweep: Sweep) -> CutLine:
-    seed = next(run.request.seed for run in sweep.runs if run.run_id == found.run_id)
-    return CutLine(
-        label=f"fast curve: r = {found.trained.r} cut, seed {seed}",
-        run_id=found.run_id,
-        points=[CutPoint(point.r, point.loss, _detail(point, found)) for point in found.points],
-    )
-
-
-def _detail(point: CurvePoint, found: FastCurve) -> str:
-    about = "" if point is found.trained else "about "
-    return f"{_made(point, found)}, {about}{units.file_size(point.adapter_bytes)}"
-
-
-def _fast_words(api: Api, sweep: Sweep, found: FastCurve, said: Mapping[str, Any] | None, tolerance: float) -> str:
-    """Of the best curve; others, of other seeds and rates, are on the chart."""
-    anchors = anchors_of(found, sweep.runs)
-    measured = said["run_sd"] if said else None
-    parted = partings(found, anchors, measured or TOLERANCE_NATS)
-    first, *rest = in_words(found, parted, {run.request.r for run in anchors}, tolerance)
-    if anchors and not measured:
+def fast_curve_html(
+    sweep: Sweep, best_curve: FastCurve, verdict: Verdict | None, tolerance: float, fidelity: Fidelity | None
+) -> str:
+    """Of the best curve; others, of other seeds and rates, are in the figure."""
+    anchors = anchors_of(best_curve, sweep.runs)
+    run_sd = verdict.run_sd if verdict else None
+    parted = partings(best_curve, anchors, run_sd or TOLERANCE_NATS)
+    first, *rest = in_words(best_curve, parted, {run.request.r for run in anchors}, tolerance)
+    if anchors and not run_sd:
         rest.append(
-            f"How far runs lie from one another is not measured here; {TOLERANCE_NATS:g} nats, what short runs have "
-            "shown elsewhere, stands for it."
+            f"The noise between runs is not measured in this sweep. {TOLERANCE_NATS:g} nats are assumed, as measured "
+            "in other short runs."
         )
-    rest += [WHAT_IT_IS, *fidelity_words(api)]
-    said = html.paragraphs(first, css="rv-said") + html.bullet_list(rest) + fidelity_table(api)
-    return f'<div class="rv-verdict">{said}</div>'
+    rest += [WHAT_A_FAST_CURVE_IS, *fidelity_words(fidelity)]
+    body = html.paragraphs(first, css="rv-headline") + html.bullet_list(rest) + fidelity_table(fidelity)
+    return f'<div class="rv-verdict">{body}</div>'
 
 
-def _cuts_table(found: FastCurve, tolerance: float) -> str:
-    best, picked = min(point.loss for point in found.points), pick(found, tolerance)
+def truncated_table(best_curve: FastCurve, tolerance: float) -> str:
+    """Every rank of a fast curve, the one that it names in bold."""
+    lowest, picked = min(point.loss for point in best_curve.points), pick(best_curve, tolerance)
     rows = [
         html.Row(
             [
                 f"r = {point.r}",
-                html.Cell(_made(point, found), kind="left"),
+                html.Cell(how_made(point, best_curve), kind="left"),
                 f"{point.loss:.4f}",
-                f"{point.loss - best:.4f}",
+                f"{point.loss - lowest:.4f}",
                 f"{point.parameters:,}",
-                ("" if point is found.trained else "about ") + units.file_size(point.adapter_bytes),
+                file_text(point, best_curve),
             ],
             chosen=point is picked,
         )
-        for point in found.points
+        for point in best_curve.points
     ]
-    headers = ["Rank", "How it was made", "Held-out loss", "Above the lowest", "Parameters", "Adapter file"]
-    return html.titled("The fast curve in numbers", html.table(headers, rows, label="Fast curve by rank", left=2))
+    headers = ["Rank", "Made by", "Held-out loss", "Above the lowest", "Parameters", "Adapter file"]
+    return html.titled("Fast curve by rank", html.table(headers, rows, label="Fast curve by rank", left=2))
 
 
-def _made(point: CurvePoint, found: FastCurve) -> str:
-    if point is found.trained:
-        return "trained"
-    return f"cut, {point.recovery_steps} steps more" if point.recovery_steps else "cut"
-
-
-def fidelity_words(api: Api) -> list[str]:
+def fidelity_words(fidelity: Fidelity | None) -> Sequence[str]:
     """How near fast curves have been to independent runs, as measured."""
-    fidelity = api.accuracy.fidelity()
-    if not fidelity:
+    if fidelity is None:
         return []
-    measured = fidelity_json(fidelity)
-    cases, medians = len(measured["cases"]), measured["median_absolute_difference"]
-    said = [
-        f"{name} {median:.3f}"
+    cases, medians = len(fidelity.cases), fidelity.median_absolute_difference
+    differences = [
+        f"{median:.3f} {name}"
         for name, median in (
             ("at r ≥ 8", medians["r >= 8, fixed alpha"]),
             ("at r = 2 and 4", medians["r = 2 and 4, fixed alpha"]),
-            ("with α = r at r ≥ 8", medians["r >= 8, alpha = r"]),
+            ("at r ≥ 8 with α = r", medians["r >= 8, alpha = r"]),
         )
         if median is not None
     ]
-    apart = measured["independent_runs_apart"]["r >= 8, fixed alpha"]
-    yardstick = f" Independent runs of two ranks from 8 up lay {apart:.3f} apart." if apart is not None else ""
-    within, highest = measured["regret_within_tolerance"], measured["highest_within_tolerance"]
+    apart = fidelity.independent_runs_apart["r >= 8, fixed alpha"]
+    scale = f" Independent runs of two ranks from r = 8 differed by {apart:.3f} nats." if apart is not None else ""
     return [
-        f"Beside independent runs in {cases} cases fast curves were off by, median in nats: {'; '.join(said)}."
-        f"{yardstick} The rank that they pick was within {measured['tolerance_nats']:g} nats of the best rank's run in "
-        f"{within} of {cases}, {measured['largest_regret']:.3f} off at most; the cut itself at that rank was in "
-        f"{measured['cut_within_tolerance']}, and always taking the highest rank in {highest}."
+        f"Accuracy of fast curves in {cases} measured cases: the median difference from independent runs was, in nats, "
+        f"{'; '.join(differences)}.{scale}",
+        f"A run at the rank that the fast curve picked was within {fidelity.tolerance_nats:g} nats of the best run in "
+        f"{fidelity.regret_within_tolerance} of {cases} cases, and at most {fidelity.largest_regret:.3f} nats worse. "
+        f"The truncated adapter at that rank was within the same distance in {fidelity.cut_within_tolerance} of "
+        f"{cases}, a run at the highest rank in {fidelity.highest_within_tolerance} of {cases}.",
     ]
 
 
-def fidelity_table(api: Api) -> str:
+def fidelity_table(fidelity: Fidelity | None) -> str:
     """The same by setting, its seeds together."""
-    fidelity = api.accuracy.fidelity()
-    if not fidelity:
+    if fidelity is None:
         return ""
-    measured = fidelity_json(fidelity)
-    ranks = sorted({int(r) for each in measured["settings"] for r in each["differences"]})
+    ranks = sorted({r for each in fidelity.settings for r in each.differences})
     rows = [
         html.Row(
             [
                 html.Cell(_setting(each), kind="wrap"),
-                str(each["cases"]),
-                *(_signed(each["differences"].get(str(r))) for r in ranks),
-                ", ".join(map(str, each["picked"])),
-                *(f"{each[name]:.3f}" for name in ("regret", "regret_of_cut", "regret_of_highest")),
+                str(each.cases),
+                *(_signed(each.differences.get(r)) for r in ranks),
+                ", ".join(map(str, each.picked)),
+                *(f"{loss:.3f}" for loss in (each.regret, each.regret_of_cut, each.regret_of_highest)),
             ]
         )
-        for each in measured["settings"]
+        for each in fidelity.settings
     ]
-    headers = ["Setting", "Seeds", *(f"cut − run, r = {r}" for r in ranks), "Picked r"]
-    headers += ["Above the best: its run", "its cut", "the highest rank's run"]
+    headers = ["Setting", "Seeds", *(f"truncated − run, r = {r}" for r in ranks), "Picked r"]
+    headers += ["Above the best: run at picked r", "truncated adapter", "run at the highest r"]
     about = html.paragraphs("Held-out loss in nats, means over the seeds of a setting.")
     return html.folded(
-        "How near fast curves have been, by setting",
+        "Accuracy of fast curves by setting",
         about + html.table(headers, rows, label="Fast curves beside independent runs"),
     )
 
 
-def _setting(each: Mapping[str, Any]) -> str:
-    rate = f"learning rate {each['learning_rate']:g}" if each["learning_rate"] else "learning rate tuned at each rank"
-    alpha = "α fixed" if each["alpha"] == "fixed" else "α = r"
-    return f"{each['base']}, {each['data']}, {each['steps']:,} steps, {alpha}, {rate}"
+def _setting(each: SettingFidelity) -> str:
+    rate = f"learning rate {each.learning_rate:g}" if each.learning_rate else "learning rate tuned at each rank"
+    alpha = "α fixed" if each.alpha == "fixed" else "α = r"
+    return f"{each.base}, {each.data}, {each.steps:,} steps, {alpha}, {rate}"
 
 
 def _signed(difference: float | None) -> str:
     return "" if difference is None else f"{difference:+.3f}".replace("-", "−")
-
-
-def _csv(groups: Sequence[RankGroup], curves: Sequence[FastCurve]) -> list[dict[str, object]]:
-    rows = [
-        {
-            "kind": "independent runs",
-            "r": group.r,
-            "loss": group.loss,
-            "standard_deviation": "" if group.spread is None else group.spread,
-            "runs": group.runs,
-            "recovery_steps": "",
-            "learning_rate": group.learning_rate,
-        }
-        for group in groups
-    ]
-    return rows + [
-        {
-            "kind": f"cut of {found.run_id}",
-            "r": point.r,
-            "loss": point.loss,
-            "standard_deviation": "",
-            "runs": 1,
-            "recovery_steps": point.recovery_steps,
-            "learning_rate": "",
-        }
-        for found in curves
-        for point in found.points
-    ]

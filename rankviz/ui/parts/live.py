@@ -1,17 +1,20 @@
-"""A sweep as it goes and as it ended: where it stands, loss by step, what was measured beside what was estimated.
+"""A sweep while it runs and after it: its state, loss by step, what was measured beside what was estimated.
 
 Reads what the worker wrote and owns nothing: the page may be closed and finds the sweep again.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.quantity import Range
+from rankviz.core.runs import events
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.figures import LossCurve, loss_figure
+from rankviz.figures import training_figure, training_info
+from rankviz.figures.labels import run_label, sweep_title
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.html import Cell, Row
@@ -20,7 +23,7 @@ EVENTS_SHOWN = 60
 
 
 class Fingerprint(NamedTuple):
-    """What has been seen of a sweep; as long as it stays the same there is nothing to draw."""
+    """What a sweep showed when it was last drawn; while it stays the same there is nothing to draw."""
 
     sweep_id: str
     seen: tuple[tuple[str, str, int, int, float], ...]
@@ -33,44 +36,14 @@ def fingerprint(sweep: Sweep) -> Fingerprint:
     )
 
 
-def title(sweep: Sweep) -> str:
-    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; with cuts, "r = 64 cut to 1, 2, 4"."""
-    request = sweep.runs[0].request
-    ranks = ", ".join(str(r) for r in dict.fromkeys(run.request.r for run in sweep.runs))
-    cut = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
-    cuts = f" cut to {', '.join(map(str, sorted(cut)))}" if cut else ""
-    return f"{base_name(request.base)} on {data_name(request.data)}, r = {ranks}{cuts}"
-
-
-def base_name(base: str) -> str:
-    return "SmolLM2-135M-Instruct" if base == "embedded" else base.rstrip("/").rsplit("/", 1)[-1]
-
-
-def data_name(data: str) -> str:
-    """The sample's id, or the file's name without the fingerprint that the store puts before it."""
-    name = data.rsplit("/", 1)[-1]
-    digest, _, rest = name.partition("-")
-    return rest if rest and len(digest) == 16 else name
-
-
-def run_label(run: RunRecord, sweep: Sweep) -> str:
-    """The rank, and what else differs within the sweep."""
-    parts = [f"r = {run.request.r}"]
-    if len({other.request.learning_rate for other in sweep.runs}) > 1:
-        parts.append(f"lr {run.request.learning_rate:g}")
-    if len({other.request.seed for other in sweep.runs}) > 1:
-        parts.append(f"seed {run.request.seed}")
-    return ", ".join(parts)
-
-
 def status_html(sweep: Sweep) -> str:
-    """One line that says where the sweep stands, a bar, and the numbers of the run that is going."""
+    """The sweep's state in one line, a progress bar, and the numbers of the current run."""
     runs = sweep.runs
     done = sum(run.request.max_steps if run.state.ended else _steps(run) for run in runs)
     total = sum(run.request.max_steps for run in runs)
     running = next((run for run in runs if run.state is RunState.RUNNING), None)
     parts = [
-        f'<div class="rv-status"><h2>{escape(title(sweep))}</h2>',
+        f'<div class="rv-status"><h2>{escape(sweep_title(sweep))}</h2>',
         f'<p role="status">{escape(_where(sweep, running))}</p>',
     ]
     last = running.steps[-1] if running and running.steps else None
@@ -83,7 +56,7 @@ def status_html(sweep: Sweep) -> str:
                 [
                     ("Step", f"{last.step} of {running.request.max_steps}" if last else "–"),
                     ("Training loss", f"{last.loss:.4f}" if last else "–"),
-                    ("Tokens a second", f"{pace:,.0f}" if pace else "–"),
+                    ("Tokens per second", f"{pace:,.0f}" if pace else "–"),
                     ("Memory in use", units.memory_size(last.memory_bytes) if last else "–"),
                     ("Time left", "about " + units.duration(left) if left is not None else "–"),
                 ]
@@ -103,14 +76,14 @@ def _where(sweep: Sweep, running: RunRecord | None) -> str:
     runs = sweep.runs
     if sweep.ended:
         counts = {state: sum(run.state is state for run in runs) for state in RunState}
-        said = [f"{n} {state.value}" for state, n in counts.items() if n]
+        ended = ", ".join(f"{n} {state.value}" for state, n in counts.items() if n)
         # Each run's own time: between runs the sweep may have waited, or stood still until it was resumed.
         seconds = sum(run.ended_at - run.started_at for run in runs if run.started_at and run.ended_at)
-        took = f" in {units.duration(seconds)}" if seconds else ""
-        recorded = "Recorded by RankViz and shipped with it. " if sweep.recorded else ""
-        return f"{recorded}{', '.join(said)}{took}."
+        duration = f" in {units.duration(seconds)}" if seconds else ""
+        recorded = "Recorded by RankViz and shipped with it: " if sweep.recorded else ""
+        return f"{recorded}{ended}{duration}."
     if running is None:
-        return "Queued: it starts as soon as the worker is free."
+        return "Queued. It starts when the worker is free."
     number = runs.index(running) + 1
     doing = running.stage if not running.steps or _steps(running) >= running.request.max_steps else "training"
     return f"Run {number} of {len(runs)}, {run_label(running, sweep)}: {doing or 'starting'}."
@@ -125,42 +98,10 @@ def _seconds_left(sweep: Sweep, running: RunRecord | None) -> float | None:
     return running.seconds_left + to_come * a_step
 
 
-def loss_chart(sweeps: Sequence[Sweep], shown: Sequence[str] | None = None) -> str:
-    """Training loss by step of every run, or of the runs named."""
-    many = len(sweeps) > 1
-    pairs = [
-        (run, f"{data_name(run.request.data)}: {run_label(run, sweep)}" if many else run_label(run, sweep))
-        for sweep in sweeps
-        for run in sweep.runs
-        if shown is None or run.run_id in shown
-    ]
-    curves = [
-        LossCurve(
-            run_id=run.run_id,
-            label=label,
-            r=run.request.r,
-            steps=[step.step for step in run.steps],
-            losses=[step.loss for step in run.steps],
-            final=run.loss_after.loss if run.loss_after else None,
-        )
-        for run, label in pairs
-    ]
-    longest = max((run.request.max_steps for run, _ in pairs), default=1)
-    rows = [
-        {
-            "run": run.run_id,
-            "r": run.request.r,
-            "step": step.step,
-            "loss": step.loss,
-            "learning_rate": step.learning_rate,
-        }
-        for run, _ in pairs
-        for step in run.steps
-    ]
-    ended = all(run.state.ended for run, _ in pairs)
-    empty = "No step was logged." if pairs and ended else ""
-    source = "Measured: " + "; ".join(title(sweep) for sweep in sweeps) + "." if pairs else ""
-    return chart_value(loss_figure(curves, max_steps=longest, empty=empty), rows, file="loss", source=source)
+def loss_chart(sweeps: Sequence[Sweep], run_ids: Sequence[str] | None = None) -> str:
+    """Training loss by step of every run, or of these runs."""
+    info = training_info(sweeps, run_ids=run_ids)
+    return chart_value(training_figure(info), info.rows, file="loss", source=info.source)
 
 
 def events_html(api: Api, sweep: Sweep) -> str:
@@ -177,35 +118,36 @@ def events_html(api: Api, sweep: Sweep) -> str:
         f"<li><time>{time.strftime('%H:%M:%S', time.localtime(at))}</time> <b>{escape(label)}</b> {escape(words)}</li>"
         for at, label, words in lines[:EVENTS_SHOWN]
     )
-    return f'<ol class="rv-events">{items}</ol>' if items else html.paragraphs("Nothing has happened yet.")
+    return f'<ol class="rv-events">{items}</ol>' if items else html.paragraphs("No events yet.")
 
 
-def in_words(event: Any) -> str:
+def in_words(event: events.RunEvent) -> str:
     """A sentence for what happened; nothing for a step, which the loss curve shows."""
-    match type(event).__name__:
-        case "RunStarted":
-            env = event.environment
-            return f"started on {env.get('device_name') or env.get('device') or 'an unnamed device'}"
-        case "StageReached":
-            return event.stage
-        case "AdapterAttached":
-            return f"adapter attached, {event.trainable_parameters:,} parameters train"
-        case "Evaluated":
-            when = "the base" if event.when == "before" else "the adapter"
-            return f"held-out loss of {when}: {event.loss:.4f} over {event.examples} examples"
-        case "AdapterCut":
-            more = f" and trained {event.recovery_steps} steps more" if event.recovery_steps else ""
-            return f"cut to r = {event.r}{more}: held-out loss {event.loss:.4f}"
-        case "AdapterSaved":
-            return f"adapter saved, {event.file_bytes:,} bytes"
-        case "RunCompleted":
-            return f"completed, {units.duration(event.train_seconds)} of training"
-        case "RunFailed":
-            return f"failed: {event.error}"
-        case "RunCancelled":
+    match event:
+        case events.RunStarted(environment=environment):
+            device = environment.get("device_name") or environment.get("device") or "an unnamed device"
+            return f"started on {device}"
+        case events.StageReached(stage=stage):
+            return stage
+        case events.AdapterAttached(trainable_parameters=parameters):
+            return f"adapter attached, {parameters:,} trainable parameters"
+        case events.Evaluated(when=when, loss=loss, examples=examples):
+            return (
+                f"held-out loss of the {'base' if when == 'before' else 'adapter'}: {loss:.4f} on {examples} examples"
+            )
+        case events.AdapterCut(r=r, recovery_steps=steps, loss=loss):
+            more = f" and trained for {steps} more steps" if steps else ""
+            return f"truncated to r = {r}{more}: held-out loss {loss:.4f}"
+        case events.AdapterSaved(file_bytes=size):
+            return f"adapter saved, {size:,} bytes"
+        case events.RunCompleted(train_seconds=seconds):
+            return f"completed, {units.duration(seconds)} of training"
+        case events.RunFailed(error=error):
+            return f"failed: {error}"
+        case events.RunCancelled():
             return "cancelled"
-        case "RunRequeued":
-            return "asked for again"
+        case events.RunRequeued():
+            return "queued again"
     return ""
 
 
@@ -216,8 +158,8 @@ MEASURED_HEADERS = (
 
 
 def results_table(api: Api, sweep: Sweep, *, chosen: str = "") -> str:
-    """A row a run: what was measured, and under it what had been estimated."""
-    return "<h2>Measured, and estimated under it</h2>" + html.table(
+    """A row per run: what was measured, and under it the estimate."""
+    return "<h2>Measured (estimate below)</h2>" + html.table(
         MEASURED_HEADERS,
         [Row(cells=measured_cells(api, run), pick=run.run_id, chosen=run.run_id == chosen) for run in sweep.runs],
         label="Runs of this sweep, measured and estimated",
@@ -226,9 +168,7 @@ def results_table(api: Api, sweep: Sweep, *, chosen: str = "") -> str:
 
 
 def measured_cells(api: Api, run: RunRecord) -> Sequence[Cell]:
-    estimate = api.runs.expected_run(run)
-    memory, seconds = (estimate.memory_bytes, estimate.seconds) if estimate else (None, None)
-    done = run.completed
+    estimate, done = api.runs.expected_run(run), run.completed
     return (
         Cell(f"r = {run.request.r}"),
         Cell(run.state.value, kind="left"),
@@ -243,20 +183,24 @@ def measured_cells(api: Api, run: RunRecord) -> Sequence[Cell]:
         beside(run.adapter_bytes, estimate and estimate.adapter_bytes, units.file_size, exact="bytes"),
         beside(
             done and done.peak_memory_bytes,
-            memory and (memory.low, memory.high),
+            estimate and estimate.memory_bytes,
             units.memory_size,
             exact=f"bytes, {done.peak_memory_kind}" if done else "",
         ),
-        beside(done and done.train_seconds, seconds and (seconds.low, seconds.high), units.duration),
+        beside(done and done.train_seconds, estimate and estimate.seconds, units.duration),
     )
 
 
-def beside(measured: float | None, estimated: Any, text, *, exact: str = "") -> Cell:
-    """A measurement with its estimate under it; a pair is a range."""
-    if isinstance(estimated, tuple):
-        sub = f"est. {text(estimated[0])} – {text(estimated[1])}"
-    else:
-        sub = "" if estimated is None else f"est. {text(estimated)}"
+def beside(
+    measured: float | None, estimate: float | Range | None, text: Callable[[float], str], *, exact: str = ""
+) -> Cell:
+    """A measurement with its estimate under it. exact: the unit of the exact value on hover."""
+    sub = f"est. {estimate_text(estimate, text)}" if estimate is not None else ""
     if measured is None:
         return Cell("–", sub=sub)
     return Cell(text(measured), title=f"{measured:,} {exact}" if exact else "", sub=sub)
+
+
+def estimate_text(estimate: float | Range, text: Callable[[float], str]) -> str:
+    """A number, or a range as low – high."""
+    return f"{text(estimate.low)} – {text(estimate.high)}" if isinstance(estimate, Range) else text(estimate)

@@ -1,7 +1,7 @@
-"""One run in full: what was asked, what was measured beside what was estimated, where it ran, what its log says."""
+"""One run in full: its configuration, what was measured beside the estimate, its environment, the end of its log."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote
@@ -9,51 +9,58 @@ from urllib.parse import quote
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.quantity import Range
+from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord, RunState
-from rankviz.ui.parts import html, live
+from rankviz.figures.labels import base_name, data_name
+from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row
+from rankviz.ui.parts.live import estimate_text
 
 
 def detail_html(api: Api, run: RunRecord) -> str:
-    request = run.request
-    heading = f"r = {request.r}: {live.base_name(request.base)} on {live.data_name(request.data)}"
+    """The section of one run on the Runs tab."""
+    request, estimate = run.request, api.runs.expected_run(run)
+    heading = f"r = {request.r}: {base_name(request.base)} on {data_name(request.data)}"
     parts = [
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
         html.paragraphs(f"{run.run_id}, {run.state.value}. {_when(run)}"),
-        f'<p class="rv-caption"><a href="?tab=sweep&amp;sweep={quote(request.sweep_id)}">The whole sweep</a></p>',
+        f'<p class="rv-caption"><a href="?tab=sweep&amp;sweep={quote(request.sweep_id)}">Open the whole sweep</a></p>',
     ]
     if run.error:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(run.error)}</p></div>')
     parts.append('<div class="rv-columns">')
     parts.append(
         html.table(
-            ["What", "Measured", "Estimated", "Measured / estimated"],
-            _compared(api, run),
+            ["Quantity", "Measured", "Estimated", "Measured / estimated"],
+            _compared(run, estimate),
             label="Measured and estimated",
         )
     )
-    estimate = api.runs.expected_run(run)
     if estimate and estimate.calibrated_by:
-        parts.append(html.paragraphs("The estimate is calibrated on this machine, by probes of this base."))
-    parts.append(facts_html("What was asked", asked_facts([run])))
-    parts.append(facts_html("Where it ran", environment_facts(run.environment)))
+        parts.append(html.paragraphs("The estimate is calibrated with probes of this base model on this machine."))
+    parts.append(facts_html("Configuration", request_facts([run])))
+    parts.append(facts_html("Environment", environment_facts(run.environment)))
     parts.append("</div>")
     if run.state is RunState.FAILED and run.log_tail:
-        parts.append(html.preformatted(run.log_tail, title="The end of the worker's log"))
+        parts.append(html.preformatted(run.log_tail, title="Last lines of the worker's log"))
     return "".join(parts) + "</section>"
 
 
 def _when(run: RunRecord) -> str:
-    asked = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.request.created_at))
-    took = f" It took {units.duration(run.ended_at - run.started_at)}." if run.ended_at and run.started_at else ""
-    return f"Asked for on {asked}.{took}"
+    requested = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.request.created_at))
+    duration = f" Duration: {units.duration(run.ended_at - run.started_at)}." if run.ended_at and run.started_at else ""
+    return f"Requested: {requested}.{duration}"
 
 
-def _compared(api: Api, run: RunRecord) -> Sequence[Row]:
-    estimate = api.runs.expected_run(run)
+def _compared(run: RunRecord, estimate: RunEstimate | None) -> Sequence[Row]:
     done = run.completed
     rows = [
-        ("Trainable parameters", run.trainable_parameters, estimate and estimate.adapter_parameters, "{:,}".format),
+        (
+            "Trainable parameters",
+            run.trainable_parameters,
+            estimate and estimate.adapter_parameters,
+            "{:,}".format,
+        ),
         ("Adapter file", run.adapter_bytes, estimate and estimate.adapter_bytes, "{:,} bytes".format),
         (
             f"Peak memory, {done.peak_memory_kind}" if done else "Peak memory",
@@ -68,18 +75,19 @@ def _compared(api: Api, run: RunRecord) -> Sequence[Row]:
     return [Row(cells=_comparison(*row)) for row in rows]
 
 
-def _comparison(name: str, measured: float | None, estimated: Any, text) -> Sequence[Cell]:
-    if isinstance(estimated, Range):
-        said = f"{text(estimated.low)} – {text(estimated.high)}"
-        middle = estimated.expected
-    else:
-        said = text(estimated) if estimated is not None else "–"
-        middle = estimated
-    ratio = f"{measured / middle:.3f}" if measured and middle else "–"
-    return Cell(name), Cell(text(measured) if measured is not None else "–"), Cell(said), Cell(ratio)
+def _comparison(
+    name: str, measured: float | None, estimate: float | Range | None, text: Callable[[float], str]
+) -> Sequence[Cell]:
+    middle = estimate.expected if isinstance(estimate, Range) else estimate
+    return (
+        Cell(name),
+        Cell(text(measured) if measured is not None else "–"),
+        Cell(estimate_text(estimate, text) if estimate is not None else "–"),
+        Cell(f"{measured / middle:.3f}" if measured and middle else "–"),
+    )
 
 
-def asked_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
+def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
     """The settings of one run, or of all runs of a sweep: what differs from run to run is listed."""
     requests = [run.request for run in runs]
     first = requests[0]
@@ -89,17 +97,17 @@ def asked_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
         return ", ".join(f"{value:g}" for value in dict.fromkeys(values))
 
     variants = (", rsLoRA" if first.use_rslora else "") + (", DoRA" if first.use_dora else "")
-    cut = next((request.cut_ranks for request in requests if request.cut_ranks), ())
+    lower = next((request.cut_ranks for request in requests if request.cut_ranks), ())
     return [
         ("Rank", each(request.r for request in requests)),
-        *([("Cut to", each(sorted(cut)))] if cut else []),
+        *([("Truncated to", each(sorted(lower)))] if lower else []),
         ("Targets", targets if isinstance(targets, str) else ", ".join(targets)),
         ("Alpha", each(request.lora_alpha for request in requests) + variants),
         ("Learning rate", each(request.learning_rate for request in requests)),
         ("Seed", each(request.seed for request in requests)),
         ("Steps", f"{first.max_steps:,}"),
-        ("Batch", f"{first.per_device_train_batch_size} × {first.gradient_accumulation_steps}"),
-        ("Tokens a row at most", f"{first.max_length:,}"),
+        ("Batch", f"{first.per_device_train_batch_size}, accumulation {first.gradient_accumulation_steps}"),
+        ("Maximum tokens per example", f"{first.max_length:,}"),
         ("Held-out examples", f"{first.held_out_examples:,}"),
         ("Precision", first.precision),
         ("Optimizer", first.optim),

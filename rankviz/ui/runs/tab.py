@@ -1,4 +1,4 @@
-"""Runs: every run with its state, those selected on one chart, and one of them in detail."""
+"""Runs: every run with its state, the selected runs in one figure, and one run in detail."""
 
 import time
 from collections.abc import Sequence
@@ -16,13 +16,14 @@ from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.errors import RankVizError, UserError
 from rankviz.export.tables import Table
 from rankviz.export.tables import runs_table as measured_table
+from rankviz.figures.labels import base_name, data_name
 from rankviz.ui.parts import html, live, points, tables
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import pickable, plain
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.train.tab import cancel_runs
-from rankviz.ui.wiring import action, notice_html, quiet
+from rankviz.ui.wiring import action, notice_html, quiet, unchanged, wire
 
 POLL_SECONDS = 2.0
 ANY_STATE = "any state"
@@ -38,6 +39,19 @@ class Running(NamedTuple):
     draw: dict[str, Any]
     picked: Sequence[Any]
     """The clicks that chose a run."""
+
+
+class RunsView(NamedTuple):
+    """Everything that the tab shows."""
+
+    table: str
+    curve: str
+    loss: str
+    caption: str
+    detail: str
+    cancel: Any
+    seen: Any
+    """What was drawn, so that the next look can see whether anything changed."""
 
 
 def all_sweeps(api: Api) -> list[Sweep]:
@@ -68,33 +82,15 @@ def build(api: Api) -> Running:
 
     chosen, selected, seen = gr.State(""), gr.State(None), gr.State(None)
     timer = gr.Timer(POLL_SECONDS, active=False)
-    outputs = [table, curve, loss, caption, detail, cancel, seen]
-
-    def draw(text: str, state: str, x: str, y: str, chosen: str, selected: list[str] | None, seen: Any) -> Any:
-        """Everything on this tab, or nothing when nothing changed since it was last drawn."""
-        sweeps = all_sweeps(api)
-        now = (text, state, x, y, chosen, selected, tuple(live.fingerprint(s) for s in sweeps))
-        if now == seen:
-            return [gr.skip()] * len(outputs)
-        shown = selected if selected is not None else newest(sweeps)
-        overlaid = [s for s in sweeps if any(run.run_id in shown for run in s.runs)]
-        drawn = points.tradeoff_chart(overlaid, x=x, y=y, shown=shown, height=340)
-        return [
-            runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen),
-            drawn.chart,
-            live.loss_chart(overlaid, shown),
-            html.paragraphs(drawn.caption),
-            detail_of(api, chosen),
-            gr.Button(visible=cancellable(api, chosen)),
-            now,
-        ]
-
-    drawing = {
-        "fn": draw,
-        "inputs": [text, state, x, y, chosen, selected, seen],
-        "outputs": outputs,
-        **quiet(),
-    }
+    filters = {"text": text, "state": state}
+    drawing = wire(
+        partial(runs_view, api),
+        inputs={**filters, "x": x, "y": y, "chosen": chosen, "selected": selected, "seen": seen},
+        outputs={
+            "table": table, "curve": curve, "loss": loss, "caption": caption, "detail": detail, "cancel": cancel,
+            "seen": seen,
+        },
+    )  # fmt: skip
     timer.tick(**drawing)
     gr.on([text.change, state.change, x.change, y.change], **drawing)
 
@@ -106,9 +102,31 @@ def build(api: Api) -> Running:
     export.click(inputs=selected, outputs=zipped, **action(partial(zip_of, api))).success(
         None, js="() => { setTimeout(() => document.querySelector('#runs-zip').click(), 60); }"
     )
-    tables.offer(table_file, partial(matching_runs, api), {"text": text, "state": state})
+    tables.offer(table_file, partial(matching_runs, api), filters)
     bring.upload(inputs=bring, outputs=[selected, chosen], **action(partial(imported, api))).then(**drawing)
     return Running(chosen=chosen, selected=selected, seen=seen, timer=timer, draw=drawing, picked=clicks)
+
+
+def runs_view(
+    api: Api, *, text: str, state: str, x: str, y: str, chosen: str, selected: list[str] | None, seen: Any
+) -> RunsView:
+    """Everything on this tab, or nothing when nothing changed since it was last drawn."""
+    sweeps = all_sweeps(api)
+    now = (text, state, x, y, chosen, selected, tuple(live.fingerprint(s) for s in sweeps))
+    if now == seen:
+        return unchanged(RunsView)
+    shown = selected if selected is not None else newest(sweeps)
+    overlaid = [s for s in sweeps if any(run.run_id in shown for run in s.runs)]
+    tradeoff = points.tradeoff_chart(overlaid, x=x, y=y, run_ids=shown, height=340)
+    return RunsView(
+        table=runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen),
+        curve=tradeoff.chart,
+        loss=live.loss_chart(overlaid, shown),
+        caption=html.paragraphs(tradeoff.caption),
+        detail=detail_of(api, chosen),
+        cancel=gr.Button(visible=cancellable(api, chosen)),
+        seen=now,
+    )
 
 
 def picked(event: gr.EventData) -> str:
@@ -121,7 +139,7 @@ def ticked(event: gr.EventData) -> list[str]:
 
 
 def newest(sweeps: Sequence[Sweep]) -> list[str]:
-    """The runs to draw where nobody has chosen: of the newest sweep that has something to draw."""
+    """The runs to draw when none is selected: those of the newest sweep that has something to draw."""
     drawable = [sweep for sweep in sweeps if any(run.steps for run in sweep.runs)]
     return [run.run_id for run in (drawable or sweeps)[0].runs] if sweeps else []
 
@@ -135,7 +153,7 @@ def cancellable(api: Api, run_id: str) -> bool:
 
 def detail_of(api: Api, run_id: str) -> str:
     if not run_id:
-        return html.paragraphs("Click a run, in the table or in a figure, to see all of it.", css="rv-empty")
+        return html.paragraphs("Click a run in the table or in a figure to see its details.", css="rv-empty")
     try:
         return detail_html(api, api.runs.get(run_id))
     except RankVizError as error:
@@ -155,7 +173,7 @@ HEADERS = (
     "Adapter file",
     "Memory",
     "Time",
-    "When",
+    "Requested",
 )
 
 
@@ -163,7 +181,7 @@ def runs_table(sweeps: Sequence[Sweep], *, text: str, state: str, shown: Sequenc
     pairs = filtered(sweeps, text=text, state=state)
     if not pairs:
         return html.paragraphs(
-            "No run matches the filter." if sweeps else "No runs yet: train a sweep.", css="rv-empty"
+            "No run matches the filter." if sweeps else "No runs yet. Train a sweep.", css="rv-empty"
         )
     return html.table(
         HEADERS,
@@ -193,8 +211,8 @@ def filtered(sweeps: Sequence[Sweep], *, text: str, state: str) -> list[tuple[Sw
 
 def matches(run: RunRecord, text: str) -> bool:
     request = run.request
-    hay = f"{run.run_id} {request.sweep_id} {live.base_name(request.base)} {request.data} r={request.r} r = {request.r}"
-    return all(word in hay.lower() for word in (text or "").lower().split())
+    names = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data} r={request.r} r = {request.r}"
+    return all(word in names.lower() for word in (text or "").lower().split())
 
 
 def run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
@@ -205,8 +223,8 @@ def run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
     return (
         Cell(f"r = {request.r}", title=run.run_id),
         Cell(state),
-        Cell(live.base_name(request.base), title=request.base),
-        Cell(live.data_name(request.data), title=request.data),
+        Cell(base_name(request.base), title=request.base),
+        Cell(data_name(request.data), title=request.data),
         Cell(f"{request.lora_alpha:g}"),
         Cell(f"{request.learning_rate:g}"),
         Cell(str(request.seed)),

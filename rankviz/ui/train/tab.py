@@ -12,7 +12,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.figures import rank_figure
+from rankviz.figures import RankCurveInfo, rank_curve_figure
 from rankviz.ui.parts import html, live, tables
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, done, pickable, plain
@@ -129,7 +129,7 @@ class Progress(NamedTuple):
 def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
     """What changed since it was last drawn."""
     if not sweep_id:
-        blank = chart_value(rank_figure([], []), [], file="rank-curve")
+        blank = chart_value(rank_curve_figure(RankCurveInfo()), [], file="rank-curve")
         return Progress(status=html.paragraphs(EMPTY, css="rv-empty"), loss=live.loss_chart([]), curve=blank)
     try:
         sweep = api.runs.sweep(sweep_id)

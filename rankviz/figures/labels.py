@@ -1,0 +1,39 @@
+"""What sweeps and runs are called, in figures, tables and lists."""
+
+from rankviz.core.runs.record import RunRecord, Sweep
+
+
+def sweep_title(sweep: Sweep) -> str:
+    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; of a fast curve "r = 64 truncated to 1, 2, 4"."""
+    request = sweep.runs[0].request
+    ranks = ", ".join(str(r) for r in dict.fromkeys(run.request.r for run in sweep.runs))
+    lower = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
+    truncated = f" truncated to {', '.join(map(str, sorted(lower)))}" if lower else ""
+    return f"{base_name(request.base)} on {data_name(request.data)}, r = {ranks}{truncated}"
+
+
+def sweep_label(sweep: Sweep) -> str:
+    """The title, marked where the sweep ships with RankViz."""
+    return sweep_title(sweep) + (" (recorded)" if sweep.recorded else "")
+
+
+def base_name(base: str) -> str:
+    """The model's own name, without its owner or folder."""
+    return "SmolLM2-135M-Instruct" if base == "embedded" else base.rstrip("/").rsplit("/", 1)[-1]
+
+
+def data_name(data: str) -> str:
+    """The sample's id, or the file's name without the fingerprint that the store puts before it."""
+    name = data.rsplit("/", 1)[-1]
+    digest, _, rest = name.partition("-")
+    return rest if rest and len(digest) == 16 else name
+
+
+def run_label(run: RunRecord, sweep: Sweep) -> str:
+    """The rank, and what else differs within the sweep."""
+    parts = [f"r = {run.request.r}"]
+    if len({other.request.learning_rate for other in sweep.runs}) > 1:
+        parts.append(f"lr {run.request.learning_rate:g}")
+    if len({other.request.seed for other in sweep.runs}) > 1:
+        parts.append(f"seed {run.request.seed}")
+    return ", ".join(parts)

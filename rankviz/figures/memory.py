@@ -1,0 +1,135 @@
+"""What a rank costs in memory: by component, against what the card can use. Estimated, so slate."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rankviz.core.cost.estimate import Estimate, memory_json
+from rankviz.figures.style import CHOSEN, NEUTRAL, draw, rgba, vertical_line
+from rankviz.units import GIB, memory_size
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+class MemoryBar(NamedTuple):
+    """Memory at one rank. components: bytes by name, bottom first; low, high: the range of their sum on the card."""
+
+    r: int
+    components: Mapping[str, int]
+    low: int
+    high: int
+
+
+class MemoryInfo(NamedTuple):
+    """What the memory figure shows. usable_bytes: what a program can use of the card."""
+
+    bars: Sequence[MemoryBar] = ()
+    chosen_r: int | None = None
+    usable_bytes: float | None = None
+    gpu_name: str = ""
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+
+
+COMPONENTS = {
+    "base weights": "base_weights",
+    "adapter": "adapter",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "activations": "activations",
+    "logits": "logits",
+    "other": "other",
+}
+"""By the name in the legend; the order of the stack is the order here."""
+COMPONENT_SHADES = ("#46556a", "#5f7088", "#7a8ba3", "#95a5ba", "#b0bccd", "#c9d2de", "#e0e6ee")
+"""Seven steps of slate that differ on white and on the dark page, one per component."""
+
+
+def memory_info(estimate: Estimate, *, chosen_r: int | None = None) -> MemoryInfo:
+    """Memory by component at every rank of an estimate."""
+    usable, gpu = estimate.usable_bytes, estimate.gpu
+    return MemoryInfo(
+        bars=[
+            MemoryBar(
+                r=rank.r,
+                components={label: getattr(rank.memory, name) for label, name in COMPONENTS.items()},
+                low=rank.memory.low,
+                high=rank.memory.high,
+            )
+            for rank in estimate.ranks
+        ],
+        chosen_r=chosen_r,
+        usable_bytes=usable.expected if usable else None,
+        gpu_name=gpu.name if gpu else "",
+        source=f"Memory estimated by RankViz for {estimate.model.id}.",
+        rows=[{"r": rank.r, **memory_json(rank.memory)} for rank in estimate.ranks],
+    )
+
+
+def memory_figure(info: MemoryInfo, *, height: int = 340) -> "go.Figure":
+    """One stacked bar per rank against the card's usable memory, with the range of what the card would show."""
+    bars, usable = info.bars, info.usable_bytes
+    labels = [f"<b>{bar.r}</b>" if bar.r == info.chosen_r else str(bar.r) for bar in bars]
+    traces = [_component(bars, labels, *named) for named in zip(COMPONENTS, COMPONENT_SHADES, strict=True)]
+    shapes, notes = [], []
+    if usable:
+        shapes.append(
+            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": usable / GIB, "y1": usable / GIB}
+            | {"line": {"color": NEUTRAL, "width": 1.4, "dash": "dash"}}
+        )
+        notes.append(
+            {"x": 1, "xref": "paper", "xanchor": "right", "y": usable / GIB, "yanchor": "bottom"}
+            | {"showarrow": False, "bgcolor": rgba(NEUTRAL, 0.2)}
+            | {"text": f"{info.gpu_name}: {memory_size(usable)} usable"}
+        )
+    ranks = [bar.r for bar in bars]
+    if info.chosen_r in ranks:
+        shapes.append(vertical_line(ranks.index(info.chosen_r), CHOSEN))
+    return draw(
+        [*traces, _range(bars, labels)] if bars else [],
+        height=height,
+        uirevision=f"memory|{info.gpu_name}",
+        x={"type": "category", "showgrid": False},
+        y={"rangemode": "tozero"},
+        x_title="LoRA rank r",
+        y_title="memory, GiB",
+        message="" if bars else "The memory of this setup is not known.",
+        shapes=shapes,
+        annotations=notes,
+        barmode="stack",
+        legend_traceorder="normal",
+        bargap=0.35,
+    )
+
+
+def _component(bars: Sequence[MemoryBar], labels: Sequence[str], name: str, shade: str) -> dict[str, Any]:
+    sizes = [bar.components[name] for bar in bars]
+    return {
+        "type": "bar",
+        "x": labels,
+        "y": [size / GIB for size in sizes],
+        "name": name,
+        "marker": {"color": shade, "line": {"color": rgba(NEUTRAL, 0.35), "width": 0.5}},
+        "customdata": [f"{name}: {memory_size(size)} ({size:,} bytes)" for size in sizes],
+        "hovertemplate": "r = %{x}<br>%{customdata}<extra></extra>",
+    }
+
+
+def _range(bars: Sequence[MemoryBar], labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": labels,
+        "y": [(bar.low + bar.high) / 2 / GIB for bar in bars],
+        "mode": "markers",
+        "name": "range on the card",
+        "marker": {"symbol": "line-ns-open", "size": 9, "color": NEUTRAL, "line": {"width": 1.4}},
+        "error_y": {
+            "type": "data",
+            "array": [(bar.high - bar.low) / 2 / GIB for bar in bars],
+            "color": NEUTRAL,
+            "thickness": 1.4,
+            "width": 5,
+        },
+        "customdata": [f"{memory_size(bar.low)} to {memory_size(bar.high)} on the card" for bar in bars],
+        "hovertemplate": "r = %{x}<br>%{customdata}<extra></extra>",
+    }

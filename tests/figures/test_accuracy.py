@@ -1,0 +1,39 @@
+"""Predicted against measured, of the report that ships."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.figures import AccuracyInfo, accuracy_figure, accuracy_info
+from rankviz.figures.accuracy import ComparedPoint
+
+REPORT = Api().accuracy.shipped()
+
+
+def test_every_row_that_can_be_compared_is_a_point_and_every_row_is_in_the_table():
+    memory, time = accuracy_info(REPORT, "memory"), accuracy_info(REPORT, "time")
+
+    assert (152, 103) == (len(memory.points), len(time.points))
+    assert len(REPORT.rows) == len(memory.rows)
+    assert ("GiB", "seconds per step") == (memory.unit, time.unit)
+
+
+def test_the_ends_hold_every_point_and_its_range():
+    info = accuracy_info(REPORT, "memory")
+
+    assert info.ends[0] == pytest.approx(0.8 * min(min(p.low, p.measured) for p in info.points))
+    assert info.ends[1] == pytest.approx(1.25 * max(max(p.high, p.measured) for p in info.points))
+
+
+def test_a_row_that_counts_is_filled_and_one_that_does_not_is_open():
+    points = [ComparedPoint("a", True, 2.0, 3.0, 2.5, 4.0, "x"), ComparedPoint("b", False, 1.0, 1.0, 0.5, 2.0, "y")]
+
+    equal, counted, shown = accuracy_figure(AccuracyInfo(points, "GiB", (0.4, 5.0))).data
+
+    assert equal.x == equal.y == (0.4, 5.0)
+    assert ("circle", "a") == (counted.marker.symbol, counted.name)
+    assert ("square-open", "b, not counted") == (shown.marker.symbol, shown.name)
+    assert ((1.0,), (0.5,)) == (counted.error_y.array, counted.error_y.arrayminus)
+
+
+def test_nothing_to_compare_is_axes_and_a_sentence():
+    assert "No measured row" in accuracy_figure(AccuracyInfo([], "GiB", None)).layout.annotations[0].text

@@ -1,0 +1,60 @@
+"""A figure as a file."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from rankviz.errors import InvalidSettingError
+from rankviz.figures import TrainingInfo, plot_file, training_figure, write_figure
+from rankviz.figures.files import image_problem
+from rankviz.figures.training import LossCurve
+
+FIGURE = training_figure(TrainingInfo([LossCurve("a", "r = 4", 4, [1, 2], [3.0, 2.5])], max_steps=2))
+
+
+def test_html_holds_plotly_the_title_and_the_source_and_asks_nothing_of_a_network(tmp_path):
+    path = write_figure(FIGURE, tmp_path / "loss.html", title="Loss of <b>", source="Measured here.")
+
+    page = path.read_text(encoding="utf-8")
+    assert "Measured here." in page
+    assert "Loss of &lt;b&gt;" in page.replace("\\u0026", "&").replace("\\u003c", "<").replace("\\u003e", ">")
+    assert len(page) > 1_000_000  # plotly.js itself
+    assert '<script src="' not in page and 'src="https' not in page
+
+
+def test_the_figure_itself_is_left_as_it_is(tmp_path):
+    before = FIGURE.to_dict()
+
+    write_figure(FIGURE, tmp_path / "loss.html", title="Loss")
+
+    assert before == FIGURE.to_dict()
+
+
+def test_an_unknown_ending_and_a_missing_folder_are_refused(tmp_path):
+    with pytest.raises(InvalidSettingError, match=r"ends in \.html, \.png or \.svg \(got loss\.pdf\)"):
+        plot_file(tmp_path / "loss.pdf")
+    with pytest.raises(InvalidSettingError, match=r"The folder .*nowhere does not exist"):
+        plot_file(tmp_path / "nowhere" / "loss.html")
+
+
+def test_pictures_that_cannot_be_drawn_here_are_refused_and_html_is_not(tmp_path):
+    def problem():
+        return "no browser."
+
+    with pytest.raises(InvalidSettingError, match=r"loss\.png cannot be written: no browser\. Or choose \.html"):
+        plot_file(tmp_path / "loss.png", image_problem=problem)
+    assert tmp_path / "loss.html" == plot_file(tmp_path / "loss.html", image_problem=problem)
+
+
+def test_what_is_missing_for_pictures_is_named():
+    assert find_spec("kaleido") or "pip install kaleido" in image_problem()
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<svg")])
+@pytest.mark.skipif(bool(image_problem()), reason=image_problem())
+def test_png_and_svg_are_drawn_by_the_browser_of_this_machine(tmp_path, ending, start):
+    path = write_figure(FIGURE, tmp_path / f"loss.{ending}", title="Loss", source="Measured here.")
+
+    content = path.read_bytes()
+    assert content.startswith(start)
+    assert "svg" != ending or b"Measured here." in content

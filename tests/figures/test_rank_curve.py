@@ -1,0 +1,69 @@
+"""Held-out loss by rank: independent runs and fast curves, never joined."""
+
+from dataclasses import replace
+
+from rankviz.core.runs.events import AdapterCut
+from rankviz.figures import RankCurveInfo, rank_curve_figure, rank_curve_info
+from rankviz.verdict import judge, losses_of
+from tests.support.finished_runs import plain_sweep
+
+
+def verdict_of(sweep):
+    return judge(losses_of(sweep.runs))
+
+
+def truncated(sweep, losses):
+    """The sweep, its last run truncated to these ranks."""
+    *others, last = sweep.runs
+    events = [
+        AdapterCut(time=9.0, r=r, loss=loss, tokens=1, examples=1, seconds=1.0, example_losses=())
+        for r, loss in losses.items()
+    ]
+    return replace(sweep, runs=(*others, replace(last, cuts=tuple(events))))
+
+
+def test_independent_runs_are_points_with_their_mean_and_spread():
+    sweep = plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1))
+
+    info = rank_curve_info(sweep, verdict_of(sweep))
+
+    assert ([4, 16], []) == (list(info.ranks), list(info.lines))
+    assert [2.05, 1.55] == [round(point.loss, 9) for point in info.runs]
+    assert [("independent runs", 4, 2), ("independent runs", 16, 2)] == [
+        (row["kind"], row["r"], row["runs"]) for row in info.rows
+    ]
+
+
+def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
+    sweep = truncated(plain_sweep({64: 1.6}), {8: 1.61, 2: 1.7})
+
+    info = rank_curve_info(sweep, verdict_of(sweep))
+
+    (line,) = info.lines
+    assert "fast curve: r = 64 truncated, seed 0" == line.label
+    assert [(2, 1.7), (8, 1.61), (64, 1.6)] == [(point.r, point.loss) for point in line.points]
+    assert ["truncated, about 2.0 MB", "trained, 64.0 MB"] == [line.points[i].detail for i in (0, -1)]
+    assert 8 == info.picked
+    assert "independent runs show that." in info.source
+
+
+def test_one_rank_without_a_fast_curve_picks_nothing_and_no_verdict_shows_nothing():
+    sweep = plain_sweep({4: 2.0})
+
+    assert rank_curve_info(sweep, verdict_of(sweep)).picked is None
+    assert [] == list(rank_curve_info(sweep, None).ranks)
+
+
+def test_the_figure_draws_lines_dashed_runs_as_markers_and_the_rank_as_a_line():
+    sweep = truncated(plain_sweep({2: 1.69, 64: 1.6}), {8: 1.61, 2: 1.7})
+
+    figure = rank_curve_figure(rank_curve_info(sweep, verdict_of(sweep)))
+
+    line, markers = figure.data
+    assert ((2, 8, 64), "dash") == (line.x, line.line.dash)
+    assert ((2, 64), "markers") == (markers.x, markers.mode)
+    assert 8 == figure.layout.shapes[0].x0
+
+
+def test_without_points_the_figure_is_axes_and_a_sentence():
+    assert "Points appear here as runs finish." == rank_curve_figure(RankCurveInfo()).layout.annotations[0].text

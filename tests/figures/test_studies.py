@@ -1,0 +1,78 @@
+"""Published lines: the shipped studies as infos, and what the figure draws."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.studies.adapter_size import AdapterSize
+from rankviz.errors import InvalidSettingError
+from rankviz.figures import StudiesInfo, studies_figure, studies_info
+from rankviz.figures.studies import PublishedLine, PublishedPoint, shapes_of
+
+API = Api()
+NEAR = API.studies.near("meta-llama/Llama-3.1-8B", "instruction", ("lora",), ("attention and mlp",))[:2]
+
+
+def sizes(line):
+    """10 parameters and 40 bytes per unit of rank."""
+    return [AdapterSize(10 * r, 40 * r, computed=True) for r in line.ranks]
+
+
+def test_by_rank_a_line_is_how_far_each_rank_is_from_the_best_in_percent():
+    """Tinker on Llama-3.1-8B: 0.5925, 0.5863, 0.5839, 0.5834 at r = 4, 16, 64, 128."""
+    info = studies_info(NEAR, sizes=sizes, chosen_r=16)
+
+    points = info.lines[0].points
+    assert [4, 16, 64, 128] == [p.x for p in points]
+    assert [1.56, 0.50, 0.09, 0.0] == [round(p.y, 2) for p in points]
+    assert (16, "% short of best (lower is better)") == (info.chosen_r, info.y_title)
+
+
+def test_as_published_only_lines_with_the_first_metric_are_shown():
+    info = studies_info(NEAR, sizes=sizes, y="value")
+
+    assert [0.5925, 0.5863, 0.5839, 0.5834] == [p.y for p in info.lines[0].points]
+    assert {NEAR[0].line.first.metric} == {row["metric"] for row in info.rows}
+
+
+def test_by_size_points_stand_at_the_given_sizes_and_unsized_studies_are_named():
+    info = studies_info(NEAR, sizes=sizes, x="file", chosen_r=16)
+    nothing = studies_info(
+        NEAR, sizes=lambda line: [AdapterSize(None, None, computed=False)] * len(line.ranks), x="file"
+    )
+
+    assert [160, 640] == [p.x for p in info.lines[0].points][:2]
+    assert info.chosen_r is None
+    assert ([], [each.line.study.label for each in NEAR]) == (nothing.lines, nothing.unsized)
+    assert "states adapter sizes" in nothing.empty
+
+
+def test_an_unknown_axis_is_refused():
+    with pytest.raises(InvalidSettingError, match="No such axis"):
+        studies_info([], sizes=sizes, x="colour")
+
+
+def test_one_shape_a_study_in_all_figures():
+    assert {"a": "circle", "b": "square"} == shapes_of(["a", "b", "a"])
+
+
+def drawn(*lines, **more):
+    values = {"x": "rank", "y": "gap", "y_title": "", "ticks": [], "x_range": None, "chosen_r": None, "empty": "None."}
+    return studies_figure(StudiesInfo(lines, **{**values, **more}))
+
+
+def test_no_line_is_the_same_axes_and_a_sentence():
+    figure = drawn(chosen_r=16)
+
+    assert ("None.", "LoRA rank r") == (figure.layout.annotations[0].text, figure.layout.xaxis.title.text)
+    assert () == figure.layout.shapes
+
+
+def test_error_bars_stand_where_a_spread_is_known_and_lines_of_one_label_are_not_joined():
+    points = [PublishedPoint(4, 1.0, 4, 0.1, "a"), PublishedPoint(16, 0.9, 16, None, "b")]
+    line = PublishedLine("s", "circle", "S", points)
+
+    (trace,) = drawn(line, line).data
+
+    assert (4, 16, None, 4, 16) == trace.x
+    assert (0.1, 0, 0, 0.1, 0) == tuple(trace.error_y.array)
+    assert "circle-open" == trace.marker.symbol
