@@ -207,7 +207,7 @@ def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
     view = shown(api, str(folder))
 
     assert "this adapter changes nothing" in text_of(view.top)
-    assert "no update to keep" in text_of(view.sizes)
+    assert "Energy kept no update" in text_of(view.sizes)
 
 
 def test_a_base_from_a_folder_is_named_without_where_it_lies(api, tmp_path):

@@ -228,7 +228,7 @@ def test_a_gpu_that_is_not_in_the_table_leaves_the_chart_without_a_price(api):
 
     shown = explore.tradeoff(api, sweep=explore.NEWEST, x="money", y="loss", r=16, usd_per_hour=None, gpu="abacus")
 
-    assert "No price an hour is known" in shown.caption
+    assert "The price per hour of these runs is not known." in shown.caption
 
 
 def test_a_file_name_cannot_write_into_the_page(api):
