@@ -1,9 +1,7 @@
-"""What "auto" and the presets come to on this machine and this model, and which combinations Unsloth can't train."""
+"""What "auto" comes to on this machine, and which combinations Unsloth can't train."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-from rankviz.core.lora.targets import ALL_LINEAR, expand
 from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError
@@ -88,16 +86,3 @@ def settle_probe(request: ProbeRequest, run: RunRequest, *, cuda: bool) -> Setti
         gradient_checkpointing=checkpointing,
         framework=request.framework,
     )
-
-
-def target_modules(targets: str | tuple[str, ...], model: Any) -> str | list[str]:
-    """The names that a preset stands for on this model, as get_peft_model takes them."""
-    if isinstance(targets, str) and targets in ("attention", "mlp", "qv"):
-        from rankviz.catalog.models import model_from_json
-        from rankviz.worker.introspect.main import introspect
-
-        spec = model_from_json({"id": "", "name": "", **introspect(model.config.to_dict())})
-        return list(expand(spec, targets, expert_names=()))
-    if isinstance(targets, str):
-        return ALL_LINEAR if targets == ALL_LINEAR else list(expand(None, targets, expert_names=()))
-    return list(targets)

@@ -13,6 +13,10 @@ import unsloth
 import torch
 from peft import PeftModel
 
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,
@@ -27,19 +31,23 @@ from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
 from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.worker.environment import machine, model_fingerprint
+from rankviz.worker.finetune.adapter import peft_arguments
 from rankviz.worker.finetune.base import Base
 from rankviz.worker.finetune.cut import Cutter
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.evaluation import evaluate
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
+from rankviz.worker.introspect.main import layers_of
 from rankviz.worker.memory import Memory
-from rankviz.worker.settings import Settings, settle, target_modules
+from rankviz.worker.settings import Settings, settle
 
 
 @dataclass(slots=True)
 class Session:
     model: Any
     """The base, without an adapter between runs."""
+    spec: ModelSpec
+    """Its layers."""
     tokenizer: Any
     data: SweepData
     settings: Settings
@@ -70,7 +78,7 @@ class Session:
             "lora_dropout": 0,
             "bias": "none",
         }
-        return cls(model, tokenizer, data, settings, memory, environment)
+        return cls(model, layers_of(model.config.to_dict()), tokenizer, data, settings, memory, environment)
 
     def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
         """One run from a fresh adapter to its completion; the base is as it was when this returns or raises."""
@@ -78,13 +86,13 @@ class Session:
         def stage(words: str) -> None:
             log(StageReached(time=time.time(), stage=words))
 
-        targets = target_modules(request.target_modules, self.model)
-        facts = {"target_modules": targets, "warmup_steps": request.warmup_steps}
+        plan = self._plan(request)
+        facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
         log(RunStarted(time=time.time(), environment={**self.environment, **facts}))
         self.memory.settle()
         baseline_bytes = self.memory.now()
         stage("attaching the adapter")
-        adapter = attach(self.model, request, targets, self.settings)
+        adapter = attach(self.model, request, plan, self.settings)
         try:
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
@@ -173,6 +181,9 @@ class Session:
                 )
             )
 
+    def _plan(self, request: RunRequest) -> AdapterPlan:
+        return resolve(self.spec, LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora))
+
     def _evaluate(self, model: Any, when: str) -> Evaluated:
         return evaluate(
             model,
@@ -208,13 +219,13 @@ def load_base(base: Base, max_length: int, settings: Settings) -> tuple[Any, Any
         ) from error
 
 
-def attach(model: Any, request: RunRequest, targets: str | list[str], settings: Settings) -> Any:
+def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings) -> Any:
     """A fresh adapter on the base, as Unsloth puts it there."""
     return unsloth.FastLanguageModel.get_peft_model(
         model,
         r=request.r,
         lora_alpha=request.lora_alpha,
-        target_modules=targets,
+        **peft_arguments(plan),
         lora_dropout=0,
         bias="none",
         use_rslora=request.use_rslora,

@@ -22,7 +22,6 @@ from typing import Any
 
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.json import model_from_json
 from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
 from rankviz.store import RunStore
@@ -197,18 +196,18 @@ def _attach(
     request: ProbeRequest, run: RunRequest, model: Any, config: dict[str, Any], depth: int, settings: Any
 ) -> Any:
     """The model with its adapter."""
+    from rankviz.worker.introspect.build import cut_config
+    from rankviz.worker.introspect.main import layers_of
+
+    lora = LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora, framework=request.framework)
+    plan = resolve(layers_of(cut_config(config, depth)), lora)
     if request.framework == "unsloth":
         from rankviz.worker.finetune.session import attach
-        from rankviz.worker.settings import target_modules
 
-        return attach(model, run, target_modules(run.target_modules, model), settings)
-    from rankviz.worker.introspect.build import cut_config
-    from rankviz.worker.introspect.main import introspect
+        return attach(model, run, plan, settings)
     from rankviz.worker.probe import hf_session
 
-    spec = model_from_json({"id": "", "name": "", **introspect(cut_config(config, depth))})
-    lora = LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora, framework=request.framework)
-    return hf_session.attach(model, request, resolve(spec, lora), settings)
+    return hf_session.attach(model, request, plan, settings)
 
 
 def _rows(request: ProbeRequest, *, vocabulary: int) -> list[Any]:

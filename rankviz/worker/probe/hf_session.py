@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.probe.request import ProbeRequest
+from rankviz.worker.finetune.adapter import peft_arguments
 from rankviz.worker.settings import Settings
 
 
@@ -31,14 +32,12 @@ def attach(model: Any, request: ProbeRequest, plan: AdapterPlan, settings: Setti
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=settings.gradient_checkpointing is True
         )
-    targets = plan.target_modules
     return get_peft_model(
         model,
         LoraConfig(
             r=request.r,
             lora_alpha=request.lora_alpha,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            target_parameters=list(plan.target_parameters) or None,
+            **peft_arguments(plan),
             lora_dropout=0,
             bias="none",
             use_rslora=request.use_rslora,

@@ -20,6 +20,7 @@ TESTS = Path(__file__).parents[2]
 ASSETS = TESTS.parent / "assets"
 TARGETS = (
     UNSLOTH_SEVEN,
+    UNSLOTH_SEVEN[4:],
     ("q_proj", "o_proj"),
     ("q_proj", "gate_proj"),
     ("down_proj",),
