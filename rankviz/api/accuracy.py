@@ -44,7 +44,7 @@ class Validation(Workspace):
     def _validation_of(self, rows: Sequence[MeasuredRow], assumptions: Assumptions) -> dict[str, Any]:
         from datetime import date
 
-        from rankviz.core.accuracy.predicted import predict
+        from rankviz.core.accuracy.predicted import predict_row
         from rankviz.core.accuracy.report import report
 
         def card(name: str) -> Gpu | None:
@@ -53,4 +53,4 @@ class Validation(Workspace):
             except UnknownGpuError:
                 return hardware.gpu_of_device(self._gpus, name)
 
-        return report([predict(row, self.model, card, assumptions) for row in rows], date.today().isoformat())
+        return report([predict_row(row, self.model, card, assumptions) for row in rows], date.today().isoformat())

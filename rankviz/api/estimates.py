@@ -10,9 +10,10 @@ from rankviz.api.accuracy import Validation
 from rankviz.api.probes import Probes
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.similar import evidence_for
+from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Estimate, as_json, estimate
-from rankviz.core.cost.question import Question, lora_config
-from rankviz.core.cost.stack import Stack
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -43,19 +44,14 @@ class Estimates(Validation, Probes):
         answer = estimate(self.model(question.model_id), question, gpu, self._assumptions)
         calibration = self._gpu_calibration(answer) if gpu and self._has_probes() else None
         if calibration is not None:
-            from rankviz.core.cost.calibrated import calibrated_estimate
+            from rankviz.core.cost.calibration import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, self._assumptions)
         found = {"calibration": calibration.as_json() if calibration else None}
         return {**as_json(answer), **found, "rests_on": evidence_for(self.validation(), self._stack(question))}
 
     def _stack(self, question: Question) -> Stack:
-        return Stack(
-            framework=question.framework,
-            setup=question.training,
-            use_dora=question.use_dora,
-            assume=self._assumptions,
-        )
+        return stack_on(card(None), question.training, question.lora.use_dora, self._assumptions)
 
     def rests_on(self, question: Question, r: int) -> dict[str, Any]:
         """The measured rows that speak for an estimate: how far off they were, and those most alike."""
@@ -88,19 +84,18 @@ class Estimates(Validation, Probes):
     def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
         """What probes say of an estimate for the GPU of this very machine."""
         from rankviz import machine
-        from rankviz.core.probe.calibrate import setting_of_question
 
         here = machine.here()
         if here["device"] != "cuda" or hardware.gpu_of_device(self._gpus, here["device_name"]) != answer.gpu:
             return None
-        tokens = answer.question.training.tokens_per_micro_step
-        return self._calibration(answer.model, setting_of_question(answer.model.id, answer.question), tokens, here)
+        lora, training = answer.question.lora, answer.question.training
+        return self._calibration(answer.model, lora, training, training.tokens_per_micro_step, here)
 
     def adapter(self, question: Question, r: int) -> AdapterDetail:
         """One rank's adapter: by module and block, its size, and what to know about it."""
-        lora = lora_config(question, r)
-        plan = resolve(self.model(question.model_id), lora)
-        dtype = adapter_dtype(question.framework, question.training.precision)
+        training = question.training.without_auto(card(None))
+        plan = resolve(self.model(question.model_id), question.lora_at(r), training.framework)
+        dtype = adapter_dtype(training.framework, training.precision)
         parameters = plan.parameters(r)
         return AdapterDetail(
             plan=plan,
@@ -110,13 +105,13 @@ class Estimates(Validation, Probes):
             file_bytes=plan.file_bytes(
                 r,
                 2 if dtype == "bf16" else 4,
-                saved_dtype=saved_dtype(question.framework, question.training.precision),
+                saved_dtype=saved_dtype(training.framework, training.precision),
             ),
         )
 
     def preset_names(self, model: ModelSpec, preset: str, framework: str) -> Sequence[str]:
         """The modules that a preset reaches in this model; none where PEFT refuses it."""
         try:
-            return resolve(model, LoraConfig(target_modules=preset, framework=framework)).target_names
+            return resolve(model, LoraConfig(target_modules=preset), framework).target_names
         except InvalidSettingError:
             return ()

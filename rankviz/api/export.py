@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rankviz.api.workspace import Workspace
-from rankviz.core.cost.question import Question, validate
+from rankviz.core.cost.question import Question
 
 if TYPE_CHECKING:
     from rankviz.export import Written
@@ -28,6 +28,6 @@ class TakeAway(Workspace):
         """
         from rankviz import export
 
-        validate(question)
+        question.validate()
         rate = export.LEARNING_RATE if learning_rate is None else learning_rate
         return export.write(self.model(question.model_id), question, r, format_name, rate)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, RankVizError, UnknownModelError
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.calibration import Calibration, Setting
+    from rankviz.core.cost.calibration import Calibration
+    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.probe.request import ProbeQuestion
 
@@ -31,13 +32,12 @@ class Probes(Workspace):
         from rankviz.core.probe.request import settle
 
         model = self.model(asked.model_id)
-        lora = LoraConfig(target_modules=asked.target_modules, use_dora=asked.use_dora, framework=asked.framework)
-        resolve(model, lora)
+        resolve(model, asked.lora, asked.training.framework)
         now = time.time()
         request = settle(
             asked,
             model,
-            cuda=self.has_cuda(),
+            device=self.here(),
             shared=self.shared,
             probe_id=f"probe-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}",
             created_at=now,
@@ -113,14 +113,16 @@ class Probes(Workspace):
         return folder.is_dir() and any(entry.name.startswith("probe-") for entry in os.scandir(folder))
 
     def _calibration(
-        self, model: ModelSpec, setting: Setting, tokens: float, environment: Mapping[str, Any]
+        self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
     ) -> Calibration | None:
-        """What the probes of this setting on this device say; None where there are none."""
+        """What the probes of this set-up on this device say; None where there are none."""
         from rankviz import machine
         from rankviz.core.probe.calibrate import LIBRARIES, applies, calibrate
         from rankviz.core.probe.estimate import estimate_probe
 
         here = {"versions": machine.versions(LIBRARIES), **environment}
         device, assume = self._device(environment), self._assumptions
-        probes = [record for record in self.store.probes() if applies(record, setting, tokens, here, assume)]
+        probes = [
+            record for record in self.store.probes() if applies(record, model.id, lora, training, tokens, here, assume)
+        ]
         return calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.probes import Probes
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.errors import InvalidSettingError, RankVizError
@@ -64,7 +63,7 @@ class Runs(Probes):
         self.preview(request.data)
         if not dataset.is_sample(request.data, assets=self.assets):
             request = replace(request, data=str(self.store.keep(Path(request.data))))
-        resolve(self.model(request.base), LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora))
+        resolve(self.model(request.base), request.lora, request.training.framework)
         sweep_id = self.store.create(request)
         self.work_queue()
         return sweep_id
@@ -204,12 +203,11 @@ class Runs(Probes):
 
     def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any]) -> RunEstimate:
         model, device, rows = self.model(request.base), self._device(environment), self._row_tokens(request)
-        tokens = request.per_device_train_batch_size * (rows.expected if rows else request.max_length)
+        training = request.training.without_auto(device)
+        tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
         calibration = None
         if self._has_probes():
-            from rankviz.core.probe.calibrate import setting_of_run
-
-            calibration = self._calibration(model, setting_of_run(model.id, request, device), tokens, environment)
+            calibration = self._calibration(model, request.lora, training, tokens, environment)
         return estimate_run(model, request, device, self._assumptions, rows, calibration)
 
     def _row_tokens(self, request: RunRequest) -> Range | None:

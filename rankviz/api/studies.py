@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.estimates import Estimates
-from rankviz.core.cost.question import Question, lora_config
+from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -91,7 +91,12 @@ class PublishedEvidence(Estimates):
             plan.parameters,
             self._assumptions,
         )
-        wide = replace(question, ranks=(advice.r,), targets=preset, modules_to_save=(), alpha="r")
+        wide = replace(
+            question,
+            ranks=(advice.r,),
+            lora=replace(question.lora, target_modules=preset, modules_to_save=()),
+            alpha="r",
+        )
         said = self.estimate(wide)
         fit = {
             "gpu": said["gpu"],
@@ -142,11 +147,12 @@ class PublishedEvidence(Estimates):
         """The preset that stands for all linear layers here, and what it hits; the question's own where none can."""
         for preset in WIDE:
             try:
-                plan = resolve(model, replace(lora_config(question, 16), target_modules=preset, modules_to_save=()))
+                lora = replace(question.lora, target_modules=preset, modules_to_save=())
+                plan = resolve(model, lora, question.training.framework)
             except InvalidSettingError:
                 continue
             return preset, plan
-        return question.targets, resolve(model, lora_config(question, 16))
+        return question.lora.target_modules, resolve(model, question.lora, question.training.framework)
 
     def _plan_of(self, line: Line) -> AdapterPlan | None:
         """None where the base has no row in the catalogue, or the study doesn't say its modules one by one."""
@@ -156,7 +162,7 @@ class PublishedEvidence(Estimates):
         if line.model.model_id is None or not names:
             return None
         try:
-            lora = LoraConfig(target_modules=names, use_dora=line.first.method == "dora", framework="peft")
-            return resolve(self.model(line.model.model_id), lora)
+            lora = LoraConfig(target_modules=names, use_dora=line.first.method == "dora")
+            return resolve(self.model(line.model.model_id), lora, "peft")
         except (InvalidSettingError, UnknownModelError):
             return None

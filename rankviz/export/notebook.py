@@ -20,7 +20,7 @@ def notebook(recipe: Recipe) -> str:
     first, *rest = said(recipe)
     cells = [
         _markdown("title", f"# {title(recipe)}\n\n" + "\n\n".join(rest)),
-        _code("install", INSTALL[recipe.lora.framework]),
+        _code("install", INSTALL[recipe.training.framework]),
     ]
     for number, part in enumerate(parts(recipe), 1):
         about = f"\n\nPut the data beside this notebook. `{DATA}`" if part.heading == "The training" else ""

@@ -84,8 +84,8 @@ def summary_row(record: RunRecord) -> dict[str, object]:
         "state": record.state.value,
         "base": request.base,
         "data": request.data,
-        "r": request.r,
-        "lora_alpha": request.lora_alpha,
+        "r": request.lora.r,
+        "lora_alpha": request.lora.lora_alpha,
         "learning_rate": request.learning_rate,
         "seed": request.seed,
         "max_steps": request.max_steps,
@@ -107,7 +107,7 @@ def loss_rows(record: RunRecord) -> list[dict[str, object]]:
     request, losses = record.request, record.loss_after.example_losses if record.loss_after else ()
     asked = {
         "sweep_id": request.sweep_id,
-        "rank": request.r,
+        "rank": request.lora.r,
         "learning_rate": request.learning_rate,
         "seed": request.seed,
     }

@@ -9,6 +9,7 @@ import pytest
 from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
+from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.export.tables import Table, ranks_table, runs_table, write_table
 from rankviz.ui.explore import tab as explore
@@ -68,7 +69,7 @@ def test_parquet_keeps_types_and_carries_the_sources_in_its_metadata(ranks, tmp_
 
 
 def test_what_is_not_known_is_an_empty_cell(api, tmp_path):
-    question = Question(model_id="gpt2", targets="all-linear")
+    question = Question(model_id="gpt2", lora=LoraConfig(target_modules="all-linear"))
     table = ranks_table(api.estimate(question), question)
 
     (row,) = rows_of(write_table(table, "csv", tmp_path))

@@ -12,7 +12,7 @@ from rankviz.core.runs.events import (
     StageReached,
     StepLogged,
 )
-from rankviz.core.runs.request import SweepRequest
+from tests.support.questions import sweep
 
 
 def text_of(markup: str) -> str:
@@ -21,7 +21,7 @@ def text_of(markup: str) -> str:
 
 def finished(api: Api, losses: dict[int, float], *, seeds: tuple[int, ...] = (0,)):
     """A sweep whose runs have all completed with these held-out losses, 10 s and 2 GiB each."""
-    sweep_id = api.store.create(SweepRequest(ranks=tuple(losses), max_steps=2, seeds=seeds))
+    sweep_id = api.store.create(sweep(ranks=tuple(losses), max_steps=2, seeds=seeds))
     for run in api.store.sweep(sweep_id).runs:
         r, loss = run.request.r, losses[run.request.r] + 0.1 * run.request.seed
         for event in (

@@ -106,7 +106,7 @@ def test_a_gpu_that_cannot_run_it_says_why(api):
     cards = shown(api, precision="bf16").cards
 
     assert "can&#x27;t run this" in cards
-    assert "T4 has no bf16: choose precision fp16" in cards
+    assert "T4 does not support bf16. Choose precision fp16" in cards
     assert "HF Spaces t4-small, 2026-08-22" in cards
 
 
@@ -139,7 +139,7 @@ def test_ones_own_price_orders_the_table_and_prices_the_figures(api):
 
 @pytest.mark.parametrize("text", ["-1", "cheap", "nan", "1 5", ""])
 def test_a_price_that_cant_be_is_refused_by_name(text):
-    with pytest.raises(InvalidSettingError, match="USD an hour for the t4 can't be: give 0 or more"):
+    with pytest.raises(InvalidSettingError, match="price per hour of the t4 must be a number from 0"):
         ask({**LLAMA, "prices": f"l4:0.5,t4:{text}"})
 
 

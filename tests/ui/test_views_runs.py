@@ -13,6 +13,7 @@ from rankviz.ui.parts import live
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.train import form as train_form
+from tests.support import questions
 from tests.support.finished_runs import finished, text_of
 
 FORM = {
@@ -64,8 +65,8 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"mode": "fast", "ranks": ["8"]}, "A fast curve is cut from its highest rank to lower ones: take two"),
-        ({"mode": "fast", "anchors": "16"}, "Anchors are lower than the rank that is cut, r = 16, and 16 is not."),
+        ({"mode": "fast", "ranks": ["8"]}, "Give at least two ranks"),
+        ({"mode": "fast", "anchors": "16"}, r"lower rank than the truncated one, r = 16 \(got 16\)"),
         ({"mode": "single"}, "One run takes one rank, not 2: untick the others, or choose Sweep."),
     ],
 )
@@ -133,7 +134,7 @@ def test_a_sweep_that_has_ended_says_how(api):
 
 
 def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
-    sweep_id = api.store.create(SweepRequest(ranks=(4, 16), max_steps=4))
+    sweep_id = api.store.create(questions.sweep(ranks=(4, 16), max_steps=4))
     first = api.store.sweep(sweep_id).runs[0].run_id
     api.store.append(first, RunStarted(time=1.0, environment={"device": "cpu"}))
     for step in (1, 2):

@@ -8,11 +8,11 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
-from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
 from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
 from rankviz.ui.sweep import tab as page
+from tests.support import questions
 from tests.support.finished_runs import finished, text_of
 
 
@@ -30,7 +30,7 @@ def evaluated(when, loss):
 def fast(api, *, cuts, trained=1.600, anchors=None, saved=""):
     """A finished fast curve from r = 64."""
     anchors = anchors or {}
-    sweep_id = api.store.create(SweepRequest(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
+    sweep_id = api.store.create(questions.sweep(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
     for run in api.store.sweep(sweep_id).runs:
         r = run.request.r
         events = [

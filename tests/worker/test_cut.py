@@ -4,11 +4,12 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import RunRequest, SweepRequest, fast_ranks
+from rankviz.core.runs.request import SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from rankviz.trained.read import read_adapter
+from tests.support import questions
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
 
@@ -26,9 +27,9 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_all_lo
 @pytest.mark.parametrize(
     ("ranks", "anchors", "said"),
     [
-        ([64], [], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
-        ([], [4], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
-        ([8, 64], [128], "Anchors are lower than the rank that is cut, r = 64, and 128 is not."),
+        ([64], [], "A fast curve truncates its highest rank to lower ones. Give at least two ranks."),
+        ([], [4], "A fast curve truncates its highest rank to lower ones. Give at least two ranks."),
+        ([8, 64], [128], "An independent run must have a lower rank than the truncated one, r = 64 (got 128)."),
     ],
 )
 def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, said):
@@ -40,9 +41,7 @@ def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, said):
 
 def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
     def recovery(max_steps):
-        run = RunRequest(
-            run_id="", sweep_id="", created_at=0, base="", data="", r=64, lora_alpha=32, max_steps=max_steps
-        )
+        run = questions.run(r=64, max_steps=max_steps)
         return [run.recovery_steps(r) for r in (1, 4, 8, 32)]
 
     assert [2, 2, 0, 0] == recovery(10)
@@ -52,14 +51,14 @@ def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"cut_ranks": (16,)}, "The highest rank is 16, so it can't be cut to 16: lower."),
-        ({"cut_ranks": (0,)}, "A rank to cut to must be a whole number from 1 to 16, not 0."),
-        ({"cut_ranks": (4,), "use_dora": True}, "A fast curve cuts B·A, and a DoRA adapter is more than that"),
+        ({"cut_ranks": (16,)}, "A rank to truncate to must be below the highest rank, 16 (got 16)."),
+        ({"cut_ranks": (0,)}, "Rank to truncate to must be a whole number from 1 to 1,024 (got 0)."),
+        ({"cut_ranks": (4,), "use_dora": True}, "A fast curve truncates B·A, and a DoRA adapter is more than that"),
     ],
 )
 def test_a_cut_that_cant_be_is_refused(asked, said):
     with pytest.raises(InvalidSettingError) as refused:
-        SweepRequest(ranks=(16,), **asked).validate()
+        questions.sweep(ranks=(16,), **asked).validate()
 
     assert str(refused.value).startswith(said)
 
@@ -152,7 +151,7 @@ def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(tmp_path
     store = RunStore(tmp_path / "home")
     data = write_tiny_data(tmp_path / "letters.jsonl")
     sweep_id = store.create(
-        SweepRequest(
+        questions.sweep(
             base=str(make_tiny_llama(tmp_path / "tiny")),
             data=str(data),
             ranks=(16,),

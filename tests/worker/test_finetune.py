@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import SweepRequest
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
+from tests.support import questions
 from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, make_tiny_llama, write_tiny_data
 
 pytestmark = pytest.mark.torch
@@ -38,7 +38,7 @@ def swept(tiny, tmp_path_factory):
     data = write_tiny_data(home / "letters.jsonl")
     store = RunStore(home)
     sweep_id = store.create(
-        SweepRequest(
+        questions.sweep(
             base=str(tiny), data=str(data), ranks=(4, 8), max_steps=12, learning_rates=(1e-2,), held_out_examples=16
         )
     )
@@ -109,7 +109,7 @@ def test_a_run_alone_in_a_fresh_process_gives_the_same_losses_as_within_the_swee
     _, sweep = swept
     again = RunStore(tmp_path / "home")
     sweep_id = again.create(
-        SweepRequest(
+        questions.sweep(
             base=str(tiny),
             data=sweep.runs[1].request.data,
             ranks=(8,),
@@ -137,10 +137,10 @@ def test_taking_the_adapter_off_leaves_every_weight_and_module_of_the_base(swept
     program = """
 import hashlib, sys
 from pathlib import Path
-from rankviz.core.runs.request import SweepRequest
+from tests.support.questions import sweep
 from rankviz import dataset
-from rankviz.worker.base import resolve
-from rankviz.worker.session import Session
+from rankviz.worker.finetune.base import resolve
+from rankviz.worker.finetune.session import Session
 
 def facts(model):
     digest = hashlib.sha256()
@@ -149,7 +149,7 @@ def facts(model):
     return digest.hexdigest(), [(name, type(module).__name__) for name, module in model.named_modules()]
 
 base, data, home = sys.argv[1:]
-run, = SweepRequest(base=base, data=data, ranks=(4,), max_steps=2).runs(sweep_id="s", created_at=0.0)
+run, = sweep(base=base, data=data, ranks=(4,), max_steps=2).runs(sweep_id="s", created_at=0.0)
 session = Session.load(run, resolve(base, Path(home)), dataset.read(data), print)
 before = facts(session.model)
 session.run(run, lambda event: None, Path(home))
@@ -173,7 +173,7 @@ def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
     data = tmp_path / "d.jsonl"
     data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
     store = RunStore(tmp_path / "home")
-    sweep_id = store.create(SweepRequest(base=str(tiny), data=str(data), ranks=(4, 8)))
+    sweep_id = store.create(questions.sweep(base=str(tiny), data=str(data), ranks=(4, 8)))
 
     supervisor = Supervisor(store)
     supervisor.start()
@@ -187,7 +187,7 @@ def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
 def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
     data = write_tiny_data(tmp_path / "letters.jsonl")
     store = RunStore(tmp_path / "home")
-    sweep_id = store.create(SweepRequest(base=str(tiny), data=str(data), ranks=(4,), max_steps=100_000))
+    sweep_id = store.create(questions.sweep(base=str(tiny), data=str(data), ranks=(4,), max_steps=100_000))
     supervisor = Supervisor(store)
     supervisor.start()
     run_id = store.run_ids(sweep_id)[0]
@@ -205,7 +205,7 @@ def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
 @pytest.mark.slow
 def test_the_embedded_model_learns_the_phonemes_a_little_in_a_few_steps(tmp_path):
     store = RunStore(tmp_path / "home")
-    sweep_id = store.create(SweepRequest(base="embedded", data="phonemes", ranks=(4, 16), max_steps=6))
+    sweep_id = store.create(questions.sweep(base="embedded", data="phonemes", ranks=(4, 16), max_steps=6))
 
     supervisor = Supervisor(store)
     supervisor.start()

@@ -8,10 +8,10 @@ import psutil
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.probe.request import ProbeQuestion
 from rankviz.core.runs.record import RunState
 from rankviz.worker.introspect.build import cut_config
 from rankviz.worker.probe.random_base import write_random_base
+from tests.support import questions
 from tests.support.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -39,7 +39,7 @@ def probe(folder: Path, *, config=TINY, **asked):
     path.write_text(json.dumps(config))
     api = Api(home=folder / "home", assets=ASSETS)
     asked = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **asked}
-    probe_id = api.start_probe(ProbeQuestion(model_id=str(path), **asked))
+    probe_id = api.start_probe(questions.probe(str(path), **asked))
     *_, record = api.follow_probe(probe_id, 0.05)
     api.supervisor.settle()
     api.supervisor.stop()

@@ -6,11 +6,11 @@ optimizer states.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rankviz.core.cost.estimate import Fit
-from rankviz.core.cost.question import Question, lora_config
-from rankviz.core.fit.setting import Change, Setting, changed, keeping_tokens, seconds_for
+from rankviz.core.cost.question import Question
+from rankviz.core.fit.setting import Change, Setting, keeping_tokens, seconds_for
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -116,8 +116,8 @@ def batch_label(batch: int, accum: int) -> str:
 
 def checkpointing_choices(question: Question) -> list[str]:
     """The other kinds; outside Unsloth its own counts as Hugging Face's."""
-    kinds = ["unsloth", "hf", "none"] if question.framework == "unsloth" else ["hf", "none"]
-    now = question.training.checkpointing
+    kinds = ["unsloth", "hf", "none"] if question.training.framework == "unsloth" else ["hf", "none"]
+    now = question.training.gradient_checkpointing
     if now not in kinds:
         now = "hf"
     return [kind for kind in kinds if kind != now]
@@ -166,8 +166,9 @@ def narrower(start: Setting) -> list[tuple[str, str]]:
 
 def preset_plan(start: Setting, preset: str) -> AdapterPlan | None:
     """None where PEFT refuses the preset on this model."""
+    question = start.question
     try:
-        return resolve(start.model, lora_config(changed(start.question, {"targets": preset}), start.r))
+        return resolve(start.model, replace(question.lora, target_modules=preset), question.training.framework)
     except InvalidSettingError:
         return None
 

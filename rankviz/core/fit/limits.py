@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankviz import units
-from rankviz.core.cost.question import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP
+from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP
 from rankviz.core.fit.setting import Setting
 from rankviz.core.lora.config import MAX_RANK
 

@@ -7,6 +7,7 @@ worth knowing (notes.py). Compared with PEFT for every catalogue model in tests/
 import functools
 from collections.abc import Iterator
 
+from rankviz.core.checks import one_of
 from rankviz.core.lora import moe
 from rankviz.core.lora.config import MOE_SCHEMES, Framework, LoraConfig
 from rankviz.core.lora.notes import notes
@@ -17,12 +18,12 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 
-def resolve(model: ModelSpec, lora: LoraConfig) -> AdapterPlan:
-    """What PEFT would make of this configuration on this model; rank and alpha don't enter.
+def resolve(model: ModelSpec, lora: LoraConfig, framework: Framework) -> AdapterPlan:
+    """What PEFT would make of this configuration on this model, with or without Unsloth; rank and alpha do not matter.
 
     InvalidSettingError where PEFT refuses, or where nothing would carry the adapter.
     """
-    return _resolve(model, lora.target_modules, lora.use_dora, lora.modules_to_save, lora.moe_scheme, lora.framework)
+    return _resolve(model, lora.target_modules, lora.use_dora, lora.modules_to_save, lora.moe_scheme, framework)
 
 
 @functools.lru_cache(maxsize=512)
@@ -34,8 +35,7 @@ def _resolve(
     moe_scheme: str,
     framework: Framework,
 ) -> AdapterPlan:
-    if moe_scheme not in MOE_SCHEMES:
-        raise InvalidSettingError(f"No MoE scheme {moe_scheme!r}: take {', '.join(MOE_SCHEMES)}.")
+    one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, framework)
     asked = expand(model, target_modules, expert_names=moe.expert_names(model, scheme))
     names, saved_names = asked, modules_to_save

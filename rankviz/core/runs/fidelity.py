@@ -73,7 +73,7 @@ def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: s
         steps=request.max_steps,
         seed=request.seed,
         learning_rate=request.learning_rate,
-        precision=request.precision,
+        precision=request.training.precision,
         differences={p.r: p.loss - independent[p.r] for p in curve.points[:-1]},
         independent=independent,
         picked=picked.r,

@@ -39,7 +39,7 @@ def answer(api: Api, **values: Any) -> Answer:
         figures=html.figures(five_figures(rows, r, gpu=said["gpu"], dtype=said["adapter_dtype"])),
         rests_on=rests_on_html(api.rests_on(asked, r), in_words(said["rests_on"])),
         advice=card(api.advise(asked, goal_of(values)), said, r),
-        scale=scale_html(rows[r], asked.use_rslora),
+        scale=scale_html(rows[r], asked.lora.use_rslora),
         ranks=rank_table(list(rows.values()), r),
         address=link.address(link.write(values)),
         setup_label=gr.Accordion(label=setup_label(values)),

@@ -13,7 +13,6 @@ import unsloth
 import torch
 from peft import PeftModel
 
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
@@ -57,12 +56,12 @@ class Session:
 
     @classmethod
     def load(cls, request: RunRequest, base: Base, rows: Dataset, stage: Callable[[str], None]) -> "Session":
-        settings = settle(request, cuda=torch.cuda.is_available())
+        settings = settle(request.training, cuda=torch.cuda.is_available())
         memory = Memory(cuda=settings.cuda)
         stage("loading the base")
-        model, tokenizer = load_base(base, request.max_length, settings)
+        model, tokenizer = load_base(base, settings)
         stage("tokenizing the data")
-        data = SweepData(rows, tokenizer, request.max_length, request.held_out_examples)
+        data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         environment = {
             **machine(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
@@ -71,7 +70,7 @@ class Session:
             "data_fingerprint": rows.fingerprint,
             "train_examples": len(data.training),
             "held_out_examples": len(data.held_out),
-            "precision": settings.precision,
+            "precision": settings.training.precision,
             "optim": settings.optim,
             "gradient_checkpointing": settings.gradient_checkpointing,
             "lr_scheduler_type": LR_SCHEDULE,
@@ -103,10 +102,7 @@ class Session:
             else:
                 log(replace(self.base_loss, time=time.time(), seconds=0.0, reused=True))
             stage("training")
-            rows = self.data.in_order(
-                request.seed,
-                request.max_steps * request.per_device_train_batch_size * request.gradient_accumulation_steps,
-            )
+            rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
             self.memory.reset()
             train_seconds = train(
                 adapter,
@@ -152,7 +148,7 @@ class Session:
         on the rows after those the adapter has seen and saved, and the next lower cut is made of what came of that."""
         stage("taking the adapter apart")
         cutter, taken = Cutter(adapter), 0
-        rows_a_step = request.per_device_train_batch_size * request.gradient_accumulation_steps
+        rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:
             stage(f"cutting to r = {r}")
             started, steps, path = time.monotonic(), request.recovery_steps(r), ""
@@ -160,7 +156,9 @@ class Session:
             if steps:
                 seen = (request.max_steps + taken) * rows_a_step
                 recovery = replace(
-                    request, max_steps=steps, learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate
+                    request,
+                    training=replace(request.training, max_steps=steps),
+                    learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate,
                 )
                 rows = self.data.in_order(request.seed, seen + steps * rows_a_step)[seen:]
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
@@ -182,7 +180,7 @@ class Session:
             )
 
     def _plan(self, request: RunRequest) -> AdapterPlan:
-        return resolve(self.spec, LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora))
+        return resolve(self.spec, request.lora, request.training.framework)
 
     def _evaluate(self, model: Any, when: str) -> Evaluated:
         return evaluate(
@@ -194,16 +192,16 @@ class Session:
         )
 
 
-def load_base(base: Base, max_length: int, settings: Settings) -> tuple[Any, Any]:
+def load_base(base: Base, settings: Settings) -> tuple[Any, Any]:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         return unsloth.FastLanguageModel.from_pretrained(
             base.name,
-            max_seq_length=max_length,
+            max_seq_length=settings.training.max_length,
             dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
-            load_in_4bit=settings.precision == "nf4-dq",
-            load_in_8bit=settings.precision == "int8",
+            load_in_4bit=settings.training.precision == "nf4-dq",
+            load_in_8bit=settings.training.precision == "int8",
             use_gradient_checkpointing=settings.gradient_checkpointing,
         )
     except OSError as error:
@@ -223,16 +221,16 @@ def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Setting
     """A fresh adapter on the base, as Unsloth puts it there."""
     return unsloth.FastLanguageModel.get_peft_model(
         model,
-        r=request.r,
-        lora_alpha=request.lora_alpha,
+        r=request.lora.r,
+        lora_alpha=request.lora.lora_alpha,
         **peft_arguments(plan),
         lora_dropout=0,
         bias="none",
-        use_rslora=request.use_rslora,
-        use_dora=request.use_dora,
+        use_rslora=request.lora.use_rslora,
+        use_dora=request.lora.use_dora,
         use_gradient_checkpointing=settings.gradient_checkpointing,
         random_state=request.seed,
-        max_seq_length=request.max_length,
+        max_seq_length=request.training.max_length,
     )
 
 

@@ -17,7 +17,7 @@ MODELS = [load_model(ASSETS, row.id) for row in load_index(ASSETS)]
 def plan_of(model: ModelSpec, targets: str | tuple[str, ...], **more) -> AdapterPlan | None:
     """None where the adapter is refused."""
     try:
-        return resolve(model, LoraConfig(target_modules=targets, framework="unsloth", **more))
+        return resolve(model, LoraConfig(target_modules=targets, **more), "unsloth")
     except InvalidSettingError:
         return None
 

@@ -7,20 +7,12 @@ import pytest
 from rankviz.core.runs.events import AdapterCut, Evaluated
 from rankviz.core.runs.fast_curve import anchors_of, fast_curve, fast_curves, in_words, partings, pick, shippable
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import RunRequest
+from tests.support import questions
 
 
 def run(r, loss, *, cuts=None, saved=True, run_id="top", **asked):
-    request = RunRequest(
-        run_id=run_id,
-        sweep_id="s",
-        created_at=0,
-        base="b",
-        data="d",
-        r=r,
-        lora_alpha=32,
-        cut_ranks=tuple(cuts or ()),
-        **asked,
+    request = questions.run(
+        run_id=run_id, sweep_id="s", base="b", data="d", r=r, lora_alpha=32, cut_ranks=tuple(cuts or ()), **asked
     )
     evaluated = Evaluated(time=1.0, when="after", loss=loss, tokens=10, examples=2, seconds=1.0)
     return RunRecord(
