@@ -61,7 +61,10 @@ def test_what_is_not_known_is_null():
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "T4", "--precision", "bf16"), "fp16"),
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "L4", "--usd-per-hour", "-1"), "price"),
         (("estimate", "Qwen/Qwen3-4B", "--tokens", "0"), "Tokens must be a whole number from 1"),
-        (("estimate", "Qwen/Qwen3-4B", "--batch", "4096", "--max-length", "131072"), "Lower the batch size or the length"),
+        (
+            ("estimate", "Qwen/Qwen3-4B", "--batch", "4096", "--max-length", "131072"),
+            "Lower the batch size or the length",
+        ),
         (("fit", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r once"),
         (("fit", "Qwen/Qwen3-4B", "--price", "L4=-1"), "price per hour of the L4 must be a number from 0"),
         (("fit", "Qwen/Qwen3-4B", "--price", "L4=cheap"), "such as L4=0.75"),
