@@ -25,10 +25,10 @@ ATTENTION = {"flash": "flash_attention_2", "eager": "eager"}
 
 def script(recipe: Recipe) -> str:
     """It trains with Unsloth or with TRL; for plain PEFT it stops before the training."""
-    return commented(said(recipe)) + "\n" + "\n".join(part.code for part in parts(recipe))
+    return commented(header(recipe)) + "\n" + "\n".join(part.code for part in parts(recipe))
 
 
-def said(recipe: Recipe) -> tuple[str, ...]:
+def header(recipe: Recipe) -> tuple[str, ...]:
     """What stands above it: what it is, by whose count, and what the program does otherwise than asked."""
     return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_otherwise(recipe))
 

@@ -31,13 +31,13 @@ class Table:
     """Of the whole table; also the last columns of every row."""
 
 
-def ranks_table(said: Mapping[str, Any], question: Question) -> Table:
-    """An estimate, a row a rank. said: what Api.estimate answers to the question."""
+def ranks_table(estimate: Mapping[str, Any], question: Question) -> Table:
+    """An estimate, one row per rank. estimate: what Api.estimate returns for the question."""
     setup = question.training
-    asked = {
-        "model_id": said["model_id"],
+    settings = {
+        "model_id": estimate["model_id"],
         "framework": setup.framework,
-        "moe_scheme": said["scheme"],
+        "moe_scheme": estimate["scheme"],
         "use_rslora": question.lora.use_rslora,
         "use_dora": question.lora.use_dora,
         "precision": setup.precision,
@@ -47,15 +47,17 @@ def ranks_table(said: Mapping[str, Any], question: Question) -> Table:
         "max_length": setup.max_length,
         "gradient_checkpointing": setup.gradient_checkpointing,
         "steps": setup.total_steps,
-        "gpu": said["gpu"],
-        "usd_per_hour": said["usd_per_hour"],
+        "gpu": estimate["gpu"],
+        "usd_per_hour": estimate["usd_per_hour"],
     }
     sources = _made() | {
         "counted_by": f"the rules of PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}",
-        "basis": in_words(said["rests_on"]),
-        "price_source": said["price_source"],
+        "basis": in_words(estimate["rests_on"]),
+        "price_source": estimate["price_source"],
     }
-    return Table(name="ranks", rows=[{**_flat(row), **asked, **sources} for row in said["ranks"]], sources=sources)
+    return Table(
+        name="ranks", rows=[{**_flat(row), **settings, **sources} for row in estimate["ranks"]], sources=sources
+    )
 
 
 def runs_table(records: Sequence[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:

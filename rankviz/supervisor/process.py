@@ -62,15 +62,15 @@ class Worker:
 
     def _processes(self) -> set[int]:
         """The group, the leader's descendants that left it, and whoever else holds the lock."""
-        found = _holders(self.lock) if self.pid is None else set()
+        pids = _holders(self.lock) if self.pid is None else set()
         for process in psutil.process_iter():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if os.getpgid(process.pid) == self.pid:
-                    found.add(process.pid)
+                    pids.add(process.pid)
         if self.pid is not None:
             with contextlib.suppress(psutil.Error):
-                found |= {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
-        return found - {os.getpid()}
+                pids |= {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
+        return pids - {os.getpid()}
 
     def _signal(self, number: signal.Signals, processes: set[int]) -> None:
         for pid in processes:
@@ -172,9 +172,9 @@ def _lives(pid: int) -> bool:
 def _holders(lock: Path) -> set[int]:
     """Processes that have the lock file open; for the moment in which a supervisor died between launching a worker and
     writing down its pid."""
-    found = set()
+    holders = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if any(file.path == str(lock) for file in process.open_files()):
-                found.add(process.pid)
-    return found
+                holders.add(process.pid)
+    return holders

@@ -14,7 +14,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export import FORMATS, script
 from rankviz.export.lora_config import adapter_config
 from rankviz.export.notebook import INSTALL, notebook
-from rankviz.export.script import said
+from rankviz.export.script import header
 from tests.support import questions
 from tests.support.recipes import SETTINGS, made
 
@@ -176,7 +176,7 @@ def test_names_are_defined_before_a_cell_uses_them():
     ],
 )
 def test_what_a_script_cannot_say_is_said_above_it(changes, sentence):
-    assert any(sentence in each for each in said(made(**changes)))
+    assert any(sentence in each for each in header(made(**changes)))
 
 
 @pytest.mark.torch

@@ -146,8 +146,8 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
 
 
 def _transformers_before_5(versions: str) -> bool:
-    found = re.search(r"transformers (\d+)", versions)
-    return bool(found) and int(found[1]) < 5
+    match = re.search(r"transformers (\d+)", versions)
+    return bool(match) and int(match[1]) < 5
 
 
 def unusable(row: MeasuredRow) -> str:

@@ -106,14 +106,14 @@ def _by_kind(predictions: Sequence[Prediction]) -> list[Score]:
 
 def _totals(scored: Sequence[Prediction]) -> list[dict[str, Any]]:
     """Torch's reserved and nvidia-smi's figure, where a scored row has them beside what was allocated."""
-    found = []
+    totals = []
     for name, of_row, of_memory in (
         ("reserved", lambda p: p.row.reserved_bytes, lambda p: p.memory.reserved_band),
         ("device", lambda p: p.row.device_bytes, lambda p: p.memory.device_band),
     ):
         rows = [p for p in scored if of_row(p)]
         if rows:
-            found.append(
+            totals.append(
                 {
                     "total": name,
                     "rows": len(rows),
@@ -126,7 +126,7 @@ def _totals(scored: Sequence[Prediction]) -> list[dict[str, Any]]:
                     ),
                 }
             )
-    return found
+    return totals
 
 
 def _time(timed: Sequence[Prediction]) -> dict[str, Any] | None:
@@ -149,14 +149,14 @@ def _time(timed: Sequence[Prediction]) -> dict[str, Any] | None:
 def _unseen(scored: Sequence[Prediction]) -> list[dict[str, Any]]:
     """Each group against widths that the other groups alone give: how a source that has never been seen would fare.
     Only groups whose kind of setting some other group has too."""
-    found = []
+    groups = []
     for name in sorted({p.row.group for p in scored}):
         others = {e.kind: e for e in bands.memory_evidence(p for p in scored if p.row.group != name)}
         members = [p for p in scored if p.row.group == name and p.stack.kind in others]
         if members:
             share = bands.mean_over_settings(members, lambda p, known=others: _inside(p, known[p.stack.kind]))
-            found.append({"group": name, "rows": len(members), "inside_band": share})
-    return found
+            groups.append({"group": name, "rows": len(members), "inside_band": share})
+    return groups
 
 
 def _inside(p: Prediction, known: Evidence) -> bool:

@@ -48,12 +48,12 @@ def decide(
     own = dict(prices or {})
     validate_prices(own, gpus)
     start = setting(model, question, gpu, assumptions)
-    found = limits(start)
+    known_limits = limits(start)
     return Decisions(
         setting=start,
-        limits=found,
+        limits=known_limits,
         knobs=knobs(start),
-        remedy=remedy(start, found),
+        remedy=remedy(start, known_limits),
         cards=cards(start, gpus, own),
         methods=methods(start),
     )

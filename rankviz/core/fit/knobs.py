@@ -156,12 +156,12 @@ def _wider(start: Setting, part: str) -> str | None:
 def narrower(start: Setting) -> list[tuple[str, str]]:
     """Presets within today's targets, largest first, each with its label."""
     now = start.answer.plan.parameters(start.r)
-    found = []
+    presets = []
     for preset, label in (("attention", "attention targets only"), ("qv", "q and v targets only")):
         plan = preset_plan(start, preset)
         if plan and plan.parameters(start.r) < now and _paths(plan) < _paths(start.answer.plan):
-            found.append((preset, label))
-    return found
+            presets.append((preset, label))
+    return presets
 
 
 def preset_plan(start: Setting, preset: str) -> AdapterPlan | None:

@@ -40,11 +40,11 @@ class Remedy:
     """Where nothing makes it fit by itself: what takes most off the card."""
 
 
-def remedy(start: Setting, found: Sequence[Limit]) -> Remedy:
+def remedy(start: Setting, known_limits: Sequence[Limit]) -> Remedy:
     """found: what limits() said of the same setting."""
     if start.row.fit in (None, "fits", "tight"):
         return Remedy(needed=False, smallest=None, helps_most=None)
-    helps = [knob for knob in _lowering(start, found) if knob.device_bytes < 0]
+    helps = [knob for knob in _lowering(start, known_limits) if knob.device_bytes < 0]
     fitting = [knob for knob in helps if knob.makes_it_fit]
     if fitting:
         # min takes the first of equals, and knobs come in the rule's order.
@@ -53,8 +53,8 @@ def remedy(start: Setting, found: Sequence[Limit]) -> Remedy:
     return Remedy(needed=True, smallest=None, helps_most=min(helps, key=lambda knob: knob.device_bytes, default=None))
 
 
-def _lowering(start: Setting, found: Sequence[Limit]) -> Iterator[Knob]:
-    for label, change, same in _changes(start, {limit.option: limit.surely for limit in found}):
+def _lowering(start: Setting, known_limits: Sequence[Limit]) -> Iterator[Knob]:
+    for label, change, same in _changes(start, {limit.option: limit.surely for limit in known_limits}):
         if knob := price(start, label, change, same_result=same):
             yield knob
 

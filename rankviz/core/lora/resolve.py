@@ -37,10 +37,10 @@ def _resolve(
 ) -> AdapterPlan:
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, framework)
-    asked = expand(model, target_modules, expert_names=moe.expert_names(model, scheme))
-    names, saved_names = asked, modules_to_save
-    if framework == "unsloth" and asked != ALL_LINEAR:
-        names, saved_names = _embeddings_to_save(asked, modules_to_save)
+    requested = expand(model, target_modules, expert_names=moe.expert_names(model, scheme))
+    names, saved_names = requested, modules_to_save
+    if framework == "unsloth" and requested != ALL_LINEAR:
+        names, saved_names = _embeddings_to_save(requested, modules_to_save)
     targets = moe.apply_scheme(model, names, scheme, framework)
     excluded = frozenset(saved_names)
     adapted = (
@@ -48,7 +48,7 @@ def _resolve(
         *_adapted_parameters(model, targets),
     )
     if not adapted:
-        raise InvalidSettingError(_nothing_matched(model, asked, scheme))
+        raise InvalidSettingError(_nothing_matched(model, requested, scheme))
     wrapped = [a for a in adapted if a.layer.kind in ("experts", "router")]
     if use_dora and wrapped:
         raise InvalidSettingError(
@@ -79,7 +79,7 @@ def _resolve(
         notes=notes(
             model,
             preset=target_modules,
-            asked=asked,
+            requested=requested,
             adapted=adapted,
             saved=saved,
             saved_names=saved_names,
@@ -192,8 +192,8 @@ def _not_a_layer(model: ModelSpec, path: str) -> str:
     )
 
 
-def _nothing_matched(model: ModelSpec, asked: tuple[str, ...] | str, scheme: str) -> str:
-    names = asked if isinstance(asked, str) else ", ".join(asked)
+def _nothing_matched(model: ModelSpec, requested: tuple[str, ...] | str, scheme: str) -> str:
+    names = requested if isinstance(requested, str) else ", ".join(requested)
     experts = ""
     if moe.has_experts(model) and scheme == "linear-only":
         experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."

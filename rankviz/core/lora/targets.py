@@ -31,10 +31,10 @@ class ModuleChoice:
 
 def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
     """Every last name that target_modules can hit, with how many modules it hits."""
-    found: dict[str, list[LinearLayer]] = {}
+    by_name: dict[str, list[LinearLayer]] = {}
     for layer in model.layers:
         if layer.kind not in ("experts", "router"):
-            found.setdefault(layer.name, []).append(layer)
+            by_name.setdefault(layer.name, []).append(layer)
     return tuple(
         ModuleChoice(
             name=name,
@@ -42,7 +42,7 @@ def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
             part=next((layer.part for layer in layers if layer.part != "vision"), "vision"),
             in_all_linear=any(layer.kind in LINEAR_KINDS for layer in layers),
         )
-        for name, layers in found.items()
+        for name, layers in by_name.items()
     )
 
 

@@ -70,23 +70,23 @@ def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, An
 
 def sentences(record: ProbeRecord) -> list[str]:
     """What the numbers don't say: what did not fit, what was left out, how sure the time is."""
-    said = [_did_not_fit(each, record) for each in record.did_not_fit]
-    said += [each.reason for each in record.skipped]
+    notes = [_did_not_fit(each, record) for each in record.did_not_fit]
+    notes += [each.reason for each in record.skipped]
     extrapolated = record.extrapolated
     busy = max((each.busy_elsewhere for each in record.measured), default=0.0)
     if busy > BUSY_SHARE:
-        said.append(
+        notes.append(
             f"Other programs had {busy:.0%} of this machine's CPU time while steps were timed, so step times are too "
             "long and don't lie on a line: probe again when it is idle. Memory isn't touched by that."
         )
     elif extrapolated and extrapolated.step_noise_seconds > NOISE_SHARE * extrapolated.step_seconds:
-        said.append(
+        notes.append(
             "Steps took unequal times, so the whole model's is known to "
             f"± {units.duration(extrapolated.step_noise_seconds)} at best."
         )
     if record.measured and record.measured[-1].load_peak_bytes > record.measured[-1].peak_bytes:
-        said.append("Loading the base took more than training did: the peak of a run is there.")
-    return said
+        notes.append("Loading the base took more than training did: the peak of a run is there.")
+    return notes
 
 
 HEADERS = ("", "Peak memory", "Step", "Tokens/s")
@@ -98,9 +98,9 @@ def table_lines(answer: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     answer: as as_json makes it.
     """
 
-    def line(name: str, found: Mapping[str, Any]) -> tuple[str, str, str, str]:
-        pace = f"{found['tokens_per_second']:,.0f}" if found["tokens_per_second"] else ""
-        return name, units.memory_size(found["peak_bytes"]), _seconds(found["step_seconds"]), pace
+    def line(name: str, figures: Mapping[str, Any]) -> tuple[str, str, str, str]:
+        pace = f"{figures['tokens_per_second']:,.0f}" if figures["tokens_per_second"] else ""
+        return name, units.memory_size(figures["peak_bytes"]), _seconds(figures["step_seconds"]), pace
 
     whole = f"All {answer['total_depth']} blocks"
     extrapolated, full, estimate = answer["extrapolated"], answer["full"], answer["estimate"]

@@ -117,13 +117,13 @@ def report(cases: Sequence[Case]) -> dict[str, Any]:
         "settings": _settings(cases),
         "by_rank": {
             str(r): {
-                "cases": len(found),
-                "median_absolute": _median_absolute(found),
-                "low": round(min(found), 5),
-                "high": round(max(found), 5),
+                "cases": len(differences),
+                "median_absolute": _median_absolute(differences),
+                "low": round(min(differences), 5),
+                "high": round(max(differences), 5),
             }
             for r in sorted({r for each in cases for r in each.differences})
-            if (found := [each.differences[r] for each in cases if r in each.differences])
+            if (differences := [each.differences[r] for each in cases if r in each.differences])
         },
         "regret_within_tolerance": sum(round(each.regret, 5) <= TOLERANCE_NATS for each in cases),
         "cut_within_tolerance": sum(round(each.regret_of_cut, 5) <= TOLERANCE_NATS for each in cases),
@@ -141,8 +141,8 @@ def _settings(cases: Sequence[Case]) -> list[dict[str, Any]]:
         rate = each.learning_rate if each.alpha == "fixed" else None
         settings.setdefault((each.base, each.data, each.steps, each.alpha, rate), []).append(each)
     return [
-        {"base": base, "data": data, "steps": steps, "alpha": alpha, "learning_rate": rate, **_together(found)}
-        for (base, data, steps, alpha, rate), found in settings.items()
+        {"base": base, "data": data, "steps": steps, "alpha": alpha, "learning_rate": rate, **_together(members)}
+        for (base, data, steps, alpha, rate), members in settings.items()
     ]
 
 
@@ -172,5 +172,5 @@ def _median(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | No
 
 
 def _median_absolute(differences: Iterable[float]) -> float | None:
-    found = [abs(d) for d in differences]
-    return round(median(found), 5) if found else None
+    distances = [abs(d) for d in differences]
+    return round(median(distances), 5) if distances else None

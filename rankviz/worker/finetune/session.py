@@ -147,14 +147,14 @@ class Session:
         """The saved adapter cut to each lower rank and evaluated, the highest first. Low cuts are trained a few steps
         on the rows after those the adapter has seen and saved, and the next lower cut is made of what came of that."""
         stage("taking the adapter apart")
-        cutter, taken = Cutter(adapter), 0
+        cutter, recovered = Cutter(adapter), 0
         rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:
             stage(f"cutting to r = {r}")
             started, steps, path = time.monotonic(), request.recovery_steps(r), ""
             cutter.cut(r)
             if steps:
-                seen = (request.max_steps + taken) * rows_a_step
+                seen = (request.max_steps + recovered) * rows_a_step
                 recovery = replace(
                     request,
                     training=replace(request.training, max_steps=steps),
@@ -162,19 +162,19 @@ class Session:
                 )
                 rows = self.data.in_order(request.seed, seen + steps * rows_a_step)[seen:]
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
-                cutter, taken, path = Cutter(adapter), taken + steps, f"cuts/r{r}"
+                cutter, recovered, path = Cutter(adapter), recovered + steps, f"cuts/r{r}"
                 cutter.save(r, run_dir / path)
-            found = self._evaluate(adapter, "after")
+            evaluation = self._evaluate(adapter, "after")
             log(
                 AdapterCut(
                     time=time.time(),
                     r=r,
-                    loss=found.loss,
-                    tokens=found.tokens,
-                    examples=found.examples,
+                    loss=evaluation.loss,
+                    tokens=evaluation.tokens,
+                    examples=evaluation.examples,
                     seconds=time.monotonic() - started,
-                    example_losses=found.example_losses,
-                    recovery_steps=taken,
+                    example_losses=evaluation.example_losses,
+                    recovery_steps=recovered,
                     path=path,
                 )
             )

@@ -63,6 +63,6 @@ def introspect(config: Mapping[str, Any], *, activation_seconds: float = ACTIVAT
     from rankviz.worker.introspect.activations import block_activations
     from rankviz.worker.introspect.layers import facts
 
-    found = facts(config)
-    spec = model_from_json({"id": "", "name": "", **found})
-    return {**found, "activation_bytes_per_token": block_activations(config, spec, seconds=activation_seconds)}
+    layers = facts(config)
+    spec = model_from_json({"id": "", "name": "", **layers})
+    return {**layers, "activation_bytes_per_token": block_activations(config, spec, seconds=activation_seconds)}

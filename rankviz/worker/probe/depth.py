@@ -229,8 +229,8 @@ def _shortage(error: Exception) -> tuple[int, int, str] | None:
 
 def _asked_bytes(words: str) -> int:
     """ "Tried to allocate 2.00 GiB" (a GPU) or "you tried to allocate 2147483648 bytes" (a CPU)."""
-    found = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", words, re.IGNORECASE)
-    if not found:
+    match = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", words, re.IGNORECASE)
+    if not match:
         return 0
-    power = ("bytes", "kib", "mib", "gib", "tib").index(found[2].lower())
-    return round(float(found[1]) * 1024**power)
+    power = ("bytes", "kib", "mib", "gib", "tib").index(match[2].lower())
+    return round(float(match[1]) * 1024**power)
