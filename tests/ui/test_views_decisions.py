@@ -50,15 +50,15 @@ def test_the_verdict_says_the_margin_against_usable_memory(api):
 def test_the_rule_is_said_where_something_must_change(api):
     fits, does_not = shown(api), shown(api, model="meta-llama/Llama-3.1-70B", gpu="t4")
 
-    assert "Smallest: first what leaves the result as it is" not in fits.verdict
-    assert "Smallest: first what leaves the result as it is" in does_not.verdict
+    assert "Order of changes: first those that leave the result unchanged" not in fits.verdict
+    assert "Order of changes: first those that leave the result unchanged" in does_not.verdict
     assert " GiB short of 14.56 GiB usable on T4" in text_of(does_not.verdict)
 
 
 def test_without_a_gpu_each_part_says_what_it_can(api):
     view = shown(api, gpu="none")
 
-    assert "No GPU chosen: the cheapest GPU that fits is the" in view.verdict
+    assert "No GPU is chosen; the cheapest GPU that fits is the" in view.verdict
     assert "Choose a GPU, here or in the table below." in view.limits
     assert "not known" in view.knobs
     assert "not known" in view.methods

@@ -84,7 +84,7 @@ def test_the_curve_is_a_table_too_and_names_what_was_trained_on(api):
 def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(api):
     said = text_of(curve(api, fast(api, cuts=CUTS)).words)
 
-    assert said.startswith("Trained at r = 64, this adapter needs no more than r = 8")
+    assert said.startswith("This adapter was trained at r = 64 and needs at most r = 8")
     assert "say what a run of a lower rank would learn in this time; independent runs do." in said
     assert "Can't tell" not in said
 
@@ -125,8 +125,8 @@ def test_a_cut_that_was_trained_on_is_taken_as_it_was_saved(api):
 @pytest.mark.parametrize(
     ("tolerance", "nats", "said", "rank"),
     [
-        ("0.005", 0.005, "needs no more than r = 32", 32),
-        ("2%", 0.108, "needs no more than r = 2", 8),  # of a gain of 5.4; r = 2 was trained on and not kept
+        ("0.005", 0.005, "needs at most r = 32", 32),
+        ("2%", 0.108, "needs at most r = 2", 8),  # of a gain of 5.4; r = 2 was trained on and not kept
     ],
 )
 def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, tolerance, nats, said, rank):

@@ -118,7 +118,7 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     (unfit,) = record.did_not_fit
     assert (2, "memory limit", 64 * 2**20) == (unfit.depth, unfit.why, unfit.limit_bytes)
     assert unfit.short_bytes > 0
-    assert "does not fit the 64 MiB that it may take, by at least" in api.probe_summary(record.run_id)["sentences"][0]
+    assert "does not fit the 64 MiB that it may use, by at least" in api.probe_summary(record.run_id)["sentences"][0]
     assert [] == [p for p in psutil.process_iter(["cmdline"]) if record.run_id in (p.info["cmdline"] or [])]
 
 

@@ -40,19 +40,20 @@ def in_words(rests: Mapping[str, Any]) -> str:
     memory, lower = rests["memory"], rests["lower"]
     if memory is None:
         seen = (
-            f" Of {lower['settings']} rows that leave a setting unsaid it was {100 * lower['mean_abs_error']:.1f} % "
-            "off on average."
+            f" Over {lower['settings']} runs with unknown settings the average error was "
+            f"{100 * lower['mean_abs_error']:.1f} %."
             if lower
             else ""
         )
         return (
-            "No counted measurement has these kernels with this checkpointing and attention: the memory formula was "
-            f"read in the code, and its band is a choice, wider than any that measurements gave.{seen}"
+            "No measured run matches this setup (kernels, checkpointing and attention). The memory formula was read in "
+            f"the code, so the range is wider.{seen}"
         )
     sources = len(memory["groups"])
     return (
-        f"Memory rests on {memory['settings']} measured settings of {sources} source{'s' if sources > 1 else ''} with "
-        f"these kernels, checkpointing and attention: {100 * memory['mean_abs_error']:.1f} % off on average."
+        f"Memory was checked against {memory['settings']} measured settings from {sources} "
+        f"source{'s' if sources > 1 else ''} with these kernels, checkpointing and attention; the average error was "
+        f"{100 * memory['mean_abs_error']:.1f} %."
     )
 
 

@@ -98,7 +98,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         plan=plan,
         adapter_dtype=dtype,
         ranks=tuple(at(r) for r in question.ranks),
-        notes=(*plan.notes, *_notes(model, question, gpu, price)),
+        notes=(*plan.notes, *_notes(model, question, gpu, price, assumptions)),
     )
 
 
@@ -125,33 +125,49 @@ def fit(device: Range, usable: Range, tight_share: float) -> Fit:
     return "uncertain"
 
 
-def _notes(model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None) -> list[str]:
+def _notes(
+    model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None, assume: Assumptions
+) -> list[str]:
     """What the numbers rest on that someone could trip over."""
     setup = question.training
     notes = []
     if gpu is None:
-        notes.append("No GPU chosen: no fit, time or cost, and memory as on a card with room to spare.")
+        notes.append(
+            "No GPU chosen: no fit, time or cost is estimated, and memory is estimated for a card with room to spare."
+        )
     else:
         if gpu.usable_bytes is None:
-            notes.append(f"{gpu.name}: usable memory was never seen, so 91 to 99 % of its nominal GiB are assumed.")
+            share = assume.range("usable-share-of-nominal")
+            notes.append(
+                f"{gpu.name}: usable memory was not measured; {100 * share.low:.0f} to {100 * share.high:.0f} % of its "
+                "nominal GiB are assumed."
+            )
         if peak_flops_per_second(gpu, setup) is None:
             why = "in fp32 are" if setup.precision == "fp32" else "are"
             notes.append(f"{gpu.name}: dense FLOP/s {why} not in the table, so time and cost are not known.")
         if price is None:
-            notes.append(f"{gpu.name}: no price in the table; give your own for a cost.")
+            notes.append(f"{gpu.name}: no price in the table. Enter your own price for a cost.")
     if not setup.has_length:
-        notes.append("No length of training given: time and cost are of one optimizer step, loading left out.")
+        notes.append("No length of training is given: time and cost are for one optimizer step, without loading.")
     if setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth":
-        notes.append("Unsloth's checkpointing exists only in Unsloth: counted as Hugging Face's own.")
+        notes.append("Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.")
     if setup.framework == "peft" and setup.quantized:
         rest = "embeddings, head, norms and fused experts" if model.num_experts else "embeddings, head and norms"
-        notes.append(f"Plain PEFT is taken with prepare_model_for_kbit_training, which raises {rest} to fp32.")
+        notes.append(f"The estimate assumes prepare_model_for_kbit_training with plain PEFT; it raises {rest} to fp32.")
     if setup.framework == "peft" and setup.loss_path == "fused":
-        notes.append("A fused loss in plain PEFT needs Liger or the like; transformers' own is loss path full.")
+        notes.append(
+            "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full."
+        )
     if setup.framework == "unsloth" and setup.precision in ("nf4", "nf4-dq"):
-        notes.append("Unsloth's dynamic 4-bit checkpoints keep some layers in 16 bit: the high end has 12 % more base.")
+        extra = assume.range("unsloth-dynamic-4bit-extra").high
+        notes.append(
+            "Unsloth's dynamic 4-bit checkpoints keep some layers in 16 bit; the upper estimate adds "
+            f"{100 * extra:.0f} % to the base weights."
+        )
     if model.tower == "whole model":
-        notes.append("Memory and time are for text alone: the other tower's weights count, its activations don't.")
+        notes.append(
+            "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
+        )
     return notes
 
 

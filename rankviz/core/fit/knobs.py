@@ -87,9 +87,9 @@ def _changes(start: Setting) -> Iterator[tuple[str, Change, bool]]:
     for r in _rank_steps(start.r):
         yield f"r = {r}", {"r": r}, False
     yield from _target_changes(start)
-    yield f"twice the length, {2 * length:,} tokens a row", {"max_length": 2 * length}, False
+    yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
     if length > 1:
-        yield f"half the length, {length // 2:,} tokens a row", {"max_length": length // 2}, False
+        yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
     if accum % 2 == 0:
         yield batch_label(2 * batch, accum // 2), {"batch": 2 * batch, "accum": accum // 2}, True
     if batch % 2 == 0:
@@ -111,7 +111,7 @@ def _rank_steps(r: int) -> list[int]:
 
 
 def batch_label(batch: int, accum: int) -> str:
-    return f"batch {batch} × {accum} accumulated"
+    return f"batch {batch}, accumulation {accum}"
 
 
 def checkpointing_choices(question: Question) -> list[str]:

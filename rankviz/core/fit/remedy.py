@@ -24,8 +24,9 @@ from rankviz.core.fit.setting import Change, Setting
 from rankviz.core.lora.config import QUANTIZED
 
 RULE = (
-    "Smallest: first what leaves the result as it is (fused loss, checkpointing, batch moved to accumulation, 8-bit "
-    "optimizer), then rank, targets, rows down to half the length, a 4-bit base; of each kind what adds least time."
+    "Order of changes: first those that leave the result unchanged (fused loss, checkpointing, batch moved to "
+    "accumulation, 8-bit optimizer), then rank, targets, examples down to half the length, a 4-bit base. Within each "
+    "kind, the change that adds the least time."
 )
 
 
@@ -83,7 +84,7 @@ def _changes(start: Setting, fits: dict[str, int | None]) -> Iterator[tuple[str,
         yield label, {"targets": preset}, False
     if training.max_length > 1:
         length = max(training.max_length // 2, min(fits.get("max_length") or 1, training.max_length - 1))
-        yield f"{length:,} tokens a row", {"max_length": length}, False
+        yield f"{length:,} tokens per example", {"max_length": length}, False
     if training.precision not in QUANTIZED or training.precision == "int8":
         yield PRECISION_LABELS["nf4-dq"], {"precision": "nf4-dq"}, False
 

@@ -129,8 +129,8 @@ def _unsloth_layers(model, requested, adapted, scheme, framework):
         return
     if any(a.layer.kind == "conv1d" for a in adapted):
         yield (
-            f"These layers are Conv1D, in which Unsloth {UNSLOTH_VERSION}'s FastLanguageModel finds nothing to train: "
-            "take FastModel, which passes the names on to PEFT, or the framework peft or trl."
+            f"These layers are Conv1D, in which Unsloth {UNSLOTH_VERSION}'s FastLanguageModel finds nothing to train. "
+            "Use FastModel, which passes the names on to PEFT, or framework peft or trl."
         )
     if requested == ALL_LINEAR and scheme != "peft-remap":
         reached = {a.layer.path for a in adapted}

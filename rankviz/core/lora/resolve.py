@@ -53,7 +53,7 @@ def _resolve(
     if use_dora and wrapped:
         raise InvalidSettingError(
             f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of the experts (PEFT: lora.ParamWrapper "
-            "does not work with use_dora=True). Turn DoRA off, or take the MoE scheme linear-only."
+            "does not work with use_dora=True). Turn DoRA off, or choose the MoE scheme linear-only."
         )
     order = {id(layer): place for place, layer in enumerate(model.layers)}
     adapted = tuple(sorted(adapted, key=lambda a: order[id(a.layer)]))
@@ -175,7 +175,7 @@ def _refuse_names(model: ModelSpec, path: str) -> None:
     if name in model.refused_names:
         raise InvalidSettingError(
             f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight directly. "
-            "Take another preset, or name modules without it."
+            "Choose another preset, or name modules without it."
         )
 
 
@@ -183,11 +183,11 @@ def _not_a_layer(model: ModelSpec, path: str) -> str:
     name = path.rsplit(".", 1)[-1]
     if path in model.clippable_linears:
         return (
-            f"PEFT can't put LoRA on {path.replace('{}', 'N')}: it wraps its linear layer. Take the text tower, name "
-            f"{name}.linear with full paths, or train with Unsloth, which reaches in."
+            f"PEFT cannot put LoRA on {path.replace('{}', 'N')}, which wraps its linear layer. Choose the text tower, "
+            f"name {name}.linear with full paths, or train with Unsloth, which reaches the inner layer."
         )
     return (
-        f"{path.replace('{}', 'N')} is no linear layer, and PEFT refuses LoRA on it. "
+        f"{path.replace('{}', 'N')} is not a linear layer, and PEFT refuses LoRA on it. "
         f"Linear layers here: {', '.join(names_that_exist(model))}."
     )
 

@@ -111,7 +111,7 @@ def expand(model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tu
     """
     if not isinstance(targets, str):
         if not targets:
-            raise InvalidSettingError("No target modules: name at least one, or take a preset.")
+            raise InvalidSettingError("No target modules are given. Name at least one, or use a preset.")
         return tuple(dict.fromkeys(targets))
     match targets:
         case "all-linear":
@@ -124,7 +124,9 @@ def expand(model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tu
             return tuple(dict.fromkeys((*minimal_names(model, "mlp"), *expert_names)))
         case "qv":
             return query_value_names(model)
-    raise InvalidSettingError(f"No preset {targets!r}: take {', '.join(PRESETS)}, or a list of module names.")
+    raise InvalidSettingError(
+        f"Target modules must be one of {', '.join(PRESETS)}, or a list of module names (got {targets!r})."
+    )
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:

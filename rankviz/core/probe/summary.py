@@ -76,16 +76,16 @@ def sentences(record: ProbeRecord) -> list[str]:
     busy = max((each.busy_elsewhere for each in record.measured), default=0.0)
     if busy > BUSY_SHARE:
         notes.append(
-            f"Other programs had {busy:.0%} of this machine's CPU time while steps were timed, so step times are too "
-            "long and don't lie on a line: probe again when it is idle. Memory isn't touched by that."
+            f"Other programs used {busy:.0%} of this machine's CPU time while steps were timed, so step times are too "
+            "long. Probe again when the machine is idle. Memory is not affected."
         )
     elif extrapolated and extrapolated.step_noise_seconds > NOISE_SHARE * extrapolated.step_seconds:
         notes.append(
-            "Steps took unequal times, so the whole model's is known to "
-            f"± {units.duration(extrapolated.step_noise_seconds)} at best."
+            "Steps took unequal times, so the step time of the whole model is uncertain by at least "
+            f"{units.duration(extrapolated.step_noise_seconds)}."
         )
     if record.measured and record.measured[-1].load_peak_bytes > record.measured[-1].peak_bytes:
-        notes.append("Loading the base took more than training did: the peak of a run is there.")
+        notes.append("Loading the base needs more memory than training, so a run peaks while it loads.")
     return notes
 
 
@@ -137,9 +137,9 @@ def _seconds(value: float | None) -> str:
 
 def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:
     who = {
-        "memory limit": f"the {units.memory_size(event.limit_bytes)} that it may take",
+        "memory limit": f"the {units.memory_size(event.limit_bytes)} that it may use",
         "GPU": f"the {units.memory_size(event.limit_bytes)} of this GPU",
-        "system": "what this machine has",
+        "system": "the memory of this machine",
     }[event.why]
     short = f", by at least {units.memory_size(event.short_bytes)}" if event.short_bytes > 0 else ""
     blocks = "The whole model" if event.depth == record.request.total_depth else f"A model of {event.depth} blocks"

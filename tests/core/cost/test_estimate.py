@@ -145,7 +145,7 @@ def test_what_a_setting_comes_to_elsewhere_is_said():
         TOY, question(framework="peft", training={"precision": "nf4", "max_steps": 1}), CARD, ASSUMPTIONS
     ).notes
 
-    assert "Unsloth's checkpointing exists only in Unsloth: counted as Hugging Face's own." in notes
+    assert "Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's." in notes
     assert any("prepare_model_for_kbit_training" in note for note in notes)
 
 

@@ -97,15 +97,15 @@ def test_the_searchs_own_ceiling_is_told_from_the_cards():
 
     assert 1024 == limit_of(found, "r").surely == limit_of(found, "r").expected
     assert MAX_BATCH == limit_of(found, "batch").surely
-    assert "RankViz asks no higher rank; the card would hold more" == limit_of(found, "r").note
+    assert "the highest rank that RankViz estimates; the card has room for more" == limit_of(found, "r").note
 
 
 def test_where_not_even_one_fits_the_reason_is_the_memory_it_takes():
     found = limit_of(on(question(), gpu(usable_bytes=2**20)), "batch")
 
     assert (None, None) == (found.surely, found.expected)
-    assert found.note.startswith("not even a batch of 1 fits: ")
-    assert " of 1 MiB, " in found.note
+    assert found.note.startswith("a batch of 1 does not fit: ")
+    assert " needed, 1 MiB usable; " in found.note
 
 
 def test_a_knob_costs_what_asking_again_gives():
@@ -175,8 +175,8 @@ def test_without_a_length_a_longer_row_is_priced_for_one_steps_tokens():
         ({"ranks": (1,)}, {"r = 2"}, {"r = 1"}),
         ({"ranks": (24,)}, {"r = 16", "r = 32"}, set()),
         ({"ranks": (1024,)}, {"r = 512"}, {"r = 2048"}),
-        ({"training": {"per_device_train_batch_size": 1}}, {"batch 2 × 2 accumulated"}, {"batch 0 × 8 accumulated"}),
-        ({"training": {"gradient_accumulation_steps": 1}}, {"batch 1 × 2 accumulated"}, {"batch 4 × 0 accumulated"}),
+        ({"training": {"per_device_train_batch_size": 1}}, {"batch 2, accumulation 2"}, {"batch 0, accumulation 8"}),
+        ({"training": {"gradient_accumulation_steps": 1}}, {"batch 1, accumulation 2"}, {"batch 4, accumulation 0"}),
     ],
     ids=str,
 )
@@ -198,7 +198,7 @@ def test_what_fits_needs_no_change():
     decided = on(question(), gpu())
 
     assert not decided.remedy.needed
-    assert "It fits as it is." == decided.sentence
+    assert "It fits without changes." == decided.sentence
 
 
 HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_size": 4}
@@ -212,7 +212,7 @@ def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first()
     decided = on(asked, gpu(usable_bytes=int(either) + 1))
 
     assert {"loss_path": "fused"} == dict(decided.remedy.smallest.change)
-    assert decided.sentence.startswith("The smallest change that makes it fit: a fused loss, ")
+    assert decided.sentence.startswith("Smallest change that makes it fit: a fused loss (")
 
 
 def test_what_keeps_the_result_comes_before_what_does_not_though_it_takes_time():
@@ -353,7 +353,7 @@ def test_without_a_gpu_knobs_have_memory_alone_and_the_table_still_says_what_fit
 
     assert () == decided.limits
     assert {None} == {knob.seconds for knob in decided.knobs} == {knob.fit for knob in decided.knobs}
-    assert decided.sentence.startswith("No GPU chosen: the cheapest GPU that fits is the Toy card, ")
+    assert decided.sentence.startswith("No GPU is chosen; the cheapest GPU that fits is the Toy card, ")
 
 
 def test_decisions_are_for_one_rank():

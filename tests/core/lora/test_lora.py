@@ -168,7 +168,7 @@ def test_presets_take_the_shortest_names_that_hit_one_part_only():
 def test_a_module_that_is_no_layer_is_refused():
     spec = replace(TOY, other_modules=("model.layers.{}.mlp",), id="toy/others")
 
-    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N\.mlp is no linear layer"):
+    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N\.mlp is not a linear layer"):
         plan_of(spec, ("q_proj", "mlp"))
 
 

@@ -113,7 +113,7 @@ def test_what_did_not_fit_and_what_was_not_tried_is_said_in_sentences():
     )
 
     assert [
-        "A model of 12 blocks does not fit the 1.00 GiB that it may take, by at least 64 MiB; it was training.",
+        "A model of 12 blocks does not fit the 1.00 GiB that it may use, by at least 64 MiB; it was training.",
         "No time was left.",
     ] == sentences(record)
     assert RunState.COMPLETED is record.state
