@@ -15,7 +15,7 @@ from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import DTYPE_BYTES, stack_on
-from rankviz.core.lora.config import adapter_dtype, saved_dtype
+from rankviz.core.lora.config import adapter_dtype, lora_alpha, saved_dtype, scale
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
@@ -66,7 +66,8 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     question.validate(gpu)
     device = card(gpu)
     setup = question.training.without_auto(device)
-    question = replace(question, training=setup)
+    if setup is not question.training:
+        question = replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
     usable = usable_memory(gpu, assumptions) if gpu else None
     first = question.lora_at(question.ranks[0])
@@ -75,11 +76,11 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     dtype, kept = adapter_dtype(setup.framework, setup.precision), saved_dtype(setup.framework, setup.precision)
 
     def at(r: int) -> RankEstimate:
-        lora, memory, duration = question.lora_at(r), predicted.memory_at(r), predicted.duration_at(r)
+        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
         return RankEstimate(
             r=r,
-            lora_alpha=lora.lora_alpha,
-            scale=lora.scale,
+            lora_alpha=alpha,
+            scale=scale(r, alpha, use_rslora=question.lora.use_rslora),
             adapter_parameters=plan.parameters(r),
             adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype], saved_dtype=kept),
             memory=memory,

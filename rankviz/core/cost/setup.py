@@ -118,6 +118,8 @@ class TrainingSetup:
     def without_auto(self, device: Device) -> "TrainingSetup":
         """The set-up with every "auto" replaced by what it stands for on this device. Nothing is refused: an estimate
         may be of what no program here can train."""
+        if "auto" not in (self.precision, self.optim, self.gradient_checkpointing, self.loss_path):
+            return self
         cuda, own = device.cuda, self.framework == "unsloth"
         meant = {
             "precision": "nf4-dq" if cuda else "fp32",
@@ -125,8 +127,7 @@ class TrainingSetup:
             "gradient_checkpointing": ("unsloth" if own else "hf") if cuda else "none",
             "loss_path": _own_loss_path(self.framework),
         }
-        changes = {name: value for name, value in meant.items() if getattr(self, name) == "auto"}
-        return replace(self, **changes) if changes else self
+        return replace(self, **{name: value for name, value in meant.items() if getattr(self, name) == "auto"})
 
     def settle(self, device: Device) -> "TrainingSetup":
         """The set-up as RankViz trains it on this device; InvalidSettingError says what it cannot train, and what to

@@ -39,7 +39,7 @@ class LoraConfig:
     @property
     def scale(self) -> float:
         """What B·A is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
-        return self.lora_alpha / (self.r**0.5 if self.use_rslora else self.r)
+        return scale(self.r, self.lora_alpha, use_rslora=self.use_rslora)
 
     def validate(self) -> None:
         """InvalidSettingError says which value to change, and its limits. Whether the names exist in a model is for
@@ -49,6 +49,11 @@ class LoraConfig:
         if not self.target_modules or not all(self.target_modules):
             raise InvalidSettingError(f"No target modules are given. Name some, or use one of {', '.join(PRESETS)}.")
         one_of(self.moe_scheme, "MoE scheme", MOE_SCHEMES)
+
+
+def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
+    """alpha / r, with rsLoRA alpha / sqrt(r)."""
+    return lora_alpha / (r**0.5 if use_rslora else r)
 
 
 def adapter_dtype(framework: Framework, precision: str) -> Literal["fp32", "bf16"]:
