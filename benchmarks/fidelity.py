@@ -1,12 +1,13 @@
 """`make fidelity`: fast curves beside independent runs, real ones, and assets/fidelity.json with what came of it.
 
 One to two hours on two quiet cores. What has run stays in build/fidelity, so that it goes on where it stopped. Name
-cases to run only those (`python tests/fidelity.py small-0`): the others stand as they were published. Each base has a
-runs folder of its own, so that two can go side by side.
+cases to run only those (`python -m benchmarks.fidelity small-0`): the others stand as they were published. Each base
+has a runs folder of its own, so that two can go side by side.
 """
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,8 @@ SPELLING_RANKS = (2, 4, 8, 16, 32)
 """Of the small base, whose hidden size is 192."""
 
 
-class Asked(NamedTuple):
-    """A case: every rank runs by itself, and the highest is cut to the others."""
+class Curve(NamedTuple):
+    """A case: every rank runs by itself, and the highest is truncated to the others."""
 
     base: str
     data: str
@@ -33,16 +34,16 @@ class Asked(NamedTuple):
     held_out: int = 256
 
 
-def small(seed: int, **more) -> Asked:
+def small(seed: int, **more) -> Curve:
     """At 2e-3, and at a quarter of it, where 1500 steps are too few: r = 8 gets to 1.3 nats and to 2.1."""
     settings = {"learning_rates": (2e-3,), "ranks": SPELLING_RANKS, "batch": 16, "held_out": 512, **more}
-    return Asked("small", "spelling", 1500, seed, **settings)
+    return Curve("small", "spelling", 1500, seed, **settings)
 
 
 CASES = {
-    "phonemes-0": Asked("embedded", "phonemes", 80, 0),
-    "phonemes-1": Asked("embedded", "phonemes", 80, 1),
-    "syllables-0": Asked("embedded", "syllables", 80, 0),
+    "phonemes-0": Curve("embedded", "phonemes", 80, 0),
+    "phonemes-1": Curve("embedded", "phonemes", 80, 1),
+    "syllables-0": Curve("embedded", "syllables", 80, 0),
     "small-0": small(0),
     "small-1": small(1),
     "small-2": small(2),
@@ -50,9 +51,9 @@ CASES = {
     "small-low-rate-1": small(1, learning_rates=(5e-4,)),
     "small-low-rate-2": small(2, learning_rates=(5e-4,)),
     "small-alpha-r-0": small(0, alpha="r", learning_rates=(5e-4, 2e-3), ranks=(2, 8, 32)),
-    "phonemes-2": Asked("embedded", "phonemes", 80, 2),
-    "syllables-1": Asked("embedded", "syllables", 80, 1),
-    "phonemes-alpha-r-0": Asked(
+    "phonemes-2": Curve("embedded", "phonemes", 80, 2),
+    "syllables-1": Curve("embedded", "syllables", 80, 1),
+    "phonemes-alpha-r-0": Curve(
         "embedded", "phonemes", 80, 0, alpha="r", learning_rates=(1e-3, 3e-3), ranks=(2, 8, 64)
     ),
 }
@@ -80,25 +81,25 @@ def _api(base: str):
 
 def _run(name: str) -> None:
     """Unless it has run."""
-    from rankviz.core.runs.request import SweepRequest
+    from rankviz.core.runs.request import SHORT_TRAINING, SweepRequest
 
-    asked = CASES[name]
+    case = CASES[name]
     if _sweep_of(name):
         return
-    api = _api(asked.base)
+    api = _api(case.base)
     sweep_id = api.runs.start(
         SweepRequest(
-            base=_base(asked.base),
-            data=_data(asked.data),
-            ranks=asked.ranks,
-            cut_ranks=asked.ranks[:-1],
-            alpha=asked.alpha,
-            learning_rates=asked.learning_rates,
-            seeds=(asked.seed,),
-            max_steps=asked.steps,
-            per_device_train_batch_size=asked.batch,
-            held_out_examples=asked.held_out,
-            precision="fp32",
+            base=_base(case.base),
+            data=_data(case.data),
+            ranks=case.ranks,
+            cut_ranks=case.ranks[:-1],
+            alpha=case.alpha,
+            learning_rates=case.learning_rates,
+            seeds=(case.seed,),
+            held_out_examples=case.held_out,
+            training=replace(
+                SHORT_TRAINING, max_steps=case.steps, per_device_train_batch_size=case.batch, precision="fp32"
+            ),
         )
     )
     for sweep in api.runs.follow(sweep_id):
@@ -119,15 +120,15 @@ def _sweep_of(name: str) -> str | None:
 def _case(name: str):
     from rankviz.core.runs import fidelity
 
-    asked = CASES[name]
+    case = CASES[name]
     if (sweep_id := _sweep_of(name)) is None:
         return None
     return fidelity.case(
         name,
-        _api(asked.base).sweep(sweep_id).runs,
-        base=BASES[asked.base],
-        data=DATA[asked.data],
-        alpha="r" if asked.alpha == "r" else "fixed",
+        _api(case.base).sweep(sweep_id).runs,
+        base=BASES[case.base],
+        data=DATA[case.data],
+        alpha="r" if case.alpha == "r" else "fixed",
     )
 
 

@@ -37,16 +37,19 @@ def bench_estimate() -> None:
     """Nine ranks in process, for every catalogue model; PEFT on the meta device for some, in the same run."""
     from rankviz.api import Api
     from rankviz.core.cost.question import Question
+    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.lora.config import LoraConfig
 
     api = Api()
     api.estimates.estimate(
-        Question(model_id="gpt2", targets="all-linear", gpu="L4")
+        Question(model_id="gpt2", lora=LoraConfig(target_modules="all-linear"), gpu="L4")
     )  # reads the GPU table and the constants
     first, again = {}, {}
     for row in api.models.all():
         # PEFT refuses all-linear on Mamba hybrids.
         targets = "attention" if "Nemotron" in row.id else "all-linear"
-        question = Question(model_id=row.id, ranks=RANKS, targets=targets, framework="peft", gpu="A100-80GB (SXM)")
+        lora, training = LoraConfig(target_modules=targets), TrainingSetup(framework="peft")
+        question = Question(model_id=row.id, ranks=RANKS, lora=lora, training=training, gpu="A100-80GB (SXM)")
         api.models.get(row.id)
         gc.disable()
         start = time.perf_counter()
@@ -63,7 +66,12 @@ def bench_estimate() -> None:
     _bench_decisions(api)
     for model_id in PEFT_MODELS:
         peft_seconds, peft_parameters = _peft_count(model_id)
-        question = Question(model_id=model_id, ranks=(16,), targets="all-linear", framework="peft")
+        question = Question(
+            model_id=model_id,
+            ranks=(16,),
+            lora=LoraConfig(target_modules="all-linear"),
+            training=TrainingSetup(framework="peft"),
+        )
         ours = min(_timed(lambda q=question: api.estimates.estimate(q)) for _ in range(20))
         (rank,) = api.estimates.estimate(question).estimate.ranks
         same = "equal" if rank.adapter_parameters == peft_parameters else "DIFFERENT"
@@ -76,11 +84,14 @@ def bench_estimate() -> None:
 def _bench_decisions(api) -> None:
     """All decisions on one rank, with every GPU of the table, for every catalogue model."""
     from rankviz.core.cost.question import Question
+    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.lora.config import LoraConfig
 
     first, again = {}, {}
     for row in api.models.all():
         targets = "attention" if "Nemotron" in row.id else "all-linear"
-        question = Question(model_id=row.id, targets=targets, framework="trl", gpu="L4")
+        lora = LoraConfig(target_modules=targets)
+        question = Question(model_id=row.id, lora=lora, training=TrainingSetup(framework="trl"), gpu="L4")
         api.models.get(row.id)
         first[row.id] = _timed(lambda q=question: api.estimates.fit(q, 16))
         again[row.id] = min(_timed(lambda q=question: api.estimates.fit(q, 16)) for _ in range(5))
@@ -99,18 +110,23 @@ def bench_evidence() -> None:
     from rankviz.core.advice.use_case import NAMES, Goal
     from rankviz.core.cost.question import Question
     from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.lora.config import LoraConfig
     from rankviz.ui.explore import studies as evidence
 
     with tempfile.TemporaryDirectory() as home:
         api = Api(home=Path(home))
-        first = _timed(lambda: api.advice.advise(Question(model_id="gpt2", targets="all-linear", gpu="L4"), Goal()))
+        first = _timed(
+            lambda: api.advice.advise(
+                Question(model_id="gpt2", lora=LoraConfig(target_modules="all-linear"), gpu="L4"), Goal()
+            )
+        )
         warm = {"model": "gpt2", "use_case": "complex", "r": 16, "use_dora": True, "use_rslora": True}
         evidence.shown(api, **warm, x="parameters", y="gap")  # loads plotly
         advice, near, drawn = {}, {}, {}
         for row in api.models.all():
             for name in NAMES:
                 goal = Goal(use_case=name, examples=20_000, example_tokens=300, forgetting=True)
-                asked = Question(model_id=row.id, gpu="L4", training=TrainingSetup(steps=1000))
+                asked = Question(model_id=row.id, gpu="L4", training=TrainingSetup(max_steps=1000))
                 api.models.get(row.id)
                 asking = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
                 advice[row.id, name] = _timed(lambda q=asked, g=goal: api.advice.advise(q, g))

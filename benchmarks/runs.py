@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,12 +21,11 @@ def bench_fast() -> None:
     """Seven independent runs of the embedded model in one process; the highest is cut to the six others besides, which
     is the fast curve. And one separate Unsloth script, times seven. Loading the base is left out of the first two."""
     from rankviz.api import Api
-    from rankviz.core.runs.request import SweepRequest
+    from rankviz.core.runs.request import SHORT_TRAINING, SweepRequest
 
     api = Api(home=Path(os.environ.get("RANKVIZ_HOME") or tempfile.mkdtemp()), shared=False)
-    runs = _swept(
-        api, SweepRequest(ranks=FAST_RANKS, cut_ranks=FAST_RANKS[:-1], max_steps=FAST_STEPS, precision="fp32")
-    )
+    training = replace(SHORT_TRAINING, max_steps=FAST_STEPS, precision="fp32")
+    runs = _swept(api, SweepRequest(ranks=FAST_RANKS, cut_ranks=FAST_RANKS[:-1], training=training))
     seconds = [_seconds(api, run) for run in runs]
     cutting = _cutting_seconds(api, runs[-1])
     took = seconds[-1] + runs[0].loss_before.seconds  # alone it would evaluate the base too
@@ -56,7 +56,7 @@ def bench_precision() -> None:
     """One run in fp32 and one with a bf16 base, in turn; what a step takes after the first two, and the loss. A few
     steps, once, where the processor isn't made for bf16: each takes half a minute."""
     from rankviz.api import Api
-    from rankviz.core.runs.request import SweepRequest
+    from rankviz.core.runs.request import SHORT_TRAINING, SweepRequest
     from rankviz.machine import cpu_bf16
 
     api = Api(home=Path(os.environ.get("RANKVIZ_HOME") or tempfile.mkdtemp()), shared=False)
@@ -65,7 +65,8 @@ def bench_precision() -> None:
     repeats, max_steps = (1, 4) if cpu_bf16() is False else (REPEATS, PRECISION_STEPS)
     for _ in range(repeats):
         for precision, found in steps.items():
-            (run,) = _swept(api, SweepRequest(ranks=(16,), max_steps=max_steps, precision=precision))
+            training = replace(SHORT_TRAINING, max_steps=max_steps, precision=precision)
+            (run,) = _swept(api, SweepRequest(ranks=(16,), training=training))
             times = [step.seconds for step in run.steps[1:]]
             found.append(statistics.median(later - sooner for sooner, later in pairwise(times)))
             losses[precision] = run.loss_after.loss

@@ -60,7 +60,7 @@ class Accuracy:
     def _report(self, rows: Sequence[MeasuredRow], assumptions: Assumptions) -> AccuracyReport:
         from datetime import date
 
-        from rankviz.core.accuracy.predicted import predict
+        from rankviz.core.accuracy.predicted import predict_row
         from rankviz.core.accuracy.summarize import summarize
 
         def card(name: str) -> Gpu | None:
@@ -69,4 +69,5 @@ class Accuracy:
             except UnknownGpuError:
                 return hardware.gpu_of_device(self._workspace.gpus, name)
 
-        return summarize([predict(row, self._models.get, card, assumptions) for row in rows], date.today().isoformat())
+        predictions = [predict_row(row, self._models.get, card, assumptions) for row in rows]
+        return summarize(predictions, date.today().isoformat())

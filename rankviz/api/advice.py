@@ -10,7 +10,7 @@ from rankviz.api.models import Models
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import Workspace
 from rankviz.core.cost.estimate import Fit, RankEstimate
-from rankviz.core.cost.question import Question, lora_config
+from rankviz.core.cost.question import Question
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
@@ -69,7 +69,8 @@ class Advice:
             plan.parameters,
             self._workspace.assumptions,
         )
-        wide = replace(question, ranks=(advice.r,), targets=preset, modules_to_save=(), alpha="r")
+        lora = replace(question.lora, target_modules=preset, modules_to_save=())
+        wide = replace(question, ranks=(advice.r,), lora=lora, alpha="r")
         cost = self._estimates.estimate(wide).estimate
         (rank,) = cost.ranks
         return AdviceAnswer(
@@ -85,8 +86,9 @@ class Advice:
         """The preset that stands for all linear layers here, and what it hits; the question's own where none can."""
         for preset in WIDE:
             try:
-                plan = resolve(model, replace(lora_config(question, 16), target_modules=preset, modules_to_save=()))
+                lora = replace(question.lora, target_modules=preset, modules_to_save=())
+                plan = resolve(model, lora, question.training.framework)
             except InvalidSettingError:
                 continue
             return preset, plan
-        return question.targets, resolve(model, lora_config(question, 16))
+        return question.lora.target_modules, resolve(model, question.lora, question.training.framework)

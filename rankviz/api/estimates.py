@@ -12,9 +12,10 @@ from rankviz.api.probes import Probes
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.similar import Basis, SimilarRows, basis_of, rests_on
+from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
-from rankviz.core.cost.question import Question, lora_config
-from rankviz.core.cost.stack import Stack
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.lora.config import adapter_dtype, saved_dtype
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -72,19 +73,14 @@ class Estimates:
         answer = estimate(self._models.get(question.model_id), question, gpu, self._workspace.assumptions)
         calibration = self._gpu_calibration(answer) if gpu and self._probes.any() else None
         if calibration is not None:
-            from rankviz.core.cost.calibrated import calibrated_estimate
+            from rankviz.core.cost.calibration import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, self._workspace.assumptions)
         evidence = basis_of(self._accuracy.shipped(), self._stack(question))
         return EstimateAnswer(estimate=answer, calibration=calibration, evidence=evidence)
 
     def _stack(self, question: Question) -> Stack:
-        return Stack(
-            framework=question.framework,
-            setup=question.training,
-            use_dora=question.use_dora,
-            assume=self._workspace.assumptions,
-        )
+        return stack_on(card(None), question.training, question.lora.use_dora, self._workspace.assumptions)
 
     def rests_on(self, question: Question, r: int) -> SimilarRows:
         """The measured rows that an estimate rests on: how far off they were, and the most similar ones."""
@@ -124,21 +120,18 @@ class Estimates:
     def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
         """What probes say of an estimate for the GPU of this very machine."""
         from rankviz import machine
-        from rankviz.core.probe.calibrate import setting_of_question
 
         here = machine.here()
         if here["device"] != "cuda" or hardware.gpu_of_device(self._workspace.gpus, here["device_name"]) != answer.gpu:
             return None
-        tokens = answer.question.training.tokens_per_micro_step
-        return self._probes.calibration(
-            answer.model, setting_of_question(answer.model.id, answer.question), tokens, here
-        )
+        lora, training = answer.question.lora, answer.question.training
+        return self._probes.calibration(answer.model, lora, training, training.tokens_per_micro_step, here)
 
     def adapter(self, question: Question, r: int) -> AdapterDetail:
         """One rank's adapter: by module and block, its size, and what to know about it."""
-        lora = lora_config(question, r)
-        plan = resolve(self._models.get(question.model_id), lora)
-        dtype = adapter_dtype(question.framework, question.training.precision)
+        training = question.training.without_auto(card(None))
+        plan = resolve(self._models.get(question.model_id), question.lora_at(r), training.framework)
+        dtype = adapter_dtype(training.framework, training.precision)
         parameters = plan.parameters(r)
         return AdapterDetail(
             plan=plan,
@@ -148,6 +141,6 @@ class Estimates:
             file_bytes=plan.file_bytes(
                 r,
                 2 if dtype == "bf16" else 4,
-                saved_dtype=saved_dtype(question.framework, question.training.precision),
+                saved_dtype=saved_dtype(training.framework, training.precision),
             ),
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace
-from rankviz.core.cost.question import Question, validate
+from rankviz.core.cost.question import Question
 
 if TYPE_CHECKING:
     from rankviz.export import Written
@@ -33,6 +33,6 @@ class Exports:
         """
         from rankviz import export
 
-        validate(question)
+        question.validate()
         rate = export.LEARNING_RATE if learning_rate is None else learning_rate
         return export.write(self._models.get(question.model_id), question, r, format_name, rate)

@@ -65,6 +65,6 @@ class Models:
     def preset_names(self, model: ModelSpec, preset: str, framework: str) -> Sequence[str]:
         """The modules that a preset reaches in this model; none where PEFT refuses it."""
         try:
-            return resolve(model, LoraConfig(target_modules=preset, framework=framework)).target_names
+            return resolve(model, LoraConfig(target_modules=preset), framework).target_names
         except InvalidSettingError:
             return ()

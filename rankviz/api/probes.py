@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.calibration import Calibration, Setting
+    from rankviz.core.cost.calibration import Calibration
+    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.probe.request import ProbeQuestion
     from rankviz.core.probe.summary import ProbeSummary
@@ -39,15 +40,12 @@ class Probes:
 
         installed.require_trainer("A probe")
         model = self._models.get(question.model_id)
-        lora = LoraConfig(
-            target_modules=question.target_modules, use_dora=question.use_dora, framework=question.framework
-        )
-        resolve(model, lora)
+        resolve(model, question.lora, question.training.framework)
         now = time.time()
         request = settle(
             question,
             model,
-            cuda=self._workspace.has_cuda(),
+            device=self._workspace.here(),
             shared=self._workspace.shared,
             probe_id=f"probe-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}",
             created_at=now,
@@ -115,14 +113,18 @@ class Probes:
         return folder.is_dir() and any(entry.name.startswith("probe-") for entry in os.scandir(folder))
 
     def calibration(
-        self, model: ModelSpec, setting: Setting, tokens: float, environment: Mapping[str, Any]
+        self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
     ) -> Calibration | None:
-        """What the probes of this setting on this device say; None where there are none."""
+        """What the probes of this set-up on this device say; None where there are none."""
         from rankviz import machine
         from rankviz.core.probe.calibrate import LIBRARIES, applies, calibrate
         from rankviz.core.probe.estimate import estimate_probe
 
         here = {"versions": machine.versions(LIBRARIES), **environment}
         device, assume = self._workspace.device(environment), self._workspace.assumptions
-        probes = [record for record in self._workspace.store.probes() if applies(record, setting, tokens, here, assume)]
+        probes = [
+            record
+            for record in self._workspace.store.probes()
+            if applies(record, model.id, lora, training, tokens, here, assume)
+        ]
         return calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)

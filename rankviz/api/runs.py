@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz.api.models import Models
 from rankviz.api.probes import Probes
 from rankviz.api.workspace import Workspace
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.errors import InvalidSettingError, RankVizError
@@ -83,9 +82,7 @@ class Runs:
         self.preview(request.data)
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
-        resolve(
-            self._models.get(request.base), LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora)
-        )
+        resolve(self._models.get(request.base), request.lora, request.training.framework)
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()
         return sweep_id
@@ -227,14 +224,11 @@ class Runs:
             self._workspace.device(environment),
             self._row_tokens(request),
         )
-        tokens = request.per_device_train_batch_size * (rows.expected if rows else request.max_length)
+        training = request.training.without_auto(device)
+        tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
         calibration = None
         if self._probes.any():
-            from rankviz.core.probe.calibrate import setting_of_run
-
-            calibration = self._probes.calibration(
-                model, setting_of_run(model.id, request, device), tokens, environment
-            )
+            calibration = self._probes.calibration(model, request.lora, training, tokens, environment)
         return estimate_run(model, request, device, self._workspace.assumptions, rows, calibration)
 
     def _row_tokens(self, request: RunRequest) -> Range | None:

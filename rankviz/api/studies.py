@@ -109,7 +109,7 @@ class Studies:
         if line.model.model_id is None or not names:
             return None
         try:
-            lora = LoraConfig(target_modules=names, use_dora=line.first.method == "dora", framework="peft")
-            return resolve(self._models.get(line.model.model_id), lora)
+            lora = LoraConfig(target_modules=names, use_dora=line.first.method == "dora")
+            return resolve(self._models.get(line.model.model_id), lora, "peft")
         except (InvalidSettingError, UnknownModelError):
             return None

@@ -83,6 +83,12 @@ class Workspace:
 
         return machine.here()["device"] == "cuda"
 
+    def here(self) -> Device:
+        """This machine, as training finds it."""
+        from rankviz import machine
+
+        return self.device(machine.here())
+
     def device(self, environment: Mapping[str, Any]) -> Device:
         return Device(
             cpu_count=environment.get("cpu_count") or os.cpu_count() or 1,

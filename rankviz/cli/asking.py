@@ -10,6 +10,7 @@ import typer
 from rankviz.cli.shared import Model, Targets, names, targets_of
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
 
 
 def question(
@@ -40,23 +41,25 @@ def question(
     return Question(
         model_id=model,
         ranks=tuple(r or (16,)),
-        targets=targets_of(targets),
         alpha=alpha,
-        use_rslora=rslora,
-        use_dora=dora,
-        modules_to_save=names(modules_to_save),
-        moe_scheme=moe,
-        framework=framework,
+        lora=LoraConfig(
+            target_modules=targets_of(targets),
+            use_rslora=rslora,
+            use_dora=dora,
+            modules_to_save=names(modules_to_save),
+            moe_scheme=moe,
+        ),
         training=TrainingSetup(
+            framework=framework,
             precision=precision,
             optim=optim,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=accum,
             max_length=max_length,
-            checkpointing=checkpointing,
+            gradient_checkpointing=checkpointing,
             loss_path=loss_path,
             tokens=tokens,
-            steps=steps,
+            max_steps=steps,
         ),
         gpu=gpu,
         usd_per_hour=usd_per_hour,

@@ -1,6 +1,7 @@
 """`rankviz probe`"""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,25 +42,31 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Measure memory and step time on this machine, with random weights and no download."""
-    from rankviz.core.probe.request import ProbeQuestion
+    from rankviz.core.lora.config import LoraConfig, lora_alpha
+    from rankviz.core.probe.request import PROBE_TRAINING, ProbeQuestion
     from rankviz.core.probe.summary import as_json as summary_json
 
     api = Api()
     probe_id = api.probes.start(
         ProbeQuestion(
             model_id=model,
-            r=r,
-            alpha=alpha,
-            target_modules=targets_of(targets),
-            use_rslora=rslora,
-            use_dora=dora,
-            framework=framework,
-            precision=precision,
-            optim=optim,
-            checkpointing=checkpointing,
-            per_device_train_batch_size=batch,
-            gradient_accumulation_steps=accum,
-            max_length=max_length,
+            lora=LoraConfig(
+                r=r,
+                lora_alpha=lora_alpha(alpha, r),
+                target_modules=targets_of(targets),
+                use_rslora=rslora,
+                use_dora=dora,
+            ),
+            training=replace(
+                PROBE_TRAINING,
+                framework=framework,
+                precision=precision,
+                optim=optim,
+                gradient_checkpointing=checkpointing,
+                per_device_train_batch_size=batch,
+                gradient_accumulation_steps=accum,
+                max_length=max_length,
+            ),
             depths=tuple(depth or ()),
             full=full or rows is not None,
             timed_steps=steps,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +52,8 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train one adapter per rank on the same data and compare the held-out losses."""
-    from rankviz.core.runs.request import VERDICT_SEEDS, SweepRequest, fast_ranks
+    from rankviz.core.lora.config import LoraConfig
+    from rankviz.core.runs.request import SHORT_TRAINING, VERDICT_SEEDS, SweepRequest, fast_ranks
 
     check(plot)
     ranks, cut_ranks = tuple(r or (4, 16, 64)), ()
@@ -70,15 +72,16 @@ def sweep(
             alpha=alpha,
             learning_rates=tuple(lr or (1e-3,)),
             seeds=tuple(range(count)),
-            max_steps=steps,
-            per_device_train_batch_size=batch,
-            gradient_accumulation_steps=accum,
-            max_length=max_length,
             held_out_examples=held_out,
-            target_modules=targets_of(targets),
-            use_rslora=rslora,
-            use_dora=dora,
-            precision=precision,
+            lora=LoraConfig(target_modules=targets_of(targets), use_rslora=rslora, use_dora=dora),
+            training=replace(
+                SHORT_TRAINING,
+                max_steps=steps,
+                per_device_train_batch_size=batch,
+                gradient_accumulation_steps=accum,
+                max_length=max_length,
+                precision=precision,
+            ),
         )
     )
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)

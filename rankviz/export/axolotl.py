@@ -25,7 +25,7 @@ PLUGINS = {
 
 def axolotl(recipe: Recipe) -> str:
     """The YAML, with a comment for each thing that Axolotl does otherwise than was asked."""
-    lora, setup = recipe.lora, recipe.setup
+    lora, setup = recipe.lora, recipe.training
     header = (
         f"{title(recipe)}, for Axolotl {VERSION}: axolotl train axolotl.yaml",
         sources(recipe),
@@ -72,7 +72,7 @@ def axolotl(recipe: Recipe) -> str:
                 {
                     "micro_batch_size": setup.per_device_train_batch_size,
                     "gradient_accumulation_steps": setup.gradient_accumulation_steps,
-                    "gradient_checkpointing": CHECKPOINTING[setup.checkpointing],
+                    "gradient_checkpointing": CHECKPOINTING[setup.gradient_checkpointing],
                     "attn_implementation": ATTENTION[setup.attn_implementation],
                     "optimizer": setup.optim,
                     "learning_rate": recipe.learning_rate,

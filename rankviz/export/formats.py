@@ -30,7 +30,7 @@ class Format(NamedTuple):
 
 
 def _asked(question: Question) -> Framework:
-    return question.framework
+    return question.training.framework
 
 
 def _always(framework: Framework) -> Callable[[Question], Framework]:
@@ -38,7 +38,7 @@ def _always(framework: Framework) -> Callable[[Question], Framework]:
 
 
 def _of_llamafactory(question: Question) -> Framework:
-    return "unsloth" if trains_with_unsloth(question.framework, question.training.precision) else "trl"
+    return "unsloth" if trains_with_unsloth(question.training.framework, question.training.precision) else "trl"
 
 
 FORMATS = {

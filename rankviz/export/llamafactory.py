@@ -19,7 +19,7 @@ DATASET_INFO = {"train": {"file_name": "train.jsonl", "columns": {"prompt": "pro
 
 def llamafactory(recipe: Recipe) -> str:
     """The YAML, with a comment for each thing that LLaMA-Factory does otherwise than was asked."""
-    lora, setup = recipe.lora, recipe.setup
+    lora, setup = recipe.lora, recipe.training
     header = (
         f"{title(recipe)}, for LLaMA-Factory {VERSION}: llamafactory-cli train llamafactory.yaml",
         sources(recipe),
@@ -87,9 +87,9 @@ def _precision(precision: str) -> dict[str, Any]:
 
 
 def _checkpointing(recipe: Recipe) -> dict[str, Any]:
-    if recipe.lora.framework == "unsloth":
+    if recipe.training.framework == "unsloth":
         return {"use_unsloth": True}
-    match recipe.setup.checkpointing:
+    match recipe.training.gradient_checkpointing:
         case "unsloth":
             return {"use_unsloth_gc": True}
         case "none":
@@ -98,7 +98,7 @@ def _checkpointing(recipe: Recipe) -> dict[str, Any]:
 
 
 def _loss(recipe: Recipe) -> tuple[dict[str, Any], tuple[str, ...]]:
-    if recipe.setup.loss_path == "fused" and recipe.lora.framework != "unsloth":
+    if recipe.training.loss_path == "fused" and recipe.training.framework != "unsloth":
         return (
             {"enable_liger_kernel": True},
             ("Liger's fused loss never holds all logits; it needs the package liger-kernel.",),
@@ -107,10 +107,12 @@ def _loss(recipe: Recipe) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _otherwise(recipe: Recipe) -> list[str]:
-    setup, notes = recipe.setup, []
-    unsloth = recipe.lora.framework == "unsloth"
-    if unsloth and setup.checkpointing != "unsloth":
-        notes.append(f"With use_unsloth checkpointing is always Unsloth's: {setup.checkpointing!r} is not set.")
+    setup, notes = recipe.training, []
+    unsloth = recipe.training.framework == "unsloth"
+    if unsloth and setup.gradient_checkpointing != "unsloth":
+        notes.append(
+            f"With use_unsloth checkpointing is always Unsloth's: {setup.gradient_checkpointing!r} is not set."
+        )
     if unsloth and setup.precision == "nf4":
         notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
     if setup.loss_path == "triton" or (unsloth and setup.loss_path == "full"):

@@ -5,7 +5,7 @@ from typing import Any
 
 from rankviz import __version__
 from rankviz.export.recipe import Recipe
-from rankviz.export.script import parts, said
+from rankviz.export.script import header, parts
 from rankviz.export.words import DATA, title
 
 INSTALL = {
@@ -17,10 +17,10 @@ INSTALL = {
 
 def notebook(recipe: Recipe) -> str:
     """nbformat 4.5, with ids that are the same every time."""
-    first, *rest = said(recipe)
+    first, *rest = header(recipe)
     cells = [
         _markdown("title", f"# {title(recipe)}\n\n" + "\n\n".join(rest)),
-        _code("install", INSTALL[recipe.lora.framework]),
+        _code("install", INSTALL[recipe.training.framework]),
     ]
     for number, part in enumerate(parts(recipe), 1):
         about = f"\n\nPut the data beside this notebook. `{DATA}`" if part.heading == "The training" else ""

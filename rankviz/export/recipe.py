@@ -1,14 +1,15 @@
 """What is taken away, before it is written down for one tool: names resolved, counted, and what the tool can't say.
 
-The adapter stays the one that was asked for: its modules are resolved for the framework of the question first, and
-then written for the framework of the tool. Where that trains something else, a note says so, with both numbers.
+The adapter stays the requested one: its modules are resolved for the framework of the question first, and then written
+for the framework of the tool. Where that trains something else, a note says so, with both numbers.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rankviz.core.cost.question import Question, lora_config
+from rankviz.core.checks import number
+from rankviz.core.cost.device import card
+from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.moe import has_experts
@@ -20,7 +21,7 @@ from rankviz.errors import InvalidSettingError
 LEARNING_RATE = 2e-4
 """Unsloth's notebooks' own; whoever has a better one passes it."""
 STEPS = 60
-"""Where neither steps nor tokens were asked for."""
+"""Where neither steps nor tokens are given."""
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
@@ -31,18 +32,31 @@ class Recipe:
 
     model_id: str
     lora: LoraConfig
+    training: TrainingSetup
     """With the framework that the tool trains by."""
-    setup: TrainingSetup
-    target_modules: str | tuple[str, ...]
-    """As PEFT wants it, names or "all-linear"."""
-    target_parameters: tuple[str, ...] = ()
-    """Fused experts, where the scheme names them."""
-    modules_to_save: tuple[str, ...] = ()
-    """With what Unsloth moves there from the targets."""
+    plan: AdapterPlan
+    """What PEFT is to be told: names, the experts' parameters, and what Unsloth moves from the targets to be saved."""
+    names_experts: bool = True
+    """Whether the tool can name fused experts (PEFT's target_parameters)."""
     adapter_parameters: int
     learning_rate: float = LEARNING_RATE
     notes: tuple[str, ...] = ()
-    """What the tool does otherwise than was asked, in sentences."""
+    """What the tool does otherwise than requested, in sentences."""
+
+    @property
+    def target_modules(self) -> str | tuple[str, ...]:
+        """As PEFT wants it, names or "all-linear"."""
+        return self.plan.target_modules
+
+    @property
+    def target_parameters(self) -> tuple[str, ...]:
+        """Fused experts, where the scheme names them."""
+        return self.plan.target_parameters if self.names_experts else ()
+
+    @property
+    def modules_to_save(self) -> tuple[str, ...]:
+        """Trained and saved in full."""
+        return self.plan.modules_to_save
 
     @property
     def lora_alpha(self) -> int | float:
@@ -51,15 +65,15 @@ class Recipe:
 
     @property
     def max_steps(self) -> int:
-        return self.setup.total_steps if self.setup.steps or self.setup.tokens else STEPS
+        return self.training.total_steps if self.training.has_length else STEPS
 
     def whole_alpha(self, tool: str) -> int:
-        """InvalidSettingError where the tool's schema has an integer and alpha is none."""
+        """InvalidSettingError where the tool's schema has an integer and alpha is not one."""
         if isinstance(self.lora_alpha, int):
             return self.lora_alpha
         raise InvalidSettingError(
-            f"{tool} takes a whole number as lora_alpha, not {self.lora_alpha:g}: "
-            "choose a whole alpha, or another format."
+            f"{tool} needs a whole number as lora_alpha (got {self.lora_alpha:g}). Choose a whole alpha, or another "
+            "format."
         )
 
 
@@ -77,33 +91,23 @@ def recipe(
 
     names_experts: whether the tool has target_parameters. tool: its name, if it isn't the framework's.
     """
-    _validate_learning_rate(learning_rate)
-    asked = lora_config(question, r)
-    wanted = resolve(model, asked)
-    if framework == question.framework:
-        lora, plan = asked, wanted
-    else:
-        lora = replace(
-            asked,
-            framework=framework,
-            target_modules=wanted.target_modules,
-            modules_to_save=wanted.modules_to_save,
-            moe_scheme=wanted.scheme if has_experts(model) else "default",
-        )
-        plan = resolve(model, lora)
-    parameters = plan.target_parameters if names_experts else ()
+    number(learning_rate, "Learning rate", 0, 1, above=True)
+    requested, chosen = question.lora_at(r), question.training.framework
+    wanted = resolve(model, requested, chosen)
+    lora, plan = _for_framework(model, requested, wanted, chosen, framework)
     tool = tool or FRAMEWORKS[framework]
-    trained, notes = _trained(model, lora, plan, parameters, r, tool)
-    if trained != wanted.parameters(r) and plan.target_modules != plan.target_names:
-        # A list without the names that would reach the experts trains what was asked for, where there is one.
+    parameters = plan.target_parameters if names_experts else ()
+    count, notes = _trained(model, lora, framework, plan, parameters, tool)
+    if count != wanted.parameters(r) and plan.target_modules != plan.target_names:
+        # A list without the names that would reach the experts trains the requested adapter, where there is one.
         fewer = replace(plan, target_modules=plan.target_names)
-        counted, said = _trained(model, lora, fewer, parameters, r, tool)
-        if counted == wanted.parameters(r):
-            plan, trained, notes = fewer, counted, said
-    if trained is not None and trained != wanted.parameters(r):
+        fewer_count, fewer_notes = _trained(model, lora, framework, fewer, parameters, tool)
+        if fewer_count == wanted.parameters(r):
+            plan, count, notes = fewer, fewer_count, fewer_notes
+    if count is not None and count != wanted.parameters(r):
         notes.append(
-            f"{tool} trains {trained:,} parameters with this; what was asked for, with "
-            f"{FRAMEWORKS[question.framework]}, is {wanted.parameters(r):,}."
+            f"{tool} trains {count:,} parameters with this; the requested adapter, with {FRAMEWORKS[chosen]}, has "
+            f"{wanted.parameters(r):,}."
         )
     if question.model_id.strip().endswith(".json"):
         notes.append("The model was given as a config.json: write the folder or the Hub id of its weights instead.")
@@ -111,34 +115,48 @@ def recipe(
     return Recipe(
         model_id=EMBEDDED.get(model_id, model_id),
         lora=lora,
-        setup=question.training,
-        target_modules=plan.target_modules,
-        target_parameters=parameters,
-        modules_to_save=plan.modules_to_save,
-        adapter_parameters=wanted.parameters(r) if trained is None else trained,
+        training=replace(question.training.without_auto(card(None)), framework=framework),
+        plan=plan,
+        names_experts=names_experts,
+        adapter_parameters=wanted.parameters(r) if count is None else count,
         learning_rate=learning_rate,
         notes=tuple(notes),
     )
 
 
+def _for_framework(
+    model: ModelSpec, lora: LoraConfig, wanted: AdapterPlan, chosen: Framework, framework: Framework
+) -> tuple[LoraConfig, AdapterPlan]:
+    """The requested adapter as another framework is told of it."""
+    if framework == chosen:
+        return lora, wanted
+    named = replace(
+        lora,
+        target_modules=wanted.target_modules,
+        modules_to_save=wanted.modules_to_save,
+        moe_scheme=wanted.scheme if has_experts(model) else "default",
+    )
+    return named, resolve(model, named, framework)
+
+
 def _trained(
-    model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, parameters: Sequence[str], r: int, tool: str
+    model: ModelSpec,
+    lora: LoraConfig,
+    framework: Framework,
+    plan: AdapterPlan,
+    parameters: Sequence[str],
+    tool: str,
 ) -> tuple[int | None, list[str]]:
-    """Parameters that train with what is written, which doesn't name the MoE scheme; None where PEFT refuses."""
+    """Parameters that train with what is written, which does not name the MoE scheme; None where PEFT refuses."""
     if parameters or not has_experts(model):
-        return plan.parameters(r), []
+        return plan.parameters(lora.r), []
     written = replace(
         lora, target_modules=plan.target_modules, modules_to_save=plan.modules_to_save, moe_scheme="default"
     )
     notes = []
     if plan.target_parameters:
-        notes.append(f"{tool} has no setting for target_parameters, so it can't name the experts: left out here.")
+        notes.append(f"{tool} has no setting for target_parameters, so this file does not name the experts.")
     try:
-        return resolve(model, written).parameters(r), notes
+        return resolve(model, written, framework).parameters(lora.r), notes
     except InvalidSettingError as error:
-        return None, [*notes, f"As it is written here, training would stop: {error}"]
-
-
-def _validate_learning_rate(learning_rate: float) -> None:
-    if not 0 < learning_rate < math.inf:
-        raise InvalidSettingError(f"A learning rate of {learning_rate:g} can't be: give one above 0, such as 2e-4.")
+        return None, [*notes, f"As written here, training would stop: {error}"]

@@ -25,17 +25,17 @@ ATTENTION = {"flash": "flash_attention_2", "eager": "eager"}
 
 def script(recipe: Recipe) -> str:
     """It trains with Unsloth or with TRL; for plain PEFT it stops before the training."""
-    return commented(said(recipe)) + "\n" + "\n".join(part.code for part in parts(recipe))
+    return commented(header(recipe)) + "\n" + "\n".join(part.code for part in parts(recipe))
 
 
-def said(recipe: Recipe) -> tuple[str, ...]:
+def header(recipe: Recipe) -> tuple[str, ...]:
     """What stands above it: what it is, by whose count, and what the program does otherwise than asked."""
     return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_otherwise(recipe))
 
 
 def parts(recipe: Recipe) -> tuple[Part, ...]:
     """The steps, each of which a notebook has as a cell."""
-    match recipe.lora.framework:
+    match recipe.training.framework:
         case "unsloth":
             return _unsloth(recipe)
         case "trl":
@@ -44,7 +44,7 @@ def parts(recipe: Recipe) -> tuple[Part, ...]:
 
 
 def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
-    values, setup = _values(recipe), recipe.setup
+    values, setup = _values(recipe), recipe.training
     dtype = TORCH_DTYPES.get(setup.precision)
     return (
         Part("Libraries", text.UNSLOTH_IMPORTS.format(torch="import torch\n" if dtype else "")),
@@ -61,7 +61,9 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
             "The adapter",
             text.UNSLOTH_ADAPTER.format(
                 **values,
-                use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[setup.checkpointing],
+                use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[
+                    setup.gradient_checkpointing
+                ],
                 extra=_experts(recipe) + ("\n    use_dora=True," if recipe.lora.use_dora else ""),
             ),
         ),
@@ -71,7 +73,7 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
 
 
 def _trl(recipe: Recipe) -> tuple[Part, ...]:
-    checkpointing = f"        gradient_checkpointing={recipe.setup.checkpointing != 'none'},\n"
+    checkpointing = f"        gradient_checkpointing={recipe.training.gradient_checkpointing != 'none'},\n"
     return (
         Part("Libraries", text.TRL_IMPORTS),
         Part("The base model", _model(recipe)),
@@ -92,16 +94,16 @@ def _peft(recipe: Recipe) -> tuple[Part, ...]:
 
 def _prepared(recipe: Recipe) -> str:
     """Checkpointing, and for a quantized base what PEFT wants done to it first."""
-    checkpointed = recipe.setup.checkpointing != "none"
-    if recipe.setup.quantized:
+    checkpointed = recipe.training.gradient_checkpointing != "none"
+    if recipe.training.quantized:
         return f"model = prepare_model_for_kbit_training(model, use_gradient_checkpointing={checkpointed})\n"
     return "model.gradient_checkpointing_enable()\nmodel.enable_input_require_grads()\n" if checkpointed else ""
 
 
 def _otherwise(recipe: Recipe) -> list[str]:
     """Settings that the program has no word for."""
-    setup, notes = recipe.setup, []
-    if recipe.lora.framework == "unsloth":
+    setup, notes = recipe.training, []
+    if recipe.training.framework == "unsloth":
         if setup.precision == "nf4":
             notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
         if setup.attn_implementation != "sdpa":
@@ -109,17 +111,17 @@ def _otherwise(recipe: Recipe) -> list[str]:
         if setup.loss_path != "fused":
             notes.append(f"Unsloth chooses the loss itself: loss path {setup.loss_path!r} is not set.")
         return notes
-    if setup.checkpointing == "unsloth":
+    if setup.gradient_checkpointing == "unsloth":
         notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
-    if recipe.lora.framework == "trl" and setup.loss_path != "fused":
+    if recipe.training.framework == "trl" and setup.loss_path != "fused":
         notes.append(f"TRL 1.15 works out the loss in chunks by itself: loss path {setup.loss_path!r} is not set.")
-    if recipe.lora.framework == "peft":
+    if recipe.training.framework == "peft":
         notes.append("Batch, accumulation, length, steps, optimizer, learning rate and loss belong to your own loop.")
     return notes
 
 
 def _values(recipe: Recipe) -> dict[str, object]:
-    lora, setup = recipe.lora, recipe.setup
+    lora, setup = recipe.lora, recipe.training
     return {
         "model_id": recipe.model_id,
         "max_length": setup.max_length,
@@ -139,17 +141,17 @@ def _values(recipe: Recipe) -> dict[str, object]:
 
 
 def _trainer(recipe: Recipe, *, with_model: str, more: str = "") -> str:
-    if recipe.lora.framework == "trl":
-        more += {"fp16": "        fp16=True,\n", "fp32": "        bf16=False,\n"}.get(recipe.setup.precision, "")
+    if recipe.training.framework == "trl":
+        more += {"fp16": "        fp16=True,\n", "fp32": "        bf16=False,\n"}.get(recipe.training.precision, "")
     return text.TRAINER.format(**_values(recipe), with_model=with_model, more=more, data=DATA)
 
 
 def _model(recipe: Recipe) -> str:
-    attention = ATTENTION.get(recipe.setup.attn_implementation)
+    attention = ATTENTION.get(recipe.training.attn_implementation)
     return text.MODEL.format(
         **_values(recipe),
-        dtype=TORCH_DTYPES.get(recipe.setup.precision, "torch.bfloat16"),
-        quantization_config=_quantization(recipe.setup.precision),
+        dtype=TORCH_DTYPES.get(recipe.training.precision, "torch.bfloat16"),
+        quantization_config=_quantization(recipe.training.precision),
         attention=f"\n    attn_implementation={attention!r}," if attention else "",
     )
 

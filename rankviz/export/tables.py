@@ -33,30 +33,30 @@ class Table:
 
 def ranks_table(estimate: Estimate, evidence: Basis) -> Table:
     """An estimate, one row per rank. evidence: what it rests on."""
-    question, said = estimate.question, as_json(estimate)
+    question, values = estimate.question, as_json(estimate)
     setup = question.training
-    asked = {
-        "model_id": said["model_id"],
-        "framework": question.framework,
-        "moe_scheme": said["scheme"],
-        "use_rslora": question.use_rslora,
-        "use_dora": question.use_dora,
+    settings = {
+        "model_id": values["model_id"],
+        "framework": setup.framework,
+        "moe_scheme": values["scheme"],
+        "use_rslora": question.lora.use_rslora,
+        "use_dora": question.lora.use_dora,
         "precision": setup.precision,
         "optim": setup.optim,
         "per_device_train_batch_size": setup.per_device_train_batch_size,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps,
         "max_length": setup.max_length,
-        "gradient_checkpointing": setup.checkpointing,
+        "gradient_checkpointing": setup.gradient_checkpointing,
         "steps": setup.total_steps,
-        "gpu": said["gpu"],
-        "usd_per_hour": said["usd_per_hour"],
+        "gpu": values["gpu"],
+        "usd_per_hour": values["usd_per_hour"],
     }
     sources = _made() | {
         "counted_by": f"the rules of PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}",
         "basis": in_words(evidence),
-        "price_source": said["price_source"],
+        "price_source": values["price_source"],
     }
-    return Table(name="ranks", rows=[{**_flat(row), **asked, **sources} for row in said["ranks"]], sources=sources)
+    return Table(name="ranks", rows=[{**_flat(row), **settings, **sources} for row in values["ranks"]], sources=sources)
 
 
 def runs_table(records: Sequence[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:

@@ -19,7 +19,9 @@ def title(recipe: Recipe) -> str:
 
 def sources(recipe: Recipe) -> str:
     """The number of trained parameters, and whose rules it was counted by."""
-    rules = f"PEFT {PEFT_VERSION}" + (f" and Unsloth {UNSLOTH_VERSION}" if recipe.lora.framework == "unsloth" else "")
+    rules = f"PEFT {PEFT_VERSION}" + (
+        f" and Unsloth {UNSLOTH_VERSION}" if recipe.training.framework == "unsloth" else ""
+    )
     return (
         f"RankViz {__version__} counts {recipe.adapter_parameters:,} trainable parameters, from the model's own layers "
         f"by the rules of {rules}."

@@ -84,8 +84,8 @@ def summary_row(record: RunRecord) -> dict[str, object]:
         "state": record.state.value,
         "base": request.base,
         "data": request.data,
-        "r": request.r,
-        "lora_alpha": request.lora_alpha,
+        "r": request.lora.r,
+        "lora_alpha": request.lora.lora_alpha,
         "learning_rate": request.learning_rate,
         "seed": request.seed,
         "max_steps": request.max_steps,
@@ -105,13 +105,13 @@ def summary_row(record: RunRecord) -> dict[str, object]:
 def loss_rows(record: RunRecord) -> list[dict[str, object]]:
     """A row a held-out example, in nats a token, as `rankviz verdict` reads them; none where none were kept."""
     request, losses = record.request, record.loss_after.example_losses if record.loss_after else ()
-    asked = {
+    settings = {
         "sweep_id": request.sweep_id,
-        "rank": request.r,
+        "rank": request.lora.r,
         "learning_rate": request.learning_rate,
         "seed": request.seed,
     }
-    return [{**asked, "example": example, "loss": loss} for example, loss in enumerate(losses)]
+    return [{**settings, "example": example, "loss": loss} for example, loss in enumerate(losses)]
 
 
 def _read_folders(archive: zipfile.ZipFile) -> dict[str, dict[str, str]]:

@@ -9,7 +9,7 @@ import json
 import os
 import types
 import typing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 from rankviz.core.probe.record import ProbeRecord
@@ -17,6 +17,7 @@ from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.events import EVENT_TYPES, RunEvent, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
+from rankviz.store.flat_requests import nested
 
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
@@ -53,7 +54,7 @@ def parse_request(text: str | bytes) -> Request:
     row = json.loads(text)
     if not isinstance(row, dict):
         raise TypeError("request.json holds no object")
-    return _build(ProbeRequest if "probe_id" in row else RunRequest, row)
+    return _build(ProbeRequest if "probe_id" in row else RunRequest, nested(row))
 
 
 def request_text(request: Request) -> str:
@@ -105,7 +106,13 @@ def _build(kind: type, row: dict):
     for name, value in values.items():
         if not _fits(value, hints[name]):
             raise TypeError(f"{kind.__name__}.{name} can't be {value!r}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return kind(**{name: _value(value, hints[name]) for name, value in values.items()})
+
+
+def _value(value: object, hint: object) -> object:
+    if is_dataclass(hint):
+        return _build(hint, value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 @functools.cache
@@ -117,6 +124,10 @@ def _fits(value: object, hint: object) -> bool:
     """Whether a JSON value is of the annotated type; a tuple is a list in JSON, a whole number passes for a float."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(_fits(value, option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
+    if is_dataclass(hint) or typing.get_origin(hint) is dict:
+        return isinstance(value, dict)
     if typing.get_origin(hint) is tuple:
         return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
     if hint is type(None):

@@ -63,15 +63,15 @@ class Worker:
 
     def _processes(self) -> set[int]:
         """The group, the leader's descendants that left it, and whoever else holds the lock."""
-        found = _holders(self.lock) if self.pid is None else set()
+        pids = _holders(self.lock) if self.pid is None else set()
         for process in psutil.process_iter():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if os.getpgid(process.pid) == self.pid:
-                    found.add(process.pid)
+                    pids.add(process.pid)
         if self.pid is not None:
             with contextlib.suppress(psutil.Error):
-                found |= {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
-        return found - {os.getpid()}
+                pids |= {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
+        return pids - {os.getpid()}
 
     def _signal(self, number: signal.Signals, processes: set[int]) -> None:
         for pid in processes:
@@ -144,11 +144,11 @@ def is_held(lock: Path) -> bool:
 def describe_exit(exit_code: int | None) -> str:
     """What an exit code means, in a sentence that says what to do next."""
     if exit_code is None:
-        return "The worker stopped without a word; the end of its log says what it did last."
+        return "The worker stopped without an error; the end of its log shows what it did last."
     if exit_code == -signal.SIGKILL:
         return (
-            "The worker was killed (SIGKILL), most likely because the machine ran out of memory: take a smaller batch, "
-            "a shorter max_length or a smaller base."
+            "The worker was killed (SIGKILL), most likely because the machine ran out of memory. Choose a smaller "
+            "batch, a shorter max_length or a smaller base."
         )
     if exit_code < 0:
         return f"The worker was ended by {signal.Signals(-exit_code).name}; the end of its log says what it did last."
@@ -173,9 +173,9 @@ def _lives(pid: int) -> bool:
 def _holders(lock: Path) -> set[int]:
     """Processes that have the lock file open; for the moment in which a supervisor died between launching a worker and
     writing down its pid."""
-    found = set()
+    holders = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if any(file.path == str(lock) for file in process.open_files()):
-                found.add(process.pid)
-    return found
+                holders.add(process.pid)
+    return holders

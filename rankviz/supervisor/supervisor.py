@@ -91,7 +91,7 @@ class Supervisor:
         a marker in the run's folder."""
         run_ids = self.store.run_ids(run_or_sweep_id)
         deadline = time.monotonic() + timeout_seconds
-        asked = False
+        marked = False
         while waiting := [run_id for run_id in run_ids if not self.store.record(run_id).state.ended]:
             with self._mutex:
                 supervised_before = self._lock.is_locked
@@ -100,10 +100,10 @@ class Supervisor:
                     if not supervised_before and self._thread is None:
                         self._release()
                     continue
-            if not asked:
+            if not marked:
                 for run_id in waiting:
                     (self.store.run_dir(run_id) / CANCEL_MARKER).touch()
-                asked = True
+                marked = True
             if time.monotonic() > deadline:
                 raise WorkerError("The app that supervises this run has not cancelled it: is it stopped or hanging?")
             time.sleep(self._poll_seconds / 4)
@@ -114,8 +114,8 @@ class Supervisor:
             if not self._acquire():
                 return
             unended = [record for record in self.store.records() if not record.state.ended]
-            if asked := [r.run_id for r in unended if (self.store.run_dir(r.run_id) / CANCEL_MARKER).exists()]:
-                self._cancel(asked)
+            if marked := [r.run_id for r in unended if (self.store.run_dir(r.run_id) / CANCEL_MARKER).exists()]:
+                self._cancel(marked)
             if self._worker is not None and not self._worker.alive():
                 self._worker_ended()
             if self._worker is None and unended:

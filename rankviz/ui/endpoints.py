@@ -11,7 +11,7 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.json import as_json as fit_json
-from rankviz.core.lora.config import PRESETS
+from rankviz.core.lora.config import PRESETS, LoraConfig
 from rankviz.ui.parts.question import names_in
 from rankviz.ui.wiring import with_messages
 
@@ -161,15 +161,15 @@ def _question(
     return Question(
         model_id=model,
         ranks=tuple(ranks),
-        targets=targets if targets in PRESETS else names_in(targets),
+        lora=LoraConfig(target_modules=targets if targets in PRESETS else names_in(targets)),
         alpha=str(alpha),
-        framework=framework,
         training=TrainingSetup(
+            framework=framework,
             precision=precision,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=accumulation,
             max_length=max_length,
-            steps=steps,
+            max_steps=steps,
         ),
         gpu=gpu or None,
     )

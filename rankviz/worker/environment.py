@@ -45,7 +45,7 @@ def machine(cuda: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "rankviz": rankviz.__version__,
-        "versions": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
+        "versions": {name: installed for name in LIBRARIES if (installed := _version(name)) is not None},
     }
 
 

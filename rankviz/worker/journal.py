@@ -63,8 +63,8 @@ def explain(error: Exception) -> str:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return (
-            "Memory ran out: lower the batch size or max_length, take nf4-dq precision where there is a GPU, target "
-            "fewer modules or take a smaller base."
+            "Out of memory. Lower the batch size or max_length, choose precision nf4-dq on a GPU, target fewer "
+            "modules, or choose a smaller base."
         )
     first_line = (str(error).strip().splitlines() or ["no message"])[0]
     return f"{type(error).__name__}: {first_line}"

@@ -1,103 +1,66 @@
-"""What "auto" and the presets come to on this machine and this model, and which combinations Unsloth can't train."""
+"""A settled training set-up in the names that torch, Unsloth and the trainers take."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+import os
+from dataclasses import dataclass
+from typing import Literal
 
-from rankviz.core.lora.targets import ALL_LINEAR, expand
-from rankviz.core.probe.request import ProbeRequest
-from rankviz.core.runs.request import RunRequest
-from rankviz.errors import InvalidSettingError
+from rankviz.core.cost.device import Device
+from rankviz.core.cost.setup import TrainingSetup
 
-CPU_PRECISIONS = ("fp32", "bf16")
-CUDA_PRECISIONS = ("nf4-dq", "int8", "bf16", "fp16", "fp32")
-CPU_OPTIMIZERS = {"adamw_torch": "adamw_torch_fused", "sgd": "sgd"}
-"""Name asked for to name used: Unsloth's CPU backend takes the fused AdamW, the same update in one kernel."""
+CPU_OPTIMIZERS = {"adamw_torch": "adamw_torch_fused"}
+"""Requested name to the one used on a CPU: Unsloth's backend takes the fused AdamW, the same update in one kernel."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """One sweep's settings on one device."""
+    """One set-up on one device. training: settled, so nothing in it is "auto"."""
 
+    training: TrainingSetup
     cuda: bool
-    precision: str
-    optim: str
-    gradient_checkpointing: str | bool
-    """Unsloth's own on a GPU; off on the CPU, where memory is plenty and recomputing costs a third of the time. True is
-    transformers' own."""
-    framework: str = "unsloth"
+
+    @property
+    def optim(self) -> str:
+        """Name of the optimizer that the trainer is given."""
+        optim = self.training.optim
+        return optim if self.cuda else CPU_OPTIMIZERS.get(optim, optim)
+
+    @property
+    def gradient_checkpointing(self) -> Literal["unsloth"] | bool:
+        """As Unsloth takes it: its own, transformers' own (True), or none."""
+        checkpointing = self.training.gradient_checkpointing
+        return "unsloth" if checkpointing == "unsloth" else checkpointing == "hf"
 
     @property
     def dtype_name(self) -> str | None:
-        """torch dtype of weights that aren't quantized; None leaves it to Unsloth (bf16 where the GPU has it)."""
-        return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(self.precision)
+        """torch dtype of weights that are not quantized; None leaves it to Unsloth (bf16 where the GPU has it)."""
+        return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(self.training.precision)
 
     @property
     def evaluation_dtype(self) -> str | None:
         """torch dtype in which a forward pass runs; None is fp32 throughout."""
-        if self.precision in ("nf4-dq", "int8"):
+        if self.training.quantized:
             import torch
 
             return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-        return None if self.precision == "fp32" else self.dtype_name
+        return None if self.training.precision == "fp32" else self.dtype_name
 
     @property
-    def autocast(self) -> dict[str, bool] | None:
-        """bf16 and fp16 of the trainer; None leaves both to Unsloth."""
-        if self.precision in ("bf16", "fp16", "fp32"):
-            return {"bf16": self.precision == "bf16", "fp16": self.precision == "fp16"}
-        return None if self.framework == "unsloth" else {"bf16": True}
+    def autocast(self) -> dict[str, bool]:
+        """bf16 and fp16 of the trainer; empty leaves both to Unsloth."""
+        if not self.training.quantized:
+            return {"bf16": self.training.precision == "bf16", "fp16": self.training.precision == "fp16"}
+        return {} if self.training.framework == "unsloth" else {"bf16": True}
 
     @property
     def checkpointing_arguments(self) -> dict[str, bool]:
         """Of the trainer. On a GPU Unsloth's trainer has its own default."""
-        if self.cuda and self.framework == "unsloth":
+        if self.cuda and self.training.framework == "unsloth":
             return {}
         on_cpu = {} if self.cuda else {"use_cpu": True}
         return {"gradient_checkpointing": self.gradient_checkpointing is True, **on_cpu}
 
 
-def settle(request: RunRequest, *, cuda: bool) -> Settings:
-    """InvalidSettingError where this device can't do what was asked: nothing is replaced in silence."""
-    precision = ("nf4-dq" if cuda else "fp32") if request.precision == "auto" else request.precision
-    known = CUDA_PRECISIONS if cuda else CPU_PRECISIONS
-    if precision not in known:
-        where = "On a GPU Unsloth trains in" if cuda else "Without a GPU Unsloth trains in"
-        raise InvalidSettingError(f"{where} {', '.join(known)}, not {precision}.")
-    optim = ("adamw_8bit" if cuda else "adamw_torch") if request.optim == "auto" else request.optim
-    if not cuda and optim not in CPU_OPTIMIZERS:
-        raise InvalidSettingError(f"{optim} needs a GPU; without one take {' or '.join(CPU_OPTIMIZERS)}.")
-    return Settings(
-        cuda=cuda,
-        precision=precision,
-        optim=optim if cuda else CPU_OPTIMIZERS[optim],
-        gradient_checkpointing="unsloth" if cuda else False,
-    )
-
-
-def settle_probe(request: ProbeRequest, run: RunRequest, *, cuda: bool) -> Settings:
-    """Of a probe, which may also train without Unsloth; InvalidSettingError where it was queued for another device."""
-    checkpointing = {"unsloth": "unsloth", "hf": True, "none": False}[request.checkpointing]
-    if request.framework == "unsloth":
-        return replace(settle(run, cuda=cuda), gradient_checkpointing=checkpointing)
-    if not cuda and request.precision not in CPU_PRECISIONS:
-        raise InvalidSettingError(f"Without a GPU one trains in {', '.join(CPU_PRECISIONS)}, not {request.precision}.")
-    return Settings(
-        cuda=cuda,
-        precision=request.precision,
-        optim=request.optim,
-        gradient_checkpointing=checkpointing,
-        framework=request.framework,
-    )
-
-
-def target_modules(targets: str | tuple[str, ...], model: Any) -> str | list[str]:
-    """The names that a preset stands for on this model, as get_peft_model takes them."""
-    if isinstance(targets, str) and targets in ("attention", "mlp", "qv"):
-        from rankviz.catalog.models import model_from_json
-        from rankviz.worker.introspect.main import introspect
-
-        spec = model_from_json({"id": "", "name": "", **introspect(model.config.to_dict())})
-        return list(expand(spec, targets, expert_names=()))
-    if isinstance(targets, str):
-        return ALL_LINEAR if targets == ALL_LINEAR else list(expand(None, targets, expert_names=()))
-    return list(targets)
+def settle(training: TrainingSetup, *, cuda: bool) -> Settings:
+    """The set-up on this machine; InvalidSettingError where it cannot train so: nothing is replaced in silence."""
+    device = Device(cuda=cuda, cpu_count=os.cpu_count() or 1)
+    return Settings(training=training.settle(device), cuda=cuda)

@@ -6,9 +6,9 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
+from tests.support import questions
 
 
 @pytest.fixture
@@ -41,9 +41,7 @@ def test_the_detail_and_the_estimate_agree(api):
 
 
 def test_cost_is_hours_times_price(api):
-    answer = api.estimates.estimate(
-        Question(model_id="Qwen/Qwen3-4B", gpu="L4", usd_per_hour=3600, training=TrainingSetup(steps=10))
-    )
+    answer = api.estimates.estimate(questions.question("Qwen/Qwen3-4B", gpu="L4", usd_per_hour=3600, max_steps=10))
 
     row = answer.estimate.ranks[0]
     assert row.cost.usd.expected == pytest.approx(row.duration.total.expected)
@@ -68,7 +66,7 @@ def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_que
 
 def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(api):
     with pytest.raises(InvalidSettingError, match="q_proj"):
-        api.runs.start(SweepRequest(target_modules=("c_attn",)))
+        api.runs.start(questions.sweep(target_modules=("c_attn",)))
 
     assert [] == list(api.runs.sweeps())
 
@@ -111,7 +109,7 @@ def test_an_unknown_model_without_a_slash_never_asks_the_hub(api):
 
 
 def test_the_script_trains_what_was_counted_where_unsloth_moves_the_head_out_of_the_targets(api):
-    script = api.exports.write(Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head")), 16).text
+    script = api.exports.write(questions.question("Qwen/Qwen3-4B", target_modules=("q_proj", "lm_head")), 16).text
 
     assert 'target_modules=["q_proj"]' in script
     assert "modules_to_save=['lm_head']" in script

@@ -51,7 +51,9 @@ def validated(tmp_path_factory):
 
 
 def test_it_carries_the_chosen_values():
-    said = config(use_rslora=True, max_length=512, optim="sgd", steps=70, learning_rate=1e-4, checkpointing="none")
+    said = config(
+        use_rslora=True, max_length=512, optim="sgd", max_steps=70, learning_rate=1e-4, gradient_checkpointing="none"
+    )
 
     assert ("Qwen/Qwen3-4B", "qlora", True) == (said["base_model"], said["adapter"], said["load_in_4bit"])
     assert (8, 16, 0.0) == (said["lora_r"], said["lora_alpha"], said["lora_dropout"])
@@ -86,7 +88,7 @@ def test_it_says_what_it_is_and_what_rankviz_can_not_say_of_it():
 
 
 def test_half_an_alpha_is_refused_since_axolotl_has_whole_ones():
-    with pytest.raises(InvalidSettingError, match=r"whole number as lora_alpha, not 2\.5"):
+    with pytest.raises(InvalidSettingError, match=r"whole number as lora_alpha \(got 2\.5\)"):
         axolotl(made(lora_alpha=2.5))
 
 

@@ -14,7 +14,8 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export import FORMATS, script
 from rankviz.export.lora_config import adapter_config
 from rankviz.export.notebook import INSTALL, notebook
-from rankviz.export.script import said
+from rankviz.export.script import header
+from tests.support import questions
 from tests.support.recipes import SETTINGS, made
 
 MOE = "Qwen/Qwen3-30B-A3B"
@@ -36,13 +37,13 @@ def test_every_format_names_the_model_the_rank_and_the_alpha(api, name):
 
 
 def test_presets_become_the_models_own_names(api):
-    written = api.exports.write(Question(model_id="gpt2", targets="attention", framework="trl"), 8, "axolotl")
+    written = api.exports.write(questions.question("gpt2", target_modules="attention", framework="trl"), 8, "axolotl")
 
     assert ["c_attn", "attn.c_proj"] == yaml.safe_load(written.text)["lora_target_modules"]
 
 
 def test_unsloths_way_with_the_head_is_kept_by_tools_that_would_put_lora_on_it(api):
-    question = Question(model_id="Qwen/Qwen3-4B", targets=("q_proj", "lm_head"))
+    question = questions.question("Qwen/Qwen3-4B", target_modules=("q_proj", "lm_head"))
 
     for name in ("trl", "peft", "axolotl", "llamafactory"):
         written = api.exports.write(question, 16, name)
@@ -63,7 +64,7 @@ def test_experts_that_unsloth_adds_by_itself_are_named_for_tools_that_do_not(api
 
 
 def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
-    question = Question(model_id=MOE, framework="trl", moe_scheme="target-parameters", targets="attention")
+    question = questions.question(MOE, framework="trl", moe_scheme="target-parameters", target_modules="attention")
     asked = api.estimates.adapter(question, 4).parameters
     # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
     attention = 4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512))
@@ -71,7 +72,7 @@ def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
     written = api.exports.write(question, 4, "llamafactory")
     assert "can't name the experts" in written.notes[0]
     assert f"trains {attention:,} parameters" in written.notes[1]
-    assert f"is {asked:,}" in written.notes[1]
+    assert f"has {asked:,}" in written.notes[1]
     assert f"counts {attention:,} trainable parameters" in written.text
     comments = " ".join(line.removeprefix("# ") for line in written.text.splitlines() if line.startswith("#"))
     assert all(note in comments for note in written.notes)
@@ -80,7 +81,7 @@ def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
 @pytest.mark.parametrize("name", ["unsloth", "trl", "axolotl", "llamafactory"])
 def test_names_that_would_reach_the_experts_are_left_out_where_these_were_not_asked_for(api, name):
     """Unsloth and PEFT take gate_proj as a word for the experts too."""
-    question = Question(model_id=MOE, moe_scheme="linear-only")
+    question = questions.question(MOE, moe_scheme="linear-only")
 
     written = api.exports.write(question, 4, name)
     # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
@@ -91,7 +92,7 @@ def test_names_that_would_reach_the_experts_are_left_out_where_these_were_not_as
 
 def test_what_a_list_of_names_trains_besides_is_said_with_both_numbers(api):
     """all-linear is one word: Unsloth brings the experts in, and no list says otherwise."""
-    question = Question(model_id=MOE, moe_scheme="peft-remap", framework="trl", targets="all-linear")
+    question = questions.question(MOE, moe_scheme="peft-remap", framework="trl", target_modules="all-linear")
     asked = api.estimates.adapter(question, 4).parameters
 
     written = api.exports.write(question, 4, "unsloth")
@@ -123,8 +124,8 @@ def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
     ("values", "said"),
     [
         ({"format_name": "word"}, "No format 'word': take script, notebook"),
-        ({"learning_rate": -1.0}, "learning rate of -1 can't be"),
-        ({"learning_rate": float("nan")}, "learning rate of nan can't be"),
+        ({"learning_rate": -1.0}, r"Learning rate must be a number above 0 and at most 1 \(got -1.0\)"),
+        ({"learning_rate": float("nan")}, r"Learning rate must be .* \(got nan\)"),
     ],
 )
 def test_a_mistake_says_what_to_do(api, values, said):
@@ -175,7 +176,7 @@ def test_names_are_defined_before_a_cell_uses_them():
     ],
 )
 def test_what_a_script_cannot_say_is_said_above_it(changes, sentence):
-    assert any(sentence in each for each in said(made(**changes)))
+    assert any(sentence in each for each in header(made(**changes)))
 
 
 @pytest.mark.torch

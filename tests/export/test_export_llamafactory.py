@@ -46,7 +46,7 @@ def parsed(tmp_path_factory):
 
 
 def test_it_carries_the_chosen_values():
-    said = config(use_dora=True, max_length=512, optim="sgd", steps=70, learning_rate=1e-4, precision="nf4")
+    said = config(use_dora=True, max_length=512, optim="sgd", max_steps=70, learning_rate=1e-4, precision="nf4")
 
     assert ("Qwen/Qwen3-4B", "lora", 8, 16) == (
         said["model_name_or_path"],
@@ -69,8 +69,8 @@ def test_all_linear_is_its_own_word_and_modules_to_save_are_additional_targets()
 
 def test_checkpointing_is_unsloths_where_unsloth_trains_and_otherwise_as_asked():
     assert config(framework="unsloth")["use_unsloth"] is True
-    assert config(checkpointing="unsloth")["use_unsloth_gc"] is True
-    assert config(checkpointing="none")["disable_gradient_checkpointing"] is True
+    assert config(gradient_checkpointing="unsloth")["use_unsloth_gc"] is True
+    assert config(gradient_checkpointing="none")["disable_gradient_checkpointing"] is True
     assert "use_unsloth" not in config()
 
 
@@ -85,7 +85,7 @@ def test_unsloth_trains_there_only_what_it_can_load(precision, does):
     [
         ({"precision": "fp32"}, "no fp32 base"),
         ({"loss_path": "triton"}, "no setting for the loss path 'triton'"),
-        ({"framework": "unsloth", "checkpointing": "none"}, "checkpointing is always Unsloth's"),
+        ({"framework": "unsloth", "gradient_checkpointing": "none"}, "checkpointing is always Unsloth's"),
         ({"framework": "unsloth", "precision": "nf4"}, "as nf4-dq does"),
     ],
 )
@@ -98,7 +98,7 @@ def test_what_it_has_no_word_for_is_said_in_a_comment(changes, said):
 
 
 def test_half_an_alpha_is_refused_since_llamafactory_has_whole_ones():
-    with pytest.raises(InvalidSettingError, match=r"whole number as lora_alpha, not 2\.5"):
+    with pytest.raises(InvalidSettingError, match=r"whole number as lora_alpha \(got 2\.5\)"):
         llamafactory(made(lora_alpha=2.5))
 
 
@@ -115,12 +115,12 @@ def test_llamafactorys_own_parser_takes_it(parsed, setting):
     assert said["error"] is None
     assert (asked.lora.r, asked.lora_alpha) == (said["r"], said["alpha"])
     assert (asked.lora.use_dora, asked.lora.use_rslora) == (said["dora"], said["rslora"])
-    assert {"nf4": 4, "nf4-dq": 4, "int8": 8}.get(asked.setup.precision) == said["bits"]
+    assert {"nf4": 4, "nf4-dq": 4, "int8": 8}.get(asked.training.precision) == said["bits"]
     assert (list(asked.modules_to_save) or None) == said["saved"]
     assert (asked.max_steps, asked.learning_rate) == (said["steps"], said["rate"])
-    assert asked.setup.max_length == said["length"]
-    assert asked.setup.per_device_train_batch_size == said["batch"]
-    assert asked.setup.gradient_accumulation_steps == said["accumulation"]
+    assert asked.training.max_length == said["length"]
+    assert asked.training.per_device_train_batch_size == said["batch"]
+    assert asked.training.gradient_accumulation_steps == said["accumulation"]
 
 
 @pytest.mark.torch

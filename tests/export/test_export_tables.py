@@ -16,6 +16,7 @@ from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import tables
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import tab as runs
+from tests.support import questions
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_parquet_keeps_types_and_carries_the_sources_in_its_metadata(ranks, tmp_
 
 
 def test_what_is_not_known_is_an_empty_cell(api, tmp_path):
-    answer = api.estimates.estimate(Question(model_id="gpt2", targets="all-linear"))
+    answer = api.estimates.estimate(questions.question("gpt2", target_modules="all-linear"))
     table = ranks_table(answer.estimate, answer.evidence)
 
     (row,) = rows_of(write_table(table, "csv", tmp_path))

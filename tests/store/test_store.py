@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,8 @@ from rankviz.core.runs.record import RunState
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore, export_runs, import_runs, recorded
+from rankviz.store.journal import request_text
+from tests.support import questions
 
 STARTED = RunStarted(time=1.0, environment={"device": "cpu"})
 DONE = RunCompleted(time=9.0, train_seconds=8.0, peak_memory_bytes=100, peak_memory_kind="process resident")
@@ -28,12 +31,12 @@ def one_run(store: RunStore) -> str:
 def test_a_created_run_is_queued_and_reads_back_as_it_was_asked(tmp_path):
     store = RunStore(tmp_path)
 
-    sweep_id = store.create(SweepRequest(ranks=(16,), learning_rates=(2e-4,), target_modules=("q_proj", "v_proj")))
+    sweep_id = store.create(questions.sweep(ranks=(16,), learning_rates=(2e-4,), target_modules=("q_proj", "v_proj")))
 
     record = RunStore(tmp_path).sweep(sweep_id).runs[0]
     assert RunState.QUEUED is record.state
-    assert (16, 2e-4, 32.0) == (record.request.r, record.request.learning_rate, record.request.lora_alpha)
-    assert ("q_proj", "v_proj") == record.request.target_modules
+    assert (16, 2e-4, 32.0) == (record.request.r, record.request.learning_rate, record.request.lora.lora_alpha)
+    assert ("q_proj", "v_proj") == record.request.lora.target_modules
 
 
 def test_looking_at_an_empty_home_writes_nothing(tmp_path):
@@ -243,8 +246,8 @@ def test_an_import_overwrites_nothing(tmp_path):
 
 
 def request_json(run_id: str) -> str:
-    run = SweepRequest(ranks=(8,)).runs(sweep_id="s", created_at=1.0)[0]
-    return json.dumps({**{f: getattr(run, f) for f in run.__slots__}, "run_id": run_id})
+    (run,) = SweepRequest(ranks=(8,)).runs(sweep_id="s", created_at=1.0)
+    return request_text(replace(run, run_id=run_id))
 
 
 CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'

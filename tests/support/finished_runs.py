@@ -14,7 +14,8 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.request import RunRequest, SweepRequest
+from rankviz.core.runs.request import RunRequest
+from tests.support import questions
 
 
 def text_of(markup: str) -> str:
@@ -23,7 +24,7 @@ def text_of(markup: str) -> str:
 
 def finished(api: Api, losses: dict[int, float], *, seeds: tuple[int, ...] = (0,)) -> Sweep:
     """A sweep whose runs have all completed with these held-out losses, 10 s and 2 GiB each."""
-    sweep_id = api.workspace.store.create(SweepRequest(ranks=tuple(losses), max_steps=2, seeds=seeds))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(losses), max_steps=2, seeds=seeds))
     for run in api.workspace.store.sweep(sweep_id).runs:
         for event in finished_events(run.request, losses[run.request.r]):
             api.workspace.store.append(run.run_id, event)
@@ -32,7 +33,7 @@ def finished(api: Api, losses: dict[int, float], *, seeds: tuple[int, ...] = (0,
 
 def plain_sweep(losses: dict[int, float], *, seeds: tuple[int, ...] = (0,), **more) -> Sweep:
     """The same without a store."""
-    requests = SweepRequest(ranks=tuple(losses), max_steps=2, seeds=seeds).runs(sweep_id="s1", created_at=0.0)
+    requests = questions.sweep(ranks=tuple(losses), max_steps=2, seeds=seeds).runs(sweep_id="s1", created_at=0.0)
     runs = tuple(RunRecord(request=each).after_all(finished_events(each, losses[each.r])) for each in requests)
     return Sweep(sweep_id="s1", runs=runs, **more)
 

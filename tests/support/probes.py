@@ -1,8 +1,10 @@
 """Probes as they are asked, and depths as they might be measured."""
 
 from rankviz.api import Api
-from rankviz.core.probe.request import ProbeQuestion, settle
+from rankviz.core.cost.device import Device
+from rankviz.core.probe.request import settle
 from rankviz.core.runs.events import DepthMeasured
+from tests.support import questions
 from tests.support.toy import ASSETS
 
 SMOL = "HuggingFaceTB/SmolLM2-135M"
@@ -29,9 +31,9 @@ def measured(depth, *, kind="resident above baseline", steps=(1.0,), **moments):
 
 def request(probe_id="probe-1", *, cuda=False, shared=False, model=SMOL, **asked):
     return settle(
-        ProbeQuestion(model_id=model, **asked),
+        questions.probe(model, **asked),
         API.models.get(model),
-        cuda=cuda,
+        device=Device(cuda=cuda),
         shared=shared,
         probe_id=probe_id,
         created_at=1.0,

@@ -1,8 +1,14 @@
 """Recipes for the tests of exports: a small one to change, and the settings that every tool must take."""
 
+from dataclasses import replace
+
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
 from rankviz.export import Recipe
+from tests.support.toy import TOY
+
+PLAN = resolve(TOY, LoraConfig(), "trl")
 
 SETTINGS = {
     "plain": {},
@@ -13,14 +19,14 @@ SETTINGS = {
     "fp32": {"precision": "fp32"},
     "dora": {"use_dora": True, "use_rslora": True},
     "all-linear": {"target_modules": "all-linear", "modules_to_save": ("lm_head", "embed_tokens")},
-    "paged": {"optim": "paged_adamw_8bit", "checkpointing": "none"},
-    "torch": {"optim": "adamw_torch", "checkpointing": "hf"},
+    "paged": {"optim": "paged_adamw_8bit", "gradient_checkpointing": "none"},
+    "torch": {"optim": "adamw_torch", "gradient_checkpointing": "hf"},
     "sgd": {"optim": "sgd", "loss_path": "full"},
     "triton": {"loss_path": "triton", "attn_implementation": "eager"},
     "flash": {"attn_implementation": "flash", "precision": "bf16"},
     "unsloth": {"framework": "unsloth"},
     "unsloth-int8": {"framework": "trl", "precision": "int8"},
-    "long": {"max_length": 512, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 5, "steps": 70},
+    "long": {"max_length": 512, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 5, "max_steps": 70},
     "rate": {"learning_rate": 1e-5, "r": 1, "lora_alpha": 2.0},
 }
 """One thing changed at a time, from a TRL recipe with everything at its default."""
@@ -28,10 +34,10 @@ SETTINGS = {
 
 def made(**changes) -> Recipe:
     """A recipe for Qwen3-4B at r = 8, alpha = 16, with these values changed, whichever part they belong to."""
-    lora = {"r": 8, "lora_alpha": 16.0, "framework": "unsloth"} | {
-        k: v for k, v in changes.items() if k in LoraConfig.__dataclass_fields__
-    }
-    setup = {k: v for k, v in changes.items() if k in TrainingSetup.__dataclass_fields__}
+    lora = {"r": 8, "lora_alpha": 16.0} | {k: v for k, v in changes.items() if k in LoraConfig.__dataclass_fields__}
+    training = {k: v for k, v in changes.items() if k in TrainingSetup.__dataclass_fields__}
+    names = {"target_modules": ("q_proj", "v_proj"), "target_parameters": (), "modules_to_save": ()}
+    plan = replace(PLAN, **names | {k: v for k, v in changes.items() if k in names})
     rest = {k: v for k, v in changes.items() if k in Recipe.__dataclass_fields__}
-    plain = {"model_id": "Qwen/Qwen3-4B", "target_modules": ("q_proj", "v_proj"), "adapter_parameters": 1234}
-    return Recipe(**{**plain, **rest}, lora=LoraConfig(**lora), setup=TrainingSetup(**setup))
+    plain = {"model_id": "Qwen/Qwen3-4B", "adapter_parameters": 1234}
+    return Recipe(**{**plain, **rest}, lora=LoraConfig(**lora), training=TrainingSetup(**training), plan=plan)

@@ -78,14 +78,15 @@ def asked_of_rankviz(*, habits, precision, targets, checkpointing, vocab, attent
         layer("mlp.down_proj", MLP, HIDDEN, part="mlp", **in_blocks),
     )
     spec = toy_model(layers, hidden_size=HIDDEN, vocab_size=vocab, num_hidden_layers=blocks, num_attention_heads=4)
-    plan = resolve(spec, LoraConfig(target_modules=targets, framework="peft"))
+    plan = resolve(spec, LoraConfig(target_modules=targets), "peft")
     setup = TrainingSetup(
+        framework="trl",
         precision=precision,
         per_device_train_batch_size=BATCH,
         max_length=LENGTH,
-        checkpointing=checkpointing,
+        gradient_checkpointing=checkpointing,
         loss_path="full",
         attn_implementation=attention,
     )
-    stack = Stack(framework="trl", setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
+    stack = Stack(setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
     return spec, plan, stack

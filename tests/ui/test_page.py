@@ -99,10 +99,10 @@ def test_a_click_in_the_table_of_ranks_chooses_the_rank(llama):
 def test_a_click_on_a_change_makes_it_and_keeps_the_tokens_trained(page):
     page.goto(LLAMA)
 
-    page.locator("#knobs").get_by_role("button", name="twice the length, 4,096 tokens a row").click()
+    page.locator("#knobs").get_by_role("button", name="twice the length, 4,096 tokens per example").click()
 
     page.wait_for_url("**max_length=4096&steps=500")
-    page.locator("#knobs", has_text="twice the length, 8,192 tokens a row").wait_for()
+    page.locator("#knobs", has_text="twice the length, 8,192 tokens per example").wait_for()
 
 
 def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):

@@ -48,8 +48,8 @@ def test_the_verdict_says_the_margin_against_usable_memory(api):
 def test_the_rule_is_said_where_something_must_change(api):
     fits, does_not = shown(api), shown(api, model="meta-llama/Llama-3.1-70B", gpu="t4")
 
-    assert "Smallest: first what leaves the result as it is" not in fits.verdict
-    assert "Smallest: first what leaves the result as it is" in does_not.verdict
+    assert "Order of changes: first those that leave the result unchanged" not in fits.verdict
+    assert "Order of changes: first those that leave the result unchanged" in does_not.verdict
     assert " GiB short of 14.56 GiB usable on T4" in text_of(does_not.verdict)
 
 
@@ -137,7 +137,7 @@ def test_ones_own_price_orders_the_table_and_prices_the_figures(api):
 
 @pytest.mark.parametrize("text", ["-1", "cheap", "nan", "1 5", ""])
 def test_a_price_that_cant_be_is_refused_by_name(text):
-    with pytest.raises(InvalidSettingError, match="USD an hour for the t4 can't be: give 0 or more"):
+    with pytest.raises(InvalidSettingError, match="price per hour of the t4 must be a number from 0"):
         ask({**LLAMA, "prices": f"l4:0.5,t4:{text}"})
 
 

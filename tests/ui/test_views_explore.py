@@ -82,8 +82,8 @@ def test_half_and_twice_stay_within_the_ranks_there_are():
 def test_ticked_modules_count_only_as_a_choice_of_ones_own():
     ticked = {**DEFAULTS, "modules": ["q_proj"], "names": "v_proj, q_proj"}
 
-    assert "unsloth" == ask(ticked).targets
-    assert ("q_proj", "v_proj") == ask({**ticked, "preset": CUSTOM}).targets
+    assert "unsloth" == ask(ticked).lora.target_modules
+    assert ("q_proj", "v_proj") == ask({**ticked, "preset": CUSTOM}).lora.target_modules
 
 
 def test_the_modules_of_the_model_are_offered_with_their_copies(api):

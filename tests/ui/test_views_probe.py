@@ -5,11 +5,13 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.probe.request import ProbeQuestion, for_here
+from rankviz.core.cost.device import Device
+from rankviz.core.probe.request import for_here
 from rankviz.core.runs.events import DepthDidNotFit, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore import probe
 from rankviz.ui.parts.question import DEFAULTS
+from tests.support import questions
 from tests.support.finished_runs import text_of
 from tests.support.probes import SMOL, measured, request
 from tests.support.toy import ASSETS
@@ -59,18 +61,18 @@ def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api
     (record,) = api.probes.all()
     assert (SMOL, 16, 2, 64) == (
         record.request.model_id,
-        record.request.r,
-        record.request.per_device_train_batch_size,
-        record.request.max_length,
+        record.request.lora.r,
+        record.request.training.per_device_train_batch_size,
+        record.request.training.max_length,
     )
     assert (4, 12, 30) == record.request.depths
     config = json.loads((api.workspace.store.run_dir(record.run_id) / "config.json").read_text())
     assert ("LlamaForCausalLM", 30) == (config["architectures"][0], config["num_hidden_layers"])
     if not api.workspace.has_cuda():
         assert ("fp32", "adamw_torch", "none") == (
-            record.request.precision,
-            record.request.optim,
-            record.request.checkpointing,
+            record.request.training.precision,
+            record.request.training.optim,
+            record.request.training.gradient_checkpointing,
         )
         assert "precision fp32 instead of nf4-dq" in text_of(begun.notice)
 
@@ -136,12 +138,10 @@ def test_cancelling_ends_the_newest_probe_of_this_model(api):
 
 
 def test_what_a_device_cannot_do_is_left_to_it_and_said():
-    question = ProbeQuestion(model_id=SMOL, precision="nf4-dq", checkpointing="hf")
+    question = questions.probe(SMOL, precision="nf4-dq", gradient_checkpointing="hf")
 
-    settled, said = for_here(question, cuda=False)
-    assert ("auto", "auto") == (settled.precision, settled.checkpointing)
-    assert (
-        "There is no GPU here, so it measures precision fp32 instead of nf4-dq, checkpointing none instead of hf."
-        == said
-    )
-    assert (question, "") == for_here(question, cuda=True)
+    settled, said = for_here(question, Device())
+    assert ("auto", "auto") == (settled.training.precision, settled.training.gradient_checkpointing)
+    changed = "precision fp32 instead of nf4-dq, gradient_checkpointing none instead of hf"
+    assert f"There is no GPU here. The probe uses {changed}." == said
+    assert (question, "") == for_here(question, Device(cuda=True))

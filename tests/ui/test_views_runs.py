@@ -13,6 +13,7 @@ from rankviz.ui.parts import live
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.train import form as train_form
+from tests.support import questions
 from tests.support.finished_runs import finished, text_of
 
 FORM = {
@@ -133,7 +134,7 @@ def test_a_sweep_that_has_ended_says_how(api):
 
 
 def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
-    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4, 16), max_steps=4))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16), max_steps=4))
     first = api.workspace.store.sweep(sweep_id).runs[0].run_id
     api.workspace.store.append(first, RunStarted(time=1.0, environment={"device": "cpu"}))
     for step in (1, 2):

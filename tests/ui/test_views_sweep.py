@@ -8,11 +8,11 @@ import pytest
 
 from rankviz.api import ASSETS, Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
-from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
 from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
 from rankviz.ui.sweep import tab as page
+from tests.support import questions
 from tests.support.finished_runs import finished, text_of
 
 
@@ -30,7 +30,7 @@ def evaluated(when, loss):
 def fast(api, *, cuts, trained=1.600, anchors=None, saved=""):
     """A finished fast curve from r = 64."""
     anchors = anchors or {}
-    sweep_id = api.workspace.store.create(SweepRequest(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
     for run in api.workspace.store.sweep(sweep_id).runs:
         r = run.request.r
         events = [
@@ -125,8 +125,8 @@ def test_a_truncated_adapter_that_was_trained_on_is_downloaded_as_it_was_saved(a
 @pytest.mark.parametrize(
     ("tolerance", "nats", "sentence", "rank"),
     [
-        ("0.005", 0.005, "needs no more than r = 32", 32),
-        ("2%", 0.108, "needs no more than r = 2", 8),  # of a gain of 5.4; r = 2 was trained on and not kept
+        ("0.005", 0.005, "needs at most r = 32", 32),
+        ("2%", 0.108, "needs at most r = 2", 8),  # of a gain of 5.4; r = 2 was trained on and not kept
     ],
 )
 def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, tolerance, nats, sentence, rank):

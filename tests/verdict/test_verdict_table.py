@@ -14,6 +14,7 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import BadDataError, RunNotFoundError
 from rankviz.verdict import base_loss_of, losses_of, read_losses, sentences
 from tests.cli.test_cli import rankviz
+from tests.support import questions
 from tests.support.finished_runs import finished
 from tests.support.verdict_tables import planted
 
@@ -122,7 +123,7 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, message
 
 def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40):
     """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair."""
-    sweep_id = api.workspace.store.create(SweepRequest(ranks=tuple(losses), seeds=seeds, max_steps=steps))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(losses), seeds=seeds, max_steps=steps))
     for run in api.workspace.store.sweep(sweep_id).runs:
         r, seed = run.request.r, run.request.seed
         each = tuple(losses[r] + 0.1 * seed + 0.01 * ((r + seed) % 3) + 0.3 * example for example in range(4))

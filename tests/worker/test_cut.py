@@ -4,9 +4,10 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import RunRequest, SweepRequest, fast_ranks
+from rankviz.core.runs.request import SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError
 from rankviz.trained.read import read_adapter
+from tests.support import questions
 
 
 def test_only_the_highest_rank_is_cut_and_its_anchors_are_ordinary_runs():
@@ -23,9 +24,9 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_all_lo
 @pytest.mark.parametrize(
     ("ranks", "anchors", "message"),
     [
-        ([64], [], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
-        ([], [4], "A fast curve is cut from its highest rank to lower ones: take two ranks or more."),
-        ([8, 64], [128], "Anchors are lower than the rank that is cut, r = 64, and 128 is not."),
+        ([64], [], "A fast curve truncates its highest rank to lower ones. Give at least two ranks."),
+        ([], [4], "A fast curve truncates its highest rank to lower ones. Give at least two ranks."),
+        ([8, 64], [128], "An independent run must have a lower rank than the truncated one, r = 64 (got 128)."),
     ],
 )
 def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, message):
@@ -37,9 +38,7 @@ def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, message):
 
 def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
     def recovery(max_steps):
-        run = RunRequest(
-            run_id="", sweep_id="", created_at=0, base="", data="", r=64, lora_alpha=32, max_steps=max_steps
-        )
+        run = questions.run(r=64, max_steps=max_steps)
         return [run.recovery_steps(r) for r in (1, 4, 8, 32)]
 
     assert [2, 2, 0, 0] == recovery(10)
@@ -49,14 +48,14 @@ def test_low_cuts_recover_for_a_twenty_fifth_of_the_steps_and_two_at_least():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cut_ranks": (16,)}, "The highest rank is 16, so it can't be cut to 16: lower."),
-        ({"cut_ranks": (0,)}, "A rank to cut to must be a whole number from 1 to 16, not 0."),
-        ({"cut_ranks": (4,), "use_dora": True}, "A fast curve cuts B·A, and a DoRA adapter is more than that"),
+        ({"cut_ranks": (16,)}, "A rank to truncate to must be below the highest rank, 16 (got 16)."),
+        ({"cut_ranks": (0,)}, "Rank to truncate to must be a whole number from 1 to 1,024 (got 0)."),
+        ({"cut_ranks": (4,), "use_dora": True}, "A fast curve truncates B·A, and a DoRA adapter is more than that"),
     ],
 )
 def test_a_cut_that_cant_be_is_refused(settings, message):
     with pytest.raises(InvalidSettingError) as refused:
-        SweepRequest(ranks=(16,), **settings).validate()
+        questions.sweep(ranks=(16,), **settings).validate()
 
     assert str(refused.value).startswith(message)
 

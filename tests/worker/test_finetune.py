@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import SweepRequest
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
+from tests.support import questions
 from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
 from tests.support.tiny_runs import letters, run_to_the_end
 
@@ -147,7 +147,7 @@ def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
     data = tmp_path / "d.jsonl"
     data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
     store = RunStore(tmp_path / "home")
-    sweep_id = store.create(SweepRequest(base=str(tiny), data=str(data), ranks=(4, 8)))
+    sweep_id = store.create(questions.sweep(base=str(tiny), data=str(data), ranks=(4, 8)))
 
     run_to_the_end(store)
 
@@ -158,7 +158,7 @@ def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
 def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
     data = write_tiny_data(tmp_path / "letters.jsonl")
     store = RunStore(tmp_path / "home")
-    sweep_id = store.create(SweepRequest(base=str(tiny), data=str(data), ranks=(4,), max_steps=100_000))
+    sweep_id = store.create(questions.sweep(base=str(tiny), data=str(data), ranks=(4,), max_steps=100_000))
     supervisor = Supervisor(store)
     supervisor.start()
     run_id = store.run_ids(sweep_id)[0]
@@ -177,7 +177,7 @@ def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
 @pytest.mark.slow
 def test_the_embedded_model_learns_the_phonemes_a_little_in_a_few_steps(tmp_path):
     store = RunStore(tmp_path / "home")
-    sweep_id = store.create(SweepRequest(base="embedded", data="phonemes", ranks=(4, 16), max_steps=6))
+    sweep_id = store.create(questions.sweep(base="embedded", data="phonemes", ranks=(4, 16), max_steps=6))
 
     run_to_the_end(store, 500)
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from rankviz.core.runs.request import SweepRequest
 from rankviz.dataset import Example
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.worker.finetune.data import IGNORED, SweepData, Tokens, split, tokenize
 from rankviz.worker.settings import settle
+from tests.support import questions
 
 pytestmark = pytest.mark.torch
 
@@ -128,7 +128,7 @@ def test_prompts_that_fill_max_length_leave_nothing_to_learn(tokenizer):
 
 
 def request(**settings):
-    return SweepRequest(ranks=(8,), **settings).runs(sweep_id="s", created_at=0.0)[0]
+    return questions.sweep(ranks=(8,), **settings).runs(sweep_id="s", created_at=0.0)[0]
 
 
 @pytest.mark.parametrize(
@@ -141,21 +141,21 @@ def request(**settings):
     ],
 )
 def test_auto_is_four_bit_on_a_gpu_and_fp32_without(cuda, settings, expected):
-    settled = settle(request(**settings), cuda=cuda)
+    settled = settle(request(**settings).training, cuda=cuda)
 
-    assert expected == (settled.precision, settled.optim)
+    assert expected == (settled.training.precision, settled.optim)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"precision": "nf4-dq"}, "Without a GPU Unsloth trains in fp32, bf16, not nf4-dq"),
+        ({"precision": "nf4-dq"}, r"precision must be fp32 or bf16 \(got nf4-dq\)"),
         ({"optim": "adamw_8bit"}, "adamw_8bit needs a GPU"),
     ],
 )
 def test_what_needs_a_gpu_is_refused_without_one(settings, message):
     with pytest.raises(InvalidSettingError, match=message):
-        settle(request(**settings), cuda=False)
+        settle(request(**settings).training, cuda=False)
 
 
 # Measuring

@@ -82,13 +82,13 @@ def _evidence(
     by_kind: dict[str, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         by_kind[kind(prediction)].append(prediction)
-    found = []
+    evidence = []
     for name, members in sorted(by_kind.items()):
         errors: dict[str, list[float]] = defaultdict(list)
         for members_of_setting in by_setting(members).values():
             group = members_of_setting[0].row.group
             errors[group].append(math.sqrt(_mean(error(p) ** 2 for p in members_of_setting)))
-        found.append(
+        evidence.append(
             Evidence(
                 kind=name,
                 half_width=half_width(errors),
@@ -97,15 +97,15 @@ def _evidence(
                 mean_abs_error=mean_over_settings(members, lambda p: abs(share(p))),
             )
         )
-    return tuple(found)
+    return tuple(evidence)
 
 
 def by_setting(predictions: Iterable[Prediction]) -> dict[tuple, list[Prediction]]:
     """Rows that repeat one setting, together."""
-    found: dict[tuple, list[Prediction]] = defaultdict(list)
+    groups: dict[tuple, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
-        found[prediction.row.setting].append(prediction)
-    return found
+        groups[prediction.row.setting].append(prediction)
+    return groups
 
 
 def mean_over_settings(predictions: Iterable[Prediction], figure: Callable[[Prediction], float]) -> float:

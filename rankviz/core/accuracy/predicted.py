@@ -11,17 +11,15 @@ from dataclasses import dataclass, replace
 
 from rankviz.core.accuracy.rows import MeasuredRow
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.duration import duration_at, duration_terms
+from rankviz.core.cost.device import card
 from rankviz.core.cost.gpu import Gpu
-from rankviz.core.cost.memory import MemoryEstimate, memory_at, memory_terms
-from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.shapes import model_shape
-from rankviz.core.cost.stack import DTYPE_BYTES, Habits, Stack
+from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.predict import predict
+from rankviz.core.cost.setup import ATTENTION, CHECKPOINTING, LOSS_PATHS, OPTIMIZERS, TrainingSetup
+from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, Habits, Stack
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
-from rankviz.core.runs.estimate import CPU_HABITS
 from rankviz.errors import UserError
 
 SCORED_TIERS = ("A", "B")
@@ -51,7 +49,7 @@ PROGRAMS = {
     "litgpt": Habits(autocast=False, lora_dropout=True, keeps_quantized_inputs=True, pads_adapters=True),
     "torchtune": Habits(autocast=False),
 }
-LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
+UNSTATED_LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
 """What a program does where the row doesn't say."""
 
 
@@ -88,26 +86,21 @@ class Prediction:
         return self.predicted is not None and self.predicted.holds(self.row.measured_bytes)
 
 
-def predict(
+def predict_row(
     row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
 ) -> Prediction:
     """Memory of the row's kind of peak, and seconds a step where the row has a timing and the card a speed."""
     if problem := unusable(row):
         return _left_out(row, problem)
+    stack, gpu = row_stack(row, assume), find_gpu(row.gpu)
+    lora = LoraConfig(r=row.r, target_modules=row.targets)
+    usable = gpu.usable_bytes if gpu else None
     try:
-        model = find_model(row.model_id)
-        plan = resolve(model, LoraConfig(r=row.r, target_modules=row.targets, framework="peft"))
+        chain = predict(find_model(row.model_id), lora, stack, card(gpu), usable_bytes=usable, names="peft")
     except UserError as error:
         return _left_out(row, str(error))
-    stack = row_stack(row, assume)
-    gpu = find_gpu(row.gpu)
-    shape = model_shape(model, plan.adapted)
-    terms = memory_terms(model, shape, stack, gpu.usable_bytes if gpu else None)
-    memory = memory_at(terms, row.r, plan.parameters(row.r))
-    timing = row.measured_seconds_per_step if row.use_time else None
-    seconds = None
-    if timing and gpu and (time := duration_terms(model, shape, stack, gpu)):
-        seconds = duration_at(time, row.r).step
+    memory = chain.memory_at(row.r)
+    duration = chain.duration_at(row.r) if row.use_time and row.measured_seconds_per_step else None
     measured = row.use_peak and row.measured_bytes
     return Prediction(
         row=row,
@@ -116,7 +109,7 @@ def predict(
         memory=memory,
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
         working_bytes=memory.activations + memory.logits + memory.other,
-        seconds=seconds,
+        seconds=duration.step if duration else None,
         reason="" if row.tier in SCORED_TIERS and measured else _why_not_counted(row),
     )
 
@@ -125,19 +118,9 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     """The stack that the row was measured on."""
     precision = PRECISIONS[row.precision]
     on_cpu = row.gpu.startswith("CPU")
-    loss_path = row.loss_path if row.loss_path != "unknown" else LOSS_PATHS.get(row.framework, "full")
+    loss_path = row.loss_path if row.loss_path != "unknown" else UNSTATED_LOSS_PATHS.get(row.framework, "full")
     if on_cpu:
-        loss_path = "full"  # as in run_estimate.cpu_stack: fused losses are kernels of a GPU
-    setup = TrainingSetup(
-        precision=precision,
-        optim=row.optimizer,
-        per_device_train_batch_size=row.batch,
-        gradient_accumulation_steps=row.grad_accum,
-        max_length=row.seq_len,
-        checkpointing=row.checkpointing,
-        loss_path=loss_path,
-        attn_implementation=row.attn,
-    )
+        loss_path = "full"  # as in stack_on: fused losses are kernels of a GPU
     habits = CPU_HABITS if on_cpu else PROGRAMS[row.framework]
     width = assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None
     habits = replace(
@@ -148,12 +131,23 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
         quantizes_experts=_transformers_before_5(row.framework_version),
     )
     framework = "unsloth" if habits.unsloth_kernels else "trl" if habits.autocast else "peft"
-    return Stack(framework=framework, setup=setup, use_dora=False, assume=assume, measured_habits=habits)
+    setup = TrainingSetup(
+        framework=framework,
+        precision=precision,
+        optim=row.optimizer,
+        per_device_train_batch_size=row.batch,
+        gradient_accumulation_steps=row.grad_accum,
+        max_length=row.seq_len,
+        gradient_checkpointing=row.checkpointing,
+        loss_path=loss_path,
+        attn_implementation=row.attn,
+    )
+    return Stack(setup=setup, use_dora=False, assume=assume, measured_habits=habits)
 
 
 def _transformers_before_5(versions: str) -> bool:
-    found = re.search(r"transformers (\d+)", versions)
-    return bool(found) and int(found[1]) < 5
+    match = re.search(r"transformers (\d+)", versions)
+    return bool(match) and int(match[1]) < 5
 
 
 def unusable(row: MeasuredRow) -> str:
@@ -162,10 +156,10 @@ def unusable(row: MeasuredRow) -> str:
         (row.framework, PROGRAMS, "program"),
         (row.precision, PRECISIONS, "precision"),
         (row.raised, RAISED, "k-bit preparation"),
-        (row.checkpointing, ("none", "hf", "unsloth"), "checkpointing"),
-        (row.attn, ("flash", "sdpa", "eager"), "attention"),
-        (row.loss_path, ("full", "triton", "fused", "chunked", "unknown"), "loss path"),
-        (row.optimizer, ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "sgd"), "optimizer"),
+        (row.checkpointing, CHECKPOINTING, "checkpointing"),
+        (row.attn, ATTENTION, "attention"),
+        (row.loss_path, (*LOSS_PATHS, "chunked", "unknown"), "loss path"),
+        (row.optimizer, OPTIMIZERS, "optimizer"),
     ):
         if value not in known:
             return f"{what} {value or 'not stated'!r}: no formula"

@@ -133,7 +133,7 @@ class Data(NamedTuple):
 
 def data_of(goal: Goal, training: TrainingSetup) -> Data:
     """Repeating a token adds nothing to learn, so only the first time counts."""
-    known = training.steps is not None or training.tokens is not None
+    known = training.has_length
     rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
     each = goal.example_tokens or training.max_length
     if goal.examples is None:

@@ -1,4 +1,4 @@
-"""Where a run or a probe runs."""
+"""Where training happens."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,16 @@ from rankviz.core.cost.gpu import Gpu
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """Where a run runs."""
+    """A GPU, or the CPUs of a machine without one."""
 
-    cpu_count: int
-    cpu_bf16: bool | None = None
-    """Whether the processor is made for bf16; None is not known."""
     cuda: bool = False
     gpu: Gpu | None = None
     """Its row of the table, where it has one."""
+    cpu_count: int = 1
+    cpu_bf16: bool | None = None
+    """Whether the processor is made for bf16; None is not known."""
+
+
+def card(gpu: Gpu | None) -> Device:
+    """A machine with this GPU; None is a GPU that is not in the table."""
+    return Device(cuda=True, gpu=gpu)

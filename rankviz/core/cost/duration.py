@@ -137,7 +137,7 @@ def _terms(model: ModelSpec, stack: Stack, work: Range, per_rank: Range, floor: 
         floor_seconds=floor,
         micro_steps=setup.gradient_accumulation_steps,
         steps=setup.total_steps,
-        load=load if setup.steps is not None or setup.tokens is not None else None,
+        load=load if setup.has_length else None,
         load_seconds=load,
     )
 

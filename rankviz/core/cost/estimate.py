@@ -4,28 +4,19 @@ What doesn't depend on rank is worked out once a question, so that a rank costs 
 any catalogue model take under a millisecond. The shape of the JSON is the contract of the command line.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.duration import (
-    CostEstimate,
-    DurationEstimate,
-    cost,
-    duration_at,
-    duration_terms,
-    peak_flops_per_second,
-    price_of,
-)
+from rankviz.core.cost.device import card
+from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, peak_flops_per_second, price_of
 from rankviz.core.cost.gpu import Gpu, Price
-from rankviz.core.cost.memory import MemoryEstimate, memory_at, memory_terms
-from rankviz.core.cost.question import Question, lora_config, validate
-from rankviz.core.cost.shapes import ModelShape, model_shape
-from rankviz.core.cost.stack import DTYPE_BYTES, Stack
-from rankviz.core.lora.config import adapter_dtype, saved_dtype
+from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.predict import predict
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.stack import DTYPE_BYTES, stack_on
+from rankviz.core.lora.config import adapter_dtype, lora_alpha, saved_dtype, scale
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.units import GB, GIB
@@ -71,36 +62,32 @@ class Estimate:
 
 
 def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
-    """Answer the question; InvalidSettingError says what to change where it can't be asked."""
-    validate(question, gpu)
-    plan = resolve(model, lora_config(question, question.ranks[0]))
-    shape = _shape(plan)
-    setup = question.training
-    stack = Stack(framework=question.framework, setup=setup, use_dora=question.use_dora, assume=assumptions)
+    """The answer for every rank of the question; InvalidSettingError says what to change."""
+    question.validate(gpu)
+    device = card(gpu)
+    setup = question.training.without_auto(device)
+    if setup is not question.training:
+        question = replace(question, training=setup)
+    stack = stack_on(device, setup, question.lora.use_dora, assumptions)
     usable = usable_memory(gpu, assumptions) if gpu else None
-    memory = memory_terms(model, shape, stack, usable.expected if usable else None)
-    time = duration_terms(model, shape, stack, gpu) if gpu else None
-    price = price_of(gpu, question.usd_per_hour) if gpu else None
-    dtype = adapter_dtype(question.framework, setup.precision)
-    kept = saved_dtype(question.framework, setup.precision)
-    saved_parameters = sum(module.trained for module in plan.saved)
+    first = question.lora_at(question.ranks[0])
+    predicted = predict(model, first, stack, device, usable_bytes=usable.expected if usable else None)
+    plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
+    dtype, kept = adapter_dtype(setup.framework, setup.precision), saved_dtype(setup.framework, setup.precision)
 
     def at(r: int) -> RankEstimate:
-        lora = lora_config(question, r)
-        parameters = plan.parameters(r)
-        held = memory_at(memory, r, parameters, saved_parameters)
-        took = duration_at(time, r) if time else None
+        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
         return RankEstimate(
             r=r,
-            lora_alpha=lora.lora_alpha,
-            scale=lora.scale,
-            adapter_parameters=parameters,
+            lora_alpha=alpha,
+            scale=scale(r, alpha, use_rslora=question.lora.use_rslora),
+            adapter_parameters=plan.parameters(r),
             adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype], saved_dtype=kept),
-            memory=held,
-            duration=took,
-            cost=cost(took, price) if took else None,
-            fit=fit(held.device_band, usable, assumptions.value("tight-share")) if usable else None,
-            margin_bytes=round(usable.expected - held.device) if usable else None,
+            memory=memory,
+            duration=duration,
+            cost=cost(duration, price) if duration else None,
+            fit=fit(memory.device_band, usable, assumptions.value("tight-share")) if usable else None,
+            margin_bytes=round(usable.expected - memory.device) if usable else None,
         )
 
     return Estimate(
@@ -112,13 +99,8 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         plan=plan,
         adapter_dtype=dtype,
         ranks=tuple(at(r) for r in question.ranks),
-        notes=(*plan.notes, *_notes(model, question, gpu, price)),
+        notes=(*plan.notes, *_notes(model, question, gpu, price, assumptions)),
     )
-
-
-@lru_cache(maxsize=512)
-def _shape(plan: AdapterPlan) -> ModelShape:
-    return model_shape(plan.model, plan.adapted)
 
 
 def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
@@ -144,33 +126,49 @@ def fit(device: Range, usable: Range, tight_share: float) -> Fit:
     return "uncertain"
 
 
-def _notes(model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None) -> list[str]:
+def _notes(
+    model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None, assume: Assumptions
+) -> list[str]:
     """What the numbers rest on that someone could trip over."""
     setup = question.training
     notes = []
     if gpu is None:
-        notes.append("No GPU chosen: no fit, time or cost, and memory as on a card with room to spare.")
+        notes.append(
+            "No GPU chosen: no fit, time or cost is estimated, and memory is estimated for a card with room to spare."
+        )
     else:
         if gpu.usable_bytes is None:
-            notes.append(f"{gpu.name}: usable memory was never seen, so 91 to 99 % of its nominal GiB are assumed.")
+            share = assume.range("usable-share-of-nominal")
+            notes.append(
+                f"{gpu.name}: usable memory was not measured; {100 * share.low:.0f} to {100 * share.high:.0f} % of its "
+                "nominal GiB are assumed."
+            )
         if peak_flops_per_second(gpu, setup) is None:
             why = "in fp32 are" if setup.precision == "fp32" else "are"
             notes.append(f"{gpu.name}: dense FLOP/s {why} not in the table, so time and cost are not known.")
         if price is None:
-            notes.append(f"{gpu.name}: no price in the table; give your own for a cost.")
-    if setup.steps is None and setup.tokens is None:
-        notes.append("No length of training given: time and cost are of one optimizer step, loading left out.")
-    if question.framework != "unsloth" and setup.checkpointing == "unsloth":
-        notes.append("Unsloth's checkpointing exists only in Unsloth: counted as Hugging Face's own.")
-    if question.framework == "peft" and setup.quantized:
+            notes.append(f"{gpu.name}: no price in the table. Enter your own price for a cost.")
+    if not setup.has_length:
+        notes.append("No length of training is given: time and cost are for one optimizer step, without loading.")
+    if setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth":
+        notes.append("Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.")
+    if setup.framework == "peft" and setup.quantized:
         rest = "embeddings, head, norms and fused experts" if model.num_experts else "embeddings, head and norms"
-        notes.append(f"Plain PEFT is taken with prepare_model_for_kbit_training, which raises {rest} to fp32.")
-    if question.framework == "peft" and setup.loss_path == "fused":
-        notes.append("A fused loss in plain PEFT needs Liger or the like; transformers' own is loss path full.")
-    if question.framework == "unsloth" and setup.precision in ("nf4", "nf4-dq"):
-        notes.append("Unsloth's dynamic 4-bit checkpoints keep some layers in 16 bit: the high end has 12 % more base.")
+        notes.append(f"The estimate assumes prepare_model_for_kbit_training with plain PEFT; it raises {rest} to fp32.")
+    if setup.framework == "peft" and setup.loss_path == "fused":
+        notes.append(
+            "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full."
+        )
+    if setup.framework == "unsloth" and setup.precision in ("nf4", "nf4-dq"):
+        extra = assume.range("unsloth-dynamic-4bit-extra").high
+        notes.append(
+            "Unsloth's dynamic 4-bit checkpoints keep some layers in 16 bit; the upper estimate adds "
+            f"{100 * extra:.0f} % to the base weights."
+        )
     if model.tower == "whole model":
-        notes.append("Memory and time are for text alone: the other tower's weights count, its activations don't.")
+        notes.append(
+            "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
+        )
     return notes
 
 
@@ -187,7 +185,7 @@ def as_json(answer: Estimate) -> dict[str, Any]:
         "usable_bytes": _whole(answer.usable_bytes) if answer.usable_bytes else None,
         "usd_per_hour": price.usd_per_hour if price else None,
         "price_source": f"{price.provider}, {price.checked}".rstrip(", ") if price else None,
-        "framework": answer.question.framework,
+        "framework": answer.question.training.framework,
         "scheme": answer.plan.scheme,
         "adapter_dtype": answer.adapter_dtype,
         "steps": answer.question.training.total_steps,

@@ -26,7 +26,6 @@ from rankviz.core.cost.memory_parts import trained_bytes
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack
-from rankviz.core.lora.config import Framework
 from rankviz.core.model.spec import ModelSpec
 
 
@@ -46,7 +45,6 @@ class FullFinetuning:
 def full_finetuning(
     model: ModelSpec,
     setup: TrainingSetup,
-    framework: Framework,
     gpu: Gpu | None,
     usable_bytes: float | None,
     assumptions: Assumptions,
@@ -55,7 +53,7 @@ def full_finetuning(
     where that is fp32."""
     dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
     computed = "fp32" if setup.precision == "fp32" else "bf16" if dtype == "bf16" else "fp16"
-    stack = Stack(framework=framework, setup=replace(setup, precision=computed), use_dora=False, assume=assumptions)
+    stack = Stack(setup=replace(setup, precision=computed), use_dora=False, assume=assumptions)
     shape = _bare_shape(model)
     terms = _memory_terms(model, shape, stack, usable_bytes, DTYPE_BYTES[dtype])
     total = model.total_parameters
@@ -79,7 +77,7 @@ def _memory_terms(
     """The terms of memory.py with every weight trained in place. Unsloth's kernels that keep less are LoRA's, so the
     blocks are transformers' own."""
     own = memory_terms(model, shape, stack, usable_bytes)
-    plain = memory_terms(model, shape, replace(stack, framework="trl"), usable_bytes)
+    plain = memory_terms(model, shape, replace(stack, setup=replace(stack.setup, framework="trl")), usable_bytes)
     total, assume = model.total_parameters, stack.assume
     weights = total * width
     free = own.logits_free if own.logits_free is None else own.logits_free + own.base_weights - weights

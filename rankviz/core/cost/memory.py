@@ -125,13 +125,13 @@ def memory_terms(model: ModelSpec, shape: ModelShape, stack: Stack, usable_bytes
     context = assume.range("context-bytes")
     each = [parts.kept_bytes(kind, model, stack) for kind in shape.kinds]
     kept = (0.0, 0.0)
-    if setup.checkpointing == "none":
+    if setup.gradient_checkpointing == "none":
         counts = [kind.count for kind in shape.kinds]
         kept = tuple(sum(n * one[i] for n, one in zip(counts, each, strict=True)) for i in (0, 1))
         each = [(0.0, 0.0)] * len(each)
     gradients = [parts.backward_bytes(kind, model, stack) for kind in shape.kinds]
     logits_free = None
-    if stack.framework == "unsloth" and setup.loss_path == "fused":
+    if stack.setup.framework == "unsloth" and setup.loss_path == "fused":
         logits_free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
     slack = {"chunked": "full"}.get(setup.loss_path, setup.loss_path)
     slack = "eager" if setup.attn_implementation == "eager" else slack

@@ -65,7 +65,7 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """Each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32. None on
     the GPU where Unsloth moves them to host memory, none without checkpointing."""
-    if stack.setup.checkpointing == "none" or stack.offloads:
+    if stack.setup.gradient_checkpointing == "none" or stack.offloads:
         return 0.0
     return float(shape.blocks * stack.setup.tokens_per_micro_step * model.hidden_size * stack.activation_bytes)
 
@@ -89,7 +89,7 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     eager = (4 if width == 4 else 6) * _eager_matrix(kind, model, stack)
     llama = _llama_kept(kind, model.hidden_size, stack)
     held = _held(kind, stack)
-    shown = held.kept + (held.own_input if stack.setup.checkpointing == "none" else 0) if held else llama
+    shown = held.kept + (held.own_input if stack.setup.gradient_checkpointing == "none" else 0) if held else llama
     if stack.habits.unsloth_kernels:
         elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
         return tokens * (width * elements + max(0.0, shown - llama)) + eager, 0.0
@@ -120,7 +120,7 @@ def _llama_kept(kind: BlockKind, hidden: int, stack: Stack) -> float:
     in 16 bit, 8H being the fp32 inputs of two norms; in fp32 4H + 4(2Q + 2K + 3M), and 4H more without checkpointing,
     whose first norm reads the checkpoint."""
     width = stack.activation_bytes
-    norms = 8 * hidden if width == 2 or stack.setup.checkpointing == "none" else 4 * hidden
+    norms = 8 * hidden if width == 2 or stack.setup.gradient_checkpointing == "none" else 4 * hidden
     return norms + width * (kind.attention + kind.mlp)
 
 
@@ -223,7 +223,7 @@ def logits_bytes(model: ModelSpec, stack: Stack) -> float:
     logits = tokens * model.vocab_size
     assume = stack.assume
     match stack.setup.loss_path:
-        case "fused" if stack.framework == "unsloth":
+        case "fused" if stack.setup.framework == "unsloth":
             return assume.value("logits-bytes-unsloth-fused") * logits
         case "fused":
             tile = min(logits, assume.value("trl-loss-tile-logits"))
@@ -254,7 +254,7 @@ def merged_bytes(shape: ModelShape, stack: Stack) -> float:
     merged = stack.assume.value("dora-norm-bytes") * shape.largest_targeted if stack.use_dora else 0.0
     if not stack.habits.unsloth_kernels:
         experts = [kind.targeted_expert_weights for kind in shape.kinds]
-        if stack.setup.checkpointing == "none":
+        if stack.setup.gradient_checkpointing == "none":
             most = sum(kind.count * kind.targeted_expert_weights for kind in shape.kinds)
         else:
             most = max(experts, default=0)
@@ -264,7 +264,7 @@ def merged_bytes(shape: ModelShape, stack: Stack) -> float:
 
 def dynamic_extra_bytes(base: int, stack: Stack) -> float:
     """What Unsloth's dynamic 4-bit checkpoints, to which short names resolve, may weigh more than plain NF4."""
-    if stack.framework != "unsloth" or stack.setup.precision not in ("nf4", "nf4-dq"):
+    if stack.setup.framework != "unsloth" or stack.setup.precision not in ("nf4", "nf4-dq"):
         return 0.0
     return base * stack.assume.range("unsloth-dynamic-4bit-extra").high
 

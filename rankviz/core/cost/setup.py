@@ -1,42 +1,64 @@
-"""How one trains: the settings that memory and time depend on. Names are TRL's, transformers' and Unsloth's."""
+"""How one trains: the settings that memory and time depend on. Names are TRL's, transformers' and Unsloth's.
 
-from dataclasses import dataclass
-from typing import Literal
+"auto" leaves a setting to the device. `settle` is the only place that decides what it stands for, and that refuses
+what a device cannot train.
+"""
 
-from rankviz.core.lora.config import QUANTIZED
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from rankviz.core.checks import one_of, whole
+from rankviz.core.cost.device import Device
+from rankviz.core.lora.config import QUANTIZED, Framework
+from rankviz.errors import InvalidSettingError
 
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
 Checkpointing = Literal["unsloth", "hf", "none"]
 LossPath = Literal["fused", "triton", "full", "chunked"]
 Attention = Literal["sdpa", "flash", "eager"]
+Auto = Literal["auto"]
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8")
 OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
 CHECKPOINTING: tuple[Checkpointing, ...] = ("unsloth", "hf", "none")
 LOSS_PATHS: tuple[LossPath, ...] = ("fused", "triton", "full")
 ATTENTION: tuple[Attention, ...] = ("sdpa", "flash", "eager")
+AUTO_FIELDS = ("precision", "optim", "gradient_checkpointing", "loss_path")
+"""The fields that may be "auto"."""
+CPU_PRECISIONS = ("fp32", "bf16")
+CPU_OPTIMIZERS = ("adamw_torch", "sgd")
+
+MAX_BATCH = 4096
+MAX_ACCUMULATION = 65_536
+MAX_LENGTH = 4_194_304
+MAX_TOKENS_PER_MICRO_STEP = 2**26
+MAX_TRAINING_TOKENS = 10**14
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSetup:
     """One training set-up. Defaults are Unsloth's own notebooks'."""
 
-    precision: Precision = "nf4-dq"
+    framework: Framework = "unsloth"
+    precision: Precision | Auto = "nf4-dq"
+    """"auto" is nf4-dq on a GPU and fp32 on a CPU."""
     optim: str = "adamw_8bit"
+    """"auto" is adamw_8bit on a GPU and adamw_torch on a CPU."""
     per_device_train_batch_size: int = 2
     gradient_accumulation_steps: int = 4
     max_length: int = 2048
-    checkpointing: Checkpointing = "unsloth"
-    """"unsloth" moves layer inputs to host memory and exists only in Unsloth; elsewhere it counts as "hf"."""
-    loss_path: LossPath = "fused"
-    """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does.
-    "chunked" keeps all of them and works on some at a time; no program that RankViz offers does, so it can't be asked
-    for."""
+    gradient_checkpointing: Checkpointing | Auto = "unsloth"
+    """"unsloth" moves layer inputs to host memory and exists only in Unsloth; elsewhere it counts as "hf". "auto" is
+    the framework's own on a GPU and "none" on a CPU, where recomputing costs a third of the time."""
+    loss_path: LossPath | Auto = "fused"
+    """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does. "auto"
+    is what the framework's own trainer does. "chunked" keeps all of them and works on some at a time; only measured
+    rows of other programs have it."""
     attn_implementation: Attention = "sdpa"
     """Only "eager" holds the attention matrix."""
-    steps: int | None = None
+    max_steps: int | None = None
     tokens: int | None = None
-    """Length of the training: steps, or tokens (padding included); neither means one step."""
+    """Length of the training: optimizer steps, or tokens (padding included); neither means one step."""
 
     @property
     def quantized(self) -> bool:
@@ -47,14 +69,129 @@ class TrainingSetup:
         return self.per_device_train_batch_size * self.max_length
 
     @property
+    def rows_per_step(self) -> int:
+        """Examples of one optimizer step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    @property
     def tokens_per_step(self) -> int:
         return self.tokens_per_micro_step * self.gradient_accumulation_steps
 
     @property
+    def has_length(self) -> bool:
+        """Whether steps or tokens are given."""
+        return self.max_steps is not None or self.tokens is not None
+
+    @property
     def total_steps(self) -> int:
-        """Optimizer steps: as asked, or tokens over tokens a step, rounded up."""
-        if self.steps is not None:
-            return self.steps
+        """Optimizer steps: as given, or tokens over tokens per step, rounded up."""
+        if self.max_steps is not None:
+            return self.max_steps
         if self.tokens is not None:
             return max(1, -(-self.tokens // self.tokens_per_step))
         return 1
+
+    def validate(self) -> None:
+        """InvalidSettingError says which value to change, and its limits."""
+        one_of(self.framework, "Framework", get_args(Framework))
+        one_of(self.precision, "Precision", ("auto", *PRECISIONS))
+        one_of(self.optim, "Optimizer", ("auto", *OPTIMIZERS))
+        one_of(self.gradient_checkpointing, "Gradient checkpointing", ("auto", *CHECKPOINTING))
+        one_of(self.loss_path, "Loss path", ("auto", *LOSS_PATHS))
+        one_of(self.attn_implementation, "Attention", ATTENTION)
+        whole(self.per_device_train_batch_size, "Batch size", 1, MAX_BATCH)
+        whole(self.gradient_accumulation_steps, "Gradient accumulation", 1, MAX_ACCUMULATION)
+        whole(self.max_length, "Maximum length", 1, MAX_LENGTH)
+        if self.tokens_per_micro_step > MAX_TOKENS_PER_MICRO_STEP:
+            raise InvalidSettingError(
+                f"Batch {self.per_device_train_batch_size:,} × length {self.max_length:,} is "
+                f"{self.tokens_per_micro_step:,} tokens at once; the limit is {MAX_TOKENS_PER_MICRO_STEP:,}. "
+                "Lower the batch size or the length."
+            )
+        if self.max_steps is not None and self.tokens is not None:
+            raise InvalidSettingError("Steps and tokens are both given. Give only one of them.")
+        if self.max_steps is not None:
+            whole(self.max_steps, "Steps", 1, MAX_TRAINING_TOKENS)
+        if self.tokens is not None:
+            whole(self.tokens, "Tokens", 1, MAX_TRAINING_TOKENS)
+
+    def without_auto(self, device: Device) -> "TrainingSetup":
+        """The set-up with every "auto" replaced by what it stands for on this device. Nothing is refused: an estimate
+        may be of what no program here can train."""
+        if "auto" not in (self.precision, self.optim, self.gradient_checkpointing, self.loss_path):
+            return self
+        cuda, own = device.cuda, self.framework == "unsloth"
+        meant = {
+            "precision": "nf4-dq" if cuda else "fp32",
+            "optim": "adamw_8bit" if cuda else "adamw_torch",
+            "gradient_checkpointing": ("unsloth" if own else "hf") if cuda else "none",
+            "loss_path": _own_loss_path(self.framework),
+        }
+        return replace(self, **{name: value for name, value in meant.items() if getattr(self, name) == "auto"})
+
+    def settle(self, device: Device) -> "TrainingSetup":
+        """The set-up as RankViz trains it on this device; InvalidSettingError says what it cannot train, and what to
+        choose instead."""
+        settled = self.without_auto(device)
+        _refuse_device(settled, device)
+        _refuse_framework(settled, device)
+        return settled
+
+
+def _own_loss_path(framework: Framework) -> LossPath:
+    """What each framework's own trainer does in the versions installed: Unsloth and TRL 1.15 never hold all logits,
+    transformers' Trainer does."""
+    return "full" if framework == "peft" else "fused"
+
+
+def _refuse_device(setup: TrainingSetup, device: Device) -> None:
+    if device.cuda:
+        if device.gpu is not None:
+            refuse_bf16(setup, device)
+        return
+    if setup.framework == "trl":
+        # trl/kernels/chunked_logprob.py
+        raise InvalidSettingError(
+            "TRL's loss is a Triton kernel, which needs a GPU. Choose framework unsloth or peft on a CPU."
+        )
+    if setup.precision not in CPU_PRECISIONS:
+        raise InvalidSettingError(
+            f"There is no GPU here. On a CPU, precision must be {' or '.join(CPU_PRECISIONS)} (got {setup.precision})."
+        )
+    if setup.optim not in CPU_OPTIMIZERS:
+        raise InvalidSettingError(
+            f"{setup.optim} needs a GPU. On a CPU, the optimizer must be {' or '.join(CPU_OPTIMIZERS)}."
+        )
+
+
+def refuse_bf16(setup: TrainingSetup, device: Device) -> None:
+    """InvalidSettingError where the card has no bf16 and the base is to be held in it."""
+    if setup.precision == "bf16" and device.gpu is not None and not device.gpu.supports_bf16:
+        raise InvalidSettingError(
+            f"{device.gpu.name} does not support bf16. Choose precision fp16, nf4 or nf4-dq, or another GPU."
+        )
+
+
+def _refuse_framework(setup: TrainingSetup, device: Device) -> None:
+    """What the programs that RankViz starts do not offer."""
+    unsloth = setup.framework == "unsloth"
+    if unsloth and setup.precision == "nf4":
+        raise InvalidSettingError(
+            "Unsloth always quantizes to nf4-dq (double quantization). Choose precision nf4-dq, or framework trl."
+        )
+    if setup.gradient_checkpointing == "unsloth" and not unsloth:
+        raise InvalidSettingError(
+            f"Unsloth's checkpointing exists only in Unsloth. Choose hf or none with framework {setup.framework}."
+        )
+    if unsloth and not device.cuda and setup.gradient_checkpointing != "none":
+        raise InvalidSettingError(
+            "On a CPU, RankViz trains with Unsloth without gradient checkpointing. Choose auto or none."
+        )
+    own = _own_loss_path(setup.framework)
+    if setup.loss_path != own:
+        raise InvalidSettingError(
+            f"The trainer of {setup.framework} computes the loss on the path {own} (got {setup.loss_path}). "
+            "Choose auto."
+        )
+    if setup.attn_implementation != "sdpa":
+        raise InvalidSettingError(f"RankViz trains with sdpa attention (got {setup.attn_implementation}).")

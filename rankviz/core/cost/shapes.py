@@ -10,6 +10,7 @@ worker could read it off the block's own class.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from rankviz.core.lora.plan import Adapted
 from rankviz.core.model.activations import BlockActivations
@@ -77,33 +78,27 @@ def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
     return layer.out_features == hidden_size and (layer.in_features != hidden_size or layer.name in OUTPUT_PROJECTIONS)
 
 
+@dataclass(slots=True)
 class _Sums:
-    """Running sums over the layers of some blocks, in the order of the names."""
+    """Running sums over the layers of some blocks: elements per token, experts × active ones; readers are modules."""
 
-    NAMES = (
-        "attention",
-        "mlp",
-        "mlp_hidden",
-        "attention_width",
-        "into_attention",
-        "attention_readers",
-        "mlp_readers",
-        "own_inputs",
-        "targeted_inputs",
-        "targeted_outputs",
-        "targeted_modules",
-        "targeted_expert_weights",
-        "targeted_into_attention",
-        "targeted_attention_readers",
-        "targeted_mlp_readers",
-        "targeted_own_inputs",
-        "targeted_mlp_hidden",
-    )
-    __slots__ = NAMES
-
-    def __init__(self):
-        for name in self.NAMES:
-            setattr(self, name, 0)
+    attention: int = 0
+    mlp: int = 0
+    mlp_hidden: int = 0
+    attention_width: int = 0
+    into_attention: int = 0
+    attention_readers: int = 0
+    mlp_readers: int = 0
+    own_inputs: int = 0
+    targeted_inputs: int = 0
+    targeted_outputs: int = 0
+    targeted_modules: int = 0
+    targeted_expert_weights: int = 0
+    targeted_into_attention: int = 0
+    targeted_attention_readers: int = 0
+    targeted_mlp_readers: int = 0
+    targeted_own_inputs: int = 0
+    targeted_mlp_hidden: int = 0
 
     def add_layer(self, layer: LinearLayer, active: int, hidden_size: int) -> None:
         out = writes_residual(layer, hidden_size)
@@ -144,6 +139,13 @@ class _Sums:
                 self.targeted_attention_readers += 1
         elif not (layer.part == "attention" and out):
             self.targeted_own_inputs += active * layer.in_features
+
+
+_all_sums = attrgetter(*_Sums.__slots__)
+
+
+def _together(members: Iterable[_Sums]) -> _Sums:
+    return _Sums(*map(sum, zip(*map(_all_sums, members), strict=True)))
 
 
 def _reads_hidden(layer: LinearLayer, out: bool, hidden_size: int) -> bool:
@@ -220,24 +222,24 @@ def _kinds(by_blocks: dict[tuple[int, ...], _Sums], model: ModelSpec) -> tuple[B
 
 
 def _kind(count: int, members: list[_Sums], layer_type: str, hidden_size: int) -> BlockKind:
-    s = {name: sum(getattr(each, name) for each in members) for name in _Sums.NAMES}
+    total = _together(members)
     attends = "attention" in layer_type and "linear" not in layer_type
-    readers = bool(s["attention_readers"]) + bool(s["mlp_readers"])
-    targeted_readers = bool(s["targeted_attention_readers"]) + bool(s["targeted_mlp_readers"])
-    partly = 0 < s["targeted_into_attention"] < s["into_attention"]
+    readers = bool(total.attention_readers) + bool(total.mlp_readers)
+    targeted_readers = bool(total.targeted_attention_readers) + bool(total.targeted_mlp_readers)
+    partly = 0 < total.targeted_into_attention < total.into_attention
     return BlockKind(
         count=count,
-        attention=s["attention"],
-        mlp=s["mlp"],
-        mlp_hidden=s["mlp_hidden"],
-        attention_width=s["attention_width"] if attends else 0,
+        attention=total.attention,
+        mlp=total.mlp,
+        mlp_hidden=total.mlp_hidden,
+        attention_width=total.attention_width if attends else 0,
         sliding="sliding" in layer_type,
-        inputs=hidden_size * readers + s["own_inputs"],
-        targeted_inputs=s["targeted_inputs"],
-        targeted_outputs=s["targeted_outputs"],
-        targeted_shared_inputs=hidden_size * targeted_readers + s["targeted_own_inputs"],
-        targeted_mlp_hidden=s["targeted_mlp_hidden"],
-        padded_outputs=s["targeted_into_attention"] if partly else 0,
-        targeted_modules=s["targeted_modules"],
-        targeted_expert_weights=s["targeted_expert_weights"],
+        inputs=hidden_size * readers + total.own_inputs,
+        targeted_inputs=total.targeted_inputs,
+        targeted_outputs=total.targeted_outputs,
+        targeted_shared_inputs=hidden_size * targeted_readers + total.targeted_own_inputs,
+        targeted_mlp_hidden=total.targeted_mlp_hidden,
+        padded_outputs=total.targeted_into_attention if partly else 0,
+        targeted_modules=total.targeted_modules,
+        targeted_expert_weights=total.targeted_expert_weights,
     )

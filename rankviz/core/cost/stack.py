@@ -4,12 +4,13 @@ RankViz offers three programs (core.lora.config.Framework). Published measuremen
 habits are here too, each with where it was read; `core.accuracy.predicted` predicts their rows with the same formulas.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import Framework, adapter_dtype, saved_dtype
+from rankviz.core.lora.config import adapter_dtype, saved_dtype
 
 DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 Raised = Literal["none", "norms", "all"]
@@ -50,9 +51,14 @@ class Habits:
         return self.unsloth_kernels or self.triton_kernels
 
 
-def habits_of(framework: Framework, setup: TrainingSetup) -> Habits:
+CPU_HABITS = Habits(on_cpu=True, autocast=False, holds_logits=False)
+"""Of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
+
+
+def habits_of(setup: TrainingSetup) -> Habits:
     """Of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and a plain PEFT script with k-bit preparation
     and no Trainer. Dtypes: core.lora.adapter_dtype and saved_dtype."""
+    framework = setup.framework
     raised = "all" if framework == "peft" and setup.quantized else "none"
     return Habits(
         unsloth_kernels=framework == "unsloth",
@@ -68,8 +74,8 @@ def habits_of(framework: Framework, setup: TrainingSetup) -> Habits:
 class Stack:
     """What the parts of memory and time depend on besides the model."""
 
-    framework: Framework
     setup: TrainingSetup
+    """With no "auto" in it."""
     use_dora: bool
     assume: Assumptions
     measured_habits: Habits | None = None
@@ -77,7 +83,7 @@ class Stack:
 
     @property
     def habits(self) -> Habits:
-        return self.measured_habits or habits_of(self.framework, self.setup)
+        return self.measured_habits or habits_of(self.setup)
 
     @property
     def kind(self) -> str:
@@ -87,7 +93,7 @@ class Stack:
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
         if self.setup.attn_implementation == "eager":
             return f"{kernels}-eager"
-        return f"{kernels}-none" if self.setup.checkpointing == "none" else kernels
+        return f"{kernels}-none" if self.setup.gradient_checkpointing == "none" else kernels
 
     @property
     def time_kind(self) -> str:
@@ -107,4 +113,17 @@ class Stack:
     @property
     def offloads(self) -> bool:
         """Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
-        return self.framework == "unsloth" and self.setup.checkpointing == "unsloth"
+        return self.setup.framework == "unsloth" and self.setup.gradient_checkpointing == "unsloth"
+
+
+def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:
+    """The stack that trains this set-up on this device.
+
+    On a CPU all frameworks train plain PEFT modules, and losses that are kernels of a GPU do not exist: Unsloth's CPU
+    backend runs under the Trainer without autocast, so that nothing holds the logits once the loss is known.
+    """
+    setup = training.without_auto(device)
+    if device.cuda:
+        return Stack(setup=setup, use_dora=use_dora, assume=assume)
+    plain = replace(setup, framework="peft", loss_path="full")
+    return Stack(setup=plain, use_dora=use_dora, assume=assume, measured_habits=CPU_HABITS)

@@ -59,7 +59,7 @@ class Work:
 def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradients: bool = False) -> Work:
     """weight_gradients: whether the base trains too, which takes 2P + 2HV operations a token more."""
     setup, habits = stack.setup, stack.habits
-    tokens, checkpointed = setup.tokens_per_micro_step, setup.checkpointing != "none"
+    tokens, checkpointed = setup.tokens_per_micro_step, setup.gradient_checkpointing != "none"
     wide = stack.activation_bytes == 4
     passes, adapter_passes, attention_passes = (6, 8, 4.5) if checkpointed else (4, 6, 3.5)
     head = (6 if weight_gradients else 4) * model.hidden_size * model.vocab_size
@@ -103,7 +103,7 @@ def _keys_per_query(model: ModelSpec, length: int, sliding: bool) -> float:
 
 def _bytes_moved(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     setup, width = stack.setup, stack.activation_bytes
-    tokens, checkpointed = setup.tokens_per_micro_step, setup.checkpointing != "none"
+    tokens, checkpointed = setup.tokens_per_micro_step, setup.gradient_checkpointing != "none"
     blocks = sum(kind.count * _block_bytes(kind, model, stack) for kind in shape.kinds)
     fused = stack.assume.value("fused-traffic-share") if stack.habits.fuses_operators else 1.0
     logits = LOGIT_BYTES[width] * model.vocab_size * (1.0 if setup.loss_path == "full" else 0.5)
@@ -116,7 +116,7 @@ def _bytes_moved(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
 
 def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """A token's."""
-    width, checkpointed = stack.activation_bytes, stack.setup.checkpointing != "none"
+    width, checkpointed = stack.activation_bytes, stack.setup.gradient_checkpointing != "none"
     per_hidden, per_attention, per_mlp = BLOCK[width, checkpointed]
     copies = stack.habits.adapter_bytes > width and not stack.habits.unsloth_kernels
     way = ("autocast" if stack.habits.autocast else "copies") if copies else width

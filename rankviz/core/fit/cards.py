@@ -40,8 +40,8 @@ class Card:
 
 def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[Card, ...]:
     """All GPUs, those that fit first. prices: one's own, by id, in USD an hour."""
-    found = [_card(start, gpu, prices) for gpu in gpus]
-    return tuple(sorted(found, key=_place))
+    table = [_card(start, gpu, prices) for gpu in gpus]
+    return tuple(sorted(table, key=_place))
 
 
 def _place(card: Card) -> tuple:
@@ -85,7 +85,7 @@ def validate_prices(prices: Mapping[str, float], gpus: Sequence[Gpu]) -> None:
             validate_price(prices[gpu.id], of=gpu.name)
 
 
-def cheapest_that_fits(found: Sequence[Card]) -> Card | None:
+def cheapest_that_fits(table: Sequence[Card]) -> Card | None:
     """The first with a known total; where no total is known, the first that fits."""
-    fitting = [card for card in found if card.fits]
+    fitting = [card for card in table if card.fits]
     return fitting[0] if fitting else None

@@ -48,12 +48,12 @@ def decide(
     own = dict(prices or {})
     validate_prices(own, gpus)
     start = setting(model, question, gpu, assumptions)
-    found = limits(start)
+    known_limits = limits(start)
     return Decisions(
         setting=start,
-        limits=found,
+        limits=known_limits,
         knobs=knobs(start),
-        remedy=remedy(start, found),
+        remedy=remedy(start, known_limits),
         cards=cards(start, gpus, own),
         methods=methods(start),
     )
@@ -63,16 +63,18 @@ def sentence(decided: Decisions) -> str:
     cure, cheapest = decided.remedy, decided.cheapest
     elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu.name}{_total(cheapest)}" if cheapest else ""
     if decided.setting.gpu is None:
-        return f"No GPU chosen: {elsewhere}." if elsewhere else "No GPU chosen, and none of the table fits."
+        return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
     if not cure.needed:
-        return "It fits as it is."
+        return "It fits without changes."
     if cure.smallest:
-        return f"The smallest change that makes it fit: {cure.smallest.label}, {_price(cure.smallest)}."
+        return f"Smallest change that makes it fit: {cure.smallest.label} ({_price(cure.smallest)})."
     if cure.helps_most:
         short = -cure.helps_most.spare.low
-        most = f"{cure.helps_most.label} helps most, {_price(cure.helps_most)}, and is up to {_gib(short)} short"
+        most = (
+            f"{cure.helps_most.label} helps most ({_price(cure.helps_most)}), but up to {_gib(short)} are still missing"
+        )
     else:
-        most = "nothing left to change lowers it"
+        most = "no setting is left that lowers it"
     return f"No single change makes it fit: {most}; {elsewhere or 'no GPU of the table fits either'}."
 
 
@@ -81,7 +83,7 @@ def _price(knob: Knob) -> str:
     if knob.seconds is None:
         return less
     if abs(knob.seconds) < 1:
-        return f"{less} at no more time"
+        return f"{less}, same time"
     return f"{less}, {units.duration(abs(knob.seconds))} {'more' if knob.seconds > 0 else 'less'}"
 
 

@@ -6,11 +6,11 @@ optimizer states.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rankviz.core.cost.estimate import Fit
-from rankviz.core.cost.question import Question, lora_config
-from rankviz.core.fit.setting import Change, Setting, changed, keeping_tokens, seconds_for
+from rankviz.core.cost.question import Question
+from rankviz.core.fit.setting import Change, Setting, keeping_tokens, seconds_for
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -87,9 +87,9 @@ def _changes(start: Setting) -> Iterator[tuple[str, Change, bool]]:
     for r in _rank_steps(start.r):
         yield f"r = {r}", {"r": r}, False
     yield from _target_changes(start)
-    yield f"twice the length, {2 * length:,} tokens a row", {"max_length": 2 * length}, False
+    yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
     if length > 1:
-        yield f"half the length, {length // 2:,} tokens a row", {"max_length": length // 2}, False
+        yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
     if accum % 2 == 0:
         yield batch_label(2 * batch, accum // 2), {"batch": 2 * batch, "accum": accum // 2}, True
     if batch % 2 == 0:
@@ -111,13 +111,13 @@ def _rank_steps(r: int) -> list[int]:
 
 
 def batch_label(batch: int, accum: int) -> str:
-    return f"batch {batch} × {accum} accumulated"
+    return f"batch {batch}, accumulation {accum}"
 
 
 def checkpointing_choices(question: Question) -> list[str]:
     """The other kinds; outside Unsloth its own counts as Hugging Face's."""
-    kinds = ["unsloth", "hf", "none"] if question.framework == "unsloth" else ["hf", "none"]
-    now = question.training.checkpointing
+    kinds = ["unsloth", "hf", "none"] if question.training.framework == "unsloth" else ["hf", "none"]
+    now = question.training.gradient_checkpointing
     if now not in kinds:
         now = "hf"
     return [kind for kind in kinds if kind != now]
@@ -156,18 +156,19 @@ def _wider(start: Setting, part: str) -> str | None:
 def narrower(start: Setting) -> list[tuple[str, str]]:
     """Presets within today's targets, largest first, each with its label."""
     now = start.answer.plan.parameters(start.r)
-    found = []
+    presets = []
     for preset, label in (("attention", "attention targets only"), ("qv", "q and v targets only")):
         plan = preset_plan(start, preset)
         if plan and plan.parameters(start.r) < now and _paths(plan) < _paths(start.answer.plan):
-            found.append((preset, label))
-    return found
+            presets.append((preset, label))
+    return presets
 
 
 def preset_plan(start: Setting, preset: str) -> AdapterPlan | None:
     """None where PEFT refuses the preset on this model."""
+    question = start.question
     try:
-        return resolve(start.model, lora_config(changed(start.question, {"targets": preset}), start.r))
+        return resolve(start.model, replace(question.lora, target_modules=preset), question.training.framework)
     except InvalidSettingError:
         return None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankviz import units
-from rankviz.core.cost.question import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP
+from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP
 from rankviz.core.fit.setting import Setting
 from rankviz.core.lora.config import MAX_RANK
 
@@ -36,9 +36,9 @@ def limits(start: Setting) -> tuple[Limit, ...]:
     batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.max_length)
     lengths = min(MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP // training.per_device_train_batch_size)
     return (
-        _limit(start, "r", MAX_RANK, "RankViz asks no higher rank"),
-        _limit(start, "batch", batches, "RankViz asks no larger batch"),
-        _limit(start, "max_length", lengths, "RankViz asks no more tokens at once"),
+        _limit(start, "r", MAX_RANK, "the highest rank that RankViz estimates"),
+        _limit(start, "batch", batches, "the largest batch that RankViz estimates"),
+        _limit(start, "max_length", lengths, "the most tokens at once that RankViz estimates"),
     )
 
 
@@ -56,11 +56,11 @@ def _limit(start: Setting, option: str, ceiling: int, at_ceiling: str) -> Limit:
     if surely is None:
         note = _why_not_one(ask(1), option)
     elif surely == ceiling:
-        note = f"{at_ceiling}; the card would hold more"
+        note = f"{at_ceiling}; the card has room for more"
     if option == "max_length":
         surely, expected = _rounded(surely), _rounded(expected)
         if not note:
-            note = "memory's limit: the model's own may be shorter"
+            note = "limit of memory; the model's own limit may be shorter"
     return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling, note=note)
 
 
@@ -86,11 +86,11 @@ def _rounded(length: int | None) -> int | None:
 
 
 def _why_not_one(one: Setting, option: str) -> str:
-    what = {"r": "r = 1", "batch": "a batch of 1", "max_length": "1 token a row"}[option]
+    what = {"r": "r = 1", "batch": "a batch of 1", "max_length": "1 token per example"}[option]
     memory, usable = one.row.memory, one.answer.usable_bytes
     if one.spare.expected >= 0:
-        return f"{what} is expected to fit, but not surely"
+        return f"{what} is expected to fit, but the range exceeds the card"
     return (
-        f"not even {what} fits: {units.memory_size(memory.device)} of {units.memory_size(usable.expected)}, "
-        f"{units.memory_size(memory.base_weights)} of it the base"
+        f"{what} does not fit: {units.memory_size(memory.device)} needed, {units.memory_size(usable.expected)} usable; "
+        f"the base weights alone take {units.memory_size(memory.base_weights)}"
     )

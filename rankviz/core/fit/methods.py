@@ -36,12 +36,12 @@ class Method:
 
 def methods(start: Setting) -> tuple[Method, ...]:
     """Three rows; an adapter's is left out where its precision can't be asked."""
-    found = [
+    rows = [
         _adapter(start, "qlora", "QLoRA", "nf4-dq"),
         _adapter(start, "lora", "LoRA, 16-bit base", sixteen_bit(start)),
         _full(start),
     ]
-    return tuple(method for method in found if method is not None)
+    return tuple(method for method in rows if method is not None)
 
 
 def _adapter(start: Setting, name: MethodName, label: str, precision: str) -> Method | None:
@@ -67,10 +67,8 @@ def _adapter(start: Setting, name: MethodName, label: str, precision: str) -> Me
 
 
 def _full(start: Setting) -> Method:
-    usable, question, assume = start.answer.usable_bytes, start.question, start.assumptions
-    full = full_finetuning(
-        start.model, question.training, question.framework, start.gpu, usable.expected if usable else None, assume
-    )
+    usable, assume = start.answer.usable_bytes, start.assumptions
+    full = full_finetuning(start.model, start.question.training, start.gpu, usable.expected if usable else None, assume)
     paid = cost(full.duration, start.answer.price) if full.duration else None
     device = full.memory.device_band
     return Method(

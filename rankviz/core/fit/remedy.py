@@ -24,8 +24,9 @@ from rankviz.core.fit.setting import Change, Setting
 from rankviz.core.lora.config import QUANTIZED
 
 RULE = (
-    "Smallest: first what leaves the result as it is (fused loss, checkpointing, batch moved to accumulation, 8-bit "
-    "optimizer), then rank, targets, rows down to half the length, a 4-bit base; of each kind what adds least time."
+    "Order of changes: first those that leave the result unchanged (fused loss, checkpointing, batch moved to "
+    "accumulation, 8-bit optimizer), then rank, targets, examples down to half the length, a 4-bit base. Within each "
+    "kind, the change that adds the least time."
 )
 
 
@@ -40,11 +41,11 @@ class Remedy:
     """Where nothing makes it fit by itself: what takes most off the card."""
 
 
-def remedy(start: Setting, found: Sequence[Limit]) -> Remedy:
+def remedy(start: Setting, known_limits: Sequence[Limit]) -> Remedy:
     """found: what limits() said of the same setting."""
     if start.row.fit in (None, "fits", "tight"):
         return Remedy(needed=False, smallest=None, helps_most=None)
-    helps = [knob for knob in _lowering(start, found) if knob.device_bytes < 0]
+    helps = [knob for knob in _lowering(start, known_limits) if knob.device_bytes < 0]
     fitting = [knob for knob in helps if knob.makes_it_fit]
     if fitting:
         # min takes the first of equals, and knobs come in the rule's order.
@@ -53,8 +54,8 @@ def remedy(start: Setting, found: Sequence[Limit]) -> Remedy:
     return Remedy(needed=True, smallest=None, helps_most=min(helps, key=lambda knob: knob.device_bytes, default=None))
 
 
-def _lowering(start: Setting, found: Sequence[Limit]) -> Iterator[Knob]:
-    for label, change, same in _changes(start, {limit.option: limit.surely for limit in found}):
+def _lowering(start: Setting, known_limits: Sequence[Limit]) -> Iterator[Knob]:
+    for label, change, same in _changes(start, {limit.option: limit.surely for limit in known_limits}):
         if knob := price(start, label, change, same_result=same):
             yield knob
 
@@ -83,7 +84,7 @@ def _changes(start: Setting, fits: dict[str, int | None]) -> Iterator[tuple[str,
         yield label, {"targets": preset}, False
     if training.max_length > 1:
         length = max(training.max_length // 2, min(fits.get("max_length") or 1, training.max_length - 1))
-        yield f"{length:,} tokens a row", {"max_length": length}, False
+        yield f"{length:,} tokens per example", {"max_length": length}, False
     if training.precision not in QUANTIZED or training.precision == "int8":
         yield PRECISION_LABELS["nf4-dq"], {"precision": "nf4-dq"}, False
 

@@ -22,7 +22,7 @@ TRAINING = {
     "accum": "gradient_accumulation_steps",
     "max_length": "max_length",
     "optim": "optim",
-    "checkpointing": "checkpointing",
+    "checkpointing": "gradient_checkpointing",
     "loss_path": "loss_path",
 }
 """Option to field of TrainingSetup."""
@@ -69,29 +69,29 @@ class Setting:
 def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Setting:
     """Ask the question, which has one rank."""
     if len(question.ranks) != 1:
-        raise InvalidSettingError("Decisions are for one rank: give one.")
+        raise InvalidSettingError("Decisions are for one rank. Give exactly one.")
     answer = estimate(model, question, gpu, assumptions)
-    return Setting(model=model, question=question, gpu=gpu, assumptions=assumptions, answer=answer)
+    return Setting(model=model, question=answer.question, gpu=gpu, assumptions=assumptions, answer=answer)
 
 
 def changed(question: Question, change: Change) -> Question:
     """The question with these options changed; steps and tokens replace one another."""
     training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
-    for name, other in (("steps", "tokens"), ("tokens", "steps")):
+    for name, field, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
         if name in change:
-            training |= {name: change[name], other: None}
-    asked = {"training": replace(question.training, **training)}
+            training |= {field: change[name], other: None}
+    after = replace(question, training=replace(question.training, **training))
     if "r" in change:
-        asked["ranks"] = (change["r"],)
+        after = replace(after, ranks=(change["r"],))
     if "targets" in change:
-        asked["targets"] = change["targets"]
-    return replace(question, **asked)
+        after = replace(after, lora=replace(after.lora, target_modules=change["targets"]))
+    return after
 
 
 def keeping_tokens(question: Question, change: Change) -> Change:
     """The change, with steps or tokens added where tokens a step change, so that as much is trained as before."""
     before, after = question.training, changed(question, change).training
-    if before.steps is None or after.tokens_per_step == before.tokens_per_step:
+    if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
         return change
     tokens = trained_tokens(before)
     steps, rest = divmod(tokens, after.tokens_per_step)

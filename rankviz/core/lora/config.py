@@ -1,9 +1,10 @@
-"""LoRA configuration: what the user asks of the adapter, in PEFT's words."""
+"""LoRA configuration: the adapter, in PEFT's words."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
+from rankviz.core.checks import number, one_of, whole
 from rankviz.errors import InvalidSettingError
 
 Framework = Literal["unsloth", "trl", "peft"]
@@ -13,6 +14,7 @@ UNSLOTH_SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
 MOE_SCHEMES: tuple[MoeScheme, ...] = ("default", "linear-only", "peft-remap", "unsloth", "target-parameters")
 MAX_RANK = 1024
+MAX_ALPHA = 1_000_000
 QUANTIZED = ("nf4", "nf4-dq", "int8")
 
 PEFT_VERSION = "0.21.2"
@@ -22,7 +24,7 @@ UNSLOTH_VERSION = "2026.10.9"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraConfig:
-    """What the user asks of the adapter, in PEFT's words."""
+    """The adapter, in PEFT's words."""
 
     r: int = 16
     lora_alpha: float = 16
@@ -33,12 +35,25 @@ class LoraConfig:
     modules_to_save: tuple[str, ...] = ()
     moe_scheme: MoeScheme = "default"
     """How fused experts are treated; "default" is what the framework does by itself."""
-    framework: Framework = "unsloth"
 
     @property
     def scale(self) -> float:
         """What B·A is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
-        return self.lora_alpha / (self.r**0.5 if self.use_rslora else self.r)
+        return scale(self.r, self.lora_alpha, use_rslora=self.use_rslora)
+
+    def validate(self) -> None:
+        """InvalidSettingError says which value to change, and its limits. Whether the names exist in a model is for
+        lora.resolve to say."""
+        whole(self.r, "Rank", 1, MAX_RANK)
+        number(self.lora_alpha, "Alpha", 0, MAX_ALPHA, above=True)
+        if not self.target_modules or not all(self.target_modules):
+            raise InvalidSettingError(f"No target modules are given. Name some, or use one of {', '.join(PRESETS)}.")
+        one_of(self.moe_scheme, "MoE scheme", MOE_SCHEMES)
+
+
+def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
+    """alpha / r, with rsLoRA alpha / sqrt(r)."""
+    return lora_alpha / (r**0.5 if use_rslora else r)
 
 
 def adapter_dtype(framework: Framework, precision: str) -> Literal["fp32", "bf16"]:
@@ -73,6 +88,6 @@ def lora_alpha(alpha: str, r: int) -> float:
         value = float(rule)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and 0 < value <= 1e6):
-        raise InvalidSettingError(f"alpha is r, 2r or a number above 0, not {alpha!r}.")
+    if not (math.isfinite(value) and 0 < value <= MAX_ALPHA):
+        raise InvalidSettingError(f"Alpha must be r, 2r or a number above 0 and at most {MAX_ALPHA:,} (got {alpha!r}).")
     return value

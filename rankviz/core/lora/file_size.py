@@ -57,8 +57,8 @@ def file_bytes(sections: Sequence["Section"], r: int) -> int:
 def sections(groups: Iterable[Group]) -> tuple["Section", ...]:
     """The file's sections, one a dtype."""
     groups = tuple(groups)
-    found = {tensor.dtype for group in groups for _, tensor in group.tensors}
-    return tuple(Section(dtype, groups) for dtype in DTYPE_BYTES if dtype in found)
+    dtypes = {tensor.dtype for group in groups for _, tensor in group.tensors}
+    return tuple(Section(dtype, groups) for dtype in DTYPE_BYTES if dtype in dtypes)
 
 
 class Section:

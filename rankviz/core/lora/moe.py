@@ -54,13 +54,13 @@ def has_experts(model: ModelSpec) -> bool:
     return any(layer.kind == "experts" for layer in model.layers)
 
 
-def scheme_of(model: ModelSpec, asked: MoeScheme, framework: Framework) -> MoeScheme | str:
+def scheme_of(model: ModelSpec, requested: MoeScheme, framework: Framework) -> MoeScheme | str:
     """The scheme that is really in force; "dense" for a model without fused experts."""
     if not has_experts(model):
         return "dense"
-    if asked == "default":
-        asked = "unsloth" if framework == "unsloth" else "peft-remap"
-    return "linear-only" if asked == "peft-remap" and not model.peft_remap else asked
+    if requested == "default":
+        requested = "unsloth" if framework == "unsloth" else "peft-remap"
+    return "linear-only" if requested == "peft-remap" and not model.peft_remap else requested
 
 
 def expert_names(model: ModelSpec, scheme: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def notes(
     model: ModelSpec,
     *,
     preset: str | tuple[str, ...],
-    asked: tuple[str, ...] | str,
+    requested: tuple[str, ...] | str,
     adapted: Sequence["Adapted"],
     saved: Sequence[SavedModule],
     saved_names: tuple[str, ...],
@@ -34,16 +34,16 @@ def notes(
     moved: tuple[str, ...],
 ) -> tuple[str, ...]:
     """All that apply, the most consequential first."""
-    found = [
+    sentences = [
         *_moe(model, scheme, framework, adapted, saved),
-        *_missed(model, asked, adapted, saved),
-        *_fused(preset, asked),
-        *_unsloth_layers(model, asked, adapted, scheme, framework),
+        *_missed(model, requested, adapted, saved),
+        *_fused(preset, requested),
+        *_unsloth_layers(model, requested, adapted, scheme, framework),
         *_fewer_blocks(model, adapted),
         *_tower(model, adapted),
         *_embeddings(model, saved, saved_names, moved, framework),
     ]
-    return tuple(found)
+    return tuple(sentences)
 
 
 def _moe(model, scheme, framework, adapted, saved):
@@ -86,9 +86,9 @@ def _moe(model, scheme, framework, adapted, saved):
         )
 
 
-def _missed(model, asked, adapted, saved):
+def _missed(model, requested, adapted, saved):
     """Names that hit nothing, with what the model has instead."""
-    if asked == ALL_LINEAR:
+    if requested == ALL_LINEAR:
         return
     hit = {a.layer.name for a in adapted} | {module.name for module in saved}
     if any(a.layer.kind == "experts" for a in adapted):
@@ -97,7 +97,7 @@ def _missed(model, asked, adapted, saved):
     paths = [a.layer.path for a in adapted] + [path for a in adapted for path in [a.layer.path.rpartition(".")[0]]]
     missed = [
         name
-        for name in asked
+        for name in requested
         if name.rsplit(".", 1)[-1] not in hit and not any(Matcher((name,)).hits_path(path) for path in paths)
     ]
     if not missed:
@@ -113,26 +113,26 @@ def _missed(model, asked, adapted, saved):
     yield f"{_and(missed)} {_match(missed)} nothing in this model, which has {', '.join(exist)}.{hint}"
 
 
-def _fused(preset, asked):
+def _fused(preset, requested):
     """What the preset "qv" had to take instead of q_proj and v_proj."""
-    if preset != "qv" or asked == ("q_proj", "v_proj"):
+    if preset != "qv" or requested == ("q_proj", "v_proj"):
         return
-    if len(asked) == 1:
-        yield f"qv is {asked[0]} here: {asked[0]} holds queries, keys and values in one projection."
+    if len(requested) == 1:
+        yield f"qv is {requested[0]} here: {requested[0]} holds queries, keys and values in one projection."
     else:
-        yield f"qv is {_and(asked)} here: queries, keys and values pass through low-rank pairs (MLA)."
+        yield f"qv is {_and(requested)} here: queries, keys and values pass through low-rank pairs (MLA)."
 
 
-def _unsloth_layers(model, asked, adapted, scheme, framework):
+def _unsloth_layers(model, requested, adapted, scheme, framework):
     """Where Unsloth's ways with layers differ from PEFT's."""
     if framework != "unsloth":
         return
     if any(a.layer.kind == "conv1d" for a in adapted):
         yield (
-            f"These layers are Conv1D, in which Unsloth {UNSLOTH_VERSION}'s FastLanguageModel finds nothing to train: "
-            "take FastModel, which passes the names on to PEFT, or the framework peft or trl."
+            f"These layers are Conv1D, in which Unsloth {UNSLOTH_VERSION}'s FastLanguageModel finds nothing to train. "
+            "Use FastModel, which passes the names on to PEFT, or framework peft or trl."
         )
-    if asked == ALL_LINEAR and scheme != "peft-remap":
+    if requested == ALL_LINEAR and scheme != "peft-remap":
         reached = {a.layer.path for a in adapted}
         left = dict.fromkeys(
             layer.name for layer in model.layers if layer.kind in LINEAR_KINDS and layer.path not in reached
@@ -148,9 +148,9 @@ def _fewer_blocks(model, adapted):
         if a.layer.part in ("attention", "mlp") and a.layer.kind in LINEAR_KINDS and a.blocks:
             blocks.setdefault(a.layer.name, set()).update(a.blocks)
     by_count: dict[int, list[str]] = {}
-    for name, found in blocks.items():
-        if len(found) < model.num_hidden_layers:
-            by_count.setdefault(len(found), []).append(name)
+    for name, present in blocks.items():
+        if len(present) < model.num_hidden_layers:
+            by_count.setdefault(len(present), []).append(name)
     for count, names in by_count.items():
         yield f"{_and(names)} {'exist' if len(names) > 1 else 'exists'} in {count} of {model.num_hidden_layers} blocks."
 

@@ -7,6 +7,7 @@ worth knowing (notes.py). Compared with PEFT for every catalogue model in tests/
 import functools
 from collections.abc import Iterator
 
+from rankviz.core.checks import one_of
 from rankviz.core.lora import moe
 from rankviz.core.lora.config import MOE_SCHEMES, Framework, LoraConfig
 from rankviz.core.lora.notes import notes
@@ -17,12 +18,12 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 
-def resolve(model: ModelSpec, lora: LoraConfig) -> AdapterPlan:
-    """What PEFT would make of this configuration on this model; rank and alpha don't enter.
+def resolve(model: ModelSpec, lora: LoraConfig, framework: Framework) -> AdapterPlan:
+    """What PEFT would make of this configuration on this model, with or without Unsloth; rank and alpha do not matter.
 
     InvalidSettingError where PEFT refuses, or where nothing would carry the adapter.
     """
-    return _resolve(model, lora.target_modules, lora.use_dora, lora.modules_to_save, lora.moe_scheme, lora.framework)
+    return _resolve(model, lora.target_modules, lora.use_dora, lora.modules_to_save, lora.moe_scheme, framework)
 
 
 @functools.lru_cache(maxsize=512)
@@ -34,13 +35,12 @@ def _resolve(
     moe_scheme: str,
     framework: Framework,
 ) -> AdapterPlan:
-    if moe_scheme not in MOE_SCHEMES:
-        raise InvalidSettingError(f"No MoE scheme {moe_scheme!r}: take {', '.join(MOE_SCHEMES)}.")
+    one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, framework)
-    asked = expand(model, target_modules, expert_names=moe.expert_names(model, scheme))
-    names, saved_names = asked, modules_to_save
-    if framework == "unsloth" and asked != ALL_LINEAR:
-        names, saved_names = _embeddings_to_save(asked, modules_to_save)
+    requested = expand(model, target_modules, expert_names=moe.expert_names(model, scheme))
+    names, saved_names = requested, modules_to_save
+    if framework == "unsloth" and requested != ALL_LINEAR:
+        names, saved_names = _embeddings_to_save(requested, modules_to_save)
     targets = moe.apply_scheme(model, names, scheme, framework)
     excluded = frozenset(saved_names)
     adapted = (
@@ -48,12 +48,12 @@ def _resolve(
         *_adapted_parameters(model, targets),
     )
     if not adapted:
-        raise InvalidSettingError(_nothing_matched(model, asked, scheme))
+        raise InvalidSettingError(_nothing_matched(model, requested, scheme))
     wrapped = [a for a in adapted if a.layer.kind in ("experts", "router")]
     if use_dora and wrapped:
         raise InvalidSettingError(
             f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of the experts (PEFT: lora.ParamWrapper "
-            "does not work with use_dora=True). Turn DoRA off, or take the MoE scheme linear-only."
+            "does not work with use_dora=True). Turn DoRA off, or choose the MoE scheme linear-only."
         )
     order = {id(layer): place for place, layer in enumerate(model.layers)}
     adapted = tuple(sorted(adapted, key=lambda a: order[id(a.layer)]))
@@ -79,7 +79,7 @@ def _resolve(
         notes=notes(
             model,
             preset=target_modules,
-            asked=asked,
+            requested=requested,
             adapted=adapted,
             saved=saved,
             saved_names=saved_names,
@@ -175,7 +175,7 @@ def _refuse_names(model: ModelSpec, path: str) -> None:
     if name in model.refused_names:
         raise InvalidSettingError(
             f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight directly. "
-            "Take another preset, or name modules without it."
+            "Choose another preset, or name modules without it."
         )
 
 
@@ -183,17 +183,17 @@ def _not_a_layer(model: ModelSpec, path: str) -> str:
     name = path.rsplit(".", 1)[-1]
     if path in model.clippable_linears:
         return (
-            f"PEFT can't put LoRA on {path.replace('{}', 'N')}: it wraps its linear layer. Take the text tower, name "
-            f"{name}.linear with full paths, or train with Unsloth, which reaches in."
+            f"PEFT cannot put LoRA on {path.replace('{}', 'N')}, which wraps its linear layer. Choose the text tower, "
+            f"name {name}.linear with full paths, or train with Unsloth, which reaches the inner layer."
         )
     return (
-        f"{path.replace('{}', 'N')} is no linear layer, and PEFT refuses LoRA on it. "
+        f"{path.replace('{}', 'N')} is not a linear layer, and PEFT refuses LoRA on it. "
         f"Linear layers here: {', '.join(names_that_exist(model))}."
     )
 
 
-def _nothing_matched(model: ModelSpec, asked: tuple[str, ...] | str, scheme: str) -> str:
-    names = asked if isinstance(asked, str) else ", ".join(asked)
+def _nothing_matched(model: ModelSpec, requested: tuple[str, ...] | str, scheme: str) -> str:
+    names = requested if isinstance(requested, str) else ", ".join(requested)
     experts = ""
     if moe.has_experts(model) and scheme == "linear-only":
         experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."

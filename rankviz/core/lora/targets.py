@@ -31,10 +31,10 @@ class ModuleChoice:
 
 def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
     """Every last name that target_modules can hit, with how many modules it hits."""
-    found: dict[str, list[LinearLayer]] = {}
+    by_name: dict[str, list[LinearLayer]] = {}
     for layer in model.layers:
         if layer.kind not in ("experts", "router"):
-            found.setdefault(layer.name, []).append(layer)
+            by_name.setdefault(layer.name, []).append(layer)
     return tuple(
         ModuleChoice(
             name=name,
@@ -42,7 +42,7 @@ def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
             part=next((layer.part for layer in layers if layer.part != "vision"), "vision"),
             in_all_linear=any(layer.kind in LINEAR_KINDS for layer in layers),
         )
-        for name, layers in found.items()
+        for name, layers in by_name.items()
     )
 
 
@@ -111,7 +111,7 @@ def expand(model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tu
     """
     if not isinstance(targets, str):
         if not targets:
-            raise InvalidSettingError("No target modules: name at least one, or take a preset.")
+            raise InvalidSettingError("No target modules are given. Name at least one, or use a preset.")
         return tuple(dict.fromkeys(targets))
     match targets:
         case "all-linear":
@@ -124,7 +124,9 @@ def expand(model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tu
             return tuple(dict.fromkeys((*minimal_names(model, "mlp"), *expert_names)))
         case "qv":
             return query_value_names(model)
-    raise InvalidSettingError(f"No preset {targets!r}: take {', '.join(PRESETS)}, or a list of module names.")
+    raise InvalidSettingError(
+        f"Target modules must be one of {', '.join(PRESETS)}, or a list of module names (got {targets!r})."
+    )
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:

@@ -4,80 +4,53 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.calibration import Calibration, Setting
-from rankviz.core.cost.device import Device
-from rankviz.core.cost.question import Question
+from rankviz.core.cost.calibration import Calibration
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.probe.estimate import ProbeEstimate
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import BUSY_SHARE
 from rankviz.core.quantity import middle
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import RunRequest
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
 """Versions that memory and time hang on."""
 
 
-def setting_of(record: ProbeRecord) -> Setting:
-    request = record.request
-    return Setting(
-        model_id=request.model_id,
-        framework=request.framework,
-        precision=request.precision,
-        optim=request.optim,
-        checkpointing=request.checkpointing,
-        loss_path=request.loss_path,
-        use_dora=request.use_dora,
-    )
-
-
-def setting_of_run(model_id: str, request: RunRequest, device: Device) -> Setting:
-    """Of a run with Unsloth, "auto" settled as the worker settles it (worker/settings.py)."""
-    cuda = device.cuda
-    return Setting(
-        model_id=model_id,
-        framework="unsloth",
-        precision=("nf4-dq" if cuda else "fp32") if request.precision == "auto" else request.precision,
-        optim=("adamw_8bit" if cuda else "adamw_torch") if request.optim == "auto" else request.optim,
-        checkpointing="unsloth" if cuda else "none",
-        loss_path="fused",
-        use_dora=request.use_dora,
-    )
-
-
-def setting_of_question(model_id: str, question: Question) -> Setting:
-    """Of an estimate for a GPU."""
-    setup = question.training
-    elsewhere = question.framework != "unsloth" and setup.checkpointing == "unsloth"
-    return Setting(
-        model_id=model_id,
-        framework=question.framework,
-        precision=setup.precision,
-        optim=setup.optim,
-        checkpointing="hf" if elsewhere else setup.checkpointing,
-        loss_path=setup.loss_path,
-        use_dora=question.use_dora,
-    )
-
-
 def applies(
-    record: ProbeRecord, setting: Setting, tokens: float, environment: Mapping[str, Any], assume: Assumptions
+    record: ProbeRecord,
+    model_id: str,
+    lora: LoraConfig,
+    training: TrainingSetup,
+    tokens: float,
+    environment: Mapping[str, Any],
+    assume: Assumptions,
 ) -> bool:
-    """Whether a probe says something of this setting with so many tokens a micro-step on this device.
+    """Whether a probe says something of this model and set-up on this device.
 
-    environment: device_name, cpu_count and versions, as a run's has them.
+    training: with nothing "auto" in it. tokens: of a micro-step. environment: device_name, cpu_count and versions, as a
+    run's has them.
     """
     reach = assume.value("probe-tokens-reach")
     request, there = record.request, record.environment
-    theirs = request.per_device_train_batch_size * request.max_length
     return (
         record.state is RunState.COMPLETED
         and (record.full is not None or record.extrapolated is not None)
-        and setting_of(record) == setting
-        and 1 / reach <= tokens / theirs <= reach
+        and request.model_id == model_id
+        and request.lora.use_dora == lora.use_dora
+        and _kernels(request.training) == _kernels(training)
+        and 1 / reach <= tokens / request.training.tokens_per_micro_step <= reach
         and all(there.get(name) == environment.get(name) for name in ("device", "device_name", "cpu_count"))
         and all(there.get("versions", {}).get(name) == environment.get("versions", {}).get(name) for name in LIBRARIES)
     )
+
+
+def _kernels(setup: TrainingSetup) -> tuple[str, ...]:
+    """What must be the same for memory and time to be made of the same parts."""
+    checkpointing = setup.gradient_checkpointing
+    if checkpointing == "unsloth" and setup.framework != "unsloth":
+        checkpointing = "hf"
+    return setup.framework, setup.precision, setup.optim, checkpointing, setup.loss_path
 
 
 def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assumptions) -> Calibration | None:

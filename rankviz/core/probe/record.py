@@ -7,6 +7,7 @@ is kept as a run is: request.json, a journal, and a record that is the fold of i
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rankviz.core.probe.extrapolate import Extrapolation, extrapolate
 from rankviz.core.probe.request import ProbeRequest
@@ -33,7 +34,7 @@ class ProbeRecord:
     started_at: float | None = None
     ended_at: float | None = None
     stage: str = ""
-    environment: dict = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
     measured: tuple[DepthMeasured, ...] = ()
     did_not_fit: tuple[DepthDidNotFit, ...] = ()
     skipped: tuple[DepthSkipped, ...] = ()

@@ -7,7 +7,7 @@ its own.
 import datetime
 from typing import Any
 
-from rankviz.core.lora.config import LoraConfig, adapter_dtype
+from rankviz.core.lora.config import adapter_dtype
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.probe.record import ProbeRecord
@@ -28,12 +28,12 @@ def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
     full, request, where = record.full, record.request, record.environment
     if full is None:
         return None
-    lora = LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora, framework=request.framework)
+    lora, training = request.lora, request.training
     extrapolated = record.extrapolated
     cuda = where.get("device") == "cuda"
     versions = where.get("versions", {})
     depths = ", ".join(str(each.depth) for each in record.measured if each is not full)
-    dora = "; DoRA" if request.use_dora else ""
+    dora = "; DoRA" if lora.use_dora else ""
     return {
         "row_id": request.probe_id,
         "independent_group": f"rankviz-probe-{'gpu' if cuda else 'cpu'}",
@@ -42,22 +42,22 @@ def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
         "use_count": "yes",
         "use_time": "yes",
         "model_id": request.model_id,
-        "precision": request.precision,
-        "compute_dtype": request.precision if request.precision in ("fp32", "fp16") else "bf16",
-        "kbit_fp32_upcast": "yes" if request.framework == "peft" and request.precision in ("nf4", "nf4-dq") else "no",
-        "framework": request.framework if cuda or request.framework != "unsloth" else "unsloth-cpu",
+        "precision": training.precision,
+        "compute_dtype": training.precision if training.precision in ("fp32", "fp16") else "bf16",
+        "kbit_fp32_upcast": "yes" if training.framework == "peft" and training.precision in ("nf4", "nf4-dq") else "no",
+        "framework": training.framework if cuda or training.framework != "unsloth" else "unsloth-cpu",
         "framework_version": "; ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions),
-        "r": request.r,
-        "targets": ",".join(resolve(model, lora).target_names),
-        "batch": request.per_device_train_batch_size,
-        "grad_accum": request.gradient_accumulation_steps,
-        "seq_len": request.max_length,
+        "r": lora.r,
+        "targets": ",".join(resolve(model, lora, training.framework).target_names),
+        "batch": training.per_device_train_batch_size,
+        "grad_accum": training.gradient_accumulation_steps,
+        "seq_len": training.max_length,
         "seq_kind": "exact",
-        "checkpointing": request.checkpointing,
+        "checkpointing": training.gradient_checkpointing,
         "attn": full.attn_implementation,
-        "loss_path": request.loss_path,
-        "optimizer": request.optim,
-        "adapter_dtype": adapter_dtype(request.framework, request.precision),
+        "loss_path": training.loss_path,
+        "optimizer": training.optim,
+        "adapter_dtype": adapter_dtype(training.framework, training.precision),
         "gpu": where.get("device_name") if cuda else f"CPU, {where.get('cpu_count')} cores",
         "measured_bytes": full.peak_bytes,
         "measured_kind": full.peak_kind,

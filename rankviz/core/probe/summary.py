@@ -26,20 +26,21 @@ def as_json(summary: ProbeSummary) -> dict[str, Any]:
     """Bytes are above the process's baseline on a CPU, the allocator's on a GPU: peak_kind says which."""
     record, estimate = summary.record, summary.estimate
     request, extrapolated, full = record.request, record.extrapolated, record.full
+    training = request.training
     measured = [_measured(each) for each in record.measured]
     return {
         "probe_id": request.probe_id,
         "state": str(record.state),
         "model_id": request.model_id,
-        "r": request.r,
-        "framework": request.framework,
-        "precision": request.precision,
-        "optim": request.optim,
-        "checkpointing": request.checkpointing,
-        "loss_path": request.loss_path,
-        "batch": request.per_device_train_batch_size,
-        "accumulation": request.gradient_accumulation_steps,
-        "max_length": request.max_length,
+        "r": request.lora.r,
+        "framework": training.framework,
+        "precision": training.precision,
+        "optim": training.optim,
+        "checkpointing": training.gradient_checkpointing,
+        "loss_path": training.loss_path,
+        "batch": training.per_device_train_batch_size,
+        "accumulation": training.gradient_accumulation_steps,
+        "max_length": training.max_length,
         "total_depth": request.total_depth,
         "device": record.environment.get("device_name"),
         "environment": record.environment,

@@ -15,20 +15,16 @@ from dataclasses import dataclass, replace
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.calibration import Calibration
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.duration import cpu_duration_terms, duration_at, duration_terms, load_seconds
-from rankviz.core.cost.memory import MemoryEstimate, memory_at, memory_terms
+from rankviz.core.cost.duration import load_seconds
+from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.shapes import model_shape
-from rankviz.core.cost.stack import DTYPE_BYTES, Habits, Stack
-from rankviz.core.lora.config import LoraConfig, adapter_dtype
-from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
+from rankviz.core.lora.config import adapter_dtype
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.core.runs.request import RunRequest
-
-CPU_HABITS = Habits(on_cpu=True, autocast=False, holds_logits=False)
-"""Of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,21 +55,20 @@ def estimate_run(
     row_tokens: tokens of a row after padding to the longest of its batch; None spreads the range up to max_length.
     calibration: what probes here say of such a run.
     """
-    plan = resolve(
-        model,
-        LoraConfig(target_modules=request.target_modules, use_rslora=request.use_rslora, use_dora=request.use_dora),
-    )
-    lengths = row_tokens or assumptions.range("row-length-share").times(request.max_length)
+    training, r = request.training.without_auto(device), request.lora.r
+    longest = training.max_length
+    lengths = row_tokens or assumptions.range("row-length-share").times(longest)
     ends = [
-        _at_length(plan, request, device, assumptions, max(1, min(request.max_length, round(tokens))), calibration)
-        for tokens in (lengths.low, lengths.expected, lengths.high)
+        _at_length(model, request, tokens, device, assumptions, calibration)
+        for tokens in (max(1, min(longest, round(n))) for n in (lengths.low, lengths.expected, lengths.high))
     ]
     low, expected, high = (memory for memory, _ in ends)
-    seconds = [took for _, took in ends]
-    dtype = adapter_dtype("unsloth", _precision(request, device))
+    seconds = [duration for _, duration in ends]
+    plan = resolve(model, request.lora, training.framework)
+    dtype = adapter_dtype(training.framework, training.precision)
     return RunEstimate(
-        adapter_parameters=plan.parameters(request.r),
-        adapter_bytes=plan.file_bytes(request.r, DTYPE_BYTES[dtype]),
+        adapter_parameters=plan.parameters(r),
+        adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype]),
         memory_bytes=Range(round(low.low), round(expected.expected), round(high.high)),
         memory_kind="GPU allocated" if device.cuda else "process resident",
         seconds=None if None in seconds else Range(seconds[0].low, seconds[1].expected, seconds[2].high),
@@ -82,13 +77,13 @@ def estimate_run(
 
 
 def precision_warning(request: RunRequest, device: Device, assumptions: Assumptions) -> str:
-    """Where the precision asked for is far slower here than another; nothing where it isn't, or isn't known to be."""
-    if device.cuda or device.cpu_bf16 is not False or _precision(request, device) != "bf16":
+    """A sentence where another precision is known to be far faster here; empty otherwise."""
+    if device.cuda or device.cpu_bf16 is not False or request.training.precision != "bf16":
         return ""
     times = 1 / assumptions.range("cpu-bf16-speed-up-without").expected
     return (
-        f"This processor has no instructions for bf16: on one like it a step with a bf16 base took {times:.0f} times "
-        "as long as in fp32. Take fp32, unless memory is too small for it."
+        f"This processor has no instructions for bf16. On a similar one, a step with a bf16 base took {times:.0f} "
+        "times as long as in fp32. Choose fp32 unless memory is too small for it."
     )
 
 
@@ -102,55 +97,26 @@ def row_tokens(mean_characters: float, longest_characters: float, assumptions: A
     )
 
 
-def _precision(request: RunRequest, device: Device) -> str:
-    return ("nf4-dq" if device.cuda else "fp32") if request.precision == "auto" else request.precision
-
-
-def _optim(request: RunRequest, device: Device) -> str:
-    return ("adamw_8bit" if device.cuda else "adamw_torch") if request.optim == "auto" else request.optim
-
-
 def _at_length(
-    plan: AdapterPlan,
+    model: ModelSpec,
     request: RunRequest,
+    tokens: int,
     device: Device,
     assume: Assumptions,
-    tokens: int,
     calibration: Calibration | None,
 ) -> tuple[Range, Range | None]:
     """Memory and training seconds with rows of this length."""
-    setup = TrainingSetup(
-        precision=_precision(request, device),
-        optim=_optim(request, device),
-        per_device_train_batch_size=request.per_device_train_batch_size,
-        gradient_accumulation_steps=request.gradient_accumulation_steps,
-        max_length=tokens,
-        steps=request.max_steps,
-    )
-    stack = Stack(framework="unsloth", setup=setup, use_dora=request.use_dora, assume=assume)
-    if not device.cuda:
-        stack = cpu_stack(setup, request.use_dora, assume)
-    shape = model_shape(plan.model, plan.adapted)
+    training = replace(request.training, max_length=tokens)
+    stack = stack_on(device, training, request.lora.use_dora, assume)
     usable = device.gpu.usable_bytes if device.gpu else None
-    memory = memory_at(memory_terms(plan.model, shape, stack, usable), request.r, plan.parameters(request.r))
-    if not device.cuda:
-        terms = cpu_duration_terms(plan.model, shape, stack, device.cpu_count, device.cpu_bf16)
-        held = _resident(memory, assume)
-    else:
-        terms = duration_terms(plan.model, shape, stack, device.gpu) if device.gpu else None
-        held = memory.allocated_band
-    step = duration_at(terms, request.r).step if terms else None
+    predicted = predict(model, request.lora, stack, device, usable_bytes=usable, names=request.training.framework)
+    memory, duration = predicted.memory_at(request.lora.r), predicted.duration_at(request.lora.r)
+    step = duration.step if duration else None
+    held = memory.allocated_band if device.cuda else _resident(memory, assume)
     if calibration is not None:
         held = calibration.memory(memory.static, memory.working)
         step = calibration.seconds(step) if step else None
-    return held, step.times(setup.total_steps) if step else None
-
-
-def cpu_stack(setup: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:
-    """Unsloth's CPU backend: plain PEFT modules under the Trainer, without checkpointing and without autocast, so that
-    nothing holds the logits once the loss is known."""
-    plain = replace(setup, checkpointing="none", loss_path="full")
-    return Stack(framework="peft", setup=plain, use_dora=use_dora, assume=assume, measured_habits=CPU_HABITS)
+    return held, step.times(training.total_steps) if step else None
 
 
 def _resident(memory: MemoryEstimate, assume: Assumptions) -> Range:
@@ -165,8 +131,8 @@ EVALUATION_SHARE = 0.5
 def sweep_seconds(
     model: ModelSpec, runs: Sequence[RunRequest], training: Sequence[Range | None], assumptions: Assumptions
 ) -> Range | None:
-    """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each cut
-    of a fast curve, some of which are trained a few steps more.
+    """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each
+    truncation of a fast curve, some of which are trained a few steps more.
 
     training: seconds of each run's training, as estimate_run gives; None where one isn't known.
     """
@@ -174,10 +140,10 @@ def sweep_seconds(
     if len(known) < len(runs):
         return None
     first = runs[0]
-    rows = first.max_steps * first.per_device_train_batch_size * first.gradient_accumulation_steps
+    rows = first.max_steps * first.training.rows_per_step
     evaluation = EVALUATION_SHARE * first.held_out_examples / rows
     before = evaluation / len(runs)
-    stack = Stack(framework="unsloth", setup=TrainingSetup(), use_dora=False, assume=assumptions)
+    stack = Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions)
     total = load_seconds(model, stack)
     for run, seconds in zip(runs, known, strict=True):
         recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps

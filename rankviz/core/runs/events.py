@@ -4,6 +4,7 @@ An event's JSON line in events.jsonl is {"event": class name, "time": unix secon
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from rankviz.core.quantity import median_error, middle
 
@@ -11,7 +12,7 @@ from rankviz.core.quantity import median_error, middle
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStarted:
     time: float
-    environment: dict
+    environment: dict[str, Any]
     """device ("cuda"/"cpu"), device_name, driver, python, versions {library: version}, cpu_count, model_fingerprint,
     data_fingerprint, train_examples, held_out_examples, precision, optim, target_modules, total_parameters."""
 
@@ -130,7 +131,7 @@ class DepthMeasured:
     """Just before the base was loaded: the resident set, or what the GPU's allocator held."""
     load_peak_bytes: int
     """The peak while the base was loaded, above the baseline."""
-    moments: dict
+    moments: dict[str, int]
     """{"forward", "backward", "optimizer": the peak in that part of a step, bytes above the baseline}."""
     peak_kind: str
     """"resident above baseline" or "allocated"."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import RECOVERED_BELOW
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 
 ALARM_STANDARD_ERRORS = 2.0
@@ -79,7 +80,7 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
 
 def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
     """Of the runs that were cut, the best trained one first."""
-    return sorted((found for run in runs if (found := fast_curve(run))), key=lambda found: found.trained.loss)
+    return sorted((curve for run in runs if (curve := fast_curve(run))), key=lambda curve: curve.trained.loss)
 
 
 def shippable(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint | None:
@@ -122,47 +123,51 @@ def partings(curve: FastCurve, anchors: Sequence[RunRecord], noise: float) -> tu
 
 
 def in_words(
-    curve: FastCurve, found: Sequence[Parting], anchors: Collection[int], tolerance: float = TOLERANCE_NATS
+    curve: FastCurve, apart: Sequence[Parting], anchors: Collection[int], tolerance: float = TOLERANCE_NATS
 ) -> list[str]:
-    """What the curve says, most important first. Never that a low rank won't do: that takes runs of it.
+    """What the curve shows, most important first. It never rules out a low rank: only runs of that rank can.
 
     anchors: the ranks that ran by themselves too.
     """
     chosen, top = pick(curve, tolerance), curve.trained
     if chosen.r < top.r:
-        said = [
-            f"Trained at r = {top.r}, this adapter needs no more than r = {chosen.r}: cut to that its held-out loss is "
-            f"{chosen.loss:.4f}, within {tolerance:.3g} nats of the best of the curve."
+        sentences = [
+            f"This adapter was trained at r = {top.r} and needs at most r = {chosen.r}: truncated to that rank, its "
+            f"held-out loss is {chosen.loss:.4f}, within {tolerance:.3g} nats of the best of the curve."
         ]
     else:
-        said = [f"This adapter uses all of its r = {top.r}: every cut loses more than {tolerance:.3g} nats."]
-    for parting in found:
+        sentences = [
+            f"This adapter uses all of its r = {top.r}: every truncation loses more than {tolerance:.3g} nats."
+        ]
+    for parting in apart:
         gap = parting.run_loss - parting.cut_loss
         if gap > 0:
-            said.append(
+            sentences.append(
                 f"Step-size alarm at r = {parting.r}: a run of that rank reached {parting.run_loss:.4f}, though an "
                 f"adapter of that rank with {parting.cut_loss:.4f} exists. The gap of {gap:.3f} nats is more than runs "
                 f"differ by ({parting.noise:.3f}): this learning rate or alpha does not suit r = {parting.r}."
             )
         else:
-            said.append(
-                f"At r = {parting.r} a run reached {parting.run_loss:.4f}, {-gap:.3f} nats below the cut and more than "
-                f"runs differ by ({parting.noise:.3f}): what a run of that rank learns is better than what is left of "
-                "the cut, so judge low ranks by runs."
+            sentences.append(
+                f"At r = {parting.r} a run reached {parting.run_loss:.4f}, {-gap:.3f} nats below the truncated "
+                f"adapter. Runs differ by only {parting.noise:.3f} nats, so a run of that rank learns more than the "
+                "truncated adapter keeps. Judge low ranks by runs."
             )
     if chosen.r < top.r and chosen.r not in anchors:
-        said.append(
-            f"To ship r = {chosen.r}, train at r = {top.r} and take the cut. A run of r = {chosen.r} from the start "
-            "may end higher or lower: an anchor there would tell."
+        sentences.append(
+            f"To ship r = {chosen.r}, train at r = {top.r} and use the truncated adapter. A run of r = {chosen.r} from "
+            "the start may end higher or lower; an independent run at that rank would show it."
         )
     lower = [point.r for point in curve.points if point.r < chosen.r]
     if lower:
         ranks = f"r = {lower[-1]}" if len(lower) == 1 else f"r = {lower[0]} to {lower[-1]}"
-        checked = "the anchors above are such runs" if anchors else "run them as anchors or as a sweep to know"
-        said.append(
-            f"That {ranks} won't do is not said by this: a run of its own may learn what the cut loses; {checked}."
+        checked = "the independent runs above check this" if anchors else "independent runs or a sweep can check this"
+        sentences.append(
+            f"This does not rule out {ranks}: an independent run may learn what the truncated adapter loses; {checked}."
         )
     if any(point.recovery_steps for point in curve.points):
         steps = max(point.recovery_steps for point in curve.points)
-        said.append(f"Cuts below r = 8 were trained a few steps more on the way down, {steps} in all.")
-    return said
+        sentences.append(
+            f"Truncated adapters below r = {RECOVERED_BELOW} were trained for a few more steps, {steps} in total."
+        )
+    return sentences

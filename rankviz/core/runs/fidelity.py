@@ -120,7 +120,7 @@ def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: s
         steps=request.max_steps,
         seed=request.seed,
         learning_rate=request.learning_rate,
-        precision=request.precision,
+        precision=request.training.precision,
         differences={p.r: p.loss - independent[p.r] for p in curve.points[:-1]},
         independent=independent,
         picked=picked.r,
@@ -261,5 +261,5 @@ def _median(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | No
 
 
 def _median_absolute(differences: Iterable[float]) -> float | None:
-    found = [abs(d) for d in differences]
-    return round(median(found), 5) if found else None
+    distances = [abs(d) for d in differences]
+    return round(median(distances), 5) if distances else None

@@ -6,6 +6,7 @@ Requests and events are in the two modules beside this one and can be had from h
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -50,7 +51,7 @@ class RunRecord:
     started_at: float | None = None
     ended_at: float | None = None
     stage: str = ""
-    environment: dict = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
     trainable_parameters: int | None = None
     steps: tuple[StepLogged, ...] = ()
     loss_before: Evaluated | None = None

@@ -40,7 +40,7 @@ def answer(api: Api, **values: Any) -> Answer:
         figures=html.figures(five_figures(answer, r)),
         rests_on=rests_on_html(api.estimates.rests_on(question, r).rows, in_words(answer.evidence)),
         advice=card(api.advice.advise(question, goal_of(values)), estimate, r),
-        scale=scale_html(answer.rank(r), question.use_rslora),
+        scale=scale_html(answer.rank(r), question.lora.use_rslora),
         ranks=rank_table(answer, r),
         address=link.address(link.write(values)),
         setup_label=gr.Accordion(label=setup_label(values)),

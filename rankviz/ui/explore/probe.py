@@ -6,6 +6,7 @@ reload, another page or a restarted app finds it.
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any, NamedTuple
@@ -14,8 +15,10 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.lora.config import LoraConfig, lora_alpha
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import (
+    PROBE_TRAINING,
     SHARED_MEMORY_LIMIT_BYTES,
     SHARED_TIME_LIMIT_SECONDS,
     TIME_LIMIT_SECONDS,
@@ -99,20 +102,25 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
     """Queue a probe with these settings, adapted to what this machine can train."""
     probe = ProbeQuestion(
         model_id=(values["model"] or "").strip(),
-        r=values["r"],
-        alpha=question.alpha_of(values),
-        target_modules=question.targets_of(values),
-        use_rslora=bool(values["use_rslora"]),
-        use_dora=bool(values["use_dora"]),
-        framework=values["framework"],
-        precision=values["precision"],
-        optim=values["optim"],
-        checkpointing=values["checkpointing"],
-        per_device_train_batch_size=own_batch,
-        max_length=own_length,
+        lora=LoraConfig(
+            r=values["r"],
+            lora_alpha=lora_alpha(question.alpha_of(values), values["r"]),
+            target_modules=question.targets_of(values),
+            use_rslora=bool(values["use_rslora"]),
+            use_dora=bool(values["use_dora"]),
+        ),
+        training=replace(
+            PROBE_TRAINING,
+            framework=values["framework"],
+            precision=values["precision"],
+            optim=values["optim"],
+            gradient_checkpointing=values["checkpointing"],
+            per_device_train_batch_size=own_batch,
+            max_length=own_length,
+        ),
         full=bool(full),
     )
-    probe, changed = for_here(probe, cuda=api.workspace.has_cuda())
+    probe, changed = for_here(probe, api.workspace.here())
     api.probes.start(probe)
     return Begun(notice_html(changed))
 
@@ -140,9 +148,9 @@ def probing(api: Api, *, model: str, seen: Any) -> Probing:
 
 def panel_html(api: Api, record: ProbeRecord) -> str:
     """Where it stands, and the table of what it has measured."""
-    request = record.request
-    tokens = f"{request.per_device_train_batch_size} × {request.max_length:,} tokens"
-    what = f"r = {request.r}, {request.framework}, {request.precision}, {request.optim}, {tokens}"
+    request, training = record.request, record.request.training
+    tokens = f"{training.per_device_train_batch_size} × {training.max_length:,} tokens"
+    what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"
     parts = [f"<h2>{escape(request.model_id)}, {escape(what)}</h2>"]
     if not record.state.ended:
         parts.append(f'<p role="status">{escape(_standing(record))}</p>')

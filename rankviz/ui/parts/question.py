@@ -9,7 +9,7 @@ from rankviz.core.advice import use_case
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.question import Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import MAX_RANK
+from rankviz.core.lora.config import MAX_RANK, LoraConfig
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts.controls import STOPS, busy_line, plain, rank_picker, remembered
 from rankviz.units import memory_size
@@ -228,22 +228,24 @@ def ask(values: Mapping[str, Any]) -> Question:
     return Question(
         model_id=(values["model"] or "").strip(),
         ranks=ranks_shown(r),
-        targets=targets_of(values),
+        lora=LoraConfig(
+            target_modules=targets_of(values),
+            use_rslora=bool(values["use_rslora"]),
+            use_dora=bool(values["use_dora"]),
+            modules_to_save=names_in(values["save"]),
+            moe_scheme=values["moe_scheme"],
+        ),
         alpha=alpha_of(values),
-        use_rslora=bool(values["use_rslora"]),
-        use_dora=bool(values["use_dora"]),
-        modules_to_save=names_in(values["save"]),
-        moe_scheme=values["moe_scheme"],
-        framework=values["framework"],
         training=TrainingSetup(
+            framework=values["framework"],
             precision=values["precision"],
             optim=values["optim"],
             per_device_train_batch_size=values["batch"],
             gradient_accumulation_steps=values["accumulation"],
             max_length=values["max_length"],
-            checkpointing=values["checkpointing"],
+            gradient_checkpointing=values["checkpointing"],
             loss_path=values["loss_path"],
-            **{"tokens" if values["length_unit"] == "tokens" else "steps": values["length"]},
+            **{"tokens" if values["length_unit"] == "tokens" else "max_steps": values["length"]},
         ),
         gpu=None if values["gpu"] in (None, NO_GPU) else values["gpu"],
         usd_per_hour=prices.get(values["gpu"]) if values["usd_per_hour"] is None else values["usd_per_hour"],

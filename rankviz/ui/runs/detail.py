@@ -91,26 +91,27 @@ def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
     """The settings of one run, or of all runs of a sweep: what differs from run to run is listed."""
     requests = [run.request for run in runs]
     first = requests[0]
-    targets = first.target_modules
+    lora, training = first.lora, first.training
+    targets = lora.target_modules
 
     def each(values: Iterable[float]) -> str:
         return ", ".join(f"{value:g}" for value in dict.fromkeys(values))
 
-    variants = (", rsLoRA" if first.use_rslora else "") + (", DoRA" if first.use_dora else "")
+    variants = (", rsLoRA" if lora.use_rslora else "") + (", DoRA" if lora.use_dora else "")
     lower = next((request.cut_ranks for request in requests if request.cut_ranks), ())
     return [
         ("Rank", each(request.r for request in requests)),
         *([("Truncated to", each(sorted(lower)))] if lower else []),
         ("Targets", targets if isinstance(targets, str) else ", ".join(targets)),
-        ("Alpha", each(request.lora_alpha for request in requests) + variants),
+        ("Alpha", each(request.lora.lora_alpha for request in requests) + variants),
         ("Learning rate", each(request.learning_rate for request in requests)),
         ("Seed", each(request.seed for request in requests)),
         ("Steps", f"{first.max_steps:,}"),
-        ("Batch", f"{first.per_device_train_batch_size}, accumulation {first.gradient_accumulation_steps}"),
-        ("Maximum tokens per example", f"{first.max_length:,}"),
+        ("Batch", f"{training.per_device_train_batch_size}, accumulation {training.gradient_accumulation_steps}"),
+        ("Maximum tokens per example", f"{training.max_length:,}"),
         ("Held-out examples", f"{first.held_out_examples:,}"),
-        ("Precision", first.precision),
-        ("Optimizer", first.optim),
+        ("Precision", training.precision),
+        ("Optimizer", training.optim),
     ]
 
 

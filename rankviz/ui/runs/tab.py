@@ -225,7 +225,7 @@ def run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
         Cell(state),
         Cell(base_name(request.base), title=request.base),
         Cell(data_name(request.data), title=request.data),
-        Cell(f"{request.lora_alpha:g}"),
+        Cell(f"{request.lora.lora_alpha:g}"),
         Cell(f"{request.learning_rate:g}"),
         Cell(str(request.seed)),
         Cell(f"{run.loss_after.loss:.4f}" if run.loss_after else "–"),

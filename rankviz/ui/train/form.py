@@ -1,13 +1,15 @@
 """The left column of Train: base model, data and settings, and its widgets' values as a request."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.runs.request import VERDICT_SEEDS, SweepRequest, fast_ranks
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.runs.request import SHORT_TRAINING, VERDICT_SEEDS, SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
@@ -91,23 +93,23 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-pair"):
         w["learning_rates"] = gr.Textbox("1e-3", label="Learning rates", max_lines=1, min_width=100)
         w["seeds"] = _whole("Seeds", 1)
-        w["max_steps"] = _whole("Steps per run", DEFAULTS.max_steps)
+        w["max_steps"] = _whole("Steps per run", SHORT_TRAINING.max_steps)
     with gr.Accordion("Targets, batch and precision", open=False):
-        w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS.target_modules, label="Target modules", interactive=True)
+        w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS.lora.target_modules, label="Target modules", interactive=True)
         w["names"] = gr.Textbox("", label="Other module names", placeholder="q_proj, v_proj", max_lines=1)
         with gr.Row(elem_classes="rv-pair"):
             w["use_rslora"] = gr.Checkbox(False, label="rsLoRA", min_width=100)
             w["use_dora"] = gr.Checkbox(False, label="DoRA", min_width=100)
         with gr.Row(elem_classes="rv-pair"):
-            w["batch"] = _whole("Batch", DEFAULTS.per_device_train_batch_size)
-            w["accumulation"] = _whole("Accumulation", DEFAULTS.gradient_accumulation_steps)
+            w["batch"] = _whole("Batch", SHORT_TRAINING.per_device_train_batch_size)
+            w["accumulation"] = _whole("Accumulation", SHORT_TRAINING.gradient_accumulation_steps)
         with gr.Row(elem_classes="rv-pair"):
-            w["max_length"] = _whole("Max length (tokens)", DEFAULTS.max_length)
+            w["max_length"] = _whole("Max length (tokens)", SHORT_TRAINING.max_length)
             w["held_out"] = _whole("Held-out examples", DEFAULTS.held_out_examples)
         w["precision"] = gr.Dropdown(
-            PRECISIONS, value=DEFAULTS.precision, label="Base model precision", interactive=True
+            PRECISIONS, value=SHORT_TRAINING.precision, label="Base model precision", interactive=True
         )
-        w["optim"] = gr.Dropdown(OPTIMS, value=DEFAULTS.optim, label="Optimizer", interactive=True)
+        w["optim"] = gr.Dropdown(OPTIMS, value=SHORT_TRAINING.optim, label="Optimizer", interactive=True)
     return w
 
 
@@ -156,16 +158,21 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
         alpha=f"{values['alpha_fixed']:g}" if fixed and values["alpha_fixed"] is not None else values["alpha_rule"],
         learning_rates=numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
         seeds=tuple(range(values["seeds"] or 0)),
-        max_steps=values["max_steps"],
-        per_device_train_batch_size=values["batch"],
-        gradient_accumulation_steps=values["accumulation"],
-        max_length=values["max_length"],
         held_out_examples=values["held_out"],
-        target_modules=values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
-        use_rslora=bool(values["use_rslora"]),
-        use_dora=bool(values["use_dora"]),
-        precision=values["precision"],
-        optim=values["optim"],
+        lora=LoraConfig(
+            target_modules=values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
+            use_rslora=bool(values["use_rslora"]),
+            use_dora=bool(values["use_dora"]),
+        ),
+        training=replace(
+            SHORT_TRAINING,
+            max_steps=values["max_steps"],
+            per_device_train_batch_size=values["batch"],
+            gradient_accumulation_steps=values["accumulation"],
+            max_length=values["max_length"],
+            precision=values["precision"],
+            optim=values["optim"],
+        ),
     )
 
 

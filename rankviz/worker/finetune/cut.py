@@ -29,7 +29,7 @@ class Cutter:
         self._model = model
         layers = {name: layer for name, layer in model.named_modules() if ADAPTER in getattr(layer, "lora_A", {})}
         if not layers:
-            raise InvalidSettingError("Nothing to cut: this adapter has no B·A on linear layers.")
+            raise InvalidSettingError("This adapter cannot be truncated: it has no B·A on linear layers.")
         self._weights = {
             name: (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight) for name, layer in layers.items()
         }

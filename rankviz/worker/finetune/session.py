@@ -13,6 +13,9 @@ import unsloth
 import torch
 from peft import PeftModel
 
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,
@@ -27,19 +30,23 @@ from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
 from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.worker.environment import machine, model_fingerprint
+from rankviz.worker.finetune.adapter import peft_arguments
 from rankviz.worker.finetune.base import Base
 from rankviz.worker.finetune.cut import Cutter
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.evaluation import evaluate
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
+from rankviz.worker.introspect.main import layers_of
 from rankviz.worker.memory import Memory
-from rankviz.worker.settings import Settings, settle, target_modules
+from rankviz.worker.settings import Settings, settle
 
 
 @dataclass(slots=True)
 class Session:
     model: Any
     """The base, without an adapter between runs."""
+    spec: ModelSpec
+    """Its layers."""
     tokenizer: Any
     data: SweepData
     settings: Settings
@@ -49,12 +56,12 @@ class Session:
 
     @classmethod
     def load(cls, request: RunRequest, base: Base, rows: Dataset, stage: Callable[[str], None]) -> "Session":
-        settings = settle(request, cuda=torch.cuda.is_available())
+        settings = settle(request.training, cuda=torch.cuda.is_available())
         memory = Memory(cuda=settings.cuda)
         stage("loading the base")
-        model, tokenizer = load_base(base, request.max_length, settings)
+        model, tokenizer = load_base(base, settings)
         stage("tokenizing the data")
-        data = SweepData(rows, tokenizer, request.max_length, request.held_out_examples)
+        data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         environment = {
             **machine(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
@@ -63,14 +70,14 @@ class Session:
             "data_fingerprint": rows.fingerprint,
             "train_examples": len(data.training),
             "held_out_examples": len(data.held_out),
-            "precision": settings.precision,
+            "precision": settings.training.precision,
             "optim": settings.optim,
             "gradient_checkpointing": settings.gradient_checkpointing,
             "lr_scheduler_type": LR_SCHEDULE,
             "lora_dropout": 0,
             "bias": "none",
         }
-        return cls(model, tokenizer, data, settings, memory, environment)
+        return cls(model, layers_of(model.config.to_dict()), tokenizer, data, settings, memory, environment)
 
     def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
         """One run from a fresh adapter to its completion; the base is as it was when this returns or raises."""
@@ -78,13 +85,13 @@ class Session:
         def stage(words: str) -> None:
             log(StageReached(time=time.time(), stage=words))
 
-        targets = target_modules(request.target_modules, self.model)
-        facts = {"target_modules": targets, "warmup_steps": request.warmup_steps}
+        plan = self._plan(request)
+        facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
         log(RunStarted(time=time.time(), environment={**self.environment, **facts}))
         self.memory.settle()
         baseline_bytes = self.memory.now()
         stage("attaching the adapter")
-        adapter = attach(self.model, request, targets, self.settings)
+        adapter = attach(self.model, request, plan, self.settings)
         try:
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
@@ -95,10 +102,7 @@ class Session:
             else:
                 log(replace(self.base_loss, time=time.time(), seconds=0.0, reused=True))
             stage("training")
-            rows = self.data.in_order(
-                request.seed,
-                request.max_steps * request.per_device_train_batch_size * request.gradient_accumulation_steps,
-            )
+            rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
             self.memory.reset()
             train_seconds = train(
                 adapter,
@@ -143,35 +147,40 @@ class Session:
         """The saved adapter cut to each lower rank and evaluated, the highest first. Low cuts are trained a few steps
         on the rows after those the adapter has seen and saved, and the next lower cut is made of what came of that."""
         stage("taking the adapter apart")
-        cutter, taken = Cutter(adapter), 0
-        rows_a_step = request.per_device_train_batch_size * request.gradient_accumulation_steps
+        cutter, recovered = Cutter(adapter), 0
+        rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:
             stage(f"cutting to r = {r}")
             started, steps, path = time.monotonic(), request.recovery_steps(r), ""
             cutter.cut(r)
             if steps:
-                seen = (request.max_steps + taken) * rows_a_step
+                seen = (request.max_steps + recovered) * rows_a_step
                 recovery = replace(
-                    request, max_steps=steps, learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate
+                    request,
+                    training=replace(request.training, max_steps=steps),
+                    learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate,
                 )
                 rows = self.data.in_order(request.seed, seen + steps * rows_a_step)[seen:]
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
-                cutter, taken, path = Cutter(adapter), taken + steps, f"cuts/r{r}"
+                cutter, recovered, path = Cutter(adapter), recovered + steps, f"cuts/r{r}"
                 cutter.save(r, run_dir / path)
-            found = self._evaluate(adapter, "after")
+            evaluation = self._evaluate(adapter, "after")
             log(
                 AdapterCut(
                     time=time.time(),
                     r=r,
-                    loss=found.loss,
-                    tokens=found.tokens,
-                    examples=found.examples,
+                    loss=evaluation.loss,
+                    tokens=evaluation.tokens,
+                    examples=evaluation.examples,
                     seconds=time.monotonic() - started,
-                    example_losses=found.example_losses,
-                    recovery_steps=taken,
+                    example_losses=evaluation.example_losses,
+                    recovery_steps=recovered,
                     path=path,
                 )
             )
+
+    def _plan(self, request: RunRequest) -> AdapterPlan:
+        return resolve(self.spec, request.lora, request.training.framework)
 
     def _evaluate(self, model: Any, when: str) -> Evaluated:
         return evaluate(
@@ -183,16 +192,16 @@ class Session:
         )
 
 
-def load_base(base: Base, max_length: int, settings: Settings) -> tuple[Any, Any]:
+def load_base(base: Base, settings: Settings) -> tuple[Any, Any]:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         return unsloth.FastLanguageModel.from_pretrained(
             base.name,
-            max_seq_length=max_length,
+            max_seq_length=settings.training.max_length,
             dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
-            load_in_4bit=settings.precision == "nf4-dq",
-            load_in_8bit=settings.precision == "int8",
+            load_in_4bit=settings.training.precision == "nf4-dq",
+            load_in_8bit=settings.training.precision == "int8",
             use_gradient_checkpointing=settings.gradient_checkpointing,
         )
     except OSError as error:
@@ -208,20 +217,20 @@ def load_base(base: Base, max_length: int, settings: Settings) -> tuple[Any, Any
         ) from error
 
 
-def attach(model: Any, request: RunRequest, targets: str | list[str], settings: Settings) -> Any:
+def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings) -> Any:
     """A fresh adapter on the base, as Unsloth puts it there."""
     return unsloth.FastLanguageModel.get_peft_model(
         model,
-        r=request.r,
-        lora_alpha=request.lora_alpha,
-        target_modules=targets,
+        r=request.lora.r,
+        lora_alpha=request.lora.lora_alpha,
+        **peft_arguments(plan),
         lora_dropout=0,
         bias="none",
-        use_rslora=request.use_rslora,
-        use_dora=request.use_dora,
+        use_rslora=request.lora.use_rslora,
+        use_dora=request.lora.use_dora,
         use_gradient_checkpointing=settings.gradient_checkpointing,
         random_state=request.seed,
-        max_seq_length=request.max_length,
+        max_seq_length=request.training.max_length,
     )
 
 

@@ -31,7 +31,7 @@ def train(
     """
     from transformers import TrainerCallback
 
-    rows_a_step = request.per_device_train_batch_size * request.gradient_accumulation_steps
+    rows_a_step = request.training.rows_per_step
     row_tokens = [len(row.input_ids) for row in rows]
     tokens_after = list(accumulate(sum(row_tokens[i : i + rows_a_step]) for i in range(0, len(rows), rows_a_step)))
 
@@ -86,8 +86,8 @@ def build_trainer(
     arguments = {
         "output_dir": scratch,
         "max_steps": request.max_steps,
-        "per_device_train_batch_size": request.per_device_train_batch_size,
-        "gradient_accumulation_steps": request.gradient_accumulation_steps,
+        "per_device_train_batch_size": request.training.per_device_train_batch_size,
+        "gradient_accumulation_steps": request.training.gradient_accumulation_steps,
         "learning_rate": request.learning_rate,
         "lr_scheduler_type": LR_SCHEDULE,
         "warmup_steps": request.warmup_steps,
@@ -102,12 +102,12 @@ def build_trainer(
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
-        **(settings.autocast or {}),
+        **settings.autocast,
         **settings.checkpointing_arguments,
     }
     if not plain:
         arguments |= {
-            "max_length": request.max_length,
+            "max_length": request.training.max_length,
             "packing": False,
             "dataset_kwargs": {"skip_prepare_dataset": True},
         }

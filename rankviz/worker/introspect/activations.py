@@ -174,10 +174,10 @@ class _CutModel:
         self, rows: int, enter: Callable[[int, torch.Tensor], None], leave: Callable[[int, torch.Tensor], None]
     ) -> torch.Tensor:
         """The last hidden states. `enter` and `leave` are told each block and its hidden states, once."""
-        asked = {"input_ids": torch.zeros(rows, LENGTH, dtype=torch.long, device="meta"), "use_cache": False}
+        arguments = {"input_ids": torch.zeros(rows, LENGTH, dtype=torch.long, device="meta"), "use_cache": False}
         if self._masked:
             # One of its final form, or it would be looked into; fused attention here goes without.
-            asked["attention_mask"] = torch.zeros(1, 1, LENGTH, LENGTH, device="meta")
+            arguments["attention_mask"] = torch.zeros(1, 1, LENGTH, LENGTH, device="meta")
         with ExitStack() as hooks:
             for number, block in enumerate(self._blocks):
 
@@ -195,7 +195,7 @@ class _CutModel:
                 ):
                     hooks.callback(handle.remove)
             with GpuOnMeta(autocast=self._autocast):
-                return self._model.base_model(**asked)[0]
+                return self._model.base_model(**arguments)[0]
 
 
 def _build(config: Mapping[str, Any], dtype: torch.dtype) -> tuple[Any, bool]:

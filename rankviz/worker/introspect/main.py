@@ -17,6 +17,7 @@ from typing import Any
 
 from rankviz.core.model.config_check import parse_config
 from rankviz.core.model.json import model_from_json
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import UserError
 
 TOO_LARGE = "This config.json describes a model too large to lay out within the memory that RankViz allows for it."
@@ -50,11 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def layers_of(config: Mapping[str, Any]) -> ModelSpec:
+    """The model of a config.json without what its blocks hold in training: enough to resolve targets."""
+    from rankviz.worker.introspect.layers import facts
+
+    return model_from_json({"id": "", "name": "", **facts(config)})
+
+
 def introspect(config: Mapping[str, Any], *, activation_seconds: float = ACTIVATION_SECONDS) -> dict[str, Any]:
     """A ModelSpec as a dict; id, name, source and the like are for the caller to add."""
     from rankviz.worker.introspect.activations import block_activations
     from rankviz.worker.introspect.layers import facts
 
-    found = facts(config)
-    spec = model_from_json({"id": "", "name": "", **found})
-    return {**found, "activation_bytes_per_token": block_activations(config, spec, seconds=activation_seconds)}
+    layers = facts(config)
+    spec = model_from_json({"id": "", "name": "", **layers})
+    return {**layers, "activation_bytes_per_token": block_activations(config, spec, seconds=activation_seconds)}

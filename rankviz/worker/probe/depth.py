@@ -17,12 +17,11 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.json import model_from_json
 from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
 from rankviz.store import RunStore
@@ -75,7 +74,7 @@ class Teller:
 def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, teller: Teller) -> dict[str, Any]:
     """The fields of a DepthMeasured that this process knows."""
     teller.stage("importing")
-    if request.framework == "unsloth":
+    if request.training.framework == "unsloth":
         import unsloth  # noqa: F401  first, since it patches what is imported next
     import torch
 
@@ -84,10 +83,10 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
     from rankviz.worker.memory import Memory
     from rankviz.worker.probe import random_base
     from rankviz.worker.probe.moments import Moments
-    from rankviz.worker.settings import settle_probe
+    from rankviz.worker.settings import settle
 
     run = _as_run(request, folder)
-    settings = settle_probe(request, run, cuda=torch.cuda.is_available())
+    settings = settle(request.training, cuda=torch.cuda.is_available())
     if settings.cuda and request.memory_limit_bytes:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
@@ -95,12 +94,12 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
         "environment",
         {
             **machine(settings.cuda),
-            "framework": request.framework,
-            "precision": settings.precision,
+            "framework": request.training.framework,
+            "precision": settings.training.precision,
             "optim": settings.optim,
             "gradient_checkpointing": settings.gradient_checkpointing,
-            "loss_path": request.loss_path,
-            "target_modules": request.target_modules,
+            "loss_path": request.training.loss_path,
+            "target_modules": request.lora.target_modules,
             "weights": "random",
         },
     )
@@ -130,7 +129,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
             settings,
             scratch,
             [moments],
-            plain=request.framework == "peft",
+            plain=request.training.framework == "peft",
         )
         moments.watch(trainer)
         trainer.train()
@@ -142,9 +141,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
         "peak_kind": "allocated" if settings.cuda else "resident above baseline",
         "timed_steps": timed,
         "first_step_seconds": first,
-        "tokens_per_step": request.per_device_train_batch_size
-        * request.gradient_accumulation_steps
-        * request.max_length,
+        "tokens_per_step": request.training.tokens_per_step,
         "trainable_parameters": trainable,
         "total_parameters": total_parameters,
         "peak_reserved_bytes": moments.peak_reserved_bytes,
@@ -161,19 +158,10 @@ def _as_run(request: ProbeRequest, folder: Path) -> RunRequest:
         created_at=request.created_at,
         base=str(folder),
         data="random tokens",
-        r=request.r,
-        lora_alpha=request.lora_alpha,
-        target_modules=request.target_modules,
-        use_rslora=request.use_rslora,
-        use_dora=request.use_dora,
+        lora=request.lora,
+        training=replace(request.training, max_steps=_most_steps(request)),
         learning_rate=LEARNING_RATE,
         seed=request.seed,
-        max_steps=_most_steps(request),
-        per_device_train_batch_size=request.per_device_train_batch_size,
-        gradient_accumulation_steps=request.gradient_accumulation_steps,
-        max_length=request.max_length,
-        precision=request.precision,
-        optim=request.optim,
     )
 
 
@@ -183,11 +171,11 @@ def _most_steps(request: ProbeRequest) -> int:
 
 
 def _load(request: ProbeRequest, folder: Path, run: RunRequest, settings: Any) -> tuple[Any, Any]:
-    if request.framework == "unsloth":
+    if request.training.framework == "unsloth":
         from rankviz.worker.finetune.base import Base
         from rankviz.worker.finetune.session import load_base
 
-        return load_base(Base(name=str(folder), is_local=True), run.max_length, settings)
+        return load_base(Base(name=str(folder), is_local=True), settings)
     from rankviz.worker.probe import hf_session
 
     return hf_session.load_base(str(folder), settings)
@@ -197,18 +185,17 @@ def _attach(
     request: ProbeRequest, run: RunRequest, model: Any, config: dict[str, Any], depth: int, settings: Any
 ) -> Any:
     """The model with its adapter."""
-    if request.framework == "unsloth":
-        from rankviz.worker.finetune.session import attach
-        from rankviz.worker.settings import target_modules
-
-        return attach(model, run, target_modules(run.target_modules, model), settings)
     from rankviz.worker.introspect.build import cut_config
-    from rankviz.worker.introspect.main import introspect
+    from rankviz.worker.introspect.main import layers_of
+
+    plan = resolve(layers_of(cut_config(config, depth)), request.lora, request.training.framework)
+    if request.training.framework == "unsloth":
+        from rankviz.worker.finetune.session import attach
+
+        return attach(model, run, plan, settings)
     from rankviz.worker.probe import hf_session
 
-    spec = model_from_json({"id": "", "name": "", **introspect(cut_config(config, depth))})
-    lora = LoraConfig(target_modules=request.target_modules, use_dora=request.use_dora, framework=request.framework)
-    return hf_session.attach(model, request, resolve(spec, lora), settings)
+    return hf_session.attach(model, request.lora, plan, settings)
 
 
 def _rows(request: ProbeRequest, *, vocabulary: int) -> list[Any]:
@@ -216,8 +203,8 @@ def _rows(request: ProbeRequest, *, vocabulary: int) -> list[Any]:
     from rankviz.worker.finetune.data import Tokens
 
     chance = random.Random(request.seed)
-    count = _most_steps(request) * request.per_device_train_batch_size * request.gradient_accumulation_steps
-    rows = [[chance.randrange(3, vocabulary) for _ in range(request.max_length)] for _ in range(count)]
+    count = _most_steps(request) * request.training.rows_per_step
+    rows = [[chance.randrange(3, vocabulary) for _ in range(request.training.max_length)] for _ in range(count)]
     return [Tokens(row, list(row)) for row in rows]
 
 
@@ -242,8 +229,8 @@ def _shortage(error: Exception) -> tuple[int, int, str] | None:
 
 def _asked_bytes(words: str) -> int:
     """ "Tried to allocate 2.00 GiB" (a GPU) or "you tried to allocate 2147483648 bytes" (a CPU)."""
-    found = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", words, re.IGNORECASE)
-    if not found:
+    match = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", words, re.IGNORECASE)
+    if not match:
         return 0
-    power = ("bytes", "kib", "mib", "gib", "tib").index(found[2].lower())
-    return round(float(found[1]) * 1024**power)
+    power = ("bytes", "kib", "mib", "gib", "tib").index(match[2].lower())
+    return round(float(match[1]) * 1024**power)

@@ -6,11 +6,13 @@ Only probes come here; Unsloth must not be imported in the same process, since i
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig as PeftConfig
+from peft import get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.probe.request import ProbeRequest
+from rankviz.worker.finetune.adapter import peft_arguments
 from rankviz.worker.settings import Settings
 
 
@@ -19,30 +21,28 @@ def load_base(folder: str, settings: Settings) -> tuple[Any, Any]:
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=getattr(torch, settings.dtype_name or "bfloat16"),
-        quantization_config=_quantization(settings.precision),
+        quantization_config=_quantization(settings.training.precision),
         **({"device_map": {"": 0}} if settings.cuda else {}),
     )
     return model, AutoTokenizer.from_pretrained(folder)
 
 
-def attach(model: Any, request: ProbeRequest, plan: AdapterPlan, settings: Settings) -> Any:
+def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: Settings) -> Any:
     """The adapter of the plan. Plain PEFT scripts prepare a quantized base first; TRL's trainer doesn't."""
-    if request.framework == "peft" and settings.precision in ("nf4", "nf4-dq", "int8"):
+    if settings.training.framework == "peft" and settings.training.quantized:
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=settings.gradient_checkpointing is True
         )
-    targets = plan.target_modules
     return get_peft_model(
         model,
-        LoraConfig(
-            r=request.r,
-            lora_alpha=request.lora_alpha,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            target_parameters=list(plan.target_parameters) or None,
+        PeftConfig(
+            r=lora.r,
+            lora_alpha=lora.lora_alpha,
+            **peft_arguments(plan),
             lora_dropout=0,
             bias="none",
-            use_rslora=request.use_rslora,
-            use_dora=request.use_dora,
+            use_rslora=lora.use_rslora,
+            use_dora=lora.use_dora,
             task_type="CAUSAL_LM",
         ),
     )

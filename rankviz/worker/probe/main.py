@@ -90,8 +90,8 @@ class Probe:
         needed = baseline + max(known.peak_bytes, known.load_peak_bytes)
         if record.environment.get("device") != "cuda" and needed > self.limit_bytes:
             return (
-                f"All {depth} blocks would take {units.memory_size(needed)} and {units.memory_size(self.limit_bytes)} "
-                "may be taken, so they were not tried."
+                f"All {depth} blocks would need {units.memory_size(needed)}, and the limit is "
+                f"{units.memory_size(self.limit_bytes)}, so they were not tried."
             )
         steps = record.measured[-1].first_step_seconds / record.measured[-1].step_seconds + self.request.timed_steps
         seconds = max(each.took_seconds - sum(each.timed_steps) for each in record.measured)

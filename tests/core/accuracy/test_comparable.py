@@ -3,9 +3,8 @@
 from rankviz.api import Api
 from rankviz.core.accuracy.report import AccuracyReport, Evidence, EvidenceByKind, ReportRow
 from rankviz.core.accuracy.similar import basis_of, in_words, rests_on
-from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
 from tests.core.cost.test_memory import stack
+from tests.support.questions import question
 
 
 def row(row_id, setting=None, **cells):
@@ -76,9 +75,7 @@ def test_a_kind_of_setting_without_measurements_says_so():
 
 
 def test_every_estimate_carries_what_it_rests_on():
-    asked = Question(
-        model_id="Qwen/Qwen2.5-1.5B", framework="trl", gpu="T4", training=TrainingSetup(checkpointing="hf")
-    )
+    asked = question("Qwen/Qwen2.5-1.5B", gpu="T4", framework="trl", gradient_checkpointing="hf")
     api = Api()
 
     assert "hf" == api.estimates.estimate(asked).evidence.memory.kind

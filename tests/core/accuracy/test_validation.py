@@ -10,7 +10,7 @@ from rankviz.api import Api
 from rankviz.catalog.accuracy import load_validation, measured_widths, read_rows, shipped_rows
 from rankviz.catalog.hardware import load_constants
 from rankviz.core.accuracy import bands
-from rankviz.core.accuracy.predicted import predict
+from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.accuracy.report import as_json, from_json
 from rankviz.core.accuracy.summarize import summarize
 from rankviz.errors import AssetError, BadDataError, UnknownModelError
@@ -27,7 +27,7 @@ def find_toy(model_id):
 
 
 def predicted(**cells):
-    return predict(measured_row(**cells), find_toy, lambda _: gpu(), ASSUMPTIONS)
+    return predict_row(measured_row(**cells), find_toy, lambda _: gpu(), ASSUMPTIONS)
 
 
 def test_a_row_is_predicted_by_the_formulas_of_any_estimate():
@@ -78,7 +78,7 @@ def test_each_kind_of_peak_is_compared_with_its_own_total():
 
 def test_older_transformers_quantized_experts_too():
     before, now = (
-        predict(
+        predict_row(
             measured_row(precision="nf4", framework_version=f"transformers {version}.1", model_id="toy/toy-moe"),
             lambda _: QUANTIZABLE_MOE,
             lambda _: gpu(),

@@ -14,7 +14,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.errors import InvalidSettingError
 from tests.support.published_toy import assumptions, evidence, point, subject
 
-STEPS = TrainingSetup(steps=1000, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_length=2048)
+STEPS = TrainingSetup(max_steps=1000, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_length=2048)
 SWEEP = [point(4, 1.02), point(16, 1.01), point(64, 1.0)]
 
 

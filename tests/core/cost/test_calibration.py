@@ -7,18 +7,17 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.calibrated import calibrated_memory
-from rankviz.core.cost.calibration import Calibration
+from rankviz.core.cost.calibration import Calibration, calibrated_memory
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.probe.calibrate import LIBRARIES, applies, calibrate, setting_of, setting_of_run
+from rankviz.core.probe.calibrate import LIBRARIES, applies, calibrate
 from rankviz.core.probe.estimate import ProbeEstimate, estimate_probe
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
-from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.ui.train.form import expected_html
+from tests.support import questions
 from tests.support.probes import MIB, measured, request
 from tests.support.toy import ASSETS, ASSUMPTIONS
 from tests.ui.test_views_runs import FORM
@@ -88,27 +87,30 @@ def test_less_than_weights_and_states_alone_calibrates_nothing():
 
 
 def run(**more):
-    fields = {"run_id": "r", "sweep_id": "s", "created_at": 0.0, "base": "embedded", "data": "phonemes", "r": 64}
-    return RunRequest(**{**fields, "lora_alpha": 64, **more})
+    return questions.run(**{"base": "embedded", "data": "phonemes", "r": 64, "lora_alpha": 64, **more})
+
+
+def of_run(model_id="HuggingFaceTB/SmolLM2-135M", device=CPU, **more):
+    """What a run is: its model, adapter and settled set-up."""
+    return model_id, run(**more).lora, run(**more).training.without_auto(device)
 
 
 def test_a_probe_speaks_of_the_same_model_setting_device_and_versions_at_any_rank_and_a_like_length():
     probe = record(measured(30, forward=400), full=True)
-    setting = setting_of_run("HuggingFaceTB/SmolLM2-135M", run(), CPU)
 
-    assert setting == setting_of(probe)
-    assert applies(probe, setting, 512, HERE, ASSUMPTIONS)
+    assert applies(probe, *of_run(), 512, HERE, ASSUMPTIONS)
     reach = ASSUMPTIONS.value("probe-tokens-reach")
-    assert applies(probe, setting, 512 * reach, HERE, ASSUMPTIONS)
+    assert applies(probe, *of_run(), 512 * reach, HERE, ASSUMPTIONS)
     for other in (
-        (probe, setting_of_run("HuggingFaceTB/SmolLM2-360M", run(), CPU), 512, HERE),
-        (probe, setting_of_run(setting.model_id, run(precision="bf16"), CPU), 512, HERE),
-        (probe, setting_of_run(setting.model_id, run(), Device(cpu_count=2, cuda=True)), 512, HERE),
-        (probe, setting, 513 * reach, HERE),
-        (probe, setting, 512, {**HERE, "cpu_count": 4}),
-        (probe, setting, 512, {**HERE, "versions": {"torch": "2.14.0"}}),
-        (record(measured(4, forward=40)), setting, 512, HERE),
-        (ProbeRecord(request=probe.request), setting, 512, HERE),
+        (probe, *of_run("HuggingFaceTB/SmolLM2-360M"), 512, HERE),
+        (probe, *of_run(precision="bf16"), 512, HERE),
+        (probe, *of_run(use_dora=True), 512, HERE),
+        (probe, *of_run(device=Device(cpu_count=2, cuda=True)), 512, HERE),
+        (probe, *of_run(), 513 * reach, HERE),
+        (probe, *of_run(), 512, {**HERE, "cpu_count": 4}),
+        (probe, *of_run(), 512, {**HERE, "versions": {"torch": "2.14.0"}}),
+        (record(measured(4, forward=40)), *of_run(), 512, HERE),
+        (ProbeRecord(request=probe.request), *of_run(), 512, HERE),
     ):
         assert not applies(*other, ASSUMPTIONS)
 
@@ -131,7 +133,7 @@ def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
 
 def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(tmp_path):
     api = Api(home=tmp_path, assets=ASSETS)
-    asked = SweepRequest(base="embedded", data="phonemes", ranks=(16,), max_steps=10)
+    asked = questions.sweep(base="embedded", data="phonemes", ranks=(16,), max_steps=10)
     before = api.runs.expected(asked)
     probe = request(full=True, per_device_train_batch_size=8, max_length=32)
     api.workspace.store.create_probe(probe, "{}")

@@ -6,23 +6,21 @@ import json
 import pytest
 
 from rankviz.catalog.models import load_model
-from rankviz.core.accuracy.predicted import predict
+from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.advice.capacity import capacity
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.estimate import as_json, estimate, fit, usable_memory
 from rankviz.core.cost.full_finetuning import full_finetuning
-from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.probe.calibrate import applies, calibrate, setting_of
+from rankviz.core.probe.calibrate import applies, calibrate
 from rankviz.core.probe.estimate import ProbeEstimate
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, row_tokens
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
-from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError
-from tests.support import probes
+from tests.support import probes, questions
 from tests.support.measured_rows import measured_row
 from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, TOY_MOE, gpu, model
 
@@ -31,8 +29,8 @@ REAL = ("HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B
 
 
 def question(**more):
-    training = TrainingSetup(**more.pop("training", {"steps": 10}))
-    return Question(**{"model_id": "toy/toy-16", "targets": ("q_proj", "v_proj"), "training": training, **more})
+    training = more.pop("training", {"max_steps": 10})
+    return questions.question(**{"target_modules": ("q_proj", "v_proj"), **training, **more})
 
 
 def ranks(spec=TOY, card=CARD, **more):
@@ -84,7 +82,7 @@ def test_unknown_speed_or_price_is_null_with_a_note_never_zero():
 
 
 def test_without_a_length_time_is_one_step_and_with_one_loading_counts():
-    (one,), (ten,) = ranks(training={}), ranks(training={"steps": 10})
+    (one,), (ten,) = ranks(training={}), ranks(training={"max_steps": 10})
 
     assert one["seconds"] == one["step_seconds"]
     assert (
@@ -115,7 +113,7 @@ def test_the_margin_is_counted_from_usable_not_nominal_memory():
 
 
 def test_a_fuller_card_leaves_unsloths_loss_less():
-    asks = {"training": {"max_length": 100_000, "steps": 1}, "targets": ("q_proj",)}
+    asks = {"training": {"max_length": 100_000, "max_steps": 1}, "target_modules": ("q_proj",)}
 
     (small,), (large,) = ranks(card=gpu(usable_bytes=2**29), **asks), ranks(card=gpu(usable_bytes=2**40), **asks)
 
@@ -123,7 +121,11 @@ def test_a_fuller_card_leaves_unsloths_loss_less():
 
 
 def test_modules_to_save_weigh_in_memory_and_in_the_file():
-    asks = {"modules_to_save": ("embed_tokens",), "framework": "peft", "training": {"precision": "bf16", "steps": 1}}
+    asks = {
+        "modules_to_save": ("embed_tokens",),
+        "framework": "peft",
+        "training": {"precision": "bf16", "max_steps": 1},
+    }
 
     (row,) = ranks(**asks)
 
@@ -134,16 +136,16 @@ def test_modules_to_save_weigh_in_memory_and_in_the_file():
 
 
 def test_bf16_on_a_card_without_it_is_refused_before_anything_is_computed():
-    with pytest.raises(InvalidSettingError, match="has no bf16"):
+    with pytest.raises(InvalidSettingError, match="does not support bf16"):
         estimate(TOY, question(training={"precision": "bf16"}), gpu(supports_bf16=False), ASSUMPTIONS)
 
 
 def test_what_a_setting_comes_to_elsewhere_is_said():
     notes = estimate(
-        TOY, question(framework="peft", training={"precision": "nf4", "steps": 1}), CARD, ASSUMPTIONS
+        TOY, question(framework="peft", training={"precision": "nf4", "max_steps": 1}), CARD, ASSUMPTIONS
     ).notes
 
-    assert "Unsloth's checkpointing exists only in Unsloth: counted as Hugging Face's own." in notes
+    assert "Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's." in notes
     assert any("prepare_model_for_kbit_training" in note for note in notes)
 
 
@@ -155,8 +157,8 @@ def test_twice_the_rank_is_twice_the_adapter_and_nothing_falls(model_id, framewo
         load_model(ASSETS, model_id),
         ranks=(1, 2, 4, 8, 16, 32, 64, 128, 256),
         framework=framework,
-        targets="unsloth",
-        training={"precision": precision, "steps": 5},
+        target_modules="unsloth",
+        training={"precision": precision, "max_steps": 5},
     )
 
     for small, large in itertools.pairwise(rows):
@@ -175,7 +177,7 @@ def test_quantizing_the_base_saves_memory_on_a_real_model():
     llama = load_model(ASSETS, "meta-llama/Llama-3.1-8B")
 
     held = {
-        precision: ranks(llama, training={"precision": precision, "steps": 1})[0]["memory_bytes"]["base_weights"]
+        precision: ranks(llama, training={"precision": precision, "max_steps": 1})[0]["memory_bytes"]["base_weights"]
         for precision in ("fp32", "bf16", "int8", "nf4", "nf4-dq")
     }
 
@@ -186,12 +188,12 @@ def test_quantizing_the_base_saves_memory_on_a_real_model():
     assert held["nf4-dq"] < held["nf4"] < held["int8"] < held["bf16"]
 
 
-def test_every_assumption_is_asked_for_by_some_estimate():
-    asked = set()
+def test_every_assumption_is_used_by_some_estimate():
+    used = set()
 
     class Listening(Assumptions):
         def row(self, row_id):
-            asked.add(row_id)
+            used.add(row_id)
             return super().row(row_id)
 
     listening = Listening({row.id: row for row in ASSUMPTIONS})
@@ -199,13 +201,13 @@ def test_every_assumption_is_asked_for_by_some_estimate():
     for card in (gpu(utilisation_group=group) for group in ("turing", "a100", "hopper", "workstation", "geforce")):
         for framework in ("unsloth", "trl", "peft"):
             for precision in ("bf16", "nf4", "nf4-dq", "int8", "fp32"):
-                setup = {"precision": precision, "steps": 1}
+                setup = {"precision": precision, "max_steps": 1}
                 estimate(TOY, question(framework=framework, training=setup), card, listening)
     unseen = gpu(usable_bytes=None)
     for setup in (
         {"loss_path": "triton"},
         {"loss_path": "full"},
-        {"optim": "adamw_torch", "checkpointing": "none"},
+        {"optim": "adamw_torch", "gradient_checkpointing": "none"},
         {"optim": "paged_adamw_8bit"},
         {"attn_implementation": "eager"},
     ):
@@ -217,11 +219,10 @@ def test_every_assumption_is_asked_for_by_some_estimate():
     estimate(hybrid, question(use_dora=True, training={"precision": "bf16", "loss_path": "full"}), CARD, listening)
     estimate(TOY_MOE, question(framework="peft"), CARD, listening)
     estimate(TOY, question(framework="trl", training={"precision": "bf16", "loss_path": "full"}), None, listening)
-    full_finetuning(TOY, TrainingSetup(), "trl", None, None, listening)
+    full_finetuning(TOY, TrainingSetup(framework="trl"), None, None, listening)
     for line in ({"precision": "gptq-int4"}, {"framework": "litgpt", "loss_path": "unknown", "checkpointing": "none"}):
-        predict(measured_row(**line), lambda _: TOY, lambda _: None, listening)
-    request = RunRequest(run_id="", sweep_id="", created_at=0, base="", data="", r=8, lora_alpha=8, precision="bf16")
-    estimate_run(TOY, request, Device(cpu_count=2), listening)
+        predict_row(measured_row(**line), lambda _: TOY, lambda _: None, listening)
+    estimate_run(TOY, questions.run(r=8, precision="bf16"), Device(cpu_count=2), listening)
     row_tokens(10, 20, listening)
     probed = ProbeRecord(request=probes.request()).after_all(
         (
@@ -230,10 +231,11 @@ def test_every_assumption_is_asked_for_by_some_estimate():
             ProbeCompleted(time=2.0),
         )
     )
-    applies(probed, setting_of(probed), 256, probed.environment, listening)
+    asked = probed.request
+    applies(probed, asked.model_id, asked.lora, asked.training, 256, probed.environment, listening)
     known = Range(600 * probes.MIB, 600 * probes.MIB, 600 * probes.MIB)
     estimated = ProbeEstimate(static_bytes=0, working_bytes=1, memory_bytes=known, step_seconds=None)
     calibrate([(probed, estimated)], listening)
     capacity(16, 1000, 100, False, listening)
 
-    assert {row.id for row in ASSUMPTIONS} == asked
+    assert {row.id for row in ASSUMPTIONS} == used

@@ -4,14 +4,14 @@ import pytest
 
 from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.full_finetuning import full_finetuning
-from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from tests.support.questions import question
 from tests.support.toy import ASSUMPTIONS, TOY, gpu
 
 
-def full(card=None, framework="trl", **setup):
-    setup = TrainingSetup(**{"optim": "adamw_torch", "checkpointing": "hf", "steps": 1, **setup})
-    return full_finetuning(TOY, setup, framework, card or gpu(), 22 * 2**30, ASSUMPTIONS)
+def full(card=None, **setup):
+    fields = {"framework": "trl", "optim": "adamw_torch", "gradient_checkpointing": "hf", "max_steps": 1}
+    return full_finetuning(TOY, TrainingSetup(**fields | setup), card or gpu(), 22 * 2**30, ASSUMPTIONS)
 
 
 @pytest.mark.parametrize("framework", ["trl", "unsloth", "peft"])
@@ -51,11 +51,11 @@ def test_a_card_without_bf16_and_fp32_train_in_fp32():
 )
 def test_a_token_takes_2p_and_2hv_operations_more_than_with_a_frozen_base(checkpointing, ours, adapters):
     slow = gpu(bf16_flops_per_second=1e-3)  # so that launching takes no share
-    setup = TrainingSetup(precision="bf16", checkpointing=checkpointing, max_length=2, steps=1)
-    asked = Question(model_id="toy", ranks=(1,), targets=("q_proj",), framework="trl", training=setup)
+    setup = {"framework": "trl", "precision": "bf16", "max_length": 2, "max_steps": 1}
+    asked = question(ranks=(1,), target_modules=("q_proj",), gradient_checkpointing=checkpointing, **setup)
 
     frozen = estimate(TOY, asked, slow, ASSUMPTIONS).ranks[0].duration.step
-    trained = full(slow, checkpointing=checkpointing, max_length=2).duration.step
+    trained = full(slow, gradient_checkpointing=checkpointing, max_length=2).duration.step
 
     assert pytest.approx(ours / adapters) == trained.expected / frozen.expected
 
@@ -63,7 +63,7 @@ def test_a_token_takes_2p_and_2hv_operations_more_than_with_a_frozen_base(checkp
 def test_its_band_is_more_than_twice_as_wide_as_an_adapters():
     """One token, so that weights and states are nearly all there is."""
     tiny = {"per_device_train_batch_size": 1, "max_length": 1, "optim": "adamw_8bit", "precision": "bf16"}
-    asked = Question(model_id="toy", targets=("q_proj",), framework="trl", training=TrainingSetup(steps=1, **tiny))
+    asked = question(target_modules=("q_proj",), framework="trl", max_steps=1, **tiny)
 
     adapter, trained = estimate(TOY, asked, gpu(), ASSUMPTIONS).ranks[0].memory, full(**tiny).memory
 

@@ -27,11 +27,11 @@ def stack(framework="peft", use_dora=False, **setup):
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 1,
         "max_length": 10,
-        "checkpointing": "hf",
+        "gradient_checkpointing": "hf",
         "loss_path": "full",
     }
-    setup = TrainingSetup(**{**fields, **setup})
-    return Stack(framework=framework, setup=setup, use_dora=use_dora, assume=ASSUMPTIONS)
+    setup = TrainingSetup(**{"framework": framework, **fields, **setup})
+    return Stack(setup=setup, use_dora=use_dora, assume=ASSUMPTIONS)
 
 
 def shape_of(model, names=("q_proj", "v_proj")):
@@ -119,9 +119,12 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
     def kept(framework, **setup):
         return memory_parts.kept_bytes(shape_of(own, ()).kinds[0], own, stack(framework, **setup))[0]
 
-    assert (10 * 500, 10 * 532) == (kept("peft"), kept("peft", checkpointing="none"))
-    assert (10 * 700, 10 * 700) == (kept("trl"), kept("trl", checkpointing="none"))
-    assert (10 * 900, 10 * 964) == (kept("peft", precision="nf4"), kept("peft", precision="nf4", checkpointing="none"))
+    assert (10 * 500, 10 * 532) == (kept("peft"), kept("peft", gradient_checkpointing="none"))
+    assert (10 * 700, 10 * 700) == (kept("trl"), kept("trl", gradient_checkpointing="none"))
+    assert (10 * 900, 10 * 964) == (
+        kept("peft", precision="nf4"),
+        kept("peft", precision="nf4", gradient_checkpointing="none"),
+    )
     assert 10 * (2 * (4 * 16 + 48 + 96 - 32) + 700 - 416) == kept("unsloth")
 
 
@@ -145,7 +148,7 @@ def test_a_class_that_keeps_less_than_a_llama_takes_nothing_from_unsloths_own_fo
 
 
 def test_without_checkpointing_every_block_keeps_its_own():
-    memory = estimate(checkpointing="none")
+    memory = estimate(gradient_checkpointing="none")
 
     kept = 2 * (10 * (8 * 16 + 2 * (48 + 96)) + 4 * 10 * 32 + 2 * 10 * 2 * 2)
     assert kept + 10 * 16 * 6 == memory.activations
@@ -153,7 +156,7 @@ def test_without_checkpointing_every_block_keeps_its_own():
 
 
 def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
-    asks = {"framework": "unsloth", "optim": "adamw_8bit", "checkpointing": "unsloth", "loss_path": "fused"}
+    asks = {"framework": "unsloth", "optim": "adamw_8bit", "gradient_checkpointing": "unsloth", "loss_path": "fused"}
 
     memory = estimate(usable=0, max_length=1, **asks)  # a full card leaves the loss nothing, so a block is the peak
 
@@ -162,7 +165,7 @@ def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
 
 
 def test_without_checkpointing_unsloth_keeps_less_of_each_block():
-    memory = estimate(framework="unsloth", checkpointing="none", loss_path="triton")
+    memory = estimate(framework="unsloth", gradient_checkpointing="none", loss_path="triton")
 
     kept = 2 * 2 * 10 * (4 * 16 + 48 + 96 - 32)  # blocks × 2 × tokens × (4H + 2Q + 2K + 2M)
     assert kept + 4 * 10 * 16 == memory.activations
@@ -185,7 +188,7 @@ def test_unsloths_fused_loss_takes_half_of_what_is_free_up_to_its_cap():
     fixed = 12_576 + 400 + ASSUMPTIONS.value("context-bytes")  # base, adapter, context
 
     def logits(free, tokens):
-        asks = {"framework": "unsloth", "checkpointing": "unsloth", "loss_path": "fused", "max_length": tokens}
+        asks = {"framework": "unsloth", "gradient_checkpointing": "unsloth", "loss_path": "fused", "max_length": tokens}
         return estimate(usable=fixed + free, **asks).logits
 
     assert 16 * 100 * 1000 == logits(10**9, 1000)  # all at once where there is room
@@ -283,7 +286,12 @@ SETTINGS = list(
 
 def every_setting(model, **more):
     for framework, precision, checkpointing, loss_path, optim in SETTINGS:
-        setup = {"precision": precision, "checkpointing": checkpointing, "loss_path": loss_path, "optim": optim}
+        setup = {
+            "precision": precision,
+            "gradient_checkpointing": checkpointing,
+            "loss_path": loss_path,
+            "optim": optim,
+        }
         yield lambda r=8, fw=framework, setup=setup, **other: estimate(
             model, r=r, parameters=1000 * r, usable=2**29, framework=fw, **{**setup, **more, **other}
         )

@@ -22,7 +22,7 @@ def test_operations_with_loras_own_terms():
 
 
 def test_without_checkpointing_nothing_is_computed_twice():
-    found = work(checkpointing="none")
+    found = work(gradient_checkpointing="none")
 
     assert 10 * (4 * 4608 + 3.5 * 640 + 6400) == found.operations
     assert 10 * 6 * 112 == found.operations_per_rank
@@ -67,7 +67,7 @@ def test_bytes_moved_by_operators_and_by_dequantizing():
 def test_fused_kernels_move_a_share():
     habits = Habits(triton_kernels=True)
     asked = stack("trl")
-    fused = Stack(framework="trl", setup=asked.setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
+    fused = Stack(setup=asked.setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
 
     saved = work().bytes_moved - work_of(TOY, shape_of(TOY), fused).bytes_moved
 

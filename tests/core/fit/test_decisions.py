@@ -8,14 +8,14 @@ import json
 import pytest
 
 from rankviz.core.cost.gpu import Price
-from rankviz.core.cost.question import MAX_BATCH, Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import MAX_BATCH
 from rankviz.core.fit.decide import decide
 from rankviz.core.fit.json import as_json
 from rankviz.core.fit.limits import largest
 from rankviz.core.fit.setting import changed, keeping_tokens, setting
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
+from tests.support import questions
 from tests.support.toy import ASSUMPTIONS, TOY, gpu, layer, model
 
 WIDE = model(
@@ -40,11 +40,8 @@ WIDE = model(
 
 
 def question(**more):
-    training = TrainingSetup(**{"steps": 10, "checkpointing": "hf", **more.pop("training", {})})
-    return Question(
-        **{"model_id": "toy/wide", "ranks": (16,), "framework": "trl", "targets": "all-linear", "training": training}
-        | more
-    )
+    training = {"max_steps": 10, "gradient_checkpointing": "hf", "framework": "trl", **more.pop("training", {})}
+    return questions.question(**{"model_id": "toy/wide", "target_modules": "all-linear", **training} | more)
 
 
 def on(asked, card, spec=WIDE, gpus=None, prices=None):
@@ -96,19 +93,19 @@ def test_lengths_are_said_in_steps_of_64():
 def test_the_searchs_own_ceiling_is_told_from_the_cards():
     roomy = gpu(usable_bytes=2**50)
 
-    found = on(question(training={"max_length": 1, "steps": 1}), roomy)
+    found = on(question(training={"max_length": 1, "max_steps": 1}), roomy)
 
     assert 1024 == limit_of(found, "r").surely == limit_of(found, "r").expected
     assert MAX_BATCH == limit_of(found, "batch").surely
-    assert "RankViz asks no higher rank; the card would hold more" == limit_of(found, "r").note
+    assert "the highest rank that RankViz estimates; the card has room for more" == limit_of(found, "r").note
 
 
 def test_where_not_even_one_fits_the_reason_is_the_memory_it_takes():
     found = limit_of(on(question(), gpu(usable_bytes=2**20)), "batch")
 
     assert (None, None) == (found.surely, found.expected)
-    assert found.note.startswith("not even a batch of 1 fits: ")
-    assert " of 1 MiB, " in found.note
+    assert found.note.startswith("a batch of 1 does not fit: ")
+    assert " needed, 1 MiB usable; " in found.note
 
 
 def test_a_knob_costs_what_asking_again_gives():
@@ -127,17 +124,17 @@ def test_a_knob_costs_what_asking_again_gives():
 @pytest.mark.parametrize(
     ("given", "change", "whole"),
     [
-        ({"steps": 10, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024, "steps": 5}),
-        ({"steps": 10, "max_length": 512}, {"max_length": 256}, {"max_length": 256, "steps": 20}),
+        ({"max_steps": 10, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024, "steps": 5}),
+        ({"max_steps": 10, "max_length": 512}, {"max_length": 256}, {"max_length": 256, "steps": 20}),
         # 5 steps of 2 · 4 · 512 tokens are 20,480; steps of 8,192 don't divide them.
-        ({"steps": 5, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024, "tokens": 20_480}),
+        ({"max_steps": 5, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024, "tokens": 20_480}),
         ({"tokens": 9_999, "max_length": 512}, {"max_length": 1024}, {"max_length": 1024}),
-        ({"steps": 10}, {"batch": 1, "accum": 8}, {"batch": 1, "accum": 8}),
-        ({"steps": 10}, {"r": 64}, {"r": 64}),
+        ({"max_steps": 10}, {"batch": 1, "accum": 8}, {"batch": 1, "accum": 8}),
+        ({"max_steps": 10}, {"r": 64}, {"r": 64}),
     ],
 )
 def test_a_change_trains_as_many_tokens_as_before(given, change, whole):
-    assert whole == keeping_tokens(Question(model_id="x", training=TrainingSetup(**given)), change)
+    assert whole == keeping_tokens(questions.question(**given), change)
 
 
 def test_rows_moved_from_batch_to_accumulation_cost_the_same_work():
@@ -152,7 +149,7 @@ def test_rows_moved_from_batch_to_accumulation_cost_the_same_work():
 
 
 def test_without_a_length_a_longer_row_is_priced_for_one_steps_tokens():
-    decided = on(question(training={"steps": None}), gpu())
+    decided = on(question(training={"max_steps": None}), gpu())
 
     twice = knob_of(decided, max_length=4096)
 
@@ -163,23 +160,23 @@ def test_without_a_length_a_longer_row_is_priced_for_one_steps_tokens():
 @pytest.mark.parametrize(
     ("given", "labels", "not_labels"),
     [
-        ({"targets": "attention"}, {"add MLP targets"}, {"attention targets only", "add attention targets"}),
-        ({"targets": "mlp"}, {"add attention targets"}, {"add MLP targets"}),
+        ({"target_modules": "attention"}, {"add MLP targets"}, {"attention targets only", "add attention targets"}),
+        ({"target_modules": "mlp"}, {"add attention targets"}, {"add MLP targets"}),
         # No preset has the embedding too, so there is nothing to widen to.
-        ({"targets": ("q_proj", "embed_tokens")}, set(), {"add MLP targets"}),
-        ({"targets": "all-linear"}, {"attention targets only"}, {"add MLP targets"}),
+        ({"target_modules": ("q_proj", "embed_tokens")}, set(), {"add MLP targets"}),
+        ({"target_modules": "all-linear"}, {"attention targets only"}, {"add MLP targets"}),
         ({"training": {"loss_path": "full"}}, {"fused loss"}, set()),
         ({"training": {"loss_path": "fused"}}, set(), {"fused loss"}),
         ({"training": {"optim": "adamw_torch"}}, {"8-bit AdamW"}, {"AdamW with full states (adamw_torch)"}),
         ({"training": {"precision": "bf16"}}, {"4-bit base (NF4)"}, {"16-bit base (bf16)"}),
-        ({"training": {"checkpointing": "none"}}, {"Hugging Face checkpointing"}, {"no checkpointing"}),
+        ({"training": {"gradient_checkpointing": "none"}}, {"Hugging Face checkpointing"}, {"no checkpointing"}),
         ({"framework": "unsloth"}, {"Unsloth's checkpointing"}, {"Hugging Face checkpointing"}),
         ({"framework": "trl"}, set(), {"Unsloth's checkpointing"}),
         ({"ranks": (1,)}, {"r = 2"}, {"r = 1"}),
         ({"ranks": (24,)}, {"r = 16", "r = 32"}, set()),
         ({"ranks": (1024,)}, {"r = 512"}, {"r = 2048"}),
-        ({"training": {"per_device_train_batch_size": 1}}, {"batch 2 × 2 accumulated"}, {"batch 0 × 8 accumulated"}),
-        ({"training": {"gradient_accumulation_steps": 1}}, {"batch 1 × 2 accumulated"}, {"batch 4 × 0 accumulated"}),
+        ({"training": {"per_device_train_batch_size": 1}}, {"batch 2, accumulation 2"}, {"batch 0, accumulation 8"}),
+        ({"training": {"gradient_accumulation_steps": 1}}, {"batch 1, accumulation 2"}, {"batch 4, accumulation 0"}),
     ],
     ids=lambda each: str(sorted(each) if isinstance(each, set) else each),
 )
@@ -201,7 +198,7 @@ def test_what_fits_needs_no_change():
     decided = on(question(), gpu())
 
     assert not decided.remedy.needed
-    assert "It fits as it is." == decided.sentence
+    assert "It fits without changes." == decided.sentence
 
 
 HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_size": 4}
@@ -215,7 +212,7 @@ def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first()
     decided = on(asked, gpu(usable_bytes=int(either) + 1))
 
     assert {"loss_path": "fused"} == dict(decided.remedy.smallest.change)
-    assert decided.sentence.startswith("The smallest change that makes it fit: a fused loss, ")
+    assert decided.sentence.startswith("Smallest change that makes it fit: a fused loss (")
 
 
 def test_what_keeps_the_result_comes_before_what_does_not_though_it_takes_time():
@@ -301,7 +298,7 @@ def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
     assert {"b-unpriced", "f-unknown-speed"} == set(names[3:5])
     assert ["a-small", "g-no-bf16"] == names[5:]
     assert [None, None] == [card.usd for card in decided.cards[3:5]]
-    assert "choose precision fp16" in decided.cards[-1].reason
+    assert "Choose precision fp16" in decided.cards[-1].reason
 
 
 def test_the_margin_is_against_usable_memory_at_both_ends_of_the_band():
@@ -336,8 +333,8 @@ def test_a_price_that_cant_be_names_the_card_and_what_to_give(price):
     with pytest.raises(InvalidSettingError) as error:
         on(question(), gpu(), prices={"toy-card": price})
 
-    said = f"A price of {price} USD an hour for the Toy card can't be: give 0 or more, or leave it out."
-    assert said == str(error.value)
+    message = f"The price per hour of the Toy card must be a number from 0 to 1,000,000 (got {price!r})."
+    assert message == str(error.value)
 
 
 def test_three_methods_at_the_same_rank_and_batch():
@@ -356,7 +353,7 @@ def test_without_a_gpu_knobs_have_memory_alone_and_the_table_still_says_what_fit
 
     assert () == decided.limits
     assert {None} == {knob.seconds for knob in decided.knobs} == {knob.fit for knob in decided.knobs}
-    assert decided.sentence.startswith("No GPU chosen: the cheapest GPU that fits is the Toy card, ")
+    assert decided.sentence.startswith("No GPU is chosen; the cheapest GPU that fits is the Toy card, ")
 
 
 def test_decisions_are_for_one_rank():
@@ -376,6 +373,6 @@ def test_the_json_is_plain_and_whole():
 
 
 def test_the_toy_of_other_tests_is_answered_too():
-    decided = on(Question(model_id="toy/toy-16", ranks=(8,)), gpu(), spec=TOY)
+    decided = on(questions.question(ranks=(8,)), gpu(), spec=TOY)
 
     assert 3 == len(decided.methods)

@@ -68,7 +68,7 @@ def test_a_saved_adapter_has_the_size_that_rankviz_says(model_type, dtype, tmp_p
     """bf16: a 16-bit base, whose adapter PEFT keeps in fp32 and whose modules_to_save stay as they are."""
     model = _spec(model_type)
     for place, (r, lora) in enumerate(_configurations(model_type)):
-        plan = resolve(model, lora)
+        plan = resolve(model, lora, "peft")
 
         count, size = _save(model_type, plan, lora, r, tmp_path / str(place), dtype=dtype)
 
@@ -80,8 +80,8 @@ def test_a_saved_adapter_has_the_size_that_rankviz_says(model_type, dtype, tmp_p
 def test_an_adapter_saved_by_trl_qlora_is_bf16_but_for_doras_magnitudes(model_type, tmp_path):
     model = _spec(model_type)
     for use_dora in (False, True):
-        lora = LoraConfig(target_modules="attention", use_dora=use_dora, modules_to_save=("lm_head",), framework="trl")
-        plan = resolve(model, lora)
+        lora = LoraConfig(target_modules="attention", use_dora=use_dora, modules_to_save=("lm_head",))
+        plan = resolve(model, lora, "trl")
 
         count, size = _save(model_type, plan, lora, 6, tmp_path / str(use_dora), dtype="bf16", cast_as_trl=True)
 
@@ -91,8 +91,8 @@ def test_an_adapter_saved_by_trl_qlora_is_bf16_but_for_doras_magnitudes(model_ty
 
 def test_unsloths_tied_pair_is_trained_once_and_saved_twice(tmp_path):
     model = _spec("llama", tie_word_embeddings=True)
-    lora = LoraConfig(target_modules=("q_proj", "embed_tokens", "lm_head"), framework="unsloth")
-    plan = resolve(model, lora)
+    lora = LoraConfig(target_modules=("q_proj", "embed_tokens", "lm_head"))
+    plan = resolve(model, lora, "unsloth")
 
     count, size = _save("llama", plan, lora, 4, tmp_path, dtype="fp32", tied=True)
 
@@ -116,7 +116,7 @@ def test_dtypes_are_those_of_the_frameworks():
 
 def _configurations(model_type: str):
     def lora(targets="all-linear", **settings):
-        return LoraConfig(target_modules=targets, framework="peft", **settings)
+        return LoraConfig(target_modules=targets, **settings)
 
     yield 1, lora()
     yield 9, lora()

@@ -54,11 +54,10 @@ def test_peft_counts_as_rankviz_does(row):
             use_dora=asked.use_dora,
             modules_to_save=asked.modules_to_save,
             moe_scheme=asked.moe_scheme,
-            framework="peft",
         )
         case = f"{row.id}, {lora.target_modules}, {lora.moe_scheme}, dora {lora.use_dora}, r {r}"
         try:
-            plan = resolve(model, lora)
+            plan = resolve(model, lora, "peft")
         except InvalidSettingError:
             plan = None
 
@@ -82,7 +81,7 @@ def test_unsloth_reaches_the_linear_layer_inside_gemma_4s_clippable_ones(row):
 
     from tests.support.meta_models import build
 
-    plan = resolve(load_model(ASSETS, row.id), LoraConfig(target_modules="unsloth", framework="unsloth"))
+    plan = resolve(load_model(ASSETS, row.id), LoraConfig(target_modules="unsloth"), "unsloth")
     names = "|".join(UNSLOTH_SEVEN)
     experts = [name for name in ("experts.gate_up_proj", "experts.down_proj") if plan.scheme == "unsloth"]
 
@@ -106,7 +105,7 @@ def test_most_cases_are_counts_not_refusals():
     for row in ROWS:
         for _, lora in DENSE:
             try:
-                resolve(load_model(ASSETS, row.id), LoraConfig(target_modules=lora.target_modules, framework="peft"))
+                resolve(load_model(ASSETS, row.id), LoraConfig(target_modules=lora.target_modules), "peft")
             except InvalidSettingError:
                 refused += 1
 

@@ -21,6 +21,7 @@ TESTS = Path(__file__).parents[2]
 ASSETS = TESTS.parent / "assets"
 TARGETS = (
     UNSLOTH_SEVEN,
+    UNSLOTH_SEVEN[4:],
     ("q_proj", "o_proj"),
     ("q_proj", "gate_proj"),
     ("down_proj",),
@@ -74,8 +75,8 @@ def test_unsloth_counts_experts_and_all_linear_as_rankviz_does(tmp_path):
 
 
 def _count(model_id: str, targets) -> int | None:
-    lora = LoraConfig(target_modules=targets, framework="unsloth")
+    lora = LoraConfig(target_modules=targets)
     try:
-        return resolve(load_model(ASSETS, model_id), lora).parameters(4)
+        return resolve(load_model(ASSETS, model_id), lora, "unsloth").parameters(4)
     except InvalidSettingError:
         return None

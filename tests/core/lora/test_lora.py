@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import module_choices
-from rankviz.core.model.spec import LinearLayer
+from rankviz.core.model.spec import LinearLayer, ModelSpec
 from rankviz.errors import InvalidSettingError
 from tests.support.toy import ATTENTION, EMBEDDING, EXPERTS, MLP, TOY, TOY_MOE, layer, model
 
@@ -23,27 +24,27 @@ SHARED = tuple(replace(each, path=each.path.replace("mlp.", "mlp.shared_expert."
 REMAPPED = model((*ATTENTION, ROUTER, *EXPERTS, *SHARED), id="toy/remapped", num_experts=4, peft_remap="qwen2_moe")
 
 
-def lora(targets="unsloth", framework="peft", **settings) -> LoraConfig:
-    return LoraConfig(target_modules=targets, framework=framework, **settings)
+def plan_of(spec: ModelSpec, targets="unsloth", framework="peft", **settings) -> AdapterPlan:
+    return resolve(spec, LoraConfig(target_modules=targets, **settings), framework)
 
 
 def test_each_layer_adds_rank_times_in_plus_out():
-    assert 4096 == resolve(TOY, lora("all-linear")).parameters(8)
-    assert 4096 == resolve(TOY, lora("unsloth")).parameters(8)
-    assert 448 == resolve(TOY, lora("qv")).parameters(4)
-    assert 896 == resolve(TOY, lora("attention")).parameters(4)
-    assert 1152 == resolve(TOY, lora("mlp")).parameters(4)
-    assert 96 == resolve(TOY, lora(("down_proj",))).parameters(1)
+    assert 4096 == plan_of(TOY, "all-linear").parameters(8)
+    assert 4096 == plan_of(TOY, "unsloth").parameters(8)
+    assert 448 == plan_of(TOY, "qv").parameters(4)
+    assert 896 == plan_of(TOY, "attention").parameters(4)
+    assert 1152 == plan_of(TOY, "mlp").parameters(4)
+    assert 96 == plan_of(TOY, ("down_proj",)).parameters(1)
 
 
 def test_twice_the_rank_is_twice_the_adapter():
-    plan = resolve(TOY, lora())
+    plan = plan_of(TOY)
     for r in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
         assert 2 * plan.parameters(r) == plan.parameters(2 * r)
 
 
 def test_a_larger_rank_never_makes_a_smaller_file():
-    plan = resolve(TOY, lora())
+    plan = plan_of(TOY)
     sizes = [plan.file_bytes(r) for r in range(1, 1025)]
 
     assert sizes == sorted(sizes)
@@ -51,7 +52,7 @@ def test_a_larger_rank_never_makes_a_smaller_file():
 
 def test_dora_adds_one_magnitude_an_output():
     # Outputs a block: 16 + 8 + 8 + 16 + 32 + 32 + 16 = 128.
-    assert 4096 + 256 == resolve(TOY, lora(use_dora=True)).parameters(8)
+    assert 4096 + 256 == plan_of(TOY, use_dora=True).parameters(8)
 
 
 def test_scale_is_alpha_over_rank_and_with_rslora_over_its_root():
@@ -62,7 +63,7 @@ def test_scale_is_alpha_over_rank_and_with_rslora_over_its_root():
 
 def test_a_file_is_its_length_its_padded_header_and_its_data():
     one = model((layer("self_attn.q_proj", 16, 16, blocks=(0,)),), id="toy/one")
-    plan = resolve(one, lora(("q_proj",)))
+    plan = plan_of(one, ("q_proj",))
 
     header = (
         '{"__metadata__":{"format":"pt"},'
@@ -78,8 +79,8 @@ def test_a_file_is_its_length_its_padded_header_and_its_data():
 
 
 def test_parts_add_up_to_the_whole():
-    for spec, config in ((TOY, lora(use_dora=True)), (UNTIED, lora(modules_to_save=("lm_head",))), (REMAPPED, lora())):
-        plan = resolve(spec, config)
+    for spec, changes in ((TOY, {"use_dora": True}), (UNTIED, {"modules_to_save": ("lm_head",)}), (REMAPPED, {})):
+        plan = plan_of(spec, **changes)
         grid = plan.by_block(16)
 
         assert plan.parameters(16) == sum(row.parameters for row in plan.by_module(16))
@@ -87,7 +88,7 @@ def test_parts_add_up_to_the_whole():
 
 
 def test_parameters_by_module_and_by_block():
-    plan = resolve(TOY, lora(("q_proj", "down_proj")))
+    plan = plan_of(TOY, ("q_proj", "down_proj"))
 
     assert [("q_proj", 2, 128), ("down_proj", 2, 192)] == [(m.name, m.count, m.parameters) for m in plan.by_module(2)]
     assert ("0", "1") == plan.by_block(2).blocks
@@ -96,9 +97,9 @@ def test_parameters_by_module_and_by_block():
 
 
 def test_names_match_whole_components_from_the_end():
-    assert 64 == resolve(TOY, lora(("self_attn.q_proj",))).parameters(1)
-    assert 32 == resolve(TOY, lora(("layers.1.self_attn.q_proj",))).parameters(1)
-    assert 32 + 48 == resolve(TOY, lora(("model.layers.0.self_attn.q_proj", "1.mlp.up_proj"))).parameters(1)
+    assert 64 == plan_of(TOY, ("self_attn.q_proj",)).parameters(1)
+    assert 32 == plan_of(TOY, ("layers.1.self_attn.q_proj",)).parameters(1)
+    assert 32 + 48 == plan_of(TOY, ("model.layers.0.self_attn.q_proj", "1.mlp.up_proj")).parameters(1)
     for nothing in (
         ("proj",),
         ("layers.2.self_attn.q_proj",),
@@ -106,12 +107,12 @@ def test_names_match_whole_components_from_the_end():
         ("a.model.layers.0.self_attn.q_proj",),
     ):
         with pytest.raises(InvalidSettingError, match="matches nothing"):
-            resolve(TOY, lora(nothing))
+            plan_of(TOY, nothing)
 
 
 def test_a_target_that_matches_nothing_is_an_error_with_the_names_that_exist():
     with pytest.raises(InvalidSettingError) as caught:
-        resolve(TOY, lora(("c_attn",)))
+        plan_of(TOY, ("c_attn",))
 
     assert (
         "c_attn matches nothing in this model. "
@@ -120,7 +121,7 @@ def test_a_target_that_matches_nothing_is_an_error_with_the_names_that_exist():
 
 
 def test_a_target_that_matches_nothing_beside_one_that_does_is_said():
-    plan = resolve(TOY, lora(("q_proj", "c_attn")))
+    plan = plan_of(TOY, ("q_proj", "c_attn"))
 
     assert 64 == plan.parameters(1)
     assert (
@@ -134,7 +135,7 @@ def test_fused_projections_that_the_seven_names_miss_are_said():
         (layer("self_attn.qkv_proj", 16, 32), layer("self_attn.o_proj", 16, 16), layer("mlp.gate_up_proj", 16, 64)),
         id="toy/fused",
     )
-    seven, qv = resolve(fused, lora("unsloth")), resolve(fused, lora("qv"))
+    seven, qv = plan_of(fused, "unsloth"), plan_of(fused, "qv")
 
     assert ("o_proj",) == seven.target_names
     assert any("qkv_proj and gate_up_proj hold them fused" in note for note in seven.notes)
@@ -145,7 +146,7 @@ def test_fused_projections_that_the_seven_names_miss_are_said():
 def test_modules_that_few_blocks_have_are_said():
     hybrid = model((*MLP, replace(ATTENTION[0], blocks=(1,))), id="toy/hybrid")
 
-    assert "q_proj exists in 1 of 2 blocks." in resolve(hybrid, lora()).notes
+    assert "q_proj exists in 1 of 2 blocks." in plan_of(hybrid).notes
 
 
 def test_presets_take_the_shortest_names_that_hit_one_part_only():
@@ -159,20 +160,20 @@ def test_presets_take_the_shortest_names_that_hit_one_part_only():
         id="toy/gpt2",
     )
 
-    assert ("c_attn", "attn.c_proj") == resolve(gpt2, lora("attention")).target_modules
-    assert ("c_fc", "mlp.c_proj") == resolve(gpt2, lora("mlp")).target_modules
-    assert {"attn.c_proj", "mlp.c_proj"} < {row.name for row in resolve(gpt2, lora("all-linear")).by_module(1)}
+    assert ("c_attn", "attn.c_proj") == plan_of(gpt2, "attention").target_modules
+    assert ("c_fc", "mlp.c_proj") == plan_of(gpt2, "mlp").target_modules
+    assert {"attn.c_proj", "mlp.c_proj"} < {row.name for row in plan_of(gpt2, "all-linear").by_module(1)}
 
 
 def test_a_module_that_is_no_layer_is_refused():
     spec = replace(TOY, other_modules=("model.layers.{}.mlp",), id="toy/others")
 
-    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N\.mlp is no linear layer"):
-        resolve(spec, lora(("q_proj", "mlp")))
+    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N\.mlp is not a linear layer"):
+        plan_of(spec, ("q_proj", "mlp"))
 
 
 def test_saved_modules_are_trained_in_full():
-    plan = resolve(UNTIED, lora(("q_proj",), modules_to_save=("lm_head", "embed_tokens")))
+    plan = plan_of(UNTIED, ("q_proj",), modules_to_save=("lm_head", "embed_tokens"))
 
     # 64 a rank for q_proj, and twice 100 · 16.
     assert 64 * 2 + 3200 == plan.parameters(2)
@@ -180,8 +181,8 @@ def test_saved_modules_are_trained_in_full():
 
 def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
     both = ("lm_head", "embed_tokens")
-    peft = resolve(WITH_HEAD, lora(("q_proj",), modules_to_save=both))
-    unsloth = resolve(WITH_HEAD, lora(("q_proj",), "unsloth", modules_to_save=both))
+    peft = plan_of(WITH_HEAD, ("q_proj",), modules_to_save=both)
+    unsloth = plan_of(WITH_HEAD, ("q_proj",), "unsloth", modules_to_save=both)
 
     assert 64 + 3200 == peft.parameters(1)
     assert 64 + 1600 == unsloth.parameters(1)
@@ -192,7 +193,7 @@ def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
 
 def test_embeddings_as_targets_are_lora_for_peft_and_saved_in_full_by_unsloth():
     names = ("q_proj", "embed_tokens")
-    peft, unsloth = resolve(UNTIED, lora(names)), resolve(UNTIED, lora(names, "unsloth"))
+    peft, unsloth = plan_of(UNTIED, names), plan_of(UNTIED, names, "unsloth")
 
     assert 64 + 116 == peft.parameters(1)
     assert 64 + 1600 == unsloth.parameters(1)
@@ -203,9 +204,9 @@ def test_embeddings_as_targets_are_lora_for_peft_and_saved_in_full_by_unsloth():
 
 def test_experts_multiply_the_pair_by_their_number():
     # Attention 224; experts: 2 blocks · 4 · (16 + 16) and 2 · 4 · (8 + 16).
-    assert 224 + 256 + 192 == resolve(TOY_MOE, lora(framework="unsloth")).parameters(1)
-    assert 224 == resolve(TOY_MOE, lora()).parameters(1)
-    assert 224 + 256 + 192 == resolve(TOY_MOE, lora(moe_scheme="target-parameters")).parameters(1)
+    assert 224 + 256 + 192 == plan_of(TOY_MOE, framework="unsloth").parameters(1)
+    assert 224 == plan_of(TOY_MOE).parameters(1)
+    assert 224 + 256 + 192 == plan_of(TOY_MOE, moe_scheme="target-parameters").parameters(1)
 
 
 def test_peft_rewrites_families_it_knows_with_gate_up_at_twice_the_rank():
@@ -219,30 +220,30 @@ def test_peft_rewrites_families_it_knows_with_gate_up_at_twice_the_rank():
     }
 
     for (targets, scheme), expected in cases.items():
-        assert expected == resolve(REMAPPED, lora(targets, moe_scheme=scheme)).parameters(1), (targets, scheme)
+        assert expected == plan_of(REMAPPED, targets, moe_scheme=scheme).parameters(1), (targets, scheme)
 
 
 def test_half_of_a_fused_pair_is_refused_as_peft_refuses_it():
     with pytest.raises(InvalidSettingError, match="can't take gate_proj without up_proj"):
-        resolve(REMAPPED, lora(("q_proj", "gate_proj")))
+        plan_of(REMAPPED, ("q_proj", "gate_proj"))
 
 
 def test_dora_on_experts_is_refused_as_peft_refuses_it():
     with pytest.raises(InvalidSettingError, match="DoRA does not work on gate_up_proj"):
-        resolve(TOY_MOE, lora(framework="unsloth", use_dora=True))
+        plan_of(TOY_MOE, framework="unsloth", use_dora=True)
 
 
 def test_a_moe_count_comes_with_its_scheme_and_the_versions():
-    remap, unsloth = resolve(REMAPPED, lora()), resolve(REMAPPED, lora(framework="unsloth"))
+    remap, unsloth = plan_of(REMAPPED), plan_of(REMAPPED, framework="unsloth")
 
     assert ("peft-remap", "unsloth") == (remap.scheme, unsloth.scheme)
     assert any("PEFT 0.21.2" in note and "2r" in note for note in remap.notes)
     assert any("Unsloth 2026.10.9" in note for note in unsloth.notes)
-    assert "dense" == resolve(TOY, lora()).scheme
+    assert "dense" == plan_of(TOY).scheme
 
 
 def test_experts_left_out_are_said():
-    plan = resolve(TOY_MOE, lora())
+    plan = plan_of(TOY_MOE)
 
     assert ("linear-only", 224) == (plan.scheme, plan.parameters(1))
     assert any(note.startswith("No adapter on the experts: gate_up_proj and down_proj") for note in plan.notes)
@@ -254,23 +255,21 @@ def test_what_unsloth_leaves_out_of_all_linear_is_said():
         id="toy/other",
         model_type="toy",
     )
-    peft, unsloth = resolve(other, lora("all-linear")), resolve(other, lora("all-linear", "unsloth"))
+    peft, unsloth = plan_of(other, "all-linear"), plan_of(other, "all-linear", "unsloth")
 
     # Outside attention: 16 + 48 and 16 + 4 a block.
     assert 224 + 2 * 84 == peft.parameters(1)
     assert 224 == unsloth.parameters(1)
     assert any("it leaves out in_proj and per_layer_gate" in note for note in unsloth.notes)
-    assert 512 == resolve(TOY, lora("all-linear", "unsloth")).parameters(1)
+    assert 512 == plan_of(TOY, "all-linear", "unsloth").parameters(1)
 
 
 def test_towers_are_said():
     text = replace(TOY, tower="text tower", id="toy/tower")
     whole = model((*ATTENTION, layer("attn.qkv", 16, 48, part="vision")), id="toy/whole", tower="whole model")
 
-    assert any(note.startswith("Text tower only") for note in resolve(text, lora()).notes)
-    assert any(
-        "2 of 10 targeted modules are outside the text tower" in n for n in resolve(whole, lora("all-linear")).notes
-    )
+    assert any(note.startswith("Text tower only") for note in plan_of(text).notes)
+    assert any("2 of 10 targeted modules are outside the text tower" in n for n in plan_of(whole, "all-linear").notes)
 
 
 def test_choices_are_the_names_with_their_counts():

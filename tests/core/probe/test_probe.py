@@ -33,11 +33,11 @@ if begin(probe_id):
 
 
 def test_auto_is_settled_for_the_device():
-    here, there = request(), request(cuda=True)
+    here, there = request().training, request(cuda=True).training
 
-    assert ("fp32", "adamw_torch", "none") == (here.precision, here.optim, here.checkpointing)
-    assert ("nf4-dq", "adamw_8bit", "unsloth") == (there.precision, there.optim, there.checkpointing)
-    assert "hf" == request(cuda=True, framework="trl").checkpointing
+    assert ("fp32", "adamw_torch", "none") == (here.precision, here.optim, here.gradient_checkpointing)
+    assert ("nf4-dq", "adamw_8bit", "unsloth") == (there.precision, there.optim, there.gradient_checkpointing)
+    assert "hf" == request(cuda=True, framework="trl").training.gradient_checkpointing
 
 
 @pytest.mark.parametrize(
@@ -45,16 +45,18 @@ def test_auto_is_settled_for_the_device():
     [
         ({"precision": "nf4-dq"}, "no GPU here"),
         ({"optim": "adamw_8bit"}, "needs a GPU"),
-        ({"checkpointing": "unsloth", "framework": "peft"}, "only in Unsloth"),
+        ({"gradient_checkpointing": "unsloth", "framework": "peft"}, "only in Unsloth"),
         ({"framework": "trl"}, "needs a GPU"),
-        ({"checkpointing": "hf"}, "take none"),
+        ({"gradient_checkpointing": "hf"}, "Choose auto or none"),
+        ({"loss_path": "full"}, "the loss on the path fused"),
+        ({"attn_implementation": "eager"}, "sdpa attention"),
         ({"r": 0}, "1 to 1,024"),
         ({"r": True}, "whole number"),
         ({"max_length": 4}, "8 to"),
-        ({"per_device_train_batch_size": 4096, "max_length": 2048}, "too many"),
+        ({"per_device_train_batch_size": 4096, "max_length": 2048}, "at most 4,194,304 tokens per step"),
         ({"depths": (31,)}, "30 blocks"),
         ({"framework": "axolotl"}, "unsloth, trl, peft"),
-        ({"time_limit_seconds": 0.0}, "time limit"),
+        ({"time_limit_seconds": 0.0}, "Time limit in seconds must be a number from 1 to 86,400"),
         ({"memory_limit_bytes": 5}, "1 MiB"),
         ({"target_modules": ()}, "target module"),
     ],
@@ -68,7 +70,7 @@ def test_depths_of_ones_own_must_keep_the_pattern_whole():
     model = API.models.get("google/gemma-3-1b-it")
 
     assert (8, 14, 26) == choose_depths(model, (14, 8), full=True)
-    with pytest.raises(InvalidSettingError, match=r"26 blocks that repeat every 6.*can't be 9 deep: take 8, 14, 20"):
+    with pytest.raises(InvalidSettingError, match=r"26 blocks that repeat every 6.*must be one of 8, 14, 20"):
         choose_depths(model, (9,), full=False)
 
 

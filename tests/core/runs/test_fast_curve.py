@@ -7,20 +7,12 @@ import pytest
 from rankviz.core.runs.events import AdapterCut, Evaluated
 from rankviz.core.runs.fast_curve import anchors_of, fast_curve, fast_curves, in_words, partings, pick, shippable
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import RunRequest
+from tests.support import questions
 
 
 def run(r, loss, *, cuts=None, saved=True, run_id="top", **asked):
-    request = RunRequest(
-        run_id=run_id,
-        sweep_id="s",
-        created_at=0,
-        base="b",
-        data="d",
-        r=r,
-        lora_alpha=32,
-        cut_ranks=tuple(cuts or ()),
-        **asked,
+    request = questions.run(
+        run_id=run_id, sweep_id="s", base="b", data="d", r=r, lora_alpha=32, cut_ranks=tuple(cuts or ()), **asked
     )
     evaluated = Evaluated(time=1.0, when="after", loss=loss, tokens=10, examples=2, seconds=1.0)
     return RunRecord(
@@ -81,7 +73,7 @@ def test_a_run_worse_than_the_cut_raises_the_step_size_alarm():
 
     said = in_words(curve, partings(curve, [run(2, 3.3, run_id="a")], 0.02), {2})
 
-    assert said[0].startswith("Trained at r = 64, this adapter needs no more than r = 8: cut to that")
+    assert said[0].startswith("This adapter was trained at r = 64 and needs at most r = 8: truncated to that rank")
     assert said[1].startswith("Step-size alarm at r = 2: a run of that rank reached 3.3000, though an adapter of that")
     assert "this learning rate or alpha does not suit r = 2" in said[1]
 
@@ -91,28 +83,32 @@ def test_a_run_better_than_the_cut_says_that_low_ranks_are_judged_by_runs():
 
     said = in_words(curve, partings(curve, [run(2, 1.5, run_id="a")], 0.02), {2})
 
-    assert "judge low ranks by runs" in said[1]
+    assert "Judge low ranks by runs" in said[1]
 
 
 def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
     said = in_words(fast_curve(TOP), (), ())
 
-    assert "That r = 2 won't do is not said by this" in said[2]
-    assert said[2].endswith("run them as anchors or as a sweep to know.")
-    assert "Cuts below r = 8 were trained a few steps more on the way down, 2 in all." == said[3]
+    assert "This does not rule out r = 2" in said[2]
+    assert said[2].endswith("independent runs or a sweep can check this.")
+    assert "Truncated adapters below r = 8 were trained for a few more steps, 2 in total." == said[3]
 
 
 @pytest.mark.parametrize(("anchors", "times"), [((), 1), ((2,), 1), ((8,), 0)])
 def test_what_is_shipped_is_the_cut_unless_a_run_of_that_rank_was_seen(anchors, times):
     said = " ".join(in_words(fast_curve(TOP), (), anchors))
 
-    assert times == said.count("To ship r = 8, train at r = 64 and take the cut. A run of r = 8 from the start may end")
+    assert times == said.count(
+        "To ship r = 8, train at r = 64 and use the truncated adapter. A run of r = 8 from the start may end"
+    )
 
 
 def test_an_adapter_that_uses_all_its_rank_says_so():
     curve = fast_curve(run(64, 1.5, cuts={32: 1.6}))
 
-    assert "This adapter uses all of its r = 64: every cut loses more than 0.02 nats." == in_words(curve, (), ())[0]
+    assert (
+        "This adapter uses all of its r = 64: every truncation loses more than 0.02 nats." == in_words(curve, (), ())[0]
+    )
 
 
 def test_of_several_curves_the_best_trained_one_comes_first():

@@ -10,15 +10,14 @@ from rankviz.catalog.models import load_model
 from rankviz.core.cost.device import Device
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, precision_warning, row_tokens, sweep_seconds
-from rankviz.core.runs.request import RunRequest
+from tests.support.questions import run
 from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
 MIB = 2**20
 
 
 def request(**more):
-    fields = {"run_id": "r", "sweep_id": "s", "created_at": 0.0, "base": "embedded", "data": "phonemes", "r": 16}
-    return RunRequest(**{**fields, "lora_alpha": 16, **more})
+    return run(**{"base": "embedded", "data": "phonemes", "r": 16, **more})
 
 
 @pytest.mark.parametrize(("max_length", "measured_mib"), [(32, 1652), (128, 2883), (256, 4412)])
@@ -26,20 +25,20 @@ def test_resident_memory_of_a_cpu_run_is_as_measured(max_length, measured_mib):
     smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
     full_rows = Range(max_length, max_length, max_length)
 
-    run = estimate_run(smol, request(max_length=max_length), Device(cpu_count=2), ASSUMPTIONS, full_rows)
+    estimate = estimate_run(smol, request(max_length=max_length), Device(cpu_count=2), ASSUMPTIONS, full_rows)
 
-    assert "process resident" == run.memory_kind
-    assert run.memory_bytes.low <= measured_mib * MIB <= run.memory_bytes.high
-    assert 0.9 <= run.memory_bytes.expected / (measured_mib * MIB) <= 1.1
+    assert "process resident" == estimate.memory_kind
+    assert estimate.memory_bytes.low <= measured_mib * MIB <= estimate.memory_bytes.high
+    assert 0.9 <= estimate.memory_bytes.expected / (measured_mib * MIB) <= 1.1
 
 
 def test_parameters_and_file_are_those_of_the_adapter():
     smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
 
-    run = estimate_run(smol, request(), Device(cpu_count=2), ASSUMPTIONS)
+    estimate = estimate_run(smol, request(), Device(cpu_count=2), ASSUMPTIONS)
 
-    assert 4_884_480 == run.adapter_parameters
-    assert 4 * 4_884_480 < run.adapter_bytes < 4 * 4_884_480 + 100_000
+    assert 4_884_480 == estimate.adapter_parameters
+    assert 4 * 4_884_480 < estimate.adapter_bytes < 4 * 4_884_480 + 100_000
 
 
 def test_rows_of_unknown_length_widen_the_range_up_to_max_length():
@@ -88,7 +87,7 @@ def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
     def said(precision, **device):
         return precision_warning(request(precision=precision), Device(cpu_count=2, **device), ASSUMPTIONS)
 
-    assert "Take fp32" in said("bf16", cpu_bf16=False)
+    assert "Choose fp32" in said("bf16", cpu_bf16=False)
     assert not said("bf16", cpu_bf16=True)
     assert not said("bf16")
     assert not said("fp32", cpu_bf16=False)
@@ -97,10 +96,10 @@ def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
 
 
 def test_on_a_gpu_it_is_the_allocators_count_that_is_compared():
-    run = estimate_run(TOY, request(), Device(cpu_count=2, cuda=True, gpu=gpu()), ASSUMPTIONS)
+    estimate = estimate_run(TOY, request(), Device(cpu_count=2, cuda=True, gpu=gpu()), ASSUMPTIONS)
 
-    assert "GPU allocated" == run.memory_kind
-    assert run.memory_bytes.expected < ASSUMPTIONS.value("context-bytes")
+    assert "GPU allocated" == estimate.memory_kind
+    assert estimate.memory_bytes.expected < ASSUMPTIONS.value("context-bytes")
 
 
 def test_a_gpu_that_is_not_in_the_table_has_no_time():

@@ -7,10 +7,11 @@ from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError
+from tests.support.questions import sweep
 
 
 def grid(**settings) -> list[tuple]:
-    runs = SweepRequest(**settings).runs(sweep_id="s", created_at=0.0)
+    runs = sweep(**settings).runs(sweep_id="s", created_at=0.0)
     return [(run.seed, run.learning_rate, run.r) for run in runs]
 
 
@@ -44,41 +45,44 @@ def test_alpha_rules(rule, r, expected):
 
 @pytest.mark.parametrize(("max_steps", "expected"), [(1, 0), (9, 0), (40, 2), (1000, 50)])
 def test_warm_up_takes_a_twentieth_of_the_steps(max_steps, expected):
-    assert expected == SweepRequest(ranks=(1,), max_steps=max_steps).runs(sweep_id="s", created_at=0)[0].warmup_steps
+    assert expected == sweep(ranks=(1,), max_steps=max_steps).runs(sweep_id="s", created_at=0)[0].warmup_steps
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"ranks": ()}, "at least one rank"),
-        ({"ranks": (0,)}, "from 1 to 1,024, not 0"),
-        ({"ranks": (1025,)}, "from 1 to 1,024, not 1025"),
+        ({"ranks": (0,)}, r"from 1 to 1,024 \(got 0\)"),
+        ({"ranks": (1025,)}, r"from 1 to 1,024 \(got 1,025\)"),
         ({"ranks": (2.5,)}, "whole number"),
         ({"ranks": (True,)}, "whole number"),
         ({"learning_rates": ()}, "at least one learning rate"),
         ({"learning_rates": (0.0,)}, "above 0"),
         ({"learning_rates": (float("nan"),)}, "above 0"),
         ({"seeds": ()}, "at least one seed"),
-        ({"seeds": (-1,)}, "A seed"),
+        ({"seeds": (-1,)}, "Seed must be a whole number from 0 to 4,294,967,295"),
         ({"max_steps": 0}, "Steps"),
-        ({"per_device_train_batch_size": 0}, "batch size"),
-        ({"gradient_accumulation_steps": 5000}, "accumulation"),
-        ({"max_length": 4}, "max_length"),
+        ({"per_device_train_batch_size": 0}, "Batch size"),
+        ({"gradient_accumulation_steps": 70_000}, "accumulation"),
+        ({"max_length": 4}, "Maximum length must be a whole number from 8"),
         ({"held_out_examples": 0}, "Held-out"),
         ({"target_modules": ()}, "target module"),
-        ({"alpha": "3r"}, "alpha is r, 2r or a number"),
-        ({"alpha": "-1"}, "alpha is r, 2r or a number"),
-        ({"alpha": "inf"}, "alpha is r, 2r or a number"),
-        ({"precision": "fp8"}, "precision is one of auto, bf16"),
-        ({"optim": "adam"}, "optim is one of auto"),
+        ({"alpha": "3r"}, "Alpha must be r, 2r or a number"),
+        ({"alpha": "-1"}, "Alpha must be r, 2r or a number"),
+        ({"alpha": "inf"}, "Alpha must be r, 2r or a number"),
+        ({"precision": "fp8"}, "Precision must be one of auto, bf16"),
+        ({"optim": "adam"}, "Optimizer must be one of auto"),
+        ({"framework": "trl"}, "Framework of a run must be one of unsloth"),
+        ({"moe_scheme": "linear-only"}, "MoE scheme of a run must be one of default"),
+        ({"max_steps": None}, "Steps must be a whole number"),
         ({"base": " "}, "Choose a base"),
         ({"data": ""}, "Choose data"),
-        ({"ranks": tuple(range(1, 100)), "seeds": (0, 1, 2)}, "297 runs in one sweep; at most 256"),
+        ({"ranks": tuple(range(1, 100)), "seeds": (0, 1, 2)}, r"at most 256 runs \(got 297\)"),
     ],
 )
 def test_a_sweep_that_cannot_be_trained_says_why(settings, message):
     with pytest.raises(InvalidSettingError, match=message):
-        SweepRequest(**settings).runs(sweep_id="s", created_at=0.0)
+        sweep(**settings).runs(sweep_id="s", created_at=0.0)
 
 
 def test_a_long_journal_folds_to_the_same_record_at_once_as_event_by_event():

@@ -1,0 +1,71 @@
+"""The one chain from a set-up to its figures: adapter plan, shape of the blocks, memory, duration.
+
+Estimates of questions, of runs, of probes and of measured rows all go through it. What does not depend on rank is
+worked out once, so that a rank costs a few multiplications.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rankviz.core.cost.device import Device
+from rankviz.core.cost.duration import DurationEstimate, DurationTerms, cpu_duration_terms, duration_at, duration_terms
+from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms, memory_at, memory_terms
+from rankviz.core.cost.shapes import ModelShape, model_shape
+from rankviz.core.cost.stack import Stack
+from rankviz.core.lora.config import Framework, LoraConfig
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """An adapter on a stack, for any rank."""
+
+    plan: AdapterPlan
+    memory: MemoryTerms
+    duration: DurationTerms | None
+    """None where the speed of the GPU is not known."""
+    saved_parameters: int
+    """Trained in full beside the adapter."""
+
+    def memory_at(self, r: int) -> MemoryEstimate:
+        """Bytes at the peak of a step."""
+        return memory_at(self.memory, r, self.plan.parameters(r), self.saved_parameters)
+
+    def duration_at(self, r: int) -> DurationEstimate | None:
+        """Seconds of a step, of loading and of all steps."""
+        return duration_at(self.duration, r) if self.duration else None
+
+
+def predict(
+    model: ModelSpec,
+    lora: LoraConfig,
+    stack: Stack,
+    device: Device,
+    *,
+    usable_bytes: float | None = None,
+    names: Framework | None = None,
+) -> Prediction:
+    """The prediction of an adapter, rank aside; InvalidSettingError where PEFT refuses the adapter.
+
+    usable_bytes: of the card, where known; the loss is computed in larger pieces on a card with more room.
+    names: by whose rules target names reach modules; None is the stack's framework.
+    """
+    plan = resolve(model, lora, names or stack.setup.framework)
+    shape = _shape(plan)
+    if not device.cuda:
+        duration = cpu_duration_terms(model, shape, stack, device.cpu_count, device.cpu_bf16)
+    else:
+        duration = duration_terms(model, shape, stack, device.gpu) if device.gpu else None
+    return Prediction(
+        plan=plan,
+        memory=memory_terms(model, shape, stack, usable_bytes),
+        duration=duration,
+        saved_parameters=sum(module.trained for module in plan.saved),
+    )
+
+
+@lru_cache(maxsize=512)
+def _shape(plan: AdapterPlan) -> ModelShape:
+    return model_shape(plan.model, plan.adapted)

@@ -1,0 +1,34 @@
+"""Questions, sweeps and probes from settings in one flat list, whichever part they belong to."""
+
+from dataclasses import replace
+from typing import Any
+
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.probe.request import PROBE_TRAINING, ProbeQuestion
+from rankviz.core.runs.request import SHORT_TRAINING, RunRequest, SweepRequest
+
+
+def _parts(settings: dict[str, Any], training: TrainingSetup, lora: LoraConfig | None = None) -> dict[str, Any]:
+    """{"lora", "training", and what belongs to neither}."""
+    own = {name: settings.pop(name) for name in LoraConfig.__dataclass_fields__ if name in settings}
+    trained = {name: settings.pop(name) for name in TrainingSetup.__dataclass_fields__ if name in settings}
+    return {"lora": replace(lora or LoraConfig(), **own), "training": replace(training, **trained), **settings}
+
+
+def question(model_id: str = "toy/toy-16", **settings: Any) -> Question:
+    return Question(model_id=model_id, **_parts(settings, TrainingSetup()))
+
+
+def sweep(**settings: Any) -> SweepRequest:
+    return SweepRequest(**_parts(settings, SHORT_TRAINING))
+
+
+def run(**settings: Any) -> RunRequest:
+    named = {"run_id": "", "sweep_id": "", "created_at": 0, "base": "", "data": ""}
+    return RunRequest(**{**named, **_parts(settings, SHORT_TRAINING)})
+
+
+def probe(model_id: str, **settings: Any) -> ProbeQuestion:
+    return ProbeQuestion(model_id=model_id, **_parts(settings, PROBE_TRAINING))
