@@ -14,6 +14,7 @@ PACKAGE = ROOT / "rankviz"
 HOMES = {
     "gradio": {"ui"},
     "plotly": {"figures"},
+    "choreographer": {"figures"},
     "typer": {"cli"},
     "huggingface_hub": {"hub", "worker"},
     "pydantic": {"catalog"},
