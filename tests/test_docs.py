@@ -171,9 +171,6 @@ def test_every_python_example_compiles(source):
         compile(code, name_of(source), "exec")
 
 
-@pytest.mark.xfail(
-    reason="`from rankviz import Api, Question` and a typed estimate come with the composed API", strict=True
-)
 def test_the_python_examples_of_the_readme_run(tmp_path):
     examples = blocks(README, "python")
 

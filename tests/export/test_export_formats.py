@@ -70,7 +70,7 @@ def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
     attention = 4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512))
 
     written = api.exports.write(question, 4, "llamafactory")
-    assert "can't name the experts" in written.notes[0]
+    assert "does not name the experts" in written.notes[0]
     assert f"trains {attention:,} parameters" in written.notes[1]
     assert f"has {asked:,}" in written.notes[1]
     assert f"counts {attention:,} trainable parameters" in written.text
@@ -96,7 +96,7 @@ def test_what_a_list_of_names_trains_besides_is_said_with_both_numbers(api):
     asked = api.estimates.adapter(question, 4).parameters
 
     written = api.exports.write(question, 4, "unsloth")
-    assert f"is {asked:,}" in written.notes[0]
+    assert f"has {asked:,}" in written.notes[0]
     assert "Unsloth trains " in written.notes[0]
 
 

@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, said):
 
 def test_the_page_offers_the_table_that_it_shows(api):
     """Its ranks, and its runs as the filter lets them through."""
-    shown = explore.asked_ranks(api, **{**DEFAULTS, "model": "Qwen/Qwen3-4B", "r": 24})
+    shown = explore.ranks_of(api, **{**DEFAULTS, "model": "Qwen/Qwen3-4B", "r": 24})
     filtered = runs.matching_runs(api, text="r=64", state=runs.ANY_STATE)
 
     assert [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256] == [row["r"] for row in shown.rows]
@@ -127,5 +127,5 @@ def test_a_sweeps_runs_are_named_after_it_and_without_one_the_page_says_so(api):
     sweep = api.runs.recorded()[0]
 
     assert f"sweep-{sweep.sweep_id}" == tables.sweep_runs(api, sweep_id=sweep.sweep_id).name
-    with pytest.raises(UserError, match="no sweep here yet"):
+    with pytest.raises(UserError, match="No sweep yet: train one to download its runs"):
         tables.sweep_runs(api, sweep_id="")

@@ -48,7 +48,7 @@ def test_memory_bars_are_in_gib_with_the_range_above_and_the_card_across():
 
 def test_parameters_are_by_module_and_block():
     """q_proj is 16 × 16 and v_proj 16 × 8: 32 and 24 parameters per unit of rank."""
-    plan = resolve(TOY, LoraConfig(target_modules=("q_proj", "v_proj")))
+    plan = resolve(TOY, LoraConfig(target_modules=("q_proj", "v_proj")), "unsloth")
 
     info = parameters_info(plan, 4)
 

@@ -56,7 +56,7 @@ def test_the_rule_is_said_where_something_must_change(api):
 def test_without_a_gpu_each_part_says_what_it_can(api):
     view = shown(api, gpu="none")
 
-    assert "No GPU chosen: the cheapest GPU that fits is the" in view.verdict
+    assert "No GPU is chosen; the cheapest GPU that fits is the" in view.verdict
     assert "Select a GPU, or click one in the table below." in view.limits
     assert "not known" in view.knobs
     assert "not known" in view.methods
@@ -104,7 +104,7 @@ def test_a_gpu_that_cannot_run_it_says_why(api):
     cards = shown(api, precision="bf16").cards
 
     assert "cannot run this" in cards
-    assert "T4 has no bf16: choose precision fp16" in cards
+    assert "T4 does not support bf16. Choose precision fp16" in cards
     assert "HF Spaces t4-small, 2026-08-22" in cards
 
 

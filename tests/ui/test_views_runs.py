@@ -65,8 +65,11 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"mode": "fast", "ranks": ["8"]}, "A fast curve is cut from its highest rank to lower ones: take two"),
-        ({"mode": "fast", "anchors": "16"}, "Anchors are lower than the rank that is cut, r = 16, and 16 is not."),
+        (
+            {"mode": "fast", "ranks": ["8"]},
+            "A fast curve truncates its highest rank to lower ones. Give at least",
+        ),
+        ({"mode": "fast", "anchors": "16"}, "An independent run must have a lower rank than the truncated one, r = 16"),
         ({"mode": "single"}, "A single run takes one rank .got 2.: clear the others, or choose Sweep."),
     ],
 )

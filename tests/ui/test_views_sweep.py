@@ -84,7 +84,7 @@ def test_the_curve_is_a_table_too_and_names_what_was_trained_on(api):
 def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(api):
     text = text_of(curve(api, fast(api, cuts=CUTS)).words)
 
-    assert text.startswith("Trained at r = 64, this adapter needs no more than r = 8")
+    assert text.startswith("This adapter was trained at r = 64 and needs at most r = 8")
     assert "It does not show what a run at a lower rank would learn in the same time" in text
     assert "Can't tell" not in text
 

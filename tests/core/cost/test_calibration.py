@@ -150,7 +150,7 @@ def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(
     assert () == before.ranks[16].calibrated_by
     assert ("probe-1",) == after.ranks[16].calibrated_by
     assert after.ranks[16].memory_bytes != before.ranks[16].memory_bytes
-    assert "calibrated on this machine" in expected_html(api, {**FORM, "base": "embedded"})
+    assert "calibrated by pr" in expected_html(api, {**FORM, "base": "embedded"})
 
 
 def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
