@@ -5,12 +5,13 @@ from pathlib import Path
 from rankviz.core.runs.request import SweepRequest
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
+from tests.support import questions
 
 
 def letters(base: Path, data: Path, *ranks: int, **settings) -> SweepRequest:
     """A sweep in which a tiny Llama learns letters in twelve steps."""
     fixed = {"max_steps": 12, "learning_rates": (1e-2,), "held_out_examples": 16}
-    return SweepRequest(base=str(base), data=str(data), ranks=ranks, **fixed, **settings)
+    return questions.sweep(base=str(base), data=str(data), ranks=ranks, **fixed, **settings)
 
 
 def run_to_the_end(store: RunStore, seconds: float = 240) -> None:

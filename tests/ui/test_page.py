@@ -119,7 +119,7 @@ def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
     price.fill("-1")
     price.press("Enter")
 
-    page.get_by_text("A price of -1.0 USD an hour for the l4 can't be: give 0 or more, or leave it out.").wait_for()
+    page.get_by_text("The price per hour of the l4 must be a number from 0 to 1,000,000 (got -1.0).").wait_for()
 
 
 def test_a_batch_of_zero_is_said_with_what_to_change(page):
@@ -130,7 +130,7 @@ def test_a_batch_of_zero_is_said_with_what_to_change(page):
     page.get_by_label("Batch", exact=True).fill("0")
     page.get_by_label("Batch", exact=True).press("Enter")
 
-    page.get_by_text("Batch size 0 is out of range: give 1 to 4,096.").wait_for()
+    page.get_by_text("Batch size must be a whole number from 1 to 4,096 (got 0).").wait_for()
 
 
 def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(llama):
@@ -280,7 +280,7 @@ def test_an_endpoint_says_what_was_wrong(address):
     said = urllib.request.urlopen(f"{address}/gradio_api/call/estimate/{event}").read().decode()
 
     assert "event: error" in said
-    assert "Rank 0 is out of range" in said
+    assert "Rank must be a whole number from 1 to 1,024 (got 0)." in said
 
 
 def test_a_sweep_has_a_page_of_its_own_at_its_address(page):

@@ -9,13 +9,13 @@ import psutil
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.probe.request import ProbeQuestion
 from rankviz.core.probe.summary import as_json, sentences
 from rankviz.core.runs.record import RunState
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.supervisor import PROBE_COMMAND
 from rankviz.worker.introspect.build import cut_config
 from rankviz.worker.probe.random_base import write_random_base
+from tests.support import questions
 from tests.support.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -52,7 +52,7 @@ def probe(folder: Path, *, config=TINY, command=ONE_TRY, **settings):
     api = Api(home=folder / "home", assets=ASSETS)
     api.workspace.supervisor = Supervisor(api.workspace.store, probe_command=command)
     settings = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **settings}
-    probe_id = api.probes.start(ProbeQuestion(model_id=str(path), **settings))
+    probe_id = api.probes.start(questions.probe(str(path), **settings))
     *_, record = api.probes.follow(probe_id, 0.05)
     api.workspace.supervisor.settle()
     api.workspace.supervisor.stop()

@@ -94,15 +94,16 @@ def measured_working_bytes(config, *, precision, **settings):
 
 def estimated_working_bytes(name, *, habits, precision, targets, checkpointing):
     spec = spec_of(name)
-    plan = resolve(spec, LoraConfig(target_modules=targets, framework="peft"))
+    plan = resolve(spec, LoraConfig(target_modules=targets), "peft")
     setup = TrainingSetup(
+        framework="trl",
         precision=precision,
         per_device_train_batch_size=BATCH,
         max_length=LENGTH,
-        checkpointing=checkpointing,
+        gradient_checkpointing=checkpointing,
         loss_path="full",
     )
-    stack = Stack(framework="trl", setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
+    stack = Stack(setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
     memory = memory_at(memory_terms(spec, model_shape(spec, plan.adapted), stack, None), 2, plan.parameters(2))
     return memory.activations + memory.logits + memory.other
 
