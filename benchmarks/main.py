@@ -1,4 +1,4 @@
-"""Speed and size, as ratios within one run where possible. `make bench`, or `python tests/bench.py estimate cli`.
+"""Speed and size, as ratios within one run where possible. `make bench`, or `python -m benchmarks.main estimate cli`.
 
 Nothing here fails: the machines are noisy, so it prints what it saw.
 """
@@ -126,13 +126,13 @@ def bench_evidence() -> None:
         for row in api.models.all():
             for name in NAMES:
                 goal = Goal(use_case=name, examples=20_000, example_tokens=300, forgetting=True)
-                asked = Question(model_id=row.id, gpu="L4", training=TrainingSetup(max_steps=1000))
+                question = Question(model_id=row.id, gpu="L4", training=TrainingSetup(max_steps=1000))
                 api.models.get(row.id)
-                asking = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
-                advice[row.id, name] = _timed(lambda q=asked, g=goal: api.advice.advise(q, g))
+                choices = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
+                advice[row.id, name] = _timed(lambda q=question, g=goal: api.advice.advise(q, g))
                 near[row.id, name] = _timed(lambda i=row.id, n=name: _nearest_of_all(api, i, n))
                 if name == "complex":
-                    drawn[row.id, name] = _timed(lambda a=asking: evidence.shown(api, **a, x="parameters", y="gap"))
+                    drawn[row.id, name] = _timed(lambda a=choices: evidence.shown(api, **a, x="parameters", y="gap"))
     for name, seconds in (("advice", advice), ("nearest evidence", near), ("the section drawn", drawn)):
         slowest = max(seconds, key=seconds.get)
         print(
@@ -256,7 +256,7 @@ def bench_sweep() -> None:
         )
 
     cli((4,), 1)  # unpacks the base and warms the disk cache for both sides
-    script = ROOT / "tests" / "bench_unsloth_script.py"
+    script = ROOT / "benchmarks" / "unsloth_script.py"
     base = next((home / "models").glob("*/config.json")).parent
     separate = sum(
         _timed(
@@ -275,23 +275,23 @@ def bench_sweep() -> None:
 
 def bench_adapters() -> None:
     """Spectrum and resize, beside dense SVD."""
-    from tests import bench_adapters
+    from benchmarks import adapters
 
-    bench_adapters.bench_adapters()
+    adapters.bench_adapters()
 
 
 def bench_fast() -> None:
     """A fast curve, beside independent runs and beside scripts."""
-    from tests import bench_runs
+    from benchmarks import runs
 
-    bench_runs.bench_fast()
+    runs.bench_fast()
 
 
 def bench_precision() -> None:
     """A training step with a bf16 base, beside fp32."""
-    from tests import bench_runs
+    from benchmarks import runs
 
-    bench_runs.bench_precision()
+    runs.bench_precision()
 
 
 def main() -> None:
