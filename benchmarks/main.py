@@ -63,7 +63,7 @@ def bench_estimate() -> None:
             f"estimate, nine ranks, {name}: median {statistics.median(seconds.values()) * 1e3:.3f} ms, "
             f"slowest {seconds[slowest] * 1e3:.3f} ms ({slowest}); {len(seconds)} models"
         )
-    _bench_decisions(api)
+    _bench_fit(api)
     for model_id in PEFT_MODELS:
         peft_seconds, peft_parameters = _peft_count(model_id)
         question = Question(
@@ -81,8 +81,8 @@ def bench_estimate() -> None:
         )
 
 
-def _bench_decisions(api) -> None:
-    """All decisions on one rank, with every GPU of the table, for every catalogue model."""
+def _bench_fit(api) -> None:
+    """The whole fit section for one rank, with every GPU of the table, for every catalogue model."""
     from rankviz.core.cost.question import Question
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.lora.config import LoraConfig
@@ -98,20 +98,20 @@ def _bench_decisions(api) -> None:
     for name, seconds in (("first time", first), ("again", again)):
         slowest = max(seconds, key=seconds.get)
         print(
-            f"decisions, one rank, {len(api.workspace.gpus)} GPUs, {name}: "
+            f"fit section, one rank, {len(api.workspace.gpus)} GPUs, {name}: "
             f"median {statistics.median(seconds.values()) * 1e3:.1f} ms, "
             f"slowest {seconds[slowest] * 1e3:.1f} ms ({slowest})"
         )
 
 
-def bench_evidence() -> None:
-    """Evidence and advice for every model and use case, in process: counted, and with the page's three figures."""
+def bench_studies() -> None:
+    """Studies and advice for every model and use case, in process: counted, and with the page's three figures."""
     from rankviz.api import Api
     from rankviz.core.advice.use_case import NAMES, Goal
     from rankviz.core.cost.question import Question
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.lora.config import LoraConfig
-    from rankviz.ui.explore import studies as evidence
+    from rankviz.ui.explore import studies
 
     with tempfile.TemporaryDirectory() as home:
         api = Api(home=Path(home))
@@ -121,7 +121,7 @@ def bench_evidence() -> None:
             )
         )
         warm = {"model": "gpt2", "use_case": "complex", "r": 16, "use_dora": True, "use_rslora": True}
-        evidence.shown(api, **warm, x="parameters", y="gap")  # loads plotly
+        studies.shown(api, **warm, x="parameters", y="gap")  # loads plotly
         advice, near, drawn = {}, {}, {}
         for row in api.models.all():
             for name in NAMES:
@@ -132,14 +132,14 @@ def bench_evidence() -> None:
                 advice[row.id, name] = _timed(lambda q=question, g=goal: api.advice.advise(q, g))
                 near[row.id, name] = _timed(lambda i=row.id, n=name: _nearest_of_all(api, i, n))
                 if name == "complex":
-                    drawn[row.id, name] = _timed(lambda a=choices: evidence.shown(api, **a, x="parameters", y="gap"))
-    for name, seconds in (("advice", advice), ("nearest evidence", near), ("the section drawn", drawn)):
+                    drawn[row.id, name] = _timed(lambda a=choices: studies.shown(api, **a, x="parameters", y="gap"))
+    for name, seconds in (("advice", advice), ("nearest studies", near), ("the section drawn", drawn)):
         slowest = max(seconds, key=seconds.get)
         print(
             f"{name}: median {statistics.median(seconds.values()) * 1e3:.1f} ms, "
             f"slowest {seconds[slowest] * 1e3:.1f} ms ({', '.join(slowest)}); {len(seconds)} choices"
         )
-    print(f"first advice, the evidence read: {first * 1e3:.0f} ms")
+    print(f"first advice, with reading the studies: {first * 1e3:.0f} ms")
 
 
 def _nearest_of_all(api, model_id: str, use_case: str) -> None:
@@ -301,7 +301,7 @@ def main() -> None:
         "start": bench_start,
         "sweep": bench_sweep,
         "estimate": bench_estimate,
-        "evidence": bench_evidence,
+        "studies": bench_studies,
         "adapters": bench_adapters,
         "fast": bench_fast,
         "precision": bench_precision,
