@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT))
 HOME = ROOT / "build" / "fidelity"
 RANKS = (2, 4, 8, 16, 64)
 SPELLING_RANKS = (2, 4, 8, 16, 32)
@@ -68,7 +68,7 @@ def main(names: list[str]) -> None:
         _run(name)
     target = ROOT / "assets" / "fidelity.json"
     published = {case.name: case for case in fidelity.from_json(json.loads(target.read_text("utf-8"))).cases}
-    cases = [found for name in CASES if (found := _case(name) or published.get(name))]
+    cases = [case for name in CASES if (case := _case(name) or published.get(name))]
     target.write_text(json.dumps(fidelity.as_json(fidelity.report(cases)), indent=1) + "\n", encoding="utf-8")
     print(f"{len(cases)} cases in {target.relative_to(ROOT)}")
 

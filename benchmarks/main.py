@@ -1,4 +1,4 @@
-"""Speed and size, as ratios within one run where possible. `make bench`, or `python tests/bench.py estimate cli`.
+"""Speed and size, as ratios within one run where possible. `make bench`, or `python -m benchmarks.main estimate cli`.
 
 Nothing here fails: the machines are noisy, so it prints what it saw.
 """
@@ -63,7 +63,7 @@ def bench_estimate() -> None:
             f"estimate, nine ranks, {name}: median {statistics.median(seconds.values()) * 1e3:.3f} ms, "
             f"slowest {seconds[slowest] * 1e3:.3f} ms ({slowest}); {len(seconds)} models"
         )
-    _bench_decisions(api)
+    _bench_fit(api)
     for model_id in PEFT_MODELS:
         peft_seconds, peft_parameters = _peft_count(model_id)
         question = Question(
@@ -81,8 +81,8 @@ def bench_estimate() -> None:
         )
 
 
-def _bench_decisions(api) -> None:
-    """All decisions on one rank, with every GPU of the table, for every catalogue model."""
+def _bench_fit(api) -> None:
+    """The whole fit section for one rank, with every GPU of the table, for every catalogue model."""
     from rankviz.core.cost.question import Question
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.lora.config import LoraConfig
@@ -98,20 +98,20 @@ def _bench_decisions(api) -> None:
     for name, seconds in (("first time", first), ("again", again)):
         slowest = max(seconds, key=seconds.get)
         print(
-            f"decisions, one rank, {len(api.workspace.gpus)} GPUs, {name}: "
+            f"fit section, one rank, {len(api.workspace.gpus)} GPUs, {name}: "
             f"median {statistics.median(seconds.values()) * 1e3:.1f} ms, "
             f"slowest {seconds[slowest] * 1e3:.1f} ms ({slowest})"
         )
 
 
-def bench_evidence() -> None:
-    """Evidence and advice for every model and use case, in process: counted, and with the page's three figures."""
+def bench_studies() -> None:
+    """Studies and advice for every model and use case, in process: counted, and with the page's three figures."""
     from rankviz.api import Api
     from rankviz.core.advice.use_case import NAMES, Goal
     from rankviz.core.cost.question import Question
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.lora.config import LoraConfig
-    from rankviz.ui.explore import studies as evidence
+    from rankviz.ui.explore import studies
 
     with tempfile.TemporaryDirectory() as home:
         api = Api(home=Path(home))
@@ -121,25 +121,25 @@ def bench_evidence() -> None:
             )
         )
         warm = {"model": "gpt2", "use_case": "complex", "r": 16, "use_dora": True, "use_rslora": True}
-        evidence.shown(api, **warm, x="parameters", y="gap")  # loads plotly
+        studies.shown(api, **warm, x="parameters", y="gap")  # loads plotly
         advice, near, drawn = {}, {}, {}
         for row in api.models.all():
             for name in NAMES:
                 goal = Goal(use_case=name, examples=20_000, example_tokens=300, forgetting=True)
-                asked = Question(model_id=row.id, gpu="L4", training=TrainingSetup(max_steps=1000))
+                question = Question(model_id=row.id, gpu="L4", training=TrainingSetup(max_steps=1000))
                 api.models.get(row.id)
-                asking = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
-                advice[row.id, name] = _timed(lambda q=asked, g=goal: api.advice.advise(q, g))
+                choices = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
+                advice[row.id, name] = _timed(lambda q=question, g=goal: api.advice.advise(q, g))
                 near[row.id, name] = _timed(lambda i=row.id, n=name: _nearest_of_all(api, i, n))
                 if name == "complex":
-                    drawn[row.id, name] = _timed(lambda a=asking: evidence.shown(api, **a, x="parameters", y="gap"))
-    for name, seconds in (("advice", advice), ("nearest evidence", near), ("the section drawn", drawn)):
+                    drawn[row.id, name] = _timed(lambda a=choices: studies.shown(api, **a, x="parameters", y="gap"))
+    for name, seconds in (("advice", advice), ("nearest studies", near), ("the section drawn", drawn)):
         slowest = max(seconds, key=seconds.get)
         print(
             f"{name}: median {statistics.median(seconds.values()) * 1e3:.1f} ms, "
             f"slowest {seconds[slowest] * 1e3:.1f} ms ({', '.join(slowest)}); {len(seconds)} choices"
         )
-    print(f"first advice, the evidence read: {first * 1e3:.0f} ms")
+    print(f"first advice, with reading the studies: {first * 1e3:.0f} ms")
 
 
 def _nearest_of_all(api, model_id: str, use_case: str) -> None:
@@ -256,7 +256,7 @@ def bench_sweep() -> None:
         )
 
     cli((4,), 1)  # unpacks the base and warms the disk cache for both sides
-    script = ROOT / "tests" / "bench_unsloth_script.py"
+    script = ROOT / "benchmarks" / "unsloth_script.py"
     base = next((home / "models").glob("*/config.json")).parent
     separate = sum(
         _timed(
@@ -275,23 +275,23 @@ def bench_sweep() -> None:
 
 def bench_adapters() -> None:
     """Spectrum and resize, beside dense SVD."""
-    from tests import bench_adapters
+    from benchmarks import adapters
 
-    bench_adapters.bench_adapters()
+    adapters.bench_adapters()
 
 
 def bench_fast() -> None:
     """A fast curve, beside independent runs and beside scripts."""
-    from tests import bench_runs
+    from benchmarks import runs
 
-    bench_runs.bench_fast()
+    runs.bench_fast()
 
 
 def bench_precision() -> None:
     """A training step with a bf16 base, beside fp32."""
-    from tests import bench_runs
+    from benchmarks import runs
 
-    bench_runs.bench_precision()
+    runs.bench_precision()
 
 
 def main() -> None:
@@ -301,7 +301,7 @@ def main() -> None:
         "start": bench_start,
         "sweep": bench_sweep,
         "estimate": bench_estimate,
-        "evidence": bench_evidence,
+        "studies": bench_studies,
         "adapters": bench_adapters,
         "fast": bench_fast,
         "precision": bench_precision,

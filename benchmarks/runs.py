@@ -28,17 +28,18 @@ def bench_fast() -> None:
     runs = _swept(api, SweepRequest(ranks=FAST_RANKS, cut_ranks=FAST_RANKS[:-1], training=training))
     seconds = [_seconds(api, run) for run in runs]
     cutting = _cutting_seconds(api, runs[-1])
-    took = seconds[-1] + runs[0].loss_before.seconds  # alone it would evaluate the base too
+    fast_seconds = seconds[-1] + runs[0].loss_before.seconds  # alone it would evaluate the base too
     seconds[-1] -= cutting
     anchor = seconds[1]
-    said = ", ".join(f"r {run.request.r} {each:.0f}" for run, each in zip(runs, seconds, strict=True))
-    print(f"seven independent runs of {FAST_STEPS} steps, evaluations included: {sum(seconds):.0f} s ({said})")
+    each_rank = ", ".join(f"r {run.request.r} {each:.0f}" for run, each in zip(runs, seconds, strict=True))
+    print(f"seven independent runs of {FAST_STEPS} steps, evaluations included: {sum(seconds):.0f} s ({each_rank})")
     print(
-        f"fast curve of the same ranks: {took:.0f} s, {cutting:.0f} of them for the cuts, {sum(seconds) / took:.1f} "
-        f"times faster; with an anchor at r = 2 {sum(seconds) / (took + anchor):.1f} times"
+        f"fast curve of the same ranks: {fast_seconds:.0f} s, {cutting:.0f} of them for the cuts, "
+        f"{sum(seconds) / fast_seconds:.1f} times faster; "
+        f"with an anchor at r = 2 {sum(seconds) / (fast_seconds + anchor):.1f} times"
     )
     base = next((api.workspace.home / "models").glob("*/config.json")).parent
-    script = ROOT / "tests" / "bench_unsloth_script.py"
+    script = ROOT / "benchmarks" / "unsloth_script.py"
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, str(script), str(base), "64", str(FAST_STEPS)],
@@ -48,7 +49,8 @@ def bench_fast() -> None:
     )
     alone = time.perf_counter() - start
     print(
-        f"one separate Unsloth script (fp32): {alone:.0f} s; seven of them {7 * alone / took:.1f} times the fast curve"
+        f"one separate Unsloth script (fp32): {alone:.0f} s; "
+        f"seven of them {7 * alone / fast_seconds:.1f} times the fast curve"
     )
 
 
@@ -64,11 +66,11 @@ def bench_precision() -> None:
     losses: dict[str, float] = {}
     repeats, max_steps = (1, 4) if cpu_bf16() is False else (REPEATS, PRECISION_STEPS)
     for _ in range(repeats):
-        for precision, found in steps.items():
+        for precision, medians in steps.items():
             training = replace(SHORT_TRAINING, max_steps=max_steps, precision=precision)
             (run,) = _swept(api, SweepRequest(ranks=(16,), training=training))
             times = [step.seconds for step in run.steps[1:]]
-            found.append(statistics.median(later - sooner for sooner, later in pairwise(times)))
+            medians.append(statistics.median(later - sooner for sooner, later in pairwise(times)))
             losses[precision] = run.loss_after.loss
     ratios = [a / b for a, b in zip(steps["fp32"], steps["bf16"], strict=True)]
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""

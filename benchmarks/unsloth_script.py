@@ -1,6 +1,6 @@
-"""What someone does today, one rank a script: load, evaluate, train, evaluate, save. Timed by bench.py.
+"""What someone does today, one rank a script: load, evaluate, train, evaluate, save. Timed by main.py and runs.py.
 
-python bench_unsloth_script.py BASE_FOLDER RANK STEPS
+python unsloth_script.py BASE_FOLDER RANK STEPS
 """
 
 import sys

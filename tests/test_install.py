@@ -106,11 +106,11 @@ def test_the_wheel_holds_the_package_and_its_assets_and_nothing_else(light):
 
 def test_the_light_install_has_no_trainer_and_takes_under_450_mb(light):
     libraries = ("torch", "transformers", "unsloth", "pyarrow", "gradio")
-    found = light.python(
+    importable = light.python(
         f"from importlib.util import find_spec; print([name for name in {libraries} if find_spec(name)])"
     )
 
-    assert "['gradio']" == found
+    assert "['gradio']" == importable
     assert light.installed_bytes < 450e6
 
 

@@ -1,6 +1,6 @@
 """A configuration for Axolotl: `axolotl train axolotl.yaml`.
 
-tests/export/test_export_axolotl.py gives it to the validation of the pinned Axolotl, the same that `axolotl train`
+tests/export/test_axolotl.py gives it to the validation of the pinned Axolotl, the same that `axolotl train`
 begins with.
 """
 

@@ -1,6 +1,6 @@
 """A configuration for LLaMA-Factory: `llamafactory-cli train llamafactory.yaml`.
 
-tests/export/test_export_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
+tests/export/test_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
 """
 
 import json

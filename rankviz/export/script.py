@@ -1,6 +1,6 @@
 """Python to take away: the script of Unsloth, of TRL, or of plain PEFT, in parts that a notebook has as cells.
 
-Text only; nothing is computed here. tests/export/test_export.py binds every call in the scripts to the installed
+Text only; nothing is computed here. tests/export/test_script.py binds every call in the scripts to the installed
 library's real signature.
 """
 

@@ -3,7 +3,7 @@
 With the r × r matrices A·Aᵀ = L·Lᵀ and G = Bᵀ·B, the eigenvalues of Lᵀ·G·L are the squared singular values of B·A.
 With the eigenvectors X, U·Σ = B·L·X and V = Aᵀ·G·L·X·Σ⁻². Only the singular values that are kept are inverted, so
 factors without full rank do no harm. All of it is in fp64, where squaring loses only digits that fp32 factors do not
-have: a value below NOTHING is reported as 0. Compared with numpy's dense SVD in tests/trained/test_adapter_svd.py.
+have: a value below NOTHING is reported as 0. Compared with numpy's dense SVD in tests/trained/test_svd.py.
 
 Tried and dropped: QR of both factors and an SVD of the core (R_B·R_Aᵀ) give the same digits, but take 2 to 4.5 times
 as long (singular values) and 2 to 5 times as long (with vectors) on the shapes of benchmarks/adapters.py.

@@ -17,7 +17,7 @@ analysis of n seeds crossed with m examples: the mean of the paired differences 
 
 In simulation all intervals of a sweep hold together in 93 to 98 of 100 sweeps. Assumed: noise between runs is as large
 at every rank. Where it is three times as large at one of five, equal ranks are called different in 8 % of sweeps.
-tests/verdict/test_verdict_planted.py simulates; tests/verdict/test_verdict.py works a small table by hand.
+tests/verdict/test_planted.py simulates; tests/verdict/test_judge.py works a small table by hand.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Reading the tables, on the way to an estimate, imports nothing that checks them.
 
-typer imports pydantic for itself, so the command line is asked for our modules, and the reading for pydantic.
+typer imports pydantic itself. So for the command line the tests look for our modules, and for the reading they look for
+pydantic.
 """
 
 import subprocess

@@ -48,7 +48,7 @@ def test_what_is_not_known_is_null():
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "sentence"),
     [
         (("estimate", "Qwen3-4Bx"), "Did you mean 'Qwen/Qwen3-4B'"),
         (("estimate", "gpt2"), "c_attn"),
@@ -76,12 +76,12 @@ def test_what_is_not_known_is_null():
         (("frobnicate",), "frobnicate"),
     ],
 )
-def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, said, tmp_path):
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, sentence, tmp_path):
     run = rankviz(*args, home=tmp_path)
 
     assert 2 == run.returncode
     assert 1 == len(run.stderr.splitlines())
-    assert said in run.stderr
+    assert sentence in run.stderr
     assert "" == run.stdout
 
 
@@ -100,13 +100,13 @@ def test_tables_have_a_row_a_rank():
 
 
 def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():
-    said = json.loads(rankviz("fit", "Qwen/Qwen3-4B", "-r", "8", "--gpu", "L4", "--steps", "100", "--json").stdout)
+    result = json.loads(rankviz("fit", "Qwen/Qwen3-4B", "-r", "8", "--gpu", "L4", "--steps", "100", "--json").stdout)
 
-    assert ("Qwen/Qwen3-4B", 8, "L4") == (said["model_id"], said["r"], said["gpu"])
-    assert {"r", "batch", "max_length"} == set(said["limits"])
-    assert {"r": 16} in [knob["change"] for knob in said["knobs"]]
-    assert ["qlora", "lora", "full"] == [method["name"] for method in said["methods"]]
-    assert 20 == len(said["gpus"])
+    assert ("Qwen/Qwen3-4B", 8, "L4") == (result["model_id"], result["r"], result["gpu"])
+    assert {"r", "batch", "max_length"} == set(result["limits"])
+    assert {"r": 16} in [knob["change"] for knob in result["knobs"]]
+    assert ["qlora", "lora", "full"] == [method["name"] for method in result["methods"]]
+    assert 20 == len(result["gpus"])
 
 
 def test_fit_takes_the_options_of_estimate_and_ones_own_prices():
@@ -119,15 +119,20 @@ def test_fit_takes_the_options_of_estimate_and_ones_own_prices():
 def test_advise_gives_the_contracts_keys():
     run = rankviz("advise", "meta-llama/Llama-3.1-8B", "--gpu", "L4", "--steps", "1000", "--json")
 
-    said = json.loads(run.stdout)
-    assert (16, 16, 2e-4, "unsloth") == (said["r"], said["lora_alpha"], said["learning_rate"], said["target_modules"])
-    assert (17, 22) == (said["rank_enough"]["at_most_r"], said["rank_enough"]["models"])
-    assert 2 * 41_943_040 == said["capacity"]["holds_tokens"]
-    assert "fits" == said["fit"]
+    result = json.loads(run.stdout)
+    assert (16, 16, 2e-4, "unsloth") == (
+        result["r"],
+        result["lora_alpha"],
+        result["learning_rate"],
+        result["target_modules"],
+    )
+    assert (17, 22) == (result["rank_enough"]["at_most_r"], result["rank_enough"]["models"])
+    assert 2 * 41_943_040 == result["capacity"]["holds_tokens"]
+    assert "fits" == result["fit"]
 
 
 def test_advise_in_words_has_why_and_what_would_change_it():
-    said = rankviz("advise", "Qwen/Qwen3-4B", "--use-case", "pretraining").stdout
+    text = rankviz("advise", "Qwen/Qwen3-4B", "--use-case", "pretraining").stdout
 
-    assert "Recommended: r = 64" in said
-    assert "What would change the recommendation" in said
+    assert "Recommended: r = 64" in text
+    assert "What would change the recommendation" in text

@@ -83,10 +83,10 @@ def answers() -> Iterator[dict[str, Any]]:
                     yield {"question": f"estimate {model} {targets} {name}", "answer": compact(answer(words))}
         for model in ADVISED:
             for goal in GOALS:
-                yield asked(f"advise {model} {goal} --json")
+                yield entry(f"advise {model} {goal} --json")
         for fit in FITS:
-            yield asked(f"fit {fit} --json")
-        yield asked("evidence list Qwen/Qwen3-4B --json")
+            yield entry(f"fit {fit} --json")
+        yield entry("evidence list Qwen/Qwen3-4B --json")
         for export in EXPORTS:
             yield {"question": f"export {export}", "answer": code(ask(f"export {export}"))}
         yield from recorded(Path(home))
@@ -99,7 +99,7 @@ def recorded(home: Path) -> Iterator[dict[str, Any]]:
     """Every recorded run beside its estimate, and the verdict on the losses of every recorded sweep."""
     losses: dict[str, dict[str, list[list[Any]]]] = {}
     for folder in sorted((ASSETS / "recorded" / "runs").iterdir()):
-        yield asked(f"runs show {folder.name} --json")
+        yield entry(f"runs show {folder.name} --json")
         request = json.loads((folder / "request.json").read_text())
         setting = request if "r" in request else {**request["training"], **request["lora"], **request}
         for line in (folder / "events.jsonl").read_text().splitlines():
@@ -128,9 +128,9 @@ def adapters(home: Path) -> Iterator[dict[str, Any]]:
         yield {"question": f"spectrum {name}", "answer": answer(["spectrum", str(folder), "--json"])}
         for number, how in enumerate((["-r", "3"], ["--energy", "0.9"], ["-r", "2", "--dtype", "fp16"])):
             target = home / f"{name}-{number}"
-            said = answer(["resize", str(folder), *how, "-o", str(target), "--json"])
-            said.pop("output")
-            yield {"question": f"resize {name} {' '.join(how)}", "answer": {**said, "update": _updates(target)}}
+            result = answer(["resize", str(folder), *how, "-o", str(target), "--json"])
+            result.pop("output")
+            yield {"question": f"resize {name} {' '.join(how)}", "answer": {**result, "update": _updates(target)}}
 
 
 def _adapters() -> dict[str, tuple[dict[str, np.ndarray], dict[str, Any]]]:
@@ -204,7 +204,7 @@ def answer(words: list[str]) -> Any:
     return worded(json.loads(ask(words)))
 
 
-def asked(words: str) -> dict[str, Any]:
+def entry(words: str) -> dict[str, Any]:
     return {"question": words, "answer": answer(words.split())}
 
 

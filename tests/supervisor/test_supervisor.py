@@ -1,4 +1,4 @@
-"""How runs are taken up, how they end, and what is left when a worker or a supervisor dies."""
+"""How runs start, how they end, and what is left when a worker or a supervisor dies."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""Probes as they are asked, and depths as they might be measured."""
+"""Requests for probes, and depths as they might be measured."""
 
 from rankviz.api import Api
 from rankviz.core.cost.device import Device
@@ -29,9 +29,9 @@ def measured(depth, *, kind="resident above baseline", steps=(1.0,), **moments):
     )
 
 
-def request(probe_id="probe-1", *, cuda=False, shared=False, model=SMOL, **asked):
+def request(probe_id="probe-1", *, cuda=False, shared=False, model=SMOL, **settings):
     return settle(
-        questions.probe(model, **asked),
+        questions.probe(model, **settings),
         API.models.get(model),
         device=Device(cuda=cuda),
         shared=shared,

@@ -23,7 +23,7 @@ PROGRAMS = {
 
 
 def run_step(watch, *, habits, precision, targets, checkpointing, vocab, attention="sdpa", blocks=BLOCKS):
-    """Forward and backward inside `watch`, a torch dispatch mode that has been told which tensors were there before."""
+    """Forward and backward inside `watch`, a torch dispatch mode. It ignores the tensors that were there before."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -65,7 +65,7 @@ def train_once(watch, base, *, habits, targets, checkpointing):
         loss.backward()
 
 
-def asked_of_rankviz(*, habits, precision, targets, checkpointing, vocab, attention="sdpa", blocks=BLOCKS):
+def formula_inputs(*, habits, precision, targets, checkpointing, vocab, attention="sdpa", blocks=BLOCKS):
     """The same model, plan and stack for the formulas."""
     in_blocks = {"blocks": tuple(range(blocks))}
     layers = (

@@ -77,14 +77,14 @@ def wait_for(condition, seconds: float = 20.0) -> None:
 
 def processes_of(home: Path) -> list[psutil.Process]:
     """Every live process that was given this home."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if str(home) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                processes.append(process)
         except psutil.Error:
             continue
-    return found
+    return processes
 
 
 def states(store: RunStore, run_ids: list[str]) -> list[str]:

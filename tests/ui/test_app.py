@@ -36,10 +36,10 @@ def serving(home: Path):
 
 def until(condition, seconds: float = 40.0):
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.1)
-    return found
+    return result
 
 
 def answers(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""The page's address: what is asked, there and back."""
+"""The page's address: settings to address, and back."""
 
 import pytest
 

@@ -277,10 +277,10 @@ def test_an_endpoint_says_what_was_wrong(address):
         headers={"Content-Type": "application/json"},
     )
     event = json.load(urllib.request.urlopen(request))["event_id"]
-    said = urllib.request.urlopen(f"{address}/gradio_api/call/estimate/{event}").read().decode()
+    response = urllib.request.urlopen(f"{address}/gradio_api/call/estimate/{event}").read().decode()
 
-    assert "event: error" in said
-    assert "Rank must be a whole number from 1 to 1,024 (got 0)." in said
+    assert "event: error" in response
+    assert "Rank must be a whole number from 1 to 1,024 (got 0)." in response
 
 
 def test_a_sweep_has_a_page_of_its_own_at_its_address(page):

@@ -12,8 +12,7 @@ from rankviz.core.runs.events import AdapterSaved, Evaluated
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError
 from rankviz.ui import page
-from rankviz.ui.explore import answer, pictures
-from rankviz.ui.explore import export as takeaway
+from rankviz.ui.explore import answer, export, pictures
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import charts, html, points
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
@@ -62,7 +61,7 @@ def test_the_scale_follows_the_alpha_rule(api):
 
 
 def test_the_script_holds_the_chosen_values(api):
-    shown = takeaway.takeaway(api, **{**LLAMA, "r": 64, "use_rslora": True})
+    shown = export.takeaway(api, **{**LLAMA, "r": 64, "use_rslora": True})
 
     assert "r=64," in shown.code
     assert "use_rslora=True," in shown.code

@@ -1,4 +1,4 @@
-"""Measure it here, as Gradio calls it: what is asked, and what the panel says at each state."""
+"""Measure it here, as Gradio calls it: what the button queues, and what the panel shows at each state."""
 
 import json
 
@@ -31,19 +31,19 @@ def api(tmp_path):
     return Idle(home=tmp_path, assets=ASSETS, shared=False)
 
 
-def queued(api, *events, **asked):
-    asked = request(**asked)
-    api.workspace.store.create_probe(asked, "{}")
+def queued(api, *events, **settings):
+    probe_request = request(**settings)
+    api.workspace.store.create_probe(probe_request, "{}")
     for event in events:
-        api.workspace.store.append(asked.probe_id, event)
-    return asked.probe_id
+        api.workspace.store.append(probe_request.probe_id, event)
+    return probe_request.probe_id
 
 
 def panel(api, seen=None):
     return probe.probing(api, model=SMOL, seen=seen)
 
 
-def asked(**more):
+def widget_values(**more):
     values = {name: DEFAULTS[name] for name in probe.SETTINGS}
     return {**values, "model": SMOL, "own_batch": 2, "own_length": 64, "full": True, **more}
 
@@ -56,7 +56,7 @@ def test_a_model_that_was_not_measured_says_so_and_nothing_polls(api):
 
 
 def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api):
-    begun = probe.begun(api, **asked(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
+    begun = probe.begun(api, **widget_values(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
 
     (record,) = api.probes.all()
     assert (SMOL, 16, 2, 64) == (
@@ -79,9 +79,9 @@ def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api
 
 def test_what_cannot_be_probed_is_refused_with_a_sentence(api):
     with pytest.raises(InvalidSettingError, match="8 to"):
-        probe.begun(api, **asked(own_length=1))
+        probe.begun(api, **widget_values(own_length=1))
     with pytest.raises(InvalidSettingError, match="whole number"):
-        probe.begun(api, **asked(own_batch=None))
+        probe.begun(api, **widget_values(own_batch=None))
     assert [] == list(api.probes.all())
 
 
@@ -104,14 +104,14 @@ def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(
 
     shown = panel(api)
 
-    said = text_of(shown.panel)
-    assert "4 blocks, measured 340 MiB" in said
-    assert "Per block 10 MiB" in said
-    assert "All 30 blocks, extrapolated 600 MiB 3.5 s" in said
-    assert "All 30 blocks, measured 606 MiB" in said
-    assert "Error of the extrapolation -1.0%" in said
-    assert "All 30 blocks, estimated" in said
-    assert "Measured on a CPU, 2 cores" in said
+    text = text_of(shown.panel)
+    assert "4 blocks, measured 340 MiB" in text
+    assert "Per block 10 MiB" in text
+    assert "All 30 blocks, extrapolated 600 MiB 3.5 s" in text
+    assert "All 30 blocks, measured 606 MiB" in text
+    assert "Error of the extrapolation -1.0%" in text
+    assert "All 30 blocks, estimated" in text
+    assert "Measured on a CPU, 2 cores" in text
     assert not shown.timer.active
     again = panel(api, shown.seen)
     assert shown.seen != again.panel and {"__type__": "update"} == again.panel
@@ -140,8 +140,8 @@ def test_cancelling_ends_the_newest_probe_of_this_model(api):
 def test_what_a_device_cannot_do_is_left_to_it_and_said():
     question = questions.probe(SMOL, precision="nf4-dq", gradient_checkpointing="hf")
 
-    settled, said = for_here(question, Device())
+    settled, notice = for_here(question, Device())
     assert ("auto", "auto") == (settled.training.precision, settled.training.gradient_checkpointing)
     changed = "precision fp32 instead of nf4-dq, gradient_checkpointing none instead of hf"
-    assert f"There is no GPU here. The probe uses {changed}." == said
+    assert f"There is no GPU here. The probe uses {changed}." == notice
     assert (question, "") == for_here(question, Device(cuda=True))

@@ -43,7 +43,7 @@ def test_a_model_converted_before_is_taken_as_it_is(tmp_path):
 
 
 def test_one_file_is_taken_out_of_a_wheel(tmp_path):
-    """No index is asked: pip takes a wheel that it is given by its path."""
+    """pip uses no index: the wheel is given by its path."""
     wheel = tmp_path / "rankviz_test_data-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("rankviz_test_data/words.txt", "hello")
@@ -52,6 +52,6 @@ def test_one_file_is_taken_out_of_a_wheel(tmp_path):
         archive.writestr("rankviz_test_data-1.0.dist-info/RECORD", "")
     (tmp_path / "aside").mkdir()
 
-    found = fetch_member(str(wheel), "rankviz_test_data/words.txt", tmp_path / "aside")
+    path = fetch_member(str(wheel), "rankviz_test_data/words.txt", tmp_path / "aside")
 
-    assert "hello" == found.read_text()
+    assert "hello" == path.read_text()

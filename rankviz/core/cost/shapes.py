@@ -153,7 +153,7 @@ def _reads_hidden(layer: LinearLayer, out: bool, hidden_size: int) -> bool:
 
 
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
-    """Sums over the real layers and over those that carry an adapter. Hand-worked in tests/core/cost/test_blocks.py."""
+    """Sums over the real layers and over those that carry an adapter. Hand-worked in tests/core/cost/test_shapes.py."""
     by_blocks: dict[tuple[int, ...], _Sums] = {}
     active_weights = largest = rows = 0
     for layer in model.layers:

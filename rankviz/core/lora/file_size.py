@@ -6,7 +6,7 @@ F16), then by name. So its length depends on how many digits each offset has. Of
 digits is counting how many lie beyond each power of ten: one look at where blocks start, one inside the block.
 
 Blocks of a kind repeat, and that is what makes it quick: nothing here is done tensor by tensor for every block.
-Compared to the byte with files that PEFT writes in tests/core/lora/test_adapter_file.py.
+Compared to the byte with files that PEFT writes in tests/core/lora/test_file_size.py.
 """
 
 from bisect import bisect_left

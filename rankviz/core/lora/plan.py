@@ -3,7 +3,7 @@
 A LoRA pair on a layer adds r · (in + out), on a fused parameter of E experts r · E · (in + out), twice that where PEFT
 doubles the rank; DoRA adds one magnitude an output; modules_to_save are trained in full. Not counted: lora_bias,
 trainable tokens, LoRA on convolutions. Compared with PEFT for every catalogue model in
-tests/core/lora/test_counts_against_peft.py, and worked out by hand in tests/core/lora/test_lora.py.
+tests/core/lora/test_counts_against_peft.py, and worked out by hand in tests/core/lora/test_resolve.py.
 """
 
 import functools

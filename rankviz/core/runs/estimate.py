@@ -6,7 +6,7 @@ Unsloth runs plain PEFT modules without checkpointing, and what is measured is t
     resident = process + slack · (weights + adapter + gradients + states + what all blocks keep + logits)
 
 How long rows are is known only roughly before a run, so the range is over that too. Left out: evaluation, which a
-run measures apart. Compared with a real run in tests/core/runs/test_run_estimate.py.
+run measures apart. Compared with a real run in tests/core/runs/test_estimate.py.
 """
 
 from collections.abc import Sequence

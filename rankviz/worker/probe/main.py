@@ -61,7 +61,7 @@ class Probe:
         free = psutil.virtual_memory().available
         self.limit_bytes = self.request.memory_limit_bytes or round(FREE_MEMORY_SHARE * free)
         self._started = False
-        self._said = ""
+        self._label = ""
 
     def run(self) -> None:
         """Measure what fits; what is known not to fit isn't tried."""
@@ -121,7 +121,7 @@ class Probe:
         return bool(tries)
 
     def _try(self, depth: int, *, again: bool = False) -> DepthMeasured | DepthDidNotFit:
-        self._said = f"{depth} blocks{' again, since the machine was busy' if again else ''}"
+        self._label = f"{depth} blocks{' again, since the machine was busy' if again else ''}"
         started = time.monotonic()
         folder = self.store.run_dir(self.request.probe_id) / f"base-{depth}"
         try:
@@ -141,13 +141,13 @@ class Probe:
                 for message in lines.within(LOOK_SECONDS):
                     if "stage" in message:
                         stage = message["stage"]
-                        self.journal.stage(f"{self._said}: {stage}")
+                        self.journal.stage(f"{self._label}: {stage}")
                     elif "environment" in message:
                         self._start(message["environment"])
                     elif "measured" in message:
                         child.wait()
-                        took = time.monotonic() - started
-                        return _measured(message["measured"], depth=depth, took_seconds=took)
+                        seconds = time.monotonic() - started
+                        return _measured(message["measured"], depth=depth, took_seconds=seconds)
                     elif "did_not_fit" in message:
                         return DepthDidNotFit(time=time.time(), depth=depth, **message["did_not_fit"])
                     elif "error" in message:

@@ -26,10 +26,10 @@ HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"t
 CPU = Device(cpu_count=2)
 
 
-def record(*depths, environment=HERE, **asked):
-    asked = {"per_device_train_batch_size": 2, **asked}
+def record(*depths, environment=HERE, **settings):
+    settings = {"per_device_train_batch_size": 2, **settings}
     events = [RunStarted(time=1.0, environment=environment), *depths, ProbeCompleted(time=2.0)]
-    return ProbeRecord(request=request(**asked)).after_all(events)
+    return ProbeRecord(request=request(**settings)).after_all(events)
 
 
 def estimated(static_mib=100, working_mib=200, seconds=2.0):
@@ -52,12 +52,12 @@ def calibration(*factors_of_400_mib, steps=(3.0,)):
 
 
 def test_what_was_measured_beyond_weights_and_states_scales_what_the_formulas_approximate():
-    found = calibration(1.5)
+    calibrated = calibration(1.5)
 
-    assert (1.5, 600 * MIB, 1.5) == (found.working_factor, found.process_bytes, found.seconds_factor)
+    assert (1.5, 600 * MIB, 1.5) == (calibrated.working_factor, calibrated.process_bytes, calibrated.seconds_factor)
     # 600 for the process, 50 known, 1.5 · 400
-    assert 1250 * MIB == found.memory(50 * MIB, 400 * MIB).expected
-    assert 6.0 == found.seconds(Range(1.0, 4.0, 16.0)).expected
+    assert 1250 * MIB == calibrated.memory(50 * MIB, 400 * MIB).expected
+    assert 6.0 == calibrated.seconds(Range(1.0, 4.0, 16.0)).expected
 
 
 def test_the_band_is_as_wide_as_probes_were_off_or_as_they_disagree():
@@ -74,11 +74,11 @@ def test_the_band_is_as_wide_as_probes_were_off_or_as_they_disagree():
 def test_a_step_timed_on_a_busy_machine_moves_no_time():
     busy = replace(measured(30, forward=400, steps=(30.0,)), busy_elsewhere=0.4)
 
-    found = calibrate([(record(busy, full=True), estimated())], ASSUMPTIONS)
+    calibrated = calibrate([(record(busy, full=True), estimated())], ASSUMPTIONS)
 
-    assert found.seconds_factor is None
-    assert Range(1.0, 4.0, 16.0) == found.seconds(Range(1.0, 4.0, 16.0))
-    assert 1.5 == found.working_factor
+    assert calibrated.seconds_factor is None
+    assert Range(1.0, 4.0, 16.0) == calibrated.seconds(Range(1.0, 4.0, 16.0))
+    assert 1.5 == calibrated.working_factor
 
 
 def test_less_than_weights_and_states_alone_calibrates_nothing():
@@ -119,11 +119,11 @@ def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
     smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
     rows = Range(256, 256, 256)
     probe = record(measured(30, forward=1500, steps=(3.0,)), full=True, r=16)
-    found = calibrate([(probe, estimate_probe(smol, probe.request, CPU, ASSUMPTIONS))], ASSUMPTIONS)
-    asked = run(r=16, lora_alpha=16, per_device_train_batch_size=2, max_steps=10)
+    calibrated = calibrate([(probe, estimate_probe(smol, probe.request, CPU, ASSUMPTIONS))], ASSUMPTIONS)
+    run_request = run(r=16, lora_alpha=16, per_device_train_batch_size=2, max_steps=10)
 
-    plain = estimate_run(smol, asked, CPU, ASSUMPTIONS, rows)
-    moved = estimate_run(smol, asked, CPU, ASSUMPTIONS, rows, found)
+    plain = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows)
+    moved = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows, calibrated)
 
     assert 2100 * MIB == pytest.approx(moved.memory_bytes.expected, rel=1e-6)
     assert 30.0 == pytest.approx(moved.seconds.expected)
@@ -133,8 +133,8 @@ def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
 
 def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(tmp_path):
     api = Api(home=tmp_path, assets=ASSETS)
-    asked = questions.sweep(base="embedded", data="phonemes", ranks=(16,), max_steps=10)
-    before = api.runs.expected(asked)
+    sweep = questions.sweep(base="embedded", data="phonemes", ranks=(16,), max_steps=10)
+    before = api.runs.expected(sweep)
     probe = request(full=True, per_device_train_batch_size=8, max_length=32)
     api.workspace.store.create_probe(probe, "{}")
     here = {**machine.here(), "versions": machine.versions(LIBRARIES)}
@@ -145,7 +145,7 @@ def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(
     ):
         api.workspace.store.append(probe.probe_id, event)
 
-    after = api.runs.expected(asked)
+    after = api.runs.expected(sweep)
 
     assert () == before.ranks[16].calibrated_by
     assert ("probe-1",) == after.ranks[16].calibrated_by
@@ -166,7 +166,7 @@ def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
         reserved_band=Range(1500, 2200, 3000),
         device_band=Range(1600, 2400, 3400),
     )
-    found = Calibration(
+    calibrated = Calibration(
         probe_ids=("p",),
         process_bytes=0,
         working_factor=0.5,
@@ -176,7 +176,7 @@ def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
         reserved_share=1.25,
     )
 
-    moved = calibrated_memory(memory, found, Range(10, 20, 30))
+    moved = calibrated_memory(memory, calibrated, Range(10, 20, 30))
 
     # 1,400 known and half of 600
     assert 1700 == moved.allocated == moved.allocated_band.expected

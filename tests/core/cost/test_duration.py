@@ -68,21 +68,21 @@ def test_the_other_16_bit_format_runs_at_the_same_rate_and_fp32_at_its_own():
 
 
 def test_products_and_bytes_moved_add_up_to_the_work():
-    asked = stack("trl", max_length=1000, loss_path="full")
-    work = work_of(TOY, shape_of(TOY), asked)
+    trl = stack("trl", max_length=1000, loss_path="full")
+    work = work_of(TOY, shape_of(TOY), trl)
 
-    found = duration_terms(TOY, shape_of(TOY), asked, gpu())
+    terms = duration_terms(TOY, shape_of(TOY), trl, gpu())
 
     products = work.operations / (1e14 * ASSUMPTIONS.value("matmul-efficiency-a100"))
     moved = work.bytes_moved / (1e12 * ASSUMPTIONS.value("bandwidth-efficiency"))
     assert 0 == work.operations_fp32
-    assert pytest.approx(products + moved) == found.work_seconds.expected
+    assert pytest.approx(products + moved) == terms.work_seconds.expected
 
 
 def test_a_card_without_timings_has_the_wider_range():
     def widest(group):
-        found = duration_terms(TOY, shape_of(TOY), stack("trl"), gpu(utilisation_group=group)).work_seconds
-        return found.high / found.low
+        seconds = duration_terms(TOY, shape_of(TOY), stack("trl"), gpu(utilisation_group=group)).work_seconds
+        return seconds.high / seconds.low
 
     assert pytest.approx(math.exp(2 * ASSUMPTIONS.value("time-width-hf"))) == widest("a100")
     assert pytest.approx(math.exp(2 * 0.45)) == widest("hopper")
@@ -91,8 +91,8 @@ def test_a_card_without_timings_has_the_wider_range():
 
 def test_a_step_is_slower_with_more_tokens_a_higher_rank_and_dora():
     def step(r=8, use_dora=False, **setup):
-        asked = stack("peft", use_dora, **{"max_length": 4096, **setup})
-        return duration_at(duration_terms(TOY, shape_of(TOY), asked, gpu()), r).step.expected
+        peft = stack("peft", use_dora, **{"max_length": 4096, **setup})
+        return duration_at(duration_terms(TOY, shape_of(TOY), peft, gpu()), r).step.expected
 
     assert step() < step(max_length=8192)
     assert step() < step(r=16)

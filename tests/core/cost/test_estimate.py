@@ -231,8 +231,8 @@ def test_every_assumption_is_used_by_some_estimate():
             ProbeCompleted(time=2.0),
         )
     )
-    asked = probed.request
-    applies(probed, asked.model_id, asked.lora, asked.training, 256, probed.environment, listening)
+    request = probed.request
+    applies(probed, request.model_id, request.lora, request.training, 256, probed.environment, listening)
     known = Range(600 * probes.MIB, 600 * probes.MIB, 600 * probes.MIB)
     estimated = ProbeEstimate(static_bytes=0, working_bytes=1, memory_bytes=known, step_seconds=None)
     calibrate([(probed, estimated)], listening)

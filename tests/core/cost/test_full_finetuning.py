@@ -52,9 +52,9 @@ def test_a_card_without_bf16_and_fp32_train_in_fp32():
 def test_a_token_takes_2p_and_2hv_operations_more_than_with_a_frozen_base(checkpointing, ours, adapters):
     slow = gpu(bf16_flops_per_second=1e-3)  # so that launching takes no share
     setup = {"framework": "trl", "precision": "bf16", "max_length": 2, "max_steps": 1}
-    asked = question(ranks=(1,), target_modules=("q_proj",), gradient_checkpointing=checkpointing, **setup)
+    chosen = question(ranks=(1,), target_modules=("q_proj",), gradient_checkpointing=checkpointing, **setup)
 
-    frozen = estimate(TOY, asked, slow, ASSUMPTIONS).ranks[0].duration.step
+    frozen = estimate(TOY, chosen, slow, ASSUMPTIONS).ranks[0].duration.step
     trained = full(slow, gradient_checkpointing=checkpointing, max_length=2).duration.step
 
     assert pytest.approx(ours / adapters) == trained.expected / frozen.expected
@@ -63,9 +63,9 @@ def test_a_token_takes_2p_and_2hv_operations_more_than_with_a_frozen_base(checkp
 def test_its_band_is_more_than_twice_as_wide_as_an_adapters():
     """One token, so that weights and states are nearly all there is."""
     tiny = {"per_device_train_batch_size": 1, "max_length": 1, "optim": "adamw_8bit", "precision": "bf16"}
-    asked = question(target_modules=("q_proj",), framework="trl", max_steps=1, **tiny)
+    chosen = question(target_modules=("q_proj",), framework="trl", max_steps=1, **tiny)
 
-    adapter, trained = estimate(TOY, asked, gpu(), ASSUMPTIONS).ranks[0].memory, full(**tiny).memory
+    adapter, trained = estimate(TOY, chosen, gpu(), ASSUMPTIONS).ranks[0].memory, full(**tiny).memory
 
     assert (
         2 * (adapter.allocated_band.high / adapter.allocated - 1) < trained.allocated_band.high / trained.allocated - 1

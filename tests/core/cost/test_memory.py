@@ -223,8 +223,8 @@ def test_base_weights_by_precision(framework, precision, expected):
     ],
 )
 def test_bytes_of_a_trainable_parameter_by_stack(framework, precision, optim, expected):
-    asked = stack(framework, precision=precision, optim=optim)
-    each = memory_parts.trained_bytes(asked, asked.habits.adapter_bytes)
+    chosen = stack(framework, precision=precision, optim=optim)
+    each = memory_parts.trained_bytes(chosen, chosen.habits.adapter_bytes)
 
     assert expected == each.weight + each.gradient + each.optimizer
 

@@ -4,22 +4,22 @@ import pytest
 
 from rankviz.core.cost.memory import memory_at, memory_terms
 from rankviz.core.cost.shapes import model_shape
-from tests.support.small_llama_step import ATTENTION, PROGRAMS, QV, SEVEN, asked_of_rankviz, run_step
+from tests.support.small_llama_step import ATTENTION, PROGRAMS, QV, SEVEN, formula_inputs, run_step
 
 pytestmark = pytest.mark.torch
 
 
-def measured_working_bytes(**asked):
+def measured_working_bytes(**settings):
     """Peak of all that a forward and a backward pass allocate, the adapter's small gradients included."""
     from rankviz.worker.introspect.live_bytes import LiveBytes
 
     live = LiveBytes()
-    run_step(live, **asked)
+    run_step(live, **settings)
     return live.peak
 
 
-def estimated_working_bytes(**asked):
-    spec, plan, stack = asked_of_rankviz(**asked)
+def estimated_working_bytes(**settings):
+    spec, plan, stack = formula_inputs(**settings)
     memory = memory_at(memory_terms(spec, model_shape(spec, plan.adapted), stack, None), 2, plan.parameters(2))
     return memory.activations + memory.logits + memory.other
 
@@ -28,13 +28,13 @@ def estimated_working_bytes(**asked):
 @pytest.mark.parametrize("checkpointing", ["hf", "none"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_blocks_working_set_is_what_autograd_holds(program, checkpointing, targets):
-    asked = {**PROGRAMS[program], "checkpointing": checkpointing, "targets": targets, "vocab": 32}
+    settings = {**PROGRAMS[program], "checkpointing": checkpointing, "targets": targets, "vocab": 32}
 
-    assert estimated_working_bytes(**asked) == pytest.approx(measured_working_bytes(**asked), rel=0.05)
+    assert estimated_working_bytes(**settings) == pytest.approx(measured_working_bytes(**settings), rel=0.05)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_loss_is_what_autograd_holds_where_the_vocabulary_is_large(program):
-    asked = {**PROGRAMS[program], "checkpointing": "hf", "targets": ATTENTION, "vocab": 4000}
+    settings = {**PROGRAMS[program], "checkpointing": "hf", "targets": ATTENTION, "vocab": 4000}
 
-    assert estimated_working_bytes(**asked) == pytest.approx(measured_working_bytes(**asked), rel=0.05)
+    assert estimated_working_bytes(**settings) == pytest.approx(measured_working_bytes(**settings), rel=0.05)

@@ -1,4 +1,4 @@
-"""What can't be asked, and the sentence that says what to change."""
+"""Settings that are refused, and the sentence that says what to change."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.support.toy import gpu
 
 
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("settings", "sentence"),
     [
         ({"ranks": ()}, "No rank is given. Give at least one, such as 16."),
         ({"ranks": (8, 0)}, "Rank must be a whole number from 1 to 1,024 (got 0)."),
@@ -68,9 +68,9 @@ from tests.support.toy import gpu
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_cant_be_asked_is_said_with_what_to_change(asked, sentence):
+def test_what_cant_be_asked_is_said_with_what_to_change(settings, sentence):
     with pytest.raises(InvalidSettingError) as error:
-        question(**asked).validate()
+        question(**settings).validate()
 
     assert sentence == str(error.value)
 

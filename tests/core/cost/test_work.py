@@ -13,19 +13,19 @@ def work(spec=TOY, framework="trl", **setup):
 
 
 def test_operations_with_loras_own_terms():
-    found = work()
+    counted = work()
 
     attention = 2 * 4 * 16 * 5  # blocks × 4 · Q · half the length
-    assert 10 * (6 * 4608 + 4.5 * attention + 4 * 16 * 100) == found.operations
-    assert 10 * 8 * 2 * (32 + 24) == found.operations_per_rank  # q and v of two blocks
-    assert (0, 0) == (found.operations_fp32, found.operations_fp32_per_rank)
+    assert 10 * (6 * 4608 + 4.5 * attention + 4 * 16 * 100) == counted.operations
+    assert 10 * 8 * 2 * (32 + 24) == counted.operations_per_rank  # q and v of two blocks
+    assert (0, 0) == (counted.operations_fp32, counted.operations_fp32_per_rank)
 
 
 def test_without_checkpointing_nothing_is_computed_twice():
-    found = work(gradient_checkpointing="none")
+    counted = work(gradient_checkpointing="none")
 
-    assert 10 * (4 * 4608 + 3.5 * 640 + 6400) == found.operations
-    assert 10 * 6 * 112 == found.operations_per_rank
+    assert 10 * (4 * 4608 + 3.5 * 640 + 6400) == counted.operations
+    assert 10 * 6 * 112 == counted.operations_per_rank
 
 
 def test_a_sliding_window_bounds_the_keys_a_query_sees():
@@ -66,8 +66,8 @@ def test_bytes_moved_by_operators_and_by_dequantizing():
 
 def test_fused_kernels_move_a_share():
     habits = Habits(triton_kernels=True)
-    asked = stack("trl")
-    fused = Stack(setup=asked.setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
+    plain = stack("trl")
+    fused = Stack(setup=plain.setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
 
     saved = work().bytes_moved - work_of(TOY, shape_of(TOY), fused).bytes_moved
 

@@ -4,21 +4,21 @@ import pytest
 
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.work import work_of
-from tests.support.small_llama_step import ATTENTION, BATCH, LENGTH, PROGRAMS, QV, SEVEN, asked_of_rankviz, run_step
+from tests.support.small_llama_step import ATTENTION, BATCH, LENGTH, PROGRAMS, QV, SEVEN, formula_inputs, run_step
 
 pytestmark = pytest.mark.torch
 
 
-def moved(**asked):
+def moved(**settings):
     from tests.support.moved_bytes import MovedBytes
 
     counted = MovedBytes()
-    run_step(counted, **asked)
+    run_step(counted, **settings)
     return counted.total
 
 
-def estimated(**asked):
-    spec, plan, stack = asked_of_rankviz(**asked)
+def estimated(**settings):
+    spec, plan, stack = formula_inputs(**settings)
     return work_of(spec, model_shape(spec, plan.adapted), stack).bytes_moved
 
 
@@ -26,18 +26,18 @@ def estimated(**asked):
 @pytest.mark.parametrize("checkpointing", ["hf", "none"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_block_moves_what_its_operators_read_and_write(program, checkpointing, targets):
-    asked = {**PROGRAMS[program], "checkpointing": checkpointing, "targets": targets, "vocab": 32}
+    settings = {**PROGRAMS[program], "checkpointing": checkpointing, "targets": targets, "vocab": 32}
 
-    of_one_block = [count(**asked, blocks=3) - count(**asked, blocks=2) for count in (estimated, moved)]
+    of_one_block = [count(**settings, blocks=3) - count(**settings, blocks=2) for count in (estimated, moved)]
 
     assert of_one_block[0] == pytest.approx(of_one_block[1], rel=0.12)
 
 
 def test_the_loss_moves_what_its_operators_read_and_write():
-    asked = {**PROGRAMS["autocast, fp32 adapter"], "checkpointing": "hf", "targets": QV}
+    settings = {**PROGRAMS["autocast, fp32 adapter"], "checkpointing": "hf", "targets": QV}
 
     of_a_logit = [
-        (count(**asked, vocab=4032) - count(**asked, vocab=32)) / (4000 * BATCH * LENGTH)
+        (count(**settings, vocab=4032) - count(**settings, vocab=32)) / (4000 * BATCH * LENGTH)
         for count in (estimated, moved)
     ]
 

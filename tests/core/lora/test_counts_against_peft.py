@@ -48,12 +48,12 @@ def many():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_peft_counts_as_rankviz_does(row):
     model = load_model(ASSETS, row.id)
-    for r, asked in DENSE + (MOE if has_experts(model) else ()):
+    for r, config in DENSE + (MOE if has_experts(model) else ()):
         lora = LoraConfig(
-            target_modules=asked.target_modules,
-            use_dora=asked.use_dora,
-            modules_to_save=asked.modules_to_save,
-            moe_scheme=asked.moe_scheme,
+            target_modules=config.target_modules,
+            use_dora=config.use_dora,
+            modules_to_save=config.modules_to_save,
+            moe_scheme=config.moe_scheme,
         )
         case = f"{row.id}, {lora.target_modules}, {lora.moe_scheme}, dora {lora.use_dora}, r {r}"
         try:

@@ -10,7 +10,7 @@ from tests.support.toy import ASSETS, TOY, layer
 from tests.support.toy import model as toy_model
 
 
-def found(name):
+def pattern_of(name):
     pattern = periods(load_model(ASSETS, name))
     return pattern.blocks, pattern.prefix, pattern.period, pattern.depths()
 
@@ -31,12 +31,12 @@ def found(name):
         # its last twenty blocks share keys and values, so nothing repeats before block 15
         ("google/gemma-4-E2B", 35, 15, 5, (20, 25)),
         ("LiquidAI/LFM2-1.2B", 16, 7, 2, (10, 12)),
-        # no period to speak of: nearly the whole is needed, and said so
+        # almost no repetition: nearly the whole model is needed
         ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 52, 43, 2, (46, 48)),
     ],
 )
 def test_the_pattern_of_real_stacks(name, blocks, prefix, period, depths):
-    assert (blocks, prefix, period, depths) == found(name)
+    assert (blocks, prefix, period, depths) == pattern_of(name)
 
 
 def test_every_catalogue_model_has_two_depths_whole_periods_apart_that_end_as_the_whole_does():

@@ -9,17 +9,17 @@ from tests.support.probes import MIB, measured
 
 def test_two_depths_make_a_line_that_goes_through_both():
     # 300 + 10 d MiB and 0.5 + 0.1 d seconds; at 30 blocks 600 MiB, 3.5 s
-    found = extrapolate(
+    extrapolation = extrapolate(
         [measured(4, forward=340, backward=200, steps=(0.9,)), measured(8, forward=380, backward=240, steps=(1.3,))], 30
     )
 
-    assert 600 * MIB == pytest.approx(found.peak_bytes)
-    assert (300 * MIB, 10 * MIB) == pytest.approx((found.peak.intercept, found.peak.slope))
-    assert 3.5 == pytest.approx(found.step_seconds)
-    assert (0.5, 0.1) == pytest.approx((found.step.intercept, found.step.slope))
-    assert (100 + 20 * 30) * MIB == pytest.approx(found.load_peak_bytes)
-    assert 30_000 == found.trainable_parameters
-    assert 8_000 == found.total_parameters
+    assert 600 * MIB == pytest.approx(extrapolation.peak_bytes)
+    assert (300 * MIB, 10 * MIB) == pytest.approx((extrapolation.peak.intercept, extrapolation.peak.slope))
+    assert 3.5 == pytest.approx(extrapolation.step_seconds)
+    assert (0.5, 0.1) == pytest.approx((extrapolation.step.intercept, extrapolation.step.slope))
+    assert (100 + 20 * 30) * MIB == pytest.approx(extrapolation.load_peak_bytes)
+    assert 30_000 == extrapolation.trainable_parameters
+    assert 8_000 == extrapolation.total_parameters
 
 
 def test_more_than_two_depths_are_fitted_by_least_squares():

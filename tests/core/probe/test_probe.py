@@ -1,4 +1,4 @@
-"""A probe as it is asked, queued and kept; the worker is a stand-in."""
+"""A probe as it is requested, queued and kept; the worker is a stand-in."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ def test_auto_is_settled_for_the_device():
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("settings", "sentence"),
     [
         ({"precision": "nf4-dq"}, "no GPU here"),
         ({"optim": "adamw_8bit"}, "needs a GPU"),
@@ -61,9 +61,9 @@ def test_auto_is_settled_for_the_device():
         ({"target_modules": ()}, "target module"),
     ],
 )
-def test_what_cannot_be_probed_is_said_with_what_to_change(asked, said):
-    with pytest.raises(InvalidSettingError, match=said):
-        request(**asked)
+def test_what_cannot_be_probed_is_said_with_what_to_change(settings, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        request(**settings)
 
 
 def test_depths_of_ones_own_must_keep_the_pattern_whole():

@@ -10,9 +10,9 @@ from rankviz.core.runs.record import RunRecord
 from tests.support import questions
 
 
-def run(r, loss, *, cuts=None, saved=True, run_id="top", **asked):
+def run(r, loss, *, cuts=None, saved=True, run_id="top", **settings):
     request = questions.run(
-        run_id=run_id, sweep_id="s", base="b", data="d", r=r, lora_alpha=32, cut_ranks=tuple(cuts or ()), **asked
+        run_id=run_id, sweep_id="s", base="b", data="d", r=r, lora_alpha=32, cut_ranks=tuple(cuts or ()), **settings
     )
     evaluated = Evaluated(time=1.0, when="after", loss=loss, tokens=10, examples=2, seconds=1.0)
     return RunRecord(
@@ -71,34 +71,36 @@ def test_an_anchor_parts_from_the_curve_beyond_two_standard_errors_of_a_differen
 def test_a_run_worse_than_the_cut_raises_the_step_size_alarm():
     curve = fast_curve(TOP)
 
-    said = in_words(curve, partings(curve, [run(2, 3.3, run_id="a")], 0.02), {2})
+    sentences = in_words(curve, partings(curve, [run(2, 3.3, run_id="a")], 0.02), {2})
 
-    assert said[0].startswith("This adapter was trained at r = 64 and needs at most r = 8: truncated to that rank")
-    assert said[1].startswith("Step-size alarm at r = 2: a run of that rank reached 3.3000, though an adapter of that")
-    assert "this learning rate or alpha does not suit r = 2" in said[1]
+    assert sentences[0].startswith("This adapter was trained at r = 64 and needs at most r = 8: truncated to that rank")
+    assert sentences[1].startswith(
+        "Step-size alarm at r = 2: a run of that rank reached 3.3000, though an adapter of that"
+    )
+    assert "this learning rate or alpha does not suit r = 2" in sentences[1]
 
 
 def test_a_run_better_than_the_cut_says_that_low_ranks_are_judged_by_runs():
     curve = fast_curve(TOP)
 
-    said = in_words(curve, partings(curve, [run(2, 1.5, run_id="a")], 0.02), {2})
+    sentences = in_words(curve, partings(curve, [run(2, 1.5, run_id="a")], 0.02), {2})
 
-    assert "Judge low ranks by runs" in said[1]
+    assert "Judge low ranks by runs" in sentences[1]
 
 
 def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
-    said = in_words(fast_curve(TOP), (), ())
+    sentences = in_words(fast_curve(TOP), (), ())
 
-    assert "This does not rule out r = 2" in said[2]
-    assert said[2].endswith("independent runs or a sweep can check this.")
-    assert "Truncated adapters below r = 8 were trained for a few more steps, 2 in total." == said[3]
+    assert "This does not rule out r = 2" in sentences[2]
+    assert sentences[2].endswith("independent runs or a sweep can check this.")
+    assert "Truncated adapters below r = 8 were trained for a few more steps, 2 in total." == sentences[3]
 
 
 @pytest.mark.parametrize(("anchors", "times"), [((), 1), ((2,), 1), ((8,), 0)])
 def test_what_is_shipped_is_the_cut_unless_a_run_of_that_rank_was_seen(anchors, times):
-    said = " ".join(in_words(fast_curve(TOP), (), anchors))
+    text = " ".join(in_words(fast_curve(TOP), (), anchors))
 
-    assert times == said.count(
+    assert times == text.count(
         "To ship r = 8, train at r = 64 and use the truncated adapter. A run of r = 8 from the start may end"
     )
 

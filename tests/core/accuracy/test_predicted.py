@@ -31,13 +31,13 @@ def predicted(**cells):
 
 
 def test_a_row_is_predicted_by_the_formulas_of_any_estimate():
-    found = predicted()
+    row = predicted()
 
     parameters = 2 * 2 * (32 + 24)  # r 2 on q and v of two blocks
     static, working = 12_576 + 16 * parameters, 640 + 960 + 14_000
-    assert static + working == found.predicted.expected
-    assert (working, True) == (found.working_bytes, found.scored)
-    assert (static + working) / 30_000 - 1 == found.error
+    assert static + working == row.predicted.expected
+    assert (working, True) == (row.working_bytes, row.scored)
+    assert (static + working) / 30_000 - 1 == row.error
 
 
 @pytest.mark.parametrize(
@@ -54,17 +54,17 @@ def test_a_row_is_predicted_by_the_formulas_of_any_estimate():
     ],
 )
 def test_a_row_that_cant_be_used_says_why(cells, reason):
-    found = predicted(**cells)
+    row = predicted(**cells)
 
-    assert found.predicted is None
-    assert reason in found.reason
+    assert row.predicted is None
+    assert reason in row.reason
 
 
 def test_rows_whose_settings_arent_all_known_are_predicted_and_not_counted():
-    found = [predicted(tier=tier) for tier in ("A", "B", "D", "E")]
+    rows = [predicted(tier=tier) for tier in ("A", "B", "D", "E")]
 
-    assert [True, True, False, False] == [each.scored for each in found]
-    assert all(each.predicted for each in found)
+    assert [True, True, False, False] == [each.scored for each in rows]
+    assert all(each.predicted for each in rows)
 
 
 def test_each_kind_of_peak_is_compared_with_its_own_total():
@@ -107,33 +107,33 @@ def test_the_half_width_is_students_t_times_the_spread_between_sources():
 
 
 def test_memory_errors_are_shares_of_what_is_modelled():
-    (found,) = bands.memory_evidence([predicted()])
+    (evidence,) = bands.memory_evidence([predicted()])
 
     row = predicted()
     share = (30_000 - row.predicted.expected) / row.working_bytes
-    assert pytest.approx(6.314 * abs(share)) == found.half_width
-    assert ("hf", ("lab-a",), 1) == (found.kind, found.groups, found.settings)
+    assert pytest.approx(6.314 * abs(share)) == evidence.half_width
+    assert ("hf", ("lab-a",), 1) == (evidence.kind, evidence.groups, evidence.settings)
 
 
 def test_a_timing_is_compared_by_its_logarithm():
     row = {"use_time": "yes", "measured_seconds_per_step": "1"}
     expected = predicted(**row).seconds.expected
 
-    (found,) = bands.time_evidence([predicted(use_time="yes", measured_seconds_per_step=str(2 * expected))])
+    (evidence,) = bands.time_evidence([predicted(use_time="yes", measured_seconds_per_step=str(2 * expected))])
 
-    assert pytest.approx(6.314 * math.log(2)) == found.half_width
+    assert pytest.approx(6.314 * math.log(2)) == evidence.half_width
 
 
 def test_the_report_is_json_with_the_keys_that_scripts_rely_on():
-    found = json.loads(
+    report = json.loads(
         json.dumps(as_json(summarize([predicted(), predicted(row_id="M2", gpu="2 x A100")], "2026-11-25")))
     )
 
-    row, left_out = found["rows"]
+    row, left_out = report["rows"]
     assert {"row_id", "measured_bytes", "predicted_bytes", "low", "high"} <= row.keys()
     assert {"measured_seconds_per_step", "seconds_low", "seconds_high"} <= row.keys()
     assert ("several GPUs", None) == (left_out["reason"], left_out["predicted_bytes"])
-    assert {"group", "rows", "mean_abs_error", "inside_band"} <= found["groups"][0].keys()
+    assert {"group", "rows", "mean_abs_error", "inside_band"} <= report["groups"][0].keys()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The page's decisions as Gradio calls them: values by name in, HTML out, clicks and edits back into the question."""
+"""The fit section as Gradio calls it: values by name in, HTML out, clicks and edits back into the question."""
 
 import re
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.ui import link, page
-from rankviz.ui.explore import fit as decisions
+from rankviz.ui.explore import fit
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import html
 from rankviz.ui.parts.question import DEFAULTS, ask, price_text, price_texts, prices_of
@@ -24,7 +24,7 @@ def api(tmp_path):
 
 
 def shown(api, **changes):
-    return decisions.decisions(api, **{**LLAMA, **changes})
+    return fit.decisions(api, **{**LLAMA, **changes})
 
 
 def click(pick):
@@ -33,7 +33,7 @@ def click(pick):
 
 def applied(pick):
     """The widgets that a click sets."""
-    return decisions.applied(click(pick))
+    return fit.applied(click(pick))
 
 
 def test_the_verdict_says_the_margin_against_usable_memory(api):
@@ -109,7 +109,7 @@ def test_a_gpu_that_cannot_run_it_says_why(api):
 
 
 def edit(prices, gpu, chosen="l4"):
-    return lambda text: decisions.priced(prices, chosen, SimpleNamespace(_data={"id": gpu, "text": text}))
+    return lambda text: fit.priced(prices, chosen, SimpleNamespace(_data={"id": gpu, "text": text}))
 
 
 def test_an_edited_price_joins_ones_own_and_an_emptied_one_leaves_them():

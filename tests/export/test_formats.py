@@ -1,4 +1,4 @@
-"""What is taken away in each format: the adapter that was asked for, or a note that says what it is instead."""
+"""The export in each format: the adapter that was requested, or a note that says what it is instead."""
 
 import ast
 import json
@@ -54,25 +54,25 @@ def test_unsloths_way_with_the_head_is_kept_by_tools_that_would_put_lora_on_it(a
 
 def test_experts_that_unsloth_adds_by_itself_are_named_for_tools_that_do_not(api):
     question = Question(model_id=MOE)
-    asked = api.estimates.adapter(question, 4).parameters
+    parameters = api.estimates.adapter(question, 4).parameters
 
     written = api.exports.write(question, 4, "axolotl")
     config = yaml.safe_load(written.text)
     assert ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"] == config["lora_target_parameters"]
-    assert f"{asked:,} trainable parameters" in written.text
+    assert f"{parameters:,} trainable parameters" in written.text
     assert "target_parameters" not in api.exports.write(question, 4, "unsloth").text
 
 
 def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
     question = questions.question(MOE, framework="trl", moe_scheme="target-parameters", target_modules="attention")
-    asked = api.estimates.adapter(question, 4).parameters
+    parameters = api.estimates.adapter(question, 4).parameters
     # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
     attention = 4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512))
 
     written = api.exports.write(question, 4, "llamafactory")
     assert "does not name the experts" in written.notes[0]
     assert f"trains {attention:,} parameters" in written.notes[1]
-    assert f"has {asked:,}" in written.notes[1]
+    assert f"has {parameters:,}" in written.notes[1]
     assert f"counts {attention:,} trainable parameters" in written.text
     comments = " ".join(line.removeprefix("# ") for line in written.text.splitlines() if line.startswith("#"))
     assert all(note in comments for note in written.notes)
@@ -93,10 +93,10 @@ def test_names_that_would_reach_the_experts_are_left_out_where_these_were_not_as
 def test_what_a_list_of_names_trains_besides_is_said_with_both_numbers(api):
     """all-linear is one word: Unsloth brings the experts in, and no list says otherwise."""
     question = questions.question(MOE, moe_scheme="peft-remap", framework="trl", target_modules="all-linear")
-    asked = api.estimates.adapter(question, 4).parameters
+    parameters = api.estimates.adapter(question, 4).parameters
 
     written = api.exports.write(question, 4, "unsloth")
-    assert f"has {asked:,}" in written.notes[0]
+    assert f"has {parameters:,}" in written.notes[0]
     assert "Unsloth trains " in written.notes[0]
 
 
@@ -121,15 +121,15 @@ def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "sentence"),
     [
         ({"format_name": "word"}, "No format 'word': take script, notebook"),
         ({"learning_rate": -1.0}, r"Learning rate must be a number above 0 and at most 1 \(got -1.0\)"),
         ({"learning_rate": float("nan")}, r"Learning rate must be .* \(got nan\)"),
     ],
 )
-def test_a_mistake_says_what_to_do(api, values, said):
-    with pytest.raises(InvalidSettingError, match=said):
+def test_a_mistake_says_what_to_do(api, values, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
         api.exports.write(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
 
 

@@ -11,13 +11,13 @@ from tests.support.tool_wheels import LLAMAFACTORY, checked, unpacked
 PARSE = """
 import json, sys
 from llamafactory.hparams.parser import get_train_args
-found = {}
+results = {}
 for name, config in json.load(sys.stdin).items():
     config["use_cpu"] = True  # this machine's card, or none, is not what is checked
     config.pop("enable_liger_kernel", None) if name != "liger" else None
     try:
         model, data, training, tuning, _ = get_train_args(config)
-        found[name] = {
+        results[name] = {
             "error": None, "model": model.model_name_or_path, "bits": model.quantization_bit, "r": tuning.lora_rank,
             "alpha": tuning.lora_alpha, "targets": tuning.lora_target, "saved": tuning.additional_target,
             "dora": tuning.use_dora, "rslora": tuning.use_rslora, "length": data.cutoff_len,
@@ -25,8 +25,8 @@ for name, config in json.load(sys.stdin).items():
             "batch": training.per_device_train_batch_size, "accumulation": training.gradient_accumulation_steps,
         }
     except (ValueError, ImportError) as error:
-        found[name] = {"error": str(error)}
-print("CHECKED", json.dumps(found))
+        results[name] = {"error": str(error)}
+print("CHECKED", json.dumps(results))
 """
 
 
@@ -46,25 +46,30 @@ def parsed(tmp_path_factory):
 
 
 def test_it_carries_the_chosen_values():
-    said = config(use_dora=True, max_length=512, optim="sgd", max_steps=70, learning_rate=1e-4, precision="nf4")
+    values = config(use_dora=True, max_length=512, optim="sgd", max_steps=70, learning_rate=1e-4, precision="nf4")
 
     assert ("Qwen/Qwen3-4B", "lora", 8, 16) == (
-        said["model_name_or_path"],
-        said["finetuning_type"],
-        said["lora_rank"],
-        said["lora_alpha"],
+        values["model_name_or_path"],
+        values["finetuning_type"],
+        values["lora_rank"],
+        values["lora_alpha"],
     )
-    assert (4, "nf4", False) == (said["quantization_bit"], said["quantization_type"], said["double_quantization"])
-    assert "q_proj,v_proj" == said["lora_target"]
-    assert (True, False) == (said["use_dora"], said["use_rslora"])
-    assert ("sgd", 70, 1e-4, 512) == (said["optim"], said["max_steps"], said["learning_rate"], said["cutoff_len"])
+    assert (4, "nf4", False) == (values["quantization_bit"], values["quantization_type"], values["double_quantization"])
+    assert "q_proj,v_proj" == values["lora_target"]
+    assert (True, False) == (values["use_dora"], values["use_rslora"])
+    assert ("sgd", 70, 1e-4, 512) == (
+        values["optim"],
+        values["max_steps"],
+        values["learning_rate"],
+        values["cutoff_len"],
+    )
 
 
 def test_all_linear_is_its_own_word_and_modules_to_save_are_additional_targets():
-    said = config(target_modules="all-linear", modules_to_save=("lm_head", "embed_tokens"))
+    values = config(target_modules="all-linear", modules_to_save=("lm_head", "embed_tokens"))
 
-    assert "all" == said["lora_target"]
-    assert "lm_head,embed_tokens" == said["additional_target"]
+    assert "all" == values["lora_target"]
+    assert "lm_head,embed_tokens" == values["additional_target"]
 
 
 def test_checkpointing_is_unsloths_where_unsloth_trains_and_otherwise_as_asked():
@@ -81,7 +86,7 @@ def test_unsloth_trains_there_only_what_it_can_load(precision, does):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "sentence"),
     [
         ({"precision": "fp32"}, "no fp32 base"),
         ({"loss_path": "triton"}, "no setting for the loss path 'triton'"),
@@ -89,11 +94,11 @@ def test_unsloth_trains_there_only_what_it_can_load(precision, does):
         ({"framework": "unsloth", "precision": "nf4"}, "as nf4-dq does"),
     ],
 )
-def test_what_it_has_no_word_for_is_said_in_a_comment(changes, said):
+def test_what_it_has_no_word_for_is_said_in_a_comment(changes, sentence):
     text = llamafactory(made(**{"framework": "trl", **changes}))
 
     comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
-    assert said in comments
+    assert sentence in comments
     assert "not of LLaMA-Factory" in comments
 
 
@@ -110,17 +115,17 @@ def test_the_version_is_the_one_that_is_checked():
 @pytest.mark.torch
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_llamafactorys_own_parser_takes_it(parsed, setting):
-    said, asked = parsed[setting], made(**{"framework": "trl", **SETTINGS[setting]})
+    result, recipe = parsed[setting], made(**{"framework": "trl", **SETTINGS[setting]})
 
-    assert said["error"] is None
-    assert (asked.lora.r, asked.lora_alpha) == (said["r"], said["alpha"])
-    assert (asked.lora.use_dora, asked.lora.use_rslora) == (said["dora"], said["rslora"])
-    assert {"nf4": 4, "nf4-dq": 4, "int8": 8}.get(asked.training.precision) == said["bits"]
-    assert (list(asked.modules_to_save) or None) == said["saved"]
-    assert (asked.max_steps, asked.learning_rate) == (said["steps"], said["rate"])
-    assert asked.training.max_length == said["length"]
-    assert asked.training.per_device_train_batch_size == said["batch"]
-    assert asked.training.gradient_accumulation_steps == said["accumulation"]
+    assert result["error"] is None
+    assert (recipe.lora.r, recipe.lora_alpha) == (result["r"], result["alpha"])
+    assert (recipe.lora.use_dora, recipe.lora.use_rslora) == (result["dora"], result["rslora"])
+    assert {"nf4": 4, "nf4-dq": 4, "int8": 8}.get(recipe.training.precision) == result["bits"]
+    assert (list(recipe.modules_to_save) or None) == result["saved"]
+    assert (recipe.max_steps, recipe.learning_rate) == (result["steps"], result["rate"])
+    assert recipe.training.max_length == result["length"]
+    assert recipe.training.per_device_train_batch_size == result["batch"]
+    assert recipe.training.gradient_accumulation_steps == result["accumulation"]
 
 
 @pytest.mark.torch

@@ -105,11 +105,11 @@ def test_a_whole_number_stays_whole_beside_one_that_is_not_known(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "kind", "said"),
+    ("rows", "kind", "sentence"),
     [([{"r": 8}], "xlsx", "take csv or parquet"), ([], "csv", "nothing in this table yet")],
 )
-def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, said):
-    with pytest.raises(InvalidSettingError, match=said):
+def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
         write_table(Table(name="t", rows=rows), kind, tmp_path)
 
 

@@ -44,18 +44,18 @@ def question(**more):
     return questions.question(**{"model_id": "toy/wide", "target_modules": "all-linear", **training} | more)
 
 
-def on(asked, card, spec=WIDE, gpus=None, prices=None):
-    return decide(spec, asked, card, gpus or (card,), ASSUMPTIONS, prices)
+def on(question, card, spec=WIDE, gpus=None, prices=None):
+    return decide(spec, question, card, gpus or (card,), ASSUMPTIONS, prices)
 
 
-def needs(asked, spec=WIDE) -> Range:
+def needs(question, spec=WIDE) -> Range:
     """The band around nvidia-smi's figure, on a card with room to spare."""
-    return setting(spec, asked, gpu(usable_bytes=2**40), ASSUMPTIONS).row.memory.device_band
+    return setting(spec, question, gpu(usable_bytes=2**40), ASSUMPTIONS).row.memory.device_band
 
 
-def card_for(asked, **more):
+def card_for(question, **more):
     """A card that surely holds this, to the byte."""
-    return gpu(usable_bytes=int(needs(asked).high) + 1, **more)
+    return gpu(usable_bytes=int(needs(question).high) + 1, **more)
 
 
 def limit_of(decided, option):
@@ -66,22 +66,22 @@ def knob_of(decided, **change):
     return next(knob for knob in decided.knobs if dict(knob.change) == change)
 
 
-@pytest.mark.parametrize(("edge", "ceiling", "found"), [(0, 9, None), (1, 9, 1), (5, 9, 5), (8, 9, 8), (99, 9, 9)])
-def test_the_search_finds_the_last_number_that_holds(edge, ceiling, found):
-    asked = []
+@pytest.mark.parametrize(("edge", "ceiling", "last"), [(0, 9, None), (1, 9, 1), (5, 9, 5), (8, 9, 8), (99, 9, 9)])
+def test_the_search_finds_the_last_number_that_holds(edge, ceiling, last):
+    tried = []
 
-    assert found == largest(lambda n: asked.append(n) or n <= edge, ceiling)
-    assert max(asked) <= ceiling
+    assert last == largest(lambda n: tried.append(n) or n <= edge, ceiling)
+    assert max(tried) <= ceiling
 
 
 @pytest.mark.parametrize(("option", "largest_one"), [("r", 48), ("batch", 5), ("max_length", 1088)])
 def test_the_largest_that_fits_is_the_one_the_card_was_made_for(option, largest_one):
     made_for = changed(question(), {option: largest_one})
 
-    found = limit_of(on(changed(question(), {option: 1}), card_for(made_for)), option)
+    limit = limit_of(on(changed(question(), {option: 1}), card_for(made_for)), option)
 
-    assert largest_one == found.surely
-    assert found.expected > found.surely
+    assert largest_one == limit.surely
+    assert limit.expected > limit.surely
 
 
 def test_lengths_are_said_in_steps_of_64():
@@ -93,27 +93,27 @@ def test_lengths_are_said_in_steps_of_64():
 def test_the_searchs_own_ceiling_is_told_from_the_cards():
     roomy = gpu(usable_bytes=2**50)
 
-    found = on(question(training={"max_length": 1, "max_steps": 1}), roomy)
+    decided = on(question(training={"max_length": 1, "max_steps": 1}), roomy)
 
-    assert 1024 == limit_of(found, "r").surely == limit_of(found, "r").expected
-    assert MAX_BATCH == limit_of(found, "batch").surely
-    assert "the highest rank that RankViz estimates; the card has room for more" == limit_of(found, "r").note
+    assert 1024 == limit_of(decided, "r").surely == limit_of(decided, "r").expected
+    assert MAX_BATCH == limit_of(decided, "batch").surely
+    assert "the highest rank that RankViz estimates; the card has room for more" == limit_of(decided, "r").note
 
 
 def test_where_not_even_one_fits_the_reason_is_the_memory_it_takes():
-    found = limit_of(on(question(), gpu(usable_bytes=2**20)), "batch")
+    limit = limit_of(on(question(), gpu(usable_bytes=2**20)), "batch")
 
-    assert (None, None) == (found.surely, found.expected)
-    assert found.note.startswith("a batch of 1 does not fit: ")
-    assert " needed, 1 MiB usable; " in found.note
+    assert (None, None) == (limit.surely, limit.expected)
+    assert limit.note.startswith("a batch of 1 does not fit: ")
+    assert " needed, 1 MiB usable; " in limit.note
 
 
 def test_a_knob_costs_what_asking_again_gives():
-    asked, card = question(), gpu()
-    before = setting(WIDE, asked, card, ASSUMPTIONS).row
-    after = setting(WIDE, changed(asked, {"r": 32}), card, ASSUMPTIONS).row
+    chosen, card = question(), gpu()
+    before = setting(WIDE, chosen, card, ASSUMPTIONS).row
+    after = setting(WIDE, changed(chosen, {"r": 32}), card, ASSUMPTIONS).row
 
-    knob = knob_of(on(asked, card), r=32)
+    knob = knob_of(on(chosen, card), r=32)
 
     assert after.memory.device - before.memory.device == knob.device_bytes > 0
     assert pytest.approx(after.duration.total.expected - before.duration.total.expected) == knob.seconds
@@ -206,10 +206,10 @@ HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_si
 
 def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first():
     """A smaller batch would do as well, but launches more kernels."""
-    asked = question(training=HEAVY)
-    either = max(needs(changed(asked, change)).high for change in ({"loss_path": "fused"}, {"batch": 1, "accum": 16}))
+    chosen = question(training=HEAVY)
+    either = max(needs(changed(chosen, change)).high for change in ({"loss_path": "fused"}, {"batch": 1, "accum": 16}))
 
-    decided = on(asked, gpu(usable_bytes=int(either) + 1))
+    decided = on(chosen, gpu(usable_bytes=int(either) + 1))
 
     assert {"loss_path": "fused"} == dict(decided.remedy.smallest.change)
     assert decided.sentence.startswith("Smallest change that makes it fit: a fused loss (")
@@ -217,10 +217,10 @@ def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first()
 
 def test_what_keeps_the_result_comes_before_what_does_not_though_it_takes_time():
     """A rank of 1 would do as well, and save time."""
-    asked = question(ranks=(256,))
-    either = max(needs(changed(asked, change)).high for change in ({"r": 1}, {"batch": 1, "accum": 8}))
+    chosen = question(ranks=(256,))
+    either = max(needs(changed(chosen, change)).high for change in ({"r": 1}, {"batch": 1, "accum": 8}))
 
-    decided = on(asked, gpu(usable_bytes=int(either) + 1))
+    decided = on(chosen, gpu(usable_bytes=int(either) + 1))
 
     assert {"batch": 1, "accum": 8} == dict(decided.remedy.smallest.change)
     assert decided.remedy.smallest.seconds > 0
@@ -237,27 +237,27 @@ def test_what_keeps_the_result_comes_before_what_does_not_though_it_takes_time()
 def test_where_nothing_else_is_enough_what_is_learned_changes(change, label):
     """One row of one token, so that only weights count."""
     tiny = {"per_device_train_batch_size": 1, "max_length": 1, "precision": "bf16", "optim": "adamw_8bit"}
-    asked = question(ranks=(256 if "r" in change else 1,), training=tiny)
+    chosen = question(ranks=(256 if "r" in change else 1,), training=tiny)
 
-    decided = on(asked, card_for(changed(asked, change)))
+    decided = on(chosen, card_for(changed(chosen, change)))
 
     assert label == decided.remedy.smallest.label
     assert not decided.remedy.smallest.same_result
 
 
 def test_rows_are_never_cut_to_less_than_half():
-    asked = question(training={"per_device_train_batch_size": 1, "max_length": 4096})
+    chosen = question(training={"per_device_train_batch_size": 1, "max_length": 4096})
 
-    half, quarter = (on(asked, card_for(changed(asked, {"max_length": n}))) for n in (2048, 1024))
+    half, quarter = (on(chosen, card_for(changed(chosen, {"max_length": n}))) for n in (2048, 1024))
 
     assert 2048 == half.remedy.smallest.change["max_length"]
     assert quarter.remedy.smallest is None or "max_length" not in quarter.remedy.smallest.change
 
 
 def test_a_smaller_batch_is_the_largest_part_of_it_that_fits():
-    asked = question(training={"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1})
+    chosen = question(training={"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1})
 
-    decided = on(asked, card_for(changed(asked, {"batch": 5})))
+    decided = on(chosen, card_for(changed(chosen, {"batch": 5})))
 
     assert {"batch": 4, "accum": 3} == dict(decided.remedy.smallest.change)
 
@@ -362,14 +362,14 @@ def test_decisions_are_for_one_rank():
 
 
 def test_the_json_is_plain_and_whole():
-    said = as_json(on(question(), gpu()))
+    result = as_json(on(question(), gpu()))
 
-    assert said == json.loads(json.dumps(said))
-    assert {"r", "batch", "max_length"} == set(said["limits"])
-    assert {"surely", "expected", "ceiling", "note"} == set(said["limits"]["r"])
-    assert {"label", "change", "device_bytes", "seconds", "usd", "fit"} <= set(said["knobs"][0])
-    assert ("Toy cloud", "2026-11-25") == (said["gpus"][0]["provider"], said["gpus"][0]["price_checked"])
-    assert ["qlora", "lora", "full"] == [method["name"] for method in said["methods"]]
+    assert result == json.loads(json.dumps(result))
+    assert {"r", "batch", "max_length"} == set(result["limits"])
+    assert {"surely", "expected", "ceiling", "note"} == set(result["limits"]["r"])
+    assert {"label", "change", "device_bytes", "seconds", "usd", "fit"} <= set(result["knobs"][0])
+    assert ("Toy cloud", "2026-11-25") == (result["gpus"][0]["provider"], result["gpus"][0]["price_checked"])
+    assert ["qlora", "lora", "full"] == [method["name"] for method in result["methods"]]
 
 
 def test_the_toy_of_other_tests_is_answered_too():

@@ -1,4 +1,4 @@
-"""An adapter cut in place, and the fast curve that a run draws of it."""
+"""An adapter truncated in place, and the fast curve that a run draws of it."""
 
 import pytest
 

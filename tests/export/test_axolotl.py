@@ -19,18 +19,18 @@ from transformers.training_args import OptimizerNames
 known = {*AxolotlInputConfig.model_fields, *LigerArgs.model_fields}
 optimizers = {each.value for names in (OptimizerNames, CustomSupportedOptimizers) for each in names}
 card = {"bf16": True, "fp8": False, "tf32": True, "n_gpu": 1, "n_node": 1, "compute_capability": "sm_89"}
-found = {}
+results = {}
 for name, config in json.load(sys.stdin).items():
-    asked = DictDefault(config)
-    prepare_plugins(asked)
+    settings = DictDefault(config)
+    prepare_plugins(settings)
     try:
-        taken, error = validate_config(asked, card, {"torch_version": "2.14.0"}).to_dict(), None
+        accepted, error = validate_config(settings, card, {"torch_version": "2.14.0"}).to_dict(), None
     except ValueError as wrong:
-        taken, error = {}, str(wrong)
-    taken = {key: value for key, value in taken.items() if key in config}
+        accepted, error = {}, str(wrong)
+    accepted = {key: value for key, value in accepted.items() if key in config}
     unknown = {*config} - known | ({config["optimizer"]} - optimizers)
-    found[name] = {"unknown": sorted(unknown), "error": error, "taken": taken}
-print("CHECKED", json.dumps(found, default=str))
+    results[name] = {"unknown": sorted(unknown), "error": error, "accepted": accepted}
+print("CHECKED", json.dumps(results, default=str))
 """
 
 
@@ -51,26 +51,26 @@ def validated(tmp_path_factory):
 
 
 def test_it_carries_the_chosen_values():
-    said = config(
+    values = config(
         use_rslora=True, max_length=512, optim="sgd", max_steps=70, learning_rate=1e-4, gradient_checkpointing="none"
     )
 
-    assert ("Qwen/Qwen3-4B", "qlora", True) == (said["base_model"], said["adapter"], said["load_in_4bit"])
-    assert (8, 16, 0.0) == (said["lora_r"], said["lora_alpha"], said["lora_dropout"])
-    assert ["q_proj", "v_proj"] == said["lora_target_modules"]
-    assert (True, False) == (said["peft_use_rslora"], said["peft_use_dora"])
-    assert (2, 4, 512) == (said["micro_batch_size"], said["gradient_accumulation_steps"], said["sequence_len"])
-    assert ("sgd", 70, 1e-4) == (said["optimizer"], said["max_steps"], said["learning_rate"])
-    assert said["gradient_checkpointing"] is False
+    assert ("Qwen/Qwen3-4B", "qlora", True) == (values["base_model"], values["adapter"], values["load_in_4bit"])
+    assert (8, 16, 0.0) == (values["lora_r"], values["lora_alpha"], values["lora_dropout"])
+    assert ["q_proj", "v_proj"] == values["lora_target_modules"]
+    assert (True, False) == (values["peft_use_rslora"], values["peft_use_dora"])
+    assert (2, 4, 512) == (values["micro_batch_size"], values["gradient_accumulation_steps"], values["sequence_len"])
+    assert ("sgd", 70, 1e-4) == (values["optimizer"], values["max_steps"], values["learning_rate"])
+    assert values["gradient_checkpointing"] is False
 
 
 def test_a_16_bit_base_takes_plain_lora_and_all_linear_is_axolotls_own():
-    said = config(precision="bf16", target_modules="all-linear", modules_to_save=("lm_head",))
+    values = config(precision="bf16", target_modules="all-linear", modules_to_save=("lm_head",))
 
-    assert "lora" == said["adapter"]
-    assert not {"load_in_4bit", "load_in_8bit", "lora_target_modules"} & set(said)
-    assert said["lora_target_linear"] is True
-    assert ["lm_head"] == said["lora_modules_to_save"]
+    assert "lora" == values["adapter"]
+    assert not {"load_in_4bit", "load_in_8bit", "lora_target_modules"} & set(values)
+    assert values["lora_target_linear"] is True
+    assert ["lm_head"] == values["lora_modules_to_save"]
 
 
 def test_double_quantization_is_turned_off_where_it_was_not_asked_for():
@@ -100,12 +100,12 @@ def test_the_version_is_the_one_that_is_checked():
 @pytest.mark.torch
 @pytest.mark.parametrize("setting", [*SETTINGS, "experts"])
 def test_axolotls_own_validation_takes_it(validated, setting):
-    said = validated[setting]
+    result = validated[setting]
 
-    assert said["error"] is None
-    assert [] == said["unknown"]
-    assert "Qwen/Qwen3-4B" == said["taken"]["base_model"]
-    assert SETTINGS.get(setting, {}).get("r", 8) == said["taken"]["lora_r"]
+    assert result["error"] is None
+    assert [] == result["unknown"]
+    assert "Qwen/Qwen3-4B" == result["accepted"]["base_model"]
+    assert SETTINGS.get(setting, {}).get("r", 8) == result["accepted"]["lora_r"]
 
 
 @pytest.mark.torch

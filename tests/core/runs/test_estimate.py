@@ -79,20 +79,20 @@ def test_where_nothing_is_known_of_a_cpu_the_range_covers_both():
 
 
 def seconds_of(precision, cpu_bf16):
-    asked = request(precision=precision)
-    return estimate_run(TOY, asked, Device(cpu_count=2, cpu_bf16=cpu_bf16), ASSUMPTIONS).seconds
+    run_request = request(precision=precision)
+    return estimate_run(TOY, run_request, Device(cpu_count=2, cpu_bf16=cpu_bf16), ASSUMPTIONS).seconds
 
 
 def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
-    def said(precision, **device):
+    def warning(precision, **device):
         return precision_warning(request(precision=precision), Device(cpu_count=2, **device), ASSUMPTIONS)
 
-    assert "Choose fp32" in said("bf16", cpu_bf16=False)
-    assert not said("bf16", cpu_bf16=True)
-    assert not said("bf16")
-    assert not said("fp32", cpu_bf16=False)
-    assert not said("auto", cpu_bf16=False)
-    assert not said("bf16", cpu_bf16=False, cuda=True)
+    assert "Choose fp32" in warning("bf16", cpu_bf16=False)
+    assert not warning("bf16", cpu_bf16=True)
+    assert not warning("bf16")
+    assert not warning("fp32", cpu_bf16=False)
+    assert not warning("auto", cpu_bf16=False)
+    assert not warning("bf16", cpu_bf16=False, cuda=True)
 
 
 def test_on_a_gpu_it_is_the_allocators_count_that_is_compared():
@@ -113,11 +113,11 @@ def test_row_lengths_from_characters_lie_between_mean_and_longest():
 
 
 def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_steps():
-    asked = {"max_steps": 10, "per_device_train_batch_size": 8, "held_out_examples": 40, "r": 64}
+    settings = {"max_steps": 10, "per_device_train_batch_size": 8, "held_out_examples": 40, "r": 64}
     training = [Range(100.0, 100.0, 100.0)]
 
     def seconds(**more):
-        return sweep_seconds(TOY, [request(**asked, **more)], training, ASSUMPTIONS).expected
+        return sweep_seconds(TOY, [request(**settings, **more)], training, ASSUMPTIONS).expected
 
     # 40 rows forward are a quarter of 80 rows of training; two cuts twice that, and r = 2 two steps of ten.
     assert 100 * (2 * 0.25 + 0.2) == pytest.approx(seconds(cut_ranks=(8, 2)) - seconds())

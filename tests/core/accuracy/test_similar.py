@@ -75,8 +75,8 @@ def test_a_kind_of_setting_without_measurements_says_so():
 
 
 def test_every_estimate_carries_what_it_rests_on():
-    asked = question("Qwen/Qwen2.5-1.5B", gpu="T4", framework="trl", gradient_checkpointing="hf")
+    chosen = question("Qwen/Qwen2.5-1.5B", gpu="T4", framework="trl", gradient_checkpointing="hf")
     api = Api()
 
-    assert "hf" == api.estimates.estimate(asked).evidence.memory.kind
-    assert {"T4"} == {row.gpu for row in api.estimates.rests_on(asked, 16).rows}
+    assert "hf" == api.estimates.estimate(chosen).evidence.memory.kind
+    assert {"T4"} == {row.gpu for row in api.estimates.rests_on(chosen, 16).rows}

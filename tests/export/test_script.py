@@ -19,11 +19,11 @@ def names(f):
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
-found = {f.__name__: names(f) for f in (LoraConfig, BitsAndBytesConfig, SFTConfig, SFTTrainer)}
+signatures = {f.__name__: names(f) for f in (LoraConfig, BitsAndBytesConfig, SFTConfig, SFTTrainer)}
 from unsloth import FastLanguageModel
 for name in ("from_pretrained", "get_peft_model"):
-    found[f"CPU FastLanguageModel.{name}"] = names(getattr(FastLanguageModel, name))
-print("SIGNATURES", json.dumps(found))
+    signatures[f"CPU FastLanguageModel.{name}"] = names(getattr(FastLanguageModel, name))
+print("SIGNATURES", json.dumps(signatures))
 """
 HANDED_ON = {"FastLanguageModel.get_peft_model": {"use_dora"}}
 """Arguments that Unsloth takes as **kwargs and hands to PEFT's LoraConfig."""

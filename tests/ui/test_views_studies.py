@@ -1,4 +1,4 @@
-"""The advice card and the evidence section, as Gradio calls them."""
+"""The advice card and the studies section, as Gradio calls them."""
 
 import json
 
@@ -6,8 +6,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, UserError
-from rankviz.ui.explore import answer
-from rankviz.ui.explore import studies as evidence
+from rankviz.ui.explore import answer, studies
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.finished_runs import text_of
@@ -59,7 +58,7 @@ def test_a_use_case_from_elsewhere_that_the_widget_would_refuse_is_refused(api):
 
 
 def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on_the_label(api):
-    figure = drawn(evidence.shown(api, **QUESTION).wide)
+    figure = drawn(studies.shown(api, **QUESTION).wide)
 
     names = [trace["name"] for trace in figure["data"]]
     assert "Tinker SFT sweep, Llama-3.1-8B<br>rate tuned at each rank; bars: ± 1 s.e." == names[0]
@@ -70,8 +69,8 @@ def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on
 
 def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
     """Tinker on Llama-3.1-8B: 0.5925, 0.5863, 0.5839, 0.5834 at r = 4, 16, 64, 128."""
-    gap = drawn(evidence.shown(api, **QUESTION).wide)["data"][0]
-    value = drawn(evidence.shown(api, **{**QUESTION, "y": "value"}).wide)["data"][0]
+    gap = drawn(studies.shown(api, **QUESTION).wide)["data"][0]
+    value = drawn(studies.shown(api, **{**QUESTION, "y": "value"}).wide)["data"][0]
 
     assert [4, 16, 64, 128] == gap["x"]
     assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in gap["y"]]
@@ -80,7 +79,7 @@ def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
 
 def test_run_dates_of_one_study_are_not_joined(api):
     """PEFT's suite has r = 32 and 64 on four dates: an empty point between them."""
-    figure = drawn(evidence.shown(api, **{**QUESTION, "model": "meta-llama/Llama-3.2-3B"}).attention)
+    figure = drawn(studies.shown(api, **{**QUESTION, "model": "meta-llama/Llama-3.2-3B"}).attention)
 
     (trace,) = [t for t in figure["data"] if t["name"].startswith("PEFT method comparison")]
     assert [32, 64, None] * 3 + [32, 64] == trace["x"]
@@ -89,7 +88,7 @@ def test_run_dates_of_one_study_are_not_joined(api):
 
 def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_with_a_note(api):
     """Llama-2-7B, all seven projections: 2,498,560 parameters a rank."""
-    shown = evidence.shown(api, **{**QUESTION, "x": "parameters", "use_case": "complex"})
+    shown = studies.shown(api, **{**QUESTION, "x": "parameters", "use_case": "complex"})
 
     figure = drawn(shown.wide)
     (trace,) = [t for t in figure["data"] if t["name"].startswith("Learns Less")]
@@ -98,23 +97,23 @@ def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_wit
 
 
 def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
-    studies = evidence.shown(api, **QUESTION).studies
+    details = studies.shown(api, **QUESTION).studies
 
-    assert studies.startswith("<details")
-    assert '<a href="https://arxiv.org/abs/2405.09673" target="_blank" rel="noopener">Learns Less' in studies
-    assert "MT-Bench within one standard error at every rank" in studies
-    assert "the same model, the same kind of task" in studies
+    assert details.startswith("<details")
+    assert '<a href="https://arxiv.org/abs/2405.09673" target="_blank" rel="noopener">Learns Less' in details
+    assert "MT-Bench within one standard error at every rank" in details
+    assert "the same model, the same kind of task" in details
 
 
 def test_an_axis_from_elsewhere_is_refused(api):
     with pytest.raises(UserError, match="No such axis"):
-        evidence.shown(api, **{**QUESTION, "x": "colour"})
+        studies.shown(api, **{**QUESTION, "x": "colour"})
 
 
 def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
     (tmp_path / "bad.json").write_text("{}")
 
-    notice = text_of(evidence.added(api, [str(tmp_path / "bad.json")]))
+    notice = text_of(studies.added(api, [str(tmp_path / "bad.json")]))
 
     assert "bad.json has no object" in notice
 
