@@ -5,8 +5,8 @@ With the eigenvectors X, U·Σ = B·L·X and V = Aᵀ·G·L·X·Σ⁻². Only th
 factors without full rank do no harm. All of it is in fp64, where squaring loses only digits that fp32 factors do not
 have: a value below NOTHING is reported as 0. Compared with numpy's dense SVD in tests/trained/test_svd.py.
 
-Tried and dropped: QR of both factors and an SVD of the core (R_B·R_Aᵀ) give the same digits, but take 2 to 4.5 times
-as long (singular values) and 2 to 5 times as long (with vectors) on the shapes of benchmarks/adapters.py.
+Tried and dropped: QR of both factors and an SVD of the core (R_B·R_Aᵀ) give the same digits, but take 1.8 to 4.6 times
+as long (singular values) and 1.6 to 4.8 times as long (with vectors) on the shapes of benchmarks/adapters.py.
 
 Scaling (alpha / r) is left to the caller: it multiplies singular values, and the energy kept does not depend on it.
 """
