@@ -35,8 +35,10 @@ class Row(NamedTuple):
 def table(headers: Sequence[str], rows: Sequence[Row], *, label: str, left: int = 1) -> str:
     """A table that scrolls sideways inside its own box. left: so many first columns hold text."""
     ticking = any(row.tick is not None for row in rows)
+    text = {i for row in rows[:1] for i, cell in enumerate(row.cells) if isinstance(cell, Cell) and cell.kind}
     head = ('<th class="rv-left"><span class="rv-unseen">Selected</span></th>' if ticking else "") + "".join(
-        f'<th scope="col" class="{"rv-left" if i < left else ""}">{escape(h)}</th>' for i, h in enumerate(headers)
+        f'<th scope="col" class="{"rv-left" if i < left or i in text else ""}">{escape(h)}</th>'
+        for i, h in enumerate(headers)
     )
     body = "".join(_row(row, left=left, ticking=ticking) for row in rows)
     return (
