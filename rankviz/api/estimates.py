@@ -129,6 +129,7 @@ class Estimates:
 
     def adapter(self, question: Question, r: int) -> AdapterDetail:
         """One rank's adapter: by module and block, its size, and what to know about it."""
+        replace(question, ranks=(r,)).validate()
         training = question.training.without_auto(card(None))
         plan = resolve(self._models.get(question.model_id), question.lora_at(r), training.framework)
         dtype = adapter_dtype(training.framework, training.precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
@@ -33,6 +34,6 @@ class Exports:
         """
         from rankviz import export
 
-        question.validate()
+        replace(question, ranks=(r,)).validate()
         rate = export.LEARNING_RATE if learning_rate is None else learning_rate
         return export.write(self._models.get(question.model_id), question, r, format_name, rate)

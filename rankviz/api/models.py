@@ -7,6 +7,7 @@ from typing import Any
 
 from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
 from rankviz.catalog import models as catalog_models
+from rankviz.core.checks import named
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
@@ -29,6 +30,7 @@ class Models:
 
         The last three are built on the meta device in a worker process, under time and memory limits.
         """
+        named(ref, "Model")
         ref = ref.strip()
         if ref not in self._known:
             self._known[ref] = self._find_model(ref)

@@ -39,6 +39,7 @@ class Probes:
         from rankviz.core.probe.request import settle
 
         installed.require_trainer("A probe")
+        question.validate()
         model = self._models.get(question.model_id)
         resolve(model, question.lora, question.training.framework)
         now = time.time()

@@ -79,6 +79,7 @@ class Runs:
 
         installed.require_trainer("Training")
         request.validate()
+        request.training.settle(self._workspace.here())
         self.preview(request.data)
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))

@@ -71,7 +71,7 @@ def probe(
             full=full or rows is not None,
             timed_steps=steps,
             time_limit_seconds=time_limit,
-            memory_limit_bytes=round(memory_limit_gib * units.GIB) if memory_limit_gib is not None else None,
+            memory_limit_bytes=None if memory_limit_gib is None else _bytes_of(memory_limit_gib),
         )
     )
     print(f"Probe {probe_id}. Ctrl-C stops the display; the probe goes on.", file=sys.stderr)
@@ -102,3 +102,11 @@ def _table(summary: "ProbeSummary") -> None:
         [list(line) for line in table_lines(summary)],
         notes=sentences(record),
     )
+
+
+def _bytes_of(gibibytes: float) -> int:
+    from rankviz.core.checks import number
+    from rankviz.core.probe.request import MAX_MEMORY_LIMIT_BYTES
+
+    number(gibibytes, "Memory limit in GiB", 0, MAX_MEMORY_LIMIT_BYTES / units.GIB, above=True)
+    return round(gibibytes * units.GIB)

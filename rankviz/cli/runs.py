@@ -194,7 +194,7 @@ def _run_row(record: "RunRecord") -> list[str]:
         record.run_id,
         str(record.state),
         str(request.r),
-        f"{request.lora_alpha:g}",
+        f"{request.lora.lora_alpha:g}",
         f"{request.learning_rate:g}",
         str(request.seed),
         f"{record.loss_before.loss:.4f}" if record.loss_before else "",

@@ -24,6 +24,12 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
         raise InvalidSettingError(f"{name} must be one of {', '.join(options)} (got {_shown(value)}).")
 
 
+def named(value: object, name: str) -> None:
+    """InvalidSettingError unless the value is a text with something in it."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidSettingError(f"{name} must be a name (got {_shown(value)}).")
+
+
 def is_number(value: object) -> bool:
     """True for int and float, False for bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from rankviz.core.checks import number, whole
+from rankviz.core.checks import named, number, whole
 from rankviz.core.cost.device import card
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup, refuse_bf16
@@ -34,6 +34,7 @@ class Question:
 
     def validate(self, gpu: Gpu | None = None) -> None:
         """InvalidSettingError says what to change. gpu: the row that `gpu` names."""
+        named(self.model_id, "Model")
         if not self.ranks:
             raise InvalidSettingError("No rank is given. Give at least one, such as 16.")
         for r in self.ranks:

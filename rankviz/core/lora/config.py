@@ -1,10 +1,11 @@
 """LoRA configuration: the adapter, in PEFT's words."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from rankviz.core.checks import number, one_of, whole
+from rankviz.core.checks import named, number, one_of, whole
 from rankviz.errors import InvalidSettingError
 
 Framework = Literal["unsloth", "trl", "peft"]
@@ -13,6 +14,7 @@ MoeScheme = Literal["default", "linear-only", "peft-remap", "unsloth", "target-p
 UNSLOTH_SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
 MOE_SCHEMES: tuple[MoeScheme, ...] = ("default", "linear-only", "peft-remap", "unsloth", "target-parameters")
+NO_TARGETS = f"No target modules are given. Name some, or use one of {', '.join(PRESETS)}."
 MAX_RANK = 1024
 MAX_ALPHA = 1_000_000
 QUANTIZED = ("nf4", "nf4-dq", "int8")
@@ -36,6 +38,16 @@ class LoraConfig:
     moe_scheme: MoeScheme = "default"
     """How fused experts are treated; "default" is what the framework does by itself."""
 
+    def __post_init__(self):
+        """Lists, as PEFT has them, become tuples; a preset's name loses spaces around it."""
+        targets, saved = self.target_modules, self.modules_to_save
+        if isinstance(targets, str):
+            object.__setattr__(self, "target_modules", targets.strip())
+        elif isinstance(targets, Iterable):
+            object.__setattr__(self, "target_modules", tuple(targets))
+        if isinstance(saved, Iterable) and not isinstance(saved, str):
+            object.__setattr__(self, "modules_to_save", tuple(saved))
+
     @property
     def scale(self) -> float:
         """What B·A is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
@@ -46,8 +58,14 @@ class LoraConfig:
         lora.resolve to say."""
         whole(self.r, "Rank", 1, MAX_RANK)
         number(self.lora_alpha, "Alpha", 0, MAX_ALPHA, above=True)
-        if not self.target_modules or not all(self.target_modules):
-            raise InvalidSettingError(f"No target modules are given. Name some, or use one of {', '.join(PRESETS)}.")
+        if not self.target_modules or (not isinstance(self.target_modules, str) and not all(self.target_modules)):
+            raise InvalidSettingError(NO_TARGETS)
+        for name in (self.target_modules,) if isinstance(self.target_modules, str) else self.target_modules:
+            named(name, "A target module")
+        if isinstance(self.modules_to_save, str):
+            raise InvalidSettingError(f"modules_to_save must be a list of names (got {self.modules_to_save!r}).")
+        for name in self.modules_to_save:
+            named(name, "A module to save")
         one_of(self.moe_scheme, "MoE scheme", MOE_SCHEMES)
 
 
@@ -88,6 +106,7 @@ def lora_alpha(alpha: str, r: int) -> float:
         value = float(rule)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and 0 < value <= MAX_ALPHA):
+    if not math.isfinite(value):
         raise InvalidSettingError(f"Alpha must be r, 2r or a number above 0 and at most {MAX_ALPHA:,} (got {alpha!r}).")
+    number(value, "Alpha", 0, MAX_ALPHA, above=True)
     return value

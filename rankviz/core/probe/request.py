@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from rankviz.core.checks import number, whole
+from rankviz.core.checks import named, number, whole
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import AUTO_FIELDS, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
@@ -16,6 +16,8 @@ MAX_TIME_LIMIT_SECONDS = 86_400
 SHARED_TIME_LIMIT_SECONDS = 90.0
 """On a page that strangers share, where others wait."""
 MIN_MEMORY_LIMIT_BYTES = 2**20
+MAX_MEMORY_LIMIT_BYTES = 2**50
+MAX_DEPTH = 10_000
 SHARED_MEMORY_LIMIT_BYTES = 4 * 2**30
 SHARED_STEPS = 3
 FREE_MEMORY_SHARE = 0.8
@@ -95,9 +97,10 @@ class ProbeQuestion:
 
     def validate(self) -> None:
         """InvalidSettingError says what to change."""
+        named(self.model_id, "Model")
         self.lora.validate()
-        self.training.validate()
         whole(self.training.max_length, "Maximum length", MIN_PROBE_LENGTH, MAX_PROBE_LENGTH)
+        self.training.validate()
         if self.training.tokens_per_step > MAX_TOKENS_PER_STEP:
             raise InvalidSettingError(
                 f"A probe trains at most {MAX_TOKENS_PER_STEP:,} tokens per step (got "
@@ -105,10 +108,10 @@ class ProbeQuestion:
             )
         whole(self.timed_steps, "Steps", 1, MAX_STEPS)
         number(self.time_limit_seconds, "Time limit in seconds", 1, MAX_TIME_LIMIT_SECONDS)
-        if self.memory_limit_bytes is not None and self.memory_limit_bytes < MIN_MEMORY_LIMIT_BYTES:
-            raise InvalidSettingError(
-                f"The memory limit of a probe must be at least 1 MiB (got {self.memory_limit_bytes:,} bytes)."
-            )
+        for depth in self.depths:
+            whole(depth, "Depth", 1, MAX_DEPTH)
+        if self.memory_limit_bytes is not None:
+            whole(self.memory_limit_bytes, "Memory limit in bytes", MIN_MEMORY_LIMIT_BYTES, MAX_MEMORY_LIMIT_BYTES)
 
 
 def settle(
@@ -141,6 +144,8 @@ def settle(
 def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, str]:
     """The question with each setting that this device cannot train set to "auto", and a sentence that names them."""
     training = question.training
+    if not _trains(replace(training, **dict.fromkeys(AUTO_FIELDS, "auto")), device):
+        return question, ""  # the framework itself cannot train here, which the start says
     free = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
     changed = [
         name

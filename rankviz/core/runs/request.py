@@ -133,9 +133,9 @@ class SweepRequest:
 
     def validate(self) -> None:
         """InvalidSettingError names the first setting that cannot be trained with."""
-        if not self.base.strip():
+        if not isinstance(self.base, str) or not self.base.strip():
             raise InvalidSettingError('Choose a base: "embedded", a folder or a Hub id.')
-        if not self.data.strip():
+        if not isinstance(self.data, str) or not self.data.strip():
             raise InvalidSettingError('Choose data: a sample ("phonemes", "syllables") or a file.')
         for name, values in (("rank", self.ranks), ("learning rate", self.learning_rates), ("seed", self.seeds)):
             if not values:
@@ -158,11 +158,13 @@ class SweepRequest:
 
     def _validate_training(self) -> None:
         """A run is trained by Unsloth for a number of steps, and its rows are held in memory."""
+        if self.training.tokens is not None:
+            raise InvalidSettingError("The length of a run is given in steps, not in tokens.")
+        whole(self.training.max_steps, "Steps", 1, MAX_RUN_STEPS)
+        whole(self.training.max_length, "Maximum length", MIN_RUN_LENGTH, MAX_RUN_LENGTH)
         self.training.validate()
         one_of(self.training.framework, "Framework of a run", ("unsloth",))
         one_of(self.lora.moe_scheme, "MoE scheme of a run", ("default",))
-        whole(self.training.max_steps, "Steps", 1, MAX_RUN_STEPS)
-        whole(self.training.max_length, "Maximum length", MIN_RUN_LENGTH, MAX_RUN_LENGTH)
 
     def _validate_truncation(self) -> None:
         highest = max(self.ranks)

@@ -6,11 +6,11 @@ from typing import Any
 import gradio as gr
 
 from rankviz.core.advice import use_case
+from rankviz.core.checks import whole
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.question import Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import MAX_RANK, LoraConfig
-from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts.controls import STOPS, busy_line, plain, rank_picker, remembered
 from rankviz.units import memory_size
 
@@ -222,8 +222,7 @@ def ask(values: Mapping[str, Any]) -> Question:
     because the ranks to show are made from it.
     """
     r = values["r"]
-    if isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= MAX_RANK:
-        raise InvalidSettingError(f"The rank must be a whole number from 1 to {MAX_RANK}.")
+    whole(r, "Rank", 1, MAX_RANK)
     prices = prices_of(values["prices"])
     return Question(
         model_id=(values["model"] or "").strip(),

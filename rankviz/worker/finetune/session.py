@@ -146,11 +146,11 @@ class Session:
     ) -> None:
         """The saved adapter cut to each lower rank and evaluated, the highest first. Low cuts are trained a few steps
         on the rows after those the adapter has seen and saved, and the next lower cut is made of what came of that."""
-        stage("taking the adapter apart")
+        stage("decomposing the adapter")
         cutter, recovered = Cutter(adapter), 0
         rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:
-            stage(f"cutting to r = {r}")
+            stage(f"truncating to r = {r}")
             started, steps, path = time.monotonic(), request.recovery_steps(r), ""
             cutter.cut(r)
             if steps:
@@ -223,7 +223,7 @@ def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Setting
         model,
         r=request.lora.r,
         lora_alpha=request.lora.lora_alpha,
-        **peft_arguments(plan),
+        **peft_arguments(plan, cuda=settings.cuda),
         lora_dropout=0,
         bias="none",
         use_rslora=request.lora.use_rslora,

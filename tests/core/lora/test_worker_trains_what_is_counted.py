@@ -1,4 +1,7 @@
-"""What the worker hands to Unsloth trains as many parameters as the page counts: every catalogue model and preset."""
+"""The names that the worker hands to Unsloth on a GPU mean what the page counts: every catalogue model and preset.
+
+What is really trained is compared in tests/worker/test_experts.py.
+"""
 
 import pytest
 
@@ -24,7 +27,7 @@ def plan_of(model: ModelSpec, targets: str | tuple[str, ...], **more) -> Adapter
 
 def trained(model: ModelSpec, plan: AdapterPlan) -> int | None:
     """Parameters at r = 16 that Unsloth trains when it is given names and no preset, by Unsloth's rules for names."""
-    passed = peft_arguments(plan)
+    passed = peft_arguments(plan, cuda=True)
     names = passed["target_modules"]
     again = plan_of(
         model,
@@ -50,5 +53,5 @@ def test_the_mlp_preset_names_the_experts():
     model = load_model(ASSETS, "Qwen/Qwen3-30B-A3B")
     plan = plan_of(model, "mlp")
 
-    assert ["gate_proj", "up_proj", "down_proj"] == peft_arguments(plan)["target_modules"]
+    assert ["gate_proj", "up_proj", "down_proj"] == peft_arguments(plan, cuda=True)["target_modules"]
     assert 16 * 48 * 128 * ((2048 + 1536) + (768 + 2048)) == trained(model, plan) == 629_145_600
