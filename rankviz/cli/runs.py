@@ -1,7 +1,7 @@
 """`rankviz sweep` and `rankviz runs ...`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ from rankviz.cli.shared import Json, Targets, fail, print_json, table, targets_o
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
+    from rankviz.api.runs import RunSummary
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
@@ -86,19 +87,24 @@ def sweep(
     )
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     _watch(api, sweep_id)
-    runs, curves = api.runs.sweep(sweep_id).runs, api.runs.fast_curves(sweep_id)
+    runs = api.runs.sweep(sweep_id).runs
     if plot:
         result = api.verdicts.of_sweep(sweep_id)
         plot_sweep(plot, api.runs.sweep(sweep_id), result.verdict if result else None)
     if as_json:
         rows = [run_json(api.runs.summary(run.run_id)) for run in runs]
-        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(curves)})
+        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(api.runs.fast_curves(sweep_id))})
     else:
-        _runs_table(runs)
-        _curves_table(curves)
-        _print_verdict(api, sweep_id)
+        print_sweep(api, sweep_id)
     if failed := next((run for run in runs if run.state == "failed"), None):
         fail(failed.error, 1)
+
+
+def print_sweep(api: Api, sweep_id: str) -> None:
+    """A sweep's runs and fast curves as tables, and its verdict in sentences."""
+    _runs_table(api.runs.sweep(sweep_id).runs)
+    _curves_table(api.runs.fast_curves(sweep_id))
+    _print_verdict(api, sweep_id)
 
 
 def _curves_table(curves: Sequence["FastCurve"]) -> None:
@@ -208,14 +214,41 @@ def _run_row(record: "RunRecord") -> list[str]:
 @runs.command("show")
 def runs_show(run_id: str, as_json: Json = False) -> None:
     """Show one run: its settings, its measurements, and the estimate beside them."""
-    row = run_json(Api().runs.summary(run_id))
+    summary = Api().runs.summary(run_id)
     if as_json:
-        return print_json(row)
-    table(
-        f"Run {run_id}",
-        ["", "Value"],
-        [[key.replace("_", " "), "not known" if value is None else str(value)] for key, value in row.items()],
-    )
+        return print_json(run_json(summary))
+    table(f"Run {run_id}", ["", "Value"], [list(fact) for fact in _facts(summary)])
+
+
+def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
+    """Settings, measurements, and the estimate beside them, in words."""
+    run, estimate = summary.record, summary.estimate
+    request, completed = run.request, run.completed
+    yield "Sweep", run.request.sweep_id
+    yield "State", str(run.state)
+    if run.error:
+        yield "Error", run.error
+    yield "Base model", request.base
+    yield "Data", request.data
+    yield "Rank, alpha", f"{request.r}, {request.lora.lora_alpha:g}"
+    yield "Learning rate, seed", f"{request.learning_rate:g}, {request.seed}"
+    yield "Steps", f"{len(run.steps)} of {request.max_steps}"
+    if run.loss_before:
+        yield "Held-out loss before", f"{run.loss_before.loss:.4f}"
+    if run.loss_after:
+        yield "Held-out loss after", f"{run.loss_after.loss:.4f}"
+    if run.trainable_parameters is not None:
+        yield "Trainable parameters", f"{run.trainable_parameters:,}"
+    if run.adapter_bytes is not None:
+        yield "Adapter file", units.file_size(run.adapter_bytes)
+    if completed:
+        yield f"Peak memory ({completed.peak_memory_kind})", units.memory_size(completed.peak_memory_bytes)
+        yield "Training time", units.duration(completed.train_seconds)
+    if estimate:
+        yield "Estimated adapter", f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}"
+        yield f"Estimated memory ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
+        yield "Estimated time", units.time_span(estimate.seconds) if estimate.seconds else "not known"
+    yield "Device", str(run.environment.get("device_name") or "not known")
 
 
 @runs.command("watch")

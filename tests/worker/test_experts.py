@@ -1,0 +1,105 @@
+"""Models with fused experts, through the worker's own loading and attaching on Unsloth's CPU backend."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rankviz.paths import IMPORT_ROOT
+
+pytestmark = pytest.mark.torch
+
+PRESETS = ("mlp", "unsloth", "all-linear", "attention")
+SHAPE = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_experts_per_tok": 2,
+    "vocab_size": 512,
+    "max_position_embeddings": 512,
+}
+CONFIGS = {
+    "qwen3_moe": SHAPE
+    | {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "intermediate_size": 96,
+        "moe_intermediate_size": 32,
+        "num_experts": 4,
+    },
+    "mixtral": SHAPE
+    | {
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        "intermediate_size": 96,
+        "num_local_experts": 4,
+    },
+    "gpt_oss": SHAPE
+    | {
+        "architectures": ["GptOssForCausalLM"],
+        "model_type": "gpt_oss",
+        "head_dim": 16,
+        "intermediate_size": 64,
+        "num_local_experts": 4,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+}
+
+PROGRAM = """
+import json, os, sys
+from dataclasses import replace
+from pathlib import Path
+from rankviz.worker.journal import set_environment
+set_environment()
+os.environ["HF_HUB_OFFLINE"] = "1"
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+from rankviz.worker.finetune.session import attach, detach, load_base
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.probe.request import PROBE_TRAINING
+from rankviz.core.runs.request import RunRequest
+from rankviz.worker.finetune.base import Base
+from rankviz.worker.introspect.main import layers_of
+from rankviz.worker.probe.random_base import write_random_base
+from rankviz.worker.settings import settle
+
+folder, configs, presets = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
+training = replace(PROBE_TRAINING, framework="unsloth", max_length=32)
+settings, counts = settle(training, cuda=False), {}
+for name, config in configs.items():
+    base = folder / name
+    write_random_base(config, config["num_hidden_layers"], base)
+    model, _ = load_base(Base(name=str(base), is_local=True), settings)
+    for preset in presets:
+        lora = LoraConfig(r=4, lora_alpha=4, target_modules=preset)
+        plan = resolve(layers_of(config), lora, "unsloth")
+        run = RunRequest(run_id="r", sweep_id="s", created_at=0, base=str(base), data="", lora=lora, training=training)
+        adapter = attach(model, run, plan, settings)
+        trained = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
+        counts[f"{name} {preset}"] = [plan.parameters(4), trained]
+        model = detach(adapter)
+json.dump(counts, answers)
+"""
+
+
+@pytest.mark.timeout(1200)
+def test_experts_are_trained_as_counted(tmp_path):
+    program = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path), json.dumps(CONFIGS), *PRESETS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert 0 == program.returncode, program.stderr[-3000:]
+    counts = json.loads(program.stdout)
+    assert len(CONFIGS) * len(PRESETS) == len(counts)
+    assert {} == {name: pair for name, pair in counts.items() if pair[0] != pair[1]}
+    # Mixtral's experts, r = 4: 2 blocks of 4, gate_up 64 to 2 x 96 and down 96 to 64.
+    assert 4 * 2 * 4 * ((64 + 192) + (96 + 64)) == counts["mixtral mlp"][1]
