@@ -120,3 +120,19 @@ def test_a_sweep_without_a_failed_run_has_nothing_to_resume(api):
 
     with pytest.raises(InvalidSettingError, match="Nothing to resume"):
         api.runs.resume(sweep_id)
+
+
+@pytest.mark.parametrize("r", [-4, 0, 5000])
+def test_every_operation_on_one_rank_checks_it(api, r):
+    asking = questions.question("Qwen/Qwen3-4B", gpu="L4")
+
+    for operation in (api.estimates.adapter, api.exports.write, api.estimates.fit, api.estimates.rests_on):
+        with pytest.raises(InvalidSettingError, match="Rank must be a whole number from 1 to 1,024"):
+            operation(asking, r)
+
+
+def test_a_sweep_that_this_machine_cannot_train_is_refused_before_it_is_queued(api):
+    with pytest.raises(InvalidSettingError):
+        api.runs.start(questions.sweep(precision="nf4"))
+
+    assert [] == list(api.runs.sweeps())

@@ -96,3 +96,12 @@ def test_every_recorded_run_is_read():
     folders = [path for path in (ASSETS / "recorded" / "runs").iterdir() if path.is_dir()]
 
     assert len(folders) == sum(len(sweep.runs) for sweep in recorded(ASSETS))
+
+
+def test_what_a_flat_request_left_out_is_what_its_version_meant():
+    left_out = ("max_steps", "precision", "optim", "max_length")
+    run = {name: value for name, value in json.loads(FLAT_RUN).items() if name not in left_out}
+
+    training = parse_request(json.dumps(run)).training
+
+    assert (40, "auto", "auto", 256) == tuple(getattr(training, name) for name in left_out)

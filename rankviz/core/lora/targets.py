@@ -8,7 +8,7 @@ with PEFT for every catalogue model in tests/core/lora/test_counts_against_peft.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rankviz.core.lora.config import PRESETS, UNSLOTH_SEVEN
+from rankviz.core.lora.config import NO_TARGETS, PRESETS, UNSLOTH_SEVEN
 from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
 from rankviz.errors import InvalidSettingError
 
@@ -111,7 +111,7 @@ def expand(model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tu
     """
     if not isinstance(targets, str):
         if not targets:
-            raise InvalidSettingError("No target modules are given. Name at least one, or use a preset.")
+            raise InvalidSettingError(NO_TARGETS)
         return tuple(dict.fromkeys(targets))
     match targets:
         case "all-linear":

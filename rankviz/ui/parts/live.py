@@ -58,7 +58,7 @@ def status_html(sweep: Sweep) -> str:
                     ("Training loss", f"{last.loss:.4f}" if last else "–"),
                     ("Tokens per second", f"{pace:,.0f}" if pace else "–"),
                     ("Memory in use", units.memory_size(last.memory_bytes) if last else "–"),
-                    ("Time left", "about " + units.duration(left) if left is not None else "–"),
+                    ("Time left", "about " + units.duration(left) if left else "–"),
                 ]
             )
         )

@@ -280,3 +280,18 @@ def test_choices_are_the_names_with_their_counts():
     assert (1, False) == choices["embed_tokens"]
     assert set(UNSLOTH_SEVEN) < set(choices)
     assert EMBEDDING.name in choices
+
+
+def test_lists_as_peft_has_them_are_taken_and_a_preset_loses_its_spaces():
+    lora = LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["lm_head"])
+
+    lora.validate()
+    assert (("q_proj", "v_proj"), ("lm_head",)) == (lora.target_modules, lora.modules_to_save)
+    assert "mlp" == LoraConfig(target_modules=" mlp").target_modules
+    assert hash(lora) == hash(LoraConfig(target_modules=("q_proj", "v_proj"), modules_to_save=("lm_head",)))
+
+
+@pytest.mark.parametrize("settings", [{"target_modules": (1,)}, {"modules_to_save": "lm_head"}, {"target_modules": []}])
+def test_names_that_are_none_are_refused(settings):
+    with pytest.raises(InvalidSettingError):
+        LoraConfig(**settings).validate()

@@ -57,7 +57,7 @@ def test_auto_is_settled_for_the_device():
         ({"depths": (31,)}, "30 blocks"),
         ({"framework": "axolotl"}, "unsloth, trl, peft"),
         ({"time_limit_seconds": 0.0}, "Time limit in seconds must be a number from 1 to 86,400"),
-        ({"memory_limit_bytes": 5}, "1 MiB"),
+        ({"memory_limit_bytes": 5}, "from 1,048,576 to"),
         ({"target_modules": ()}, "target module"),
     ],
 )
