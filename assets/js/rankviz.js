@@ -107,7 +107,7 @@ window.RankViz = (() => {
     function typed(final) {
       const r = Number(box.value);
       if (Number.isInteger(r) && r >= 1 && r <= MAX_RANK) return choose(r);
-      hint.textContent = "The rank must be a whole number from 1 to " + MAX_RANK + ".";
+      hint.textContent = "Rank must be a whole number from 1 to " + MAX_RANK.toLocaleString("en") + ".";
       if (final) paint(Number(props.value));
     }
     slider.addEventListener("input", () => choose(2 ** Math.round(Number(slider.value))));

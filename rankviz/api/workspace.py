@@ -77,12 +77,6 @@ class Workspace:
 
         return installed.missing_trainer("Training")
 
-    def has_cuda(self) -> bool:
-        """Whether this machine has a GPU to train on."""
-        from rankviz import machine
-
-        return machine.here()["device"] == "cuda"
-
     def here(self) -> Device:
         """This machine, as training finds it."""
         from rankviz import machine

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from rankviz.cli.shared import Model, Targets, names, targets_of
+from rankviz.cli.shared import Model, Targets
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.targets import names_in, targets_in
 
 
 def question(
@@ -43,10 +44,10 @@ def question(
         ranks=tuple(r or (16,)),
         alpha=alpha,
         lora=LoraConfig(
-            target_modules=targets_of(targets),
+            target_modules=targets_in(targets),
             use_rslora=rslora,
             use_dora=dora,
-            modules_to_save=names(modules_to_save),
+            modules_to_save=names_in(modules_to_save),
             moe_scheme=moe,
         ),
         training=TrainingSetup(

@@ -9,7 +9,8 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.cli.shared import Json, Model, Targets, fail, print_json, table, targets_of
+from rankviz.cli.shared import Json, Model, Targets, fail, print_json, table
+from rankviz.core.lora.targets import targets_in
 
 if TYPE_CHECKING:
     from rankviz.core.probe.summary import ProbeSummary
@@ -53,7 +54,7 @@ def probe(
             lora=LoraConfig(
                 r=r,
                 lora_alpha=lora_alpha(alpha, r),
-                target_modules=targets_of(targets),
+                target_modules=targets_in(targets),
                 use_rslora=rslora,
                 use_dora=dora,
             ),

@@ -12,7 +12,8 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.shared import Json, Targets, fail, print_json, table, targets_of
+from rankviz.cli.shared import Json, Targets, fail, print_json, table
+from rankviz.core.lora.targets import targets_in
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def sweep(
             learning_rates=tuple(lr or (1e-3,)),
             seeds=tuple(range(count)),
             held_out_examples=held_out,
-            lora=LoraConfig(target_modules=targets_of(targets), use_rslora=rslora, use_dora=dora),
+            lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
             training=replace(
                 SHORT_TRAINING,
                 max_steps=steps,

@@ -36,13 +36,3 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[
     console.print(table)
     for note in notes or []:
         console.print(f"- {note}", markup=False, highlight=False)
-
-
-def targets_of(text: str) -> str | tuple[str, ...]:
-    from rankviz.core.lora.config import PRESETS
-
-    return text if text in PRESETS else names(text)
-
-
-def names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -11,8 +11,8 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.json import as_json as fit_json
-from rankviz.core.lora.config import PRESETS, LoraConfig
-from rankviz.ui.parts.question import names_in
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.targets import targets_in
 from rankviz.ui.wiring import with_messages
 
 
@@ -161,7 +161,7 @@ def _question(
     return Question(
         model_id=model,
         ranks=tuple(ranks),
-        lora=LoraConfig(target_modules=targets if targets in PRESETS else names_in(targets)),
+        lora=LoraConfig(target_modules=targets_in(targets)),
         alpha=str(alpha),
         training=TrainingSetup(
             framework=framework,

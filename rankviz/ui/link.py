@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from rankviz.core.advice.use_case import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
 from rankviz.core.lora.config import MAX_RANK, PRESETS
+from rankviz.core.lora.targets import names_in
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
 from rankviz.ui.parts import question
-from rankviz.ui.parts.question import CUSTOM, DEFAULTS, names_in
+from rankviz.ui.parts.question import CUSTOM, DEFAULTS
 
 TABS = ("explore", "train", "sweep", "runs", "adapter", "guide")
 

@@ -138,7 +138,7 @@ def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(llama):
 
     choose_rank(llama, 5000)
 
-    llama.get_by_text("The rank must be a whole number from 1 to 1024.").wait_for()
+    llama.get_by_text("Rank must be a whole number from 1 to 1,024.").wait_for()
     assert "16" == llama.get_by_label("Rank r").input_value()
 
 

@@ -69,7 +69,7 @@ def test_the_script_holds_the_chosen_values(api):
 
 @pytest.mark.parametrize("r", [0, 1025, 16.5, "16", None, True])
 def test_a_rank_from_elsewhere_that_the_widget_would_refuse_is_refused(r):
-    with pytest.raises(InvalidSettingError, match="whole number from 1 to 1024"):
+    with pytest.raises(InvalidSettingError, match="whole number from 1 to 1,024"):
         ask({**DEFAULTS, "r": r})
 
 

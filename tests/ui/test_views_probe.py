@@ -68,7 +68,7 @@ def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api
     assert (4, 12, 30) == record.request.depths
     config = json.loads((api.workspace.store.run_dir(record.run_id) / "config.json").read_text())
     assert ("LlamaForCausalLM", 30) == (config["architectures"][0], config["num_hidden_layers"])
-    if not api.workspace.has_cuda():
+    if not api.workspace.here().cuda:
         assert ("fp32", "adamw_torch", "none") == (
             record.request.training.precision,
             record.request.training.optim,

@@ -29,6 +29,16 @@ class ModuleChoice:
     in_all_linear: bool
 
 
+def names_in(text: str | None) -> tuple[str, ...]:
+    """ "q_proj, v_proj" as names."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def targets_in(text: str) -> str | tuple[str, ...]:
+    """Target modules as people write them: a preset, or names with commas between."""
+    return text.strip() if text.strip() in PRESETS else names_in(text)
+
+
 def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
     """Every last name that target_modules can hit, with how many modules it hits."""
     by_name: dict[str, list[LinearLayer]] = {}

@@ -10,9 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 TaskKind = Literal["simple", "instruction", "complex", "pretraining"]
-TASK_KINDS: tuple[TaskKind, ...] = ("simple", "instruction", "complex", "pretraining")
 Role = Literal["main", "detail", "forgetting", "cost"]
-ROLES: tuple[Role, ...] = ("main", "detail", "forgetting", "cost")
 """main: the quality that a study is drawn by. detail: its other metrics, and steps between the shortest and the longest
 training. forgetting: what the base could do before. cost: no quality at all."""
 Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]

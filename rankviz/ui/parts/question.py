@@ -11,6 +11,7 @@ from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.question import Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import MAX_RANK, LoraConfig
+from rankviz.core.lora.targets import names_in
 from rankviz.ui.parts.controls import STOPS, busy_line, plain, rank_picker, remembered
 from rankviz.units import memory_size
 
@@ -166,11 +167,6 @@ def gpu_label(gpu: Gpu) -> str:
     usable = memory_size(gpu.usable_bytes) + " usable" if gpu.usable_bytes else f"{gpu.memory_bytes / 1e9:g} GB nominal"
     price = min((p.usd_per_hour for p in gpu.prices), default=None)
     return f"{gpu.name} · {usable}" + (f" · from ${price:.2f}/h" if price is not None else "")
-
-
-def names_in(text: str | None) -> tuple[str, ...]:
-    """ "q_proj, v_proj" as names."""
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def ranks_shown(r: int) -> tuple[int, ...]:

@@ -9,12 +9,13 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.targets import names_in
 from rankviz.core.runs.request import SHORT_TRAINING, VERDICT_SEEDS, SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
 from rankviz.ui.parts.html import Cell, Row
-from rankviz.ui.parts.question import CUSTOM, TARGETS, names_in
+from rankviz.ui.parts.question import CUSTOM, TARGETS
 from rankviz.ui.wiring import notice_html
 from rankviz.units import memory_span, time_span
 
