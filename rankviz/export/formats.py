@@ -71,7 +71,7 @@ def write(
 ) -> Written:
     """The question's adapter at one rank, in a format of FORMATS."""
     if format_name not in FORMATS:
-        raise InvalidSettingError(f"No format {format_name!r}: take {', '.join(FORMATS)}.")
+        raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]
     made = recipe(
         model,

@@ -109,7 +109,7 @@ def write_table(table: Table, kind: str, folder: Path) -> Path:
     import pandas as pd
 
     if kind not in KINDS:
-        raise InvalidSettingError(f"No kind of table {kind!r}: take {' or '.join(KINDS)}.")
+        raise InvalidSettingError(f"No kind of table {kind!r}: choose {' or '.join(KINDS)}.")
     if not table.rows:
         raise InvalidSettingError("There is nothing in this table yet: a file of it would be empty.")
     columns = dict.fromkeys(name for row in table.rows for name in row)

@@ -8,7 +8,7 @@ from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.export.recipe import Recipe
 
 WIDTH = 100
-DATA = 'train.jsonl has a row a line: {"prompt": "…", "completion": "…"}'
+DATA = 'train.jsonl has one JSON object per line: {"prompt": "…", "completion": "…"}'
 
 
 def title(recipe: Recipe) -> str:

@@ -213,7 +213,8 @@ def load_base(base: Base, settings: Settings) -> tuple[Any, Any]:
         if base.is_local:
             raise
         raise HubUnavailableError(
-            f"{base.name!r} could not be fetched from the Hub: no answer, or no such model. Try again or take a folder."
+            f"{base.name!r} could not be fetched from the Hub: no answer, or no such model. "
+            "Try again or choose a folder."
         ) from error
 
 
