@@ -1,4 +1,4 @@
-"""What there is to choose: each format with its tool, the file it makes and the function that writes it."""
+"""Lists the export formats: each with its tool, its file name and the function that writes it."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""A configuration for LLaMA-Factory: `llamafactory-cli train llamafactory.yaml`.
+"""Writes a configuration for LLaMA-Factory: `llamafactory-cli train llamafactory.yaml`.
 
 tests/export/test_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
 """

@@ -1,4 +1,4 @@
-"""Tables to take away, as CSV or Parquet: flat rows, and in every row what its numbers rest on.
+"""Writes tables as CSV or Parquet: flat rows, each with the sources of its numbers.
 
 CSV has no comments, so sources are columns; Parquet has them in its metadata too, under "rankviz".
 """

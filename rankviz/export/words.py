@@ -1,4 +1,4 @@
-"""What stands in comments above a recipe: what it is, by which versions it was counted, and what a tool can't say."""
+"""Writes the comments above an export: its title, the versions behind its counts, and settings the tool lacks."""
 
 from collections.abc import Sequence
 from textwrap import wrap

@@ -1,4 +1,4 @@
-"""A fast curve: one training at the highest rank, its adapter cut to every lower one, and what that says.
+"""A fast curve trains once at the highest rank and evaluates that adapter truncated to each lower rank.
 
 It says how much rank the learned update needs: a rank-k adapter with this loss exists. It doesn't say what a rank-k run
 would learn in this time; that takes runs of that rank, the anchors. The curve is not bent to them. How near it has been

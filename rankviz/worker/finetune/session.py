@@ -1,4 +1,4 @@
-"""A loaded base with its data, and the runs made on it. Importing this module imports Unsloth."""
+"""Loads the base and the data, and trains runs on them. Importing this module imports Unsloth."""
 
 import time
 from collections.abc import Callable

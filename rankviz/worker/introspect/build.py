@@ -1,4 +1,4 @@
-"""The model of a config.json on the meta device: whole, or cut to its first blocks."""
+"""Builds the model of a config.json on the meta device: all of it, or its first blocks only."""
 
 from collections.abc import Mapping
 from typing import Any
