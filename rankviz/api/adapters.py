@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,12 @@ REMEMBERED = 4
 """Adapters whose spectrum is kept."""
 Ref = str | Sequence[str]
 """A folder, a zip, a .safetensors with its config beside it, a run's id or a Hub id; or the paths of both files."""
+
+
+class Source(NamedTuple):
+    paths: list[Path]
+    run_id: str = ""
+    """The run that the adapter belongs to, if any. Its spectrum is named by it."""
 
 
 class Opened(NamedTuple):
@@ -101,14 +108,15 @@ class Adapters:
         from rankviz.trained.files import MAX_BYTES, SHARED_MAX_BYTES
 
         limit = SHARED_MAX_BYTES if self._workspace.shared else MAX_BYTES
-        paths = self._adapter_paths(ref, limit)
-        key = tuple(_stamp(path) for path in paths)
+        paths, run_id = self._source(ref, limit)
+        key = (run_id, *(_stamp(path) for path in paths))
         if key not in self._adapters:
             from rankviz.trained.read import read_adapter
             from rankviz.trained.spectrum import spectrum
 
             adapter = read_adapter(paths, max_bytes=limit)
-            self._adapters[key] = Opened(adapter, spectrum(adapter))
+            values = spectrum(adapter)
+            self._adapters[key] = Opened(adapter, replace(values, name=run_id) if run_id else values)
             while len(self._adapters) > REMEMBERED:
                 self._adapters.popitem(last=False)
         return self._adapters[key]
@@ -117,28 +125,30 @@ class Adapters:
     def _adapters(self) -> OrderedDict[tuple, Opened]:
         return OrderedDict()
 
-    def _adapter_paths(self, ref: Ref, max_bytes: int) -> list[Path]:
+    def _source(self, ref: Ref, max_bytes: int) -> Source:
         if not isinstance(ref, str):
             for path in ref:
                 self._workspace.refuse_private_path(path)
-            return [Path(path) for path in ref]
+            return Source([Path(path) for path in ref])
         ref = ref.strip()
         if not ref:
             raise BadAdapterError("No adapter given: enter a folder, a zip, a run's id or a Hub id.")
         path = Path(ref).expanduser()
         self._workspace.refuse_private_path(str(path))
         if path.exists():
-            return [path]
+            return Source([path])
         try:
             record = self._workspace.store.get(ref)
         except RunNotFoundError:
             from rankviz import hub
 
-            return [hub.find_adapter(ref, max_bytes=max_bytes)]
+            return Source([hub.find_adapter(ref, max_bytes=max_bytes)])
         folder = self._run_adapter(record)
         if not folder.is_dir():
-            raise BadAdapterError(f"Run {ref!r} has no adapter here: it hasn't saved one, or was imported without it.")
-        return [folder]
+            raise BadAdapterError(
+                f"Run {ref!r} has no adapter here: no adapter was saved, or the run was imported without it."
+            )
+        return Source([folder], run_id=ref)
 
 
 def _stamp(path: Path) -> tuple:

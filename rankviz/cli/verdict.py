@@ -12,6 +12,8 @@ from rankviz.units import NOT_KNOWN
 if TYPE_CHECKING:
     from rankviz.verdict import RankLoss, Verdict
 
+NOT_DISTINGUISHABLE = "not distinguishable"
+
 
 def verdict(
     losses: Annotated[
@@ -30,14 +32,20 @@ def verdict(
     if as_json:
         return print_json(verdict_json(result))
     table(
-        f"{losses.name}: {result.seeds} seeds, {result.examples:,} examples",
+        f"{losses.name}: {_counted(result.seeds, 'seed')}, {_counted(result.examples, 'example')}",
         ["Rank", "Loss", "Learning rate", "Runs", "Above the best (nats)", "Compared with the best"],
         [_row(rank, result) for rank in result.ranks],
         notes=sentences(result),
     )
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def _row(rank: "RankLoss", result: "Verdict") -> list[str]:
+    from rankviz.verdict import CANT_TELL
+
     above = result.above_best(rank.r)
     rate, tried = rank.learning_rate, rank.learning_rates_tried
     is_best = rank.r == result.best
@@ -47,5 +55,5 @@ def _row(rank: "RankLoss", result: "Verdict") -> list[str]:
         "" if rate is None else f"{rate:g}" + (f" (best of {tried})" if tried > 1 else ""),
         str(len(rank.run_losses)),
         "" if is_best else NOT_KNOWN if above.low is None else f"{above.low:+.4f} to {above.high:+.4f}",
-        "lowest loss" if is_best else rank.call,
+        "lowest loss" if is_best else NOT_DISTINGUISHABLE if rank.call == CANT_TELL else rank.call,
     ]

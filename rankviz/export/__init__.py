@@ -1,4 +1,4 @@
-"""Take it away: a script, a notebook or a configuration file with the chosen values, and tables as CSV and Parquet."""
+"""Export of the chosen settings as a script, notebook or configuration file, and of tables as CSV and Parquet."""
 
 from rankviz.export.formats import FORMATS, Written, write
 from rankviz.export.recipe import LEARNING_RATE, Recipe, recipe

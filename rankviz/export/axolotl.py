@@ -1,4 +1,4 @@
-"""A configuration for Axolotl: `axolotl train axolotl.yaml`.
+"""Writes a configuration for Axolotl: `axolotl train axolotl.yaml`.
 
 tests/export/test_axolotl.py gives it to the validation of the pinned Axolotl, the same that `axolotl train`
 begins with.

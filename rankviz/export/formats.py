@@ -1,4 +1,4 @@
-"""What there is to choose: each format with its tool, the file it makes and the function that writes it."""
+"""Lists the export formats: each with its tool, its file name and the function that writes it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -71,7 +71,7 @@ def write(
 ) -> Written:
     """The question's adapter at one rank, in a format of FORMATS."""
     if format_name not in FORMATS:
-        raise InvalidSettingError(f"No format {format_name!r}: take {', '.join(FORMATS)}.")
+        raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]
     made = recipe(
         model,

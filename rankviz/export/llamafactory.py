@@ -1,4 +1,4 @@
-"""A configuration for LLaMA-Factory: `llamafactory-cli train llamafactory.yaml`.
+"""Writes a configuration for LLaMA-Factory: `llamafactory-cli train llamafactory.yaml`.
 
 tests/export/test_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
 """
@@ -48,7 +48,7 @@ def llamafactory(recipe: Recipe) -> str:
                 | {"packing": False},
                 (
                     f"{DATA}. Beside it dataset_info.json: {json.dumps(DATASET_INFO)}",
-                    "template empty takes both texts as they are; for a chat model name its own, such as qwen3.",
+                    "template empty leaves both texts unchanged. For a chat model, use its template, such as qwen3.",
                 ),
             ),
             Section(
@@ -118,5 +118,5 @@ def _otherwise(recipe: Recipe) -> list[str]:
     if setup.loss_path == "triton" or (unsloth and setup.loss_path == "full"):
         notes.append(f"LLaMA-Factory has no setting for the loss path {setup.loss_path!r}: not set.")
     if setup.precision == "fp32":
-        notes.append("LLaMA-Factory has no fp32 base: without bf16 and fp16 it takes the best the card can.")
+        notes.append("LLaMA-Factory has no fp32 base: without bf16 and fp16 it uses the GPU's best type.")
     return notes

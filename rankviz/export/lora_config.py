@@ -1,4 +1,4 @@
-"""PEFT's adapter_config.json, as PEFT itself would save it for this adapter."""
+"""Writes PEFT's adapter_config.json as PEFT itself saves it for this adapter."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The script as a Jupyter notebook: the same code, a cell a part, to be run from top to bottom."""
+"""Writes the script as a Jupyter notebook: the same code with one cell per part."""
 
 import json
 from typing import Any

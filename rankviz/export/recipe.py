@@ -1,4 +1,4 @@
-"""What is taken away, before it is written down for one tool: names resolved, counted, and what the tool can't say.
+"""The settings of an export before a tool's format is chosen: resolved names, counts, and settings a tool lacks.
 
 The adapter stays the requested one: its modules are resolved for the framework of the question first, and then written
 for the framework of the tool. Where that trains something else, a note says so, with both numbers.

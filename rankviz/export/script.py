@@ -1,4 +1,4 @@
-"""Python to take away: the script of Unsloth, of TRL, or of plain PEFT, in parts that a notebook has as cells.
+"""Writes the Python script for Unsloth, TRL or plain PEFT, in parts that become the cells of a notebook.
 
 Text only; nothing is computed here. tests/export/test_script.py binds every call in the scripts to the installed
 library's real signature.

@@ -1,4 +1,4 @@
-"""Tables to take away, as CSV or Parquet: flat rows, and in every row what its numbers rest on.
+"""Writes tables as CSV or Parquet: flat rows, each with the sources of its numbers.
 
 CSV has no comments, so sources are columns; Parquet has them in its metadata too, under "rankviz".
 """
@@ -109,7 +109,7 @@ def write_table(table: Table, kind: str, folder: Path) -> Path:
     import pandas as pd
 
     if kind not in KINDS:
-        raise InvalidSettingError(f"No kind of table {kind!r}: take {' or '.join(KINDS)}.")
+        raise InvalidSettingError(f"No kind of table {kind!r}: choose {' or '.join(KINDS)}.")
     if not table.rows:
         raise InvalidSettingError("There is nothing in this table yet: a file of it would be empty.")
     columns = dict.fromkeys(name for row in table.rows for name in row)

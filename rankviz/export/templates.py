@@ -1,4 +1,4 @@
-"""The Python that script.py fills in: what a script for Unsloth, TRL or plain PEFT looks like."""
+"""Holds the Python templates of the scripts for Unsloth, TRL and plain PEFT; script.py fills them in."""
 
 UNSLOTH_IMPORTS = """\
 {torch}from unsloth import FastLanguageModel  # before trl, which it patches

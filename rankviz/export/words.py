@@ -1,4 +1,4 @@
-"""What stands in comments above a recipe: what it is, by which versions it was counted, and what a tool can't say."""
+"""Writes the comments above an export: its title, the versions behind its counts, and settings the tool lacks."""
 
 from collections.abc import Sequence
 from textwrap import wrap
@@ -8,7 +8,7 @@ from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.export.recipe import Recipe
 
 WIDTH = 100
-DATA = 'train.jsonl has a row a line: {"prompt": "…", "completion": "…"}'
+DATA = 'train.jsonl has one JSON object per line: {"prompt": "…", "completion": "…"}'
 
 
 def title(recipe: Recipe) -> str:

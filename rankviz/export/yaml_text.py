@@ -1,4 +1,4 @@
-"""A configuration file in YAML: PyYAML writes the values, comments go between them."""
+"""Writes YAML files: PyYAML writes the values, and comments go between the sections."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple

@@ -4,12 +4,18 @@ from rankviz.core.runs.record import RunRecord, Sweep
 
 
 def sweep_title(sweep: Sweep) -> str:
-    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; of a fast curve "r = 64 truncated to 1, 2, 4"."""
+    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; of a fast curve "r = 64 truncated to 1, 2, 4".
+
+    Where several ranks are trained, the title names the one that is truncated: "r = 2, 8 (r = 8 truncated to 4)".
+    """
     request = sweep.runs[0].request
-    ranks = ", ".join(str(r) for r in dict.fromkeys(run.request.r for run in sweep.runs))
+    ranks = tuple(dict.fromkeys(run.request.r for run in sweep.runs))
     lower = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
-    truncated = f" truncated to {', '.join(map(str, sorted(lower)))}" if lower else ""
-    return f"{base_name(request.base)} on {data_name(request.data)}, r = {ranks}{truncated}"
+    title = f"{base_name(request.base)} on {data_name(request.data)}, r = {', '.join(map(str, ranks))}"
+    if not lower:
+        return title
+    truncated = f"truncated to {', '.join(map(str, sorted(lower)))}"
+    return f"{title} (r = {max(ranks)} {truncated})" if len(ranks) > 1 else f"{title} {truncated}"
 
 
 def sweep_label(sweep: Sweep) -> str:

@@ -58,7 +58,7 @@ def import_runs(store: RunStore, source: Path) -> list[str]:
         EOFError,
         zlib.error,
     ) as error:
-        raise InvalidSettingError(f"{Path(source).name} can't be read as a RankViz export: {error}.") from error
+        raise InvalidSettingError(f"{Path(source).name} cannot be read as a RankViz export: {error}.") from error
     for run_id, files in folders.items():
         _check(run_id, files)
         if store.run_dir(run_id).exists():

@@ -1,4 +1,4 @@
-"""The named HTTP endpoints, /gradio_api/call/<name>: the API's operations, their schemas from these docstrings."""
+"""Defines the named HTTP endpoints, /gradio_api/call/<name>. Their schemas come from these docstrings."""
 
 from dataclasses import asdict
 from typing import Any

@@ -1,4 +1,4 @@
-"""The page's address: the question as query parameters, and back. Defaults are left out.
+"""Converts the question to query parameters of the page's address and back. Defaults are left out.
 
 One table serves both directions. A wrong parameter leaves its default in place and gives a sentence.
 """

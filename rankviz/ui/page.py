@@ -1,4 +1,4 @@
-"""The page: a header, six tabs, and an address that says what is on it."""
+"""Builds the page: a header and six tabs. Its address holds the current tab and settings."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Serves the page: what app.py and `rankviz serve` run."""
+"""Serves the page, for app.py and `rankviz serve`."""
 
 from rankviz.api import Api
 from rankviz.ui.page import build_app

@@ -1,4 +1,4 @@
-"""How the page looks, and the files it serves itself: its script, its stylesheet and plotly.js, from no other host."""
+"""Defines how the page looks, and serves its script, stylesheet and plotly.js from its own host."""
 
 import os
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Names in, names out: connects a view (a plain function that returns a named tuple) with the page's widgets."""
+"""Connects a view (a plain function that returns a named tuple) with the page's widgets, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps

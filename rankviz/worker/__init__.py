@@ -1,1 +1,1 @@
-"""The worker: its own process, the only home of torch, transformers, peft, trl and unsloth. Nobody imports it."""
+"""The worker process: the only place that imports torch, transformers, peft, trl and unsloth."""

@@ -1,4 +1,4 @@
-"""python -m rankviz.worker COMMAND ...: each command is a module of a room, imported when it is asked for."""
+"""Runs `python -m rankviz.worker COMMAND ...`; it imports the command's module only when it is used."""
 
 import importlib
 import sys

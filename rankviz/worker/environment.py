@@ -1,4 +1,4 @@
-"""What a run ran on and with: the facts without which its numbers can't be compared."""
+"""Records the environment of a run: hardware and versions, which are needed to compare its numbers."""
 
 import hashlib
 import os

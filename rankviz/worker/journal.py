@@ -1,4 +1,4 @@
-"""What every worker does before and beside its work: environment, log, journal, errors in one sentence."""
+"""Does the common work of all workers: environment, log, journal, and errors as one sentence."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""How much memory a run takes: the GPU allocator's count, or this process's resident set where there is no GPU."""
+"""Measures the memory of a run: the GPU allocator's count, or this process's resident set without a GPU."""
 
 import ctypes
 import gc

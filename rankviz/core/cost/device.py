@@ -1,4 +1,4 @@
-"""Where training happens."""
+"""Describes the device that trains: a GPU or this machine."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How long training takes and what it costs, as ranges.
+"""Estimates how long training takes and what it costs, as ranges.
 
     work       = operations / (efficiency · dense FLOP/s) + fp32 operations / (efficiency · fp32 FLOP/s)
                  + bytes moved / (efficiency · bandwidth)

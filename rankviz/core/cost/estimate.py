@@ -1,4 +1,4 @@
-"""The estimate: one model, one set-up, some ranks; exact adapter numbers, and ranges for memory, time and money.
+"""Estimates one model and set-up at several ranks: exact adapter sizes, and ranges for memory, time and cost.
 
 What doesn't depend on rank is worked out once a question, so that a rank costs some multiplications: nine ranks of
 any catalogue model take under a millisecond. The shape of the JSON is the contract of the command line.

@@ -1,4 +1,4 @@
-"""Full fine-tuning of the same base on the same card: every weight trains, and nothing carries an adapter.
+"""Estimates full fine-tuning of the same base on the same GPU: every weight is trained, without an adapter.
 
 Weights, gradients and AdamW states are bf16: what Unsloth's full_finetuning=True does with a bf16 checkpoint
 (unsloth_zoo 2026.10.9 training_utils.prepare_model_for_training; the norms, which it raises to fp32, are too small to

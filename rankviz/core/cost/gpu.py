@@ -1,4 +1,4 @@
-"""GPUs: what they hold, how fast they are, what they cost an hour."""
+"""Describes a GPU: its memory, its speed and its price per hour."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Peak memory of one LoRA training step, by component.
+"""Estimates the peak memory of one LoRA training step, by component.
 
     allocated = base + p · (weight + gradient + optimizer) + the largest of four moments:
       the loss          checkpoints + what the last norm keeps + logits

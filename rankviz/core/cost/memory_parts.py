@@ -1,4 +1,4 @@
-"""The components of the memory estimate: bytes of each part, worked out from shapes and settings.
+"""Computes the components of the memory estimate in bytes, from shapes and settings.
 
 Every function says where its formula was read. H is the hidden size, Q, K and M the widths of queries, keys and MLP,
 T the tokens of a micro-step after padding, V the vocabulary, p the trainable parameters, r the rank.

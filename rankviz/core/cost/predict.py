@@ -1,4 +1,4 @@
-"""The one chain from a set-up to its figures: adapter plan, shape of the blocks, memory, duration.
+"""Predicts memory and duration of one set-up: adapter plan, shape of the blocks, memory, duration.
 
 Estimates of questions, of runs, of probes and of measured rows all go through it. What does not depend on rank is
 worked out once, so that a rank costs a few multiplications.

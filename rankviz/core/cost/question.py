@@ -1,4 +1,4 @@
-"""What an estimate is asked about."""
+"""Defines the input of an estimate."""
 
 from dataclasses import dataclass, field, replace
 

@@ -1,4 +1,4 @@
-"""How one trains: the settings that memory and time depend on. Names are TRL's, transformers' and Unsloth's.
+"""Defines the training settings that memory and time depend on. Names are TRL's, transformers' and Unsloth's.
 
 "auto" leaves a setting to the device. `settle` is the only place that decides what it stands for, and that refuses
 what a device cannot train.

@@ -1,4 +1,4 @@
-"""What one decoder block holds per token while it trains, from its real linear layers.
+"""Computes what one decoder block keeps per token in training, from its real linear layers.
 
 Memory and time need sums over layers, per block, since hybrid models differ from block to block. What is covered:
 attention (grouped, fused, MLA), gated and plain MLPs, fused and split projections, experts (the active ones),

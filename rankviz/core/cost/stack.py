@@ -1,4 +1,4 @@
-"""A training stack: the settings, and what the program that trains does of its own accord.
+"""Describes a training stack: the settings, and the defaults of the program that trains.
 
 RankViz offers three programs (core.lora.config.Framework). Published measurements come from more of them, so their
 habits are here too, each with where it was read; `core.accuracy.predicted` predicts their rows with the same formulas.

@@ -1,4 +1,4 @@
-"""What one micro-step works: operations of matrix products, and bytes that everything else moves.
+"""Counts the work of one micro-step: operations of matrix products, and bytes that all other operations move.
 
 Operations per token, with P weights and p adapter parameters that a token is multiplied with (only the active
 experts'), att = 4 · keys · Q for each attending block, head = 4HV (forward and the gradient of its input):

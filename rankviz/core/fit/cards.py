@@ -1,4 +1,4 @@
-"""Which GPUs of the table fit, cheapest first: fit, margin, price an hour, and what the training takes there.
+"""Lists the GPUs that fit, cheapest first, with margin, price per hour, training time and cost.
 
 Cheapest by the expected total, not by the hour. What has no price or no speed in the table is "not known" and stands
 after what has, within the same verdict.

@@ -1,4 +1,4 @@
-"""All decisions about one question at one rank."""
+"""Makes all decisions about one question at one rank."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

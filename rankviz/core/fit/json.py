@@ -1,4 +1,4 @@
-"""Decisions as `rankviz fit --json`, the page and the HTTP endpoint have them. Keys may be added, none renamed."""
+"""Makes JSON of decisions for `rankviz fit --json`, the page and the HTTP endpoint. Keys may be added, none renamed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What each knob costs: the question asked again with one thing changed.
+"""Computes the effect of each setting: the estimate again with one setting changed.
 
 Time is for the same tokens: a longer row or a larger batch makes fewer steps of them. "Same result" is what leaves the
 model that is learned as it is, or as good as: loss path, checkpointing, rows moved from batch to accumulation, 8-bit

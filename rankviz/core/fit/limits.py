@@ -1,4 +1,4 @@
-"""The largest rank that fits, the largest batch, the longest sequence, everything else as it is.
+"""Finds the largest rank, batch and sequence length that fit, with the other settings unchanged.
 
 Memory never falls as one of them grows (a law of tests/core/cost/test_memory.py), so doubling and then halving the gap
 finds each in some twenty estimates. Two answers each: surely, with the whole band inside usable memory, and expected.

@@ -1,4 +1,4 @@
-"""QLoRA beside 16-bit LoRA beside full fine-tuning: the same rank, batch, length and card."""
+"""Compares QLoRA, 16-bit LoRA and full fine-tuning at the same rank, batch, length and GPU."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The smallest single change that makes it fit, by one rule.
+"""Finds the smallest single change that makes the training fit.
 
 First what leaves the result as it is: fused loss, checkpointing, rows moved from batch to accumulation, 8-bit
 optimizer. Only where none of these is enough what changes what is learned: a lower rank, fewer targets, rows of no less

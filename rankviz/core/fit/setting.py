@@ -1,4 +1,4 @@
-"""A question at one rank, and the same question with one thing changed."""
+"""Holds a question at one rank, and makes copies with one setting changed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

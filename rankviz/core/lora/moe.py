@@ -118,8 +118,8 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
     if 0 < len(present) < len(fused):
         missing = [name for name in fused if name not in seen]
         raise InvalidSettingError(
-            f"PEFT can't take {' and '.join(present)} without {' and '.join(missing)} here: this model fuses them into "
-            "its experts' gate_up_proj. Name both, or choose another MoE scheme."
+            f"PEFT cannot adapt {' and '.join(present)} without {' and '.join(missing)} here: this model fuses them "
+            "into its experts' gate_up_proj. Name both, or choose another MoE scheme."
         )
     return Targets(
         modules=tuple(kept),

@@ -193,11 +193,13 @@ def _not_a_layer(model: ModelSpec, path: str) -> str:
 
 
 def _nothing_matched(model: ModelSpec, requested: tuple[str, ...] | str, scheme: str) -> str:
-    names = requested if isinstance(requested, str) else ", ".join(requested)
+    names = (requested,) if isinstance(requested, str) else requested
+    verb = "match" if len(names) > 1 else "matches"
     experts = ""
     if moe.has_experts(model) and scheme == "linear-only":
         experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."
+    step = "" if requested == ALL_LINEAR else " Choose all-linear or one of the layers above."
     return (
-        f"{names or 'This preset'} matches nothing in this model. "
-        f"Linear layers here: {', '.join(names_that_exist(model))}.{experts}"
+        f"{', '.join(names) or 'This preset'} {verb} nothing in this model. "
+        f"Linear layers here: {', '.join(names_that_exist(model))}.{experts}{step}"
     )

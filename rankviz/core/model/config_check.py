@@ -60,8 +60,7 @@ def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
         raise BadConfigError(f"{name} holds a {type(config).__name__}, not an object: give the config.json of a model.")
     if not isinstance(config.get("model_type"), str) or not config["model_type"]:
         raise BadConfigError(
-            f'{name} has no "model_type", so it can\'t be told which architecture it is: '
-            "give the config.json of a transformers model."
+            f'{name} has no "model_type", so its architecture is unknown: give the config.json of a transformers model.'
         )
     for key, value in _settings(config):
         _check(key, value, name)

@@ -1,4 +1,4 @@
-"""What a run launched here should come to, to be shown beside what it came to.
+"""Estimates memory and time of a run on this machine, to compare with the measured values.
 
 On a GPU it is the estimate of any Unsloth run, its `allocated` total, since that is what a run measures. On the CPU
 Unsloth runs plain PEFT modules without checkpointing, and what is measured is the process's resident set:

@@ -1,4 +1,4 @@
-"""What can happen in a run or in a probe, in the past tense.
+"""Defines the events of a run and of a probe. Their names are in the past tense.
 
 An event's JSON line in events.jsonl is {"event": class name, "time": unix seconds, ...fields}.
 """

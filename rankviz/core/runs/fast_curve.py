@@ -1,4 +1,4 @@
-"""A fast curve: one training at the highest rank, its adapter cut to every lower one, and what that says.
+"""A fast curve trains once at the highest rank and evaluates that adapter truncated to each lower rank.
 
 It says how much rank the learned update needs: a rank-k adapter with this loss exists. It doesn't say what a rank-k run
 would learn in this time; that takes runs of that rank, the anchors. The curve is not bent to them. How near it has been
@@ -143,9 +143,10 @@ def in_words(
         gap = parting.run_loss - parting.cut_loss
         if gap > 0:
             sentences.append(
-                f"Step-size alarm at r = {parting.r}: a run of that rank reached {parting.run_loss:.4f}, though an "
-                f"adapter of that rank with {parting.cut_loss:.4f} exists. The gap of {gap:.3f} nats is more than runs "
-                f"differ by ({parting.noise:.3f}): this learning rate or alpha does not suit r = {parting.r}."
+                f"Step-size alarm at r = {parting.r}: a run of that rank reached a loss of {parting.run_loss:.4f}, but "
+                f"the adapter truncated to that rank has {parting.cut_loss:.4f}. The gap of {gap:.3f} nats is larger "
+                f"than the noise between runs ({parting.noise:.3f}): this learning rate or alpha does not suit "
+                f"r = {parting.r}."
             )
         else:
             sentences.append(

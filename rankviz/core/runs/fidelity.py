@@ -1,4 +1,4 @@
-"""How near fast curves have been to independent runs: one case a curve, from the journals of both.
+"""Measures how close fast curves are to independent runs: one case per curve, from the journals of both.
 
 A case is one sweep: its highest rank was cut to the others, and each of the others ran independently too, on the same
 data in the same order. Where several learning rates were tried, a rank stands at its own best, the highest as well.

@@ -1,4 +1,4 @@
-"""A run: the fold of its events that says where it stands. No code ever sets a state.
+"""A run, whose state is computed from its events. No code ever sets a state.
 
 Requests and events are in the two modules beside this one and can be had from here too.
 """

@@ -1,4 +1,4 @@
-"""What a run or a sweep is asked to train. The runs of a sweep share base, data, data order and held-out set."""
+"""Defines the request for a run or a sweep. All runs of a sweep share base, data, data order and held-out set."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace

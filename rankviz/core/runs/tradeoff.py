@@ -1,4 +1,4 @@
-"""What a sweep says of quality against cost: its ranks, and those that none beats on both.
+"""Compares quality with cost in a sweep, and marks the ranks that no other rank beats on both.
 
 A point is one run; a group is one rank at its best learning rate, over seeds. Loss is a held-out loss in nats a
 token, lower is better; a gain over the base is turned round by the caller (minus the gain). Which ranks can be told

@@ -1,4 +1,4 @@
-"""Adapter: open a trained adapter, see which rank it really uses, download it at a lower one.
+"""The Adapter tab opens a trained adapter, shows which rank it really uses, and offers it at a lower rank.
 
 What is shown follows from where the adapter is and what it is to be truncated to, so a reload at the same address shows
 the same. Uploads have no address.

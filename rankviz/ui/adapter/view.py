@@ -1,4 +1,4 @@
-"""What the Adapter tab shows of a spectrum: a sentence, numbers in a row, two figures, a table, a suggestion."""
+"""Makes what the Adapter tab shows of a spectrum: a sentence, figures, tables and a suggestion."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The recommendation: one sentence, how sure it is, and folded below it the reasons and what would change it."""
+"""Shows the recommendation and its confidence, with the reasons and what would change it folded below."""
 
 from collections.abc import Mapping
 from html import escape

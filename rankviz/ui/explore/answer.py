@@ -1,4 +1,4 @@
-"""The right column's words and numbers: an estimate as five figures, a recommendation, and a table of ranks."""
+"""Shows the right column's words and numbers: five values of the estimate, a recommendation, and a table of ranks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

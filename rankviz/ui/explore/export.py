@@ -1,4 +1,4 @@
-"""Export: the chosen settings as a script, a notebook or a configuration file, to copy or to download."""
+"""Shows the export section: a script, notebook or configuration file to copy or download."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Explore's section on fit: what fits, the effect of one change, what to change, which GPUs fit, three methods."""
+"""Shows what fits, the effect of one change, what to change, which GPUs fit, and three methods."""
 
 from collections.abc import Mapping
 from html import escape

@@ -1,4 +1,4 @@
-"""Explore's two estimated figures: memory by component and rank, parameters by module and block."""
+"""Draws Explore's two estimated figures: memory by component and rank, parameters by module and block."""
 
 from typing import Any, NamedTuple
 

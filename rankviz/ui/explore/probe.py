@@ -1,4 +1,4 @@
-"""A probe of the selected model from Explore, and the results of the newest one.
+"""Starts a probe of the selected model from Explore, and shows the newest result.
 
 The page owns no probe: it shows the newest probe of the selected model in the runs folder, whoever started it. So a
 reload, another page or a restarted app finds it.

@@ -1,4 +1,4 @@
-"""What published studies say: the nearest ones' quality by rank or size, a figure for each kind of targets."""
+"""Shows the nearest published studies: quality by rank or size, one figure per kind of target modules."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial

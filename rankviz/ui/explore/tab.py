@@ -1,4 +1,4 @@
-"""Explore: a question on the left, its answer on the right."""
+"""The Explore tab has the settings on the left and the estimate on the right."""
 
 from functools import partial
 from typing import Any, NamedTuple

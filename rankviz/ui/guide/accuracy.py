@@ -1,4 +1,4 @@
-"""Accuracy of the estimates: predicted against measured, errors by source, and the rows that are left out."""
+"""Shows the accuracy of the estimates: predicted against measured, errors by source, and rows not scored."""
 
 from collections import Counter
 from collections.abc import Sequence

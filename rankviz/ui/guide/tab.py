@@ -1,4 +1,4 @@
-"""Guide: the rule of thumb with numbers for the selected model, how numbers are computed, and what terms mean."""
+"""The Guide tab explains the rule of thumb, how numbers are computed, and the terms, for the selected model."""
 
 from dataclasses import replace
 from functools import partial

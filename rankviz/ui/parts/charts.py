@@ -1,4 +1,4 @@
-"""One component for every figure: Plotly drawn by our own script, which keeps zoom and reports clicks.
+"""Draws every figure with one component: Plotly in our own script, which keeps zoom and reports clicks.
 
 gr.Plot is not used: it mounts a figure anew on every change (zoom lost), ignores the dark theme and knows no clicks.
 """

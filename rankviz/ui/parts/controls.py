@@ -1,4 +1,4 @@
-"""Widgets that Gradio doesn't have: the rank picker, and HTML that reports what was clicked."""
+"""Defines widgets that Gradio lacks: the rank picker, and HTML that reports clicks."""
 
 import json
 from html import escape

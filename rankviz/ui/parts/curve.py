@@ -1,4 +1,4 @@
-"""Held-out loss by rank of one sweep, fast curve or both: the figure, and what it shows in words."""
+"""Shows the held-out loss by rank of one sweep or fast curve: a figure, and a summary in words."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Small pieces of HTML: tables, figures in a row, lists. Every text that comes from outside is escaped here.
+"""Makes small pieces of HTML: tables, figures in a row, lists. It escapes every text from outside.
 
 gr.HTML puts its value into the page as it is, so nothing else in ui/ writes a text between tags by itself.
 """

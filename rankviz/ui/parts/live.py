@@ -1,4 +1,4 @@
-"""A sweep while it runs and after it: its state, loss by step, what was measured beside what was estimated.
+"""Shows a sweep during and after training: state, loss by step, and measured values beside the estimates.
 
 Reads what the worker wrote and owns nothing: the page may be closed and finds the sweep again.
 """

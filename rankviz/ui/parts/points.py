@@ -1,4 +1,4 @@
-"""The trade-off figure on a page, and the axes to choose from."""
+"""Shows the trade-off figure and the choice of its axes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The left column: model, rank, training and GPU. And its widgets' values as a question to the core."""
+"""Builds the left column (model, rank, training, GPU), and reads its widgets into a question."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""A table's download: a menu beside it with CSV and Parquet, written on demand."""
+"""Adds a download menu (CSV or Parquet) to a table. The file is written on demand."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A sweep's verdict on a page: its sentences, and how far each rank lies above the best."""
+"""Shows a sweep's verdict: its sentences, and how far each rank is above the best."""
 
 from rankviz.figures import verdict_figure, verdict_info
 from rankviz.ui.parts import html

@@ -1,4 +1,4 @@
-"""One run in full: its configuration, what was measured beside the estimate, its environment, the end of its log."""
+"""Shows one run in full: configuration, measured values beside the estimate, environment, end of the log."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Runs: every run with its state, the selected runs in one figure, and one run in detail."""
+"""The Runs tab shows every run with its state, the selected runs in one figure, and one run in detail."""
 
 import time
 from collections.abc import Sequence

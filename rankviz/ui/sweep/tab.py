@@ -1,4 +1,4 @@
-"""Sweep: one sweep at an address of its own. Figures, verdict, runs, configuration, environment, downloads.
+"""The Sweep tab shows one sweep at its own address: figures, verdict, runs, configuration, environment, downloads.
 
 As Train, it reads the store and owns nothing; what is shown here survives reloads and restarts.
 """

@@ -1,4 +1,4 @@
-"""The left column of Train: base model, data and settings, and its widgets' values as a request."""
+"""Builds the left column of Train (base model, data, settings), and reads its widgets into a request."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

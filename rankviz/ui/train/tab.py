@@ -1,4 +1,4 @@
-"""Train: base, data and settings, the expected memory and time, and the progress of the sweep.
+"""The Train tab starts a sweep, and shows the expected memory and time and the progress.
 
 The page never owns a run. It reads the store on a timer while there is something to see, and finds a sweep again by
 its id in the address.

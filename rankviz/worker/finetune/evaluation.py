@@ -1,4 +1,4 @@
-"""Held-out loss: the mean over all held-out target tokens, in nats, and each example's own mean."""
+"""Computes the held-out loss in nats: the mean over all target tokens, and the mean of each example."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""python -m rankviz.worker finetune HOME RUN_ID ...: real runs, the base loaded once for all of them.
+"""Runs `python -m rankviz.worker finetune HOME RUN_ID ...`: it loads the base once for all runs.
 
 The true Unsloth path: FastLanguageModel.from_pretrained and get_peft_model, then TRL's SFTTrainer; 4-bit where CUDA is
 there, Unsloth's CPU backend where it isn't. Each run attaches a fresh adapter to the same base and takes it off again.

@@ -1,4 +1,4 @@
-"""A loaded base with its data, and the runs made on it. Importing this module imports Unsloth."""
+"""Loads the base and the data, and trains runs on them. Importing this module imports Unsloth."""
 
 import time
 from collections.abc import Callable
@@ -213,7 +213,8 @@ def load_base(base: Base, settings: Settings) -> tuple[Any, Any]:
         if base.is_local:
             raise
         raise HubUnavailableError(
-            f"{base.name!r} could not be fetched from the Hub: no answer, or no such model. Try again or take a folder."
+            f"{base.name!r} could not be fetched from the Hub: no answer, or no such model. "
+            "Try again or choose a folder."
         ) from error
 
 

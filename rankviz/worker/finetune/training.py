@@ -1,4 +1,4 @@
-"""One run's training: TRL's SFTTrainer on a model that Unsloth prepared, each step written down as it happens."""
+"""Trains one run with TRL's SFTTrainer on a model that Unsloth prepared, and writes each step to the journal."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""What each decoder block holds while it trains, in bytes a token, read off transformers' own classes without weights.
+"""Measures the bytes per token that each block keeps in training, from transformers' classes without weights.
 
 The model is cut to its first blocks (core.model.periods), built on the meta device with everything frozen and no
 adapter, and run for one row and for two: what a second row adds is per token. Twice each: a forward pass in which

@@ -1,4 +1,4 @@
-"""The model of a config.json on the meta device: whole, or cut to its first blocks."""
+"""Builds the model of a config.json on the meta device: all of it, or its first blocks only."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
             "that comes with a model."
         ) from None
     except Exception as error:
-        raise BadConfigError(f"transformers can't read this config.json: {_one_line(error)}") from error
+        raise BadConfigError(f"transformers cannot read this config.json: {_one_line(error)}") from error
     factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
     if whole or "vision_config" in config:
         factories.reverse()
@@ -43,7 +43,7 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
             raise
         except Exception as error:
             raise BadConfigError(
-                f"transformers can't build a {model_type!r} model from this config.json: {_one_line(error)}"
+                f"transformers cannot build a {model_type!r} model from this config.json: {_one_line(error)}"
             ) from error
     raise BadConfigError(f"{model_type!r} has no model that writes text: RankViz knows causal and image-text models.")
 

@@ -1,4 +1,4 @@
-"""What a GPU's kernels keep for the backward pass, put in where the meta device would take another way.
+"""Makes the meta device keep the tensors that a GPU's kernels keep for the backward pass.
 
 Meta tensors have shapes but no kernels: scaled_dot_product_attention falls apart into products and a softmax, dropout
 into a product with a mask, grouped products refuse fp32, and autocast doesn't know the device.

@@ -1,4 +1,4 @@
-"""A model's layers from its config.json: built on the meta device, so that no weight is read or allocated."""
+"""Reads a model's layers from its config.json, on the meta device, so that no weight is loaded or allocated."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Bytes of tensors alive at once, on any device: the meta device counts as well as a GPU does."""
+"""Counts the bytes of live tensors on any device, the meta device included."""
 
 import weakref
 

@@ -1,4 +1,4 @@
-"""A model's layers, and what its blocks hold in training, from its config.json: built on the meta device, as JSON.
+"""Prints a model's layers and what its blocks keep in training as JSON, from its config.json.
 
     python -m rankviz.worker introspect CONFIG.json [--memory-bytes N] [--cpu-seconds N]
 

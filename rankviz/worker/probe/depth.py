@@ -1,4 +1,4 @@
-"""python -m rankviz.worker probe_depth HOME PROBE_ID DEPTH FOLDER: one depth of a probe, in a process of its own.
+"""Runs `python -m rankviz.worker probe_depth HOME PROBE_ID DEPTH FOLDER`: one depth of a probe in its own process.
 
 A fresh process, so that neither peaks nor what malloc keeps leak from one depth into the next. It says what happens
 as JSON lines on standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or

@@ -1,4 +1,4 @@
-"""The same as session.py's loading and attaching without Unsloth: transformers and PEFT, as plain scripts use them.
+"""Loads the base and attaches the adapter with transformers and PEFT only, without Unsloth.
 
 Only probes come here; Unsloth must not be imported in the same process, since it patches all three.
 """

@@ -1,4 +1,4 @@
-"""The peak of memory in each part of a training step, and how long steps take.
+"""Measures the peak memory in each part of a training step, and the time of steps.
 
 A step is forward (the loss included), backward (clipping included) and optimizer; the peak of a whole step is the
 highest of the three. Each is known apart because each grows with depth in its own way.

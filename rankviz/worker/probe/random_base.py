@@ -1,4 +1,4 @@
-"""A checkpoint with random weights, cut to a few blocks: what from_pretrained reads in a probe instead of a download.
+"""Writes a checkpoint of a few blocks with random weights, so that a probe needs no download.
 
 Its shapes come from the model built on the meta device, its values from one block of random numbers written again and
 again: what they are moves neither memory nor time, as long as they are neither zeros nor denormal. Written in bf16, as

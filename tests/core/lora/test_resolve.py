@@ -116,8 +116,14 @@ def test_a_target_that_matches_nothing_is_an_error_with_the_names_that_exist():
 
     assert (
         "c_attn matches nothing in this model. "
-        "Linear layers here: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj." == str(caught.value)
+        "Linear layers here: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj. "
+        "Choose all-linear or one of the layers above." == str(caught.value)
     )
+
+
+def test_several_targets_that_match_nothing_take_the_plural():
+    with pytest.raises(InvalidSettingError, match=r"^c_attn, c_proj match nothing in this model\."):
+        plan_of(TOY, ("c_attn", "c_proj"))
 
 
 def test_a_target_that_matches_nothing_beside_one_that_does_is_said():
@@ -224,7 +230,7 @@ def test_peft_rewrites_families_it_knows_with_gate_up_at_twice_the_rank():
 
 
 def test_half_of_a_fused_pair_is_refused_as_peft_refuses_it():
-    with pytest.raises(InvalidSettingError, match="can't take gate_proj without up_proj"):
+    with pytest.raises(InvalidSettingError, match="cannot adapt gate_proj without up_proj"):
         plan_of(REMAPPED, ("q_proj", "gate_proj"))
 
 

@@ -75,7 +75,7 @@ def test_a_run_worse_than_the_cut_raises_the_step_size_alarm():
 
     assert sentences[0].startswith("This adapter was trained at r = 64 and needs at most r = 8: truncated to that rank")
     assert sentences[1].startswith(
-        "Step-size alarm at r = 2: a run of that rank reached 3.3000, though an adapter of that"
+        "Step-size alarm at r = 2: a run of that rank reached a loss of 3.3000, but the adapter truncated to that rank"
     )
     assert "this learning rate or alpha does not suit r = 2" in sentences[1]
 
