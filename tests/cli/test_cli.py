@@ -52,6 +52,8 @@ def test_what_is_not_known_is_null():
     ("args", "sentence"),
     [
         (("estimate", "Qwen3-4Bx"), "Did you mean 'Qwen/Qwen3-4B'"),
+        (("estimate", "./nofolder"), "There is no folder or file './nofolder'."),
+        (("estimate", "nofile.json"), "There is no folder or file 'nofile.json'."),
         (("estimate", "gpt2"), "c_attn"),
         (("estimate", "Qwen/Qwen3-4B", "-r", "0"), "1 to 1,024"),
         (("estimate", "Qwen/Qwen3-4B", "-r", "many"), "integer"),
@@ -73,6 +75,7 @@ def test_what_is_not_known_is_null():
         (("evidence", "remove", "nothing.json"), "rankviz evidence list"),
         (("evidence", "add", "no-such-file.json"), "no-such-file.json cannot be read"),
         (("runs", "show", "nothing"), "rankviz runs list"),
+        (("runs", "import", "nofile.zip"), "There is no file 'nofile.zip'."),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
         (("frobnicate",), "frobnicate"),
         (("serve", "--port", "99999"), "65535"),
