@@ -3,6 +3,7 @@
 RankVizError
   + UserError                 the user can fix it; the message says how
     - UnknownModelError       no such model in the catalogue, on the Hub or on disk
+        NoSuchPathError       the model is given as a path, and nothing is there
     - GatedModelError         the Hub wants a licence accepted first
     - BadConfigError          a config.json that is malformed, too large or of an unknown architecture
     - UnknownGpuError         no such GPU in the table
@@ -31,6 +32,13 @@ class UnknownModelError(UserError):
         self.suggestions = suggestions
         hint = f" Did you mean {' or '.join(repr(s) for s in suggestions)}?" if suggestions else ""
         super().__init__(f"No model {model_id!r} in the catalogue{reason and ', ' + reason}.{hint}")
+
+
+class NoSuchPathError(UnknownModelError):
+    def __init__(self, path: str):
+        self.model_id = path
+        self.suggestions = ()
+        UserError.__init__(self, f"There is no folder or file {path!r}.")
 
 
 class GatedModelError(UserError):

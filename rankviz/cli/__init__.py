@@ -4,6 +4,7 @@ Each command prints a table, or the same as JSON with --json. Exit code 2 and on
 the caller can correct, 1 for the rest. Everything heavy is imported inside the command that needs it.
 """
 
+import sys
 from typing import Annotated
 
 import typer
@@ -36,7 +37,7 @@ app.add_typer(evidence, name="evidence")
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(envvar="GRADIO_SERVER_NAME", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="GRADIO_SERVER_PORT", help="Port to listen on.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, envvar="GRADIO_SERVER_PORT", help="Port to listen on.")] = 7860,
 ) -> None:
     """Start the web page."""
     import os
@@ -51,6 +52,9 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except typer.exceptions.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # Typer's, and private there; its message is the help
+            print(error.format_message(), file=sys.stderr)
+            sys.exit(error.exit_code)
         fail(error.format_message(), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         fail("Stopped.", 130)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rankviz import installed
 from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import BadAdapterError, UnknownModelError
+from rankviz.errors import BadAdapterError, NoSuchPathError, UnknownModelError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -22,9 +22,14 @@ def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = Non
         ref: A folder with a config.json, a path of a config.json, or a Hub id.
         cache: Where introspected configs are remembered, by their content.
         unknown: The catalogue's error, for its suggestions.
+
+    Raises:
+        NoSuchPathError: ref is written as a path, and nothing is there.
     """
     path = Path(ref).expanduser()
     is_local = path.is_file() or path.is_dir()
+    if not is_local:
+        _refuse_path(ref)
     if is_local or HUB_ID.fullmatch(ref):
         hint = f"{unknown} " if unknown and unknown.suggestions else ""
         installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
@@ -48,12 +53,19 @@ def find_config(ref: str) -> dict[str, Any] | None:
     if path.is_dir():
         path /= "config.json"
     if not path.is_file():
+        _refuse_path(ref)
         if not HUB_ID.fullmatch(ref):
             return None
         from rankviz.hub.remote import fetch_config
 
         path = fetch_config(ref).path
     return parse_config(path.read_bytes(), name=path.name)
+
+
+def _refuse_path(ref: str) -> None:
+    """NoSuchPathError for a reference that is written as a path and never as a Hub id."""
+    if ref.startswith((".", "/", "~")) or ref.endswith(".json"):
+        raise NoSuchPathError(ref)
 
 
 def find_adapter(ref: str, *, max_bytes: int) -> Path:

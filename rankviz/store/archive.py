@@ -42,6 +42,8 @@ def export_runs(store: RunStore, ids: Sequence[str], target: Path) -> Path:
 
 def import_runs(store: RunStore, source: Path) -> list[str]:
     """Bring the runs of an exported zip into the store and return their ids. All of them, or none."""
+    if not Path(source).is_file():
+        raise InvalidSettingError(f"There is no file {str(source)!r}.")
     try:
         if Path(source).stat().st_size > MAX_ARCHIVE_BYTES:
             raise InvalidSettingError(

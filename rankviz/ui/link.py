@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rankviz.core.advice.use_case import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
-from rankviz.core.lora.config import MAX_RANK, PRESETS
+from rankviz.core.cost.question import MAX_USD_PER_HOUR
+from rankviz.core.cost.setup import MAX_ACCUMULATION, MAX_BATCH, MAX_LENGTH, MAX_TRAINING_TOKENS
+from rankviz.core.lora.config import MAX_ALPHA, MAX_RANK, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
@@ -56,8 +58,8 @@ def _price(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 10_000:
-        raise ValueError("a number of dollars from 0 to 10,000")
+    if not 0 <= value <= MAX_USD_PER_HOUR:
+        raise ValueError(f"a number of dollars from 0 to {MAX_USD_PER_HOUR:,}")
     return value
 
 
@@ -88,9 +90,9 @@ PARAMS = {
     "moe": Param("moe_scheme", _one_of(question.MOE_SCHEMES)),
     "framework": Param("framework", _one_of(question.FRAMEWORKS)),
     "precision": Param("precision", _one_of(question.PRECISIONS)),
-    "batch": Param("batch", _whole(1, 10_000)),
-    "accum": Param("accumulation", _whole(1, 10_000)),
-    "max_length": Param("max_length", _whole(1, 10_000_000)),
+    "batch": Param("batch", _whole(1, MAX_BATCH)),
+    "accum": Param("accumulation", _whole(1, MAX_ACCUMULATION)),
+    "max_length": Param("max_length", _whole(1, MAX_LENGTH)),
     "optim": Param("optim", _one_of(question.OPTIMS)),
     "checkpointing": Param("checkpointing", _one_of(question.CHECKPOINTING)),
     "loss_path": Param("loss_path", _one_of(question.LOSS_PATHS)),
@@ -100,7 +102,6 @@ PARAMS = {
     "take": Param("take", _one_of(list(FORMATS))),
 }
 LENGTHS = ("steps", "tokens")
-MAX_LENGTH = 10**13
 
 
 def write(values: Mapping[str, Any]) -> dict[str, str | None]:
@@ -126,7 +127,7 @@ def _spell(value: Any, default: Any) -> str | None:
         return None
     if isinstance(value, bool):
         return str(int(value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -149,7 +150,7 @@ def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     use("targets", _targets, "preset", "modules", "names")
     use("alpha", _alpha, "alpha_rule", "alpha_fixed")
     for unit in LENGTHS:
-        use(unit, lambda text, unit=unit: (_whole(1, MAX_LENGTH)(text), unit), "length", "length_unit")
+        use(unit, lambda text, unit=unit: (_whole(1, MAX_TRAINING_TOKENS)(text), unit), "length", "length_unit")
     return values, notes
 
 
@@ -167,12 +168,13 @@ def changes(params: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _targets(text: str) -> tuple[str, list[str], str]:
+    """Preset, ticked modules and other names. The names of the model's own modules are ticked once it is read."""
     if text in PRESETS:
         return text, [], ""
     names = names_in(_text(text))
     if not names:
         raise ValueError("one of " + ", ".join(PRESETS) + ", or module names separated by commas")
-    return CUSTOM, list(names), ", ".join(names)
+    return CUSTOM, [], ", ".join(names)
 
 
 def _alpha(text: str) -> tuple[str, float]:
@@ -182,6 +184,6 @@ def _alpha(text: str) -> tuple[str, float]:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 < value <= 100_000:
-        raise ValueError("r, 2r or a number above 0")
+    if not 0 < value <= MAX_ALPHA:
+        raise ValueError(f"r, 2r or a number above 0 and at most {MAX_ALPHA:,}")
     return "fixed", value

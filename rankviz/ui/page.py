@@ -13,7 +13,7 @@ from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.controls import address, header, plain
-from rankviz.ui.parts.question import DEFAULTS, prices_of
+from rankviz.ui.parts.question import DEFAULTS, NO_GPU, prices_of
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.sweep import tab as sweep
 from rankviz.ui.train import tab as train
@@ -125,6 +125,11 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
     except RankVizError as error:
         notes.append(f"The address contains wrong prices. {error} The prices of the table are shown.")
         values["prices"] = DEFAULTS["prices"]
+    gpus = [*(gpu.id for gpu in api.workspace.gpus), NO_GPU]
+    if values["gpu"] not in gpus:
+        shown = values["gpu"][:40]
+        notes.append(f"The address has gpu={shown}, but gpu must be one of {', '.join(gpus)}. The default is shown.")
+        values["gpu"] = DEFAULTS["gpu"]
     tab = params.get("tab", "explore")
     if tab not in link.TABS:
         notes.append(f"The address has tab={tab[:40]}, but the tabs are {', '.join(link.TABS)}. Explore is shown.")
@@ -138,12 +143,10 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
             sweep_id = ""
     if not sweep_id:
         sweep_id = next((s.sweep_id for s in api.runs.sweeps() if not s.ended), "")
-    # Gradio refuses ticks that are no choice yet; the model's own modules are filled in next.
-    ticks = gr.CheckboxGroup(choices=values["modules"], value=values["modules"])
     return Restored(
         notice=notice_html(*notes),
         tabs=gr.Tabs(selected=tab),
-        question={**values, "modules": ticks},
+        question=values,
         training_sweep=sweep_id,
         sweep=gr.Dropdown(sweep.sweep_choices(api), value=sweep_id or None),
         tolerance=params.get("tolerance", sweep.TOLERANCE),

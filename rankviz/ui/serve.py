@@ -1,12 +1,33 @@
 """Serves the page, for app.py and `rankviz serve`."""
 
+import errno
+import socket
+
 from rankviz.api import Api
+from rankviz.errors import UserError
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options
 
 
 def serve() -> None:
     """Build the page on the default runs folder, continue its queue and serve until the process ends."""
+    options = launch_options()
+    check_address(options["server_name"], options["server_port"])
     api = Api()
     api.workspace.work_queue()
-    build_app(api).queue(api_open=False).launch(**launch_options())
+    build_app(api).queue(api_open=False).launch(**options)
+
+
+def check_address(host: str, port: int) -> None:
+    """UserError where no server can listen. Gradio would say so with a traceback, after the page is built."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"Port {port} is in use. Choose another with --port.") from error
+        if error.errno == errno.EACCES:
+            raise UserError(f"Port {port} needs the rights of an administrator. Choose another with --port.") from error
+        raise UserError(f"This machine has no address {host!r}. Choose another with --host.") from error

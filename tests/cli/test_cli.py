@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,8 @@ def test_what_is_not_known_is_null():
     ("args", "sentence"),
     [
         (("estimate", "Qwen3-4Bx"), "Did you mean 'Qwen/Qwen3-4B'"),
+        (("estimate", "./nofolder"), "There is no folder or file './nofolder'."),
+        (("estimate", "nofile.json"), "There is no folder or file 'nofile.json'."),
         (("estimate", "gpt2"), "c_attn"),
         (("estimate", "Qwen/Qwen3-4B", "-r", "0"), "1 to 1,024"),
         (("estimate", "Qwen/Qwen3-4B", "-r", "many"), "integer"),
@@ -72,8 +75,11 @@ def test_what_is_not_known_is_null():
         (("evidence", "remove", "nothing.json"), "rankviz evidence list"),
         (("evidence", "add", "no-such-file.json"), "no-such-file.json cannot be read"),
         (("runs", "show", "nothing"), "rankviz runs list"),
+        (("runs", "import", "nofile.zip"), "There is no file 'nofile.zip'."),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
         (("frobnicate",), "frobnicate"),
+        (("serve", "--port", "99999"), "65535"),
+        (("serve", "--host", "1.2.3.4"), "no address '1.2.3.4'. Choose another with --host."),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, sentence, tmp_path):
@@ -83,6 +89,20 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, sentence, tmp_pat
     assert 1 == len(run.stderr.splitlines())
     assert sentence in run.stderr
     assert "" == run.stdout
+
+
+def test_a_port_in_use_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        run = rankviz("serve", "--port", str(port), home=tmp_path)
+
+    assert f"Port {port} is in use. Choose another with --port.\n" == run.stderr
+    assert 2 == run.returncode
+
+
+@pytest.mark.parametrize("args", [(), ("runs",), ("evidence",)])
+def test_a_command_without_arguments_prints_its_help(args):
+    assert rankviz(*args, "--help").stdout == rankviz(*args).stderr
 
 
 def test_models_lists_the_catalogue():

@@ -101,6 +101,28 @@ def test_ones_own_ticks_stay_as_far_as_the_model_has_them(api):
     assert ["k_proj"] == fitted.modules.value
 
 
+def test_modules_named_in_the_address_are_ticked_and_a_name_that_the_model_lacks_is_not(api):
+    fitted = explore.fitted(
+        api, model="meta-llama/Llama-3.1-8B", preset=CUSTOM, modules=[], names="k_proj, foo", framework="unsloth"
+    )
+
+    assert ["k_proj"] == fitted.modules.value
+
+
+def test_an_address_with_an_unknown_module_ticks_nothing_before_the_model_is_read(api):
+    restored = page.restore(api, {"targets": "foo"})
+
+    assert (CUSTOM, [], "foo") == tuple(restored.question[name] for name in ("preset", "modules", "names"))
+
+
+def test_an_address_with_an_unknown_gpu_says_so_and_shows_the_default(api):
+    restored = page.restore(api, {"gpu": "zzz"})
+
+    assert "The address has gpu=zzz, but gpu must be one of" in restored.notice
+    assert "l4" == restored.question["gpu"]
+    assert "none" == page.restore(api, {"gpu": "none"}).question["gpu"]
+
+
 def test_a_model_with_experts_offers_their_schemes(api):
     fitted = explore.fitted(api, model="openai/gpt-oss-20b", preset="unsloth", modules=[], framework="unsloth")
 

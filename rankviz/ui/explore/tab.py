@@ -94,7 +94,7 @@ def build(api: Api) -> Exploring:
     exporting = wire(partial(takeaway.takeaway, api), inputs=inputs, outputs={"code": script}, silent=True)
     fitting = wire(
         partial(fitted, api),
-        inputs={"model": w["model"], "preset": w["preset"], "modules": w["modules"], "framework": w["framework"]},
+        inputs={name: w[name] for name in ("model", "preset", "modules", "names", "framework")},
         outputs={"modules": w["modules"], "moe_scheme": w["moe_scheme"]},
         notice=notice,
     )
@@ -178,13 +178,14 @@ class Fitted(NamedTuple):
     moe_scheme: Any
 
 
-def fitted(api: Api, *, model: str, preset: str, modules: list[str], framework: str) -> Fitted:
-    """The widgets that depend on the model: its modules to tick, with what the preset takes ticked, and the experts."""
+def fitted(api: Api, *, model: str, preset: str, modules: list[str], names: str = "", framework: str) -> Fitted:
+    """The widgets that depend on the model: its modules to tick, with what is targeted ticked, and the experts."""
     spec = api.models.get(model or "")
     choices = module_choices(spec)
-    names = [choice.name for choice in choices]
-    wanted = modules or () if preset == CUSTOM else api.models.preset_names(spec, preset, framework)
-    ticked = [name for name in wanted if name in names]  # experts are parameters, not modules to tick
+    own = [choice.name for choice in choices]
+    chosen = (*(modules or ()), *question.names_in(names))
+    wanted = chosen if preset == CUSTOM else api.models.preset_names(spec, preset, framework)
+    ticked = [name for name in own if name in wanted]  # experts are parameters, not modules to tick
     return Fitted(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
         moe_scheme=gr.Dropdown(visible=has_experts(spec)),

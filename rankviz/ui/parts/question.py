@@ -185,7 +185,7 @@ def alpha_of(values: Mapping[str, Any]) -> str:
     if values["alpha_rule"] != "fixed":
         return values["alpha_rule"]
     alpha = values["alpha_fixed"]
-    return f"{alpha:g}" if isinstance(alpha, int | float) else str(alpha)
+    return f"{alpha:.12g}" if isinstance(alpha, int | float) else str(alpha)
 
 
 def price_texts(prices: str) -> list[tuple[str, str]]:
