@@ -75,7 +75,7 @@ class BadAdapterError(UserError):
 class RunNotFoundError(UserError):
     def __init__(self, run_id: str):
         self.run_id = run_id
-        super().__init__(f"No run {run_id!r} here. `rankviz runs list` shows all runs.")
+        super().__init__(f"No run or sweep {run_id!r} here.")
 
 
 class NotInstalledError(UserError):

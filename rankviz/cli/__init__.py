@@ -19,7 +19,7 @@ from rankviz.cli.shared import fail
 from rankviz.cli.studies import advise, evidence
 from rankviz.cli.trained import resize, spectrum
 from rankviz.cli.verdict import verdict
-from rankviz.errors import RankVizError, UserError
+from rankviz.errors import RankVizError, RunNotFoundError, UserError
 
 app = typer.Typer(
     add_completion=False,
@@ -58,6 +58,8 @@ def main() -> None:
         fail(error.format_message(), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         fail("Stopped.", 130)
+    except RunNotFoundError as error:
+        fail(f"{error} `rankviz runs list` shows all runs.", 2)
     except UserError as error:
         fail(str(error), 2)
     except RankVizError as error:

@@ -7,6 +7,7 @@ import typer
 
 from rankviz.api import Api
 from rankviz.cli.shared import Json, print_json, table
+from rankviz.errors import InvalidSettingError
 from rankviz.units import NOT_KNOWN
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def verdict(
     """Say which ranks can be distinguished, from each held-out example's loss in each run."""
     from rankviz.verdict import sentences, verdict_json
 
+    if base_loss is None and tolerance.strip().endswith("%"):
+        raise InvalidSettingError("A tolerance in percent needs --base-loss; or give the tolerance in nats.")
     result = Api().verdicts.of_table(losses, tolerance, base_loss)
     if as_json:
         return print_json(verdict_json(result))

@@ -13,14 +13,18 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.json import as_json as fit_json
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in
+from rankviz.errors import InvalidSettingError
 from rankviz.ui.wiring import with_messages
 
 
 def publish(api: Api) -> None:
-    """Register the endpoints. Values come from anyone, and the core checks them."""
+    """Register the endpoints. Values come from anyone, and the core checks them.
+
+    A model or run that a call leaves out is empty and refused as such: Gradio answers a missing argument without words.
+    """
 
     def estimate(
-        model: str,
+        model: str = "",
         ranks: list[int] = [16],  # noqa: B006 - Gradio reads defaults from the signature; nobody changes it
         targets: str = "unsloth",
         alpha: str = "r",
@@ -53,7 +57,7 @@ def publish(api: Api) -> None:
         return estimate_json(api.estimates.estimate(question))
 
     def fit(
-        model: str,
+        model: str = "",
         r: int = 16,
         targets: str = "unsloth",
         alpha: str = "r",
@@ -88,7 +92,7 @@ def publish(api: Api) -> None:
         return fit_json(api.estimates.fit(question, r, prices))
 
     def advise(
-        model: str,
+        model: str = "",
         use_case: str = "instruction",
         examples: int | None = None,
         example_tokens: int | None = None,
@@ -133,7 +137,7 @@ def publish(api: Api) -> None:
         """All runs on this machine, newest first: settings, measurements and estimate."""
         return [run_json(api.runs.summary(run.run_id)) for sweep in api.runs.sweeps() for run in sweep.runs]
 
-    def run(run_id: str) -> dict[str, Any]:
+    def run(run_id: str = "") -> dict[str, Any]:
         """One run: settings, measurements and estimate.
 
         Args:
@@ -158,6 +162,10 @@ def _question(
     steps: int,
     gpu: str,
 ) -> Question:
+    if not isinstance(ranks, list):
+        raise InvalidSettingError(f"ranks must be a list of whole numbers, such as [16] (got {ranks!r}).")
+    if not isinstance(targets, str):
+        raise InvalidSettingError(f"targets must be a text, such as 'q_proj,v_proj' (got {targets!r}).")
     return Question(
         model_id=model,
         ranks=tuple(ranks),

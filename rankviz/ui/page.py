@@ -141,6 +141,12 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         except RankVizError as error:
             notes.append(str(error))
             sweep_id = ""
+    if run_id:
+        try:
+            api.runs.get(run_id)
+        except RankVizError as error:
+            notes.append(str(error))
+            run_id = ""
     if not sweep_id:
         sweep_id = next((s.sweep_id for s in api.runs.sweeps() if not s.ended), "")
     return Restored(

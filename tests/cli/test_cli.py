@@ -77,6 +77,7 @@ def test_what_is_not_known_is_null():
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("runs", "import", "nofile.zip"), "There is no file 'nofile.zip'."),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
+        (("verdict", "losses.csv", "--tolerance", "2%"), "needs --base-loss"),
         (("frobnicate",), "frobnicate"),
         (("serve", "--port", "99999"), "65535"),
         (("serve", "--host", "1.2.3.4"), "no address '1.2.3.4'. Choose another with --host."),

@@ -270,17 +270,26 @@ def test_named_endpoints_answer(address):
     )
 
 
-def test_an_endpoint_says_what_was_wrong(address):
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"model": "meta-llama/Llama-3.1-8B", "ranks": [0]}, "Rank must be a whole number from 1 to 1,024 (got 0)."),
+        ({"model": "meta-llama/Llama-3.1-8B", "ranks": 16}, "ranks must be a list of whole numbers"),
+        ({"model": "meta-llama/Llama-3.1-8B", "targets": ["q_proj"]}, "targets must be a text"),
+        ({}, "Model must be a name"),
+    ],
+)
+def test_an_endpoint_says_what_was_wrong(address, arguments, sentence):
     request = urllib.request.Request(
         f"{address}/gradio_api/call/v2/estimate",
-        data=json.dumps({"model": "meta-llama/Llama-3.1-8B", "ranks": [0]}).encode(),
+        data=json.dumps(arguments).encode(),
         headers={"Content-Type": "application/json"},
     )
     event = json.load(urllib.request.urlopen(request))["event_id"]
     response = urllib.request.urlopen(f"{address}/gradio_api/call/estimate/{event}").read().decode()
 
     assert "event: error" in response
-    assert "Rank must be a whole number from 1 to 1,024 (got 0)." in response
+    assert sentence in response
 
 
 def test_a_sweep_has_a_page_of_its_own_at_its_address(page):

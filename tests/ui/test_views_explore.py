@@ -270,8 +270,15 @@ def test_a_file_name_cannot_write_into_the_page(api):
 def test_an_address_with_an_unknown_sweep_says_so_and_shows_the_page(api):
     restored = page.restore(api, {"tab": "train", "sweep": "20200101-000000-dead"})
 
-    assert "20200101-000000-dead" in restored.notice
+    assert "No run or sweep &#x27;20200101-000000-dead&#x27; here." in restored.notice
     assert "train" == restored.tabs.selected
+
+
+def test_an_address_with_an_unknown_run_says_so_above_the_tabs(api):
+    restored = page.restore(api, {"tab": "runs", "run": "nosuch"})
+
+    assert "No run or sweep &#x27;nosuch&#x27; here." in restored.notice
+    assert "" == restored.run
 
 
 def test_a_sweep_that_is_going_is_found_without_an_address(api):

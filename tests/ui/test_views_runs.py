@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from rankviz.ui.parts import live
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.train import form as train_form
+from rankviz.ui.train import tab as train
 from tests.support import questions
 from tests.support.finished_runs import finished, text_of
 
@@ -125,6 +127,15 @@ def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
     shown = text_of(train_form.expected_html(api, {**FORM, "mode": "fast"}))
 
     assert shown.startswith("1 run, truncated to 1 lower rank, on ")
+
+
+def test_where_nothing_can_be_trained_the_empty_page_says_why_instead_of_press_train():
+    without_trainer = SimpleNamespace(workspace=SimpleNamespace(why_not_train=lambda: "Training needs the trainer."))
+
+    shown = train.progress(without_trainer, sweep_id="", seen=None)
+
+    assert "Training needs the trainer." in shown.status
+    assert "Press Train" not in shown.status
 
 
 def test_a_sweep_that_has_ended_says_how(api):

@@ -130,7 +130,8 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
     """What changed since it was last drawn."""
     if not sweep_id:
         blank = chart_value(rank_curve_figure(RankCurveInfo()), [], file="rank-curve")
-        return Progress(status=html.paragraphs(EMPTY, css="rv-empty"), loss=live.loss_chart([]), curve=blank)
+        empty = api.workspace.why_not_train() or EMPTY
+        return Progress(status=html.paragraphs(empty, css="rv-empty"), loss=live.loss_chart([]), curve=blank)
     try:
         sweep = api.runs.sweep(sweep_id)
     except RankVizError as error:
