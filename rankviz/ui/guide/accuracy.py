@@ -41,8 +41,8 @@ def summary(report: AccuracyReport) -> str:
     cards = {row.group for row in report.rows if row.scored and row.kind != "cpu"}
     return (
         f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from {len(cards)} sources, "
-        f"with every setting known. The mean error is {_percent(every.mean_abs_error)}; {_percent(every.inside_band)} of "
-        f"them are inside the predicted range, which is ±{_percent(every.mean_half_width)} wide on average. Of "
+        f"with every setting known. The mean error is {_percent(every.mean_abs_error)}; {_percent(every.inside_band)} "
+        f"of them are inside the predicted range, which is ±{_percent(every.mean_half_width)} wide on average. Of "
         f"{time.rows} timings, {_percent(time.inside_range)} are inside their range; the mean error is "
         f"{_percent(time.mean_abs_error)}. To compare measurements of your own, run rankviz validate FILE.csv."
     )
