@@ -156,7 +156,7 @@ def _scores(scores: Sequence[Mapping[str, Any]]) -> str:
         ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"],
         [
             [
-                score["group"].replace("scored", "counted"),
+                score["group"],
                 str(score["rows"]),
                 str(score["settings"]),
                 percent(score["mean_abs_error"]),

@@ -20,7 +20,7 @@ def validate(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the JSON to this file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict measured runs: error by group, and the share inside the range."""
+    """Predict measured runs: error by source, and the share inside the range."""
     accuracy = Api().accuracy
     report = accuracy.of_file(file) if file else accuracy.remake()
     if output:
@@ -28,9 +28,9 @@ def validate(
     if as_json:
         return print_json(report_json(report))
     overall = [report.overall] if report.overall else []
-    _print_scores("Peak memory, rows of tier A and B", [*report.groups, *overall])
+    _print_scores("Peak memory, counted rows (tiers A and B)", [*report.groups, *overall])
     if report.not_scored:
-        _print_scores("Shown but not counted: some settings of these rows are unknown", report.not_scored)
+        _print_scores("Rows that are not counted: some of their settings are unknown", report.not_scored)
     if time := report.time:
         print(
             f"Time: {time.rows} rows, mean error {_percent(time.mean_abs_error)}, {_percent(time.inside_range)} inside "
@@ -41,7 +41,7 @@ def validate(
     if report.left_out:
         table(
             f"{len(report.left_out)} rows without a prediction",
-            ["Row", "Group", "Reason"],
+            ["Row", "Source", "Reason"],
             [[row.row_id, row.group, row.reason or ""] for row in report.left_out],
         )
 
@@ -49,7 +49,7 @@ def validate(
 def _print_scores(title: str, scores: Sequence[Score]) -> None:
     table(
         title,
-        ["Group", "Rows", "Settings", "Mean error", "Worst", "Inside the range", "Range"],
+        ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"],
         [
             [
                 score.group,
@@ -68,7 +68,7 @@ def _print_scores(title: str, scores: Sequence[Score]) -> None:
 def _print_two_depths(rows: Sequence[ReportRow]) -> None:
     table(
         "Probes: two small depths compared with the whole model",
-        ["Model", "Setting", "Memory", "From two depths", "Step", "From two depths"],
+        ["Model", "Setup", "Memory", "From two depths", "Step", "From two depths"],
         [
             [
                 row.model_id,

@@ -105,7 +105,7 @@ def _build(kind: type, row: dict):
     values = {field.name: row[field.name] for field in fields(kind) if field.name in row}
     for name, value in values.items():
         if not _fits(value, hints[name]):
-            raise TypeError(f"{kind.__name__}.{name} can't be {value!r}")
+            raise TypeError(f"{kind.__name__}.{name} cannot be {value!r}")
     return kind(**{name: _value(value, hints[name]) for name, value in values.items()})
 
 

@@ -106,7 +106,7 @@ def test_a_whole_number_stays_whole_beside_one_that_is_not_known(tmp_path):
 
 @pytest.mark.parametrize(
     ("rows", "kind", "sentence"),
-    [([{"r": 8}], "xlsx", "take csv or parquet"), ([], "csv", "nothing in this table yet")],
+    [([{"r": 8}], "xlsx", "choose csv or parquet"), ([], "csv", "nothing in this table yet")],
 )
 def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):

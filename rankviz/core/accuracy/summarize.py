@@ -48,8 +48,8 @@ def summarize(predictions: Sequence[Prediction], made: str) -> AccuracyReport:
 def _overall(on_cards: Sequence[Prediction], scored: Sequence[Prediction]) -> Score | None:
     """Of rows that a GPU's own counters measured. A process's resident memory is something else and stands apart."""
     if on_cards:
-        return bands.score("all scored rows on GPUs", on_cards)
-    return bands.score("all scored rows", scored) if scored else None
+        return bands.score("all counted rows on GPUs", on_cards)
+    return bands.score("all counted rows", scored) if scored else None
 
 
 def _row(p: Prediction) -> ReportRow:

@@ -1,4 +1,4 @@
-"""Shows the accuracy of the estimates: predicted against measured, errors by source, and rows not scored."""
+"""Shows the accuracy of the estimates: predicted against measured, errors by source, and rows that are not counted."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -40,21 +40,21 @@ def summary(report: AccuracyReport) -> str:
     every, time = report.overall, report.time
     cards = {row.group for row in report.rows if row.scored and row.kind != "cpu"}
     return (
-        f"{every.rows} published memory peaks on GPUs count: {every.settings} settings from {len(cards)} sources, with "
-        f"every setting known. The mean error is {_percent(every.mean_abs_error)}; {_percent(every.inside_band)} of "
-        f"them are inside the predicted range, which is ±{_percent(every.mean_half_width)} wide on average. Of "
+        f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from {len(cards)} sources, "
+        f"with every setting known. The mean error is {_percent(every.mean_abs_error)}; {_percent(every.inside_band)} "
+        f"of them are inside the predicted range, which is ±{_percent(every.mean_half_width)} wide on average. Of "
         f"{time.rows} timings, {_percent(time.inside_range)} are inside their range; the mean error is "
         f"{_percent(time.mean_abs_error)}. To compare measurements of your own, run rankviz validate FILE.csv."
     )
 
 
 def scores_html(report: AccuracyReport) -> str:
-    """Errors by group: those that count, all of them together, and those that are shown only."""
+    """Errors by source: counted rows, all of them together, and rows that are not counted."""
     counted = [_score(score) for score in report.groups]
     together = [_score(report.overall, chosen=True)] if report.overall else []
     shown = [_score(score, after=", not counted") for score in report.not_scored]
     return html.table(
-        ["Source", "Rows", "Settings", "Mean error", "Worst", "Inside the range", "Range"],
+        ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"],
         [Row(cells=cells, chosen=chosen) for cells, chosen in (*counted, *together, *shown)],
         label="Error by source",
     )
