@@ -30,6 +30,6 @@ def _section(name: str, function: Any) -> str:
 
 
 def _default(parameter: Any) -> str:
-    if parameter.default is parameter.empty:
+    if parameter.default is parameter.empty or parameter.default == "":  # empty is refused with a sentence
         return "required"
     return f"`{parameter.default!r}`" if parameter.default is not None else ""

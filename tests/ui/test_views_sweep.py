@@ -174,6 +174,12 @@ def test_the_configuration_lists_what_differs_and_where_it_ran(api):
     assert "device name a CPU" in text
 
 
+def test_without_a_choice_the_page_asks_for_one_where_there_are_sweeps(api):
+    shown = page.sweep_view(api, sweep_id=None, tolerance="0.02", seen=None)
+
+    assert "Choose a sweep in the list above." in shown.status
+
+
 def test_the_list_has_recorded_sweeps_too(api):
     sweep = finished(api, {4: 2.0})
 

@@ -27,6 +27,7 @@ from rankviz.ui.wiring import action, notice_html, on_any, quiet, unchanged, wir
 POLL_SECONDS = 2.0
 HEIGHT = 340
 TOLERANCE = f"{TOLERANCE_NATS:g}"
+NOT_CHOSEN = "Choose a sweep in the list above."
 EMPTY = "No sweep yet. Train one, or import a zip of runs on the Runs tab."
 
 
@@ -127,7 +128,7 @@ def build(api: Api) -> Sweeping:
 def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> SweepView:
     """What changed since it was last looked at."""
     if not sweep_id:
-        return _blank(html.paragraphs(EMPTY, css="rv-empty"))
+        return _blank(html.paragraphs(NOT_CHOSEN if sweep_choices(api) else EMPTY, css="rv-empty"))
     try:
         sweep = api.runs.sweep(sweep_id)
     except RankVizError as error:
