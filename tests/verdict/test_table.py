@@ -118,7 +118,7 @@ def test_the_command_prints_a_row_a_rank_and_sentences(tmp_path):
     [
         (["no-such.csv"], "No file 'no-such.csv'"),
         (["LOSSES", "--tolerance", "wide"], "such as 2% (got 'wide')"),
-        (["LOSSES", "--tolerance", "2%"], "needs the loss of the base"),
+        (["LOSSES", "--tolerance", "2%"], "needs --base-loss"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, message, tmp_path):
