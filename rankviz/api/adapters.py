@@ -15,13 +15,15 @@ from rankviz.errors import BadAdapterError, RunNotFoundError
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
+    from rankviz.core.spectrum.rank_pattern import Ranks
     from rankviz.core.spectrum.spectrum import Spectrum
     from rankviz.trained.read import Adapter
     from rankviz.trained.resize import ResizePlan
 
 REMEMBERED = 4
 """Adapters whose spectrum is kept."""
-Ref = str | Sequence[str]
+SUGGESTED_ENERGY = 0.99
+Ref = str | Path | Sequence[str]
 """A folder, a zip, a .safetensors with its config beside it, a run's id or a Hub id; or the paths of both files."""
 
 
@@ -45,6 +47,18 @@ class Adapters:
     def spectrum(self, adapter: Ref) -> Spectrum:
         """The singular values of a trained adapter's updates, and what they say."""
         return self._opened(adapter).spectrum
+
+    def proposed_rank(self, adapter: Ref) -> int:
+        """The rank to truncate an adapter to, unless another is chosen: it keeps 99 % of the energy."""
+        from rankviz.core.spectrum.rank_pattern import proposed_rank
+
+        return proposed_rank(self.spectrum(adapter))
+
+    def suggested_ranks(self, adapter: Ref, energy: float = SUGGESTED_ENERGY) -> Ranks:
+        """For a new training: each module's rank for this share of its energy, in PEFT's settings."""
+        from rankviz.core.spectrum.rank_pattern import suggested
+
+        return suggested(self.spectrum(adapter), energy)
 
     def plan_resize(
         self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
@@ -126,6 +140,8 @@ class Adapters:
         return OrderedDict()
 
     def _source(self, ref: Ref, max_bytes: int) -> Source:
+        if isinstance(ref, Path):
+            ref = str(ref)
         if not isinstance(ref, str):
             for path in ref:
                 self._workspace.refuse_private_path(path)

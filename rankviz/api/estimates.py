@@ -22,7 +22,7 @@ from rankviz.core.lora.resolve import resolve
 
 if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration
-    from rankviz.core.fit.decide import Decisions
+    from rankviz.core.fit.decide import FitAnswer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class EstimateAnswer:
     estimate: Estimate
     calibration: Calibration | None
     """What probes on this machine say of it; None where there are none."""
-    evidence: Basis
+    basis: Basis
 
     def rank(self, r: int) -> RankEstimate:
         """One rank of the question."""
@@ -76,8 +76,8 @@ class Estimates:
             from rankviz.core.cost.calibration import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, self._workspace.assumptions)
-        evidence = basis_of(self._accuracy.shipped(), self._stack(question))
-        return EstimateAnswer(estimate=answer, calibration=calibration, evidence=evidence)
+        basis = basis_of(self._accuracy.shipped(), self._stack(question))
+        return EstimateAnswer(estimate=answer, calibration=calibration, basis=basis)
 
     def _stack(self, question: Question) -> Stack:
         return stack_on(card(None), question.training, question.lora.use_dora, self._workspace.assumptions)
@@ -89,7 +89,7 @@ class Estimates:
         gpu = answer.gpu.name if answer.gpu else None
         return rests_on(self._accuracy.shipped(), self._stack(question), rank.memory.allocated, gpu)
 
-    def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> Decisions:
+    def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> FitAnswer:
         """What fits at this rank, the effect of each change, what to change, and which GPUs fit, cheapest first.
 
         Args:

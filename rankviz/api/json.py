@@ -22,7 +22,7 @@ def estimate_json(answer: EstimateAnswer) -> dict[str, Any]:
     return {
         **as_json(answer.estimate),
         "calibration": answer.calibration.as_json() if answer.calibration else None,
-        "rests_on": asdict(answer.evidence),
+        "rests_on": asdict(answer.basis),
     }
 
 

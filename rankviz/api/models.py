@@ -10,6 +10,7 @@ from rankviz.catalog import models as catalog_models
 from rankviz.core.checks import named
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
+from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UnknownModelError
 
@@ -63,6 +64,10 @@ class Models:
             if (config := hub.find_config(ref)) is None:
                 raise
             return config
+
+    def modules(self, model: ModelSpec) -> Sequence[ModuleChoice]:
+        """Every name that target_modules can hit in this model, with how many modules it hits."""
+        return module_choices(model)
 
     def preset_names(self, model: ModelSpec, preset: str, framework: str) -> Sequence[str]:
         """The modules that a preset reaches in this model; none where PEFT refuses it."""

@@ -55,6 +55,12 @@ class Probes:
         self._workspace.work_queue()
         return request.probe_id
 
+    def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
+        """The question with what this machine cannot train set to "auto", and a sentence that names it."""
+        from rankviz.core.probe.request import for_here
+
+        return for_here(question, self._workspace.here())
+
     def all(self) -> Sequence[ProbeRecord]:
         """All probes, the newest first."""
         return self._workspace.store.probes()[::-1]

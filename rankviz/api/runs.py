@@ -161,8 +161,7 @@ class Runs:
         from rankviz import installed
 
         installed.require_trainer("Training")
-        runs = self._workspace.store.sweep(sweep_id).runs
-        again = [run.run_id for run in runs if run.state in ("failed", "cancelled")]
+        again = [run.run_id for run in self._workspace.store.sweep(sweep_id).resumable]
         if not again:
             raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
         for run_id in again:

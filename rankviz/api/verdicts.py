@@ -12,6 +12,7 @@ from rankviz.api.workspace import Workspace
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 
 if TYPE_CHECKING:
+    from rankviz.core.runs.fast_curve import Reading
     from rankviz.core.runs.record import Sweep
     from rankviz.verdict import Borrowed, Verdict
 
@@ -49,6 +50,20 @@ class Verdicts:
         result = verdict.judge(runs, tolerance=tolerance, base_loss=verdict.base_loss_of(sweep.runs))
         borrowed = self._borrowed(sweep) if result.unknown else None
         return SweepVerdict(sweep_id=sweep_id, verdict=result, borrowed=borrowed)
+
+    def fast_curve(self, sweep_id: str, tolerance: float | str = TOLERANCE_NATS) -> Reading | None:
+        """What the best fast curve of a sweep shows; None of a sweep without one. tolerance: as for a sweep."""
+        from rankviz.core.runs.fast_curve import read
+
+        sweep = self._runs.sweep(sweep_id)
+        curve = next(iter(self._runs.fast_curves(sweep_id)), None)
+        if curve is None:
+            return None
+        judged = self.of_sweep(sweep_id, tolerance)
+        if judged is None:
+            return read(curve, sweep.runs, run_sd=None)
+        verdict = judged.verdict
+        return read(curve, sweep.runs, run_sd=verdict.run_sd, tolerance=verdict.tolerance_nats)
 
     def of_table(self, path: Path, tolerance: float | str = TOLERANCE_NATS, base_loss: float | None = None) -> Verdict:
         """The verdict on a CSV file: columns rank, seed, example, loss, and learning_rate where several were tried.

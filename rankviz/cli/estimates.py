@@ -33,7 +33,7 @@ def estimate(question: Question, plot: Plot = None, as_json: Json = False) -> No
     check(plot)
     answer = Api().estimates.estimate(question)
     if plot:
-        plot_estimate(plot, answer.estimate, in_words(answer.evidence))
+        plot_estimate(plot, answer.estimate, in_words(answer.basis))
     if as_json:
         return print_json(estimate_json(answer))
     model, gpu = answer.estimate.model, answer.estimate.gpu
@@ -41,7 +41,7 @@ def estimate(question: Question, plot: Plot = None, as_json: Json = False) -> No
         f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
         ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"],
         [_row(rank, answer) for rank in answer.estimate.ranks],
-        notes=[in_words(answer.evidence), *answer.estimate.notes],
+        notes=[in_words(answer.basis), *answer.estimate.notes],
     )
 
 

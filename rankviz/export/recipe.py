@@ -12,7 +12,6 @@ from rankviz.core.cost.device import card
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Framework, LoraConfig
-from rankviz.core.lora.moe import has_experts
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
@@ -134,7 +133,7 @@ def _for_framework(
         lora,
         target_modules=wanted.target_modules,
         modules_to_save=wanted.modules_to_save,
-        moe_scheme=wanted.scheme if has_experts(model) else "default",
+        moe_scheme=wanted.scheme if model.has_experts else "default",
     )
     return named, resolve(model, named, framework)
 
@@ -148,7 +147,7 @@ def _trained(
     tool: str,
 ) -> tuple[int | None, list[str]]:
     """Parameters that train with what is written, which does not name the MoE scheme; None where PEFT refuses."""
-    if parameters or not has_experts(model):
+    if parameters or not model.has_experts:
         return plan.parameters(lora.r), []
     written = replace(
         lora, target_modules=plan.target_modules, modules_to_save=plan.modules_to_save, moe_scheme="default"

@@ -31,8 +31,8 @@ class Table:
     """Of the whole table; also the last columns of every row."""
 
 
-def ranks_table(estimate: Estimate, evidence: Basis) -> Table:
-    """An estimate, one row per rank. evidence: what it rests on."""
+def ranks_table(estimate: Estimate, basis: Basis) -> Table:
+    """An estimate, one row per rank. basis: what it rests on."""
     question, values = estimate.question, as_json(estimate)
     setup = question.training
     settings = {
@@ -53,7 +53,7 @@ def ranks_table(estimate: Estimate, evidence: Basis) -> Table:
     }
     sources = _made() | {
         "counted_by": f"the rules of PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}",
-        "basis": in_words(evidence),
+        "basis": in_words(basis),
         "price_source": values["price_source"],
     }
     return Table(name="ranks", rows=[{**_flat(row), **settings, **sources} for row in values["ranks"]], sources=sources)

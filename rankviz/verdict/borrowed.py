@@ -23,11 +23,10 @@ class Borrowed:
     @property
     def difference(self) -> float:
         """Two runs of equal rank differ by less than this in 95 of 100 cases."""
-        from scipy.special import stdtrit
-
+        from rankviz.verdict.distributions import student_t_quantile
         from rankviz.verdict.noise import CONFIDENCE
 
-        return float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(2) * self.sd
+        return student_t_quantile((1 + CONFIDENCE) / 2, self.freedom) * math.sqrt(2) * self.sd
 
 
 def borrow(sweeps: Iterable[tuple[str, Sequence[RunLosses]]], *, same_setting: bool) -> Borrowed | None:

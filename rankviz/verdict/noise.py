@@ -29,6 +29,7 @@ from statistics import fmean
 import numpy as np
 
 from rankviz.verdict.choosing import Comparison
+from rankviz.verdict.distributions import studentized_range_quantile
 
 CONFIDENCE = 0.95
 FEW_FREEDOM = 4
@@ -190,10 +191,4 @@ def standard_error(runs: RunNoise, pair: PairNoise) -> float:
 @lru_cache(maxsize=1024)
 def quantile(ranks: int, freedom: float, risk: float) -> float:
     """So many standard errors hold all pairs of so many ranks at once, but for the risk."""
-    if ranks == 2:
-        from scipy.special import stdtrit
-
-        return float(stdtrit(freedom, 1 - risk / 2))
-    from scipy.stats import studentized_range
-
-    return float(studentized_range.ppf(1 - risk, ranks, min(freedom, MANY))) / math.sqrt(2)
+    return studentized_range_quantile(1 - risk, ranks, min(freedom, MANY)) / math.sqrt(2)

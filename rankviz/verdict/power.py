@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from rankviz.verdict.distributions import chi_squared_quantile, noncentral_t_cdf, normal_cdf
 from rankviz.verdict.noise import PairNoise, RunNoise, quantile
 
 POWER = 0.8
@@ -94,25 +95,18 @@ def _between(runs: RunNoise, examples: int) -> float:
 
 def _different(difference: float, half: float, error: float, freedom: int) -> float:
     """Noncentral t: the interval's own width varies too."""
-    from scipy.special import nctdtr
-
-    chance = float(nctdtr(freedom, difference / error, half / error))
-    return 0.0 if math.isnan(chance) else 1 - chance
+    return 1 - noncentral_t_cdf(half / error, freedom, difference / error)
 
 
 def _equal(difference: float, half: float, error: float, tolerance: float) -> float:
     room = tolerance - half
     if room <= 0:
         return 0.0
-    from scipy.special import ndtr
-
-    return float(ndtr((room - difference) / error) - ndtr((-room - difference) / error))
+    return normal_cdf((room - difference) / error) - normal_cdf((-room - difference) / error)
 
 
 def _noise_interval(freedom: int) -> tuple[float, float]:
-    from scipy.special import chdtri
-
-    return freedom / float(chdtri(freedom, NOISE_TAIL)), freedom / float(chdtri(freedom, 1 - NOISE_TAIL))
+    return tuple(freedom / chi_squared_quantile(p, freedom) for p in (1 - NOISE_TAIL, NOISE_TAIL))
 
 
 def _first(candidates: list[int] | tuple[int, ...], enough: Callable[[int], bool]) -> int | None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from rankviz.verdict.borrowed import Borrowed
+from rankviz.verdict.distributions import expected_maximum
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, Verdict
 from rankviz.verdict.noise import CONFIDENCE
 from rankviz.verdict.power import DOUBLINGS, SEEDS, Needed
@@ -146,21 +147,9 @@ def _rates(verdict: Verdict) -> Iterable[str]:
     if verdict.noise.runs is None:
         yield f"{start} better than it is; one run per learning rate does not show by how much."
         return
-    by = flattery(max(tried)) * math.sqrt(verdict.noise.runs.paired_variance / verdict.seeds)
+    by = expected_maximum(max(tried)) * math.sqrt(verdict.noise.runs.paired_variance / verdict.seeds)
     whom = "equally for all ranks" if len(set(tried)) == 1 else "more for ranks with more learning rates"
     yield f"{start} up to {by:.3f} nats better than it is (if all its rates are equally good), {whom}."
-
-
-def flattery(tried: int) -> float:
-    """By how many standard errors the best of so many equal means is better than their mean: E max of n standard
-    normals, ∫ z n φ(z) Φ(z)^(n-1) dz."""
-    from scipy.integrate import quad
-    from scipy.special import ndtr
-
-    def term(z: float) -> float:
-        return z * tried * math.exp(-z * z / 2) / math.sqrt(2 * math.pi) * ndtr(z) ** (tried - 1)
-
-    return quad(term, -9, 9)[0]
 
 
 def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:

@@ -20,7 +20,7 @@ from rankviz.core.accuracy.report import AccuracyReport
 from rankviz.core.accuracy.similar import SimilarRows
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
-from rankviz.core.fit.decide import Decisions
+from rankviz.core.fit.decide import FitAnswer
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.fast_curve import FastCurve
 from rankviz.core.runs.fidelity import Fidelity
@@ -76,7 +76,7 @@ def test_each_operation_answers_with_its_type(api):
 
     assert isinstance(api.estimates.estimate(QUESTION), EstimateAnswer)
     assert isinstance(api.estimates.rests_on(QUESTION, 8), SimilarRows)
-    assert isinstance(api.estimates.fit(QUESTION, 8), Decisions)
+    assert isinstance(api.estimates.fit(QUESTION, 8), FitAnswer)
     assert isinstance(api.advice.advise(QUESTION, Goal()), AdviceAnswer)
     assert isinstance(api.verdicts.of_sweep(sweep_id), SweepVerdict)
     assert isinstance(api.verdicts.of_sweep(sweep_id).verdict, Verdict)

@@ -28,7 +28,7 @@ def api(tmp_path_factory):
 def ranks(api):
     question = Question(model_id="meta-llama/Llama-3.1-8B", ranks=(8, 16), gpu="l4")
     answer = api.estimates.estimate(question)
-    return ranks_table(answer.estimate, answer.evidence)
+    return ranks_table(answer.estimate, answer.basis)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_parquet_keeps_types_and_carries_the_sources_in_its_metadata(ranks, tmp_
 
 def test_what_is_not_known_is_an_empty_cell(api, tmp_path):
     answer = api.estimates.estimate(questions.question("gpt2", target_modules="all-linear"))
-    table = ranks_table(answer.estimate, answer.evidence)
+    table = ranks_table(answer.estimate, answer.basis)
 
     (row,) = rows_of(write_table(table, "csv", tmp_path))
     assert ("", "", "") == (row["gpu"], row["usd"], row["price_source"])

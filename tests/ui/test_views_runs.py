@@ -25,7 +25,7 @@ FORM = {
     "mode": "sweep",
     "ranks": ["16", "4"],
     "other_ranks": "",
-    "anchors": "",
+    "independent": "",
     "alpha_rule": "fixed",
     "alpha_fixed": 32,
     "learning_rates": "1e-3",
@@ -59,7 +59,7 @@ def test_the_form_becomes_a_request_with_sorted_ranks():
 
 
 def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_rest():
-    request = train_form.request_of({**FORM, "mode": "fast", "other_ranks": "2", "anchors": "8"})
+    request = train_form.request_of({**FORM, "mode": "fast", "other_ranks": "2", "independent": "8"})
 
     assert ((8, 16), (2, 4, 8)) == (request.ranks, request.cut_ranks)
 
@@ -71,7 +71,10 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
             {"mode": "fast", "ranks": ["8"]},
             "A fast curve truncates its highest rank to lower ones. Give at least",
         ),
-        ({"mode": "fast", "anchors": "16"}, "An independent run must have a lower rank than the truncated one, r = 16"),
+        (
+            {"mode": "fast", "independent": "16"},
+            "An independent run must have a lower rank than the truncated one, r = 16",
+        ),
         ({"mode": "single"}, "A single run takes one rank .got 2.: clear the others, or choose Sweep."),
     ],
 )

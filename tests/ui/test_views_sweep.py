@@ -27,16 +27,18 @@ def evaluated(when, loss):
     )
 
 
-def fast(api, *, cuts, trained=1.600, anchors=None, saved=""):
+def fast(api, *, cuts, trained=1.600, independent=None, saved=""):
     """A finished fast curve from r = 64."""
-    anchors = anchors or {}
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(64, *anchors), cut_ranks=tuple(cuts), max_steps=40))
+    independent = independent or {}
+    sweep_id = api.workspace.store.create(
+        questions.sweep(ranks=(64, *independent), cut_ranks=tuple(cuts), max_steps=40)
+    )
     for run in api.workspace.store.sweep(sweep_id).runs:
         r = run.request.r
         events = [
             RunStarted(time=1.0, environment={"device": "cpu", "device_name": "a CPU", "cpu_count": 2}),
             evaluated("before", 7.0),
-            evaluated("after", anchors.get(r, trained)),
+            evaluated("after", independent.get(r, trained)),
             AdapterSaved(time=8.0, path="adapter", file_bytes=1_000_000 * r),
         ]
         if r == 64:
@@ -60,11 +62,16 @@ def fast(api, *, cuts, trained=1.600, anchors=None, saved=""):
     return api.workspace.store.sweep(sweep_id)
 
 
+def shipped_rank(api, sweep):
+    reading = curve(api, sweep).reading
+    return reading.shippable.r if reading and reading.shippable else None
+
+
 CUTS = {32: 1.601, 8: 1.612, 2: 1.700}
 
 
 def test_the_curve_is_a_dashed_line_of_its_own_and_runs_are_markers(api):
-    drawn = json.loads(curve(api, fast(api, cuts=CUTS, anchors={2: 1.69})).chart)["data"]
+    drawn = json.loads(curve(api, fast(api, cuts=CUTS, independent={2: 1.69})).chart)["data"]
 
     line, markers = drawn
     assert ([2, 8, 32, 64], "dash") == (line["x"], line["line"]["dash"])
@@ -90,7 +97,7 @@ def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(
 
 
 def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_borrowed_noise(api):
-    text = text_of(curve(api, fast(api, cuts=CUTS, anchors={2: 3.3})).words)
+    text = text_of(curve(api, fast(api, cuts=CUTS, independent={2: 3.3})).words)
 
     assert "Step-size alarm at r = 2" in text
     assert "The noise between runs is not measured in this sweep. 0.02 nats are assumed" in text
@@ -105,14 +112,14 @@ def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_borrowed_nois
     ],
 )
 def test_train_high_and_ship_low_is_offered_where_the_numbers_say_so(api, cuts, rank):
-    assert rank == page.ship_rank(api, fast(api, cuts=cuts))
+    assert rank == shipped_rank(api, fast(api, cuts=cuts))
 
 
 def test_a_truncated_adapter_that_was_trained_on_is_downloaded_as_it_was_saved(api):
     sweep = fast(api, cuts={8: 1.601, 2: 1.602}, saved="cuts/r2")
     folder = api.workspace.store.run_dir(sweep.runs[0].run_id) / "cuts" / "r2"
 
-    assert 2 == page.ship_rank(api, sweep)
+    assert 2 == shipped_rank(api, sweep)
     with pytest.raises(BadAdapterError, match="imported without it"):
         page.truncated_adapter(api, sweep.sweep_id)
     folder.mkdir(parents=True)
@@ -134,10 +141,10 @@ def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, toler
 
     drawn = curve(api, sweep, tolerance)
 
-    assert nats == pytest.approx(drawn.tolerance_nats)
+    assert nats == pytest.approx(drawn.reading.tolerance)
     assert sentence in text_of(drawn.words)
     assert [int(sentence.split()[-1])] == [line["x0"] for line in json.loads(drawn.chart)["layout"]["shapes"]]
-    assert rank == page.ship_rank(api, sweep, drawn.tolerance_nats)
+    assert rank == drawn.reading.shippable.r
 
 
 def test_what_counts_as_equal_is_the_verdicts_own_too(api):
@@ -153,7 +160,7 @@ def test_an_invalid_tolerance_gives_a_notice_and_the_default(api):
 
     drawn, notice = page.curve_within(api, sweep, "a little")
 
-    assert 0.02 == drawn.tolerance_nats
+    assert 0.02 == drawn.reading.tolerance
     assert "a little" in notice
     assert text_of(notice).endswith("Shown with 0.02 nats.")
     assert (curve(api, sweep, "2%", height=page.HEIGHT), "") == page.curve_within(api, sweep, "2%")
@@ -162,13 +169,13 @@ def test_an_invalid_tolerance_gives_a_notice_and_the_default(api):
 def test_a_sweep_without_a_curve_ships_nothing(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
-    assert page.ship_rank(api, sweep) is None
+    assert shipped_rank(api, sweep) is None
     with pytest.raises(UserError, match="no truncated adapter to download"):
         page.truncated_adapter(api, sweep.sweep_id)
 
 
 def test_the_configuration_lists_what_differs_and_where_it_ran(api):
-    text = text_of(page.facts_of(fast(api, cuts=CUTS, anchors={2: 1.7})))
+    text = text_of(page.facts_of(fast(api, cuts=CUTS, independent={2: 1.7})))
 
     assert "Rank 2, 64 Truncated to 2, 8, 32 Targets unsloth" in text
     assert "device name a CPU" in text

@@ -22,16 +22,16 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_all_lo
 
 
 @pytest.mark.parametrize(
-    ("ranks", "anchors", "message"),
+    ("ranks", "independent", "message"),
     [
         ([64], [], "A fast curve truncates its highest rank to lower ones. Give at least two ranks."),
         ([], [4], "A fast curve truncates its highest rank to lower ones. Give at least two ranks."),
         ([8, 64], [128], "An independent run must have a lower rank than the truncated one, r = 64 (got 128)."),
     ],
 )
-def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, anchors, message):
+def test_a_fast_curve_that_cant_be_says_what_to_change(ranks, independent, message):
     with pytest.raises(InvalidSettingError) as refused:
-        fast_ranks(ranks, anchors)
+        fast_ranks(ranks, independent)
 
     assert message == str(refused.value)
 
@@ -88,12 +88,12 @@ def updates(model):
 def test_a_cut_is_the_dense_svds_truncation_whatever_was_cut_before(adapter):
     import torch
 
-    from rankviz.worker.finetune.cut import Cutter
+    from rankviz.worker.finetune.truncate import Truncator
 
     whole = updates(adapter)
-    cutter = Cutter(adapter)
-    cutter.cut(1)
-    cutter.cut(3)
+    truncator = Truncator(adapter)
+    truncator.truncate(1)
+    truncator.truncate(3)
 
     for name, update in updates(adapter).items():
         u, s, vh = torch.linalg.svd(whole[name])
@@ -105,9 +105,9 @@ def test_a_cut_is_the_dense_svds_truncation_whatever_was_cut_before(adapter):
 def test_training_on_after_a_cut_keeps_the_rank(adapter):
     import torch
 
-    from rankviz.worker.finetune.cut import Cutter
+    from rankviz.worker.finetune.truncate import Truncator
 
-    Cutter(adapter).cut(2)
+    Truncator(adapter).truncate(2)
     before = updates(adapter)
     optimizer = torch.optim.AdamW([p for p in adapter.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0)
     for _ in range(3):
@@ -127,11 +127,11 @@ def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, ti
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from rankviz.worker.finetune.cut import Cutter
+    from rankviz.worker.finetune.truncate import Truncator
 
-    cutter = Cutter(adapter)
-    cutter.cut(2)
-    cutter.save(2, tmp_path / "r2")
+    truncator = Truncator(adapter)
+    truncator.truncate(2)
+    truncator.save(2, tmp_path / "r2")
     ids = torch.arange(4, 20)[None]
     base = AutoModelForCausalLM.from_pretrained(tiny)
     plain = base(ids).logits

@@ -17,7 +17,7 @@ from rankviz.core.model.spec import ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decisions:
+class FitAnswer:
     setting: Setting
     limits: tuple[Limit, ...]
     """Rank, batch, length; empty without a GPU."""
@@ -43,13 +43,13 @@ def decide(
     gpus: Sequence[Gpu],
     assumptions: Assumptions,
     prices: Mapping[str, float] | None = None,
-) -> Decisions:
+) -> FitAnswer:
     """question: with one rank. gpus: the table. prices: one's own, by GPU id, in USD an hour."""
     own = dict(prices or {})
     validate_prices(own, gpus)
     start = setting(model, question, gpu, assumptions)
     known_limits = limits(start)
-    return Decisions(
+    return FitAnswer(
         setting=start,
         limits=known_limits,
         knobs=knobs(start),
@@ -59,7 +59,7 @@ def decide(
     )
 
 
-def sentence(decided: Decisions) -> str:
+def sentence(decided: FitAnswer) -> str:
     cure, cheapest = decided.remedy, decided.cheapest
     elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu.name}{_total(cheapest)}" if cheapest else ""
     if decided.setting.gpu is None:

@@ -3,14 +3,14 @@
 from typing import Any
 
 from rankviz.core.fit.cards import Card
-from rankviz.core.fit.decide import Decisions
+from rankviz.core.fit.decide import FitAnswer
 from rankviz.core.fit.knobs import Knob
 from rankviz.core.fit.methods import Method
 from rankviz.core.fit.remedy import RULE
 from rankviz.core.quantity import Range
 
 
-def as_json(decided: Decisions) -> dict[str, Any]:
+def as_json(decided: FitAnswer) -> dict[str, Any]:
     start, cure = decided.setting, decided.remedy
     row, answer = start.row, start.answer
     return {

@@ -50,13 +50,9 @@ class Targets:
     """gate_up_proj carries rank 2r, as gate_proj and up_proj would have carried r each."""
 
 
-def has_experts(model: ModelSpec) -> bool:
-    return any(layer.kind == "experts" for layer in model.layers)
-
-
 def scheme_of(model: ModelSpec, requested: MoeScheme, framework: Framework) -> MoeScheme | str:
     """The scheme that is really in force; "dense" for a model without fused experts."""
-    if not has_experts(model):
+    if not model.has_experts:
         return "dense"
     if requested == "default":
         requested = "unsloth" if framework == "unsloth" else "peft-remap"

@@ -196,7 +196,7 @@ def _nothing_matched(model: ModelSpec, requested: tuple[str, ...] | str, scheme:
     names = (requested,) if isinstance(requested, str) else requested
     verb = "match" if len(names) > 1 else "matches"
     experts = ""
-    if moe.has_experts(model) and scheme == "linear-only":
+    if model.has_experts and scheme == "linear-only":
         experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."
     step = "" if requested == ALL_LINEAR else " Choose all-linear or one of the layers above."
     return (

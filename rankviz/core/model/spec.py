@@ -98,6 +98,11 @@ class ModelSpec:
     checked: str = ""
     note: str = ""
 
+    @property
+    def has_experts(self) -> bool:
+        """Fused ones, which are parameters; those that are modules of their own are linear layers."""
+        return any(layer.kind == "experts" for layer in self.layers)
+
     def __hash__(self) -> int:
         # The generated hash walks every layer; a plan is cached by its model, and this is what a look-up costs.
         return hash((self.id, self.total_parameters))

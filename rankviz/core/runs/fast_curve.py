@@ -1,7 +1,7 @@
 """A fast curve trains once at the highest rank and evaluates that adapter truncated to each lower rank.
 
 It says how much rank the learned update needs: a rank-k adapter with this loss exists. It doesn't say what a rank-k run
-would learn in this time; that takes runs of that rank, the anchors. The curve is not bent to them. How near it has been
+would learn in this time; that takes independent runs of that rank. The curve is not bent to them. How near it has been
 to independent runs is measured by `make fidelity`. Hand-worked in tests/core/runs/test_fast_curve.py.
 """
 
@@ -42,8 +42,20 @@ class FastCurve(NamedTuple):
         return self.points[-1]
 
 
+class Reading(NamedTuple):
+    """What a curve shows."""
+
+    curve: FastCurve
+    tolerance: float
+    """Nats that count as equal."""
+    chosen: CurvePoint
+    shippable: CurvePoint | None
+    sentences: tuple[str, ...]
+    """The most important first."""
+
+
 class Parting(NamedTuple):
-    """An anchor that lies further from the curve than runs lie from one another."""
+    """An independent run that lies further from the curve than runs lie from one another."""
 
     r: int
     run_loss: float
@@ -97,7 +109,7 @@ def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint:
     return next(point for point in curve.points if point.loss <= best + tolerance)
 
 
-def anchors_of(curve: FastCurve, runs: Sequence[RunRecord]) -> list[RunRecord]:
+def independent_runs(curve: FastCurve, runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Runs of lower ranks with the seed and the learning rate of the run that was cut."""
     cut = next(run.request for run in runs if run.run_id == curve.run_id)
     return [
@@ -109,12 +121,12 @@ def anchors_of(curve: FastCurve, runs: Sequence[RunRecord]) -> list[RunRecord]:
     ]
 
 
-def partings(curve: FastCurve, anchors: Sequence[RunRecord], noise: float) -> tuple[Parting, ...]:
-    """Anchors further from the curve than two standard errors of a difference of two runs, 2 · √2 · noise."""
+def partings(curve: FastCurve, independent: Sequence[RunRecord], noise: float) -> tuple[Parting, ...]:
+    """Independent runs further from the curve than two standard errors of a difference of two runs, 2 · √2 · noise."""
     cuts = {point.r: point.loss for point in curve.points}
     return tuple(
         Parting(run.request.r, run.loss_after.loss, cuts[run.request.r], noise)
-        for run in anchors
+        for run in independent
         if run.run_id != curve.run_id
         and run.loss_after is not None
         and run.request.r in cuts
@@ -122,12 +134,27 @@ def partings(curve: FastCurve, anchors: Sequence[RunRecord], noise: float) -> tu
     )
 
 
+def read(
+    curve: FastCurve, runs: Sequence[RunRecord], *, run_sd: float | None, tolerance: float = TOLERANCE_NATS
+) -> Reading:
+    """runs: of the sweep. run_sd: the noise between its runs; None where it is not measured."""
+    independent = independent_runs(curve, runs)
+    apart = partings(curve, independent, run_sd or TOLERANCE_NATS)
+    sentences = in_words(curve, apart, {run.request.r for run in independent}, tolerance)
+    if independent and not run_sd:
+        sentences.append(
+            f"The noise between runs is not measured in this sweep. {TOLERANCE_NATS:g} nats are assumed, as measured "
+            "in other short runs."
+        )
+    return Reading(curve, tolerance, pick(curve, tolerance), shippable(curve, tolerance), tuple(sentences))
+
+
 def in_words(
-    curve: FastCurve, apart: Sequence[Parting], anchors: Collection[int], tolerance: float = TOLERANCE_NATS
+    curve: FastCurve, apart: Sequence[Parting], independent: Collection[int], tolerance: float = TOLERANCE_NATS
 ) -> list[str]:
     """What the curve shows, most important first. It never rules out a low rank: only runs of that rank can.
 
-    anchors: the ranks that ran by themselves too.
+    independent: the ranks that also ran from the start.
     """
     chosen, top = pick(curve, tolerance), curve.trained
     if chosen.r < top.r:
@@ -154,7 +181,7 @@ def in_words(
                 f"adapter. Runs differ by only {parting.noise:.3f} nats, so a run of that rank learns more than the "
                 "truncated adapter keeps. Judge low ranks by runs."
             )
-    if chosen.r < top.r and chosen.r not in anchors:
+    if chosen.r < top.r and chosen.r not in independent:
         sentences.append(
             f"To ship r = {chosen.r}, train at r = {top.r} and use the truncated adapter. A run of r = {chosen.r} from "
             "the start may end higher or lower; an independent run at that rank would show it."
@@ -162,7 +189,9 @@ def in_words(
     lower = [point.r for point in curve.points if point.r < chosen.r]
     if lower:
         ranks = f"r = {lower[-1]}" if len(lower) == 1 else f"r = {lower[0]} to {lower[-1]}"
-        checked = "the independent runs above check this" if anchors else "independent runs or a sweep can check this"
+        checked = (
+            "the independent runs above check this" if independent else "independent runs or a sweep can check this"
+        )
         sentences.append(
             f"This does not rule out {ranks}: an independent run may learn what the truncated adapter loses; {checked}."
         )

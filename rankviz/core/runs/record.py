@@ -79,6 +79,10 @@ class RunRecord:
         return self.loss_before.loss - self.loss_after.loss
 
     @property
+    def steps_done(self) -> int:
+        return self.steps[-1].step if self.steps else 0
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Over the training so far, from the last step logged."""
         if not self.steps or not self.steps[-1].seconds:
@@ -163,3 +167,33 @@ class Sweep:
     @property
     def ended(self) -> bool:
         return all(run.state.ended for run in self.runs)
+
+    @property
+    def running(self) -> RunRecord | None:
+        return next((run for run in self.runs if run.state is RunState.RUNNING), None)
+
+    @property
+    def resumable(self) -> tuple[RunRecord, ...]:
+        """The runs that failed or were cancelled."""
+        return tuple(run for run in self.runs if run.state in (RunState.FAILED, RunState.CANCELLED))
+
+    @property
+    def share_done(self) -> float:
+        """Of the steps of all runs; a run that has ended counts whole, however it ended."""
+        total = sum(run.request.max_steps for run in self.runs)
+        done = sum(run.request.max_steps if run.state.ended else run.steps_done for run in self.runs)
+        return done / total if total else 0.0
+
+    @property
+    def seconds_in_runs(self) -> float:
+        """The runs' own time: between runs the sweep may have waited, or stood still until it was resumed."""
+        return sum(run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """This run's steps and those of the runs to come, at the pace so far; None before there is a pace."""
+        running = self.running
+        if running is None or running.seconds_left is None:
+            return None
+        to_come = sum(run.request.max_steps for run in self.runs if run.state is RunState.QUEUED)
+        return running.seconds_left + to_come * running.steps[-1].seconds / running.steps[-1].step

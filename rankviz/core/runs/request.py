@@ -178,14 +178,14 @@ class SweepRequest:
             )
 
 
-def fast_ranks(ranks: Iterable[int], anchors: Iterable[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(ranks to train, ranks to truncate to) of a fast curve over these ranks. anchors: ranks that also run by
+def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(ranks to train, ranks to truncate to) of a fast curve over these ranks. independent: ranks that also run by
     themselves."""
-    known, beside = sorted(set(ranks)), set(anchors)
+    known, beside = sorted(set(ranks)), set(independent)
     if len(known) < 2:
         raise InvalidSettingError("A fast curve truncates its highest rank to lower ones. Give at least two ranks.")
     *lower, top = known
-    if wrong := sorted(anchor for anchor in beside if anchor >= top):
+    if wrong := sorted(r for r in beside if r >= top):
         raise InvalidSettingError(
             f"An independent run must have a lower rank than the truncated one, r = {top} (got {wrong[0]})."
         )

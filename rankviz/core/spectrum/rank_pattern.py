@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from rankviz.core.spectrum.spectrum import Spectrum, alpha_for
+from rankviz.core.spectrum.spectrum import SHARES, Spectrum, alpha_for
 from rankviz.errors import InvalidSettingError
 
 Value = TypeVar("Value", bound=Hashable)
@@ -88,6 +88,11 @@ def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
         wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
     shared = max((wanted[name] for name in spectrum.fused), default=0)
     return {name: shared if name in spectrum.fused else r for name, r in wanted.items()}
+
+
+def proposed_rank(spectrum: Spectrum) -> int:
+    """One rank for all modules that keeps 99 % of the energy, lower than the trained one where that is above 1."""
+    return min(max(1, spectrum.rank_for(SHARES[-1])), max(1, spectrum.r - 1))
 
 
 def suggested(spectrum: Spectrum, energy: float) -> Ranks:

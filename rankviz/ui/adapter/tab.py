@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.spectrum.spectrum import SHARES
+from rankviz.api.adapters import SUGGESTED_ENERGY
 from rankviz.errors import RankVizError
 from rankviz.figures.labels import base_name, data_name
 from rankviz.ui import link
-from rankviz.ui.adapter.view import AdapterView, Resize, adapter_view, empty_view
+from rankviz.ui.adapter.view import AdapterView, Resize, adapter_view, empty_view, pattern_html
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
 from rankviz.ui.wiring import action, notice_html, quiet, wire
@@ -147,8 +147,8 @@ def opened(api: Api, source: str | list[str]) -> list[Any]:
     except RankVizError:  # the view shows it
         return [gr.skip(), ""]
     highest = max(1, spectrum.r - 1)
-    wanted = min(max(1, spectrum.rank_for(SHARES[-1])), highest)
-    return [gr.Slider(maximum=max(2, highest), value=wanted, interactive=spectrum.r > 2), ""]
+    proposed = api.adapters.proposed_rank(source)
+    return [gr.Slider(maximum=max(2, highest), value=proposed, interactive=spectrum.r > 2), ""]
 
 
 def by_mode(mode: str) -> list[Any]:
@@ -201,7 +201,10 @@ def view(
         return adapter_view(spectrum, resize, None, cell)._replace(
             sizes=notice_html(str(error), kind="error"), make=gr.Button(interactive=False)
         )
-    return adapter_view(spectrum, resize, plan, cell)
+    energy = resize.energy or SUGGESTED_ENERGY
+    return adapter_view(spectrum, resize, plan, cell)._replace(
+        pattern=pattern_html(api.adapters.suggested_ranks(source, energy), energy)
+    )
 
 
 def zip_of(api: Api, source: str | list[str], mode: str, r: float, energy: float, dtype: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 
 from rankviz import units
-from rankviz.core.spectrum.rank_pattern import Ranks, suggested
+from rankviz.core.spectrum.rank_pattern import Ranks
 from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum, in_words
 from rankviz.figures import modules_figure, modules_info, spectrum_figure, spectrum_info
 from rankviz.figures.modules import NO_ADAPTER, share_text
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 1000
 NAMED = 4
-SUGGESTED_ENERGY = 0.99
 HEADERS = (
     "Module", "r", "Rank for 90 %", "Rank for 99 %", "Effective rank", "Stable rank", "Norm", "Truncated to",
     "Energy kept",
@@ -90,7 +89,7 @@ def adapter_view(spectrum: Spectrum, resize: Resize, plan: "ResizePlan | None", 
             spectrum_figure(values, height=VALUES_HEIGHT), values.rows, file="singular-values", source=values.source
         ),
         table=_table(spectrum, ranks, chosen),
-        pattern=_pattern(spectrum, resize.energy or SUGGESTED_ENERGY),
+        pattern="",
         sizes=_sizes(plan, ranks) if plan else "",
         make=gr.Button(interactive=plan is not None),
     )
@@ -185,11 +184,10 @@ def _sizes(plan: "ResizePlan", ranks: Mapping[str, int]) -> str:
     )
 
 
-def _pattern(spectrum: Spectrum, energy: float) -> str:
-    if not 0 < energy <= 1:
-        return ""
+def pattern_html(ranks: Ranks, energy: float) -> str:
+    """The ranks for a new training. energy: the share of each module's that they keep."""
     title = f"Suggestion for a new training: per module the rank for {100 * energy:g} % of its energy in this adapter"
-    return code_html(_as_python(suggested(spectrum, energy)), title=title)
+    return code_html(_as_python(ranks), title=title)
 
 
 def _as_python(ranks: Ranks) -> str:

@@ -38,7 +38,7 @@ def answer(api: Api, **values: Any) -> Answer:
     estimate = answer.estimate
     return Answer(
         figures=html.figures(five_figures(answer, r)),
-        rests_on=rests_on_html(api.estimates.rests_on(question, r).rows, in_words(answer.evidence)),
+        rests_on=rests_on_html(api.estimates.rests_on(question, r).rows, in_words(answer.basis)),
         advice=card(api.advice.advise(question, goal_of(values)), estimate, r),
         scale=scale_html(answer.rank(r), question.lora.use_rslora),
         ranks=rank_table(answer, r),

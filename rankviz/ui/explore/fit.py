@@ -11,7 +11,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.fit.cards import Card
-from rankviz.core.fit.decide import Decisions
+from rankviz.core.fit.decide import FitAnswer
 from rankviz.core.fit.knobs import Knob
 from rankviz.core.fit.methods import Method
 from rankviz.core.fit.remedy import RULE
@@ -72,7 +72,7 @@ def decisions(api: Api, **values: Any) -> Decided:
     )
 
 
-def verdict_html(result: Decisions) -> str:
+def verdict_html(result: FitAnswer) -> str:
     """Fit and margin against usable memory, then what to change."""
     start, sentence = result.setting, escape(result.sentence)
     lead = f"<p>{sentence}</p>"
@@ -88,7 +88,7 @@ def verdict_html(result: Decisions) -> str:
     return f'<div class="rv-verdict"><h2>Fit and changes at r = {start.r}</h2>{lead}{rule}</div>'
 
 
-def knobs_html(result: Decisions) -> str:
+def knobs_html(result: FitAnswer) -> str:
     """The effect of each change; a click applies it."""
     has_gpu = result.setting.gpu is not None
     rows = [
@@ -118,7 +118,7 @@ def _money(usd: float | None) -> str:
     return "" if usd is None else f"{'-' if usd < 0 else '+'}{units.usd(abs(usd))}"
 
 
-def limits_html(result: Decisions) -> str:
+def limits_html(result: FitAnswer) -> str:
     """The largest rank, batch and length, certain and expected."""
     title = "Largest value that fits, other settings unchanged"
     if not result.limits:
@@ -137,7 +137,7 @@ def _largest(value: int | None) -> str:
     return "none" if value is None else f"{value:,}"
 
 
-def methods_html(result: Decisions) -> str:
+def methods_html(result: FitAnswer) -> str:
     """Three training methods side by side, a column each."""
     methods = result.methods
     rows = [
@@ -166,7 +166,7 @@ def _saved(method: Method) -> Cell:
     return Cell(about + units.file_size(method.saved_bytes), title=f"{about}{method.saved_bytes:,} bytes")
 
 
-def cards_html(result: Decisions) -> str:
+def cards_html(result: FitAnswer) -> str:
     """Every GPU of the table, those that fit first. A click selects one; its price can be edited."""
     rows = [_card_row(card, result.setting.gpu) for card in result.cards]
     table = html.table(

@@ -24,7 +24,7 @@ def pictures(api: Api, **values: Any) -> Pictures:
     answer = api.estimates.estimate(question)
     memory = memory_info(answer.estimate, chosen_r=r)
     parameters = parameters_info(answer.estimate.plan, r)
-    basis = f"{memory.source} Framework: {FRAMEWORKS[question.training.framework]}. {in_words(answer.evidence)}"
+    basis = f"{memory.source} Framework: {FRAMEWORKS[question.training.framework]}. {in_words(answer.basis)}"
     return Pictures(
         memory=chart_value(memory_figure(memory, height=MEMORY_HEIGHT), memory.rows, file="memory", source=basis),
         modules=chart_value(

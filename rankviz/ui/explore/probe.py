@@ -23,7 +23,6 @@ from rankviz.core.probe.request import (
     SHARED_TIME_LIMIT_SECONDS,
     TIME_LIMIT_SECONDS,
     ProbeQuestion,
-    for_here,
 )
 from rankviz.core.probe.summary import headers, sentences, table_lines
 from rankviz.core.runs.record import RunState
@@ -120,7 +119,7 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
         ),
         full=bool(full),
     )
-    probe, changed = for_here(probe, api.workspace.here())
+    probe, changed = api.probes.for_here(probe)
     api.probes.start(probe)
     return Begun(notice_html(changed))
 

@@ -7,14 +7,11 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.lora.moe import has_experts
-from rankviz.core.lora.targets import module_choices
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, ranks_table
 from rankviz.figures.labels import sweep_label
 from rankviz.ui.explore import export as takeaway
-from rankviz.ui.explore import probe
-from rankviz.ui.explore import studies as evidence
+from rankviz.ui.explore import probe, studies
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.explore.fit import APPLIED, Priced, applied, decision_widgets, decisions, priced
 from rankviz.ui.explore.pictures import MEMORY_HEIGHT, pictures
@@ -62,7 +59,7 @@ def build(api: Api) -> Exploring:
                 y = gr.Dropdown(points.Y_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=140)
             curve = chart("Quality and cost, measured", height=TRADEOFF_HEIGHT, elem_id="tradeoff")
             caption = plain(elem_id="tradeoff-caption")
-            published = evidence.build(api, w)
+            published = studies.build(api, w)
             with gr.Row(elem_classes="rv-charts"):
                 memory = chart("Memory by component and rank, estimated", height=MEMORY_HEIGHT, elem_id="memory")
                 modules = chart("Adapter parameters by module and block", height=MEMORY_HEIGHT, elem_id="module-map")
@@ -153,7 +150,7 @@ def build(api: Api) -> Exploring:
 def ranks_of(api: Api, **values: Any) -> Table:
     """The table of ranks with all numbers, for a file."""
     answer = api.estimates.estimate(question.ask(values))
-    return ranks_table(answer.estimate, answer.evidence)
+    return ranks_table(answer.estimate, answer.basis)
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
@@ -181,14 +178,14 @@ class Fitted(NamedTuple):
 def fitted(api: Api, *, model: str, preset: str, modules: list[str], names: str = "", framework: str) -> Fitted:
     """The widgets that depend on the model: its modules to tick, with what is targeted ticked, and the experts."""
     spec = api.models.get(model or "")
-    choices = module_choices(spec)
+    choices = api.models.modules(spec)
     own = [choice.name for choice in choices]
     chosen = (*(modules or ()), *question.names_in(names))
     wanted = chosen if preset == CUSTOM else api.models.preset_names(spec, preset, framework)
     ticked = [name for name in own if name in wanted]  # experts are parameters, not modules to tick
     return Fitted(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
-        moe_scheme=gr.Dropdown(visible=has_experts(spec)),
+        moe_scheme=gr.Dropdown(visible=spec.has_experts),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rankviz.api import Api
-from rankviz.core.runs.fast_curve import FastCurve, anchors_of, in_words, partings, pick
+from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
@@ -21,7 +21,8 @@ class Curve(NamedTuple):
     words: str
     verdict: Verdict | None
     """Of several ranks that ran by themselves; None of a fast curve alone, which has nothing to compare."""
-    tolerance_nats: float
+    reading: Reading | None
+    """Of the best fast curve; None of a sweep without one."""
     truncated: str
     """The best fast curve as a table; nothing where there is none."""
 
@@ -29,55 +30,45 @@ class Curve(NamedTuple):
 def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, height: int = 320) -> Curve:
     """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it."""
     judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance)
+    reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance)
     verdict = judged.verdict if judged else None
-    nats = verdict.tolerance_nats if verdict else TOLERANCE_NATS
-    best_curve = next(iter(api.runs.fast_curves(sweep.sweep_id)), None)
-    compares = verdict is not None and (len(verdict.ranks) > 1 or best_curve is None)
+    compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
     info = rank_curve_info(sweep, verdict)
     return Curve(
         chart=chart_value(rank_curve_figure(info, height=height), info.rows, file="rank-curve", source=info.source),
-        words=(fast_curve_html(sweep, best_curve, verdict, nats, api.accuracy.fidelity()) if best_curve else "")
+        words=(fast_curve_html(reading, api.accuracy.fidelity()) if reading else "")
         + (verdict_html(verdict, judged.borrowed) if compares else ""),
         verdict=verdict if compares else None,
-        tolerance_nats=nats,
-        truncated=truncated_table(best_curve, nats) if best_curve else "",
+        reading=reading,
+        truncated=truncated_table(reading) if reading else "",
     )
 
 
-def fast_curve_html(
-    sweep: Sweep, best_curve: FastCurve, verdict: Verdict | None, tolerance: float, fidelity: Fidelity | None
-) -> str:
+def fast_curve_html(reading: Reading, fidelity: Fidelity | None) -> str:
     """Of the best curve; others, of other seeds and rates, are in the figure."""
-    anchors = anchors_of(best_curve, sweep.runs)
-    run_sd = verdict.run_sd if verdict else None
-    parted = partings(best_curve, anchors, run_sd or TOLERANCE_NATS)
-    first, *rest = in_words(best_curve, parted, {run.request.r for run in anchors}, tolerance)
-    if anchors and not run_sd:
-        rest.append(
-            f"The noise between runs is not measured in this sweep. {TOLERANCE_NATS:g} nats are assumed, as measured "
-            "in other short runs."
-        )
+    first, *rest = reading.sentences
     rest += [WHAT_A_FAST_CURVE_IS, *fidelity_words(fidelity)]
     body = html.paragraphs(first, css="rv-headline") + html.bullet_list(rest) + fidelity_table(fidelity)
     return f'<div class="rv-verdict">{body}</div>'
 
 
-def truncated_table(best_curve: FastCurve, tolerance: float) -> str:
+def truncated_table(reading: Reading) -> str:
     """Every rank of a fast curve, the one that it names in bold."""
-    lowest, picked = min(point.loss for point in best_curve.points), pick(best_curve, tolerance)
+    points = reading.curve.points
+    lowest = min(point.loss for point in points)
     rows = [
         html.Row(
             [
                 f"r = {point.r}",
-                html.Cell(how_made(point, best_curve), kind="left"),
+                html.Cell(how_made(point, reading.curve), kind="left"),
                 f"{point.loss:.4f}",
                 f"{point.loss - lowest:.4f}",
                 f"{point.parameters:,}",
-                file_text(point, best_curve),
+                file_text(point, reading.curve),
             ],
-            chosen=point is picked,
+            chosen=point is reading.chosen,
         )
-        for point in best_curve.points
+        for point in points
     ]
     headers = ["Rank", "Made by", "Held-out loss", "Above the lowest", "Parameters", "Adapter file"]
     return html.titled("Fast curve by rank", html.table(headers, rows, label="Fast curve by rank", left=2))

@@ -38,19 +38,15 @@ def fingerprint(sweep: Sweep) -> Fingerprint:
 
 def status_html(sweep: Sweep) -> str:
     """The sweep's state in one line, a progress bar, and the numbers of the current run."""
-    runs = sweep.runs
-    done = sum(run.request.max_steps if run.state.ended else _steps(run) for run in runs)
-    total = sum(run.request.max_steps for run in runs)
-    running = next((run for run in runs if run.state is RunState.RUNNING), None)
+    running = sweep.running
     parts = [
         f'<div class="rv-status"><h2>{escape(sweep_title(sweep))}</h2>',
-        f'<p role="status">{escape(_where(sweep, running))}</p>',
+        f'<p role="status">{escape(_where(sweep))}</p>',
     ]
     last = running.steps[-1] if running and running.steps else None
-    pace = running.tokens_per_second if running else None
-    left = _seconds_left(sweep, running)
+    pace, left = running.tokens_per_second if running else None, sweep.seconds_left
     if not sweep.ended:
-        parts.append(html.progress(done / total if total else 0, label="Steps of the whole sweep"))
+        parts.append(html.progress(sweep.share_done, label="Steps of the whole sweep"))
         parts.append(
             html.stats(
                 [
@@ -62,40 +58,25 @@ def status_html(sweep: Sweep) -> str:
                 ]
             )
         )
-    failed = next((run for run in runs if run.state is RunState.FAILED), None)
+    failed = next((run for run in sweep.runs if run.state is RunState.FAILED), None)
     if failed:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(failed.error)}</p></div>')
     return "".join(parts) + "</div>"
 
 
-def _steps(run: RunRecord) -> int:
-    return run.steps[-1].step if run.steps else 0
-
-
-def _where(sweep: Sweep, running: RunRecord | None) -> str:
-    runs = sweep.runs
+def _where(sweep: Sweep) -> str:
+    runs, running = sweep.runs, sweep.running
     if sweep.ended:
         counts = {state: sum(run.state is state for run in runs) for state in RunState}
         ended = ", ".join(f"{n} {state.value}" for state, n in counts.items() if n)
-        # Each run's own time: between runs the sweep may have waited, or stood still until it was resumed.
-        seconds = sum(run.ended_at - run.started_at for run in runs if run.started_at and run.ended_at)
-        duration = f" in {units.duration(seconds)}" if seconds else ""
+        duration = f" in {units.duration(sweep.seconds_in_runs)}" if sweep.seconds_in_runs else ""
         recorded = "Recorded by RankViz and shipped with it: " if sweep.recorded else ""
         return f"{recorded}{ended}{duration}."
     if running is None:
         return "Queued. It starts when the worker is free."
     number = runs.index(running) + 1
-    doing = running.stage if not running.steps or _steps(running) >= running.request.max_steps else "training"
+    doing = running.stage if running.steps_done in (0, running.request.max_steps) else "training"
     return f"Run {number} of {len(runs)}, {run_label(running, sweep)}: {doing or 'starting'}."
-
-
-def _seconds_left(sweep: Sweep, running: RunRecord | None) -> float | None:
-    """Of the whole sweep: this run's steps and the runs to come at the pace so far. None before there is a pace."""
-    if running is None or running.seconds_left is None:
-        return None
-    a_step = running.steps[-1].seconds / running.steps[-1].step
-    to_come = sum(run.request.max_steps for run in sweep.runs if run.state is RunState.QUEUED)
-    return running.seconds_left + to_come * a_step
 
 
 def loss_chart(sweeps: Sequence[Sweep], run_ids: Sequence[str] | None = None) -> str:

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.runs.fast_curve import shippable
-from rankviz.core.runs.record import RunState, Sweep
+from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.errors import InvalidSettingError, RankVizError, UserError
 from rankviz.figures.labels import sweep_label
@@ -137,9 +136,9 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> 
     if now == seen:
         return unchanged(SweepView, timer=gr.Timer(active=not sweep.ended))
     shown, problem = curve_within(api, sweep, tolerance)
-    again = sum(run.state in (RunState.FAILED, RunState.CANCELLED) for run in sweep.runs)
+    again = len(sweep.resumable)
     compares = len({run.request.r for run in sweep.runs}) > 1
-    rank = ship_rank(api, sweep, shown.tolerance_nats)
+    shippable = shown.reading.shippable if shown.reading else None
     own = not sweep.recorded
     return SweepView(
         status=live.status_html(sweep),
@@ -147,7 +146,10 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> 
             f"Run {again} failed or cancelled {'run' if again == 1 else 'runs'} again", visible=bool(again) and own
         ),
         cancel=gr.Button(visible=not sweep.ended),
-        ship=gr.Button(f"Download the adapter truncated to r = {rank} (zip)", visible=rank is not None and own),
+        ship=gr.Button(
+            f"Download the adapter truncated to r = {shippable.r} (zip)" if shippable else "",
+            visible=shippable is not None and own,
+        ),
         export=gr.Button(visible=own and any(run.state.ended for run in sweep.runs)),
         words=problem + shown.words,
         by_rank=shown.chart,
@@ -192,20 +194,13 @@ def curve_within(api: Api, sweep: Sweep, tolerance: str) -> tuple[Curve, str]:
         return curve(api, sweep, TOLERANCE, height=HEIGHT), problem
 
 
-def ship_rank(api: Api, sweep: Sweep, tolerance_nats: float = TOLERANCE_NATS) -> int | None:
-    """The rank at which the best fast curve's adapter is offered."""
-    best_curve = next(iter(api.runs.fast_curves(sweep.sweep_id)), None)
-    point = shippable(best_curve, tolerance_nats) if best_curve else None
-    return point.r if point else None
-
-
 def truncated_adapter(api: Api, sweep_id: str | None, tolerance: str = TOLERANCE) -> str:
     """The adapter of a fast curve at that rank, as a zip that PEFT's loader takes once unpacked."""
     sweep = api.runs.sweep(sweep_id or "")
-    rank = ship_rank(api, sweep, curve_within(api, sweep, tolerance)[0].tolerance_nats)
-    if rank is None:
+    reading = curve_within(api, sweep, tolerance)[0].reading
+    if reading is None or reading.shippable is None:
         raise UserError("This sweep has no truncated adapter to download: no lower rank is within the tolerance.")
-    return str(api.adapters.zip_truncated(api.runs.fast_curves(sweep.sweep_id)[0].run_id, rank))
+    return str(api.adapters.zip_truncated(reading.curve.run_id, reading.shippable.r))
 
 
 def zip_of(api: Api, sweep_id: str | None) -> str:

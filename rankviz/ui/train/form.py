@@ -47,7 +47,7 @@ MODE_NOTES = {
 }
 DEFAULTS = SweepRequest()
 NAMES = (
-    "base", "data", "file", "mode", "ranks", "other_ranks", "anchors", "alpha_rule", "alpha_fixed",
+    "base", "data", "file", "mode", "ranks", "other_ranks", "independent", "alpha_rule", "alpha_fixed",
     "learning_rates", "seeds", "max_steps", "preset", "names", "use_rslora", "use_dora", "batch", "accumulation",
     "max_length", "held_out", "precision", "optim",
 )  # fmt: skip
@@ -84,8 +84,8 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
     )
     with gr.Row(elem_classes="rv-pair"):
         w["other_ranks"] = gr.Textbox("", label="Other ranks", placeholder="24, 512", max_lines=1, min_width=100)
-        w["anchors"] = gr.Textbox(
-            "", label="Independent runs at", placeholder="2", max_lines=1, min_width=100, elem_id="train-anchors"
+        w["independent"] = gr.Textbox(
+            "", label="Independent runs at", placeholder="2", max_lines=1, min_width=100, elem_id="train-independent"
         )
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(ALPHA_RULES, value="fixed", label="Alpha", scale=3, min_width=180)
@@ -123,7 +123,7 @@ class Mode(NamedTuple):
     """What a choice of mode sets."""
 
     ranks: Any
-    anchors: Any
+    independent: Any
     seeds: Any
     mode_note: str
 
@@ -133,7 +133,7 @@ def mode_chosen(mode: str) -> Mode:
     ranks = {"fast": FAST_RANKS, "sweep": SWEEP_RANKS}.get(mode, (16,))
     return Mode(
         ranks=gr.CheckboxGroup(value=[str(r) for r in ranks]),
-        anchors=gr.Textbox(visible=mode == "fast"),
+        independent=gr.Textbox(visible=mode == "fast"),
         seeds=VERDICT_SEEDS if mode == "sweep" else 1,
         mode_note=html.paragraphs(MODE_NOTES[mode]),
     )
@@ -186,7 +186,7 @@ def _ranks_of(values: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ..
         raise InvalidSettingError(f"A single run takes one rank (got {len(ranks)}): clear the others, or choose Sweep.")
     if mode != "fast":
         return ranks, ()
-    return fast_ranks(ranks, numbers(values["anchors"], int, "Independent runs", "2, 8"))
+    return fast_ranks(ranks, numbers(values["independent"], int, "Independent runs", "2, 8"))
 
 
 def preview_html(api: Api, values: Mapping[str, Any]) -> str:

@@ -70,7 +70,7 @@ def build(api: Api) -> Training:
         train_form.mode_chosen,
         triggers=[w["mode"].change],
         inputs={"mode": w["mode"]},
-        outputs={name: w[name] for name in ("ranks", "anchors", "seeds", "mode_note")},
+        outputs={name: w[name] for name in ("ranks", "independent", "seeds", "mode_note")},
     )
     show(
         lambda **values: _Preview(train_form.preview_html(api, values)),

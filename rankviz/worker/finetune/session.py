@@ -32,10 +32,10 @@ from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelErr
 from rankviz.worker.environment import machine, model_fingerprint
 from rankviz.worker.finetune.adapter import peft_arguments
 from rankviz.worker.finetune.base import Base
-from rankviz.worker.finetune.cut import Cutter
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.evaluation import evaluate
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
+from rankviz.worker.finetune.truncate import Truncator
 from rankviz.worker.introspect.main import layers_of
 from rankviz.worker.memory import Memory
 from rankviz.worker.settings import Settings, settle
@@ -144,15 +144,18 @@ class Session:
         stage: Callable[[str], None],
         run_dir: Path,
     ) -> None:
-        """The saved adapter cut to each lower rank and evaluated, the highest first. Low cuts are trained a few steps
-        on the rows after those the adapter has seen and saved, and the next lower cut is made of what came of that."""
+        """The saved adapter truncated to each lower rank and evaluated, the highest first.
+
+        Low ranks are trained a few steps on the rows after those that the adapter has seen, and saved; the next lower
+        rank is truncated from the result.
+        """
         stage("decomposing the adapter")
-        cutter, recovered = Cutter(adapter), 0
+        truncator, recovered = Truncator(adapter), 0
         rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:
             stage(f"truncating to r = {r}")
             started, steps, path = time.monotonic(), request.recovery_steps(r), ""
-            cutter.cut(r)
+            truncator.truncate(r)
             if steps:
                 seen = (request.max_steps + recovered) * rows_a_step
                 recovery = replace(
@@ -162,8 +165,8 @@ class Session:
                 )
                 rows = self.data.in_order(request.seed, seen + steps * rows_a_step)[seen:]
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
-                cutter, recovered, path = Cutter(adapter), recovered + steps, f"cuts/r{r}"
-                cutter.save(r, run_dir / path)
+                truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
+                truncator.save(r, run_dir / path)
             evaluation = self._evaluate(adapter, "after")
             log(
                 AdapterCut(

@@ -1,4 +1,4 @@
-"""Decisions on the toy: what fits, what a knob costs, the smallest change, which GPUs, three methods.
+"""FitAnswer on the toy: what fits, what a knob costs, the smallest change, which GPUs, three methods.
 
 Cards are made to measure from the estimate's own figures, so that nothing here depends on a constant's value.
 """

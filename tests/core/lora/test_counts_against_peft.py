@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_SEVEN, UNSLOTH_VERSION, LoraConfig
-from rankviz.core.lora.moe import expert_names, has_experts, scheme_of
+from rankviz.core.lora.moe import expert_names, scheme_of
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import expand
 from rankviz.errors import InvalidSettingError
@@ -48,7 +48,7 @@ def many():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_peft_counts_as_rankviz_does(row):
     model = load_model(ASSETS, row.id)
-    for r, config in DENSE + (MOE if has_experts(model) else ()):
+    for r, config in DENSE + (MOE if model.has_experts else ()):
         lora = LoraConfig(
             target_modules=config.target_modules,
             use_dora=config.use_dora,

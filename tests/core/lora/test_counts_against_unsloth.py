@@ -10,7 +10,6 @@ import pytest
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
-from rankviz.core.lora.moe import has_experts
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.unsloth import takes_all_linear_literally
 from rankviz.errors import InvalidSettingError
@@ -33,7 +32,7 @@ TARGETS = (
 
 @pytest.mark.timeout(1800)
 def test_unsloth_counts_experts_and_all_linear_as_rankviz_does(tmp_path):
-    models = [row for row in load_index(ASSETS) if has_experts(load_model(ASSETS, row.id))]
+    models = [row for row in load_index(ASSETS) if load_model(ASSETS, row.id).has_experts]
     cases = [(row, targets) for row in models for targets in TARGETS]
     # Where "all-linear" goes to PEFT as it is, test_counts_against_peft.py has compared it.
     cases += [

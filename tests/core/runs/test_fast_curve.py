@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.runs.events import AdapterCut, Evaluated
-from rankviz.core.runs.fast_curve import anchors_of, fast_curve, fast_curves, in_words, partings, pick, shippable
+from rankviz.core.runs.fast_curve import fast_curve, fast_curves, in_words, independent_runs, partings, pick, shippable
 from rankviz.core.runs.record import RunRecord
 from tests.support import questions
 
@@ -96,9 +96,9 @@ def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
     assert "Truncated adapters below r = 8 were trained for a few more steps, 2 in total." == sentences[3]
 
 
-@pytest.mark.parametrize(("anchors", "times"), [((), 1), ((2,), 1), ((8,), 0)])
-def test_what_is_shipped_is_the_cut_unless_a_run_of_that_rank_was_seen(anchors, times):
-    text = " ".join(in_words(fast_curve(TOP), (), anchors))
+@pytest.mark.parametrize(("independent", "times"), [((), 1), ((2,), 1), ((8,), 0)])
+def test_what_is_shipped_is_the_cut_unless_a_run_of_that_rank_was_seen(independent, times):
+    text = " ".join(in_words(fast_curve(TOP), (), independent))
 
     assert times == text.count(
         "To ship r = 8, train at r = 64 and use the truncated adapter. A run of r = 8 from the start may end"
@@ -119,11 +119,11 @@ def test_of_several_curves_the_best_trained_one_comes_first():
     assert ["another rate", "top"] == [curve.run_id for curve in fast_curves([TOP, run(8, 1.0), other])]
 
 
-def test_anchors_share_seed_and_learning_rate_with_the_run_that_was_cut():
+def test_independent_runs_share_seed_and_learning_rate_with_the_run_that_was_cut():
     alike = run(2, 1.7, run_id="alike")
     others = [run(2, 1.7, run_id="seed", seed=1), run(2, 1.7, run_id="rate", learning_rate=1e-5), TOP]
 
-    assert ["alike"] == [anchor.run_id for anchor in anchors_of(fast_curve(TOP), [*others, alike])]
+    assert ["alike"] == [run.run_id for run in independent_runs(fast_curve(TOP), [*others, alike])]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from rankviz.trained import svd
 ADAPTER = "default"
 
 
-class Cutter:
+class Truncator:
     """The LoRA pairs of a trained adapter, as they were when this was made."""
 
     def __init__(self, model: Any):
@@ -40,7 +40,7 @@ class Cutter:
         }
         self._found = svd.decompose(self._pairs)
 
-    def cut(self, k: int) -> None:
+    def truncate(self, k: int) -> None:
         """Put the rank-k update into the adapter, as factors of rank k."""
         for name, pair in svd.truncate_all(self._pairs, self._found, k).items():
             for weight, factor in zip(self._weights[name], pair, strict=True):
@@ -48,7 +48,7 @@ class Cutter:
                 weight.data = torch.from_numpy(factor).to(weight)
 
     def save(self, k: int, folder: Path) -> None:
-        """The adapter as it now is, cut to rank k and perhaps trained on, as PEFT loads one of rank k."""
+        """The adapter as it now is, truncated to rank k and perhaps trained on, as PEFT loads one of rank k."""
         config = self._model.peft_config[ADAPTER]
         self._model.save_pretrained(folder)
         file = folder / "adapter_config.json"
