@@ -1,7 +1,7 @@
 """What is compared: each rank at its own best learning rate, on the examples that all runs share.
 
-Taking the best of several learning rates makes a rank look better than it is (`expected_maximum` says by how much), equally
-for all ranks where equally many were tried.
+Taking the best of several learning rates makes a rank look better than it is (`expected_maximum` says by how much),
+equally for all ranks where equally many were tried.
 """
 
 from collections import defaultdict
