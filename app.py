@@ -1,6 +1,12 @@
 """The Gradio app: `python app.py` serves the page. Also the entry point of a Space."""
 
+import sys
+
+from rankviz.errors import UserError
 from rankviz.ui.serve import serve
 
 if __name__ == "__main__":
-    serve()
+    try:
+        serve()
+    except UserError as error:
+        sys.exit(str(error))

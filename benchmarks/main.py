@@ -248,7 +248,7 @@ def bench_sweep() -> None:
 
     def cli(ranks: tuple[int, ...], steps: int) -> float:
         flags = [part for r in ranks for part in ("-r", str(r))]
-        command = [sys.executable, "-m", "rankviz", "sweep", "embedded", "--data", "phonemes", "--json"]
+        command = [sys.executable, "-m", "rankviz", "sweep", "embedded", "--data", "phonemes", "--seeds", "1", "--json"]
         return _timed(
             lambda: subprocess.run(
                 [*command, *flags, "--steps", str(steps)], cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL

@@ -287,5 +287,5 @@ def runs_import(file: Path) -> None:
 @runs.command("cancel")
 def runs_cancel(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
     """Cancel a run or a sweep, and wait until its process has ended."""
-    for cancelled in Api().runs.cancel(run_id):
-        print(f"{cancelled} cancelled")
+    cancelled = Api().runs.cancel(run_id)
+    print("\n".join(f"{each} cancelled" for each in cancelled) or "Nothing to cancel: it has ended.")

@@ -114,7 +114,7 @@ def _otherwise(recipe: Recipe) -> list[str]:
     if setup.gradient_checkpointing == "unsloth":
         notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
     if recipe.training.framework == "trl" and setup.loss_path != "fused":
-        notes.append(f"TRL 1.15 works out the loss in chunks by itself: loss path {setup.loss_path!r} is not set.")
+        notes.append(f"TRL computes the loss in chunks by itself: loss path {setup.loss_path!r} is not set.")
     if recipe.training.framework == "peft":
         notes.append("Batch, accumulation, length, steps, optimizer, learning rate and loss belong to your own loop.")
     return notes

@@ -27,7 +27,11 @@ def check_address(host: str, port: int) -> None:
             server.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise UserError(f"Port {port} is in use. Choose another with --port.") from error
+            raise UserError(f"Port {port} is in use. Choose another with --port, or GRADIO_SERVER_PORT.") from error
         if error.errno == errno.EACCES:
-            raise UserError(f"Port {port} needs the rights of an administrator. Choose another with --port.") from error
-        raise UserError(f"This machine has no address {host!r}. Choose another with --host.") from error
+            raise UserError(
+                f"Port {port} needs the rights of an administrator. Choose another with --port, or GRADIO_SERVER_PORT."
+            ) from error
+        raise UserError(
+            f"This machine has no address {host!r}. Choose another with --host, or GRADIO_SERVER_NAME."
+        ) from error

@@ -80,7 +80,7 @@ def test_what_is_not_known_is_null():
         (("verdict", "losses.csv", "--tolerance", "2%"), "needs --base-loss"),
         (("frobnicate",), "frobnicate"),
         (("serve", "--port", "99999"), "65535"),
-        (("serve", "--host", "1.2.3.4"), "no address '1.2.3.4'. Choose another with --host."),
+        (("serve", "--host", "1.2.3.4"), "no address '1.2.3.4'. Choose another with --host, or GRADIO_SERVER_NAME."),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, sentence, tmp_path):

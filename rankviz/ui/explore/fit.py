@@ -176,7 +176,11 @@ def cards_html(result: FitAnswer) -> str:
         left=2,
     )
     fitting = sum(card.fits for card in result.cards)
-    title = f"{fitting} of {len(rows)} GPUs fit, cheapest first. Click a row to select a GPU; you can edit its price."
+    tight = sum(card.fit == "tight" for card in result.cards)
+    title = (
+        f"{fitting} of {len(rows)} GPUs fit{f', {tight} of them barely' if tight else ''}; cheapest first. Click a row "
+        "to select a GPU; you can edit its price."
+    )
     return html.titled(title, table)
 
 

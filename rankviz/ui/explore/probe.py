@@ -15,7 +15,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.lora.config import LoraConfig, lora_alpha
+from rankviz.core.lora.config import lora_alpha
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import (
     PROBE_TRAINING,
@@ -33,8 +33,8 @@ from rankviz.ui.wiring import action, notice_html, on_any, wire
 
 POLL_SECONDS = 1.0
 SETTINGS = (
-    "model", "r", "preset", "modules", "names", "alpha_rule", "alpha_fixed", "use_rslora", "use_dora", "framework",
-    "precision", "optim", "checkpointing",
+    "model", "r", "preset", "modules", "names", "save", "alpha_rule", "alpha_fixed", "use_rslora", "use_dora",
+    "moe_scheme", "framework", "precision", "optim", "checkpointing",
 )  # fmt: skip
 """Widgets of the question that a probe uses. It has its own batch and length: on a CPU they are smaller."""
 
@@ -99,15 +99,10 @@ class Begun(NamedTuple):
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> Begun:
     """Queue a probe with these settings, adapted to what this machine can train."""
+    r = question.rank_of(values)
     probe = ProbeQuestion(
         model_id=(values["model"] or "").strip(),
-        lora=LoraConfig(
-            r=values["r"],
-            lora_alpha=lora_alpha(question.alpha_of(values), values["r"]),
-            target_modules=question.targets_of(values),
-            use_rslora=bool(values["use_rslora"]),
-            use_dora=bool(values["use_dora"]),
-        ),
+        lora=replace(question.lora_of(values), r=r, lora_alpha=lora_alpha(question.alpha_of(values), r)),
         training=replace(
             PROBE_TRAINING,
             framework=values["framework"],

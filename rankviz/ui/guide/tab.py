@@ -13,6 +13,7 @@ from rankviz.api.estimates import EstimateAnswer
 from rankviz.core.advice.rules import RANK_RULES, SETTINGS, RankRule
 from rankviz.core.advice.words import rule_in_words
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.core.studies.findings import RankEnough
 from rankviz.ui.guide import accuracy
 from rankviz.ui.parts import html
@@ -45,8 +46,8 @@ usual rule of 6 operations per parameter does not apply.</dd>
 <dd>Hours times the price per hour, yours or the table's. "GPU and price" shows its provider and date.</dd>
 <dt>Held-out loss <i>measured</i></dt>
 <dd>Nats per target token on examples that were not trained on, the same examples for every run of a sweep. One run
-cannot order ranks that differ by less than about 0.02 nats: repeat it with other seeds before you trust a small
-difference.</dd>
+cannot order ranks that differ by less than about {TOLERANCE_NATS:g} nats: repeat it with other seeds before you trust
+a small difference.</dd>
 </dl>
 """
 

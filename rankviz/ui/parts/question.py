@@ -181,6 +181,22 @@ def targets_of(values: Mapping[str, Any]) -> str | tuple[str, ...]:
     return tuple(dict.fromkeys([*(values["modules"] or ()), *extra]))
 
 
+def rank_of(values: Mapping[str, Any]) -> int:
+    whole(values["r"], "Rank", 1, MAX_RANK)
+    return values["r"]
+
+
+def lora_of(values: Mapping[str, Any]) -> LoraConfig:
+    """The adapter, rank and alpha aside."""
+    return LoraConfig(
+        target_modules=targets_of(values),
+        use_rslora=bool(values["use_rslora"]),
+        use_dora=bool(values["use_dora"]),
+        modules_to_save=names_in(values["save"]),
+        moe_scheme=values["moe_scheme"],
+    )
+
+
 def alpha_of(values: Mapping[str, Any]) -> str:
     if values["alpha_rule"] != "fixed":
         return values["alpha_rule"]
@@ -217,19 +233,11 @@ def ask(values: Mapping[str, Any]) -> Question:
     Values arrive from a browser or from anyone's HTTP call; the core checks them all. Only the rank is checked here,
     because the ranks to show are made from it.
     """
-    r = values["r"]
-    whole(r, "Rank", 1, MAX_RANK)
     prices = prices_of(values["prices"])
     return Question(
         model_id=(values["model"] or "").strip(),
-        ranks=ranks_shown(r),
-        lora=LoraConfig(
-            target_modules=targets_of(values),
-            use_rslora=bool(values["use_rslora"]),
-            use_dora=bool(values["use_dora"]),
-            modules_to_save=names_in(values["save"]),
-            moe_scheme=values["moe_scheme"],
-        ),
+        ranks=ranks_shown(rank_of(values)),
+        lora=lora_of(values),
         alpha=alpha_of(values),
         training=TrainingSetup(
             framework=values["framework"],

@@ -32,9 +32,8 @@ PRECISIONS = [
 ]
 OPTIMS = [("Automatic", "auto"), "adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd"]
 WHY_FIXED_ALPHA = (
-    "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. In one "
-    "trial, changing only α moved the loss at r = 2 from 3.33 to 1.85. For your final adapter, use "
-    "α = r or 2r and tune the learning rate."
+    "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. For your "
+    "final adapter, use α = r or 2r and tune the learning rate."
 )
 MODES = [("Fast curve: one run, all ranks", "fast"), ("Sweep: runs at each rank", "sweep"), ("Single run", "single")]
 FAST_RANKS, SWEEP_RANKS = (1, 2, 4, 8, 16, 32, 64), (4, 16, 64)
