@@ -13,7 +13,7 @@ from rankviz.units import NOT_KNOWN
 if TYPE_CHECKING:
     from rankviz.verdict import RankLoss, Verdict
 
-NOT_DISTINGUISHABLE = "not distinguishable"
+NOT_DISTINGUISHABLE = "cannot be distinguished"
 
 
 def verdict(

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank, learning_rate_note, pareto_front
+from rankviz.core.runs.tradeoff import (
+    TOLERANCE_NATS,
+    RankGroup,
+    TradeoffPoint,
+    by_rank,
+    learning_rate_note,
+    pareto_front,
+)
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
 from rankviz.figures.labels import base_name, data_name, sweep_label
@@ -76,6 +83,7 @@ def tradeoff_info(
     run_ids: Sequence[str] | None = None,
     chosen_r: int | None = None,
     usd_per_hour: float | None = None,
+    tolerance: float = TOLERANCE_NATS,
 ) -> TradeoffInfo:
     """Finished runs of the sweeps, one group per sweep, since only within a sweep are base, data, order and held-out
     set the same.
@@ -87,6 +95,7 @@ def tradeoff_info(
         run_ids: Only these runs; None means all.
         chosen_r: A rank to mark.
         usd_per_hour: For x = "money".
+        tolerance: Losses that differ by no more than so many nats are equal in practice.
     """
     if x not in COST_AXES or y not in QUALITY_AXES:
         raise InvalidSettingError(
@@ -104,7 +113,7 @@ def tradeoff_info(
         losses = losses_of(runs)
         if all(run.diverged for run in losses):
             continue
-        verdict = judge(losses)
+        verdict = judge(losses, tolerance=tolerance)
         if ranks := by_rank(_points(runs, cost, quality, price), verdict.rates):
             groups.append(_point_group(sweep, ranks, verdict, cost, quality))
             notes.append(_note(sweep, ranks, verdict))

@@ -37,6 +37,14 @@ def test_the_info_of_one_run_per_rank_has_no_bars_no_ring_and_no_band():
     assert group.noise is None
 
 
+def test_the_ring_is_at_the_smallest_rank_within_the_tolerance_chosen():
+    sweep = plain_sweep({4: 1.56, 16: 1.5}, seeds=(0, 1, 2))
+
+    (strict,), (loose,) = tradeoff_info([sweep]).groups, tradeoff_info([sweep], tolerance=1.0).groups
+
+    assert (1, 0) == (strict.smallest_good, loose.smallest_good)
+
+
 def test_a_gain_is_higher_where_the_loss_is_lower():
     (group,) = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})], y="gain").groups
 

@@ -1,7 +1,4 @@
-"""A run, whose state is computed from its events. No code ever sets a state.
-
-Requests and events are in the two modules beside this one and can be had from here too.
-"""
+"""A run, whose state is computed from its events. No code ever sets a state."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace

@@ -21,6 +21,7 @@ class Curve(NamedTuple):
     words: str
     verdict: Verdict | None
     """Of several ranks that ran by themselves; None of a fast curve alone, which has nothing to compare."""
+    tolerance_nats: float
     reading: Reading | None
     """Of the best fast curve; None of a sweep without one."""
     truncated: str
@@ -39,6 +40,7 @@ def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, he
         words=(fast_curve_html(reading, api.accuracy.fidelity()) if reading else "")
         + (verdict_html(verdict, judged.borrowed) if compares else ""),
         verdict=verdict if compares else None,
+        tolerance_nats=verdict.tolerance_nats if verdict else TOLERANCE_NATS,
         reading=reading,
         truncated=truncated_table(reading) if reading else "",
     )

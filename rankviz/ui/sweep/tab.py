@@ -154,7 +154,11 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> 
         words=problem + shown.words,
         by_rank=shown.chart,
         above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",
-        tradeoff=points.tradeoff_chart([sweep], x="adapter", y="loss", height=HEIGHT).chart if compares else "",
+        tradeoff=points.tradeoff_chart(
+            [sweep], x="adapter", y="loss", tolerance=shown.tolerance_nats, height=HEIGHT
+        ).chart
+        if compares
+        else "",
         truncated=shown.truncated,
         results=live.results_table(api, sweep),
         facts=facts_of(sweep),

@@ -2,7 +2,7 @@
 
 A fresh process, so that neither peaks nor what malloc keeps leak from one depth into the next. It says what happens
 as JSON lines on standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or
-{"error"}; the process that started it (probe.py) watches its memory and writes the journal.
+{"error"}; the process that started it (main.py) watches its memory and writes the journal.
 
 On the CPU Unsloth's path is FastLanguageModel of its CPU backend and TRL's SFTTrainer, as in fine-tuning; "peft" is
 PEFT and transformers' Trainer. The path on a CUDA card ("trl", 4-bit and 8-bit bases, peaks of torch's allocator, out

@@ -1,6 +1,6 @@
 """Runs `python -m rankviz.worker probe HOME PROBE_ID`: each depth in its own process, with limits of time and memory.
 
-This process loads no torch: it starts probe_depth.py, reads what that says, watches the memory it takes and ends it
+This process loads no torch: it starts depth.py, reads what that says, watches the memory it takes and ends it
 at a limit. That memory ran out is a result; that time ran out is one too as long as two depths are known.
 """
 
