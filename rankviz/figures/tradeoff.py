@@ -363,6 +363,6 @@ def _ring(group: PointGroup) -> list[dict[str, Any]]:
             "marker": {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}},
             "hoverinfo": "skip",
             "showlegend": False,
-            "name": "smallest rank not distinguishable from the best",
+            "name": "smallest rank that cannot be distinguished from the best",
         }
     ]

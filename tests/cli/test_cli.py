@@ -97,7 +97,7 @@ def test_a_port_in_use_is_named(tmp_path):
         port = busy.getsockname()[1]
         run = rankviz("serve", "--port", str(port), home=tmp_path)
 
-    assert f"Port {port} is in use. Choose another with --port.\n" == run.stderr
+    assert f"Port {port} is in use. Choose another with --port, or GRADIO_SERVER_PORT.\n" == run.stderr
     assert 2 == run.returncode
 
 

@@ -118,7 +118,7 @@ def test_the_front_joins_points_of_one_group_only():
 def test_the_smallest_rank_within_noise_is_ringed():
     figure = tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS, smallest_good=1)))
 
-    ring = named(figure, "smallest rank not distinguishable from the best")
+    ring = named(figure, "smallest rank that cannot be distinguished from the best")
     assert ((400.0,), (1.5,)) == (ring.x, ring.y)
 
 

@@ -100,7 +100,7 @@ def test_the_table_of_one_seed_says_not_distinguishable(tmp_path):
     printed = " ".join(rankviz("verdict", str(path)).stdout.split())
 
     assert "losses.csv: 1 seed, " in printed
-    assert "not known not distinguishable" in printed
+    assert "not known cannot be distinguished" in printed
 
 
 def test_the_command_prints_a_row_a_rank_and_sentences(tmp_path):
