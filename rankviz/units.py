@@ -33,6 +33,11 @@ def memory_size(size_bytes: float) -> str:
     return f"{size_bytes / MIB:,.0f} MiB"
 
 
+def gib(size_bytes: float) -> str:
+    """13,958,643,712 -> '13.0 GiB'; less than nothing is '−13.0 GiB'."""
+    return f"{size_bytes / GIB:,.1f} GiB".replace("-", "−")
+
+
 def memory_change(size_bytes: float) -> str:
     """157,286,400 -> '+150 MiB'; less is '−150 MiB'."""
     mib = round(size_bytes / MIB)
@@ -41,7 +46,7 @@ def memory_change(size_bytes: float) -> str:
 
 def spare(size_bytes: float) -> str:
     """13,958,643,712 -> '13.0 GiB to spare'; less than nothing is '13.0 GiB short'."""
-    return f"{abs(size_bytes) / GIB:,.1f} GiB {'short' if size_bytes < 0 else 'to spare'}"
+    return f"{gib(abs(size_bytes))} {'short' if size_bytes < 0 else 'to spare'}"
 
 
 def count(value: int) -> str:
