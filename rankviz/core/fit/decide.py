@@ -69,8 +69,8 @@ def sentence(decided: FitAnswer) -> str:
     if cure.smallest:
         return f"Smallest change that makes it fit: {cure.smallest.label} ({_price(cure.smallest)})."
     if cure.helps_most:
-        short = -cure.helps_most.spare.low
-        most = f"{cure.helps_most.label} helps most ({_price(cure.helps_most)}), but up to {units.gib(short)} are still missing"
+        short = units.gib(-cure.helps_most.spare.low)
+        most = f"{cure.helps_most.label} helps most ({_price(cure.helps_most)}), but up to {short} are still missing"
     else:
         most = "no setting is left that lowers it"
     return f"No single change makes it fit: {most}; {elsewhere or 'no GPU of the table fits either'}."
