@@ -44,6 +44,11 @@ def spare(size_bytes: float) -> str:
     return f"{abs(size_bytes) / GIB:,.1f} GiB {'short' if size_bytes < 0 else 'to spare'}"
 
 
+def counted(value: int, noun: str, plural: str = "") -> str:
+    """(1, 'run') -> '1 run', (1200, 'run') -> '1,200 runs'. plural: of a noun that takes more than an s."""
+    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
+
+
 def count(value: int) -> str:
     """4,884,480 -> '4.88 M'."""
     for limit, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):

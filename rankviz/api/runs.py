@@ -14,7 +14,7 @@ from rankviz.api.probes import Probes
 from rankviz.api.workspace import Workspace
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
-from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 
 if TYPE_CHECKING:
     from rankviz.core.quantity import Range
@@ -103,6 +103,15 @@ class Runs:
             if sweep.sweep_id == sweep_id:
                 return sweep
         return self._workspace.store.sweep(sweep_id)
+
+    def is_sweep(self, run_or_sweep_id: str) -> bool:
+        """Whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's."""
+        try:
+            self.sweep(run_or_sweep_id)
+        except RunNotFoundError:
+            self.get(run_or_sweep_id)
+            return False
+        return True
 
     def get(self, run_id: str) -> RunRecord:
         """One run, recorded ones among them."""

@@ -35,7 +35,9 @@ def question(
     loss_path: Annotated[str, typer.Option(help="fused, triton or full.")] = "fused",
     gpu: Annotated[str | None, typer.Option(help="GPU, by its name in the table.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens to train on, padding included.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps; estimate and fit assume 1,000 where no length is given.")
+    ] = None,
     usd_per_hour: Annotated[float | None, typer.Option(help="Your own price instead of the table's.")] = None,
 ) -> Question:
     """The question of these options; the core checks it."""

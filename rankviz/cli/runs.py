@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,12 +93,16 @@ def sweep(
         result = api.verdicts.of_sweep(sweep_id)
         plot_sweep(plot, api.runs.sweep(sweep_id), result.verdict if result else None)
     if as_json:
-        rows = [run_json(api.runs.summary(run.run_id)) for run in runs]
-        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(api.runs.fast_curves(sweep_id))})
+        print_json(_sweep_json(api, sweep_id))
     else:
         print_sweep(api, sweep_id)
     if failed := next((run for run in runs if run.state == "failed"), None):
         fail(failed.error, 1)
+
+
+def _sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
+    rows = [run_json(api.runs.summary(run.run_id)) for run in api.runs.sweep(sweep_id).runs]
+    return {"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(api.runs.fast_curves(sweep_id))}
 
 
 def print_sweep(api: Api, sweep_id: str) -> None:
@@ -177,7 +181,7 @@ def runs_list(as_json: Json = False) -> None:
 
 def _runs_table(records: Sequence["RunRecord"]) -> None:
     table(
-        f"{len(records)} runs",
+        units.counted(len(records), "run"),
         [
             "Run",
             "State",
@@ -213,9 +217,12 @@ def _run_row(record: "RunRecord") -> list[str]:
 
 
 @runs.command("show")
-def runs_show(run_id: str, as_json: Json = False) -> None:
-    """Show one run: its settings, its measurements, and the estimate beside them."""
-    summary = Api().runs.summary(run_id)
+def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], as_json: Json = False) -> None:
+    """Show one run (settings, measurements, and the estimate beside them), or a sweep with its runs and verdict."""
+    api = Api()
+    if api.runs.is_sweep(run_id):
+        return print_json(_sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
+    summary = api.runs.summary(run_id)
     if as_json:
         return print_json(run_json(summary))
     table(f"Run {run_id}", ["", "Value"], [list(fact) for fact in _facts(summary)])

@@ -22,6 +22,7 @@ from rankviz.core.cost.duration import DurationEstimate, cost
 from rankviz.core.cost.estimate import Estimate, RankEstimate, fit
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.quantity import Range
+from rankviz.units import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +67,7 @@ class Calibration:
 def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assumptions) -> Estimate:
     """The same answer with memory, time, cost and fit calibrated at every rank."""
     count = len(calibration.probe_ids)
-    note = f"Memory and time are calibrated on this machine, by {count} probe{'s' if count > 1 else ''} of this model."
+    note = f"Memory and time are calibrated on this machine, by {counted(count, 'probe')} of this model."
     ranks = tuple(_rank(rank, answer, calibration, assume) for rank in answer.ranks)
     return replace(answer, ranks=ranks, notes=(note, *answer.notes))
 

@@ -247,5 +247,5 @@ def zip_of(api: Api, selected: list[str] | None) -> str:
 
 def imported(api: Api, file: str) -> tuple[list[str], str]:
     run_ids = list(api.runs.import_(Path(file)))
-    gr.Info(f"{len(run_ids)} runs imported.")
+    gr.Info(f"{units.counted(len(run_ids), 'run')} imported.")
     return run_ids, run_ids[0]

@@ -201,7 +201,7 @@ def preview_html(api: Api, values: Mapping[str, Any]) -> str:
         Row(cells=[Cell(prompt, kind="wrap"), Cell(completion, kind="wrap")]) for prompt, completion in preview.examples
     ]
     lengths = f"{preview.mean_characters:.0f} characters on average, {preview.longest_characters:,} at most"
-    about = f"{preview.title}: {preview.rows:,} examples, {lengths}."
+    about = f"{preview.title}: {units.counted(preview.rows, 'example')}, {lengths}."
     return html.paragraphs(about) + html.table(
         ["Prompt", "Completion (trained on)"], rows, label="First examples", left=2
     )
@@ -222,9 +222,9 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
         )
         for r, run in expected.ranks.items()
     ]
-    runs = "1 run" if expected.runs == 1 else f"{expected.runs} runs"
+    runs = units.counted(expected.runs, "run")
     if cuts := len(request.cut_ranks):
-        runs += f", truncated to {cuts} lower rank{'s' if cuts > 1 else ''},"
+        runs += f", truncated to {units.counted(cuts, 'lower rank')},"
     time = f"estimated time {time_span(expected.seconds)}" if expected.seconds else "time not known"
     sentences = [f"{runs} on {expected.device_name}: {time}."]
     if any(run.calibrated_by for run in expected.ranks.values()):
