@@ -17,7 +17,7 @@ from rankviz.ui.parts.controls import STOPS, busy_line, plain
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.parts.question import CUSTOM, TARGETS
 from rankviz.ui.wiring import notice_html
-from rankviz.units import memory_span, time_span
+from rankviz.units import memory_span
 
 OWN_FILE = "own"
 BASES = [("SmolLM2-135M-Instruct (embedded)", "embedded")]
@@ -222,16 +222,7 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
         )
         for r, run in expected.ranks.items()
     ]
-    runs = units.counted(expected.runs, "run")
-    if cuts := len(request.cut_ranks):
-        runs += f", truncated to {units.counted(cuts, 'lower rank')},"
-    time = f"estimated time {time_span(expected.seconds)}" if expected.seconds else "time not known"
-    sentences = [f"{runs} on {expected.device_name}: {time}."]
-    if any(run.calibrated_by for run in expected.ranks.values()):
-        sentences.append("Memory and time are calibrated by probes of this base model on this machine.")
-    if expected.warning:
-        sentences.append(expected.warning)
-    return html.paragraphs(*sentences) + html.table(
+    return html.paragraphs(*expected.sentences) + html.table(
         ["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank"
     )
 

@@ -1,0 +1,203 @@
+"""Time on one machine: from runs and probes that have finished there to a range for the next one.
+
+    ratio  = measured seconds / seconds that the formulas expect, for each finished run and probe
+    factor = the median ratio of the LATEST nearest ones
+    range  = the formulas' expected seconds · factor, ÷ spread to × spread
+
+    ln spread = √((few · ln noise)² + what differs²), or as far as the ratios disagree, if that is more
+    few       = √(LATEST / how many there are)
+
+Nearest is the same base model with the same kernels and data; then other data or another number of tokens per
+micro-step, another base model, other kernels (precision, optimizer, checkpointing, loss path, DoRA), each with a wider
+range. The latest count because a machine has other work at other times: of the shipped sweeps the later one took 1.4 to
+3.3 times as long per step as the earlier one. Widths are rows here-* of assumptions.json; how many of the runs that
+followed were inside is in docs/accuracy.md. Left out: what else the machine will be doing. Hand-worked in
+tests/core/cost/test_pace.py.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.quantity import Range, middle
+from rankviz.units import counted
+
+LATEST = 3
+"""So many of the nearest runs count: with more a change of the machine's load is followed too slowly."""
+SAME_TOKENS = 1.1
+"""Times more or fewer tokens per micro-step that still count as the same."""
+LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
+"""Versions that memory and time depend on."""
+Part = Literal["load", "training", "evaluation", "rest"]
+PARTS: tuple[Part, ...] = ("load", "training", "evaluation", "rest")
+
+
+def same_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether two environments have the same device, number of CPUs and versions of LIBRARIES."""
+    return all(there.get(name) == here.get(name) for name in ("device", "device_name", "cpu_count")) and all(
+        there.get("versions", {}).get(name) == here.get("versions", {}).get(name) for name in LIBRARIES
+    )
+
+
+def kernels(setup: TrainingSetup, *, use_dora: bool) -> tuple[str, ...]:
+    """What must be the same for memory and time to be made of the same parts. setup: with nothing "auto" in it."""
+    checkpointing = setup.gradient_checkpointing
+    if checkpointing == "unsloth" and setup.framework != "unsloth":
+        checkpointing = "hf"
+    dora = "dora" if use_dora else "lora"
+    return setup.framework, setup.precision, setup.optim, checkpointing, setup.loss_path, dora
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """What is trained, as far as the pace of a machine may depend on it."""
+
+    base: str
+    """Id of the ModelSpec."""
+    kernels: tuple[str, ...]
+    data: str = ""
+    """As a run's request names it; empty for a probe and for an estimate without data."""
+    tokens: float
+    """Of a micro-step, as expected before it runs."""
+
+
+class Difference(IntEnum):
+    """How far a finished run or probe is from what is asked, nearest first."""
+
+    NONE = 0
+    TOKENS = 1
+    BASE = 2
+    KERNELS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """What one finished run or probe took, over what the formulas expect of it."""
+
+    source_id: str
+    kind: Literal["run", "probe"]
+    ended_at: float
+    """Unix seconds."""
+    workload: Workload
+    ratios: Mapping[Part, float]
+    """Measured / expected, above 0, for each part that was measured. "rest" is in seconds: the formulas have none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """What finished runs and probes say of one part of the time."""
+
+    factor: float
+    spread: float
+    """The range is ÷ and × this."""
+    differs: Difference
+    sources: tuple[Timing, ...] = field(repr=False)
+
+    def of(self, estimated: Range) -> Range:
+        """The formulas' range moved to the pace of this machine; as it is where it is narrower than the pace."""
+        if estimated.low > 0 and estimated.high / estimated.low <= self.spread**2:
+            return estimated
+        return self.range(estimated.expected)
+
+    def range(self, expected: float) -> Range:
+        """Around what the formulas expect, in seconds."""
+        here = expected * self.factor
+        return Range(here / self.spread, here, here * self.spread)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paces:
+    """The pace of each part of a run; None where nothing comparable has finished here."""
+
+    load: Pace | None = None
+    training: Pace | None = None
+    evaluation: Pace | None = None
+    rest: Pace | None = None
+
+    @property
+    def source_ids(self) -> tuple[str, ...]:
+        return tuple(timing.source_id for timing in self.training.sources) if self.training else ()
+
+    @property
+    def in_words(self) -> str:
+        """What the time of training rests on, such as "from 3 finished runs here"; "" where on nothing."""
+        if self.training is None:
+            return ""
+        kinds = [timing.kind for timing in self.training.sources]
+        named = [counted(kinds.count(kind), kind) for kind in ("run", "probe") if kind in kinds]
+        first, *others = named
+        return f"from {' and '.join([f'{_finished(first)}', *others])} here{OTHER[self.training.differs]}"
+
+
+OTHER = {
+    Difference.NONE: "",
+    Difference.TOKENS: " with other data or another batch, so the range is wider",
+    Difference.BASE: " with another base model, so the range is wider",
+    Difference.KERNELS: " with another precision or training setup, so the range is wider",
+}
+
+
+def _finished(text: str) -> str:
+    number, noun = text.split(" ")
+    return f"{number} finished {noun}"
+
+
+def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions) -> Paces:
+    """The pace of each part from what has finished on this machine, in any order."""
+    return Paces(**{part: _pace(part, timings, workload, assume) for part in PARTS})
+
+
+def _pace(part: Part, timings: Sequence[Timing], workload: Workload, assume: Assumptions) -> Pace | None:
+    # Loading reads no rows, so it is the same whatever the data.
+    measured = [
+        (_difference(timing.workload, workload, rows=part != "load"), timing)
+        for timing in timings
+        if part in timing.ratios
+    ]
+    if not measured:
+        return None
+    nearest = min(differs for differs, _ in measured)
+    near = [timing for differs, timing in measured if differs == nearest]
+    near = sorted(near, key=lambda timing: timing.ended_at)[-LATEST:]
+    logs = [math.log(timing.ratios[part]) for timing in near]
+    centre = middle(logs)
+    noise = math.log(assume.value("here-load-noise" if part == "load" else "here-time-noise"))
+    width = math.hypot(
+        noise * math.sqrt(LATEST / len(near)),
+        max(_width(timing.workload, workload, nearest, assume) for timing in near),
+    )
+    disagreement = max(abs(log - centre) for log in logs)
+    return Pace(
+        factor=math.exp(centre), spread=math.exp(max(width, disagreement)), differs=nearest, sources=tuple(near)
+    )
+
+
+def _difference(there: Workload, here: Workload, *, rows: bool) -> Difference:
+    if there.kernels != here.kernels:
+        return Difference.KERNELS
+    if there.base != here.base:
+        return Difference.BASE
+    if rows and (there.data != here.data or abs(_log_tokens(there, here)) > math.log(SAME_TOKENS)):
+        return Difference.TOKENS
+    return Difference.NONE
+
+
+def _width(there: Workload, here: Workload, nearest: Difference, assume: Assumptions) -> float:
+    """What differs, as a half-width of ln seconds."""
+    if nearest is Difference.NONE:
+        return 0.0
+    tokens = abs(_log_tokens(there, here)) * assume.value("here-tokens-width")
+    other = {
+        Difference.TOKENS: assume.value("here-data-width"),
+        Difference.BASE: assume.value("here-base-width"),
+        Difference.KERNELS: assume.value("here-kernels-width"),
+    }[nearest]
+    return math.hypot(tokens, other)
+
+
+def _log_tokens(there: Workload, here: Workload) -> float:
+    return math.log(there.tokens / here.tokens)
