@@ -33,18 +33,21 @@ class Measured:
         self._workspace = workspace
         self._models = models
         self._previews: dict[str, Preview] = {}
-        self._timings: dict[tuple[str, float], Timing | None] = {}
+        self._timings: dict[tuple[str, float], tuple[Any, Timing | None]] = {}
 
-    def any(self) -> bool:
-        """Whether there is a run or a probe. Looked up without the store, which an estimate from the command line does
-        not load."""
+    def any(self, prefix: str = "") -> bool:
+        """Whether there is a run or a probe whose id starts so. Looked up without the store, which an estimate from
+        the command line does not load."""
         folder = self._workspace.home / "runs"
-        return folder.is_dir() and any(not entry.name.startswith(".") for entry in os.scandir(folder))
+        names = (entry.name for entry in os.scandir(folder)) if folder.is_dir() else ()
+        return any(name.startswith(prefix) and not name.startswith(".") for name in names)
 
     def memory(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
     ) -> MemoryCalibration | None:
         """What the probes of this set-up on this device say of memory; None where there are none."""
+        if not self.any("probe-"):
+            return None
         from rankviz.core.probe.calibrate import applies, calibrate
         from rankviz.core.probe.estimate import estimate_probe
 
@@ -62,18 +65,17 @@ class Measured:
 
         before: leaves out what ended later (unix seconds), for the estimate beside a run that has ended itself.
         """
-        from rankviz.core.cost.pace import paces, same_machine
+        from rankviz.core.cost.pace import machine_of, paces
 
-        here = self._with_versions(environment)
-        ended = [
-            record
-            for record in self._workspace.store.records()
-            if record.ended_at and (before is None or record.ended_at <= before)
-            if same_machine(record.environment, here)
-        ]
+        here = machine_of(self._with_versions(environment))
+        ended = [record for record in self._workspace.store.records() if record.ended_at]
         ended.sort(key=lambda record: record.ended_at)
-        timings = [timing for record in ended[-MOST_RUNS:] if (timing := self._timing(record)) is not None]
-        return paces(timings, workload, self._workspace.assumptions)
+        timings = [
+            timing
+            for machine, timing in map(self._timing, ended)
+            if timing and machine == here and (before is None or timing.ended_at <= before)
+        ]
+        return paces(timings[-MOST_RUNS:], workload, self._workspace.assumptions)
 
     def of_question(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
@@ -114,14 +116,18 @@ class Measured:
 
         return {"versions": machine.versions(LIBRARIES), **environment}
 
-    def _timing(self, record: RunRecord | ProbeRecord) -> Timing | None:
-        """Made once: what has ended changes only when it is asked for again, and then ends at another time."""
+    def _timing(self, record: RunRecord | ProbeRecord) -> tuple[Any, Timing | None]:
+        """Its machine and what it took. Made once: what has ended changes only when it is asked for again, and then
+        ends at another time."""
+        from rankviz.core.cost.pace import machine_of
+
         key = record.run_id, record.ended_at
         if key not in self._timings:
             try:
-                self._timings[key] = self._timing_of(record)
+                timing = self._timing_of(record)
             except RankVizError:
-                self._timings[key] = None  # its base has gone, or is one that only the Hub knows
+                timing = None  # its base has gone, or is one that only the Hub knows
+            self._timings[key] = machine_of(record.environment), timing
         return self._timings[key]
 
     def _timing_of(self, record: RunRecord | ProbeRecord) -> Timing | None:

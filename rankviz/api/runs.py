@@ -232,7 +232,5 @@ class Runs:
         rows = self._measured.row_tokens(request)
         training = request.training.without_auto(device)
         tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
-        memory = None
-        if self._measured.any():
-            memory = self._measured.memory(model, request.lora, training, tokens, environment)
+        memory = self._measured.memory(model, request.lora, training, tokens, environment)
         return estimate_run(model, request, device, self._workspace.assumptions, rows, memory, paces)

@@ -36,10 +36,12 @@ Part = Literal["load", "training", "evaluation", "rest"]
 PARTS: tuple[Part, ...] = ("load", "training", "evaluation", "rest")
 
 
-def same_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether two environments have the same device, number of CPUs and versions of LIBRARIES."""
-    return all(there.get(name) == here.get(name) for name in ("device", "device_name", "cpu_count")) and all(
-        there.get("versions", {}).get(name) == here.get("versions", {}).get(name) for name in LIBRARIES
+def machine_of(environment: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What must be equal for two environments to be the same machine: device, number of CPUs, versions of LIBRARIES."""
+    versions = environment.get("versions", {})
+    return (
+        *(environment.get(name) for name in ("device", "device_name", "cpu_count")),
+        *(versions.get(name) for name in LIBRARIES),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.calibration import MemoryCalibration
-from rankviz.core.cost.pace import Timing, Workload, kernels, same_machine
+from rankviz.core.cost.pace import Timing, Workload, kernels, machine_of
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.probe.estimate import ProbeEstimate
@@ -37,7 +37,7 @@ def applies(
         and request.model_id == model_id
         and kernels(request.training, use_dora=request.lora.use_dora) == kernels(training, use_dora=lora.use_dora)
         and 1 / reach <= tokens / request.training.tokens_per_micro_step <= reach
-        and same_machine(there, environment)
+        and machine_of(there) == machine_of(environment)
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.pace import Difference, Timing, Workload, kernels, paces, same_machine
+from rankviz.core.cost.pace import Difference, Timing, Workload, kernels, machine_of, paces
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.quantity import Range
 from tests.support.toy import ASSUMPTIONS
@@ -119,9 +119,9 @@ def test_the_sentence_says_what_the_time_rests_on(finished, words):
 def test_another_device_or_version_is_another_machine():
     here = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0", "pandas": "3"}}
 
-    assert same_machine({**here, "versions": {"torch": "2.13.0"}}, here)
+    assert machine_of({**here, "versions": {"torch": "2.13.0"}}) == machine_of(here)
     for other in ({"device": "cuda"}, {"device_name": "b"}, {"cpu_count": 4}, {"versions": {"torch": "2.14.0"}}):
-        assert not same_machine({**here, **other}, here)
+        assert machine_of({**here, **other}) != machine_of(here)
 
 
 def test_kernels_are_what_time_and_memory_are_made_of():
