@@ -43,6 +43,7 @@ class Runs:
         self._workspace = workspace
         self._models = models
         self._measured = measured
+        self._kept: dict[tuple[str, int, int], Path] = {}
 
     def samples(self) -> Sequence[Sample]:
         """The sample data that RankViz ships."""
@@ -189,7 +190,7 @@ class Runs:
         from rankviz.core.runs.estimate import precision_warning
         from rankviz.core.runs.sweep_time import ExpectedSweep, sweep_time
 
-        runs = request.runs(sweep_id="expected", created_at=0.0)
+        runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
         here = machine.here()
         paces = self._paces(runs[0], here)
         by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
@@ -203,6 +204,21 @@ class Runs:
             paces=paces,
             warning=precision_warning(runs[0], self._workspace.device(here), assumptions),
         )
+
+    def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
+        """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""
+        from rankviz import dataset
+
+        path = Path(request.data)
+        if dataset.is_sample(request.data, assets=self._workspace.assets) or not path.is_file():
+            return request
+        self._workspace.refuse_private_path(request.data)
+        state = path.stat()
+        key = request.data, state.st_mtime_ns, state.st_size
+        if key not in self._kept:
+            self._kept[key] = self._workspace.store.kept_path(path)
+        kept = self._kept[key]
+        return replace(request, data=str(kept)) if kept.exists() else request
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
         """The estimate beside a run's measurements, computed again; None where its base model is not available.

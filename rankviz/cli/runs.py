@@ -65,27 +65,28 @@ def sweep(
         raise InvalidSettingError("--anchor needs --fast.")
     count = seeds if seeds is not None else 1 if fast else VERDICT_SEEDS
     api = Api()
-    sweep_id = api.runs.start(
-        SweepRequest(
-            base=model,
-            data=data,
-            ranks=ranks,
-            cut_ranks=cut_ranks,
-            alpha=alpha,
-            learning_rates=tuple(lr or (1e-3,)),
-            seeds=tuple(range(count)),
-            held_out_examples=held_out,
-            lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
-            training=replace(
-                SHORT_TRAINING,
-                max_steps=steps,
-                per_device_train_batch_size=batch,
-                gradient_accumulation_steps=accum,
-                max_length=max_length,
-                precision=precision,
-            ),
-        )
+    request = SweepRequest(
+        base=model,
+        data=data,
+        ranks=ranks,
+        cut_ranks=cut_ranks,
+        alpha=alpha,
+        learning_rates=tuple(lr or (1e-3,)),
+        seeds=tuple(range(count)),
+        held_out_examples=held_out,
+        lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
+        training=replace(
+            SHORT_TRAINING,
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accum,
+            max_length=max_length,
+            precision=precision,
+        ),
     )
+    sweep_id = api.runs.start(request)
+    for sentence in api.runs.expected(request).sentences:
+        print(sentence, file=sys.stderr)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     _watch(api, sweep_id)
     runs = api.runs.sweep(sweep_id).runs
@@ -255,7 +256,8 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     if estimate:
         yield "Estimated adapter", f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}"
         yield f"Estimated memory ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
-        yield "Estimated time", units.time_span(estimate.seconds) if estimate.seconds else "not known"
+        basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
+        yield "Estimated time", units.time_span(estimate.seconds) + basis if estimate.seconds else "not known"
     yield "Device", str(run.environment.get("device_name") or "not known")
 
 

@@ -78,14 +78,18 @@ class RunStore:
 
     def keep(self, data: Path) -> Path:
         """A copy of a data file under HOME/data, filed by its content, for an upload that may not outlive the page."""
-        digest = hashlib.sha256(data.read_bytes()).hexdigest()[:16]
-        kept = self.home / "data" / digest / data.name
+        kept = self.kept_path(data)
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             aside = kept.with_name(f".{secrets.token_hex(4)}")
             shutil.copyfile(data, aside)
             os.replace(aside, kept)
         return kept
+
+    def kept_path(self, data: Path) -> Path:
+        """Where `keep` files it."""
+        digest = hashlib.sha256(data.read_bytes()).hexdigest()[:16]
+        return self.home / "data" / digest / data.name
 
     def append(self, run_id: str, event: RunEvent) -> None:
         """Write down what happened. One writer at a time: the worker while it lives, then the supervisor."""

@@ -62,6 +62,16 @@ def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
     assert announced.sentences[1].startswith("Loading ")
 
 
+def test_ones_own_file_is_known_again_by_its_rows(api, tmp_path):
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+    finish(api, 1000.0, data=str(api.workspace.store.keep(mine)))
+
+    assert "from 1 finished run here." in expected(api, data=str(mine)).sentences[0]
+    mine.write_text('{"prompt": "a", "completion": "bb"}\n' * 3)
+    assert "with other data" in expected(api, data=str(mine)).sentences[0]
+
+
 def test_another_machine_says_nothing(api):
     finish(api, 1000.0, environment={**HERE, "device_name": "another CPU"})
     finish(api, 2000.0, environment={**HERE, "versions": {"torch": "1.0"}})
