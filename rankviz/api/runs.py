@@ -81,6 +81,10 @@ class Runs:
         """All sweeps, the newest first."""
         return self._workspace.store.sweeps()[::-1]
 
+    def unreadable(self) -> Mapping[str, str]:
+        """Folders in the place of runs that cannot be read, by name, with the reason of each."""
+        return self._workspace.store.unreadable()
+
     def newest_evaluated(self) -> Sweep | None:
         """The newest sweep with a held-out loss: your own, or else a recorded one."""
         own = (sweep for sweep in self.sweeps() if any(run.loss_after for run in sweep.runs))

@@ -178,6 +178,8 @@ def runs_list(as_json: Json = False) -> None:
     if as_json:
         return print_json([run_json(api.runs.summary(run.run_id)) for run in records])
     _runs_table(records)
+    for run_id, reason in api.runs.unreadable().items():
+        print(f"Run {run_id} cannot be read. {reason}", file=sys.stderr)
 
 
 def _runs_table(records: Sequence["RunRecord"]) -> None:

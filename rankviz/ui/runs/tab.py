@@ -111,15 +111,16 @@ def runs_view(
     api: Api, *, text: str, state: str, x: str, y: str, chosen: str, selected: list[str] | None, seen: Any
 ) -> RunsView:
     """Everything on this tab, or nothing when nothing changed since it was last drawn."""
-    sweeps = all_sweeps(api)
-    now = (text, state, x, y, chosen, selected, tuple(live.fingerprint(s) for s in sweeps))
+    sweeps, unreadable = all_sweeps(api), api.runs.unreadable()
+    now = (text, state, x, y, chosen, selected, tuple(unreadable), tuple(live.fingerprint(s) for s in sweeps))
     if now == seen:
         return unchanged(RunsView)
     shown = selected if selected is not None else newest(sweeps)
     overlaid = [s for s in sweeps if any(run.run_id in shown for run in s.runs)]
     tradeoff = points.tradeoff_chart(overlaid, x=x, y=y, run_ids=shown, height=340)
     return RunsView(
-        table=runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen),
+        table=runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen)
+        + html.paragraphs(*(f"Run {run_id} cannot be read. {reason}" for run_id, reason in unreadable.items())),
         curve=tradeoff.chart,
         loss=live.loss_chart(overlaid, shown),
         caption=html.paragraphs(tradeoff.caption),
