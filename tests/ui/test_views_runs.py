@@ -132,12 +132,13 @@ def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
     assert shown.startswith("1 run, truncated to 1 lower rank, on ")
 
 
-def test_where_nothing_can_be_trained_the_empty_page_says_why_instead_of_press_train():
+def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
     without_trainer = SimpleNamespace(workspace=SimpleNamespace(why_not_train=lambda: "Training needs the trainer."))
 
     shown = train.progress(without_trainer, sweep_id="", seen=None)
 
-    assert "Training needs the trainer." in shown.status
+    assert "Training needs the trainer." not in shown.status
+    assert "the note above the Train button says why" in shown.status
     assert "Press Train" not in shown.status
 
 
