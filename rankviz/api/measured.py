@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rankviz.api.models import Models
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.record import RunRecord
+    from rankviz.core.runs.replay import Finished
     from rankviz.core.runs.request import RunRequest
     from rankviz.dataset import Preview
 
@@ -91,6 +92,14 @@ class Measured:
         )
         return calibration if calibration.memory or calibration.paces.training else None
 
+    def finished(self) -> Sequence[Finished]:
+        """The finished runs of the runs folder as they would be replayed (core.runs.replay), those of every machine."""
+        return [
+            finished
+            for record in self._workspace.store.all()
+            if record.state == "completed" and (finished := self._finished(record)) is not None
+        ]
+
     def row_tokens(self, request: RunRequest) -> Range | None:
         """Tokens of a row of a run's data after padding; None where the data has gone since."""
         from rankviz.core.runs.estimate import row_tokens
@@ -134,9 +143,6 @@ class Measured:
         from rankviz.core.probe.calibrate import timing_of as timing_of_probe
         from rankviz.core.probe.estimate import estimate_probe
         from rankviz.core.probe.record import ProbeRecord
-        from rankviz.core.runs.estimate import estimate_run, workload_of
-        from rankviz.core.runs.sweep_time import formula_times
-        from rankviz.core.runs.times import timing_of
 
         if record.state != "completed":
             return None
@@ -144,6 +150,16 @@ class Measured:
         if isinstance(record, ProbeRecord):
             model = self._models.at_hand(record.request.model_id)
             return model and timing_of_probe(record, estimate_probe(model, record.request, device, assume))
+        finished = self._finished(record)
+        return finished and finished.timing
+
+    def _finished(self, record: RunRecord) -> Finished | None:
+        from rankviz.core.runs.estimate import estimate_run, workload_of
+        from rankviz.core.runs.replay import Finished
+        from rankviz.core.runs.sweep_time import formula_times
+        from rankviz.core.runs.times import evaluated, timing_of
+
+        device, assume = self._workspace.device(record.environment), self._workspace.assumptions
         request = record.request
         if (model := self._models.at_hand(request.base)) is None:
             return None
@@ -151,5 +167,6 @@ class Measured:
         seconds = estimate_run(model, request, device, assume, rows).formula_seconds
         if seconds is None:
             return None
-        workload = workload_of(model, request, device, rows)
-        return timing_of(record, workload, formula_times(model, request, seconds, assume))
+        expected = formula_times(model, request, seconds, assume)
+        timing = timing_of(record, workload_of(model, request, device, rows), expected)
+        return timing and Finished(timing=timing, expected=expected, evaluated=evaluated(record))

@@ -4,8 +4,9 @@
     factor = the median ratio of the LATEST nearest ones
     range  = the formulas' expected seconds · factor, ÷ spread to × spread
 
-    ln spread = √((few · ln noise)² + what differs²), or as far as the ratios disagree, if that is more
+    ln spread = √((few · ln noise)² + what differs²), or what the ratios disagree by, if that is more
     few       = √(LATEST / how many there are)
+    disagree  = a factor · the median distance to the median: one odd run in three does not widen the range
 
 Nearest is the same base model with the same kernels and data; then other data or another number of tokens per
 micro-step, another base model, other kernels (precision, optimizer, checkpointing, loss path, DoRA), each with a wider
@@ -172,7 +173,7 @@ def _pace(part: Part, timings: Sequence[Timing], workload: Workload, assume: Ass
         noise * math.sqrt(LATEST / len(near)),
         max(_width(timing.workload, workload, nearest, assume) for timing in near),
     )
-    disagreement = max(abs(log - centre) for log in logs)
+    disagreement = assume.value("here-disagreement") * middle([abs(log - centre) for log in logs])
     return Pace(
         factor=math.exp(centre), spread=math.exp(max(width, disagreement)), differs=nearest, sources=tuple(near)
     )

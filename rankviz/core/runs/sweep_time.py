@@ -9,7 +9,6 @@ The parts' ends are added, except that loading is independent of the rest: its d
 quadrature.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +40,7 @@ class SweepTime:
 
     @property
     def total(self) -> Range:
-        return _independent(self.load, self.training.plus(self.evaluation).plus(self.rest))
+        return self.load.plus_independent(self.training.plus(self.evaluation).plus(self.rest))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,11 +138,3 @@ def _one_row(run: RunRequest, training: Range) -> Range:
 
 def _load(model: ModelSpec, assumptions: Assumptions) -> Range:
     return load_seconds(model, Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions))
-
-
-def _independent(one: Range, other: Range) -> Range:
-    """The sum of two that do not depend on one another: each end as far from the middle as the root of the squares."""
-    expected = one.expected + other.expected
-    below = math.hypot(one.expected - one.low, other.expected - other.low)
-    above = math.hypot(one.high - one.expected, other.high - other.expected)
-    return Range(expected - below, expected, expected + above)

@@ -11,6 +11,7 @@ Truncated adapters of a fast curve are left out of all four: they are evaluated 
 from dataclasses import dataclass
 
 from rankviz.core.cost.pace import Part, Timing, Workload
+from rankviz.core.runs.events import Evaluated
 from rankviz.core.runs.record import RunRecord
 
 MIN_SECONDS = 1e-3
@@ -40,16 +41,24 @@ def times_of(run: RunRecord) -> RunTimes | None:
     """None of a run that has not completed."""
     if run.completed is None or run.loaded_at is None or run.ended_at is None:
         return None
-    evaluations = [each for each in (run.loss_before, run.loss_after) if each and not each.reused]
-    examples = sum(each.examples for each in evaluations)
-    evaluated = sum(each.seconds for each in evaluations)
-    spent = run.completed.train_seconds + evaluated + sum(cut.seconds for cut in run.cuts)
+    examples = evaluated(run)
+    evaluation = sum(each.seconds for each in _evaluations(run))
+    spent = run.completed.train_seconds + evaluation + sum(cut.seconds for cut in run.cuts)
     return RunTimes(
         load=_measured(run.loaded_at - run.load_began_at if run.load_began_at is not None else None),
         training=run.completed.train_seconds,
-        evaluation_of_one=_measured(evaluated / examples if examples else None),
+        evaluation_of_one=_measured(evaluation / examples if examples else None),
         rest=_measured(run.ended_at - run.loaded_at - spent),
     )
+
+
+def evaluated(run: RunRecord) -> int:
+    """Held-out examples that the run evaluated itself, each time counted."""
+    return sum(each.examples for each in _evaluations(run))
+
+
+def _evaluations(run: RunRecord) -> list[Evaluated]:
+    return [each for each in (run.loss_before, run.loss_after) if each and not each.reused]
 
 
 def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Timing | None:
