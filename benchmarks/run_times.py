@@ -11,8 +11,9 @@ from pathlib import Path
 
 from rankviz.api import Api
 from rankviz.core.cost.pace import PARTS, Difference, Timing, Workload
-from rankviz.core.runs.replay import ENOUGH, Announced, Finished, coverage, replay
+from rankviz.core.runs.replay import Announced, Finished, coverage, replay
 from rankviz.core.runs.times import FormulaTimes
+from rankviz.units import counted
 
 COLUMNS = (
     "run_id", "ended_at", "base", "kernels", "data", "tokens", "evaluated",
@@ -47,10 +48,8 @@ def groups(announced: Iterable[Announced]) -> dict[str, list[Announced]]:
     found: dict[str, list[Announced]] = {}
     for each in announced:
         like = each.differs is Difference.NONE
-        name = f"{each.sources} like runs" if like and each.sources < ENOUGH else ""
-        found.setdefault(name or (f"{ENOUGH} like runs" if like else f"other {each.differs.name.lower()}"), []).append(
-            each
-        )
+        name = counted(each.sources, "like run") if like else f"other {each.differs.name.lower()}"
+        found.setdefault(name, []).append(each)
     return found
 
 

@@ -14,9 +14,6 @@ from rankviz.core.cost.pace import Difference, Timing, paces
 from rankviz.core.quantity import Range, middle
 from rankviz.core.runs.times import FormulaTimes
 
-ENOUGH = 3
-"""After so many like runs the announcement should be good."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
