@@ -16,7 +16,7 @@ from rankviz.core.runs.times import FormulaTimes
 from rankviz.units import counted
 
 COLUMNS = (
-    "run_id", "ended_at", "base", "kernels", "data", "tokens", "evaluated",
+    "run_id", "ended_at", "base", "parameters", "kernels", "data", "tokens", "evaluated",
     *(f"{part}_ratio" for part in PARTS), "load_expected", "training_expected", "evaluation_of_one_expected",
 )  # fmt: skip
 """Ratios are measured over expected; expected is in seconds, and so is rest_ratio."""
@@ -73,6 +73,7 @@ def _row(run: Finished) -> dict[str, object]:
         "run_id": timing.source_id,
         "ended_at": round(timing.ended_at),
         "base": workload.base if not Path(workload.base).is_absolute() else Path(workload.base).name,
+        "parameters": workload.parameters,
         "kernels": " ".join(workload.kernels),
         "data": Path(workload.data).name,
         "tokens": round(workload.tokens, 1),
@@ -86,7 +87,11 @@ def _row(run: Finished) -> dict[str, object]:
 
 def _finished(row: dict[str, str]) -> Finished:
     workload = Workload(
-        base=row["base"], kernels=tuple(row["kernels"].split()), data=row["data"], tokens=float(row["tokens"])
+        base=row["base"],
+        parameters=int(row["parameters"]),
+        kernels=tuple(row["kernels"].split()),
+        data=row["data"],
+        tokens=float(row["tokens"]),
     )
     return Finished(
         timing=Timing(

@@ -86,7 +86,12 @@ class Measured:
         from rankviz.core.cost.pace import Workload, kernels
 
         tokens = training.tokens_per_micro_step
-        workload = Workload(base=model.id, kernels=kernels(training, use_dora=lora.use_dora), tokens=tokens)
+        workload = Workload(
+            base=model.id,
+            parameters=model.total_parameters,
+            kernels=kernels(training, use_dora=lora.use_dora),
+            tokens=tokens,
+        )
         calibration = Calibration(
             memory=self.memory(model, lora, training, tokens, environment), paces=self.paces(workload, environment)
         )
@@ -149,7 +154,7 @@ class Measured:
         device, assume = self._workspace.device(record.environment), self._workspace.assumptions
         if isinstance(record, ProbeRecord):
             model = self._models.at_hand(record.request.model_id)
-            return model and timing_of_probe(record, estimate_probe(model, record.request, device, assume))
+            return model and timing_of_probe(record, model, estimate_probe(model, record.request, device, assume))
         finished = self._finished(record)
         return finished and finished.timing
 

@@ -61,6 +61,8 @@ class Workload:
 
     base: str
     """Id of the ModelSpec."""
+    parameters: int
+    """Of the base."""
     kernels: tuple[str, ...]
     data: str = ""
     """As a run's request names it; empty for a probe and for an estimate without data."""
@@ -69,7 +71,7 @@ class Workload:
 
 
 class Difference(IntEnum):
-    """How far a finished run or probe is from what is asked, nearest first."""
+    """What a finished run or probe has otherwise than what is asked, the least first."""
 
     NONE = 0
     TOKENS = 1
@@ -155,52 +157,62 @@ def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions) ->
 
 
 def _pace(part: Part, timings: Sequence[Timing], workload: Workload, assume: Assumptions) -> Pace | None:
-    # Loading reads no rows, so it is the same whatever the data.
+    reach = math.log(assume.value("here-base-reach"))
     measured = [
-        (_difference(timing.workload, workload, rows=part != "load"), timing)
+        (_differences(timing.workload, workload, part), timing)
         for timing in timings
-        if part in timing.ratios
+        if part in timing.ratios and abs(_log_sizes(timing.workload, workload)) <= reach
     ]
     if not measured:
         return None
-    nearest = min(differs for differs, _ in measured)
-    near = [timing for differs, timing in measured if differs == nearest]
-    near = sorted(near, key=lambda timing: timing.ended_at)[-LATEST:]
-    logs = [math.log(timing.ratios[part]) for timing in near]
+    nearest = min(max(differs) for differs, _ in measured)
+    near = [(differs, timing) for differs, timing in measured if max(differs) == nearest]
+    near = sorted(near, key=lambda each: each[1].ended_at)[-LATEST:]
+    logs = [math.log(timing.ratios[part]) for _, timing in near]
     centre = middle(logs)
     noise = math.log(assume.value("here-load-noise" if part == "load" else "here-time-noise"))
     width = math.hypot(
         noise * math.sqrt(LATEST / len(near)),
-        max(_width(timing.workload, workload, nearest, assume) for timing in near),
+        max(_width(timing.workload, workload, differs, assume) for differs, timing in near),
     )
     disagreement = assume.value("here-disagreement") * middle([abs(log - centre) for log in logs])
     return Pace(
-        factor=math.exp(centre), spread=math.exp(max(width, disagreement)), differs=nearest, sources=tuple(near)
+        factor=math.exp(centre),
+        spread=math.exp(max(width, disagreement)),
+        differs=nearest,
+        sources=tuple(timing for _, timing in near),
     )
 
 
-def _difference(there: Workload, here: Workload, *, rows: bool) -> Difference:
-    if there.kernels != here.kernels:
-        return Difference.KERNELS
-    if there.base != here.base:
-        return Difference.BASE
-    if rows and (there.data != here.data or abs(_log_tokens(there, here)) > math.log(SAME_TOKENS)):
-        return Difference.TOKENS
-    return Difference.NONE
+def _differences(there: Workload, here: Workload, part: Part) -> tuple[Difference, ...]:
+    """All of them. Loading reads no rows, so it is the same whatever the data."""
+    rows = part != "load" and (there.data != here.data or abs(_log_tokens(there, here)) > math.log(SAME_TOKENS))
+    return (
+        Difference.NONE,
+        *([Difference.TOKENS] if rows else []),
+        *([Difference.BASE] if there.base != here.base else []),
+        *([Difference.KERNELS] if there.kernels != here.kernels else []),
+    )
 
 
-def _width(there: Workload, here: Workload, nearest: Difference, assume: Assumptions) -> float:
+def _width(there: Workload, here: Workload, differs: Sequence[Difference], assume: Assumptions) -> float:
     """What differs, as a half-width of ln seconds."""
-    if nearest is Difference.NONE:
-        return 0.0
-    tokens = abs(_log_tokens(there, here)) * assume.value("here-tokens-width")
-    other = {
-        Difference.TOKENS: assume.value("here-data-width"),
-        Difference.BASE: assume.value("here-base-width"),
+    widths = {
+        Difference.NONE: 0.0,
+        Difference.TOKENS: math.hypot(
+            assume.value("here-data-width"), assume.value("here-tokens-width") * _log_tokens(there, here)
+        ),
+        Difference.BASE: math.hypot(
+            assume.value("here-base-width"), assume.value("here-size-width") * _log_sizes(there, here)
+        ),
         Difference.KERNELS: assume.value("here-kernels-width"),
-    }[nearest]
-    return math.hypot(tokens, other)
+    }
+    return math.hypot(*(widths[each] for each in differs))
 
 
 def _log_tokens(there: Workload, here: Workload) -> float:
     return math.log(there.tokens / here.tokens)
+
+
+def _log_sizes(there: Workload, here: Workload) -> float:
+    return math.log(there.parameters / here.parameters)

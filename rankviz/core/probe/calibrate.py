@@ -8,6 +8,7 @@ from rankviz.core.cost.calibration import MemoryCalibration
 from rankviz.core.cost.pace import Timing, Workload, kernels, machine_of
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.model.spec import ModelSpec
 from rankviz.core.probe.estimate import ProbeEstimate
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import BUSY_SHARE
@@ -41,7 +42,7 @@ def applies(
     )
 
 
-def timing_of(record: ProbeRecord, estimate: ProbeEstimate) -> Timing | None:
+def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
     """The probe as evidence for the time of the next run; None where its steps were not timed on a quiet machine, or
     none was estimated."""
     if record.state is not RunState.COMPLETED or (record.full is None and record.extrapolated is None):
@@ -56,6 +57,7 @@ def timing_of(record: ProbeRecord, estimate: ProbeEstimate) -> Timing | None:
         ended_at=record.ended_at,
         workload=Workload(
             base=request.model_id,
+            parameters=model.total_parameters,
             kernels=kernels(request.training, use_dora=request.lora.use_dora),
             tokens=request.training.tokens_per_micro_step,
         ),

@@ -92,6 +92,7 @@ def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_token
     rows = min(row_tokens.expected, training.max_length) if row_tokens else training.max_length
     return Workload(
         base=model.id,
+        parameters=model.total_parameters,
         kernels=kernels(training, use_dora=request.lora.use_dora),
         data=request.data,
         tokens=max(1.0, training.per_device_train_batch_size * rows),

@@ -20,7 +20,7 @@ from rankviz.core.runs.events import ProbeCompleted, RunStarted
 from rankviz.ui.train.form import expected_html
 from tests.support import questions
 from tests.support.probes import MIB, measured, request
-from tests.support.toy import ASSETS, ASSUMPTIONS
+from tests.support.toy import ASSETS, ASSUMPTIONS, TOY
 from tests.ui.test_views_runs import FORM
 
 HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
@@ -74,8 +74,10 @@ def test_the_band_is_as_wide_as_probes_were_off_or_as_they_disagree():
 def test_a_step_timed_on_a_busy_machine_moves_no_time():
     busy = replace(measured(30, forward=400, steps=(30.0,)), busy_elsewhere=0.4)
 
-    assert timing_of(record(busy, full=True), estimated()) is None
-    assert 1.5 == timing_of(record(replace(busy, busy_elsewhere=0.0), full=True), estimated()).ratios["training"] / 10
+    assert timing_of(record(busy, full=True), TOY, estimated()) is None
+    assert (
+        1.5 == timing_of(record(replace(busy, busy_elsewhere=0.0), full=True), TOY, estimated()).ratios["training"] / 10
+    )
     assert 1.5 == calibrate([(record(busy, full=True), estimated())], ASSUMPTIONS).working_factor
 
 
@@ -120,7 +122,7 @@ def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
     by_formulas = estimate_probe(smol, probe.request, CPU, ASSUMPTIONS)
     calibrated = calibrate([(probe, by_formulas)], ASSUMPTIONS)
     run_request = run(r=16, lora_alpha=16, per_device_train_batch_size=2, max_steps=10)
-    pace = paces([timing_of(probe, by_formulas)], workload_of(smol, run_request, CPU, rows), ASSUMPTIONS)
+    pace = paces([timing_of(probe, smol, by_formulas)], workload_of(smol, run_request, CPU, rows), ASSUMPTIONS)
 
     plain = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows)
     moved = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows, calibrated, pace)

@@ -238,7 +238,7 @@ def test_every_assumption_is_used_by_some_estimate():
     known = Range(600 * probes.MIB, 600 * probes.MIB, 600 * probes.MIB)
     estimated = ProbeEstimate(static_bytes=0, working_bytes=1, memory_bytes=known, step_seconds=None)
     calibrate([(probed, estimated)], listening)
-    here = Workload(base="a", kernels=("unsloth", "fp32"), tokens=1)
+    here = Workload(base="a", parameters=1, kernels=("unsloth", "fp32"), tokens=1)
     for there in (here, replace(here, tokens=2), replace(here, base="b"), replace(here, kernels=("unsloth", "bf16"))):
         timed = Timing(source_id="r", kind="run", ended_at=0.0, workload=there, ratios={"load": 1.0, "training": 1.0})
         paces([timed], here, listening)

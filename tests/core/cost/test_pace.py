@@ -10,7 +10,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.quantity import Range
 from tests.support.toy import ASSUMPTIONS
 
-HERE = Workload(base="a", kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
+HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
 NOISE = ASSUMPTIONS.value("here-time-noise")
 
 
@@ -67,6 +67,26 @@ def test_what_differs_widens_the_range(other, differs, width):
 
     assert differs == pace.differs
     assert math.hypot(math.log(NOISE), ASSUMPTIONS.value(width)) == pytest.approx(math.log(pace.spread))
+
+
+def test_another_bases_size_widens_it_too_and_far_from_it_says_nothing():
+    near, far = (
+        training(timings(2.0, 2.0, 2.0, workload=replace(HERE, base="b", parameters=n))) for n in (2 * 10**8, 10**10)
+    )
+
+    widths = ASSUMPTIONS.value("here-base-width"), ASSUMPTIONS.value("here-size-width") * math.log(2)
+    assert math.hypot(math.log(NOISE), *widths) == pytest.approx(math.log(near.spread))
+    assert far is None
+
+
+def test_all_that_differs_adds_up():
+    other = replace(HERE, base="b", data="syllables", kernels=("unsloth", "bf16"))
+
+    pace = training(timings(2.0, 2.0, 2.0, workload=other))
+
+    widths = [ASSUMPTIONS.value(f"here-{name}-width") for name in ("base", "data", "kernels")]
+    assert Difference.KERNELS == pace.differs
+    assert math.hypot(math.log(NOISE), *widths) == pytest.approx(math.log(pace.spread))
 
 
 def test_other_lengths_widen_it_by_how_far_they_are():

@@ -1,6 +1,7 @@
 """Announced times of finished runs: by hand, and on the sweeps that RankViz ships."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rankviz.paths import ASSETS
 from tests.support.toy import ASSUMPTIONS
 
 ROOT = Path(__file__).parents[3]
-HERE = Workload(base="a", kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
+HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
 NOISE = ASSUMPTIONS.value("here-time-noise")
 
 
@@ -78,7 +79,7 @@ def test_of_the_shipped_sweeps_four_in_five_runs_are_inside_a_range_of_at_most_t
 
 
 def test_runs_are_grouped_by_what_they_were_announced_from():
-    other = Workload(base="b", kernels=HERE.kernels, data=HERE.data, tokens=128)
+    other = replace(HERE, base="b")
     runs = [run(1.0), run(2.0), run(3.0), run(4.0), run(5.0, workload=other)]
 
     assert ["1 like run", "2 like runs", "3 like runs", "other base"] == list(groups(replay(runs, ASSUMPTIONS)))

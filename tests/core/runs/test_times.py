@@ -15,7 +15,7 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.times import FormulaTimes, RunTimes, times_of, timing_of
 from tests.support.questions import run
 
-HERE = Workload(base="a", kernels=(), tokens=1)
+HERE = Workload(base="a", parameters=1, kernels=(), tokens=1)
 
 
 def evaluated(time, when, seconds, *, reused=False):
