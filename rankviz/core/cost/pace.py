@@ -103,10 +103,10 @@ class Pace:
     sources: tuple[Timing, ...] = field(repr=False)
 
     def of(self, estimated: Range) -> Range:
-        """The formulas' range moved to the pace of this machine; as it is where it is narrower than the pace."""
-        if estimated.low > 0 and estimated.high / estimated.low <= self.spread**2:
-            return estimated
-        return self.range(estimated.expected)
+        """The formulas' range moved to the pace of this machine; as it is where it lies inside that, since the pace then
+        says no more."""
+        here = self.range(estimated.expected)
+        return estimated if here.low <= estimated.low and estimated.high <= here.high else here
 
     def range(self, expected: float) -> Range:
         """Around what the formulas expect, in seconds."""

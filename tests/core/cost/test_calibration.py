@@ -7,10 +7,12 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.calibration import MemoryCalibration, calibrated_memory
+from rankviz.core.cost.calibration import Calibration, MemoryCalibration, calibrated_estimate, calibrated_memory
 from rankviz.core.cost.device import Device
+from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.pace import LIBRARIES, Difference, paces
+from rankviz.core.cost.pace import LIBRARIES, Difference, Timing, Workload, paces
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.probe.calibrate import applies, calibrate, timing_of
 from rankviz.core.probe.estimate import ProbeEstimate, estimate_probe
 from rankviz.core.probe.record import ProbeRecord
@@ -20,7 +22,7 @@ from rankviz.core.runs.events import ProbeCompleted, RunStarted
 from rankviz.ui.train.form import expected_html
 from tests.support import questions
 from tests.support.probes import MIB, measured, request
-from tests.support.toy import ASSETS, ASSUMPTIONS, TOY
+from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 from tests.ui.test_views_runs import FORM
 
 HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
@@ -156,6 +158,29 @@ def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(
     assert after.ranks[16].memory_bytes != before.ranks[16].memory_bytes
     assert ("probe-1",) == after.ranks[16].timed_by
     assert "Memory is calibrated by pr" in expected_html(api, {**FORM, "base": "embedded"})
+
+
+def test_runs_that_finished_on_this_gpu_move_time_and_cost_and_leave_memory():
+    asked = questions.question(ranks=(8,), gpu="toy-16", training=TrainingSetup(precision="bf16", max_steps=100))
+    plain = estimate(TOY, asked, gpu(), ASSUMPTIONS)
+    here = Workload(base="toy", parameters=10**6, kernels=(), tokens=1)
+    ran = [
+        Timing(source_id=f"r{i}", kind="run", ended_at=i, workload=here, ratios={"training": 2.0, "load": 0.5})
+        for i in range(3)
+    ]
+    before = plain.ranks[0].duration
+    measured = Calibration(memory=None, paces=paces(ran, here, ASSUMPTIONS))
+
+    moved = calibrated_estimate(plain, measured, ASSUMPTIONS)
+
+    after = moved.ranks[0].duration
+    assert (2 * before.step.expected, before.load.expected / 2) == pytest.approx(
+        (after.step.expected, after.load.expected)
+    )
+    assert after.load.expected + 100 * after.step.expected == pytest.approx(after.total.expected)
+    assert after.total.expected * moved.price.usd_per_hour / 3600 == pytest.approx(moved.ranks[0].cost.usd.expected)
+    assert plain.ranks[0].memory == moved.ranks[0].memory
+    assert ("Time is estimated from 3 finished runs here.", *plain.notes) == moved.notes
 
 
 def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():

@@ -104,10 +104,11 @@ def test_the_nearest_runs_count_and_later_ones_of_another_base_do_not():
     assert (2.0, Difference.NONE) == (pytest.approx(pace.factor), pace.differs)
 
 
-def test_a_pace_wider_than_the_formulas_leaves_them_alone():
+def test_a_pace_that_holds_the_formulas_range_leaves_it_and_one_that_contradicts_it_does_not():
     narrow = Range(9.0, 10.0, 11.0)
 
-    assert narrow == training(timings(2.0)).of(narrow)
+    assert narrow == training(timings(1.1)).of(narrow)
+    assert 20.0 == pytest.approx(training(timings(2.0)).of(narrow).expected)
 
 
 def test_loading_does_not_depend_on_the_rows_and_is_known_only_from_runs_that_loaded():
