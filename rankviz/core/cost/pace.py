@@ -103,8 +103,8 @@ class Pace:
     sources: tuple[Timing, ...] = field(repr=False)
 
     def of(self, estimated: Range) -> Range:
-        """The formulas' range moved to the pace of this machine; as it is where it lies inside that, since the pace then
-        says no more."""
+        """The formulas' range moved to the pace of this machine; as it is where it lies inside that, since the pace
+        then says no more."""
         here = self.range(estimated.expected)
         return estimated if here.low <= estimated.low and estimated.high <= here.high else here
 
