@@ -1,7 +1,7 @@
 """The Runs tab shows every run with its state, the selected runs in one figure, and one run in detail."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
@@ -119,8 +119,7 @@ def runs_view(
     overlaid = [s for s in sweeps if any(run.run_id in shown for run in s.runs)]
     tradeoff = points.tradeoff_chart(overlaid, x=x, y=y, run_ids=shown, height=340)
     return RunsView(
-        table=runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen)
-        + html.paragraphs(*(f"Run {run_id} cannot be read. {reason}" for run_id, reason in unreadable.items())),
+        table=runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen, unreadable=unreadable),
         curve=tradeoff.chart,
         loss=live.loss_chart(overlaid, shown),
         caption=html.paragraphs(tradeoff.caption),
@@ -178,9 +177,19 @@ HEADERS = (
 )
 
 
-def runs_table(sweeps: Sequence[Sweep], *, text: str, state: str, shown: Sequence[str], chosen: str) -> str:
+def runs_table(
+    sweeps: Sequence[Sweep],
+    *,
+    text: str,
+    state: str,
+    shown: Sequence[str],
+    chosen: str,
+    unreadable: Mapping[str, str] | None = None,
+) -> str:
+    """unreadable: folders that hold no run, with the reason of each; listed where nothing is filtered."""
     pairs = filtered(sweeps, text=text, state=state)
-    if not pairs:
+    broken = {} if text or state != ANY_STATE else unreadable or {}
+    if not pairs and not broken:
         return html.paragraphs(
             "No run matches the filter." if sweeps else "No runs yet. Train a sweep.", css="rv-empty"
         )
@@ -189,7 +198,8 @@ def runs_table(sweeps: Sequence[Sweep], *, text: str, state: str, shown: Sequenc
         [
             Row(cells=run_cells(sweep, run), pick=run.run_id, chosen=run.run_id == chosen, tick=run.run_id in shown)
             for sweep, run in pairs
-        ],
+        ]
+        + [Row(cells=unreadable_cells(run_id, reason)) for run_id, reason in broken.items()],
         label="All runs",
         left=4,
     )
@@ -236,6 +246,10 @@ def run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
         Cell(units.duration(done.train_seconds) if done else "–"),
         Cell(time.strftime("%Y-%m-%d %H:%M", time.localtime(request.created_at))),
     )
+
+
+def unreadable_cells(run_id: str, reason: str) -> Sequence[Cell]:
+    return (Cell(run_id), Cell("unreadable"), Cell(reason, kind="wrap"), *[Cell("–")] * (len(HEADERS) - 3))
 
 
 def zip_of(api: Api, selected: list[str] | None) -> str:
