@@ -10,9 +10,10 @@
 
 Nearest is the same base model with the same kernels and data; then other data or another number of tokens per
 micro-step, another base model, other kernels (precision, optimizer, checkpointing, loss path, DoRA), each with a wider
-range. The latest count because a machine has other work at other times: of the shipped sweeps the later one took 1.4 to
-3.3 times as long per step as the earlier one. Widths are rows here-* of assumptions.json; how many of the runs that
-followed were inside is in docs/accuracy.md. Left out: what else the machine will be doing. Hand-worked in
+range. The latest count because a machine has other work at other times: of two shipped sweeps of one set-up the first
+took 0.8 to 1.4 times what the formulas expect and the second 1.4 to 3.3 times. Widths are rows here-* of
+assumptions.json; how many of the runs that followed were inside is in docs/method.md. Left out: what else the machine
+will be doing, and a second machine of the same kind whose runs were imported, which counts as this one. Hand-worked in
 tests/core/cost/test_pace.py.
 """
 
