@@ -1,9 +1,9 @@
 """What a finished run took, part by part, from its events.
 
     load       = from the worker's first stage to the run's start; only the first run of a sweep loads the base
-    training   = as the worker timed it
+    training   = as the worker timed it, as if the first step had taken no longer than the others
     evaluation = of one held-out example, over the run's evaluations of the base and the adapter
-    rest       = attaching the adapter, building the trainer, saving
+    rest       = attaching the adapter, building the trainer, what the first step took longer, saving
 
 Truncated adapters of a fast curve are left out of all four: they are evaluated and partly trained at once.
 """
@@ -41,15 +41,26 @@ def times_of(run: RunRecord) -> RunTimes | None:
     """None of a run that has not completed."""
     if run.completed is None or run.loaded_at is None or run.ended_at is None:
         return None
-    examples = evaluated(run)
+    examples, training = evaluated(run), _training_seconds(run)
     evaluation = sum(each.seconds for each in _evaluations(run))
-    spent = run.completed.train_seconds + evaluation + sum(cut.seconds for cut in run.cuts)
+    spent = training + evaluation + sum(cut.seconds for cut in run.cuts)
     return RunTimes(
         load=_measured(run.loaded_at - run.load_began_at if run.load_began_at is not None else None),
-        training=run.completed.train_seconds,
+        training=training,
         evaluation_of_one=_measured(evaluation / examples if examples else None),
         rest=_measured(run.ended_at - run.loaded_at - spent),
     )
+
+
+def _training_seconds(run: RunRecord) -> float:
+    """At the pace of the steps after the first, which compiles kernels where there are any to compile: a run of many
+    steps would otherwise be foretold from a short one with its first step in each."""
+    total = run.completed.train_seconds
+    if len(run.steps) < 2:
+        return total
+    first, last = run.steps[0], run.steps[-1]
+    step = (last.seconds - first.seconds) / (last.step - first.step) if last.step > first.step else total
+    return min(total, step * last.step)
 
 
 def evaluated(run: RunRecord) -> int:

@@ -10,6 +10,7 @@ from rankviz.core.runs.events import (
     RunFailed,
     RunStarted,
     StageReached,
+    StepLogged,
 )
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.times import FormulaTimes, RunTimes, times_of, timing_of
@@ -58,6 +59,18 @@ def test_a_later_run_does_not_load_and_its_reused_evaluation_took_no_time():
     )
 
     assert RunTimes(load=None, training=50.0, evaluation_of_one=0.3, rest=4.0) == times_of(record(*events))
+
+
+def test_what_the_first_step_took_longer_is_not_training():
+    """Four steps: 30 s, then 6 s each. At 6 s a step they train for 24 s, and 24 more join the rest."""
+    steps = (
+        StepLogged(time=0, step=n, loss=1, learning_rate=0, tokens=n, seconds=24.0 + 6 * n, memory_bytes=1)
+        for n in range(1, 5)
+    )
+
+    times = times_of(record(*FIRST[:-1], *steps, FIRST[-1]))
+
+    assert (24.0, 3.0 + 24.0) == (times.training, times.rest)
 
 
 def test_truncated_adapters_count_nowhere():
