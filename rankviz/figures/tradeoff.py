@@ -18,6 +18,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
 from rankviz.figures.labels import base_name, data_name, sweep_label
 from rankviz.figures.style import CHOSEN, MEASURED, NEUTRAL, draw, rgba, vertical_line
+from rankviz.units import counted
 from rankviz.verdict import Verdict, headline, judge, losses_of
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def _y_range(groups: Sequence[PointGroup]) -> tuple[float, float] | None:
 def _note(sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict) -> str:
     start = "Recorded by RankViz on a CPU (not your run): " if sweep.recorded else ""
     request = sweep.runs[0].request
-    setting = f"{start}{base_name(request.base)} on {data_name(request.data)}, {request.max_steps} steps."
+    setting = f"{start}{base_name(request.base)} on {data_name(request.data)}, {counted(request.max_steps, 'step')}."
     if len(ranks) < 2:
         return f"{setting} Only one rank has finished."
     notes = [setting, headline(verdict)]

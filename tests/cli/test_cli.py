@@ -130,6 +130,19 @@ def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():
     assert 20 == len(result["gpus"])
 
 
+def test_without_a_length_estimate_and_fit_assume_what_the_page_does_and_say_so():
+    asked = ("Qwen/Qwen3-4B", "--gpu", "L4", "--json")
+    assumed, given = (json.loads(rankviz("estimate", *asked, *more).stdout) for more in ((), ("--steps", "1000")))
+    fit_assumed, fit_given = (json.loads(rankviz("fit", *asked, *more).stdout) for more in ((), ("--steps", "1000")))
+
+    sentence = "Time and cost assume 1,000 optimizer steps: no number of steps or tokens was given."
+    assert given["ranks"] == assumed["ranks"]
+    assert [sentence, *given["notes"]] == assumed["notes"]
+    assert {**fit_given, "notes": [sentence]} == fit_assumed
+    assert [] == fit_given["notes"]
+    assert sentence in rankviz("fit", *asked[:-1]).stdout
+
+
 def test_fit_takes_the_options_of_estimate_and_ones_own_prices():
     table = rankviz("fit", "Qwen/Qwen3-4B", "--optim", "adamw_torch", "--gpu", "L4", "--price", "L4=0.11").stdout
 

@@ -46,6 +46,10 @@ class RunRecord:
     request: RunRequest
     state: RunState = RunState.QUEUED
     started_at: float | None = None
+    load_began_at: float | None = None
+    """When its worker began to load the base; None where an earlier run of the sweep had it loaded."""
+    loaded_at: float | None = None
+    """When the base was there and the run itself began."""
     ended_at: float | None = None
     stage: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
@@ -106,11 +110,17 @@ class RunRecord:
                     self,
                     state=RunState.RUNNING,
                     started_at=self.started_at or event.time,
+                    loaded_at=self.loaded_at or event.time,
                     environment=event.environment,
                 )
             case StageReached():
+                loading = self.loaded_at is None
                 return replace(
-                    self, state=RunState.RUNNING, started_at=self.started_at or event.time, stage=event.stage
+                    self,
+                    state=RunState.RUNNING,
+                    started_at=self.started_at or event.time,
+                    load_began_at=self.load_began_at or (event.time if loading else None),
+                    stage=event.stage,
                 )
             case AdapterAttached():
                 return replace(self, trainable_parameters=event.trainable_parameters)

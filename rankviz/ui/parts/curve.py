@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
@@ -131,7 +132,7 @@ def fidelity_table(fidelity: Fidelity | None) -> str:
 def _setting(each: SettingFidelity) -> str:
     rate = f"learning rate {each.learning_rate:g}" if each.learning_rate else "learning rate tuned at each rank"
     alpha = "α fixed" if each.alpha == "fixed" else "α = r"
-    return f"{each.base}, {each.data}, {each.steps:,} steps, {alpha}, {rate}"
+    return f"{each.base}, {each.data}, {units.counted(each.steps, 'step')}, {alpha}, {rate}"
 
 
 def _signed(difference: float | None) -> str:
