@@ -122,7 +122,7 @@ class Estimates:
         from rankviz import machine
 
         here = machine.here()
-        if here["device"] != "cuda" or hardware.gpu_of_device(self._workspace.gpus, here["device_name"]) != answer.gpu:
+        if here["device"] != "cuda" or self._workspace.gpu_of(here) != answer.gpu:
             return None
         lora, training = answer.question.lora, answer.question.training
         return self._probes.calibration(answer.model, lora, training, training.tokens_per_micro_step, here)

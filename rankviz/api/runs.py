@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.models import Models
+from rankviz.api.preflight import Preflight
 from rankviz.api.probes import Probes
 from rankviz.api.workspace import Workspace
 from rankviz.core.lora.resolve import resolve
@@ -50,10 +51,11 @@ class RunSummary:
 class Runs:
     """What a rank buys, trained here."""
 
-    def __init__(self, workspace: Workspace, models: Models, probes: Probes):
+    def __init__(self, workspace: Workspace, models: Models, probes: Probes, preflight: Preflight):
         self._workspace = workspace
         self._models = models
         self._probes = probes
+        self._preflight = preflight
         self._previews: dict[str, Preview] = {}
 
     def samples(self) -> Sequence[Sample]:
@@ -84,6 +86,7 @@ class Runs:
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
         resolve(self._models.get(request.base), request.lora, request.training.framework)
+        self._preflight.require(request.training, request.base)
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()
         return sweep_id

@@ -12,7 +12,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.shared import Json, Targets, fail, print_json, table
+from rankviz.cli.shared import Json, Targets, fail, print_json, print_notes, table
 from rankviz.core.lora.targets import targets_in
 from rankviz.errors import InvalidSettingError
 
@@ -65,27 +65,27 @@ def sweep(
         raise InvalidSettingError("--anchor needs --fast.")
     count = seeds if seeds is not None else 1 if fast else VERDICT_SEEDS
     api = Api()
-    sweep_id = api.runs.start(
-        SweepRequest(
-            base=model,
-            data=data,
-            ranks=ranks,
-            cut_ranks=cut_ranks,
-            alpha=alpha,
-            learning_rates=tuple(lr or (1e-3,)),
-            seeds=tuple(range(count)),
-            held_out_examples=held_out,
-            lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
-            training=replace(
-                SHORT_TRAINING,
-                max_steps=steps,
-                per_device_train_batch_size=batch,
-                gradient_accumulation_steps=accum,
-                max_length=max_length,
-                precision=precision,
-            ),
-        )
+    request = SweepRequest(
+        base=model,
+        data=data,
+        ranks=ranks,
+        cut_ranks=cut_ranks,
+        alpha=alpha,
+        learning_rates=tuple(lr or (1e-3,)),
+        seeds=tuple(range(count)),
+        held_out_examples=held_out,
+        lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
+        training=replace(
+            SHORT_TRAINING,
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accum,
+            max_length=max_length,
+            precision=precision,
+        ),
     )
+    print_notes(api.preflight.warnings(request.training, request.base))
+    sweep_id = api.runs.start(request)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     _watch(api, sweep_id)
     runs = api.runs.sweep(sweep_id).runs

@@ -8,6 +8,9 @@ from typing import Any
 
 from rankviz.core.quantity import median_error, middle
 
+GPU_LOST = 75
+"""Exit code of a worker whose GPU has failed for good; a new process may find it well (EX_TEMPFAIL of sysexits.h)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStarted:
