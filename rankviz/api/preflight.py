@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.preflight.checks import Check, checks, problems, warnings
-from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, HubAnswer, Wanted
+from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, HubAnswer, TrialStep, Wanted
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Preflight:
         wanted = Wanted(
             precision=training.precision, optim=training.optim, framework=training.framework, download_bytes=download
         )
-        return checks(self._facts(ask_hub=download > 0 and not reach.is_cached(base)), wanted)
+        return checks(self.facts(ask_hub=download > 0 and not reach.is_cached(base)), wanted)
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
         """InvalidSettingError where a check says that this training cannot run here."""
@@ -62,10 +62,11 @@ class Preflight:
         from rankviz.machine import trial as trials
 
         steps = trials.run() if trial and not software.read().missing else ()
-        facts = self._facts(ask_hub=True, trial=steps)
+        facts = self.facts(ask_hub=True, trial=steps)
         return Diagnosis(facts, checks(facts))
 
-    def _facts(self, *, ask_hub: bool, trial: tuple = ()) -> Facts:
+    def facts(self, *, ask_hub: bool = False, trial: tuple[TrialStep, ...] = ()) -> Facts:
+        """What is known of this machine, cheaply."""
         import psutil
 
         from rankviz.hub.reach import cache_folder

@@ -146,6 +146,8 @@ class DepthMeasured:
     total_parameters: int
     took_seconds: float
     """From the start of the process to its end."""
+    static_bytes: int | None = None
+    """Base and adapter, before the first step, above the baseline; None in probes of before 26 November 2026."""
     peak_reserved_bytes: int | None = None
     """What torch's caching allocator held at most; None on a CPU."""
     attn_implementation: str = ""

@@ -122,6 +122,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
     moments = Moments(memory, timed_steps=request.timed_steps, timed_seconds=TIMED_SECONDS)
     teller.stage("training")
     memory.settle()
+    static_bytes = memory.now() - baseline_bytes
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         trainer = build_trainer(
             adapter,
@@ -139,6 +140,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
     return {
         "baseline_bytes": baseline_bytes,
         "load_peak_bytes": load_peak_bytes,
+        "static_bytes": static_bytes,
         "moments": {name: peak - baseline_bytes for name, peak in moments.peaks.items()},
         "peak_kind": "allocated" if settings.cuda else "resident above baseline",
         "timed_steps": timed,
