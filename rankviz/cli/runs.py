@@ -245,6 +245,11 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     if completed:
         yield f"Peak memory ({completed.peak_memory_kind})", units.memory_size(completed.peak_memory_bytes)
         yield "Training time", units.duration(completed.train_seconds)
+        if run.step_seconds is not None:
+            yield (
+                "First step, later steps",
+                (f"{units.duration(run.first_step_seconds)}, {units.duration(run.step_seconds)} each"),
+            )
     if estimate:
         yield "Estimated adapter", f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}"
         yield f"Estimated memory ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)

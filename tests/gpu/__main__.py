@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rankviz.core.preflight.checks import uses_gpu
 from tests.gpu.bench import Bench
-from tests.gpu.checks import CHECKS, write_rows
+from tests.gpu.checks import write_rows
+from tests.gpu.suite import CHECKS, AcceptanceCheck
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
             print("Skipped: there is no NVIDIA GPU here that torch can use. `rankviz doctor` says what is missing.")
             return 0
         arguments.out.mkdir(parents=True, exist_ok=True)
-        results = [_measure(check, bench) for check in CHECKS if _wanted(check, arguments)]
+        results = [measure(check, bench) for check in CHECKS if _wanted(check, arguments)]
         rows = write_rows(bench, arguments.out / "rows.csv")
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     failed = [result["number"] for result in results if not result["ok"]]
@@ -36,7 +37,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _measure(check, bench: Bench) -> dict:
+def measure(check: AcceptanceCheck, bench: Bench) -> dict:
     started = time.monotonic()
     try:
         said, ok = check.measure(bench)
@@ -55,7 +56,7 @@ def _measure(check, bench: Bench) -> dict:
     }
 
 
-def _wanted(check, arguments: argparse.Namespace) -> bool:
+def _wanted(check: AcceptanceCheck, arguments: argparse.Namespace) -> bool:
     return (not arguments.only or check.number in arguments.only) and (check.on_a_cpu or not arguments.cpu)
 
 

@@ -1,12 +1,10 @@
-"""The fifteen checks of the acceptance suite. Each returns what was measured, and whether it is as expected."""
+"""What the fifteen checks of the acceptance suite measure. Each returns that, and whether it is as expected."""
 
 import itertools
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,16 +29,6 @@ SHARE_OF_A_CARD = 0.05
 class Measured(NamedTuple):
     said: str
     ok: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class AcceptanceCheck:
-    number: int
-    what: str
-    expected: str
-    measure: Callable[[Bench], Measured]
-    on_a_cpu: bool = False
-    """Whether it says something without a card too."""
 
 
 def ready(bench: Bench) -> Measured:
@@ -214,55 +202,6 @@ def probes(bench: Bench) -> Measured:
         ok = ok and record.state is RunState.COMPLETED and len(record.measured) >= 2
         said.append(f"{framework}: {_probe_words(record)}")
     return Measured("; ".join(said), ok)
-
-
-CHECKS = (
-    AcceptanceCheck(
-        number=1, what="Preflight", expected="no problem; torch and driver name one card", measure=ready, on_a_cpu=True
-    ),
-    AcceptanceCheck(number=2, what="Embedded base in NF4", expected="about 0.11 GB", measure=embedded_base),
-    AcceptanceCheck(
-        number=3,
-        what="Adapter, r = 16, seven modules",
-        expected="4,884,480; 11,272,192; 41,943,040",
-        measure=adapter_parameters,
-        on_a_cpu=True,
-    ),
-    AcceptanceCheck(
-        number=4, what="Loss of the base", expected="transformers' within 0.01", measure=base_loss, on_a_cpu=True
-    ),
-    AcceptanceCheck(number=5, what="40 steps", expected="loss falls, finite", measure=forty_steps, on_a_cpu=True),
-    AcceptanceCheck(
-        number=6,
-        what="r = 4, 16, 4 with one seed",
-        expected="third = first within 0.01, memory back within 5 MB",
-        measure=same_seed,
-        on_a_cpu=True,
-    ),
-    AcceptanceCheck(
-        number=7, what="Step times", expected="first far above the rest", measure=step_times, on_a_cpu=True
-    ),
-    AcceptanceCheck(
-        number=8,
-        what="Truncation 16 to 8, 4, 2",
-        expected="r = 2 has the same loss in plain PEFT",
-        measure=truncated,
-        on_a_cpu=True,
-    ),
-    AcceptanceCheck(number=9, what="bf16, fp16, int8", expected="complete", measure=precisions),
-    AcceptanceCheck(number=10, what="DoRA, rsLoRA", expected="complete", measure=variants, on_a_cpu=True),
-    AcceptanceCheck(number=11, what="Rows of 256 and 1,024 tokens", expected="offloading off, on", measure=offloading),
-    AcceptanceCheck(
-        number=12, what="1B and 8B in NF4", expected="1.03 and 5.7 GB; peak inside the estimate", measure=whole_models
-    ),
-    AcceptanceCheck(
-        number=13, what="Out of memory", expected="the sentence; the next run completes", measure=out_of_memory
-    ),
-    AcceptanceCheck(
-        number=14, what="Cancel in a step", expected="gone in 15 s, memory back", measure=cancelled, on_a_cpu=True
-    ),
-    AcceptanceCheck(number=15, what="Probes at two depths", expected="all measured", measure=probes, on_a_cpu=True),
-)
 
 
 def bench_model(bench: Bench) -> str:

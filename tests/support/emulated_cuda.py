@@ -22,6 +22,8 @@ from types import SimpleNamespace
 
 CARD_BYTES = 24 * 2**30
 CAPABILITY = (8, 9)
+OFFLOADING = "emulated: Unsloth would offload checkpoints from here on"
+"""Printed where Unsloth decides so; layer inputs then stay where they are."""
 FAILING_STEP = 2
 FAILING_MODULE = 8
 
@@ -84,6 +86,8 @@ def fake_the_card() -> None:
     transformers.training_args.is_torch_bf16_gpu_available = lambda: True
     device.has_cuda = lambda: True
     rankviz.worker.settings.ONE_CARD = {"": "cpu"}
+    # Whether to offload is Unsloth's own decision; the offloading itself needs pinned memory and CUDA streams.
+    unsloth.models._utils.patch_unsloth_smart_gradient_checkpointing = lambda dtype: print(OFFLOADING, flush=True)
 
 
 def replace_kernels() -> None:
@@ -124,10 +128,33 @@ def replace_kernels() -> None:
         de = (dg.float() * sigmoid * (1.0 + wide * (1.0 - sigmoid))).to(upstream.dtype)
         return upstream.copy_(h), gate.copy_(df), up.copy_(de)
 
+    # RoPE's tables are kept per card, by its number; tensors on a CPU have none.
+    llama.DEVICE_COUNT, llama.get_current_device = _OneDevice(1), lambda: "cpu"
     llama.fast_rms_layernorm = rms_norm
     llama.fast_rope_embedding = rotate
     fast_lora.swiglu_fg_kernel = swiglu
     fast_lora.swiglu_DWf_DW_dfg_kernel = swiglu_backward
+
+
+class _OneDevice(int):
+    """[x] * _OneDevice(1) is a table with one place for every key."""
+
+    def __rmul__(self, values: list) -> "_OnePlace":
+        return _OnePlace(values[0])
+
+
+class _OnePlace:
+    def __init__(self, value):
+        self.value = value
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _):
+        return self.value
+
+    def __setitem__(self, _, value):
+        self.value = value
 
 
 def rewrite_trainers() -> None:

@@ -19,6 +19,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support import questions
+from tests.support.emulated_cuda import OFFLOADING
 from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
 from tests.support.tiny_runs import letters
 
@@ -83,7 +84,7 @@ def test_the_trainer_is_the_one_that_unsloth_rewrote(runs):
 
 
 def test_the_record_says_what_was_done_and_not_only_what_was_asked(runs):
-    _, (first, *_) = runs
+    store, (first, *_) = runs
     facts = first.environment
 
     assert ("cuda", "Emulated GPU", "8.9") == (facts["device"], facts["device_name"], facts["capability"])
@@ -91,6 +92,10 @@ def test_the_record_says_what_was_done_and_not_only_what_was_asked(runs):
     # of rows of 256 tokens Unsloth offloads nothing, whatever it was asked for
     assert "hf" == facts["gradient_checkpointing"]
     assert first.request.training.gradient_checkpointing == "unsloth"
+    assert (
+        OFFLOADING
+        not in (store.home / "worker.log").read_text() + (store.run_dir(first.run_id) / "worker.log").read_text()
+    )
     assert "tiny-llama0" == facts["base"] == facts["loaded_from"]
     assert TINY_LLAMA_PARAMETERS == facts["total_parameters"]
     assert "GPU allocated" == first.completed.peak_memory_kind
@@ -249,7 +254,7 @@ def told(tiny, tmp_path_factory):
         check=False,
     )
     assert 0 == done.returncode, done.stderr[-3000:]
-    return json.loads((store.home / "told.json").read_text())
+    return json.loads((store.home / "told.json").read_text()) | {"printed": done.stdout}
 
 
 def test_an_fp32_base_is_evaluated_under_the_autocast_that_it_is_trained_under(told):
@@ -261,6 +266,7 @@ def test_an_fp32_base_is_evaluated_under_the_autocast_that_it_is_trained_under(t
 
 def test_from_512_tokens_on_unsloth_offloads_checkpoints_and_the_record_says_so(told):
     assert "unsloth" == told["environment"]["gradient_checkpointing"]
+    assert OFFLOADING in told["printed"]
 
 
 def test_no_hook_of_an_adapter_stays_on_the_base(told):
