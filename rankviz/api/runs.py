@@ -167,6 +167,8 @@ class Runs:
         again = [run.run_id for run in self._workspace.store.sweep(sweep_id).resumable]
         if not again:
             raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
+        first = self.get(again[0]).request
+        self._preflight.require(first.training, first.base)
         for run_id in again:
             self._workspace.store.requeue(run_id)
         self._workspace.work_queue()

@@ -53,7 +53,7 @@ def is_lost(error: BaseException) -> bool:
     if any(_is_accelerator_error(each) for each in causes(error)) and not ran_out_of_memory(error):
         return True
     torch = sys.modules.get("torch")
-    if torch is None or not has_cuda():
+    if torch is None or not has_cuda() or not torch.cuda.is_initialized():
         return False
     try:
         torch.cuda.synchronize()

@@ -49,6 +49,13 @@ class Bench:
         )
 
     @cached_property
+    def uncompiled(self) -> RunRecord:
+        """r = 4 as in `main`, without Unsloth's compiled blocks."""
+        command = ("env", "UNSLOTH_BLOCK_COMPILE=0", *WORKER_COMMAND)
+        (run,) = self.together(self.embedded(4, max_steps=MANY_STEPS), command=command)
+        return run
+
+    @cached_property
     def in_16_bit(self) -> RunRecord:
         (run,) = self.together(self.embedded(16, precision="fp32" if self.cpu else "bf16"))
         return run

@@ -65,7 +65,7 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
 
     request = questions.run(precision=precision, max_length=int(max_length))
     settings = settle(request.training, cuda=device.has_cuda())
-    model, _, _ = load_base(Base(name=str(embedded_folder(home)), is_local=True), settings)
+    model, _ = load_base(Base(name=str(embedded_folder(home)), is_local=True), settings)
     plan = resolve(layers_of(model.config.to_dict()), request.lora, "unsloth")
     attach(model, request, plan, settings)
     function = torch.utils.checkpoint.CheckpointFunction

@@ -80,6 +80,7 @@ def fake_the_card() -> None:
         "mem_get_info": lambda *_: (CARD_BYTES - resident(), CARD_BYTES),
         "empty_cache": lambda: None,
         "synchronize": lambda *_: None,
+        "is_initialized": lambda: True,
     }.items():
         setattr(torch.cuda, name, answer)
     unsloth.models._utils.SUPPORTS_BFLOAT16 = True

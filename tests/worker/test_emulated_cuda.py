@@ -228,6 +228,14 @@ for name in ("nobody/nothing", "tiny"):
         load_base(Base(name=name, is_local=False), session.settings)
     except Exception as error:
         told[name] = explain(error)
+import torch, unsloth
+def too_large(*args, **kwargs):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+unsloth.FastLanguageModel.from_pretrained = too_large
+try:
+    load_base(Base(name="owner/large", is_local=False), session.settings)
+except Exception as error:
+    told["too large"] = explain(error)
 try:
     settings.device.has_bf16 = lambda: False
     settings.settle(replace(request.training, precision="bf16"), cuda=True)
@@ -277,6 +285,13 @@ def test_no_hook_of_an_adapter_stays_on_the_base(told):
 
 def test_a_base_that_cannot_be_fetched_is_one_sentence_and_not_the_loaders_own(told):
     assert told["nobody/nothing"].startswith("'nobody/nothing' could not be fetched from the Hub: no answer.")
+
+
+def test_a_base_that_is_too_large_for_the_card_is_said_with_the_cards_memory_and_what_to_choose(told):
+    assert told["too large"].startswith(
+        "'owner/large' does not fit this GPU: its memory of 24.00 GiB ran out while the base was loaded in fp32"
+    )
+    assert told["too large"].endswith("Choose precision nf4-dq, a smaller base or a larger GPU.")
 
 
 def test_bf16_on_a_card_without_it_is_refused(told):

@@ -172,7 +172,8 @@ def _driver(facts: Facts) -> Check:
         name="driver",
         state="problem",
         found=f"This driver is too old for this torch: {versions}.",
-        remedy=f"Install {newer}, or a torch for an older CUDA: {OLDER_TORCH}",
+        remedy=f"Install {newer}, or a torch for an older CUDA: {OLDER_TORCH}. To train on the CPU, set "
+        "CUDA_VISIBLE_DEVICES= (to nothing).",
     )
 
 
@@ -184,7 +185,7 @@ def _generation(facts: Facts) -> Check:
             name="generation",
             state="problem",
             found=f"{has}; Unsloth's kernels need {_dotted(LEAST_CAPABILITY)}.",
-            remedy="Use a newer GPU, or set CUDA_VISIBLE_DEVICES= to train on the CPU.",
+            remedy="Use a newer GPU. To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing).",
         )
     if cuda[0] >= 13 and card.capability < LEAST_CAPABILITY_CUDA_13:
         return Check(

@@ -1,5 +1,6 @@
 """Loads the base with Unsloth, and says what is wrong where that fails. Importing this module imports Unsloth."""
 
+from collections.abc import Callable
 from typing import Any
 
 import unsloth
@@ -14,17 +15,19 @@ from rankviz.worker.finetune.base import Base
 from rankviz.worker.settings import Settings
 
 
-def load_base(base: Base, settings: Settings) -> tuple[Any, Any, str]:
-    """(model, tokenizer, the folder or repository that was loaded).
+def load_base(
+    base: Base, settings: Settings, on_resolved: Callable[[str], None] = lambda name: None
+) -> tuple[Any, Any]:
+    """(model, tokenizer).
 
-    Unsloth loads a quantized copy of many bases from another repository, such as
-    unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B.
+    on_resolved: told the folder or repository that is loaded. On a GPU, Unsloth takes a quantized copy of many bases
+    from another repository, such as unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B.
     """
-    resolved = [base.name]
+    on_resolved(base.name)
     # The CPU backend loads what it was given, and does not know this argument.
-    telling = {"on_model_resolved": resolved.append} if settings.cuda else {}
+    telling = {"on_model_resolved": on_resolved} if settings.cuda else {}
     try:
-        model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
+        return unsloth.FastLanguageModel.from_pretrained(
             base.name,
             max_seq_length=settings.training.max_length,
             dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
@@ -38,7 +41,6 @@ def load_base(base: Base, settings: Settings) -> tuple[Any, Any, str]:
         if (explained := explain_failure(error, base, settings)) is None:
             raise
         raise explained from error
-    return model, tokenizer, resolved[-1]
 
 
 def explain_failure(error: Exception, base: Base, settings: Settings) -> Exception | None:

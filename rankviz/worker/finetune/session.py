@@ -64,13 +64,14 @@ class Session:
         memory = Memory(cuda=settings.cuda)
         memory.settle()
         stage("loading the base")
-        model, tokenizer, loaded_from = load_base(base, settings)
+        resolved: list[str] = []
+        model, tokenizer = load_base(base, settings, resolved.append)
         stage("tokenizing the data")
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         environment = {
             **machine(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
-            "loaded_from": Path(base.name).name if base.is_local else loaded_from,
+            "loaded_from": Path(base.name).name if base.is_local else resolved[-1],
             "model_fingerprint": model_fingerprint(model),
             "total_parameters": model.num_parameters(),
             "data_fingerprint": rows.fingerprint,

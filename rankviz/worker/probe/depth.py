@@ -179,7 +179,7 @@ def _load(request: ProbeRequest, folder: Path, run: RunRequest, settings: Any) -
         from rankviz.worker.finetune.base import Base
         from rankviz.worker.finetune.load import load_base
 
-        return load_base(Base(name=str(folder), is_local=True), settings)[:2]
+        return load_base(Base(name=str(folder), is_local=True), settings)
     from rankviz.worker.probe import hf_session
 
     return hf_session.load_base(str(folder), settings)
