@@ -89,3 +89,14 @@ def test_a_shared_page_names_no_path_of_its_machine(tmp_path):
     shared = Api(home=tmp_path / "home", shared=True)
 
     assert "" == shared.preflight._disk("runs", Path("/")).path
+
+
+def test_a_gpu_that_the_table_has_in_another_size_has_no_row_and_its_own_memory(api):
+    here = {"device": "cuda", "device_name": "NVIDIA GeForce RTX 4090 Laptop GPU", "device_memory_bytes": 16 * 2**30}
+
+    laptop, desktop = (api.workspace.device({**here, "device_name": here["device_name"][:end]}) for end in (None, 23))
+
+    assert (True, None, 16 * 2**30) == (laptop.cuda, laptop.gpu, laptop.usable_bytes)
+    assert desktop.gpu is None  # the name alone would have found the desktop card of 24 GB
+    known = api.workspace.device({**here, "device_name": "NVIDIA GeForce RTX 4090", "device_memory_bytes": 24 * 2**30})
+    assert ("rtx-4090", known.gpu.usable_bytes) == (known.gpu.id, known.usable_bytes)

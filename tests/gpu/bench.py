@@ -20,7 +20,8 @@ from rankviz.supervisor import WORKER_COMMAND, process
 from tests.support import questions
 
 ONE_B, EIGHT_B = "meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.1-8B"
-MANY_STEPS, FEW_STEPS = 40, 8
+STEPS = {"gpu": (40, 8), "cpu": (6, 2)}
+"""Of a run whose loss or times are looked at, and of one that only has to complete."""
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -33,6 +34,7 @@ class Bench:
     def __init__(self, home: Path, *, cpu: bool = False):
         self.cpu = cpu
         self.precision = "fp32" if cpu else "nf4-dq"
+        self.many_steps, self.few_steps = STEPS["cpu" if cpu else "gpu"]
         self.api = Api(home=home, shared=False)
         self.store = self.api.workspace.store
 
@@ -40,9 +42,9 @@ class Bench:
     def main(self) -> Sequence[RunRecord]:
         """r = 4, 16 and 4 again with one seed, then DoRA, rsLoRA and a fast curve, in one worker on one base."""
         return self.together(
-            self.embedded(4, max_steps=MANY_STEPS),
-            self.embedded(16, max_steps=MANY_STEPS),
-            self.embedded(4, max_steps=MANY_STEPS),
+            self.embedded(4, max_steps=self.many_steps),
+            self.embedded(16, max_steps=self.many_steps),
+            self.embedded(4, max_steps=self.many_steps),
             self.embedded(8, use_dora=True),
             self.embedded(8, use_rslora=True),
             self.embedded(16, cut_ranks=(8, 4, 2)),
@@ -52,7 +54,7 @@ class Bench:
     def uncompiled(self) -> RunRecord:
         """r = 4 as in `main`, without Unsloth's compiled blocks."""
         command = ("env", "UNSLOTH_BLOCK_COMPILE=0", *WORKER_COMMAND)
-        (run,) = self.together(self.embedded(4, max_steps=MANY_STEPS), command=command)
+        (run,) = self.together(self.embedded(4, max_steps=self.many_steps), command=command)
         return run
 
     @cached_property
@@ -62,7 +64,7 @@ class Bench:
 
     def embedded(self, r: int, **settings: Any) -> SweepRequest:
         """A run of the embedded base on the phonemes."""
-        asked = {"precision": self.precision, "max_steps": FEW_STEPS, "target_modules": SEVEN, **settings}
+        asked = {"precision": self.precision, "max_steps": self.few_steps, "target_modules": SEVEN, **settings}
         return questions.sweep(base="embedded", data="phonemes", ranks=(r,), **asked)
 
     def together(self, *requests: SweepRequest, command: Sequence[str] = ()) -> Sequence[RunRecord]:

@@ -11,7 +11,7 @@ from rankviz.core.preflight.checks import problems
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.store import RunStore
-from tests.gpu.bench import EIGHT_B, MANY_STEPS, ONE_B, Bench, expected_bytes
+from tests.gpu.bench import EIGHT_B, ONE_B, Bench, expected_bytes
 from tests.support.workers import processes_of
 
 ADAPTER_PARAMETERS = {"embedded": 4_884_480, ONE_B: 11_272_192, EIGHT_B: 41_943_040}
@@ -65,7 +65,7 @@ def forty_steps(bench: Bench) -> Measured:
     falls = run.loss_after.loss < run.loss_before.loss - 0.5 and all(math.isfinite(loss) for loss in losses)
     return Measured(
         f"{len(losses)} steps, held-out {run.loss_before.loss:.3f} to {run.loss_after.loss:.3f}",
-        falls and len(losses) == MANY_STEPS,
+        falls and len(losses) == bench.many_steps,
     )
 
 
@@ -88,7 +88,7 @@ def step_times(bench: Bench) -> Measured:
         said.append(_step_words("r 4 with UNSLOTH_BLOCK_COMPILE=0", _completed(bench.uncompiled)))
     # On a CPU nothing is compiled, so the first step is as the others.
     compiled = bench.cpu or runs[0].first_step_seconds > 3 * runs[0].step_seconds
-    return Measured("; ".join(said), compiled and all(len(run.steps) == MANY_STEPS for run in runs))
+    return Measured("; ".join(said), compiled and all(len(run.steps) == bench.many_steps for run in runs))
 
 
 def _step_words(name: str, run: RunRecord) -> str:

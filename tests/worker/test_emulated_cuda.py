@@ -228,7 +228,31 @@ for name in ("nobody/nothing", "tiny"):
         load_base(Base(name=name, is_local=False), session.settings)
     except Exception as error:
         told[name] = explain(error)
-import torch, unsloth
+import httpx, torch, unsloth
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from rankviz.worker.finetune.load import explain_failure
+def as_the_loader_raises(cause):
+    by_transformers = OSError("a text of its own")
+    by_transformers.__cause__ = cause
+    by_unsloth = RuntimeError("Unsloth: Failed to load model. Both AutoConfig and PeftConfig loading failed.")
+    by_unsloth.__cause__ = by_transformers
+    return by_unsloth
+answer = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
+causes = {
+    "gated": GatedRepoError("no", response=answer),
+    "unknown": RepositoryNotFoundError("no", response=answer),
+    "refused": HfHubHTTPError("no", response=answer),
+    "no route": httpx.ConnectError("no route to host"),
+    "no config": None,
+    "disk full": OSError(28, "No space left on device"),
+}
+for name, cause in causes.items():
+    base = Base(name="owner/name", is_local=False)
+    explained = explain_failure(as_the_loader_raises(cause), base, session.settings)
+    told[name] = explained and explain(explained)
+told["a mistake of ours"] = explain_failure(RuntimeError("x"), base, session.settings)
+told["local"] = explain_failure(as_the_loader_raises(None), Base(name="/a", is_local=True), session.settings)
+
 def too_large(*args, **kwargs):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 unsloth.FastLanguageModel.from_pretrained = too_large
@@ -281,6 +305,24 @@ def test_no_hook_of_an_adapter_stays_on_the_base(told):
     before, *after = told["hooks"]
 
     assert [before] * 2 == after
+
+
+@pytest.mark.parametrize(
+    ("cause", "sentence"),
+    [
+        ("gated", "'owner/name' is gated or private on the Hub."),
+        ("unknown", "No model 'owner/name' in the catalogue, and none on the Hub."),
+        ("refused", "'owner/name' could not be fetched: the Hub answered with an error."),
+        ("no route", "'owner/name' could not be fetched from the Hub: no answer."),
+        ("no config", "No model 'owner/name' in the catalogue, and its repository on the Hub holds no model to load."),
+    ],
+)
+def test_what_keeps_a_base_from_loading_is_told_by_its_cause(told, cause, sentence):
+    assert told[cause].startswith(sentence)
+
+
+def test_what_has_nothing_to_do_with_the_hub_keeps_its_own_words(told):
+    assert [None] * 3 == [told["a mistake of ours"], told["local"], told["disk full"]]
 
 
 def test_a_base_that_cannot_be_fetched_is_one_sentence_and_not_the_loaders_own(told):

@@ -75,8 +75,10 @@ def explain_failure(error: Exception, base: Base, settings: Settings) -> Excepti
         return HubUnavailableError(
             f"{base.name!r} could not be fetched: the Hub answered with an error. Try again, or choose a folder."
         )
-    # transformers says so with an OSError of its own, that no system call has numbered.
-    if caused_by(EntryNotFoundError) or any(type(c) is OSError and c.errno is None for c in device.causes(error)):
+    if any(isinstance(cause, OSError) and cause.errno is not None for cause in device.causes(error)):
+        return None  # a full disk, a file that may not be read: the system's own words say it
+    # transformers says so with an OSError that no system call has numbered.
+    if caused_by(EntryNotFoundError, OSError):
         return UnknownModelError(base.name, reason="and its repository on the Hub holds no model to load")
     return None
 
