@@ -10,7 +10,6 @@ from rankviz import units
 from rankviz.core.preflight.checks import problems
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.record import RunRecord, RunState
-from rankviz.store import RunStore
 from tests.gpu.bench import EIGHT_B, ONE_B, Bench, expected_bytes
 from tests.support.workers import processes_of
 
@@ -21,7 +20,10 @@ NF4_BYTES = {"embedded": 0.11e9, ONE_B: 1.03e9, EIGHT_B: 5.7e9}
 LOSS_TOLERANCE = 0.01
 """Nats. Between kernels in bf16; between two runs of one seed on a GPU, whose sums have no fixed order."""
 LEFT_BYTES = 5_000_000
-SHARE_OF_A_CARD = 0.05
+LIMIT_BYTES, LARGE_BATCH = 700_000_000, 2048
+"""The embedded base takes 0.27 GB in bf16; a block needs 26 kB a token in its backward pass, and rows of the phonemes
+have about 30 tokens, so 1.6 GB for this batch."""
+LONG_STEPS = 5_000
 
 
 class Measured(NamedTuple):
@@ -148,31 +150,25 @@ def whole_models(bench: Bench) -> Measured:
 
 
 def out_of_memory(bench: Bench) -> Measured:
-    """A worker with a twentieth of the card: a batch that is too large, then one that fits."""
-    command = (sys.executable, "-m", "tests.gpu.programs", "limited_worker")
-    large = bench.embedded(16, per_device_train_batch_size=512, max_length=1024, optim="adamw_torch", precision="bf16")
-    small = bench.embedded(4, per_device_train_batch_size=2, optim="adamw_torch", precision="bf16")
-    with_share = Limited(command, bench.store)
-    failed, fine = bench.together(large, small, command=with_share.command(SHARE_OF_A_CARD))
+    """A worker that may use LIMIT_BYTES of the card: a batch that is too large for that, then one that fits."""
+    total = bench.api.preflight.facts().card.memory_bytes
+    program = (sys.executable, "-m", "tests.gpu.programs", "limited_worker")
+    command = (*program, str(bench.store.home), "bf16", str(LIMIT_BYTES / total))
+    settings = {"precision": "bf16", "optim": "adamw_torch"}
+    failed, fine = bench.together(
+        bench.embedded(16, per_device_train_batch_size=LARGE_BATCH, **settings),
+        bench.embedded(4, per_device_train_batch_size=2, **settings),
+        command=command,
+    )
     return Measured(
-        f"{failed.state}: {failed.error[:60]} … then {fine.state}",
+        f"{failed.state} ({failed.error[:60]}…), then {fine.state} {fine.error}",
         failed.error.startswith("Out of memory.") and fine.state is RunState.COMPLETED,
     )
 
 
-class Limited(NamedTuple):
-    program: tuple[str, ...]
-    store: RunStore
-
-    def command(self, share: float) -> tuple[str, ...]:
-        """As a worker is started: HOME and run ids follow."""
-        home = str(self.store.home)
-        return ("sh", "-c", 'home="$1"; shift; exec "$@"', "sh", home, *self.program, home, "bf16", str(share))
-
-
 def cancelled(bench: Bench) -> Measured:
     before = bench.used_bytes()
-    run_id = bench.begun(bench.embedded(16, max_steps=100_000))
+    run_id = bench.begun(bench.embedded(16, max_steps=LONG_STEPS))
     if (state := bench.store.get(run_id).state).ended:
         return Measured(f"{state}: {bench.store.get(run_id).error}", False)
     started = time.monotonic()

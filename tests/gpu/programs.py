@@ -72,14 +72,14 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
     return {"function": f"{function.__module__}.{function.__name__}", "recorded": settings.effective_checkpointing}
 
 
-def limited_worker(home: Path, precision: str, share: str, *run_ids: str) -> None:
-    """The fine-tuning worker with only a share of the card."""
+def limited_worker(home: Path, precision: str, share: str, *worker_arguments: str) -> None:
+    """The fine-tuning worker, with HOME and run ids as it is given them, and only a share of the card."""
     import torch
 
     from rankviz.worker.__main__ import main
 
     torch.cuda.set_per_process_memory_fraction(float(share))
-    sys.exit(main(["finetune", str(home), *run_ids]))
+    sys.exit(main(["finetune", *worker_arguments]))
 
 
 if __name__ == "__main__":
