@@ -122,7 +122,7 @@ class Estimates:
         from rankviz import machine
 
         here = machine.here()
-        if here["device"] != "cuda" or hardware.gpu_of_device(self._workspace.gpus, here["device_name"]) != answer.gpu:
+        if here["device"] != "cuda" or self._workspace.gpu_of(here) != answer.gpu:
             return None
         return self._measured.of_question(answer.model, answer.question.lora, answer.question.training, here)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
+from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
 from rankviz.core.lora.resolve import resolve
 from rankviz.errors import InvalidSettingError, RankVizError
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 class Probes:
     """Measured here, without weights."""
 
-    def __init__(self, workspace: Workspace, models: Models):
+    def __init__(self, workspace: Workspace, models: Models, preflight: Preflight):
         self._workspace = workspace
         self._models = models
+        self._preflight = preflight
 
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
@@ -37,6 +39,7 @@ class Probes:
         question.validate()
         model = self._models.get(question.model_id)
         resolve(model, question.lora, question.training.framework)
+        self._preflight.require(question.training)
         now = time.time()
         request = settle(
             question,

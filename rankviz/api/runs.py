@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz.api.measured import Measured
 from rankviz.api.models import Models
+from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
@@ -39,10 +40,11 @@ class RunSummary:
 class Runs:
     """What a rank buys, trained here."""
 
-    def __init__(self, workspace: Workspace, models: Models, measured: Measured):
+    def __init__(self, workspace: Workspace, models: Models, measured: Measured, preflight: Preflight):
         self._workspace = workspace
         self._models = models
         self._measured = measured
+        self._preflight = preflight
         self._kept: dict[tuple[str, int, int], Path] = {}
 
     def samples(self) -> Sequence[Sample]:
@@ -73,6 +75,7 @@ class Runs:
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
         resolve(self._models.get(request.base), request.lora, request.training.framework)
+        self._preflight.require(request.training, request.base)
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()
         return sweep_id
@@ -166,6 +169,8 @@ class Runs:
         again = [run.run_id for run in self._workspace.store.sweep(sweep_id).resumable]
         if not again:
             raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
+        first = self.get(again[0]).request
+        self._preflight.require(first.training, first.base)
         for run_id in again:
             self._workspace.store.requeue(run_id)
         self._workspace.work_queue()

@@ -12,7 +12,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.shared import Json, Targets, fail, print_json, table
+from rankviz.cli.shared import Json, Targets, fail, print_json, print_notes, table
 from rankviz.core.lora.targets import targets_in
 from rankviz.errors import InvalidSettingError
 
@@ -84,6 +84,7 @@ def sweep(
             precision=precision,
         ),
     )
+    print_notes(api.preflight.warnings(request.training, request.base))
     sweep_id = api.runs.start(request)
     for sentence in api.runs.expected(request).sentences:
         print(sentence, file=sys.stderr)
@@ -255,6 +256,11 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     if completed:
         yield f"Peak memory ({completed.peak_memory_kind})", units.memory_size(completed.peak_memory_bytes)
         yield "Training time", units.duration(completed.train_seconds)
+        if run.step_seconds is not None:
+            yield (
+                "First step, later steps",
+                (f"{units.duration(run.first_step_seconds)}, {units.duration(run.step_seconds)} each"),
+            )
     if estimate:
         yield "Estimated adapter", f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}"
         yield f"Estimated memory ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)

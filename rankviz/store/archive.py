@@ -100,6 +100,8 @@ def summary_row(record: RunRecord) -> dict[str, object]:
         "peak_memory_bytes": completed and completed.peak_memory_bytes,
         "peak_memory_kind": completed and completed.peak_memory_kind,
         "train_seconds": completed and completed.train_seconds,
+        "first_step_seconds": record.first_step_seconds,
+        "step_seconds": record.step_seconds,
         "device": record.environment.get("device_name"),
     }
 

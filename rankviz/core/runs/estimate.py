@@ -131,7 +131,7 @@ def _at_length(
     """Memory and training seconds with rows of this length."""
     training = replace(request.training, max_length=tokens)
     stack = stack_on(device, training, request.lora.use_dora, assume)
-    usable = device.gpu.usable_bytes if device.gpu else None
+    usable = device.usable_bytes
     predicted = predict(model, request.lora, stack, device, usable_bytes=usable, names=request.training.framework)
     memory, duration = predicted.memory_at(request.lora.r), predicted.duration_at(request.lora.r)
     step = duration.step if duration else None

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
+from rankviz.core.quantity import middle
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,
@@ -82,6 +84,17 @@ class RunRecord:
     @property
     def steps_done(self) -> int:
         return self.steps[-1].step if self.steps else 0
+
+    @property
+    def first_step_seconds(self) -> float | None:
+        """Seconds of the first step, which also compiles kernels and warms up; None before it is done."""
+        return self.steps[0].seconds if self.steps and self.steps[0].step == 1 else None
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Median seconds of the steps after the first; None before the second is done."""
+        ends = [step.seconds for step in self.steps]
+        return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -10,6 +10,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
+from rankviz.core.preflight.checks import problems, warnings
 from rankviz.core.runs.request import SHORT_TRAINING, VERDICT_SEEDS, SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui.parts import html
@@ -222,9 +223,18 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
         )
         for r, run in expected.ranks.items()
     ]
-    return html.paragraphs(*expected.sentences) + html.table(
-        ["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank"
+    return (
+        machine_html(api, request)
+        + html.paragraphs(*expected.sentences)
+        + html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank")
     )
+
+
+def machine_html(api: Api, request: SweepRequest) -> str:
+    """What on this machine stands in the way of this training; nothing where it is ready."""
+    found = api.preflight.before(request.training, request.base)
+    stop, note = ([check.sentence for check in some] for some in (problems(found), warnings(found)))
+    return notice_html(*stop, kind="error") + notice_html(*note)
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:

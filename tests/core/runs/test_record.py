@@ -1,4 +1,4 @@
-"""How far a sweep has got: steps, time left, and what can be run again."""
+"""What journals add up to: a run's times, how far a sweep has got, what can be run again."""
 
 import pytest
 
@@ -56,3 +56,19 @@ def test_only_what_failed_or_was_cancelled_can_be_run_again():
 
 def test_waiting_between_runs_is_no_time_of_the_runs():
     assert 100.0 + 30.0 == sweep(DONE, FAILED, CANCELLED, RUNNING).seconds_in_runs
+
+
+def with_steps(*ends):
+    """A run whose steps ended after so many seconds of training."""
+    return record(*(step(number, end) for number, end in enumerate(ends, start=1)))
+
+
+def test_the_first_step_compiles_so_its_time_stands_apart_from_that_of_the_others():
+    run = with_steps(30.0, 32.0, 33.0, 37.0)
+
+    assert (30.0, 2.0) == (run.first_step_seconds, run.step_seconds)
+
+
+def test_before_there_are_steps_their_times_are_not_known():
+    assert (None, None) == (with_steps().first_step_seconds, with_steps().step_seconds)
+    assert (30.0, None) == (with_steps(30.0).first_step_seconds, with_steps(30.0).step_seconds)
