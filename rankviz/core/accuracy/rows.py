@@ -20,10 +20,10 @@ class MeasuredRow:
 
     row_id: str
     group: str
-    """Rows from one source, whose errors hang together."""
+    """Rows from one table, whose errors hang together."""
     tier: str
-    """A: every setting stated, exact length. B: the length is the longest sample or a cap that is reached. D: something
-    is not stated. E: an extrapolated line."""
+    """A: every setting stated, exact length. B: the length is the longest sample or a cap that is reached. C: the
+    length is a cap that rows need not reach. D: something is not stated. E: an extrapolated line."""
     use_peak: bool
     use_time: bool
     model_id: str
@@ -55,9 +55,16 @@ class MeasuredRow:
     measured_seconds_per_step: float | None
     source: str
     notes: str
+    date: str = ""
+    """Of the measurement, as the source has it."""
     two_depth_bytes: int | None = None
     """For a probe's row: what two small depths made of the whole model."""
     two_depth_seconds: float | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """The length is only a cap: at the cap the run would have taken at least what was measured."""
+        return self.seq_kind == "cap"
 
     @property
     def setting(self) -> tuple:
@@ -133,6 +140,7 @@ def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
         measured_seconds_per_step=number("measured_seconds_per_step", float),
         source=text("source"),
         notes=text("notes"),
+        date=text("date"),
         two_depth_bytes=number("predicted_two_depth_bytes", int),
         two_depth_seconds=number("predicted_two_depth_seconds", float),
     )

@@ -42,7 +42,11 @@ class Assumptions:
 
     def first(self, *row_ids: str) -> float:
         """Of the first row that there is."""
-        return self.value(next((row_id for row_id in row_ids if row_id in self), row_ids[-1]))
+        return self.range_of(*row_ids).expected
+
+    def range_of(self, *row_ids: str) -> Range:
+        """Of the first row that there is."""
+        return self.range(next((row_id for row_id in row_ids if row_id in self), row_ids[-1]))
 
     def with_rows(self, rows: Iterable[Assumption]) -> "Assumptions":
         return Assumptions({**self._rows, **{row.id: row for row in rows}})
