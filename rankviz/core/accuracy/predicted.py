@@ -82,7 +82,7 @@ class Prediction:
     loaded_bytes: int
     """What is there before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float
-    """The part of the prediction that is modelled: activations, logits and scratch."""
+    """The part of the prediction that is modelled: activations and logits."""
     seconds: Range | None
     reason: str
     """Why the row can't be used, or isn't counted; empty for a scored row."""
@@ -99,8 +99,17 @@ class Prediction:
         return self.predicted.expected / self.row.measured_bytes - 1
 
     @property
+    def bound(self) -> bool:
+        """The measured figure is at most what the prediction is for: the row's length is only a cap."""
+        return self.predicted is not None and self.row.is_bound
+
+    @property
     def inside(self) -> bool:
-        return self.predicted is not None and self.predicted.holds(self.row.measured_bytes)
+        if self.predicted is None:
+            return False
+        if self.bound:
+            return self.row.measured_bytes <= self.predicted.high
+        return self.predicted.holds(self.row.measured_bytes)
 
 
 def predict_row(
@@ -125,7 +134,7 @@ def predict_row(
         predicted=_of_kind(memory, row.measured_kind, assume) if measured else None,
         memory=memory,
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
-        working_bytes=memory.activations + memory.logits + memory.other,
+        working_bytes=memory.activations + memory.logits,
         seconds=duration.step if duration else None,
         reason="" if row.tier in SCORED_TIERS and measured else _why_not_counted(row),
     )
@@ -219,13 +228,17 @@ def unusable(row: MeasuredRow) -> str:
     if not row.targets:
         return "target modules not stated"
     if not (row.use_peak and row.measured_bytes) and not (row.use_time and row.measured_seconds_per_step):
-        return row.notes.split(";")[0].split(":")[0] or "neither a peak nor a timing"
+        parts = [part.strip() for part in row.notes.split(";")]
+        unusable_peak = next((part for part in parts if part.endswith("not usable")), parts[0].split(":")[0])
+        return unusable_peak or "neither a peak nor a timing"
     return ""
 
 
 def _why_not_counted(row: MeasuredRow) -> str:
     if not (row.use_peak and row.measured_bytes):
         return "timing only"
+    if row.is_bound:
+        return "the length is only a cap: measured at most the high end"
     return {"D": "something is not stated", "E": "an extrapolated line"}.get(row.tier, f"tier {row.tier}")
 
 

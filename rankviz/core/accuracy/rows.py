@@ -13,6 +13,15 @@ KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident abo
 """Which counter a figure is: torch's two, nvidia-smi's, a card's size at the longest length that fitted, not stated,
 or a process's resident set less what it had before the base was loaded."""
 
+ORIGINS = {
+    "fms-": "fms-acceleration",
+    "litgpt-": "litgpt",
+    "raschka-": "litgpt",
+    "unsloth-": "unsloth",
+    "fitcheck-": "fitcheck",
+}
+"""By how a group's name begins. Raschka's runs are litgpt's scripts on litgpt's data."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredRow:
@@ -60,6 +69,12 @@ class MeasuredRow:
     two_depth_bytes: int | None = None
     """For a probe's row: what two small depths made of the whole model."""
     two_depth_seconds: float | None = None
+
+    @property
+    def origin(self) -> str:
+        """The source: who measured with which program. Tables of one source share mistakes, so that only another
+        source says what happens on one that has not been seen."""
+        return next((name for start, name in ORIGINS.items() if self.group.startswith(start)), self.group)
 
     @property
     def is_bound(self) -> bool:

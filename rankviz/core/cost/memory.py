@@ -68,7 +68,7 @@ class MemoryEstimate:
 
     @property
     def working(self) -> int:
-        """What the formulas approximate: activations, logits, scratch."""
+        """What a step takes beside it: activations, logits, scratch."""
         return self.activations + self.logits + self.other
 
     @property
@@ -188,17 +188,11 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
     optimizer = round(lora * terms.adapter.optimizer + full * terms.saved.optimizer)
     moved = _moved_embedding(terms, adapter, lora) if not full else 0
     base = terms.base_weights - moved
-    activations, logits, other = _peak_moment(terms, r, adapter - moved, lora, full)
     static = base + adapter + gradients + optimizer
-    working = activations + logits + other
-    off_static, off = terms.width_static * static, terms.width_working * working
-    extra, slack, fixed, context = terms.base_extra, terms.slack, terms.slack_static, terms.context
-    statics = Range(
-        static - off_static - (extra.expected - extra.low), static, static + off_static + extra.high - extra.expected
-    )
-    workings = Range(max(0.0, working - off), working, working + off)
-    band = statics.plus(workings)
-    reserved = statics.multiplied(fixed).plus(workings.multiplied(slack))
+    moments = _moments(terms, r, adapter - moved, lora, full)
+    activations, logits, other = (round(part) for part in max(moments, key=sum))
+    band, reserved = _bands(terms, static, moments, (activations + logits, other))
+    context = terms.context
     return MemoryEstimate(
         base_weights=base,
         adapter=adapter,
@@ -209,7 +203,7 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
         other=other,
         allocated_band=band,
         reserved_band=reserved,
-        device_band=Range(band.low + context.low, reserved.expected + context.expected, reserved.high + context.high),
+        device_band=reserved.plus(context),
     )
 
 
@@ -221,8 +215,8 @@ def _moved_embedding(terms: MemoryTerms, adapter: int, parameters: int) -> int:
     return terms.embedding if terms.free - adapter < wanted else 0
 
 
-def _peak_moment(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> tuple[int, int, int]:
-    """Activations, logits and other at the moment that holds most."""
+def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> list[tuple[float, float, float]]:
+    """Activations, logits and other at each moment that can hold most."""
     kept = terms.checkpoints + terms.kept[0] + r * terms.kept[1]
     temporaries = lora * terms.adapter.temporary + full * terms.saved.temporary
     moments = [(0.0, 0.0, temporaries + terms.standing)]
@@ -239,4 +233,28 @@ def _peak_moment(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int)
             (block + gradients, terms.held_logits, unpacked if terms.with_gradients else scratch),
             (block, terms.held_logits, unpacked),
         ]
-    return tuple(round(part) for part in max(moments, key=sum))
+    return moments
+
+
+def _bands(
+    terms: MemoryTerms, static: int, moments: list[tuple[float, float, float]], peak: tuple[int, int]
+) -> tuple[Range, Range]:
+    """What is allocated and what torch reserves for it.
+
+    Weights, adapter, states and scratch are counted and have a narrow band, activations and logits are modelled and
+    have a wider one. Each end is that of the moment which is fullest there. peak: modelled and other, as expected.
+    """
+    narrow, wide, extra = terms.width_static, terms.width_working, terms.base_extra
+    fixed, slack = terms.slack_static, terms.slack
+    low = max(other * (1 - narrow) + (kept + logits) * max(0.0, 1 - wide) for kept, logits, other in moments)
+    ends = [(other * (1 + narrow), (kept + logits) * (1 + wide)) for kept, logits, other in moments]
+    static_low = static * (1 - narrow) - (extra.expected - extra.low)
+    static_high = static * (1 + narrow) + extra.high - extra.expected
+    modelled, other = peak
+    band = Range(static_low + low, static + modelled + other, static_high + max(map(sum, ends)))
+    reserved = Range(
+        band.low * slack.low,
+        (static + other) * fixed.expected + modelled * slack.expected,
+        static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends),
+    )
+    return band, reserved

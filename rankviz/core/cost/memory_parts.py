@@ -302,6 +302,4 @@ def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
         widths.append(assume.value("width-dora"))
     if setup.precision in ("int8", "fp32"):
         widths.append(assume.value("width-int8-fp32"))
-    if setup.loss_path == "fused" and not stack.habits.unsloth_kernels:
-        widths.append(assume.value("width-fused-loss"))
     return math.hypot(*widths)

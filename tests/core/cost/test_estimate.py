@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from rankviz.core.cost.device import Device
 from rankviz.core.cost.estimate import as_json, estimate, fit, usable_memory
 from rankviz.core.cost.full_finetuning import full_finetuning
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.core.probe.calibrate import applies, calibrate
 from rankviz.core.probe.estimate import ProbeEstimate
 from rankviz.core.probe.record import ProbeRecord
@@ -222,6 +224,8 @@ def test_every_assumption_is_used_by_some_estimate():
         estimate(TOY, question(framework="peft", training=eager), None, listening)
     estimate(hybrid, question(use_dora=True, training={"precision": "bf16", "loss_path": "full"}), CARD, listening)
     estimate(TOY_MOE, question(framework="peft"), CARD, listening)
+    dynamic = replace(TOY, unsloth_checkpoint=UnslothCheckpoint(repository="unsloth/toy-unsloth-bnb-4bit"))
+    estimate(dynamic, question(framework="unsloth"), CARD, listening)
     estimate(TOY, question(framework="trl", training={"precision": "bf16", "loss_path": "full"}), None, listening)
     full_finetuning(TOY, TrainingSetup(framework="trl"), None, None, listening)
     for line in (
