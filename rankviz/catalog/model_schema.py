@@ -96,6 +96,7 @@ class _CheckpointRow(BaseModel, extra="forbid", strict=True):
     model_id: Text
     repository: Text
     file_bytes: Positive | None
+    at_most_bytes: Positive | None
     size_source: str
 
 

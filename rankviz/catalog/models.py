@@ -59,7 +59,9 @@ def load_checkpoints(assets: Path) -> Mapping[str, UnslothCheckpoint]:
     """What Unsloth fetches in 4 bit in place of a model, by the model's id; models that are not there it quantizes as
     it loads them."""
     return {
-        row["model_id"]: UnslothCheckpoint(repository=row["repository"], file_bytes=row["file_bytes"])
+        row["model_id"]: UnslothCheckpoint(
+            repository=row["repository"], file_bytes=row["file_bytes"], at_most_bytes=row["at_most_bytes"]
+        )
         for row in read_json(assets / "models" / CHECKPOINTS)["checkpoints"]
     }
 

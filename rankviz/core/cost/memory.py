@@ -118,6 +118,8 @@ class MemoryTerms:
     dequantized: float
     """One weight unpacked; beside the gradients of Unsloth's blocks, at another moment elsewhere."""
     with_gradients: bool
+    in_windows: bool
+    """Unpacked in at most half of what is free."""
     standing: float
     merged: float
     slack: Range
@@ -167,6 +169,7 @@ def memory_terms(
         held_logits=held_logits_bytes(model, stack),
         dequantized=parts.dequantized_bytes(model, shape, stack),
         with_gradients=stack.habits.unsloth_kernels,
+        in_windows=stack.habits.windows_experts,
         standing=parts.standing_bytes(shape, stack),
         merged=parts.merged_bytes(shape, stack),
         slack=assume.range(f"allocator-slack-{slack}"),
@@ -228,12 +231,19 @@ def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> 
         moments.append((kept + moment.activations, logits, moment.scratch + terms.standing))
     for fixed, slope, gradients in terms.blocks:
         block, scratch = kept + fixed + r * slope, terms.merged + terms.standing
-        unpacked = scratch + terms.dequantized
+        unpacked = scratch + _unpacked_bytes(terms, adapter, block)
         moments += [
             (block + gradients, terms.held_logits, unpacked if terms.with_gradients else scratch),
             (block, terms.held_logits, unpacked),
         ]
     return moments
+
+
+def _unpacked_bytes(terms: MemoryTerms, adapter: int, block: float) -> float:
+    """What is unpacked for one product."""
+    if not terms.in_windows:
+        return terms.dequantized
+    return min(terms.dequantized, max(0.0, (terms.free - adapter - block) / 2))
 
 
 def _bands(
@@ -250,11 +260,15 @@ def _bands(
     ends = [(other * (1 + narrow), (kept + logits) * (1 + wide)) for kept, logits, other in moments]
     static_low = static * (1 - narrow) - (extra.expected - extra.low)
     static_high = static * (1 + narrow) + extra.high - extra.expected
+    if terms.in_windows:
+        # fuller cards get smaller windows: half of what is left beside all else
+        usable = terms.free + terms.base_weights + terms.context.expected - terms.context.high
+        left = usable - static_high * fixed.high
+        ends = [(min(scratch, max(0.0, (left - kept * slack.high) / 2)), kept) for scratch, kept in ends]
     modelled, other = peak
-    band = Range(static_low + low, static + modelled + other, static_high + max(map(sum, ends)))
-    reserved = Range(
-        band.low * slack.low,
-        (static + other) * fixed.expected + modelled * slack.expected,
-        static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends),
-    )
+    expected = static + modelled + other
+    band = Range(static_low + low, expected, max(expected, static_high + max(map(sum, ends))))
+    expected = (static + other) * fixed.expected + modelled * slack.expected
+    most = static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends)
+    reserved = Range(band.low * slack.low, expected, max(expected, most))
     return band, reserved

@@ -75,6 +75,8 @@ class Habits:
     """Which of Unsloth's fused losses."""
     ampere: bool = True
     """The card is of Ampere or newer, which Unsloth's loss has tiles for."""
+    windows_experts: bool = False
+    """Packed experts are unpacked some at a time, in at most half of what is free."""
     loads_plain_nf4: bool = False
     """Unsloth of before it had dynamic 4-bit checkpoints, or a row that says that it loaded none."""
     holds_logits: bool = True

@@ -20,6 +20,9 @@ WITHOUT_FUSED_LOSS = ("Llama4ForConditionalGeneration",)
 RESERVE_FACTOR = 1 + 1 / 16
 RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
 """fp32 weight and 12 more for each that trains (models/_utils.py, _training_reserve_bytes)."""
+WINDOWED_EXPERTS = ("gpt_oss",)
+"""model_types whose packed experts are unpacked in windows of at most half of what is free, on cards without bf16
+(unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window)."""
 EXPERT_PAIR = {"gate_up_proj", "down_proj"}
 """Names of the two fused parameters that Unsloth packs into 4 bit; experts under other names stay in 16 bit
 (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _is_expert_module)."""
@@ -42,6 +45,7 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
         fp32_embedding=forced and model.model_type.startswith(FP32_EMBEDDING),
         quantizes_experts=four_bit and quantizes_experts(model),
         ampere=device.gpu is None or device.gpu.supports_bf16,
+        windows_experts=forced and model.model_type in WINDOWED_EXPERTS,
     )
     return replace(stack, setup=setup, measured_habits=own)
 
@@ -62,7 +66,8 @@ def extra_bytes(model: ModelSpec, stack: Stack, plain: int) -> Range:
     """What the checkpoint that a 4-bit load fetches weighs more than plain NF4 of the same model.
 
     A dynamic checkpoint keeps some layers in 16 bit, and which ones only its files say: its known size, or what other
-    dynamic checkpoints weigh more. Plain checkpoints, and models that Unsloth quantizes as it loads them, add nothing.
+    dynamic checkpoints weigh more, and no more than it was seen to take. Plain checkpoints, and models that Unsloth
+    quantizes as it loads them, add nothing.
     """
     nothing = Range(0.0, 0.0, 0.0)
     checkpoint = model.unsloth_checkpoint
@@ -72,7 +77,11 @@ def extra_bytes(model: ModelSpec, stack: Stack, plain: int) -> Range:
     if checkpoint.file_bytes is not None:
         more = max(0.0, float(checkpoint.file_bytes - plain))
         return Range(more, more, more)
-    return stack.assume.range("unsloth-dynamic-4bit-extra").times(plain)
+    more = stack.assume.range("unsloth-dynamic-4bit-extra").times(plain)
+    if checkpoint.at_most_bytes is None:
+        return more
+    most = max(0.0, float(checkpoint.at_most_bytes - plain))
+    return Range(min(more.low, most), min(more.expected, most), min(more.high, most))
 
 
 def training_reserve_bytes(model: ModelSpec, stack: Stack) -> float:

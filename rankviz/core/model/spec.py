@@ -52,6 +52,8 @@ class UnslothCheckpoint:
     repository: str
     file_bytes: int | None = None
     """Of its weight files, where they are known."""
+    at_most_bytes: int | None = None
+    """What the weights take at most, where only a measured load of them is known."""
 
     @property
     def dynamic(self) -> bool:
