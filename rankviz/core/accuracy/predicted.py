@@ -79,6 +79,8 @@ class Prediction:
     predicted: Range | None
     """Of the row's own kind of peak."""
     memory: MemoryEstimate | None
+    parameters: int | None
+    """That train."""
     loaded_bytes: int
     """What is there before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float
@@ -133,6 +135,7 @@ def predict_row(
         stack=stack,
         predicted=_of_kind(memory, row.measured_kind, assume) if measured else None,
         memory=memory,
+        parameters=chain.plan.parameters(row.r),
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
         working_bytes=memory.activations + memory.logits,
         seconds=duration.step if duration else None,
@@ -244,7 +247,15 @@ def _why_not_counted(row: MeasuredRow) -> str:
 
 def _left_out(row: MeasuredRow, reason: str) -> Prediction:
     return Prediction(
-        row=row, stack=None, predicted=None, memory=None, loaded_bytes=0, working_bytes=0.0, seconds=None, reason=reason
+        row=row,
+        stack=None,
+        predicted=None,
+        memory=None,
+        parameters=None,
+        loaded_bytes=0,
+        working_bytes=0.0,
+        seconds=None,
+        reason=reason,
     )
 
 

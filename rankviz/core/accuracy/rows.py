@@ -64,6 +64,8 @@ class MeasuredRow:
     measured_seconds_per_step: float | None
     source: str
     notes: str
+    trainable_parameters: int | None = None
+    """As the program printed them, where the row's targets can be said with names."""
     date: str = ""
     """Of the measurement, as the source has it."""
     two_depth_bytes: int | None = None
@@ -155,6 +157,7 @@ def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
         measured_seconds_per_step=number("measured_seconds_per_step", float),
         source=text("source"),
         notes=text("notes"),
+        trainable_parameters=number("trainable_params", int) if text("use_count") == "yes" else None,
         date=text("date"),
         two_depth_bytes=number("predicted_two_depth_bytes", int),
         two_depth_seconds=number("predicted_two_depth_seconds", float),

@@ -100,6 +100,10 @@ class TrainingSetup:
         one_of(self.gradient_checkpointing, "Gradient checkpointing", ("auto", *CHECKPOINTING))
         one_of(self.loss_path, "Loss path", ("auto", *LOSS_PATHS))
         one_of(self.attn_implementation, "Attention", ATTENTION)
+        if self.loss_path == "fused-func" and self.framework != "unsloth":
+            raise InvalidSettingError(
+                f"Loss path fused-func exists only in Unsloth. Choose fused or full with framework {self.framework}."
+            )
         whole(self.per_device_train_batch_size, "Batch size", 1, MAX_BATCH)
         whole(self.gradient_accumulation_steps, "Gradient accumulation", 1, MAX_ACCUMULATION)
         whole(self.max_length, "Maximum length", 1, MAX_LENGTH)

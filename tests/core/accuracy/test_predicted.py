@@ -246,6 +246,19 @@ def test_every_shipped_row_is_scored_shown_or_named_with_a_reason():
     assert all(row.source for row in rows)
 
 
+def test_published_counts_of_trainable_parameters_are_met():
+    api = Api()
+    rows = [row for row in shipped_rows(ASSETS) if row.trainable_parameters]
+    counted = {
+        row.row_id: (row.trainable_parameters, predict_row(row, api.models.get, lambda _: None, ASSUMPTIONS).parameters)
+        for row in rows
+    }
+
+    differ = {row_id for row_id, (published, ours) in counted.items() if ours is not None and published != ours}
+    assert set() == differ
+    assert 40 <= sum(ours is not None for _, ours in counted.values())
+
+
 def test_widths_come_from_the_validation_and_not_from_the_constants():
     constants = load_constants(ASSETS)
     widths = {row.id for row in measured_widths(load_validation(ASSETS))}
