@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from rankviz.core.cost.gpu import Gpu
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
+    from rankviz.core.accuracy.predicted import Prediction
     from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.accuracy.rows import MeasuredRow
     from rankviz.core.cost.assumptions import Assumptions
@@ -40,13 +42,15 @@ class Accuracy:
 
     def remake(self) -> AccuracyReport:
         """The shipped report, computed again. Ranges rest on errors, and errors do not rest on ranges: first the
-        errors, then the rows again with the ranges that these give."""
+        errors, then the rows again with the ranges that these give, and each once more without its source."""
         from rankviz.catalog.accuracy import measured_widths, shipped_rows
+        from rankviz.core.accuracy.left_out import left_out_predictions
 
-        rows = shipped_rows(self._workspace.assets)
+        rows, made = shipped_rows(self._workspace.assets), date.today().isoformat()
         constants = hardware.load_constants(self._workspace.assets)
         widths = measured_widths(self._report(rows, constants))
-        return self._report(rows, constants.with_rows(widths))
+        unseen = left_out_predictions(rows, self._predict, constants, made)
+        return self._report(rows, constants.with_rows(widths), unseen)
 
     def fidelity(self) -> Fidelity | None:
         """How near fast curves have been to independent runs, as `make fidelity` measured it; None before it has."""
@@ -57,17 +61,21 @@ class Accuracy:
         file = self._workspace.assets / "fidelity.json"
         return from_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
-    def _report(self, rows: Sequence[MeasuredRow], assumptions: Assumptions) -> AccuracyReport:
-        from datetime import date
-
-        from rankviz.core.accuracy.predicted import predict_row
+    def _report(
+        self, rows: Sequence[MeasuredRow], assumptions: Assumptions, unseen: Sequence[Prediction] | None = None
+    ) -> AccuracyReport:
         from rankviz.core.accuracy.summarize import summarize
 
-        def card(name: str) -> Gpu | None:
-            try:
-                return hardware.find_gpu(self._workspace.gpus, name)
-            except UnknownGpuError:
-                return hardware.gpu_of_device(self._workspace.gpus, name)
+        predictions = [self._predict(row, assumptions) for row in rows]
+        return summarize(predictions, date.today().isoformat(), unseen)
 
-        predictions = [predict_row(row, self._models.get, card, assumptions) for row in rows]
-        return summarize(predictions, date.today().isoformat())
+    def _predict(self, row: MeasuredRow, assumptions: Assumptions) -> Prediction:
+        from rankviz.core.accuracy.predicted import predict_row
+
+        return predict_row(row, self._models.get, self._card, assumptions)
+
+    def _card(self, name: str) -> Gpu | None:
+        try:
+            return hardware.find_gpu(self._workspace.gpus, name)
+        except UnknownGpuError:
+            return hardware.gpu_of_device(self._workspace.gpus, name)

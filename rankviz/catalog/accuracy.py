@@ -5,10 +5,10 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from rankviz.core.accuracy.report import AccuracyReport, Evidence, from_json
+from rankviz.core.accuracy.bands import widths
+from rankviz.core.accuracy.report import AccuracyReport, from_json
 from rankviz.core.accuracy.rows import MeasuredRow, parse_row
 from rankviz.core.cost.assumptions import Assumption
-from rankviz.core.quantity import Range
 from rankviz.errors import AssetError, BadDataError
 
 ROWS_FOLDER = "validation"
@@ -62,18 +62,4 @@ def load_validation(assets: Path) -> AccuracyReport:
 
 def measured_widths(report: AccuracyReport) -> tuple[Assumption, ...]:
     """Half-widths of bands as rows of assumptions: the report's result for each kind of setting."""
-    evidence = report.evidence
-    parts = (("", evidence.static), ("", evidence.memory), ("time-", evidence.time))
-    return tuple(_width(f"{prefix}width-{each.kind}", each, report.made) for prefix, part in parts for each in part)
-
-
-def _width(row_id: str, evidence: Evidence, checked: str) -> Assumption:
-    value = evidence.half_width
-    return Assumption(
-        id=row_id,
-        value=Range(value, value, value),
-        unit="natural logarithm" if row_id.startswith("time-") else "share",
-        meaning=f"half-width from {evidence.settings} measured settings of {', '.join(evidence.groups)}",
-        source=f"assets/{RESULT_FILE}",
-        checked=checked,
-    )
+    return widths(report.evidence, report.made)

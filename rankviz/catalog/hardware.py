@@ -104,7 +104,13 @@ def in_one_form(row: dict) -> dict:
     value = rest.pop("value", None)
     if (value is None) == (None in ends) or (value is not None and ends != [None] * len(ENDS)):
         raise ValueError("give either value, or low, expected and high")
-    return {**rest, "value": dict(zip(ENDS, ends if value is None else [value] * len(ENDS), strict=True))}
+    without = tuple(
+        (origin, each if isinstance(each, dict) else dict.fromkeys(ENDS, each))
+        for origin, each in rest.pop("without", {}).items()
+    )
+    return {**rest, "value": dict(zip(ENDS, ends if value is None else [value] * len(ENDS), strict=True))} | (
+        {"without": without} if without else {}
+    )
 
 
 def _gpu(row: dict) -> Gpu:
@@ -117,7 +123,8 @@ def _gpu(row: dict) -> Gpu:
 def _assumption(row: dict) -> Assumption:
     try:
         fields = in_one_form(row)
-        return Assumption(**{**fields, "value": Range(**fields["value"])})
+        without = tuple((origin, Range(**each)) for origin, each in fields.get("without", ()))
+        return Assumption(**{**fields, "value": Range(**fields["value"]), "without": without})
     except (TypeError, ValueError) as error:
         raise _unreadable(ASSUMPTIONS_FILE, row, error) from None
 

@@ -31,7 +31,7 @@ GPU = strict(
     checked=Day,
 )
 ASSUMPTION = Annotated[
-    strict(Assumption, id=Slug, value=Range, unit=Text, meaning=Text, source=Text, checked=Day),
+    strict(Assumption, optional=("without",), id=Slug, value=Range, unit=Text, meaning=Text, source=Text, checked=Day),
     BeforeValidator(in_one_form),
 ]
 

@@ -4,9 +4,9 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
-from rankviz.catalog.models import ModelRow, read_json
+from rankviz.catalog.models import CHECKPOINTS, ModelRow, read_json
 from rankviz.catalog.schema import Count, Day, Positive, Text, strict, validate
 from rankviz.core.model.activations import ActivationBytes, BlockActivations
 from rankviz.core.model.json import decode_blocks
@@ -60,6 +60,7 @@ MODEL = TypeAdapter(
     strict(
         ModelSpec,
         laws=_layers_and_activations_fit_the_model,
+        optional=("unsloth_checkpoint",),
         id=Text,
         name=Text,
         architecture=Text,
@@ -89,6 +90,17 @@ MODEL = TypeAdapter(
         checked=Day,
     )
 )
+
+
+class _CheckpointRow(BaseModel, extra="forbid", strict=True):
+    model_id: Text
+    repository: Text
+    file_bytes: Positive | None
+    at_most_bytes: Positive | None
+    size_source: str
+
+
+CHECKPOINT = TypeAdapter(_CheckpointRow)
 INDEX_ROW = TypeAdapter(
     strict(
         ModelRow,
@@ -122,10 +134,18 @@ def check_models(folder: Path) -> int:
                 raise AssetError(f"{row.file}: row {row.id!r}: {field} differs from {INDEX}: run `make assets`.")
     if len({row.id for row in rows}) != len(rows):
         raise AssetError(f"{INDEX}: an id appears twice: run `make assets`.")
-    unlisted = {path.name for path in folder.glob("*.json")} - {row.file for row in rows} - {INDEX}
+    unlisted = {path.name for path in folder.glob("*.json")} - {row.file for row in rows} - {INDEX, CHECKPOINTS}
     if unlisted:
         raise AssetError(f"{min(unlisted)} is in no row of {INDEX}: run `make assets`, or delete it.")
+    _check_checkpoints(read_json(folder / CHECKPOINTS), {row.id for row in rows})
     return len(rows)
+
+
+def _check_checkpoints(table: Any, model_ids: set[str]) -> None:
+    """AssetError unless the table of Unsloth's 4-bit checkpoints is complete, sorted and about known models."""
+    ids = [validate(CHECKPOINT, row, f"{CHECKPOINTS}: row {_id(row)!r}").model_id for row in table["checkpoints"]]
+    if ids != sorted(set(ids)) or not set(ids) <= model_ids:
+        raise AssetError(f"{CHECKPOINTS}: rows must be of models in {INDEX}, sorted by model_id, each once.")
 
 
 def _checked(schema: TypeAdapter, row: Any, file: str, name: str) -> Any:

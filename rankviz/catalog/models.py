@@ -7,14 +7,15 @@ Reading is light, since the command line does it from cold: one small index, one
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rankviz.core.model.json import model_from_json
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.errors import AssetError, UnknownModelError
 
+CHECKPOINTS = "unsloth_4bit.json"
 SUGGESTIONS = 3
 SIMILARITY = 0.6
 """From 0 to 1, as difflib measures it: below this a name is no suggestion."""
@@ -49,7 +50,20 @@ def load_index(assets: Path) -> tuple[ModelRow, ...]:
 def load_model(assets: Path, ref: str) -> ModelSpec:
     """The model that an id or another name of it stands for."""
     row = find_model(load_index(assets), ref)
-    return model_from_json(read_json(assets / "models" / row.file))
+    model = model_from_json(read_json(assets / "models" / row.file))
+    return replace(model, unsloth_checkpoint=load_checkpoints(assets).get(row.id))
+
+
+@functools.cache
+def load_checkpoints(assets: Path) -> Mapping[str, UnslothCheckpoint]:
+    """What Unsloth fetches in 4 bit in place of a model, by the model's id; models that are not there it quantizes as
+    it loads them."""
+    return {
+        row["model_id"]: UnslothCheckpoint(
+            repository=row["repository"], file_bytes=row["file_bytes"], at_most_bytes=row["at_most_bytes"]
+        )
+        for row in read_json(assets / "models" / CHECKPOINTS)["checkpoints"]
+    }
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:

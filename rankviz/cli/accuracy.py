@@ -10,7 +10,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import Json, print_json, table
-from rankviz.core.accuracy.report import ReportRow, Score
+from rankviz.core.accuracy.report import ReportRow, Score, TimeScore
 from rankviz.core.accuracy.report import as_json as report_json
 from rankviz.units import NOT_KNOWN, counted
 
@@ -28,23 +28,39 @@ def validate(
     if as_json:
         return print_json(report_json(report))
     overall = [report.overall] if report.overall else []
-    _print_scores("Peak memory, counted rows (tiers A and B)", [*report.groups, *overall])
+    if unseen := report.left_out:
+        _print_scores("Peak memory: each source predicted without its own rows", [*unseen.origins, unseen.overall])
+        if unseen.without_own_kind:
+            print(f"No other source has the kind of setup of: {', '.join(unseen.without_own_kind)}.\n")
+    seen = "Peak memory, counted rows (tiers A and B)" + (", with their sources seen" if unseen else "")
+    _print_scores(seen, [*report.groups, *overall])
+    if report.bounds:
+        table(
+            "Rows whose length is only a cap: the measured peak is at most the upper end",
+            ["Table", "Rows", "Setups", "At most the upper end"],
+            [[s.group, str(s.rows), str(s.settings), _percent(s.inside_band)] for s in report.bounds],
+        )
     if report.not_scored:
         _print_scores("Rows that are not counted: some of their settings are unknown", report.not_scored)
-    if time := report.time:
-        print(
-            f"Time: {counted(time.rows, 'row')}, mean error {_percent(time.mean_abs_error)}, "
-            f"{_percent(time.inside_range)} inside the range.\n"
-            f"The high end of a range is at most {time.widest_high_over_low:.2f} times the low end.\n"
-        )
+    if unseen and unseen.time:
+        _print_time("Time, each source predicted without its own rows", unseen.time)
+    if report.time:
+        _print_time("Time, with their sources seen" if unseen else "Time", report.time)
     if report.probes:
         _print_two_depths(report.probes)
-    if report.left_out:
+    if report.without_prediction:
         table(
-            f"{counted(len(report.left_out), 'row')} without a prediction",
+            f"{counted(len(report.without_prediction), 'row')} without a prediction",
             ["Row", "Source", "Reason"],
-            [[row.row_id, row.group, row.reason or ""] for row in report.left_out],
+            [[row.row_id, row.group, row.reason or ""] for row in report.without_prediction],
         )
+
+
+def _print_time(title: str, time: TimeScore) -> None:
+    print(
+        f"{title}: {time.rows} rows, mean error {_percent(time.mean_abs_error)}, {_percent(time.inside_range)} inside "
+        f"the range.\nThe high end of a range is at most {time.widest_high_over_low:.2f} times the low end.\n"
+    )
 
 
 def _print_scores(title: str, scores: Sequence[Score]) -> None:

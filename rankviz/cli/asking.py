@@ -32,7 +32,7 @@ def question(
     max_length: Annotated[int, typer.Option(help="Tokens per example, padding included.")] = 2048,
     optim: Annotated[str, typer.Option(help="adamw_8bit, adamw_torch, paged_adamw_8bit or sgd.")] = "adamw_8bit",
     checkpointing: Annotated[str, typer.Option(help="unsloth, hf or none.")] = "unsloth",
-    loss_path: Annotated[str, typer.Option(help="fused, triton or full.")] = "fused",
+    loss_path: Annotated[str, typer.Option(help="fused, fused-func (Unsloth's of before), triton or full.")] = "fused",
     gpu: Annotated[str | None, typer.Option(help="GPU, by its name in the table.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens to train on, padding included.")] = None,
     steps: Annotated[

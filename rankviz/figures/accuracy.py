@@ -1,4 +1,8 @@
-"""Predicted against measured: every row that can be compared, with its range, and the line where the two are equal."""
+"""Predicted against measured: every row that can be compared, with its range, and the line where the two are equal.
+
+A row is predicted as if its source had not been seen, where that was worked out. Where a row's length is only a cap,
+the measured figure is at most what is predicted, and the row is drawn as such.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,15 +16,21 @@ from rankviz.figures.style import ESTIMATED, MEASURED, NEUTRAL, draw, rgba
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "hexagon", "cross")
-SOURCE = "Measured rows that ship with RankViz, each with its own source, beside RankViz's predictions."
+SYMBOLS = ("circle", "square", "diamond", "triangle-down", "star", "hexagon", "cross", "pentagon")
+BOUND_SYMBOL = "triangle-up"
+SOURCE = (
+    "Measured rows that ship with RankViz, each with its own source, beside RankViz's predictions. Each row is "
+    "predicted without the measurements of its own source."
+)
 SETTING_WORDS = 4
 """Parts of a setting in one line of the hover."""
 COLUMNS = (
     "row_id",
     "group",
+    "origin",
     "tier",
     "scored",
+    "bound",
     "reason",
     "model_id",
     "setting",
@@ -29,18 +39,25 @@ COLUMNS = (
     "predicted_bytes",
     "low",
     "high",
+    "left_out_bytes",
+    "left_out_low",
+    "left_out_high",
     "two_depth_bytes",
     "measured_seconds_per_step",
     "seconds_low",
     "seconds_expected",
     "seconds_high",
+    "left_out_seconds_low",
+    "left_out_seconds_expected",
+    "left_out_seconds_high",
     "two_depth_seconds",
     "source",
 )
 
 
 class ComparedPoint(NamedTuple):
-    """One measurement. group: its source; scored: whether it counts; text: the hover."""
+    """One measurement. group: its table; scored: whether it counts; text: the hover; bound: whether the measured figure
+    is at most what is predicted."""
 
     group: str
     scored: bool
@@ -49,6 +66,7 @@ class ComparedPoint(NamedTuple):
     low: float
     high: float
     text: str
+    bound: bool = False
 
 
 class AccuracyInfo(NamedTuple):
@@ -83,46 +101,68 @@ def accuracy_info(report: AccuracyReport, quantity: Literal["memory", "time"]) -
 def _memory_point(row: ReportRow) -> ComparedPoint | None:
     if not row.predicted_bytes or not row.measured_bytes:
         return None
+    unseen = row.left_out_bytes is not None
+    predicted, low, high = (
+        (row.left_out_bytes, row.left_out_low, row.left_out_high)
+        if unseen
+        else (row.predicted_bytes, row.low, row.high)
+    )
     return ComparedPoint(
         group=row.group,
         scored=row.scored,
         measured=row.measured_bytes / units.GIB,
-        predicted=row.predicted_bytes / units.GIB,
-        low=row.low / units.GIB,
-        high=row.high / units.GIB,
-        text=_hover(row, row.measured_bytes, row.predicted_bytes, units.memory_size),
+        predicted=predicted / units.GIB,
+        low=low / units.GIB,
+        high=high / units.GIB,
+        text=_hover(row, row.measured_bytes, predicted, units.memory_size),
+        bound=row.bound,
     )
 
 
 def _time_point(row: ReportRow) -> ComparedPoint | None:
     if not row.seconds_expected:
         return None
+    unseen = row.left_out_seconds_expected is not None
+    expected, low, high = (
+        (row.left_out_seconds_expected, row.left_out_seconds_low, row.left_out_seconds_high)
+        if unseen
+        else (row.seconds_expected, row.seconds_low, row.seconds_high)
+    )
     return ComparedPoint(
         group=row.group,
         scored=row.tier in ("A", "B"),
         measured=row.measured_seconds_per_step,
-        predicted=row.seconds_expected,
-        low=row.seconds_low,
-        high=row.seconds_high,
-        text=_hover(row, row.measured_seconds_per_step, row.seconds_expected, "{:.3g} s".format),
+        predicted=expected,
+        low=low,
+        high=high,
+        text=_hover(row, row.measured_seconds_per_step, expected, "{:.3g} s".format),
     )
 
 
 def _hover(row: ReportRow, measured: float, predicted: float, text: Callable[[float], str]) -> str:
     words = escape(row.setting).split(", ")
     lines = [", ".join(words[i : i + SETTING_WORDS]) for i in range(0, len(words), SETTING_WORDS)]
+    at_most = "at most as predicted: the length is only a cap" if row.bound else ""
     return "<br>".join(
-        [f"<b>{escape(row.model_id)}</b>", *lines, f"measured {text(measured)}, predicted {text(predicted)}"]
+        [
+            f"<b>{escape(row.model_id)}</b>",
+            *lines,
+            f"measured {text(measured)}, predicted {text(predicted)}",
+            *([at_most] if at_most else []),
+        ]
     )
 
 
 def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> "go.Figure":
-    """Logarithmic on both axes. A filled marker counts, an open one is shown only: its setting is not fully known."""
-    groups = sorted({(not point.scored, point.group) for point in info.points})
+    """Logarithmic on both axes. A filled marker counts, an open one is shown only: its setting is not fully known. An
+    open triangle that points up may lie anywhere above the line, its length being only a cap."""
+    groups = sorted({(not point.scored, point.bound, point.group) for point in info.points})
     traces = [_line(*info.ends)] if info.ends else []
-    for number, (shown_only, group) in enumerate(groups):
-        members = [p for p in info.points if p.group == group and p.scored is not shown_only]
-        traces.append(_group(group, members, SYMBOLS[number % len(SYMBOLS)], shown_only=shown_only))
+    for number, (shown_only, bound, group) in enumerate(groups):
+        members = [p for p in info.points if (p.group, p.bound, not p.scored) == (group, bound, shown_only)]
+        name = f"{group}, measured at most" if bound else f"{group}, not counted" if shown_only else group
+        symbol = BOUND_SYMBOL if bound else SYMBOLS[number % len(SYMBOLS)]
+        traces.append(_group(name, members, symbol, shown_only=shown_only))
     ticks = _ticks(*info.ends) if info.ends else {}
     return draw(
         traces,
@@ -156,7 +196,7 @@ def _group(name: str, members: Sequence[ComparedPoint], symbol: str, *, shown_on
         "x": [p.measured for p in members],
         "y": [p.predicted for p in members],
         "mode": "markers",
-        "name": f"{name}, not counted" if shown_only else name,
+        "name": name,
         "marker": {"symbol": f"{symbol}-open" if shown_only else symbol, "size": 8, "color": colour}
         | {"line": {"width": 1.2, "color": colour}},
         "error_y": {

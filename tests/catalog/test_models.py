@@ -144,3 +144,14 @@ def test_blocks_as_text_and_back():
     assert "" == encode_blocks(())
     for blocks in ((), (7,), (0, 3), tuple(range(126)), (0, 1, 5, 9, 13, 14, 40)):
         assert blocks == decode_blocks(encode_blocks(blocks))
+
+
+def test_checkpoints_of_unsloth_that_are_named_twice_are_an_error(tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(ASSETS / "models", models)
+    table = json.loads((models / "unsloth_4bit.json").read_text())
+    table["checkpoints"].append(table["checkpoints"][0])
+    (models / "unsloth_4bit.json").write_text(json.dumps(table))
+
+    with pytest.raises(AssetError, match=r"unsloth_4bit\.json: rows must be of models in index.json, sorted"):
+        check_models(models)

@@ -55,7 +55,7 @@ def test_a_csv_of_ranks_has_exact_numbers_and_their_sources_in_every_row(ranks, 
         )
         assert f"RankViz {__version__}" == row["made_by"]
         assert "PEFT 0.21.2" in row["counted_by"]
-        assert "measured run" in row["basis"]
+        assert "measurement of this kind" in row["basis"]
         assert "2026-" in row["price_source"]
 
 

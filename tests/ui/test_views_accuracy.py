@@ -30,14 +30,14 @@ def test_the_chart_has_every_row_that_can_be_compared():
 
     line, *groups = drawn["data"]
     assert line["x"] == line["y"]
-    assert len(comparable) == sum(len(group["x"]) for group in groups) == 152
+    assert len(comparable) == sum(len(group["x"]) for group in groups) == 200
     assert len(REPORT.rows) + 1 == len(drawn["csv"].splitlines())
 
 
 def test_timings_have_a_chart_of_their_own():
     _, *groups = json.loads(accuracy.accuracy_chart(accuracy_info(REPORT, "time")))["data"]
 
-    assert 103 == sum(len(group["x"]) for group in groups)
+    assert 120 == sum(len(group["x"]) for group in groups)
 
 
 def test_rows_that_are_left_out_are_named_with_the_reason():
@@ -50,8 +50,11 @@ def test_rows_that_are_left_out_are_named_with_the_reason():
 def test_the_summary_has_rows_error_and_share_inside():
     summary = accuracy.summary(REPORT)
 
-    assert f"{REPORT.overall.rows} published memory peaks" in summary
-    assert f"The mean error is {100 * REPORT.overall.mean_abs_error:.1f} %" in summary
+    unseen = REPORT.left_out
+    assert f"{unseen.overall.rows} published memory peaks" in summary
+    assert f"The mean error is {100 * unseen.overall.mean_abs_error:.1f} %" in summary
+    assert f"With all sources seen, the mean error is {100 * REPORT.overall.mean_abs_error:.1f} %" in summary
+    assert "24 more rows state only a maximum length" in summary and "24 of them are" in summary
 
 
 def test_the_fold_shows_rows_escaped_and_how_far_off_they_were():
@@ -59,6 +62,8 @@ def test_the_fold_shows_rows_escaped_and_how_far_off_they_were():
 
     assert "Rests on &lt;this&gt;." in shown and "a/&lt;b&gt;" in shown
     assert "+50.0 %" in shown
+    assert "+25.0 %" in accuracy.rests_on_html([replace(ROW, left_out_bytes=2.5 * 2**30)], "")
+    assert "at most" in accuracy.rests_on_html([replace(ROW, bound=True)], "")
     assert "<details" in shown
 
 
@@ -78,5 +83,7 @@ def test_a_probe_of_all_blocks_shows_what_two_depths_made_of_it():
 def test_the_scores_have_a_row_per_source_and_one_for_all_together():
     scores = text_of(accuracy.scores_html(REPORT))
 
-    assert f"{REPORT.overall.group} {REPORT.overall.rows} {REPORT.overall.settings}" in scores
-    assert all(score.group in scores for score in (*REPORT.groups, *REPORT.not_scored))
+    unseen = REPORT.left_out
+    assert f"{unseen.overall.group} {unseen.overall.rows} {unseen.overall.settings}" in scores
+    shown = (*unseen.origins, *REPORT.groups, *REPORT.not_scored, *REPORT.bounds)
+    assert all(score.group in scores for score in shown)

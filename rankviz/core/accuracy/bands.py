@@ -1,16 +1,18 @@
-"""What measured rows say about an estimate: how far off it was, group by group, and how wide its band must be.
+"""What measured rows say about an estimate: how far off it was, source by source, and how wide its band must be.
 
-Rows from one source share their mistakes, so the source (a group) is the unit, not the row. With e the error of a
-setting as a share of what is modelled (activations, logits, scratch; what is counted exactly is left out), s² the mean
-over G groups of a group's mean e², the half-width is
+Rows from one source share their mistakes, so the source (`MeasuredRow.origin`) is the unit, not the row. With e the
+error of a setting as a share of what is modelled (activations and logits; what is counted exactly is left out), s² the
+mean over G sources of a source's mean e², the half-width is
 
     t(95 %, G) · s
 
 the error that nine in ten new sources would stay under, were they like these; t is Student's with G degrees of
-freedom (the mean error is taken as zero, so none is used up). One source alone makes that 6.3 s. For time, e is the
-logarithm of measured over expected, and the range is expected times and over exp(t · s).
+freedom (the mean error is taken as zero, so none is used up). One source alone makes that 6.3 s; but no kind with
+measurements gets a wider band than one without any, unless its own errors are larger. For time, e is the logarithm of
+measured over expected, and the range is expected times and over exp(t · s).
 
-Nothing else is fitted. A setting that no scored row is like takes the widths of assumptions.json.
+Nothing else is fitted. A setting that no scored row is like takes the widths of assumptions.json. How well such bands
+hold on a source that has not been seen is counted in left_out.py.
 """
 
 import math
@@ -18,17 +20,53 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from rankviz.core.accuracy.predicted import Prediction
-from rankviz.core.accuracy.report import Evidence, Score
+from rankviz.core.accuracy.report import Evidence, EvidenceByKind, Score
+from rankviz.core.cost.assumptions import Assumption
+from rankviz.core.quantity import Range
 
 STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 """Student's t, two-sided 90 %, for 1 to 10 degrees of freedom."""
 
 
-def half_width(errors_by_group: dict[str, Sequence[float]]) -> float:
-    """t(95 %, G) · s, from the errors of each group's settings."""
-    means = [sum(error * error for error in errors) / len(errors) for errors in errors_by_group.values()]
+def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float = math.inf) -> float:
+    """t(95 %, G) · s, from the errors of each source's settings.
+
+    unmeasured: the half-width of a kind that nobody measured. Measurements do not make it wider than that, unless one
+    of them was further off.
+    """
+    worst = max(abs(error) for errors in errors_by_origin.values() for error in errors)
+    means = [sum(error * error for error in errors) / len(errors) for errors in errors_by_origin.values()]
     groups = len(means)
-    return STUDENT_95[min(groups, len(STUDENT_95)) - 1] * math.sqrt(sum(means) / groups)
+    by_spread = STUDENT_95[min(groups, len(STUDENT_95)) - 1] * math.sqrt(sum(means) / groups)
+    return min(by_spread, max(unmeasured, worst))
+
+
+def evidence_of(predictions: Sequence[Prediction]) -> EvidenceByKind:
+    """What each band rests on."""
+    return EvidenceByKind(
+        static=static_evidence(predictions),
+        memory=memory_evidence(predictions),
+        lower=lower_evidence(predictions),
+        time=time_evidence(predictions),
+    )
+
+
+def widths(evidence: EvidenceByKind, made: str) -> tuple[Assumption, ...]:
+    """Half-widths of bands as rows of assumptions, one for each kind of setting. made: the day, ISO."""
+    parts = (("", evidence.static), ("", evidence.memory), ("time-", evidence.time))
+    return tuple(_width(f"{prefix}width-{each.kind}", each, made) for prefix, part in parts for each in part)
+
+
+def _width(row_id: str, evidence: Evidence, checked: str) -> Assumption:
+    value = evidence.half_width
+    return Assumption(
+        id=row_id,
+        value=Range(value, value, value),
+        unit="natural logarithm" if row_id.startswith("time-") else "share",
+        meaning=f"half-width from {evidence.settings} measured settings of {', '.join(evidence.groups)}",
+        source="assets/validation.json",
+        checked=checked,
+    )
 
 
 def memory_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
@@ -37,17 +75,17 @@ def memory_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
     return _evidence(
         scored,
         kind=lambda p: p.stack.kind,
-        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / p.working_bytes,
+        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
         share=lambda p: p.error,
     )
 
 
 def lower_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
-    """The same for rows that are shown and not counted. No band rests on it."""
+    """The same for rows that are shown and not counted, bounds left out. No band rests on it."""
     return _evidence(
-        [p for p in predictions if p.predicted and not p.scored],
+        [p for p in predictions if p.predicted and not p.scored and not p.bound],
         kind=lambda p: p.stack.kind,
-        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / p.working_bytes,
+        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
         share=lambda p: p.error,
     )
 
@@ -59,17 +97,23 @@ def time_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
         kind=lambda p: p.stack.time_kind,
         error=lambda p: math.log(p.row.measured_seconds_per_step / p.seconds.expected),
         share=lambda p: p.seconds.expected / p.row.measured_seconds_per_step - 1,
+        unmeasured="time-width-unmeasured",
     )
 
 
 def static_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
     """Of what is counted: weights, adapter and states, where memory was read before the first step."""
     return _evidence(
-        [p for p in predictions if p.scored and p.loaded_bytes and p.row.loaded_bytes],
+        [p for p in predictions if p.scored and p.loaded_bytes and p.row.loaded_bytes and _offered(p)],
         kind=lambda p: "static",
         error=lambda p: p.row.loaded_bytes / p.loaded_bytes - 1,
         share=lambda p: p.loaded_bytes / p.row.loaded_bytes - 1,
     )
+
+
+def _offered(p: Prediction) -> bool:
+    """RankViz estimates no base in GPTQ's format, so its errors widen no band."""
+    return p.row.precision != "gptq-int4"
 
 
 def _evidence(
@@ -78,6 +122,7 @@ def _evidence(
     kind: Callable[[Prediction], str],
     error: Callable[[Prediction], float],
     share: Callable[[Prediction], float],
+    unmeasured: str = "width-unmeasured",
 ) -> tuple[Evidence, ...]:
     by_kind: dict[str, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
@@ -86,12 +131,12 @@ def _evidence(
     for name, members in sorted(by_kind.items()):
         errors: dict[str, list[float]] = defaultdict(list)
         for members_of_setting in by_setting(members).values():
-            group = members_of_setting[0].row.group
-            errors[group].append(math.sqrt(_mean(error(p) ** 2 for p in members_of_setting)))
+            origin = members_of_setting[0].row.origin
+            errors[origin].append(math.sqrt(_mean(error(p) ** 2 for p in members_of_setting)))
         evidence.append(
             Evidence(
                 kind=name,
-                half_width=half_width(errors),
+                half_width=half_width(errors, members[0].stack.assume.value(unmeasured)),
                 groups=tuple(sorted(errors)),
                 settings=sum(len(each) for each in errors.values()),
                 mean_abs_error=mean_over_settings(members, lambda p: abs(share(p))),
@@ -113,12 +158,11 @@ def mean_over_settings(predictions: Iterable[Prediction], figure: Callable[[Pred
     return _mean(_mean(figure(p) for p in members) for members in by_setting(predictions).values())
 
 
-def scores(predictions: Iterable[Prediction]) -> tuple[Score, ...]:
-    """By group of scored rows, the largest group first."""
+def scores(predictions: Iterable[Prediction], name_of: Callable[[Prediction], str]) -> tuple[Score, ...]:
+    """Of any rows with a prediction, by a name of theirs, the name with most rows first."""
     groups: dict[str, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
-        if prediction.scored:
-            groups[prediction.row.group].append(prediction)
+        groups[name_of(prediction)].append(prediction)
     return tuple(score(name, members) for name, members in sorted(groups.items(), key=lambda item: -len(item[1])))
 
 

@@ -24,6 +24,7 @@ from rankviz.errors import UserError
 
 SCORED_TIERS = ("A", "B")
 RAISED = {"yes": "all", "norms only": "norms", "no": "none"}
+DYNAMIC = "nf4-dq-dynamic"
 PRECISIONS = {
     "bf16": "bf16",
     "fp16": "fp16",
@@ -32,11 +33,24 @@ PRECISIONS = {
     "nf4": "nf4",
     "fp4": "nf4",
     "nf4-dq": "nf4-dq",
-    "nf4-dq-dynamic": "nf4-dq",
+    DYNAMIC: "nf4-dq",
     "gptq-int4": "nf4-dq",
 }
 """The precision whose formula a row's format follows; GPTQ's own bytes a weight are an assumption."""
 
+LITGPT = Habits(
+    autocast=False,
+    lora_dropout=True,
+    keeps_quantized_inputs=True,
+    pads_adapters=True,
+    quantizes_every_linear=True,
+    unties_head=True,
+    fp32_logits=True,
+    dequantizes_twice=True,
+    softcaps_by_hand=True,
+)
+"""litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) on Fabric (plugins/precision/bitsandbytes.py): LoRA
+dropout 0.05, bitsandbytes before 0.43, padded adapters of the fused qkv."""
 PROGRAMS = {
     "peft": Habits(autocast=False),
     "trl": Habits(),
@@ -44,11 +58,14 @@ PROGRAMS = {
     "fms-foak": Habits(triton_kernels=True),
     "llamafactory": Habits(),
     "unsloth-cpu": CPU_HABITS,
-    "unsloth": Habits(unsloth_kernels=True, holds_logits=False),
-    # LoRA dropout 0.05, bitsandbytes 0.41 and padded adapters of the fused qkv are its finetune/lora.py of 2023
-    "litgpt": Habits(autocast=False, lora_dropout=True, keeps_quantized_inputs=True, pads_adapters=True),
+    "unsloth": Habits(unsloth_kernels=True, holds_logits=False, saved_bytes=4),
+    "litgpt": LITGPT,
     "torchtune": Habits(autocast=False),
 }
+FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
+"""scripts/benchmarks/refs/requirements.txt of fms-acceleration before February 2025, for rows that only point to it."""
+TRAINED_COPIES = ("embed_tokens", "lm_head")
+"""Target names that Unsloth trains as full copies where they are not tied."""
 UNSTATED_LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
 """What a program does where the row doesn't say."""
 
@@ -62,10 +79,12 @@ class Prediction:
     predicted: Range | None
     """Of the row's own kind of peak."""
     memory: MemoryEstimate | None
+    parameters: int | None
+    """That train."""
     loaded_bytes: int
     """What is there before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float
-    """The part of the prediction that is modelled: activations, logits and scratch."""
+    """The part of the prediction that is modelled: activations and logits."""
     seconds: Range | None
     reason: str
     """Why the row can't be used, or isn't counted; empty for a scored row."""
@@ -82,8 +101,17 @@ class Prediction:
         return self.predicted.expected / self.row.measured_bytes - 1
 
     @property
+    def bound(self) -> bool:
+        """The measured figure is at most what the prediction is for: the row's length is only a cap."""
+        return self.predicted is not None and self.row.is_bound
+
+    @property
     def inside(self) -> bool:
-        return self.predicted is not None and self.predicted.holds(self.row.measured_bytes)
+        if self.predicted is None:
+            return False
+        if self.bound:
+            return self.row.measured_bytes <= self.predicted.high
+        return self.predicted.holds(self.row.measured_bytes)
 
 
 def predict_row(
@@ -93,10 +121,10 @@ def predict_row(
     if problem := unusable(row):
         return _left_out(row, problem)
     stack, gpu = row_stack(row, assume), find_gpu(row.gpu)
-    lora = LoraConfig(r=row.r, target_modules=row.targets)
     usable = gpu.usable_bytes if gpu else None
     try:
-        chain = predict(find_model(row.model_id), lora, stack, card(gpu), usable_bytes=usable, names="peft")
+        model = find_model(row.model_id)
+        chain = predict(model, _row_lora(row, model), stack, card(gpu), usable_bytes=usable, names="peft")
     except UserError as error:
         return _left_out(row, str(error))
     memory = chain.memory_at(row.r)
@@ -107,10 +135,20 @@ def predict_row(
         stack=stack,
         predicted=_of_kind(memory, row.measured_kind, assume) if measured else None,
         memory=memory,
+        parameters=chain.plan.parameters(row.r),
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
-        working_bytes=memory.activations + memory.logits + memory.other,
+        working_bytes=memory.activations + memory.logits,
         seconds=duration.step if duration else None,
         reason="" if row.tier in SCORED_TIERS and measured else _why_not_counted(row),
+    )
+
+
+def _row_lora(row: MeasuredRow, model: ModelSpec) -> LoraConfig:
+    copies = TRAINED_COPIES if row.framework == "unsloth" and not model.tie_word_embeddings else ()
+    return LoraConfig(
+        r=row.r,
+        target_modules=tuple(name for name in row.targets if name not in copies),
+        modules_to_save=tuple(name for name in row.targets if name in copies),
     )
 
 
@@ -124,11 +162,10 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     habits = CPU_HABITS if on_cpu else PROGRAMS[row.framework]
     width = assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None
     habits = replace(
-        habits,
+        _of_its_time(habits, row),
         raised=RAISED[row.raised],
         adapter_bytes=DTYPE_BYTES.get(row.adapter_dtype, habits.adapter_bytes),
         weight_bytes=width,
-        quantizes_experts=_transformers_before_5(row.framework_version),
     )
     framework = "unsloth" if habits.unsloth_kernels else "trl" if habits.autocast else "peft"
     setup = TrainingSetup(
@@ -145,9 +182,35 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     return Stack(setup=setup, use_dora=False, assume=assume, measured_habits=habits)
 
 
-def _transformers_before_5(versions: str) -> bool:
-    match = re.search(r"transformers (\d+)", versions)
-    return bool(match) and int(match[1]) < 5
+def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
+    """What the program did in the version or year that the row names."""
+    transformers = version_of("transformers", row.framework_version)
+    if transformers is None and row.framework.startswith("fms") and row.date.startswith("2024"):
+        transformers = FMS_TRANSFORMERS_OF_2024
+    old = transformers is not None and transformers < (5,)
+    habits = replace(
+        habits,
+        quantizes_experts=old,
+        one_expert_at_a_time=old,
+        rebinds_logits=transformers is not None and transformers < (4, 46),
+    )
+    if row.framework == "litgpt":
+        # The scripts of 2023 have no maximum length: the longest sample, and so the peak, comes once, after a shorter
+        # one. Those of 2024 cut rows at a length that most micro-steps reach.
+        return replace(habits, keeps_previous_graph=not row.date.startswith("2023"))
+    if row.framework == "unsloth":
+        year = version_of("unsloth", row.framework_version) or version_of("", row.date) or (9999,)
+        loss = "cut" if year < (2025,) else "func-2025" if year < (2026,) else "chunked"
+        return replace(
+            habits, unsloth_loss=loss, moves_embedding=year >= (2026,), loads_plain_nf4=row.precision != DYNAMIC
+        )
+    return habits
+
+
+def version_of(name: str, text: str) -> tuple[int, ...] | None:
+    """The numbers after a program's name ("transformers 4.45.2" -> (4, 45, 2)); None where they are not there."""
+    match = re.search(rf"\b{name}\W*(\d+(?:\.\d+)*)", text, re.IGNORECASE)
+    return tuple(map(int, match[1].split("."))) if match else None
 
 
 def unusable(row: MeasuredRow) -> str:
@@ -168,19 +231,31 @@ def unusable(row: MeasuredRow) -> str:
     if not row.targets:
         return "target modules not stated"
     if not (row.use_peak and row.measured_bytes) and not (row.use_time and row.measured_seconds_per_step):
-        return row.notes.split(";")[0].split(":")[0] or "neither a peak nor a timing"
+        parts = [part.strip() for part in row.notes.split(";")]
+        unusable_peak = next((part for part in parts if part.endswith("not usable")), parts[0].split(":")[0])
+        return unusable_peak or "neither a peak nor a timing"
     return ""
 
 
 def _why_not_counted(row: MeasuredRow) -> str:
     if not (row.use_peak and row.measured_bytes):
         return "timing only"
+    if row.is_bound:
+        return "the length is only a cap: measured at most the high end"
     return {"D": "something is not stated", "E": "an extrapolated line"}.get(row.tier, f"tier {row.tier}")
 
 
 def _left_out(row: MeasuredRow, reason: str) -> Prediction:
     return Prediction(
-        row=row, stack=None, predicted=None, memory=None, loaded_bytes=0, working_bytes=0.0, seconds=None, reason=reason
+        row=row,
+        stack=None,
+        predicted=None,
+        memory=None,
+        parameters=None,
+        loaded_bytes=0,
+        working_bytes=0.0,
+        seconds=None,
+        reason=reason,
     )
 
 

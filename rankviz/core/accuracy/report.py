@@ -17,9 +17,14 @@ class Evidence:
     half_width: float
     """Memory: share of what is modelled. Time: natural logarithm."""
     groups: tuple[str, ...]
+    """Sources, each with all its tables."""
     settings: int
     mean_abs_error: float
-    """Share of the measured figure."""
+    """Share of the measured figure, with these very sources seen."""
+    left_out_error: float | None = None
+    """The same of each setting predicted without its source; None where that was not worked out."""
+    left_out_inside: float | None = None
+    """Share of settings inside the range that they have then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +47,13 @@ class ReportRow:
 
     row_id: str
     group: str
-    """The source."""
+    """The table of measurements."""
+    origin: str
+    """The source: who measured with which program; may have several tables."""
     tier: str
     scored: bool
+    bound: bool
+    """The row's length is only a cap, so that the measured figure is at most what is predicted."""
     reason: str | None
     """Why the row does not count, or has no prediction."""
     model_id: str
@@ -67,11 +76,19 @@ class ReportRow:
     seconds_high: float | None
     two_depth_seconds: float | None
     source: str
+    left_out_bytes: int | None = None
+    """Predicted as if the row's source had not been seen, with its range. None where that was not worked out, as for
+    a file of one's own."""
+    left_out_low: int | None = None
+    left_out_high: int | None = None
+    left_out_seconds_low: float | None = None
+    left_out_seconds_expected: float | None = None
+    left_out_seconds_high: float | None = None
 
     @property
     def error(self) -> float | None:
-        """Predicted against measured memory, as a share of the measured figure."""
-        return _off(self.predicted_bytes, self.measured_bytes)
+        """Predicted against measured memory, as a share of the measured figure: without the row's source if known."""
+        return _off(self.left_out_bytes or self.predicted_bytes, self.measured_bytes)
 
     @property
     def two_depth_error(self) -> float | None:
@@ -106,12 +123,16 @@ class TimeScore:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UnseenGroup:
-    """A source against the bands that the other sources alone give."""
+class LeftOut:
+    """Predictions of rows whose sources had not been seen."""
 
-    group: str
-    rows: int
-    inside_band: float
+    origins: tuple[Score, ...]
+    """Memory, a source each."""
+    overall: Score
+    """Memory of all counted rows that a GPU's own counters measured, each setting weighed once."""
+    without_own_kind: tuple[str, ...]
+    """Sources that measured a kind of setting which no other has: the width of unmeasured kinds applied there."""
+    time: TimeScore | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +160,10 @@ class AccuracyReport:
     totals: tuple[TotalScore, ...]
     time: TimeScore | None
     evidence: EvidenceByKind
-    unseen_groups: tuple[UnseenGroup, ...]
+    bounds: tuple[Score, ...] = ()
+    """Rows whose length is only a cap: the share whose measured figure is at most the high end."""
+    left_out: LeftOut | None = None
+    """None of a file of one's own: its rows are unseen anyway."""
 
     @property
     def probes(self) -> tuple[ReportRow, ...]:
@@ -147,14 +171,14 @@ class AccuracyReport:
         return tuple(row for row in self.rows if row.two_depth_bytes)
 
     @property
-    def left_out(self) -> tuple[ReportRow, ...]:
+    def without_prediction(self) -> tuple[ReportRow, ...]:
         """Rows without a prediction."""
         return tuple(row for row in self.rows if row.reason and row.predicted_bytes is None)
 
     @property
     def sources_on_gpus(self) -> frozenset[str]:
-        """The groups of the scored rows that were measured on GPUs."""
-        return frozenset(row.group for row in self.rows if row.scored and row.kind != "cpu")
+        """The sources of the scored rows that were measured on GPUs."""
+        return frozenset(row.origin for row in self.rows if row.scored and row.kind != "cpu")
 
 
 def _off(value: float | None, measured: float | None) -> float | None:
@@ -178,13 +202,23 @@ def from_json(value: Mapping[str, Any]) -> AccuracyReport:
             "totals": tuple(TotalScore(**each) for each in value["totals"]),
             "time": TimeScore(**value["time"]) if value["time"] else None,
             "evidence": EvidenceByKind(**{name: _evidence(each) for name, each in value["evidence"].items()}),
-            "unseen_groups": tuple(UnseenGroup(**each) for each in value["unseen_groups"]),
+            "bounds": _scores(value["bounds"]),
+            "left_out": _left_out(value["left_out"]) if value["left_out"] else None,
         }
     )
 
 
 def _scores(values: list[Mapping[str, Any]]) -> tuple[Score, ...]:
     return tuple(Score(**each) for each in values)
+
+
+def _left_out(value: Mapping[str, Any]) -> LeftOut:
+    return LeftOut(
+        origins=_scores(value["origins"]),
+        overall=Score(**value["overall"]),
+        without_own_kind=tuple(value["without_own_kind"]),
+        time=TimeScore(**value["time"]) if value["time"] else None,
+    )
 
 
 def _evidence(values: list[Mapping[str, Any]]) -> tuple[Evidence, ...]:

@@ -13,6 +13,15 @@ KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident abo
 """Which counter a figure is: torch's two, nvidia-smi's, a card's size at the longest length that fitted, not stated,
 or a process's resident set less what it had before the base was loaded."""
 
+ORIGINS = {
+    "fms-": "fms-acceleration",
+    "litgpt-": "litgpt",
+    "raschka-": "litgpt",
+    "unsloth-": "unsloth",
+    "fitcheck-": "fitcheck",
+}
+"""By how a group's name begins. Raschka's runs are litgpt's scripts on litgpt's data."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredRow:
@@ -20,10 +29,10 @@ class MeasuredRow:
 
     row_id: str
     group: str
-    """Rows from one source, whose errors hang together."""
+    """Rows from one table, whose errors hang together."""
     tier: str
-    """A: every setting stated, exact length. B: the length is the longest sample or a cap that is reached. D: something
-    is not stated. E: an extrapolated line."""
+    """A: every setting stated, exact length. B: the length is the longest sample or a cap that is reached. C: the
+    length is a cap that rows need not reach. D: something is not stated. E: an extrapolated line."""
     use_peak: bool
     use_time: bool
     model_id: str
@@ -55,9 +64,24 @@ class MeasuredRow:
     measured_seconds_per_step: float | None
     source: str
     notes: str
+    trainable_parameters: int | None = None
+    """As the program printed them, where the row's targets can be said with names."""
+    date: str = ""
+    """Of the measurement, as the source has it."""
     two_depth_bytes: int | None = None
     """For a probe's row: what two small depths made of the whole model."""
     two_depth_seconds: float | None = None
+
+    @property
+    def origin(self) -> str:
+        """The source: who measured with which program. Tables of one source share mistakes, so that only another
+        source says what happens on one that has not been seen."""
+        return next((name for start, name in ORIGINS.items() if self.group.startswith(start)), self.group)
+
+    @property
+    def is_bound(self) -> bool:
+        """The length is only a cap: at the cap the run would have taken at least what was measured."""
+        return self.seq_kind == "cap"
 
     @property
     def setting(self) -> tuple:
@@ -133,6 +157,8 @@ def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
         measured_seconds_per_step=number("measured_seconds_per_step", float),
         source=text("source"),
         notes=text("notes"),
+        trainable_parameters=number("trainable_params", int) if text("use_count") == "yes" else None,
+        date=text("date"),
         two_depth_bytes=number("predicted_two_depth_bytes", int),
         two_depth_seconds=number("predicted_two_depth_seconds", float),
     )

@@ -55,7 +55,7 @@ def basis_of(report: AccuracyReport, stack: Stack) -> Basis:
 
 
 def in_words(basis: Basis) -> str:
-    """One sentence: how far off memory was in measured settings like this one."""
+    """What an estimate's memory range rests on: how far off settings like this one were without their own source."""
     memory, lower = basis.memory, basis.lower
     if memory is None:
         seen = (
@@ -65,14 +65,20 @@ def in_words(basis: Basis) -> str:
             else ""
         )
         return (
-            "No measured run matches this setup (kernels, checkpointing, attention), so the range is wider. The memory "
-            f"formula comes from reading the code.{seen}"
+            "There is no measurement of this kind of setup (kernels, checkpointing, attention), so the range is wider. "
+            f"The memory formula comes from reading the code.{seen}"
         )
     sources = len(memory.groups)
+    rests = (
+        f"The memory range rests on {memory.settings} measured setups from {sources} source"
+        f"{'s' if sources > 1 else ''} with the same kernels, checkpointing and attention."
+    )
+    if memory.left_out_error is None:
+        return f"{rests} The estimate was {100 * memory.mean_abs_error:.1f} % off on average."
     return (
-        f"The memory range rests on {memory.settings} measured settings from {sources} source"
-        f"{'s' if sources > 1 else ''} with the same kernels, checkpointing and attention: "
-        f"{100 * memory.mean_abs_error:.1f} % off on average."
+        f"{rests} Predicted without the measurements of its own source, a setup was "
+        f"{100 * memory.left_out_error:.1f} % off on average, and {100 * memory.left_out_inside:.0f} % of them were "
+        "inside the range."
     )
 
 

@@ -1,6 +1,7 @@
 """Predictions of measured rows, summed up: errors by group, and what bands rest on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rankviz.core.accuracy import bands
 from rankviz.core.accuracy.predicted import Prediction
@@ -8,41 +9,84 @@ from rankviz.core.accuracy.report import (
     AccuracyReport,
     Evidence,
     EvidenceByKind,
+    LeftOut,
     ReportRow,
     Score,
     TimeScore,
     TotalScore,
-    UnseenGroup,
 )
-from rankviz.core.quantity import Range
 
 
-def summarize(predictions: Sequence[Prediction], made: str) -> AccuracyReport:
+def summarize(
+    predictions: Sequence[Prediction], made: str, unseen: Sequence[Prediction] | None = None
+) -> AccuracyReport:
     """The report of these predictions. Errors are shares of the measured figure; each setting counts once.
 
-    made: the day, ISO.
+    made: the day, ISO. unseen: the same rows, each predicted without its source; None leaves that out.
     """
     scored = [p for p in predictions if p.scored]
     on_cards = [p for p in scored if not p.stack.habits.on_cpu]
-    shown = [p for p in predictions if p.predicted and not p.scored]
-    timed = [p for p in predictions if p.seconds]
+    bounds = [p for p in predictions if p.bound]
+    shown = [p for p in predictions if p.predicted and not p.scored and not p.bound]
+    evidence = bands.evidence_of(predictions)
     return AccuracyReport(
         made=made,
-        rows=tuple(_row(p) for p in predictions),
-        groups=bands.scores(predictions),
+        rows=tuple(_row(p, u) for p, u in zip(predictions, unseen or [None] * len(predictions), strict=True)),
+        groups=bands.scores(scored, _table),
         overall=_overall(on_cards, scored),
         settings=_by_kind(scored),
-        not_scored=_by_group(shown),
+        not_scored=bands.scores(shown, _table),
         totals=_totals(scored),
-        time=_time(timed),
-        evidence=EvidenceByKind(
-            static=bands.static_evidence(predictions),
-            memory=bands.memory_evidence(predictions),
-            lower=bands.lower_evidence(predictions),
-            time=bands.time_evidence(predictions),
-        ),
-        unseen_groups=_unseen(scored),
+        time=_time([p for p in predictions if p.seconds]),
+        evidence=_with_left_out(evidence, unseen) if unseen else evidence,
+        bounds=bands.scores(bounds, _table),
+        left_out=_left_out(predictions, unseen) if unseen and on_cards else None,
     )
+
+
+def _table(p: Prediction) -> str:
+    return p.row.group
+
+
+def _origin(p: Prediction) -> str:
+    return p.row.origin
+
+
+def _left_out(predictions: Sequence[Prediction], unseen: Sequence[Prediction]) -> LeftOut:
+    scored = [p for p in unseen if p.scored]
+    on_cards = [p for p in scored if not p.stack.habits.on_cpu]
+    measured_by: dict[str, set[str]] = {}
+    for p in scored:
+        measured_by.setdefault(p.stack.kind, set()).add(p.row.origin)
+    alone = {origin for origins in measured_by.values() if len(origins) == 1 for origin in origins}
+    return LeftOut(
+        origins=bands.scores(scored, _origin),
+        overall=bands.score("all counted rows on GPUs", on_cards),
+        without_own_kind=tuple(sorted(alone)),
+        time=_time([p for p in unseen if p.seconds]),
+    )
+
+
+def _with_left_out(evidence: EvidenceByKind, unseen: Sequence[Prediction]) -> EvidenceByKind:
+    """The same with how far off each kind was without its sources."""
+
+    def memory(each: Evidence) -> Evidence:
+        members = [p for p in unseen if p.scored and p.stack.kind == each.kind]
+        return replace(
+            each,
+            left_out_error=bands.mean_over_settings(members, lambda p: abs(p.error)),
+            left_out_inside=bands.mean_over_settings(members, lambda p: p.inside),
+        )
+
+    def time(each: Evidence) -> Evidence:
+        members = [p for p in unseen if p.seconds and p.stack.time_kind == each.kind]
+        return replace(
+            each,
+            left_out_error=bands.mean_over_settings(members, _time_off),
+            left_out_inside=bands.mean_over_settings(members, _time_inside),
+        )
+
+    return replace(evidence, memory=tuple(map(memory, evidence.memory)), time=tuple(map(time, evidence.time)))
 
 
 def _overall(on_cards: Sequence[Prediction], scored: Sequence[Prediction]) -> Score | None:
@@ -52,13 +96,16 @@ def _overall(on_cards: Sequence[Prediction], scored: Sequence[Prediction]) -> Sc
     return bands.score("all counted rows", scored) if scored else None
 
 
-def _row(p: Prediction) -> ReportRow:
+def _row(p: Prediction, unseen: Prediction | None) -> ReportRow:
     row = p.row
+    memory, seconds = (unseen.predicted, unseen.seconds) if unseen else (None, None)
     return ReportRow(
         row_id=row.row_id,
         group=row.group,
+        origin=row.origin,
         tier=row.tier,
         scored=p.scored,
+        bound=p.bound,
         reason=p.reason or None,
         model_id=row.model_id,
         kind=p.stack.kind if p.stack else None,
@@ -77,6 +124,12 @@ def _row(p: Prediction) -> ReportRow:
         seconds_high=p.seconds.high if p.seconds else None,
         two_depth_seconds=row.two_depth_seconds,
         source=row.source,
+        left_out_bytes=round(memory.expected) if memory else None,
+        left_out_low=round(memory.low) if memory else None,
+        left_out_high=round(memory.high) if memory else None,
+        left_out_seconds_low=seconds.low if seconds else None,
+        left_out_seconds_expected=seconds.expected if seconds else None,
+        left_out_seconds_high=seconds.high if seconds else None,
     )
 
 
@@ -90,11 +143,6 @@ def _setting(p: Prediction) -> str:
     )
 
 
-def _by_group(predictions: Sequence[Prediction]) -> tuple[Score, ...]:
-    names = sorted({p.row.group for p in predictions})
-    return tuple(bands.score(name, [p for p in predictions if p.row.group == name]) for name in names)
-
-
 def _by_kind(predictions: Sequence[Prediction]) -> tuple[Score, ...]:
     """Finer than groups: a group, its precision family, attention, checkpointing and loss path."""
 
@@ -103,8 +151,7 @@ def _by_kind(predictions: Sequence[Prediction]) -> tuple[Score, ...]:
         how = f"{row.attn}, checkpointing {row.checkpointing}, loss {row.loss_path}"
         return f"{row.group}: {row.framework}, {bits}, {how}"
 
-    names = sorted({name(p) for p in predictions})
-    return tuple(bands.score(each, [p for p in predictions if name(p) == each]) for each in names)
+    return tuple(sorted(bands.scores(predictions, name), key=lambda score: score.group))
 
 
 def _totals(scored: Sequence[Prediction]) -> tuple[TotalScore, ...]:
@@ -135,36 +182,17 @@ def _totals(scored: Sequence[Prediction]) -> tuple[TotalScore, ...]:
 def _time(timed: Sequence[Prediction]) -> TimeScore | None:
     if not timed:
         return None
-
-    def inside(p: Prediction) -> bool:
-        return p.seconds.low <= p.row.measured_seconds_per_step <= p.seconds.high
-
     return TimeScore(
         rows=len(timed),
-        mean_abs_error=bands.mean_over_settings(
-            timed, lambda p: abs(p.seconds.expected / p.row.measured_seconds_per_step - 1)
-        ),
-        inside_range=bands.mean_over_settings(timed, inside),
+        mean_abs_error=bands.mean_over_settings(timed, _time_off),
+        inside_range=bands.mean_over_settings(timed, _time_inside),
         widest_high_over_low=max(p.seconds.high / p.seconds.low for p in timed),
     )
 
 
-def _unseen(scored: Sequence[Prediction]) -> tuple[UnseenGroup, ...]:
-    """Each group against the widths that the other groups alone give: what to expect of a new source. Only groups
-    whose kind of setting another group has too."""
-    unseen = []
-    for name in sorted({p.row.group for p in scored}):
-        others = {e.kind: e for e in bands.memory_evidence(p for p in scored if p.row.group != name)}
-        members = [p for p in scored if p.row.group == name and p.stack.kind in others]
-        if members:
-            share = bands.mean_over_settings(members, lambda p, known=others: _inside(p, known[p.stack.kind]))
-            unseen.append(UnseenGroup(group=name, rows=len(members), inside_band=share))
-    return tuple(unseen)
+def _time_off(p: Prediction) -> float:
+    return abs(p.seconds.expected / p.row.measured_seconds_per_step - 1)
 
 
-def _inside(p: Prediction, known: Evidence) -> bool:
-    static = p.predicted.expected - p.working_bytes
-    off = p.stack.assume.first("width-static", "width-unmeasured") * static + known.half_width * p.working_bytes
-    return Range(p.predicted.expected - off, p.predicted.expected, p.predicted.expected + off).holds(
-        p.row.measured_bytes
-    )
+def _time_inside(p: Prediction) -> bool:
+    return p.seconds.low <= p.row.measured_seconds_per_step <= p.seconds.high

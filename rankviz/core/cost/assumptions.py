@@ -5,7 +5,7 @@ assets/assumptions.json; a plain value is a Range whose three ends are equal.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rankviz.core.quantity import Range
 from rankviz.errors import AssetError
@@ -21,6 +21,8 @@ class Assumption:
     meaning: str
     source: str
     checked: str
+    without: tuple[tuple[str, Range], ...] = ()
+    """For each source of measured rows that taught this value: what it is without that source."""
 
 
 class Assumptions:
@@ -42,7 +44,16 @@ class Assumptions:
 
     def first(self, *row_ids: str) -> float:
         """Of the first row that there is."""
-        return self.value(next((row_id for row_id in row_ids if row_id in self), row_ids[-1]))
+        return self.range_of(*row_ids).expected
+
+    def range_of(self, *row_ids: str) -> Range:
+        """Of the first row that there is."""
+        return self.range(next((row_id for row_id in row_ids if row_id in self), row_ids[-1]))
+
+    def without(self, origin: str) -> "Assumptions":
+        """The constants as they are where a source of measured rows (core.accuracy.rows) has not been seen."""
+        changed = (replace(row, value=value) for row in self for name, value in row.without if name == origin)
+        return self.with_rows(changed)
 
     def with_rows(self, rows: Iterable[Assumption]) -> "Assumptions":
         return Assumptions({**self._rows, **{row.id: row for row in rows}})

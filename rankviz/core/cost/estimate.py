@@ -7,17 +7,19 @@ any catalogue model take under a millisecond. The shape of the JSON is the contr
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from rankviz import units
+from rankviz.core.cost import unsloth
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import card
+from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, peak_flops_per_second, price_of
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.predict import predict
+from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.stack import DTYPE_BYTES, stack_on
+from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
 from rankviz.core.lora.config import adapter_dtype, lora_alpha, saved_dtype, scale
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.quantity import Range
 from rankviz.units import GB, GIB
 
@@ -90,6 +92,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             margin_bytes=round(usable.expected - memory.device) if usable else None,
         )
 
+    each = tuple(at(r) for r in question.ranks)
     return Estimate(
         model=model,
         question=question,
@@ -98,8 +101,12 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         price=price,
         plan=plan,
         adapter_dtype=dtype,
-        ranks=tuple(at(r) for r in question.ranks),
-        notes=(*plan.notes, *_notes(model, question, gpu, price, assumptions)),
+        ranks=each,
+        notes=(
+            *plan.notes,
+            *_notes(model, question, gpu, price, assumptions),
+            *_unsloth_notes(model, stack, device, each[0].memory, predicted, assumptions),
+        ),
     )
 
 
@@ -159,17 +166,42 @@ def _notes(
         notes.append(
             "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full."
         )
-    if setup.framework == "unsloth" and setup.precision in ("nf4", "nf4-dq"):
-        extra = assume.range("unsloth-dynamic-4bit-extra").high
-        notes.append(
-            "Unsloth's dynamic 4-bit checkpoints keep some layers in 16 bit; the upper estimate adds "
-            f"{100 * extra:.0f} % to the base weights."
-        )
     if model.tower == "whole model":
         notes.append(
             "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
         )
     return notes
+
+
+def _unsloth_notes(
+    model: ModelSpec, stack: Stack, device: Device, memory: MemoryEstimate, predicted: Prediction, assume: Assumptions
+) -> list[str]:
+    """What Unsloth does of its own accord with this model on this card."""
+    setup, notes, checkpoint = stack.setup, [], model.unsloth_checkpoint
+    if not stack.habits.unsloth_kernels:
+        return []
+    if checkpoint and setup.precision in ("nf4", "nf4-dq"):
+        notes.append(f"Unsloth loads {checkpoint.repository} in place of this model. {_about_size(checkpoint, assume)}")
+    if unsloth.forces_fp32(model, setup.precision, device):
+        notes.append("fp16 overflows in this model, so Unsloth trains it without autocast and with fp32 hidden states.")
+    if moved := predicted.memory.base_weights - memory.base_weights:
+        notes.append(
+            f"The card is short of room, so Unsloth moves the input embedding ({units.memory_size(moved)}) to host "
+            "memory."
+        )
+    return notes
+
+
+def _about_size(checkpoint: UnslothCheckpoint, assume: Assumptions) -> str:
+    if not checkpoint.dynamic:
+        return "It is plain NF4."
+    if checkpoint.file_bytes is not None:
+        return f"It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}."
+    extra = assume.range("unsloth-dynamic-4bit-extra")
+    return (
+        "It keeps some layers in 16 bit, and its size is not known here: the estimate adds "
+        f"{100 * extra.expected:.0f} % to the base weights, the upper estimate {100 * extra.high:.0f} %."
+    )
 
 
 def as_json(answer: Estimate) -> dict[str, Any]:

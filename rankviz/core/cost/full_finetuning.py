@@ -27,6 +27,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,15 +81,15 @@ def _memory_terms(
     plain = memory_terms(model, shape, replace(stack, setup=replace(stack.setup, framework="trl")), usable_bytes)
     total, assume = model.total_parameters, stack.assume
     weights = total * width
-    free = own.logits_free if own.logits_free is None else own.logits_free + own.base_weights - weights
     return replace(
         own,
         base_weights=weights,
-        base_extra_high=0.0,
+        base_extra=Range(0.0, 0.0, 0.0),
         saved=replace(trained_bytes(stack, width), weight=0.0),
         blocks=plain.blocks,
         kept=plain.kept,
-        logits_free=free,
+        free=own.free + own.base_weights - weights,
+        embedding=0,
         merged=own.merged + max(0, width - stack.compute_bytes) / 2 * total,  # autocast's 16-bit copies
         width_static=assume.value("width-full-static"),
         width_working=(own.width_working**2 + assume.value("width-full-working") ** 2) ** 0.5,

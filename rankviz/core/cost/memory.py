@@ -5,7 +5,7 @@
       the backward      checkpoints + what one block keeps + its gradients + merged weights
       a product         checkpoints + what one block keeps + one de-quantized weight + merged weights
       the optimizer     its temporaries
-    reserved  = allocated · slack of the caching allocator
+    reserved  = what is known from shapes · its slack + those moments · slack of the caching allocator
     device    = reserved + CUDA context, which is what nvidia-smi shows
 
 Without checkpointing, what all blocks keep takes the place of the checkpoints. The formulas of the parts and where
@@ -20,6 +20,8 @@ import math
 from dataclasses import dataclass
 
 from rankviz.core.cost import memory_parts as parts
+from rankviz.core.cost import unsloth
+from rankviz.core.cost.loss import LossMoment, held_logits_bytes, loss_moments
 from rankviz.core.cost.memory_parts import TrainedBytes
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import Stack
@@ -66,7 +68,7 @@ class MemoryEstimate:
 
     @property
     def working(self) -> int:
-        """What the formulas approximate: activations, logits, scratch."""
+        """What a step takes beside it: activations, logits, scratch."""
         return self.activations + self.logits + self.other
 
     @property
@@ -95,7 +97,8 @@ class MemoryTerms:
     """Everything that doesn't depend on rank."""
 
     base_weights: int
-    base_extra_high: float
+    base_extra: Range
+    """More that the checkpoint fetched may weigh; its expected end is in base_weights."""
     adapter: TrainedBytes
     saved: TrainedBytes
     checkpoints: float
@@ -104,25 +107,42 @@ class MemoryTerms:
     alive at its fullest moment. Without checkpointing the first two are 0, since `kept` has them for all blocks."""
     kept: tuple[float, float]
     """Without checkpointing, what all blocks keep, in the same form."""
-    logits: float
-    logits_free: float | None
-    """Bytes free for Unsloth's fused loss before the adapter is there; None where nothing caps the loss."""
-    logits_cap: float
+    loss: tuple[LossMoment, ...]
+    free: float
+    """Bytes free on the card before the adapter is there, which Unsloth's loss and its embedding depend on; infinite
+    where the card is not known."""
+    embedding: int
+    """What Unsloth may move to host memory, and what it wants free otherwise, the adapter's needs aside."""
+    reserve: float
     held_logits: float
-    head: float
     dequantized: float
+    """One weight unpacked; beside the gradients of Unsloth's blocks, at another moment elsewhere."""
+    with_gradients: bool
+    in_windows: bool
+    """Unpacked in at most half of what is free."""
+    standing: float
     merged: float
     slack: Range
+    """Of activations, logits and scratch."""
+    slack_static: Range
     context: Range
     width_static: float
     width_working: float
 
 
-def memory_terms(model: ModelSpec, shape: ModelShape, stack: Stack, usable_bytes: float | None) -> MemoryTerms:
-    """The rank-independent part. usable_bytes: the card's, on which Unsloth's loss depends; None is a large card."""
+def memory_terms(
+    model: ModelSpec, shape: ModelShape, stack: Stack, usable_bytes: float | None, cards: str = ""
+) -> MemoryTerms:
+    """The rank-independent part.
+
+    usable_bytes: the card's, on which Unsloth's loss depends; None is a large card. cards: its utilisation group, where
+    the CUDA context of such cards was measured.
+    """
     assume, setup = stack.assume, stack.setup
-    base = parts.base_bytes(model, shape, stack)
-    context = assume.range("context-bytes")
+    plain = parts.base_bytes(model, shape, stack)
+    extra = unsloth.extra_bytes(model, stack, plain)
+    base = plain + round(extra.expected)
+    context = assume.range_of(f"context-bytes-{cards}", "context-bytes")
     each = [parts.kept_bytes(kind, model, stack) for kind in shape.kinds]
     kept = (0.0, 0.0)
     if setup.gradient_checkpointing == "none":
@@ -130,27 +150,30 @@ def memory_terms(model: ModelSpec, shape: ModelShape, stack: Stack, usable_bytes
         kept = tuple(sum(n * one[i] for n, one in zip(counts, each, strict=True)) for i in (0, 1))
         each = [(0.0, 0.0)] * len(each)
     gradients = [parts.backward_bytes(kind, model, stack) for kind in shape.kinds]
-    logits_free = None
-    if stack.setup.framework == "unsloth" and setup.loss_path == "fused":
-        logits_free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
-    slack = {"chunked": "full"}.get(setup.loss_path, setup.loss_path)
+    free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
+    slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
     slack = "eager" if setup.attn_implementation == "eager" else slack
+    previous = sum(kind.count * parts.quantized_inputs(kind, stack) for kind in shape.kinds)
     return MemoryTerms(
         base_weights=base,
-        base_extra_high=parts.dynamic_extra_bytes(base, stack),
+        base_extra=extra,
         adapter=parts.trained_bytes(stack, stack.habits.adapter_bytes),
         saved=parts.trained_bytes(stack, stack.habits.saved_bytes),
         checkpoints=parts.checkpoint_bytes(model, shape, stack),
         blocks=tuple((*one, more) for one, more in zip(each, gradients, strict=True)),
         kept=kept,
-        logits=parts.logits_bytes(model, stack),
-        logits_free=logits_free,
-        logits_cap=assume.value("unsloth-loss-cap-bytes"),
-        held_logits=parts.held_logits_bytes(model, stack),
-        head=parts.head_bytes(model, stack),
-        dequantized=parts.dequantized_bytes(shape, stack),
+        loss=tuple(loss_moments(model, stack, usable_bytes, previous)),
+        free=free,
+        embedding=parts.movable_embedding_bytes(model, stack),
+        reserve=unsloth.training_reserve_bytes(model, stack),
+        held_logits=held_logits_bytes(model, stack),
+        dequantized=parts.dequantized_bytes(model, shape, stack),
+        with_gradients=stack.habits.unsloth_kernels,
+        in_windows=stack.habits.windows_experts,
+        standing=parts.standing_bytes(shape, stack),
         merged=parts.merged_bytes(shape, stack),
         slack=assume.range(f"allocator-slack-{slack}"),
+        slack_static=assume.range("allocator-slack-static"),
         context=context,
         width_static=assume.first("width-static", "width-unmeasured"),
         width_working=parts.working_width(model, shape, stack),
@@ -166,16 +189,15 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
     adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
     gradients = round(lora * terms.adapter.gradient + full * terms.saved.gradient)
     optimizer = round(lora * terms.adapter.optimizer + full * terms.saved.optimizer)
-    activations, logits, other = _peak_moment(terms, r, adapter, lora, full)
-    static = terms.base_weights + adapter + gradients + optimizer
-    working = activations + logits + other
-    allocated = static + working
-    off = terms.width_static * static + terms.width_working * working
-    band = Range(allocated - off, allocated, allocated + off + terms.base_extra_high)
-    slack, context = terms.slack, terms.context
-    reserved = Range(band.low * slack.low, allocated * slack.expected, band.high * slack.high)
+    moved = _moved_embedding(terms, adapter, lora) if not full else 0
+    base = terms.base_weights - moved
+    static = base + adapter + gradients + optimizer
+    moments = _moments(terms, r, adapter - moved, lora, full)
+    activations, logits, other = (round(part) for part in max(moments, key=sum))
+    band, reserved = _bands(terms, static, moments, (activations + logits, other))
+    context = terms.context
     return MemoryEstimate(
-        base_weights=terms.base_weights,
+        base_weights=base,
         adapter=adapter,
         gradients=gradients,
         optimizer=optimizer,
@@ -184,24 +206,69 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
         other=other,
         allocated_band=band,
         reserved_band=reserved,
-        device_band=Range(band.low + context.low, reserved.expected + context.expected, reserved.high + context.high),
+        device_band=reserved.plus(context),
     )
 
 
-def _peak_moment(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> tuple[int, int, int]:
-    """Activations, logits and other at the moment that holds most."""
-    logits = terms.logits
-    if terms.logits_free is not None:
-        # Half of what is free, up to a cap, read at the first forward pass, when neither gradients nor states exist
-        # (unsloth_zoo/fused_losses/cross_entropy_loss.py).
-        logits = min(logits, max(0.0, (terms.logits_free - adapter) / 2), terms.logits_cap)
+def _moved_embedding(terms: MemoryTerms, adapter: int, parameters: int) -> int:
+    """Bytes of the input embedding that Unsloth moves to host memory, since too little would stay free beside it."""
+    if not terms.embedding:
+        return 0
+    wanted = terms.reserve + unsloth.RESERVE_BYTES_PER_PARAMETER * parameters
+    return terms.embedding if terms.free - adapter < wanted else 0
+
+
+def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> list[tuple[float, float, float]]:
+    """Activations, logits and other at each moment that can hold most."""
     kept = terms.checkpoints + terms.kept[0] + r * terms.kept[1]
     temporaries = lora * terms.adapter.temporary + full * terms.saved.temporary
-    moments = [(kept + terms.head, logits, 0.0), (0.0, 0.0, temporaries)]
+    moments = [(0.0, 0.0, temporaries + terms.standing)]
+    for moment in terms.loss:
+        logits = moment.logits
+        if moment.cap is not None:
+            # of what is free when the first forward pass begins, without gradients and states
+            logits = min(logits, moment.cap, max(0.0, (terms.free - adapter) * moment.share_of_free))
+        moments.append((kept + moment.activations, logits, moment.scratch + terms.standing))
     for fixed, slope, gradients in terms.blocks:
-        block = kept + fixed + r * slope
+        block, scratch = kept + fixed + r * slope, terms.merged + terms.standing
+        unpacked = scratch + _unpacked_bytes(terms, adapter, block)
         moments += [
-            (block + gradients, terms.held_logits, terms.merged),
-            (block, terms.held_logits, terms.dequantized + terms.merged),
+            (block + gradients, terms.held_logits, unpacked if terms.with_gradients else scratch),
+            (block, terms.held_logits, unpacked),
         ]
-    return tuple(round(part) for part in max(moments, key=sum))
+    return moments
+
+
+def _unpacked_bytes(terms: MemoryTerms, adapter: int, block: float) -> float:
+    """What is unpacked for one product."""
+    if not terms.in_windows:
+        return terms.dequantized
+    return min(terms.dequantized, max(0.0, (terms.free - adapter - block) / 2))
+
+
+def _bands(
+    terms: MemoryTerms, static: int, moments: list[tuple[float, float, float]], peak: tuple[int, int]
+) -> tuple[Range, Range]:
+    """What is allocated and what torch reserves for it.
+
+    Weights, adapter, states and scratch are counted and have a narrow band, activations and logits are modelled and
+    have a wider one. Each end is that of the moment which is fullest there. peak: modelled and other, as expected.
+    """
+    narrow, wide, extra = terms.width_static, terms.width_working, terms.base_extra
+    fixed, slack = terms.slack_static, terms.slack
+    low = max(other * (1 - narrow) + (kept + logits) * max(0.0, 1 - wide) for kept, logits, other in moments)
+    ends = [(other * (1 + narrow), (kept + logits) * (1 + wide)) for kept, logits, other in moments]
+    static_low = static * (1 - narrow) - (extra.expected - extra.low)
+    static_high = static * (1 + narrow) + extra.high - extra.expected
+    if terms.in_windows:
+        # fuller cards get smaller windows: half of what is left beside all else
+        usable = terms.free + terms.base_weights + terms.context.expected - terms.context.high
+        left = usable - static_high * fixed.high
+        ends = [(min(scratch, max(0.0, (left - kept * slack.high) / 2)), kept) for scratch, kept in ends]
+    modelled, other = peak
+    expected = static + modelled + other
+    band = Range(static_low + low, expected, max(expected, static_high + max(map(sum, ends))))
+    expected = (static + other) * fixed.expected + modelled * slack.expected
+    most = static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends)
+    reserved = Range(band.low * slack.low, expected, max(expected, most))
+    return band, reserved

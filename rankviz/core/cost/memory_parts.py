@@ -7,10 +7,14 @@ T the tokens of a micro-step after padding, V the vocabulary, p the trainable pa
 import math
 from dataclasses import dataclass
 
+from rankviz.core.cost.loss import SOFTCAPPED, dequantized_width
 from rankviz.core.cost.shapes import BlockKind, ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes
 from rankviz.core.model.spec import ModelSpec
+
+OFFLOADED_LEFT = 3
+"""Block inputs on the card at once with Unsloth's offloading."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,23 +55,44 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64 weights, double quantization makes
     that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32 scale for each output row.
     """
-    if not stack.setup.quantized:
-        return model.total_parameters * stack.compute_bytes
-    left_alone = model.unquantized_parameters
-    if stack.habits.quantizes_experts:
-        left_alone -= sum(layer.parameters for layer in model.layers if layer.kind == "experts")
-    quantized = model.total_parameters - left_alone
-    width = stack.habits.weight_bytes or stack.assume.value(f"weight-bytes-{stack.setup.precision}")
-    scales = 4 * shape.linear_rows if stack.setup.precision == "int8" else 0
-    return round(quantized * width) + scales + left_alone * (4 if stack.habits.raised == "all" else 2)
+    setup, habits = stack.setup, stack.habits
+    embedding = model.vocab_size * model.hidden_size
+    head = embedding if habits.unties_head and model.tie_word_embeddings else 0
+    raised = 2 * embedding if habits.fp32_embedding else 0
+    if not setup.quantized:
+        return (model.total_parameters + head) * stack.compute_bytes + raised
+    left_alone = _unquantized(model, stack)
+    quantized = model.total_parameters + head - left_alone
+    width = habits.weight_bytes or stack.assume.value(f"weight-bytes-{setup.precision}")
+    scales = 4 * shape.linear_rows if setup.precision == "int8" else 0
+    return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else 2) + raised
+
+
+def _unquantized(model: ModelSpec, stack: Stack) -> int:
+    """Parameters that the program's quantizer leaves in 16 bit."""
+    habits = stack.habits
+    if habits.quantizes_every_linear:
+        linear = sum(each.parameters for each in model.layers if each.kind in ("linear", "conv1d", "experts"))
+        own_head = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
+        return max(0, model.total_parameters - linear - own_head)
+    experts = sum(layer.parameters for layer in model.layers if layer.kind == "experts")
+    return model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
+
+
+def movable_embedding_bytes(model: ModelSpec, stack: Stack) -> int:
+    """The input embedding, where Unsloth may move it to host memory; 0 elsewhere."""
+    moves = stack.habits.moves_embedding and not model.tie_word_embeddings
+    return stack.compute_bytes * model.vocab_size * model.hidden_size if moves else 0
 
 
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32. None on
-    the GPU where Unsloth moves them to host memory, none without checkpointing."""
-    if stack.setup.gradient_checkpointing == "none" or stack.offloads:
+    """Each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32. None
+    without checkpointing. Where Unsloth moves them to host memory, the last block's stays and two buffers carry the
+    others back (unsloth_zoo/gradient_checkpointing.py)."""
+    if stack.setup.gradient_checkpointing == "none":
         return 0.0
-    return float(shape.blocks * stack.setup.tokens_per_micro_step * model.hidden_size * stack.activation_bytes)
+    each = float(stack.setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
+    return each * (min(OFFLOADED_LEFT, shape.blocks) if stack.offloads else shape.blocks)
 
 
 def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, float]:
@@ -76,29 +101,35 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     transformers: T times what its own classes were seen to keep (core.model.activations), or where there is no such
     figure a Llama block's, `_llama_kept`. Adapters add what they read: see `_adapter_input_bytes`.
 
-    Unsloth: 2T(4H + 2Q + 2K + 2M), since its MLP works in place; and whatever transformers' class keeps beyond a Llama
-    block of the same widths, for Unsloth's kernels are Llama's: more norms, routers, experts and linear attention run
-    as transformers has them, or fused by torch.compile into somewhat less.
+    Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place. Its other families run
+    transformers' classes, compiled, whose adapters keep what they read once and without a copy
+    (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
 
     The terms are those that autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and
     checked against whole training steps in tests/core/cost/test_memory_against_autograd.py and
     tests/core/model/test_activations.py.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
-    # the softmax in fp32, and its 16-bit copy
-    eager = (4 if width == 4 else 6) * _eager_matrix(kind, model, stack)
+    # the softmax in fp32, and its 16-bit copy; a soft cap's tanh keeps its result too
+    eager = ((4 if width == 4 else 6) + (2 if _softcapped(model, stack) else 0)) * _eager_matrix(kind, model, stack)
     llama = _llama_kept(kind, model.hidden_size, stack)
     held = _held(kind, stack)
     shown = held.kept + (held.own_input if stack.setup.gradient_checkpointing == "none" else 0) if held else llama
-    if stack.habits.unsloth_kernels:
+    if stack.habits.unsloth_kernels and stack.habits.fast_blocks:
         elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
-        return tokens * (width * elements + max(0.0, shown - llama)) + eager, 0.0
+        return tokens * width * elements + eager, 0.0
     each = shown + _adapter_input_bytes(kind, stack)
-    if stack.habits.keeps_quantized_inputs and stack.setup.quantized:
-        each += width * kind.inputs
+    each += quantized_inputs(kind, stack) / tokens
     if stack.habits.pads_adapters:
         each += width * kind.padded_outputs
     return tokens * each + eager, float(tokens * width * kind.targeted_modules)
+
+
+def quantized_inputs(kind: BlockKind, stack: Stack) -> float:
+    """Inputs of quantized layers that one block keeps in bitsandbytes before 0.43."""
+    if not (stack.habits.keeps_quantized_inputs and stack.setup.quantized):
+        return 0.0
+    return float(stack.setup.tokens_per_micro_step * stack.activation_bytes * kind.inputs)
 
 
 def _held(kind: BlockKind, stack: Stack) -> ActivationBytes | None:
@@ -132,7 +163,7 @@ def _adapter_input_bytes(kind: BlockKind, stack: Stack) -> float:
     all modules that read it. Dropout makes a copy for each module, and a mask of a byte.
     """
     habits, width = stack.habits, stack.activation_bytes
-    copies = habits.adapter_bytes > width
+    copies = habits.adapter_bytes > width and not habits.unsloth_kernels
     if habits.lora_dropout:
         return (1 + (4 if copies and not habits.autocast else width)) * kind.targeted_inputs
     if copies:
@@ -147,27 +178,31 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down moves the
     moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
     copies under autocast, 8M + 4H in fp32; that difference is added. Read off whole training steps; held to 5 % in
-    tests/core/cost/test_memory_against_autograd.py. Unsloth: 2T(8H + M), so that with what it keeps it comes to
-    2T(12H + 2Q + 2K + 3M) (kernels/fast_lora.py), and what goes beyond a Llama block as in `kept_bytes`. Eager
-    attention has its fullest moment later: `_eager_gradients`.
+    tests/core/cost/test_memory_against_autograd.py. Unsloth's own families: 2T(4H + M), so that with what they keep it
+    comes to 2T(8H + 2Q + 2K + 3M) (kernels/fast_lora.py): 42 bytes a token and hidden unit of Llama-3.1-8B, which is
+    what unsloth_zoo/block_swap.py says was measured. Eager attention has its fullest moment later: `_eager_gradients`.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
     beside = tokens * (_llama_gradients(kind, model, stack) + _gradients_beyond_llama(kind, model, stack))
+    beside += 4 * (stack.residual_bytes - width) * tokens * model.hidden_size
     return max(0.0, beside, _eager_gradients(kind, model, stack) - tokens * width * kind.mlp)
 
 
 def _gradients_beyond_llama(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Bytes a token by which the block's own class differs, without an adapter."""
     held = _held(kind, stack)
-    if held is None or _one_expert_at_a_time(model, stack):
+    if held is None or _one_expert_at_a_time(model, stack) or _own_blocks(stack):
         return 0.0
-    beyond = held.gradients - _plain_gradients(kind, model.hidden_size, stack.activation_bytes, kind.mlp)
-    return max(0.0, beyond) if stack.habits.unsloth_kernels else beyond
+    return held.gradients - _plain_gradients(kind, model.hidden_size, stack.activation_bytes, kind.mlp)
+
+
+def _own_blocks(stack: Stack) -> bool:
+    return stack.habits.unsloth_kernels and stack.habits.fast_blocks
 
 
 def _one_expert_at_a_time(model: ModelSpec, stack: Stack) -> bool:
     """Experts one after the other, each with its own tokens, hold one expert's gradients at a time."""
-    return stack.habits.quantizes_experts and model.num_experts > 0
+    return stack.habits.one_expert_at_a_time and model.num_experts > 0
 
 
 def _plain_gradients(kind: BlockKind, hidden: int, width: int, mlp: float) -> float:
@@ -180,12 +215,12 @@ def _plain_gradients(kind: BlockKind, hidden: int, width: int, mlp: float) -> fl
 def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Of a Llama block of these widths, bytes a token."""
     width, hidden = stack.activation_bytes, model.hidden_size
-    if stack.habits.unsloth_kernels:
-        return width * (8 * hidden + kind.mlp_hidden)
+    if _own_blocks(stack):
+        return width * (4 * hidden + kind.mlp_hidden)
     mlp = kind.mlp / model.num_experts if _one_expert_at_a_time(model, stack) else kind.mlp
     if not kind.targeted_mlp_hidden:
         return _plain_gradients(kind, hidden, width, mlp)
-    copies = stack.habits.adapter_bytes > width
+    copies = stack.habits.adapter_bytes > width and not stack.habits.unsloth_kernels
     if copies and stack.habits.autocast:
         return width * mlp + 10 * hidden
     without_one = width * (mlp - kind.mlp_hidden)
@@ -198,54 +233,43 @@ def _eager_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """What the attention matrix comes to in its own backward pass, beyond what is kept of it. By then the block's MLP
     has given back what it kept."""
     wide = stack.activation_bytes == 4
+    if _softcapped(model, stack):
+        return 0.0  # its matrix is small beside what all blocks keep
     at_most = stack.assume.value("eager-attention-bytes-fp32" if wide else "eager-attention-bytes")
     return (at_most - (4 if wide else 6)) * _eager_matrix(kind, model, stack)
-
-
-def head_bytes(model: ModelSpec, stack: Stack) -> float:
-    """What the last norm keeps while the loss is worked out: T · 6H, or 4H where it makes no fp32 copy."""
-    copies = stack.activation_bytes == 2 and not stack.habits.unsloth_kernels and stack.setup.loss_path == "full"
-    return stack.setup.tokens_per_micro_step * model.hidden_size * (6.0 if copies else 4.0)
 
 
 def _eager_matrix(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Elements of one block's attention matrix, where it is made at all: batch · heads · S²."""
     setup = stack.setup
-    if setup.attn_implementation != "eager" or not kind.attention_width:
+    if not kind.attention_width or (setup.attn_implementation != "eager" and not _softcapped(model, stack)):
         return 0.0
     return float(setup.per_device_train_batch_size * model.num_attention_heads * setup.max_length**2)
 
 
-def logits_bytes(model: ModelSpec, stack: Stack) -> float:
-    """The loss: bytes a logit times T · V. Unsloth's fused loss is capped further by what is free on the card;
-    TRL's "nll" (and Liger's) hold one tile of logits and the gradient of the hidden states."""
-    tokens = stack.setup.tokens_per_micro_step
-    logits = tokens * model.vocab_size
-    assume = stack.assume
-    match stack.setup.loss_path:
-        case "fused" if stack.setup.framework == "unsloth":
-            return assume.value("logits-bytes-unsloth-fused") * logits
-        case "fused":
-            tile = min(logits, assume.value("trl-loss-tile-logits"))
-            return stack.compute_bytes * tile + 4.0 * tokens * model.hidden_size
-        case "triton":
-            return assume.value(f"logits-bytes-triton{'-unsloth' if stack.habits.unsloth_kernels else ''}") * logits
-        case "chunked":
-            return assume.value("logits-bytes-chunked") * logits
-    return assume.value("logits-bytes-full") * logits + held_logits_bytes(model, stack)
+def _softcapped(model: ModelSpec, stack: Stack) -> bool:
+    return stack.habits.softcaps_by_hand and model.model_type in SOFTCAPPED
 
 
-def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Logits that the caller, or accelerate for it, still holds until the backward pass is over."""
-    if not stack.habits.holds_logits or stack.setup.loss_path != "full":
+def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """One whole weight in 16 bit, which bitsandbytes makes for each product and drops after it; of quantized experts
+    the larger of a block's two stacks, since a backward pass unpacks them anew
+    (unsloth_zoo/temporary_patches/moe_utils.py, _moe_recompute_enabled)."""
+    if not stack.setup.quantized:
         return 0.0
-    width = stack.compute_bytes if stack.habits.autocast else stack.activation_bytes
-    return float(width * stack.setup.tokens_per_micro_step * model.vocab_size)
+    largest = shape.largest_linear
+    if stack.habits.quantizes_experts and not stack.habits.one_expert_at_a_time:
+        stacks = (e.num_experts * e.in_features * e.out_features for e in model.layers if e.kind == "experts")
+        largest = max(largest, *stacks)
+    return float(dequantized_width(stack) * largest)
 
 
-def dequantized_bytes(shape: ModelShape, stack: Stack) -> float:
-    """One whole weight in 16 bit, which bitsandbytes makes for each product and drops after it."""
-    return float(stack.compute_bytes * shape.largest_linear) if stack.setup.quantized else 0.0
+def standing_bytes(shape: ModelShape, stack: Stack) -> float:
+    """The buffer that Unsloth's own families unpack weights into, allocated once at the size of the largest
+    (kernels/utils.py, WEIGHT_BUFFERS)."""
+    if not (_own_blocks(stack) and stack.setup.precision in ("nf4", "nf4-dq")):
+        return 0.0
+    return float(stack.compute_bytes * shape.largest_linear)
 
 
 def merged_bytes(shape: ModelShape, stack: Stack) -> float:
@@ -260,13 +284,6 @@ def merged_bytes(shape: ModelShape, stack: Stack) -> float:
             most = max(experts, default=0)
         merged += stack.assume.value("merged-experts-copies") * stack.compute_bytes * most
     return merged
-
-
-def dynamic_extra_bytes(base: int, stack: Stack) -> float:
-    """What Unsloth's dynamic 4-bit checkpoints, to which short names resolve, may weigh more than plain NF4."""
-    if stack.setup.framework != "unsloth" or stack.setup.precision not in ("nf4", "nf4-dq"):
-        return 0.0
-    return base * stack.assume.range("unsloth-dynamic-4bit-extra").high
 
 
 def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
@@ -285,6 +302,4 @@ def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
         widths.append(assume.value("width-dora"))
     if setup.precision in ("int8", "fp32"):
         widths.append(assume.value("width-int8-fp32"))
-    if setup.loss_path == "fused" and not stack.habits.unsloth_kernels:
-        widths.append(assume.value("width-fused-loss"))
     return math.hypot(*widths)

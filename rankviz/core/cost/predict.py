@@ -12,6 +12,7 @@ from rankviz.core.cost.duration import DurationEstimate, DurationTerms, cpu_dura
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms, memory_at, memory_terms
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import Stack
+from rankviz.core.cost.unsloth import settled
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -53,6 +54,7 @@ def predict(
     names: by whose rules target names reach modules; None is the stack's framework.
     """
     plan = resolve(model, lora, names or stack.setup.framework)
+    stack = settled(stack, model, device)
     shape = _shape(plan)
     if not device.cuda:
         duration = cpu_duration_terms(model, shape, stack, device.cpu_count, device.cpu_bf16)
@@ -60,7 +62,7 @@ def predict(
         duration = duration_terms(model, shape, stack, device.gpu) if device.gpu else None
     return Prediction(
         plan=plan,
-        memory=memory_terms(model, shape, stack, usable_bytes),
+        memory=memory_terms(model, shape, stack, usable_bytes, device.gpu.utilisation_group if device.gpu else ""),
         duration=duration,
         saved_parameters=sum(module.trained for module in plan.saved),
     )

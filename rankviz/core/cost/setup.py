@@ -14,14 +14,14 @@ from rankviz.errors import InvalidSettingError
 
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
 Checkpointing = Literal["unsloth", "hf", "none"]
-LossPath = Literal["fused", "triton", "full", "chunked"]
+LossPath = Literal["fused", "fused-func", "triton", "full", "chunked"]
 Attention = Literal["sdpa", "flash", "eager"]
 Auto = Literal["auto"]
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8")
 OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
 CHECKPOINTING: tuple[Checkpointing, ...] = ("unsloth", "hf", "none")
-LOSS_PATHS: tuple[LossPath, ...] = ("fused", "triton", "full")
+LOSS_PATHS: tuple[LossPath, ...] = ("fused", "fused-func", "triton", "full")
 ATTENTION: tuple[Attention, ...] = ("sdpa", "flash", "eager")
 AUTO_FIELDS = ("precision", "optim", "gradient_checkpointing", "loss_path")
 """The fields that may be "auto"."""
@@ -51,9 +51,10 @@ class TrainingSetup:
     """"unsloth" moves layer inputs to host memory and exists only in Unsloth; elsewhere it counts as "hf". "auto" is
     the framework's own on a GPU and "none" on a CPU, where recomputing costs a third of the time."""
     loss_path: LossPath | Auto = "fused"
-    """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does. "auto"
-    is what the framework's own trainer does. "chunked" keeps all of them and works on some at a time; only measured
-    rows of other programs have it."""
+    """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does.
+    "fused-func" is Unsloth's fused loss of before, in larger pieces: UNSLOTH_CHUNKED_CE=0. "auto" is what the
+    framework's own trainer does. "chunked" keeps all of them and works on some at a time; only measured rows of other
+    programs have it."""
     attn_implementation: Attention = "sdpa"
     """Only "eager" holds the attention matrix."""
     max_steps: int | None = None
@@ -99,6 +100,10 @@ class TrainingSetup:
         one_of(self.gradient_checkpointing, "Gradient checkpointing", ("auto", *CHECKPOINTING))
         one_of(self.loss_path, "Loss path", ("auto", *LOSS_PATHS))
         one_of(self.attn_implementation, "Attention", ATTENTION)
+        if self.loss_path == "fused-func" and self.framework != "unsloth":
+            raise InvalidSettingError(
+                f"Loss path fused-func exists only in Unsloth. Choose fused or full with framework {self.framework}."
+            )
         whole(self.per_device_train_batch_size, "Batch size", 1, MAX_BATCH)
         whole(self.gradient_accumulation_steps, "Gradient accumulation", 1, MAX_ACCUMULATION)
         whole(self.max_length, "Maximum length", 1, MAX_LENGTH)

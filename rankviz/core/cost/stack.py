@@ -14,6 +14,11 @@ from rankviz.core.lora.config import adapter_dtype, saved_dtype
 
 DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 Raised = Literal["none", "norms", "all"]
+UnslothLoss = Literal["chunked", "func", "func-2025", "cut"]
+"""Unsloth's fused loss: today's, in chunks of rows; the one before, which UNSLOTH_CHUNKED_CE=0 still asks for; that one
+as it was in 2025, which allowed itself four times its budget; and Apple's cut cross-entropy of 2024, without logits."""
+OFFLOAD_MIN_LENGTH = 512
+"""Below it Unsloth checkpoints as transformers does (models/_utils.py, apply_unsloth_gradient_checkpointing)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +27,17 @@ class Habits:
 
     on_cpu: bool = False
     unsloth_kernels: bool = False
-    """Unsloth's autograd functions: x·A recomputed, MLP in place, no copies of inputs (kernels/fast_lora.py)."""
+    """Unsloth's loss, checkpointing and LoRA functions."""
+    fast_blocks: bool = True
+    """With Unsloth: blocks of its own families, whose MLP works in place and recomputes x·A (kernels/fast_lora.py).
+    Other families run transformers' classes."""
+    fp32_residual: bool = False
+    """Hidden states between blocks are fp32 while products stay in 16 bit: Unsloth's forced fp32."""
+    fp32_embedding: bool = False
+    """The embedding is held in fp32, and with it a tied head."""
+    moves_embedding: bool = False
+    """Unsloth moves an untied input embedding to host memory where the card is short of room (models/_utils.py,
+    offload_embedding_if_tight)."""
     triton_kernels: bool = False
     """Norms, rotary embeddings and losses in fused kernels, the rest transformers' own."""
     autocast: bool = True
@@ -38,7 +53,32 @@ class Habits:
     keeps_quantized_inputs: bool = False
     """bitsandbytes before 0.43 kept the input of each 4-bit layer (autograd/_functions.py, MatMul4Bit.forward)."""
     quantizes_experts: bool = False
-    """transformers before 5 had each expert as its own nn.Linear, which a quantizer reaches."""
+    """Experts are quantized with the rest."""
+    one_expert_at_a_time: bool = False
+    """transformers before 5 had each expert as its own nn.Linear, run one after the other."""
+    quantizes_every_linear: bool = False
+    """Any nn.Linear is quantized, the head and subclasses included; transformers 5 takes plain ones and no head."""
+    unties_head: bool = False
+    """The head is a weight of its own even where the checkpoint ties it to the embedding."""
+    fp32_logits: bool = False
+    """Logits are made in 16 bit and handed to the loss in fp32 (Fabric's convert_output)."""
+    keeps_previous_graph: bool = False
+    """The last micro-step's logits, and with them the graph behind them, live until the next forward pass is over."""
+    dequantizes_twice: bool = False
+    """A weight is unpacked to fp16, then copied to bf16, and both are there for a moment (Lightning's bitsandbytes)."""
+    softcaps_by_hand: bool = False
+    """Attention with a soft cap on its scores holds the attention matrix."""
+    rebinds_logits: bool = False
+    """transformers before 4.46 let the 16-bit logits go once their fp32 copy was there, and Trainers of that time the
+    output once the loss was known."""
+    unsloth_loss: UnslothLoss = "chunked"
+    """Which of Unsloth's fused losses."""
+    ampere: bool = True
+    """The card is of Ampere or newer, which Unsloth's loss has tiles for."""
+    windows_experts: bool = False
+    """Packed experts are unpacked some at a time, in at most half of what is free."""
+    loads_plain_nf4: bool = False
+    """Unsloth of before it had dynamic 4-bit checkpoints, or a row that says that it loaded none."""
     holds_logits: bool = True
     """The model's output, logits and all, stays referenced until the backward pass is over."""
     weight_bytes: float | None = None
@@ -65,6 +105,8 @@ def habits_of(setup: TrainingSetup) -> Habits:
         autocast=framework != "peft",
         raised=raised,
         holds_logits=framework != "unsloth",
+        moves_embedding=framework == "unsloth",
+        unsloth_loss="func" if setup.loss_path == "fused-func" else "chunked",
         adapter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision)],
         saved_bytes=4 if raised == "all" else DTYPE_BYTES[saved_dtype(framework, setup.precision)],
     )
@@ -111,9 +153,16 @@ class Stack:
         return 4 if self.habits.raised != "none" else self.compute_bytes
 
     @property
+    def residual_bytes(self) -> int:
+        """Of one element of the hidden states between blocks."""
+        return 4 if self.habits.fp32_residual else self.activation_bytes
+
+    @property
     def offloads(self) -> bool:
         """Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
-        return self.setup.framework == "unsloth" and self.setup.gradient_checkpointing == "unsloth"
+        setup = self.setup
+        asked = setup.framework == "unsloth" and setup.gradient_checkpointing == "unsloth"
+        return asked and setup.max_length >= OFFLOAD_MIN_LENGTH
 
 
 def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:

@@ -46,6 +46,22 @@ class LinearLayer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UnslothCheckpoint:
+    """What Unsloth fetches in place of the model when it is loaded in 4 bit."""
+
+    repository: str
+    file_bytes: int | None = None
+    """Of its weight files, where they are known."""
+    at_most_bytes: int | None = None
+    """What the weights take at most, where only a measured load of them is known."""
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether some of its layers are kept in 16 bit."""
+        return self.repository.endswith("-unsloth-bnb-4bit")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """A base model's shapes, with where they come from."""
 
@@ -88,6 +104,8 @@ class ModelSpec:
     """Under which rules PEFT silently rewrites a LoRA config for this model_type on transformers 5."""
     activation_bytes_per_token: tuple[BlockActivations, ...] = ()
     """What each block holds while it trains, as transformers' own classes show it; empty where they couldn't be run."""
+    unsloth_checkpoint: UnslothCheckpoint | None = None
+    """None where Unsloth quantizes the model's own files as it loads them, and for models outside the catalogue."""
     aliases: tuple[str, ...] = ()
     """Other names with the same shapes, Unsloth's copies among them."""
     verified: bool = False

@@ -14,10 +14,13 @@ from rankviz.ui.parts.html import Row
 
 HEIGHT = 460
 RANGES = (
-    "The width of a range comes from the errors of measured rows of the same kind of setting: Student's t at 95 % "
-    "times the spread between sources. It is computed separately for modelled memory (activations, logits, scratch) "
-    "and for counted memory (weights, adapter, optimizer states). Where no measured row has the same kind of setting, "
-    "the range is wider, and the page says so. No formula is fitted to single rows."
+    "A source is who measured with which program. Its tables share mistakes, so each source is predicted as if it had "
+    "not been seen: without the constants that it taught and without its errors in the width of ranges. The width "
+    "comes from the errors of the other sources with the same kind of setup: Student's t at 95 % times the spread "
+    "between sources. It is computed separately for modelled memory (activations, logits) and for counted memory "
+    "(weights, adapter, optimizer states, scratch). Where no measurement has the same kind of setup, the range is "
+    "wider, and the page says so. No formula is fitted to single rows, but some code was read because a row did not "
+    "fit, so a source that nobody has looked at may be further off."
 )
 
 
@@ -36,27 +39,57 @@ def accuracy_chart(info: AccuracyInfo) -> str:
 
 
 def summary(report: AccuracyReport) -> str:
-    """The report in a few sentences."""
-    every, time = report.overall, report.time
-    cards = {row.group for row in report.rows if row.scored and row.kind != "cpu"}
+    """The report in a few sentences. Errors and shares are those of sources that have not been seen."""
+    unseen, seen = report.left_out, report.overall
+    every, time = unseen.overall, unseen.time
+    on_cards = [score for score in unseen.origins if score.group in report.sources_on_gpus]
+    bounds = sum(score.rows for score in report.bounds)
+    kept = sum(round(score.rows * score.inside_band) for score in report.bounds)
     return (
-        f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from {len(cards)} sources, "
-        f"with every setting known. The mean error is {_percent(every.mean_abs_error)}; {_percent(every.inside_band)} "
-        f"of them are inside the predicted range, which is ±{_percent(every.mean_half_width)} wide on average. Of "
-        f"{time.rows} timings, {_percent(time.inside_range)} are inside their range; the mean error is "
-        f"{_percent(time.mean_abs_error)}. To compare measurements of your own, run rankviz validate FILE.csv."
+        f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from {len(on_cards)} "
+        "sources, with every setting known. Each source is predicted without its own measurements. The mean error is "
+        f"{_percent(every.mean_abs_error)}, {_percent(max(score.mean_abs_error for score in on_cards))} for the source "
+        f"that is furthest off; {_percent(every.inside_band)} of the setups are inside the predicted range, which is "
+        f"±{_percent(every.mean_half_width)} wide on average. With all sources seen, the mean error is "
+        f"{_percent(seen.mean_abs_error)}. {bounds} more rows state only a maximum length, so that the measured peak "
+        f"must be at most the upper end; {kept} of them are. Of {time.rows} timings, predicted in the same way, "
+        f"{_percent(time.inside_range)} are inside their range; the mean error is {_percent(time.mean_abs_error)} "
+        f"({_percent(report.time.mean_abs_error)} with all sources seen). To compare measurements of your own, run "
+        "rankviz validate FILE.csv."
     )
 
 
 def scores_html(report: AccuracyReport) -> str:
-    """Errors by source: counted rows, all of them together, and rows that are not counted."""
-    counted = [_score(score) for score in report.groups]
-    together = [_score(report.overall, chosen=True)] if report.overall else []
+    """Errors by source, each predicted without itself, and all together; then the tables with their sources seen, rows
+    whose length is only a cap, and rows that are not counted."""
+    unseen = [_score(score) for score in report.left_out.origins]
+    together = [_score(report.left_out.overall, chosen=True)]
+    seen = [_score(score) for score in (*report.groups, report.overall)]
     shown = [_score(score, after=", not counted") for score in report.not_scored]
-    return html.table(
-        ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"],
-        [Row(cells=cells, chosen=chosen) for cells, chosen in (*counted, *together, *shown)],
-        label="Error by source",
+    bounds = [
+        Row(cells=[score.group, f"{score.rows:,}", f"{score.settings:,}", _percent(score.inside_band)])
+        for score in report.bounds
+    ]
+    return (
+        _table("Sources, each predicted without its own measurements", [*unseen, *together], "Error by unseen source")
+        + html.titled(
+            "Rows whose length is only a cap",
+            html.table(
+                ["Table", "Rows", "Setups", "Measured at most the upper end"], bounds, label="Rows that are bounds"
+            ),
+        )
+        + _table("Tables of measurements, with their sources seen", [*seen, *shown], "Error by table")
+    )
+
+
+def _table(title: str, scores: Sequence[tuple[list[str], bool]], label: str) -> str:
+    return html.titled(
+        title,
+        html.table(
+            ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"],
+            [Row(cells=cells, chosen=chosen) for cells, chosen in scores],
+            label=label,
+        ),
     )
 
 
@@ -113,14 +146,14 @@ def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
     if not rows:
         return html.paragraphs(summary)
     body = html.table(
-        ["Measured setting", "Measured", "Predicted", "Error"],
+        ["Measured setup", "Measured", "Predicted without its source", "Error"],
         [
             Row(
                 cells=[
                     html.Cell(row.model_id, kind="wrap", sub=row.setting),
                     html.Cell(units.memory_size(row.measured_bytes), title=f"{row.measured_kind}; {row.source}"),
-                    units.memory_size(row.predicted_bytes),
-                    _signed(row.predicted_bytes / row.measured_bytes - 1),
+                    units.memory_size(row.left_out_bytes or row.predicted_bytes),
+                    "at most" if row.bound else _signed(row.error),
                 ]
             )
             for row in rows

@@ -1,5 +1,7 @@
 """Which measured rows an estimate rests on."""
 
+from dataclasses import replace
+
 from rankviz.api import Api
 from rankviz.core.accuracy.report import AccuracyReport, Evidence, EvidenceByKind, ReportRow
 from rankviz.core.accuracy.similar import basis_of, in_words, rests_on
@@ -44,11 +46,10 @@ REPORT = AccuracyReport(
     time=None,
     evidence=EvidenceByKind(
         static=(),
-        memory=(evidence("hf", 3, "lab-a", 0.012),),
+        memory=(replace(evidence("hf", 3, "lab-a", 0.012), left_out_error=0.034, left_out_inside=2 / 3),),
         lower=(evidence("unsloth", 8, "wiki", 0.048),),
         time=(),
     ),
-    unseen_groups=(),
 )
 
 
@@ -62,16 +63,17 @@ def test_rows_of_the_same_kind_come_the_most_alike_first():
 def test_a_sentence_says_what_an_estimate_rests_on():
     sentence = in_words(basis_of(REPORT, stack("trl")))
 
-    assert "The memory range rests on 3 measured settings from 1 source with the same kernels" in sentence
-    assert "1.2 % off on average" in sentence
+    assert "The memory range rests on 3 measured setups from 1 source with the same kernels" in sentence
+    assert "without the measurements of its own source, a setup was 3.4 % off on average, and 67 %" in sentence
+    assert "1.2 %" not in sentence
 
 
 def test_a_kind_of_setting_without_measurements_says_so():
     unsloth = in_words(basis_of(REPORT, stack("unsloth")))
     eager = in_words(basis_of(REPORT, stack("trl", attn_implementation="eager")))
 
-    assert "No measured run matches this setup" in unsloth and "In 8 runs with unknown settings" in unsloth
-    assert "No measured run matches this setup" in eager and "unknown settings" not in eager
+    assert "no measurement of this kind of setup" in unsloth and "In 8 runs with unknown settings" in unsloth
+    assert "no measurement of this kind of setup" in eager and "unknown settings" not in eager
 
 
 def test_every_estimate_carries_what_it_rests_on():

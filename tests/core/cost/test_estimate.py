@@ -15,6 +15,7 @@ from rankviz.core.cost.estimate import as_json, estimate, fit, usable_memory
 from rankviz.core.cost.full_finetuning import full_finetuning
 from rankviz.core.cost.pace import Timing, Workload, paces
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.core.probe.calibrate import applies, calibrate
 from rankviz.core.probe.estimate import ProbeEstimate
 from rankviz.core.probe.record import ProbeRecord
@@ -114,8 +115,9 @@ def test_the_margin_is_counted_from_usable_not_nominal_memory():
     assert 22 * 2**30 - rank.memory.device == rank.margin_bytes
 
 
-def test_a_fuller_card_leaves_unsloths_loss_less():
-    asks = {"training": {"max_length": 100_000, "max_steps": 1}, "target_modules": ("q_proj",)}
+def test_a_fuller_card_leaves_unsloths_former_loss_less():
+    training = {"max_length": 100_000, "max_steps": 1, "loss_path": "fused-func"}
+    asks = {"training": training, "target_modules": ("q_proj",)}
 
     (small,), (large,) = ranks(card=gpu(usable_bytes=2**29), **asks), ranks(card=gpu(usable_bytes=2**40), **asks)
 
@@ -179,7 +181,9 @@ def test_quantizing_the_base_saves_memory_on_a_real_model():
     llama = load_model(ASSETS, "meta-llama/Llama-3.1-8B")
 
     held = {
-        precision: ranks(llama, training={"precision": precision, "max_steps": 1})[0]["memory_bytes"]["base_weights"]
+        precision: ranks(llama, framework="trl", training={"precision": precision, "max_steps": 1})[0]["memory_bytes"][
+            "base_weights"
+        ]
         for precision in ("fp32", "bf16", "int8", "nf4", "nf4-dq")
     }
 
@@ -209,6 +213,7 @@ def test_every_assumption_is_used_by_some_estimate():
     for setup in (
         {"loss_path": "triton"},
         {"loss_path": "full"},
+        {"loss_path": "fused-func"},
         {"optim": "adamw_torch", "gradient_checkpointing": "none"},
         {"optim": "paged_adamw_8bit"},
         {"attn_implementation": "eager"},
@@ -220,9 +225,15 @@ def test_every_assumption_is_used_by_some_estimate():
         estimate(TOY, question(framework="peft", training=eager), None, listening)
     estimate(hybrid, question(use_dora=True, training={"precision": "bf16", "loss_path": "full"}), CARD, listening)
     estimate(TOY_MOE, question(framework="peft"), CARD, listening)
+    dynamic = replace(TOY, unsloth_checkpoint=UnslothCheckpoint(repository="unsloth/toy-unsloth-bnb-4bit"))
+    estimate(dynamic, question(framework="unsloth"), CARD, listening)
     estimate(TOY, question(framework="trl", training={"precision": "bf16", "loss_path": "full"}), None, listening)
     full_finetuning(TOY, TrainingSetup(framework="trl"), None, None, listening)
-    for line in ({"precision": "gptq-int4"}, {"framework": "litgpt", "loss_path": "unknown", "checkpointing": "none"}):
+    for line in (
+        {"precision": "gptq-int4"},
+        {"framework": "litgpt", "loss_path": "unknown", "checkpointing": "none"},
+        {"framework": "fms-foak", "framework_version": "transformers 4.45.2", "loss_path": "triton"},
+    ):
         predict_row(measured_row(**line), lambda _: TOY, lambda _: None, listening)
     estimate_run(TOY, questions.run(r=8, precision="bf16"), Device(cpu_count=2), listening)
     row_tokens(10, 20, listening)

@@ -11,6 +11,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes, BlockActivations
+from rankviz.core.model.spec import UnslothCheckpoint
 from tests.support.toy import ASSUMPTIONS, ATTENTION, TOY, TOY_MOE, adapted, layer, model
 
 WIDE_MLP = (
@@ -125,7 +126,7 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
         kept("peft", precision="nf4"),
         kept("peft", precision="nf4", gradient_checkpointing="none"),
     )
-    assert 10 * (2 * (4 * 16 + 48 + 96 - 32) + 700 - 416) == kept("unsloth")
+    assert 10 * 2 * (4 * 16 + 48 + 96 - 32) == kept("unsloth")
 
 
 def test_the_gradients_of_a_blocks_class_move_with_adapters_as_a_llamas_do():
@@ -136,15 +137,17 @@ def test_the_gradients_of_a_blocks_class_move_with_adapters_as_a_llamas_do():
     ]
 
     with_adapter = 4 * 32 + 12 * 16
-    assert [10 * 300, 10 * (with_adapter + 300 - 240), 10 * 350, 10 * (2 * (8 * 16 + 32) + 350 - 240)] == held
+    assert [10 * 300, 10 * (with_adapter + 300 - 240), 10 * 350, 10 * 2 * (4 * 16 + 32)] == held
 
 
-def test_a_class_that_keeps_less_than_a_llama_takes_nothing_from_unsloths_own_formula():
-    little = ActivationBytes(kept=100, gradients=50)
-    own = replace(TOY, activation_bytes_per_token=(BlockActivations(blocks=(0, 1), bf16=little, fp32=little),))
-    shown, formula = (memory_terms(spec, shape_of(spec), stack("unsloth"), None).blocks for spec in (own, TOY))
+def test_families_without_blocks_of_unsloths_own_keep_what_their_class_keeps_and_adapters_what_they_read_once():
+    own = replace(TOY, activation_bytes_per_token=(HELD,))
+    compiled = stack("unsloth")
+    compiled = replace(compiled, measured_habits=replace(compiled.habits, fast_blocks=False))
+    (kind,) = shape_of(own, ("q_proj", "v_proj")).kinds
 
-    assert formula == shown
+    assert 10 * (700 + 2 * 16) == memory_parts.kept_bytes(kind, own, compiled)[0]
+    assert 10 * 350 == memory_parts.backward_bytes(kind, own, compiled)
 
 
 def test_without_checkpointing_every_block_keeps_its_own():
@@ -158,10 +161,22 @@ def test_without_checkpointing_every_block_keeps_its_own():
 def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
     asks = {"framework": "unsloth", "optim": "adamw_8bit", "gradient_checkpointing": "unsloth", "loss_path": "fused"}
 
-    memory = estimate(usable=0, max_length=1, **asks)  # a full card leaves the loss nothing, so a block is the peak
+    few_words = replace(TOY, vocab_size=10)  # so that a block is the peak
+    memory, short = (estimate(few_words, max_length=length, **asks) for length in (512, 511))
 
-    assert 2 * (12 * 16 + 48 + 96) == memory.activations  # tokens × 2 × (12H + 2Q + 2K + 3M)
+    block, checkpoints = 2 * (8 * 16 + 48 + 96), 2 * 2 * 16  # 2 × (8H + 2Q + 2K + 3M), and the inputs of two blocks
+    assert [512 * (block + checkpoints), 511 * (block + checkpoints)] == [memory.activations, short.activations]
     assert 203 == memory.optimizer
+
+
+def test_of_many_blocks_unsloth_leaves_three_inputs_on_the_card_and_none_moves_below_512_tokens():
+    shape = replace(shape_of(TOY), blocks=30)
+    held = [
+        memory_parts.checkpoint_bytes(TOY, shape, stack("unsloth", gradient_checkpointing="unsloth", max_length=length))
+        for length in (512, 511)
+    ]
+
+    assert [3 * 512 * 16 * 2, 30 * 511 * 16 * 2] == held
 
 
 def test_without_checkpointing_unsloth_keeps_less_of_each_block():
@@ -169,10 +184,6 @@ def test_without_checkpointing_unsloth_keeps_less_of_each_block():
 
     kept = 2 * 2 * 10 * (4 * 16 + 48 + 96 - 32)  # blocks × 2 × tokens × (4H + 2Q + 2K + 2M)
     assert kept + 4 * 10 * 16 == memory.activations
-
-
-def test_trls_fused_loss_holds_a_tile_of_logits_and_the_gradient_of_hidden_states():
-    assert 2 * 10 * 100 + 4 * 10 * 16 == memory_parts.logits_bytes(TOY, stack("trl", loss_path="fused"))
 
 
 def test_pefts_k_bit_preparation_makes_checkpoints_fp32():
@@ -184,16 +195,23 @@ def test_pefts_k_bit_preparation_makes_checkpoints_fp32():
     assert {"trl": 2 * 10 * 16 * 2, "peft": 2 * 10 * 16 * 4} == held
 
 
-def test_unsloths_fused_loss_takes_half_of_what_is_free_up_to_its_cap():
+def test_unsloths_former_fused_loss_takes_half_of_what_is_free_up_to_its_cap():
     fixed = 12_576 + 400 + ASSUMPTIONS.value("context-bytes")  # base, adapter, context
 
     def logits(free, tokens):
-        asks = {"framework": "unsloth", "gradient_checkpointing": "unsloth", "loss_path": "fused", "max_length": tokens}
-        return estimate(usable=fixed + free, **asks).logits
+        asks = {"gradient_checkpointing": "unsloth", "loss_path": "fused-func", "max_length": tokens}
+        return estimate(usable=fixed + free, framework="unsloth", **asks).logits
 
     assert 16 * 100 * 1000 == logits(10**9, 1000)  # all at once where there is room
     assert 8_000_000 == logits(16_000_000, 10_000)
     assert 4 * 2**30 == logits(10**12, 4_000_000)
+
+
+def test_unsloth_unpacks_weights_into_a_buffer_that_stays_and_one_more_beside_its_gradients():
+    asks = {"framework": "unsloth", "precision": "nf4-dq", "gradient_checkpointing": "unsloth"}
+
+    assert 2 * 2 * 16 * 32 == estimate(loss_path="fused", **asks).other  # the peak is a block's backward pass
+    assert 2 * 16 * 32 == estimate(loss_path="full", **asks).other  # the peak is the loss
 
 
 @pytest.mark.parametrize(
@@ -278,7 +296,7 @@ SETTINGS = list(
         ("unsloth", "trl", "peft"),
         ("bf16", "fp32", "nf4-dq", "int8"),
         ("unsloth", "hf", "none"),
-        ("fused", "triton", "full"),
+        ("fused", "fused-func", "triton", "full"),
         ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "sgd"),
     )
 )
@@ -336,11 +354,57 @@ def test_the_band_is_narrow_around_what_is_counted_and_wide_around_what_is_model
     assert pytest.approx(static + working + off) == memory.allocated_band.high
 
 
-def test_unsloths_dynamic_4_bit_checkpoints_raise_the_high_end_alone():
-    bands = [estimate(framework=name, precision="nf4").allocated_band for name in ("unsloth", "trl")]
+def checkpoint(repository, file_bytes=None):
+    return replace(TOY, unsloth_checkpoint=UnslothCheckpoint(repository=repository, file_bytes=file_bytes))
 
-    above_more_than_below = [(band.high - band.expected) - (band.expected - band.low) for band in bands]
-    assert pytest.approx([0.12 * 5952, 0]) == above_more_than_below
+
+def test_a_dynamic_checkpoint_weighs_what_is_known_of_it_or_what_others_weigh_more():
+    plain = 2377 + 1680 * 2
+    asks = {"framework": "unsloth", "precision": "nf4-dq"}
+    known, unknown, plainly, on_the_fly = (
+        estimate(spec, **asks)
+        for spec in (
+            checkpoint("unsloth/toy-unsloth-bnb-4bit", 6000),
+            checkpoint("unsloth/toy-unsloth-bnb-4bit"),
+            checkpoint("unsloth/toy-bnb-4bit"),
+            TOY,
+        )
+    )
+
+    assert (6000, round(1.08 * plain), plain, plain) == tuple(
+        each.base_weights for each in (known, unknown, plainly, on_the_fly)
+    )
+    around = [each.allocated_band for each in (unknown, on_the_fly)]
+    off = ASSUMPTIONS.value("width-static")
+    assert pytest.approx((0.12 - 0.08) * plain + off * 0.08 * plain, abs=1) == (
+        around[0].high - around[0].expected - (around[1].high - around[1].expected)
+    )
+    assert (
+        plain
+        == estimate(checkpoint("unsloth/toy-unsloth-bnb-4bit", 6000), framework="trl", precision="nf4-dq").base_weights
+    )
+
+
+def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_of_room():
+    untied = replace(TOY, tie_word_embeddings=False)
+    asks = {"framework": "unsloth", "precision": "bf16", "loss_path": "fused", "max_length": 10}
+    reserve = 17 / 16 * (48 * 10 * 16 + 4 * 10 * 100 + 16 * 100) + 2**28  # tokens, logits, what trains
+    left = 12_576 + 400 + ASSUMPTIONS.value("context-bytes")
+    roomy, tight = (
+        estimate(untied, usable=left + reserve + 1, **asks),
+        estimate(untied, usable=left + reserve - 1, **asks),
+    )
+
+    assert [12_576, 12_576 - 2 * 100 * 16] == [roomy.base_weights, tight.base_weights]
+    assert 12_576 == estimate(usable=0, **asks).base_weights  # a tied one is the head's too
+
+
+def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
+    chosen = stack("unsloth", precision="fp16", gradient_checkpointing="hf")
+    forced = replace(chosen, measured_habits=replace(chosen.habits, fp32_residual=True, fp32_embedding=True))
+
+    assert 2 * 10 * 16 * 4 == memory_parts.checkpoint_bytes(TOY, shape_of(TOY), forced)
+    assert 6288 * 2 + 2 * 1600 == memory_parts.base_bytes(TOY, shape_of(TOY), forced)
 
 
 def test_a_setting_without_data_has_a_wider_band():

@@ -42,7 +42,11 @@ from tests.support.toy import gpu
             {"gradient_checkpointing": "yes"},
             "Gradient checkpointing must be one of auto, unsloth, hf, none (got 'yes').",
         ),
-        ({"loss_path": "liger"}, "Loss path must be one of auto, fused, triton, full (got 'liger')."),
+        (
+            {"loss_path": "fused-func", "framework": "trl"},
+            "Loss path fused-func exists only in Unsloth. Choose fused or full with framework trl.",
+        ),
+        ({"loss_path": "liger"}, "Loss path must be one of auto, fused, fused-func, triton, full (got 'liger')."),
         (
             {"attn_implementation": "xformers"},
             "Attention must be one of sdpa, flash, eager (got 'xformers').",

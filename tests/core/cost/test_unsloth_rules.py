@@ -1,0 +1,146 @@
+"""What Unsloth does by itself, beside the files of the installed Unsloth. They are read, not imported: no torch."""
+
+import runpy
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.cost.device import card
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.stack import Stack
+from rankviz.core.cost.unsloth import FORCED_FP32, forces_fp32, quantizes_experts, settled
+from tests.support.questions import question
+from tests.support.toy import ASSUMPTIONS, TOY, gpu
+
+API = Api()
+BF16, T4 = card(gpu()), card(gpu(supports_bf16=False))
+
+
+def installed(package, file):
+    """The names that one file of an installed package defines, without the package itself."""
+    spec = find_spec(package)
+    if spec is None:
+        pytest.skip(f"{package} is not installed")
+    return runpy.run_path(str(Path(spec.submodule_search_locations[0]) / file))
+
+
+def settle(model_id, device=BF16, **setup):
+    training = TrainingSetup(**setup)
+    return settled(Stack(setup=training, use_dora=False, assume=ASSUMPTIONS), API.models.get(model_id), device)
+
+
+def test_the_families_that_train_in_fp32_are_those_of_unsloths_list():
+    named = {name.strip(",") for name in installed("unsloth_zoo", "model_lists.py")["FORCE_FLOAT32"]}
+
+    assert {name for name in named if not name.replace("text", "_text").startswith(FORCED_FP32)} == set()
+    assert set(FORCED_FP32) <= named
+
+
+@pytest.mark.parametrize(
+    ("model_id", "precision", "device", "expected"),
+    [
+        ("openai/gpt-oss-20b", "nf4-dq", T4, True),
+        ("openai/gpt-oss-20b", "nf4-dq", BF16, False),
+        ("google/gemma-3-4b-it", "fp16", BF16, True),
+        ("google/gemma-3-4b-it", "fp32", T4, False),
+        ("meta-llama/Llama-3.1-8B", "fp16", T4, False),
+    ],
+)
+def test_fp32_is_forced_where_fp16_is_asked_for_or_the_card_has_no_bf16(model_id, precision, device, expected):
+    assert expected is forces_fp32(API.models.get(model_id), precision, device)
+
+
+def test_every_catalogue_model_loads_the_4_bit_checkpoint_that_unsloths_mapper_names():
+    mapper = installed("unsloth", "models/mapper.py")["FLOAT_TO_INT_MAPPER"]
+    models = [API.models.get(row.id) for row in API.models.all()]
+
+    named = {m.id: m.unsloth_checkpoint.repository if m.unsloth_checkpoint else None for m in models}
+    assert {m.id: mapper.get(m.id.split(":")[0].lower()) for m in models} == named
+    sized = {
+        m.unsloth_checkpoint.repository for m in models if m.unsloth_checkpoint and m.unsloth_checkpoint.file_bytes
+    }
+    assert {"unsloth/Qwen3-14B-unsloth-bnb-4bit", "unsloth/Llama-3.2-3B-unsloth-bnb-4bit"} == sized
+
+
+def test_of_the_catalogue_only_nemotrons_experts_stay_in_16_bit():
+    moe = [model for row in API.models.all() if (model := API.models.get(row.id)).has_experts]
+
+    assert {"nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"} == {m.id for m in moe if not quantizes_experts(m)}
+    assert 21 == len(moe)
+
+
+def test_experts_are_packed_in_4_bit_only():
+    packed = {
+        precision: settle("Qwen/Qwen3-30B-A3B", precision=precision).habits.quantizes_experts
+        for precision in ("nf4-dq", "int8", "bf16")
+    }
+
+    assert {"nf4-dq": True, "int8": False, "bf16": False} == packed
+
+
+def test_families_that_go_to_fastmodel_run_transformers_blocks_and_int8_always_does():
+    fast = {
+        (model_id, precision): settle(model_id, precision=precision).habits.fast_blocks
+        for model_id in ("meta-llama/Llama-3.1-8B", "google/gemma-3-4b-it")
+        for precision in ("nf4-dq", "int8")
+    }
+
+    assert [True, False, False, False] == list(fast.values())
+
+
+def test_llama_4s_whole_model_has_no_fused_loss():
+    scout = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
+
+    assert ["fused", "full"] == [settle(name).setup.loss_path for name in (scout, f"{scout}:whole")]
+
+
+def test_other_programs_are_left_as_they_are():
+    plain = Stack(setup=TrainingSetup(framework="trl"), use_dora=False, assume=ASSUMPTIONS)
+
+    assert plain is settled(plain, TOY, T4)
+
+
+GIB = 2**30
+
+
+def memory_of(model_id, gpu_name, **training):
+    asked = question(model_id, ranks=(8,), gpu=gpu_name, **{"precision": "nf4-dq", "max_steps": 100, **training})
+    (rank,) = API.estimates.estimate(asked).estimate.ranks
+    return rank
+
+
+def test_base_weights_of_experts_in_4_bit():
+    held = {
+        model_id: memory_of(model_id, "A100-80GB (SXM)").memory.base_weights / GIB
+        for model_id in (
+            "openai/gpt-oss-20b",
+            "Qwen/Qwen3-30B-A3B",
+            "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+        )
+    }
+
+    gpt_oss, qwen, nemotron = held.values()
+    assert 12 <= gpt_oss <= 14
+    assert 16 <= qwen <= 18
+    assert 55 <= nemotron  # its experts stay in 16 bit
+
+
+def test_gpt_oss_20b_trains_on_a_t4_with_its_embedding_on_the_host():
+    """Unsloth's own notebook trains it there: 12.8 to 13.6 GiB reserved, examples shorter than the 1,024 tokens."""
+    rank = memory_of("openai/gpt-oss-20b", "T4", per_device_train_batch_size=1, max_length=1024)
+
+    assert rank.fit in ("fits", "tight")
+    assert 13 * GIB <= rank.memory.device <= 14.3 * GIB
+    assert 11 * GIB <= rank.memory.base_weights <= 12 * GIB  # less 1.08 GiB of embedding
+
+
+def test_a_fuller_card_leaves_unpacked_experts_a_smaller_window():
+    at = {
+        length: memory_of("openai/gpt-oss-20b", "T4", per_device_train_batch_size=1, max_length=length).memory
+        for length in (1024, 4096)
+    }
+
+    stack = 2 * 32 * 5760 * 2880
+    assert stack >= at[1024].other > at[4096].other
