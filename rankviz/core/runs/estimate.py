@@ -12,6 +12,7 @@ run measures apart. Compared with a real run in tests/core/runs/test_estimate.py
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.calibration import Calibration
 from rankviz.core.cost.device import Device
@@ -21,7 +22,6 @@ from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
 from rankviz.core.lora.config import adapter_dtype
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.core.runs.request import RunRequest
@@ -64,8 +64,8 @@ def estimate_run(
     ]
     low, expected, high = (memory for memory, _ in ends)
     seconds = [duration for _, duration in ends]
-    plan = resolve(model, request.lora, training.framework)
-    dtype = adapter_dtype(training.framework, training.precision)
+    plan = plan_on(model, request.lora, training, device)
+    dtype = adapter_dtype(training.framework, training.precision, cuda=device.cuda)
     return RunEstimate(
         adapter_parameters=plan.parameters(r),
         adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype]),

@@ -13,8 +13,9 @@ import unsloth
 import torch
 from peft import PeftModel
 
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -30,7 +31,7 @@ from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
 from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.worker.environment import machine, model_fingerprint
-from rankviz.worker.finetune.adapter import peft_arguments
+from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.finetune.base import Base
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.evaluation import evaluate
@@ -59,7 +60,7 @@ class Session:
         settings = settle(request.training, cuda=torch.cuda.is_available())
         memory = Memory(cuda=settings.cuda)
         stage("loading the base")
-        model, tokenizer = load_base(base, settings)
+        model, tokenizer = load_base(base, settings, request.lora.unsloth_class)
         stage("tokenizing the data")
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         environment = {
@@ -183,7 +184,7 @@ class Session:
             )
 
     def _plan(self, request: RunRequest) -> AdapterPlan:
-        return resolve(self.spec, request.lora, request.training.framework)
+        return plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
 
     def _evaluate(self, model: Any, when: str) -> Evaluated:
         return evaluate(
@@ -195,11 +196,11 @@ class Session:
         )
 
 
-def load_base(base: Base, settings: Settings) -> tuple[Any, Any]:
+def load_base(base: Base, settings: Settings, unsloth_class: str = "FastLanguageModel") -> tuple[Any, Any]:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return unsloth.FastLanguageModel.from_pretrained(
+        return getattr(unsloth, unsloth_class).from_pretrained(
             base.name,
             max_seq_length=settings.training.max_length,
             dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
@@ -223,11 +224,11 @@ def load_base(base: Base, settings: Settings) -> tuple[Any, Any]:
 
 def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings) -> Any:
     """A fresh adapter on the base, as Unsloth puts it there."""
-    return unsloth.FastLanguageModel.get_peft_model(
+    return getattr(unsloth, request.lora.unsloth_class).get_peft_model(
         model,
         r=request.lora.r,
         lora_alpha=request.lora.lora_alpha,
-        **peft_arguments(plan, cuda=settings.cuda),
+        **unsloth_arguments(plan),
         lora_dropout=0,
         bias="none",
         use_rslora=request.lora.use_rslora,

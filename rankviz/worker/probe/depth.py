@@ -21,7 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.lora.resolve import resolve
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
 from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
 from rankviz.store import RunStore
@@ -188,7 +189,7 @@ def _attach(
     from rankviz.worker.introspect.build import cut_config
     from rankviz.worker.introspect.main import layers_of
 
-    plan = resolve(layers_of(cut_config(config, depth)), request.lora, request.training.framework)
+    plan = plan_on(layers_of(cut_config(config, depth)), request.lora, request.training, Device(cuda=settings.cuda))
     if request.training.framework == "unsloth":
         from rankviz.worker.finetune.session import attach
 

@@ -1,81 +1,131 @@
-"""The MoE scheme "unsloth" and Unsloth's "all-linear", compared with its own functions on the meta device."""
+"""Every catalogue model through the real FastLanguageModel, FastModel and FastVisionModel: the same counts, and a
+refusal where Unsloth or PEFT stops.
 
+tests/support/unsloth_counts.py runs Unsloth's own get_peft_model on full-size models in a process of its own.
+"""
+
+import itertools
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import pytest
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora import moe
+from rankviz.core.lora.config import FLAGS, PRESETS, UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.lora.unsloth import takes_all_linear_literally
+from rankviz.core.lora.route import OWN_FAMILIES, SPLIT_FAMILIES
+from rankviz.core.lora.targets import LINEAR_KINDS, expand
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
+from rankviz.paths import IMPORT_ROOT
+from tests.support.toy import ASSETS
 
 pytestmark = pytest.mark.torch
 
-TESTS = Path(__file__).parents[2]
-ASSETS = TESTS.parent / "assets"
-TARGETS = (
-    UNSLOTH_SEVEN,
+R = 4
+QKVO = UNSLOTH_SEVEN[:4]
+EXPERT_LISTS = (
     UNSLOTH_SEVEN[4:],
-    ("q_proj", "o_proj"),
-    ("q_proj", "gate_proj"),
     ("down_proj",),
+    ("gate_up_proj",),
+    ("gate_proj", "up_proj"),
+    ("down_proj", "o_proj"),
+    ("q_proj", "gate_proj"),
     ("gate", "o_proj"),
     ("o_proj", "w1", "w2", "w3"),
-    ("mlp.gate_proj", "o_proj"),
 )
+COMBINATIONS = tuple(itertools.product((True, False), repeat=len(FLAGS)))
 
 
-@pytest.mark.timeout(1800)
-def test_unsloth_counts_experts_and_all_linear_as_rankviz_does(tmp_path):
-    models = [row for row in load_index(ASSETS) if load_model(ASSETS, row.id).has_experts]
-    cases = [(row, targets) for row in models for targets in TARGETS]
-    # Where "all-linear" goes to PEFT as it is, test_counts_against_peft.py has compared it.
-    cases += [
-        (row, "all-linear") for row in load_index(ASSETS) if not takes_all_linear_literally(load_model(ASSETS, row.id))
-    ]
-    questions = [
-        {
-            "config": str(ASSETS / "configs" / row.file.replace(".whole.json", ".full.json")),
-            "target_modules": targets,
-            "r": 4,
-        }
-        for row, targets in cases
-    ]
+class Case(NamedTuple):
+    """One configuration on one model."""
 
-    finished = subprocess.run(
+    lora: LoraConfig
+    precision: str = "bf16"
+
+    def plan(self, model: ModelSpec) -> AdapterPlan | None:
+        """None where RankViz refuses."""
+        try:
+            return resolve(model, self.lora, "unsloth", precision=self.precision)
+        except InvalidSettingError:
+            return None
+
+
+def cases(model: ModelSpec) -> Iterator[Case]:
+    """Presets, the model's own names, names with dots, names of experts, and flags."""
+    own = tuple(dict.fromkeys(layer.name for layer in model.layers if layer.kind in LINEAR_KINDS))
+    first = next(layer for layer in model.layers if layer.part == "attention" and layer.kind in LINEAR_KINDS)
+    dotted = ".".join(first.path.split(".")[-2:])
+    lists = [*PRESETS, QKVO, own, own[1::2], (dotted,), (first.path.replace("{}", "0"), own[0])]
+    if model.has_experts:
+        lists += EXPERT_LISTS
+    for targets in lists:
+        yield Case(LoraConfig(target_modules=targets))
+        yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
+    if model.model_type in OWN_FAMILIES:
+        yield Case(LoraConfig(target_modules="unsloth"), "int8")
+        yield Case(LoraConfig(target_modules="all-linear"), "int8")
+    yield Case(LoraConfig(target_modules=(*QKVO, "lm_head", "embed_tokens")))
+    yield Case(LoraConfig(target_modules="attention", use_dora=True, modules_to_save=("lm_head", "embed_tokens")))
+    if model.model_type in SPLIT_FAMILIES:
+        for targets in (*PRESETS, QKVO, *EXPERT_LISTS):
+            yield Case(LoraConfig(target_modules=targets), "nf4-dq")
+            yield Case(LoraConfig(target_modules=targets, use_dora=True), "nf4-dq")
+    if model.tower == "whole model":
+        for flags, targets in itertools.product(COMBINATIONS, ("unsloth", own, "all-linear")):
+            yield Case(LoraConfig(target_modules=targets, **dict(zip(FLAGS, flags, strict=True))))
+
+
+def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, Any]:
+    """What a script passes to Unsloth. Where RankViz refuses, what the targets stand for."""
+    lora = case.lora
+    flags = {flag: value for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None}
+    arguments: dict[str, Any] = {"r": R, "use_dora": lora.use_dora, "target_modules": asked(model, lora), **flags}
+    if plan is not None:
+        arguments |= {"target_modules": plan.target_modules, **plan.unsloth_flags}
+    if lora.modules_to_save:
+        arguments["modules_to_save"] = lora.modules_to_save
+    whole = model.tower == "whole model" and "finetune_vision_layers" in arguments
+    return {
+        "unsloth_class": "FastVisionModel" if whole else lora.unsloth_class,
+        "new_model": lora.unsloth_class == "FastModel"
+        or case.precision == "int8"
+        or model.model_type not in OWN_FAMILIES,
+        "arguments": arguments,
+    }
+
+
+def asked(model: ModelSpec, lora: LoraConfig) -> tuple[str, ...] | str:
+    experts = moe.expert_names(model, "unsloth" if model.has_experts else "dense")
+    try:
+        return expand(model, lora.target_modules, expert_names=experts, bare=model.model_type not in OWN_FAMILIES)
+    except InvalidSettingError:
+        return ("q_proj", "v_proj")
+
+
+def groups() -> list[list[ModelSpec]]:
+    """Catalogue models, those together that are the same to LoRA."""
+    together = defaultdict(list)
+    for row in load_index(ASSETS):
+        model = load_model(ASSETS, row.id)
+        together[model.model_type, model.tower, model.tie_word_embeddings, model.layers].append(model)
+    return list(together.values())
+
+
+def ask_unsloth(models: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    program = subprocess.run(
         [sys.executable, "-m", "tests.support.unsloth_counts"],
-        input=json.dumps(questions),
+        input=json.dumps(list(models)),
         capture_output=True,
         text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+        env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT), "UNSLOTH_ALLOW_CPU": "1", "HF_HUB_OFFLINE": "1"},
     )
-
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    theirs = {
-        (row.id, targets): count for (row, targets), count in zip(cases, json.loads(finished.stdout), strict=True)
-    }
-    ours = {(row.id, targets): _count(row.id, targets) for row, targets in cases}
-    # Unsloth reaches into Gemma 4's clippable layers by a patch inside get_peft_model, which this doesn't run.
-    clippable = {row.id for row in load_index(ASSETS) if load_model(ASSETS, row.id).clippable_linears}
-    # In Conv1D layers Unsloth finds nothing: RankViz gives PEFT's count and says so.
-    conv1d = {case for case in theirs if any(a.kind == "conv1d" for a in load_model(ASSETS, case[0]).layers)}
-    assert {None} == {theirs[case] for case in conv1d}
-    assert 4 * 147_456 == ours["openai-community/gpt2", "all-linear"]
-    compared = {case for case in theirs if case[0] not in clippable or theirs[case] is not None} - conv1d
-    assert {case: theirs[case] for case in compared} == {case: ours[case] for case in compared}
-    assert len(compared) >= len(cases) - (1 + len(TARGETS)) * len(clippable) - len(conv1d)
-    assert 642_514_944 // 4 == theirs["Qwen/Qwen3-30B-A3B", UNSLOTH_SEVEN]
-
-
-def _count(model_id: str, targets) -> int | None:
-    lora = LoraConfig(target_modules=targets)
-    try:
-        return resolve(load_model(ASSETS, model_id), lora, "unsloth").parameters(4)
-    except InvalidSettingError:
-        return None
+    assert program.returncode == 0, program.stderr[-3000:]
+    return [json.loads(line) for line in program.stdout.splitlines()]
