@@ -6,6 +6,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 from tests.support import questions

@@ -190,7 +190,8 @@ def _fewer_blocks(model, adapted):
         if len(present) < model.num_hidden_layers:
             by_count.setdefault(len(present), []).append(name)
     for count, names in by_count.items():
-        yield f"{listed(names)} {'exist' if len(names) > 1 else 'exists'} in {count} of {model.num_hidden_layers} blocks."
+        verb = "exist" if len(names) > 1 else "exists"
+        yield f"{listed(names)} {verb} in {count} of {model.num_hidden_layers} blocks."
 
 
 def _tower(model, adapted):

@@ -136,9 +136,9 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
         ends = [at + len(tag) for tag in towers if (at := before.find(tag)) >= 0]
         if ends and any(part in before[min(ends) :] for part in components):
             return True
-        if flags.language and before.startswith(BLOCKS) and not _in_one_expert(path):
-            if any(part in before[len(BLOCKS) :] for part in components):
-                return True
+        in_block = flags.language and before.startswith(BLOCKS) and not _in_one_expert(path)
+        if in_block and any(part in before[len(BLOCKS) :] for part in components):
+            return True
     return False
 
 

@@ -25,6 +25,7 @@ from rankviz.core.lora.targets import LINEAR_KINDS, expand
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
+from rankviz.worker.finetune.adapter import unsloth_arguments
 from tests.support.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -84,21 +85,21 @@ def cases(model: ModelSpec) -> Iterator[Case]:
 
 
 def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, Any]:
-    """What a script passes to Unsloth. Where RankViz refuses, what the targets stand for."""
+    """What the worker passes to Unsloth. Where RankViz refuses, what the targets stand for."""
     lora = case.lora
     flags = {flag: value for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None}
-    arguments: dict[str, Any] = {"r": R, "use_dora": lora.use_dora, "target_modules": asked(model, lora), **flags}
-    if plan is not None:
-        arguments |= {"target_modules": plan.target_modules, **plan.unsloth_flags}
+    arguments: dict[str, Any] = {"target_modules": asked(model, lora), **flags}
     if lora.modules_to_save:
         arguments["modules_to_save"] = lora.modules_to_save
+    if plan is not None:
+        arguments |= unsloth_arguments(plan)
     whole = model.tower == "whole model" and "finetune_vision_layers" in arguments
     return {
         "unsloth_class": "FastVisionModel" if whole else lora.unsloth_class,
         "new_model": lora.unsloth_class == "FastModel"
         or case.precision == "int8"
         or model.model_type not in OWN_FAMILIES,
-        "arguments": arguments,
+        "arguments": {"r": R, "use_dora": lora.use_dora, **arguments},
     }
 
 
