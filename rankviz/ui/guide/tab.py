@@ -29,7 +29,7 @@ HOW = f"""
 <dd>LoRA adds two matrices to each target weight: A (r × in) and B (out × r). A layer therefore adds r · (in + out)
 parameters. The layers are the real ones: each model of the catalogue was built on the meta device from its own
 <code>config.json</code>, so grouped-query attention, fused projections, tied embeddings and experts are counted
-correctly. Tests compare every count with PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}, to the parameter.</dd>
+correctly. Tests compare the counts with PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}, to the parameter.</dd>
 <dt>Another number in an older notebook</dt>
 <dd>A count depends on the versions. gpt-oss-20b with Unsloth's seven projections and r = 8 has 92,454,912 trainable
 parameters with Unsloth {UNSLOTH_VERSION}. Notebooks made before Unsloth put adapters on experts printed 3,981,312, which

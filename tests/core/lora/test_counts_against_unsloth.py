@@ -18,6 +18,7 @@ import pytest
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.lora import moe
 from rankviz.core.lora.config import FLAGS, PRESETS, UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.pattern import chosen_names
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.route import OWN_FAMILIES, SPLIT_FAMILIES
@@ -64,21 +65,25 @@ def cases(model: ModelSpec) -> Iterator[Case]:
     own = tuple(dict.fromkeys(layer.name for layer in model.layers if layer.kind in LINEAR_KINDS))
     first = next(layer for layer in model.layers if layer.part == "attention" and layer.kind in LINEAR_KINDS)
     dotted = ".".join(first.path.split(".")[-2:])
-    lists = [*PRESETS, QKVO, own, own[1::2], (dotted,), (first.path.replace("{}", "0"), own[0])]
-    if model.has_experts:
-        lists += EXPERT_LISTS
-    for targets in lists:
+    for targets in (*PRESETS, own, own[1::2], (dotted,), (first.path.replace("{}", "0"), own[0])):
         yield Case(LoraConfig(target_modules=targets))
+    for targets in ("unsloth", "all-linear", "mlp", own, (dotted, own[0])):
         yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
+    ends = (*QKVO, "lm_head", "embed_tokens")
+    yield Case(LoraConfig(target_modules=ends, use_dora=True))
+    if model.has_experts:
+        for targets in EXPERT_LISTS:
+            yield Case(LoraConfig(target_modules=targets))
+            yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
     if model.model_type in OWN_FAMILIES:
-        yield Case(LoraConfig(target_modules="unsloth"), "int8")
+        yield Case(LoraConfig(target_modules=(dotted, *UNSLOTH_SEVEN[3:])), "int8")
         yield Case(LoraConfig(target_modules="all-linear"), "int8")
-    yield Case(LoraConfig(target_modules=(*QKVO, "lm_head", "embed_tokens")))
-    yield Case(LoraConfig(target_modules="attention", use_dora=True, modules_to_save=("lm_head", "embed_tokens")))
     if model.model_type in SPLIT_FAMILIES:
-        for targets in (*PRESETS, QKVO, *EXPERT_LISTS):
+        # Thousands of modules for PEFT to wrap: the larger one only once.
+        lists = (*PRESETS, QKVO, *EXPERT_LISTS) if model.num_experts < 100 else ("unsloth",)
+        for targets in lists:
             yield Case(LoraConfig(target_modules=targets), "nf4-dq")
-            yield Case(LoraConfig(target_modules=targets, use_dora=True), "nf4-dq")
+        yield Case(LoraConfig(target_modules=lists[-1], use_dora=True), "nf4-dq")
     if model.tower == "whole model":
         for flags, targets in itertools.product(COMBINATIONS, ("unsloth", own, "all-linear")):
             yield Case(LoraConfig(target_modules=targets, **dict(zip(FLAGS, flags, strict=True))))
@@ -104,7 +109,11 @@ def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, An
 
 
 def asked(model: ModelSpec, lora: LoraConfig) -> tuple[str, ...] | str:
+    """What the targets stand for, whether RankViz refuses them or not."""
     experts = moe.expert_names(model, "unsloth" if model.has_experts else "dense")
+    if lora.target_modules == "all-linear" and False in lora.flags:
+        # Unsloth ignores its flags beside the word, so RankViz passes names.
+        return (*chosen_names(model), *experts)
     try:
         return expand(model, lora.target_modules, expert_names=experts, bare=model.model_type not in OWN_FAMILIES)
     except InvalidSettingError:
