@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pytest
@@ -129,13 +130,72 @@ def groups() -> list[list[ModelSpec]]:
     return list(together.values())
 
 
-def ask_unsloth(models: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def questions() -> Iterator[tuple[ModelSpec, bool, list[Case]]]:
+    """Each model with its cases; a checkpoint with split experts is a model of its own."""
+    for model, *_ in groups():
+        for split in (False, True):
+            asking = [c for c in cases(model) if split == (c.precision == "nf4-dq")]
+            if asking:
+                yield model, split, asking
+
+
+def ask_unsloth(asking: Iterable[tuple[ModelSpec, bool, list[Case]]]) -> Iterator[tuple[str, Case, dict[str, Any]]]:
+    """Unsloth's answer to each case."""
+    asking = list(asking)
+    files = {row.id: row.file.replace(".whole.json", ".full.json") for row in load_index(ASSETS)}
+    models = [
+        {
+            "config": str(ASSETS / "configs" / files[model.id]),
+            "split": split,
+            "calls": [call(model, case, case.plan(model)) for case in cases],
+        }
+        for model, split, cases in asking
+    ]
     program = subprocess.run(
         [sys.executable, "-m", "tests.support.unsloth_counts"],
-        input=json.dumps(list(models)),
+        input=json.dumps(models),
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT), "UNSLOTH_ALLOW_CPU": "1", "HF_HUB_OFFLINE": "1"},
     )
     assert program.returncode == 0, program.stderr[-3000:]
-    return [json.loads(line) for line in program.stdout.splitlines()]
+    answers = [json.loads(line) for line in program.stdout.splitlines()]
+    asked_in_order = [(model.id, case) for model, _, cases in asking for case in cases]
+    return ((*question, answer) for question, answer in zip(asked_in_order, answers, strict=True))
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[tuple[str, Case], int | None]:
+    """Unsloth's count of every case, None where it or PEFT refuses; by two processes, as they share no memory."""
+    every = list(questions())
+    with ThreadPoolExecutor(2) as pool:
+        halves = pool.map(ask_unsloth, (every[::2], every[1::2]))
+        return {(model_id, case): answer.get("count") for half in halves for model_id, case, answer in half}
+
+
+@pytest.mark.timeout(1800)
+def test_unsloth_trains_what_rankviz_counts_and_refuses_what_it_refuses(answers):
+    models = {model_id: load_model(ASSETS, model_id) for model_id, _ in answers}
+    ours = {
+        (model_id, case): plan and plan.parameters(R)
+        for (model_id, case) in answers
+        for plan in [case.plan(models[model_id])]
+    }
+
+    assert {} == {key: (ours[key], theirs) for key, theirs in answers.items() if ours[key] != theirs}
+    counted = sum(theirs is not None for theirs in answers.values())
+    assert 2000 < counted < len(answers) - 500
+
+
+@pytest.mark.timeout(1800)
+def test_counts_that_were_published_or_wrong_once(answers):
+    def count(model_id: str, targets, precision: str = "bf16", **settings) -> int | None:
+        return answers[model_id, Case(LoraConfig(target_modules=targets, **settings), precision)]
+
+    assert 642_514_944 // 4 == count("Qwen/Qwen3-30B-A3B", "unsloth")
+    assert 92_454_912 // 2 == count("openai/gpt-oss-20b", "unsloth") == count("openai/gpt-oss-20b", "unsloth", "nf4-dq")
+    assert 7_450_624 == count("google/gemma-3-4b-it:whole", "unsloth")
+    assert 8_197_120 == count("google/gemma-3-4b-it:whole", "unsloth", unsloth_class="FastModel")
+    assert 120_913_920 == count("meta-llama/Llama-4-Scout-17B-16E-Instruct:whole", "unsloth")
+    assert count("openai-community/gpt2", "all-linear") is None
+    assert count("Qwen/Qwen3-30B-A3B", "mlp") is None
