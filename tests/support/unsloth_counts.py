@@ -7,8 +7,8 @@ its GPU path without a GPU. Each call runs up to the point where Unsloth hands i
     UNSLOTH_ALLOW_CPU=1 python -m tests.support.unsloth_counts < models.json
 
 models.json: [{"config": path, "split": whether experts are linear layers, "calls": [{"unsloth_class": …, "new_model":
-whether Unsloth loads it by FastModel, "arguments": {…}}]}]. Prints a line of JSON a call, in order: {"count": …} or
-{"refused": message}.
+whether Unsloth loads it by FastModel, "arguments": {…}}]}]. Prints a line of JSON a call, in order: {"count": …, "bytes": of the
+file in fp32} or {"refused": message}.
 """
 
 import copy
@@ -32,6 +32,7 @@ from peft.tuners.tuners_utils import _maybe_include_all_linear_layers, check_tar
 from unsloth.models import llama, vision  # noqa: E402
 from unsloth_zoo.temporary_patches.gpt_oss import GptOssExpertsBnb4bit  # noqa: E402
 
+from tests.support.file_sizes import file_size  # noqa: E402
 from tests.support.meta_models import build, many_models  # noqa: E402
 
 REWRITTEN = frozenset(conversion._MODEL_TO_CONVERSION_PATTERN)
@@ -119,7 +120,9 @@ class Counter:
             adapted = peft.get_peft_model(self._build(), config, low_cpu_mem_usage=not saves)
         except REFUSALS as error:
             return {"refused": f"{type(error).__name__}: {error}"[:300]}
-        return {"count": sum(p.numel() for p in adapted.parameters() if p.requires_grad)}
+        shapes = {name: tuple(tensor.shape) for name, tensor in peft.get_peft_model_state_dict(adapted).items()}
+        count = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+        return {"count": count, "bytes": file_size(shapes)}
 
 
 def answers(models: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,5 @@
-"""Every catalogue model through the real FastLanguageModel, FastModel and FastVisionModel: the same counts, and a
-refusal where Unsloth or PEFT stops.
+"""Every catalogue model through the real FastLanguageModel, FastModel and FastVisionModel: the same counts, the same
+size of the file, and a refusal where Unsloth or PEFT stops.
 
 tests/support/unsloth_counts.py runs Unsloth's own get_peft_model on full-size models in a process of its own.
 """
@@ -165,19 +165,23 @@ def ask_unsloth(asking: Iterable[tuple[ModelSpec, bool, list[Case]]]) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[tuple[str, Case], int | None]:
-    """Unsloth's count of every case, None where it or PEFT refuses; by two processes, as they share no memory."""
+def answers() -> dict[tuple[str, Case], tuple[int, int] | None]:
+    """Unsloth's count of every case and the bytes of the file, None where it or PEFT refuses; by two processes."""
     every = list(questions())
     with ThreadPoolExecutor(2) as pool:
         halves = pool.map(ask_unsloth, (every[::2], every[1::2]))
-        return {(model_id, case): answer.get("count") for half in halves for model_id, case, answer in half}
+        return {
+            (model_id, case): (answer["count"], answer["bytes"]) if "count" in answer else None
+            for half in halves
+            for model_id, case, answer in half
+        }
 
 
 @pytest.mark.timeout(1800)
 def test_unsloth_trains_what_rankviz_counts_and_refuses_what_it_refuses(answers):
     models = {model_id: load_model(ASSETS, model_id) for model_id, _ in answers}
     ours = {
-        (model_id, case): plan and plan.parameters(R)
+        (model_id, case): plan and (plan.parameters(R), plan.file_bytes(R, saved_dtype="fp32"))
         for (model_id, case) in answers
         for plan in [case.plan(models[model_id])]
     }
@@ -190,7 +194,8 @@ def test_unsloth_trains_what_rankviz_counts_and_refuses_what_it_refuses(answers)
 @pytest.mark.timeout(1800)
 def test_counts_that_were_published_or_wrong_once(answers):
     def count(model_id: str, targets, precision: str = "bf16", **settings) -> int | None:
-        return answers[model_id, Case(LoraConfig(target_modules=targets, **settings), precision)]
+        answer = answers[model_id, Case(LoraConfig(target_modules=targets, **settings), precision)]
+        return answer and answer[0]
 
     assert 642_514_944 // 4 == count("Qwen/Qwen3-30B-A3B", "unsloth")
     assert 92_454_912 // 2 == count("openai/gpt-oss-20b", "unsloth") == count("openai/gpt-oss-20b", "unsloth", "nf4-dq")
