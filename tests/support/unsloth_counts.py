@@ -7,8 +7,8 @@ its GPU path without a GPU. Each call runs up to the point where Unsloth hands i
     UNSLOTH_ALLOW_CPU=1 python -m tests.support.unsloth_counts < models.json
 
 models.json: [{"config": path, "split": whether experts are linear layers, "calls": [{"unsloth_class": …, "new_model":
-whether Unsloth loads it by FastModel, "arguments": {…}}]}]. Prints a line of JSON a call, in order: {"count": …, "bytes": of the
-file in fp32} or {"refused": message}.
+whether Unsloth loads it by FastModel, "arguments": {…}}]}]. Prints a line of JSON a call, in order: {"count": …,
+"bytes": of the file in fp32} or {"refused": message}.
 """
 
 import copy

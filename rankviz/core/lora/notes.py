@@ -162,7 +162,10 @@ def _unsloth_layers(model, requested, adapted, scheme, route):
     if requested == ALL_LINEAR:
         left = dict.fromkeys(layer.name for layer in linear if (layer.path, layer.blocks) not in reached)
         if left:
-            yield f"Unsloth's all-linear is a pattern of its own: it leaves out {listed(left)}, which PEFT's takes."
+            yield (
+                f"Unsloth {UNSLOTH_VERSION}'s all-linear is a pattern of its own: it leaves out {listed(left)}, which "
+                "PEFT's takes."
+            )
     elif route.scoped:
         names, hit = Matcher(requested), {a.layer.name for a in adapted}
         part = [
