@@ -23,11 +23,13 @@ def peft_arguments(plan: AdapterPlan) -> dict[str, Any]:
 def unsloth_arguments(plan: AdapterPlan) -> dict[str, Any]:
     """The same for Unsloth's get_peft_model, with its flags.
 
-    On a GPU Unsloth adds the experts by itself. Its CPU backend leaves PEFT's own rewrite of experts on: where another
+    On a GPU Unsloth adds the experts by itself, unless it is told of no parameters. Its CPU backend leaves PEFT's own rewrite of experts on: where another
     MoE scheme is asked for, modules and parameters are named one by one there.
     tests/worker/test_experts.py compares what is trained with what is counted.
     """
     arguments = peft_arguments(plan) | plan.unsloth_flags
+    if plan.route.kind == "model" and plan.scheme == "linear-only":
+        arguments["target_parameters"] = []
     if plan.route.kind == "cpu" and plan.scheme_was_chosen:
         arguments["target_modules"] = _names(a for a in plan.adapted if a.layer.kind not in PARAMETERS)
         if parameters := _names(a for a in plan.adapted if a.layer.kind in PARAMETERS):

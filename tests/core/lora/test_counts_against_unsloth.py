@@ -76,6 +76,8 @@ def cases(model: ModelSpec) -> Iterator[Case]:
         for targets in EXPERT_LISTS:
             yield Case(LoraConfig(target_modules=targets))
             yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
+        for targets, scheme in itertools.product(("unsloth", "all-linear"), ("linear-only", "target-parameters")):
+            yield Case(LoraConfig(target_modules=targets, moe_scheme=scheme))
     if model.model_type in OWN_FAMILIES:
         yield Case(LoraConfig(target_modules=(dotted, *UNSLOTH_SEVEN[3:])), "int8")
         yield Case(LoraConfig(target_modules="all-linear"), "int8")
