@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
@@ -38,6 +39,15 @@ class Models:
         if ref not in self._known:
             self._known[ref] = self._find_model(ref)
         return self._known[ref]
+
+    def at_hand(self, ref: str) -> ModelSpec | None:
+        """A model that can be had without asking the Hub; None for any other."""
+        if ref in self._known or ref == EMBEDDED or Path(ref).exists():
+            return self.get(ref)
+        try:
+            return catalog_models.load_model(self._workspace.assets, ref)
+        except UnknownModelError:
+            return None
 
     def _find_model(self, ref: str) -> ModelSpec:
         if ref == EMBEDDED:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rankviz.cli.shared import Model, Targets
-from rankviz.core.cost.question import Question
+from rankviz.core.cost.question import ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
@@ -44,7 +44,10 @@ def question(
     loss_path: Annotated[str, typer.Option(help="fused, triton or full.")] = "fused",
     gpu: Annotated[str | None, typer.Option(help="GPU, by its name in the table.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens to train on, padding included.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help=f"Optimizer steps; estimate and fit assume {ASSUMED_STEPS:,} where no length is given."),
+    ] = None,
     usd_per_hour: Annotated[float | None, typer.Option(help="Your own price instead of the table's.")] = None,
 ) -> Question:
     """The question of these options; the core checks it."""

@@ -8,7 +8,7 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.api.json import advice_json, estimate_json, run_json
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.cost.question import Question
+from rankviz.core.cost.question import ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.json import as_json as fit_json
 from rankviz.core.lora.config import FLAGS, LoraConfig
@@ -33,7 +33,7 @@ def publish(api: Api) -> None:
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
-        steps: int = 1000,
+        steps: int = ASSUMED_STEPS,
         gpu: str = "l4",
         unsloth_class: str = "FastLanguageModel",
         finetune_vision_layers: bool | None = None,
@@ -83,7 +83,7 @@ def publish(api: Api) -> None:
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
-        steps: int = 1000,
+        steps: int = ASSUMED_STEPS,
         gpu: str = "l4",
         prices: dict[str, float] | None = None,
         unsloth_class: str = "FastLanguageModel",
@@ -137,7 +137,7 @@ def publish(api: Api) -> None:
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
-        steps: int = 1000,
+        steps: int = ASSUMED_STEPS,
         gpu: str = "l4",
     ) -> dict[str, Any]:
         """A recommended rank, alpha, learning rate and targets, with reasons and confidence.

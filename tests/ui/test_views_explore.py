@@ -173,7 +173,10 @@ def test_a_range_of_times_has_one_unit():
     assert "7 – 45 s" == units.time_span(Ends(7, 45))
     assert "40 s – 38 min" == units.time_span(Ends(40, 2280))
     assert "2 – 11 min" == units.time_span(Ends(120, 660))
-    assert "44 min – 1 h 45 min" == units.time_span(Ends(44 * 60, 105 * 60))
+    assert "0.73 – 1.8 h" == units.time_span(Ends(44 * 60, 105 * 60))
+    assert "3 min – 1.8 h" == units.time_span(Ends(180, 105 * 60))
+    assert "20 ms – 4 s" == units.time_span(Ends(0.02, 4))
+    assert "20 – 50 ms" == units.time_span(Ends(0.02, 0.05))
     assert "12 s" == units.time_span(Ends(12, 12))
     assert "not known" == units.time_span(None) == units.money_span(None)
 

@@ -12,6 +12,7 @@ from rankviz.core.cost.device import Device
 from rankviz.core.lora.config import adapter_dtype
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.probe.record import ProbeRecord
+from rankviz.units import counted
 
 COLUMNS = (
     "row_id", "independent_group", "tier", "use_peak", "use_count", "use_time", "model_id", "precision",
@@ -70,7 +71,7 @@ def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
         "notes": (
             f"random weights, random tokens, all of them targets; {where.get('device_name')}, "
             f"{where.get('threads')} threads, {where.get('platform')}, Python {where.get('python')}; baseline "
-            f"{full.baseline_bytes} bytes; {len(full.timed_steps)} steps timed, standard error "
+            f"{full.baseline_bytes} bytes; {counted(len(full.timed_steps), 'step')} timed, standard error "
             f"{full.step_noise_seconds:.4f} s; depths {depths}{dora}"
         ),
         "source": f"rankviz probe {where.get('rankviz', '')}".strip(),

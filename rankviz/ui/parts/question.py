@@ -8,7 +8,7 @@ import gradio as gr
 from rankviz.core.advice import use_case
 from rankviz.core.checks import whole
 from rankviz.core.cost.gpu import Gpu
-from rankviz.core.cost.question import Question, validate_price
+from rankviz.core.cost.question import ASSUMED_STEPS, Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
@@ -81,7 +81,7 @@ DEFAULTS: dict[str, Any] = {
     "optim": "adamw_8bit",
     "checkpointing": "unsloth",
     "loss_path": "fused",
-    "length": 1000,
+    "length": ASSUMED_STEPS,
     "length_unit": "steps",
     "gpu": "l4",
     "usd_per_hour": None,
