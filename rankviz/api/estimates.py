@@ -12,13 +12,13 @@ from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.similar import Basis, SimilarRows, basis_of, rests_on
+from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.lora.config import adapter_dtype, saved_dtype
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.lora.resolve import resolve
 
 if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration
@@ -130,7 +130,7 @@ class Estimates:
         """One rank's adapter: by module and block, its size, and what to know about it."""
         replace(question, ranks=(r,)).validate()
         training = question.training.without_auto(card(None))
-        plan = resolve(self._models.get(question.model_id), question.lora_at(r), training.framework)
+        plan = plan_on(self._models.get(question.model_id), question.lora_at(r), training, card(None))
         dtype = adapter_dtype(training.framework, training.precision)
         parameters = plan.parameters(r)
         return AdapterDetail(

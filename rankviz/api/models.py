@@ -9,8 +9,10 @@ from typing import Any
 from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
 from rankviz.catalog import models as catalog_models
 from rankviz.core.checks import named
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import card
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UnknownModelError
@@ -79,9 +81,9 @@ class Models:
         """Every name that target_modules can hit in this model, with how many modules it hits."""
         return module_choices(model)
 
-    def preset_names(self, model: ModelSpec, preset: str, framework: str) -> Sequence[str]:
-        """The modules that a preset reaches in this model; none where PEFT refuses it."""
+    def preset_names(self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup) -> Sequence[str]:
+        """The modules that a preset reaches in this model on a GPU; none where PEFT or Unsloth refuses it."""
         try:
-            return resolve(model, LoraConfig(target_modules=preset), framework).target_names
+            return plan_on(model, lora, training, card(None)).target_names
         except InvalidSettingError:
             return ()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
-from rankviz.core.lora.resolve import resolve
+from rankviz.core.cost.adapter import plan_on
 from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Probes:
         installed.require_trainer("A probe")
         question.validate()
         model = self._models.get(question.model_id)
-        resolve(model, question.lora, question.training.framework)
+        plan_on(model, question.lora, question.training, self._workspace.here())
         self._preflight.require(question.training)
         now = time.time()
         request = settle(

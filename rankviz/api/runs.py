@@ -13,7 +13,7 @@ from rankviz.api.measured import Measured
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
-from rankviz.core.lora.resolve import resolve
+from rankviz.core.cost.adapter import plan_on
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 
@@ -70,11 +70,12 @@ class Runs:
 
         installed.require_trainer("Training")
         request.validate()
-        request.training.settle(self._workspace.here())
+        here = self._workspace.here()
+        request.training.settle(here)
         self.preview(request.data)
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
-        resolve(self._models.get(request.base), request.lora, request.training.framework)
+        plan_on(self._models.get(request.base), request.lora, request.training, here)
         self._preflight.require(request.training, request.base)
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()

@@ -40,7 +40,7 @@ def test_an_estimate_as_json_has_the_contracts_keys_and_exact_numbers():
 
 
 def test_what_is_not_known_is_null():
-    run = rankviz("estimate", "gpt2", "--targets", "all-linear", "--json")
+    run = rankviz("estimate", "gpt2", "--targets", "all-linear", "--framework", "peft", "--json")
 
     row = json.loads(run.stdout)["ranks"][0]
     assert row["seconds"] is None
@@ -54,7 +54,10 @@ def test_what_is_not_known_is_null():
         (("estimate", "Qwen3-4Bx"), "Did you mean 'Qwen/Qwen3-4B'"),
         (("estimate", "./nofolder"), "There is no folder or file './nofolder'."),
         (("estimate", "nofile.json"), "There is no folder or file 'nofile.json'."),
-        (("estimate", "gpt2"), "c_attn"),
+        (("estimate", "gpt2"), "framework trl or peft"),
+        (("estimate", "gpt2", "--framework", "peft"), "c_attn"),
+        (("estimate", "Qwen/Qwen3-4B", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
+        (("estimate", "Qwen/Qwen3-4B", "--no-finetune-mlp-modules"), "takes no finetune_mlp_modules for qwen3"),
         (("estimate", "Qwen/Qwen3-4B", "-r", "0"), "1 to 1,024"),
         (("estimate", "Qwen/Qwen3-4B", "-r", "many"), "integer"),
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "abacus"), "L4"),

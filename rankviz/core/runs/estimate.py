@@ -11,6 +11,7 @@ run measures apart. Compared with a real run in tests/core/runs/test_estimate.py
 
 from dataclasses import dataclass, replace
 
+from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.calibration import MemoryCalibration
 from rankviz.core.cost.device import Device
@@ -19,7 +20,6 @@ from rankviz.core.cost.pace import Paces, Workload, kernels
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.stack import DTYPE_BYTES, stack_on
 from rankviz.core.lora.config import adapter_dtype
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.core.runs.request import RunRequest
@@ -71,8 +71,8 @@ def estimate_run(
     durations = [duration for _, duration in ends]
     formulas = None if None in durations else Range(durations[0].low, durations[1].expected, durations[2].high)
     pace = paces.training if paces else None
-    plan = resolve(model, request.lora, training.framework)
-    dtype = adapter_dtype(training.framework, training.precision)
+    plan = plan_on(model, request.lora, training, device)
+    dtype = adapter_dtype(training.framework, training.precision, cuda=device.cuda)
     return RunEstimate(
         adapter_parameters=plan.parameters(r),
         adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype]),

@@ -9,6 +9,7 @@ import unsloth
 import torch
 
 from rankviz import units
+from rankviz.core.lora.config import UnslothClass
 from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
 from rankviz.worker import device
 from rankviz.worker.finetune.base import Base
@@ -16,7 +17,10 @@ from rankviz.worker.settings import Settings
 
 
 def load_base(
-    base: Base, settings: Settings, on_resolved: Callable[[str], None] = lambda name: None
+    base: Base,
+    settings: Settings,
+    on_resolved: Callable[[str], None] = lambda name: None,
+    unsloth_class: UnslothClass = "FastLanguageModel",
 ) -> tuple[Any, Any]:
     """(model, tokenizer).
 
@@ -27,7 +31,7 @@ def load_base(
     # The CPU backend loads what it was given, and does not know this argument.
     telling = {"on_model_resolved": on_resolved} if settings.cuda else {}
     try:
-        return unsloth.FastLanguageModel.from_pretrained(
+        return getattr(unsloth, unsloth_class).from_pretrained(
             base.name,
             max_seq_length=settings.training.max_length,
             dtype=settings.dtype_name and getattr(torch, settings.dtype_name),

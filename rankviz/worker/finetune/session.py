@@ -12,8 +12,9 @@ import unsloth
 # isort: split
 from peft import PeftModel
 
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -29,7 +30,7 @@ from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
 from rankviz.worker import device
 from rankviz.worker.environment import machine, model_fingerprint
-from rankviz.worker.finetune.adapter import peft_arguments
+from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.finetune.base import Base
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.evaluation import evaluate
@@ -65,7 +66,7 @@ class Session:
         memory.settle()
         stage("loading the base")
         resolved: list[str] = []
-        model, tokenizer = load_base(base, settings, resolved.append)
+        model, tokenizer = load_base(base, settings, resolved.append, request.lora.unsloth_class)
         stage("tokenizing the data")
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         environment = {
@@ -195,7 +196,7 @@ class Session:
             )
 
     def _plan(self, request: RunRequest) -> AdapterPlan:
-        return resolve(self.spec, request.lora, request.training.framework)
+        return plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
 
     def _evaluate(self, model: Any, when: str) -> Evaluated:
         return evaluate(
@@ -209,11 +210,11 @@ class Session:
 
 def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings) -> Any:
     """A fresh adapter on the base, as Unsloth puts it there."""
-    return unsloth.FastLanguageModel.get_peft_model(
+    return getattr(unsloth, request.lora.unsloth_class).get_peft_model(
         model,
         r=request.lora.r,
         lora_alpha=request.lora.lora_alpha,
-        **peft_arguments(plan, cuda=settings.cuda),
+        **unsloth_arguments(plan),
         lora_dropout=0,
         bias="none",
         use_rslora=request.lora.use_rslora,

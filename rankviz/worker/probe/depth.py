@@ -21,7 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.lora.resolve import resolve
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
 from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
 from rankviz.store import RunStore
@@ -179,7 +180,8 @@ def _load(request: ProbeRequest, folder: Path, run: RunRequest, settings: Any) -
         from rankviz.worker.finetune.base import Base
         from rankviz.worker.finetune.load import load_base
 
-        return load_base(Base(name=str(folder), is_local=True), settings)
+        base = Base(name=str(folder), is_local=True)
+        return load_base(base, settings, unsloth_class=request.lora.unsloth_class)
     from rankviz.worker.probe import hf_session
 
     return hf_session.load_base(str(folder), settings)
@@ -192,7 +194,7 @@ def _attach(
     from rankviz.worker.introspect.build import cut_config
     from rankviz.worker.introspect.main import layers_of
 
-    plan = resolve(layers_of(cut_config(config, depth)), request.lora, request.training.framework)
+    plan = plan_on(layers_of(cut_config(config, depth)), request.lora, request.training, Device(cuda=settings.cuda))
     if request.training.framework == "unsloth":
         from rankviz.worker.finetune.session import attach
 

@@ -38,7 +38,7 @@ def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: Settings) 
         PeftConfig(
             r=lora.r,
             lora_alpha=lora.lora_alpha,
-            **peft_arguments(plan, cuda=True),
+            **peft_arguments(plan),
             lora_dropout=0,
             bias="none",
             use_rslora=lora.use_rslora,
