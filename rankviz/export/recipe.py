@@ -15,12 +15,12 @@ from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
+from rankviz.export.chat import has_chat_template
+from rankviz.export.defaults import LEARNING_RATE, STEPS
+from rankviz.export.on_cpu import on_cpu
 
-LEARNING_RATE = 2e-4
-"""Unsloth's notebooks' own; whoever has a better one passes it."""
-STEPS = 60
-"""Where neither steps nor tokens are given."""
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
@@ -30,6 +30,8 @@ class Recipe:
     """One adapter and how to train it, ready to be written down."""
 
     model_id: str
+    model_type: str = ""
+    """Of the model's config.json."""
     lora: LoraConfig
     training: TrainingSetup
     """With the framework that the tool trains by."""
@@ -66,6 +68,16 @@ class Recipe:
     def max_steps(self) -> int:
         return self.training.total_steps if self.training.has_length else STEPS
 
+    @property
+    def warmup_steps(self) -> int:
+        """The same share of all steps as in RankViz's own runs."""
+        return round(WARMUP_STEPS_SHARE * self.max_steps)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the model has a chat template of its own, which ends its answers."""
+        return has_chat_template(self.model_id, self.model_type)
+
     def whole_alpha(self, tool: str) -> int:
         """InvalidSettingError where the tool's schema has an integer and alpha is not one."""
         if isinstance(self.lora_alpha, int):
@@ -96,13 +108,14 @@ def recipe(
     lora, plan = _for_framework(model, requested, wanted, chosen, framework)
     tool = tool or FRAMEWORKS[framework]
     parameters = plan.target_parameters if names_experts else ()
-    count, notes = _trained(model, lora, framework, plan, parameters, tool)
-    if count != wanted.parameters(r) and plan.target_modules != plan.target_names:
+    trained, notes = _trained(model, lora, framework, plan, parameters, tool)
+    if _count(trained, r) != wanted.parameters(r) and plan.target_modules != plan.target_names:
         # A list without the names that would reach the experts trains the requested adapter, where there is one.
         fewer = replace(plan, target_modules=plan.target_names)
-        fewer_count, fewer_notes = _trained(model, lora, framework, fewer, parameters, tool)
-        if fewer_count == wanted.parameters(r):
-            plan, count, notes = fewer, fewer_count, fewer_notes
+        trained_fewer, notes_of_fewer = _trained(model, lora, framework, fewer, parameters, tool)
+        if _count(trained_fewer, r) == wanted.parameters(r):
+            plan, trained, notes = fewer, trained_fewer, notes_of_fewer
+    count = _count(trained, r)
     if count is not None and count != wanted.parameters(r):
         notes.append(
             f"{tool} trains {count:,} parameters with this; the requested adapter, with {FRAMEWORKS[chosen]}, has "
@@ -110,9 +123,14 @@ def recipe(
         )
     if question.model_id.strip().endswith(".json"):
         notes.append("The model was given as a config.json: write the folder or the Hub id of its weights instead.")
-    model_id = question.model_id.strip().removesuffix(":whole")
+    if trained is not None:
+        # What the estimate says of this adapter.
+        notes += trained.notes
+    if count is not None and framework == "unsloth":
+        notes += on_cpu(model, lora, plan, count)
     return Recipe(
-        model_id=EMBEDDED.get(model_id, model_id),
+        model_id=_loadable(model, question.model_id.strip().removesuffix(":whole")),
+        model_type=model.model_type,
         lora=lora,
         training=replace(question.training.without_auto(card(None)), framework=framework),
         plan=plan,
@@ -121,6 +139,14 @@ def recipe(
         learning_rate=learning_rate,
         notes=tuple(notes),
     )
+
+
+def _loadable(model: ModelSpec, ref: str) -> str:
+    """The name that libraries load the model by: the catalogue also takes the part after the slash, in any case."""
+    ref = EMBEDDED.get(ref, ref)
+    names = (model.id.removesuffix(":whole"), *model.aliases)
+    known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
+    return known.get(ref.lower(), ref)
 
 
 def _for_framework(
@@ -145,10 +171,10 @@ def _trained(
     plan: AdapterPlan,
     parameters: Sequence[str],
     tool: str,
-) -> tuple[int | None, list[str]]:
-    """Parameters that train with what is written, which does not name the MoE scheme; None where PEFT refuses."""
+) -> tuple[AdapterPlan | None, list[str]]:
+    """The adapter that trains with what is written, which does not name the MoE scheme; None where PEFT refuses."""
     if parameters or not model.has_experts:
-        return plan.parameters(lora.r), []
+        return plan, []
     written = replace(
         lora, target_modules=plan.target_modules, modules_to_save=plan.modules_to_save, moe_scheme="default"
     )
@@ -156,6 +182,10 @@ def _trained(
     if plan.target_parameters:
         notes.append(f"{tool} has no setting for target_parameters, so this file does not name the experts.")
     try:
-        return resolve(model, written, framework).parameters(lora.r), notes
+        return resolve(model, written, framework), notes
     except InvalidSettingError as error:
         return None, [*notes, f"As written here, training would stop: {error}"]
+
+
+def _count(trained: AdapterPlan | None, r: int) -> int | None:
+    return None if trained is None else trained.parameters(r)
