@@ -17,20 +17,25 @@ cpu/loader.py, _with_fused_projections)."""
 
 
 def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, on_gpu: int) -> tuple[str, ...]:
-    """A sentence with the number of parameters that train there; none where it is the same as on a GPU (`on_gpu`).
+    """A sentence with the number of parameters that train there; none where it is the same as on a GPU (`on_gpu`)."""
+    begins = f"Without a GPU, Unsloth {UNSLOTH_VERSION} "
+    try:
+        count = plan_on_cpu(model, lora, plan).parameters(lora.r)
+    except InvalidSettingError as error:
+        return (f"{begins}stops at this script: {error}",)
+    if count == on_gpu:
+        return ()
+    return (f"{begins}trains {count:,} parameters with this script instead of {on_gpu:,}.",)
 
-    The CPU backend hands the names, with fused projections added, to plain PEFT.
+
+def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan) -> AdapterPlan:
+    """The adapter of the CPU backend, which hands the names of the script to plain PEFT with fused projections added.
+
+    InvalidSettingError where PEFT refuses them.
     """
     names = plan.target_modules
     if not isinstance(names, str):
         there = {layer.name for layer in model.layers if layer.kind not in ("experts", "router")}
         names = (*names, *(f for f, split in FUSED.items() if f in there and split & set(names) - there))
     asked = replace(lora, target_modules=names, modules_to_save=plan.modules_to_save, moe_scheme="default")
-    begins = f"Without a GPU, Unsloth {UNSLOTH_VERSION} "
-    try:
-        count = resolve(model, asked, "peft").parameters(lora.r)
-    except InvalidSettingError as error:
-        return (f"{begins}stops at this script: {error}",)
-    if count == on_gpu:
-        return ()
-    return (f"{begins}trains {count:,} parameters with this script instead of {on_gpu:,}.",)
+    return resolve(model, asked, "peft")

@@ -106,7 +106,7 @@ def recipe(
     requested, chosen = question.lora_at(r), question.training.framework
     wanted = resolve(model, requested, chosen)
     lora, plan = _for_framework(model, requested, wanted, chosen, framework)
-    tool = tool or FRAMEWORKS[framework]
+    is_script, tool = not tool, tool or FRAMEWORKS[framework]
     parameters = plan.target_parameters if names_experts else ()
     trained, notes = _trained(model, lora, framework, plan, parameters, tool)
     if _count(trained, r) != wanted.parameters(r) and plan.target_modules != plan.target_names:
@@ -126,7 +126,7 @@ def recipe(
     if trained is not None:
         # What the estimate says of this adapter.
         notes += trained.notes
-    if count is not None and framework == "unsloth":
+    if count is not None and framework == "unsloth" and is_script:
         notes += on_cpu(model, lora, plan, count)
     return Recipe(
         model_id=_loadable(model, question.model_id.strip().removesuffix(":whole")),
