@@ -6,6 +6,7 @@ the adapter's file, the held-out loss and the labels are compared with what Rank
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -36,6 +37,9 @@ CASES = {
     "qwen3_moe": ("messages", {}, {"precision": "fp32"}),
 }
 """By shape: the kind of rows, the adapter and the training, each with something the others lack."""
+MERGED = "llama"
+MERGING = re.compile(r"^# (?=model\.save_pretrained_merged|from peft import Auto|Auto\.)", re.MULTILINE)
+"""The shape whose scripts merge, too, and the marks before the lines that do."""
 LEARNED = {"messages": 2, "prompts": 1, "text": 1}
 """Answers that are learned of a row, by its kind."""
 
@@ -67,7 +71,10 @@ def ran(tmp_path_factory):
             made = recipe(layers, question, R, framework=framework, learning_rate=1e-2)
             place = folder / framework / shape
             place.mkdir(parents=True)
-            (place / "train.py").write_text(script(made), encoding="utf-8")
+            text = script(made)
+            if shape == MERGED:
+                text = MERGING.sub("", text)
+            (place / "train.py").write_text(text, encoding="utf-8")
             write_rows(place / "train.jsonl", kind)
             recipes[framework, shape] = made
             jobs["unsloth" if framework == "unsloth" else "plain"].append(str(place))
@@ -131,3 +138,8 @@ def test_the_answer_and_its_end_token_are_learned_and_nothing_else(ran, framewor
     turns = 1 if framework == "peft" else LEARNED[kind]
     assert learned[:6] == 6 * learned[0]
     assert turns * answer == learned
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_line_that_merges_does(ran, framework):
+    assert {"config.json", "model.safetensors"} <= set(ran[framework, MERGED][1]["merged"])

@@ -4,7 +4,8 @@
 
 Each folder holds train.py and train.jsonl, and is the working directory while the script runs. Prints a JSON object:
 for each folder its trainable parameters, the held-out losses in their order, the text that the first row's labels
-hold, and the adapter's files, or the traceback. Without a GPU: TRL's loss, a Triton kernel, is computed by torch.
+hold, the files of adapter and merged model, or the traceback. What TRL needs without a GPU is done here: use_cpu, and the loss, a
+Triton kernel, computed by torch.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import re
 import runpy
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ if sys.argv[1] == "unsloth":
     import unsloth  # noqa: F401
 else:
     import torch
+    import trl
     from trl.trainer import utils
 
     class TorchLogProbs:
@@ -42,6 +45,7 @@ else:
             return chosen, entropy, None, None, logits.argmax(-1) == labels
 
     utils._ChunkedLogProbFunction = TorchLogProbs
+    trl.SFTConfig = partial(trl.SFTConfig, use_cpu=True)
 
 
 def run(folder: Path) -> dict[str, Any]:
@@ -62,6 +66,7 @@ def run(folder: Path) -> dict[str, Any]:
         "losses": losses,
         "learned": tokenizer.decode([label for label in rows[0]["labels"] if label != -100]),
         "files": {path.name: path.stat().st_size for path in (folder / "adapter").iterdir()},
+        "merged": [path.name for path in (folder / "merged").glob("*")],
     }
 
 

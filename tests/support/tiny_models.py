@@ -29,6 +29,7 @@ COMMON: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 2,
     "pad_token_id": 3,
+    "initializer_range": 0.1,
     "tie_word_embeddings": False,
 }
 SHAPES: dict[str, dict[str, Any]] = {
