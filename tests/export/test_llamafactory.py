@@ -41,6 +41,7 @@ audio = types.ModuleType("torchaudio")  # imported for models that hear, used by
 audio.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
 sys.modules["torchaudio"] = audio
 from llamafactory.data.converter import get_dataset_converter
+from llamafactory.data.mm_plugin import get_mm_plugin
 from llamafactory.data.parser import get_dataset_list
 from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
 from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
@@ -67,6 +68,7 @@ def learned(name, row):
     data = DataArguments(template=name, dataset_dir=cases["folder"], dataset=row["dataset"])
     tokenizer = tokenizer_of(TEMPLATES[name])
     template = get_template_and_fix_tokenizer(tokenizer, data)
+    template.mm_plugin = get_mm_plugin("base")  # these rows have no pictures, and there is no processor to put them in
     (attributes,) = get_dataset_list([row["dataset"]], cases["folder"])
     aligned = get_dataset_converter(attributes.formatting, attributes, data)(row["row"])
     processor = SupervisedDatasetProcessor(template, tokenizer, None, data)

@@ -4,8 +4,8 @@
 
 Each folder holds train.py and train.jsonl, and is the working directory while the script runs. Prints a JSON object:
 for each folder its trainable parameters, the held-out losses in their order, the text that the first row's labels
-hold, the files of adapter and merged model, or the traceback. What TRL needs without a GPU is done here: use_cpu, and the loss, a
-Triton kernel, computed by torch.
+hold, and the files of adapter and merged model; or the traceback. What TRL needs without a GPU is done here: use_cpu,
+and the loss, a Triton kernel, computed by torch.
 """
 
 import contextlib
