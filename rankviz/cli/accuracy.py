@@ -12,7 +12,7 @@ from rankviz.api import Api
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.accuracy.report import ReportRow, Score
 from rankviz.core.accuracy.report import as_json as report_json
-from rankviz.units import NOT_KNOWN
+from rankviz.units import NOT_KNOWN, counted
 
 
 def validate(
@@ -33,14 +33,15 @@ def validate(
         _print_scores("Rows that are not counted: some of their settings are unknown", report.not_scored)
     if time := report.time:
         print(
-            f"Time: {time.rows} rows, mean error {_percent(time.mean_abs_error)}, {_percent(time.inside_range)} inside "
-            f"the range.\nThe high end of a range is at most {time.widest_high_over_low:.2f} times the low end.\n"
+            f"Time: {counted(time.rows, 'row')}, mean error {_percent(time.mean_abs_error)}, "
+            f"{_percent(time.inside_range)} inside the range.\n"
+            f"The high end of a range is at most {time.widest_high_over_low:.2f} times the low end.\n"
         )
     if report.probes:
         _print_two_depths(report.probes)
     if report.left_out:
         table(
-            f"{len(report.left_out)} rows without a prediction",
+            f"{counted(len(report.left_out), 'row')} without a prediction",
             ["Row", "Source", "Reason"],
             [[row.row_id, row.group, row.reason or ""] for row in report.left_out],
         )
