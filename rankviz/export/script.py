@@ -22,8 +22,6 @@ class Part(NamedTuple):
 
 TORCH_DTYPES = {"fp16": "torch.float16", "fp32": "torch.float32"}
 ATTENTION = {"flash": "flash_attention_2", "eager": "eager"}
-UNSLOTH_CLASS = "FastLanguageModel"
-"""The class that loads the base and attaches the adapter: the rules of the counts are this one's."""
 
 
 def script(recipe: Recipe) -> str:
@@ -47,7 +45,8 @@ def parts(recipe: Recipe) -> tuple[Part, ...]:
 
 
 def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
-    values, setup = _values(recipe) | {"loader": UNSLOTH_CLASS}, recipe.training
+    values, setup = _values(recipe) | {"loader": recipe.plan.unsloth_class}, recipe.training
+    flags = "".join(f"\n    {flag}={value}," for flag, value in recipe.plan.unsloth_flags.items())
     dtype = TORCH_DTYPES.get(setup.precision)
     return (
         Part("Libraries", text.UNSLOTH_IMPORTS.format(**values, torch="import torch\n" if dtype else "")),
@@ -67,7 +66,7 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
                 use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[
                     setup.gradient_checkpointing
                 ],
-                extra=_experts(recipe) + ("\n    use_dora=True," if recipe.lora.use_dora else ""),
+                extra=flags + _experts(recipe) + ("\n    use_dora=True," if recipe.lora.use_dora else ""),
             ),
         ),
         _data(recipe),

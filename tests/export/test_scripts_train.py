@@ -46,10 +46,12 @@ LEARNED = {"messages": 2, "prompts": 1, "text": 1}
 
 def expected(made):
     """(trainable parameters, bytes of the adapter's file) as RankViz has them for this machine."""
-    plan = made.plan if made.training.framework != "unsloth" else plan_on_cpu(made.plan.model, made.lora, made.plan)
-    size = {"fp32": 4, "bf16": 2}[adapter_dtype(made.training.framework, made.training.precision)]
-    saved = saved_dtype(made.training.framework, made.training.precision)
-    return plan.parameters(R), plan.file_bytes(R, size, saved_dtype=saved)
+    framework, precision = made.training.framework, made.training.precision
+    plan = made.plan
+    if framework == "unsloth":
+        plan = plan_on_cpu(plan.model, made.lora, plan, precision)
+    size = {"fp32": 4, "bf16": 2}[adapter_dtype(framework, precision, cuda=False)]
+    return plan.parameters(R), plan.file_bytes(R, size, saved_dtype=saved_dtype(framework, precision))
 
 
 @pytest.fixture(scope="module")
