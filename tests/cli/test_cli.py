@@ -206,3 +206,23 @@ def test_the_doctors_exit_code_is_1_where_training_would_fail(tmp_path):
 
     assert 1 == run.returncode, run.stderr
     assert "Not ready: 1 problem to solve first." in run.stdout
+
+
+def test_an_export_for_llamafactory_writes_the_datas_description_beside_it(tmp_path):
+    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "--format", "llamafactory", "-o", str(tmp_path / "lf.yaml"))
+
+    run = rankviz(*arguments)
+
+    assert [str(tmp_path / "lf.yaml"), str(tmp_path / "dataset_info.json")] == run.stdout.splitlines()
+    assert {"train", "chats"} == set(json.loads((tmp_path / "dataset_info.json").read_text()))
+
+
+def test_an_export_leaves_a_file_that_was_there_and_says_what_to_add(tmp_path):
+    (tmp_path / "dataset_info.json").write_text("{}")
+    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "--format", "llamafactory", "-o", str(tmp_path / "lf.yaml"))
+
+    run = rankviz(*arguments)
+
+    assert "{}" == (tmp_path / "dataset_info.json").read_text()
+    assert "is unchanged. Add these entries to it" in run.stderr
+    assert '"chats"' in run.stderr

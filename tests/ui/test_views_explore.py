@@ -68,6 +68,12 @@ def test_the_script_holds_the_chosen_values(api):
     assert "use_rslora=True," in shown.code
 
 
+def test_what_belongs_to_an_export_has_a_box_of_its_own(api):
+    shown = export.takeaway(api, **{**LLAMA, "take": "llamafactory"})
+
+    assert ["llamafactory.yaml", "dataset_info.json"] == re.findall('data-name="([^"]*)"', shown.code)
+
+
 @pytest.mark.parametrize("r", [0, 1025, 16.5, "16", None, True])
 def test_a_rank_from_elsewhere_that_the_widget_would_refuse_is_refused(r):
     with pytest.raises(InvalidSettingError, match="whole number from 1 to 1,024"):
