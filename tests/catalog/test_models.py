@@ -153,5 +153,5 @@ def test_checkpoints_of_unsloth_that_are_named_twice_are_an_error(tmp_path):
     table["checkpoints"].append(table["checkpoints"][0])
     (models / "unsloth_4bit.json").write_text(json.dumps(table))
 
-    with pytest.raises(AssetError, match=r"unsloth_4bit\.json: rows must be of models in index.json, sorted"):
+    with pytest.raises(AssetError, match=r"unsloth_4bit\.json: rows must be of models in index\.json, sorted"):
         check_models(models)

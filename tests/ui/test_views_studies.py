@@ -37,7 +37,7 @@ def test_the_card_says_what_to_take_why_and_what_the_chosen_rank_costs_instead(a
 
     text = text_of(card)
     assert "Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers : in 17 of 22" in text
-    assert "Selected: r = 64. Its file is 503.3 MB larger than that of r = 16, and it needs 1.25 GiB" in text
+    assert "Selected: r = 64. Its file is 503.3 MB larger than that of r = 16, and it needs 1.18 GiB" in text
     assert "What would change the recommendation" in text
     assert 'href="https://github.com/thinking-machines-lab/tinker-cookbook/' in card
 

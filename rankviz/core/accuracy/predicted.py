@@ -185,7 +185,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
 def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
     """What the program did in the version or year that the row names."""
     transformers = version_of("transformers", row.framework_version)
-    if transformers is None and row.framework.startswith("fms") and row.date.startswith("2024"):
+    if transformers is None and row.origin == "fms-acceleration" and row.date.startswith("2024"):
         transformers = FMS_TRANSFORMERS_OF_2024
     old = transformers is not None and transformers < (5,)
     habits = replace(

@@ -123,6 +123,15 @@ class TimeScore:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UnseenGroup:
+    """The share of a source inside its ranges without it; `LeftOut.origins` in short, as scripts have read it."""
+
+    group: str
+    rows: int
+    inside_band: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut:
     """Predictions of rows whose sources had not been seen."""
 
@@ -160,6 +169,7 @@ class AccuracyReport:
     totals: tuple[TotalScore, ...]
     time: TimeScore | None
     evidence: EvidenceByKind
+    unseen_groups: tuple[UnseenGroup, ...] = ()
     bounds: tuple[Score, ...] = ()
     """Rows whose length is only a cap: the share whose measured figure is at most the high end."""
     left_out: LeftOut | None = None
@@ -202,6 +212,7 @@ def from_json(value: Mapping[str, Any]) -> AccuracyReport:
             "totals": tuple(TotalScore(**each) for each in value["totals"]),
             "time": TimeScore(**value["time"]) if value["time"] else None,
             "evidence": EvidenceByKind(**{name: _evidence(each) for name, each in value["evidence"].items()}),
+            "unseen_groups": tuple(UnseenGroup(**each) for each in value["unseen_groups"]),
             "bounds": _scores(value["bounds"]),
             "left_out": _left_out(value["left_out"]) if value["left_out"] else None,
         }

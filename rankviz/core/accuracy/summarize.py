@@ -14,6 +14,7 @@ from rankviz.core.accuracy.report import (
     Score,
     TimeScore,
     TotalScore,
+    UnseenGroup,
 )
 
 
@@ -29,6 +30,7 @@ def summarize(
     bounds = [p for p in predictions if p.bound]
     shown = [p for p in predictions if p.predicted and not p.scored and not p.bound]
     evidence = bands.evidence_of(predictions)
+    left_out = _left_out(unseen) if unseen and on_cards else None
     return AccuracyReport(
         made=made,
         rows=tuple(_row(p, u) for p, u in zip(predictions, unseen or [None] * len(predictions), strict=True)),
@@ -40,7 +42,11 @@ def summarize(
         time=_time([p for p in predictions if p.seconds]),
         evidence=_with_left_out(evidence, unseen) if unseen else evidence,
         bounds=bands.scores(bounds, _table),
-        left_out=_left_out(predictions, unseen) if unseen and on_cards else None,
+        left_out=left_out,
+        unseen_groups=tuple(
+            UnseenGroup(group=score.group, rows=score.rows, inside_band=score.inside_band)
+            for score in (left_out.origins if left_out else ())
+        ),
     )
 
 
@@ -52,7 +58,7 @@ def _origin(p: Prediction) -> str:
     return p.row.origin
 
 
-def _left_out(predictions: Sequence[Prediction], unseen: Sequence[Prediction]) -> LeftOut:
+def _left_out(unseen: Sequence[Prediction]) -> LeftOut:
     scored = [p for p in unseen if p.scored]
     on_cards = [p for p in scored if not p.stack.habits.on_cpu]
     measured_by: dict[str, set[str]] = {}

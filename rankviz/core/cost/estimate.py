@@ -4,6 +4,7 @@ What doesn't depend on rank is worked out once a question, so that a rank costs 
 any catalogue model take under a millisecond. The shape of the JSON is the contract of the command line.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -105,7 +106,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         notes=(
             *plan.notes,
             *_notes(model, question, gpu, price, assumptions),
-            *_unsloth_notes(model, stack, device, each[0].memory, predicted, assumptions),
+            *_unsloth_notes(model, stack, device, each, predicted, assumptions),
         ),
     )
 
@@ -174,7 +175,12 @@ def _notes(
 
 
 def _unsloth_notes(
-    model: ModelSpec, stack: Stack, device: Device, memory: MemoryEstimate, predicted: Prediction, assume: Assumptions
+    model: ModelSpec,
+    stack: Stack,
+    device: Device,
+    ranks: Sequence[RankEstimate],
+    predicted: Prediction,
+    assume: Assumptions,
 ) -> list[str]:
     """What Unsloth does of its own accord with this model on this card."""
     setup, notes, checkpoint = stack.setup, [], model.unsloth_checkpoint
@@ -184,10 +190,12 @@ def _unsloth_notes(
         notes.append(f"Unsloth loads {checkpoint.repository} in place of this model. {_about_size(checkpoint, assume)}")
     if unsloth.forces_fp32(model, setup.precision, device):
         notes.append("fp16 overflows in this model, so Unsloth trains it without autocast and with fp32 hidden states.")
-    if moved := predicted.memory.base_weights - memory.base_weights:
+    short = [rank.r for rank in ranks if rank.memory.base_weights < predicted.memory.base_weights]
+    if short:
+        where = "" if len(short) == len(ranks) else f" at r = {min(short)} and above"
+        moved = units.memory_size(predicted.memory.embedding)
         notes.append(
-            f"The card is short of room, so Unsloth moves the input embedding ({units.memory_size(moved)}) to host "
-            "memory."
+            f"The card is short of room{where}, so Unsloth moves the input embedding ({moved}) to host memory."
         )
     return notes
 

@@ -287,7 +287,7 @@ def merged_bytes(shape: ModelShape, stack: Stack) -> float:
 
 
 def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Half-width of the band around activations, logits and scratch, as a share: what measured rows of this kind of
+    """Half-width of the band around activations and logits, as a share: what measured rows of this kind of
     setting give (core.accuracy.bands), or the wider one of settings without rows, and more for what no row has, added
     as independent errors."""
     assume, setup = stack.assume, stack.setup

@@ -158,7 +158,8 @@ def test_what_a_program_did_depends_on_its_version():
     triton = {"framework": "fms-foak", "loss_path": "triton"}
     assert habits(**triton, framework_version="transformers 4.45.2").rebinds_logits
     assert not habits(**triton, framework_version="transformers 4.46.0").rebinds_logits
-    assert habits(**triton, date="2024-11..2025").rebinds_logits  # its requirements.txt of that time
+    of_2024 = {"independent_group": "fms-a100_80gb_liger", "date": "2024-11..2025"}  # requirements.txt of that time
+    assert habits(**triton, **of_2024).rebinds_logits
     litgpt = {"framework": "litgpt", "checkpointing": "none"}
     assert [False, True] == [habits(**litgpt, date=date).keeps_previous_graph for date in ("2023-10", "2024")]
     unsloth = {"framework": "unsloth", "checkpointing": "unsloth", "loss_path": "fused"}

@@ -213,13 +213,13 @@ def test_every_assumption_is_used_by_some_estimate():
     for setup in (
         {"loss_path": "triton"},
         {"loss_path": "full"},
-        {"loss_path": "fused-func"},
         {"optim": "adamw_torch", "gradient_checkpointing": "none"},
         {"optim": "paged_adamw_8bit"},
         {"attn_implementation": "eager"},
     ):
         for framework in ("unsloth", "peft"):
             estimate(TOY, question(framework=framework, training=setup), unseen, listening)
+    estimate(TOY, question(framework="unsloth", training={"loss_path": "fused-func"}), unseen, listening)
     for precision in ("nf4", "fp32"):
         eager = {"attn_implementation": "eager", "loss_path": "full", "precision": precision}
         estimate(TOY, question(framework="peft", training=eager), None, listening)

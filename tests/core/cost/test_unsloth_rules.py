@@ -144,3 +144,32 @@ def test_a_fuller_card_leaves_unpacked_experts_a_smaller_window():
 
     stack = 2 * 32 * 5760 * 2880
     assert stack >= at[1024].other > at[4096].other
+
+
+def notes_of(model_id, gpu_name, *, ranks=(8,), **training):
+    asked = question(model_id, ranks=ranks, gpu=gpu_name, **{"precision": "nf4-dq", "max_steps": 100, **training})
+    return " ".join(API.estimates.estimate(asked).estimate.notes)
+
+
+def test_the_notes_name_the_checkpoint_that_is_loaded_and_say_whether_its_size_is_known():
+    known, unknown, plain, none = (
+        notes_of(model_id, "A100-80GB (SXM)")
+        for model_id in ("Qwen/Qwen3-14B", "Qwen/Qwen3-8B", "mistralai/Mistral-7B-v0.3", "allenai/OLMo-2-1124-7B")
+    )
+
+    assert "Unsloth loads unsloth/Qwen3-14B-unsloth-bnb-4bit in place of this model." in known
+    assert "It keeps some layers in 16 bit and weighs 10.36 GiB." in known
+    assert "its size is not known here: the estimate adds 8 % to the base weights, the upper estimate 12 %" in unknown
+    assert "unsloth/mistral-7b-v0.3-bnb-4bit in place of this model. It is plain NF4." in plain
+    assert "in place of this model" not in none
+    assert "in place of this model" not in notes_of("Qwen/Qwen3-14B", "A100-80GB (SXM)", precision="bf16")
+
+
+def test_the_notes_say_what_a_small_card_without_bf16_changes():
+    asks = {"per_device_train_batch_size": 1, "max_length": 1024, "target_modules": ("q_proj",)}
+    every, some = (notes_of("openai/gpt-oss-20b", "T4", ranks=ranks, **asks) for ranks in ((256,), (8, 256)))
+
+    assert "fp16 overflows in this model" in every
+    assert "The card is short of room, so Unsloth moves the input embedding (1.08 GiB) to host memory." in every
+    assert "short of room at r = 256 and above" in some
+    assert "fp16 overflows" not in notes_of("openai/gpt-oss-20b", "L4", **asks)
