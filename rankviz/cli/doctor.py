@@ -32,20 +32,23 @@ def doctor(
 
 
 def _print(diagnosis: "Diagnosis", *, tried: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    """A line a check; on a terminal wrapped to its width, under the sentence's first word."""
+    import shutil
+    import textwrap
 
     from rankviz.core.preflight.checks import problems, uses_gpu
 
-    table = Table.grid(padding=(0, 2))
+    after_state = 2 + max(len(check.state) for check in diagnosis.checks)
+    indent = after_state + 2 + max(len(check.name) for check in diagnosis.checks)
+    width = max(40, shutil.get_terminal_size().columns - indent) if sys.stdout.isatty() else 10_000
     for check in diagnosis.checks:
-        table.add_row(check.state, check.name, check.sentence)
-    console = Console(highlight=False, markup=False)
-    console.print(table)
-    console.print()
+        head = check.state.ljust(after_state) + check.name
+        first, *rest = textwrap.wrap(check.sentence, width, break_long_words=False, break_on_hyphens=False)
+        print(head.ljust(indent) + first, *(" " * indent + line for line in rest), sep="\n")
+    print()
     if found := problems(diagnosis.checks):
-        console.print(f"Not ready: {len(found)} problem{'s' if len(found) > 1 else ''} to solve first.")
+        print(f"Not ready: {len(found)} problem{'s' if len(found) > 1 else ''} to solve first.")
         return
     where = f"the GPU {diagnosis.facts.card.name}" if uses_gpu(diagnosis.facts) else "the CPU"
     how = "" if tried else " The libraries were not tried: leave out --quick for that."
-    console.print(f"Ready to train on {where}.{how}")
+    print(f"Ready to train on {where}.{how}")

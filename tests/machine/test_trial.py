@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 from rankviz.machine import trial
 
 
@@ -38,3 +40,12 @@ def test_a_program_that_is_not_there_is_told_too():
     (only,) = run("raise SystemExit(3)")
 
     assert "It ended with code 3 while starting Python" == only.found
+
+
+@pytest.mark.torch
+def test_on_this_machine_the_true_trial_imports_what_training_uses():
+    steps = {step.name: step for step in trial.run()}
+
+    assert {"importing torch", "importing Unsloth"} <= set(steps)
+    assert all(step.ok for step in steps.values()), steps
+    assert steps["importing torch"].found.startswith("torch 2.")
