@@ -163,7 +163,7 @@ def test_a_mistyped_name_is_still_corrected(light):
 def test_imported_runs_are_listed_and_have_their_verdict(light, tmp_path):
     recorded = RunStore(ASSETS / "recorded")
     sweep = recorded.sweeps()[0]
-    archive = store.export_runs(recorded, [sweep.sweep_id], tmp_path / "runs.zip")
+    archive = store.export_runs([recorded], [sweep.sweep_id], tmp_path / "runs.zip")
     zipfile.ZipFile(archive).extract("losses.csv", tmp_path)
 
     imported = light.run("rankviz", "runs", "import", str(archive))

@@ -178,10 +178,10 @@ class Runs:
         return again
 
     def export(self, ids: Sequence[str], target: Path) -> Path:
-        """Write the journals of runs and sweeps, and a CSV summary, into one zip."""
+        """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
         from rankviz import store
 
-        return store.export_runs(self._workspace.store, ids, Path(target))
+        return store.export_runs([self._recorded_store, self._workspace.store], ids, Path(target))
 
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs."""

@@ -14,6 +14,14 @@ from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.plot import Plot, check, plot_sweep
 from rankviz.cli.shared import Json, Targets, fail, print_json, print_notes, table
 from rankviz.core.lora.targets import targets_in
+from rankviz.core.runs.request import (
+    FAST_RANKS,
+    SHORT_TRAINING,
+    SWEEP_RANKS,
+    VERDICT_SEEDS,
+    SweepRequest,
+    fast_ranks,
+)
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
@@ -37,7 +45,7 @@ def sweep(
     lr: Annotated[list[float] | None, typer.Option(help="Learning rate; repeatable.")] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(help="Seeds per rank and learning rate; 3, or 1 with --fast.", show_default=False),
+        typer.Option(help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast.", show_default=False),
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Fast curve: train the highest rank and truncate its adapter to the others.")
@@ -55,10 +63,9 @@ def sweep(
 ) -> None:
     """Train one adapter per rank on the same data and compare the held-out losses."""
     from rankviz.core.lora.config import LoraConfig
-    from rankviz.core.runs.request import SHORT_TRAINING, VERDICT_SEEDS, SweepRequest, fast_ranks
 
     check(plot)
-    ranks, cut_ranks = tuple(r or (4, 16, 64)), ()
+    ranks, cut_ranks = tuple(r or (FAST_RANKS if fast else SWEEP_RANKS)), ()
     if fast:
         ranks, cut_ranks = fast_ranks(ranks, anchor or ())
     elif anchor:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store.journal import parse_event, parse_request
 from rankviz.store.runs import RunStore
 
@@ -25,10 +25,11 @@ _MEMBER = re.compile(r"runs/([A-Za-z0-9][A-Za-z0-9._-]{0,99})/(request\.json|eve
 _SUMMARY, _LOSSES = "summary.csv", "losses.csv"
 
 
-def export_runs(store: RunStore, ids: Sequence[str], target: Path) -> Path:
-    """Write the named runs and sweeps, as far as they have ended, into the zip `target`."""
-    run_ids = list(dict.fromkeys(run_id for name in ids for run_id in store.run_ids(name)))
-    records = [record for run_id in run_ids if (record := store.get(run_id)).state.ended]
+def export_runs(stores: Sequence[RunStore], ids: Sequence[str], target: Path) -> Path:
+    """Write the named runs and sweeps, as far as they have ended, into the zip `target`. The first store that has a
+    name is taken; RunNotFoundError where none has it."""
+    places = {run_id: store for name in ids for run_id, store in _located(stores, name).items()}
+    records = [record for run_id, store in places.items() if (record := store.get(run_id)).state.ended]
     if not records:
         raise InvalidSettingError("None of these runs has ended yet: export them when they have.")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -36,8 +37,19 @@ def export_runs(store: RunStore, ids: Sequence[str], target: Path) -> Path:
         archive.writestr(_LOSSES, _csv([row for record in records for row in loss_rows(record)]))
         for record in records:
             for name in ("request.json", "events.jsonl"):
-                archive.write(store.run_dir(record.run_id) / name, f"runs/{record.run_id}/{name}")
+                archive.write(places[record.run_id].run_dir(record.run_id) / name, f"runs/{record.run_id}/{name}")
     return target
+
+
+def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
+    """The runs of a name, with the store that has them."""
+    *others, last = stores
+    for store in others:
+        try:
+            return dict.fromkeys(store.run_ids(name), store)
+        except RunNotFoundError:
+            continue
+    return dict.fromkeys(last.run_ids(name), last)
 
 
 def import_runs(store: RunStore, source: Path) -> list[str]:

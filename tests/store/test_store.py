@@ -220,7 +220,7 @@ def test_exported_runs_come_in_again_elsewhere(tmp_path):
     here, there = RunStore(tmp_path / "here"), RunStore(tmp_path / "there")
     run_id = ended_run(here)
 
-    archive = export_runs(here, [run_id], tmp_path / "runs.zip")
+    archive = export_runs([here], [run_id], tmp_path / "runs.zip")
     imported = import_runs(there, archive)
 
     assert [run_id] == imported
@@ -234,12 +234,12 @@ def test_what_has_not_ended_is_not_exported(tmp_path):
     store = RunStore(tmp_path)
 
     with pytest.raises(InvalidSettingError, match="None of these runs has ended"):
-        export_runs(store, [one_run(store)], tmp_path / "runs.zip")
+        export_runs([store], [one_run(store)], tmp_path / "runs.zip")
 
 
 def test_an_import_overwrites_nothing(tmp_path):
     store = RunStore(tmp_path / "home")
-    archive = export_runs(store, [ended_run(store)], tmp_path / "runs.zip")
+    archive = export_runs([store], [ended_run(store)], tmp_path / "runs.zip")
 
     with pytest.raises(InvalidSettingError, match="is here already"):
         import_runs(store, archive)
@@ -326,3 +326,13 @@ def test_recorded_sweeps_are_folded_as_any_other_and_say_that_they_are_recorded(
 
     assert (True, True) == (sweep.recorded, sweep.ended)
     assert (run_id, RunState.COMPLETED) == (sweep.runs[0].run_id, sweep.runs[0].state)
+
+
+def test_runs_of_two_stores_go_into_one_zip(tmp_path):
+    shipped, own = RunStore(tmp_path / "shipped"), RunStore(tmp_path / "own")
+    ids = [ended_run(shipped), ended_run(own)]
+
+    with zipfile.ZipFile(export_runs([shipped, own], ids, tmp_path / "runs.zip")) as archive:
+        assert {f"runs/{run_id}/events.jsonl" for run_id in ids} <= set(archive.namelist())
+    with pytest.raises(RunNotFoundError):
+        export_runs([shipped, own], ["nowhere"], tmp_path / "runs.zip")

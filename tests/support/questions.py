@@ -22,7 +22,8 @@ def question(model_id: str = "toy/toy-16", **settings: Any) -> Question:
 
 
 def sweep(**settings: Any) -> SweepRequest:
-    return SweepRequest(**_parts(settings, SHORT_TRAINING))
+    """Of one seed unless others are given."""
+    return SweepRequest(**{"seeds": (0,), **_parts(settings, SHORT_TRAINING)})
 
 
 def run(**settings: Any) -> RunRequest:

@@ -16,7 +16,10 @@ MAX_RUN_LENGTH = 2**20
 MAX_SEED = 2**32 - 1
 MAX_HELD_OUT = 100_000
 VERDICT_SEEDS = 3
-"""How many seeds a sweep has by default: with fewer the noise between runs is hardly known."""
+"""How many seeds a sweep has by default: with fewer the noise between runs is hardly known. A fast curve has one."""
+SWEEP_RANKS = (4, 16, 64)
+FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
+"""What a sweep and a fast curve compare unless other ranks are given."""
 RECOVERED_BELOW = 8
 """Truncating to lower ranks than this loses enough for a few steps of training to pay (`make fidelity`)."""
 RECOVERY_SHARE = 0.04
@@ -102,11 +105,11 @@ class SweepRequest:
 
     base: str = "embedded"
     data: str = "phonemes"
-    ranks: tuple[int, ...] = (4, 16, 64)
+    ranks: tuple[int, ...] = SWEEP_RANKS
     alpha: str = "32"
     """"r", "2r" or a number held fixed over the ranks."""
     learning_rates: tuple[float, ...] = (1e-3,)
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = tuple(range(VERDICT_SEEDS))
     held_out_examples: int = 64
     cut_ranks: tuple[int, ...] = ()
     """A fast curve: the highest of `ranks` is trained and truncated to these; lower ones of `ranks` run by

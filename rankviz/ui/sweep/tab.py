@@ -149,7 +149,7 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> 
             f"Download the adapter truncated to r = {shippable.r} (zip)" if shippable else "",
             visible=shippable is not None and own,
         ),
-        export=gr.Button(visible=own and any(run.state.ended for run in sweep.runs)),
+        export=gr.Button(visible=any(run.state.ended for run in sweep.runs)),
         words=problem + shown.words,
         by_rank=shown.chart,
         above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",

@@ -11,7 +11,7 @@ from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.core.preflight.checks import problems, warnings
-from rankviz.core.runs.request import SHORT_TRAINING, VERDICT_SEEDS, SweepRequest, fast_ranks
+from rankviz.core.runs.request import FAST_RANKS, SHORT_TRAINING, SWEEP_RANKS, VERDICT_SEEDS, SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
@@ -37,7 +37,6 @@ WHY_FIXED_ALPHA = (
     "final adapter, use α = r or 2r and tune the learning rate."
 )
 MODES = [("Fast curve: one run, all ranks", "fast"), ("Sweep: runs at each rank", "sweep"), ("Single run", "single")]
-FAST_RANKS, SWEEP_RANKS = (1, 2, 4, 8, 16, 32, 64), (4, 16, 64)
 MODE_NOTES = {
     "fast": "Trains the highest rank once and truncates its adapter to the lower ranks. This shows quickly how much "
     "rank the learned update needs. It does not show what a run at a lower rank would learn: independent runs do.",
