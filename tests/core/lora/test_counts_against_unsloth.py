@@ -61,34 +61,38 @@ class Case(NamedTuple):
             return None
 
 
-def cases(model: ModelSpec) -> Iterator[Case]:
-    """Presets, the model's own names, names with dots, names of experts, and flags."""
+def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
+    """Presets, the model's own names, names with dots, names of experts, and flags.
+
+    smallest: of its family; the larger ones have the flags with one list of names instead of three.
+    """
     own = tuple(dict.fromkeys(layer.name for layer in model.layers if layer.kind in LINEAR_KINDS))
     first = next(layer for layer in model.layers if layer.part == "attention" and layer.kind in LINEAR_KINDS)
     dotted = ".".join(first.path.split(".")[-2:])
-    for targets in (*PRESETS, own, own[1::2], (dotted,), (first.path.replace("{}", "0"), own[0])):
+    for targets in (*PRESETS, QKVO, own, (dotted,), (first.path.replace("{}", "0"), own[0])):
         yield Case(LoraConfig(target_modules=targets))
-    for targets in ("unsloth", "all-linear", "mlp", own, (dotted, own[0])):
+    for targets in ("unsloth", "all-linear", "mlp", (dotted, own[-1])):
         yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
     ends = (*QKVO, "lm_head", "embed_tokens")
     yield Case(LoraConfig(target_modules=ends, use_dora=True))
     if model.has_experts:
         for targets in EXPERT_LISTS:
             yield Case(LoraConfig(target_modules=targets))
-            yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
+            if smallest:
+                yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
         for targets, scheme in itertools.product(("unsloth", "all-linear"), ("linear-only", "target-parameters")):
             yield Case(LoraConfig(target_modules=targets, moe_scheme=scheme))
     if model.model_type in OWN_FAMILIES:
-        yield Case(LoraConfig(target_modules=(dotted, *UNSLOTH_SEVEN[3:])), "int8")
+        yield Case(LoraConfig(target_modules=("self_attn.q_proj", *UNSLOTH_SEVEN)), "int8")
         yield Case(LoraConfig(target_modules="all-linear"), "int8")
     if model.model_type in SPLIT_FAMILIES:
         # Thousands of modules for PEFT to wrap: the larger one only once.
-        lists = (*PRESETS, QKVO, *EXPERT_LISTS) if model.num_experts < 100 else ("unsloth",)
-        for targets in lists:
+        for targets in (*PRESETS, QKVO, *EXPERT_LISTS) if smallest else ("unsloth",):
             yield Case(LoraConfig(target_modules=targets), "nf4-dq")
-        yield Case(LoraConfig(target_modules=lists[-1], use_dora=True), "nf4-dq")
+        if smallest:
+            yield Case(LoraConfig(target_modules="unsloth", use_dora=True), "nf4-dq")
     if model.tower == "whole model":
-        for flags, targets in itertools.product(COMBINATIONS, ("unsloth", own, "all-linear")):
+        for flags, targets in itertools.product(COMBINATIONS, ("unsloth", own, "all-linear") if smallest else (own,)):
             yield Case(LoraConfig(target_modules=targets, **dict(zip(FLAGS, flags, strict=True))))
 
 
@@ -134,9 +138,14 @@ def groups() -> list[list[ModelSpec]]:
 
 def questions() -> Iterator[tuple[ModelSpec, bool, list[Case]]]:
     """Each model with its cases; a checkpoint with split experts is a model of its own."""
-    for model, *_ in groups():
+    models = sorted((model for model, *_ in groups()), key=lambda model: model.total_parameters)
+    families = set()
+    for model in models:
+        family = (model.model_type, model.tower)
+        every = list(cases(model, smallest=family not in families))
+        families.add(family)
         for split in (False, True):
-            asking = [c for c in cases(model) if split == (c.precision == "nf4-dq")]
+            asking = [case for case in every if split == (case.precision == "nf4-dq")]
             if asking:
                 yield model, split, asking
 
