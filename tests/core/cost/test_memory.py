@@ -385,6 +385,16 @@ def test_a_dynamic_checkpoint_weighs_what_is_known_of_it_or_what_others_weigh_mo
     )
 
 
+def test_a_checkpoint_weighs_no_more_than_a_load_of_it_was_seen_to_take():
+    seen = UnslothCheckpoint(repository="unsloth/toy-unsloth-bnb-4bit", at_most_bytes=6000)
+    asks = {"framework": "unsloth", "precision": "nf4-dq"}
+    known, plain = estimate(replace(TOY, unsloth_checkpoint=seen), **asks), estimate(**asks)
+
+    assert 6000 == known.base_weights  # 8 % more would be 6,196
+    above = [each.allocated_band.high - each.allocated for each in (known, plain)]
+    assert above[0] == pytest.approx(above[1])
+
+
 def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_of_room():
     untied = replace(TOY, tie_word_embeddings=False)
     asks = {"framework": "unsloth", "precision": "bf16", "loss_path": "fused", "max_length": 10}
