@@ -1,5 +1,6 @@
 # make run     set up and serve the page on 127.0.0.1:7860
 # make test    set up and run every test, on two workers (WORKERS=n: on n)
+# make test-gpu  the acceptance suite on one NVIDIA GPU, under ten minutes; says so where there is none
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow lint assets docs golden validate fidelity bench setup setup-test
+.PHONY: run test test-slow test-gpu lint assets docs golden validate fidelity bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -39,6 +40,9 @@ test: setup-test lint
 
 test-slow: setup-test
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup
+	$(BIN)/python -m tests.gpu
 
 lint: setup-test
 	$(BIN)/ruff check .

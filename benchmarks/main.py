@@ -42,7 +42,7 @@ def bench_estimate() -> None:
 
     api = Api()
     api.estimates.estimate(
-        Question(model_id="gpt2", lora=LoraConfig(target_modules="all-linear"), gpu="L4")
+        Question(model_id="Qwen/Qwen3-4B", lora=LoraConfig(target_modules="all-linear"), gpu="L4")
     )  # reads the GPU table and the constants
     first, again = {}, {}
     for row in api.models.all():
@@ -117,7 +117,7 @@ def bench_studies() -> None:
         api = Api(home=Path(home))
         first = _timed(
             lambda: api.advice.advise(
-                Question(model_id="gpt2", lora=LoraConfig(target_modules="all-linear"), gpu="L4"), Goal()
+                Question(model_id="Qwen/Qwen3-4B", lora=LoraConfig(target_modules="all-linear"), gpu="L4"), Goal()
             )
         )
         warm = {"model": "gpt2", "use_case": "complex", "r": 16, "use_dora": True, "use_rslora": True}
@@ -126,7 +126,7 @@ def bench_studies() -> None:
         for row in api.models.all():
             for name in NAMES:
                 goal = Goal(use_case=name, examples=20_000, example_tokens=300, forgetting=True)
-                question = Question(model_id=row.id, gpu="L4", training=TrainingSetup(max_steps=1000))
+                question = Question(model_id=row.id, gpu="L4", training=TrainingSetup(framework="peft", max_steps=1000))
                 api.models.get(row.id)
                 choices = {"model": row.id, "use_case": name, "r": 16, "use_dora": True, "use_rslora": True}
                 advice[row.id, name] = _timed(lambda q=question, g=goal: api.advice.advise(q, g))

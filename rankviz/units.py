@@ -15,6 +15,8 @@ MB = 10**6
 GB = 10**9
 TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
 """Of a range of times: from so many seconds on, the unit in seconds, and its name."""
+SMALLEST_SHARE = 0.1
+"""Of an hour or a day: a shorter time is not written as a part of it."""
 
 
 def file_size(size_bytes: int) -> str:
@@ -33,6 +35,11 @@ def memory_size(size_bytes: float) -> str:
     return f"{size_bytes / MIB:,.0f} MiB"
 
 
+def gib(size_bytes: float) -> str:
+    """13,958,643,712 -> '13.0 GiB'; less than nothing is '−13.0 GiB'."""
+    return f"{size_bytes / GIB:,.1f} GiB".replace("-", "−")
+
+
 def memory_change(size_bytes: float) -> str:
     """157,286,400 -> '+150 MiB'; less is '−150 MiB'."""
     mib = round(size_bytes / MIB)
@@ -41,7 +48,12 @@ def memory_change(size_bytes: float) -> str:
 
 def spare(size_bytes: float) -> str:
     """13,958,643,712 -> '13.0 GiB to spare'; less than nothing is '13.0 GiB short'."""
-    return f"{abs(size_bytes) / GIB:,.1f} GiB {'short' if size_bytes < 0 else 'to spare'}"
+    return f"{gib(abs(size_bytes))} {'short' if size_bytes < 0 else 'to spare'}"
+
+
+def counted(value: int, noun: str, plural: str = "") -> str:
+    """(1, 'run') -> '1 run', (1200, 'run') -> '1,200 runs'. plural: of a noun that takes more than an s."""
+    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
 
 
 def count(value: int) -> str:
@@ -127,13 +139,24 @@ def money_span(values: Ends | None) -> str:
 
 
 def time_span(seconds: Ends | None) -> str:
-    """In one unit, short enough for a row of figures; with two units, "40 s – 38 min", where the range is too wide."""
+    """In one unit, "0.73 – 1.8 h", short enough for a row of figures; each end in its own, "40 s – 38 min", where the
+    range is too wide or its low end under a minute. Never in hours and minutes, so that a column can be compared."""
     if seconds is None:
         return NOT_KNOWN
-    size, unit = next((size, unit) for limit, size, unit in TIME_UNITS if seconds.high >= limit)
-    if seconds.low < size:
+    if seconds.high < 1:
         return span(seconds, duration)
-    low, high = (
-        f"{value / size:.2g}" if value / size < 10 else f"{value / size:,.0f}" for value in (seconds.low, seconds.high)
-    )
+    size, unit = _time_unit(seconds.high)
+    if seconds.low < size * (SMALLEST_SHARE if size > 60 else 1):
+        low_size, low_unit = _time_unit(seconds.low)
+        low = f"{_short(seconds.low / low_size)} {low_unit}" if seconds.low >= 1 else duration(seconds.low)
+        return f"{low} – {_short(seconds.high / size)} {unit}"
+    low, high = _short(seconds.low / size), _short(seconds.high / size)
     return f"{low} – {high} {unit}" if low != high else f"{low} {unit}"
+
+
+def _time_unit(seconds: float) -> tuple[int, str]:
+    return next((size, unit) for limit, size, unit in TIME_UNITS if seconds >= limit)
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"

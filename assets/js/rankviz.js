@@ -200,10 +200,9 @@ window.RankViz = (() => {
 
   function copyable(element) {
     element.addEventListener("click", (event) => {
-      const button = event.target.closest("[data-do=copy]");
-      if (button) copyText(element.querySelector("pre").textContent, button);
+      const box = event.target.closest("[data-name]"), button = event.target.closest("[data-do=copy]");
+      if (button) copyText(box.querySelector("pre").textContent, button);
       if (!event.target.closest("[data-do=save]")) return;
-      const box = element.querySelector("[data-name]");
       save(box.dataset.name, box.dataset.file || box.querySelector("pre").textContent, "text/plain");
     });
   }

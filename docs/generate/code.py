@@ -11,9 +11,10 @@ INTRODUCTION = """\
 
 # Code
 
-Imports point down this page, never up, and `lint-imports` checks that. Each library has one home: gradio in
-`rankviz/ui/`, typer in `rankviz/cli/`, plotly in `rankviz/figures/`, torch and the trainers in `rankviz/worker/`, which
-runs in its own process. The core imports the standard library only. `tests/` has the same folders as `rankviz/`."""
+Imports point down this page, never up, and `lint-imports` checks that (`units`, `errors`, `paths` and `installed` stand
+below all others). Each library has one home: gradio in `rankviz/ui/`, typer in `rankviz/cli/`, plotly in
+`rankviz/figures/`, torch and the trainers in `rankviz/worker/`, which runs in its own process. The core imports the
+standard library only. `tests/` follows `rankviz/` floor by floor."""
 
 FLOORS = (
     "rankviz/ui",

@@ -10,8 +10,8 @@ from rankviz.cli import app
 
 SHARED = "estimate"
 """The command whose options others have too: they refer to it instead of repeating them."""
-JSON = "`--json`"
-"""Not every command has it, so each lists it itself."""
+OWN = ("`--json`", "`--plot`")
+"""Not every command has them, so each lists them itself."""
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -38,7 +38,7 @@ def reference() -> str:
 def _section(name: str, command: Any, shared: list[list[str]]) -> str:
     arguments, options = _arguments(command), _options(command)
     parts = [f"### rankviz {name}", command.help.replace("\n", " ")]
-    common = [row for row in shared if row[0] != JSON]
+    common = [row for row in shared if row[0] not in OWN]
     if name != SHARED and all(row in options for row in common):
         parts.append(f"It has the options of [`rankviz {SHARED}`](#rankviz-{SHARED}), and:")
         options = [row for row in options if row not in common]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rankviz.api.advice import Advice
     from rankviz.api.estimates import Estimates
     from rankviz.api.exports import Exports
+    from rankviz.api.measured import Measured
+    from rankviz.api.preflight import Preflight
     from rankviz.api.probes import Probes
     from rankviz.api.runs import Runs
     from rankviz.api.studies import Studies
@@ -51,18 +53,32 @@ class Api:
         return Accuracy(self.workspace, self.models)
 
     @cached_property
+    def preflight(self) -> Preflight:
+        """Whether this machine can train."""
+        from rankviz.api.preflight import Preflight
+
+        return Preflight(self.workspace, self.models)
+
+    @cached_property
     def probes(self) -> Probes:
         """Memory and step time measured on this machine."""
         from rankviz.api.probes import Probes
 
-        return Probes(self.workspace, self.models)
+        return Probes(self.workspace, self.models, self.preflight)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """What has finished on this machine says of estimates."""
+        from rankviz.api.measured import Measured
+
+        return Measured(self.workspace, self.models)
 
     @cached_property
     def estimates(self) -> Estimates:
         """What a rank costs, and what fits."""
         from rankviz.api.estimates import Estimates
 
-        return Estimates(self.workspace, self.models, self.probes, self.accuracy)
+        return Estimates(self.workspace, self.models, self.measured, self.accuracy)
 
     @cached_property
     def studies(self) -> Studies:
@@ -83,7 +99,7 @@ class Api:
         """Real training runs and sweeps."""
         from rankviz.api.runs import Runs
 
-        return Runs(self.workspace, self.models, self.probes)
+        return Runs(self.workspace, self.models, self.measured, self.preflight)
 
     @cached_property
     def verdicts(self) -> Verdicts:

@@ -9,10 +9,11 @@ from rankviz.api.estimates import Estimates
 from rankviz.api.models import Models
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import Workspace
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit, RankEstimate
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
@@ -87,8 +88,8 @@ class Advice:
         for preset in WIDE:
             try:
                 lora = replace(question.lora, target_modules=preset, modules_to_save=())
-                plan = resolve(model, lora, question.training.framework)
+                plan = plan_on(model, lora, question.training, card(None))
             except InvalidSettingError:
                 continue
             return preset, plan
-        return question.lora.target_modules, resolve(model, question.lora, question.training.framework)
+        return question.lora.target_modules, plan_on(model, question.lora, question.training, card(None))

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.accuracy import Accuracy
+from rankviz.api.measured import Measured
 from rankviz.api.models import Models
-from rankviz.api.probes import Probes
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.similar import Basis, SimilarRows, basis_of, rests_on
+from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.lora.config import adapter_dtype, saved_dtype
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.lora.resolve import resolve
 
 if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration
@@ -31,7 +31,7 @@ class EstimateAnswer:
 
     estimate: Estimate
     calibration: Calibration | None
-    """What probes on this machine say of it; None where there are none."""
+    """What runs and probes on this machine say of it; None where there are none."""
     basis: Basis
 
     def rank(self, r: int) -> RankEstimate:
@@ -61,17 +61,17 @@ class AdapterDetail(NamedTuple):
 class Estimates:
     """What a rank costs."""
 
-    def __init__(self, workspace: Workspace, models: Models, probes: Probes, accuracy: Accuracy):
+    def __init__(self, workspace: Workspace, models: Models, measured: Measured, accuracy: Accuracy):
         self._workspace = workspace
         self._models = models
-        self._probes = probes
+        self._measured = measured
         self._accuracy = accuracy
 
     def estimate(self, question: Question) -> EstimateAnswer:
         """Exact adapter numbers, and ranges for memory, time and cost, for every rank of the question."""
         gpu = hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
         answer = estimate(self._models.get(question.model_id), question, gpu, self._workspace.assumptions)
-        calibration = self._gpu_calibration(answer) if gpu and self._probes.any() else None
+        calibration = self._gpu_calibration(answer) if gpu and self._measured.any() else None
         if calibration is not None:
             from rankviz.core.cost.calibration import calibrated_estimate
 
@@ -118,20 +118,19 @@ class Estimates:
         return price.usd_per_hour if price else own
 
     def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
-        """What probes say of an estimate for the GPU of this very machine."""
+        """What was measured says of an estimate for the GPU of this very machine."""
         from rankviz import machine
 
         here = machine.here()
-        if here["device"] != "cuda" or hardware.gpu_of_device(self._workspace.gpus, here["device_name"]) != answer.gpu:
+        if here["device"] != "cuda" or self._workspace.gpu_of(here) != answer.gpu:
             return None
-        lora, training = answer.question.lora, answer.question.training
-        return self._probes.calibration(answer.model, lora, training, training.tokens_per_micro_step, here)
+        return self._measured.of_question(answer.model, answer.question.lora, answer.question.training, here)
 
     def adapter(self, question: Question, r: int) -> AdapterDetail:
         """One rank's adapter: by module and block, its size, and what to know about it."""
         replace(question, ranks=(r,)).validate()
         training = question.training.without_auto(card(None))
-        plan = resolve(self._models.get(question.model_id), question.lora_at(r), training.framework)
+        plan = plan_on(self._models.get(question.model_id), question.lora_at(r), training, card(None))
         dtype = adapter_dtype(training.framework, training.precision)
         parameters = plan.parameters(r)
         return AdapterDetail(

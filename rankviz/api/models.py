@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
 from rankviz.catalog import models as catalog_models
 from rankviz.core.checks import named
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import card
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UnknownModelError
@@ -36,6 +39,15 @@ class Models:
         if ref not in self._known:
             self._known[ref] = self._find_model(ref)
         return self._known[ref]
+
+    def at_hand(self, ref: str) -> ModelSpec | None:
+        """A model that can be had without asking the Hub; None for any other."""
+        if ref in self._known or ref == EMBEDDED or Path(ref).exists():
+            return self.get(ref)
+        try:
+            return catalog_models.load_model(self._workspace.assets, ref)
+        except UnknownModelError:
+            return None
 
     def _find_model(self, ref: str) -> ModelSpec:
         if ref == EMBEDDED:
@@ -69,9 +81,9 @@ class Models:
         """Every name that target_modules can hit in this model, with how many modules it hits."""
         return module_choices(model)
 
-    def preset_names(self, model: ModelSpec, preset: str, framework: str) -> Sequence[str]:
-        """The modules that a preset reaches in this model; none where PEFT refuses it."""
+    def preset_names(self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup) -> Sequence[str]:
+        """The modules that a preset reaches in this model on a GPU; none where PEFT or Unsloth refuses it."""
         try:
-            return resolve(model, LoraConfig(target_modules=preset), framework).target_names
+            return plan_on(model, lora, training, card(None)).target_names
         except InvalidSettingError:
             return ()

@@ -1,23 +1,19 @@
-"""Probes: memory and step time measured on this machine, and what they say of estimates."""
+"""Probes: memory and step time measured on this machine, without weights."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
+from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
-from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.cost.adapter import plan_on
 from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.calibration import Calibration
-    from rankviz.core.cost.setup import TrainingSetup
-    from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.probe.request import ProbeQuestion
     from rankviz.core.probe.summary import ProbeSummary
@@ -26,9 +22,10 @@ if TYPE_CHECKING:
 class Probes:
     """Measured here, without weights."""
 
-    def __init__(self, workspace: Workspace, models: Models):
+    def __init__(self, workspace: Workspace, models: Models, preflight: Preflight):
         self._workspace = workspace
         self._models = models
+        self._preflight = preflight
 
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
@@ -41,7 +38,8 @@ class Probes:
         installed.require_trainer("A probe")
         question.validate()
         model = self._models.get(question.model_id)
-        resolve(model, question.lora, question.training.framework)
+        plan_on(model, question.lora, question.training, self._workspace.here())
+        self._preflight.require(question.training)
         now = time.time()
         request = settle(
             question,
@@ -113,25 +111,3 @@ class Probes:
                 return
             self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
             time.sleep(every_seconds)
-
-    def any(self) -> bool:
-        """Looked up without the store, which an estimate from the command line doesn't load."""
-        folder = self._workspace.home / "runs"
-        return folder.is_dir() and any(entry.name.startswith("probe-") for entry in os.scandir(folder))
-
-    def calibration(
-        self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
-    ) -> Calibration | None:
-        """What the probes of this set-up on this device say; None where there are none."""
-        from rankviz import machine
-        from rankviz.core.probe.calibrate import LIBRARIES, applies, calibrate
-        from rankviz.core.probe.estimate import estimate_probe
-
-        here = {"versions": machine.versions(LIBRARIES), **environment}
-        device, assume = self._workspace.device(environment), self._workspace.assumptions
-        probes = [
-            record
-            for record in self._workspace.store.probes()
-            if applies(record, model.id, lora, training, tokens, here, assume)
-        ]
-        return calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)

@@ -7,35 +7,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from rankviz.api.measured import Measured
 from rankviz.api.models import Models
-from rankviz.api.probes import Probes
+from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
-from rankviz.core.lora.resolve import resolve
+from rankviz.core.cost.adapter import plan_on
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
-from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 
 if TYPE_CHECKING:
-    from rankviz.core.quantity import Range
+    from rankviz.core.cost.pace import Paces
     from rankviz.core.runs.events import RunEvent
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
+    from rankviz.core.runs.sweep_time import ExpectedSweep
     from rankviz.dataset import Preview, Sample
     from rankviz.store import RunStore
-
-
-class ExpectedSweep(NamedTuple):
-    """What a sweep will take here."""
-
-    device_name: str
-    runs: int
-    ranks: Mapping[int, RunEstimate]
-    seconds: Range | None
-    """Of the whole sweep: loading, training, evaluations."""
-    warning: str = ""
-    """What on this device will cost more than it need."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,11 +40,12 @@ class RunSummary:
 class Runs:
     """What a rank buys, trained here."""
 
-    def __init__(self, workspace: Workspace, models: Models, probes: Probes):
+    def __init__(self, workspace: Workspace, models: Models, measured: Measured, preflight: Preflight):
         self._workspace = workspace
         self._models = models
-        self._probes = probes
-        self._previews: dict[str, Preview] = {}
+        self._measured = measured
+        self._preflight = preflight
+        self._kept: dict[tuple[str, int, int], Path] = {}
 
     def samples(self) -> Sequence[Sample]:
         """The sample data that RankViz ships."""
@@ -79,11 +70,13 @@ class Runs:
 
         installed.require_trainer("Training")
         request.validate()
-        request.training.settle(self._workspace.here())
+        here = self._workspace.here()
+        request.training.settle(here)
         self.preview(request.data)
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
-        resolve(self._models.get(request.base), request.lora, request.training.framework)
+        plan_on(self._models.get(request.base), request.lora, request.training, here)
+        self._preflight.require(request.training, request.base)
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()
         return sweep_id
@@ -91,6 +84,10 @@ class Runs:
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps, the newest first."""
         return self._workspace.store.sweeps()[::-1]
+
+    def unreadable(self) -> Mapping[str, str]:
+        """Folders in the place of runs that cannot be read, by name, with the reason of each."""
+        return self._workspace.store.unreadable()
 
     def newest_evaluated(self) -> Sweep | None:
         """The newest sweep with a held-out loss: your own, or else a recorded one."""
@@ -103,6 +100,15 @@ class Runs:
             if sweep.sweep_id == sweep_id:
                 return sweep
         return self._workspace.store.sweep(sweep_id)
+
+    def is_sweep(self, run_or_sweep_id: str) -> bool:
+        """Whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's."""
+        try:
+            self.sweep(run_or_sweep_id)
+        except RunNotFoundError:
+            self.get(run_or_sweep_id)
+            return False
+        return True
 
     def get(self, run_id: str) -> RunRecord:
         """One run, recorded ones among them."""
@@ -164,6 +170,8 @@ class Runs:
         again = [run.run_id for run in self._workspace.store.sweep(sweep_id).resumable]
         if not again:
             raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
+        first = self.get(again[0]).request
+        self._preflight.require(first.training, first.base)
         for run_id in again:
             self._workspace.store.requeue(run_id)
         self._workspace.work_queue()
@@ -189,60 +197,66 @@ class Runs:
     def expected(self, request: SweepRequest) -> ExpectedSweep:
         """Memory and time of a sweep on this machine, before it is started."""
         from rankviz import machine
-        from rankviz.core.runs.estimate import precision_warning, sweep_seconds
+        from rankviz.core.runs.estimate import precision_warning
+        from rankviz.core.runs.sweep_time import ExpectedSweep, sweep_time
 
-        runs = request.runs(sweep_id="expected", created_at=0.0)
+        runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
         here = machine.here()
-        by_rank = {run.r: self._estimate_run(run, here) for run in runs}
+        paces = self._paces(runs[0], here)
+        by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
+        model, assumptions = self._models.get(request.base), self._workspace.assumptions
         return ExpectedSweep(
             device_name=here["device_name"],
             runs=len(runs),
+            truncations=len(request.cut_ranks),
             ranks=by_rank,
-            seconds=sweep_seconds(
-                self._models.get(request.base),
-                runs,
-                [by_rank[run.r].seconds for run in runs],
-                self._workspace.assumptions,
-            ),
-            warning=precision_warning(runs[0], self._workspace.device(here), self._workspace.assumptions),
+            time=sweep_time(model, runs, [by_rank[run.r] for run in runs], assumptions, paces),
+            paces=paces,
+            warning=precision_warning(runs[0], self._workspace.device(here), assumptions),
         )
+
+    def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
+        """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""
+        from rankviz import dataset
+
+        path = Path(request.data)
+        if dataset.is_sample(request.data, assets=self._workspace.assets) or not path.is_file():
+            return request
+        self._workspace.refuse_private_path(request.data)
+        state = path.stat()
+        key = request.data, state.st_mtime_ns, state.st_size
+        if key not in self._kept:
+            self._kept[key] = self._workspace.store.kept_path(path)
+        kept = self._kept[key]
+        return replace(request, data=str(kept)) if kept.exists() else request
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
         """The estimate beside a run's measurements, computed again; None where its base model is not available.
 
         memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
-        seconds is training alone.
+        seconds is training alone, from what had finished on its machine before it began.
         """
         try:
-            return self._estimate_run(record.request, record.environment)
+            paces = self._paces(record.request, record.environment, before=record.started_at)
+            return self._estimate_run(record.request, record.environment, paces)
         except RankVizError:
             return None
 
-    def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any]) -> RunEstimate:
-        model, device, rows = (
-            self._models.get(request.base),
-            self._workspace.device(environment),
-            self._row_tokens(request),
-        )
+    def _paces(self, request: RunRequest, environment: Mapping[str, Any], before: float | None = None) -> Paces:
+        """The same for every rank of a sweep."""
+        from rankviz.core.cost.pace import Paces
+        from rankviz.core.runs.estimate import workload_of
+
+        if not self._measured.any():
+            return Paces()
+        model, device = self._models.get(request.base), self._workspace.device(environment)
+        workload = workload_of(model, request, device, self._measured.row_tokens(request))
+        return self._measured.paces(workload, environment, before=before)
+
+    def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any], paces: Paces) -> RunEstimate:
+        model, device = self._models.get(request.base), self._workspace.device(environment)
+        rows = self._measured.row_tokens(request)
         training = request.training.without_auto(device)
         tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
-        calibration = None
-        if self._probes.any():
-            calibration = self._probes.calibration(model, request.lora, training, tokens, environment)
-        return estimate_run(model, request, device, self._workspace.assumptions, rows, calibration)
-
-    def _row_tokens(self, request: RunRequest) -> Range | None:
-        """None where the data has gone since."""
-        from rankviz.core.runs.estimate import row_tokens
-
-        try:
-            preview = self._previewed(request.data)
-        except RankVizError:
-            return None
-        return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
-
-    def _previewed(self, data: str) -> Preview:
-        """A run's data never changes (samples are shipped, files are kept by their content), so it is read once."""
-        if data not in self._previews:
-            self._previews[data] = self.preview(data)
-        return self._previews[data]
+        memory = self._measured.memory(model, request.lora, training, tokens, environment)
+        return estimate_run(model, request, device, self._workspace.assumptions, rows, memory, paces)

@@ -83,10 +83,16 @@ class Workspace:
 
         return self.device(machine.here())
 
+    def gpu_of(self, environment: Mapping[str, Any]) -> Gpu | None:
+        """The row of the GPU that this environment names; None where the table has no such card of that memory."""
+        name = environment.get("device_name") or ""
+        return hardware.gpu_of_device(self.gpus, name, environment.get("device_memory_bytes"))
+
     def device(self, environment: Mapping[str, Any]) -> Device:
         return Device(
             cpu_count=environment.get("cpu_count") or os.cpu_count() or 1,
             cpu_bf16=environment.get("cpu_bf16"),
             cuda=environment.get("device") == "cuda",
-            gpu=hardware.gpu_of_device(self.gpus, environment.get("device_name") or ""),
+            gpu=self.gpu_of(environment),
+            memory_bytes=environment.get("device_memory_bytes"),
         )

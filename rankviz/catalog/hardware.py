@@ -17,6 +17,11 @@ from rankviz.errors import AssetError, UnknownGpuError
 GPUS_FILE = "gpus.json"
 ASSUMPTIONS_FILE = "assumptions.json"
 ENDS = ("low", "expected", "high")
+MEMORY_TOLERANCE = 0.1
+"""Nominal sizes are 7 % below the driver's (GB against GiB), and ECC takes up to 6 % of it."""
+SMALLER_CARDS = frozenset({"laptop", "q", "mig"})
+"""Words of a device name that make another, slower card of the one it names: Laptop GPU, Max-Q, a MIG slice. No row of
+the table has one."""
 
 
 @lru_cache(maxsize=8)
@@ -50,14 +55,25 @@ def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
     return begins[0]
 
 
-def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str) -> Gpu | None:
-    """The card that a driver's device name means ("NVIDIA A100-SXM4-80GB"); None if the table does not have it."""
+def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | None = None) -> Gpu | None:
+    """The card that a driver's device name means ("NVIDIA A100-SXM4-80GB"); None if the table does not have it.
+
+    memory_bytes: as the driver reports it. A card whose memory is more than MEMORY_TOLERANCE from a row's is another
+    one: a laptop's, one of the same name with twice the memory, a MIG slice.
+    """
     device = _words(device_name)
 
     def vague(word: str) -> bool:
         return word == "sxm" or (word.endswith("gb") and word[:-2].isdigit())
 
-    named = [gpu for gpu in gpus if {w for w in _words(gpu.name) if not vague(w)} <= device]
+    def fits(gpu: Gpu) -> bool:
+        return (
+            memory_bytes is None or abs(memory_bytes / (gpu.usable_bytes or gpu.memory_bytes) - 1) <= MEMORY_TOLERANCE
+        )
+
+    if device & SMALLER_CARDS:
+        return None
+    named = [gpu for gpu in gpus if {w for w in _words(gpu.name) if not vague(w)} <= device and fits(gpu)]
     return max(named, key=lambda gpu: len(_words(gpu.name) & device), default=None)
 
 

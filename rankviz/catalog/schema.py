@@ -1,8 +1,8 @@
-"""Strict checks of RankViz's own tables: a TypeAdapter over the dataclass that a row becomes, nothing unknown, nothing
-missing, nothing converted; the first row that is wrong is an AssetError that says what to do with it.
+"""Strict checks of RankViz's own tables: pydantic's TypeAdapter over the dataclass that a row becomes.
 
-pydantic is imported here and in the modules that call this one, and those only where assets are built or tested:
-reading an asset stays fast (tests/catalog/test_reading_is_light.py).
+Nothing unknown, nothing missing, nothing converted; the first row that is wrong is an AssetError that says what to do
+with it. pydantic is imported here and in the modules that call this one, and those only where assets are built or
+tested: reading an asset stays fast (tests/catalog/test_reading_is_light.py).
 """
 
 import json

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from rankviz.cli.accuracy import validate
+from rankviz.cli.doctor import doctor
 from rankviz.cli.estimates import estimate, models
 from rankviz.cli.export import export
 from rankviz.cli.fit import fit
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What a LoRA rank costs, and what it buys.",
 )
-for command in (models, estimate, fit, advise, validate, probe, export, sweep, verdict, spectrum, resize):
+for command in (models, estimate, fit, advise, validate, probe, export, sweep, verdict, spectrum, resize, doctor):
     app.command()(command)
 app.add_typer(runs, name="runs")
 app.add_typer(evidence, name="evidence")

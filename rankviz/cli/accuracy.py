@@ -12,7 +12,7 @@ from rankviz.api import Api
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.accuracy.report import ReportRow, Score, TimeScore
 from rankviz.core.accuracy.report import as_json as report_json
-from rankviz.units import NOT_KNOWN
+from rankviz.units import NOT_KNOWN, counted
 
 
 def validate(
@@ -50,7 +50,7 @@ def validate(
         _print_two_depths(report.probes)
     if report.without_prediction:
         table(
-            f"{len(report.without_prediction)} rows without a prediction",
+            f"{counted(len(report.without_prediction), 'row')} without a prediction",
             ["Row", "Source", "Reason"],
             [[row.row_id, row.group, row.reason or ""] for row in report.without_prediction],
         )

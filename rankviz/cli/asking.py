@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rankviz.cli.shared import Model, Targets
-from rankviz.core.cost.question import Question
+from rankviz.core.cost.question import ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
@@ -25,6 +25,15 @@ def question(
     moe: Annotated[
         str, typer.Option(help="Experts: default, linear-only, peft-remap, unsloth or target-parameters.")
     ] = "default",
+    unsloth_class: Annotated[str, typer.Option(help="Under Unsloth: FastLanguageModel or FastModel.")] = (
+        "FastLanguageModel"
+    ),
+    finetune_vision_layers: Annotated[bool | None, typer.Option(help="Unsloth's flag for whole multimodal models.")] = (
+        None
+    ),
+    finetune_language_layers: Annotated[bool | None, typer.Option(help="Unsloth's flag.")] = None,
+    finetune_attention_modules: Annotated[bool | None, typer.Option(help="Unsloth's flag.")] = None,
+    finetune_mlp_modules: Annotated[bool | None, typer.Option(help="Unsloth's flag.")] = None,
     precision: Annotated[str, typer.Option(help="bf16, fp16, fp32, nf4, nf4-dq or int8.")] = "nf4-dq",
     framework: Annotated[str, typer.Option(help="unsloth, trl or peft.")] = "unsloth",
     batch: Annotated[int, typer.Option(help="Batch size per micro-step.")] = 2,
@@ -35,7 +44,10 @@ def question(
     loss_path: Annotated[str, typer.Option(help="fused, fused-func (Unsloth's of before), triton or full.")] = "fused",
     gpu: Annotated[str | None, typer.Option(help="GPU, by its name in the table.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens to train on, padding included.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help=f"Optimizer steps; estimate and fit assume {ASSUMED_STEPS:,} where no length is given."),
+    ] = None,
     usd_per_hour: Annotated[float | None, typer.Option(help="Your own price instead of the table's.")] = None,
 ) -> Question:
     """The question of these options; the core checks it."""
@@ -49,6 +61,11 @@ def question(
             use_dora=dora,
             modules_to_save=names_in(modules_to_save),
             moe_scheme=moe,
+            unsloth_class=unsloth_class,
+            finetune_vision_layers=finetune_vision_layers,
+            finetune_language_layers=finetune_language_layers,
+            finetune_attention_modules=finetune_attention_modules,
+            finetune_mlp_modules=finetune_mlp_modules,
         ),
         training=TrainingSetup(
             framework=framework,

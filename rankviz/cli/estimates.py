@@ -21,7 +21,7 @@ def models(as_json: Json = False) -> None:
     if as_json:
         return print_json([asdict(row) for row in rows])
     table(
-        f"{len(rows)} models",
+        units.counted(len(rows), "model"),
         ["Model", "Parameters", "Tower", "Verified"],
         [[r.id, f"{r.total_parameters:,}", r.tower, "yes" if r.verified else "no"] for r in rows],
     )
@@ -31,17 +31,19 @@ def models(as_json: Json = False) -> None:
 def estimate(question: Question, plot: Plot = None, as_json: Json = False) -> None:
     """Estimate a fine-tuning run: exact adapter size, and ranges for memory, time and cost."""
     check(plot)
+    question, assumed = question.with_assumed_length()
     answer = Api().estimates.estimate(question)
     if plot:
         plot_estimate(plot, answer.estimate, in_words(answer.basis))
     if as_json:
-        return print_json(estimate_json(answer))
+        result = estimate_json(answer)
+        return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
     model, gpu = answer.estimate.model, answer.estimate.gpu
     table(
         f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
         ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"],
         [_row(rank, answer) for rank in answer.estimate.ranks],
-        notes=[in_words(answer.basis), *answer.estimate.notes],
+        notes=[in_words(answer.basis), *filter(None, [assumed]), *answer.estimate.notes],
     )
 
 

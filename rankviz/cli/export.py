@@ -23,7 +23,9 @@ def export(
         ),
     ] = "script",
     lr: Annotated[float | None, typer.Option(help="Learning rate; 2e-4 by default.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write to this file, and what belongs to it beside it.")
+    ] = None,
 ) -> None:
     """Write a script, a notebook or a configuration file with these settings, to train elsewhere."""
     if len(question.ranks) != 1:
@@ -32,10 +34,24 @@ def export(
     if output is None:
         print(written.text, end="")
     else:
-        try:
-            output.write_text(written.text, encoding="utf-8")
-        except OSError as error:
-            raise InvalidSettingError(f"Cannot write {output}: {error.strerror}. Choose another file.") from error
-        print(output)
+        _write(output, written.text)
+        for name, text in written.beside:
+            _write_beside(output.with_name(name), text)
     for note in written.notes:
         print(f"Note: {note}", file=sys.stderr)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidSettingError(f"Cannot write {path}: {error.strerror}. Choose another file.") from error
+    print(path)
+
+
+def _write_beside(path: Path, text: str) -> None:
+    """A file that was not asked for by name does not replace one that is there."""
+    if not path.exists():
+        _write(path, text)
+    elif path.read_text(encoding="utf-8", errors="replace") != text:
+        print(f"Note: {path} was there before and is unchanged. Add these entries to it:\n{text}", file=sys.stderr)

@@ -37,9 +37,11 @@ def fit(
 
     if len(question.ranks) != 1:
         raise InvalidSettingError("fit takes one rank: give -r once.")
+    question, assumed = question.with_assumed_length()
+    notes = [assumed] if assumed else []
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
     if as_json:
-        return print_json(decisions_json(decisions))
+        return print_json({**decisions_json(decisions), "notes": notes})
     name = f"{decisions.setting.model.id}, r = {decisions.setting.r}"
     if decisions.limits:
         table(
@@ -61,7 +63,7 @@ def fit(
         f"{name}: three training methods",
         ["Method", "Precision", "Trained", "Memory (nvidia-smi)", "Time", "Cost", "Saved", "Fit"],
         [_method_row(method) for method in decisions.methods],
-        notes=[decisions.sentence, RULE],
+        notes=[decisions.sentence, *notes, RULE],
     )
 
 

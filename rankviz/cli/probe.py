@@ -9,7 +9,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.cli.shared import Json, Model, Targets, fail, print_json, table
+from rankviz.cli.shared import Json, Model, Targets, fail, print_json, print_notes, table
 from rankviz.core.lora.targets import targets_in
 
 if TYPE_CHECKING:
@@ -48,33 +48,33 @@ def probe(
     from rankviz.core.probe.summary import as_json as summary_json
 
     api = Api()
-    probe_id = api.probes.start(
-        ProbeQuestion(
-            model_id=model,
-            lora=LoraConfig(
-                r=r,
-                lora_alpha=lora_alpha(alpha, r),
-                target_modules=targets_in(targets),
-                use_rslora=rslora,
-                use_dora=dora,
-            ),
-            training=replace(
-                PROBE_TRAINING,
-                framework=framework,
-                precision=precision,
-                optim=optim,
-                gradient_checkpointing=checkpointing,
-                per_device_train_batch_size=batch,
-                gradient_accumulation_steps=accum,
-                max_length=max_length,
-            ),
-            depths=tuple(depth or ()),
-            full=full or rows is not None,
-            timed_steps=steps,
-            time_limit_seconds=time_limit,
-            memory_limit_bytes=None if memory_limit_gib is None else _bytes_of(memory_limit_gib),
-        )
+    question = ProbeQuestion(
+        model_id=model,
+        lora=LoraConfig(
+            r=r,
+            lora_alpha=lora_alpha(alpha, r),
+            target_modules=targets_in(targets),
+            use_rslora=rslora,
+            use_dora=dora,
+        ),
+        training=replace(
+            PROBE_TRAINING,
+            framework=framework,
+            precision=precision,
+            optim=optim,
+            gradient_checkpointing=checkpointing,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accum,
+            max_length=max_length,
+        ),
+        depths=tuple(depth or ()),
+        full=full or rows is not None,
+        timed_steps=steps,
+        time_limit_seconds=time_limit,
+        memory_limit_bytes=None if memory_limit_gib is None else _bytes_of(memory_limit_gib),
     )
+    print_notes(api.preflight.warnings(question.training))
+    probe_id = api.probes.start(question)
     print(f"Probe {probe_id}. Ctrl-C stops the display; the probe goes on.", file=sys.stderr)
     shown = ""
     for record in api.probes.follow(probe_id):

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.shared import Json, Targets, fail, print_json, table
+from rankviz.cli.shared import Json, Targets, fail, print_json, print_notes, table
 from rankviz.core.lora.targets import targets_in
 from rankviz.errors import InvalidSettingError
 
@@ -65,27 +65,29 @@ def sweep(
         raise InvalidSettingError("--anchor needs --fast.")
     count = seeds if seeds is not None else 1 if fast else VERDICT_SEEDS
     api = Api()
-    sweep_id = api.runs.start(
-        SweepRequest(
-            base=model,
-            data=data,
-            ranks=ranks,
-            cut_ranks=cut_ranks,
-            alpha=alpha,
-            learning_rates=tuple(lr or (1e-3,)),
-            seeds=tuple(range(count)),
-            held_out_examples=held_out,
-            lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
-            training=replace(
-                SHORT_TRAINING,
-                max_steps=steps,
-                per_device_train_batch_size=batch,
-                gradient_accumulation_steps=accum,
-                max_length=max_length,
-                precision=precision,
-            ),
-        )
+    request = SweepRequest(
+        base=model,
+        data=data,
+        ranks=ranks,
+        cut_ranks=cut_ranks,
+        alpha=alpha,
+        learning_rates=tuple(lr or (1e-3,)),
+        seeds=tuple(range(count)),
+        held_out_examples=held_out,
+        lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
+        training=replace(
+            SHORT_TRAINING,
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accum,
+            max_length=max_length,
+            precision=precision,
+        ),
     )
+    print_notes(api.preflight.warnings(request.training, request.base))
+    sweep_id = api.runs.start(request)
+    for sentence in api.runs.expected(request).sentences:
+        print(sentence, file=sys.stderr)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     _watch(api, sweep_id)
     runs = api.runs.sweep(sweep_id).runs
@@ -93,12 +95,16 @@ def sweep(
         result = api.verdicts.of_sweep(sweep_id)
         plot_sweep(plot, api.runs.sweep(sweep_id), result.verdict if result else None)
     if as_json:
-        rows = [run_json(api.runs.summary(run.run_id)) for run in runs]
-        print_json({"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(api.runs.fast_curves(sweep_id))})
+        print_json(_sweep_json(api, sweep_id))
     else:
         print_sweep(api, sweep_id)
     if failed := next((run for run in runs if run.state == "failed"), None):
         fail(failed.error, 1)
+
+
+def _sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
+    rows = [run_json(api.runs.summary(run.run_id)) for run in api.runs.sweep(sweep_id).runs]
+    return {"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(api.runs.fast_curves(sweep_id))}
 
 
 def print_sweep(api: Api, sweep_id: str) -> None:
@@ -173,11 +179,13 @@ def runs_list(as_json: Json = False) -> None:
     if as_json:
         return print_json([run_json(api.runs.summary(run.run_id)) for run in records])
     _runs_table(records)
+    for run_id, reason in api.runs.unreadable().items():
+        print(f"Run {run_id} cannot be read. {reason}", file=sys.stderr)
 
 
 def _runs_table(records: Sequence["RunRecord"]) -> None:
     table(
-        f"{len(records)} runs",
+        units.counted(len(records), "run"),
         [
             "Run",
             "State",
@@ -213,9 +221,12 @@ def _run_row(record: "RunRecord") -> list[str]:
 
 
 @runs.command("show")
-def runs_show(run_id: str, as_json: Json = False) -> None:
-    """Show one run: its settings, its measurements, and the estimate beside them."""
-    summary = Api().runs.summary(run_id)
+def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], as_json: Json = False) -> None:
+    """Show one run (settings, measurements, and the estimate beside them), or a sweep with its runs and verdict."""
+    api = Api()
+    if api.runs.is_sweep(run_id):
+        return print_json(_sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
+    summary = api.runs.summary(run_id)
     if as_json:
         return print_json(run_json(summary))
     table(f"Run {run_id}", ["", "Value"], [list(fact) for fact in _facts(summary)])
@@ -245,10 +256,16 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     if completed:
         yield f"Peak memory ({completed.peak_memory_kind})", units.memory_size(completed.peak_memory_bytes)
         yield "Training time", units.duration(completed.train_seconds)
+        if run.step_seconds is not None:
+            yield (
+                "First step, later steps",
+                (f"{units.duration(run.first_step_seconds)}, {units.duration(run.step_seconds)} each"),
+            )
     if estimate:
         yield "Estimated adapter", f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}"
         yield f"Estimated memory ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
-        yield "Estimated time", units.time_span(estimate.seconds) if estimate.seconds else "not known"
+        basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
+        yield "Estimated time", units.time_span(estimate.seconds) + basis if estimate.seconds else "not known"
     yield "Device", str(run.environment.get("device_name") or "not known")
 
 

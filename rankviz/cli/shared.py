@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,12 @@ Targets = Annotated[str, typer.Option(help="all-linear, attention, mlp, qv, unsl
 def fail(message: str, code: int) -> None:
     print(" ".join(message.split()), file=sys.stderr)
     sys.exit(code)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """On stderr, before something starts."""
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

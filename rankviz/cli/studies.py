@@ -64,7 +64,7 @@ def list_studies(
     if as_json:
         return print_json({"rows": rows, "added": list(api.studies.added())})
     table(
-        f"Published studies nearest to {model}" if model else f"{len(rows)} studies",
+        f"Published studies nearest to {model}" if model else units.counted(len(rows), "study", "studies"),
         ["Study", "Base model", "Points", "Why it is near", "Learning rate"],
         [[str(row[name]) for name in ("label", "base_model", "points", "why", "learning_rate")] for row in rows],
         notes=[
@@ -80,7 +80,9 @@ def add(files: Annotated[list[Path], typer.Argument(help="Result files of PEFT's
     """Add result files as studies, shown beside the published ones."""
     added = Api().studies.add(files)
     if added.files:
-        print(f"Added {len(added.files)} of {len(files)} files, {units.count(added.points)} points.")
+        print(
+            f"Added {len(added.files)} of {units.counted(len(files), 'file')}, {units.counted(added.points, 'point')}."
+        )
     if added.refused:
         fail(" ".join(added.refused), 2)
 

@@ -47,7 +47,7 @@ def spectrum(adapter: Adapter, plot: Plot = None, as_json: Json = False) -> None
         )
     size = f"{units.file_size(spectrum.file_bytes)} in {spectrum.dtype}"
     table(
-        f"{spectrum.name}: {len(spectrum.layers)} updates, r = {spectrum.r}, {size}",
+        f"{spectrum.name}: {units.counted(len(spectrum.layers), 'update')}, r = {spectrum.r}, {size}",
         ["Module", "Updates", "r", "Rank for 90 %", "Rank for 99 %", "Effective rank", "Stable rank", "No update"],
         rows,
         notes=list(spectrum.notes),

@@ -8,12 +8,12 @@ import typer
 from rankviz.api import Api
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.errors import InvalidSettingError
-from rankviz.units import NOT_KNOWN
+from rankviz.units import NOT_KNOWN, counted
 
 if TYPE_CHECKING:
     from rankviz.verdict import RankLoss, Verdict
 
-NOT_DISTINGUISHABLE = "not distinguishable"
+NOT_DISTINGUISHABLE = "cannot be distinguished"
 
 
 def verdict(
@@ -35,15 +35,11 @@ def verdict(
     if as_json:
         return print_json(verdict_json(result))
     table(
-        f"{losses.name}: {_counted(result.seeds, 'seed')}, {_counted(result.examples, 'example')}",
+        f"{losses.name}: {counted(result.seeds, 'seed')}, {counted(result.examples, 'example')}",
         ["Rank", "Loss", "Learning rate", "Runs", "Above the best (nats)", "Compared with the best"],
         [_row(rank, result) for rank in result.ranks],
         notes=sentences(result),
     )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _row(rank: "RankLoss", result: "Verdict") -> list[str]:

@@ -1,5 +1,6 @@
 """A figure that is not known exactly: low, expected, high."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,14 @@ class Range:
     def plus(self, other: "Range") -> "Range":
         """Both at their low end, both as expected, both at their high end."""
         return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
+
+    def plus_independent(self, other: "Range") -> "Range":
+        """The sum of two that do not depend on one another: each end is as far from the middle as the root of both
+        distances' squares."""
+        expected = self.expected + other.expected
+        below = math.hypot(self.expected - self.low, other.expected - other.low)
+        above = math.hypot(self.high - self.expected, other.high - other.expected)
+        return Range(expected - below, expected, expected + above)
 
     def over(self, divisor: "Range") -> "Range":
         """Least by most, expected by expected, most by least."""

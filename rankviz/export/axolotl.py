@@ -6,9 +6,20 @@ begins with.
 
 from typing import Any
 
+from rankviz.export import defaults
+from rankviz.export.chat import end_of_turn
 from rankviz.export.recipe import Recipe
-from rankviz.export.words import DATA, other_program, sources, title
-from rankviz.export.yaml_text import Section, document
+from rankviz.export.words import (
+    HELD_OUT,
+    MESSAGES_ROW,
+    ROWS,
+    TEXT_ROW,
+    Verbatim,
+    other_program,
+    sources,
+    title,
+)
+from rankviz.export.yaml_text import Section, document, in_one_line
 
 VERSION = "0.21.0"
 """The release whose schema the keys are checked against."""
@@ -49,40 +60,90 @@ def axolotl(recipe: Recipe) -> str:
             ),
             Section(
                 {
-                    "datasets": [
-                        {
-                            "path": "train.jsonl",
-                            "ds_type": "json",
-                            "type": {
-                                "field_instruction": "prompt",
-                                "field_output": "completion",
-                                "format": "{instruction}",
-                                "no_input_format": "{instruction}",
-                            },
-                        }
-                    ],
+                    **_rows(recipe),
                     "train_on_inputs": False,
-                    "val_set_size": 0.0,
+                    "val_set_size": defaults.HELD_OUT_SHARE,
+                    "eval_steps": defaults.EVAL_STEPS,
                     "sequence_len": setup.max_length,
                     "sample_packing": False,
                 },
-                (DATA + ".",),
+                _about_rows(recipe),
             ),
             Section(
                 {
                     "micro_batch_size": setup.per_device_train_batch_size,
+                    "eval_batch_size": setup.per_device_train_batch_size,
                     "gradient_accumulation_steps": setup.gradient_accumulation_steps,
                     "gradient_checkpointing": CHECKPOINTING[setup.gradient_checkpointing],
                     "attn_implementation": ATTENTION[setup.attn_implementation],
                     "optimizer": setup.optim,
+                    "weight_decay": defaults.WEIGHT_DECAY,
                     "learning_rate": recipe.learning_rate,
-                    "lr_scheduler": "linear",
+                    "lr_scheduler": defaults.SCHEDULER,
+                    "warmup_steps": recipe.warmup_steps,
                     "max_steps": recipe.max_steps,
+                    "seed": defaults.SEED,
+                    "logging_steps": defaults.LOGGING_STEPS,
                     "output_dir": "outputs",
-                }
+                },
+                ("For full passes over the data, write num_epochs: 1 instead of max_steps.",),
             ),
             Section(PLUGINS.get(setup.loss_path, {}), _about_loss(setup.loss_path)),
+            Section({}, ("Base and adapter as one model: axolotl merge-lora axolotl.yaml",)),
         ],
+    )
+
+
+PLAIN_ROWS = {
+    "datasets": [
+        {
+            "path": "train.jsonl",
+            "ds_type": "json",
+            "type": {
+                "field_instruction": "prompt",
+                "field_output": "completion",
+                "format": "{instruction}",
+                "no_input_format": "{instruction}",
+            },
+        }
+    ],
+}
+"""Texts as they are; Axolotl adds the tokenizer's end token to each completion, and learns it."""
+CHATS = {
+    "datasets": [
+        {
+            "path": "train.jsonl",
+            "ds_type": "json",
+            "type": "chat_template",
+            "chat_template": "tokenizer_default",
+            "field_messages": "messages",
+            "roles_to_train": ["assistant"],
+            "train_on_eos": "turn",
+        }
+    ],
+}
+"""Through the model's own chat template, of which the assistant's turns are learned with the token that ends them."""
+
+
+def _rows(recipe: Recipe) -> dict[str, Any]:
+    """How Axolotl reads train.jsonl: chats for a chat model, plain text for a base model."""
+    if not recipe.is_chat:
+        return PLAIN_ROWS
+    end = end_of_turn(recipe.model_id)
+    return {**CHATS, **({"eot_tokens": [end]} if end else {})}
+
+
+def _about_rows(recipe: Recipe) -> tuple[str, ...]:
+    chats = (MESSAGES_ROW, "The assistant's turns are learned, with the token that ends them.")
+    texts = (TEXT_ROW, "The completion is learned, with the tokenizer's end token added to it.")
+    row, other = (chats, texts) if recipe.is_chat else (texts, chats)
+    return (
+        ROWS,
+        *row,
+        HELD_OUT,
+        "For the other kind of rows:",
+        other[0],
+        Verbatim(in_one_line("datasets", (PLAIN_ROWS if recipe.is_chat else CHATS)["datasets"])),
     )
 
 

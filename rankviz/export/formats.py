@@ -8,10 +8,11 @@ from rankviz.core.lora.config import Framework
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import axolotl
-from rankviz.export.llamafactory import llamafactory, trains_with_unsloth
+from rankviz.export.defaults import LEARNING_RATE
+from rankviz.export.llamafactory import dataset_info, llamafactory, trains_with_unsloth
 from rankviz.export.lora_config import adapter_config
 from rankviz.export.notebook import notebook
-from rankviz.export.recipe import LEARNING_RATE, Recipe, recipe
+from rankviz.export.recipe import Recipe, recipe
 from rankviz.export.script import script
 
 
@@ -27,6 +28,8 @@ class Format(NamedTuple):
     """Its name, where it isn't the framework's."""
     names_experts: bool = True
     """Whether it has PEFT's target_parameters."""
+    beside: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
+    """Other files that it needs, by name."""
 
 
 def _asked(question: Question) -> Framework:
@@ -46,11 +49,17 @@ FORMATS = {
     "notebook": Format("Notebook for the chosen framework", "train.ipynb", notebook, _asked),
     "unsloth": Format("Unsloth script", "train_unsloth.py", script, _always("unsloth")),
     "trl": Format("TRL script", "train_trl.py", script, _always("trl")),
-    "peft": Format("PEFT LoraConfig in Python", "train_peft.py", script, _always("peft")),
+    "peft": Format("PEFT script", "train_peft.py", script, _always("peft")),
     "adapter-config": Format("PEFT adapter_config.json", "adapter_config.json", adapter_config, _always("peft")),
     "axolotl": Format("Axolotl YAML", "axolotl.yaml", axolotl, _always("trl"), "Axolotl"),
     "llamafactory": Format(
-        "LLaMA-Factory YAML", "llamafactory.yaml", llamafactory, _of_llamafactory, "LLaMA-Factory", False
+        "LLaMA-Factory YAML",
+        "llamafactory.yaml",
+        llamafactory,
+        _of_llamafactory,
+        "LLaMA-Factory",
+        names_experts=False,
+        beside=(("dataset_info.json", dataset_info),),
     ),
 }
 
@@ -63,7 +72,10 @@ class Written(NamedTuple):
     """To be read on the page: of a notebook the code alone."""
     file_name: str
     notes: tuple[str, ...]
-    """What the tool does otherwise than was asked; in the text too, where its format has comments."""
+    """What the tool does otherwise than requested, and what the estimate notes; in the text too, where its format has
+    comments."""
+    beside: tuple[tuple[str, str], ...] = ()
+    """Other files that the tool needs in the same folder: name and text."""
 
 
 def write(
@@ -84,4 +96,5 @@ def write(
     )
     text = chosen.write(made)
     shown = script(made) if chosen.write is notebook else text
-    return Written(text, shown, chosen.file_name, made.notes)
+    beside = tuple((name, each(made)) for name, each in chosen.beside)
+    return Written(text, shown, chosen.file_name, made.notes, beside)

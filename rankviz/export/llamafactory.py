@@ -7,14 +7,39 @@ import json
 from typing import Any
 
 from rankviz.core.lora.config import QUANTIZED
+from rankviz.export import defaults
+from rankviz.export.chat import llamafactory_template
 from rankviz.export.recipe import Recipe
-from rankviz.export.words import DATA, other_program, sources, title
+from rankviz.export.words import HELD_OUT, MESSAGES_ROW, ROWS, TEXT_ROW, Verbatim, other_program, sources, title
 from rankviz.export.yaml_text import Section, document
 
 VERSION = "0.9.5"
 """The release whose arguments the keys are checked against."""
 ATTENTION = {"sdpa": "sdpa", "flash": "fa2", "eager": "disabled"}
-DATASET_INFO = {"train": {"file_name": "train.jsonl", "columns": {"prompt": "prompt", "response": "completion"}}}
+PLAIN_TEXT = "fewshot"
+"""The template for base models: it leaves the prompt unchanged and ends the completion with two line breaks and the
+tokenizer's end token. "empty" would leave the end token out, and the model would never learn to stop."""
+DATASETS = {
+    "train": {"file_name": "train.jsonl", "columns": {"prompt": "prompt", "response": "completion"}},
+    "chats": {
+        "file_name": "train.jsonl",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages"},
+        "tags": {
+            "role_tag": "role",
+            "content_tag": "content",
+            "user_tag": "user",
+            "assistant_tag": "assistant",
+            "system_tag": "system",
+        },
+    },
+}
+"""dataset_info.json: train.jsonl as rows of prompt and completion, and as whole chats."""
+
+
+def dataset_info(recipe: Recipe) -> str:
+    """The file that tells LLaMA-Factory how to read train.jsonl. It is the same for every recipe."""
+    return json.dumps(DATASETS, indent=2) + "\n"
 
 
 def llamafactory(recipe: Recipe) -> str:
@@ -44,30 +69,80 @@ def llamafactory(recipe: Recipe) -> str:
                 | {"use_rslora": lora.use_rslora, "use_dora": lora.use_dora}
             ),
             Section(
-                {"dataset": "train", "dataset_dir": ".", "template": "empty", "cutoff_len": setup.max_length}
-                | {"packing": False},
-                (
-                    f"{DATA}. Beside it dataset_info.json: {json.dumps(DATASET_INFO)}",
-                    "template empty leaves both texts unchanged. For a chat model, use its template, such as qwen3.",
-                ),
+                {
+                    "dataset": "train",
+                    "dataset_dir": ".",
+                    **_template(recipe),
+                    "cutoff_len": setup.max_length,
+                    "packing": False,
+                    "val_size": defaults.HELD_OUT_SHARE,
+                },
+                _about_data(recipe),
             ),
             Section(
                 {
                     "per_device_train_batch_size": setup.per_device_train_batch_size,
+                    "per_device_eval_batch_size": setup.per_device_train_batch_size,
                     "gradient_accumulation_steps": setup.gradient_accumulation_steps,
                     "max_steps": recipe.max_steps,
                     "learning_rate": recipe.learning_rate,
-                    "lr_scheduler_type": "linear",
+                    "lr_scheduler_type": defaults.SCHEDULER,
+                    "warmup_steps": recipe.warmup_steps,
+                    "weight_decay": defaults.WEIGHT_DECAY,
                     "optim": setup.optim,
+                    "seed": defaults.SEED,
+                    "eval_strategy": "steps",
+                    "eval_steps": defaults.EVAL_STEPS,
                     "flash_attn": ATTENTION[setup.attn_implementation],
                     **_checkpointing(recipe),
                     "output_dir": "outputs",
-                    "logging_steps": 10,
+                    "logging_steps": defaults.LOGGING_STEPS,
                     "report_to": "none",
-                }
+                },
+                ("For full passes over the data, write num_train_epochs: 1 instead of max_steps.",),
             ),
             Section(*_loss(recipe)),
+            Section({}, _merging(recipe)),
         ],
+    )
+
+
+def _template(recipe: Recipe) -> dict[str, str]:
+    """Empty for a family without a template of LLaMA-Factory's: it then reads the tokenizer's own."""
+    name = llamafactory_template(recipe.model_id) if recipe.is_chat else PLAIN_TEXT
+    return {"template": name} if name else {}
+
+
+def _about_data(recipe: Recipe) -> tuple[str, ...]:
+    rows = (
+        f"{ROWS} the prompt as a string, the completion as a string.",
+        TEXT_ROW,
+        "Put dataset_info.json, which comes with this file, beside it.",
+    )
+    if not recipe.is_chat:
+        return (
+            *rows,
+            f"template {PLAIN_TEXT} leaves the prompt unchanged, and ends the completion with two line breaks and the "
+            "end token.",
+            HELD_OUT,
+        )
+    chats = ("For whole chats, write dataset: chats. The rows are then:", MESSAGES_ROW)
+    if not _template(recipe):
+        chats += (
+            f"LLaMA-Factory {VERSION} has no template for this family. Without one it reads the tokenizer's own chat "
+            "template: check in the log that the labels it prints end with the end token.",
+        )
+    return (*rows, *chats, HELD_OUT)
+
+
+def _merging(recipe: Recipe) -> tuple[str, ...]:
+    template = "".join(f" --template {name}" for name in _template(recipe).values())
+    return (
+        "Base and adapter as one model:",
+        Verbatim(
+            f"llamafactory-cli export --model_name_or_path {recipe.model_id} --adapter_name_or_path outputs{template} "
+            "--export_dir merged"
+        ),
     )
 
 

@@ -4,15 +4,21 @@ import json
 from typing import Any
 
 from rankviz import __version__
+from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.export.recipe import Recipe
 from rankviz.export.script import header, parts
-from rankviz.export.words import DATA, title
+from rankviz.export.words import title
 
+TRL_VERSION = "1.15.0"
+TRANSFORMERS_VERSION = "5.17.0"
+"""With these versions the scripts are run in tests/export/test_scripts_train.py."""
+_COMMON = f"peft=={PEFT_VERSION} transformers=={TRANSFORMERS_VERSION}"
 INSTALL = {
-    "unsloth": "%pip install --quiet unsloth",
-    "trl": "%pip install --quiet trl peft bitsandbytes",
-    "peft": "%pip install --quiet peft bitsandbytes",
+    "unsloth": f"%pip install --quiet unsloth=={UNSLOTH_VERSION} trl=={TRL_VERSION} {_COMMON}",
+    "trl": f"%pip install --quiet trl=={TRL_VERSION} {_COMMON} bitsandbytes",
+    "peft": f"%pip install --quiet {_COMMON} datasets bitsandbytes",
 }
+"""Pinned, since the number of trained parameters depends on them."""
 
 
 def notebook(recipe: Recipe) -> str:
@@ -23,7 +29,7 @@ def notebook(recipe: Recipe) -> str:
         _code("install", INSTALL[recipe.training.framework]),
     ]
     for number, part in enumerate(parts(recipe), 1):
-        about = f"\n\nPut the data beside this notebook. `{DATA}`" if part.heading == "The training" else ""
+        about = "\n\nPut `train.jsonl` beside this notebook." if part.heading == "The data" else ""
         cells += [
             _markdown(f"about-{number}", f"## {part.heading}{about}"),
             _code(f"step-{number}", part.code.rstrip("\n")),

@@ -4,23 +4,24 @@ The adapter stays the requested one: its modules are resolved for the framework 
 for the framework of the tool. Where that trains something else, a note says so, with both numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from rankviz.core.checks import number
 from rankviz.core.cost.device import card
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import Framework, LoraConfig
+from rankviz.core.lora.config import FLAGS, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
+from rankviz.export.chat import has_chat_template
+from rankviz.export.defaults import LEARNING_RATE, STEPS
+from rankviz.export.on_cpu import on_cpu
 
-LEARNING_RATE = 2e-4
-"""Unsloth's notebooks' own; whoever has a better one passes it."""
-STEPS = 60
-"""Where neither steps nor tokens are given."""
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
@@ -30,6 +31,8 @@ class Recipe:
     """One adapter and how to train it, ready to be written down."""
 
     model_id: str
+    model_type: str = ""
+    """Of the model's config.json."""
     lora: LoraConfig
     training: TrainingSetup
     """With the framework that the tool trains by."""
@@ -66,6 +69,16 @@ class Recipe:
     def max_steps(self) -> int:
         return self.training.total_steps if self.training.has_length else STEPS
 
+    @property
+    def warmup_steps(self) -> int:
+        """The same share of all steps as in RankViz's own runs."""
+        return round(WARMUP_STEPS_SHARE * self.max_steps)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the model has a chat template of its own, which ends its answers."""
+        return has_chat_template(self.model_id, self.model_type)
+
     def whole_alpha(self, tool: str) -> int:
         """InvalidSettingError where the tool's schema has an integer and alpha is not one."""
         if isinstance(self.lora_alpha, int):
@@ -92,17 +105,12 @@ def recipe(
     """
     number(learning_rate, "Learning rate", 0, 1, above=True)
     requested, chosen = question.lora_at(r), question.training.framework
-    wanted = resolve(model, requested, chosen)
-    lora, plan = _for_framework(model, requested, wanted, chosen, framework)
-    tool = tool or FRAMEWORKS[framework]
-    parameters = plan.target_parameters if names_experts else ()
-    count, notes = _trained(model, lora, framework, plan, parameters, tool)
-    if count != wanted.parameters(r) and plan.target_modules != plan.target_names:
-        # A list without the names that would reach the experts trains the requested adapter, where there is one.
-        fewer = replace(plan, target_modules=plan.target_names)
-        fewer_count, fewer_notes = _trained(model, lora, framework, fewer, parameters, tool)
-        if fewer_count == wanted.parameters(r):
-            plan, count, notes = fewer, fewer_count, fewer_notes
+    training = replace(question.training.without_auto(card(None)), framework=framework)
+    wanted = resolve(model, requested, chosen, precision=training.precision)
+    is_script, tool = not tool, tool or FRAMEWORKS[framework]
+    written = _written(model, requested, wanted, chosen, training, names_experts=names_experts, tool=tool)
+    notes = list(written.notes)
+    count = None if written.trained is None else written.trained.parameters(r)
     if count is not None and count != wanted.parameters(r):
         notes.append(
             f"{tool} trains {count:,} parameters with this; the requested adapter, with {FRAMEWORKS[chosen]}, has "
@@ -110,12 +118,17 @@ def recipe(
         )
     if question.model_id.strip().endswith(".json"):
         notes.append("The model was given as a config.json: write the folder or the Hub id of its weights instead.")
-    model_id = question.model_id.strip().removesuffix(":whole")
+    if written.trained is not None:
+        # What the estimate says of this adapter.
+        notes += written.trained.notes
+    if count is not None and framework == "unsloth" and is_script:
+        notes += on_cpu(model, written.lora, written.plan, training.precision, on_gpu=count)
     return Recipe(
-        model_id=EMBEDDED.get(model_id, model_id),
-        lora=lora,
-        training=replace(question.training.without_auto(card(None)), framework=framework),
-        plan=plan,
+        model_id=_loadable(model, question.model_id.strip().removesuffix(":whole")),
+        model_type=model.model_type,
+        lora=written.lora,
+        training=training,
+        plan=written.plan,
         names_experts=names_experts,
         adapter_parameters=wanted.parameters(r) if count is None else count,
         learning_rate=learning_rate,
@@ -123,39 +136,92 @@ def recipe(
     )
 
 
-def _for_framework(
-    model: ModelSpec, lora: LoraConfig, wanted: AdapterPlan, chosen: Framework, framework: Framework
-) -> tuple[LoraConfig, AdapterPlan]:
-    """The requested adapter as another framework is told of it."""
+def _loadable(model: ModelSpec, ref: str) -> str:
+    """The name that libraries load the model by: the catalogue also takes the part after the slash, in any case."""
+    ref = EMBEDDED.get(ref, ref)
+    names = (model.id.removesuffix(":whole"), *model.aliases)
+    known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
+    return known.get(ref.lower(), ref)
+
+
+class _Written(NamedTuple):
+    """One way to write the requested adapter down."""
+
+    lora: LoraConfig
+    plan: AdapterPlan
+    """What is written."""
+    trained: AdapterPlan | None
+    """What trains with that; None where it is refused."""
+    notes: tuple[str, ...]
+
+
+def _written(
+    model: ModelSpec,
+    requested: LoraConfig,
+    wanted: AdapterPlan,
+    chosen: Framework,
+    training: TrainingSetup,
+    *,
+    names_experts: bool,
+    tool: str,
+) -> _Written:
+    """The first way that trains the requested adapter to the parameter, else the first that the framework takes."""
+    ways, refused = [], None
+    for lora in _as_told(model, requested, wanted, chosen, training.framework):
+        try:
+            plan = resolve(model, lora, training.framework, precision=training.precision)
+        except InvalidSettingError as error:
+            refused = refused or error
+            continue
+        # A list without the names that would reach the experts can train the requested adapter, too.
+        for each in (plan, replace(plan, target_modules=plan.target_names)):
+            parameters = each.target_parameters if names_experts else ()
+            ways.append(_Written(lora, each, *_trained(model, lora, training, each, parameters, tool)))
+            trained = ways[-1].trained
+            if trained is not None and trained.parameters(lora.r) == wanted.parameters(lora.r):
+                return ways[-1]
+    if refused and not ways:
+        raise refused
+    return ways[0]
+
+
+def _as_told(
+    model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, framework: Framework
+) -> Iterator[LoraConfig]:
+    """The requested adapter as the framework is told of it: as it is, or by the names that the chosen framework was
+    told, or by those that it has reached."""
     if framework == chosen:
-        return lora, wanted
+        yield requested
+        return
     named = replace(
-        lora,
-        target_modules=wanted.target_modules,
+        requested,
         modules_to_save=wanted.modules_to_save,
         moe_scheme=wanted.scheme if model.has_experts else "default",
+        unsloth_class="FastLanguageModel",
+        **dict.fromkeys(FLAGS),
     )
-    return named, resolve(model, named, framework)
+    for names in dict.fromkeys((wanted.target_modules, wanted.target_names)):
+        yield replace(named, target_modules=names)
 
 
 def _trained(
     model: ModelSpec,
     lora: LoraConfig,
-    framework: Framework,
+    training: TrainingSetup,
     plan: AdapterPlan,
     parameters: Sequence[str],
     tool: str,
-) -> tuple[int | None, list[str]]:
-    """Parameters that train with what is written, which does not name the MoE scheme; None where PEFT refuses."""
+) -> tuple[AdapterPlan | None, tuple[str, ...]]:
+    """The adapter that trains with what is written, which does not name the MoE scheme; None where PEFT refuses."""
     if parameters or not model.has_experts:
-        return plan.parameters(lora.r), []
-    written = replace(
+        return plan, ()
+    as_written = replace(
         lora, target_modules=plan.target_modules, modules_to_save=plan.modules_to_save, moe_scheme="default"
     )
-    notes = []
+    notes: tuple[str, ...] = ()
     if plan.target_parameters:
-        notes.append(f"{tool} has no setting for target_parameters, so this file does not name the experts.")
+        notes = (f"{tool} has no setting for target_parameters, so this file does not name the experts.",)
     try:
-        return resolve(model, written, framework).parameters(lora.r), notes
+        return resolve(model, as_written, training.framework, precision=training.precision), notes
     except InvalidSettingError as error:
-        return None, [*notes, f"As written here, training would stop: {error}"]
+        return None, (*notes, f"As written here, training would stop: {error}")

@@ -1,15 +1,16 @@
 """Writes the Python script for Unsloth, TRL or plain PEFT, in parts that become the cells of a notebook.
 
 Text only; nothing is computed here. tests/export/test_script.py binds every call in the scripts to the installed
-library's real signature.
+library's real signature, and tests/export/test_scripts_train.py runs them.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rankviz.export import defaults, peft_loop
 from rankviz.export import templates as text
 from rankviz.export.recipe import Recipe
-from rankviz.export.words import DATA, commented, sources, title
+from rankviz.export.words import commented, data_of_scripts, sources, title
 
 
 class Part(NamedTuple):
@@ -24,7 +25,7 @@ ATTENTION = {"flash": "flash_attention_2", "eager": "eager"}
 
 
 def script(recipe: Recipe) -> str:
-    """It trains with Unsloth or with TRL; for plain PEFT it stops before the training."""
+    """It trains, evaluates on held-out rows, and saves adapter and tokenizer."""
     return commented(header(recipe)) + "\n" + "\n".join(part.code for part in parts(recipe))
 
 
@@ -44,10 +45,11 @@ def parts(recipe: Recipe) -> tuple[Part, ...]:
 
 
 def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
-    values, setup = _values(recipe), recipe.training
+    values, setup = _values(recipe) | {"loader": recipe.plan.unsloth_class}, recipe.training
+    flags = "".join(f"\n    {flag}={value}," for flag, value in recipe.plan.unsloth_flags.items())
     dtype = TORCH_DTYPES.get(setup.precision)
     return (
-        Part("Libraries", text.UNSLOTH_IMPORTS.format(torch="import torch\n" if dtype else "")),
+        Part("Libraries", text.UNSLOTH_IMPORTS.format(**values, torch="import torch\n" if dtype else "")),
         Part(
             "The base model",
             text.UNSLOTH_MODEL.format(
@@ -64,32 +66,80 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
                 use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[
                     setup.gradient_checkpointing
                 ],
-                extra=_experts(recipe) + ("\n    use_dora=True," if recipe.lora.use_dora else ""),
+                extra=flags + _experts(recipe) + ("\n    use_dora=True," if recipe.lora.use_dora else ""),
             ),
         ),
-        Part("The training", _trainer(recipe, with_model="processing_class=tokenizer")),
-        Part("Train and save", 'trainer.train()\nmodel.save_pretrained("adapter")\n'),
+        _data(recipe),
+        Part("The trainer", _trainer(recipe, with_model="processing_class=tokenizer") + text.UNSLOTH_RESPONSES),
+        Part("Training", text.UNSLOTH_SAVE),
     )
 
 
 def _trl(recipe: Recipe) -> tuple[Part, ...]:
-    checkpointing = f"        gradient_checkpointing={recipe.training.gradient_checkpointing != 'none'},\n"
+    more = (
+        f"        gradient_checkpointing={recipe.training.gradient_checkpointing != 'none'},\n"
+        + {"fp16": "        fp16=True,\n", "fp32": "        bf16=False,\n"}.get(recipe.training.precision, "")
+        + '        assistant_only_loss="messages" in rows["train"].column_names,  # whole chats\n'
+    )
     return (
-        Part("Libraries", text.TRL_IMPORTS),
+        Part("Libraries", text.TRL_IMPORTS.format(quantization=_imported("BitsAndBytesConfig", recipe))),
         Part("The base model", _model(recipe)),
-        Part("The adapter", _lora(recipe)),
-        Part("The training", _trainer(recipe, with_model="peft_config=lora", more=checkpointing)),
-        Part("Train and save", text.TRL_TRAIN.format(**_values(recipe))),
+        Part("The adapter", f"set_seed({defaults.SEED})\n" + _lora(recipe)),
+        _data(recipe),
+        Part("The trainer", _trainer(recipe, with_model="peft_config=lora", more=more)),
+        Part("Training", text.TRL_TRAIN.format(**_values(recipe)) + _afterwards(recipe, "trainer.model")),
     )
 
 
 def _peft(recipe: Recipe) -> tuple[Part, ...]:
+    values = _values(recipe)
+    optimizer = peft_loop.OPTIMIZERS[recipe.training.optim]
     return (
-        Part("Libraries", text.PEFT_IMPORTS),
-        Part("The base model", _model(recipe) + _prepared(recipe)),
-        Part("The adapter", _lora(recipe) + text.PEFT_WRAP.format(**_values(recipe))),
-        Part("Train and save", text.PEFT_SAVE),
+        Part(
+            "Libraries",
+            peft_loop.IMPORTS.format(
+                optimizer_import="" if "." in optimizer else f"from bitsandbytes.optim import {optimizer}\n",
+                preparation=_imported("prepare_model_for_kbit_training", recipe),
+                quantization=_imported("BitsAndBytesConfig", recipe),
+            ),
+        ),
+        Part(
+            "The base model",
+            peft_loop.MODEL.format(**values) + _model(recipe, '\n    device_map="auto",') + _prepared(recipe),
+        ),
+        Part("The adapter", _lora(recipe) + peft_loop.WRAP.format(**values)),
+        _data(recipe, peft_loop.DATA.format(**values)),
+        Part("Training", peft_loop.TRAIN.format(**values, optimizer=optimizer, **_numerics(recipe.training.precision))),
+        Part("Saving", peft_loop.SAVE + _afterwards(recipe, "model")),
     )
+
+
+def _imported(name: str, recipe: Recipe) -> str:
+    """The rest of an import line, for a base that is quantized as it is loaded."""
+    return f", {name}" if recipe.training.quantized else ""
+
+
+def _data(recipe: Recipe, more: str = "") -> Part:
+    return Part("The data", text.DATA.format(**_values(recipe), about=commented(data_of_scripts(recipe))) + more)
+
+
+def _numerics(precision: str) -> dict[str, str]:
+    """How the loop of the PEFT script computes: under autocast in 16 bit, with scaled gradients in fp16."""
+    scaled = precision == "fp16"
+    dtype = TORCH_DTYPES.get(precision, "torch.bfloat16")
+    return {
+        "autocast": "" if precision == "fp32" else f"with torch.autocast(model.device.type, dtype={dtype}):\n        ",
+        "scaler": "scaler = torch.amp.GradScaler(model.device.type)\n" if scaled else "",
+        "backward": "scaler.scale(loss).backward()" if scaled else "loss.backward()",
+        "unscale": "    scaler.unscale_(optimizer)\n" if scaled else "",
+        "optimizer_step": "scaler.step(optimizer)\n    scaler.update()" if scaled else "optimizer.step()",
+    }
+
+
+def _afterwards(recipe: Recipe, model: str) -> str:
+    """Commented lines: merging, GGUF, pushing."""
+    dtype = TORCH_DTYPES.get(recipe.training.precision, "torch.bfloat16")
+    return text.AFTERWARDS.format(dtype=dtype, model=model)
 
 
 def _prepared(recipe: Recipe) -> str:
@@ -115,8 +165,8 @@ def _otherwise(recipe: Recipe) -> list[str]:
         notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
     if recipe.training.framework == "trl" and setup.loss_path != "fused":
         notes.append(f"TRL computes the loss in chunks by itself: loss path {setup.loss_path!r} is not set.")
-    if recipe.training.framework == "peft":
-        notes.append("Batch, accumulation, length, steps, optimizer, learning rate and loss belong to your own loop.")
+    if recipe.training.framework == "peft" and setup.loss_path != "full":
+        notes.append(f"The loop's loss holds all logits: loss path {setup.loss_path!r} is not set.")
     return notes
 
 
@@ -134,25 +184,31 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "per_device_train_batch_size": setup.per_device_train_batch_size,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps,
         "max_steps": recipe.max_steps,
+        "warmup_steps": recipe.warmup_steps,
         "learning_rate": recipe.learning_rate,
+        "scheduler": defaults.SCHEDULER,
+        "weight_decay": defaults.WEIGHT_DECAY,
         "optim": setup.optim,
+        "seed": defaults.SEED,
+        "held_out_share": defaults.HELD_OUT_SHARE,
+        "eval_steps": defaults.EVAL_STEPS,
+        "logging_steps": defaults.LOGGING_STEPS,
         "adapter_parameters": recipe.adapter_parameters,
     }
 
 
 def _trainer(recipe: Recipe, *, with_model: str, more: str = "") -> str:
-    if recipe.training.framework == "trl":
-        more += {"fp16": "        fp16=True,\n", "fp32": "        bf16=False,\n"}.get(recipe.training.precision, "")
-    return text.TRAINER.format(**_values(recipe), with_model=with_model, more=more, data=DATA)
+    return text.TRAINER.format(**_values(recipe), with_model=with_model, more=more)
 
 
-def _model(recipe: Recipe) -> str:
+def _model(recipe: Recipe, more: str = "") -> str:
     attention = ATTENTION.get(recipe.training.attn_implementation)
     return text.MODEL.format(
         **_values(recipe),
         dtype=TORCH_DTYPES.get(recipe.training.precision, "torch.bfloat16"),
-        quantization_config=_quantization(recipe.training.precision),
-        attention=f"\n    attn_implementation={attention!r}," if attention else "",
+        more=_quantization(recipe.training.precision)
+        + (f"\n    attn_implementation={attention!r}," if attention else "")
+        + more,
     )
 
 
@@ -172,10 +228,8 @@ def literal(names: str | Sequence[str]) -> str:
 
 
 def _quantization(precision: str) -> str:
+    if precision == "int8":
+        return "\n    quantization_config=BitsAndBytesConfig(load_in_8bit=True),"
     if precision in ("nf4", "nf4-dq"):
-        return (
-            'BitsAndBytesConfig(\n        load_in_4bit=True,\n        bnb_4bit_quant_type="nf4",\n'
-            f"        bnb_4bit_use_double_quant={precision == 'nf4-dq'},\n"
-            "        bnb_4bit_compute_dtype=torch.bfloat16,\n    )"
-        )
-    return "BitsAndBytesConfig(load_in_8bit=True)" if precision == "int8" else "None"
+        return text.FOUR_BIT.format(double_quantization=precision == "nf4-dq")
+    return ""

@@ -62,7 +62,7 @@ def ranks_table(estimate: Estimate, basis: Basis) -> Table:
 def runs_table(records: Sequence[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:
     """Measured runs, a row a run, with where and by which versions it was measured.
 
-    records: each with its summary, as Api.run_summary has it.
+    records: each with its summary, as api.runs.summary has it.
     """
     sources = _made()
     return Table(

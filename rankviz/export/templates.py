@@ -1,13 +1,15 @@
-"""Holds the Python templates of the scripts for Unsloth, TRL and plain PEFT; script.py fills them in."""
+"""Holds the Python templates of the scripts for Unsloth, TRL and plain PEFT; script.py fills them in. The loop of the
+PEFT script is in peft_loop.py."""
 
 UNSLOTH_IMPORTS = """\
-{torch}from unsloth import FastLanguageModel  # before trl, which it patches
+{torch}from unsloth import {loader}  # before trl, which it patches
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
+from unsloth.chat_templates import train_on_responses_only
 """
 
 UNSLOTH_MODEL = """\
-model, tokenizer = FastLanguageModel.from_pretrained(
+model, tokenizer = {loader}.from_pretrained(
     model_name={model_id!r},
     max_seq_length={max_length},
     load_in_4bit={load_in_4bit},
@@ -16,7 +18,7 @@ model, tokenizer = FastLanguageModel.from_pretrained(
 """
 
 UNSLOTH_ADAPTER = """\
-model = FastLanguageModel.get_peft_model(
+model = {loader}.get_peft_model(
     model,
     r={r},
     lora_alpha={lora_alpha},
@@ -26,44 +28,49 @@ model = FastLanguageModel.get_peft_model(
     use_gradient_checkpointing={use_gradient_checkpointing},
     use_rslora={use_rslora},
     modules_to_save={modules_to_save},
-    random_state=3407,{extra}
+    random_state={seed},{extra}
 )
 model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
+"""
+
+UNSLOTH_RESPONSES = """\
+if "messages" in rows["train"].column_names:  # whole chats: learn the assistant's turns only
+    trainer = train_on_responses_only(trainer)
+"""
+
+UNSLOTH_SAVE = """\
+trainer.train()
+model.save_pretrained("adapter")
+tokenizer.save_pretrained("adapter")
+
+# Base and adapter as one 16-bit model, a GGUF file for llama.cpp and Ollama, the adapter on the Hub:
+# model.save_pretrained_merged("merged", tokenizer, save_method="merged_16bit")
+# model.save_pretrained_gguf("gguf", tokenizer, quantization_method="q4_k_m")
+# model.push_to_hub("your-name/your-adapter")
 """
 
 TRL_IMPORTS = """\
 import torch
 from datasets import load_dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM{quantization}, set_seed
 from trl import SFTConfig, SFTTrainer
-"""
-
-PEFT_IMPORTS = """\
-import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-"""
-
-PEFT_WRAP = """\
-model = get_peft_model(model, lora)
-model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
-"""
-
-PEFT_SAVE = """\
-# Train it with transformers.Trainer or a loop of your own: TRL's SFTTrainer would cast the adapter of a quantized base
-# to bf16, and the file would be half of what RankViz says.
-
-model.save_pretrained("adapter")
 """
 
 MODEL = """\
 model = AutoModelForCausalLM.from_pretrained(
     {model_id!r},
-    dtype={dtype},
-    quantization_config={quantization_config},{attention}
+    dtype={dtype},{more}
 )
 """
+
+FOUR_BIT = """
+    quantization_config=BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant={double_quantization},
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    ),"""
 
 LORA = """\
 lora = LoraConfig(
@@ -79,20 +86,33 @@ lora = LoraConfig(
 )
 """
 
+DATA = """\
+{about}rows = load_dataset("json", data_files="train.jsonl", split="train")
+rows = rows.train_test_split(test_size={held_out_share}, seed={seed})
+"""
+
 TRAINER = """\
-# {data}
 trainer = SFTTrainer(
     model=model,
     {with_model},
-    train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
+    train_dataset=rows["train"],
+    eval_dataset=rows["test"],
     args=SFTConfig(
         output_dir="outputs",
         max_length={max_length},
         per_device_train_batch_size={per_device_train_batch_size},
+        per_device_eval_batch_size={per_device_train_batch_size},
         gradient_accumulation_steps={gradient_accumulation_steps},
-{more}        max_steps={max_steps},
+{more}        max_steps={max_steps},  # or, for full passes over the data: num_train_epochs=1
         learning_rate={learning_rate!r},
+        lr_scheduler_type="{scheduler}",
+        warmup_steps={warmup_steps},
+        weight_decay={weight_decay},
         optim={optim!r},
+        seed={seed},
+        eval_strategy="steps",
+        eval_steps={eval_steps},  # of all steps
+        logging_steps={logging_steps},
         report_to="none",
     ),
 )
@@ -101,5 +121,14 @@ trainer = SFTTrainer(
 TRL_TRAIN = """\
 trainer.model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
 trainer.train()
-trainer.save_model("adapter")
+trainer.save_model("adapter")  # with the tokenizer
+"""
+
+AFTERWARDS = """\
+
+# Base and adapter as one model, the adapter as a GGUF file for llama.cpp (in a shell), the adapter on the Hub:
+# from peft import AutoPeftModelForCausalLM as Auto
+# Auto.from_pretrained("adapter", dtype={dtype}).merge_and_unload().save_pretrained("merged")
+# python llama.cpp/convert_lora_to_gguf.py adapter
+# {model}.push_to_hub("your-name/your-adapter")
 """

@@ -23,3 +23,8 @@ def document(header: Iterable[str], sections: Iterable[Section]) -> str:
         if section.comments or values:
             parts.append(commented(section.comments) + values)
     return "\n".join(parts)
+
+
+def in_one_line(name: str, value: Any) -> str:
+    """One setting as YAML on one line, to be copied from a comment."""
+    return f"{name}: {yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()}"

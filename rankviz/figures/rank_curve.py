@@ -11,6 +11,7 @@ from rankviz.core.runs.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint,
 from rankviz.figures.labels import sweep_title
 from rankviz.figures.style import CHOSEN, FAST_CURVE, MEASURED, draw, rgba, vertical_line
 from rankviz.figures.tradeoff import run_detail
+from rankviz.units import counted
 from rankviz.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _picked(curves: Sequence[FastCurve], verdict: Verdict | None) -> int | None:
 
 def _source(sweep: Sweep, curves: Sequence[FastCurve]) -> str:
     steps = sweep.runs[0].request.max_steps
-    measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {steps} steps."
+    measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {counted(steps, 'step')}."
     return f"{measured} {WHAT_A_FAST_CURVE_IS}" if curves else measured
 
 

@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank, learning_rate_note, pareto_front
+from rankviz.core.runs.tradeoff import (
+    TOLERANCE_NATS,
+    RankGroup,
+    TradeoffPoint,
+    by_rank,
+    learning_rate_note,
+    pareto_front,
+)
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
 from rankviz.figures.labels import base_name, data_name, sweep_label
 from rankviz.figures.style import CHOSEN, MEASURED, NEUTRAL, draw, rgba, vertical_line
+from rankviz.units import counted
 from rankviz.verdict import Verdict, headline, judge, losses_of
 
 if TYPE_CHECKING:
@@ -76,6 +84,7 @@ def tradeoff_info(
     run_ids: Sequence[str] | None = None,
     chosen_r: int | None = None,
     usd_per_hour: float | None = None,
+    tolerance: float = TOLERANCE_NATS,
 ) -> TradeoffInfo:
     """Finished runs of the sweeps, one group per sweep, since only within a sweep are base, data, order and held-out
     set the same.
@@ -87,6 +96,7 @@ def tradeoff_info(
         run_ids: Only these runs; None means all.
         chosen_r: A rank to mark.
         usd_per_hour: For x = "money".
+        tolerance: Losses that differ by no more than so many nats are equal in practice.
     """
     if x not in COST_AXES or y not in QUALITY_AXES:
         raise InvalidSettingError(
@@ -104,7 +114,7 @@ def tradeoff_info(
         losses = losses_of(runs)
         if all(run.diverged for run in losses):
             continue
-        verdict = judge(losses)
+        verdict = judge(losses, tolerance=tolerance)
         if ranks := by_rank(_points(runs, cost, quality, price), verdict.rates):
             groups.append(_point_group(sweep, ranks, verdict, cost, quality))
             notes.append(_note(sweep, ranks, verdict))
@@ -210,7 +220,7 @@ def _y_range(groups: Sequence[PointGroup]) -> tuple[float, float] | None:
 def _note(sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict) -> str:
     start = "Recorded by RankViz on a CPU (not your run): " if sweep.recorded else ""
     request = sweep.runs[0].request
-    setting = f"{start}{base_name(request.base)} on {data_name(request.data)}, {request.max_steps} steps."
+    setting = f"{start}{base_name(request.base)} on {data_name(request.data)}, {counted(request.max_steps, 'step')}."
     if len(ranks) < 2:
         return f"{setting} Only one rank has finished."
     notes = [setting, headline(verdict)]
@@ -354,6 +364,6 @@ def _ring(group: PointGroup) -> list[dict[str, Any]]:
             "marker": {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}},
             "hoverinfo": "skip",
             "showlegend": False,
-            "name": "smallest rank not distinguishable from the best",
+            "name": "smallest rank that cannot be distinguished from the best",
         }
     ]

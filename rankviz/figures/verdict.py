@@ -35,7 +35,7 @@ class VerdictInfo(NamedTuple):
 LOWEST = "lowest loss"
 SYMBOLS = {LOWEST: "diamond", DIFFERENT: "circle", EQUAL: "square", CANT_TELL: "circle-open"}
 """A filled marker is known, an open one is not."""
-WORDS = {LOWEST: LOWEST, DIFFERENT: "different", EQUAL: "equal", CANT_TELL: "undecided"}
+WORDS = {LOWEST: LOWEST, DIFFERENT: "different", EQUAL: "equal", CANT_TELL: "cannot be distinguished"}
 EMPTY = "No verdict yet. A verdict needs finished runs of at least two ranks."
 SOURCE = (
     "Differences are paired on held-out examples within a seed. Intervals have 95 % confidence over runs and examples, "

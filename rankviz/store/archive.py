@@ -100,6 +100,8 @@ def summary_row(record: RunRecord) -> dict[str, object]:
         "peak_memory_bytes": completed and completed.peak_memory_bytes,
         "peak_memory_kind": completed and completed.peak_memory_kind,
         "train_seconds": completed and completed.train_seconds,
+        "first_step_seconds": record.first_step_seconds,
+        "step_seconds": record.step_seconds,
         "device": record.environment.get("device_name"),
     }
 
@@ -147,6 +149,12 @@ def _check(run_id: str, files: dict[str, str]) -> None:
         raise InvalidSettingError(f"Run {run_id!r} in the zip has no readable request.json.") from None
     if not isinstance(request, RunRequest):
         raise InvalidSettingError(f"Run {run_id!r} in the zip is a probe; only runs can be imported.")
+    try:
+        request.validate()
+    except InvalidSettingError as error:
+        raise InvalidSettingError(
+            f"Run {run_id!r} in the zip cannot be read, so nothing was imported. {error}"
+        ) from None
     if request.run_id != run_id:
         raise InvalidSettingError(f"Run {run_id!r} in the zip calls itself {request.run_id!r}.")
     events = [parse_event(line.encode()) for line in files.get("events.jsonl", "").split("\n")]

@@ -16,8 +16,8 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.events import RunEvent, RunRequeued
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.request import SweepRequest
-from rankviz.errors import RunNotFoundError
+from rankviz.core.runs.request import RunRequest, SweepRequest
+from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store.journal import (
     JournalReader,
     Record,
@@ -78,14 +78,18 @@ class RunStore:
 
     def keep(self, data: Path) -> Path:
         """A copy of a data file under HOME/data, filed by its content, for an upload that may not outlive the page."""
-        digest = hashlib.sha256(data.read_bytes()).hexdigest()[:16]
-        kept = self.home / "data" / digest / data.name
+        kept = self.kept_path(data)
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             aside = kept.with_name(f".{secrets.token_hex(4)}")
             shutil.copyfile(data, aside)
             os.replace(aside, kept)
         return kept
+
+    def kept_path(self, data: Path) -> Path:
+        """Where `keep` files it."""
+        digest = hashlib.sha256(data.read_bytes()).hexdigest()[:16]
+        return self.home / "data" / digest / data.name
 
     def append(self, run_id: str, event: RunEvent) -> None:
         """Write down what happened. One writer at a time: the worker while it lives, then the supervisor."""
@@ -162,6 +166,20 @@ class RunStore:
         """Every probe, the oldest first."""
         return [record for record in self.records() if isinstance(record, ProbeRecord)]
 
+    def unreadable(self) -> dict[str, str]:
+        """Why, for each folder whose request.json is of no run or probe that there can be, by its name. A folder
+        without a request.json is someone else's."""
+        reasons = {}
+        with self._lock:
+            for run_id in sorted(self._ids() - self._readers.keys()):
+                try:
+                    self._read_request(run_id)
+                except OSError:
+                    continue
+                except (ValueError, TypeError, InvalidSettingError) as error:
+                    reasons[run_id] = str(error)
+        return reasons
+
     def sweeps(self) -> list[Sweep]:
         """The oldest first."""
         return group(self.all())
@@ -208,9 +226,15 @@ class RunStore:
         if Path(run_id).name != run_id or run_id.startswith("."):
             raise RunNotFoundError(run_id)
         try:
-            return parse_request((self.run_dir(run_id) / "request.json").read_bytes())
-        except (OSError, ValueError, TypeError):
+            return self._read_request(run_id)
+        except (OSError, ValueError, TypeError, InvalidSettingError):
             raise RunNotFoundError(run_id) from None
+
+    def _read_request(self, run_id: str) -> Request:
+        request = parse_request((self.run_dir(run_id) / "request.json").read_bytes())
+        if isinstance(request, RunRequest):
+            request.validate()
+        return request
 
     def _journal(self, run_id: str) -> Path:
         return self.run_dir(run_id) / "events.jsonl"

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from rankviz.core.runs.events import GPU_LOST
+from rankviz.machine.cards import worker_environment
 from rankviz.paths import IMPORT_ROOT
 
 _POLL_SECONDS = 0.02
@@ -80,11 +82,19 @@ class Worker:
 
 
 def launch(command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: Path) -> Worker | None:
-    """Start `command HOME RUN_ID...` in HOME, its output going to `log`. OSError where it can't be started.
+    """Start `command HOME RUN_ID...` in HOME, its output going to `log`. OSError where it can't be started. Of several
+    GPUs it sees one.
 
     None where some process still holds the lock, as the threads of a worker do for a moment after its leader has ended.
     """
     lock = lock_file(home)
+    search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        **worker_environment(),
+        "PYTHONPATH": os.pathsep.join(search_path),
+        "PYTHONUNBUFFERED": "1",
+    }
     fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
@@ -92,12 +102,11 @@ def launch(command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: P
         except BlockingIOError:
             return None
         _write(fd, {"pid": None, "run_ids": list(run_ids)})
-        search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 [*command, str(home), *run_ids],
                 cwd=home,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path), "PYTHONUNBUFFERED": "1"},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -152,6 +161,8 @@ def describe_exit(exit_code: int | None) -> str:
         )
     if exit_code < 0:
         return f"The worker was ended by {signal.Signals(-exit_code).name}; the end of its log says what it did last."
+    if exit_code == GPU_LOST:
+        return "The GPU failed, and its worker with it. Run `rankviz doctor`, and look for Xid errors of the driver."
     if exit_code == 0:
         return "The worker stopped before this run was done; the end of its log says what it did last."
     return f"The worker stopped with exit code {exit_code}; the end of its log says why."

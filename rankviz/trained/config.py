@@ -48,6 +48,11 @@ class AdapterConfig:
     def scale_of(self, module: str) -> float:
         return self.scale(self.alpha_of(module), self.rank_of(module))
 
+    def parameters_of(self, module: str) -> list[str]:
+        """The parameters of a module that target_parameters may mean, by their full names."""
+        keys = ((target, f"{module}.{target.rpartition('.')[2]}") for target in self.target_parameters)
+        return list(dict.fromkeys(key for target, key in keys if f".{key}".endswith(f".{target}")))
+
     def scale(self, alpha: float, r: int) -> float:
         """alpha / r, or alpha / √r with rsLoRA."""
         return alpha / (math.sqrt(r) if self.use_rslora else r)

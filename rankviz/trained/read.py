@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rankviz.trained.tensors import DTYPES, FLOATS, TensorFile
 
 FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
 PREFIX = "base_model.model."
+NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
 MAX_NOTES = 3
 """About modules that are left alone; the last one counts the rest."""
@@ -32,7 +34,7 @@ class Module:
     """One pair of factors in the file. Fused experts are one, with a pair for each expert inside."""
 
     name: str
-    """As the base model calls it: "model.layers.0.self_attn.q_proj"."""
+    """As PEFT's patterns name it: "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.down_proj"."""
     a: str
     """The tensor's name."""
     b: str
@@ -115,9 +117,10 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         )
     if len(factors) > MAX_MODULES:
         raise BadAdapterError(f"{located.weights.name} has {len(factors):,} modules, more than {MAX_MODULES:,}.")
+    parameters = _parameters(file, config, factors)
     modules, left_alone, notes = [], [], []
     for name, sides in factors.items():
-        module, why = _module(file, config, name, sides)
+        module, why = _module(file, config, name, sides, parameters.get(name, ""))
         (left_alone if why else modules).append(module)
         if why:
             notes.append(f"{name} is not changed: {why}.")
@@ -158,8 +161,13 @@ def _by_numbers(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
-def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str]) -> tuple[Module, str]:
-    """The pair, and why it must be left alone ("" if it need not). Shapes that do not belong together are an error."""
+def _module(
+    file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str], parameter: str
+) -> tuple[Module, str]:
+    """The pair, and why it must be left alone ("" if it need not). Shapes that do not belong together are an error.
+
+    parameter: what the pair adapts, where target_parameters names it; else "".
+    """
     a, b = file.tensors[sides["A"]], file.tensors[sides["B"]]
     if {a.dtype, b.dtype} - FLOATS.keys():
         raise BadAdapterError(f"{name} is saved as {a.dtype} and {b.dtype}: save the adapter in fp32, bf16 or fp16.")
@@ -169,18 +177,19 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
             "gather the shards (DeepSpeed, FSDP) before saving."
         )
     rows = a.shape[0]
-    fused = _fused(config, name, rows) and tuple(b.shape[1:]) == (rows,)
-    # A pattern names a fused parameter by its own name, which the file does not have.
-    r = config.r if fused else config.rank_of(name)
+    if tuple(b.shape[1:]) != (rows,):
+        parameter = ""
+    key = parameter or name
+    r = config.rank_of(key)
     module = Module(
-        name=name,
+        name=key,
         a=sides["A"],
         b=sides["B"],
         r=r,
-        scale=config.scale(config.lora_alpha, r) if fused else config.scale_of(name),
+        scale=config.scale_of(key),
         in_features=int(np.prod(a.shape[1:])),
         out_features=b.shape[0],
-        experts=rows // r if fused else 1,
+        experts=rows // r if parameter else 1,
     )
     if module.experts > 1 or (rows == r and b.shape[1] == r and set(b.shape[2:]) <= {1}):
         return module, ""
@@ -196,25 +205,30 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
     )
 
 
-def _fused(config: AdapterConfig, name: str, rows: int) -> bool:
-    """Whether this is a parameter named by target_parameters with more than one expert, each of rank r.
+def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The parameter that each pair of target_parameters adapts, by the pair's name in the file, such as
+    {"model.layers.0.mlp.experts.base_layer": "model.layers.0.mlp.experts.gate_up_proj"}.
 
-    Several parameters of one module are nested: "experts", "experts.base_layer".
+    Of several parameters of one module PEFT nests the pairs ("experts", "experts.base_layer") and the file does not
+    say which is which. It wraps them in the order in which the module declares them, the last one outermost, and every
+    MoE of transformers declares down_proj last. Ranks of the config must give each the same number of experts.
     """
-    module = re.sub(r"(\.base_layer)+$", "", name)
-    keys = [f"{module}.{target.rpartition('.')[2]}" for target in config.target_parameters]
-    named = [
-        key for key, target in zip(keys, config.target_parameters, strict=True) if f".{key}".endswith(f".{target}")
-    ]
-    if not named or rows % config.r or rows == config.r:
-        return False
-    for pattern in (*config.rank_pattern, *config.alpha_pattern):
-        if any(re.match(rf"(.*\.)?({pattern})$", key) for key in named):
-            raise BadAdapterError(
-                f"{CONFIG} has the pattern {pattern!r} for a parameter of {module}: "
-                "fused experts are read with one r and one alpha, without patterns."
-            )
-    return True
+    nested: dict[str, list[str]] = {}
+    for name in factors:
+        nested.setdefault(NESTED.sub("", name), []).append(name)
+    found: dict[str, str] = {}
+    for module, names in nested.items():
+        keys = sorted(config.parameters_of(module), key=lambda key: ("down" in key.rpartition(".")[2], key))
+        inner_first = sorted(names, key=len, reverse=True)
+        rows = [file.tensors[factors[name]["A"]].shape[0] for name in inner_first]
+        if len(names) == 1 and rows[0] == config.rank_of(names[0]):  # a linear layer, or a router's own weight
+            keys = [key for key in keys if key.endswith(".weight")]
+        for order in permutations(keys, len(names)):
+            experts = {number / config.rank_of(key) for number, key in zip(rows, order, strict=True)}
+            if len(experts) == 1 and min(experts) == int(min(experts)) >= 1:
+                found |= dict(zip(inner_first, order, strict=True))
+                break
+    return found
 
 
 def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The page, one file per tab. Everything it shows or starts goes through rankviz.api."""
+"""The page, one folder per tab. Everything it shows or starts goes through rankviz.api."""
 
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options

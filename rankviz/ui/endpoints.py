@@ -1,6 +1,6 @@
 """Defines the named HTTP endpoints, /gradio_api/call/<name>. Their schemas come from these docstrings."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import gradio as gr
@@ -8,10 +8,10 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.api.json import advice_json, estimate_json, run_json
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.cost.question import Question
+from rankviz.core.cost.question import ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.json import as_json as fit_json
-from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.config import FLAGS, LoraConfig
 from rankviz.core.lora.targets import targets_in
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.wiring import with_messages
@@ -33,8 +33,13 @@ def publish(api: Api) -> None:
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
-        steps: int = 1000,
+        steps: int = ASSUMED_STEPS,
         gpu: str = "l4",
+        unsloth_class: str = "FastLanguageModel",
+        finetune_vision_layers: bool | None = None,
+        finetune_language_layers: bool | None = None,
+        finetune_attention_modules: bool | None = None,
+        finetune_mlp_modules: bool | None = None,
     ) -> dict[str, Any]:
         """Exact adapter numbers, and ranges for memory, time and money.
 
@@ -50,10 +55,22 @@ def publish(api: Api) -> None:
             max_length: Tokens per example, padding included.
             steps: Optimizer steps.
             gpu: A GPU of the table; empty for no GPU.
+            unsloth_class: FastLanguageModel or FastModel; under Unsloth, names reach other layers in each.
+            finetune_vision_layers: Unsloth's flag, mainly for whole multimodal models; empty for the class's default.
+            finetune_language_layers: The same for the language model.
+            finetune_attention_modules: The same for attention.
+            finetune_mlp_modules: The same for MLP layers.
         """
+        flags = (
+            finetune_vision_layers,
+            finetune_language_layers,
+            finetune_attention_modules,
+            finetune_mlp_modules,
+        )
         question = _question(
             model, ranks, targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu
         )
+        question = replace(question, lora=_attached(question.lora, unsloth_class, flags))
         return estimate_json(api.estimates.estimate(question))
 
     def fit(
@@ -66,9 +83,14 @@ def publish(api: Api) -> None:
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
-        steps: int = 1000,
+        steps: int = ASSUMED_STEPS,
         gpu: str = "l4",
         prices: dict[str, float] | None = None,
+        unsloth_class: str = "FastLanguageModel",
+        finetune_vision_layers: bool | None = None,
+        finetune_language_layers: bool | None = None,
+        finetune_attention_modules: bool | None = None,
+        finetune_mlp_modules: bool | None = None,
     ) -> dict[str, Any]:
         """What fits, the effect of each change, the smallest change that makes it fit, and the cheapest GPUs that fit.
 
@@ -85,10 +107,22 @@ def publish(api: Api) -> None:
             steps: Optimizer steps.
             gpu: A GPU of the table; empty for no GPU.
             prices: Your own prices in USD per hour by GPU, instead of the table's.
+            unsloth_class: FastLanguageModel or FastModel; under Unsloth, names reach other layers in each.
+            finetune_vision_layers: Unsloth's flag, mainly for whole multimodal models; empty for the class's default.
+            finetune_language_layers: The same for the language model.
+            finetune_attention_modules: The same for attention.
+            finetune_mlp_modules: The same for MLP layers.
         """
+        flags = (
+            finetune_vision_layers,
+            finetune_language_layers,
+            finetune_attention_modules,
+            finetune_mlp_modules,
+        )
         question = _question(
             model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu
         )
+        question = replace(question, lora=_attached(question.lora, unsloth_class, flags))
         return fit_json(api.estimates.fit(question, r, prices))
 
     def advise(
@@ -103,7 +137,7 @@ def publish(api: Api) -> None:
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
-        steps: int = 1000,
+        steps: int = ASSUMED_STEPS,
         gpu: str = "l4",
     ) -> dict[str, Any]:
         """A recommended rank, alpha, learning rate and targets, with reasons and confidence.
@@ -181,3 +215,8 @@ def _question(
         ),
         gpu=gpu or None,
     )
+
+
+def _attached(lora: LoraConfig, unsloth_class: str, flags: tuple[bool | None, ...]) -> LoraConfig:
+    """The adapter with Unsloth's own settings."""
+    return replace(lora, unsloth_class=unsloth_class, **dict(zip(FLAGS, flags, strict=True)))

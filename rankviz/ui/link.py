@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 from rankviz.core.advice.use_case import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
 from rankviz.core.cost.question import MAX_USD_PER_HOUR
 from rankviz.core.cost.setup import MAX_ACCUMULATION, MAX_BATCH, MAX_LENGTH, MAX_TRAINING_TOKENS
-from rankviz.core.lora.config import MAX_ALPHA, MAX_RANK, PRESETS
+from rankviz.core.lora.config import MAX_ALPHA, MAX_RANK, PRESETS, UNSLOTH_CLASSES
 from rankviz.core.lora.targets import names_in
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
 from rankviz.ui.parts import question
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS
 
+NO_PARTS = "none"
 TABS = ("explore", "train", "sweep", "runs", "adapter", "guide")
 
 
@@ -77,6 +78,14 @@ def _text(text: str) -> str:
     return text
 
 
+def _parts(text: str) -> list[str]:
+    known = [part for _, part in question.PARTS]
+    parts = [] if text == NO_PARTS else text.split(",")
+    if not set(parts) <= set(known):
+        raise ValueError(f"some of {', '.join(known)}, separated by commas, or {NO_PARTS}")
+    return [part for part in known if part in parts]
+
+
 PARAMS = {
     "model": Param("model", _text),
     "r": Param("r", _whole(1, MAX_RANK)),
@@ -88,6 +97,8 @@ PARAMS = {
     "rslora": Param("use_rslora", _flag),
     "dora": Param("use_dora", _flag),
     "moe": Param("moe_scheme", _one_of(question.MOE_SCHEMES)),
+    "parts": Param("parts", _parts),
+    "class": Param("unsloth_class", _one_of(list(UNSLOTH_CLASSES))),
     "framework": Param("framework", _one_of(question.FRAMEWORKS)),
     "precision": Param("precision", _one_of(question.PRECISIONS)),
     "batch": Param("batch", _whole(1, MAX_BATCH)),
@@ -127,6 +138,8 @@ def _spell(value: Any, default: Any) -> str | None:
         return None
     if isinstance(value, bool):
         return str(int(value))
+    if isinstance(value, list):
+        return ",".join(value) or NO_PARTS
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rankviz.errors import BadDataError
+from rankviz.units import counted
 from rankviz.verdict.losses import RunLosses
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def _notes(
     everything = len(set.union(*(set(run.losses) for run in finite)))
     if everything > examples:
         missing = everything - examples
-        yield f"{missing:,} of {everything:,} examples are missing from some run and are left out of all runs."
+        verb = "is" if missing == 1 else "are"
+        yield f"{missing:,} of {counted(everything, 'example')} {verb} missing from some run and left out of all runs."
     seeds = {r: {run.seed for run in kept if run.r == r} for r in ranks}
     if len(set(map(frozenset, seeds.values()))) > 1:
         counts = ", ".join(f"{len(mine)} at r = {r}" for r, mine in seeds.items())

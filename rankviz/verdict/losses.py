@@ -136,12 +136,12 @@ class _Cells:
     def rank(self) -> int:
         text = self.text("rank")
         try:
-            r = int(text)
+            r = float(text)  # pandas and spreadsheets write whole numbers as 4.0
         except ValueError:
-            r = 0
-        if r < 1:
+            r = math.nan
+        if not (r >= 1 and r.is_integer()):
             self.refuse("rank", f"{text!r} is not a whole number above 0")
-        return r
+        return int(r)
 
     def loss(self) -> float:
         text = self.text("loss")

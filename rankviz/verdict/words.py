@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from rankviz.units import counted
 from rankviz.verdict.borrowed import Borrowed
 from rankviz.verdict.distributions import expected_maximum
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, Verdict
@@ -86,9 +87,11 @@ def _noise(verdict: Verdict) -> Iterable[str]:
         return
     pairs = len([p for p in verdict.pairs if p.low is not None])
     at_once = f" for all {pairs} pairs together" if pairs > 1 else ""
-    where = f"{verdict.seeds} seeds and {verdict.examples:,} held-out examples"
+    where = f"{counted(verdict.seeds, 'seed')} and {counted(verdict.examples, 'held-out example')}"
     if verdict.examples == 1:
-        where = f"{verdict.seeds} seeds; each run has a single loss, so the choice of examples is not included"
+        where = (
+            f"{counted(verdict.seeds, 'seed')}; each run has a single loss, so the choice of examples is not included"
+        )
     yield (
         f"Intervals have {100 * CONFIDENCE:.0f} % confidence{at_once}, from {where}. The loss of one run varies with "
         f"its seed by {verdict.run_sd:.3f} nats (standard deviation). Ranks count as equal if the whole interval of "
@@ -121,7 +124,7 @@ def _what_would_decide(verdict: Verdict) -> Iterable[str]:
 
 
 def _examples(verdict: Verdict, need: Needed) -> str:
-    return f"{need.examples:,} held-out examples instead of {verdict.examples:,}"
+    return f"{counted(need.examples, 'held-out example')} instead of {verdict.examples:,}"
 
 
 def _seeds(need: Needed, pair: Pair) -> str:
@@ -129,7 +132,7 @@ def _seeds(need: Needed, pair: Pair) -> str:
     if need.seeds_low != need.seeds_high:
         high = f"more than {SEEDS[-1]}" if need.seeds_high is None else need.seeds_high
         doubt = f"; {need.seeds_low} to {high}, because the noise is estimated from few runs"
-    return f"{need.seeds} seeds per rank ({need.seeds - pair.seeds} more{doubt})"
+    return f"{counted(need.seeds, 'seed')} per rank ({need.seeds - pair.seeds} more{doubt})"
 
 
 def _deciding(verdict: Verdict) -> Pair | None:
@@ -160,7 +163,7 @@ def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:
         "with the same base, data and steps" if borrowed.same_setting else "with another base, data or number of steps"
     )
     yield (
-        f"For comparison: in {count} other sweep{'s' if count > 1 else ''} {where}, the loss of one run varied with "
+        f"For comparison: in {counted(count, 'other sweep')} {where}, the loss of one run varied with "
         f"its seed by {borrowed.sd:.3f} nats (standard deviation), so two runs of equal rank may differ by "
         f"{borrowed.difference:.3f}. This gives a scale for these losses, not a verdict."
     )

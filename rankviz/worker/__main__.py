@@ -8,6 +8,7 @@ COMMANDS = {
     "finetune": "finetune.main",
     "probe": "probe.main",
     "probe_depth": "probe.depth",
+    "preflight": "preflight.main",
 }
 
 

@@ -3,11 +3,11 @@
 import hashlib
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import rankviz
-from rankviz.machine import cpu_bf16, cpu_name
+from rankviz import machine as this_machine
+from rankviz.machine import cards, cpu_bf16, cpu_name
 
 LIBRARIES = (
     "torch",
@@ -30,12 +30,18 @@ def machine(cuda: bool) -> dict[str, Any]:
     device = {"device": "cpu", "device_name": cpu_name(), "driver": None}
     if cuda:
         properties = torch.cuda.get_device_properties(0)
+        driver = cards.read_driver()
+        card = cards.chosen(driver)
         device = {
             "device": "cuda",
             "device_name": properties.name,
-            "device_memory_bytes": properties.total_memory,
-            "driver": _driver(),
+            # The driver's number where it answers, since that is what an estimate of this machine goes by.
+            "device_memory_bytes": card.memory_bytes if card else properties.total_memory,
+            "driver": driver.version if driver else None,
             "cuda": torch.version.cuda,
+            # Unsloth compiles each block in the first step, again for each rank (models/_block_compile.py).
+            "block_compile": os.environ.get("UNSLOTH_BLOCK_COMPILE", "1") != "0",
+            "capability": ".".join(str(part) for part in torch.cuda.get_device_capability(0)),
         }
     return {
         **device,
@@ -45,7 +51,7 @@ def machine(cuda: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "rankviz": rankviz.__version__,
-        "versions": {name: installed for name in LIBRARIES if (installed := _version(name)) is not None},
+        "versions": this_machine.versions(LIBRARIES),
     }
 
 
@@ -61,20 +67,3 @@ def model_fingerprint(model: Any) -> str:
         for piece in (flat[:16], flat[-16:]):
             digest.update(piece.to("cpu").contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _driver() -> str | None:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    except Exception:  # it is a fact to note, not one to fail for, and NVML fails in many ways
-        return None
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rankviz.core.runs.events import RunEvent, RunFailed, StageReached
 from rankviz.store import RunStore
+from rankviz.worker import device
 
 
 def set_environment() -> None:
@@ -60,11 +61,16 @@ def explain(error: Exception) -> str:
 
     if isinstance(error, RankVizError):
         return str(error)
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+    if device.ran_out_of_memory(error):
         return (
             "Out of memory. Lower the batch size or max_length, choose precision nf4-dq on a GPU, target fewer "
             "modules, or choose a smaller base."
         )
     first_line = (str(error).strip().splitlines() or ["no message"])[0]
-    return f"{type(error).__name__}: {first_line}"
+    what = f"{type(error).__name__}: {first_line}"
+    if device.is_lost(error):
+        return (
+            f"The GPU failed in a way that only a new process can recover from ({what}). The other runs go on in one. "
+            "If it happens again, run `rankviz doctor`, and look for Xid errors of the driver (`dmesg`)."
+        )
+    return what

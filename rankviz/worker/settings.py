@@ -2,13 +2,21 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Checkpointing, TrainingSetup
+from rankviz.errors import InvalidSettingError
+from rankviz.worker import device
 
 CPU_OPTIMIZERS = {"adamw_torch": "adamw_torch_fused"}
 """Requested name to the one used on a CPU: Unsloth's backend takes the fused AdamW, the same update in one kernel."""
+LEAST_OFFLOADED_LENGTH = 512
+"""Below this length Unsloth's checkpointing keeps layer inputs on the card, as transformers' own does
+(apply_unsloth_gradient_checkpointing in unsloth/models/_utils.py)."""
+ONE_CARD = {"": 0}
+"""Device map with the whole model on the first visible card. Left alone, Unsloth spreads a base that is too large over
+other cards or the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,25 +39,50 @@ class Settings:
         return "unsloth" if checkpointing == "unsloth" else checkpointing == "hf"
 
     @property
+    def effective_checkpointing(self) -> Checkpointing:
+        """What the run really does: Unsloth offloads from 512 tokens only."""
+        asked = self.training.gradient_checkpointing
+        return "hf" if asked == "unsloth" and self.training.max_length < LEAST_OFFLOADED_LENGTH else asked
+
+    @property
+    def placement(self) -> dict[str, Any]:
+        """Of from_pretrained: where the base goes."""
+        return {"device_map": ONE_CARD} if self.cuda else {}
+
+    @property
     def dtype_name(self) -> str | None:
         """torch dtype of weights that are not quantized; None leaves it to Unsloth (bf16 where the GPU has it)."""
         return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(self.training.precision)
 
     @property
-    def evaluation_dtype(self) -> str | None:
-        """torch dtype in which a forward pass runs; None is fp32 throughout."""
-        if self.training.quantized:
-            import torch
+    def compute_dtype(self) -> str:
+        """torch dtype in which a quantized base is multiplied."""
+        return "bfloat16" if not self.cuda or device.has_bf16() else "float16"
 
-            return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-        return None if self.training.precision == "fp32" else self.dtype_name
+    @property
+    def mixed_precision(self) -> str | None:
+        """torch dtype that the trainer's autocast uses, so that evaluation runs in it too; None is no autocast.
+
+        Not always the precision of the base: on a GPU, Unsloth trains an fp32 base under bf16 autocast where the card
+        has bf16 (models/rl.py). Known once the base is loaded. Compared with the trainer's own arguments in
+        tests/worker/test_emulated_cuda.py.
+        """
+        if self.cuda and self.training.framework == "unsloth" and device.forces_fp32():
+            return None
+        if self.training.quantized:
+            return self.compute_dtype
+        if self.training.precision != "fp32":
+            return self.dtype_name
+        return "bfloat16" if self.cuda and self.training.framework == "unsloth" and device.has_bf16() else None
 
     @property
     def autocast(self) -> dict[str, bool]:
         """bf16 and fp16 of the trainer; empty leaves both to Unsloth."""
         if not self.training.quantized:
             return {"bf16": self.training.precision == "bf16", "fp16": self.training.precision == "fp16"}
-        return {} if self.training.framework == "unsloth" else {"bf16": True}
+        if self.training.framework == "unsloth":
+            return {}
+        return {"bf16": self.compute_dtype == "bfloat16", "fp16": self.compute_dtype == "float16"}
 
     @property
     def checkpointing_arguments(self) -> dict[str, bool]:
@@ -59,8 +92,23 @@ class Settings:
         on_cpu = {} if self.cuda else {"use_cpu": True}
         return {"gradient_checkpointing": self.gradient_checkpointing is True, **on_cpu}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run's environment says of these; to be read once the base is loaded."""
+        return {
+            "precision": self.training.precision,
+            "mixed_precision": self.mixed_precision or "none",
+            "optim": self.optim,
+            "gradient_checkpointing": self.effective_checkpointing,
+        }
+
 
 def settle(training: TrainingSetup, *, cuda: bool) -> Settings:
     """The set-up on this machine; InvalidSettingError where it cannot train so: nothing is replaced in silence."""
-    device = Device(cuda=cuda, cpu_count=os.cpu_count() or 1)
-    return Settings(training=training.settle(device), cuda=cuda)
+    settled = training.settle(Device(cuda=cuda, cpu_count=os.cpu_count() or 1))
+    if cuda and settled.precision == "bf16" and not device.has_bf16():
+        # Unsloth would load fp16 weights instead, and the trainer would then refuse its own arguments.
+        raise InvalidSettingError(
+            "This GPU does not support bf16, which needs compute capability 8.0. Choose precision fp16 or nf4-dq."
+        )
+    return Settings(training=settled, cuda=cuda)

@@ -6,6 +6,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 from tests.support import questions
@@ -50,8 +52,10 @@ def test_cost_is_hours_times_price(api):
 def test_a_preset_that_peft_refuses_reaches_nothing(api):
     gpt2 = api.models.get("gpt2")
 
-    assert () == tuple(api.models.preset_names(gpt2, "unsloth", "unsloth"))
-    assert ("c_attn", "c_proj", "c_fc") == tuple(api.models.preset_names(gpt2, "all-linear", "peft"))
+    all_linear, peft = LoraConfig(target_modules="all-linear"), TrainingSetup(framework="peft")
+    assert () == tuple(api.models.preset_names(gpt2, LoraConfig(), TrainingSetup()))
+    assert () == tuple(api.models.preset_names(gpt2, all_linear, TrainingSetup()))
+    assert ("c_attn", "c_proj", "c_fc") == tuple(api.models.preset_names(gpt2, all_linear, peft))
 
 
 def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_queued(api, tmp_path):

@@ -72,6 +72,30 @@ def test_a_drivers_name_for_a_card_finds_its_row(device_name, card):
     assert card == gpu_of_device(GPUS, device_name).id
 
 
+@pytest.mark.parametrize(
+    ("device_name", "mebibytes", "card"),
+    [
+        # memory as nvidia-smi prints it for these cards
+        ("NVIDIA A100-SXM4-80GB", 81_920, "a100-80gb-sxm"),
+        ("Tesla T4", 15_360, "t4"),
+        ("NVIDIA GeForce RTX 4090", 24_564, "rtx-4090"),
+        ("NVIDIA GeForce RTX 5090", 32_607, "rtx-5090"),
+        ("Tesla V100-SXM2-16GB", 16_384, "v100-16gb-sxm"),
+        ("Tesla V100-SXM2-32GB", 32_768, None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", 16_376, None),
+        ("NVIDIA GeForce RTX 5090 Laptop GPU", 24_463, None),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 97_887, None),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 97_887, "rtx-pro-6000-blackwell"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 9_984, None),
+        ("NVIDIA H100 80GB HBM3", 9_984, None),
+    ],
+)
+def test_a_card_of_another_size_or_build_than_the_row_has_no_row(device_name, mebibytes, card):
+    found = gpu_of_device(GPUS, device_name, mebibytes * 2**20)
+
+    assert card == (found.id if found else None)
+
+
 def test_a_device_that_is_not_in_the_table_is_none():
     assert gpu_of_device(GPUS, "AMD EPYC") is None
 

@@ -40,7 +40,7 @@ def test_an_estimate_as_json_has_the_contracts_keys_and_exact_numbers():
 
 
 def test_what_is_not_known_is_null():
-    run = rankviz("estimate", "gpt2", "--targets", "all-linear", "--json")
+    run = rankviz("estimate", "gpt2", "--targets", "all-linear", "--framework", "peft", "--json")
 
     row = json.loads(run.stdout)["ranks"][0]
     assert row["seconds"] is None
@@ -54,7 +54,10 @@ def test_what_is_not_known_is_null():
         (("estimate", "Qwen3-4Bx"), "Did you mean 'Qwen/Qwen3-4B'"),
         (("estimate", "./nofolder"), "There is no folder or file './nofolder'."),
         (("estimate", "nofile.json"), "There is no folder or file 'nofile.json'."),
-        (("estimate", "gpt2"), "c_attn"),
+        (("estimate", "gpt2"), "framework trl or peft"),
+        (("estimate", "gpt2", "--framework", "peft"), "c_attn"),
+        (("estimate", "Qwen/Qwen3-4B", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
+        (("estimate", "Qwen/Qwen3-4B", "--no-finetune-mlp-modules"), "takes no finetune_mlp_modules for qwen3"),
         (("estimate", "Qwen/Qwen3-4B", "-r", "0"), "1 to 1,024"),
         (("estimate", "Qwen/Qwen3-4B", "-r", "many"), "integer"),
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "abacus"), "L4"),
@@ -97,7 +100,7 @@ def test_a_port_in_use_is_named(tmp_path):
         port = busy.getsockname()[1]
         run = rankviz("serve", "--port", str(port), home=tmp_path)
 
-    assert f"Port {port} is in use. Choose another with --port.\n" == run.stderr
+    assert f"Port {port} is in use. Choose another with --port, or GRADIO_SERVER_PORT.\n" == run.stderr
     assert 2 == run.returncode
 
 
@@ -130,6 +133,19 @@ def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():
     assert 20 == len(result["gpus"])
 
 
+def test_without_a_length_estimate_and_fit_assume_what_the_page_does_and_say_so():
+    asked = ("Qwen/Qwen3-4B", "--gpu", "L4", "--json")
+    assumed, given = (json.loads(rankviz("estimate", *asked, *more).stdout) for more in ((), ("--steps", "1000")))
+    fit_assumed, fit_given = (json.loads(rankviz("fit", *asked, *more).stdout) for more in ((), ("--steps", "1000")))
+
+    sentence = "Time and cost assume 1,000 optimizer steps: no number of steps or tokens was given."
+    assert given["ranks"] == assumed["ranks"]
+    assert [sentence, *given["notes"]] == assumed["notes"]
+    assert {**fit_given, "notes": [sentence]} == fit_assumed
+    assert [] == fit_given["notes"]
+    assert sentence in rankviz("fit", *asked[:-1]).stdout
+
+
 def test_fit_takes_the_options_of_estimate_and_ones_own_prices():
     table = rankviz("fit", "Qwen/Qwen3-4B", "--optim", "adamw_torch", "--gpu", "L4", "--price", "L4=0.11").stdout
 
@@ -157,3 +173,56 @@ def test_advise_in_words_has_why_and_what_would_change_it():
 
     assert "Recommended: r = 64" in text
     assert "What would change the recommendation" in text
+
+
+def test_the_doctor_says_what_this_machine_trains_on(tmp_path):
+    run = rankviz("doctor", "--quick", "--json", home=tmp_path / "home")
+
+    answer = json.loads(run.stdout)
+    assert {"ready", "device", "device_name", "device_memory_bytes", "driver", "torch", "torch_cuda", "checks"} == set(
+        answer
+    )
+    assert {"ok", "warning", "problem", "not needed"} >= {check["state"] for check in answer["checks"]}
+    assert {"trainer", "device", "bf16", "disk", "Hub"} <= {check["name"] for check in answer["checks"]}
+    assert answer["ready"] == (0 == run.returncode)
+
+
+def test_the_doctors_exit_code_is_1_where_training_would_fail(tmp_path):
+    """No GPU is needed to see it: without the trainer's libraries nothing trains."""
+    hidden = (
+        "import sys, importlib.util as u; find = u.find_spec; "
+        "u.find_spec = lambda name, *a: None if name == 'unsloth' else find(name, *a); "
+        "sys.argv = ['rankviz', 'doctor', '--quick']; from rankviz.cli import main; main()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", hidden],
+        cwd=ROOT,
+        env=os.environ | {"RANKVIZ_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert 1 == run.returncode, run.stderr
+    assert "Not ready: 1 problem to solve first." in run.stdout
+
+
+def test_an_export_for_llamafactory_writes_the_datas_description_beside_it(tmp_path):
+    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "--format", "llamafactory", "-o", str(tmp_path / "lf.yaml"))
+
+    run = rankviz(*arguments)
+
+    assert [str(tmp_path / "lf.yaml"), str(tmp_path / "dataset_info.json")] == run.stdout.splitlines()
+    assert {"train", "chats"} == set(json.loads((tmp_path / "dataset_info.json").read_text()))
+
+
+def test_an_export_leaves_a_file_that_was_there_and_says_what_to_add(tmp_path):
+    (tmp_path / "dataset_info.json").write_text("{}")
+    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "--format", "llamafactory", "-o", str(tmp_path / "lf.yaml"))
+
+    run = rankviz(*arguments)
+
+    assert "{}" == (tmp_path / "dataset_info.json").read_text()
+    assert "is unchanged. Add these entries to it" in run.stderr
+    assert '"chats"' in run.stderr

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import re
+from importlib.metadata import version
 
 import nbformat
 import pytest
@@ -49,7 +51,8 @@ def test_unsloths_way_with_the_head_is_kept_by_tools_that_would_put_lora_on_it(a
         written = api.exports.write(question, 16, name)
         # 36 blocks, q_proj 2560 to 4096; the head 151,936 × 2560, trained in full.
         assert f"{16 * 36 * (2560 + 4096) + 151_936 * 2560:,} trainable parameters" in written.text
-        assert () == written.notes
+        assert "the tie is lost" in written.notes[-1]
+        assert not any(" trains " in note and " parameters" in note for note in written.notes)
 
 
 def test_experts_that_unsloth_adds_by_itself_are_named_for_tools_that_do_not(api):
@@ -60,7 +63,7 @@ def test_experts_that_unsloth_adds_by_itself_are_named_for_tools_that_do_not(api
     config = yaml.safe_load(written.text)
     assert ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"] == config["lora_target_parameters"]
     assert f"{parameters:,} trainable parameters" in written.text
-    assert "target_parameters" not in api.exports.write(question, 4, "unsloth").text
+    assert "target_parameters=" not in api.exports.write(question, 4, "unsloth").text
 
 
 def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
@@ -86,7 +89,8 @@ def test_names_that_would_reach_the_experts_are_left_out_where_these_were_not_as
     written = api.exports.write(question, 4, name)
     # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
     assert f"{4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512)):,} trainable parameters" in written.text
-    assert () == written.notes
+    (note,) = written.notes
+    assert note.startswith("No adapter on the experts")
     assert "gate_proj" not in written.text
 
 
@@ -133,6 +137,50 @@ def test_a_mistake_says_what_to_do(api, values, sentence):
         api.exports.write(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
 
 
+def test_what_the_estimate_notes_stands_in_the_export_too(api):
+    """Phi-4-mini: 32 blocks; o_proj 3072 to 3072 and down_proj 8192 to 3072 match, and on a CPU qkv_proj (3072 to 5120)
+    and gate_up_proj (3072 to 16,384) are added."""
+    question = questions.question("microsoft/Phi-4-mini-instruct")
+    on_gpu = 8 * 32 * ((3072 + 3072) + (8192 + 3072))
+    on_cpu = on_gpu + 8 * 32 * ((3072 + 5120) + (3072 + 16_384))
+
+    for name in FORMATS:
+        written = api.exports.write(question, 8, name)
+        comments = " ".join(line.lstrip("# ") for line in written.text.splitlines())
+        for note in written.notes:
+            assert name == "adapter-config" or note in comments or json.dumps(note)[1:-1] in comments
+        assert "gate_proj and up_proj match nothing in this model" in written.notes[0]
+        assert any(f"trains {on_cpu:,} parameters" in note for note in written.notes) == (
+            name in ("script", "notebook", "unsloth")
+        )
+    assert f"counts {on_gpu:,} trainable" in api.exports.write(question, 8).text
+
+
+def test_a_preset_that_names_other_modules_than_expected_says_so(api):
+    written = api.exports.write(questions.question("microsoft/Phi-4-mini-instruct", target_modules="qv"), 8)
+
+    assert "qv is qkv_proj here" in written.notes[0]
+
+
+def test_a_name_without_its_owner_becomes_the_hub_id(api):
+    assert "'microsoft/Phi-4-mini-instruct'" in api.exports.write(Question(model_id="phi-4-mini-INSTRUCT"), 8).text
+    assert "'unsloth/Qwen3-4B-bnb-4bit'" in api.exports.write(Question(model_id="Qwen3-4B-bnb-4bit"), 8).text
+
+
+def test_llamafactory_gets_a_second_file_and_the_others_none(api):
+    question = Question(model_id="Qwen/Qwen3-4B")
+    beside = {name: [file for file, _ in api.exports.write(question, 8, name).beside] for name in FORMATS}
+
+    assert {"llamafactory": ["dataset_info.json"]} == {name: files for name, files in beside.items() if files}
+
+
+def test_the_installed_versions_are_the_ones_that_a_notebook_pins():
+    for line in INSTALL.values():
+        for requirement in re.findall(r"(\S+)==(\S+)", line):
+            assert requirement == (requirement[0], version(requirement[0]))
+        assert 2 <= line.count("==")
+
+
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
 def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
     recipe = made(framework=framework, notes=("Something is otherwise.",))
@@ -161,6 +209,8 @@ def test_names_are_defined_before_a_cell_uses_them():
                 ]
                 imported += [a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
                 bound |= {*imported, *(node.id for node in names if isinstance(node.ctx, ast.Store))}
+                bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+                bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
                 assert {node.id for node in names} <= bound
 
 
@@ -172,7 +222,7 @@ def test_names_are_defined_before_a_cell_uses_them():
         ({"loss_path": "full"}, "chooses the loss itself: loss path 'full' is not set"),
         ({"framework": "trl"}, "become plain gradient checkpointing here"),
         ({"framework": "trl", "loss_path": "full"}, "loss path 'full' is not set"),
-        ({"framework": "peft"}, "belong to your own loop"),
+        ({"framework": "peft"}, "holds all logits: loss path 'fused' is not set"),
     ],
 )
 def test_what_a_script_cannot_say_is_said_above_it(changes, sentence):

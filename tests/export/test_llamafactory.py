@@ -1,12 +1,18 @@
-"""The YAML for LLaMA-Factory: it carries the chosen values, and LLaMA-Factory's own parser takes every argument."""
+"""The YAML for LLaMA-Factory: it carries the chosen values, LLaMA-Factory's own parser takes every argument, and its
+own template code trains the end token."""
+
+import json
 
 import pytest
 import yaml
 
+from rankviz.catalog.models import load_index
 from rankviz.errors import InvalidSettingError
-from rankviz.export.llamafactory import VERSION, llamafactory, trains_with_unsloth
+from rankviz.export import chat
+from rankviz.export.llamafactory import PLAIN_TEXT, VERSION, dataset_info, llamafactory, trains_with_unsloth
 from tests.support.recipes import SETTINGS, made
 from tests.support.tool_wheels import LLAMAFACTORY, checked, unpacked
+from tests.support.toy import ASSETS
 
 PARSE = """
 import json, sys
@@ -29,20 +35,108 @@ for name, config in json.load(sys.stdin).items():
 print("CHECKED", json.dumps(results))
 """
 
+ROWS = """
+import ast, importlib.machinery, json, re, sys, types
+audio = types.ModuleType("torchaudio")  # imported for models that hear, used by none here
+audio.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
+sys.modules["torchaudio"] = audio
+from llamafactory.data.converter import get_dataset_converter
+from llamafactory.data.mm_plugin import get_mm_plugin
+from llamafactory.data.parser import get_dataset_list
+from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
+from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
+from llamafactory.extras import constants
+from llamafactory.hparams import DataArguments
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+cases = json.load(sys.stdin)
+
+def tokenizer_of(template):
+    forms = (template.format_user, template.format_assistant, template.format_system, template.format_prefix)
+    text = " ".join(map(str, [*(slot for form in forms for slot in form.slots), *template.stop_words]))
+    marks = re.findall("<[^<>\\s]+>|\\[/?[A-Z]+\\]", text)
+    markers = list(dict.fromkeys(["<s>", "</s>", *marks]))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(markers + alphabet)}, merges=[], unk_token=None))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", additional_special_tokens=markers[2:]
+    )
+
+def learned(name, row):
+    data = DataArguments(template=name, dataset_dir=cases["folder"], dataset=row["dataset"])
+    tokenizer = tokenizer_of(TEMPLATES[name])
+    template = get_template_and_fix_tokenizer(tokenizer, data)
+    template.mm_plugin = get_mm_plugin("base")  # these rows have no pictures, and there is no processor to put them in
+    (attributes,) = get_dataset_list([row["dataset"]], cases["folder"])
+    aligned = get_dataset_converter(attributes.formatting, attributes, data)(row["row"])
+    processor = SupervisedDatasetProcessor(template, tokenizer, None, data)
+    (labels,) = processor.preprocess_dataset({key: [value] for key, value in aligned.items()})["labels"]
+    tokens = [token for token in labels if token != -100]
+    while tokenizer.decode(tokens[-1:]).isspace():
+        tokens.pop()
+    return {"text": tokenizer.decode(tokens), "ends": tokens[-1] in tokenizer.get_added_vocab().values()}
+
+def groups():
+    # Hub id and the template of its group, read in the source: what is registered forgets it for most names.
+    for node in ast.walk(ast.parse(open(constants.__file__).read())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "register_model_group":
+            given = {each.arg: each.value for each in node.keywords}
+            for sources in given["models"].values if "template" in given else ():
+                name = next(value.value for key, value in zip(sources.keys, sources.values) if key.attr == "DEFAULT")
+                yield name, given["template"].value
+
+print("CHECKED", json.dumps({
+    "learned": {name: [learned(name, row) for row in cases["rows"]] for name in cases["templates"]},
+    "stops": {name: TEMPLATES[name].stop_words for name in cases["templates"]},
+    "own": dict(groups()),
+}))
+"""
+TEMPLATES = sorted({template for _, template in chat._LLAMAFACTORY if template} | {PLAIN_TEXT})
+EXAMPLES = [
+    {"dataset": "train", "row": {"prompt": "Name a letter.", "completion": "abc"}},
+    {
+        "dataset": "chats",
+        "row": {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "Name a letter."},
+                {"role": "assistant", "content": "abc"},
+                {"role": "user", "content": "Another."},
+                {"role": "assistant", "content": "xyz"},
+            ]
+        },
+    },
+]
+
 
 def config(**changes):
     return yaml.safe_load(llamafactory(made(**{"framework": "trl", **changes})))
 
 
 @pytest.fixture(scope="module")
-def parsed(tmp_path_factory):
+def wheels(tmp_path_factory):
+    return unpacked(LLAMAFACTORY, tmp_path_factory.mktemp("llamafactory"))
+
+
+@pytest.fixture(scope="module")
+def trained(wheels, tmp_path_factory):
+    """What LLaMA-Factory's own code makes of two rows with each template that an export names, and with "empty"."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "dataset_info.json").write_text(dataset_info(made()), encoding="utf-8")
+    cases = {"folder": str(folder), "rows": EXAMPLES, "templates": [*TEMPLATES, "empty"]}
+    return checked(wheels, ROWS, cases, folder)
+
+
+@pytest.fixture(scope="module")
+def parsed(wheels, tmp_path_factory):
     """What LLaMA-Factory's parser makes of each setting, and of some that are wrong."""
     cases = {name: config(**changes) for name, changes in SETTINGS.items()}
     cases["liger"] = config()
     cases["misspelt"] = {**config(), "lora_r": 8}
     cases["wrong"] = {**config(), "optim": "no_such_optimizer"}
-    folder = unpacked(LLAMAFACTORY, tmp_path_factory.mktemp("llamafactory"))
-    return checked(folder, PARSE, cases, tmp_path_factory.mktemp("run"))
+    return checked(wheels, PARSE, cases, tmp_path_factory.mktemp("run"))
 
 
 def test_it_carries_the_chosen_values():
@@ -63,6 +157,43 @@ def test_it_carries_the_chosen_values():
         values["learning_rate"],
         values["cutoff_len"],
     )
+
+
+@pytest.mark.parametrize(
+    ("model_id", "template"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama3"),
+        ("unsloth/Qwen3-4B-Instruct-2507-unsloth-bnb-4bit", "qwen3_nothink"),
+        ("google/gemma-3-4b-it", "gemma3"),
+        ("/models/Phi-4-mini-instruct", "phi4_mini"),
+        ("meta-llama/Llama-3.1-8B", "fewshot"),
+        ("Qwen/Qwen3-4B-Base", "fewshot"),
+    ],
+)
+def test_the_template_is_the_familys_for_chat_models_and_plain_text_for_base_models(model_id, template):
+    assert template == config(model_id=model_id, model_type="")["template"]
+
+
+def test_a_family_without_a_template_of_llamafactorys_is_left_to_its_tokenizer():
+    text = llamafactory(made(model_id="HuggingFaceTB/SmolLM3-3B", model_type="smollm3"))
+
+    assert "template" not in yaml.safe_load(text)
+    assert "no template for this family" in text
+
+
+def test_it_evaluates_on_rows_that_it_holds_out():
+    values = config(max_steps=100)
+
+    assert (0.05, "steps", 0.25) == (values["val_size"], values["eval_strategy"], values["eval_steps"])
+    assert (5, 0.0, 3407) == (values["warmup_steps"], values["weight_decay"], values["seed"])
+
+
+def test_the_data_is_described_in_a_file_of_its_own_as_rows_and_as_chats():
+    described = json.loads(dataset_info(made()))
+
+    assert config()["dataset"] in described
+    assert {"prompt": "prompt", "response": "completion"} == described["train"]["columns"]
+    assert "messages" == described["chats"]["columns"]["messages"]
 
 
 def test_all_linear_is_its_own_word_and_modules_to_save_are_additional_targets():
@@ -137,3 +268,37 @@ def test_the_fused_loss_asks_for_liger_kernel(parsed):
 def test_the_check_sees_an_argument_and_a_value_that_llamafactory_does_not_know(parsed):
     assert "lora_r" in parsed["misspelt"]["error"]
     assert "no_such_optimizer" in parsed["wrong"]["error"]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_llamafactorys_own_code_trains_the_answers_and_their_end_token(trained, template):
+    row, chats = trained["learned"][template]
+
+    assert row["ends"]
+    assert chats["ends"]
+    assert "abc" in row["text"]
+    assert "abc" in chats["text"]
+    assert "xyz" in chats["text"]
+    assert not any(prompt in result["text"] for result in (row, chats) for prompt in ("letter", "Another", "brief"))
+
+
+@pytest.mark.torch
+def test_the_check_sees_a_template_that_never_ends(trained):
+    assert [False, False] == [result["ends"] for result in trained["learned"]["empty"]]
+
+
+@pytest.mark.torch
+def test_the_templates_are_those_that_llamafactory_has_for_these_models(trained):
+    names = {name for row in load_index(ASSETS) for name in (row.id, *row.aliases)}
+    known = {name: trained["own"][name] for name in names & set(trained["own"]) if chat.has_chat_template(name)}
+
+    assert known == {name: chat.llamafactory_template(name) for name in known}
+    assert 80 < len(known)
+
+
+@pytest.mark.torch
+def test_a_token_that_ends_a_turn_is_one_of_llamafactorys_stop_words(trained):
+    assert {"gemma2", "gemma3", "phi"} <= set(chat._ENDS_OF_TURN)
+    for template, token in chat._ENDS_OF_TURN.items():
+        assert token in trained["stops"][template]

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.export import script
+from rankviz.catalog.models import load_model
+from rankviz.export import recipe, script
+from tests.support import questions
 from tests.support.recipes import made
+from tests.support.toy import ASSETS
 
 SIGNATURES = """
 import inspect, json, sys
@@ -31,6 +34,8 @@ ON_CPU_TOO = ("r", "lora_alpha", "target_modules", "lora_dropout", "bias", "use_
 GPU_SOURCES = {
     "FastLanguageModel.from_pretrained": ("models/loader.py", "FastLanguageModel"),
     "FastLanguageModel.get_peft_model": ("models/llama.py", "FastLlamaModel"),
+    "FastVisionModel.from_pretrained": ("models/loader.py", "FastModel"),
+    "FastVisionModel.get_peft_model": ("models/vision.py", "FastBaseModel"),
 }
 """Where Unsloth defines its GPU path, which can't be imported without a GPU: read as text."""
 
@@ -108,6 +113,64 @@ def test_plain_peft_prepares_a_quantized_base_and_leaves_trl_out():
     assert "prepare_model_for_kbit_training" in calls(quantized)
     assert "prepare_model_for_kbit_training" not in calls(plain)
     assert "SFTTrainer" not in calls(quantized)
+
+
+def of_a_whole_model() -> str:
+    """Gemma 3 with its vision tower, of which attention alone trains."""
+    question = questions.question("google/gemma-3-4b-it:whole", finetune_vision_layers=True, finetune_mlp_modules=False)
+    return script(recipe(load_model(ASSETS, question.model_id), question, 8, framework="unsloth"))
+
+
+def test_a_whole_multimodal_model_takes_the_vision_class_and_its_flags():
+    call = calls(of_a_whole_model())["FastVisionModel.get_peft_model"]
+
+    assert "google/gemma-3-4b-it" in of_a_whole_model()
+    assert (True, True) == tuple(
+        ast.literal_eval(call[flag]) for flag in ("finetune_vision_layers", "finetune_attention_modules")
+    )
+    assert False is ast.literal_eval(call["finetune_mlp_modules"])
+
+
+def test_every_script_holds_rows_out_and_writes_its_schedule_and_seed_down():
+    for framework in ("unsloth", "trl"):
+        call = calls(written(framework=framework, max_steps=100))
+        values = {name: call["SFTConfig"][name] for name in ("warmup_steps", "weight_decay", "seed", "eval_steps")}
+        assert {"warmup_steps": 5, "weight_decay": 0.0, "seed": 3407, "eval_steps": 0.25} == {
+            name: ast.literal_eval(value) for name, value in values.items()
+        }
+        assert "eval_dataset" in call["SFTTrainer"]
+        assert 0.05 == ast.literal_eval(call["rows.train_test_split"]["test_size"])
+        assert "num_train_epochs=1" in written(framework=framework)
+
+
+def test_whole_chats_are_learned_by_the_assistants_turns():
+    assert "train_on_responses_only" in calls(written(framework="unsloth"))
+    assert "assistant_only_loss" in calls(written(framework="trl"))["SFTConfig"]
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
+def test_the_example_row_is_a_chat_for_chat_models_and_plain_text_for_base_models(framework):
+    chat = written(framework=framework, model_id="meta-llama/Llama-3.1-8B-Instruct", model_type="llama")
+    base = written(framework=framework, model_id="meta-llama/Llama-3.1-8B", model_type="llama")
+
+    assert '# {"prompt": [{"role": "user", "content": "…"}], "completion": [{"role": "assistant"' in chat
+    assert '\n# {"prompt": "…", "completion": "…"}\n' in base
+    assert "[{" not in base
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
+def test_merging_gguf_and_pushing_are_a_commented_line_each(framework):
+    commented = [line for line in written(framework=framework).splitlines() if line.startswith("# ")]
+
+    for word in ("merge", "gguf", "push_to_hub"):
+        assert any(word in line and ("(" in line or ".py" in line) for line in commented)
+
+
+@pytest.mark.torch
+def test_the_vision_class_knows_every_argument(signatures):
+    for name, arguments in calls(of_a_whole_model()).items():
+        if name in signatures:
+            assert set(arguments) <= {*signatures[name], *HANDED_ON.get(name, ())}, name
 
 
 @pytest.mark.torch

@@ -37,6 +37,14 @@ def test_the_info_of_one_run_per_rank_has_no_bars_no_ring_and_no_band():
     assert group.noise is None
 
 
+def test_the_ring_is_at_the_smallest_rank_within_the_tolerance_chosen():
+    sweep = plain_sweep({4: 1.56, 16: 1.5}, seeds=(0, 1, 2))
+
+    (strict,), (loose,) = tradeoff_info([sweep]).groups, tradeoff_info([sweep], tolerance=1.0).groups
+
+    assert (1, 0) == (strict.smallest_good, loose.smallest_good)
+
+
 def test_a_gain_is_higher_where_the_loss_is_lower():
     (group,) = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})], y="gain").groups
 
@@ -110,7 +118,7 @@ def test_the_front_joins_points_of_one_group_only():
 def test_the_smallest_rank_within_noise_is_ringed():
     figure = tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS, smallest_good=1)))
 
-    ring = named(figure, "smallest rank not distinguishable from the best")
+    ring = named(figure, "smallest rank that cannot be distinguished from the best")
     assert ((400.0,), (1.5,)) == (ring.x, ring.y)
 
 

@@ -60,4 +60,4 @@ def test_one_run_each_has_points_and_no_intervals():
     (trace,) = figure.data
     assert ("circle-open", "diamond") == trace.marker.symbol
     assert (None, None) == trace.error_y.array
-    assert "undecided" in trace.hovertext[0] and "interval not known" in trace.hovertext[0]
+    assert "cannot be distinguished" in trace.hovertext[0] and "interval not known" in trace.hovertext[0]

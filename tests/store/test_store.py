@@ -263,6 +263,10 @@ CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
         ({"runs/a/request.json": request_json("b"), "runs/a/events.jsonl": CANCELLED}, "calls itself 'b'"),
         ({"runs/a/request.json": "{}", "runs/a/events.jsonl": CANCELLED}, "no readable request"),
         ({"runs/a/events.jsonl": CANCELLED}, "no readable request"),
+        (
+            {"runs/a/request.json": request_json("a").replace('"r": 8', '"r": -3'), "runs/a/events.jsonl": CANCELLED},
+            r"Run 'a' in the zip cannot be read, so nothing was imported. Rank must be .* \(got -3\)",
+        ),
         ({"summary.csv": ""}, "holds no runs"),
         ({"runs/a/events.jsonl": "x" * (200 * 10**6 + 1)}, "unpacks to more than 200 MB"),
     ],
@@ -291,6 +295,28 @@ def test_a_file_that_is_no_zip_is_said_to_be_none(tmp_path):
 
     with pytest.raises(InvalidSettingError, match=r"notes\.txt cannot be read as a RankViz export"):
         import_runs(RunStore(tmp_path), tmp_path / "notes.txt")
+
+
+def test_a_request_that_no_sweep_can_ask_for_is_unreadable_with_its_reason_and_hides_nothing_else(tmp_path):
+    store = RunStore(tmp_path)
+    run_id, spoiled = ended_run(store), ended_run(store)
+    request = store.run_dir(spoiled) / "request.json"
+    request.write_text(request.read_text().replace('"max_length": 256', '"max_length": -1'))
+    (store.runs_dir / "torn").mkdir()
+    (store.runs_dir / "torn" / "request.json").write_text("{")
+    (store.runs_dir / "of someone else").mkdir()
+
+    fresh = RunStore(tmp_path)
+
+    assert [run_id] == [record.run_id for record in fresh.all()]
+    assert {spoiled, "torn"} == fresh.unreadable().keys()
+    assert "Maximum length must be a whole number" in fresh.unreadable()[spoiled]
+
+
+def test_every_request_that_a_sweep_makes_is_valid_by_itself():
+    for sweep in (SweepRequest(ranks=(1, 1024), alpha="2r"), SweepRequest(ranks=(64,), cut_ranks=(2,), alpha="0.5")):
+        for run in sweep.runs(sweep_id="s", created_at=1.0):
+            run.validate()
 
 
 def test_recorded_sweeps_are_folded_as_any_other_and_say_that_they_are_recorded(tmp_path):

@@ -211,3 +211,49 @@ def test_a_sweep_resumes_from_the_runs_that_are_done(store, tmp_path):
 
     assert ["completed"] * 3 == states(store, run_ids)
     assert done_before == store.get(run_ids[0]).ended_at
+
+
+def test_a_worker_sees_one_gpu_numbered_as_the_driver_numbers_them(store, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    (run_id,) = sweep(store, 4)
+
+    supervisor = supervise(
+        store,
+        worker(
+            "begin(run_ids[0]); complete(run_ids[0])\n"
+            "print(os.environ['CUDA_DEVICE_ORDER'], os.environ['CUDA_VISIBLE_DEVICES'])"
+        ),
+    )
+    supervisor.settle()
+    supervisor.stop()
+
+    assert "PCI_BUS_ID 1" == (store.run_dir(run_id) / "worker.log").read_text().strip()
+
+
+def test_a_worker_whose_gpu_failed_is_followed_by_another_and_the_sweep_goes_on(store):
+    run_ids = sweep(store, 4, 8, 16)
+    fails_at_rank_8 = worker(
+        "for run_id in run_ids:\n"
+        "    begin(run_id)\n"
+        "    if run_id.endswith('r8'):\n"
+        "        store.append(run_id, RunFailed(time=time.time(), error='The GPU failed.')); raise SystemExit(75)\n"
+        "    complete(run_id)"
+    )
+
+    supervisor = supervise(store, fails_at_rank_8)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed", "failed", "completed"] == states(store, run_ids)
+
+
+def test_a_gpu_that_fails_each_worker_before_any_run_is_done_is_said_with_what_to_do(store):
+    run_ids = sweep(store, 4, 8, 16)
+
+    supervisor = supervise(store, worker("begin(run_ids[0]); raise SystemExit(75)"))
+    supervisor.settle()
+    supervisor.stop()
+
+    assert store.get(run_ids[0]).error.startswith("The GPU failed, and its worker with it. Run `rankviz doctor`")
+    assert store.get(run_ids[2]).error.endswith("look for Xid errors of the driver.")

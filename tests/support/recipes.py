@@ -39,5 +39,5 @@ def made(**changes) -> Recipe:
     names = {"target_modules": ("q_proj", "v_proj"), "target_parameters": (), "modules_to_save": ()}
     plan = replace(PLAN, **names | {k: v for k, v in changes.items() if k in names})
     rest = {k: v for k, v in changes.items() if k in Recipe.__dataclass_fields__}
-    plain = {"model_id": "Qwen/Qwen3-4B", "adapter_parameters": 1234}
+    plain = {"model_id": "Qwen/Qwen3-4B", "model_type": "qwen3", "adapter_parameters": 1234}
     return Recipe(**{**plain, **rest}, lora=LoraConfig(**lora), training=TrainingSetup(**training), plan=plan)

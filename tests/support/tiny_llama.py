@@ -14,11 +14,10 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tiny_llama(folder: Path) -> Path:
-    """Write the model and its tokenizer into `folder` and return it; the same weights every time."""
-    import torch
+def save_tokenizer(folder: Path, chat_template: str = CHAT_TEMPLATE) -> None:
+    """The tokenizer of bytes into `folder`; its end token, 2, ends a turn."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     markers = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -34,9 +33,16 @@ def make_tiny_llama(folder: Path) -> Path:
         pad_token="<|pad|>",
         additional_special_tokens=["<|im_start|>"],
         model_max_length=512,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template,
     ).save_pretrained(folder)
 
+
+def make_tiny_llama(folder: Path) -> Path:
+    """Write the model and its tokenizer into `folder` and return it; the same weights every time."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    save_tokenizer(folder)
     torch.manual_seed(0)
     LlamaForCausalLM(
         LlamaConfig(

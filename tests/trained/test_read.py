@@ -147,10 +147,67 @@ def test_fused_experts_are_one_update_each(tmp_path):
 
     read = read_adapter([save(tmp_path, tensors, config)]).pairs
 
-    assert ["model.layers.0.mlp.experts.0", "model.layers.0.mlp.experts.1"] == list(read)
+    assert ["model.layers.0.mlp.experts.down_proj.0", "model.layers.0.mlp.experts.down_proj.1"] == list(read)
     for mine, theirs in zip(read.values(), pairs, strict=True):
         np.testing.assert_array_equal(theirs[0], mine[0])
         np.testing.assert_array_equal(theirs[1], mine[1])
+
+
+def remapped(folder, **config):
+    """A Mixtral of two experts as PEFT saves it where w1, w2 and w3 were named: gate_up_proj at twice the rank of
+    down_proj, inside it, the router beside them, and q_proj."""
+    name = "base_model.model.model.layers.0"
+    shapes = {
+        f"{name}.mlp.experts.base_layer": (20, 2 * 8, 12),
+        f"{name}.mlp.experts": (12, 2 * 4, 10),
+        f"{name}.mlp.gate": (2, 4, 12),
+        f"{name}.self_attn.q_proj": (10, 4, 12),
+    }
+    tensors = {}
+    for module, (out, rows, inner) in shapes.items():
+        tensors[f"{module}.lora_A.weight"], tensors[f"{module}.lora_B.weight"] = factors(out, rows, inner, seed=out)
+    settings = {
+        "target_modules": ["q_proj"],
+        "target_parameters": ["down_proj", "gate.weight", "gate_up_proj"],
+        "rank_pattern": {r".*\.gate_up_proj": 8},
+        "alpha_pattern": {r".*\.gate_up_proj": 16},
+    }
+    return save(folder, tensors, CONFIG | settings | config)
+
+
+def test_parameters_of_one_module_are_told_apart_by_their_ranks(tmp_path):
+    modules = {module.name: module for module in read_adapter([remapped(tmp_path)]).modules}
+
+    layer = "model.layers.0"
+    assert {
+        f"{layer}.mlp.experts.gate_up_proj": (8, 2, 20, 2.0),
+        f"{layer}.mlp.experts.down_proj": (4, 2, 12, 2.0),
+        f"{layer}.mlp.gate.weight": (4, 1, 2, 2.0),
+        f"{layer}.self_attn.q_proj": (4, 1, 10, 2.0),
+    } == {name: (m.r, m.experts, m.out_features, m.scale) for name, m in modules.items()}
+
+
+def test_parameters_of_equal_rank_are_in_the_order_in_which_transformers_declares_them(tmp_path):
+    """down_proj is declared last, so PEFT wraps it outermost; here with alphas that are not the same."""
+    name = "base_model.model.model.layers.0.mlp.experts"
+    tensors = {}
+    for module, out in ((f"{name}.base_layer", 20), (name, 12)):
+        tensors[f"{module}.lora_A.weight"], tensors[f"{module}.lora_B.weight"] = factors(out, 8, 10)
+    config = {"target_modules": [], "target_parameters": ["experts.down_proj", "experts.gate_up_proj"]}
+    pattern = {"alpha_pattern": {"experts.down_proj": 4}}
+
+    modules = read_adapter([save(tmp_path, tensors, CONFIG | config | pattern)]).modules
+
+    assert {("gate_up_proj", 20, 2.0), ("down_proj", 12, 1.0)} == {
+        (module.name.rpartition(".")[2], module.out_features, module.scale) for module in modules
+    }
+
+
+def test_a_rank_that_no_parameter_has_is_refused_with_both_numbers(tmp_path):
+    with pytest.raises(
+        BadAdapterError, match=r"experts.base_layer has rank 16 in the weights and 3 in adapter_config.json"
+    ):
+        read_adapter([remapped(tmp_path, r=3)])
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "weights.pt", "weights.pkl"])

@@ -8,6 +8,7 @@ import pytest
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.events import AdapterSaved, Evaluated
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError
@@ -67,6 +68,12 @@ def test_the_script_holds_the_chosen_values(api):
     assert "use_rslora=True," in shown.code
 
 
+def test_what_belongs_to_an_export_has_a_box_of_its_own(api):
+    shown = export.takeaway(api, **{**LLAMA, "take": "llamafactory"})
+
+    assert ["llamafactory.yaml", "dataset_info.json"] == re.findall('data-name="([^"]*)"', shown.code)
+
+
 @pytest.mark.parametrize("r", [0, 1025, 16.5, "16", None, True])
 def test_a_rank_from_elsewhere_that_the_widget_would_refuse_is_refused(r):
     with pytest.raises(InvalidSettingError, match="whole number from 1 to 1,024"):
@@ -123,6 +130,28 @@ def test_an_address_with_an_unknown_gpu_says_so_and_shows_the_default(api):
     assert "none" == page.restore(api, {"gpu": "none"}).question["gpu"]
 
 
+def test_a_whole_multimodal_model_offers_unsloths_flags_and_a_text_model_its_class(api):
+    values = {"preset": "attention", "modules": [], "parts": ["vision", "attention"], "unsloth_class": "FastModel"}
+    whole = explore.fitted(api, model="google/gemma-3-4b-it:whole", framework="unsloth", **values)
+    text = explore.fitted(api, model="google/gemma-3-4b-it", framework="unsloth", **values)
+    trl = explore.fitted(api, model="google/gemma-3-4b-it:whole", framework="trl", **values)
+
+    assert (True, False) == (whole.parts.visible, whole.unsloth_class.visible)
+    assert ["vision", "attention"] == whole.parts.value
+    # The vision tower has q_proj, k_proj and v_proj; its output projection has another name.
+    assert ["k_proj", "v_proj", "q_proj"] == whole.modules.value
+    assert (False, True) == (text.parts.visible, text.unsloth_class.visible)
+    assert (False, False) == (trl.parts.visible, trl.unsloth_class.visible)
+    # What is hidden has its default, and counts for nothing.
+    assert (DEFAULTS["parts"], DEFAULTS["unsloth_class"]) == (text.parts.value, whole.unsloth_class.value)
+
+
+def test_ticked_parts_become_unsloths_flags():
+    assert LoraConfig().flags == ask(dict(DEFAULTS)).lora.flags
+    assert (True, False, True, False) == ask({**DEFAULTS, "parts": ["vision", "attention"]}).lora.flags
+    assert "FastModel" == ask({**DEFAULTS, "unsloth_class": "FastModel"}).lora.unsloth_class
+
+
 def test_a_model_with_experts_offers_their_schemes(api):
     fitted = explore.fitted(api, model="openai/gpt-oss-20b", preset="unsloth", modules=[], framework="unsloth")
 
@@ -150,7 +179,10 @@ def test_a_range_of_times_has_one_unit():
     assert "7 – 45 s" == units.time_span(Ends(7, 45))
     assert "40 s – 38 min" == units.time_span(Ends(40, 2280))
     assert "2 – 11 min" == units.time_span(Ends(120, 660))
-    assert "44 min – 1 h 45 min" == units.time_span(Ends(44 * 60, 105 * 60))
+    assert "0.73 – 1.8 h" == units.time_span(Ends(44 * 60, 105 * 60))
+    assert "3 min – 1.8 h" == units.time_span(Ends(180, 105 * 60))
+    assert "20 ms – 4 s" == units.time_span(Ends(0.02, 4))
+    assert "20 – 50 ms" == units.time_span(Ends(0.02, 0.05))
     assert "12 s" == units.time_span(Ends(12, 12))
     assert "not known" == units.time_span(None) == units.money_span(None)
 

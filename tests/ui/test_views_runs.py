@@ -132,12 +132,13 @@ def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
     assert shown.startswith("1 run, truncated to 1 lower rank, on ")
 
 
-def test_where_nothing_can_be_trained_the_empty_page_says_why_instead_of_press_train():
+def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
     without_trainer = SimpleNamespace(workspace=SimpleNamespace(why_not_train=lambda: "Training needs the trainer."))
 
     shown = train.progress(without_trainer, sweep_id="", seen=None)
 
-    assert "Training needs the trainer." in shown.status
+    assert "Training needs the trainer." not in shown.status
+    assert "the note above the Train button says why" in shown.status
     assert "Press Train" not in shown.status
 
 
@@ -252,3 +253,21 @@ def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
     assert [run.run_id for run in sweep.runs] == ids
     assert ids[0] == chosen
     assert 2.0 == other.runs.get(ids[0]).loss_after.loss
+
+
+def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
+    good = finished(api, {4: 2.0}).runs[0].run_id
+    spoiled = finished(api, {16: 2.0}).runs[0].run_id
+    request = api.workspace.store.run_dir(spoiled) / "request.json"
+    request.write_text(request.read_text().replace('"r": 16', '"r": -3'))
+    fresh = Api(home=api.workspace.home)
+    everything = {"x": "adapter", "y": "loss", "chosen": spoiled, "selected": None, "seen": None}
+
+    view = runs.runs_view(fresh, text="", state=runs.ANY_STATE, **everything)
+
+    shown = text_of(view.table)
+    assert f"{spoiled} unreadable Rank must be a whole number from 1 to 1,024 (got -3)." in shown
+    assert f'data-pick="{good}"' in view.table
+    assert f'data-pick="{spoiled}"' not in view.table
+    assert "No run or sweep" in text_of(view.detail)
+    assert "unreadable" not in runs.runs_view(fresh, text="completed", state=runs.ANY_STATE, **everything).table

@@ -48,7 +48,7 @@ def test_use_case_data_and_forgetting_reach_the_card(api):
     text = text_of(answer.answer(api, **values).advice)
 
     assert "Recommended: r = 16" in text
-    assert "from r = 32 halved to keep more of the base" in text
+    assert "The rank was halved from r = 32 to keep more of the base" in text
     assert "Each example is seen 80.0 times" in text
 
 

@@ -177,7 +177,7 @@ def test_only_examples_that_all_runs_have_are_compared():
 
     assert 2 == verdict.examples
     assert pytest.approx(2.1 - 1.125) == verdict.pair(4, 16).difference
-    assert "1 of 3 examples are missing from some run" in verdict.notes[0]
+    assert "1 of 3 examples is missing from some run" in verdict.notes[0]
 
 
 def test_each_rank_stands_at_its_own_best_learning_rate_and_the_flattery_is_said():

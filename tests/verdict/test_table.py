@@ -46,6 +46,13 @@ def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path
     assert (False, True) == (first.diverged, second.diverged)
 
 
+def test_a_rank_may_be_written_as_pandas_writes_it_beside_an_empty_cell(tmp_path):
+    (run,) = read_losses(write(tmp_path, HEAD + "4.0,0,a,1.5\n4,0,b,2.5\n"))
+
+    assert (4, {"a": 1.5, "b": 2.5}) == (run.r, run.losses)
+    assert int is type(run.r)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -53,6 +60,8 @@ def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path
         (HEAD, "losses.csv has no rows"),
         (HEAD + "4,0,a,1.5\nfour,0,a,1.5\n", "losses.csv, row 3, column rank: 'four' is not a whole number above 0."),
         (HEAD + "0,0,a,1.5\n", "row 2, column rank: '0'"),
+        (HEAD + "4.5,0,a,1.5\n", "row 2, column rank: '4.5' is not a whole number above 0."),
+        (HEAD + "inf,0,a,1.5\n", "row 2, column rank: 'inf' is not a whole number above 0."),
         (HEAD + "4,0,a,low\n", "row 2, column loss: 'low' is not a number; write nan for a run that diverged."),
         (HEAD + "4,,a,1.5\n", "row 2, column seed: is empty"),
         (HEAD + "4,0,a\n", "row 2, column loss: is empty"),
@@ -100,7 +109,7 @@ def test_the_table_of_one_seed_says_not_distinguishable(tmp_path):
     printed = " ".join(rankviz("verdict", str(path)).stdout.split())
 
     assert "losses.csv: 1 seed, " in printed
-    assert "not known not distinguishable" in printed
+    assert "not known cannot be distinguished" in printed
 
 
 def test_the_command_prints_a_row_a_rank_and_sentences(tmp_path):

@@ -1,4 +1,4 @@
-"""Models with fused experts, through the worker's own loading and attaching on Unsloth's CPU backend."""
+"""Fused experts and fused projections, through the worker's own loading and attaching on Unsloth's CPU backend."""
 
 import json
 import os
@@ -47,6 +47,13 @@ CONFIGS = {
         "num_local_experts": 4,
         "layer_types": ["sliding_attention", "full_attention"],
     },
+    "phi3": {key: value for key, value in SHAPE.items() if key != "num_experts_per_tok"}
+    | {
+        "architectures": ["Phi3ForCausalLM"],
+        "model_type": "phi3",
+        "intermediate_size": 96,
+        "pad_token_id": 0,
+    },
 }
 
 PROGRAM = """
@@ -58,9 +65,12 @@ set_environment()
 os.environ["HF_HUB_OFFLINE"] = "1"
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-from rankviz.worker.finetune.session import attach, detach, load_base
+from rankviz.worker.finetune.load import load_base
+from rankviz.worker.finetune.session import attach, detach
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.resolve import resolve
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
+from rankviz.errors import InvalidSettingError
 from rankviz.core.probe.request import PROBE_TRAINING
 from rankviz.core.runs.request import RunRequest
 from rankviz.worker.finetune.base import Base
@@ -77,7 +87,11 @@ for name, config in configs.items():
     model, _ = load_base(Base(name=str(base), is_local=True), settings)
     for preset in presets:
         lora = LoraConfig(r=4, lora_alpha=4, target_modules=preset)
-        plan = resolve(layers_of(config), lora, "unsloth")
+        try:
+            plan = plan_on(layers_of(config), lora, training, Device())
+        except InvalidSettingError:
+            counts[f"{name} {preset}"] = None
+            continue
         run = RunRequest(run_id="r", sweep_id="s", created_at=0, base=str(base), data="", lora=lora, training=training)
         adapter = attach(model, run, plan, settings)
         trained = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
@@ -100,6 +114,10 @@ def test_experts_are_trained_as_counted(tmp_path):
     assert 0 == program.returncode, program.stderr[-3000:]
     counts = json.loads(program.stdout)
     assert len(CONFIGS) * len(PRESETS) == len(counts)
-    assert {} == {name: pair for name, pair in counts.items() if pair[0] != pair[1]}
-    # Mixtral's experts, r = 4: 2 blocks of 4, gate_up 64 to 2 x 96 and down 96 to 64.
-    assert 4 * 2 * 4 * ((64 + 192) + (96 + 64)) == counts["mixtral mlp"][1]
+    # Plain PEFT reaches no expert of gpt-oss by name.
+    assert ["gpt_oss mlp"] == [name for name, pair in counts.items() if pair is None]
+    assert {} == {name: pair for name, pair in counts.items() if pair and pair[0] != pair[1]}
+    # Mixtral's experts, r = 4: 2 blocks of 4, gate_up 64 to 2 x 96 at twice the rank, and down 96 to 64.
+    assert 4 * 2 * 4 * (2 * (64 + 192) + (96 + 64)) == counts["mixtral mlp"][1]
+    # Phi-3, r = 4, 2 blocks: qkv 64 to 4 x 16 + 2 x 2 x 16, o 64 to 64, gate_up 64 to 2 x 96, down 96 to 64.
+    assert 4 * 2 * ((64 + 128) + (64 + 64) + (64 + 192) + (96 + 64)) == counts["phi3 unsloth"][1]

@@ -27,12 +27,12 @@ def because(advice: Advice) -> str:
 
 def _moved(advice: Advice) -> str:
     moves = {
-        "evidence": "raised because a study with no more data needed it",
-        "capacity": "raised for capacity",
-        "forgetting": "halved to keep more of the base",
+        "evidence": "raised {} because a study with no more data needed it",
+        "capacity": "raised {} for capacity",
+        "forgetting": "halved {} to keep more of the base",
     }
-    moved = [f"from r = {step.before} {moves[step.why]}" for step in advice.steps]
-    return f"; {', then '.join(moved)}" if moved else ""
+    moved = [moves[step.why].format(f"from r = {step.before}") for step in advice.steps]
+    return f". The rank was {', then '.join(moved)}" if moved else ""
 
 
 def _because(advice: Advice) -> str:
@@ -136,7 +136,7 @@ def fit_in_words(advised: RankEstimate, gpu: str | None) -> str:
         case "does_not_fit":
             return (
                 f"It does not fit {gpu} ({memory} expected), and a lower rank would not help much: change batch, "
-                "length or precision. The section on fit shows the smallest such change."
+                "length or precision. `rankviz fit`, and Explore below, show the smallest such change."
             )
         case "uncertain":
             return (

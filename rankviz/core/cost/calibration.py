@@ -1,9 +1,8 @@
-"""Corrects estimates by a probe of the same model with the same settings on the same device.
+"""Corrects estimates by what was measured on the same machine: memory by probes, time by runs and probes (pace.py).
 
     working factor = (measured peak - base, adapter, gradients, states) / (estimated activations, logits, scratch)
-    time factor    = measured step / estimated step
 
-Both are asked of the formulas at the probe's own rank, batch and length, and then used at any other: weights and
+It is asked of the formulas at the probe's own rank, batch and length, and then used at any other: weights and
 states are known from shapes, so only what the formulas approximate is scaled. Of several probes the middle factor
 counts. The band is as wide as calibrated estimates were off in assets/validation/cpu_probes.csv, or as the probes here
 disagree, whichever is more. Not covered: other models and set-ups, other versions of the libraries, and lengths or
@@ -21,12 +20,16 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, cost
 from rankviz.core.cost.estimate import Estimate, RankEstimate, fit
 from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.pace import Paces
 from rankviz.core.quantity import Range
+from rankviz.units import counted
+
+KINDS = ("probe", "run")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Calibration:
-    """What probes of one setting on one device say of its estimates."""
+class MemoryCalibration:
+    """What probes of one setting on one device say of its memory."""
 
     probe_ids: tuple[str, ...]
     process_bytes: int
@@ -34,9 +37,6 @@ class Calibration:
     working_factor: float
     memory_width: float
     """Half-width of the band, as a share of what is above process_bytes."""
-    seconds_factor: float | None
-    """None where no step was timed on a quiet machine, or none was estimated."""
-    seconds_width: float
     reserved_share: float | None
     """What the caching allocator held over what was in use; None on a CPU."""
 
@@ -47,33 +47,48 @@ class Calibration:
             Range(self.process_bytes, self.process_bytes, self.process_bytes)
         )
 
-    def seconds(self, estimated: Range) -> Range:
-        """The estimate itself where steps weren't timed well enough."""
-        if self.seconds_factor is None:
-            return estimated
-        expected = estimated.expected * self.seconds_factor
-        return Range(expected * (1 - self.seconds_width), expected, expected * (1 + self.seconds_width))
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """What was measured on this machine, as far as an estimate rests on it."""
+
+    memory: MemoryCalibration | None
+    paces: Paces
+
+    @property
+    def sentence(self) -> str:
+        """What memory and time rest on."""
+        memory = self.memory and f"Memory is calibrated by {counted(len(self.memory.probe_ids), 'probe')} of this model"
+        time = self.paces.in_words and f"time is estimated {self.paces.in_words}"
+        if memory and time:
+            return f"{memory} here; {time}."
+        return f"{memory} here." if memory else f"{time[0].upper()}{time[1:]}." if time else ""
 
     def as_json(self) -> dict[str, Any]:
+        pace = self.paces.training
+        timed = {kind: [t.source_id for t in pace.sources if t.kind == kind] if pace else [] for kind in KINDS}
+        memory_probes = self.memory.probe_ids if self.memory else ()
         return {
             "calibrated": "on this machine",
-            "probe_ids": list(self.probe_ids),
-            "working_factor": self.working_factor,
-            "seconds_factor": self.seconds_factor,
+            "probe_ids": list(dict.fromkeys((*memory_probes, *timed["probe"]))),
+            "run_ids": timed["run"],
+            "working_factor": self.memory.working_factor if self.memory else None,
+            "seconds_factor": pace.factor if pace else None,
+            "in_words": self.sentence,
         }
 
 
 def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assumptions) -> Estimate:
     """The same answer with memory, time, cost and fit calibrated at every rank."""
-    count = len(calibration.probe_ids)
-    note = f"Memory and time are calibrated on this machine, by {count} probe{'s' if count > 1 else ''} of this model."
     ranks = tuple(_rank(rank, answer, calibration, assume) for rank in answer.ranks)
-    return replace(answer, ranks=ranks, notes=(note, *answer.notes))
+    return replace(answer, ranks=ranks, notes=(calibration.sentence, *answer.notes))
 
 
 def _rank(rank: RankEstimate, answer: Estimate, calibration: Calibration, assume: Assumptions) -> RankEstimate:
-    memory = calibrated_memory(rank.memory, calibration, assume.range("context-bytes"))
-    duration = rank.duration and _duration(rank.duration, answer, calibration)
+    memory = rank.memory
+    if calibration.memory:
+        memory = calibrated_memory(memory, calibration.memory, assume.range("context-bytes"))
+    duration = rank.duration and _duration(rank.duration, answer, calibration.paces)
     usable = answer.usable_bytes
     return replace(
         rank,
@@ -85,7 +100,7 @@ def _rank(rank: RankEstimate, answer: Estimate, calibration: Calibration, assume
     )
 
 
-def calibrated_memory(memory: MemoryEstimate, calibration: Calibration, context: Range) -> MemoryEstimate:
+def calibrated_memory(memory: MemoryEstimate, calibration: MemoryCalibration, context: Range) -> MemoryEstimate:
     """Without a measured share of what is reserved the estimate's own stays."""
     factor = calibration.working_factor
     parts = {name: round(factor * getattr(memory, name)) for name in ("activations", "logits", "other")}
@@ -95,8 +110,9 @@ def calibrated_memory(memory: MemoryEstimate, calibration: Calibration, context:
     return replace(memory, **parts, allocated_band=band, reserved_band=reserved, device_band=reserved.plus(context))
 
 
-def _duration(duration: DurationEstimate, answer: Estimate, calibration: Calibration) -> DurationEstimate:
+def _duration(duration: DurationEstimate, answer: Estimate, paces: Paces) -> DurationEstimate:
     setup = answer.question.training
-    step = calibration.seconds(duration.step)
+    step = paces.training.of(duration.step) if paces.training else duration.step
+    load = paces.load.of(duration.load) if paces.load else duration.load
     training = step.times(setup.total_steps)
-    return replace(duration, step=step, total=duration.load.plus(training) if setup.has_length else training)
+    return replace(duration, step=step, load=load, total=load.plus(training) if setup.has_length else training)

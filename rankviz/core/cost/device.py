@@ -12,9 +12,16 @@ class Device:
     cuda: bool = False
     gpu: Gpu | None = None
     """Its row of the table, where it has one."""
+    memory_bytes: int | None = None
+    """Of the GPU, as its driver reports it; None is not known. A card without a row has this alone."""
     cpu_count: int = 1
     cpu_bf16: bool | None = None
     """Whether the processor is made for bf16; None is not known."""
+
+    @property
+    def usable_bytes(self) -> int | None:
+        """Of the GPU's memory: what torch can use of it, else what the driver reports; None is not known."""
+        return self.gpu.usable_bytes if self.gpu and self.gpu.usable_bytes else self.memory_bytes
 
 
 def card(gpu: Gpu | None) -> Device:

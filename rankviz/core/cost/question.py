@@ -10,6 +10,9 @@ from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha
 from rankviz.errors import InvalidSettingError
 
 MAX_USD_PER_HOUR = 1_000_000
+ASSUMED_STEPS = 1_000
+"""Optimizer steps where neither steps nor tokens are given: on the page, at the endpoints, and for `rankviz estimate`
+and `rankviz fit`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +34,15 @@ class Question:
     def lora_at(self, r: int) -> LoraConfig:
         """The adapter at one rank."""
         return replace(self.lora, r=r, lora_alpha=lora_alpha(self.alpha, r))
+
+    def with_assumed_length(self) -> tuple["Question", str]:
+        """The question with ASSUMED_STEPS where it has no length of training, and a sentence that says so; as it is,
+        and nothing, where it has one."""
+        if self.training.has_length:
+            return self, ""
+        training = replace(self.training, max_steps=ASSUMED_STEPS)
+        sentence = f"Time and cost assume {ASSUMED_STEPS:,} optimizer steps: no number of steps or tokens was given."
+        return replace(self, training=training), sentence
 
     def validate(self, gpu: Gpu | None = None) -> None:
         """InvalidSettingError says what to change. gpu: the row that `gpu` names."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.stack import Stack
-from rankviz.core.lora.unsloth import OWN_FAMILIES
+from rankviz.core.lora.route import OWN_FAMILIES
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 

@@ -69,10 +69,8 @@ def sentence(decided: FitAnswer) -> str:
     if cure.smallest:
         return f"Smallest change that makes it fit: {cure.smallest.label} ({_price(cure.smallest)})."
     if cure.helps_most:
-        short = -cure.helps_most.spare.low
-        most = (
-            f"{cure.helps_most.label} helps most ({_price(cure.helps_most)}), but up to {_gib(short)} are still missing"
-        )
+        short = units.gib(-cure.helps_most.spare.low)
+        most = f"{cure.helps_most.label} helps most ({_price(cure.helps_most)}), but up to {short} are still missing"
     else:
         most = "no setting is left that lowers it"
     return f"No single change makes it fit: {most}; {elsewhere or 'no GPU of the table fits either'}."
@@ -89,7 +87,3 @@ def _price(knob: Knob) -> str:
 
 def _total(card: Card) -> str:
     return f", about {units.usd(card.usd.expected)}" if card.usd else ""
-
-
-def _gib(size: float) -> str:
-    return f"{size / units.GIB:,.1f} GiB"

@@ -8,12 +8,13 @@ optimizer states.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.question import Question
 from rankviz.core.fit.setting import Change, Setting, keeping_tokens, seconds_for
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
@@ -168,7 +169,7 @@ def preset_plan(start: Setting, preset: str) -> AdapterPlan | None:
     """None where PEFT refuses the preset on this model."""
     question = start.question
     try:
-        return resolve(start.model, replace(question.lora, target_modules=preset), question.training.framework)
+        return plan_on(start.model, replace(question.lora, target_modules=preset), question.training, card(None))
     except InvalidSettingError:
         return None
 

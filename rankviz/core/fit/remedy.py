@@ -42,7 +42,7 @@ class Remedy:
 
 
 def remedy(start: Setting, known_limits: Sequence[Limit]) -> Remedy:
-    """found: what limits() said of the same setting."""
+    """found: what limits() gave for the same setting."""
     if start.row.fit in (None, "fits", "tight"):
         return Remedy(needed=False, smallest=None, helps_most=None)
     helps = [knob for knob in _lowering(start, known_limits) if knob.device_bytes < 0]

@@ -69,7 +69,7 @@ class Setting:
 def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Setting:
     """Ask the question, which has one rank."""
     if len(question.ranks) != 1:
-        raise InvalidSettingError("FitAnswer are for one rank. Give exactly one.")
+        raise InvalidSettingError("What fits is worked out for one rank. Give exactly one.")
     answer = estimate(model, question, gpu, assumptions)
     return Setting(model=model, question=answer.question, gpu=gpu, assumptions=assumptions, answer=answer)
 

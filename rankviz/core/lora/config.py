@@ -3,17 +3,26 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from rankviz.core.checks import named, number, one_of, whole
 from rankviz.errors import InvalidSettingError
 
 Framework = Literal["unsloth", "trl", "peft"]
 MoeScheme = Literal["default", "linear-only", "peft-remap", "unsloth", "target-parameters"]
+UnslothClass = Literal["FastLanguageModel", "FastModel"]
 
 UNSLOTH_SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
 MOE_SCHEMES: tuple[MoeScheme, ...] = ("default", "linear-only", "peft-remap", "unsloth", "target-parameters")
+UNSLOTH_CLASSES: tuple[UnslothClass, ...] = get_args(UnslothClass)
+FLAGS = (
+    "finetune_vision_layers",
+    "finetune_language_layers",
+    "finetune_attention_modules",
+    "finetune_mlp_modules",
+)
+"""Unsloth's four flags; fields of LoraConfig, and arguments of get_peft_model."""
 NO_TARGETS = f"No target modules are given. Name some, or use one of {', '.join(PRESETS)}."
 MAX_RANK = 1024
 MAX_ALPHA = 1_000_000
@@ -37,6 +46,13 @@ class LoraConfig:
     modules_to_save: tuple[str, ...] = ()
     moe_scheme: MoeScheme = "default"
     """How fused experts are treated; "default" is what the framework does by itself."""
+    unsloth_class: UnslothClass = "FastLanguageModel"
+    """Whose get_peft_model attaches the adapter under Unsloth. FastVisionModel is FastModel by another name."""
+    finetune_vision_layers: bool | None = None
+    """Unsloth's flags. None is the class's own default: vision layers stay out with FastLanguageModel, else all on."""
+    finetune_language_layers: bool | None = None
+    finetune_attention_modules: bool | None = None
+    finetune_mlp_modules: bool | None = None
 
     def __post_init__(self):
         """Lists, as PEFT has them, become tuples; a preset's name loses spaces around it."""
@@ -53,6 +69,16 @@ class LoraConfig:
         """What B·A is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
         return scale(self.r, self.lora_alpha, use_rslora=self.use_rslora)
 
+    @property
+    def flags(self) -> tuple[bool | None, ...]:
+        """Unsloth's flags, in the order of FLAGS."""
+        return (
+            self.finetune_vision_layers,
+            self.finetune_language_layers,
+            self.finetune_attention_modules,
+            self.finetune_mlp_modules,
+        )
+
     def validate(self) -> None:
         """InvalidSettingError says which value to change, and its limits. Whether the names exist in a model is for
         lora.resolve to say."""
@@ -67,6 +93,10 @@ class LoraConfig:
         for name in self.modules_to_save:
             named(name, "A module to save")
         one_of(self.moe_scheme, "MoE scheme", MOE_SCHEMES)
+        one_of(self.unsloth_class, "Unsloth class", UNSLOTH_CLASSES)
+        for flag, value in zip(FLAGS, self.flags, strict=True):
+            if not (value is None or isinstance(value, bool)):
+                raise InvalidSettingError(f"{flag} must be true, false or left out (got {value!r}).")
 
 
 def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
@@ -74,14 +104,16 @@ def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
     return lora_alpha / (r**0.5 if use_rslora else r)
 
 
-def adapter_dtype(framework: Framework, precision: str) -> Literal["fp32", "bf16"]:
+def adapter_dtype(framework: Framework, precision: str, *, cuda: bool = True) -> Literal["fp32", "bf16"]:
     """What lora_A and lora_B are saved in: the dtype they have in memory when training ends.
 
     PEFT raises adapters on a 16-bit base to fp32 (autocast_adapter_dtype, tuners_utils.cast_adapter_dtype), Unsloth
     always trains them in fp32 (unsloth_zoo training_utils), and TRL's SFTTrainer casts them to bf16 when the base is
-    quantized (sft_trainer.py, "_is_quantized_model"), leaving DoRA's magnitudes in fp32.
+    quantized (sft_trainer.py, "_is_quantized_model"), leaving DoRA's magnitudes in fp32. Unsloth's CPU backend
+    (cuda=False) leaves that to TRL.
     """
-    return "bf16" if framework == "trl" and precision in QUANTIZED else "fp32"
+    by_trl = framework == "trl" or (framework == "unsloth" and not cuda)
+    return "bf16" if by_trl and precision in QUANTIZED else "fp32"
 
 
 def saved_dtype(framework: Framework, precision: str) -> Literal["fp32", "fp16", "bf16"]:

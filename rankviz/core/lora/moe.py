@@ -16,10 +16,12 @@ reach them. Three things can happen (peft 0.21.2, unsloth 2026.10.9):
 libraries in tests/core/lora/test_counts_against_peft.py and tests/core/lora/test_counts_against_unsloth.py.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from rankviz.core.lora import unsloth
-from rankviz.core.lora.config import Framework, MoeScheme
+from rankviz.core.lora import pattern
+from rankviz.core.lora.config import MoeScheme
+from rankviz.core.lora.route import ALL_ON, Route
 from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, hit_blocks
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
@@ -36,7 +38,6 @@ REMAP = {
 """PEFT's _MOE_TARGET_MODULE_MAPPING: a name of transformers 4, and the parameter it became."""
 FUSED = {"mixtral": ("w1", "w3"), "qwen2_moe": ("gate_proj", "up_proj")}
 """PEFT's _MOE_FUSED_TARGETS: what gate_up_proj was fused from."""
-UNSLOTH_EXPERT_NAMES = frozenset(("gate_proj", "up_proj", "down_proj", "gate_up_proj"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,14 +49,16 @@ class Targets:
     parameters: tuple[str, ...] = ()
     gate_up_doubled: bool = False
     """gate_up_proj carries rank 2r, as gate_proj and up_proj would have carried r each."""
+    hits: Callable[[str], bool] | None = None
+    """Whether a path is hit, where Unsloth makes a pattern of the names; None where PEFT gets the names."""
 
 
-def scheme_of(model: ModelSpec, requested: MoeScheme, framework: Framework) -> MoeScheme | str:
+def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme | str:
     """The scheme that is really in force; "dense" for a model without fused experts."""
     if not model.has_experts:
         return "dense"
     if requested == "default":
-        requested = "unsloth" if framework == "unsloth" else "peft-remap"
+        requested = "unsloth" if route.unsloth_on_gpu else "peft-remap"
     return "linear-only" if requested == "peft-remap" and not model.peft_remap else requested
 
 
@@ -66,23 +69,25 @@ def expert_names(model: ModelSpec, scheme: str) -> tuple[str, ...]:
     return ("gate_proj", "up_proj", "down_proj") if scheme == "unsloth" else ()
 
 
-def apply_scheme(
-    model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, framework: Framework = "peft"
-) -> Targets:
+def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, route: Route) -> Targets:
     """Targets as PEFT matches them once scheme and framework have had their way."""
-    pattern_experts: tuple[str, ...] = ()
-    literally = framework != "unsloth" or scheme == "peft-remap" or unsloth.takes_all_linear_literally(model)
-    if modules == ALL_LINEAR and not literally and (paths := unsloth.all_linear(model)):
-        modules, pattern_experts = paths, unsloth.expert_names(model)
-    targets = Targets(modules=modules)
+    targets, experts = Targets(modules=modules), modules
+    if scheme != "peft-remap" and route.kind == "model":
+        if modules == ALL_LINEAR:
+            targets = replace(targets, hits=pattern.all_linear(model))
+            experts = pattern.names_experts(pattern.chosen_names(model), ALL_ON)
+        elif route.scoped:
+            targets = replace(targets, hits=pattern.matcher(model, modules, route.flags))
+            if not (route.flags.language and route.flags.mlp):
+                experts = pattern.names_experts(modules, route.flags)
     match scheme:
         case "peft-remap":
             return remap(model, targets)
         case "unsloth":
-            return _as_unsloth(model, targets, pattern_experts)
+            return _as_unsloth(model, targets, experts)
         case "target-parameters":
             named = replace(targets, parameters=expert_parameters(model))
-            return named if framework == "unsloth" else remap(model, named)
+            return named if route.unsloth_on_gpu else remap(model, named)
     return targets
 
 
@@ -124,11 +129,12 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
     )
 
 
-def _as_unsloth(model: ModelSpec, targets: Targets, pattern_experts: tuple[str, ...]) -> Targets:
-    if targets.modules == ALL_LINEAR:
+def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | str) -> Targets:
+    """experts: the names among which Unsloth looks for those of experts."""
+    if experts == ALL_LINEAR:
         return replace(targets, parameters=expert_parameters(model))
-    parameters = _unsloth_parameters(model, pattern_experts or targets.modules)
-    if parameters or pattern_experts:
+    parameters = _unsloth_parameters(model, experts)
+    if parameters or targets.hits:
         return replace(targets, parameters=parameters)
     bare = tuple(target for target in targets.modules if "." not in target)
     dotted = tuple(target for target in targets.modules if "." in target)
@@ -142,7 +148,7 @@ def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...]) -> tuple[str
     """Unsloth's get_moe_target_parameters: the experts' share of a list of names."""
     if not model.num_experts:
         return ()
-    wanted = UNSLOTH_EXPERT_NAMES.intersection(modules)
+    wanted = set(pattern.EXPERT_NAMES).intersection(modules)
     existing = {name.rsplit(".", 1)[-1]: name for name in reversed(expert_parameters(model))}
     leaves = []
     if wanted & {"gate_proj", "up_proj", "gate_up_proj"}:

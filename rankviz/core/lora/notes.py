@@ -6,10 +6,11 @@ PEFT is silent when a name hits nothing, or less than one would think. These not
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.core.lora.config import FLAGS, PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.lora.moe import expert_parameters
+from rankviz.core.lora.route import Route
 from rankviz.core.lora.saved import SavedModule
-from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, names_that_exist
+from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, listed, names_that_exist
 from rankviz.core.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -30,27 +31,37 @@ def notes(
     saved: Sequence[SavedModule],
     saved_names: tuple[str, ...],
     scheme: str,
-    framework: str,
+    route: Route,
     moved: tuple[str, ...],
+    ignored: tuple[str, ...],
 ) -> tuple[str, ...]:
     """All that apply, the most consequential first."""
     sentences = [
-        *_moe(model, scheme, framework, adapted, saved),
-        *_missed(model, requested, adapted, saved),
+        *_ignored(ignored, route),
+        *_moe(model, scheme, route, adapted),
+        *_missed(model, requested, adapted, saved, route),
         *_fused(preset, requested),
-        *_unsloth_layers(model, requested, adapted, scheme, framework),
+        *_unsloth_layers(model, requested, adapted, scheme, route),
         *_fewer_blocks(model, adapted),
         *_tower(model, adapted),
-        *_embeddings(model, saved, saved_names, moved, framework),
+        *_embeddings(model, saved, saved_names, moved, route),
     ]
     return tuple(sentences)
 
 
-def _moe(model, scheme, framework, adapted, saved):
+def _ignored(flags, route):
+    """Flags that do nothing here."""
+    if flags:
+        program = "Unsloth's CPU backend" if route.kind == "cpu" else route.framework.upper()
+        does = "them" if len(flags) > 1 else "it"
+        yield f"{listed(flags)}: these settings are Unsloth's on a GPU; {program} ignores {does}."
+
+
+def _moe(model, scheme, route, adapted):
     if scheme == "dense":
         return
     experts = [a for a in adapted if a.layer.kind == "experts"]
-    names = _and(name.rsplit(".", 1)[-1] for name in expert_parameters(model))
+    names = listed(name.rsplit(".", 1)[-1] for name in expert_parameters(model))
     factor = max((a.rank_factor // a.layer.num_experts for a in experts), default=1)
     if not experts:
         why = {
@@ -65,14 +76,19 @@ def _moe(model, scheme, framework, adapted, saved):
                 "family (scheme peft-remap): leaving the experts out takes targets that name none of them."
             )
         return
-    reach = _and(dict.fromkeys(a.layer.name for a in experts))
+    reach = listed(dict.fromkeys(a.layer.name for a in experts))
     if factor == 2:
         yield (
             f"MoE scheme peft-remap: PEFT {PEFT_VERSION} on transformers 5 silently rewrites these targets. Each "
             f"expert's {reach} carry LoRA, gate_up_proj at rank 2r"
             + (", and so does the router" if any(a.layer.kind == "router" for a in adapted) else "")
-            + ("" if framework == "unsloth" else "; shared experts and dense first layers lose theirs")
+            + ("" if route.unsloth_on_gpu else "; shared experts and dense first layers lose theirs")
             + "."
+        )
+    elif experts[0].split:
+        yield (
+            f"MoE scheme unsloth: in 4 bit Unsloth {UNSLOTH_VERSION} loads a checkpoint in which each expert's {reach} "
+            "is a linear layer of its own, at rank r. Counts are those of 16 bit; the file has one pair an expert."
         )
     elif scheme == "unsloth":
         yield (
@@ -86,7 +102,7 @@ def _moe(model, scheme, framework, adapted, saved):
         )
 
 
-def _missed(model, requested, adapted, saved):
+def _missed(model, requested, adapted, saved, route):
     """Names that hit nothing, with what the model has instead."""
     if requested == ALL_LINEAR:
         return
@@ -103,14 +119,28 @@ def _missed(model, requested, adapted, saved):
     if not missed:
         return
     exist = names_that_exist(model)
+    if route.scoped and _scoped_out(missed, exist):
+        left = _scoped_out(missed, exist)
+        yield (
+            f"Unsloth {UNSLOTH_VERSION} leaves out {listed(left)}: its {route.unsloth_class} trains linear layers "
+            "inside attention and MLP modules that its flags turn on."
+        )
+        missed = [name for name in missed if name not in left]
+        if not missed:
+            return
     fused = [
         name
         for name in exist
         if (name in FUSED_QKV and set(FUSED_INTO["qkv"]) & set(missed))
         or (name == "gate_up_proj" and set(FUSED_INTO[name]) & set(missed))
     ]
-    hint = f" {_and(fused)} {_hold(fused)} them fused: name {_it(fused)} to train them." if fused else ""
-    yield f"{_and(missed)} {_match(missed)} nothing in this model, which has {', '.join(exist)}.{hint}"
+    hint = f" {listed(fused)} {_hold(fused)} them fused: name {_it(fused)} to train them." if fused else ""
+    yield f"{listed(missed)} {_match(missed)} nothing in this model, which has {', '.join(exist)}.{hint}"
+
+
+def _scoped_out(missed, exist):
+    """Names, or ends of names with dots, that the model has and Unsloth's pattern passes by."""
+    return [name for name in missed if name.rsplit(".", 1)[-1] in exist]
 
 
 def _fused(preset, requested):
@@ -120,25 +150,36 @@ def _fused(preset, requested):
     if len(requested) == 1:
         yield f"qv is {requested[0]} here: {requested[0]} holds queries, keys and values in one projection."
     else:
-        yield f"qv is {_and(requested)} here: queries, keys and values pass through low-rank pairs (MLA)."
+        yield f"qv is {listed(requested)} here: queries, keys and values pass through low-rank pairs (MLA)."
 
 
-def _unsloth_layers(model, requested, adapted, scheme, framework):
-    """Where Unsloth's ways with layers differ from PEFT's."""
-    if framework != "unsloth":
+def _unsloth_layers(model, requested, adapted, scheme, route):
+    """Layers that a name or "all-linear" means to PEFT, and Unsloth's pattern passes by."""
+    if route.kind != "model" or scheme == "peft-remap":
         return
-    if any(a.layer.kind == "conv1d" for a in adapted):
-        yield (
-            f"These layers are Conv1D, in which Unsloth {UNSLOTH_VERSION}'s FastLanguageModel finds nothing to train. "
-            "Use FastModel, which passes the names on to PEFT, or framework peft or trl."
-        )
-    if requested == ALL_LINEAR and scheme != "peft-remap":
-        reached = {a.layer.path for a in adapted}
-        left = dict.fromkeys(
-            layer.name for layer in model.layers if layer.kind in LINEAR_KINDS and layer.path not in reached
-        )
+    reached = {(a.layer.path, a.blocks) for a in adapted}
+    linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS]
+    if requested == ALL_LINEAR:
+        left = dict.fromkeys(layer.name for layer in linear if (layer.path, layer.blocks) not in reached)
         if left:
-            yield f"Unsloth's all-linear is a pattern of its own: it leaves out {_and(left)}, which PEFT's takes."
+            yield (
+                f"Unsloth {UNSLOTH_VERSION}'s all-linear is a pattern of its own: it leaves out {listed(left)}, which "
+                "PEFT's takes."
+            )
+    elif route.scoped:
+        names, hit = Matcher(requested), {a.layer.name for a in adapted}
+        part = [
+            layer
+            for layer in linear
+            if (layer.path, layer.blocks) not in reached and names.hits_path(layer.path) and layer.name in hit
+        ]
+        if part:
+            off = listed(flag for flag, on in zip(FLAGS, route.flags, strict=True) if not on)
+            yield (
+                f"Unsloth {UNSLOTH_VERSION} takes these names in some places only ({off} off): "
+                f"{sum(layer.count for layer in part)} more modules that PEFT would adapt stay out, such as "
+                f"{part[0].path.replace('{}', 'N')}."
+            )
 
 
 def _fewer_blocks(model, adapted):
@@ -152,7 +193,8 @@ def _fewer_blocks(model, adapted):
         if len(present) < model.num_hidden_layers:
             by_count.setdefault(len(present), []).append(name)
     for count, names in by_count.items():
-        yield f"{_and(names)} {'exist' if len(names) > 1 else 'exists'} in {count} of {model.num_hidden_layers} blocks."
+        verb = "exist" if len(names) > 1 else "exists"
+        yield f"{listed(names)} {verb} in {count} of {model.num_hidden_layers} blocks."
 
 
 def _tower(model, adapted):
@@ -167,27 +209,22 @@ def _tower(model, adapted):
             yield "Whole model: all targeted modules are in the text tower."
 
 
-def _embeddings(model, saved, saved_names, moved, framework):
+def _embeddings(model, saved, saved_names, moved, route):
     if moved:
-        yield f"Unsloth trains {_and(moved)} in full (modules_to_save) instead of by LoRA."
+        yield f"Unsloth trains {listed(moved)} in full (modules_to_save) instead of by LoRA."
     for name in saved_names:
         if not any(module.path.endswith(name) for module in saved):
-            ends = _and(filter(None, (model.input_embedding, model.output_embedding)))
+            ends = listed(filter(None, (model.input_embedding, model.output_embedding)))
             yield f"modules_to_save names {name}, which this model lacks: PEFT ignores it. It has {ends}."
     frozen = [module.name for module in saved if module.tensors[0][0].startswith(".base_layer")]
     if frozen:
-        yield f"PEFT saves the frozen weight of {_and(frozen)} with the adapter, since a target names an embedding."
+        yield f"PEFT saves the frozen weight of {listed(frozen)} with the adapter, since a target names an embedding."
     trained = [module for module in saved if not module.tensors[0][0].startswith(".base_layer")]
     if model.tie_word_embeddings and trained:
         if len(trained) == 2 and not all(module.trained for module in trained):
             yield "Embedding and head are tied: Unsloth trains one set of weights and saves it twice."
-        elif framework != "unsloth" or len(trained) == 1:
+        elif not route.unsloth_on_gpu or len(trained) == 1:
             yield "Embedding and head are tied in the base: what is trained in full is a copy, and the tie is lost."
-
-
-def _and(names) -> str:
-    names = list(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def _match(names) -> str:

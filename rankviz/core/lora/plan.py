@@ -2,16 +2,19 @@
 
 A LoRA pair on a layer adds r · (in + out), on a fused parameter of E experts r · E · (in + out), twice that where PEFT
 doubles the rank; DoRA adds one magnitude an output; modules_to_save are trained in full. Not counted: lora_bias,
-trainable tokens, LoRA on convolutions. Compared with PEFT for every catalogue model in
+trainable tokens, convolutions in groups. Compared with PEFT for every catalogue model in
 tests/core/lora/test_counts_against_peft.py, and worked out by hand in tests/core/lora/test_resolve.py.
 """
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rankviz.core.lora.config import FLAGS
 from rankviz.core.lora.file_size import Group, Section, Tensor, file_bytes, sections
+from rankviz.core.lora.route import Route
 from rankviz.core.lora.saved import SavedModule
 from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
 
@@ -28,6 +31,8 @@ class Adapted:
     """Path of the module that PEFT wraps, as tensors name it; {} for the block's number."""
     rank_factor: int = 1
     """The pair's rank over r: the number of experts, doubled where PEFT doubles it."""
+    split: bool = False
+    """Each expert is a linear layer with a pair of its own: module is their list, its places follow."""
 
     @property
     def count(self) -> int:
@@ -37,6 +42,11 @@ class Adapted:
     def per_rank(self) -> int:
         """Parameters per unit of r, all copies."""
         return self.count * self.rank_factor * (self.layer.in_features + self.layer.out_features)
+
+    @property
+    def magnitudes(self) -> int:
+        """DoRA's parameters, all copies: one an output of each pair."""
+        return self.count * self.layer.out_features * (self.layer.num_experts if self.split else 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,9 +87,27 @@ class AdapterPlan:
     """The modules that carry LoRA, by name, once each."""
     scheme: str
     """The MoE scheme in force; "dense" without fused experts."""
+    scheme_was_chosen: bool
+    """Whether it is another scheme than the framework's own."""
+    route: Route
+    """By whose rule the names reach modules."""
     notes: tuple[str, ...]
     per_rank: int
     fixed: int
+
+    @property
+    def unsloth_class(self) -> str:
+        """The Unsloth class to load and attach with: FastVisionModel for a whole multimodal model."""
+        return "FastVisionModel" if self.model.tower == "whole model" else self.route.unsloth_class
+
+    @property
+    def unsloth_flags(self) -> dict[str, bool]:
+        """The flags to pass to its get_peft_model; none where its own defaults do."""
+        if self.route.kind != "model" or self.target_modules == "all-linear":
+            return {}
+        if self.model.tower == "whole model" or self.route.flags_given:
+            return dict(zip(FLAGS, self.route.flags, strict=True))
+        return {}
 
     def parameters(self, r: int) -> int:
         """Trainable parameters, as PEFT's get_nb_trainable_parameters counts them."""
@@ -126,7 +154,7 @@ class AdapterPlan:
     def _contributions(self, r: int) -> Iterator[tuple[str, LayerPart, int, int]]:
         names = self._labels
         for adapted in self.adapted:
-            dora = adapted.count * adapted.layer.out_features if self.use_dora else 0
+            dora = adapted.magnitudes if self.use_dora else 0
             yield names[adapted.layer.path], adapted.layer.part, adapted.count, adapted.per_rank * r + dora
         for module in self.saved:
             if module.trained:
@@ -149,7 +177,8 @@ class AdapterPlan:
         """Trainable parameters by block and module; all cells add up to parameters(r)."""
         cells: Counter[tuple[str, str]] = Counter()
         for adapted in self.adapted:
-            each = (adapted.per_rank // adapted.count) * r + (adapted.layer.out_features if self.use_dora else 0)
+            dora = adapted.magnitudes if self.use_dora else 0
+            each = (adapted.per_rank * r + dora) // adapted.count
             tower = "vision " if adapted.layer.part == "vision" else ""
             for block in adapted.blocks or ("outside",):
                 where = block if block == "outside" else f"{tower}{block}"
@@ -195,12 +224,17 @@ def _groups(plan: AdapterPlan, dtype: str, saved_dtype: str) -> list[Group]:
 
 
 def _tensors(adapted: Adapted, name: str, dtype: str, *, dora: bool) -> Iterator[Tensor]:
-    layer, factor = adapted.layer, adapted.rank_factor
+    layer, factor = adapted.layer, 1 if adapted.split else adapted.rank_factor
+    into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
+    names = (".lora_A.weight", ".lora_B.weight")
     if layer.kind == "embedding":
         names = (".lora_embedding_A", ".lora_embedding_B")
-    else:
-        names = (".lora_A.weight", ".lora_B.weight")
-    yield Tensor(name + names[0], dtype, (layer.in_features,), factor)
-    yield Tensor(name + names[1], dtype, (layer.out_features,), factor)
-    if dora:
-        yield Tensor(f"{name}.lora_magnitude_vector", "F32", (layer.out_features,))
+    elif layer.kernel:
+        ones = (1,) * len(layer.kernel)
+        into = (layer.in_features // math.prod(layer.kernel), *layer.kernel)
+        out_of, magnitude = (*out_of, *ones), (1, *magnitude, *ones)
+    for module in [f"{name}.{expert}" for expert in range(layer.num_experts)] if adapted.split else [name]:
+        yield Tensor(module + names[0], dtype, into, factor)
+        yield Tensor(module + names[1], dtype, out_of, factor)
+        if dora:
+            yield Tensor(f"{module}.lora_magnitude_vector", "F32", magnitude)

@@ -1,29 +1,50 @@
 """From a configuration to a plan: what PEFT does when it wraps a model, without the model.
 
-Names to modules (targets.py), the MoE scheme (moe.py), embeddings and head (saved.py), what is refused, and what is
-worth knowing (notes.py). Compared with PEFT for every catalogue model in tests/core/lora/test_counts_against_peft.py.
+By whose rule (route.py), names to modules (targets.py, pattern.py), the MoE scheme (moe.py), embeddings and head
+(saved.py), what is refused (refusals.py), and what is worth knowing (notes.py). Compared with PEFT and with Unsloth for
+every catalogue model in tests/core/lora/test_counts_against_peft.py and test_counts_against_unsloth.py.
 """
 
 import functools
 from collections.abc import Iterator
 
 from rankviz.core.checks import one_of
-from rankviz.core.lora import moe
-from rankviz.core.lora.config import MOE_SCHEMES, Framework, LoraConfig
+from rankviz.core.lora import moe, pattern
+from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, Framework, LoraConfig
 from rankviz.core.lora.notes import notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan
-from rankviz.core.lora.saved import saved_modules
-from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, expand, names_that_exist
+from rankviz.core.lora.refusals import not_a_layer, nothing_matched, refuse_names, refuse_unmatched
+from rankviz.core.lora.route import Route, route_of
+from rankviz.core.lora.saved import EMBEDDING_NAMES, saved_modules
+from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, PatternMatcher, expand
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
+PARAMETERS = ("experts", "router")
+"""Kinds of layers that are an nn.Parameter."""
+FUSED_PROJECTIONS = {
+    "q_proj": "qkv_proj",
+    "k_proj": "qkv_proj",
+    "v_proj": "qkv_proj",
+    "gate_proj": "gate_up_proj",
+    "up_proj": "gate_up_proj",
+}
+"""What Unsloth's CPU backend adds for a name that the model lacks (unsloth_zoo/cpu/loader.py)."""
 
-def resolve(model: ModelSpec, lora: LoraConfig, framework: Framework) -> AdapterPlan:
+
+def resolve(
+    model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str = "bf16", cuda: bool = True
+) -> AdapterPlan:
     """What PEFT would make of this configuration on this model, with or without Unsloth; rank and alpha do not matter.
 
-    InvalidSettingError where PEFT refuses, or where nothing would carry the adapter.
+    precision: of the base, "auto" settled. cuda: whether it is trained on a GPU; Unsloth's CPU backend has other rules.
+    InvalidSettingError where PEFT or Unsloth refuses, or where nothing would carry the adapter.
     """
-    return _resolve(model, lora.target_modules, lora.use_dora, lora.modules_to_save, lora.moe_scheme, framework)
+    route = route_of(model, lora, framework, precision=precision, cuda=cuda)
+    ignored = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
+    if route.kind == "model":
+        ignored = ()
+    return _resolve(model, lora.target_modules, lora.use_dora, lora.modules_to_save, lora.moe_scheme, route, ignored)
 
 
 @functools.lru_cache(maxsize=512)
@@ -33,23 +54,26 @@ def _resolve(
     use_dora: bool,
     modules_to_save: tuple[str, ...],
     moe_scheme: str,
-    framework: Framework,
+    route: Route,
+    ignored: tuple[str, ...],
 ) -> AdapterPlan:
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
-    scheme = moe.scheme_of(model, moe_scheme, framework)
-    requested = expand(model, target_modules, expert_names=moe.expert_names(model, scheme))
+    scheme = moe.scheme_of(model, moe_scheme, route)
+    requested = _requested(model, target_modules, scheme, route)
     names, saved_names = requested, modules_to_save
-    if framework == "unsloth" and requested != ALL_LINEAR:
-        names, saved_names = _embeddings_to_save(requested, modules_to_save)
-    targets = moe.apply_scheme(model, names, scheme, framework)
+    if requested != ALL_LINEAR:
+        names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
+    targets = moe.apply_scheme(model, _with_fused(model, names, route), scheme, route)
+    if targets.hits:
+        refuse_unmatched(model, target_modules, names, route)
     excluded = frozenset(saved_names)
     adapted = (
-        *_adapted_modules(model, targets, excluded, unsloth=framework == "unsloth"),
-        *_adapted_parameters(model, targets),
+        *_adapted_modules(model, targets, excluded, reaches_inside=route.unsloth_on_gpu),
+        *_adapted_parameters(model, targets, split=route.split_experts),
     )
     if not adapted:
-        raise InvalidSettingError(_nothing_matched(model, requested, scheme))
-    wrapped = [a for a in adapted if a.layer.kind in ("experts", "router")]
+        raise InvalidSettingError(nothing_matched(model, requested, scheme))
+    wrapped = [a for a in adapted if a.layer.kind in ("experts", "router") and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
             f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of the experts (PEFT: lora.ParamWrapper "
@@ -60,12 +84,12 @@ def _resolve(
     saved = saved_modules(
         model,
         saved_names,
-        target_names=targets.modules if isinstance(targets.modules, tuple) else (),
+        target_names=targets.modules if isinstance(targets.modules, tuple) and not targets.hits else (),
         adapted_paths=frozenset(a.layer.path for a in adapted),
-        tie=framework == "unsloth",
+        tie=route.unsloth_on_gpu,
     )
-    by_hand = scheme == "target-parameters" or (scheme == "unsloth" and framework != "unsloth")
-    magnitudes = sum(a.count * a.layer.out_features for a in adapted) if use_dora else 0
+    by_hand = scheme == "target-parameters" or (scheme == "unsloth" and not route.unsloth_on_gpu)
+    magnitudes = sum(a.magnitudes for a in adapted) if use_dora else 0
     return AdapterPlan(
         model=model,
         adapted=adapted,
@@ -76,6 +100,8 @@ def _resolve(
         modules_to_save=saved_names,
         target_names=tuple(dict.fromkeys(a.layer.name for a in adapted)),
         scheme=scheme,
+        scheme_was_chosen=scheme != moe.scheme_of(model, "default", route),
+        route=route,
         notes=notes(
             model,
             preset=target_modules,
@@ -84,12 +110,34 @@ def _resolve(
             saved=saved,
             saved_names=saved_names,
             scheme=scheme,
-            framework=framework,
+            route=route,
             moved=saved_names[len(modules_to_save) :],
+            ignored=ignored,
         ),
         per_rank=sum(a.per_rank for a in adapted),
         fixed=magnitudes + sum(module.trained for module in saved),
     )
+
+
+def _requested(
+    model: ModelSpec, target_modules: str | tuple[str, ...], scheme: str, route: Route
+) -> tuple[str, ...] | str:
+    """The names that the target modules stand for on this route."""
+    experts = moe.expert_names(model, scheme)
+    if target_modules == ALL_LINEAR and route.scoped and route.flags_given:
+        # Given the word, Unsloth turns every flag on; given the names, it heeds them.
+        scope = experts if route.flags.mlp and route.flags.language else ()
+        return tuple(dict.fromkeys((*pattern.chosen_names(model), *scope)))
+    return expand(model, target_modules, expert_names=experts, bare=route.scoped)
+
+
+def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
+    """Unsloth's CPU backend adds the fused projection that a name stands for where the model lacks the name itself."""
+    if route.kind != "cpu" or isinstance(names, str):
+        return names
+    leaves = {path.rsplit(".", 1)[-1] for path in (*(layer.path for layer in model.layers), *model.other_modules)}
+    fused = (FUSED_PROJECTIONS[name] for name in names if name in FUSED_PROJECTIONS and name not in leaves)
+    return tuple(dict.fromkeys((*names, *(name for name in fused if name in leaves))))
 
 
 def _by_hand(model: ModelSpec, targets: moe.Targets) -> tuple[str, ...]:
@@ -97,10 +145,17 @@ def _by_hand(model: ModelSpec, targets: moe.Targets) -> tuple[str, ...]:
 
 
 def _embeddings_to_save(
-    names: tuple[str, ...], modules_to_save: tuple[str, ...]
+    names: tuple[str, ...], modules_to_save: tuple[str, ...], route: Route
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Unsloth trains embed_tokens and lm_head in full where they are named as targets (_redirect_embedding_targets)."""
-    moved = tuple(name for name in names if name.rsplit(".", 1)[-1] in ("embed_tokens", "lm_head"))
+    """Unsloth trains embed_tokens and lm_head in full where they are named as targets (_redirect_embedding_targets).
+
+    Not where language layers are off; the CPU backend knows only their bare names.
+    """
+    if route.kind == "peft" or not route.flags.language:
+        return names, modules_to_save
+    moved = tuple(
+        name for name in names if (name if route.kind == "cpu" else name.rsplit(".", 1)[-1]) in EMBEDDING_NAMES
+    )
     rest = tuple(name for name in names if name not in moved)
     if moved and not rest:
         raise InvalidSettingError(
@@ -111,43 +166,51 @@ def _embeddings_to_save(
 
 
 def _adapted_modules(
-    model: ModelSpec, targets: moe.Targets, excluded: frozenset[str], *, unsloth: bool
+    model: ModelSpec, targets: moe.Targets, excluded: frozenset[str], *, reaches_inside: bool
 ) -> Iterator[Adapted]:
-    """Modules that target_modules hits."""
-    if targets.modules == ALL_LINEAR:
+    """Modules that target_modules hits. reaches_inside: Unsloth's patch for Gemma 4's wrapped linear layers."""
+    if targets.modules == ALL_LINEAR and not targets.hits:
         for layer in model.layers:
             if layer.kind in LINEAR_KINDS and not _is_saved(layer.path, excluded):
-                _refuse_names(model, layer.path)
+                refuse_names(model, layer.path)
                 yield Adapted(layer=layer, blocks=layer.blocks, module=layer.path)
         return
-    matcher = Matcher(targets.modules)
-    clippable = frozenset(model.clippable_linears) if unsloth else frozenset()
+    matcher = PatternMatcher(targets.hits) if targets.hits else Matcher(targets.modules)
+    clippable = frozenset(model.clippable_linears) if reaches_inside else frozenset()
     for path in model.other_modules:
         if matcher.hits_path(path) and path not in clippable and not _is_saved(path, excluded):
-            raise InvalidSettingError(_not_a_layer(model, path))
+            raise InvalidSettingError(not_a_layer(model, path))
     for layer in model.layers:
-        if layer.kind in ("experts", "router") or _is_saved(layer.path, excluded):
+        if layer.kind in PARAMETERS or _is_saved(layer.path, excluded):
             continue
         blocks = matcher.blocks(layer.path, layer.blocks)
         if blocks is None and clippable and (wrapper := layer.path.rpartition(".")[0]) in clippable:
             blocks = matcher.blocks(wrapper, layer.blocks)
         if blocks is not None:
-            _refuse_names(model, layer.path)
+            refuse_names(model, layer.path)
             yield Adapted(layer=layer, blocks=blocks, module=layer.path)
 
 
-def _adapted_parameters(model: ModelSpec, targets: moe.Targets) -> Iterator[Adapted]:
-    """nn.Parameters that target_parameters hits. Two on one module nest, the later one outside."""
+def _adapted_parameters(model: ModelSpec, targets: moe.Targets, *, split: bool) -> Iterator[Adapted]:
+    """nn.Parameters that target_parameters hits. Two on one module nest, the later one outside.
+
+    split: each expert of a parameter is a linear layer instead, which nests nothing.
+    """
     if not targets.parameters:
         return
     matcher = Matcher(targets.parameters)
     hits = []
     for layer in model.layers:
-        if layer.kind in ("experts", "router"):
+        if layer.kind in PARAMETERS:
             blocks = matcher.blocks(layer.path, layer.blocks)
             if blocks is not None:
                 hits.append((layer, blocks))
     for place, (layer, blocks) in enumerate(hits):
+        if split:
+            yield Adapted(
+                layer=layer, blocks=blocks, module=f"{layer.path}s", rank_factor=layer.num_experts, split=True
+            )
+            continue
         module = layer.path.rpartition(".")[0]
         later = sum(
             other.path.rpartition(".")[0] == module and other_blocks == blocks
@@ -168,38 +231,3 @@ def _is_saved(path: str, excluded: frozenset[str]) -> bool:
         return False
     dotted = f".{path}."
     return any(f".{name}." in dotted for name in excluded)
-
-
-def _refuse_names(model: ModelSpec, path: str) -> None:
-    name = path.rsplit(".", 1)[-1]
-    if name in model.refused_names:
-        raise InvalidSettingError(
-            f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight directly. "
-            "Choose another preset, or name modules without it."
-        )
-
-
-def _not_a_layer(model: ModelSpec, path: str) -> str:
-    name = path.rsplit(".", 1)[-1]
-    if path in model.clippable_linears:
-        return (
-            f"PEFT cannot put LoRA on {path.replace('{}', 'N')}, which wraps its linear layer. Choose the text tower, "
-            f"name {name}.linear with full paths, or train with Unsloth, which reaches the inner layer."
-        )
-    return (
-        f"{path.replace('{}', 'N')} is not a linear layer, and PEFT refuses LoRA on it. "
-        f"Linear layers here: {', '.join(names_that_exist(model))}."
-    )
-
-
-def _nothing_matched(model: ModelSpec, requested: tuple[str, ...] | str, scheme: str) -> str:
-    names = (requested,) if isinstance(requested, str) else requested
-    verb = "match" if len(names) > 1 else "matches"
-    experts = ""
-    if model.has_experts and scheme == "linear-only":
-        experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."
-    step = "" if requested == ALL_LINEAR else " Choose all-linear or one of the layers above."
-    return (
-        f"{', '.join(names) or 'This preset'} {verb} nothing in this model. "
-        f"Linear layers here: {', '.join(names_that_exist(model))}.{experts}{step}"
-    )

@@ -5,7 +5,7 @@ PEFT matches a name against the end of a module's path, whole components only: "
 with PEFT for every catalogue model in tests/core/lora/test_counts_against_peft.py.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rankviz.core.lora.config import NO_TARGETS, PRESETS, UNSLOTH_SEVEN
@@ -32,6 +32,12 @@ class ModuleChoice:
 def names_in(text: str | None) -> tuple[str, ...]:
     """ "q_proj, v_proj" as names."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def listed(names: Iterable[str]) -> str:
+    """ "a, b and c"."""
+    names = list(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def targets_in(text: str) -> str | tuple[str, ...]:
@@ -77,6 +83,16 @@ def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ..
     return (block,) if block in blocks else None
 
 
+class PatternMatcher:
+    """As Matcher, for a pattern that hits whole paths in all their blocks."""
+
+    def __init__(self, hits: Callable[[str], bool]):
+        self.hits_path = hits
+
+    def blocks(self, path: str, blocks: tuple[int, ...]) -> tuple[int, ...] | None:
+        return blocks if self.hits_path(path) else None
+
+
 class Matcher:
     """Target names, ready to be held against many paths. A name with {} in it is a whole path, in all its blocks."""
 
@@ -114,10 +130,13 @@ def _shape_hits(path: str, target: str) -> bool:
     )
 
 
-def expand(model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tuple[str, ...]) -> tuple[str, ...] | str:
+def expand(
+    model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tuple[str, ...], bare: bool = False
+) -> tuple[str, ...] | str:
     """The names that a preset stands for: "all-linear" stays, lists pass through.
 
     expert_names: what reaches the experts by name under the MoE scheme at hand; the preset "mlp" adds them.
+    bare: last names only, for a pattern that takes no others and looks at the path before them itself.
     """
     if not isinstance(targets, str):
         if not targets:
@@ -129,14 +148,18 @@ def expand(model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tu
         case "unsloth":
             return UNSLOTH_SEVEN
         case "attention":
-            return minimal_names(model, "attention")
+            return _last(minimal_names(model, "attention"), bare)
         case "mlp":
-            return tuple(dict.fromkeys((*minimal_names(model, "mlp"), *expert_names)))
+            return _last((*minimal_names(model, "mlp"), *expert_names), bare)
         case "qv":
             return query_value_names(model)
     raise InvalidSettingError(
         f"Target modules must be one of {', '.join(PRESETS)}, or a list of module names (got {targets!r})."
     )
+
+
+def _last(names: Iterable[str], bare: bool) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.rsplit(".", 1)[-1] if bare else name for name in names))
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
 
 def _layer(row: Mapping[str, Any]) -> LinearLayer:
     blocks = row.get("blocks", "")
-    return LinearLayer(**{**row, "blocks": decode_blocks(blocks) if isinstance(blocks, str) else tuple(blocks)})
+    blocks = decode_blocks(blocks) if isinstance(blocks, str) else tuple(blocks)
+    return LinearLayer(**{**row, "blocks": blocks, "kernel": tuple(row.get("kernel", ()))})
 
 
 def _activations(row: Mapping[str, Any]) -> BlockActivations:

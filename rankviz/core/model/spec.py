@@ -8,7 +8,7 @@ from typing import Literal
 
 from rankviz.core.model.activations import BlockActivations
 
-LayerKind = Literal["linear", "conv1d", "experts", "router", "embedding", "lm_head"]
+LayerKind = Literal["linear", "conv1d", "conv", "experts", "router", "embedding", "lm_head"]
 LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
 """What a weight does. "vision" is any other tower with its projectors, sound included; "other" holds routers, Mamba
 mixers, short convolutions and per-layer inputs."""
@@ -25,10 +25,14 @@ class LinearLayer:
     blocks: tuple[int, ...] = ()
     """The blocks that have it; empty for a path without {}."""
     kind: LayerKind = "linear"
-    """"experts" is a fused 3-D parameter and "router" a 2-D one: neither is an nn.Linear for PEFT."""
+    """"experts" is a fused 3-D parameter and "router" a 2-D one: neither is an nn.Linear for PEFT. "conv1d" is
+    transformers' Conv1D, a transposed linear layer, and "conv" a real convolution of torch without groups, which reads
+    in_features = channels × kernel."""
     part: LayerPart = "other"
     num_experts: int = 1
     bias: bool = False
+    kernel: tuple[int, ...] = ()
+    """Of a convolution."""
 
     @property
     def name(self) -> str:

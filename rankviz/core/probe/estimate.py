@@ -33,7 +33,7 @@ def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assu
     """The whole model, as the request would train it."""
     lora, training = request.lora, request.training
     stack = stack_on(device, training, lora.use_dora, assume)
-    usable = device.gpu.usable_bytes if device.gpu else None
+    usable = device.usable_bytes
     predicted = predict(model, lora, stack, device, usable_bytes=usable, names=training.framework)
     memory, duration = predicted.memory_at(lora.r), predicted.duration_at(lora.r)
     slack = assume.range("cpu-resident-slack")

@@ -7,10 +7,12 @@ its own.
 import datetime
 from typing import Any
 
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
 from rankviz.core.lora.config import adapter_dtype
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.probe.record import ProbeRecord
+from rankviz.units import counted
 
 COLUMNS = (
     "row_id", "independent_group", "tier", "use_peak", "use_count", "use_time", "model_id", "precision",
@@ -48,7 +50,7 @@ def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
         "framework": training.framework if cuda or training.framework != "unsloth" else "unsloth-cpu",
         "framework_version": "; ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions),
         "r": lora.r,
-        "targets": ",".join(resolve(model, lora, training.framework).target_names),
+        "targets": ",".join(plan_on(model, lora, training, Device(cuda=cuda)).target_names),
         "batch": training.per_device_train_batch_size,
         "grad_accum": training.gradient_accumulation_steps,
         "seq_len": training.max_length,
@@ -57,7 +59,7 @@ def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
         "attn": full.attn_implementation,
         "loss_path": training.loss_path,
         "optimizer": training.optim,
-        "adapter_dtype": adapter_dtype(training.framework, training.precision),
+        "adapter_dtype": adapter_dtype(training.framework, training.precision, cuda=cuda),
         "gpu": where.get("device_name") if cuda else f"CPU, {where.get('cpu_count')} cores",
         "measured_bytes": full.peak_bytes,
         "measured_kind": full.peak_kind,
@@ -69,7 +71,7 @@ def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
         "notes": (
             f"random weights, random tokens, all of them targets; {where.get('device_name')}, "
             f"{where.get('threads')} threads, {where.get('platform')}, Python {where.get('python')}; baseline "
-            f"{full.baseline_bytes} bytes; {len(full.timed_steps)} steps timed, standard error "
+            f"{full.baseline_bytes} bytes; {counted(len(full.timed_steps), 'step')} timed, standard error "
             f"{full.step_noise_seconds:.4f} s; depths {depths}{dora}"
         ),
         "source": f"rankviz probe {where.get('rankviz', '')}".strip(),

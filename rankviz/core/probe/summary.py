@@ -111,7 +111,9 @@ def table_lines(summary: ProbeSummary) -> list[tuple[str, str, str, str]]:
     record, estimate = summary.record, summary.estimate
     extrapolated, full = record.extrapolated, record.full
     whole = f"All {record.request.total_depth} blocks"
-    lines = [_line(f"{each.depth} blocks, measured", each) for each in record.measured if each is not full]
+    lines = [
+        _line(f"{units.counted(each.depth, 'block')}, measured", each) for each in record.measured if each is not full
+    ]
     if extrapolated:
         memory, step = extrapolated.peak, extrapolated.step
         lines += [
@@ -165,7 +167,11 @@ def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:
         "system": "the memory of this machine",
     }[event.why]
     short = f", by at least {units.memory_size(event.short_bytes)}" if event.short_bytes > 0 else ""
-    blocks = "The whole model" if event.depth == record.request.total_depth else f"A model of {event.depth} blocks"
+    blocks = (
+        "The whole model"
+        if event.depth == record.request.total_depth
+        else f"A model of {units.counted(event.depth, 'block')}"
+    )
     return f"{blocks} does not fit {who}{short} (stage: {event.stage})."
 
 

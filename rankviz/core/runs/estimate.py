@@ -9,19 +9,17 @@ How long rows are is known only roughly before a run, so the range is over that 
 run measures apart. Compared with a real run in tests/core/runs/test_estimate.py.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.calibration import Calibration
+from rankviz.core.cost.calibration import MemoryCalibration
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.duration import load_seconds
 from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.pace import Paces, Workload, kernels
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
+from rankviz.core.cost.stack import DTYPE_BYTES, stack_on
 from rankviz.core.lora.config import adapter_dtype
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.core.runs.request import RunRequest
@@ -38,8 +36,14 @@ class RunEstimate:
     memory_kind: str
     seconds: Range | None
     """Training alone; None on a GPU whose speed is not known."""
+    formula_seconds: Range | None
+    """The same before runs and probes on this machine moved it."""
     calibrated_by: tuple[str, ...] = ()
-    """Probes on this machine that moved memory and time."""
+    """Probes on this machine that moved memory."""
+    timed_by: tuple[str, ...] = ()
+    """Runs and probes on this machine that moved time."""
+    timed_in_words: str = ""
+    """The same in words, such as "from 3 finished runs here"."""
 
 
 def estimate_run(
@@ -48,12 +52,13 @@ def estimate_run(
     device: Device,
     assumptions: Assumptions,
     row_tokens: Range | None = None,
-    calibration: Calibration | None = None,
+    calibration: MemoryCalibration | None = None,
+    paces: Paces | None = None,
 ) -> RunEstimate:
     """What the run should come to.
 
     row_tokens: tokens of a row after padding to the longest of its batch; None spreads the range up to max_length.
-    calibration: what probes here say of such a run.
+    calibration: what probes here say of its memory. paces: what has finished here says of its time.
     """
     training, r = request.training.without_auto(device), request.lora.r
     longest = training.max_length
@@ -63,16 +68,34 @@ def estimate_run(
         for tokens in (max(1, min(longest, round(n))) for n in (lengths.low, lengths.expected, lengths.high))
     ]
     low, expected, high = (memory for memory, _ in ends)
-    seconds = [duration for _, duration in ends]
-    plan = resolve(model, request.lora, training.framework)
-    dtype = adapter_dtype(training.framework, training.precision)
+    durations = [duration for _, duration in ends]
+    formulas = None if None in durations else Range(durations[0].low, durations[1].expected, durations[2].high)
+    pace = paces.training if paces else None
+    plan = plan_on(model, request.lora, training, device)
+    dtype = adapter_dtype(training.framework, training.precision, cuda=device.cuda)
     return RunEstimate(
         adapter_parameters=plan.parameters(r),
         adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype]),
         memory_bytes=Range(round(low.low), round(expected.expected), round(high.high)),
         memory_kind="GPU allocated" if device.cuda else "process resident",
-        seconds=None if None in seconds else Range(seconds[0].low, seconds[1].expected, seconds[2].high),
+        seconds=pace.of(formulas) if pace and formulas else formulas,
+        formula_seconds=formulas,
         calibrated_by=calibration.probe_ids if calibration else (),
+        timed_by=paces.source_ids if paces and formulas else (),
+        timed_in_words=paces.in_words if paces and formulas else "",
+    )
+
+
+def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_tokens: Range | None) -> Workload:
+    """What the time of a run depends on, to compare it with what has finished on the same machine."""
+    training = request.training.without_auto(device)
+    rows = min(row_tokens.expected, training.max_length) if row_tokens else training.max_length
+    return Workload(
+        base=model.id,
+        parameters=model.total_parameters,
+        kernels=kernels(training, use_dora=request.lora.use_dora),
+        data=request.data,
+        tokens=max(1.0, training.per_device_train_batch_size * rows),
     )
 
 
@@ -103,49 +126,21 @@ def _at_length(
     tokens: int,
     device: Device,
     assume: Assumptions,
-    calibration: Calibration | None,
+    calibration: MemoryCalibration | None,
 ) -> tuple[Range, Range | None]:
     """Memory and training seconds with rows of this length."""
     training = replace(request.training, max_length=tokens)
     stack = stack_on(device, training, request.lora.use_dora, assume)
-    usable = device.gpu.usable_bytes if device.gpu else None
+    usable = device.usable_bytes
     predicted = predict(model, request.lora, stack, device, usable_bytes=usable, names=request.training.framework)
     memory, duration = predicted.memory_at(request.lora.r), predicted.duration_at(request.lora.r)
     step = duration.step if duration else None
     held = memory.allocated_band if device.cuda else _resident(memory, assume)
     if calibration is not None:
         held = calibration.memory(memory.static, memory.working)
-        step = calibration.seconds(step) if step else None
     return held, step.times(training.total_steps) if step else None
 
 
 def _resident(memory: MemoryEstimate, assume: Assumptions) -> Range:
     counted = memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
     return assume.range("cpu-process-bytes").plus(counted)
-
-
-EVALUATION_SHARE = 0.5
-"""A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
-
-
-def sweep_seconds(
-    model: ModelSpec, runs: Sequence[RunRequest], training: Sequence[Range | None], assumptions: Assumptions
-) -> Range | None:
-    """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each
-    truncation of a fast curve, some of which are trained a few steps more.
-
-    training: seconds of each run's training, as estimate_run gives; None where one isn't known.
-    """
-    known = [seconds for seconds in training if seconds is not None]
-    if len(known) < len(runs):
-        return None
-    first = runs[0]
-    rows = first.max_steps * first.training.rows_per_step
-    evaluation = EVALUATION_SHARE * first.held_out_examples / rows
-    before = evaluation / len(runs)
-    stack = Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions)
-    total = load_seconds(model, stack)
-    for run, seconds in zip(runs, known, strict=True):
-        recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps
-        total = total.plus(seconds.times(1 + before + evaluation * (1 + len(run.cut_ranks)) + recovery))
-    return total

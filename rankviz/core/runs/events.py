@@ -8,6 +8,9 @@ from typing import Any
 
 from rankviz.core.quantity import median_error, middle
 
+GPU_LOST = 75
+"""Exit code of a worker whose GPU has failed for good; a new process may find it well (EX_TEMPFAIL of sysexits.h)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStarted:
@@ -143,6 +146,8 @@ class DepthMeasured:
     total_parameters: int
     took_seconds: float
     """From the start of the process to its end."""
+    static_bytes: int | None = None
+    """Base and adapter, before the first step, above the baseline; None in probes of before 26 November 2026."""
     peak_reserved_bytes: int | None = None
     """What torch's caching allocator held at most; None on a CPU."""
     attn_implementation: str = ""

@@ -1,13 +1,12 @@
-"""A run, whose state is computed from its events. No code ever sets a state.
-
-Requests and events are in the two modules beside this one and can be had from here too.
-"""
+"""A run, whose state is computed from its events. No code ever sets a state."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
+from rankviz.core.quantity import middle
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,
@@ -49,6 +48,10 @@ class RunRecord:
     request: RunRequest
     state: RunState = RunState.QUEUED
     started_at: float | None = None
+    load_began_at: float | None = None
+    """When its worker began to load the base; None where an earlier run of the sweep had it loaded."""
+    loaded_at: float | None = None
+    """When the base was there and the run itself began."""
     ended_at: float | None = None
     stage: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +86,17 @@ class RunRecord:
         return self.steps[-1].step if self.steps else 0
 
     @property
+    def first_step_seconds(self) -> float | None:
+        """Seconds of the first step, which also compiles kernels and warms up; None before it is done."""
+        return self.steps[0].seconds if self.steps and self.steps[0].step == 1 else None
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Median seconds of the steps after the first; None before the second is done."""
+        ends = [step.seconds for step in self.steps]
+        return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Over the training so far, from the last step logged."""
         if not self.steps or not self.steps[-1].seconds:
@@ -109,11 +123,17 @@ class RunRecord:
                     self,
                     state=RunState.RUNNING,
                     started_at=self.started_at or event.time,
+                    loaded_at=self.loaded_at or event.time,
                     environment=event.environment,
                 )
             case StageReached():
+                loading = self.loaded_at is None
                 return replace(
-                    self, state=RunState.RUNNING, started_at=self.started_at or event.time, stage=event.stage
+                    self,
+                    state=RunState.RUNNING,
+                    started_at=self.started_at or event.time,
+                    load_began_at=self.load_began_at or (event.time if loading else None),
+                    stage=event.stage,
                 )
             case AdapterAttached():
                 return replace(self, trainable_parameters=event.trainable_parameters)

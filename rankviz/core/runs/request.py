@@ -69,6 +69,21 @@ class RunRequest:
         """Optimizer steps of the whole run."""
         return self.training.total_steps
 
+    def validate(self) -> None:
+        """InvalidSettingError names the first setting that no sweep could have asked for."""
+        SweepRequest(
+            base=self.base,
+            data=self.data,
+            ranks=(self.lora.r,),
+            alpha=repr(self.lora.lora_alpha),
+            learning_rates=(self.learning_rate,),
+            seeds=(self.seed,),
+            held_out_examples=self.held_out_examples,
+            cut_ranks=self.cut_ranks,
+            lora=self.lora,
+            training=self.training,
+        ).validate()
+
     def recovery_steps(self, r: int) -> int:
         """Steps that the adapter truncated to r is trained on, at its own rank, before it is evaluated. It is made of
         the next higher one as that was trained, so steps add up on the way down."""

@@ -58,11 +58,12 @@ def _place(name: str) -> tuple[str, str]:
 
 
 def _short(kinds: Sequence[str]) -> dict[str, str]:
-    """Each kind by as few of its last parts as no other ends in; stars and "base_layer" alone do not name a module."""
+    """Each kind by as few of its last parts as no other ends in; stars, "base_layer" and "weight" alone do not name a
+    module."""
     short = {}
     for kind in kinds:
         parts = kind.split(".")
-        needed = next((n for n in range(1, len(parts)) if parts[-n] not in ("*", "base_layer")), len(parts))
+        needed = next((n for n in range(1, len(parts)) if parts[-n] not in ("*", "base_layer", "weight")), len(parts))
         for n in range(needed, len(parts) + 1):
             tail = ".".join(parts[-n:])
             if sum(f".{other}".endswith(f".{tail}") for other in kinds) == 1:

@@ -70,24 +70,19 @@ class Ranks(NamedTuple):
 
 
 def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[str, float]) -> Ranks:
-    """The settings that give each module its rank and leave its scale as it was.
-
-    Fused experts use r and lora_alpha themselves, because a pattern cannot name one of a module's parameters.
-    """
+    """The settings that give each module its rank and leave its scale as it was."""
     alphas = {name: alpha_for(scales[name], r, use_rslora=spectrum.use_rslora) for name, r in by_module.items()}
-    fused = [name for name in by_module if name in spectrum.fused]
-    r = by_module[fused[0]] if fused else commonest(list(by_module.values()))
-    alpha = alphas[fused[0]] if fused else commonest([alphas[name] for name, k in by_module.items() if k == r])
+    r = commonest(list(by_module.values()))
+    alpha = commonest([alphas[name] for name, k in by_module.items() if k == r])
     return Ranks(r, alpha, patterns(by_module, r), patterns(alphas, alpha))
 
 
 def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
-    """A rank for each module: the highest of its layers', and one for all modules of fused experts."""
+    """A rank for each module: the highest of its layers', as all experts of a fused parameter share one."""
     wanted: dict[str, int] = {}
     for layer in spectrum.layers:
         wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
-    shared = max((wanted[name] for name in spectrum.fused), default=0)
-    return {name: shared if name in spectrum.fused else r for name, r in wanted.items()}
+    return wanted
 
 
 def proposed_rank(spectrum: Spectrum) -> int:

@@ -5,7 +5,6 @@ rank-k approximation keeps those of the k largest (Eckart and Young 1936). Singu
 the model gets it, scale · B·A.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -31,7 +30,7 @@ class LayerSpectrum:
 
     name: str
     module: str
-    """The module in the model: the name itself, except that all experts fused into one module share it."""
+    """As PEFT's patterns name it: the name itself, except that all experts of a fused parameter share it."""
     r: int
     scale: float
     singular_values: tuple[float, ...]
@@ -116,12 +115,6 @@ class Spectrum:
     def weakest(self, k: int) -> float | None:
         """The smallest share of its energy that any module keeps at this rank."""
         return min((kept for layer in self.layers if (kept := layer.energy_kept(k)) is not None), default=None)
-
-    @cached_property
-    def fused(self) -> frozenset[str]:
-        """Modules of several layers: fused experts."""
-        counts = Counter(layer.module for layer in self.layers)
-        return frozenset(name for name, count in counts.items() if count > 1)
 
     @cached_property
     def dead(self) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def takeaway(api: Api, **values: Any) -> Exported:
         written = api.exports.write(chosen, values["r"], values["take"], rate)
     except RankVizError as error:
         return Exported(notice_html(str(error), kind="error"))
-    return Exported(
+    boxes = [
         code_html(
             written.shown,
             title=written.file_name,
@@ -50,4 +50,6 @@ def takeaway(api: Api, **values: Any) -> Exported:
             file=written.text if written.text != written.shown else "",
             caption=html.paragraphs(*written.notes) if written.notes else "",
         )
-    )
+    ]
+    boxes += [code_html(text, title=name, file_name=name) for name, text in written.beside]
+    return Exported("".join(boxes))

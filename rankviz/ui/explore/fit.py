@@ -78,7 +78,7 @@ def verdict_html(result: FitAnswer) -> str:
     lead = f"<p>{sentence}</p>"
     if start.row.fit:
         margin = start.spare
-        band = f"range: {_gib(margin.low)} to {_gib(margin.high)}"
+        band = f"range: {units.gib(margin.low)} to {units.gib(margin.high)}"
         lead = (
             f"<p>{html.fit_chip(start.row.fit)} <b>{escape(units.spare(margin.expected))}</b> of "
             f"{escape(memory_span(start.answer.usable_bytes))} usable on {escape(start.gpu.name)} "
@@ -190,7 +190,7 @@ def _card_row(card: Card, chosen: Gpu | None) -> Row:
         cells=[
             gpu.name,
             html.FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
-            _gib(card.spare.expected) if card.spare else "",
+            units.gib(card.spare.expected) if card.spare else "",
             Cell(_price(price.usd_per_hour) if price else "", edit=gpu.id, title=f"$ per hour of the {gpu.name}"),
             ", ".join(filter(None, (price.provider, price.checked))) if price else NOT_KNOWN,
             time_span(card.seconds),
@@ -199,11 +199,6 @@ def _card_row(card: Card, chosen: Gpu | None) -> Row:
         pick=urlencode({"gpu": gpu.id}),
         chosen=gpu == chosen,
     )
-
-
-def _gib(size_bytes: float) -> str:
-    """Signed, with the sign that numbers have in print."""
-    return f"{size_bytes / units.GIB:,.1f} GiB".replace("-", "−")
 
 
 def _price(usd_per_hour: float) -> str:

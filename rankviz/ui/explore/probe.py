@@ -178,7 +178,7 @@ def _elapsed(record: ProbeRecord) -> str:
 
 def _where(record: ProbeRecord) -> str:
     where = record.environment
-    cores = f", {where['cpu_count']} cores" if where.get("device") == "cpu" else ""
+    cores = f", {units.counted(where['cpu_count'], 'core')}" if where.get("device") == "cpu" else ""
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or record.request.created_at))
     versions = where.get("versions", {})
     kind = record.measured[0].peak_kind if record.measured else ""

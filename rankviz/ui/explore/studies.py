@@ -19,6 +19,7 @@ from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.wiring import action, notice_html, on_any, wire
+from rankviz.units import counted
 
 HEIGHT = 440
 SHOWN = 4
@@ -65,7 +66,9 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
 def added(api: Api, files: Sequence[str]) -> str:
     """Keep the uploaded files; a sentence for each file that cannot be read."""
     result = api.studies.add([Path(file) for file in files or ()])
-    kept = f"Added {len(result.files)} result files with {result.points} points." if result.files else ""
+    kept = ""
+    if result.files:
+        kept = f"Added {counted(len(result.files), 'result file')} with {counted(result.points, 'point')}."
     return notice_html(kept) + notice_html(*result.refused, kind="error")
 
 

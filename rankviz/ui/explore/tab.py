@@ -7,6 +7,8 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, ranks_table
 from rankviz.figures.labels import sweep_label
@@ -91,24 +93,24 @@ def build(api: Api) -> Exploring:
     exporting = wire(partial(takeaway.takeaway, api), inputs=inputs, outputs={"code": script}, silent=True)
     fitting = wire(
         partial(fitted, api),
-        inputs={name: w[name] for name in ("model", "preset", "modules", "names", "framework")},
-        outputs={"modules": w["modules"], "moe_scheme": w["moe_scheme"]},
+        inputs={name: w[name] for name in FITTED_BY},
+        outputs={name: w[name] for name in Fitted._fields},
         notice=notice,
     )
     priced_by = {name: w[name] for name in ("r", "gpu", "usd_per_hour", "prices")}
     curve_inputs = {"sweep": sweep, "x": x, "y": y, **priced_by}
     plotting = wire(partial(tradeoff, api), inputs=curve_inputs, outputs={"chart": curve, "caption": caption})
 
-    refits = ("model", "preset", "framework")
+    refits = ("model", "preset", "framework", "unsloth_class", "precision")
     # Only a person changes these; an empty number box reports a change whenever the page loads.
-    typed = ("modules", "examples", "example_tokens")
+    typed = ("modules", "parts", "examples", "example_tokens")
     changed = on_any(
         *(w[name].change for name in inputs if name not in (*refits, *typed)), *(w[name].input for name in typed)
     )
     for event in (answering, drawing, deciding, exporting):
         changed.then(**event)
     w["model"].change(**busy("model-busy", "Reading the layers of this model …"))
-    refit = on_any(*(w[name].change for name in refits)).then(**fitting)
+    refit = on_any(*(w[name].change for name in refits), w["parts"].input).then(**fitting)
     refit.then(**answering).then(**done("model-busy"))
     refit.then(**drawing)
     refit.then(**deciding)
@@ -170,22 +172,49 @@ def chosen_rank(event: gr.EventData) -> int:
     return int(event._data["id"])
 
 
+FITTED_BY = ("model", "preset", "modules", "names", "framework", "precision", "unsloth_class", "parts")
+
+
 class Fitted(NamedTuple):
     modules: Any
     moe_scheme: Any
+    parts: Any
+    unsloth_class: Any
 
 
-def fitted(api: Api, *, model: str, preset: str, modules: list[str], names: str = "", framework: str) -> Fitted:
-    """The widgets that depend on the model: its modules to tick, with what is targeted ticked, and the experts."""
+def fitted(
+    api: Api,
+    *,
+    model: str,
+    preset: str,
+    modules: list[str],
+    names: str = "",
+    framework: str,
+    precision: str = "nf4-dq",
+    unsloth_class: str = "FastLanguageModel",
+    parts: list[str] | None = None,
+) -> Fitted:
+    """The widgets that depend on the model: its modules to tick, with what is targeted ticked, the experts, and under
+    Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel."""
     spec = api.models.get(model or "")
+    unsloth = framework == "unsloth"
+    has_parts = unsloth and spec.tower == "whole model"
+    # What is hidden must not count.
+    parts = (question.DEFAULTS["parts"] if parts is None else parts) if has_parts else question.DEFAULTS["parts"]
+    own_class = unsloth and not has_parts
+    unsloth_class = unsloth_class if own_class else question.DEFAULTS["unsloth_class"]
     choices = api.models.modules(spec)
     own = [choice.name for choice in choices]
     chosen = (*(modules or ()), *question.names_in(names))
-    wanted = chosen if preset == CUSTOM else api.models.preset_names(spec, preset, framework)
+    lora = LoraConfig(target_modules=preset, unsloth_class=unsloth_class, **question.flags_of(parts))
+    training = TrainingSetup(framework=framework, precision=precision)
+    wanted = chosen if preset == CUSTOM else api.models.preset_names(spec, lora, training)
     ticked = [name for name in own if name in wanted]  # experts are parameters, not modules to tick
     return Fitted(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
         moe_scheme=gr.Dropdown(visible=spec.has_experts),
+        parts=gr.CheckboxGroup(question.PARTS, value=parts, visible=has_parts),
+        unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
     )
 
 

@@ -29,7 +29,13 @@ HOW = f"""
 <dd>LoRA adds two matrices to each target weight: A (r × in) and B (out × r). A layer therefore adds r · (in + out)
 parameters. The layers are the real ones: each model of the catalogue was built on the meta device from its own
 <code>config.json</code>, so grouped-query attention, fused projections, tied embeddings and experts are counted
-correctly. Tests compare every count with PEFT {PEFT_VERSION}, to the parameter.</dd>
+correctly. Tests compare the counts with PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}, to the parameter.</dd>
+<dt>Another number in an older notebook</dt>
+<dd>A count depends on the versions. gpt-oss-20b with Unsloth's seven projections and r = 8 has 92,454,912 trainable
+parameters with Unsloth {UNSLOTH_VERSION}. Notebooks made before Unsloth put adapters on experts printed 3,981,312,
+which is attention alone. Unsloth also reads target names in its own way for all families but llama, mistral, gemma,
+gemma2, qwen2 and qwen3: it trains linear layers inside attention and MLP modules of the language model, and leaves out
+other layers with the same names. The notes of each estimate say what was left out.</dd>
 <dt>Adapter file <i>exact</i></dt>
 <dd>The size of <code>adapter_model.safetensors</code> in bytes, header included, in the type that the framework saves:
 4 bytes per parameter in PEFT and Unsloth, 2 in TRL's QLoRA path. Tests compare it with saved files, to the byte.</dd>

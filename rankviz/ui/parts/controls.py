@@ -80,7 +80,8 @@ def done(line_id: str) -> dict[str, Any]:
 
 
 def copyable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """HTML with a <pre>, a button that copies it and, where there is a file, one that saves it."""
+    """HTML with boxes of code_html: each has a button that copies its <pre> and, where there is a file, one that saves
+    it."""
     return gr.HTML(value=value, js_on_load="RankViz.copyable(element)", apply_default_css=False, elem_id=elem_id)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
@@ -21,6 +22,7 @@ class Curve(NamedTuple):
     words: str
     verdict: Verdict | None
     """Of several ranks that ran by themselves; None of a fast curve alone, which has nothing to compare."""
+    tolerance_nats: float
     reading: Reading | None
     """Of the best fast curve; None of a sweep without one."""
     truncated: str
@@ -39,6 +41,7 @@ def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, he
         words=(fast_curve_html(reading, api.accuracy.fidelity()) if reading else "")
         + (verdict_html(verdict, judged.borrowed) if compares else ""),
         verdict=verdict if compares else None,
+        tolerance_nats=verdict.tolerance_nats if verdict else TOLERANCE_NATS,
         reading=reading,
         truncated=truncated_table(reading) if reading else "",
     )
@@ -129,7 +132,7 @@ def fidelity_table(fidelity: Fidelity | None) -> str:
 def _setting(each: SettingFidelity) -> str:
     rate = f"learning rate {each.learning_rate:g}" if each.learning_rate else "learning rate tuned at each rank"
     alpha = "α fixed" if each.alpha == "fixed" else "α = r"
-    return f"{each.base}, {each.data}, {each.steps:,} steps, {alpha}, {rate}"
+    return f"{each.base}, {each.data}, {units.counted(each.steps, 'step')}, {alpha}, {rate}"
 
 
 def _signed(difference: float | None) -> str:

@@ -114,10 +114,11 @@ def in_words(event: events.RunEvent) -> str:
             return f"adapter attached, {parameters:,} trainable parameters"
         case events.Evaluated(when=when, loss=loss, examples=examples):
             return (
-                f"held-out loss of the {'base' if when == 'before' else 'adapter'}: {loss:.4f} on {examples} examples"
+                f"held-out loss of the {'base' if when == 'before' else 'adapter'}: {loss:.4f} on "
+                f"{units.counted(examples, 'example')}"
             )
         case events.AdapterCut(r=r, recovery_steps=steps, loss=loss):
-            more = f" and trained for {steps} more steps" if steps else ""
+            more = f" and trained for {units.counted(steps, 'more step')}" if steps else ""
             return f"truncated to r = {r}{more}: held-out loss {loss:.4f}"
         case events.AdapterSaved(file_bytes=size):
             return f"adapter saved, {size:,} bytes"

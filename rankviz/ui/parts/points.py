@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.figures import COST_AXES, QUALITY_AXES, tradeoff_figure, tradeoff_info
 from rankviz.ui.parts.charts import chart_value
 
@@ -25,9 +26,12 @@ def tradeoff_chart(
     run_ids: Sequence[str] | None = None,
     chosen_r: int | None = None,
     usd_per_hour: float | None = None,
+    tolerance: float = TOLERANCE_NATS,
     height: int = 380,
 ) -> Drawn:
     """The figure with its data, and what it shows in sentences. Arguments as for tradeoff_info."""
-    info = tradeoff_info(sweeps, x=x, y=y, run_ids=run_ids, chosen_r=chosen_r, usd_per_hour=usd_per_hour)
+    info = tradeoff_info(
+        sweeps, x=x, y=y, run_ids=run_ids, chosen_r=chosen_r, usd_per_hour=usd_per_hour, tolerance=tolerance
+    )
     caption = " ".join(info.notes)
     return Drawn(chart_value(tradeoff_figure(info, height=height), info.rows, file="tradeoff", source=caption), caption)

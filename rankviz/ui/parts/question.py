@@ -1,6 +1,6 @@
 """Builds the left column (model, rank, training, GPU), and reads its widgets into a question."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -8,9 +8,9 @@ import gradio as gr
 from rankviz.core.advice import use_case
 from rankviz.core.checks import whole
 from rankviz.core.cost.gpu import Gpu
-from rankviz.core.cost.question import Question, validate_price
+from rankviz.core.cost.question import ASSUMED_STEPS, Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import MAX_RANK, LoraConfig
+from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.ui.parts.controls import STOPS, busy_line, plain, rank_picker, remembered
 from rankviz.units import memory_size
@@ -47,6 +47,13 @@ MOE_SCHEMES = [
     ("Unsloth, without the remap", "unsloth"),
     ("Per expert, target_parameters", "target-parameters"),
 ]
+PARTS = [
+    ("Vision layers", "vision"),
+    ("Language layers", "language"),
+    ("Attention modules", "attention"),
+    ("MLP modules", "mlp"),
+]
+"""Unsloth's flags, in the order of FLAGS."""
 
 DEFAULTS: dict[str, Any] = {
     "model": "unsloth/Llama-3.1-8B",
@@ -64,6 +71,8 @@ DEFAULTS: dict[str, Any] = {
     "use_rslora": False,
     "use_dora": False,
     "moe_scheme": "default",
+    "parts": ["language", "attention", "mlp"],
+    "unsloth_class": "FastLanguageModel",
     "framework": "unsloth",
     "precision": "nf4-dq",
     "batch": 2,
@@ -72,7 +81,7 @@ DEFAULTS: dict[str, Any] = {
     "optim": "adamw_8bit",
     "checkpointing": "unsloth",
     "loss_path": "fused",
-    "length": 1000,
+    "length": ASSUMED_STEPS,
     "length_unit": "steps",
     "gpu": "l4",
     "usd_per_hour": None,
@@ -115,6 +124,9 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     w["moe_scheme"] = gr.Dropdown(
         MOE_SCHEMES, value=DEFAULTS["moe_scheme"], label="Experts", visible=False, interactive=True
     )
+    w["parts"] = gr.CheckboxGroup(
+        PARTS, value=DEFAULTS["parts"], label="Trained parts (Unsloth's finetune_ flags)", visible=False
+    )
     with gr.Accordion("GPU and price", open=False) as w["gpu_fold"]:
         w["gpu"] = gr.Dropdown(
             [*((gpu_label(g), g.id) for g in gpus), ("No GPU", NO_GPU)],
@@ -128,6 +140,13 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         w["prices"] = remembered(DEFAULTS["prices"])
     with gr.Accordion("Training setup", open=False) as w["setup_fold"]:
         w["framework"] = gr.Radio(FRAMEWORKS, value=DEFAULTS["framework"], label="Framework")
+        w["unsloth_class"] = gr.Dropdown(
+            list(UNSLOTH_CLASSES),
+            value=DEFAULTS["unsloth_class"],
+            label="Unsloth class",
+            info="FastModel reaches layers outside attention and MLP too",
+            interactive=True,
+        )
         w["precision"] = gr.Dropdown(
             PRECISIONS, value=DEFAULTS["precision"], label="Base model precision", interactive=True
         )
@@ -194,7 +213,17 @@ def lora_of(values: Mapping[str, Any]) -> LoraConfig:
         use_dora=bool(values["use_dora"]),
         modules_to_save=names_in(values["save"]),
         moe_scheme=values["moe_scheme"],
+        unsloth_class=values["unsloth_class"],
+        **flags_of(values["parts"]),
     )
+
+
+def flags_of(parts: Sequence[str] | None) -> dict[str, bool]:
+    """Unsloth's flags; none where the ticked parts are FastLanguageModel's own default."""
+    ticked = set(parts or ())
+    if ticked == set(DEFAULTS["parts"]):
+        return {}
+    return {flag: part in ticked for flag, (_, part) in zip(FLAGS, PARTS, strict=True)}
 
 
 def alpha_of(values: Mapping[str, Any]) -> str:

@@ -37,7 +37,9 @@ def detail_html(api: Api, run: RunRecord) -> str:
         )
     )
     if estimate and estimate.calibrated_by:
-        parts.append(html.paragraphs("The estimate is calibrated with probes of this base model on this machine."))
+        parts.append(html.paragraphs("The memory estimate is calibrated with probes of this base model here."))
+    if estimate and estimate.timed_in_words:
+        parts.append(html.paragraphs(f"The time is estimated {estimate.timed_in_words}."))
     parts.append(facts_html("Configuration", request_facts([run])))
     parts.append(facts_html("Environment", environment_facts(run.environment)))
     parts.append("</div>")

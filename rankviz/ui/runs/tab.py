@@ -1,7 +1,7 @@
 """The Runs tab shows every run with its state, the selected runs in one figure, and one run in detail."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
@@ -111,15 +111,15 @@ def runs_view(
     api: Api, *, text: str, state: str, x: str, y: str, chosen: str, selected: list[str] | None, seen: Any
 ) -> RunsView:
     """Everything on this tab, or nothing when nothing changed since it was last drawn."""
-    sweeps = all_sweeps(api)
-    now = (text, state, x, y, chosen, selected, tuple(live.fingerprint(s) for s in sweeps))
+    sweeps, unreadable = all_sweeps(api), api.runs.unreadable()
+    now = (text, state, x, y, chosen, selected, tuple(unreadable), tuple(live.fingerprint(s) for s in sweeps))
     if now == seen:
         return unchanged(RunsView)
     shown = selected if selected is not None else newest(sweeps)
     overlaid = [s for s in sweeps if any(run.run_id in shown for run in s.runs)]
     tradeoff = points.tradeoff_chart(overlaid, x=x, y=y, run_ids=shown, height=340)
     return RunsView(
-        table=runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen),
+        table=runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen, unreadable=unreadable),
         curve=tradeoff.chart,
         loss=live.loss_chart(overlaid, shown),
         caption=html.paragraphs(tradeoff.caption),
@@ -177,9 +177,19 @@ HEADERS = (
 )
 
 
-def runs_table(sweeps: Sequence[Sweep], *, text: str, state: str, shown: Sequence[str], chosen: str) -> str:
+def runs_table(
+    sweeps: Sequence[Sweep],
+    *,
+    text: str,
+    state: str,
+    shown: Sequence[str],
+    chosen: str,
+    unreadable: Mapping[str, str] | None = None,
+) -> str:
+    """unreadable: folders that hold no run, with the reason of each; listed where nothing is filtered."""
     pairs = filtered(sweeps, text=text, state=state)
-    if not pairs:
+    broken = {} if text or state != ANY_STATE else unreadable or {}
+    if not pairs and not broken:
         return html.paragraphs(
             "No run matches the filter." if sweeps else "No runs yet. Train a sweep.", css="rv-empty"
         )
@@ -188,7 +198,8 @@ def runs_table(sweeps: Sequence[Sweep], *, text: str, state: str, shown: Sequenc
         [
             Row(cells=run_cells(sweep, run), pick=run.run_id, chosen=run.run_id == chosen, tick=run.run_id in shown)
             for sweep, run in pairs
-        ],
+        ]
+        + [Row(cells=unreadable_cells(run_id, reason)) for run_id, reason in broken.items()],
         label="All runs",
         left=4,
     )
@@ -237,6 +248,10 @@ def run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
     )
 
 
+def unreadable_cells(run_id: str, reason: str) -> Sequence[Cell]:
+    return (Cell(run_id), Cell("unreadable"), Cell(reason, kind="wrap"), *[Cell("–")] * (len(HEADERS) - 3))
+
+
 def zip_of(api: Api, selected: list[str] | None) -> str:
     """A zip of the selected runs, in a folder of its own so that two visitors don't share a file."""
     run_ids = selected if selected is not None else newest(all_sweeps(api))
@@ -247,5 +262,5 @@ def zip_of(api: Api, selected: list[str] | None) -> str:
 
 def imported(api: Api, file: str) -> tuple[list[str], str]:
     run_ids = list(api.runs.import_(Path(file)))
-    gr.Info(f"{len(run_ids)} runs imported.")
+    gr.Info(f"{units.counted(len(run_ids), 'run')} imported.")
     return run_ids, run_ids[0]

@@ -22,6 +22,7 @@ from rankviz.ui.parts.curve import Curve, curve
 from rankviz.ui.parts.verdict import verdict_chart
 from rankviz.ui.runs.detail import environment_facts, facts_html, request_facts
 from rankviz.ui.wiring import action, notice_html, on_any, quiet, unchanged, wire
+from rankviz.units import counted
 
 POLL_SECONDS = 2.0
 HEIGHT = 340
@@ -142,9 +143,7 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> 
     own = not sweep.recorded
     return SweepView(
         status=live.status_html(sweep),
-        resume=gr.Button(
-            f"Run {again} failed or cancelled {'run' if again == 1 else 'runs'} again", visible=bool(again) and own
-        ),
+        resume=gr.Button(f"Run {counted(again, 'failed or cancelled run')} again", visible=bool(again) and own),
         cancel=gr.Button(visible=not sweep.ended),
         ship=gr.Button(
             f"Download the adapter truncated to r = {shippable.r} (zip)" if shippable else "",
@@ -154,7 +153,11 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> 
         words=problem + shown.words,
         by_rank=shown.chart,
         above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",
-        tradeoff=points.tradeoff_chart([sweep], x="adapter", y="loss", height=HEIGHT).chart if compares else "",
+        tradeoff=points.tradeoff_chart(
+            [sweep], x="adapter", y="loss", tolerance=shown.tolerance_nats, height=HEIGHT
+        ).chart
+        if compares
+        else "",
         truncated=shown.truncated,
         results=live.results_table(api, sweep),
         facts=facts_of(sweep),

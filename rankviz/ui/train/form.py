@@ -10,6 +10,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
+from rankviz.core.preflight.checks import problems, warnings
 from rankviz.core.runs.request import SHORT_TRAINING, VERDICT_SEEDS, SweepRequest, fast_ranks
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui.parts import html
@@ -17,7 +18,7 @@ from rankviz.ui.parts.controls import STOPS, busy_line, plain
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.parts.question import CUSTOM, TARGETS
 from rankviz.ui.wiring import notice_html
-from rankviz.units import memory_span, time_span
+from rankviz.units import memory_span
 
 OWN_FILE = "own"
 BASES = [("SmolLM2-135M-Instruct (embedded)", "embedded")]
@@ -201,7 +202,7 @@ def preview_html(api: Api, values: Mapping[str, Any]) -> str:
         Row(cells=[Cell(prompt, kind="wrap"), Cell(completion, kind="wrap")]) for prompt, completion in preview.examples
     ]
     lengths = f"{preview.mean_characters:.0f} characters on average, {preview.longest_characters:,} at most"
-    about = f"{preview.title}: {preview.rows:,} examples, {lengths}."
+    about = f"{preview.title}: {units.counted(preview.rows, 'example')}, {lengths}."
     return html.paragraphs(about) + html.table(
         ["Prompt", "Completion (trained on)"], rows, label="First examples", left=2
     )
@@ -222,18 +223,18 @@ def expected_html(api: Api, values: Mapping[str, Any]) -> str:
         )
         for r, run in expected.ranks.items()
     ]
-    runs = "1 run" if expected.runs == 1 else f"{expected.runs} runs"
-    if cuts := len(request.cut_ranks):
-        runs += f", truncated to {cuts} lower rank{'s' if cuts > 1 else ''},"
-    time = f"estimated time {time_span(expected.seconds)}" if expected.seconds else "time not known"
-    sentences = [f"{runs} on {expected.device_name}: {time}."]
-    if any(run.calibrated_by for run in expected.ranks.values()):
-        sentences.append("Memory and time are calibrated by probes of this base model on this machine.")
-    if expected.warning:
-        sentences.append(expected.warning)
-    return html.paragraphs(*sentences) + html.table(
-        ["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank"
+    return (
+        machine_html(api, request)
+        + html.paragraphs(*expected.sentences)
+        + html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank")
     )
+
+
+def machine_html(api: Api, request: SweepRequest) -> str:
+    """What on this machine stands in the way of this training; nothing where it is ready."""
+    found = api.preflight.before(request.training, request.base)
+    stop, note = ([check.sentence for check in some] for some in (problems(found), warnings(found)))
+    return notice_html(*stop, kind="error") + notice_html(*note)
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:

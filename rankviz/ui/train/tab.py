@@ -25,6 +25,7 @@ EMPTY = (
     "Nothing trained yet. Press Train. A fast curve trains the highest rank and truncates its adapter to the lower "
     "ranks; a sweep trains every rank. The results appear here. You can close or reload the page while it runs."
 )
+CANNOT_TRAIN = "Nothing trained yet, and nothing can be trained here: the note above the Train button says why."
 
 
 class Training(NamedTuple):
@@ -130,7 +131,7 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
     """What changed since it was last drawn."""
     if not sweep_id:
         blank = chart_value(rank_curve_figure(RankCurveInfo()), [], file="rank-curve")
-        empty = api.workspace.why_not_train() or EMPTY
+        empty = CANNOT_TRAIN if api.workspace.why_not_train() else EMPTY
         return Progress(status=html.paragraphs(empty, css="rv-empty"), loss=live.loss_chart([]), curve=blank)
     try:
         sweep = api.runs.sweep(sweep_id)

@@ -9,23 +9,31 @@ PARAMETERS = ("experts", "router")
 """Kinds of layers that are an nn.Parameter, which PEFT reaches by target_parameters."""
 
 
-def peft_arguments(plan: AdapterPlan, *, cuda: bool) -> dict[str, Any]:
-    """What the plan says of modules, as get_peft_model and PEFT's LoraConfig take it.
-
-    Without a GPU the modules and parameters of the plan are named one by one where there are fused experts: Unsloth's
-    CPU backend leaves PEFT's own rewrite of experts on, so that the names of the plan would reach others. On a GPU
-    Unsloth adds the experts by itself. tests/worker/test_experts.py compares what is trained with what is counted.
-    """
+def peft_arguments(plan: AdapterPlan) -> dict[str, Any]:
+    """What the plan says of modules, as PEFT's LoraConfig takes it."""
     modules = plan.target_modules
     arguments: dict[str, Any] = {"target_modules": modules if isinstance(modules, str) else list(modules)}
-    parameters = list(plan.target_parameters)
-    if not cuda and any(adapted.layer.kind in PARAMETERS for adapted in plan.adapted):
-        arguments["target_modules"] = _names(a for a in plan.adapted if a.layer.kind not in PARAMETERS)
-        parameters = _names(a for a in plan.adapted if a.layer.kind in PARAMETERS)
-    if parameters:
-        arguments["target_parameters"] = parameters
+    if plan.target_parameters:
+        arguments["target_parameters"] = list(plan.target_parameters)
     if plan.modules_to_save:
         arguments["modules_to_save"] = list(plan.modules_to_save)
+    return arguments
+
+
+def unsloth_arguments(plan: AdapterPlan) -> dict[str, Any]:
+    """The same for Unsloth's get_peft_model, with its flags.
+
+    On a GPU Unsloth adds the experts by itself, unless it is told of no parameters. Its CPU backend leaves PEFT's own
+    rewrite of experts on: where another MoE scheme is asked for, modules and parameters are named one by one there.
+    tests/worker/test_experts.py compares what is trained with what is counted.
+    """
+    arguments = peft_arguments(plan) | plan.unsloth_flags
+    if plan.route.kind == "model" and plan.scheme == "linear-only":
+        arguments["target_parameters"] = []
+    if plan.route.kind == "cpu" and plan.scheme_was_chosen:
+        arguments["target_modules"] = _names(a for a in plan.adapted if a.layer.kind not in PARAMETERS)
+        if parameters := _names(a for a in plan.adapted if a.layer.kind in PARAMETERS):
+            arguments["target_parameters"] = parameters
     return arguments
 
 

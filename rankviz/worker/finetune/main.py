@@ -2,13 +2,17 @@
 
 The true Unsloth path: FastLanguageModel.from_pretrained and get_peft_model, then TRL's SFTTrainer; 4-bit where CUDA is
 there, Unsloth's CPU backend where it isn't. Each run attaches a fresh adapter to the same base and takes it off again.
+A run that fails leaves the next one a base as it was, loaded again where need be; where the GPU itself has failed,
+this process ends and leaves the other runs to the next.
 """
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from rankviz.core.runs.events import GPU_LOST
 from rankviz.store import RunStore
+from rankviz.worker import device
 from rankviz.worker.journal import Journal, redirect_output, set_environment
 
 
@@ -24,11 +28,14 @@ def main(argv: Sequence[str]) -> int:
         journal = Journal(store, run_id)
         redirect_output(store.run_dir(run_id) / "worker.log")
         try:
-            if session is None:
+            if session is None or not session.intact:
+                session = None  # frees the old base before the new one is loaded
                 session = _load(journal, home)
             session.run(journal.request, journal.append, store.run_dir(run_id))
         except Exception as error:
             journal.fail(error)
+            if device.is_lost(error):
+                return GPU_LOST
             if session is None:
                 # What keeps the base or the data from loading keeps it from the other runs too.
                 for other in run_ids:

@@ -10,11 +10,11 @@ from typing import Any
 import unsloth
 
 # isort: split
-import torch
 from peft import PeftModel
 
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -28,12 +28,13 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
-from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
+from rankviz.worker import device
 from rankviz.worker.environment import machine, model_fingerprint
-from rankviz.worker.finetune.adapter import peft_arguments
+from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.finetune.base import Base
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.evaluation import evaluate
+from rankviz.worker.finetune.load import load_base
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
 from rankviz.worker.finetune.truncate import Truncator
 from rankviz.worker.introspect.main import layers_of
@@ -52,35 +53,43 @@ class Session:
     settings: Settings
     memory: Memory
     environment: dict[str, Any]
+    hooks: "Hooks"
     base_loss: Evaluated | None = None
+    intact: bool = True
+    """Whether the base is as it was loaded. False while an adapter is attached, and for good where attaching or
+    detaching failed halfway."""
 
     @classmethod
     def load(cls, request: RunRequest, base: Base, rows: Dataset, stage: Callable[[str], None]) -> "Session":
-        settings = settle(request.training, cuda=torch.cuda.is_available())
+        settings = settle(request.training, cuda=device.has_cuda())
         memory = Memory(cuda=settings.cuda)
+        memory.settle()
         stage("loading the base")
-        model, tokenizer = load_base(base, settings)
+        resolved: list[str] = []
+        model, tokenizer = load_base(base, settings, resolved.append, request.lora.unsloth_class)
         stage("tokenizing the data")
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         environment = {
             **machine(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
+            "loaded_from": Path(base.name).name if base.is_local else resolved[-1],
             "model_fingerprint": model_fingerprint(model),
             "total_parameters": model.num_parameters(),
             "data_fingerprint": rows.fingerprint,
             "train_examples": len(data.training),
             "held_out_examples": len(data.held_out),
-            "precision": settings.training.precision,
-            "optim": settings.optim,
-            "gradient_checkpointing": settings.gradient_checkpointing,
+            "base_dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+            **settings.facts,
             "lr_scheduler_type": LR_SCHEDULE,
             "lora_dropout": 0,
             "bias": "none",
         }
-        return cls(model, layers_of(model.config.to_dict()), tokenizer, data, settings, memory, environment)
+        spec = layers_of(model.config.to_dict())
+        return cls(model, spec, tokenizer, data, settings, memory, environment, Hooks(model))
 
     def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
-        """One run from a fresh adapter to its completion; the base is as it was when this returns or raises."""
+        """One run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not needs
+        to be loaded anew."""
 
         def stage(words: str) -> None:
             log(StageReached(time=time.time(), stage=words))
@@ -91,8 +100,9 @@ class Session:
         self.memory.settle()
         baseline_bytes = self.memory.now()
         stage("attaching the adapter")
-        adapter = attach(self.model, request, plan, self.settings)
+        self.intact, adapter = False, None
         try:
+            adapter = attach(self.model, request, plan, self.settings)
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
             if self.base_loss is None:
@@ -123,8 +133,11 @@ class Session:
             if request.cut_ranks:
                 self._cut(adapter, request, log, stage, run_dir)
         finally:
-            self.model = detach(adapter)
-            del adapter
+            if adapter is not None:
+                self.model = detach(adapter)
+                self.hooks.restore()
+                self.intact = True
+                del adapter
         log(
             RunCompleted(
                 time=time.time(),
@@ -183,7 +196,7 @@ class Session:
             )
 
     def _plan(self, request: RunRequest) -> AdapterPlan:
-        return resolve(self.spec, request.lora, request.training.framework)
+        return plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
 
     def _evaluate(self, model: Any, when: str) -> Evaluated:
         return evaluate(
@@ -191,43 +204,17 @@ class Session:
             self.data.held_out,
             when=when,
             pad_token_id=self.tokenizer.pad_token_id,
-            autocast=self.settings.evaluation_dtype,
+            autocast=self.settings.mixed_precision,
         )
-
-
-def load_base(base: Base, settings: Settings) -> tuple[Any, Any]:
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        return unsloth.FastLanguageModel.from_pretrained(
-            base.name,
-            max_seq_length=settings.training.max_length,
-            dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
-            load_in_4bit=settings.training.precision == "nf4-dq",
-            load_in_8bit=settings.training.precision == "int8",
-            use_gradient_checkpointing=settings.gradient_checkpointing,
-        )
-    except OSError as error:
-        causes = {type(cause) for cause in _causes(error)}
-        if GatedRepoError in causes:
-            raise GatedModelError(base.name) from error
-        if RepositoryNotFoundError in causes:
-            raise UnknownModelError(base.name, reason="and none on the Hub") from error
-        if base.is_local:
-            raise
-        raise HubUnavailableError(
-            f"{base.name!r} could not be fetched from the Hub: no answer, or no such model. "
-            "Try again or choose a folder."
-        ) from error
 
 
 def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings) -> Any:
     """A fresh adapter on the base, as Unsloth puts it there."""
-    return unsloth.FastLanguageModel.get_peft_model(
+    return getattr(unsloth, request.lora.unsloth_class).get_peft_model(
         model,
         r=request.lora.r,
         lora_alpha=request.lora.lora_alpha,
-        **peft_arguments(plan, cuda=settings.cuda),
+        **unsloth_arguments(plan),
         lora_dropout=0,
         bias="none",
         use_rslora=request.lora.use_rslora,
@@ -246,7 +233,16 @@ def detach(adapter: PeftModel) -> Any:
     return model
 
 
-def _causes(error: BaseException | None):
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+class Hooks:
+    """The forward hooks of a model as it was loaded. Each get_peft_model adds some to the input embedding (gradients
+    must reach the checkpointed blocks), which PEFT's unload leaves there."""
+
+    def __init__(self, model: Any):
+        self._kept = {module: set(module._forward_hooks) | set(module._forward_pre_hooks) for module in model.modules()}
+
+    def restore(self) -> None:
+        """Remove what was added since."""
+        for module, kept in self._kept.items():
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for key in [key for key in hooks if key not in kept]:
+                    del hooks[key]

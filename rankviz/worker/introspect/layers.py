@@ -1,5 +1,6 @@
 """Reads a model's layers from its config.json, on the meta device, so that no weight is loaded or allocated."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -80,6 +81,11 @@ def walk(model: Any) -> dict[str, Any]:
             add(name, module.in_features, module.out_features, kind="linear", part=part, bias=bias)
         elif isinstance(module, Conv1D):
             add(name, *module.weight.shape, kind="conv1d", part=part, bias=bias)
+        elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1:
+            # PEFT takes a convolution in groups only at ranks that the groups divide: it stays among the others.
+            kernel = tuple(module.kernel_size)
+            reads = module.in_channels * math.prod(kernel)
+            add(name, reads, module.out_channels, kind="conv", part=part, bias=bias, kernel=kernel)
         else:
             others.setdefault(split_block(name)[0], type(module).__name__)
             for parameter_name, parameter in module.named_parameters(recurse=False):

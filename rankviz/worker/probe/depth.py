@@ -2,7 +2,7 @@
 
 A fresh process, so that neither peaks nor what malloc keeps leak from one depth into the next. It says what happens
 as JSON lines on standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or
-{"error"}; the process that started it (probe.py) watches its memory and writes the journal.
+{"error"}; the process that started it (main.py) watches its memory and writes the journal.
 
 On the CPU Unsloth's path is FastLanguageModel of its CPU backend and TRL's SFTTrainer, as in fine-tuning; "peft" is
 PEFT and transformers' Trainer. The path on a CUDA card ("trl", 4-bit and 8-bit bases, peaks of torch's allocator, out
@@ -21,10 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.lora.resolve import resolve
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
 from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
 from rankviz.store import RunStore
+from rankviz.worker.device import causes
 from rankviz.worker.journal import explain, set_environment
 
 LEARNING_RATE = 1e-5
@@ -78,6 +80,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
         import unsloth  # noqa: F401  first, since it patches what is imported next
     import torch
 
+    from rankviz.worker import device
     from rankviz.worker.environment import machine
     from rankviz.worker.finetune.training import build_trainer
     from rankviz.worker.memory import Memory
@@ -86,7 +89,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
     from rankviz.worker.settings import settle
 
     run = _as_run(request, folder)
-    settings = settle(request.training, cuda=torch.cuda.is_available())
+    settings = settle(request.training, cuda=device.has_cuda())
     if settings.cuda and request.memory_limit_bytes:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
@@ -97,7 +100,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
             "framework": request.training.framework,
             "precision": settings.training.precision,
             "optim": settings.optim,
-            "gradient_checkpointing": settings.gradient_checkpointing,
+            "gradient_checkpointing": settings.effective_checkpointing,
             "loss_path": request.training.loss_path,
             "target_modules": request.lora.target_modules,
             "weights": "random",
@@ -120,6 +123,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
     moments = Moments(memory, timed_steps=request.timed_steps, timed_seconds=TIMED_SECONDS)
     teller.stage("training")
     memory.settle()
+    static_bytes = memory.now() - baseline_bytes
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         trainer = build_trainer(
             adapter,
@@ -137,6 +141,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
     return {
         "baseline_bytes": baseline_bytes,
         "load_peak_bytes": load_peak_bytes,
+        "static_bytes": static_bytes,
         "moments": {name: peak - baseline_bytes for name, peak in moments.peaks.items()},
         "peak_kind": "allocated" if settings.cuda else "resident above baseline",
         "timed_steps": timed,
@@ -173,9 +178,10 @@ def _most_steps(request: ProbeRequest) -> int:
 def _load(request: ProbeRequest, folder: Path, run: RunRequest, settings: Any) -> tuple[Any, Any]:
     if request.training.framework == "unsloth":
         from rankviz.worker.finetune.base import Base
-        from rankviz.worker.finetune.session import load_base
+        from rankviz.worker.finetune.load import load_base
 
-        return load_base(Base(name=str(folder), is_local=True), settings)
+        base = Base(name=str(folder), is_local=True)
+        return load_base(base, settings, unsloth_class=request.lora.unsloth_class)
     from rankviz.worker.probe import hf_session
 
     return hf_session.load_base(str(folder), settings)
@@ -188,7 +194,7 @@ def _attach(
     from rankviz.worker.introspect.build import cut_config
     from rankviz.worker.introspect.main import layers_of
 
-    plan = resolve(layers_of(cut_config(config, depth)), request.lora, request.training.framework)
+    plan = plan_on(layers_of(cut_config(config, depth)), request.lora, request.training, Device(cuda=settings.cuda))
     if request.training.framework == "unsloth":
         from rankviz.worker.finetune.session import attach
 
@@ -209,21 +215,24 @@ def _rows(request: ProbeRequest, *, vocabulary: int) -> list[Any]:
 
 
 def _shortage(error: Exception) -> tuple[int, int, str] | None:
-    """(bytes there are, bytes missing at least, who says so) if memory ran out, else None.
+    """(bytes there are, bytes missing at least, who says so) if memory ran out, here or in what caused this; else None.
 
     torch tells a GPU's shortage by a class, a CPU's by words alone; how much was asked stands only in the words.
     """
     import psutil
 
     torch = sys.modules.get("torch")
-    words = str(error)
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        free, total = torch.cuda.mem_get_info()
-        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return total, max(0, _asked_bytes(words) - free - kept), "GPU"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in words):
-        free = psutil.virtual_memory().available
-        return psutil.Process().memory_info().rss + free, max(0, _asked_bytes(words) - free), "system"
+    for each in causes(error):
+        words = str(each)
+        if torch is not None and isinstance(each, torch.OutOfMemoryError):
+            total = torch.cuda.get_device_properties(0).total_memory
+            limit = round(torch.cuda.get_per_process_memory_fraction() * total)
+            free = min(torch.cuda.mem_get_info()[0], limit - torch.cuda.memory_reserved())
+            kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+            return limit, max(0, _asked_bytes(words) - free - kept), "GPU"
+        if isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in words):
+            free = psutil.virtual_memory().available
+            return psutil.Process().memory_info().rss + free, max(0, _asked_bytes(words) - free), "system"
     return None
 
 

@@ -20,9 +20,9 @@ def load_base(folder: str, settings: Settings) -> tuple[Any, Any]:
     """The model in the precision asked, and its tokenizer."""
     model = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=getattr(torch, settings.dtype_name or "bfloat16"),
-        quantization_config=_quantization(settings.training.precision),
-        **({"device_map": {"": 0}} if settings.cuda else {}),
+        dtype=getattr(torch, settings.dtype_name or settings.compute_dtype),
+        quantization_config=_quantization(settings),
+        **settings.placement,
     )
     return model, AutoTokenizer.from_pretrained(folder)
 
@@ -38,7 +38,7 @@ def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: Settings) 
         PeftConfig(
             r=lora.r,
             lora_alpha=lora.lora_alpha,
-            **peft_arguments(plan, cuda=True),
+            **peft_arguments(plan),
             lora_dropout=0,
             bias="none",
             use_rslora=lora.use_rslora,
@@ -48,7 +48,8 @@ def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: Settings) 
     )
 
 
-def _quantization(precision: str) -> BitsAndBytesConfig | None:
+def _quantization(settings: Settings) -> BitsAndBytesConfig | None:
+    precision = settings.training.precision
     if precision == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     if precision not in ("nf4", "nf4-dq"):
@@ -57,5 +58,5 @@ def _quantization(precision: str) -> BitsAndBytesConfig | None:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=precision == "nf4-dq",
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=getattr(torch, settings.compute_dtype),
     )

@@ -1,6 +1,6 @@
 """Runs `python -m rankviz.worker probe HOME PROBE_ID`: each depth in its own process, with limits of time and memory.
 
-This process loads no torch: it starts probe_depth.py, reads what that says, watches the memory it takes and ends it
+This process loads no torch: it starts depth.py, reads what that says, watches the memory it takes and ends it
 at a limit. That memory ran out is a result; that time ran out is one too as long as two depths are known.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from rankviz import units
+from rankviz import machine, units
 from rankviz.core.probe.request import BUSY_SHARE, FREE_MEMORY_SHARE, MOST_TRIES
 from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
 from rankviz.errors import UserError
@@ -58,10 +58,17 @@ class Probe:
         self.store, self.journal, self.home = store, journal, home
         self.request = journal.request
         self.deadline = time.monotonic() + self.request.time_limit_seconds
-        free = psutil.virtual_memory().available
-        self.limit_bytes = self.request.memory_limit_bytes or round(FREE_MEMORY_SHARE * free)
+        self.free_bytes = round(FREE_MEMORY_SHARE * psutil.virtual_memory().available)
+        self._cuda = machine.here()["device"] == "cuda"
         self._started = False
         self._label = ""
+
+    @property
+    def limit_bytes(self) -> int:
+        """Of this machine's own memory, for one process. With a GPU the limit that was asked for is the card's, which
+        the process keeps itself: torch for CUDA alone takes some GiB here."""
+        asked = None if self._cuda else self.request.memory_limit_bytes
+        return asked or self.free_bytes
 
     def run(self) -> None:
         """Measure what fits; what is known not to fit isn't tried."""
@@ -183,6 +190,7 @@ class Probe:
         )
 
     def _start(self, environment: dict) -> None:
+        self._cuda = environment["device"] == "cuda"
         if not self._started:
             self._started = True
             self.journal.append(RunStarted(time=time.time(), environment=environment))

@@ -49,7 +49,7 @@ def test_a_near_tuned_sweep_with_no_more_data_raises_the_rank():
     fewer = given(Goal(examples=900, example_tokens=1))
 
     assert (64, 16) == (enough.r, fewer.r)
-    assert because(enough).endswith("; from r = 16 raised because a study with no more data needed it")
+    assert because(enough).endswith(". The rank was raised from r = 16 because a study with no more data needed it")
     assert (
         "As much data as Tuned had (1,000 examples): there toy/Small-1B at r = 16 was 1.0 % worse"
         in (would_change(fewer)[0])

@@ -7,19 +7,22 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.calibration import Calibration, calibrated_memory
+from rankviz.core.cost.calibration import Calibration, MemoryCalibration, calibrated_estimate, calibrated_memory
 from rankviz.core.cost.device import Device
+from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.probe.calibrate import LIBRARIES, applies, calibrate
+from rankviz.core.cost.pace import LIBRARIES, Difference, Timing, Workload, paces
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.probe.calibrate import applies, calibrate, timing_of
 from rankviz.core.probe.estimate import ProbeEstimate, estimate_probe
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.quantity import Range
-from rankviz.core.runs.estimate import estimate_run
+from rankviz.core.runs.estimate import estimate_run, workload_of
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
 from rankviz.ui.train.form import expected_html
 from tests.support import questions
 from tests.support.probes import MIB, measured, request
-from tests.support.toy import ASSETS, ASSUMPTIONS
+from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 from tests.ui.test_views_runs import FORM
 
 HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
@@ -54,10 +57,9 @@ def calibration(*factors_of_400_mib, steps=(3.0,)):
 def test_what_was_measured_beyond_weights_and_states_scales_what_the_formulas_approximate():
     calibrated = calibration(1.5)
 
-    assert (1.5, 600 * MIB, 1.5) == (calibrated.working_factor, calibrated.process_bytes, calibrated.seconds_factor)
+    assert (1.5, 600 * MIB) == (calibrated.working_factor, calibrated.process_bytes)
     # 600 for the process, 50 known, 1.5 · 400
     assert 1250 * MIB == calibrated.memory(50 * MIB, 400 * MIB).expected
-    assert 6.0 == calibrated.seconds(Range(1.0, 4.0, 16.0)).expected
 
 
 def test_the_band_is_as_wide_as_probes_were_off_or_as_they_disagree():
@@ -74,11 +76,11 @@ def test_the_band_is_as_wide_as_probes_were_off_or_as_they_disagree():
 def test_a_step_timed_on_a_busy_machine_moves_no_time():
     busy = replace(measured(30, forward=400, steps=(30.0,)), busy_elsewhere=0.4)
 
-    calibrated = calibrate([(record(busy, full=True), estimated())], ASSUMPTIONS)
-
-    assert calibrated.seconds_factor is None
-    assert Range(1.0, 4.0, 16.0) == calibrated.seconds(Range(1.0, 4.0, 16.0))
-    assert 1.5 == calibrated.working_factor
+    assert timing_of(record(busy, full=True), TOY, estimated()) is None
+    assert (
+        1.5 == timing_of(record(replace(busy, busy_elsewhere=0.0), full=True), TOY, estimated()).ratios["training"] / 10
+    )
+    assert 1.5 == calibrate([(record(busy, full=True), estimated())], ASSUMPTIONS).working_factor
 
 
 def test_less_than_weights_and_states_alone_calibrates_nothing():
@@ -119,16 +121,20 @@ def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
     smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
     rows = Range(256, 256, 256)
     probe = record(measured(30, forward=1500, steps=(3.0,)), full=True, r=16)
-    calibrated = calibrate([(probe, estimate_probe(smol, probe.request, CPU, ASSUMPTIONS))], ASSUMPTIONS)
+    by_formulas = estimate_probe(smol, probe.request, CPU, ASSUMPTIONS)
+    calibrated = calibrate([(probe, by_formulas)], ASSUMPTIONS)
     run_request = run(r=16, lora_alpha=16, per_device_train_batch_size=2, max_steps=10)
+    pace = paces([timing_of(probe, smol, by_formulas)], workload_of(smol, run_request, CPU, rows), ASSUMPTIONS)
 
     plain = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows)
-    moved = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows, calibrated)
+    moved = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows, calibrated, pace)
 
     assert 2100 * MIB == pytest.approx(moved.memory_bytes.expected, rel=1e-6)
     assert 30.0 == pytest.approx(moved.seconds.expected)
     assert moved.seconds.high / moved.seconds.low < plain.seconds.high / plain.seconds.low
     assert (("probe-1",), ()) == (moved.calibrated_by, plain.calibrated_by)
+    assert (("probe-1",), ()) == (moved.timed_by, plain.timed_by)
+    assert Difference.TOKENS == pace.training.differs
 
 
 def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(tmp_path):
@@ -150,7 +156,31 @@ def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(
     assert () == before.ranks[16].calibrated_by
     assert ("probe-1",) == after.ranks[16].calibrated_by
     assert after.ranks[16].memory_bytes != before.ranks[16].memory_bytes
-    assert "calibrated by pr" in expected_html(api, {**FORM, "base": "embedded"})
+    assert ("probe-1",) == after.ranks[16].timed_by
+    assert "Memory is calibrated by pr" in expected_html(api, {**FORM, "base": "embedded"})
+
+
+def test_runs_that_finished_on_this_gpu_move_time_and_cost_and_leave_memory():
+    asked = questions.question(ranks=(8,), gpu="toy-16", training=TrainingSetup(precision="bf16", max_steps=100))
+    plain = estimate(TOY, asked, gpu(), ASSUMPTIONS)
+    here = Workload(base="toy", parameters=10**6, kernels=(), tokens=1)
+    ran = [
+        Timing(source_id=f"r{i}", kind="run", ended_at=i, workload=here, ratios={"training": 2.0, "load": 0.5})
+        for i in range(3)
+    ]
+    before = plain.ranks[0].duration
+    measured = Calibration(memory=None, paces=paces(ran, here, ASSUMPTIONS))
+
+    moved = calibrated_estimate(plain, measured, ASSUMPTIONS)
+
+    after = moved.ranks[0].duration
+    assert (2 * before.step.expected, before.load.expected / 2) == pytest.approx(
+        (after.step.expected, after.load.expected)
+    )
+    assert after.load.expected + 100 * after.step.expected == pytest.approx(after.total.expected)
+    assert after.total.expected * moved.price.usd_per_hour / 3600 == pytest.approx(moved.ranks[0].cost.usd.expected)
+    assert plain.ranks[0].memory == moved.ranks[0].memory
+    assert ("Time is estimated from 3 finished runs here.", *plain.notes) == moved.notes
 
 
 def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
@@ -166,13 +196,11 @@ def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
         reserved_band=Range(1500, 2200, 3000),
         device_band=Range(1600, 2400, 3400),
     )
-    calibrated = Calibration(
+    calibrated = MemoryCalibration(
         probe_ids=("p",),
         process_bytes=0,
         working_factor=0.5,
         memory_width=0.1,
-        seconds_factor=None,
-        seconds_width=0.1,
         reserved_share=1.25,
     )
 

@@ -14,6 +14,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.estimate import as_json, estimate, fit, usable_memory
 from rankviz.core.cost.full_finetuning import full_finetuning
+from rankviz.core.cost.pace import Timing, Workload, paces
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.core.probe.calibrate import applies, calibrate
@@ -251,6 +252,10 @@ def test_every_assumption_is_used_by_some_estimate():
     known = Range(600 * probes.MIB, 600 * probes.MIB, 600 * probes.MIB)
     estimated = ProbeEstimate(static_bytes=0, working_bytes=1, memory_bytes=known, step_seconds=None)
     calibrate([(probed, estimated)], listening)
+    here = Workload(base="a", parameters=1, kernels=("unsloth", "fp32"), tokens=1)
+    for there in (here, replace(here, tokens=2), replace(here, base="b"), replace(here, kernels=("unsloth", "bf16"))):
+        timed = Timing(source_id="r", kind="run", ended_at=0.0, workload=there, ratios={"load": 1.0, "training": 1.0})
+        paces([timed], here, listening)
     capacity(16, 1000, 100, False, listening)
 
     assert {row.id for row in ASSUMPTIONS} == used

@@ -1,81 +1,208 @@
-"""The MoE scheme "unsloth" and Unsloth's "all-linear", compared with its own functions on the meta device."""
+"""Every catalogue model through the real FastLanguageModel, FastModel and FastVisionModel: the same counts, the same
+size of the file, and a refusal where Unsloth or PEFT stops.
 
+tests/support/unsloth_counts.py runs Unsloth's own get_peft_model on full-size models in a process of its own.
+"""
+
+import itertools
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import pytest
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora import moe
+from rankviz.core.lora.config import FLAGS, PRESETS, UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.pattern import chosen_names
+from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.lora.unsloth import takes_all_linear_literally
+from rankviz.core.lora.route import OWN_FAMILIES, SPLIT_FAMILIES
+from rankviz.core.lora.targets import LINEAR_KINDS, expand
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
+from rankviz.paths import IMPORT_ROOT
+from rankviz.worker.finetune.adapter import unsloth_arguments
+from tests.support.toy import ASSETS
 
 pytestmark = pytest.mark.torch
 
-TESTS = Path(__file__).parents[2]
-ASSETS = TESTS.parent / "assets"
-TARGETS = (
-    UNSLOTH_SEVEN,
+R = 4
+QKVO = UNSLOTH_SEVEN[:4]
+EXPERT_LISTS = (
     UNSLOTH_SEVEN[4:],
-    ("q_proj", "o_proj"),
-    ("q_proj", "gate_proj"),
     ("down_proj",),
+    ("gate_up_proj",),
+    ("gate_proj", "up_proj"),
+    ("down_proj", "o_proj"),
+    ("q_proj", "gate_proj"),
     ("gate", "o_proj"),
     ("o_proj", "w1", "w2", "w3"),
-    ("mlp.gate_proj", "o_proj"),
 )
+COMBINATIONS = tuple(itertools.product((True, False), repeat=len(FLAGS)))
+
+
+class Case(NamedTuple):
+    """One configuration on one model."""
+
+    lora: LoraConfig
+    precision: str = "bf16"
+
+    def plan(self, model: ModelSpec) -> AdapterPlan | None:
+        """None where RankViz refuses."""
+        try:
+            return resolve(model, self.lora, "unsloth", precision=self.precision)
+        except InvalidSettingError:
+            return None
+
+
+def cases(model: ModelSpec) -> Iterator[Case]:
+    """Presets, the model's own names, names with dots, names of experts, and flags."""
+    own = tuple(dict.fromkeys(layer.name for layer in model.layers if layer.kind in LINEAR_KINDS))
+    first = next(layer for layer in model.layers if layer.part == "attention" and layer.kind in LINEAR_KINDS)
+    dotted = ".".join(first.path.split(".")[-2:])
+    for targets in (*PRESETS, own, own[1::2], (dotted,), (first.path.replace("{}", "0"), own[0])):
+        yield Case(LoraConfig(target_modules=targets))
+    for targets in ("unsloth", "all-linear", "mlp", own, (dotted, own[0])):
+        yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
+    ends = (*QKVO, "lm_head", "embed_tokens")
+    yield Case(LoraConfig(target_modules=ends, use_dora=True))
+    if model.has_experts:
+        for targets in EXPERT_LISTS:
+            yield Case(LoraConfig(target_modules=targets))
+            yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
+        for targets, scheme in itertools.product(("unsloth", "all-linear"), ("linear-only", "target-parameters")):
+            yield Case(LoraConfig(target_modules=targets, moe_scheme=scheme))
+    if model.model_type in OWN_FAMILIES:
+        yield Case(LoraConfig(target_modules=(dotted, *UNSLOTH_SEVEN[3:])), "int8")
+        yield Case(LoraConfig(target_modules="all-linear"), "int8")
+    if model.model_type in SPLIT_FAMILIES:
+        # Thousands of modules for PEFT to wrap: the larger one only once.
+        lists = (*PRESETS, QKVO, *EXPERT_LISTS) if model.num_experts < 100 else ("unsloth",)
+        for targets in lists:
+            yield Case(LoraConfig(target_modules=targets), "nf4-dq")
+        yield Case(LoraConfig(target_modules=lists[-1], use_dora=True), "nf4-dq")
+    if model.tower == "whole model":
+        for flags, targets in itertools.product(COMBINATIONS, ("unsloth", own, "all-linear")):
+            yield Case(LoraConfig(target_modules=targets, **dict(zip(FLAGS, flags, strict=True))))
+
+
+def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, Any]:
+    """What the worker passes to Unsloth. Where RankViz refuses, what the targets stand for."""
+    lora = case.lora
+    flags = {flag: value for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None}
+    arguments: dict[str, Any] = {"target_modules": asked(model, lora), **flags}
+    if lora.modules_to_save:
+        arguments["modules_to_save"] = lora.modules_to_save
+    if plan is not None:
+        arguments |= unsloth_arguments(plan)
+    whole = model.tower == "whole model" and "finetune_vision_layers" in arguments
+    return {
+        "unsloth_class": "FastVisionModel" if whole else lora.unsloth_class,
+        "new_model": lora.unsloth_class == "FastModel"
+        or case.precision == "int8"
+        or model.model_type not in OWN_FAMILIES,
+        "arguments": {"r": R, "use_dora": lora.use_dora, **arguments},
+    }
+
+
+def asked(model: ModelSpec, lora: LoraConfig) -> tuple[str, ...] | str:
+    """What the targets stand for, whether RankViz refuses them or not."""
+    experts = moe.expert_names(model, "unsloth" if model.has_experts else "dense")
+    if lora.target_modules == "all-linear" and False in lora.flags:
+        # Unsloth ignores its flags beside the word, so RankViz passes names.
+        return (*chosen_names(model), *experts)
+    try:
+        return expand(model, lora.target_modules, expert_names=experts, bare=model.model_type not in OWN_FAMILIES)
+    except InvalidSettingError:
+        return ("q_proj", "v_proj")
+
+
+def groups() -> list[list[ModelSpec]]:
+    """Catalogue models, those together that are the same to LoRA."""
+    together = defaultdict(list)
+    for row in load_index(ASSETS):
+        model = load_model(ASSETS, row.id)
+        together[model.model_type, model.tower, model.tie_word_embeddings, model.layers].append(model)
+    return list(together.values())
+
+
+def questions() -> Iterator[tuple[ModelSpec, bool, list[Case]]]:
+    """Each model with its cases; a checkpoint with split experts is a model of its own."""
+    for model, *_ in groups():
+        for split in (False, True):
+            asking = [c for c in cases(model) if split == (c.precision == "nf4-dq")]
+            if asking:
+                yield model, split, asking
+
+
+def ask_unsloth(asking: Iterable[tuple[ModelSpec, bool, list[Case]]]) -> Iterator[tuple[str, Case, dict[str, Any]]]:
+    """Unsloth's answer to each case."""
+    asking = list(asking)
+    files = {row.id: row.file.replace(".whole.json", ".full.json") for row in load_index(ASSETS)}
+    models = [
+        {
+            "config": str(ASSETS / "configs" / files[model.id]),
+            "split": split,
+            "calls": [call(model, case, case.plan(model)) for case in cases],
+        }
+        for model, split, cases in asking
+    ]
+    program = subprocess.run(
+        [sys.executable, "-m", "tests.support.unsloth_counts"],
+        input=json.dumps(models),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT), "UNSLOTH_ALLOW_CPU": "1", "HF_HUB_OFFLINE": "1"},
+    )
+    assert program.returncode == 0, program.stderr[-3000:]
+    answers = [json.loads(line) for line in program.stdout.splitlines()]
+    asked_in_order = [(model.id, case) for model, _, cases in asking for case in cases]
+    return ((*question, answer) for question, answer in zip(asked_in_order, answers, strict=True))
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[tuple[str, Case], tuple[int, int] | None]:
+    """Unsloth's count of every case and the bytes of the file, None where it or PEFT refuses; by two processes."""
+    every = list(questions())
+    with ThreadPoolExecutor(2) as pool:
+        halves = pool.map(ask_unsloth, (every[::2], every[1::2]))
+        return {
+            (model_id, case): (answer["count"], answer["bytes"]) if "count" in answer else None
+            for half in halves
+            for model_id, case, answer in half
+        }
 
 
 @pytest.mark.timeout(1800)
-def test_unsloth_counts_experts_and_all_linear_as_rankviz_does(tmp_path):
-    models = [row for row in load_index(ASSETS) if load_model(ASSETS, row.id).has_experts]
-    cases = [(row, targets) for row in models for targets in TARGETS]
-    # Where "all-linear" goes to PEFT as it is, test_counts_against_peft.py has compared it.
-    cases += [
-        (row, "all-linear") for row in load_index(ASSETS) if not takes_all_linear_literally(load_model(ASSETS, row.id))
-    ]
-    questions = [
-        {
-            "config": str(ASSETS / "configs" / row.file.replace(".whole.json", ".full.json")),
-            "target_modules": targets,
-            "r": 4,
-        }
-        for row, targets in cases
-    ]
-
-    finished = subprocess.run(
-        [sys.executable, "-m", "tests.support.unsloth_counts"],
-        input=json.dumps(questions),
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
-    )
-
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    theirs = {
-        (row.id, targets): count for (row, targets), count in zip(cases, json.loads(finished.stdout), strict=True)
+def test_unsloth_trains_what_rankviz_counts_and_refuses_what_it_refuses(answers):
+    models = {model_id: load_model(ASSETS, model_id) for model_id, _ in answers}
+    ours = {
+        (model_id, case): plan and (plan.parameters(R), plan.file_bytes(R, saved_dtype="fp32"))
+        for (model_id, case) in answers
+        for plan in [case.plan(models[model_id])]
     }
-    ours = {(row.id, targets): _count(row.id, targets) for row, targets in cases}
-    # Unsloth reaches into Gemma 4's clippable layers by a patch inside get_peft_model, which this doesn't run.
-    clippable = {row.id for row in load_index(ASSETS) if load_model(ASSETS, row.id).clippable_linears}
-    # In Conv1D layers Unsloth finds nothing: RankViz gives PEFT's count and says so.
-    conv1d = {case for case in theirs if any(a.kind == "conv1d" for a in load_model(ASSETS, case[0]).layers)}
-    assert {None} == {theirs[case] for case in conv1d}
-    assert 4 * 147_456 == ours["openai-community/gpt2", "all-linear"]
-    compared = {case for case in theirs if case[0] not in clippable or theirs[case] is not None} - conv1d
-    assert {case: theirs[case] for case in compared} == {case: ours[case] for case in compared}
-    assert len(compared) >= len(cases) - (1 + len(TARGETS)) * len(clippable) - len(conv1d)
-    assert 642_514_944 // 4 == theirs["Qwen/Qwen3-30B-A3B", UNSLOTH_SEVEN]
+
+    assert {} == {key: (ours[key], theirs) for key, theirs in answers.items() if ours[key] != theirs}
+    counted = sum(theirs is not None for theirs in answers.values())
+    assert 2000 < counted < len(answers) - 500
 
 
-def _count(model_id: str, targets) -> int | None:
-    lora = LoraConfig(target_modules=targets)
-    try:
-        return resolve(load_model(ASSETS, model_id), lora, "unsloth").parameters(4)
-    except InvalidSettingError:
-        return None
+@pytest.mark.timeout(1800)
+def test_counts_that_were_published_or_wrong_once(answers):
+    def count(model_id: str, targets, precision: str = "bf16", **settings) -> int | None:
+        answer = answers[model_id, Case(LoraConfig(target_modules=targets, **settings), precision)]
+        return answer and answer[0]
+
+    assert 642_514_944 // 4 == count("Qwen/Qwen3-30B-A3B", "unsloth")
+    assert 92_454_912 // 2 == count("openai/gpt-oss-20b", "unsloth") == count("openai/gpt-oss-20b", "unsloth", "nf4-dq")
+    assert 7_450_624 == count("google/gemma-3-4b-it:whole", "unsloth")
+    assert 8_197_120 == count("google/gemma-3-4b-it:whole", "unsloth", unsloth_class="FastModel")
+    assert 120_913_920 == count("meta-llama/Llama-4-Scout-17B-16E-Instruct:whole", "unsloth")
+    assert count("openai-community/gpt2", "all-linear") is None
+    assert count("Qwen/Qwen3-30B-A3B", "mlp") is None

@@ -4,12 +4,15 @@ Measured with Unsloth 2026.10.9 and TRL 1.15 on two CPU cores (torch 2.13): rand
 fp32, r 16 on the seven projections, AdamW, full rows, the kernel's high-water mark of the resident set over 4 steps.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.device import Device
 from rankviz.core.quantity import Range
-from rankviz.core.runs.estimate import estimate_run, precision_warning, row_tokens, sweep_seconds
+from rankviz.core.runs.estimate import estimate_run, precision_warning, row_tokens
+from rankviz.core.runs.sweep_time import sweep_time
 from tests.support.questions import run
 from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
@@ -114,10 +117,12 @@ def test_row_lengths_from_characters_lie_between_mean_and_longest():
 
 def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_steps():
     settings = {"max_steps": 10, "per_device_train_batch_size": 8, "held_out_examples": 40, "r": 64}
-    training = [Range(100.0, 100.0, 100.0)]
+    hundred = Range(100.0, 100.0, 100.0)
 
     def seconds(**more):
-        return sweep_seconds(TOY, [request(**settings, **more)], training, ASSUMPTIONS).expected
+        run_request = request(**settings, **more)
+        estimate = replace(estimate_run(TOY, run_request, Device(cpu_count=2), ASSUMPTIONS), seconds=hundred)
+        return sweep_time(TOY, [run_request], [estimate], ASSUMPTIONS).total.expected
 
     # 40 rows forward are a quarter of 80 rows of training; two cuts twice that, and r = 2 two steps of ten.
     assert 100 * (2 * 0.25 + 0.2) == pytest.approx(seconds(cut_ranks=(8, 2)) - seconds())

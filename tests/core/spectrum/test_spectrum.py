@@ -131,16 +131,16 @@ def test_the_suggestion_keeps_each_modules_scale():
     assert {"^model.layers.2.q": 2} == with_rslora.alpha_pattern
 
 
-def test_fused_experts_share_one_rank_which_is_r_itself():
-    """The experts need 1 and 3: the module gets 3, and nothing names it."""
+def test_experts_of_a_fused_parameter_share_one_rank():
+    """The experts need 1 and 3: the parameter gets 3, by a pattern with its name."""
     experts = [
-        layer("m.0.experts.0", 9.0, 0.0, 0.0, module="m.0.experts"),
-        layer("m.0.experts.1", 1.0, 1.0, 1.0, module="m.0.experts"),
+        layer("m.0.experts.0", 9.0, 0.0, 0.0, module="m.0.experts.down_proj"),
+        layer("m.0.experts.1", 1.0, 1.0, 1.0, module="m.0.experts.down_proj"),
     ]
 
     spectrum = suggested(adapter(*experts, layer("m.0.q", 5.0, 0.0), layer("m.1.q", 5.0, 0.0)), 0.99)
 
-    assert Ranks(3, 3, {"^m.(0|1).q": 1}, {"^m.(0|1).q": 1}) == spectrum
+    assert Ranks(1, 1, {"^m.0.experts.down_proj": 3}, {"^m.0.experts.down_proj": 3}) == spectrum
 
 
 def test_alpha_is_a_whole_number_where_it_is_one():

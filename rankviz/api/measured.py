@@ -1,0 +1,177 @@
+"""What runs and probes that have finished on this machine say of estimates for it: memory and time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rankviz.api.models import Models
+from rankviz.api.workspace import Workspace
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
+from rankviz.errors import RankVizError
+
+if TYPE_CHECKING:
+    from rankviz.core.cost.calibration import Calibration, MemoryCalibration
+    from rankviz.core.cost.pace import Paces, Timing, Workload
+    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.lora.config import LoraConfig
+    from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.runs.record import RunRecord
+    from rankviz.core.runs.replay import Finished
+    from rankviz.core.runs.request import RunRequest
+    from rankviz.dataset import Preview
+
+MOST_RUNS = 200
+"""The latest finished runs and probes that are looked at."""
+
+
+class Measured:
+    """Estimates start from what has finished on the same machine: device, number of CPUs and versions."""
+
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace = workspace
+        self._models = models
+        self._previews: dict[str, Preview] = {}
+        self._timings: dict[tuple[str, float], tuple[Any, Timing | None]] = {}
+
+    def any(self, prefix: str = "") -> bool:
+        """Whether there is a run or a probe whose id starts so. Looked up without the store, which an estimate from
+        the command line does not load."""
+        folder = self._workspace.home / "runs"
+        names = (entry.name for entry in os.scandir(folder)) if folder.is_dir() else ()
+        return any(name.startswith(prefix) and not name.startswith(".") for name in names)
+
+    def memory(
+        self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
+    ) -> MemoryCalibration | None:
+        """What the probes of this set-up on this device say of memory; None where there are none."""
+        if not self.any("probe-"):
+            return None
+        from rankviz.core.probe.calibrate import applies, calibrate
+        from rankviz.core.probe.estimate import estimate_probe
+
+        here = self._with_versions(environment)
+        device, assume = self._workspace.device(environment), self._workspace.assumptions
+        probes = [
+            record
+            for record in self._workspace.store.probes()
+            if applies(record, model.id, lora, training, tokens, here, assume)
+        ]
+        return calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)
+
+    def paces(self, workload: Workload, environment: Mapping[str, Any], *, before: float | None = None) -> Paces:
+        """What has finished on this device says of the time of such a run.
+
+        before: leaves out what ended later (unix seconds), for the estimate beside a run that has ended itself.
+        """
+        from rankviz.core.cost.pace import machine_of, paces
+
+        here = machine_of(self._with_versions(environment))
+        ended = [record for record in self._workspace.store.records() if record.ended_at]
+        ended.sort(key=lambda record: record.ended_at)
+        timings = [
+            timing
+            for machine, timing in map(self._timing, ended)
+            if timing and machine == here and (before is None or timing.ended_at <= before)
+        ]
+        return paces(timings[-MOST_RUNS:], workload, self._workspace.assumptions)
+
+    def of_question(
+        self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
+    ) -> Calibration | None:
+        """What was measured here, for an estimate without data; None where nothing comparable was."""
+        from rankviz.core.cost.calibration import Calibration
+        from rankviz.core.cost.pace import Workload, kernels
+
+        tokens = training.tokens_per_micro_step
+        workload = Workload(
+            base=model.id,
+            parameters=model.total_parameters,
+            kernels=kernels(training, use_dora=lora.use_dora),
+            tokens=tokens,
+        )
+        calibration = Calibration(
+            memory=self.memory(model, lora, training, tokens, environment), paces=self.paces(workload, environment)
+        )
+        return calibration if calibration.memory or calibration.paces.training else None
+
+    def finished(self) -> Sequence[Finished]:
+        """The finished runs of the runs folder as they would be replayed (core.runs.replay), those of every machine."""
+        return [
+            finished
+            for record in self._workspace.store.all()
+            if record.state == "completed" and (finished := self._finished(record)) is not None
+        ]
+
+    def row_tokens(self, request: RunRequest) -> Range | None:
+        """Tokens of a row of a run's data after padding; None where the data has gone since."""
+        from rankviz.core.runs.estimate import row_tokens
+
+        try:
+            preview = self._preview(request.data)
+        except RankVizError:
+            return None
+        return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
+
+    def _preview(self, data: str) -> Preview:
+        """A run's data never changes (samples are shipped, files are kept by their content), so it is read once."""
+        from rankviz import dataset
+
+        self._workspace.refuse_private_path(data)
+        if data not in self._previews:
+            self._previews[data] = dataset.preview(data, assets=self._workspace.assets)
+        return self._previews[data]
+
+    def _with_versions(self, environment: Mapping[str, Any]) -> Mapping[str, Any]:
+        from rankviz import machine
+        from rankviz.core.cost.pace import LIBRARIES
+
+        return {"versions": machine.versions(LIBRARIES), **environment}
+
+    def _timing(self, record: RunRecord | ProbeRecord) -> tuple[Any, Timing | None]:
+        """Its machine and what it took. Made once: what has ended changes only when it is asked for again, and then
+        ends at another time."""
+        from rankviz.core.cost.pace import machine_of
+
+        key = record.run_id, record.ended_at
+        if key not in self._timings:
+            try:
+                timing = self._timing_of(record)
+            except RankVizError:
+                timing = None  # its base has gone, or is one that only the Hub knows
+            self._timings[key] = machine_of(record.environment), timing
+        return self._timings[key]
+
+    def _timing_of(self, record: RunRecord | ProbeRecord) -> Timing | None:
+        from rankviz.core.probe.calibrate import timing_of as timing_of_probe
+        from rankviz.core.probe.estimate import estimate_probe
+        from rankviz.core.probe.record import ProbeRecord
+
+        if record.state != "completed":
+            return None
+        device, assume = self._workspace.device(record.environment), self._workspace.assumptions
+        if isinstance(record, ProbeRecord):
+            model = self._models.at_hand(record.request.model_id)
+            return model and timing_of_probe(record, model, estimate_probe(model, record.request, device, assume))
+        finished = self._finished(record)
+        return finished and finished.timing
+
+    def _finished(self, record: RunRecord) -> Finished | None:
+        from rankviz.core.runs.estimate import estimate_run, workload_of
+        from rankviz.core.runs.replay import Finished
+        from rankviz.core.runs.sweep_time import formula_times
+        from rankviz.core.runs.times import evaluated, timing_of
+
+        device, assume = self._workspace.device(record.environment), self._workspace.assumptions
+        request = record.request
+        if (model := self._models.at_hand(request.base)) is None:
+            return None
+        rows = self.row_tokens(request)
+        seconds = estimate_run(model, request, device, assume, rows).formula_seconds
+        if seconds is None:
+            return None
+        expected = formula_times(model, request, seconds, assume)
+        timing = timing_of(record, workload_of(model, request, device, rows), expected)
+        return timing and Finished(timing=timing, expected=expected, evaluated=evaluated(record))

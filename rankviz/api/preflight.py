@@ -1,0 +1,112 @@
+"""Whether this machine can train as asked, before anything is queued; and `rankviz doctor`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rankviz.api.workspace import EMBEDDED, Workspace
+from rankviz.core.preflight.checks import Check, checks, problems, warnings
+from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, HubAnswer, TrialStep, Wanted
+from rankviz.errors import InvalidSettingError
+
+if TYPE_CHECKING:
+    from rankviz.api.models import Models
+    from rankviz.core.cost.setup import TrainingSetup
+
+HUB_ANSWER_SECONDS = 60.0
+BYTES_PER_PARAMETER = 2
+"""Of a checkpoint as published: bf16."""
+
+
+class Diagnosis(NamedTuple):
+    facts: Facts
+    checks: tuple[Check, ...]
+
+
+class Preflight:
+    """Looks at this machine: cheaply before a start, in full for the doctor."""
+
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace = workspace
+        self._models = models
+        self._answer: tuple[float, HubAnswer] | None = None
+
+    def before(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
+        """The checks for one training here; takes milliseconds, and up to 3 s where the base comes from the Hub and the
+        network is slow. base: what a sweep trains; empty for a probe, which fetches nothing."""
+        from rankviz.hub import reach
+
+        download = self._download_bytes(base)
+        wanted = Wanted(
+            precision=training.precision, optim=training.optim, framework=training.framework, download_bytes=download
+        )
+        return checks(self.facts(ask_hub=download > 0 and not reach.is_cached(base)), wanted)
+
+    def require(self, training: TrainingSetup, base: str = "") -> None:
+        """InvalidSettingError where a check says that this training cannot run here."""
+        if found := problems(self.before(training, base)):
+            raise InvalidSettingError(" ".join(check.sentence for check in found))
+
+    def warnings(self, training: TrainingSetup, base: str = "") -> Sequence[str]:
+        """What is worth knowing before this training starts, as sentences."""
+        return [check.sentence for check in warnings(self.before(training, base))]
+
+    def diagnose(self, *, trial: bool = True) -> Diagnosis:
+        """Everything, the Hub and the trial among it; up to some minutes. Without the trainer there is no trial."""
+        from rankviz.machine import software
+        from rankviz.machine import trial as trials
+
+        steps = trials.run() if trial and not software.read().missing else ()
+        facts = self.facts(ask_hub=True, trial=steps)
+        return Diagnosis(facts, checks(facts))
+
+    def facts(self, *, ask_hub: bool = False, trial: tuple[TrialStep, ...] = ()) -> Facts:
+        """What is known of this machine, cheaply."""
+        import psutil
+
+        from rankviz.hub.reach import cache_folder
+        from rankviz.machine import cards, cpu_bf16, cpu_name, software
+
+        driver = cards.read_driver()
+        memory = psutil.virtual_memory()
+        return Facts(
+            driver=driver,
+            card=cards.chosen(driver),
+            software=software.read(),
+            cpu_name=cpu_name(),
+            cpu_count=os.cpu_count() or 1,
+            cpu_bf16=cpu_bf16(),
+            memory_bytes=memory.total,
+            available_bytes=memory.available,
+            disks=(
+                self._disk("runs", self._workspace.home),
+                self._disk(HUB_DISK, cache_folder()),
+            ),
+            hub=self._hub() if ask_hub else None,
+            trial=trial,
+        )
+
+    def _hub(self) -> HubAnswer:
+        """Asked once in HUB_ANSWER_SECONDS: a page asks again whenever a setting changes."""
+        from rankviz.hub.reach import ask_hub
+
+        if self._answer is None or time.monotonic() - self._answer[0] > HUB_ANSWER_SECONDS:
+            self._answer = (time.monotonic(), ask_hub())
+        return self._answer[1]
+
+    def _download_bytes(self, base: str) -> int:
+        """At most, in 16 bit; 0 where nothing is fetched."""
+        if not base or base == EMBEDDED or Path(base).expanduser().exists():
+            return 0
+        return BYTES_PER_PARAMETER * self._models.get(base).total_parameters
+
+    def _disk(self, what: str, folder: Path) -> Disk:
+        """The folder may not be there yet; its disk is that of the nearest one above."""
+        there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
+        path = "" if self._workspace.shared else str(folder)
+        return Disk(what=what, path=path, free_bytes=shutil.disk_usage(there).free)

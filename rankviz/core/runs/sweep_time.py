@@ -1,0 +1,140 @@
+"""How long a sweep takes, part by part, and what is announced of it before it starts.
+
+    load       = once
+    training   = of each run, and the steps that truncated adapters are trained on
+    evaluation = the held-out examples before the first run, after each run and after each truncation
+    rest       = attaching, building the trainer, saving, for each run; known only where runs have finished here
+
+The parts' ends are added, except that loading is independent of the rest: its distance to either end is added in
+quadrature.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rankviz import units
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.duration import load_seconds
+from rankviz.core.cost.pace import Paces
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
+from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.request import RunRequest
+from rankviz.core.runs.times import FormulaTimes
+
+EVALUATION_SHARE = 0.5
+"""A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
+NOTHING = Range(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepTime:
+    """Seconds."""
+
+    load: Range
+    training: Range
+    evaluation: Range
+    rest: Range
+
+    @property
+    def total(self) -> Range:
+        return self.load.plus_independent(self.training.plus(self.evaluation).plus(self.rest))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpectedSweep:
+    """What a sweep will take here."""
+
+    device_name: str
+    runs: int
+    truncations: int
+    """Lower ranks that a fast curve's adapter is truncated to."""
+    ranks: Mapping[int, RunEstimate]
+    time: SweepTime | None
+    """None on a GPU whose speed is not known."""
+    paces: Paces
+    """What has finished here and moved the time."""
+    warning: str = ""
+    """What on this device will cost more than it need."""
+
+    @property
+    def seconds(self) -> Range | None:
+        """Of the whole sweep: loading, training, evaluations."""
+        return self.time.total if self.time else None
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """The announcement: how long on what, what that rests on, and a warning."""
+        return tuple(_sentences(self))
+
+
+def _sentences(expected: ExpectedSweep):
+    runs = units.counted(expected.runs, "run")
+    if expected.truncations:
+        runs += f", truncated to {units.counted(expected.truncations, 'lower rank')},"
+    start = f"{runs} on {expected.device_name}"
+    if expected.time is None:
+        yield f"{start}: time not known."
+    else:
+        basis = f", {expected.paces.in_words}" if expected.paces.in_words else ", from the formulas alone"
+        yield f"{start}: estimated time {units.time_span(expected.seconds)}{basis}."
+        yield (
+            f"Loading {units.time_span(expected.time.load)}, training {units.time_span(expected.time.training)}, "
+            f"evaluation {units.time_span(expected.time.evaluation)}."
+        )
+    if any(run.calibrated_by for run in expected.ranks.values()):
+        yield "Memory is calibrated by probes of this base model on this machine."
+    if expected.warning:
+        yield expected.warning
+
+
+def formula_times(model: ModelSpec, run: RunRequest, training: Range, assumptions: Assumptions) -> FormulaTimes:
+    """What the formulas expect of one run. training: seconds of its training, as the formulas have it."""
+    return FormulaTimes(
+        load=_load(model, assumptions).expected,
+        training=training.expected,
+        evaluation_of_one=_one_row(run, training).expected,
+    )
+
+
+def sweep_time(
+    model: ModelSpec,
+    runs: Sequence[RunRequest],
+    estimates: Sequence[RunEstimate],
+    assumptions: Assumptions,
+    paces: Paces | None = None,
+) -> SweepTime | None:
+    """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each
+    truncation of a fast curve, some of which are trained a few steps more.
+
+    estimates: of each run, as estimate_run gives them; None comes out where one has no time.
+    """
+    paces = paces or Paces()
+    training = evaluation = rest = NOTHING
+    for place, (run, estimate) in enumerate(zip(runs, estimates, strict=True)):
+        if estimate.seconds is None:
+            return None
+        recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps
+        training = training.plus(estimate.seconds.times(1 + recovery))
+        passes = 1 + len(run.cut_ranks) + (place == 0)
+        one = _one_row(run, estimate.seconds)
+        if paces.evaluation:
+            one = paces.evaluation.of(_one_row(run, estimate.formula_seconds))
+        evaluation = evaluation.plus(one.times(passes * run.held_out_examples))
+        if paces.rest:
+            rest = rest.plus(paces.rest.range(1.0))
+    load = _load(model, assumptions)
+    return SweepTime(
+        load=paces.load.of(load) if paces.load else load, training=training, evaluation=evaluation, rest=rest
+    )
+
+
+def _one_row(run: RunRequest, training: Range) -> Range:
+    """A held-out example's forward pass."""
+    return training.times(EVALUATION_SHARE / (run.max_steps * run.training.rows_per_step))
+
+
+def _load(model: ModelSpec, assumptions: Assumptions) -> Range:
+    return load_seconds(model, Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions))

@@ -1,0 +1,36 @@
+"""Says where Unsloth's CPU backend trains something else than Unsloth on a GPU, with the same script."""
+
+from dataclasses import replace
+
+from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION, LoraConfig
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
+from rankviz.errors import InvalidSettingError
+
+
+def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
+    """A sentence with the number of parameters that train there; none where it is the same as on a GPU (`on_gpu`)."""
+    begins = f"Without a GPU, Unsloth {UNSLOTH_VERSION} "
+    try:
+        count = plan_on_cpu(model, lora, plan, precision).parameters(lora.r)
+    except InvalidSettingError as error:
+        return (f"{begins}stops at this script: {error}",)
+    if count == on_gpu:
+        return ()
+    return (f"{begins}trains {count:,} parameters with this script instead of {on_gpu:,}.",)
+
+
+def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str) -> AdapterPlan:
+    """The adapter that the CPU backend makes of the names in the script; it takes no flags and no MoE scheme.
+
+    InvalidSettingError where PEFT refuses them.
+    """
+    as_written = replace(
+        lora,
+        target_modules=plan.target_modules,
+        modules_to_save=plan.modules_to_save,
+        moe_scheme="default",
+        **dict.fromkeys(FLAGS),
+    )
+    return resolve(model, as_written, "unsloth", precision=precision, cuda=False)

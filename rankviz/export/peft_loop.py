@@ -1,0 +1,105 @@
+"""Holds the Python templates of the plain PEFT script: tokens and labels, batches, and a training loop in torch."""
+
+IMPORTS = """\
+from itertools import takewhile
+
+import torch
+{optimizer_import}from datasets import load_dataset
+from peft import LoraConfig, get_peft_model{preparation}
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, AutoTokenizer{quantization}
+from transformers import DataCollatorForSeq2Seq, get_scheduler, set_seed
+"""
+
+MODEL = """\
+set_seed({seed})
+tokenizer = AutoTokenizer.from_pretrained({model_id!r})
+tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+"""
+
+WRAP = """\
+model = get_peft_model(model, lora)
+model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
+"""
+
+DATA = '''\
+
+
+def tokenize(row):
+    """Token ids, and as labels those of the completion: -100 is not learned."""
+    if "messages" in row:
+        prompt, completion = row["messages"][:-1], row["messages"][-1:]
+    else:
+        prompt, completion = row["prompt"], row["completion"]
+    if isinstance(prompt, str):
+        before = tokenizer(prompt)["input_ids"]
+        tokens = tokenizer(prompt + completion + tokenizer.eos_token)["input_ids"]
+    else:
+        before = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+        tokens = tokenizer.apply_chat_template(prompt + completion, return_dict=True)["input_ids"]
+    start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, tokens)))
+    labels = [-100] * start + tokens[start:]
+    return {{"input_ids": tokens[:{max_length}], "labels": labels[:{max_length}]}}
+
+
+data = rows.map(tokenize, remove_columns=rows["train"].column_names)
+data = data.filter(lambda row: any(label != -100 for label in row["labels"]))  # a prompt can fill the whole length
+collate = DataCollatorForSeq2Seq(tokenizer)
+train = DataLoader(data["train"], batch_size={per_device_train_batch_size}, shuffle=True, collate_fn=collate)
+held_out = DataLoader(data["test"], batch_size={per_device_train_batch_size}, collate_fn=collate)
+'''
+
+TRAIN = """\
+max_steps = {max_steps}  # or, for full passes over the data: epochs * len(train) // {gradient_accumulation_steps}
+trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+optimizer = {optimizer}(trained, lr={learning_rate!r}, weight_decay={weight_decay})
+scheduler = get_scheduler("{scheduler}", optimizer, num_warmup_steps={warmup_steps}, num_training_steps=max_steps)
+{scaler}
+
+def loss_of(batch):
+    {autocast}return model(**batch.to(model.device), use_cache=False).loss
+
+
+def held_out_loss():
+    model.eval()
+    with torch.no_grad():
+        losses = [loss_of(batch).item() for batch in held_out]
+    model.train()
+    return torch.tensor(losses).mean().item()
+
+
+def endless(loader):
+    while True:
+        yield from loader
+
+
+model.train()
+batches = endless(train)
+for step in range(1, max_steps + 1):
+    step_loss = 0.0
+    for _ in range({gradient_accumulation_steps}):
+        loss = loss_of(next(batches)) / {gradient_accumulation_steps}
+        {backward}
+        step_loss += loss.item()
+{unscale}    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    {optimizer_step}
+    scheduler.step()
+    optimizer.zero_grad()
+    if step == 1 or step % {logging_steps} == 0:
+        print(f"step {{step}}: loss {{step_loss:.4f}}")
+    if step % max(1, round({eval_steps} * max_steps)) == 0:
+        print(f"step {{step}}: held-out loss {{held_out_loss():.4f}}")
+"""
+
+SAVE = """\
+model.save_pretrained("adapter")
+tokenizer.save_pretrained("adapter")
+"""
+
+OPTIMIZERS = {
+    "adamw_8bit": "AdamW8bit",
+    "paged_adamw_8bit": "PagedAdamW8bit",
+    "adamw_torch": "torch.optim.AdamW",
+    "sgd": "torch.optim.SGD",
+}
+"""TrainingArguments' name of an optimizer to its class: the first two are bitsandbytes' own."""

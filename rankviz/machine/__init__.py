@@ -1,0 +1,35 @@
+"""This machine, as far as it can be known without torch: its GPU or CPUs, and what is installed for training."""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from rankviz.machine import cards, software
+from rankviz.machine.cpu import cpu_bf16, cpu_name
+
+__all__ = ["cpu_bf16", "cpu_name", "here", "versions"]
+
+
+@cache
+def here() -> dict[str, Any]:
+    """device "cuda" or "cpu", device_name, device_memory_bytes (of a GPU), cpu_count, cpu_bf16: the keys that a run's
+    environment has too. "cuda" where training would use a GPU: the one that `cards.chosen` names, with a torch that is
+    built for it (or none installed yet)."""
+    card = cards.chosen(cards.read_driver())
+    installed = software.read()
+    if card is not None and installed.torch and installed.torch_cuda is None:
+        card = None
+    return {
+        "device": "cuda" if card else "cpu",
+        "device_name": card.name if card else cpu_name(),
+        **({"device_memory_bytes": card.memory_bytes} if card else {}),
+        "cpu_count": os.cpu_count() or 1,
+        "cpu_bf16": cpu_bf16(),
+    }
+
+
+@cache
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Installed versions of these libraries, without those that are not installed; nothing is imported."""
+    return {name: version for name in names if (version := software.version_of(name))}

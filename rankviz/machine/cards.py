@@ -1,0 +1,114 @@
+"""NVIDIA GPUs as the driver reports them (NVML, no torch), and which one of them training uses.
+
+torch and NVML number cards alike only under CUDA_DEVICE_ORDER=PCI_BUS_ID, and with several visible cards transformers'
+Trainer spreads each batch over all of them. So a worker is started with that order and one card.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rankviz.core.preflight.facts import Card, Driver
+
+VISIBLE, ORDER, PCI = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+
+
+def read_driver(nvml: Any = None) -> Driver | None:
+    """The driver and its cards; None where no driver answers. nvml: a module like pynvml."""
+    with _session(nvml) as nvml:
+        if nvml is None:
+            return None
+        cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
+        return Driver(
+            version=str(nvml.nvmlSystemGetDriverVersion()),
+            cuda=(cuda // 1000, cuda % 1000 // 10),
+            cards=tuple(_cards(nvml)),
+        )
+
+
+def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ, nvml: Any = None) -> Card | None:
+    """The card that training uses: the first that CUDA_VISIBLE_DEVICES names; where it is not set, the one with most
+    memory. None where there is none, or where all are hidden."""
+    if driver is None or not driver.cards:
+        return None
+    if (wanted := environ.get(VISIBLE)) is None:
+        return _slice_of(max(driver.cards, key=lambda card: card.memory_bytes), nvml)
+    first = wanted.split(",")[0].strip()
+    if first.isdecimal():
+        return next((_slice_of(card, nvml) for card in driver.cards if card.index == int(first)), None)
+    if first.startswith("MIG-"):
+        return _by_uuid(first, driver, nvml)
+    # CUDA takes the beginning of a UUID too, as long as it is the only one.
+    return next((card for card in driver.cards if first.startswith("GPU-") and card.uuid.startswith(first)), None)
+
+
+def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> dict[str, str]:
+    """Variables with which a worker sees exactly one card, numbered as the driver numbers them; none without a GPU."""
+    if environ.get(VISIBLE) is not None:
+        one = environ[VISIBLE].split(",")[0].strip()
+        return {ORDER: environ.get(ORDER, PCI), VISIBLE: one}
+    driver = read_driver(nvml)
+    if driver is None or not driver.cards:
+        return {}
+    if environ.get(ORDER, PCI) != PCI:
+        return {VISIBLE: "0"}  # an order of the user's own, by which the driver's number would name another card
+    largest = max(driver.cards, key=lambda card: card.memory_bytes)
+    return {ORDER: PCI, VISIBLE: str(largest.index)}
+
+
+def _cards(nvml: Any) -> Iterator[Card]:
+    for index in range(nvml.nvmlDeviceGetCount()):
+        with suppress(nvml.NVMLError):  # one card that has failed hides no other
+            yield _card(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index)
+
+
+def _card(nvml: Any, handle: Any, index: int | None, capability: tuple[int, int] | None = None) -> Card:
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    return Card(
+        index=index,
+        name=str(nvml.nvmlDeviceGetName(handle)),
+        uuid=str(nvml.nvmlDeviceGetUUID(handle)),
+        memory_bytes=memory.total,
+        used_bytes=memory.used,
+        capability=capability or tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
+    )
+
+
+def _slice_of(card: Card, nvml: Any) -> Card:
+    """The card, or its first MIG slice where it is divided: CUDA then uses that, with a part of the memory."""
+    with _session(nvml) as nvml:
+        if nvml is None:
+            return card
+        with suppress(nvml.NVMLError):  # a card without MIG answers with an error
+            handle = nvml.nvmlDeviceGetHandleByIndex(card.index)
+            if nvml.nvmlDeviceGetMigMode(handle)[0]:
+                return _card(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, 0), None, card.capability)
+    return card
+
+
+def _by_uuid(uuid: str, driver: Driver, nvml: Any) -> Card | None:
+    with _session(nvml) as nvml:
+        if nvml is not None:
+            with suppress(nvml.NVMLError):
+                handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+                parent = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+                capability = tuple(nvml.nvmlDeviceGetCudaComputeCapability(parent))
+                return _card(nvml, handle, None, capability)
+    return None
+
+
+@contextmanager
+def _session(nvml: Any) -> Iterator[Any]:
+    """NVML, ready to be asked; None where there is no driver."""
+    if nvml is None:
+        import pynvml as nvml
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        yield None
+        return
+    try:
+        yield nvml
+    finally:
+        nvml.nvmlShutdown()

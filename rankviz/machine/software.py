@@ -1,0 +1,75 @@
+"""What is installed for training, read from files: nothing is imported, since torch takes seconds."""
+
+import ast
+import os
+import re
+import shutil
+import sysconfig
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from rankviz import installed
+from rankviz.core.preflight.facts import Software
+
+
+@cache
+def read() -> Software:
+    """What a GPU run needs, as it is installed for this Python."""
+    torch = _torch_build(_folder("torch"))
+    headers = Path(sysconfig.get_paths()["include"])
+    return Software(
+        missing=installed.missing_trainer("Training"),
+        torch=torch.get("__version__") or "",
+        torch_cuda=_numbers(torch.get("cuda")),
+        torch_hip=bool(torch.get("hip")),
+        compiler=compiler(),
+        headers=str(headers),
+        has_headers=(headers / "Python.h").is_file(),
+        bitsandbytes=version_of("bitsandbytes"),
+        bitsandbytes_cuda=_built_for(_folder("bitsandbytes")),
+    )
+
+
+def version_of(name: str) -> str:
+    """Of an installed distribution; empty where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def compiler() -> str | None:
+    """The C compiler that Triton would call (triton/runtime/build.py): CC, gcc or clang."""
+    return os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+
+
+def _torch_build(folder: Path | None) -> dict[str, str | None]:
+    """The constants of torch/version.py: __version__, cuda, hip, ..."""
+    if folder is None or not (folder / "version.py").is_file():
+        return {}
+    found = {}
+    for node in ast.parse((folder / "version.py").read_text(encoding="utf-8")).body:
+        target = node.target if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [None])[0]
+        if isinstance(target, ast.Name) and isinstance(getattr(node, "value", None), ast.Constant):
+            found[target.id] = node.value.value
+    return found
+
+
+def _built_for(folder: Path | None) -> tuple[tuple[int, int], ...]:
+    """The CUDA versions of bitsandbytes' native libraries: libbitsandbytes_cuda130.so is for 13.0."""
+    names = sorted(path.name for path in folder.glob("libbitsandbytes_cuda*")) if folder else []
+    found = (re.search(r"_cuda(\d\d)(\d+)\.", name) for name in names)
+    return tuple((int(each[1]), int(each[2])) for each in found if each)
+
+
+def _numbers(dotted: str | None) -> tuple[int, int] | None:
+    """ "13.0" as (13, 0)."""
+    match = re.match(r"(\d+)\.(\d+)", dotted or "")
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _folder(package: str) -> Path | None:
+    spec = find_spec(package)
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None

@@ -1,0 +1,135 @@
+"""Estimates of runs here start from those that have finished here: on journals written without a worker."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from rankviz import machine
+from rankviz.api import Api
+from rankviz.core.cost.pace import LIBRARIES
+from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached
+from tests.support import questions
+
+HERE = {**machine.here(), "versions": machine.versions(LIBRARIES)}
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def finish(api, ended_at, *, load=8.0, step=1.0, evaluation=5.0, environment=HERE, **settings):
+    """One run that took these seconds, on the journal of a sweep of its own; returns its record."""
+    sweep_id = api.workspace.store.create(questions.sweep(**{"ranks": (16,), "max_steps": 40, **settings}))
+    (run,) = api.workspace.store.sweep(sweep_id).runs
+    training = step * run.request.max_steps
+    began = ended_at - (load + training + 2 * evaluation + 1)
+    for event in (
+        StageReached(time=began, stage="reading the data"),
+        RunStarted(time=began + load, environment=environment),
+        Evaluated(time=0.0, when="before", loss=3.0, tokens=100, examples=64, seconds=evaluation),
+        Evaluated(time=0.0, when="after", loss=2.0, tokens=100, examples=64, seconds=evaluation),
+        RunCompleted(
+            time=ended_at, train_seconds=training, peak_memory_bytes=2**30, peak_memory_kind="process resident"
+        ),
+    ):
+        api.workspace.store.append(run.run_id, event)
+    return api.runs.get(run.run_id)
+
+
+def expected(api, **settings):
+    return api.runs.expected(questions.sweep(**{"ranks": (16,), "max_steps": 40, **settings}))
+
+
+def test_without_a_finished_run_the_announcement_says_that_it_is_the_formulas(api):
+    assert expected(api).sentences[0].endswith("from the formulas alone.")
+
+
+def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
+    for second in (1, 2, 3):
+        finish(api, 1000.0 * second)
+
+    announced = expected(api)
+
+    # load 8 s, 40 steps of 1 s, two evaluations of 5 s, and 1 s more
+    assert 59.0 == pytest.approx(announced.seconds.expected)
+    assert announced.seconds.high <= 2 * announced.seconds.low
+    assert (8.0, 40.0, 10.0, 1.0) == pytest.approx(
+        tuple(getattr(announced.time, part).expected for part in ("load", "training", "evaluation", "rest"))
+    )
+    assert "from 3 finished runs here." in announced.sentences[0]
+    assert announced.sentences[1].startswith("Loading ")
+
+
+def test_ones_own_file_is_known_again_by_its_rows(api, tmp_path):
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+    finish(api, 1000.0, data=str(api.workspace.store.keep(mine)))
+
+    assert "from 1 finished run here." in expected(api, data=str(mine)).sentences[0]
+    mine.write_text('{"prompt": "a", "completion": "bb"}\n' * 3)
+    assert "with other data" in expected(api, data=str(mine)).sentences[0]
+
+
+def test_another_machine_says_nothing(api):
+    finish(api, 1000.0, environment={**HERE, "device_name": "another CPU"})
+    finish(api, 2000.0, environment={**HERE, "versions": {"torch": "1.0"}})
+
+    assert () == expected(api).ranks[16].timed_by
+
+
+def test_another_base_says_less_and_the_announcement_names_it(api):
+    for second in (1, 2, 3):
+        finish(api, 1000.0 * second)
+
+    same, other = expected(api), expected(api, base="HuggingFaceTB/SmolLM2-360M")
+
+    assert "with another base model" in other.sentences[0]
+    assert other.time.training.high / other.time.training.low > same.time.training.high / same.time.training.low
+    assert other.time.training.expected > same.time.training.expected
+
+
+def test_the_estimate_beside_a_run_rests_on_what_had_ended_before_it_began(api):
+    first, second = finish(api, 1000.0), finish(api, 2000.0)
+
+    assert () == api.runs.expected_run(first).timed_by
+    assert (first.run_id,) == api.runs.expected_run(second).timed_by
+
+
+def test_a_run_whose_data_or_base_has_gone_breaks_nothing(api):
+    finish(api, 1000.0, data="/no/such/file.jsonl")
+    finish(api, 2000.0, base="/no/such/folder")
+    finish(api, 3000.0, base="nobody/knows-this")
+
+    assert "from 1 finished run here" in expected(api).sentences[0]
+
+
+def test_of_further_runs_on_a_machine_whose_load_drifts_four_in_five_are_inside(api):
+    """Steps vary by 12 % from run to run, and the machine's pace by 8 % more, over thirty runs."""
+    chance, pace, inside, announced = random.Random(7), 1.0, 0, 0
+    for number in range(30):
+        pace *= chance.lognormvariate(0, 0.08)
+        before = expected(api)
+        step = pace * chance.lognormvariate(0, 0.12)
+        run = finish(api, 1000.0 * (number + 1), step=step, load=8 * pace * chance.lognormvariate(0, 0.2))
+        if number >= 3:
+            announced += 1
+            assert before.seconds.high <= 2 * before.seconds.low
+            inside += before.seconds.holds(run.ended_at - run.started_at)
+
+    assert 27 == announced
+    assert inside >= 0.8 * announced
+
+
+def test_an_estimate_for_the_gpu_of_this_machine_would_rest_on_them_too(api):
+    run = finish(api, 1000.0)
+    model = api.models.get("embedded")
+    training = run.request.training.without_auto(api.workspace.here())
+
+    measured = api.measured.of_question(model, run.request.lora, training, machine.here())
+
+    assert measured.memory is None
+    assert [run.run_id] == measured.as_json()["run_ids"]
+    assert "Time is estimated from 1 finished run here with other data or another batch" in measured.sentence
+    assert api.measured.of_question(model, run.request.lora, replace(training, precision="bf16"), machine.here())

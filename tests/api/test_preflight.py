@@ -1,0 +1,102 @@
+"""What stands in the way of a training is said before anything is queued."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.api.preflight import Preflight
+from rankviz.core.preflight.facts import Card, Driver, HubAnswer, Software
+from rankviz.errors import InvalidSettingError
+from tests.support import questions
+
+TOO_OLD = Driver(
+    version="535.183",
+    cuda=(12, 2),
+    cards=(Card(index=0, name="NVIDIA L4", uuid="", memory_bytes=24 * 2**30, used_bytes=0, capability=(8, 9)),),
+)
+
+
+class OnAnOldDriver(Preflight):
+    def facts(self, **asked):
+        software = Software(torch="2.14.1", torch_cuda=(13, 0), compiler="cc", has_headers=True)
+        software = replace(software, bitsandbytes="0.50.2", bitsandbytes_cuda=((13, 0),))
+        return replace(super().facts(**asked), driver=TOO_OLD, card=TOO_OLD.cards[0], software=software)
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=False)
+
+
+@pytest.fixture
+def old(api):
+    api.__dict__["preflight"] = OnAnOldDriver(api.workspace, api.models)
+    return api
+
+
+def test_a_sweep_that_cannot_run_here_is_refused_before_it_is_queued(old):
+    with pytest.raises(InvalidSettingError, match=r"^This driver is too old for this torch: Driver 535\.183"):
+        old.runs.start(questions.sweep())
+
+    assert [] == list(old.runs.sweeps())
+
+
+def test_a_probe_that_cannot_run_here_is_refused_before_it_is_queued(old):
+    with pytest.raises(InvalidSettingError, match=r"^This driver is too old"):
+        old.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M"))
+
+    assert [] == list(old.probes.all())
+
+
+def test_the_train_tab_shows_it_above_the_estimate(old):
+    from rankviz.ui.train import form
+    from tests.ui.test_views_runs import FORM
+
+    shown = form.expected_html(old, FORM)
+
+    assert shown.index('role="alert"') < shown.index("This driver is too old") < shown.index("runs on ")
+
+
+def test_only_a_base_that_must_be_fetched_asks_the_hub_and_once_a_minute(api, monkeypatch, tmp_path):
+    from rankviz.hub import reach
+
+    asked = []
+    monkeypatch.setattr(
+        reach, "ask_hub", lambda: asked.append(1) or HubAnswer(endpoint="hub", reached=False, reason="x")
+    )
+    monkeypatch.setattr(reach, "is_cached", lambda repo_id: repo_id == "Qwen/Qwen3-0.6B")
+    training = questions.sweep().training
+
+    for base in ("", "embedded", str(tmp_path), "Qwen/Qwen3-0.6B"):
+        assert [] == list(api.preflight.warnings(training, base))
+    for _ in range(2):
+        (warning,) = api.preflight.warnings(training, "Qwen/Qwen3-4B")
+        assert warning.startswith("The Hugging Face Hub does not answer (hub: x).")
+
+    assert [1] == asked
+
+
+def test_a_folder_that_is_not_there_yet_has_the_disk_of_the_one_above(api):
+    runs = api.preflight._disk("runs", api.workspace.home / "not" / "yet")
+
+    assert str(api.workspace.home / "not" / "yet") == runs.path
+    assert runs.free_bytes > 0
+
+
+def test_a_shared_page_names_no_path_of_its_machine(tmp_path):
+    shared = Api(home=tmp_path / "home", shared=True)
+
+    assert "" == shared.preflight._disk("runs", Path("/")).path
+
+
+def test_a_gpu_that_the_table_has_in_another_size_has_no_row_and_its_own_memory(api):
+    here = {"device": "cuda", "device_name": "NVIDIA GeForce RTX 4090 Laptop GPU", "device_memory_bytes": 16 * 2**30}
+
+    laptop, desktop = (api.workspace.device({**here, "device_name": here["device_name"][:end]}) for end in (None, 23))
+
+    assert (True, None, 16 * 2**30) == (laptop.cuda, laptop.gpu, laptop.usable_bytes)
+    assert desktop.gpu is None  # the name alone would have found the desktop card of 24 GB
+    known = api.workspace.device({**here, "device_name": "NVIDIA GeForce RTX 4090", "device_memory_bytes": 24 * 2**30})
+    assert ("rtx-4090", known.gpu.usable_bytes) == (known.gpu.id, known.usable_bytes)

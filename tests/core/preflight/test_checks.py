@@ -1,0 +1,213 @@
+"""What is said of a machine: each fact that would keep a training from running, in a sentence that says what to do."""
+
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.preflight.checks import as_json, checks, problems, uses_gpu, warnings
+from rankviz.core.preflight.facts import HUB_DISK, Card, Disk, Driver, Facts, HubAnswer, Software, TrialStep, Wanted
+
+GB, GIB = 10**9, 2**30
+L4 = Card(index=0, name="NVIDIA L4", uuid="GPU-1", memory_bytes=24 * GIB, used_bytes=0, capability=(8, 9))
+T4 = Card(index=0, name="Tesla T4", uuid="GPU-2", memory_bytes=16 * GIB, used_bytes=0, capability=(7, 5))
+V100 = replace(T4, name="Tesla V100", capability=(7, 0))
+INSTALLED = Software(
+    torch="2.14.1+cu130",
+    torch_cuda=(13, 0),
+    compiler="/usr/bin/gcc",
+    headers="/usr/include/python3.11",
+    has_headers=True,
+    bitsandbytes="0.50.2",
+    bitsandbytes_cuda=((12, 8), (13, 0)),
+)
+
+
+def gpu(card=L4, driver=("580.95", (13, 0)), cards=None, **facts) -> Facts:
+    return Facts(
+        **{
+            "driver": Driver(version=driver[0], cuda=driver[1], cards=cards or (card,)),
+            "card": card,
+            "software": INSTALLED,
+            "cpu_name": "AMD EPYC",
+            "cpu_count": 8,
+            "cpu_bf16": True,
+            "memory_bytes": 64 * GIB,
+            "available_bytes": 60 * GIB,
+            **facts,
+        }
+    )
+
+
+def cpu(**facts) -> Facts:
+    without = replace(INSTALLED, torch="2.14.1+cpu", torch_cuda=None)
+    return replace(gpu(), **{"driver": None, "card": None, "software": without, **facts})
+
+
+def sentence(facts: Facts, name: str, wanted: Wanted | None = None) -> str:
+    return "; ".join(check.sentence for check in checks(facts, wanted or Wanted()) if check.name == name)
+
+
+def test_a_machine_with_all_that_is_needed_has_neither_problem_nor_warning():
+    found = checks(gpu())
+
+    assert () == problems(found) + warnings(found)
+    assert "Training runs on the GPU NVIDIA L4." == sentence(gpu(), "device")
+    assert [
+        "trainer", "device", "driver", "generation", "GPU memory", "bf16", "compiler", "headers", "bitsandbytes",
+    ] == [check.name for check in found]  # fmt: skip
+
+
+def test_a_machine_without_a_gpu_says_so_and_what_it_trains_on_instead():
+    assert not problems(checks(cpu()))
+    assert not warnings(checks(cpu()))
+    assert (
+        "There is no NVIDIA GPU here, so training runs on the CPU: AMD EPYC, 8 cores, 64.00 GiB of memory."
+        == sentence(cpu(), "device")
+    )
+    assert "needed on a GPU only" in sentence(cpu(), "GPU libraries")
+
+
+def test_a_driver_that_is_too_old_for_torchs_cuda_is_a_problem():
+    old = gpu(driver=("535.183", (12, 2)))
+
+    assert ["driver"] == [check.name for check in problems(checks(old))]
+    said = sentence(old, "driver")
+    assert said.startswith(
+        "This driver is too old for this torch: Driver 535.183 runs CUDA up to 12.2, torch 2.14.1+cu130 is built for "
+        "CUDA 13.0. Install driver 580 or newer"
+    )
+
+
+def test_a_driver_of_the_same_major_cuda_runs_a_torch_of_a_newer_minor():
+    """NVIDIA's minor version compatibility: 12.2 runs what is built for 12.8."""
+    software = replace(INSTALLED, torch="2.10.0+cu128", torch_cuda=(12, 8))
+
+    assert not problems(checks(gpu(driver=("535.183", (12, 2)), software=software)))
+
+
+@pytest.mark.parametrize(
+    ("card", "cuda", "problem"),
+    [
+        (T4, (13, 0), ""),
+        (V100, (13, 0), "a torch for CUDA 13.0 needs 7.5"),
+        (V100, (12, 6), ""),
+        (replace(T4, name="Tesla P100", capability=(6, 0)), (12, 6), "Unsloth's kernels need 7.0"),
+    ],
+)
+def test_a_card_that_is_too_old_for_torch_or_for_the_kernels_is_a_problem(card, cuda, problem):
+    facts = gpu(card, software=replace(INSTALLED, torch_cuda=cuda))
+
+    assert problem in sentence(facts, "generation")
+    assert bool(problem) == any(check.name == "generation" for check in problems(checks(facts)))
+
+
+def test_no_compiler_no_headers_and_no_library_of_bitsandbytes_are_a_problem_each():
+    bare = replace(INSTALLED, compiler=None, has_headers=False, bitsandbytes_cuda=((12, 8),))
+    facts = gpu(software=bare)
+
+    assert ["compiler", "headers", "bitsandbytes"] == [check.name for check in problems(checks(facts))]
+    assert "apt install gcc" in sentence(facts, "compiler")
+    assert "Python.h is not in /usr/include/python3.11" in sentence(facts, "headers")
+    assert "built for 12.8, torch for CUDA 13.0" in sentence(facts, "bitsandbytes")
+
+
+def test_bitsandbytes_is_not_needed_for_a_16_bit_base_and_a_plain_optimizer():
+    facts = gpu(software=replace(INSTALLED, bitsandbytes="", bitsandbytes_cuda=()))
+
+    assert ["bitsandbytes"] == [check.name for check in problems(checks(facts))]
+    assert not problems(checks(facts, Wanted(precision="bf16", optim="adamw_torch")))
+    assert problems(checks(facts, Wanted(precision="bf16", optim="adamw_8bit")))
+
+
+def test_bf16_on_a_card_without_it_is_refused_and_other_precisions_are_not():
+    assert "Tesla T4 has no bf16, so training computes in fp16. Choose precision nf4-dq or fp16." == sentence(
+        gpu(T4), "bf16", Wanted(precision="bf16")
+    )
+    assert problems(checks(gpu(T4), Wanted(precision="bf16")))
+    assert not problems(checks(gpu(T4), Wanted(precision="nf4-dq")))
+
+
+def test_memory_in_the_hands_of_other_programs_is_a_warning():
+    facts = gpu(replace(L4, used_bytes=10 * GIB))
+
+    assert ["GPU memory"] == [check.name for check in warnings(checks(facts))]
+    assert "has 24.00 GiB, of which 10.00 GiB are used by other programs now." in sentence(facts, "GPU memory")
+
+
+def test_of_several_cards_it_says_which_one_is_used():
+    facts = gpu(replace(L4, index=1), cards=(T4, replace(L4, index=1)))
+
+    assert (
+        "Training runs on the GPU NVIDIA L4 (number 1); the other 1 GPU of this machine stay unused. "
+        "To use another GPU, set CUDA_VISIBLE_DEVICES to its number." == sentence(facts, "device")
+    )
+
+
+def test_a_gpu_that_training_will_not_use_is_a_warning_with_the_reason():
+    hidden = replace(gpu(), card=None)
+    without_cuda = gpu(software=replace(INSTALLED, torch="2.14.1+cpu", torch_cuda=None))
+    no_driver = replace(gpu(), driver=None, card=None)
+
+    assert "CUDA_VISIBLE_DEVICES hides every GPU" in sentence(hidden, "device")
+    assert "There is a NVIDIA L4, but torch 2.14.1+cpu is built without CUDA" in sentence(without_cuda, "device")
+    assert "No NVIDIA driver answers" in sentence(no_driver, "device")
+    for facts in (hidden, without_cuda, no_driver):
+        assert not uses_gpu(facts)
+        assert ["device"] == [check.name for check in warnings(checks(facts))]
+
+
+def test_a_missing_trainer_is_a_problem_that_says_how_to_add_it():
+    facts = cpu(software=Software(missing="Training needs the trainer."))
+
+    assert "Training needs the trainer." == problems(checks(facts))[0].sentence
+
+
+def test_a_full_disk_is_a_problem_and_one_too_small_for_the_base_a_warning():
+    runs, models = Disk(what="runs", path="/runs", free_bytes=GB // 2), Disk(what=HUB_DISK, path="", free_bytes=9 * GB)
+    facts = cpu(disks=(runs, models))
+    wanted = Wanted(download_bytes=16 * GB)
+
+    assert ["/runs (runs) has 500.0 MB free."] == [check.found for check in problems(checks(facts, wanted))]
+    assert ["The disk for models from the Hub has 9.00 GB free; this base may take 16.00 GB."] == [
+        check.found for check in warnings(checks(facts, wanted))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hub", "download", "state"),
+    [
+        (HubAnswer(endpoint="https://hub", reached=True), 1, "ok"),
+        (HubAnswer(endpoint="https://hub", reached=False, reason="no route to host"), 1, "warning"),
+        (HubAnswer(endpoint="https://hub", reached=False, offline=True), 1, "warning"),
+        (HubAnswer(endpoint="https://hub", reached=False, offline=True), 0, "ok"),
+    ],
+)
+def test_a_hub_out_of_reach_is_a_warning_since_cached_bases_train_without_it(hub, download, state):
+    found = checks(cpu(hub=hub), Wanted(download_bytes=download))
+
+    assert [state] == [check.state for check in found if check.name == "Hub"]
+
+
+def test_a_step_of_the_trial_that_failed_is_a_problem():
+    steps = (
+        TrialStep(name="importing torch", ok=True, found="torch 2.14.1 uses the CPU", seconds=2.0),
+        TrialStep(name="importing Unsloth", ok=False, found="ImportError: no trl", seconds=1.5),
+    )
+
+    assert ["trial: importing Unsloth"] == [check.name for check in problems(checks(cpu(trial=steps)))]
+    assert "ImportError: no trl (1.5 s)." in sentence(cpu(trial=steps), "trial: importing Unsloth")
+
+
+def test_as_json_it_says_whether_it_is_ready_and_on_what():
+    old = gpu(driver=("535.183", (12, 2)))
+
+    ready, not_ready = as_json(cpu(), checks(cpu())), as_json(old, checks(old))
+
+    assert (True, "cpu", "AMD EPYC", 64 * GIB, None) == (
+        ready["ready"], ready["device"], ready["device_name"], ready["device_memory_bytes"], ready["driver"],
+    )  # fmt: skip
+    assert (False, "cuda", "NVIDIA L4", 24 * GIB, "535.183", "13.0") == (
+        not_ready["ready"], not_ready["device"], not_ready["device_name"], not_ready["device_memory_bytes"],
+        not_ready["driver"], not_ready["torch_cuda"],
+    )  # fmt: skip
+    assert {"name", "state", "found", "remedy"} == set(ready["checks"][0])

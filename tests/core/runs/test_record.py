@@ -1,0 +1,74 @@
+"""What journals add up to: a run's times, how far a sweep has got, what can be run again."""
+
+import pytest
+
+from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.record import RunRecord, Sweep
+from tests.support import questions
+
+
+def record(*events, max_steps=40):
+    return RunRecord(request=questions.run(max_steps=max_steps)).after_all(events)
+
+
+def step(number, seconds):
+    return StepLogged(
+        time=seconds, step=number, loss=1.0, learning_rate=1e-4, tokens=100, seconds=seconds, memory_bytes=1
+    )
+
+
+def started(at=0.0):
+    return RunStarted(time=at, environment={})
+
+
+DONE = record(
+    started(10.0),
+    step(40, 80.0),
+    RunCompleted(time=110.0, train_seconds=80.0, peak_memory_bytes=1, peak_memory_kind="x"),
+)
+FAILED = record(started(200.0), step(4, 8.0), RunFailed(time=230.0, error="no memory"))
+CANCELLED = record(RunCancelled(time=300.0))
+RUNNING = record(started(400.0), step(1, 3.0), step(10, 30.0))
+QUEUED = record()
+
+
+def sweep(*runs):
+    return Sweep(sweep_id="s", runs=runs)
+
+
+def test_what_has_ended_counts_whole_however_it_ended():
+    assert 0.25 == sweep(DONE, QUEUED, QUEUED, QUEUED).share_done
+    assert (40 + 40 + 10) / 120 == sweep(DONE, FAILED, RUNNING).share_done
+    assert 0.0 == sweep(QUEUED).share_done
+
+
+def test_time_left_is_at_the_pace_of_the_running_run():
+    assert 30 * 3.0 + 2 * 40 * 3.0 == pytest.approx(sweep(DONE, RUNNING, QUEUED, QUEUED).seconds_left)
+    assert sweep(DONE, QUEUED).seconds_left is None
+    assert sweep(record(started(), step(1, 3.0)), QUEUED).seconds_left is None  # one step is no pace
+
+
+def test_only_what_failed_or_was_cancelled_can_be_run_again():
+    assert (FAILED, CANCELLED) == sweep(DONE, FAILED, CANCELLED, RUNNING, QUEUED).resumable
+    assert RUNNING is sweep(DONE, RUNNING).running
+    assert sweep(DONE, QUEUED).running is None
+
+
+def test_waiting_between_runs_is_no_time_of_the_runs():
+    assert 100.0 + 30.0 == sweep(DONE, FAILED, CANCELLED, RUNNING).seconds_in_runs
+
+
+def with_steps(*ends):
+    """A run whose steps ended after so many seconds of training."""
+    return record(*(step(number, end) for number, end in enumerate(ends, start=1)))
+
+
+def test_the_first_step_compiles_so_its_time_stands_apart_from_that_of_the_others():
+    run = with_steps(30.0, 32.0, 33.0, 37.0)
+
+    assert (30.0, 2.0) == (run.first_step_seconds, run.step_seconds)
+
+
+def test_before_there_are_steps_their_times_are_not_known():
+    assert (None, None) == (with_steps().first_step_seconds, with_steps().step_seconds)
+    assert (30.0, None) == (with_steps(30.0).first_step_seconds, with_steps(30.0).step_seconds)

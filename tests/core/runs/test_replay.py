@@ -1,0 +1,85 @@
+"""Announced times of finished runs: by hand, and on the sweeps that RankViz ships."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.run_times import groups, of_home
+from rankviz.core.cost.pace import Difference, Timing, Workload
+from rankviz.core.runs.replay import Finished, coverage, replay
+from rankviz.core.runs.times import FormulaTimes
+from rankviz.paths import ASSETS
+from tests.support.toy import ASSUMPTIONS
+
+ROOT = Path(__file__).parents[3]
+HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
+NOISE = ASSUMPTIONS.value("here-time-noise")
+
+
+def run(ended_at, training=1.0, workload=HERE, **parts):
+    """Expected: load 40 s, training 100 s, 20 examples of 0.5 s."""
+    timing = Timing(
+        source_id=f"run-{ended_at}",
+        kind="run",
+        ended_at=ended_at,
+        workload=workload,
+        ratios={"training": training, "evaluation": 2.0, "rest": 3.0, **parts},
+    )
+    return Finished(
+        timing=timing, expected=FormulaTimes(load=40.0, training=100.0, evaluation_of_one=0.5), evaluated=20
+    )
+
+
+def test_what_a_run_took_is_the_sum_of_its_parts():
+    assert 100 + 20 + 3 == run(1.0).seconds
+    assert 100 + 20 + 3 + 20 == run(1.0, load=0.5).seconds
+
+
+def test_each_run_is_announced_from_those_that_ended_before_it_and_the_first_not_at_all():
+    second, third = replay([run(3.0, 4.0), run(1.0, 1.0), run(2.0, 2.0)], ASSUMPTIONS)
+
+    assert (1, 2) == (second.sources, third.sources)
+    assert 100 + 20 + 3 == pytest.approx(second.seconds.expected)
+    assert 100 * 2**0.5 + 20 + 3 == pytest.approx(third.seconds.expected)
+
+
+def test_after_three_like_runs_the_range_is_as_wide_as_the_noise():
+    *_, last = replay([run(float(i), 1.0 + (i == 4)) for i in range(1, 5)], ASSUMPTIONS)
+
+    assert (123 / NOISE, 123 * NOISE) == pytest.approx((last.seconds.low, last.seconds.high))
+    assert not last.inside
+    assert (1, 0) == coverage([last])[:2]
+
+
+def test_loading_is_independent_of_the_rest():
+    *_, last = replay([run(float(i), load=1.0) for i in range(1, 5)], ASSUMPTIONS)
+
+    loading, rest = 40 * (ASSUMPTIONS.value("here-load-noise") - 1), 123 * (NOISE - 1)
+    assert 163 + (loading**2 + rest**2) ** 0.5 == pytest.approx(last.seconds.high)
+
+
+def test_of_the_shipped_sweeps_four_in_five_runs_are_inside_a_range_of_at_most_twice_its_low_end():
+    """The figures of docs/method.md."""
+    announced = [each for each in replay(of_home(ASSETS / "recorded"), ASSUMPTIONS) if each.sources >= 3]
+    like = coverage([each for each in announced if each.differs is Difference.NONE])
+
+    assert like.inside >= 0.8 * like.runs
+    assert like.widest <= 2
+    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
+    (runs, inside, share, width, widest) = re.search(
+        r"had (\d+) runs after three like ones: (\d+) of them were inside the announced range \((\d+) %\), whose "
+        r"high end was ([\d.]+) times the low end \(median; ([\d.]+) at most\)",
+        prose,
+    ).groups()
+    assert (int(runs), int(inside)) == like[:2]
+    assert int(share) == round(100 * like.inside / like.runs)
+    assert (float(width), float(widest)) == (round(like.middle_width, 2), round(like.widest, 2))
+
+
+def test_runs_are_grouped_by_what_they_were_announced_from():
+    other = replace(HERE, base="b")
+    runs = [run(1.0), run(2.0), run(3.0), run(4.0), run(5.0, workload=other)]
+
+    assert ["1 like run", "2 like runs", "3 like runs", "other base"] == list(groups(replay(runs, ASSUMPTIONS)))

@@ -1,0 +1,147 @@
+"""The exported scripts of six model shapes and three frameworks, run as they are on this machine's CPU.
+
+Only the base model, the precision and the optimizer are chosen for it, through the question. What trains, the size of
+the adapter's file, the held-out loss and the labels are compared with what RankViz says.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
+from rankviz.export import recipe, script
+from rankviz.export.on_cpu import plan_on_cpu
+from rankviz.paths import IMPORT_ROOT
+from tests.support.tiny_models import SHAPES, make_tiny, write_rows
+
+pytestmark = pytest.mark.torch
+
+FRAMEWORKS = ("unsloth", "trl", "peft")
+R = 8
+CASES = {
+    "llama": ("messages", {}, {"precision": "bf16"}),
+    "qwen3": ("prompts", {"target_modules": "attention", "use_dora": True}, {"precision": "fp32"}),
+    "mistral": (
+        "text",
+        {"target_modules": "all-linear", "use_rslora": True, "modules_to_save": ("lm_head",)},
+        {"precision": "bf16", "gradient_accumulation_steps": 2},
+    ),
+    "gemma3": ("prompts", {}, {"precision": "fp32"}),
+    "phi3": ("prompts", {}, {"precision": "fp32", "gradient_checkpointing": "none"}),
+    "qwen3_moe": ("messages", {}, {"precision": "fp32"}),
+}
+"""By shape: the kind of rows, the adapter and the training, each with something the others lack."""
+MERGED = "llama"
+MERGING = re.compile(r"^# (?=model\.save_pretrained_merged|from peft import Auto|Auto\.)", re.MULTILINE)
+"""The shape whose scripts merge, too, and the marks before the lines that do."""
+LEARNED = {"messages": 2, "prompts": 1, "text": 1}
+"""Answers that are learned of a row, by its kind."""
+
+
+def expected(made):
+    """(trainable parameters, bytes of the adapter's file) as RankViz has them for this machine."""
+    framework, precision = made.training.framework, made.training.precision
+    plan = made.plan
+    if framework == "unsloth":
+        plan = plan_on_cpu(plan.model, made.lora, plan, precision)
+    size = {"fp32": 4, "bf16": 2}[adapter_dtype(framework, precision, cuda=False)]
+    return plan.parameters(R), plan.file_bytes(R, size, saved_dtype=saved_dtype(framework, precision))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """By framework and shape: the recipe, and what its script did."""
+    from rankviz.worker.introspect.main import layers_of
+
+    folder = tmp_path_factory.mktemp("scripts")
+    recipes, jobs = {}, {"unsloth": [], "plain": []}
+    for shape, (kind, lora, training) in CASES.items():
+        base, layers = make_tiny(shape, folder / shape), layers_of(SHAPES[shape])
+        for framework in FRAMEWORKS:
+            setup = {"max_steps": 20, "max_length": 96, "per_device_train_batch_size": 4, "optim": "adamw_torch"}
+            question = Question(
+                model_id=str(base),
+                lora=LoraConfig(**lora),
+                training=TrainingSetup(**{"gradient_accumulation_steps": 1, **setup, **training}, framework=framework),
+            )
+            made = recipe(layers, question, R, framework=framework, learning_rate=1e-2)
+            place = folder / framework / shape
+            place.mkdir(parents=True)
+            text = script(made)
+            if shape == MERGED:
+                text = MERGING.sub("", text)
+            (place / "train.py").write_text(text, encoding="utf-8")
+            write_rows(place / "train.jsonl", kind)
+            recipes[framework, shape] = made
+            jobs["unsloth" if framework == "unsloth" else "plain"].append(str(place))
+    results = {}
+    for process, places in jobs.items():
+        results |= run(process, places)
+    return {
+        (framework, shape): (made, results[str(folder / framework / shape)])
+        for (framework, shape), made in recipes.items()
+    }
+
+
+def run(process, places):
+    """All scripts of one process: Unsloth patches the libraries, so that its scripts have one of their own."""
+    environment = os.environ | {
+        "PYTHONPATH": str(IMPORT_ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "UNSLOTH_DISABLE_STATISTICS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.run_scripts", process],
+        input=json.dumps(places),
+        capture_output=True,
+        text=True,
+        cwd=IMPORT_ROOT,
+        env=environment,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("shape", CASES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_script_trains_what_was_counted_and_saves_a_file_of_that_size(ran, framework, shape):
+    made, result = ran[framework, shape]
+
+    assert "error" not in result, result["error"]
+    assert expected(made) == (result["trained"], result["files"]["adapter_model.safetensors"])
+    assert "tokenizer.json" in result["files"]
+
+
+@pytest.mark.parametrize("shape", CASES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_its_held_out_loss_falls(ran, framework, shape):
+    losses = ran[framework, shape][1]["losses"]
+
+    assert 4 == len(losses)
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("shape", CASES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_answer_and_its_end_token_are_learned_and_nothing_else(ran, framework, shape):
+    kind = CASES[shape][0]
+    learned = ran[framework, shape][1]["learned"].replace("\n", "")
+
+    answer = learned[:6] + "<|im_end|>"
+    turns = 1 if framework == "peft" else LEARNED[kind]
+    assert learned[:6] == 6 * learned[0]
+    assert turns * answer == learned
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_line_that_merges_does(ran, framework):
+    assert {"config.json", "model.safetensors"} <= set(ran[framework, MERGED][1]["merged"])

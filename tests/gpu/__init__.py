@@ -1,0 +1,1 @@
+"""The acceptance suite on one NVIDIA GPU: `make test-gpu`."""

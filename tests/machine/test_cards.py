@@ -1,0 +1,140 @@
+"""Which GPU training uses, and how its worker is started; the driver is played by an object that answers as NVML."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from rankviz.machine.cards import chosen, read_driver, worker_environment
+
+GIB = 2**30
+
+
+class Nvml:
+    """As pynvml: `cards` are (name, GiB), and a card in `mig` is divided into slices of so many GiB."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *cards, mig=None, cuda=13000, broken=(), driver=True):
+        self.cards, self.mig, self.cuda, self.broken, self.driver = cards, mig or {}, cuda, broken, driver
+        self.open = 0
+
+    def nvmlInit(self):
+        if not self.driver:
+            raise self.NVMLError("Driver Not Loaded")
+        self.open += 1
+
+    def nvmlShutdown(self):
+        self.open -= 1
+
+    def nvmlSystemGetCudaDriverVersion_v2(self):
+        return self.cuda
+
+    def nvmlSystemGetDriverVersion(self):
+        return "580.95"
+
+    def nvmlDeviceGetCount(self):
+        return len(self.cards)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        if index in self.broken:
+            raise self.NVMLError("GPU is lost")
+        name, size = self.cards[index]
+        return SimpleNamespace(index=index, name=name, size=size, uuid=f"GPU-{index}abc", slice=False)
+
+    def nvmlDeviceGetMigMode(self, handle):
+        if handle.index not in self.mig:
+            raise self.NVMLError("Not Supported")
+        return [1, 1]
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle, index):
+        name = f"{handle.name} MIG"
+        return SimpleNamespace(
+            index=handle.index, name=name, size=self.mig[handle.index][index], uuid=f"MIG-{index}", slice=True
+        )
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        return self.nvmlDeviceGetMigDeviceHandleByIndex(self.nvmlDeviceGetHandleByIndex(0), int(uuid[-1]))
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle):
+        return self.nvmlDeviceGetHandleByIndex(handle.index)
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        return SimpleNamespace(total=handle.size * GIB, used=GIB)
+
+    def nvmlDeviceGetName(self, handle):
+        return handle.name
+
+    def nvmlDeviceGetUUID(self, handle):
+        return handle.uuid
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle):
+        if handle.slice:
+            raise self.NVMLError("Not Supported")
+        return (9, 0)
+
+
+TWO = Nvml(("Small", 8), ("Large", 24))
+
+
+def card(nvml, **environ):
+    found = chosen(read_driver(nvml), environ, nvml)
+    assert 0 == nvml.open
+    return (found.name, found.memory_bytes // GIB) if found else None
+
+
+def test_without_a_driver_there_is_no_card_and_a_worker_is_started_as_it_is():
+    nvml = Nvml(driver=False)
+
+    assert read_driver(nvml) is None
+    assert card(nvml) is None
+    assert {} == worker_environment({}, nvml)
+
+
+def test_the_driver_says_its_version_the_newest_cuda_it_runs_and_its_cards():
+    driver = read_driver(Nvml(("One", 24), cuda=12080))
+
+    assert ("580.95", (12, 8)) == (driver.version, driver.cuda)
+    (one,) = driver.cards
+    assert (0, "One", "GPU-0abc", 24 * GIB, GIB, (9, 0)) == (
+        one.index, one.name, one.uuid, one.memory_bytes, one.used_bytes, one.capability,
+    )  # fmt: skip
+
+
+def test_of_two_cards_the_larger_is_used_and_it_alone_is_visible_to_a_worker():
+    assert ("Large", 24) == card(TWO)
+    assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"} == worker_environment({}, TWO)
+
+
+@pytest.mark.parametrize(
+    ("visible", "name"),
+    [("0", "Small"), ("1,0", "Large"), ("GPU-0a", "Small"), ("", None), ("-1", None), ("7", None)],
+)
+def test_cuda_visible_devices_decides_where_it_is_set(visible, name):
+    found = card(TWO, CUDA_VISIBLE_DEVICES=visible)
+
+    assert name == (found and found[0])
+
+
+@pytest.mark.parametrize(("visible", "one"), [("1,0", "1"), ("GPU-0abc", "GPU-0abc"), ("", "")])
+def test_of_what_the_user_made_visible_a_worker_sees_the_first(visible, one):
+    environment = worker_environment({"CUDA_VISIBLE_DEVICES": visible}, TWO)
+
+    assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": one} == environment
+
+
+def test_an_order_of_the_users_own_is_left_as_it_is():
+    assert {"CUDA_VISIBLE_DEVICES": "0"} == worker_environment({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, TWO)
+
+
+def test_a_divided_card_counts_as_its_first_slice_with_the_memory_of_that():
+    nvml = Nvml(("H100", 80), mig={0: (10, 20)})
+
+    assert ("H100 MIG", 10) == card(nvml)
+    assert ("H100 MIG", 10) == card(nvml, CUDA_VISIBLE_DEVICES="0")
+    assert ("H100 MIG", 20) == card(nvml, CUDA_VISIBLE_DEVICES="MIG-1")
+    assert (9, 0) == chosen(read_driver(nvml), {"CUDA_VISIBLE_DEVICES": "MIG-1"}, nvml).capability
+
+
+def test_a_card_that_has_failed_hides_no_other():
+    assert ("Small", 8) == card(Nvml(("Small", 8), ("Large", 24), broken=(1,)))

@@ -1,0 +1,43 @@
+"""What is installed, read from files."""
+
+import importlib.util
+
+import pytest
+
+from rankviz.machine import software
+
+
+@pytest.mark.parametrize(
+    ("text", "cuda"),
+    [
+        ("from typing import Optional\n__version__ = '2.14.1+cu130'\ncuda: Optional[str] = '13.0'\n", (13, 0)),
+        ("__version__ = '2.9.0'\ncuda = '12.8'\nhip = None\n", (12, 8)),
+        ("__version__ = '2.14.1+cpu'\ncuda: Optional[str] = None\n", None),
+    ],
+)
+def test_the_cuda_that_torch_is_built_for_is_read_without_importing_it(tmp_path, text, cuda):
+    (tmp_path / "version.py").write_text(text)
+
+    build = software._torch_build(tmp_path)
+
+    assert cuda == software._numbers(build.get("cuda"))
+    assert build["__version__"].startswith("2.")
+
+
+def test_a_folder_without_a_version_is_no_torch(tmp_path):
+    assert {} == software._torch_build(tmp_path) == software._torch_build(None)
+
+
+def test_the_native_libraries_of_bitsandbytes_say_which_cuda_they_are_for(tmp_path):
+    for name in ("libbitsandbytes_cpu.so", "libbitsandbytes_cuda118.so", "libbitsandbytes_cuda130.so", "nn"):
+        (tmp_path / name).touch()
+
+    assert ((11, 8), (13, 0)) == software._built_for(tmp_path)
+    assert () == software._built_for(None)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_the_installed_torch_is_found():
+    from importlib.metadata import version
+
+    assert version("torch").split("+")[0] == software.read().torch.split("+")[0]

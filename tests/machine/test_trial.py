@@ -1,0 +1,51 @@
+"""The trial's answer, whatever becomes of its process."""
+
+import sys
+
+import pytest
+
+from rankviz.machine import trial
+
+
+def run(program: str, timeout_s: float = 20.0):
+    return trial.run(command=(sys.executable, "-c", f"import json, os, time\n{program}"), timeout_s=timeout_s)
+
+
+SAY = "say = lambda **message: print(json.dumps(message), flush=True)\n"
+TORCH = SAY + "say(starting='importing torch')\nsay(name='importing torch', ok=True, found='torch', seconds=1.0)\n"
+
+
+def test_the_steps_come_in_order_and_what_libraries_print_is_left_out():
+    steps = run(TORCH + "print('Unsloth: hello')\nsay(name='importing Unsloth', ok=False, found='no', seconds=0.5)")
+
+    assert [("importing torch", True, 1.0), ("importing Unsloth", False, 0.5)] == [
+        (step.name, step.ok, step.seconds) for step in steps
+    ]
+
+
+def test_a_process_that_dies_is_a_failed_step_that_says_where():
+    *_, last = run(TORCH + "say(starting='compiling a kernel')\nos._exit(7)")
+
+    assert (False, "It ended with code 7 while compiling a kernel") == (last.ok, last.found)
+
+
+def test_a_process_that_hangs_is_stopped_and_says_where():
+    *_, last = run(TORCH + "say(starting='importing Unsloth')\ntime.sleep(60)", timeout_s=1.0)
+
+    assert (False, "It was stopped at its time limit while importing Unsloth") == (last.ok, last.found)
+    assert last.seconds < 20
+
+
+def test_a_program_that_is_not_there_is_told_too():
+    (only,) = run("raise SystemExit(3)")
+
+    assert "It ended with code 3 while starting Python" == only.found
+
+
+@pytest.mark.torch
+def test_on_this_machine_the_true_trial_imports_what_training_uses():
+    steps = {step.name: step for step in trial.run()}
+
+    assert {"importing torch", "importing Unsloth"} <= set(steps)
+    assert all(step.ok for step in steps.values()), steps
+    assert steps["importing torch"].found.startswith("torch 2.")

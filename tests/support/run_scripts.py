@@ -1,0 +1,80 @@
+"""Runs exported scripts as they are, one after the other in one process, and prints what each has trained and saved.
+
+    python tests/support/run_scripts.py unsloth|plain < [folder, ...]
+
+Each folder holds train.py and train.jsonl, and is the working directory while the script runs. Prints a JSON object:
+for each folder its trainable parameters, the held-out losses in their order, the text that the first row's labels
+hold, and the files of adapter and merged model; or the traceback. What TRL needs without a GPU is done here: use_cpu,
+and the loss, a Triton kernel, computed by torch.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import runpy
+import sys
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+answer = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+if sys.argv[1] == "unsloth":
+    import unsloth  # noqa: F401
+else:
+    import torch
+    import trl
+    from trl.trainer import utils
+
+    class TorchLogProbs:
+        """TRL's fused head without its kernel: (log-probabilities, entropy, -, -, whether the label is the likeliest)
+        of each token, from all logits at once."""
+
+        @staticmethod
+        def apply(hidden, weight, bias, labels, temperature, chunk, softcap, scale, outputs):
+            logits = torch.nn.functional.linear(hidden, weight.to(hidden.dtype), bias).float() * scale
+            if softcap is not None:
+                logits = softcap * torch.tanh(logits / softcap)
+            log_probs = torch.log_softmax(logits / temperature, dim=-1)
+            entropy = -(log_probs.exp() * log_probs).sum(-1).detach()
+            chosen = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+            return chosen, entropy, None, None, logits.argmax(-1) == labels
+
+    utils._ChunkedLogProbFunction = TorchLogProbs
+    trl.SFTConfig = partial(trl.SFTConfig, use_cpu=True)
+
+
+def run(folder: Path) -> dict[str, Any]:
+    os.chdir(folder)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        names = runpy.run_path("train.py", run_name="__main__")
+    trainer = names.get("trainer")
+    model = trainer.model if trainer else names["model"]
+    rows = trainer.train_dataset if trainer else names["data"]["train"]
+    tokenizer = trainer.processing_class if trainer else names["tokenizer"]
+    if trainer:
+        losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    else:
+        losses = [float(loss) for loss in re.findall(r"held-out loss ([\d.]+)", printed.getvalue())]
+    return {
+        "trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "losses": losses,
+        "learned": tokenizer.decode([label for label in rows[0]["labels"] if label != -100]),
+        "files": {path.name: path.stat().st_size for path in (folder / "adapter").iterdir()},
+        "merged": [path.name for path in (folder / "merged").glob("*")],
+    }
+
+
+results = {}
+for each in json.load(sys.stdin):
+    try:
+        results[each] = run(Path(each))
+    except Exception:
+        results[each] = {"error": traceback.format_exc()}
+with answer:
+    json.dump(results, answer)

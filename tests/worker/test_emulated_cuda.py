@@ -1,0 +1,340 @@
+"""Unsloth's CUDA branch and RankViz's own, run without a card.
+
+What is emulated, and so what this does not cover (Triton, torch.compile, bitsandbytes, offloading, GPU memory and
+speed), is said in tests/support/emulated_cuda.py. Each process here is a true worker; nothing in it knows of the test.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rankviz.core.runs.events import GPU_LOST, StageReached
+from rankviz.core.runs.record import RunState
+from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+from tests.support import questions
+from tests.support.emulated_cuda import OFFLOADING
+from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
+from tests.support.tiny_runs import letters
+
+pytestmark = [pytest.mark.torch, pytest.mark.emulated_cuda]
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = (sys.executable, "-m", "tests.support.emulated_cuda", "finetune")
+ON_A_GPU = {"precision": "bf16", "optim": "adamw_torch", "gradient_checkpointing": "unsloth"}
+STEPS = 12
+
+
+def run_here(store: RunStore, *run_ids: str) -> None:
+    """Runs of several sweeps in one worker, in this order."""
+    command = [*WORKER, str(store.home), *run_ids]
+    log = store.home / "worker.log"
+    with log.open("wb") as output:
+        done = subprocess.run(
+            command, cwd=store.home, env=environment(), stdout=output, stderr=output, timeout=500, check=False
+        )
+    assert 0 == done.returncode, log.read_text()[-3000:]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+@pytest.fixture(scope="module")
+def runs(tiny, tmp_path_factory):
+    """r = 4, 8 and 4 again, then DoRA with rsLoRA, then a fast curve: five sweeps' runs on one base."""
+    store = RunStore(tmp_path_factory.mktemp("home"))
+    data = write_tiny_data(store.home / "letters.jsonl")
+    sweeps = [
+        letters(tiny, data, 4, **ON_A_GPU),
+        letters(tiny, data, 8, **ON_A_GPU),
+        letters(tiny, data, 4, **ON_A_GPU),
+        letters(tiny, data, 4, use_dora=True, use_rslora=True, **ON_A_GPU),
+        letters(tiny, data, 8, cut_ranks=(2, 4), **ON_A_GPU),
+    ]
+    run_ids = [store.run_ids(store.create(request))[0] for request in sweeps]
+    run_here(store, *run_ids)
+    records = [store.get(run_id) for run_id in run_ids]
+    assert [RunState.COMPLETED] * 5 == [run.state for run in records], [run.error + run.log_tail for run in records]
+    return store, records
+
+
+def test_load_attach_train_evaluate_and_save_on_the_cuda_branch(runs):
+    store, (first, second, *_) = runs
+
+    for run, r in ((first, 4), (second, 8)):
+        assert 2 * r * (2 * 128 + 2 * 96 + 3 * 192) == run.trainable_parameters
+        assert list(range(1, STEPS + 1)) == [step.step for step in run.steps]
+        assert run.loss_after.loss < run.loss_before.loss - 0.3
+        assert run.steps[-1].loss < run.steps[0].loss - 0.3
+        assert (store.run_dir(run.run_id) / "adapter" / "adapter_model.safetensors").stat().st_size == run.adapter_bytes
+
+
+def test_the_trainer_is_the_one_that_unsloth_rewrote(runs):
+    """Else this module would test TRL's own trainer."""
+    store, _ = runs
+
+    assert list(store.home.glob("unsloth_compiled_cache/UnslothSFTTrainer.py"))
+
+
+def test_the_record_says_what_was_done_and_not_only_what_was_asked(runs):
+    store, (first, *_) = runs
+    facts = first.environment
+
+    assert ("cuda", "Emulated GPU", "8.9") == (facts["device"], facts["device_name"], facts["capability"])
+    assert ("bf16", "bfloat16", "bfloat16") == (facts["precision"], facts["base_dtype"], facts["mixed_precision"])
+    # of rows of 256 tokens Unsloth offloads nothing, whatever it was asked for
+    assert "hf" == facts["gradient_checkpointing"]
+    assert first.request.training.gradient_checkpointing == "unsloth"
+    assert (
+        OFFLOADING
+        not in (store.home / "worker.log").read_text() + (store.run_dir(first.run_id) / "worker.log").read_text()
+    )
+    assert "tiny-llama0" == facts["base"] == facts["loaded_from"]
+    assert TINY_LLAMA_PARAMETERS == facts["total_parameters"]
+    assert "GPU allocated" == first.completed.peak_memory_kind
+
+
+def test_a_rank_trained_again_on_the_same_base_gives_the_same_losses_bit_for_bit(runs):
+    _, (first, _, third, *_) = runs
+
+    assert [step.loss for step in first.steps] == [step.loss for step in third.steps]
+    assert first.loss_after.example_losses == third.loss_after.example_losses
+
+
+def test_dora_with_rslora_trains(runs):
+    _, (*_, dora, _) = runs
+
+    # beside A and B one magnitude per output of each module: q and o 64, k and v 32, gate and up 128, down 64
+    assert 2 * (4 * (2 * 128 + 2 * 96 + 3 * 192) + 64 + 32 + 32 + 64 + 128 + 128 + 64) == dora.trainable_parameters
+    assert dora.loss_after.loss < dora.loss_before.loss - 0.3
+
+
+def test_a_trained_adapter_is_truncated_recovered_and_evaluated(runs):
+    store, (*_, fast) = runs
+
+    assert [4, 2] == [cut.r for cut in fast.cuts]
+    assert fast.loss_after.loss <= fast.cuts[-1].loss < fast.loss_before.loss
+    config = json.loads((store.run_dir(fast.run_id) / "cuts" / "r2" / "adapter_config.json").read_text())
+    assert 2 == config["r"]
+
+
+@pytest.fixture(scope="module")
+def faulty(tiny, tmp_path_factory):
+    """Memory runs out while r = 8 is attached and while r = 16 trains; the card fails while r = 32 trains."""
+    store = RunStore(tmp_path_factory.mktemp("faulty"))
+    data = write_tiny_data(store.home / "letters.jsonl")
+    sweep_id = store.create(letters(tiny, data, 4, 8, 16, 32, 64, **ON_A_GPU))
+    faults = "FAULTS=attach 8,step 16,kernel 32"
+    supervisor = Supervisor(store, command=("env", faults, f"PYTHONPATH={ROOT}", *WORKER))
+    supervisor.start()
+    supervisor.settle(500)
+    supervisor.stop()
+    return store, store.sweep(sweep_id).runs
+
+
+def test_memory_that_runs_out_fails_one_run_with_what_to_change_and_the_queue_goes_on(faulty):
+    _, (fine, attaching, training, *_) = faulty
+
+    assert RunState.COMPLETED is fine.state, fine.error + fine.log_tail
+    for run in (attaching, training):
+        assert RunState.FAILED is run.state
+        assert run.error.startswith("Out of memory. Lower the batch size or max_length")
+
+
+def test_a_base_that_was_left_half_wrapped_is_loaded_again_and_a_clean_one_is_not(faulty):
+    store, (_, attaching, training, kernel, _) = faulty
+
+    def loads(run):
+        return sum(
+            isinstance(event, StageReached) and event.stage == "loading the base" for event in store.events(run.run_id)
+        )
+
+    assert [0, 1, 0] == [loads(run) for run in (attaching, training, kernel)]
+
+
+def test_a_card_that_has_failed_ends_its_worker_and_the_next_one_goes_on(faulty):
+    _, (*_, kernel, last) = faulty
+
+    assert RunState.FAILED is kernel.state
+    assert kernel.error.startswith("The GPU failed in a way that only a new process can recover from (AcceleratorError")
+    assert "illegal memory access" in kernel.error
+    assert RunState.COMPLETED is last.state, last.error + last.log_tail
+    assert 75 == GPU_LOST
+
+
+def test_cancel_in_a_step_leaves_no_process(tiny, tmp_path):
+    store = RunStore(tmp_path / "home")
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    request = questions.sweep(base=str(tiny), data=str(data), ranks=(4,), max_steps=100_000, **ON_A_GPU)
+    run_id = store.run_ids(store.create(request))[0]
+    supervisor = Supervisor(store, command=("env", f"PYTHONPATH={ROOT}", *WORKER))
+    supervisor.start()
+    while not store.get(run_id).steps:
+        assert not store.get(run_id).state.ended, store.get(run_id).error + store.get(run_id).log_tail
+        time.sleep(0.2)
+
+    supervisor.cancel(run_id)
+    supervisor.stop()
+
+    assert RunState.CANCELLED is store.get(run_id).state
+    assert [] == [p for p in psutil.process_iter(["cmdline"]) if run_id in (p.info["cmdline"] or [])]
+
+
+IN_FP32 = """
+import json, sys
+from pathlib import Path
+from tests.support import emulated_cuda
+emulated_cuda.install()
+from dataclasses import replace
+from rankviz import dataset
+from rankviz.store import RunStore
+from rankviz.worker import settings
+from rankviz.worker.journal import explain
+from rankviz.worker.finetune import training
+from rankviz.worker.finetune.base import Base, resolve
+from rankviz.worker.finetune.load import load_base
+from rankviz.worker.finetune.session import Session
+
+home, run_id = Path(sys.argv[1]), sys.argv[2]
+store = RunStore(home)
+request = store.get(run_id).request
+told = {}
+
+build = training.build_trainer
+def remembering(*args, **kwargs):
+    trainer = build(*args, **kwargs)
+    told["trainer"] = {"bf16": trainer.args.bf16, "fp16": trainer.args.fp16}
+    return trainer
+training.build_trainer = remembering
+
+session = Session.load(request, resolve(request.base, home), dataset.read(request.data), print)
+def hooks():
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in session.model.modules())
+told["hooks"] = [hooks()]
+for _ in range(2):
+    session.run(request, lambda event: None, store.run_dir(run_id))
+    told["hooks"].append(hooks())
+told["environment"] = session.environment
+
+for name in ("nobody/nothing", "tiny"):
+    try:
+        load_base(Base(name=name, is_local=False), session.settings)
+    except Exception as error:
+        told[name] = explain(error)
+import httpx, torch, unsloth
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from rankviz.worker.finetune.load import explain_failure
+def as_the_loader_raises(cause):
+    by_transformers = OSError("a text of its own")
+    by_transformers.__cause__ = cause
+    by_unsloth = RuntimeError("Unsloth: Failed to load model. Both AutoConfig and PeftConfig loading failed.")
+    by_unsloth.__cause__ = by_transformers
+    return by_unsloth
+answer = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
+causes = {
+    "gated": GatedRepoError("no", response=answer),
+    "unknown": RepositoryNotFoundError("no", response=answer),
+    "refused": HfHubHTTPError("no", response=answer),
+    "no route": httpx.ConnectError("no route to host"),
+    "no config": None,
+    "disk full": OSError(28, "No space left on device"),
+}
+for name, cause in causes.items():
+    base = Base(name="owner/name", is_local=False)
+    explained = explain_failure(as_the_loader_raises(cause), base, session.settings)
+    told[name] = explained and explain(explained)
+told["a mistake of ours"] = explain_failure(RuntimeError("x"), base, session.settings)
+told["local"] = explain_failure(as_the_loader_raises(None), Base(name="/a", is_local=True), session.settings)
+
+def too_large(*args, **kwargs):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+unsloth.FastLanguageModel.from_pretrained = too_large
+try:
+    load_base(Base(name="owner/large", is_local=False), session.settings)
+except Exception as error:
+    told["too large"] = explain(error)
+try:
+    settings.device.has_bf16 = lambda: False
+    settings.settle(replace(request.training, precision="bf16"), cuda=True)
+except Exception as error:
+    told["bf16"] = explain(error)
+(home / "told.json").write_text(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tiny, tmp_path_factory):
+    """What one process with an fp32 base says of itself."""
+    store = RunStore(tmp_path_factory.mktemp("fp32"))
+    data = write_tiny_data(store.home / "letters.jsonl")
+    settings = {**ON_A_GPU, "precision": "fp32", "max_length": 512}
+    run_id = store.run_ids(store.create(letters(tiny, data, 4, **settings)))[0]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_FP32, str(store.home), run_id],
+        cwd=store.home,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr[-3000:]
+    return json.loads((store.home / "told.json").read_text()) | {"printed": done.stdout}
+
+
+def test_an_fp32_base_is_evaluated_under_the_autocast_that_it_is_trained_under(told):
+    assert {"bf16": True, "fp16": False} == told["trainer"]
+    assert ("fp32", "float32", "bfloat16") == tuple(
+        told["environment"][name] for name in ("precision", "base_dtype", "mixed_precision")
+    )
+
+
+def test_from_512_tokens_on_unsloth_offloads_checkpoints_and_the_record_says_so(told):
+    assert "unsloth" == told["environment"]["gradient_checkpointing"]
+    assert OFFLOADING in told["printed"]
+
+
+def test_no_hook_of_an_adapter_stays_on_the_base(told):
+    before, *after = told["hooks"]
+
+    assert [before] * 2 == after
+
+
+@pytest.mark.parametrize(
+    ("cause", "sentence"),
+    [
+        ("gated", "'owner/name' is gated or private on the Hub."),
+        ("unknown", "No model 'owner/name' in the catalogue, and none on the Hub."),
+        ("refused", "'owner/name' could not be fetched: the Hub answered with an error."),
+        ("no route", "'owner/name' could not be fetched from the Hub: no answer."),
+        ("no config", "No model 'owner/name' in the catalogue, and its repository on the Hub holds no model to load."),
+    ],
+)
+def test_what_keeps_a_base_from_loading_is_told_by_its_cause(told, cause, sentence):
+    assert told[cause].startswith(sentence)
+
+
+def test_what_has_nothing_to_do_with_the_hub_keeps_its_own_words(told):
+    assert [None] * 3 == [told["a mistake of ours"], told["local"], told["disk full"]]
+
+
+def test_a_base_that_cannot_be_fetched_is_one_sentence_and_not_the_loaders_own(told):
+    assert told["nobody/nothing"].startswith("'nobody/nothing' could not be fetched from the Hub: no answer.")
+
+
+def test_a_base_that_is_too_large_for_the_card_is_said_with_the_cards_memory_and_what_to_choose(told):
+    assert told["too large"].startswith(
+        "'owner/large' does not fit this GPU: its memory of 24.00 GiB ran out while the base was loaded in fp32"
+    )
+    assert told["too large"].endswith("Choose precision nf4-dq, a smaller base or a larger GPU.")
+
+
+def test_bf16_on_a_card_without_it_is_refused(told):
+    assert told["bf16"].startswith("This GPU does not support bf16")
