@@ -19,7 +19,9 @@ def main(configs: list[str]) -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     import unsloth  # noqa: F401  first, since it patches what follows
+    from unsloth.models._utils import _run_temporary_patches
 
+    _run_temporary_patches("pre_compile")
     answers = {"chunks": list(chunks()), "packed": {path: packed(path) for path in configs}}
     print(json.dumps(answers), file=out, flush=True)
 

@@ -1,7 +1,7 @@
 """What measured rows say about an estimate: how far off it was, source by source, and how wide its band must be.
 
 Rows from one source share their mistakes, so the source (`MeasuredRow.origin`) is the unit, not the row. With e the
-error of a setting as a share of what is modelled (activations and logits; what is counted exactly is left out), s² the
+error of a setting as a share of what is modelled (activations and logits; what is counted has errors in bytes), s² the
 mean over G sources of a source's mean e², the half-width is
 
     t(95 %, G) · s
@@ -62,7 +62,7 @@ def _width(row_id: str, evidence: Evidence, checked: str) -> Assumption:
     return Assumption(
         id=row_id,
         value=Range(value, value, value),
-        unit="natural logarithm" if row_id.startswith("time-") else "share",
+        unit={"width-static": "bytes"}.get(row_id, "natural logarithm" if row_id.startswith("time-") else "share"),
         meaning=f"half-width from {evidence.settings} measured settings of {', '.join(evidence.groups)}",
         source="assets/validation.json",
         checked=checked,
@@ -102,12 +102,14 @@ def time_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
 
 
 def static_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
-    """Of what is counted: weights, adapter and states, where memory was read before the first step."""
+    """Of what is counted: weights, adapter and states, where memory was read before the first step. In bytes: what is
+    missing are workspaces and small tensors, as much beside a large base as beside a small one."""
     return _evidence(
         [p for p in predictions if p.scored and p.loaded_bytes and p.row.loaded_bytes and _offered(p)],
         kind=lambda p: "static",
-        error=lambda p: p.row.loaded_bytes / p.loaded_bytes - 1,
+        error=lambda p: p.row.loaded_bytes - p.loaded_bytes,
         share=lambda p: p.loaded_bytes / p.row.loaded_bytes - 1,
+        unmeasured="width-static-unmeasured",
     )
 
 

@@ -15,7 +15,7 @@ class Evidence:
 
     kind: str
     half_width: float
-    """Memory: share of what is modelled. Time: natural logarithm."""
+    """Memory: share of what is modelled, and bytes for what is counted. Time: natural logarithm."""
     groups: tuple[str, ...]
     """Sources, each with all its tables."""
     settings: int

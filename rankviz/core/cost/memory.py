@@ -126,7 +126,10 @@ class MemoryTerms:
     """Of activations, logits and scratch."""
     slack_static: Range
     context: Range
+    static_bytes_off: float
+    """Half-width of the band around what is counted: workspaces and small tensors, the same for any base."""
     width_static: float
+    """And a share of it, where every weight trains."""
     width_working: float
 
 
@@ -175,7 +178,8 @@ def memory_terms(
         slack=assume.range(f"allocator-slack-{slack}"),
         slack_static=assume.range("allocator-slack-static"),
         context=context,
-        width_static=assume.first("width-static", "width-unmeasured"),
+        static_bytes_off=assume.first("width-static", "width-static-unmeasured"),
+        width_static=0.0,
         width_working=parts.working_width(model, shape, stack),
     )
 
@@ -251,15 +255,17 @@ def _bands(
 ) -> tuple[Range, Range]:
     """What is allocated and what torch reserves for it.
 
-    Weights, adapter, states and scratch are counted and have a narrow band, activations and logits are modelled and
-    have a wider one. Each end is that of the moment which is fullest there. peak: modelled and other, as expected.
+    Weights, adapter, states and scratch are counted and have a narrow band of some MiB, activations and logits are
+    modelled and have a wider one. Each end is that of the moment which is fullest there. peak: modelled and other, as
+    expected.
     """
     narrow, wide, extra = terms.width_static, terms.width_working, terms.base_extra
     fixed, slack = terms.slack_static, terms.slack
     low = max(other * (1 - narrow) + (kept + logits) * max(0.0, 1 - wide) for kept, logits, other in moments)
     ends = [(other * (1 + narrow), (kept + logits) * (1 + wide)) for kept, logits, other in moments]
-    static_low = static * (1 - narrow) - (extra.expected - extra.low)
-    static_high = static * (1 + narrow) + extra.high - extra.expected
+    off = terms.static_bytes_off
+    static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
+    static_high = static * (1 + narrow) + extra.high - extra.expected + off
     if terms.in_windows:
         # fuller cards get smaller windows: half of what is left beside all else
         usable = terms.free + terms.base_weights + terms.context.expected - terms.context.high

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.catalog.hardware import load_constants
 from rankviz.catalog.models import load_model
 from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.advice.capacity import capacity
@@ -209,6 +210,8 @@ def test_every_assumption_is_used_by_some_estimate():
             for precision in ("bf16", "nf4", "nf4-dq", "int8", "fp32"):
                 setup = {"precision": precision, "max_steps": 1}
                 estimate(TOY, question(framework=framework, training=setup), card, listening)
+    without_widths = Listening({row.id: row for row in load_constants(ASSETS)})
+    estimate(TOY, question(framework="trl"), CARD, without_widths)
     unseen = gpu(usable_bytes=None)
     for setup in (
         {"loss_path": "triton"},

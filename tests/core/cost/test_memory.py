@@ -349,8 +349,9 @@ def test_the_band_is_narrow_around_what_is_counted_and_wide_around_what_is_model
     memory = estimate(framework="trl")
 
     static, working = 12_576 + 400 + 400 + 800, 640 + 960 + 14_000
-    off = ASSUMPTIONS.value("width-static") * static + ASSUMPTIONS.value("width-hf") * working
-    assert pytest.approx(static + working - off) == memory.allocated_band.low
+    off = ASSUMPTIONS.value("width-static") + ASSUMPTIONS.value("width-hf") * working
+    assert 10 * 2**20 < ASSUMPTIONS.value("width-static") < 100 * 2**20  # more than the toy's whole base
+    assert pytest.approx((1 - ASSUMPTIONS.value("width-hf")) * working) == memory.allocated_band.low
     assert pytest.approx(static + working + off) == memory.allocated_band.high
 
 
@@ -375,14 +376,23 @@ def test_a_dynamic_checkpoint_weighs_what_is_known_of_it_or_what_others_weigh_mo
         each.base_weights for each in (known, unknown, plainly, on_the_fly)
     )
     around = [each.allocated_band for each in (unknown, on_the_fly)]
-    off = ASSUMPTIONS.value("width-static")
-    assert pytest.approx((0.12 - 0.08) * plain + off * 0.08 * plain, abs=1) == (
+    assert pytest.approx((0.12 - 0.08) * plain, abs=1) == (
         around[0].high - around[0].expected - (around[1].high - around[1].expected)
     )
     assert (
         plain
         == estimate(checkpoint("unsloth/toy-unsloth-bnb-4bit", 6000), framework="trl", precision="nf4-dq").base_weights
     )
+
+
+def test_a_checkpoint_weighs_no_more_than_a_load_of_it_was_seen_to_take():
+    seen = UnslothCheckpoint(repository="unsloth/toy-unsloth-bnb-4bit", at_most_bytes=6000)
+    asks = {"framework": "unsloth", "precision": "nf4-dq"}
+    known, plain = estimate(replace(TOY, unsloth_checkpoint=seen), **asks), estimate(**asks)
+
+    assert 6000 == known.base_weights  # 8 % more would be 6,196
+    above = [each.allocated_band.high - each.allocated for each in (known, plain)]
+    assert above[0] == pytest.approx(above[1])
 
 
 def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_of_room():
