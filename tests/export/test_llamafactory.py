@@ -94,7 +94,7 @@ print("CHECKED", json.dumps({
     "own": dict(groups()),
 }))
 """
-TEMPLATES = sorted({template for _, template in chat._LLAMAFACTORY if template} | {PLAIN_TEXT})
+TEMPLATES = sorted({template for _, template in chat.LLAMAFACTORY_TEMPLATES if template} | {PLAIN_TEXT})
 EXAMPLES = [
     {"dataset": "train", "row": {"prompt": "Name a letter.", "completion": "abc"}},
     {
@@ -319,6 +319,6 @@ def test_the_templates_are_those_that_llamafactory_has_for_these_models(trained)
 
 @pytest.mark.torch
 def test_a_token_that_ends_a_turn_is_one_of_llamafactorys_stop_words(trained):
-    assert {"gemma2", "gemma3", "phi"} <= set(chat._ENDS_OF_TURN)
-    for template, token in chat._ENDS_OF_TURN.items():
+    assert {"gemma2", "gemma3", "phi"} <= set(chat.ENDS_OF_TURN)
+    for template, token in chat.ENDS_OF_TURN.items():
         assert token in trained["stops"][template]
