@@ -14,7 +14,7 @@ _CHAT_FAMILIES = re.compile(
 )
 """Families whose plain name is the chat model's; their base models say so in the name."""
 
-_LLAMAFACTORY = (
+LLAMAFACTORY_TEMPLATES = (
     (r"deepseek-r1", "deepseekr1"),
     (r"deepseek-v3", "deepseek3"),
     (r"deepseek-v2", "deepseek"),
@@ -56,7 +56,7 @@ _LLAMAFACTORY = (
 (extras/constants.py, register_model_group; data/template.py)."""
 
 
-_ENDS_OF_TURN = {
+ENDS_OF_TURN = {
     "gemma2": "<end_of_turn>",
     "gemma3": "<end_of_turn>",
     "gemma3n": "<end_of_turn>",
@@ -83,12 +83,12 @@ def has_chat_template(model_id: str, model_type: str = "") -> bool:
 def llamafactory_template(model_id: str) -> str:
     """LLaMA-Factory's template for a chat model; empty where it has none for the family."""
     name = _name(model_id)
-    return next((template for pattern, template in _LLAMAFACTORY if re.search(pattern, name)), "")
+    return next((template for pattern, template in LLAMAFACTORY_TEMPLATES if re.search(pattern, name)), "")
 
 
 def end_of_turn(model_id: str) -> str:
     """The token that ends an answer, where the family has another than the tokenizer's end token; else empty."""
-    return _ENDS_OF_TURN.get(llamafactory_template(model_id), "")
+    return ENDS_OF_TURN.get(llamafactory_template(model_id), "")
 
 
 def _name(model_id: str) -> str:

@@ -58,6 +58,9 @@ def llamafactory(recipe: Recipe) -> str:
         "lora_dropout": 0.0,
         "lora_target": "all" if recipe.target_modules == "all-linear" else ",".join(recipe.target_modules),
     }
+    if any(adapted.layer.part == "vision" for adapted in recipe.plan.adapted):
+        # By default the names reach the text tower alone (model/model_utils/visual.py).
+        adapter |= {"freeze_vision_tower": False, "freeze_multi_modal_projector": False}
     if recipe.modules_to_save:
         adapter["additional_target"] = ",".join(recipe.modules_to_save)
     return document(

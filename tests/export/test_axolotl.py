@@ -34,6 +34,17 @@ print("CHECKED", json.dumps(results, default=str))
 """
 
 
+BASE = {"model_id": "meta-llama/Llama-3.1-8B", "model_type": "llama"}
+GEMMA = {"model_id": "google/gemma-3-4b-it", "model_type": "gemma3_text"}
+BASES = {"base": BASE["model_id"], "gemma": GEMMA["model_id"]}
+
+
+def other_rows(text):
+    """The line in the comments that takes the other kind of rows."""
+    (line,) = (line for line in text.splitlines() if line.startswith("# datasets: "))
+    return line.removeprefix("# ")
+
+
 def config(**changes):
     return yaml.safe_load(axolotl(made(**{"framework": "trl", **changes})))
 
@@ -42,6 +53,9 @@ def config(**changes):
 def validated(tmp_path_factory):
     """What Axolotl's validation says of each setting, and of three that are wrong."""
     cases = {name: config(**changes) for name, changes in SETTINGS.items()}
+    cases["base"] = config(**BASE)
+    cases["gemma"] = config(**GEMMA)
+    cases["other rows"] = {**config(), **yaml.safe_load(other_rows(axolotl(made(framework="trl"))))}
     cases["experts"] = config(target_parameters=("mlp.experts.down_proj",))
     cases["misspelt"] = {**config(), "lora_rank": 8}
     cases["wrong"] = {**config(), "lora_r": "many"}
@@ -78,6 +92,36 @@ def test_double_quantization_is_turned_off_where_it_was_not_asked_for():
     assert "bnb_config_kwargs" not in config(precision="nf4-dq")
 
 
+def test_a_chat_model_is_given_chats_through_its_own_template():
+    values = config()
+
+    (rows,) = values["datasets"]
+    assert ("chat_template", "tokenizer_default") == (rows["type"], rows["chat_template"])
+    assert (["assistant"], "turn") == (rows["roles_to_train"], rows["train_on_eos"])
+    assert "eot_tokens" not in values
+    assert ["<end_of_turn>"] == config(**GEMMA)["eot_tokens"]
+
+
+def test_a_base_model_is_given_plain_text():
+    (rows,) = config(**BASE)["datasets"]
+
+    assert ("prompt", "completion") == (rows["type"]["field_instruction"], rows["type"]["field_output"])
+
+
+def test_the_other_kind_of_rows_is_a_line_to_copy():
+    chat, base = axolotl(made(framework="trl")), axolotl(made(framework="trl", **BASE))
+
+    assert yaml.safe_load(other_rows(chat))["datasets"] == yaml.safe_load(base)["datasets"]
+    assert yaml.safe_load(other_rows(base))["datasets"] == yaml.safe_load(chat)["datasets"]
+
+
+def test_it_says_how_long_it_warms_up_and_evaluates_on_rows_that_it_holds_out():
+    values = config(max_steps=100)
+
+    assert (5, 0.0, 3407) == (values["warmup_steps"], values["weight_decay"], values["seed"])
+    assert (0.05, 0.25) == (values["val_set_size"], values["eval_steps"])
+
+
 def test_it_says_what_it_is_and_what_rankviz_can_not_say_of_it():
     text = axolotl(made(framework="trl", notes=("Something is otherwise.",)))
 
@@ -98,13 +142,13 @@ def test_the_version_is_the_one_that_is_checked():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("setting", [*SETTINGS, "experts"])
+@pytest.mark.parametrize("setting", [*SETTINGS, "experts", "base", "gemma", "other rows"])
 def test_axolotls_own_validation_takes_it(validated, setting):
     result = validated[setting]
 
     assert result["error"] is None
     assert [] == result["unknown"]
-    assert "Qwen/Qwen3-4B" == result["accepted"]["base_model"]
+    assert BASES.get(setting, "Qwen/Qwen3-4B") == result["accepted"]["base_model"]
     assert SETTINGS.get(setting, {}).get("r", 8) == result["accepted"]["lora_r"]
 
 

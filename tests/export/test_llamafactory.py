@@ -6,10 +6,11 @@ import json
 import pytest
 import yaml
 
-from rankviz.catalog.models import load_index
+from rankviz.catalog.models import load_index, load_model
 from rankviz.errors import InvalidSettingError
-from rankviz.export import chat
+from rankviz.export import chat, recipe
 from rankviz.export.llamafactory import PLAIN_TEXT, VERSION, dataset_info, llamafactory, trains_with_unsloth
+from tests.support import questions
 from tests.support.recipes import SETTINGS, made
 from tests.support.tool_wheels import LLAMAFACTORY, checked, unpacked
 from tests.support.toy import ASSETS
@@ -93,7 +94,7 @@ print("CHECKED", json.dumps({
     "own": dict(groups()),
 }))
 """
-TEMPLATES = sorted({template for _, template in chat._LLAMAFACTORY if template} | {PLAIN_TEXT})
+TEMPLATES = sorted({template for _, template in chat.LLAMAFACTORY_TEMPLATES if template} | {PLAIN_TEXT})
 EXAMPLES = [
     {"dataset": "train", "row": {"prompt": "Name a letter.", "completion": "abc"}},
     {
@@ -109,6 +110,14 @@ EXAMPLES = [
         },
     },
 ]
+
+
+def vision():
+    """Gemma 3 with adapters in its vision tower, too."""
+    question = questions.question("google/gemma-3-4b-it:whole", framework="trl")
+    return yaml.safe_load(
+        llamafactory(recipe(load_model(ASSETS, question.model_id), question, 8, framework="trl", tool="LLaMA-Factory"))
+    )
 
 
 def config(**changes):
@@ -134,6 +143,7 @@ def parsed(wheels, tmp_path_factory):
     """What LLaMA-Factory's parser makes of each setting, and of some that are wrong."""
     cases = {name: config(**changes) for name, changes in SETTINGS.items()}
     cases["liger"] = config()
+    cases["vision"] = vision()
     cases["misspelt"] = {**config(), "lora_r": 8}
     cases["wrong"] = {**config(), "optim": "no_such_optimizer"}
     return checked(wheels, PARSE, cases, tmp_path_factory.mktemp("run"))
@@ -186,6 +196,11 @@ def test_it_evaluates_on_rows_that_it_holds_out():
 
     assert (0.05, "steps", 0.25) == (values["val_size"], values["eval_strategy"], values["eval_steps"])
     assert (5, 0.0, 3407) == (values["warmup_steps"], values["weight_decay"], values["seed"])
+
+
+def test_adapters_in_a_vision_tower_are_not_frozen_away():
+    assert (False, False) == (vision()["freeze_vision_tower"], vision()["freeze_multi_modal_projector"])
+    assert "freeze_vision_tower" not in config()
 
 
 def test_the_data_is_described_in_a_file_of_its_own_as_rows_and_as_chats():
@@ -260,6 +275,11 @@ def test_llamafactorys_own_parser_takes_it(parsed, setting):
 
 
 @pytest.mark.torch
+def test_llamafactorys_own_parser_takes_a_vision_tower(parsed):
+    assert parsed["vision"]["error"] is None
+
+
+@pytest.mark.torch
 def test_the_fused_loss_asks_for_liger_kernel(parsed):
     assert parsed["liger"]["error"] is None or "liger-kernel" in parsed["liger"]["error"]
 
@@ -299,6 +319,6 @@ def test_the_templates_are_those_that_llamafactory_has_for_these_models(trained)
 
 @pytest.mark.torch
 def test_a_token_that_ends_a_turn_is_one_of_llamafactorys_stop_words(trained):
-    assert {"gemma2", "gemma3", "phi"} <= set(chat._ENDS_OF_TURN)
-    for template, token in chat._ENDS_OF_TURN.items():
+    assert {"gemma2", "gemma3", "phi"} <= set(chat.ENDS_OF_TURN)
+    for template, token in chat.ENDS_OF_TURN.items():
         assert token in trained["stops"][template]
