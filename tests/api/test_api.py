@@ -8,7 +8,6 @@ from rankviz.api import Api
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 from tests.support import questions
 
@@ -63,7 +62,7 @@ def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_que
     data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n')
 
     with pytest.raises(BadDataError, match="Row 2"):
-        api.runs.start(SweepRequest(data=str(data)))
+        api.runs.start(questions.sweep(data=str(data)))
 
     assert [] == list(api.runs.sweeps())
 
@@ -76,8 +75,8 @@ def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(a
 
 
 def test_what_a_sweep_will_take_grows_with_its_runs(api):
-    one = api.runs.expected(SweepRequest(ranks=(8,)))
-    three = api.runs.expected(SweepRequest(ranks=(8, 16, 32)))
+    one = api.runs.expected(questions.sweep(ranks=(8,)))
+    three = api.runs.expected(questions.sweep(ranks=(8, 16, 32)))
 
     assert 3 == three.runs
     assert {8, 16, 32} == set(three.ranks)
@@ -120,7 +119,7 @@ def test_the_script_trains_what_was_counted_where_unsloth_moves_the_head_out_of_
 
 
 def test_a_sweep_without_a_failed_run_has_nothing_to_resume(api):
-    sweep_id = api.workspace.store.create(SweepRequest(ranks=(8,)))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(8,)))
 
     with pytest.raises(InvalidSettingError, match="Nothing to resume"):
         api.runs.resume(sweep_id)

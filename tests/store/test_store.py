@@ -8,7 +8,6 @@ import pytest
 
 from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import request_text
@@ -25,7 +24,7 @@ def step(number: int) -> StepLogged:
 
 
 def one_run(store: RunStore) -> str:
-    return store.run_ids(store.create(SweepRequest(ranks=(8,))))[0]
+    return store.run_ids(store.create(questions.sweep(ranks=(8,))))[0]
 
 
 def test_a_created_run_is_queued_and_reads_back_as_it_was_asked(tmp_path):
@@ -50,7 +49,7 @@ def test_a_sweep_with_a_mistake_leaves_nothing_behind(tmp_path):
     store = RunStore(tmp_path)
 
     with pytest.raises(InvalidSettingError):
-        store.create(SweepRequest(ranks=(8, 0)))
+        store.create(questions.sweep(ranks=(8, 0)))
 
     assert [] == store.all()
 
@@ -187,8 +186,8 @@ def test_a_strange_folder_among_the_runs_is_passed_over(tmp_path):
 
 def test_sweeps_come_oldest_first_and_their_runs_in_the_order_they_run(tmp_path):
     store = RunStore(tmp_path)
-    first = store.create(SweepRequest(ranks=(64, 4), seeds=(0, 1)))
-    second = store.create(SweepRequest(ranks=(2,)))
+    first = store.create(questions.sweep(ranks=(64, 4), seeds=(0, 1)))
+    second = store.create(questions.sweep(ranks=(2,)))
 
     sweeps = store.sweeps()
 
@@ -246,7 +245,7 @@ def test_an_import_overwrites_nothing(tmp_path):
 
 
 def request_json(run_id: str) -> str:
-    (run,) = SweepRequest(ranks=(8,)).runs(sweep_id="s", created_at=1.0)
+    (run,) = questions.sweep(ranks=(8,)).runs(sweep_id="s", created_at=1.0)
     return request_text(replace(run, run_id=run_id))
 
 
@@ -314,7 +313,10 @@ def test_a_request_that_no_sweep_can_ask_for_is_unreadable_with_its_reason_and_h
 
 
 def test_every_request_that_a_sweep_makes_is_valid_by_itself():
-    for sweep in (SweepRequest(ranks=(1, 1024), alpha="2r"), SweepRequest(ranks=(64,), cut_ranks=(2,), alpha="0.5")):
+    for sweep in (
+        questions.sweep(ranks=(1, 1024), alpha="2r"),
+        questions.sweep(ranks=(64,), cut_ranks=(2,), alpha="0.5"),
+    ):
         for run in sweep.runs(sweep_id="s", created_at=1.0):
             run.validate()
 

@@ -5,10 +5,10 @@ import json
 import psutil
 
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import SweepRequest
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.process import lock_file
+from tests.support import questions
 from tests.support.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,
@@ -47,7 +47,7 @@ def test_cancel_of_a_running_run_leaves_no_process_and_the_others_go_on(store):
 
 
 def test_cancel_of_a_sweep_ends_the_running_and_the_queued(store):
-    sweep_id = store.create(SweepRequest(ranks=(4, 8, 16)))
+    sweep_id = store.create(questions.sweep(ranks=(4, 8, 16)))
     run_ids = store.run_ids(sweep_id)
     supervisor = supervise(store, HANG_IN_EACH)
     wait_for(lambda: store.get(run_ids[0]).steps)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import psutil
 
-from rankviz.core.runs.request import SweepRequest
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
+from tests.support import questions
 
 _PRELUDE = """
 import os, signal, subprocess, sys, time
@@ -59,7 +59,7 @@ def waiting_for(go: Path) -> tuple[str, ...]:
 
 def sweep(store: RunStore, *ranks: int) -> list[str]:
     """Queue a sweep over these ranks and return its run ids."""
-    return store.run_ids(store.create(SweepRequest(ranks=ranks)))
+    return store.run_ids(store.create(questions.sweep(ranks=ranks)))
 
 
 def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Supervisor:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rankviz.core.runs.events import StageReached
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import SweepRequest
 from rankviz.store import RunStore
+from tests.support import questions
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ def answers(url: str) -> bool:
 
 def test_a_restarted_app_settles_a_run_whose_worker_has_gone(tmp_path):
     store = RunStore(tmp_path)
-    run = store.sweep(store.create(SweepRequest(ranks=(8,)))).runs[0].run_id
+    run = store.sweep(store.create(questions.sweep(ranks=(8,)))).runs[0].run_id
     store.begin(run)
     store.append(run, StageReached(time=time.time(), stage="training"))
 

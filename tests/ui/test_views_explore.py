@@ -10,13 +10,13 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.events import AdapterSaved, Evaluated
-from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError
 from rankviz.ui import page
 from rankviz.ui.explore import answer, export, pictures
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import charts, html, points
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
+from tests.support import questions
 from tests.support.finished_runs import finished, text_of
 
 Ends = namedtuple("Ends", "low high")
@@ -230,7 +230,7 @@ def test_one_run_each_has_neither_a_ring_nor_a_band(api):
 
 
 def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weighs_what(api):
-    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4, 16), seeds=(0, 1)))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16), seeds=(0, 1)))
     for run in api.workspace.store.sweep(sweep_id).runs:
         by_tokens, by_examples = {4: (1.5, (1.8, 1.9)), 16: (1.6, (1.5, 1.6))}[run.request.r]
         for event in (
@@ -285,7 +285,7 @@ def test_a_gpu_that_is_not_in_the_table_leaves_the_chart_without_a_price(api):
 
 
 def test_a_file_name_cannot_write_into_the_page(api):
-    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4,), data="/data/<img src=x>.jsonl"))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), data="/data/<img src=x>.jsonl"))
     run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
     for event in (
         AdapterSaved(time=1.0, path="adapter", file_bytes=1),
@@ -314,7 +314,7 @@ def test_an_address_with_an_unknown_run_says_so_above_the_tabs(api):
 
 
 def test_a_sweep_that_is_going_is_found_without_an_address(api):
-    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4,)))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)))
 
     restored = page.restore(api, {})
 

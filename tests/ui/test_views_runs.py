@@ -8,7 +8,6 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed, RunStarted, StepLogged
-from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import live
 from rankviz.ui.runs import tab as runs
@@ -180,7 +179,7 @@ def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
 
 
 def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):
-    sweep_id = api.workspace.store.create(SweepRequest(ranks=(4,)))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)))
     run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
     api.workspace.store.append(
         run_id, RunFailed(time=2.0, error="Out of <memory>.", exit_code=1, log_tail="Traceback <b>")

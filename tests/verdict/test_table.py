@@ -10,7 +10,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.json import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted
-from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import BadDataError, RunNotFoundError
 from rankviz.verdict import base_loss_of, losses_of, read_losses, sentences
 from tests.cli.test_cli import rankviz
@@ -208,7 +207,7 @@ def test_a_sweep_of_one_run_each_borrows_from_its_like_before_all_others(api):
 
 
 def test_a_sweep_without_a_finished_run_has_no_verdict_and_an_unknown_one_is_refused(api):
-    waiting = api.workspace.store.create(SweepRequest(ranks=(4, 16)))
+    waiting = api.workspace.store.create(questions.sweep(ranks=(4, 16)))
 
     assert api.verdicts.of_sweep(waiting) is None
     with pytest.raises(RunNotFoundError):

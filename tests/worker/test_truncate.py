@@ -4,14 +4,14 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import SweepRequest, fast_ranks
+from rankviz.core.runs.request import fast_ranks
 from rankviz.errors import InvalidSettingError
 from rankviz.trained.read import read_adapter
 from tests.support import questions
 
 
 def test_only_the_highest_rank_is_cut_and_its_anchors_are_ordinary_runs():
-    runs = SweepRequest(ranks=(2, 64), cut_ranks=(4, 8, 4)).runs(sweep_id="s", created_at=0.0)
+    runs = questions.sweep(ranks=(2, 64), cut_ranks=(4, 8, 4)).runs(sweep_id="s", created_at=0.0)
 
     assert [(2, ()), (64, (8, 4))] == [(run.r, run.cut_ranks) for run in runs]
 

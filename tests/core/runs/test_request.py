@@ -5,8 +5,8 @@ import pytest
 from rankviz.core.lora.config import lora_alpha
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError
+from tests.support import questions
 from tests.support.questions import sweep
 
 
@@ -32,7 +32,7 @@ def test_what_is_named_twice_runs_once():
 
 
 def test_run_ids_tell_sweep_order_and_rank():
-    runs = SweepRequest(ranks=(16, 4)).runs(sweep_id="20260101-120000-ab12", created_at=5.0)
+    runs = questions.sweep(ranks=(16, 4)).runs(sweep_id="20260101-120000-ab12", created_at=5.0)
 
     assert ["20260101-120000-ab12-001-r4", "20260101-120000-ab12-002-r16"] == [run.run_id for run in runs]
     assert [5.0, 5.0] == [run.created_at for run in runs]
@@ -86,7 +86,7 @@ def test_a_sweep_that_cannot_be_trained_says_why(settings, message):
 
 
 def test_a_long_journal_folds_to_the_same_record_at_once_as_event_by_event():
-    (request,) = SweepRequest(ranks=(8,)).runs(sweep_id="s", created_at=0.0)
+    (request,) = questions.sweep(ranks=(8,)).runs(sweep_id="s", created_at=0.0)
     steps = [
         StepLogged(time=n, step=n, loss=1.0, learning_rate=1e-3, tokens=n, seconds=float(n), memory_bytes=1)
         for n in range(1, 6)
