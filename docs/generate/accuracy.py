@@ -113,8 +113,8 @@ def summary(validation: Mapping[str, Any], fidelity: Mapping[str, Any]) -> str:
     kept = sum(round(score["rows"] * score["inside_band"]) for score in validation["bounds"])
     lines = [
         f"**Peak memory**: {every['rows']} published measurements from {len(on_cards)} sources, each source predicted "
-        f"without its own measurements. Mean error {percent(every['mean_abs_error'])}, at most "
-        f"{percent(max(score['mean_abs_error'] for score in on_cards))} for one source; "
+        f"without its own measurements. Mean error {percent(every['mean_abs_error'])} "
+        f"({percent(max(score['mean_abs_error'] for score in on_cards))} for the source that is furthest off); "
         f"{percent(every['inside_band'], 0)} are inside the estimated range (±{percent(every['mean_half_width'])} on "
         f"average). With all sources seen, the mean error is {percent(seen['mean_abs_error'])}. Of {bounds} runs with "
         f"only a maximum length, {kept} stay below the upper end of the range.",
