@@ -120,4 +120,4 @@ class Api:
         """Scripts, notebooks and configuration files."""
         from rankviz.api.exports import Exports
 
-        return Exports(self.workspace, self.models)
+        return Exports(self.models, self.advice)

@@ -5,23 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rankviz.api.advice import Advice
 from rankviz.api.models import Models
-from rankviz.api.workspace import Workspace
 from rankviz.core.cost.question import Question
 
 if TYPE_CHECKING:
+    from rankviz.core.advice.use_case import Goal
     from rankviz.export import Written
 
 
 class Exports:
     """Scripts, notebooks and configuration files."""
 
-    def __init__(self, workspace: Workspace, models: Models):
-        self._workspace = workspace
+    def __init__(self, models: Models, advice: Advice):
         self._models = models
+        self._advice = advice
 
     def write(
-        self, question: Question, r: int, format_name: str = "script", learning_rate: float | None = None
+        self,
+        question: Question,
+        r: int,
+        format_name: str = "script",
+        learning_rate: float | None = None,
+        goal: Goal | None = None,
     ) -> Written:
         """The adapter at one rank and how to train it, as a file.
 
@@ -30,10 +36,13 @@ class Exports:
             r: The rank.
             format_name: One of export.FORMATS: script, notebook, unsloth, trl, peft, adapter-config, axolotl or
                 llamafactory. The first two follow the question's framework.
-            learning_rate: None takes export.LEARNING_RATE.
+            learning_rate: None takes the recommended one for the goal, or export.LEARNING_RATE without a goal.
+            goal: The use case and its data.
         """
         from rankviz import export
 
         replace(question, ranks=(r,)).validate()
-        rate = export.LEARNING_RATE if learning_rate is None else learning_rate
+        rate = learning_rate
+        if rate is None:
+            rate = self._advice.advise(question, goal).advice.learning_rate if goal else export.LEARNING_RATE
         return export.write(self._models.get(question.model_id), question, r, format_name, rate)

@@ -8,8 +8,10 @@ import typer
 
 from rankviz.api import Api
 from rankviz.cli.asking import asking
+from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
+from rankviz.export.defaults import LEARNING_RATE
 
 
 @asking
@@ -22,7 +24,11 @@ def export(
             help="script or notebook (for the framework), unsloth, trl, peft, adapter-config, axolotl or llamafactory.",
         ),
     ] = "script",
-    lr: Annotated[float | None, typer.Option(help="Learning rate; 2e-4 by default.")] = None,
+    lr: Annotated[float | None, typer.Option(help=f"Learning rate; {LEARNING_RATE:g} by default.")] = None,
+    use_case: Annotated[
+        str | None,
+        typer.Option(help=f"Take the learning rate that is recommended for it: {', '.join(NAMES)}."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file, and what belongs to it beside it.")
     ] = None,
@@ -30,7 +36,9 @@ def export(
     """Write a script, a notebook or a configuration file with these settings, to train elsewhere."""
     if len(question.ranks) != 1:
         raise InvalidSettingError("export takes one rank: give -r once.")
-    written = Api().exports.write(question, question.ranks[0], format_name, lr)
+    written = Api().exports.write(
+        question, question.ranks[0], format_name, lr, Goal(use_case=use_case) if use_case else None
+    )
     if output is None:
         print(written.text, end="")
     else:

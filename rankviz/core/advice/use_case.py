@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rankviz.core.advice.rules import RANK_RULES, REGRET, UNSLOTH, RankRule
+from rankviz.core.checks import whole
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.studies.lines import TaskKind
 from rankviz.errors import InvalidSettingError
@@ -112,10 +113,8 @@ class Goal:
             (self.examples, "Examples", MAX_EXAMPLES),
             (self.example_tokens, "Tokens per example", MAX_EXAMPLE_TOKENS),
         ):
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-                raise InvalidSettingError(f"{what} must be a whole number from 1 to {high:,} (got {value!r}).")
+            if value is not None:
+                whole(value, what, 1, high)
 
 
 class Data(NamedTuple):

@@ -37,9 +37,8 @@ def takeaway(api: Api, **values: Any) -> Exported:
     """The file for the widgets' values, with the recommended learning rate. A format that cannot express them says
     why in its place."""
     chosen = question.ask(values)
-    rate = api.advice.advise(chosen, goal_of(values)).advice.learning_rate
     try:
-        written = api.exports.write(chosen, values["r"], values["take"], rate)
+        written = api.exports.write(chosen, values["r"], values["take"], goal=goal_of(values))
     except RankVizError as error:
         return Exported(notice_html(str(error), kind="error"))
     boxes = [
