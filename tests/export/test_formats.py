@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from rankviz.api import Api
+from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.errors import InvalidSettingError
-from rankviz.export import FORMATS, script
+from rankviz.export import FORMATS, LEARNING_RATE, script
 from rankviz.export.lora_config import adapter_config
 from rankviz.export.notebook import INSTALL, notebook
 from rankviz.export.script import header
@@ -26,6 +27,16 @@ MOE = "Qwen/Qwen3-30B-A3B"
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     return Api(home=tmp_path_factory.mktemp("home"))
+
+
+def test_the_learning_rate_is_the_one_given_or_that_of_the_use_case(api):
+    question, goal = Question(model_id="Qwen/Qwen3-4B"), Goal(use_case="pretraining")
+    advised = api.advice.advise(question, goal).advice.learning_rate
+
+    assert advised != LEARNING_RATE
+    assert f"learning_rate={LEARNING_RATE:g}," in api.exports.write(question, 16).text
+    assert f"learning_rate={advised:g}," in api.exports.write(question, 16, goal=goal).text
+    assert "learning_rate=0.001," in api.exports.write(question, 16, learning_rate=1e-3, goal=goal).text
 
 
 @pytest.mark.parametrize("name", FORMATS)
