@@ -14,7 +14,7 @@ from rankviz.core.cost.gpu import Gpu
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
-    from rankviz.core.accuracy.predicted import Prediction
+    from rankviz.core.accuracy.predicted import PredictedRow
     from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.accuracy.rows import MeasuredRow
     from rankviz.core.cost.assumptions import Assumptions
@@ -62,14 +62,14 @@ class Accuracy:
         return from_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
     def _report(
-        self, rows: Sequence[MeasuredRow], assumptions: Assumptions, unseen: Sequence[Prediction] | None = None
+        self, rows: Sequence[MeasuredRow], assumptions: Assumptions, unseen: Sequence[PredictedRow] | None = None
     ) -> AccuracyReport:
         from rankviz.core.accuracy.summarize import summarize
 
         predictions = [self._predict(row, assumptions) for row in rows]
         return summarize(predictions, date.today().isoformat(), unseen)
 
-    def _predict(self, row: MeasuredRow, assumptions: Assumptions) -> Prediction:
+    def _predict(self, row: MeasuredRow, assumptions: Assumptions) -> PredictedRow:
         from rankviz.core.accuracy.predicted import predict_row
 
         return predict_row(row, self._models.get, self._card, assumptions)

@@ -12,7 +12,7 @@ from rankviz.verdict.losses import RunLosses
 from rankviz.verdict.tolerance import tolerance_nats
 
 if TYPE_CHECKING:
-    from rankviz.verdict.noise import Fit
+    from rankviz.verdict.noise import LossFit
     from rankviz.verdict.power import Needed
 
 DIFFERENT, EQUAL, CANT_TELL = "different", "equal", "can't tell"
@@ -87,7 +87,7 @@ class Verdict:
     notes: tuple[str, ...]
     """What was left out and why, in sentences."""
     diverged: tuple[RunLosses, ...]
-    noise: Fit
+    noise: LossFit
 
     def pair(self, r: int, s: int) -> Pair:
         return next(pair for pair in self.pairs if (pair.r, pair.s) == (min(r, s), max(r, s)))
@@ -172,7 +172,7 @@ def judge(
     )
 
 
-def _pair(compared: Comparison, noise: Fit, r: int, s: int, tolerance: float) -> Pair:
+def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float) -> Pair:
     from rankviz.verdict.noise import half_width, standard_error
 
     difference = noise.losses[r] - noise.losses[s]

@@ -78,7 +78,7 @@ class PairNoise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class LossFit:
     """Losses of ranks adjusted for missing seeds, and all noise."""
 
     losses: Mapping[int, float]
@@ -88,7 +88,7 @@ class Fit:
     """Of ranks that share two seeds or more."""
 
 
-def fit(compared: Comparison) -> Fit:
+def fit(compared: Comparison) -> LossFit:
     cells = sorted(compared.losses)
     ranks, seeds = list(compared.ranks), list(compared.seeds)
     means = np.array([compared.losses[cell].mean() for cell in cells])
@@ -107,10 +107,10 @@ def fit(compared: Comparison) -> Fit:
     repeats = sum(len(mine) - 1 for mine in within.values())
     repeated = {pair for pair, common in shared.items() if len(common) > 1}
     if not repeated or _copies(compared):
-        return Fit(losses=_adjusted(compared, effects, within), runs=None, pairs={})
+        return LossFit(losses=_adjusted(compared, effects, within), runs=None, pairs={})
     tables = {(r, s): _two_way(_differences(compared, r, s, shared[r, s])) for r, s in sorted(repeated)}
     residual = means - design @ effects
-    return Fit(
+    return LossFit(
         losses=_adjusted(compared, effects, within),
         runs=RunNoise(
             ranks=len({r for pair in repeated for r in pair}),

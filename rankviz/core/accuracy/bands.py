@@ -19,8 +19,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from rankviz.core.accuracy.predicted import Prediction
-from rankviz.core.accuracy.report import Evidence, EvidenceByKind, Score
+from rankviz.core.accuracy.predicted import PredictedRow
+from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, Score
 from rankviz.core.cost.assumptions import Assumption
 from rankviz.core.quantity import Range
 
@@ -41,9 +41,9 @@ def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float =
     return min(by_spread, max(unmeasured, worst))
 
 
-def evidence_of(predictions: Sequence[Prediction]) -> EvidenceByKind:
+def evidence_of(predictions: Sequence[PredictedRow]) -> AccuracyByKind:
     """What each band rests on."""
-    return EvidenceByKind(
+    return AccuracyByKind(
         static=static_evidence(predictions),
         memory=memory_evidence(predictions),
         lower=lower_evidence(predictions),
@@ -51,13 +51,13 @@ def evidence_of(predictions: Sequence[Prediction]) -> EvidenceByKind:
     )
 
 
-def widths(evidence: EvidenceByKind, made: str) -> tuple[Assumption, ...]:
+def widths(evidence: AccuracyByKind, made: str) -> tuple[Assumption, ...]:
     """Half-widths of bands as rows of assumptions, one for each kind of setting. made: the day, ISO."""
     parts = (("", evidence.static), ("", evidence.memory), ("time-", evidence.time))
     return tuple(_width(f"{prefix}width-{each.kind}", each, made) for prefix, part in parts for each in part)
 
 
-def _width(row_id: str, evidence: Evidence, checked: str) -> Assumption:
+def _width(row_id: str, evidence: KindAccuracy, checked: str) -> Assumption:
     value = evidence.half_width
     return Assumption(
         id=row_id,
@@ -69,7 +69,7 @@ def _width(row_id: str, evidence: Evidence, checked: str) -> Assumption:
     )
 
 
-def memory_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
+def memory_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
     """For each kind of setting that scored rows were measured in."""
     scored = [p for p in predictions if p.scored]
     return _evidence(
@@ -80,7 +80,7 @@ def memory_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
     )
 
 
-def lower_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
+def lower_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
     """The same for rows that are shown and not counted, bounds left out. No band rests on it."""
     return _evidence(
         [p for p in predictions if p.predicted and not p.scored and not p.bound],
@@ -90,7 +90,7 @@ def lower_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
     )
 
 
-def time_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
+def time_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
     """For transformers' operators and for fused ones."""
     return _evidence(
         [p for p in predictions if p.seconds],
@@ -101,7 +101,7 @@ def time_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
     )
 
 
-def static_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
+def static_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
     """Of what is counted: weights, adapter and states, where memory was read before the first step. In bytes: what is
     missing are workspaces and small tensors, as much beside a large base as beside a small one."""
     return _evidence(
@@ -113,20 +113,20 @@ def static_evidence(predictions: Iterable[Prediction]) -> tuple[Evidence, ...]:
     )
 
 
-def _offered(p: Prediction) -> bool:
+def _offered(p: PredictedRow) -> bool:
     """RankViz estimates no base in GPTQ's format, so its errors widen no band."""
     return p.row.precision != "gptq-int4"
 
 
 def _evidence(
-    predictions: Iterable[Prediction],
+    predictions: Iterable[PredictedRow],
     *,
-    kind: Callable[[Prediction], str],
-    error: Callable[[Prediction], float],
-    share: Callable[[Prediction], float],
+    kind: Callable[[PredictedRow], str],
+    error: Callable[[PredictedRow], float],
+    share: Callable[[PredictedRow], float],
     unmeasured: str = "width-unmeasured",
-) -> tuple[Evidence, ...]:
-    by_kind: dict[str, list[Prediction]] = defaultdict(list)
+) -> tuple[KindAccuracy, ...]:
+    by_kind: dict[str, list[PredictedRow]] = defaultdict(list)
     for prediction in predictions:
         by_kind[kind(prediction)].append(prediction)
     evidence = []
@@ -136,7 +136,7 @@ def _evidence(
             origin = members_of_setting[0].row.origin
             errors[origin].append(math.sqrt(_mean(error(p) ** 2 for p in members_of_setting)))
         evidence.append(
-            Evidence(
+            KindAccuracy(
                 kind=name,
                 half_width=half_width(errors, members[0].stack.assume.value(unmeasured)),
                 groups=tuple(sorted(errors)),
@@ -147,28 +147,28 @@ def _evidence(
     return tuple(evidence)
 
 
-def by_setting(predictions: Iterable[Prediction]) -> dict[tuple, list[Prediction]]:
+def by_setting(predictions: Iterable[PredictedRow]) -> dict[tuple, list[PredictedRow]]:
     """Rows that repeat one setting, together."""
-    groups: dict[tuple, list[Prediction]] = defaultdict(list)
+    groups: dict[tuple, list[PredictedRow]] = defaultdict(list)
     for prediction in predictions:
         groups[prediction.row.setting].append(prediction)
     return groups
 
 
-def mean_over_settings(predictions: Iterable[Prediction], figure: Callable[[Prediction], float]) -> float:
+def mean_over_settings(predictions: Iterable[PredictedRow], figure: Callable[[PredictedRow], float]) -> float:
     """Each setting weighs the same, however often it was repeated."""
     return _mean(_mean(figure(p) for p in members) for members in by_setting(predictions).values())
 
 
-def scores(predictions: Iterable[Prediction], name_of: Callable[[Prediction], str]) -> tuple[Score, ...]:
+def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[Score, ...]:
     """Of any rows with a prediction, by a name of theirs, the name with most rows first."""
-    groups: dict[str, list[Prediction]] = defaultdict(list)
+    groups: dict[str, list[PredictedRow]] = defaultdict(list)
     for prediction in predictions:
         groups[name_of(prediction)].append(prediction)
     return tuple(score(name, members) for name, members in sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
-def score(name: str, members: Sequence[Prediction]) -> Score:
+def score(name: str, members: Sequence[PredictedRow]) -> Score:
     """Of any rows with a prediction."""
     return Score(
         group=name,

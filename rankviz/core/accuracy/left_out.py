@@ -10,16 +10,16 @@ unmeasured kinds applies, as it would have. What the page says about accuracy is
 from collections.abc import Callable, Sequence
 
 from rankviz.core.accuracy.bands import evidence_of, widths
-from rankviz.core.accuracy.predicted import Prediction
+from rankviz.core.accuracy.predicted import PredictedRow
 from rankviz.core.accuracy.rows import MeasuredRow
 from rankviz.core.cost.assumptions import Assumptions
 
-Predict = Callable[[MeasuredRow, Assumptions], Prediction]
+Predict = Callable[[MeasuredRow, Assumptions], PredictedRow]
 
 
 def left_out_predictions(
     rows: Sequence[MeasuredRow], predict: Predict, constants: Assumptions, made: str
-) -> tuple[Prediction, ...]:
+) -> tuple[PredictedRow, ...]:
     """The rows in their order, each predicted without its own source.
 
     constants: without widths that come from measurements. made: the day, ISO.

@@ -71,7 +71,7 @@ UNSTATED_LOSS_PATHS = {"litgpt": "chunked", "torchtune": "chunked"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
+class PredictedRow:
     """One row beside its prediction."""
 
     row: MeasuredRow
@@ -116,7 +116,7 @@ class Prediction:
 
 def predict_row(
     row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
-) -> Prediction:
+) -> PredictedRow:
     """Memory of the row's kind of peak, and seconds a step where the row has a timing and the card a speed."""
     if problem := unusable(row):
         return _left_out(row, problem)
@@ -130,7 +130,7 @@ def predict_row(
     memory = chain.memory_at(row.r)
     duration = chain.duration_at(row.r) if row.use_time and row.measured_seconds_per_step else None
     measured = row.use_peak and row.measured_bytes
-    return Prediction(
+    return PredictedRow(
         row=row,
         stack=stack,
         predicted=_of_kind(memory, row.measured_kind, assume) if measured else None,
@@ -245,8 +245,8 @@ def _why_not_counted(row: MeasuredRow) -> str:
     return {"D": "something is not stated", "E": "an extrapolated line"}.get(row.tier, f"tier {row.tier}")
 
 
-def _left_out(row: MeasuredRow, reason: str) -> Prediction:
-    return Prediction(
+def _left_out(row: MeasuredRow, reason: str) -> PredictedRow:
+    return PredictedRow(
         row=row,
         stack=None,
         predicted=None,

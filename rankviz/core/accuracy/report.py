@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
+class KindAccuracy:
     """What the scored rows of one kind of setting say."""
 
     kind: str
@@ -145,14 +145,14 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvidenceByKind:
+class AccuracyByKind:
     """What each band rests on."""
 
-    static: tuple[Evidence, ...]
-    memory: tuple[Evidence, ...]
-    lower: tuple[Evidence, ...]
+    static: tuple[KindAccuracy, ...]
+    memory: tuple[KindAccuracy, ...]
+    lower: tuple[KindAccuracy, ...]
     """Of rows that are shown and not counted; no band rests on it."""
-    time: tuple[Evidence, ...]
+    time: tuple[KindAccuracy, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +168,7 @@ class AccuracyReport:
     not_scored: tuple[Score, ...]
     totals: tuple[TotalScore, ...]
     time: TimeScore | None
-    evidence: EvidenceByKind
+    evidence: AccuracyByKind
     unseen_groups: tuple[UnseenGroup, ...] = ()
     bounds: tuple[Score, ...] = ()
     """Rows whose length is only a cap: the share whose measured figure is at most the high end."""
@@ -211,7 +211,7 @@ def from_json(value: Mapping[str, Any]) -> AccuracyReport:
             "not_scored": _scores(value["not_scored"]),
             "totals": tuple(TotalScore(**each) for each in value["totals"]),
             "time": TimeScore(**value["time"]) if value["time"] else None,
-            "evidence": EvidenceByKind(**{name: _evidence(each) for name, each in value["evidence"].items()}),
+            "evidence": AccuracyByKind(**{name: _evidence(each) for name, each in value["evidence"].items()}),
             "unseen_groups": tuple(UnseenGroup(**each) for each in value["unseen_groups"]),
             "bounds": _scores(value["bounds"]),
             "left_out": _left_out(value["left_out"]) if value["left_out"] else None,
@@ -232,5 +232,5 @@ def _left_out(value: Mapping[str, Any]) -> LeftOut:
     )
 
 
-def _evidence(values: list[Mapping[str, Any]]) -> tuple[Evidence, ...]:
-    return tuple(Evidence(**{**each, "groups": tuple(each["groups"])}) for each in values)
+def _evidence(values: list[Mapping[str, Any]]) -> tuple[KindAccuracy, ...]:
+    return tuple(KindAccuracy(**{**each, "groups": tuple(each["groups"])}) for each in values)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankviz.core.accuracy.report import AccuracyReport, Evidence, ReportRow
+from rankviz.core.accuracy.report import AccuracyReport, KindAccuracy, ReportRow
 from rankviz.core.cost.stack import Stack
 
 SHOWN = 5
@@ -14,10 +14,10 @@ SHOWN = 5
 class Basis:
     """What the report says of one kind of setting; None where no measured row is of this kind."""
 
-    memory: Evidence | None
-    lower: Evidence | None
+    memory: KindAccuracy | None
+    lower: KindAccuracy | None
     """Of rows that are shown and not counted."""
-    time: Evidence | None
+    time: KindAccuracy | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,5 +95,5 @@ def _distance(row: ReportRow, stack: Stack, predicted_bytes: float, gpu: str | N
     )
 
 
-def _of_kind(evidence: Sequence[Evidence], kind: str) -> Evidence | None:
+def _of_kind(evidence: Sequence[KindAccuracy], kind: str) -> KindAccuracy | None:
     return next((each for each in evidence if each.kind == kind), None)

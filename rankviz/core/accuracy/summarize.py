@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rankviz.core.accuracy import bands
-from rankviz.core.accuracy.predicted import Prediction
+from rankviz.core.accuracy.predicted import PredictedRow
 from rankviz.core.accuracy.report import (
+    AccuracyByKind,
     AccuracyReport,
-    Evidence,
-    EvidenceByKind,
+    KindAccuracy,
     LeftOut,
     ReportRow,
     Score,
@@ -19,7 +19,7 @@ from rankviz.core.accuracy.report import (
 
 
 def summarize(
-    predictions: Sequence[Prediction], made: str, unseen: Sequence[Prediction] | None = None
+    predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
 ) -> AccuracyReport:
     """The report of these predictions. Errors are shares of the measured figure; each setting counts once.
 
@@ -50,15 +50,15 @@ def summarize(
     )
 
 
-def _table(p: Prediction) -> str:
+def _table(p: PredictedRow) -> str:
     return p.row.group
 
 
-def _origin(p: Prediction) -> str:
+def _origin(p: PredictedRow) -> str:
     return p.row.origin
 
 
-def _left_out(unseen: Sequence[Prediction]) -> LeftOut:
+def _left_out(unseen: Sequence[PredictedRow]) -> LeftOut:
     scored = [p for p in unseen if p.scored]
     on_cards = [p for p in scored if not p.stack.habits.on_cpu]
     measured_by: dict[str, set[str]] = {}
@@ -73,10 +73,10 @@ def _left_out(unseen: Sequence[Prediction]) -> LeftOut:
     )
 
 
-def _with_left_out(evidence: EvidenceByKind, unseen: Sequence[Prediction]) -> EvidenceByKind:
+def _with_left_out(evidence: AccuracyByKind, unseen: Sequence[PredictedRow]) -> AccuracyByKind:
     """The same with how far off each kind was without its sources."""
 
-    def memory(each: Evidence) -> Evidence:
+    def memory(each: KindAccuracy) -> KindAccuracy:
         members = [p for p in unseen if p.scored and p.stack.kind == each.kind]
         return replace(
             each,
@@ -84,7 +84,7 @@ def _with_left_out(evidence: EvidenceByKind, unseen: Sequence[Prediction]) -> Ev
             left_out_inside=bands.mean_over_settings(members, lambda p: p.inside),
         )
 
-    def time(each: Evidence) -> Evidence:
+    def time(each: KindAccuracy) -> KindAccuracy:
         members = [p for p in unseen if p.seconds and p.stack.time_kind == each.kind]
         return replace(
             each,
@@ -95,14 +95,14 @@ def _with_left_out(evidence: EvidenceByKind, unseen: Sequence[Prediction]) -> Ev
     return replace(evidence, memory=tuple(map(memory, evidence.memory)), time=tuple(map(time, evidence.time)))
 
 
-def _overall(on_cards: Sequence[Prediction], scored: Sequence[Prediction]) -> Score | None:
+def _overall(on_cards: Sequence[PredictedRow], scored: Sequence[PredictedRow]) -> Score | None:
     """Of rows that a GPU's own counters measured. A process's resident memory is something else and stands apart."""
     if on_cards:
         return bands.score("all counted rows on GPUs", on_cards)
     return bands.score("all counted rows", scored) if scored else None
 
 
-def _row(p: Prediction, unseen: Prediction | None) -> ReportRow:
+def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
     row = p.row
     memory, seconds = (unseen.predicted, unseen.seconds) if unseen else (None, None)
     return ReportRow(
@@ -139,7 +139,7 @@ def _row(p: Prediction, unseen: Prediction | None) -> ReportRow:
     )
 
 
-def _setting(p: Prediction) -> str:
+def _setting(p: PredictedRow) -> str:
     """In words, as the page shows it."""
     row = p.row
     loss = f", {row.loss_path} loss" if row.loss_path != "unknown" else ""
@@ -149,10 +149,10 @@ def _setting(p: Prediction) -> str:
     )
 
 
-def _by_kind(predictions: Sequence[Prediction]) -> tuple[Score, ...]:
+def _by_kind(predictions: Sequence[PredictedRow]) -> tuple[Score, ...]:
     """Finer than groups: a group, its precision family, attention, checkpointing and loss path."""
 
-    def name(p: Prediction) -> str:
+    def name(p: PredictedRow) -> str:
         row, bits = p.row, "4-bit" if p.stack.setup.quantized else "16-bit"
         how = f"{row.attn}, checkpointing {row.checkpointing}, loss {row.loss_path}"
         return f"{row.group}: {row.framework}, {bits}, {how}"
@@ -160,7 +160,7 @@ def _by_kind(predictions: Sequence[Prediction]) -> tuple[Score, ...]:
     return tuple(sorted(bands.scores(predictions, name), key=lambda score: score.group))
 
 
-def _totals(scored: Sequence[Prediction]) -> tuple[TotalScore, ...]:
+def _totals(scored: Sequence[PredictedRow]) -> tuple[TotalScore, ...]:
     """Torch's reserved and nvidia-smi's figure, where a scored row has them beside what was allocated."""
     totals = []
     for name, of_row, of_memory in (
@@ -185,7 +185,7 @@ def _totals(scored: Sequence[Prediction]) -> tuple[TotalScore, ...]:
     return tuple(totals)
 
 
-def _time(timed: Sequence[Prediction]) -> TimeScore | None:
+def _time(timed: Sequence[PredictedRow]) -> TimeScore | None:
     if not timed:
         return None
     return TimeScore(
@@ -196,9 +196,9 @@ def _time(timed: Sequence[Prediction]) -> TimeScore | None:
     )
 
 
-def _time_off(p: Prediction) -> float:
+def _time_off(p: PredictedRow) -> float:
     return abs(p.seconds.expected / p.row.measured_seconds_per_step - 1)
 
 
-def _time_inside(p: Prediction) -> bool:
+def _time_inside(p: PredictedRow) -> bool:
     return p.seconds.low <= p.row.measured_seconds_per_step <= p.seconds.high

@@ -29,7 +29,7 @@ class RankRule(NamedTuple):
         return self.r == RECOMMENDED_RANK
 
 
-class Setting(NamedTuple):
+class SettingRule(NamedTuple):
     """What another setting means, in two sentences at most."""
 
     name: str
@@ -70,14 +70,14 @@ RANK_RULES = (
 )
 
 SETTINGS = (
-    Setting(
+    SettingRule(
         "Rank r",
         "16",
         "The inner size of the two small matrices trained for each targeted weight. A higher rank has more capacity, "
         "needs more memory and makes larger files; a lower rank is faster and smaller, but may underfit.",
         LORA,
     ),
-    Setting(
+    SettingRule(
         "alpha",
         "r or 2r",
         "The update is multiplied by alpha / r, so alpha changes the step size, not the capacity. To compare ranks in "
@@ -85,34 +85,34 @@ SETTINGS = (
         "measures the step size.",
         f"{UNSLOTH}; {REGRET}",
     ),
-    Setting(
+    SettingRule(
         "rsLoRA",
         "off",
         "Multiplies by alpha / sqrt(r) instead, which keeps the step size similar at high ranks. With the same alpha "
         "the step is larger.",
         RSLORA,
     ),
-    Setting(
+    SettingRule(
         "DoRA",
         "off",
         "Trains the magnitude of each weight's columns separately from their direction, one number per output. It can "
         "help at low ranks, but costs memory and time.",
         DORA,
     ),
-    Setting(
+    SettingRule(
         "Targets",
         "all linear layers",
         "Which modules get an adapter. Attention and MLP together learn better than attention alone, and the targets "
         "change size and memory more than the rank does.",
         f"{QLORA}; {REGRET}",
     ),
-    Setting(
+    SettingRule(
         "Dropout",
         "0",
         "With any value above 0, Unsloth does not use its fast kernels. Dropout helps little in short runs.",
         UNSLOTH,
     ),
-    Setting(
+    SettingRule(
         "Bias",
         '"none"',
         'With any value but "none", Unsloth does not use its fast kernels, and the adapter also changes the '

@@ -19,7 +19,7 @@ from rankviz.core.runs.events import DepthMeasured
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class DepthLine:
     """intercept + slope · depth."""
 
     intercept: float
@@ -38,12 +38,12 @@ class Extrapolation:
     """Above the process's baseline."""
     moment: str
     """Which moment of the step holds most at this depth: forward, backward, optimizer, or "step" on a CPU."""
-    peak: Line
+    peak: DepthLine
     """Of that moment: bytes once, and bytes a block."""
     load_peak_bytes: float
     """While the base is loaded, above the baseline."""
     step_seconds: float
-    step: Line
+    step: DepthLine
     step_noise_seconds: float
     """What the spread of the timed steps makes of step_seconds: each depth's, weighed as the line weighs it."""
     trainable_parameters: int
@@ -77,12 +77,12 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
     )
 
 
-def fit(depths: Sequence[float], values: Sequence[float]) -> Line:
+def fit(depths: Sequence[float], values: Sequence[float]) -> DepthLine:
     """Least squares; at least two different depths."""
     mean_depth, mean = sum(depths) / len(depths), sum(values) / len(values)
     spread = sum((d - mean_depth) ** 2 for d in depths)
     slope = sum((d - mean_depth) * (v - mean) for d, v in zip(depths, values, strict=True)) / spread
-    return Line(mean - slope * mean_depth, slope)
+    return DepthLine(mean - slope * mean_depth, slope)
 
 
 def _weights(depths: Sequence[float], depth: float) -> list[float]:

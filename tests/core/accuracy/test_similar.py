@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from rankviz.api import Api
-from rankviz.core.accuracy.report import AccuracyReport, Evidence, EvidenceByKind, ReportRow
+from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport, KindAccuracy, ReportRow
 from rankviz.core.accuracy.similar import basis_of, in_words, rests_on
 from tests.core.cost.test_memory import stack
 from tests.support.questions import question
@@ -23,7 +23,7 @@ def row(row_id, setting=None, **cells):
 
 
 def evidence(kind, settings, group, mean_abs_error):
-    return Evidence(kind=kind, half_width=0.1, groups=(group,), settings=settings, mean_abs_error=mean_abs_error)
+    return KindAccuracy(kind=kind, half_width=0.1, groups=(group,), settings=settings, mean_abs_error=mean_abs_error)
 
 
 REPORT = AccuracyReport(
@@ -44,7 +44,7 @@ REPORT = AccuracyReport(
     not_scored=(),
     totals=(),
     time=None,
-    evidence=EvidenceByKind(
+    evidence=AccuracyByKind(
         static=(),
         memory=(replace(evidence("hf", 3, "lab-a", 0.012), left_out_error=0.034, left_out_inside=2 / 3),),
         lower=(evidence("unsloth", 8, "wiki", 0.048),),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.probe.extrapolate import Line, extrapolate, fit
+from rankviz.core.probe.extrapolate import DepthLine, extrapolate, fit
 from rankviz.core.quantity import median_error, middle
 from tests.support.probes import MIB, measured
 
@@ -24,7 +24,7 @@ def test_two_depths_make_a_line_that_goes_through_both():
 
 def test_more_than_two_depths_are_fitted_by_least_squares():
     # mean depth 2, mean value 5; slope ((-1)(-2) + 0 + (1)(3)) / 2 = 2.5
-    assert Line(0.0, 2.5) == fit([1, 2, 3], [3, 4, 8])
+    assert DepthLine(0.0, 2.5) == fit([1, 2, 3], [3, 4, 8])
 
 
 def test_where_the_counter_is_exact_the_moment_that_rules_the_deep_model_may_not_rule_the_shallow_one():
