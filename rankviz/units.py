@@ -105,6 +105,11 @@ def percent(share: float) -> str:
     return f"{value:.2f} %" if value >= 0.01 else f"{value:.4f} %"
 
 
+def rounded_percent(share: float, digits: int = 1) -> str:
+    """0.0364 -> '3.6 %'."""
+    return f"{100 * share:.{digits}f} %"
+
+
 class Ends(Protocol):
     """A range, or anything else with a low and a high end."""
 

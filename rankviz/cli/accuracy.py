@@ -13,6 +13,7 @@ from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.accuracy.report import ReportRow, Score, TimeScore
 from rankviz.core.accuracy.report import as_json as report_json
 from rankviz.units import NOT_KNOWN, counted
+from rankviz.units import rounded_percent as percent
 
 
 def validate(
@@ -38,7 +39,7 @@ def validate(
         table(
             "Rows whose length is only a cap: the measured peak is at most the upper end",
             ["Table", "Rows", "Setups", "At most the upper end"],
-            [[s.group, str(s.rows), str(s.settings), _percent(s.inside_band)] for s in report.bounds],
+            [[s.group, str(s.rows), str(s.settings), percent(s.inside_band)] for s in report.bounds],
         )
     if report.not_scored:
         _print_scores("Rows that are not counted: some of their settings are unknown", report.not_scored)
@@ -58,7 +59,7 @@ def validate(
 
 def _print_time(title: str, time: TimeScore) -> None:
     print(
-        f"{title}: {time.rows} rows, mean error {_percent(time.mean_abs_error)}, {_percent(time.inside_range)} inside "
+        f"{title}: {time.rows} rows, mean error {percent(time.mean_abs_error)}, {percent(time.inside_range)} inside "
         f"the range.\nThe high end of a range is at most {time.widest_high_over_low:.2f} times the low end.\n"
     )
 
@@ -72,10 +73,10 @@ def _print_scores(title: str, scores: Sequence[Score]) -> None:
                 score.group,
                 str(score.rows),
                 str(score.settings),
-                _percent(score.mean_abs_error),
+                percent(score.mean_abs_error),
                 f"{100 * score.worst_error:+.1f} %",
-                _percent(score.inside_band),
-                f"±{_percent(score.mean_half_width)}",
+                percent(score.inside_band),
+                f"±{percent(score.mean_half_width)}",
             ]
             for score in scores
         ],
@@ -102,7 +103,3 @@ def _print_two_depths(rows: Sequence[ReportRow]) -> None:
 
 def _signed(share: float | None) -> str:
     return NOT_KNOWN if share is None else f"{100 * share:+.1f} %"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -11,6 +11,8 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import Json, Model, Targets, fail, print_json, print_notes, table
 from rankviz.core.lora.targets import targets_in
+from rankviz.core.probe.request import FREE_MEMORY_SHARE
+from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
     from rankviz.core.probe.summary import ProbeSummary
@@ -35,7 +37,10 @@ def probe(
     steps: Annotated[int, typer.Option(help="Minimum number of timed steps at each depth.")] = 5,
     time_limit: Annotated[float, typer.Option(help="Time limit of the whole probe, in seconds.")] = 300.0,
     memory_limit_gib: Annotated[
-        float | None, typer.Option(help="Memory limit of the process or GPU; 80 % of free memory by default.")
+        float | None,
+        typer.Option(
+            help=f"Memory limit of the process or GPU; {percent(FREE_MEMORY_SHARE, 0)} of free memory by default."
+        ),
     ] = None,
     rows: Annotated[
         Path | None, typer.Option(help="Add the measurement of all blocks to this CSV file of measured runs.")

@@ -10,6 +10,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.plot import Plot, check, plot_spectrum
 from rankviz.cli.shared import Json, print_json, table
+from rankviz.units import rounded_percent as percent
 
 Adapter = Annotated[
     str, typer.Argument(help="A folder, a zip, a .safetensors beside its config, a run's id or a Hub id.")
@@ -48,7 +49,15 @@ def spectrum(adapter: Adapter, plot: Plot = None, as_json: Json = False) -> None
     size = f"{units.file_size(spectrum.file_bytes)} in {spectrum.dtype}"
     table(
         f"{spectrum.name}: {units.counted(len(spectrum.layers), 'update')}, r = {spectrum.r}, {size}",
-        ["Module", "Updates", "r", "Rank for 90 %", "Rank for 99 %", "Effective rank", "Stable rank", "No update"],
+        [
+            "Module",
+            "Updates",
+            "r",
+            *(f"Rank for {percent(share, 0)}" for share in SHARES),
+            "Effective rank",
+            "Stable rank",
+            "No update",
+        ],
         rows,
         notes=list(spectrum.notes),
     )

@@ -6,8 +6,9 @@ from math import floor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.spectrum.grid import grid
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
+from rankviz.core.spectrum.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Spectrum
 from rankviz.figures.style import CHOSEN, MEASURED, draw, rgba
+from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -87,7 +88,7 @@ def modules_info(
 
 def _hardest(layers: Sequence[LayerSpectrum]) -> LayerSpectrum | None:
     """Of several in one cell the one that needs the highest rank."""
-    return max(layers, key=lambda layer: layer.rank_for(0.99), default=None)
+    return max(layers, key=lambda layer: layer.rank_for(NEARLY_ALL), default=None)
 
 
 def _value(layer: LayerSpectrum, r: int | None, energy: float | None) -> float | None:
@@ -101,7 +102,8 @@ def _hover(layer: LayerSpectrum, r: int | None) -> str:
     if layer.is_dead:
         return f"{name}<br>no update"
     kept = f"r = {r} keeps {share_text(layer.energy_kept(r) or 0)}<br>" if r else ""
-    return f"{name}<br>{kept}99 % needs r = {layer.rank_for(0.99)}, 90 % needs r = {layer.rank_for(0.9)}"
+    needs = ", ".join(f"{percent(share, 0)} needs r = {layer.rank_for(share)}" for share in SHARES[::-1])
+    return f"{name}<br>{kept}{needs}"
 
 
 def share_text(share: float) -> str:

@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.spectrum.grid import grid
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
+from rankviz.core.spectrum.spectrum import NEARLY_ALL, LayerSpectrum, Spectrum
 from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, draw, rgba, vertical_line
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None)
 
 
 def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
-    """The module that needs the highest rank for 99 % of its energy."""
-    return max(spectrum.layers, key=lambda layer: (layer.rank_for(0.99), layer.energy))
+    """The module that needs the highest rank for nearly all of its energy."""
+    return max(spectrum.layers, key=lambda layer: (layer.rank_for(NEARLY_ALL), layer.energy))
 
 
 def _line(layer: LayerSpectrum) -> SpectrumLine:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 from rankviz import units
 from rankviz.core.advice.advice import Advice, Step
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH
-from rankviz.core.advice.words import enough_in_words, lower_first, near_name, percent, rate_text
+from rankviz.core.advice.words import enough_in_words, lower_first, near_name, rate_text
 from rankviz.core.studies.findings import RankEnough
 from rankviz.core.studies.lines import Line, Study, TaskKind
 from rankviz.core.studies.nearest import Near
+from rankviz.units import rounded_percent as percent
 
 CAPACITY_SOURCE = f"{REGRET}; Allen-Zhu and Li 2024, arXiv 2404.05405"
 CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"

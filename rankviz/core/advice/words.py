@@ -8,6 +8,7 @@ from rankviz.core.advice.rules import RANK_RULES
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.studies.findings import TOLERANCE, RankEnough
 from rankviz.core.studies.nearest import Near
+from rankviz.units import rounded_percent as percent
 
 HIGHEST_SWEPT = 1024
 
@@ -183,10 +184,6 @@ def near_name(near: Near) -> str:
 def rate_text(rate: float) -> str:
     """0.0002 -> '2e-4'."""
     return f"{rate:.2g}" if rate >= 0.01 else f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-")
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def lower_first(text: str) -> str:

@@ -11,7 +11,8 @@ from itertools import accumulate
 from math import exp, floor, fsum, isclose, log, sqrt
 from typing import Any
 
-SHARES = (0.9, 0.99)
+MOST, NEARLY_ALL = SHARES = (0.9, 0.99)
+"""Of the energy: for each the rank is given that holds it."""
 FAINT = 0.01
 """As a share of the median module's norm: a smaller update is reported as faint."""
 SAME = 1e-9

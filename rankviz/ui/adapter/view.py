@@ -11,7 +11,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.core.spectrum.rank_pattern import Ranks
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum, in_words
+from rankviz.core.spectrum.spectrum import FAINT, MOST, NEARLY_ALL, SHARES, LayerSpectrum, Spectrum, in_words
 from rankviz.figures import modules_figure, modules_info, spectrum_figure, spectrum_info
 from rankviz.figures.modules import NO_ADAPTER, share_text
 from rankviz.figures.spectrum import NO_SPECTRUM, hardest_module
@@ -20,6 +20,7 @@ from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.controls import code_html
 from rankviz.ui.parts.html import Cell, Figure, Row
 from rankviz.ui.wiring import notice_html
+from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
     from rankviz.trained.resize import ResizePlan
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 1000
 NAMED = 4
 HEADERS = (
-    "Module", "r", "Rank for 90 %", "Rank for 99 %", "Effective rank", "Stable rank", "Norm", "Truncated to",
-    "Energy kept",
+    "Module", "r", *(f"Rank for {percent(share, 0)}" for share in SHARES), "Effective rank", "Stable rank", "Norm",
+    "Truncated to", "Energy kept",
 )  # fmt: skip
 CAUTION = (
     "Energy describes the weights, not the loss. The truncated part may matter more or less than its share of the "
@@ -102,7 +103,9 @@ def _top(spectrum: Spectrum) -> str:
     row = [
         Figure("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
         Figure(
-            "Rank for 99 % of the energy", f"r = {spectrum.rank_for(0.99)}", sub=f"90 %: r = {spectrum.rank_for(0.9)}"
+            f"Rank for {percent(NEARLY_ALL, 0)} of the energy",
+            f"r = {spectrum.rank_for(NEARLY_ALL)}",
+            sub=f"{percent(MOST, 0)}: r = {spectrum.rank_for(MOST)}",
         ),
         _middle("Effective rank", [layer.effective_rank for layer in used]),
         _middle("Stable rank", [layer.stable_rank for layer in used]),
@@ -110,7 +113,11 @@ def _top(spectrum: Spectrum) -> str:
             "Modules without an update",
             f"{len(spectrum.dead)} of {len(spectrum.layers)}",
             sub=_named(spectrum.dead)
-            or (f"{len(spectrum.faint)} below 1 % of the median norm" if spectrum.faint else "every module is updated"),
+            or (
+                f"{len(spectrum.faint)} below {percent(FAINT, 0)} of the median norm"
+                if spectrum.faint
+                else "every module is updated"
+            ),
         ),
     ]
     base = f"{spectrum.name}, {units.file_size(spectrum.file_bytes)}" + (
@@ -159,8 +166,8 @@ def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
     return (
         layer.name,
         str(layer.r),
-        str(layer.rank_for(0.9)),
-        str(layer.rank_for(0.99)),
+        str(layer.rank_for(MOST)),
+        str(layer.rank_for(NEARLY_ALL)),
         f"{layer.effective_rank:.1f}",
         f"{layer.stable_rank:.2f}",
         f"{layer.norm:.3g}",

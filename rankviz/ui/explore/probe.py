@@ -18,6 +18,7 @@ from rankviz.api import Api
 from rankviz.core.lora.config import lora_alpha
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import (
+    FREE_MEMORY_SHARE,
     PROBE_TRAINING,
     SHARED_MEMORY_LIMIT_BYTES,
     SHARED_TIME_LIMIT_SECONDS,
@@ -30,11 +31,12 @@ from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import Row
 from rankviz.ui.wiring import action, notice_html, on_any, wire
+from rankviz.units import rounded_percent as percent
 
 POLL_SECONDS = 1.0
 SETTINGS = (
     "model", "r", "preset", "modules", "names", "save", "alpha_rule", "alpha_fixed", "use_rslora", "use_dora",
-    "moe_scheme", "framework", "precision", "optim", "checkpointing",
+    "moe_scheme", "unsloth_class", "parts", "framework", "precision", "optim", "checkpointing",
 )  # fmt: skip
 """Widgets of the question that a probe uses. It has its own batch and length: on a CPU they are smaller."""
 
@@ -85,7 +87,11 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
 
 def about(api: Api) -> str:
     seconds = SHARED_TIME_LIMIT_SECONDS if api.workspace.shared else TIME_LIMIT_SECONDS
-    memory = units.memory_size(SHARED_MEMORY_LIMIT_BYTES) if api.workspace.shared else "80 % of the free memory"
+    memory = (
+        units.memory_size(SHARED_MEMORY_LIMIT_BYTES)
+        if api.workspace.shared
+        else f"{percent(FREE_MEMORY_SHARE, 0)} of the free memory"
+    )
     return (
         "A probe builds the real layers of this model with random weights, at two small depths, and runs training "
         "steps with this adapter on this machine. It downloads nothing. It ends after at most "
@@ -104,6 +110,7 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
         model_id=(values["model"] or "").strip(),
         lora=replace(question.lora_of(values), r=r, lora_alpha=lora_alpha(question.alpha_of(values), r)),
         training=replace(
+            FREE_MEMORY_SHARE,
             PROBE_TRAINING,
             framework=values["framework"],
             precision=values["precision"],

@@ -11,6 +11,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import Row
+from rankviz.units import rounded_percent as percent
 
 HEIGHT = 460
 RANGES = (
@@ -48,13 +49,13 @@ def summary(report: AccuracyReport) -> str:
     return (
         f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from {len(on_cards)} "
         "sources, with every setting known. Each source is predicted without its own measurements. The mean error is "
-        f"{_percent(every.mean_abs_error)}, {_percent(max(score.mean_abs_error for score in on_cards))} for the source "
-        f"that is furthest off; {_percent(every.inside_band)} of the setups are inside the predicted range, which is "
-        f"±{_percent(every.mean_half_width)} wide on average. With all sources seen, the mean error is "
-        f"{_percent(seen.mean_abs_error)}. {bounds} more rows state only a maximum length, so that the measured peak "
+        f"{percent(every.mean_abs_error)}, {percent(max(score.mean_abs_error for score in on_cards))} for the source "
+        f"that is furthest off; {percent(every.inside_band)} of the setups are inside the predicted range, which is "
+        f"±{percent(every.mean_half_width)} wide on average. With all sources seen, the mean error is "
+        f"{percent(seen.mean_abs_error)}. {bounds} more rows state only a maximum length, so that the measured peak "
         f"must be at most the upper end; {kept} of them are. Of {time.rows} timings, predicted in the same way, "
-        f"{_percent(time.inside_range)} are inside their range; the mean error is {_percent(time.mean_abs_error)} "
-        f"({_percent(report.time.mean_abs_error)} with all sources seen). To compare measurements of your own, run "
+        f"{percent(time.inside_range)} are inside their range; the mean error is {percent(time.mean_abs_error)} "
+        f"({percent(report.time.mean_abs_error)} with all sources seen). To compare measurements of your own, run "
         "rankviz validate FILE.csv."
     )
 
@@ -67,7 +68,7 @@ def scores_html(report: AccuracyReport) -> str:
     seen = [_score(score) for score in (*report.groups, report.overall)]
     shown = [_score(score, after=", not counted") for score in report.not_scored]
     bounds = [
-        Row(cells=[score.group, f"{score.rows:,}", f"{score.settings:,}", _percent(score.inside_band)])
+        Row(cells=[score.group, f"{score.rows:,}", f"{score.settings:,}", percent(score.inside_band)])
         for score in report.bounds
     ]
     return (
@@ -98,10 +99,10 @@ def _score(score: Score, *, after: str = "", chosen: bool = False) -> tuple[list
         score.group + after,
         f"{score.rows:,}",
         f"{score.settings:,}",
-        _percent(score.mean_abs_error),
+        percent(score.mean_abs_error),
         _signed(score.worst_error),
-        _percent(score.inside_band),
-        f"±{_percent(score.mean_half_width)}",
+        percent(score.inside_band),
+        f"±{percent(score.mean_half_width)}",
     ], chosen
 
 
@@ -166,7 +167,3 @@ def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
 def _signed(share: float) -> str:
     text = f"{100 * share:+.1f} %"
     return "0.0 %" if text[1:] == "0.0 %" else text.replace("-", "−")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
