@@ -110,7 +110,6 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
         model_id=(values["model"] or "").strip(),
         lora=replace(question.lora_of(values), r=r, lora_alpha=lora_alpha(question.alpha_of(values), r)),
         training=replace(
-            FREE_MEMORY_SHARE,
             PROBE_TRAINING,
             framework=values["framework"],
             precision=values["precision"],
