@@ -195,8 +195,10 @@ def _adapted_modules(
 
 
 def _adapted_parameters(model: ModelSpec, targets: moe.Targets, route: Route) -> Iterator[Adapted]:
-    """nn.Parameters that target_parameters hits. Two on one module nest, the later one outside. Where experts are split,
-    each is a linear layer instead, which nests nothing."""
+    """nn.Parameters that target_parameters hits. Two on one module nest, the later one outside.
+
+    Where experts are split, each is a linear layer instead, which nests nothing.
+    """
     if not targets.parameters:
         return
     matcher = Matcher(targets.parameters)
