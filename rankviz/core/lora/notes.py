@@ -16,6 +16,8 @@ from rankviz.core.model.spec import ModelSpec
 if TYPE_CHECKING:
     from rankviz.core.lora.plan import Adapted
 
+OTHER_FLAG = {"attention": "finetune_mlp_modules", "mlp": "finetune_attention_modules"}
+"""What keeps a preset to itself."""
 FUSED_INTO = {
     "qkv": ("q_proj", "k_proj", "v_proj"),
     "gate_up_proj": ("gate_proj", "up_proj"),
@@ -42,6 +44,7 @@ def notes(
         *_missed(model, requested, adapted, saved, route),
         *_fused(preset, requested),
         *_unsloth_layers(model, requested, adapted, scheme, route),
+        *_strays(preset, adapted, route),
         *_fewer_blocks(model, adapted),
         *_tower(model, adapted),
         *_embeddings(model, saved, saved_names, moved, route),
@@ -180,6 +183,19 @@ def _unsloth_layers(model, requested, adapted, scheme, route):
                 f"{sum(layer.count for layer in part)} more modules that PEFT would adapt stay out, such as "
                 f"{part[0].path.replace('{}', 'N')}."
             )
+
+
+def _strays(preset, adapted, route):
+    """Layers of another part that a preset reaches, since Unsloth's pattern takes last names only."""
+    if not route.scoped or preset not in OTHER_FLAG:
+        return
+    strays = [a.layer for a in adapted if a.layer.kind in LINEAR_KINDS and a.layer.part not in (preset, "vision")]
+    if strays:
+        paths = listed(dict.fromkeys(".".join(layer.path.split(".")[-2:]) for layer in strays))
+        yield (
+            f"Preset {preset} also reaches {paths}, since Unsloth {UNSLOTH_VERSION} takes last names only. "
+            f"Turn {OTHER_FLAG[preset]} off to leave out what it does not mean."
+        )
 
 
 def _fewer_blocks(model, adapted):

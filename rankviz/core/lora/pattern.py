@@ -77,13 +77,15 @@ def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[
 
 def all_linear(model: ModelSpec) -> Callable[[str], bool]:
     """As matcher, for "all-linear", which turns every flag and the sound tower on."""
-    names, skipped = chosen_names(model), _router_gates(model)
-    hits, gemma = matcher(model, names, ALL_ON), "gemma4" in model.model_type
-    linear = frozenset(_linear(model))
-    return lambda path: (
-        path not in skipped
-        and (hits(path) or (gemma and path in linear and _is_gemma_sound(path.removesuffix(".linear"))))
+    hits, skipped = matcher(model, chosen_names(model), ALL_ON), _router_gates(model)
+    # Gemma's embedders exist once each, so they are not among the names, and in the pattern all the same.
+    gemma = frozenset(
+        path
+        for path in _linear(model)
+        if _is_gemma_embedder(model, path, _EMBEDDERS, ALL_ON)
+        or ("gemma4" in model.model_type and _is_gemma_sound(path.removesuffix(".linear")))
     )
+    return lambda path: path not in skipped and (path in gemma or hits(path))
 
 
 @lru_cache(maxsize=256)

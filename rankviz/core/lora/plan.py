@@ -31,6 +31,8 @@ class Adapted:
     """Path of the module that PEFT wraps, as tensors name it; {} for the block's number."""
     rank_factor: int = 1
     """The pair's rank over r: the number of experts, doubled where PEFT doubles it."""
+    turned: bool = False
+    """A reads what the layer puts out: Unsloth tells PEFT that these parameters are stored the other way round."""
     split: bool = False
     """Each expert is a linear layer with a pair of its own: module is their list, its places follow."""
 
@@ -226,6 +228,8 @@ def _groups(plan: AdapterPlan, dtype: str, saved_dtype: str) -> list[Group]:
 def _tensors(adapted: Adapted, name: str, dtype: str, *, dora: bool) -> Iterator[Tensor]:
     layer, factor = adapted.layer, 1 if adapted.split else adapted.rank_factor
     into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
+    if adapted.turned:
+        into, out_of = out_of, into
     names = (".lora_A.weight", ".lora_B.weight")
     if layer.kind == "embedding":
         names = (".lora_embedding_A", ".lora_embedding_B")

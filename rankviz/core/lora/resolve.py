@@ -22,6 +22,9 @@ from rankviz.errors import InvalidSettingError
 
 PARAMETERS = ("experts", "router")
 """Kinds of layers that are an nn.Parameter."""
+TURNED_FAMILIES = ("llama4", "llama4_text")
+"""model_types for whose experts Unsloth sets is_transposed (unsloth_zoo/temporary_patches/llama4_moe.py), by which PEFT
+exchanges inputs and outputs. The count is the same, the header of the file can differ by a few bytes."""
 FUSED_PROJECTIONS = {
     "q_proj": "qkv_proj",
     "k_proj": "qkv_proj",
@@ -69,7 +72,7 @@ def _resolve(
     excluded = frozenset(saved_names)
     adapted = (
         *_adapted_modules(model, targets, excluded, reaches_inside=route.unsloth_on_gpu),
-        *_adapted_parameters(model, targets, split=route.split_experts),
+        *_adapted_parameters(model, targets, route),
     )
     if not adapted:
         raise InvalidSettingError(nothing_matched(model, requested, scheme))
@@ -191,10 +194,10 @@ def _adapted_modules(
             yield Adapted(layer=layer, blocks=blocks, module=layer.path)
 
 
-def _adapted_parameters(model: ModelSpec, targets: moe.Targets, *, split: bool) -> Iterator[Adapted]:
+def _adapted_parameters(model: ModelSpec, targets: moe.Targets, route: Route) -> Iterator[Adapted]:
     """nn.Parameters that target_parameters hits. Two on one module nest, the later one outside.
 
-    split: each expert of a parameter is a linear layer instead, which nests nothing.
+    Where experts are split, each is a linear layer instead, which nests nothing.
     """
     if not targets.parameters:
         return
@@ -206,7 +209,7 @@ def _adapted_parameters(model: ModelSpec, targets: moe.Targets, *, split: bool) 
             if blocks is not None:
                 hits.append((layer, blocks))
     for place, (layer, blocks) in enumerate(hits):
-        if split:
+        if route.split_experts:
             yield Adapted(
                 layer=layer, blocks=blocks, module=f"{layer.path}s", rank_factor=layer.num_experts, split=True
             )
@@ -222,6 +225,7 @@ def _adapted_parameters(model: ModelSpec, targets: moe.Targets, *, split: bool) 
             blocks=blocks,
             module=module + ".base_layer" * later,
             rank_factor=layer.num_experts * (2 if doubled else 1),
+            turned=route.unsloth_on_gpu and model.model_type in TURNED_FAMILIES,
         )
 
 

@@ -309,6 +309,18 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     assert 224 == plan_of(OTHER, "all-linear", "unsloth", **dict.fromkeys(FLAGS[::3], False)).parameters(1)
 
 
+def test_a_preset_that_last_names_cannot_keep_apart_says_what_else_it_reaches():
+    gated = model((*ATTENTION, layer("self_attn.gate_proj", 16, 16), *MLP), id="toy/gated", model_type="toy")
+    both = plan_of(gated, "attention", "unsloth")
+    apart = plan_of(gated, "attention", "unsloth", finetune_mlp_modules=False)
+
+    # Attention with its gate 224 + 64, the MLP's gate 96.
+    assert 224 + 64 + 96 == both.parameters(1)
+    assert any("Preset attention also reaches mlp.gate_proj" in note for note in both.notes)
+    assert 224 + 64 == apart.parameters(1) == plan_of(gated, "attention").parameters(1)
+    assert not any("also reaches" in note for note in apart.notes)
+
+
 def test_a_plan_says_which_class_and_flags_a_script_has():
     whole = replace(OTHER, tower="whole model", id="toy/whole-other")
     text, off = plan_of(OTHER, "unsloth", "unsloth"), plan_of(whole, "unsloth", "unsloth", finetune_mlp_modules=False)
