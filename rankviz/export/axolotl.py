@@ -167,7 +167,8 @@ def _targets(recipe: Recipe) -> dict[str, Any]:
     if recipe.target_modules == "all-linear":
         targets: dict[str, Any] = {"lora_target_linear": True}
     else:
-        targets = {"lora_target_modules": list(recipe.target_modules)}
+        names = recipe.target_modules
+        targets = {"lora_target_modules": names if isinstance(names, str) else list(names)}
     if recipe.target_parameters:
         targets["lora_target_parameters"] = list(recipe.target_parameters)
     if recipe.modules_to_save:

@@ -52,11 +52,12 @@ def llamafactory(recipe: Recipe) -> str:
         *recipe.notes,
         *_otherwise(recipe),
     )
+    modules = recipe.plan.target_modules  # it keeps to the text tower by itself
     adapter = {
         "lora_rank": lora.r,
         "lora_alpha": recipe.whole_alpha("LLaMA-Factory"),
         "lora_dropout": 0.0,
-        "lora_target": "all" if recipe.target_modules == "all-linear" else ",".join(recipe.target_modules),
+        "lora_target": "all" if modules == "all-linear" else ",".join(modules),
     }
     if any(adapted.layer.part == "vision" for adapted in recipe.plan.adapted):
         # By default the names reach the text tower alone (model/model_utils/visual.py).

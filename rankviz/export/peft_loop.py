@@ -7,7 +7,7 @@ import torch
 {optimizer_import}from datasets import load_dataset
 from peft import LoraConfig, get_peft_model{preparation}
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM, AutoTokenizer{quantization}
+from transformers import {auto_class}, AutoTokenizer{quantization}
 from transformers import DataCollatorForSeq2Seq, get_scheduler, set_seed
 """
 

@@ -23,6 +23,10 @@ from rankviz.export.defaults import LEARNING_RATE, STEPS
 from rankviz.export.on_cpu import on_cpu
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
+LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
+"""model_types of text towers whose own class in transformers 5.17 finds no weights in the checkpoint of the whole."""
+TEXT_TOWER = "language_model"
+"""What the paths of these text towers have in common."""
 EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
@@ -47,8 +51,21 @@ class Recipe:
 
     @property
     def target_modules(self) -> str | tuple[str, ...]:
-        """As PEFT wants it, names or "all-linear"."""
-        return self.plan.target_modules
+        """As PEFT wants it: names, "all-linear", or a pattern that keeps to the text tower."""
+        if not self.loads_whole_for_text or self.training.framework == "unsloth":
+            return self.plan.target_modules
+        names = self.plan.target_names if self.plan.target_modules == "all-linear" else self.plan.target_modules
+        return f".*{TEXT_TOWER}.*[.]({'|'.join(name.replace('.', '[.]') for name in names)})"
+
+    @property
+    def loads_whole_for_text(self) -> bool:
+        """Whether the text tower is asked for, and transformers can load it only with the rest of the model."""
+        return self.plan.model.tower == "text tower" and self.model_type in LOADED_WHOLE
+
+    @property
+    def is_multimodal(self) -> bool:
+        """Whether transformers loads it as a model for images and text."""
+        return self.plan.model.tower == "whole model" or self.loads_whole_for_text
 
     @property
     def target_parameters(self) -> tuple[str, ...]:

@@ -76,18 +76,19 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
 
 
 def _trl(recipe: Recipe) -> tuple[Part, ...]:
+    values = _values(recipe)
     more = (
         f"        gradient_checkpointing={recipe.training.gradient_checkpointing != 'none'},\n"
         + {"fp16": "        fp16=True,\n", "fp32": "        bf16=False,\n"}.get(recipe.training.precision, "")
         + '        assistant_only_loss="messages" in rows["train"].column_names,  # whole chats\n'
     )
     return (
-        Part("Libraries", text.TRL_IMPORTS.format(quantization=_imported("BitsAndBytesConfig", recipe))),
+        Part("Libraries", text.TRL_IMPORTS.format(**values, quantization=_imported("BitsAndBytesConfig", recipe))),
         Part("The base model", _model(recipe)),
         Part("The adapter", f"set_seed({defaults.SEED})\n" + _lora(recipe)),
         _data(recipe),
         Part("The trainer", _trainer(recipe, with_model="peft_config=lora", more=more)),
-        Part("Training", text.TRL_TRAIN.format(**_values(recipe)) + _afterwards(recipe, "trainer.model")),
+        Part("Training", text.TRL_TRAIN.format(**values) + _afterwards(recipe, "trainer.model")),
     )
 
 
@@ -98,6 +99,7 @@ def _peft(recipe: Recipe) -> tuple[Part, ...]:
         Part(
             "Libraries",
             peft_loop.IMPORTS.format(
+                auto_class=values["auto_class"],
                 optimizer_import="" if "." in optimizer else f"from bitsandbytes.optim import {optimizer}\n",
                 preparation=_imported("prepare_model_for_kbit_training", recipe),
                 quantization=_imported("BitsAndBytesConfig", recipe),
@@ -139,7 +141,7 @@ def _numerics(precision: str) -> dict[str, str]:
 def _afterwards(recipe: Recipe, model: str) -> str:
     """Commented lines: merging, GGUF, pushing."""
     dtype = TORCH_DTYPES.get(recipe.training.precision, "torch.bfloat16")
-    return text.AFTERWARDS.format(dtype=dtype, model=model)
+    return text.AFTERWARDS.format(**_values(recipe), dtype=dtype, model=model)
 
 
 def _prepared(recipe: Recipe) -> str:
@@ -153,6 +155,11 @@ def _prepared(recipe: Recipe) -> str:
 def _otherwise(recipe: Recipe) -> list[str]:
     """Settings that the program has no word for."""
     setup, notes = recipe.training, []
+    if recipe.loads_whole_for_text and recipe.training.framework != "unsloth":
+        notes.append(
+            "transformers loads this model with its other towers. The pattern in target_modules keeps to the text "
+            "tower. The file's tensor names are longer than the estimate's, so the file is slightly larger."
+        )
     if recipe.training.framework == "unsloth":
         if setup.precision == "nf4":
             notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
@@ -174,6 +181,7 @@ def _values(recipe: Recipe) -> dict[str, object]:
     lora, setup = recipe.lora, recipe.training
     return {
         "model_id": recipe.model_id,
+        "auto_class": "AutoModelForImageTextToText" if recipe.is_multimodal else "AutoModelForCausalLM",
         "max_length": setup.max_length,
         "r": lora.r,
         "lora_alpha": recipe.lora_alpha,

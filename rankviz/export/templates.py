@@ -53,12 +53,12 @@ TRL_IMPORTS = """\
 import torch
 from datasets import load_dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM{quantization}, set_seed
+from transformers import {auto_class}{quantization}, set_seed
 from trl import SFTConfig, SFTTrainer
 """
 
 MODEL = """\
-model = AutoModelForCausalLM.from_pretrained(
+model = {auto_class}.from_pretrained(
     {model_id!r},
     dtype={dtype},{more}
 )
@@ -127,8 +127,9 @@ trainer.save_model("adapter")  # with the tokenizer
 AFTERWARDS = """\
 
 # Base and adapter as one model, the adapter as a GGUF file for llama.cpp (in a shell), the adapter on the Hub:
-# from peft import AutoPeftModelForCausalLM as Auto
-# Auto.from_pretrained("adapter", dtype={dtype}).merge_and_unload().save_pretrained("merged")
+# from peft import PeftModel
+# base = {auto_class}.from_pretrained({model_id!r}, dtype={dtype})
+# PeftModel.from_pretrained(base, "adapter").merge_and_unload().save_pretrained("merged")
 # python llama.cpp/convert_lora_to_gguf.py adapter
 # {model}.push_to_hub("your-name/your-adapter")
 """

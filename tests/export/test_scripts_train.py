@@ -38,7 +38,9 @@ CASES = {
 }
 """By shape: the kind of rows, the adapter and the training, each with something the others lack."""
 MERGED = "llama"
-MERGING = re.compile(r"^# (?=model\.save_pretrained_merged|from peft import Auto|Auto\.)", re.MULTILINE)
+MERGING = re.compile(
+    r"^# (?=model\.save_pretrained_merged|from peft import PeftModel|base = |PeftModel\.)", re.MULTILINE
+)
 """The shape whose scripts merge, too, and the marks before the lines that do."""
 LEARNED = {"messages": 2, "prompts": 1, "text": 1}
 """Answers that are learned of a row, by its kind."""
