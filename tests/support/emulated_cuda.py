@@ -58,6 +58,7 @@ def fake_the_card() -> None:
     import torch
     import transformers.training_args
     import unsloth.models._utils
+    import unsloth_zoo.device_type
 
     import rankviz.worker.settings
     from rankviz.worker import device
@@ -84,6 +85,7 @@ def fake_the_card() -> None:
     }.items():
         setattr(torch.cuda, name, answer)
     unsloth.models._utils.SUPPORTS_BFLOAT16 = True
+    unsloth_zoo.device_type.device_is_bf16_supported = lambda: True
     transformers.training_args.is_torch_bf16_gpu_available = lambda: True
     device.has_cuda = lambda: True
     rankviz.worker.settings.ONE_CARD = {"": "cpu"}
@@ -204,8 +206,10 @@ def _fail_while_attaching(rank: int) -> None:
     wrap, wrapped = LoraModel._create_and_replace, []
 
     def failing(self, config, *args, **kwargs):
-        wrapped.append(config.r == rank)
-        if sum(wrapped) == FAILING_MODULE:
+        if config.r != rank:
+            return wrap(self, config, *args, **kwargs)
+        wrapped.append(config.r)
+        if len(wrapped) == FAILING_MODULE:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return wrap(self, config, *args, **kwargs)
 
