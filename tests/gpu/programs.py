@@ -54,7 +54,8 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
     # isort: split
     import torch.utils.checkpoint
 
-    from rankviz.core.lora.resolve import resolve
+    from rankviz.core.cost.adapter import plan_on
+    from rankviz.core.cost.device import Device
     from rankviz.worker import device
     from rankviz.worker.finetune.base import Base, embedded_folder
     from rankviz.worker.finetune.load import load_base
@@ -66,7 +67,7 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
     request = questions.run(precision=precision, max_length=int(max_length))
     settings = settle(request.training, cuda=device.has_cuda())
     model, _ = load_base(Base(name=str(embedded_folder(home)), is_local=True), settings)
-    plan = resolve(layers_of(model.config.to_dict()), request.lora, "unsloth")
+    plan = plan_on(layers_of(model.config.to_dict()), request.lora, settings.training, Device(cuda=settings.cuda))
     attach(model, request, plan, settings)
     function = torch.utils.checkpoint.CheckpointFunction
     return {"function": f"{function.__module__}.{function.__name__}", "recorded": settings.effective_checkpointing}
