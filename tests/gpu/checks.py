@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from rankviz import units
 from rankviz.core.preflight.checks import problems
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.record import RunRecord, RunState
 from tests.gpu.bench import EIGHT_B, ONE_B, Bench, expected_bytes
-from tests.support.workers import processes_of
 
 ADAPTER_PARAMETERS = {"embedded": 4_884_480, ONE_B: 11_272_192, EIGHT_B: 41_943_040}
 """r = 16 on the seven modules, by hand: r × (in + out) over all blocks."""
@@ -42,12 +43,12 @@ def ready(bench: Bench) -> Measured:
 
 
 def embedded_base(bench: Bench) -> Measured:
-    held = bench.main[0].completed.baseline_memory_bytes
+    held = _completed(bench.main[0]).completed.baseline_memory_bytes
     return Measured(units.file_size(held), _near(held, NF4_BYTES["embedded"], 0.15))
 
 
 def adapter_parameters(bench: Bench) -> Measured:
-    counts = {"embedded": bench.main[1].trainable_parameters}
+    counts = {"embedded": _completed(bench.main[1]).trainable_parameters}
     if not bench.cpu:
         counts |= {name: probed(bench, name).full.trainable_parameters for name in (ONE_B, EIGHT_B)}
     right = all(ADAPTER_PARAMETERS[name] == count for name, count in counts.items())
@@ -175,7 +176,7 @@ def cancelled(bench: Bench) -> Measured:
     bench.api.runs.cancel(run_id)
     seconds = time.monotonic() - started
     bench.api.workspace.supervisor.stop()
-    gone = not processes_of(bench.store.home)
+    gone = not [p for p in psutil.process_iter(["cmdline"]) if run_id in (p.info["cmdline"] or [])]
     left = 0
     for _ in range(50):  # the driver frees a process's memory a moment after its end
         left = (bench.used_bytes() or 0) - (before or 0)
