@@ -1,0 +1,45 @@
+"""What a set-up becomes for torch, Unsloth and the trainers, as far as no card need be asked."""
+
+import pytest
+
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.worker.settings import Settings
+
+
+def settings(*, cuda=True, **training) -> Settings:
+    return Settings(training=TrainingSetup(**training), cuda=cuda)
+
+
+@pytest.mark.parametrize(
+    ("asked", "max_length", "done"),
+    [("unsloth", 511, "hf"), ("unsloth", 512, "unsloth"), ("hf", 256, "hf"), ("none", 4096, "none")],
+)
+def test_unsloths_checkpointing_offloads_from_512_tokens_on(asked, max_length, done):
+    found = settings(gradient_checkpointing=asked, max_length=max_length)
+
+    assert done == found.effective_checkpointing
+    assert {"unsloth": "unsloth", "hf": True, "none": False}[asked] == found.gradient_checkpointing
+
+
+def test_on_a_gpu_the_whole_base_goes_on_one_card_and_on_a_cpu_nothing_is_said():
+    assert {"device_map": {"": 0}} == settings().placement
+    assert {} == settings(cuda=False).placement
+
+
+@pytest.mark.parametrize(("precision", "autocast"), [("fp32", None), ("bf16", "bfloat16")])
+def test_on_a_cpu_evaluation_runs_in_the_precision_of_the_base(precision, autocast):
+    found = settings(cuda=False, precision=precision)
+
+    assert autocast == found.mixed_precision
+    assert (autocast or "none") == found.facts["mixed_precision"]
+
+
+def test_a_model_that_unsloth_forces_into_fp32_is_evaluated_without_autocast(monkeypatch):
+    """Gemma 3 on a T4, say: the list is Unsloth's, which says so in this variable."""
+    monkeypatch.setenv("UNSLOTH_FORCE_FLOAT32", "1")
+
+    assert settings(precision="fp16").mixed_precision is None
+
+    monkeypatch.setenv("UNSLOTH_FORCE_FLOAT32", "0")
+
+    assert "float16" == settings(precision="fp16").mixed_precision
