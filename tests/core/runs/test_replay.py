@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.run_times import groups, of_home
+from benchmarks.run_times import groups, of_home, read, write
 from rankviz.core.cost.pace import Difference, Timing, Workload
 from rankviz.core.runs.replay import Finished, coverage, replay
 from rankviz.core.runs.times import FormulaTimes
@@ -76,6 +76,36 @@ def test_of_the_shipped_sweeps_four_in_five_runs_are_inside_a_range_of_at_most_t
     assert (int(runs), int(inside)) == like[:2]
     assert int(share) == round(100 * like.inside / like.runs)
     assert (float(width), float(widest)) == (round(like.middle_width, 2), round(like.widest, 2))
+
+
+def test_the_figures_of_a_busy_machine_are_those_of_its_runs():
+    """The figures of docs/method.md."""
+    finished = read(ASSETS / "run_times.csv")
+    announced = [each for each in replay(finished, ASSUMPTIONS) if each.sources >= 3]
+    like, other = (coverage([a for a in announced if (a.differs is Difference.NONE) is same]) for same in (True, False))
+    steps: dict[Workload, list[float]] = {}
+    for each in finished:
+        steps.setdefault(each.timing.workload, []).append(each.timing.ratios["training"])
+    change = max(max(ratios) / min(ratios) for ratios in steps.values())
+
+    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
+    assert f"In {len(finished)} short runs" in prose
+    assert f"changed by a factor of {change:.0f} between runs" in prose
+    assert f"{like.inside} of {like.runs} runs after three like ones were inside the announced range" in prose
+    assert f"precision, {other.inside} of {other.runs} were inside" in prose
+
+
+def test_times_are_read_as_they_were_written(tmp_path):
+    finished = of_home(ASSETS / "recorded")
+
+    write(finished, tmp_path / "times.csv")
+
+    for mine, theirs in zip(
+        read(tmp_path / "times.csv"), sorted(finished, key=lambda f: f.timing.ended_at), strict=True
+    ):
+        assert theirs.timing.workload == replace(mine.timing.workload, tokens=theirs.timing.workload.tokens)
+        assert theirs.seconds == pytest.approx(mine.seconds, rel=1e-4)
+        assert theirs.evaluated == mine.evaluated
 
 
 def test_runs_are_grouped_by_what_they_were_announced_from():
