@@ -22,9 +22,10 @@ from rankviz.errors import InvalidSettingError
 
 PARAMETERS = ("experts", "router")
 """Kinds of layers that are an nn.Parameter."""
-TURNED_FAMILIES = ("llama4", "llama4_text")
-"""model_types for whose experts Unsloth sets is_transposed (unsloth_zoo/temporary_patches/llama4_moe.py), by which PEFT
-exchanges inputs and outputs. The count is the same, the header of the file can differ by a few bytes."""
+TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
+"""model_types whose experts PEFT reads the other way round under Unsloth, which sets is_transposed on Llama 4's and
+stores those of Qwen3-VL transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The count is the
+same, the header of the file can differ by a few bytes."""
 FUSED_PROJECTIONS = {
     "q_proj": "qkv_proj",
     "k_proj": "qkv_proj",
