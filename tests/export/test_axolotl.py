@@ -6,6 +6,7 @@ import yaml
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import VERSION, axolotl
 from tests.support.recipes import SETTINGS, made
+from tests.support.tiny_llama import save_tokenizer
 from tests.support.tool_wheels import AXOLOTL, checked, unpacked
 
 VALIDATE = """
@@ -34,6 +35,35 @@ print("CHECKED", json.dumps(results, default=str))
 """
 
 
+ROWS = """
+import json, sys
+from axolotl.prompt_strategies import chat_template, user_defined
+from axolotl.utils.dict import DictDefault
+from transformers import AutoTokenizer
+cases = json.load(sys.stdin)
+
+def learned(config, eos, row):
+    tokenizer = AutoTokenizer.from_pretrained(cases["tokenizer"])
+    tokenizer.eos_token = eos
+    (rows,), cfg = config["datasets"], DictDefault(config)
+    if isinstance(rows["type"], dict):
+        strategy = user_defined.load(tokenizer, cfg, user_defined.UserDefinedDatasetConfig(**rows["type"]))
+    else:
+        strategy = chat_template.load(tokenizer, cfg, ds_cfg=DictDefault(rows))
+    return tokenizer.decode([label for label in strategy.tokenize_prompt(row)["labels"] if label != -100])
+
+print("CHECKED", json.dumps({name: learned(*case) for name, case in cases["cases"].items()}))
+"""
+CHAT = {
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Name a letter."},
+        {"role": "assistant", "content": "abc"},
+        {"role": "user", "content": "Another."},
+        {"role": "assistant", "content": "xyz"},
+    ]
+}
+TEXT = {"prompt": "Name a letter. ", "completion": "abc"}
 BASE = {"model_id": "meta-llama/Llama-3.1-8B", "model_type": "llama"}
 GEMMA = {"model_id": "google/gemma-3-4b-it", "model_type": "gemma3_text"}
 BASES = {"base": BASE["model_id"], "gemma": GEMMA["model_id"]}
@@ -50,7 +80,27 @@ def config(**changes):
 
 
 @pytest.fixture(scope="module")
-def validated(tmp_path_factory):
+def wheels(tmp_path_factory):
+    return unpacked(AXOLOTL, tmp_path_factory.mktemp("axolotl"))
+
+
+@pytest.fixture(scope="module")
+def learned(wheels, tmp_path_factory):
+    """What Axolotl's own strategies learn of a row: the tokenizer's end token ends a turn, or another token does."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder)
+    other = {**config(), "eot_tokens": ["<|im_end|>"]}
+    cases = {
+        "chat": (config(), "<|im_end|>", CHAT),
+        "other end": (other, "<|endoftext|>", CHAT),
+        "other end, not said": (config(), "<|endoftext|>", CHAT),
+        "text": (config(**BASE), "<|endoftext|>", TEXT),
+    }
+    return checked(wheels, ROWS, {"tokenizer": str(folder), "cases": cases}, folder)
+
+
+@pytest.fixture(scope="module")
+def validated(wheels, tmp_path_factory):
     """What Axolotl's validation says of each setting, and of three that are wrong."""
     cases = {name: config(**changes) for name, changes in SETTINGS.items()}
     cases["base"] = config(**BASE)
@@ -60,8 +110,7 @@ def validated(tmp_path_factory):
     cases["misspelt"] = {**config(), "lora_rank": 8}
     cases["wrong"] = {**config(), "lora_r": "many"}
     cases["optimizer"] = {**config(), "optimizer": "no_such_optimizer"}
-    folder = unpacked(AXOLOTL, tmp_path_factory.mktemp("axolotl"))
-    return checked(folder, VALIDATE, cases, tmp_path_factory.mktemp("run"))
+    return checked(wheels, VALIDATE, cases, tmp_path_factory.mktemp("run"))
 
 
 def test_it_carries_the_chosen_values():
@@ -157,3 +206,14 @@ def test_the_check_sees_a_key_and_a_value_that_axolotl_does_not_know(validated):
     assert ["lora_rank"] == validated["misspelt"]["unknown"]
     assert "lora_r" in validated["wrong"]["error"]
     assert ["no_such_optimizer"] == validated["optimizer"]["unknown"]
+
+
+@pytest.mark.torch
+def test_axolotls_own_code_learns_the_answers_with_their_end_token(learned):
+    assert "abc<|im_end|>xyz<|im_end|>" == learned["chat"] == learned["other end"]
+    assert "abc<|endoftext|>" == learned["text"]
+
+
+@pytest.mark.torch
+def test_the_check_sees_a_turn_that_never_ends(learned):
+    assert "abcxyz" == learned["other end, not said"]

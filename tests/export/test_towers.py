@@ -50,7 +50,7 @@ def test_unsloth_and_models_of_text_alone_are_given_names():
 def test_the_class_that_loads_it_makes_the_architecture_that_was_counted(model_id):
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    export, config = made(model_id, target_modules=("q_proj",)), AutoConfig.from_pretrained(whole_config(model_id))
+    export, config = made(model_id, "unsloth"), AutoConfig.from_pretrained(whole_config(model_id))
     classes = AutoModelForImageTextToText if export.is_multimodal else AutoModelForCausalLM
 
     loaded = classes._model_mapping[type(config)].__name__

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-AXOLOTL = ("axolotl==0.21.0", "addict==2.4.0")
-"""addict is what Axolotl's configuration is held in."""
+AXOLOTL = ("axolotl==0.21.0", "addict==2.4.0", "colorama==0.4.6")
+"""addict is what Axolotl's configuration is held in, colorama what its prompters import."""
 LLAMAFACTORY = ("llamafactory==0.9.5", "omegaconf==2.4.0")
 """omegaconf is what LLaMA-Factory reads YAML with."""
 
