@@ -117,7 +117,9 @@ class Counter:
         # Without this PEFT ties no copies of embedding and head on the meta device.
         saves = bool(config.modules_to_save)
         try:
-            adapted = peft.get_peft_model(self._build(), config, low_cpu_mem_usage=not saves)
+            adapted = peft.get_peft_model(
+                self._build(), config, low_cpu_mem_usage=not saves, autocast_adapter_dtype=False
+            )
         except REFUSALS as error:
             return {"refused": f"{type(error).__name__}: {error}"[:300]}
         shapes = {name: tuple(tensor.shape) for name, tensor in peft.get_peft_model_state_dict(adapted).items()}
@@ -127,17 +129,17 @@ class Counter:
 
 def answers(models: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """An answer a call, model by model."""
-    for place, model in enumerate(models):
+    for model in models:
         counter = Counter(model["config"], split=model["split"])
         for call in model["calls"]:
             yield counter.count(**call)
         del counter
-        if place % 4 == 3:
-            gc.collect()
+        gc.collect()
 
 
 if __name__ == "__main__":
     with many_models(), answer:
+        gc.disable()
         for each in answers(json.load(sys.stdin)):
             answer.write(json.dumps(each) + "\n")
             answer.flush()

@@ -199,7 +199,7 @@ def test_unsloth_trains_what_rankviz_counts_and_refuses_what_it_refuses(answers)
 
     assert {} == {key: (ours[key], theirs) for key, theirs in answers.items() if ours[key] != theirs}
     counted = sum(theirs is not None for theirs in answers.values())
-    assert 2000 < counted < len(answers) - 500
+    assert 2000 < counted < len(answers) - 300
 
 
 @pytest.mark.timeout(1800)
