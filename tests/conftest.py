@@ -7,8 +7,8 @@ from tests.support.workers import processes_of
 TOGETHER = {
     "tests/ui/test_page.py": "the page",
     "tests/ui/test_page_files.py": "the page",
-    "tests/worker/test_finetune.py": "a tiny sweep",
-    "tests/worker/test_truncate.py": "a tiny sweep",
+    "tests/worker/finetune/test_finetune.py": "a tiny sweep",
+    "tests/worker/finetune/test_truncate.py": "a tiny sweep",
 }
 """Files that share fixtures of the session: one app and one browser, one trained sweep."""
 SPREAD = ("tests/core/lora/test_counts_against_peft.py",)

@@ -14,7 +14,7 @@ INTRODUCTION = """\
 Imports point down this page, never up, and `lint-imports` checks that (`units`, `errors`, `paths` and `installed` stand
 below all others). Each library has one home: gradio in `rankviz/ui/`, typer in `rankviz/cli/`, plotly in
 `rankviz/figures/`, torch and the trainers in `rankviz/worker/`, which runs in its own process. The core imports the
-standard library only. `tests/` follows `rankviz/` floor by floor."""
+standard library only. `tests/` has the folders of `rankviz/`."""
 
 FLOORS = (
     "rankviz/ui",

@@ -52,7 +52,7 @@ def test_a_probe_that_cannot_run_here_is_refused_before_it_is_queued(old):
 
 def test_the_train_tab_shows_it_above_the_estimate(old):
     from rankviz.ui.train import form
-    from tests.ui.test_views_runs import FORM
+    from tests.ui.runs.test_tab import FORM
 
     shown = form.expected_html(old, FORM)
 

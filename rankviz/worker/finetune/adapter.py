@@ -25,7 +25,7 @@ def unsloth_arguments(plan: AdapterPlan) -> dict[str, Any]:
 
     On a GPU Unsloth adds the experts by itself, unless it is told of no parameters. Its CPU backend leaves PEFT's own
     rewrite of experts on: where another MoE scheme is asked for, modules and parameters are named one by one there.
-    tests/worker/test_experts.py compares what is trained with what is counted.
+    tests/worker/finetune/test_experts.py compares what is trained with what is counted.
     """
     arguments = peft_arguments(plan) | plan.unsloth_flags
     if plan.route.kind == "model" and plan.scheme == "linear-only":

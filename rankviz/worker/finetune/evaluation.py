@@ -19,7 +19,7 @@ def evaluate(
     loss = Σ over target tokens of -log p(token | what stands before it) / number of target tokens, completions only
     where rows have prompts. The forward pass runs in `autocast` (a torch dtype's name) as training does; the loss is
     taken in fp32.
-    Compared with transformers' own loss in tests/worker/test_data.py.
+    Compared with transformers' own loss in tests/worker/finetune/test_data.py.
     """
     import torch
 

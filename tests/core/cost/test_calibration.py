@@ -23,7 +23,7 @@ from rankviz.ui.train.form import expected_html
 from tests.support import questions
 from tests.support.probes import MIB, measured, request
 from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
-from tests.ui.test_views_runs import FORM
+from tests.ui.runs.test_tab import FORM
 
 HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
 CPU = Device(cpu_count=2)

@@ -20,7 +20,7 @@ from tests.support.tiny_runs import letters, run_to_the_end
 
 pytestmark = pytest.mark.torch
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def parameters(r: int) -> int:
