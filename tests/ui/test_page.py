@@ -312,7 +312,8 @@ def test_a_sweep_has_a_page_of_its_own_at_its_address(page):
     assert "5%" == tolerance.input_value()
     written(tolerance, "0.02")
     page.locator("#sweep-words", has_text="cannot be distinguished").wait_for()
-    assert page.get_by_role("button", name="Download this sweep (zip)").is_hidden()  # it is shipped, not one's own
+    assert page.get_by_role("button", name="Download this sweep (zip)").is_visible()
+    assert page.get_by_role("button", name="Cancel this sweep").is_hidden()  # it is shipped, not one's own
 
 
 def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):

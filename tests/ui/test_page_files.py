@@ -107,7 +107,7 @@ def test_a_format_is_chosen_copied_saved_and_in_the_address(page, tmp_path):
 
     assert "take=llamafactory" in page.url
     with page.expect_download() as download:
-        page.locator("#script [data-do=save]").click()
+        page.locator("#script [data-do=save]").first.click()  # the second is dataset_info.json
     download.value.save_as(tmp_path / "recipe.yaml")
     config = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert ("meta-llama/Llama-3.1-8B", 16) == (config["model_name_or_path"], config["lora_rank"])

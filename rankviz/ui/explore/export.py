@@ -37,6 +37,7 @@ def takeaway(api: Api, **values: Any) -> Exported:
     """The file for the widgets' values, with the recommended learning rate. A format that cannot express them says
     why in its place."""
     chosen = question.ask(values)
+    chosen.validate()  # what is wrong there is said above, once
     try:
         written = api.exports.write(chosen, values["r"], values["take"], goal=goal_of(values))
     except RankVizError as error:
