@@ -1,7 +1,6 @@
 """`rankviz spectrum` and `rankviz resize`."""
 
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
 import typer
@@ -20,7 +19,7 @@ Adapter = Annotated[
 def spectrum(adapter: Adapter, plot: Plot = None, as_json: Json = False) -> None:
     """Show which rank a trained adapter really uses."""
     from rankviz.core.spectrum.grid import grid
-    from rankviz.core.spectrum.spectrum import SHARES, in_words
+    from rankviz.core.spectrum.spectrum import SHARES, in_words, spread
     from rankviz.core.spectrum.spectrum import as_json as as_dict
 
     check(plot)
@@ -41,8 +40,10 @@ def spectrum(adapter: Adapter, plot: Plot = None, as_json: Json = False) -> None
                 str(len(layers)),
                 _span([layer.r for layer in layers]),
                 *(_span([layer.rank_for(share) for layer in used]) for share in SHARES),
-                f"{median(layer.effective_rank for layer in used):.1f}" if used else "–",
-                f"{median(layer.stable_rank for layer in used):.1f}" if used else "–",
+                *(
+                    f"{over.median:.1f}" if (over := spread(layers, measure)) else "–"
+                    for measure in ("effective_rank", "stable_rank")
+                ),
                 str(len(layers) - len(used)),
             ]
         )

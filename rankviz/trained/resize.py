@@ -43,6 +43,11 @@ class ResizePlan:
     config: Mapping[str, Any]
     """The new adapter_config.json."""
 
+    @property
+    def smaller_by(self) -> float:
+        """The share of the file that goes."""
+        return 1 - self.file_bytes / self.file_bytes_before
+
 
 def plan(
     adapter: Adapter,

@@ -41,3 +41,7 @@ class Gpu:
     source: str = ""
     checked: str = ""
     note: str = ""
+
+    @property
+    def lowest_usd_per_hour(self) -> float | None:
+        return min((price.usd_per_hour for price in self.prices), default=None)

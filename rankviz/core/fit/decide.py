@@ -31,6 +31,16 @@ class FitAnswer:
         return cheapest_that_fits(self.cards)
 
     @property
+    def fitting(self) -> int:
+        """GPUs of the table on which it fits, barely or well."""
+        return sum(card.fits for card in self.cards)
+
+    @property
+    def tight(self) -> int:
+        """Those of them on which it fits barely."""
+        return sum(card.fit == "tight" for card in self.cards)
+
+    @property
     def sentence(self) -> str:
         """What to change, or that nothing need be."""
         return sentence(self)

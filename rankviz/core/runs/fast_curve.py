@@ -53,6 +53,10 @@ class Reading(NamedTuple):
     sentences: tuple[str, ...]
     """The most important first."""
 
+    def above_lowest(self, point: CurvePoint) -> float:
+        """Nats."""
+        return point.loss - min(each.loss for each in self.curve.points)
+
 
 class Parting(NamedTuple):
     """An independent run that lies further from the curve than runs lie from one another."""

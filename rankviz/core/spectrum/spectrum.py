@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from math import exp, floor, fsum, isclose, log, sqrt
-from typing import Any
+from statistics import median
+from typing import Any, Literal, NamedTuple
 
 MOST, NEARLY_ALL = SHARES = (0.9, 0.99)
 """Of the energy: for each the rank is given that holds it."""
@@ -23,6 +24,14 @@ def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
     """The lora_alpha that gives this scale at this rank, as a whole number where it is one."""
     alpha = scale * (sqrt(r) if use_rslora else r)
     return round(alpha) if isclose(alpha, round(alpha), rel_tol=1e-12) else alpha
+
+
+class Spread(NamedTuple):
+    """Of one measure over modules."""
+
+    low: float
+    median: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +137,12 @@ class Spectrum:
         norms = sorted(layer.norm for layer in self.layers if not layer.is_dead)
         limit = FAINT * norms[len(norms) // 2] if norms else 0.0
         return tuple(layer.name for layer in self.layers if 0 < layer.norm < limit)
+
+
+def spread(layers: Iterable[LayerSpectrum], measure: Literal["effective_rank", "stable_rank"]) -> Spread | None:
+    """Over the updates that are not zero; None where all are."""
+    values = [getattr(layer, measure) for layer in layers if not layer.is_dead]
+    return Spread(min(values), median(values), max(values)) if values else None
 
 
 def in_words(spectrum: Spectrum) -> str:

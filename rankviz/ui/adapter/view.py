@@ -4,14 +4,23 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import PurePath
-from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.core.spectrum.rank_pattern import Ranks
-from rankviz.core.spectrum.spectrum import FAINT, MOST, NEARLY_ALL, SHARES, LayerSpectrum, Spectrum, in_words
+from rankviz.core.spectrum.spectrum import (
+    FAINT,
+    MOST,
+    NEARLY_ALL,
+    SHARES,
+    LayerSpectrum,
+    Spectrum,
+    Spread,
+    in_words,
+    spread,
+)
 from rankviz.figures import modules_figure, modules_info, spectrum_figure, spectrum_info
 from rankviz.figures.modules import NO_ADAPTER, share_text
 from rankviz.figures.spectrum import NO_SPECTRUM, hardest_module
@@ -97,7 +106,6 @@ def adapter_view(spectrum: Spectrum, resize: Resize, plan: "ResizePlan | None", 
 
 
 def _top(spectrum: Spectrum) -> str:
-    used = [layer for layer in spectrum.layers if not layer.is_dead]
     scales = {layer.scale for layer in spectrum.layers}
     scale = f"scale {next(iter(scales)):.4g}" if len(scales) == 1 else f"scale {min(scales):.4g} to {max(scales):.4g}"
     row = [
@@ -107,8 +115,8 @@ def _top(spectrum: Spectrum) -> str:
             f"r = {spectrum.rank_for(NEARLY_ALL)}",
             sub=f"{percent(MOST, 0)}: r = {spectrum.rank_for(MOST)}",
         ),
-        _middle("Effective rank", [layer.effective_rank for layer in used]),
-        _middle("Stable rank", [layer.stable_rank for layer in used]),
+        _middle("Effective rank", spread(spectrum.layers, "effective_rank")),
+        _middle("Stable rank", spread(spectrum.layers, "stable_rank")),
         Figure(
             "Modules without an update",
             f"{len(spectrum.dead)} of {len(spectrum.layers)}",
@@ -136,10 +144,10 @@ def _base_name(base_model: str) -> str:
     return path.name if path.is_absolute() else base_model
 
 
-def _middle(name: str, values: Sequence[float]) -> Figure:
-    if not values:
+def _middle(name: str, over: Spread | None) -> Figure:
+    if over is None:
         return Figure(name, "–", sub="no updated module")
-    return Figure(name, f"{median(values):.1f}", sub=f"median; {min(values):.1f} to {max(values):.1f} by module")
+    return Figure(name, f"{over.median:.1f}", sub=f"median; {over.low:.1f} to {over.high:.1f} by module")
 
 
 def _named(names: Sequence[str]) -> str:
@@ -186,7 +194,7 @@ def _sizes(plan: "ResizePlan", ranks: Mapping[str, int]) -> str:
             ("Parameters", f"{plan.parameters:,}"),
             ("File", f"{plan.file_bytes:,} bytes"),
             ("Before", f"{plan.file_bytes_before:,} bytes"),
-            ("Smaller by", f"{100 * (1 - plan.file_bytes / plan.file_bytes_before):.1f} %"),
+            ("Smaller by", percent(plan.smaller_by)),
         ]
     )
 

@@ -175,10 +175,8 @@ def cards_html(result: FitAnswer) -> str:
         label="GPUs, cheapest first",
         left=2,
     )
-    fitting = sum(card.fits for card in result.cards)
-    tight = sum(card.fit == "tight" for card in result.cards)
     title = (
-        f"{fitting} of {len(rows)} GPUs fit{f', {tight} of them barely' if tight else ''}; cheapest first. Click a row "
+        f"{result.fitting} of {len(rows)} GPUs fit{f', {result.tight} of them barely' if result.tight else ''}; cheapest first. Click a row "
         "to select a GPU; you can edit its price."
     )
     return html.titled(title, table)

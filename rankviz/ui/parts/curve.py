@@ -58,14 +58,13 @@ def fast_curve_html(reading: Reading, fidelity: Fidelity | None) -> str:
 def truncated_table(reading: Reading) -> str:
     """Every rank of a fast curve, the one that it names in bold."""
     points = reading.curve.points
-    lowest = min(point.loss for point in points)
     rows = [
         html.Row(
             [
                 f"r = {point.r}",
                 html.Cell(how_made(point, reading.curve), kind="left"),
                 f"{point.loss:.4f}",
-                f"{point.loss - lowest:.4f}",
+                f"{reading.above_lowest(point):.4f}",
                 f"{point.parameters:,}",
                 file_text(point, reading.curve),
             ],

@@ -184,7 +184,7 @@ def _whole(label: str, value: int) -> gr.Number:
 
 def gpu_label(gpu: Gpu) -> str:
     usable = memory_size(gpu.usable_bytes) + " usable" if gpu.usable_bytes else f"{gpu.memory_bytes / 1e9:g} GB nominal"
-    price = min((p.usd_per_hour for p in gpu.prices), default=None)
+    price = gpu.lowest_usd_per_hour
     return f"{gpu.name} · {usable}" + (f" · from ${price:.2f}/h" if price is not None else "")
 
 
