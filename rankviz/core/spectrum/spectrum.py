@@ -5,6 +5,7 @@ rank-k approximation keeps those of the k largest (Eckart and Young 1936). Singu
 the model gets it, scale · B·A.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate

@@ -175,9 +175,10 @@ def cards_html(result: FitAnswer) -> str:
         label="GPUs, cheapest first",
         left=2,
     )
+    tight = f", {result.tight} of them barely" if result.tight else ""
     title = (
-        f"{result.fitting} of {len(rows)} GPUs fit{f', {result.tight} of them barely' if result.tight else ''}; cheapest first. Click a row "
-        "to select a GPU; you can edit its price."
+        f"{result.fitting} of {len(rows)} GPUs fit{tight}; cheapest first. Click a row to select a GPU; you can edit "
+        "its price."
     )
     return html.titled(title, table)
 
