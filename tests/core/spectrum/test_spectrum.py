@@ -5,8 +5,8 @@ from math import exp, log, sqrt
 
 import pytest
 
-from rankviz.core.spectrum.rank_pattern import Ranks, patterns, suggested, wanted_ranks
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum, alpha_for, as_json, in_words
+from rankviz.core.spectrum.rank_pattern import Ranks, patterns, proposed_rank, suggested, wanted_ranks
+from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum, alpha_for, as_json, in_words, spread
 from rankviz.errors import InvalidSettingError
 
 
@@ -147,3 +147,19 @@ def test_alpha_is_a_whole_number_where_it_is_one():
     assert 4 == alpha_for(0.1 * 10, 4, use_rslora=False)
     assert isinstance(alpha_for(0.1 * 10, 4, use_rslora=False), int)
     assert 1.5 == alpha_for(0.25, 6, use_rslora=False)
+
+
+def test_a_spread_leaves_out_updates_that_are_zero():
+    """Energies 1 + 0, 1 + 1 and 4 + 4 + 4 over the largest one: 1, 2, 3."""
+    layers = [layer("a", 1.0, 0.0), layer("b", 1.0, 1.0), layer("c", 2.0, 2.0, 2.0), layer("dead", 0.0, 0.0)]
+
+    assert (1.0, 2.0, 3.0) == pytest.approx(spread(layers, "stable_rank"))
+    assert spread([layers[-1]], "stable_rank") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "proposed"),
+    [((4.0, 3.0, 0.0), 2), ((1.0, 1.0, 1.0), 2), ((1.0,), 1), ((0.0, 0.0), 1), ((10.0, 0.1, 0.1), 1)],
+)
+def test_the_proposed_rank_keeps_nearly_all_and_is_lower_than_the_trained_one(values, proposed):
+    assert proposed == proposed_rank(adapter(layer("m.0.q", *values)))
