@@ -39,15 +39,17 @@ def unsloth(folder):
     return json.loads(program.stdout.splitlines()[-1])
 
 
-def test_every_name_of_the_catalogue_stands_for_what_unsloth_loads(unsloth):
-    """Ids and aliases alike, in any case."""
-    loaded = {}
-    for name in unsloth["in_4_bit"]:
+@pytest.mark.parametrize("unsloth_class", ("FastLanguageModel", "FastModel"))
+def test_every_name_of_the_catalogue_stands_for_what_unsloth_loads(unsloth, unsloth_class):
+    """Ids and aliases alike."""
+    theirs = unsloth["in_4_bit"][unsloth_class]
+    ours = {}
+    for name in theirs:
         checkpoint = load_model(ASSETS, name).unsloth_checkpoint
-        loaded[name] = checkpoint.repository if checkpoint else name
+        ours[name] = checkpoint.repository if checkpoint else name
 
-    assert unsloth["in_4_bit"] == loaded
-    assert 561 == len(loaded)
+    assert theirs == ours
+    assert 561 == len(ours)
 
 
 def test_the_table_is_what_the_script_writes(unsloth, folder):
@@ -61,4 +63,5 @@ def test_names_that_unsloth_does_not_quantize(unsloth):
         name for name in ASKED_TO_LOAD if (known := load_model(ASSETS, name).unsloth_checkpoint) and known.stays_16_bit
     ]
 
-    assert [ASKED_TO_LOAD[0]] == ours == unsloth["stays_16_bit"]
+    assert [ASKED_TO_LOAD[0]] == ours
+    assert {"FastLanguageModel": ours, "FastModel": ours} == unsloth["stays_16_bit"]
