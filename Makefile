@@ -2,7 +2,7 @@
 # make test    set up and run every test, on two workers (WORKERS=n: on n)
 # make test-gpu  the acceptance suite on one NVIDIA GPU, under ten minutes; says so where there is none
 # make lint    style and imports
-# make assets  rebuild assets/ from the configs and the dictionary
+# make assets  rebuild assets/ from the configs, the installed Unsloth and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
 # make fidelity  fast curves beside independent runs, one to two hours; writes assets/fidelity.json
 # make docs    write the generated parts of docs/ and README.md
@@ -57,6 +57,7 @@ golden: setup-test
 
 assets: setup
 	$(BIN)/python -m rankviz.worker.assets.models
+	$(BIN)/python -m rankviz.worker.assets.names
 	$(BIN)/python -m rankviz.worker.assets.samples
 
 validate: setup

@@ -92,15 +92,22 @@ MODEL = TypeAdapter(
 )
 
 
-class _CheckpointRow(BaseModel, extra="forbid", strict=True):
-    model_id: Text
+class _CheckpointSize(BaseModel, extra="forbid", strict=True):
     repository: Text
     file_bytes: Positive | None
     at_most_bytes: Positive | None
-    size_source: str
+    source: Text
+    checked: Day
 
 
-CHECKPOINT = TypeAdapter(_CheckpointRow)
+class _Checkpoints(BaseModel, extra="forbid", strict=True):
+    source: Text
+    checked: Day
+    loaded: dict[Text, list[Text]]
+    sizes: list[_CheckpointSize]
+
+
+CHECKPOINT_TABLE = TypeAdapter(_Checkpoints)
 INDEX_ROW = TypeAdapter(
     strict(
         ModelRow,
@@ -137,15 +144,20 @@ def check_models(folder: Path) -> int:
     unlisted = {path.name for path in folder.glob("*.json")} - {row.file for row in rows} - {INDEX, CHECKPOINTS}
     if unlisted:
         raise AssetError(f"{min(unlisted)} is in no row of {INDEX}: run `make assets`, or delete it.")
-    _check_checkpoints(read_json(folder / CHECKPOINTS), {row.id for row in rows})
+    _check_checkpoints(read_json(folder / CHECKPOINTS))
     return len(rows)
 
 
-def _check_checkpoints(table: Any, model_ids: set[str]) -> None:
-    """AssetError unless the table of Unsloth's 4-bit checkpoints is complete, sorted and about known models."""
-    ids = [validate(CHECKPOINT, row, f"{CHECKPOINTS}: row {_id(row)!r}").model_id for row in table["checkpoints"]]
-    if ids != sorted(set(ids)) or not set(ids) <= model_ids:
-        raise AssetError(f"{CHECKPOINTS}: rows must be of models in {INDEX}, sorted by model_id, each once.")
+def _check_checkpoints(table: Any) -> None:
+    """AssetError unless each name that Unsloth replaces is there once, and sizes are sorted."""
+    rebuild = "run `make assets`"
+    checked = validate(CHECKPOINT_TABLE, table, CHECKPOINTS, instead=rebuild)
+    names = [name for group in checked.loaded.values() for name in group]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise AssetError(f"{CHECKPOINTS}: {min(twice)} is loaded as two repositories: {rebuild}.")
+    sized = [size.repository for size in checked.sizes]
+    if sized != sorted(set(sized), key=str.lower):
+        raise AssetError(f"{CHECKPOINTS}: sizes must be sorted by repository, each once.")
 
 
 def _checked(schema: TypeAdapter, row: Any, file: str, name: str) -> Any:

@@ -16,6 +16,8 @@ from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.errors import AssetError, UnknownModelError
 
 CHECKPOINTS = "unsloth_4bit.json"
+WHOLE = ":whole"
+"""At the end of an id: the whole of a multimodal model whose text tower has its own row."""
 SUGGESTIONS = 3
 SIMILARITY = 0.6
 """From 0 to 1, as difflib measures it: below this a name is no suggestion."""
@@ -46,24 +48,55 @@ def load_index(assets: Path) -> tuple[ModelRow, ...]:
     return tuple(ModelRow(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows)
 
 
-@functools.cache
 def load_model(assets: Path, ref: str) -> ModelSpec:
-    """The model that an id or another name of it stands for."""
-    row = find_model(load_index(assets), ref)
-    model = model_from_json(read_json(assets / "models" / row.file))
-    return replace(model, unsloth_checkpoint=load_checkpoints(assets).get(row.id))
+    """The model that an id or another name of it stands for, with the checkpoint that Unsloth loads for that name."""
+    rows = load_index(assets)
+    row, name = find_model(rows, ref), full_name(rows, ref)
+    return replace(_load_row(assets, row), unsloth_checkpoint=load_checkpoints(assets).of(name))
 
 
 @functools.cache
-def load_checkpoints(assets: Path) -> Mapping[str, UnslothCheckpoint]:
-    """What Unsloth fetches in 4 bit in place of a model, by the model's id; models that are not there it quantizes as
-    it loads them."""
-    return {
-        row["model_id"]: UnslothCheckpoint(
-            repository=row["repository"], file_bytes=row["file_bytes"], at_most_bytes=row["at_most_bytes"]
-        )
-        for row in read_json(assets / "models" / CHECKPOINTS)["checkpoints"]
-    }
+def _load_row(assets: Path, row: ModelRow) -> ModelSpec:
+    return model_from_json(read_json(assets / "models" / row.file))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoints:
+    """What Unsloth loads in 4 bit, by the name that it is given."""
+
+    loaded: Mapping[str, str]
+    """The repository in place of a name, in lower case. A name that is not there is loaded itself."""
+    sized: Mapping[str, UnslothCheckpoint]
+    """Those whose size is known, by their names in lower case."""
+
+    def of(self, name: str) -> UnslothCheckpoint | None:
+        """The checkpoint that is not simply the name's own files, quantized as they are loaded; None for those."""
+        repository = self.loaded.get(name.lower(), name)
+        checkpoint = self.sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
+        replaced = repository.lower() != name.lower()
+        return checkpoint if replaced or checkpoint.quantized or checkpoint.stays_16_bit else None
+
+
+@functools.cache
+def load_checkpoints(assets: Path) -> Checkpoints:
+    """The table that `python -m rankviz.worker.assets.names` writes."""
+    table = read_json(assets / "models" / CHECKPOINTS)
+    return Checkpoints(
+        loaded={name.lower(): repository for repository, names in table["loaded"].items() for name in names},
+        sized={
+            row["repository"].lower(): UnslothCheckpoint(
+                repository=row["repository"], file_bytes=row["file_bytes"], at_most_bytes=row["at_most_bytes"]
+            )
+            for row in table["sizes"]
+        },
+    )
+
+
+def every_name(models: Path) -> tuple[str, ...]:
+    """Every Hub id that the catalogue knows, other names included, from the index in this folder."""
+    rows = read_json(models / "index.json")["models"]
+    names = (name.removesuffix(WHOLE) for row in rows for name in (row["id"], *row.get("aliases", ())))
+    return tuple(dict.fromkeys(names))
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
@@ -72,6 +105,16 @@ def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
     if exact is not None:
         return exact
     raise UnknownModelError(ref, close_names(rows, ref))
+
+
+def full_name(rows: Sequence[ModelRow], ref: str) -> str:
+    """The Hub id that a name of `find_model` means: the id or alias itself, or the first that ends in it."""
+    row = find_model(rows, ref)
+    names = (row.id, *row.aliases)
+    asked = ref.lower()
+    exact = (name for name in names if name.lower() == asked)
+    ending = (name for name in names if name.lower().split("/")[-1] == asked)
+    return (next(exact, None) or next(ending)).removesuffix(WHOLE)
 
 
 def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:

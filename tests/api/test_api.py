@@ -17,12 +17,19 @@ def api(tmp_path):
     return Api(home=tmp_path / "home", shared=False)
 
 
-def test_another_name_of_a_model_gives_the_same_numbers(api):
-    ours = api.estimates.estimate(Question(model_id="meta-llama/Llama-3.1-8B")).estimate
-    theirs = api.estimates.estimate(Question(model_id="unsloth/Meta-Llama-3.1-8B-bnb-4bit")).estimate
+def test_another_name_of_a_model_gives_the_same_numbers_where_unsloth_loads_the_same_repository(api):
+    ours, theirs, plain = (
+        api.estimates.estimate(Question(model_id=name)).estimate.ranks
+        for name in (
+            "meta-llama/Llama-3.1-8B",
+            "unsloth/Meta-Llama-3.1-8B-unsloth-bnb-4bit",
+            "unsloth/Meta-Llama-3.1-8B-bnb-4bit",
+        )
+    )
 
-    assert 41_943_040 == theirs.ranks[0].adapter_parameters
-    assert ours.ranks == theirs.ranks
+    assert 41_943_040 == theirs[0].adapter_parameters == plain[0].adapter_parameters
+    assert ours == theirs
+    assert round(ours[0].memory.base_weights / 1.08) == plain[0].memory.base_weights
 
 
 def test_the_detail_and_the_estimate_agree(api):

@@ -146,12 +146,14 @@ def test_blocks_as_text_and_back():
         assert blocks == decode_blocks(encode_blocks(blocks))
 
 
-def test_checkpoints_of_unsloth_that_are_named_twice_are_an_error(tmp_path):
+def test_a_name_with_two_checkpoints_of_unsloth_is_an_error(tmp_path):
     models = tmp_path / "models"
     shutil.copytree(ASSETS / "models", models)
     table = json.loads((models / "unsloth_4bit.json").read_text())
-    table["checkpoints"].append(table["checkpoints"][0])
+    table["loaded"]["unsloth/another"] = ["Qwen/Qwen3-14B"]
     (models / "unsloth_4bit.json").write_text(json.dumps(table))
 
-    with pytest.raises(AssetError, match=r"unsloth_4bit\.json: rows must be of models in index\.json, sorted"):
+    with pytest.raises(
+        AssetError, match=r"unsloth_4bit\.json: Qwen/Qwen3-14B is loaded as two repositories: run `make assets`"
+    ):
         check_models(models)

@@ -15,8 +15,6 @@ class Basis:
     """What the report says of one kind of setting; None where no measured row is of this kind."""
 
     memory: KindAccuracy | None
-    lower: KindAccuracy | None
-    """Of rows that are shown and not counted."""
     time: KindAccuracy | None
 
 
@@ -49,24 +47,17 @@ def basis_of(report: AccuracyReport, stack: Stack) -> Basis:
     evidence = report.evidence
     return Basis(
         memory=_of_kind(evidence.memory, stack.kind),
-        lower=_of_kind(evidence.lower, stack.kind),
         time=_of_kind(evidence.time, stack.time_kind),
     )
 
 
 def in_words(basis: Basis) -> str:
     """What an estimate's memory range rests on: how far off settings like this one were without their own source."""
-    memory, lower = basis.memory, basis.lower
+    memory = basis.memory
     if memory is None:
-        seen = (
-            f" In {lower.settings} runs with unknown settings the estimate was {100 * lower.mean_abs_error:.1f} % off "
-            "on average."
-            if lower
-            else ""
-        )
         return (
             "There is no measurement of this kind of setup (kernels, checkpointing, attention), so the range is wider. "
-            f"The memory formula comes from reading the code.{seen}"
+            "The memory formula comes from reading the code, and the width of the range is an assumption."
         )
     sources = len(memory.groups)
     rests = (

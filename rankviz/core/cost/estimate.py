@@ -14,7 +14,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, peak_flops_per_second, price_of
 from rankviz.core.cost.gpu import Gpu, Price
-from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
@@ -106,7 +106,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         notes=(
             *plan.notes,
             *_notes(model, question, gpu, price, assumptions),
-            *_unsloth_notes(model, stack, device, each, predicted, assumptions),
+            *_unsloth_notes(model, question, stack, device, each, predicted),
         ),
     )
 
@@ -176,18 +176,23 @@ def _notes(
 
 def _unsloth_notes(
     model: ModelSpec,
+    question: Question,
     stack: Stack,
     device: Device,
     ranks: Sequence[RankEstimate],
     predicted: Prediction,
-    assume: Assumptions,
 ) -> list[str]:
     """What Unsloth does of its own accord with this model on this card."""
     setup, notes, checkpoint = stack.setup, [], model.unsloth_checkpoint
     if not stack.habits.unsloth_kernels:
         return []
-    if checkpoint and setup.precision in ("nf4", "nf4-dq"):
-        notes.append(f"Unsloth loads {checkpoint.repository} in place of this model. {_about_size(checkpoint, assume)}")
+    if unsloth.stays_16_bit(model, setup):
+        notes.append(
+            "Unsloth loads this model in 16 bit: it never quantizes a repository whose name ends in -BF16. "
+            "The estimate is for 16 bit."
+        )
+    elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
+        notes.append(_about_checkpoint(checkpoint, question.model_id, predicted.memory))
     if unsloth.forces_fp32(model, setup.precision, device):
         notes.append("fp16 overflows in this model, so Unsloth trains it without autocast and with fp32 hidden states.")
     short = [rank.r for rank in ranks if rank.memory.base_weights < predicted.memory.base_weights]
@@ -200,15 +205,24 @@ def _unsloth_notes(
     return notes
 
 
-def _about_size(checkpoint: UnslothCheckpoint, assume: Assumptions) -> str:
+def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTerms) -> str:
+    """Which repository is loaded for a name, and what of its size is known and was added."""
+    same = f"/{checkpoint.repository}".lower().endswith(f"/{name.strip().lower()}")
+    which = f"Unsloth loads {checkpoint.repository}{'' if same else ' in place of this model'}."
+    if not checkpoint.quantized:
+        return f"{which} It is in 16 bit, and Unsloth quantizes it as it loads it."
     if not checkpoint.dynamic:
-        return "It is plain NF4."
+        return f"{which} It is plain NF4."
     if checkpoint.file_bytes is not None:
-        return f"It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}."
-    extra = assume.range("unsloth-dynamic-4bit-extra")
+        return f"{which} It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}."
+    expected, high = (
+        100 * more / memory.checkpoint_bytes for more in (memory.base_extra.expected, memory.base_extra.high)
+    )
+    most = checkpoint.at_most_bytes
+    seen = f", since a load of it took {units.memory_size(most)} at most" if most is not None else ""
     return (
-        "It keeps some layers in 16 bit, and its size is not known here: the estimate adds "
-        f"{100 * extra.expected:.0f} % to the base weights, the upper estimate {100 * extra.high:.0f} %."
+        f"{which} It keeps some layers in 16 bit, and its size is not known here: the estimate adds {expected:.0f} % "
+        f"to the size of plain NF4, the upper estimate {high:.0f} %{seen}."
     )
 
 

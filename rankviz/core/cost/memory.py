@@ -97,6 +97,8 @@ class MemoryTerms:
     """Everything that doesn't depend on rank."""
 
     base_weights: int
+    checkpoint_bytes: int
+    """Of the base in a plain checkpoint: without base_extra, and without what is raised to fp32 after loading."""
     base_extra: Range
     """More that the checkpoint fetched may weigh; its expected end is in base_weights."""
     adapter: TrainedBytes
@@ -144,7 +146,7 @@ def memory_terms(
     assume, setup = stack.assume, stack.setup
     plain = parts.base_bytes(model, shape, stack)
     extra = unsloth.extra_bytes(model, stack, plain)
-    base = plain + round(extra.expected)
+    base = plain + round(extra.expected) + parts.raised_bytes(model, stack)
     context = assume.range_of(f"context-bytes-{cards}", "context-bytes")
     each = [parts.kept_bytes(kind, model, stack) for kind in shape.kinds]
     kept = (0.0, 0.0)
@@ -159,6 +161,7 @@ def memory_terms(
     previous = sum(kind.count * parts.quantized_inputs(kind, stack) for kind in shape.kinds)
     return MemoryTerms(
         base_weights=base,
+        checkpoint_bytes=plain,
         base_extra=extra,
         adapter=parts.trained_bytes(stack, stack.habits.adapter_bytes),
         saved=parts.trained_bytes(stack, stack.habits.saved_bytes),

@@ -50,22 +50,27 @@ def trained_bytes(stack: Stack, weight_bytes: int) -> TrainedBytes:
     )
 
 
+def raised_bytes(model: ModelSpec, stack: Stack) -> int:
+    """What an embedding in fp32 takes more than the checkpoint's 16 bit."""
+    return 2 * model.vocab_size * model.hidden_size if stack.habits.fp32_embedding else 0
+
+
 def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
-    """Frozen weights: what a quantizer reaches at its width, the rest (embeddings, head, norms) in 16 bit or, after
-    PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64 weights, double quantization makes
-    that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32 scale for each output row.
+    """Frozen weights as a checkpoint holds them: what a quantizer reaches at its width, the rest (embeddings, head,
+    norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64 weights,
+    double quantization makes that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32 scale for
+    each output row. What Unsloth raises after loading is `raised_bytes`.
     """
     setup, habits = stack.setup, stack.habits
     embedding = model.vocab_size * model.hidden_size
     head = embedding if habits.unties_head and model.tie_word_embeddings else 0
-    raised = 2 * embedding if habits.fp32_embedding else 0
     if not setup.quantized:
-        return (model.total_parameters + head) * stack.compute_bytes + raised
+        return (model.total_parameters + head) * stack.compute_bytes
     left_alone = _unquantized(model, stack)
     quantized = model.total_parameters + head - left_alone
     width = habits.weight_bytes or stack.assume.value(f"weight-bytes-{setup.precision}")
     scales = 4 * shape.linear_rows if setup.precision == "int8" else 0
-    return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else 2) + raised
+    return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else 2)
 
 
 def _unquantized(model: ModelSpec, stack: Stack) -> int:

@@ -7,6 +7,7 @@ loads in 4 bit. Compared with the installed Unsloth in tests/core/cost/test_unsl
 from dataclasses import replace
 
 from rankviz.core.cost.device import Device
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.route import OWN_FAMILIES
 from rankviz.core.model.spec import ModelSpec
@@ -33,7 +34,8 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     habits = stack.habits
     if not habits.unsloth_kernels:
         return stack
-    setup, four_bit = stack.setup, stack.setup.precision in ("nf4", "nf4-dq")
+    setup = _as_loaded(stack.setup, model, device)
+    four_bit = setup.precision in ("nf4", "nf4-dq")
     forced = forces_fp32(model, setup.precision, device)
     if model.architecture in WITHOUT_FUSED_LOSS and setup.loss_path in ("fused", "fused-func"):
         setup = replace(setup, loss_path="full")
@@ -50,6 +52,20 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     return replace(stack, setup=setup, measured_habits=own)
 
 
+def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
+    """Whether Unsloth loads the model in 16 bit though it is asked to quantize it."""
+    checkpoint = model.unsloth_checkpoint
+    return setup.framework == "unsloth" and setup.quantized and checkpoint is not None and checkpoint.stays_16_bit
+
+
+def _as_loaded(setup: TrainingSetup, model: ModelSpec, device: Device) -> TrainingSetup:
+    """The setup with the precision that Unsloth really loads."""
+    if not stays_16_bit(model, setup):
+        return setup
+    half = "bf16" if device.gpu is None or device.gpu.supports_bf16 else "fp16"
+    return replace(setup, precision=half)
+
+
 def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
     """Whether the model trains in fp32 where fp16 is asked for or the card has no bf16."""
     without_bf16 = device.gpu is not None and not device.gpu.supports_bf16
@@ -64,6 +80,8 @@ def quantizes_experts(model: ModelSpec) -> bool:
 
 def extra_bytes(model: ModelSpec, stack: Stack, plain: int) -> Range:
     """What the checkpoint that a 4-bit load fetches weighs more than plain NF4 of the same model.
+
+    plain: bytes of the model's own checkpoint in NF4, so without what is raised to fp32 after loading.
 
     A dynamic checkpoint keeps some layers in 16 bit, and which ones only its files say: its known size, or what other
     dynamic checkpoints weigh more, and no more than it was seen to take. Plain checkpoints, and models that Unsloth

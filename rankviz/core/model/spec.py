@@ -51,7 +51,7 @@ class LinearLayer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnslothCheckpoint:
-    """What Unsloth fetches in place of the model when it is loaded in 4 bit."""
+    """What Unsloth loads for a name when 4 bit is asked for."""
 
     repository: str
     file_bytes: int | None = None
@@ -62,7 +62,17 @@ class UnslothCheckpoint:
     @property
     def dynamic(self) -> bool:
         """Whether some of its layers are kept in 16 bit."""
-        return self.repository.endswith("-unsloth-bnb-4bit")
+        return self.repository.lower().endswith("-unsloth-bnb-4bit")
+
+    @property
+    def quantized(self) -> bool:
+        """Whether its files are in 4 bit; others are quantized as they are loaded."""
+        return self.repository.lower().endswith("-bnb-4bit")
+
+    @property
+    def stays_16_bit(self) -> bool:
+        """Whether Unsloth loads it in 16 bit, whatever is asked for (models/loader.py)."""
+        return self.repository.lower().endswith("-bf16")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +119,8 @@ class ModelSpec:
     activation_bytes_per_token: tuple[BlockActivations, ...] = ()
     """What each block holds while it trains, as transformers' own classes show it; empty where they couldn't be run."""
     unsloth_checkpoint: UnslothCheckpoint | None = None
-    """None where Unsloth quantizes the model's own files as it loads them, and for models outside the catalogue."""
+    """Of the name that was asked for. None where Unsloth quantizes that name's own files as it loads them, and for
+    models outside the catalogue."""
     aliases: tuple[str, ...] = ()
     """Other names with the same shapes, Unsloth's copies among them."""
     verified: bool = False

@@ -1,7 +1,8 @@
 """Rebuilds assets/models from real configs: `python -m rankviz.worker.assets.models [CONFIGS_DIR] [MODELS_DIR]`.
 
 Each config of INDEX.csv is built on the meta device and walked (introspect.py). A total that differs from the
-published one stops everything: a catalogue that is wrong is worse than one that is old.
+published one stops everything: a catalogue that is wrong is worse than one that is old. What Unsloth loads in place of
+a name is left as it is: names.py writes it.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.catalog.model_schema import check_models
+from rankviz.catalog.models import CHECKPOINTS
 from rankviz.core.model.config_check import parse_config
 from rankviz.core.model.json import encode_blocks
 from rankviz.errors import AssetError
@@ -61,7 +63,8 @@ def build_models(configs: Path, models: Path, *, activation_seconds: float = mat
     aliases = _table(configs / "ALIASES.csv")
     models.mkdir(parents=True, exist_ok=True)
     for old in models.glob("*.json"):
-        old.unlink()
+        if old.name != CHECKPOINTS:
+            old.unlink()
     towers = {row["model_id"] for row in rows if row["kind"] == "text-of-full"}
     index = []
     for row in rows:

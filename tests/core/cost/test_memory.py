@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.cost import memory_parts
+from rankviz.core.cost.device import card
 from rankviz.core.cost.memory import memory_at, memory_terms
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack
+from rankviz.core.cost.unsloth import settled
 from rankviz.core.model.activations import ActivationBytes, BlockActivations
 from rankviz.core.model.spec import UnslothCheckpoint
-from tests.support.toy import ASSUMPTIONS, ATTENTION, TOY, TOY_MOE, adapted, layer, model
+from tests.support.toy import ASSUMPTIONS, ATTENTION, TOY, TOY_MOE, adapted, gpu, layer, model
 
 WIDE_MLP = (
     layer("mlp.gate_proj", 16, 64, part="mlp"),
@@ -395,6 +397,18 @@ def test_a_checkpoint_weighs_no_more_than_a_load_of_it_was_seen_to_take():
     assert above[0] == pytest.approx(above[1])
 
 
+def test_a_dynamic_checkpoint_adds_to_what_it_holds_and_not_to_an_embedding_raised_after_loading():
+    gemma = replace(checkpoint("unsloth/toy-unsloth-bnb-4bit"), model_type="gemma3_text")
+    chosen = stack("unsloth", precision="nf4-dq")
+    here, on_t4 = (
+        memory_terms(gemma, shape_of(gemma), settled(chosen, gemma, card(gpu(supports_bf16=bf16))), None).base_weights
+        for bf16 in (True, False)
+    )
+
+    plain = 2377 + 1680 * 2
+    assert [round(1.08 * plain), round(1.08 * plain) + 2 * 100 * 16] == [here, on_t4]
+
+
 def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_of_room():
     untied = replace(TOY, tie_word_embeddings=False)
     asks = {"framework": "unsloth", "precision": "bf16", "loss_path": "fused", "max_length": 10}
@@ -414,7 +428,8 @@ def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
     forced = replace(chosen, measured_habits=replace(chosen.habits, fp32_residual=True, fp32_embedding=True))
 
     assert 2 * 10 * 16 * 4 == memory_parts.checkpoint_bytes(TOY, shape_of(TOY), forced)
-    assert 6288 * 2 + 2 * 1600 == memory_parts.base_bytes(TOY, shape_of(TOY), forced)
+    assert 6288 * 2 == memory_parts.base_bytes(TOY, shape_of(TOY), forced)
+    assert 2 * 1600 == memory_parts.raised_bytes(TOY, forced)
 
 
 def test_a_setting_without_data_has_a_wider_band():

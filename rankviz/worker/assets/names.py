@@ -1,0 +1,57 @@
+"""Rebuilds assets/models/unsloth_4bit.json: `python -m rankviz.worker.assets.names [MODELS_DIR]`.
+
+Every id of the catalogue and every other name of it goes through the installed Unsloth's own get_model_name, offline:
+which repository does it load in 4 bit? The table keeps the names whose answer is another one. Sizes are written by
+hand and stay. Unsloth patches PEFT, transformers and TRL as it is imported, so this is a program of its own.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rankviz.catalog.models import CHECKPOINTS, every_name, read_json
+from rankviz.paths import ASSETS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="rankviz.worker.assets.names", description=__doc__)
+    parser.add_argument("models", type=Path, nargs="?", default=ASSETS / "models")
+    models = parser.parse_args(argv).models
+    answers = loaded_in_4_bit(every_name(models))
+    write_table(models, answers)
+    print(f"{len(answers)} names in {models / CHECKPOINTS}")
+    return 0
+
+
+def loaded_in_4_bit(names: Iterable[str]) -> dict[str, str]:
+    """The repository that the installed Unsloth loads in place of each name, which may be the name itself."""
+    os.environ.update(UNSLOTH_ALLOW_CPU="1", HF_HUB_OFFLINE="1")
+    import unsloth  # noqa: F401
+    from unsloth.models.loader_utils import get_model_name
+
+    return {name: get_model_name(name, load_in_4bit=True) for name in names}
+
+
+def write_table(models: Path, answers: Mapping[str, str]) -> None:
+    """Write the names that stand for another repository, grouped by it, and keep the sizes."""
+    names = defaultdict(list)
+    for name, repository in answers.items():
+        if repository.lower() != name.lower():
+            names[repository].append(name)
+    table = {
+        "source": f"unsloth {importlib.metadata.version('unsloth')} get_model_name(name, load_in_4bit=True)",
+        "checked": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "loaded": {repository: sorted(names[repository], key=str.lower) for repository in sorted(names, key=str.lower)},
+        "sizes": read_json(models / CHECKPOINTS)["sizes"],
+    }
+    (models / CHECKPOINTS).write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
