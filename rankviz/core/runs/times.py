@@ -6,7 +6,8 @@
     rest       = attaching the adapter, building the trainer, compiling kernels, saving
 
 A run of fewer than LEAST_LATER_STEPS steps after the first cannot tell its pace from its compilation, so its training
-and its rest are not known. Truncated adapters of a fast curve are left out of all four: they are evaluated and partly trained at once.
+and its rest are not known. Truncated adapters of a fast curve are left out of all four: they are evaluated and partly
+trained at once.
 """
 
 from dataclasses import dataclass
