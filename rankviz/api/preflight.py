@@ -6,21 +6,25 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.workspace import EMBEDDED, Workspace
-from rankviz.core.preflight.checks import Check, checks, problems, warnings
+from rankviz.core.preflight.checks import Check, checks, problems, uses_gpu, warnings
 from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, HubAnswer, TrialStep, Wanted
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.api.models import Models
     from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.model.spec import ModelSpec
 
 HUB_ANSWER_SECONDS = 60.0
 BYTES_PER_PARAMETER = 2
 """Of a checkpoint as published: bf16."""
+FOUR_BIT = ("auto", "nf4", "nf4-dq")
+"""Precisions with a 4-bit base on a GPU."""
 
 
 class Diagnosis(NamedTuple):
@@ -35,17 +39,22 @@ class Preflight:
         self._workspace = workspace
         self._models = models
         self._answer: tuple[float, HubAnswer] | None = None
+        self._sizes: dict[str, tuple[float, int | None]] = {}
 
     def before(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
         """The checks for one training here; takes milliseconds, and up to 3 s where the base comes from the Hub and the
         network is slow. base: what a sweep trains; empty for a probe, which fetches nothing."""
         from rankviz.hub import reach
 
-        download = self._download_bytes(base)
-        wanted = Wanted(
-            precision=training.precision, optim=training.optim, framework=training.framework, download_bytes=download
-        )
-        return checks(self.facts(ask_hub=download > 0 and not reach.is_cached(base)), wanted)
+        facts = self.facts()
+        model = self._from_the_hub(base)
+        repository = _repository(base, model, training, on_gpu=uses_gpu(facts)) if model else ""
+        if model is None or reach.has_weights(repository or base):
+            return checks(facts, _wanted(training))
+        facts = replace(facts, hub=self._hub())
+        known = self._weight_bytes(repository) if repository and facts.hub.reached else None
+        download = BYTES_PER_PARAMETER * model.total_parameters if known is None else known
+        return checks(facts, _wanted(training, download_bytes=download, download_is_certain=known is not None))
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
         """InvalidSettingError where a check says that this training cannot run here."""
@@ -77,6 +86,7 @@ class Preflight:
         return Facts(
             driver=driver,
             card=cards.chosen(driver),
+            other_order=cards.other_order(driver),
             software=software.read(),
             cpu_name=cpu_name(),
             cpu_count=os.cpu_count() or 1,
@@ -99,14 +109,35 @@ class Preflight:
             self._answer = (time.monotonic(), ask_hub())
         return self._answer[1]
 
-    def _download_bytes(self, base: str) -> int:
-        """At most, in 16 bit; 0 where nothing is fetched."""
+    def _from_the_hub(self, base: str) -> ModelSpec | None:
+        """None of a base that is on this machine."""
         if not base or base == EMBEDDED or Path(base).expanduser().exists():
-            return 0
-        return BYTES_PER_PARAMETER * self._models.get(base).total_parameters
+            return None
+        return self._models.get(base)
+
+    def _weight_bytes(self, repository: str) -> int | None:
+        """Asked once in HUB_ANSWER_SECONDS, since a part may have been fetched since."""
+        from rankviz.hub.reach import weight_bytes_to_fetch
+
+        at, known = self._sizes.get(repository, (-HUB_ANSWER_SECONDS, None))
+        if time.monotonic() - at > HUB_ANSWER_SECONDS:
+            at, known = self._sizes[repository] = (time.monotonic(), weight_bytes_to_fetch(repository))
+        return known
 
     def _disk(self, what: str, folder: Path) -> Disk:
         """The folder may not be there yet; its disk is that of the nearest one above."""
         there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
         path = "" if self._workspace.shared else str(folder)
         return Disk(what=what, path=path, free_bytes=shutil.disk_usage(there).free)
+
+
+def _wanted(training: TrainingSetup, **download: Any) -> Wanted:
+    return Wanted(precision=training.precision, optim=training.optim, framework=training.framework, **download)
+
+
+def _repository(base: str, model: ModelSpec, training: TrainingSetup, *, on_gpu: bool) -> str:
+    """The repository whose weights are fetched: Unsloth takes a 4-bit copy of many bases on a GPU. Empty where it is
+    not known which one, since the model is not one of the catalogue."""
+    if not on_gpu or training.framework != "unsloth" or training.precision not in FOUR_BIT:
+        return base
+    return model.unsloth_checkpoint.repository if model.unsloth_checkpoint else ""

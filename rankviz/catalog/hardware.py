@@ -19,9 +19,8 @@ ASSUMPTIONS_FILE = "assumptions.json"
 ENDS = ("low", "expected", "high")
 MEMORY_TOLERANCE = 0.1
 """Nominal sizes are 7 % below the driver's (GB against GiB), and ECC takes up to 6 % of it."""
-SMALLER_CARDS = frozenset({"laptop", "q", "mig"})
-"""Words of a device name that make another, slower card of the one it names: Laptop GPU, Max-Q, a MIG slice. No row of
-the table has one."""
+MAKERS = frozenset({"nvidia", "geforce", "tesla"})
+"""Words that some drivers put before the name of a card and others do not."""
 
 
 @lru_cache(maxsize=8)
@@ -58,23 +57,19 @@ def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
 def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | None = None) -> Gpu | None:
     """The card that a driver's device name means ("NVIDIA A100-SXM4-80GB"); None if the table does not have it.
 
-    memory_bytes: as the driver reports it. A card whose memory is more than MEMORY_TOLERANCE from a row's is another
-    one: a laptop's, one of the same name with twice the memory, a MIG slice.
+    A row has the names that drivers give its card. Any other word makes another card, with another speed and price:
+    Ti, D, Laptop GPU, Max-Q, PCIe, a MIG slice, a vGPU such as A40-48Q.
+
+    memory_bytes: as the driver reports it. A card whose memory is more than MEMORY_TOLERANCE from the row's is another
+    one too.
     """
     device = _words(device_name)
-
-    def vague(word: str) -> bool:
-        return word == "sxm" or (word.endswith("gb") and word[:-2].isdigit())
-
-    def fits(gpu: Gpu) -> bool:
-        return (
-            memory_bytes is None or abs(memory_bytes / (gpu.usable_bytes or gpu.memory_bytes) - 1) <= MEMORY_TOLERANCE
-        )
-
-    if device & SMALLER_CARDS:
-        return None
-    named = [gpu for gpu in gpus if {w for w in _words(gpu.name) if not vague(w)} <= device and fits(gpu)]
-    return max(named, key=lambda gpu: len(_words(gpu.name) & device), default=None)
+    for gpu in gpus:
+        usable = gpu.usable_bytes or gpu.memory_bytes
+        fits = memory_bytes is None or abs(memory_bytes / usable - 1) <= MEMORY_TOLERANCE
+        if fits and any(device == _words(name) for name in gpu.device_names):
+            return gpu
+    return None
 
 
 def read_rows(path: Path, key: str) -> list[dict]:
@@ -89,8 +84,9 @@ def read_rows(path: Path, key: str) -> list[dict]:
         ) from None
 
 
-def _words(name: str) -> set[str]:
-    return set("".join(letter if letter.isalnum() else " " for letter in name.casefold()).split())
+def _words(name: str) -> tuple[str, ...]:
+    plain = "".join(letter if letter.isalnum() else " " for letter in name.casefold())
+    return tuple(word for word in plain.split() if word not in MAKERS)
 
 
 def _plain(name: str) -> str:
@@ -115,7 +111,11 @@ def in_one_form(row: dict) -> dict:
 
 def _gpu(row: dict) -> Gpu:
     try:
-        return Gpu(**{**row, "prices": tuple(Price(**price) for price in row["prices"])})
+        lists = {
+            "prices": tuple(Price(**price) for price in row["prices"]),
+            "device_names": tuple(row["device_names"]),
+        }
+        return Gpu(**{**row, **lists})
     except (KeyError, TypeError) as error:
         raise _unreadable(GPUS_FILE, row, error) from None
 

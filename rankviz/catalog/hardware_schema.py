@@ -17,6 +17,7 @@ GPU = strict(
     Gpu,
     id=Slug,
     name=Text,
+    device_names=tuple[Text, ...],
     memory_bytes=CardBytes,
     usable_bytes=CardBytes | None,
     usable_source=Text,

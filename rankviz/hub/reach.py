@@ -1,11 +1,18 @@
-"""Whether the Hugging Face Hub answers, and where its cache is."""
+"""Whether the Hugging Face Hub answers, where its cache is, and what of a model is still to be fetched."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 from rankviz.core.preflight.facts import HubAnswer
 
 TIMEOUT_S = 3.0
+WEIGHT_FILES = {
+    "safetensors": re.compile(r"model(\.safetensors)?(-\d+-of-\d+)?\.safetensors"),
+    "bin": re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"),
+}
+"""By format, the one that transformers prefers first; other files of a repository are not fetched to load it."""
 
 
 def ask_hub(session: Any = None) -> HubAnswer:
@@ -33,11 +40,41 @@ def cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def is_cached(repo_id: str) -> bool:
-    """Whether a config.json of this repository has been fetched before."""
-    from huggingface_hub import errors, try_to_load_from_cache
+def has_weights(repo_id: str) -> bool:
+    """Whether all weight files of this repository are in the cache, so that nothing is fetched to load it."""
+
+    def cached(name: str) -> str | None:
+        from huggingface_hub import errors, try_to_load_from_cache
+
+        try:
+            path = try_to_load_from_cache(repo_id, name)
+        except errors.HFValidationError:
+            return None
+        return path if isinstance(path, str) else None
+
+    for single in ("model.safetensors", "pytorch_model.bin"):
+        if cached(single):
+            return True
+        if index := cached(f"{single}.index.json"):
+            shards = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
+            if all(cached(shard) for shard in shards):
+                return True
+    return False
+
+
+def weight_bytes_to_fetch(repo_id: str, api: Any = None) -> int | None:
+    """Bytes of this repository's weight files, as the Hub gives them, without those that are in the cache; None where
+    the Hub does not say. api: like huggingface_hub.HfApi."""
+    from httpx import HTTPError
+    from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
     try:
-        return isinstance(try_to_load_from_cache(repo_id, "config.json"), str)
-    except errors.HFValidationError:
-        return False
+        info = (api or HfApi()).model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+    except (HTTPError, OSError, errors.HFValidationError):
+        return None
+    for pattern in WEIGHT_FILES.values():
+        files = [each for each in info.siblings or () if pattern.fullmatch(each.rfilename)]
+        if files:
+            missing = [each for each in files if not isinstance(try_to_load_from_cache(repo_id, each.rfilename), str)]
+            return None if any(each.size is None for each in missing) else sum(each.size for each in missing)
+    return None

@@ -13,9 +13,9 @@ __all__ = ["cpu_bf16", "cpu_name", "here", "versions"]
 
 @cache
 def here() -> dict[str, Any]:
-    """device "cuda" or "cpu", device_name, device_memory_bytes (of a GPU), cpu_count, cpu_bf16: the keys that a run's
-    environment has too. "cuda" where training would use a GPU: the one that `cards.chosen` names, with a torch that is
-    built for it (or none installed yet)."""
+    """device "cuda" or "cpu", device_name, device_memory_bytes (of a GPU, where its driver says it), cpu_count,
+    cpu_bf16: the keys that a run's environment has too. "cuda" where training would use a GPU: the one that
+    `cards.chosen` names, with a torch that is built for it (or none installed yet)."""
     card = cards.chosen(cards.read_driver())
     installed = software.read()
     if card is not None and installed.torch and installed.torch_cuda is None:
@@ -23,7 +23,7 @@ def here() -> dict[str, Any]:
     return {
         "device": "cuda" if card else "cpu",
         "device_name": card.name if card else cpu_name(),
-        **({"device_memory_bytes": card.memory_bytes} if card else {}),
+        **({"device_memory_bytes": card.memory_bytes} if card and card.memory_bytes else {}),
         "cpu_count": os.cpu_count() or 1,
         "cpu_bf16": cpu_bf16(),
     }

@@ -1,7 +1,9 @@
 """NVIDIA GPUs as the driver reports them (NVML, no torch), and which one of them training uses.
 
 torch and NVML number cards alike only under CUDA_DEVICE_ORDER=PCI_BUS_ID, and with several visible cards transformers'
-Trainer spreads each batch over all of them. So a worker is started with that order and one card.
+Trainer spreads each batch over all of them. So a worker is started with that order and one card, and where there are
+several, the card is named by its UUID, which means the same card in any order. An order of the user's own is not used:
+which card has which number in it, only CUDA could say.
 """
 
 import os
@@ -29,32 +31,37 @@ def read_driver(nvml: Any = None) -> Driver | None:
 
 def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ, nvml: Any = None) -> Card | None:
     """The card that training uses: the first that CUDA_VISIBLE_DEVICES names; where it is not set, the one with most
-    memory. None where there is none, or where all are hidden."""
+    memory. None where there is none, or where all are hidden. Numbers are those of the PCI bus, as nvidia-smi's."""
     if driver is None or not driver.cards:
         return None
     if (wanted := environ.get(VISIBLE)) is None:
-        return _slice_of(max(driver.cards, key=lambda card: card.memory_bytes), nvml)
+        return _slice_of(max(driver.cards, key=lambda card: card.memory_bytes or 0), nvml)
     first = wanted.split(",")[0].strip()
     if first.isdecimal():
         return next((_slice_of(card, nvml) for card in driver.cards if card.index == int(first)), None)
     if first.startswith("MIG-"):
         return _by_uuid(first, driver, nvml)
     # CUDA takes the beginning of a UUID too, as long as it is the only one.
-    return next((card for card in driver.cards if first.startswith("GPU-") and card.uuid.startswith(first)), None)
+    named = [card for card in driver.cards if first.startswith("GPU-") and card.uuid.startswith(first)]
+    return _slice_of(named[0], nvml) if len(named) == 1 else None
 
 
 def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> dict[str, str]:
-    """Variables with which a worker sees exactly one card, numbered as the driver numbers them; none without a GPU."""
-    if environ.get(VISIBLE) is not None:
-        one = environ[VISIBLE].split(",")[0].strip()
-        return {ORDER: environ.get(ORDER, PCI), VISIBLE: one}
+    """Variables with which a worker sees the one card that `chosen` names; none without a GPU."""
     driver = read_driver(nvml)
-    if driver is None or not driver.cards:
-        return {}
-    if environ.get(ORDER, PCI) != PCI:
-        return {VISIBLE: "0"}  # an order of the user's own, by which the driver's number would name another card
-    largest = max(driver.cards, key=lambda card: card.memory_bytes)
-    return {ORDER: PCI, VISIBLE: str(largest.index)}
+    card = chosen(driver, environ, nvml)
+    if card is not None and card.uuid and len(driver.cards) > 1:
+        return {ORDER: PCI, VISIBLE: card.uuid}
+    if environ.get(VISIBLE) is not None:
+        return {ORDER: PCI, VISIBLE: environ[VISIBLE].split(",")[0].strip()}
+    return {ORDER: PCI, VISIBLE: "0" if card.index is None else str(card.index)} if card else {}
+
+
+def other_order(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> str:
+    """The user's CUDA_DEVICE_ORDER, where a number in CUDA_VISIBLE_DEVICES may mean another card by it; else empty."""
+    order, first = environ.get(ORDER, PCI), environ.get(VISIBLE, "").split(",")[0].strip()
+    several = driver is not None and len(driver.cards) > 1
+    return order if several and order != PCI and first.isdecimal() else ""
 
 
 def _cards(nvml: Any) -> Iterator[Card]:
@@ -64,13 +71,16 @@ def _cards(nvml: Any) -> Iterator[Card]:
 
 
 def _card(nvml: Any, handle: Any, index: int | None, capability: tuple[int, int] | None = None) -> Card:
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    memory = None
+    with suppress(nvml.NVMLError):  # "Not Supported" where the GPU shares the machine's memory: GB10, Jetson
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    known = memory is not None and memory.total > 0
     return Card(
         index=index,
         name=str(nvml.nvmlDeviceGetName(handle)),
         uuid=str(nvml.nvmlDeviceGetUUID(handle)),
-        memory_bytes=memory.total,
-        used_bytes=memory.used,
+        memory_bytes=memory.total if known else None,
+        used_bytes=memory.used if known else None,
         capability=capability or tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
     )
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sysconfig
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ def read() -> Software:
         torch_cuda=_numbers(torch.get("cuda")),
         torch_hip=bool(torch.get("hip")),
         compiler=compiler(),
+        wrong_cc=wrong_cc(),
         headers=str(headers),
         has_headers=(headers / "Python.h").is_file(),
         bitsandbytes=version_of("bitsandbytes"),
@@ -40,9 +42,18 @@ def version_of(name: str) -> str:
         return ""
 
 
-def compiler() -> str | None:
-    """The C compiler that Triton would call (triton/runtime/build.py): CC, gcc or clang."""
-    return os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+def compiler(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The C compiler that Triton would call (triton/runtime/build.py): CC where it is set, else gcc or clang. CC is one
+    program without arguments; None where there is no such program."""
+    path = environ.get("PATH")
+    if (cc := environ.get("CC")) is not None:
+        return shutil.which(cc, path=path)
+    return shutil.which("gcc", path=path) or shutil.which("clang", path=path)
+
+
+def wrong_cc(environ: Mapping[str, str] = os.environ) -> str | None:
+    """What CC holds where it names no program; None where it is not set or names one."""
+    return environ.get("CC") if compiler(environ) is None else None
 
 
 def _torch_build(folder: Path | None) -> dict[str, str | None]:

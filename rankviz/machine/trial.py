@@ -55,7 +55,7 @@ def _steps(lines: Sequence[str], code: int | None, seconds: float) -> tuple[Tria
         if "starting" in message:
             pending = message["starting"]
         else:
-            steps.append(TrialStep(**message))
+            steps.append(TrialStep(**{**message, "architectures": tuple(message.get("architectures", ()))}))
             pending = ""
     if code == 0:
         return tuple(steps)

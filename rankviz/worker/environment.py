@@ -35,7 +35,8 @@ def machine(cuda: bool) -> dict[str, Any]:
         device = {
             "device": "cuda",
             "device_name": properties.name,
-            # The driver's number where it answers, since that is what an estimate of this machine goes by.
+            # The driver's number where it answers, since that is what an estimate of this machine goes by: None where
+            # the GPU shares the machine's memory.
             "device_memory_bytes": card.memory_bytes if card else properties.total_memory,
             "driver": driver.version if driver else None,
             "cuda": torch.version.cuda,

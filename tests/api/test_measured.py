@@ -8,7 +8,7 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES
-from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached
+from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from tests.support import questions
 
 HERE = {**machine.here(), "versions": machine.versions(LIBRARIES)}
@@ -19,16 +19,20 @@ def api(tmp_path):
     return Api(home=tmp_path)
 
 
-def finish(api, ended_at, *, load=8.0, step=1.0, evaluation=5.0, environment=HERE, **settings):
+def finish(api, ended_at, *, load=8.0, compiling=0.0, step=1.0, evaluation=5.0, environment=HERE, **settings):
     """One run that took these seconds, on the journal of a sweep of its own; returns its record."""
     sweep_id = api.workspace.store.create(questions.sweep(**{"ranks": (16,), "max_steps": 40, **settings}))
     (run,) = api.workspace.store.sweep(sweep_id).runs
-    training = step * run.request.max_steps
+    training = compiling + step * run.request.max_steps
     began = ended_at - (load + training + 2 * evaluation + 1)
     for event in (
         StageReached(time=began, stage="reading the data"),
         RunStarted(time=began + load, environment=environment),
         Evaluated(time=0.0, when="before", loss=3.0, tokens=100, examples=64, seconds=evaluation),
+        *(
+            StepLogged(time=0, step=n, loss=1, learning_rate=0, tokens=n, seconds=compiling + step * n, memory_bytes=1)
+            for n in range(1, run.request.max_steps + 1)
+        ),
         Evaluated(time=0.0, when="after", loss=2.0, tokens=100, examples=64, seconds=evaluation),
         RunCompleted(
             time=ended_at, train_seconds=training, peak_memory_bytes=2**30, peak_memory_kind="process resident"
@@ -60,6 +64,24 @@ def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
     )
     assert "from 3 finished runs here." in announced.sentences[0]
     assert announced.sentences[1].startswith("Loading ")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_three_runs_too_short_to_tell_their_pace_from_their_first_step_do_not_move_the_time(api, steps):
+    for second in (1, 2, 3):
+        finish(api, 1000.0 * second, compiling=30.0, step=0.5, max_steps=steps)
+
+    announced = expected(api, max_steps=1000)
+
+    assert announced.paces.training is None
+    assert announced.sentences[0].endswith("from the formulas alone.")
+
+
+def test_three_short_runs_that_can_tell_announce_a_long_one_without_its_first_step_in_each(api):
+    for second in (1, 2, 3):
+        finish(api, 1000.0 * second, compiling=30.0, step=0.5, max_steps=6)
+
+    assert 500.0 == pytest.approx(expected(api, max_steps=1000).time.training.expected)
 
 
 def test_ones_own_file_is_known_again_by_its_rows(api, tmp_path):

@@ -66,7 +66,7 @@ def test_only_a_base_that_must_be_fetched_asks_the_hub_and_once_a_minute(api, mo
     monkeypatch.setattr(
         reach, "ask_hub", lambda: asked.append(1) or HubAnswer(endpoint="hub", reached=False, reason="x")
     )
-    monkeypatch.setattr(reach, "is_cached", lambda repo_id: repo_id == "Qwen/Qwen3-0.6B")
+    monkeypatch.setattr(reach, "has_weights", lambda repo_id: repo_id == "Qwen/Qwen3-0.6B")
     training = questions.sweep().training
 
     for base in ("", "embedded", str(tmp_path), "Qwen/Qwen3-0.6B"):
@@ -76,6 +76,36 @@ def test_only_a_base_that_must_be_fetched_asks_the_hub_and_once_a_minute(api, mo
         assert warning.startswith("The Hugging Face Hub does not answer (hub: x).")
 
     assert [1] == asked
+
+
+def test_the_size_on_the_hub_stops_a_training_that_has_certainly_too_little_room(api, monkeypatch):
+    from rankviz.hub import reach
+
+    monkeypatch.setattr(reach, "ask_hub", lambda: HubAnswer(endpoint="hub", reached=True))
+    monkeypatch.setattr(reach, "has_weights", lambda repo_id: False)
+    sizes = {"Qwen/Qwen3-4B": 10**18, "Qwen/Qwen3-8B": None, "Qwen/Qwen3-0.6B": 1}
+    monkeypatch.setattr(reach, "weight_bytes_to_fetch", sizes.__getitem__)
+    training = questions.sweep().training
+
+    with pytest.raises(InvalidSettingError, match=r"this base takes 1,000,000,000\.00 GB\."):
+        api.preflight.require(training, "Qwen/Qwen3-4B")
+    for base in ("Qwen/Qwen3-8B", "Qwen/Qwen3-0.6B"):
+        api.preflight.require(training, base)
+
+
+def test_on_a_gpu_the_four_bit_copy_that_unsloth_loads_is_what_is_fetched(api):
+    from rankviz.api.preflight import _repository
+
+    training, model = questions.sweep().training, api.models.get("Qwen/Qwen2.5-0.5B")
+    four_bit = replace(training, precision="nf4-dq")
+
+    def fetched(setup, spec=model, *, on_gpu=True):
+        return _repository(model.id, spec, setup, on_gpu=on_gpu)
+
+    assert "unsloth/Qwen2.5-0.5B-unsloth-bnb-4bit" == fetched(four_bit)
+    assert "" == fetched(four_bit, replace(model, unsloth_checkpoint=None))
+    assert model.id == fetched(four_bit, on_gpu=False)
+    assert model.id == fetched(replace(training, precision="bf16"))
 
 
 def test_a_folder_that_is_not_there_yet_has_the_disk_of_the_one_above(api):

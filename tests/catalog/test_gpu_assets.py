@@ -66,6 +66,9 @@ def test_an_unknown_or_ambiguous_card_names_those_that_are_known(name):
         ("NVIDIA H100 80GB HBM3", "h100-80gb-sxm"),
         ("NVIDIA H100 PCIe", "h100-pcie"),
         ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("GeForce RTX 3090", "rtx-3090"),
+        ("NVIDIA H200", "h200-sxm"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
     ],
 )
 def test_a_drivers_name_for_a_card_finds_its_row(device_name, card):
@@ -94,6 +97,36 @@ def test_a_card_of_another_size_or_build_than_the_row_has_no_row(device_name, me
     found = gpu_of_device(GPUS, device_name, mebibytes * 2**20)
 
     assert card == (found.id if found else None)
+
+
+@pytest.mark.parametrize(
+    ("device_name", "gib"),
+    [
+        ("NVIDIA GeForce RTX 4090 D", 24),
+        ("NVIDIA GeForce RTX 5090 D", 32),
+        ("NVIDIA GeForce RTX 3090 Ti", 24),
+        ("NVIDIA A100 80GB PCIe", 80),
+        ("NVIDIA A100-PCIE-40GB", 40),
+        ("NVIDIA H200 NVL", 141),
+        ("NVIDIA H100 80GB HBM2e", 80),
+        ("NVIDIA A40-48Q", 48),
+        ("NVIDIA A10-24Q", 24),
+        ("GRID T4-16Q", 16),
+        ("GRID A100D-80C", 80),
+        ("NVIDIA L40", 48),
+        ("Quadro RTX 6000", 24),
+    ],
+)
+def test_a_card_with_another_word_in_its_name_is_another_card(device_name, gib):
+    assert gpu_of_device(GPUS, device_name, gib * 10**9) is None
+    assert gpu_of_device(GPUS, device_name) is None
+
+
+def test_each_row_has_a_name_of_its_own_that_finds_it():
+    assert all(gpu.device_names for gpu in GPUS)
+    assert [gpu.id for gpu in GPUS for _ in gpu.device_names] == [
+        gpu_of_device(GPUS, name).id for gpu in GPUS for name in gpu.device_names
+    ]
 
 
 def test_a_device_that_is_not_in_the_table_is_none():

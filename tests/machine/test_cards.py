@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankviz.machine.cards import chosen, read_driver, worker_environment
+from rankviz.machine.cards import chosen, other_order, read_driver, worker_environment
 
 GIB = 2**30
 
@@ -16,6 +16,7 @@ class Nvml:
         pass
 
     def __init__(self, *cards, mig=None, cuda=13000, broken=(), driver=True):
+        """A card of None GiB gives no memory, as one that shares the machine's."""
         self.cards, self.mig, self.cuda, self.broken, self.driver = cards, mig or {}, cuda, broken, driver
         self.open = 0
 
@@ -60,6 +61,8 @@ class Nvml:
         return self.nvmlDeviceGetHandleByIndex(handle.index)
 
     def nvmlDeviceGetMemoryInfo(self, handle):
+        if handle.size is None:
+            raise self.NVMLError("Not Supported")
         return SimpleNamespace(total=handle.size * GIB, used=GIB)
 
     def nvmlDeviceGetName(self, handle):
@@ -103,7 +106,7 @@ def test_the_driver_says_its_version_the_newest_cuda_it_runs_and_its_cards():
 
 def test_of_two_cards_the_larger_is_used_and_it_alone_is_visible_to_a_worker():
     assert ("Large", 24) == card(TWO)
-    assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"} == worker_environment({}, TWO)
+    assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-1abc"} == worker_environment({}, TWO)
 
 
 @pytest.mark.parametrize(
@@ -116,15 +119,45 @@ def test_cuda_visible_devices_decides_where_it_is_set(visible, name):
     assert name == (found and found[0])
 
 
-@pytest.mark.parametrize(("visible", "one"), [("1,0", "1"), ("GPU-0abc", "GPU-0abc"), ("", "")])
+@pytest.mark.parametrize(
+    ("visible", "one"), [("1,0", "GPU-1abc"), ("GPU-0a", "GPU-0abc"), ("", ""), ("7", "7"), ("GPU-", "GPU-")]
+)
 def test_of_what_the_user_made_visible_a_worker_sees_the_first(visible, one):
     environment = worker_environment({"CUDA_VISIBLE_DEVICES": visible}, TWO)
 
     assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": one} == environment
 
 
-def test_an_order_of_the_users_own_is_left_as_it_is():
-    assert {"CUDA_VISIBLE_DEVICES": "0"} == worker_environment({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, TWO)
+@pytest.mark.parametrize("environ", [{}, {"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1,0"}])
+def test_in_an_order_of_the_users_own_the_worker_gets_the_card_that_the_page_names(environ):
+    environ = {"CUDA_DEVICE_ORDER": "FASTEST_FIRST", **environ}
+
+    worker = {**environ, **worker_environment(environ, TWO)}
+
+    assert chosen(read_driver(TWO), environ).uuid == worker["CUDA_VISIBLE_DEVICES"]
+    assert chosen(read_driver(TWO), environ) == chosen(read_driver(TWO), worker)
+
+
+def test_an_order_in_which_a_number_may_mean_another_card_is_named():
+    fastest = {"CUDA_DEVICE_ORDER": "FASTEST_FIRST", "CUDA_VISIBLE_DEVICES": "1"}
+
+    assert "FASTEST_FIRST" == other_order(read_driver(TWO), fastest)
+    assert "" == other_order(read_driver(TWO), {**fastest, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+    assert "" == other_order(read_driver(TWO), {**fastest, "CUDA_VISIBLE_DEVICES": "GPU-1"})
+    assert "" == other_order(read_driver(Nvml(("One", 24))), {**fastest, "CUDA_VISIBLE_DEVICES": "0"})
+
+
+def test_a_single_card_keeps_its_number():
+    assert {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0"} == worker_environment({}, Nvml(("One", 24)))
+
+
+def test_a_card_whose_memory_the_driver_does_not_give_is_used_with_its_memory_unknown():
+    nvml = Nvml(("NVIDIA GB10", None))
+
+    gb10 = chosen(read_driver(nvml), {}, nvml)
+
+    assert ("NVIDIA GB10", None, None) == (gb10.name, gb10.memory_bytes, gb10.used_bytes)
+    assert "0" == worker_environment({}, nvml)["CUDA_VISIBLE_DEVICES"]
 
 
 def test_a_divided_card_counts_as_its_first_slice_with_the_memory_of_that():

@@ -24,6 +24,23 @@ def test_the_cuda_that_torch_is_built_for_is_read_without_importing_it(tmp_path,
     assert build["__version__"].startswith("2.")
 
 
+def test_cc_counts_only_where_it_names_a_program(tmp_path):
+    for name in ("gcc", "mine"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    path = {"PATH": str(tmp_path)}
+
+    def found(**environ):
+        return software.compiler({**path, **environ}), software.wrong_cc({**path, **environ})
+
+    assert (str(tmp_path / "gcc"), None) == found()
+    assert (str(tmp_path / "mine"), None) == found(CC="mine")
+    # Triton calls CC as one program and looks for no other where it is set, even to nothing
+    for wrong in ("gone", "/opt/gone/bin/cc", "mine -O2", ""):
+        assert (None, wrong) == found(CC=wrong)
+    assert (None, None) == (software.compiler({"PATH": ""}), software.wrong_cc({"PATH": ""}))
+
+
 def test_a_folder_without_a_version_is_no_torch(tmp_path):
     assert {} == software._torch_build(tmp_path) == software._torch_build(None)
 

@@ -21,6 +21,9 @@ class Gpu:
 
     id: str
     name: str
+    device_names: tuple[str, ...] = ()
+    """What the driver calls this card, and no other one (NVIDIA's list: open-gpu-kernel-modules,
+    g_nv_name_released.h)."""
     memory_bytes: int
     """Nominal, as sold (10^9 bytes a GB)."""
     usable_bytes: int | None

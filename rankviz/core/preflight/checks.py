@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rankviz import units
-from rankviz.core.preflight.facts import HUB_DISK, Facts, Wanted
+from rankviz.core.preflight import torch_build
+from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Wanted
 
 State = Literal["ok", "warning", "problem", "not needed"]
 
@@ -19,15 +20,12 @@ DRIVER_FOR_CUDA = {11: "450", 12: "525", 13: "580"}
 compatibility)."""
 LEAST_CAPABILITY = (7, 0)
 """Of Triton's kernels, so of Unsloth."""
-LEAST_CAPABILITY_CUDA_13 = (7, 5)
-"""CUDA 13 dropped Maxwell, Pascal and Volta (CUDA 13.0 release notes)."""
 BF16_CAPABILITY = (8, 0)
 BUSY_SHARE = 0.1
 """Of the card's memory in the hands of other programs, from which it is worth a warning."""
 LEAST_DISK_BYTES = units.GB
 LOW_DISK_BYTES = 5 * units.GB
-OLDER_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
-"""Installs a torch for CUDA 12.6, which older drivers run and which still has kernels for Volta."""
+ON_THE_CPU = "To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing)."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +141,14 @@ def _device(facts: Facts) -> Check:
             found=f"There is a {card.name}, but torch {software.torch} is built without CUDA, so {cpu}.",
             remedy="Install torch for CUDA: pip install --force-reinstall torch",
         )
+    if facts.other_order:
+        return Check(
+            name="device",
+            state="warning",
+            found=f"RankViz does not use CUDA_DEVICE_ORDER={facts.other_order}: it numbers GPUs as nvidia-smi does, so "
+            f"training runs on the GPU {card.name}{_number(card)}.",
+            remedy="If you meant another GPU, set CUDA_VISIBLE_DEVICES to its UUID (`nvidia-smi -L` lists them).",
+        )
     others = len(driver.cards) - 1
     found = f"Training runs on the GPU {card.name}"
     if others:
@@ -150,12 +156,16 @@ def _device(facts: Facts) -> Check:
         return Check(
             name="device",
             state="ok",
-            found=f"{found} (number {card.index}); the other {others} GPU{plural} of this machine stay unused."
+            found=f"{found}{_number(card)}; the other {others} GPU{plural} of this machine stay unused."
             if card.index is not None
             else f"{found}.",
             remedy="To use another GPU, set CUDA_VISIBLE_DEVICES to its number.",
         )
     return Check(name="device", state="ok", found=f"{found}.")
+
+
+def _number(card: Card) -> str:
+    return f" (number {card.index})" if card.index is not None else ""
 
 
 def _driver(facts: Facts) -> Check:
@@ -168,37 +178,59 @@ def _driver(facts: Facts) -> Check:
         return Check(name="driver", state="ok", found=f"{versions}.")
     oldest = DRIVER_FOR_CUDA.get(needed[0])
     newer = f"driver {oldest} or newer" if oldest else "the newest driver"
+    older = torch_build.command(facts.card, driver.cuda)
     return Check(
         name="driver",
         state="problem",
         found=f"This driver is too old for this torch: {versions}.",
-        remedy=f"Install {newer}, or a torch for an older CUDA: {OLDER_TORCH}. To train on the CPU, set "
-        "CUDA_VISIBLE_DEVICES= (to nothing).",
+        remedy=f"Install {newer}{f', or a torch for an older CUDA: {older}' if older else ''}. {ON_THE_CPU}",
     )
 
 
 def _generation(facts: Facts) -> Check:
-    card, cuda = facts.card, facts.software.torch_cuda
+    card = facts.card
     has = f"{card.name} has compute capability {_dotted(card.capability)}"
     if card.capability < LEAST_CAPABILITY:
         return Check(
             name="generation",
             state="problem",
             found=f"{has}; Unsloth's kernels need {_dotted(LEAST_CAPABILITY)}.",
-            remedy="Use a newer GPU. To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing).",
+            remedy=f"Use a newer GPU. {ON_THE_CPU}",
         )
-    if cuda[0] >= 13 and card.capability < LEAST_CAPABILITY_CUDA_13:
+    install = torch_build.command(card, facts.driver.cuda)
+    remedy = f"Install another torch: {install}" if install else f"Install the newest driver and torch. {ON_THE_CPU}"
+    architectures = next((step.architectures for step in facts.trial if step.architectures), ())
+    if architectures:
+        if torch_build.holds_kernels(architectures, card.capability):
+            return Check(name="generation", state="ok", found=f"{has}, which this torch supports.")
         return Check(
             name="generation",
             state="problem",
-            found=f"{has}; a torch for CUDA {_dotted(cuda)} needs {_dotted(LEAST_CAPABILITY_CUDA_13)}.",
-            remedy=f"Install a torch for CUDA 12: {OLDER_TORCH}",
+            found=f"{has}; torch {facts.software.torch} has kernels for {', '.join(architectures)} only.",
+            remedy=remedy,
+        )
+    if reason := torch_build.why_not(card, facts.software):
+        published = torch_build.is_published(facts.software)
+        return Check(
+            name="generation",
+            state="problem" if published else "warning",
+            found=f"{has}; {reason}.",
+            remedy=remedy
+            if published
+            else f"This is not one of PyTorch's own builds: `rankviz doctor` tries whether it runs. If not: {remedy}",
         )
     return Check(name="generation", state="ok", found=f"{has}, which this torch supports.")
 
 
 def _memory(facts: Facts) -> Check:
     card = facts.card
+    if card.memory_bytes is None:
+        return Check(
+            name="GPU memory",
+            state="ok",
+            found="The driver does not give this GPU's memory, as for a GPU that shares the machine's memory. Its size "
+            "is not known, so RankViz does not say whether a model fits.",
+        )
     found = (
         f"The GPU has {units.memory_size(card.memory_bytes)}, of which {units.memory_size(card.used_bytes)} are used"
     )
@@ -239,6 +271,14 @@ def _bf16(facts: Facts, wanted: Wanted) -> Check:
 def _compiler(facts: Facts) -> Check:
     if facts.software.compiler:
         return Check(name="compiler", state="ok", found=f"Triton can compile with {facts.software.compiler}.")
+    if facts.software.wrong_cc is not None:
+        return Check(
+            name="compiler",
+            state="problem",
+            found=f"CC={facts.software.wrong_cc} names no program of this machine, and Triton compiles with CC alone "
+            "where it is set.",
+            remedy="Unset CC, or set it to one compiler without arguments, such as /usr/bin/gcc.",
+        )
     return Check(
         name="compiler",
         state="problem",
@@ -300,10 +340,13 @@ def _disk(facts: Facts, wanted: Wanted) -> Iterator[Check]:
         found = f"{where} has {units.file_size(disk.free_bytes)} free"
         download = wanted.download_bytes if disk.what == HUB_DISK else 0
         if disk.free_bytes < max(LEAST_DISK_BYTES, download):
-            needed = f"; this base may take {units.file_size(download)}" if download > disk.free_bytes else ""
+            short = download > disk.free_bytes
+            takes = "takes" if wanted.download_is_certain else "may take"
+            needed = f"; this base {takes} {units.file_size(download)}" if short else ""
+            certain = disk.free_bytes < LEAST_DISK_BYTES or (short and wanted.download_is_certain)
             yield Check(
                 name="disk",
-                state="problem" if disk.free_bytes < LEAST_DISK_BYTES else "warning",
+                state="problem" if certain else "warning",
                 found=f"{found}{needed}.",
                 remedy="Make room, or move the folder: RANKVIZ_HOME names that of runs, HF_HOME that of models.",
             )

@@ -11,8 +11,9 @@ class Card:
     """In the order of the PCI bus, as nvidia-smi counts; None for a MIG slice."""
     name: str
     uuid: str
-    memory_bytes: int
-    used_bytes: int
+    memory_bytes: int | None
+    """None where the driver does not say it: the GPU shares the machine's memory (GB10, Jetson)."""
+    used_bytes: int | None
     """By all programs now."""
     capability: tuple[int, int]
     """CUDA compute capability, such as (8, 9)."""
@@ -41,6 +42,8 @@ class Software:
     """Built for AMD GPUs."""
     compiler: str | None = None
     """The C compiler that Triton would call."""
+    wrong_cc: str | None = None
+    """What CC holds where that names no program; Triton looks for no other compiler then."""
     headers: str = ""
     """Where Python.h must be."""
     has_headers: bool = False
@@ -82,6 +85,8 @@ class TrialStep:
     found: str
     """What it found, or the first line of the error."""
     seconds: float
+    architectures: tuple[str, ...] = ()
+    """Of the step that imports torch on a GPU: what torch holds kernels for, such as "sm_90" and "compute_120"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +95,8 @@ class Facts:
     """None where no NVIDIA driver answers."""
     card: Card | None
     """The one that training uses; None where there is none, or CUDA_VISIBLE_DEVICES hides all."""
+    other_order: str = ""
+    """A CUDA_DEVICE_ORDER of the user's own by which the numbers in CUDA_VISIBLE_DEVICES might have been meant."""
     software: Software
     cpu_name: str
     cpu_count: int
@@ -113,6 +120,8 @@ class Wanted:
     framework: str = "unsloth"
     download_bytes: int = 0
     """What the base may take on disk when it is fetched from the Hub; 0 where nothing is fetched."""
+    download_is_certain: bool = False
+    """Whether these are the sizes of the files that will be fetched, as the Hub gives them."""
 
     @property
     def needs_bitsandbytes(self) -> bool:

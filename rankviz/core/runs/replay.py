@@ -30,7 +30,7 @@ class Finished:
         ratios, expected = self.timing.ratios, self.expected
         return (
             ratios.get("load", 0.0) * expected.load
-            + ratios["training"] * expected.training
+            + ratios.get("training", 0.0) * expected.training
             + ratios.get("evaluation", 0.0) * expected.evaluation_of_one * self.evaluated
             + ratios.get("rest", 0.0)
         )
@@ -62,7 +62,8 @@ class Coverage(NamedTuple):
 
 
 def replay(finished: Iterable[Finished], assume: Assumptions) -> Sequence[Announced]:
-    """Each run that had comparable ones before it. finished: of one machine."""
+    """Each run that had comparable ones before it, and was long enough to measure its training. finished: of one
+    machine."""
     ordered = sorted(finished, key=lambda each: each.timing.ended_at)
     announced = (_announce(run, [each.timing for each in ordered[:place]], assume) for place, run in enumerate(ordered))
     return [each for each in announced if each is not None]
@@ -78,9 +79,10 @@ def coverage(announced: Sequence[Announced]) -> Coverage | None:
 
 def _announce(run: Finished, before: Sequence[Timing], assume: Assumptions) -> Announced | None:
     found = paces(before, run.timing.workload, assume)
-    if found.training is None:
+    measured = run.timing.ratios
+    if found.training is None or "training" not in measured:
         return None
-    total, measured = found.training.range(run.expected.training), run.timing.ratios
+    total = found.training.range(run.expected.training)
     if "evaluation" in measured and found.evaluation:
         total = total.plus(found.evaluation.range(run.expected.evaluation_of_one * run.evaluated))
     if "rest" in measured and found.rest:

@@ -1,6 +1,7 @@
 """Runs `python -m rankviz.worker preflight`: imports and uses, step by step, what training uses.
 
-Standard output carries JSON lines: {"starting": name}, then the step as {"name", "ok", "found", "seconds"}. On a GPU it
+Standard output carries JSON lines: {"starting": name}, then the step as {"name", "ok", "found", "seconds"}, the
+first with {"architectures"} as well. On a GPU it
 multiplies on the card, compiles a Triton kernel and quantizes with bitsandbytes; on a CPU those steps are left out.
 """
 
@@ -35,7 +36,9 @@ def main(argv: Sequence[str]) -> int:
         except Exception as error:  # whatever a library raises is what this trial is for
             first_line = (str(error).strip().splitlines() or ["no message"])[0]
             ok, found = False, f"{type(error).__name__}: {first_line}"
-        say({"name": name, "ok": ok, "found": found, "seconds": time.monotonic() - started})
+        seconds = time.monotonic() - started
+        more = {"architectures": architectures()} if step is import_torch and ok else {}
+        say({"name": name, "ok": ok, "found": found, "seconds": seconds, **more})
         if step is import_torch and ok:
             steps += (_ON_A_GPU if device.has_cuda() else ()) + _ANYWHERE
     return 0
@@ -48,6 +51,13 @@ def import_torch() -> str:
         return f"torch {torch.__version__} uses the CPU, with {torch.get_num_threads()} threads"
     properties = torch.cuda.get_device_properties(0)
     return f"torch {torch.__version__} sees {properties.name} with {units.memory_size(properties.total_memory)}"
+
+
+def architectures() -> list[str]:
+    """What torch holds kernels for; empty on a CPU."""
+    import torch
+
+    return torch.cuda.get_arch_list() if torch.cuda.is_available() and torch.version.hip is None else []
 
 
 def multiply() -> str:

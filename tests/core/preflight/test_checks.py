@@ -10,6 +10,7 @@ from rankviz.core.preflight.facts import HUB_DISK, Card, Disk, Driver, Facts, Hu
 GB, GIB = 10**9, 2**30
 L4 = Card(index=0, name="NVIDIA L4", uuid="GPU-1", memory_bytes=24 * GIB, used_bytes=0, capability=(8, 9))
 T4 = Card(index=0, name="Tesla T4", uuid="GPU-2", memory_bytes=16 * GIB, used_bytes=0, capability=(7, 5))
+RTX_5090 = replace(L4, name="NVIDIA GeForce RTX 5090", capability=(12, 0))
 V100 = replace(T4, name="Tesla V100", capability=(7, 0))
 INSTALLED = Software(
     torch="2.14.1+cu130",
@@ -91,14 +92,86 @@ def test_a_driver_of_the_same_major_cuda_runs_a_torch_of_a_newer_minor():
         (T4, (13, 0), ""),
         (V100, (13, 0), "a torch for CUDA 13.0 needs 7.5"),
         (V100, (12, 6), ""),
+        (V100, (12, 8), "a torch for CUDA 12.8 needs 7.5"),
+        (RTX_5090, (12, 6), "it needs a torch for CUDA 12.8 or newer, and this one is for 12.6"),
+        (RTX_5090, (12, 8), ""),
+        (RTX_5090, (13, 0), ""),
+        (replace(T4, name="NVIDIA B200", capability=(10, 0)), (12, 4), "CUDA 12.8 or newer"),
+        (replace(T4, name="NVIDIA GB10", capability=(12, 1)), (12, 9), ""),
         (replace(T4, name="Tesla P100", capability=(6, 0)), (12, 6), "Unsloth's kernels need 7.0"),
     ],
 )
-def test_a_card_that_is_too_old_for_torch_or_for_the_kernels_is_a_problem(card, cuda, problem):
-    facts = gpu(card, software=replace(INSTALLED, torch_cuda=cuda))
+def test_a_card_that_is_too_old_or_too_new_for_torch_or_the_kernels_is_a_problem(card, cuda, problem):
+    facts = gpu(card, software=replace(INSTALLED, torch=f"2.14.1+cu{cuda[0]}{cuda[1]}", torch_cuda=cuda))
 
     assert problem in sentence(facts, "generation")
     assert bool(problem) == any(check.name == "generation" for check in problems(checks(facts)))
+
+
+@pytest.mark.parametrize(
+    ("card", "driver", "install"),
+    [
+        (L4, (12, 2), "whl/cu126"),
+        (V100, (12, 2), "whl/cu126"),
+        (RTX_5090, (12, 8), "whl/cu129"),
+        (L4, (11, 8), None),  # no driver of CUDA 11 runs a torch for CUDA 12
+    ],
+)
+def test_what_to_do_about_an_old_driver_can_run_on_the_card(card, driver, install):
+    text = sentence(gpu(card, driver=("1.0", driver)), "driver")
+
+    assert install in text if install else "pip" not in text
+    assert "Install driver 580 or newer" in text
+
+
+def test_what_to_do_about_a_torch_without_kernels_for_the_card_can_run_on_it():
+    old = replace(INSTALLED, torch="2.10.0+cu126", torch_cuda=(12, 6))
+
+    assert "whl/cu129" in sentence(gpu(RTX_5090, software=old), "generation")
+    assert "whl/cu126" in sentence(gpu(V100), "generation")
+
+
+def test_what_torch_itself_names_decides_where_a_trial_has_imported_it():
+    def facts(*architectures):
+        step = TrialStep(name="importing torch", ok=True, found="", seconds=1.0, architectures=architectures)
+        return gpu(RTX_5090, trial=(step,))
+
+    assert "has kernels for sm_80, sm_90 only" in sentence(facts("sm_80", "sm_90"), "generation")
+    assert ["generation"] == [check.name for check in problems(checks(facts("sm_80", "sm_90")))]
+    for enough in ("sm_120", "compute_90"):
+        assert not problems(checks(facts(enough)))
+
+
+def test_of_a_torch_that_pytorch_did_not_build_the_table_is_a_warning_that_names_the_trial():
+    own = replace(INSTALLED, torch="2.10.0a0+git123", torch_cuda=(12, 6))
+    found = checks(gpu(RTX_5090, software=own))
+
+    assert ["generation"] == [check.name for check in warnings(found)]
+    assert not problems(found)
+
+
+def test_a_card_without_figures_for_its_memory_is_used_and_its_memory_is_said_to_be_unknown():
+    facts = gpu(replace(RTX_5090, name="NVIDIA GB10", memory_bytes=None, used_bytes=None))
+
+    assert "Training runs on the GPU NVIDIA GB10." == sentence(facts, "device")
+    assert "Its size is not known" in sentence(facts, "GPU memory")
+    assert () == problems(checks(facts)) + warnings(checks(facts))
+    assert ("cuda", None) == tuple(as_json(facts, checks(facts))[name] for name in ("device", "device_memory_bytes"))
+
+
+def test_an_order_of_gpus_that_is_not_used_is_a_warning_that_names_the_card():
+    facts = gpu(replace(L4, index=1), cards=(T4, replace(L4, index=1)), other_order="FASTEST_FIRST")
+
+    assert "does not use CUDA_DEVICE_ORDER=FASTEST_FIRST" in sentence(facts, "device")
+    assert "runs on the GPU NVIDIA L4 (number 1)." in sentence(facts, "device")
+    assert ["device"] == [check.name for check in warnings(checks(facts))]
+
+
+def test_a_cc_that_names_no_program_is_a_problem():
+    facts = gpu(software=replace(INSTALLED, compiler=None, wrong_cc="/opt/gone/cc"))
+
+    assert ["compiler"] == [check.name for check in problems(checks(facts))]
+    assert sentence(facts, "compiler").startswith("CC=/opt/gone/cc names no program of this machine")
 
 
 def test_no_compiler_no_headers_and_no_library_of_bitsandbytes_are_a_problem_each():
@@ -171,6 +244,16 @@ def test_a_full_disk_is_a_problem_and_one_too_small_for_the_base_a_warning():
     assert ["The disk for models from the Hub has 9.00 GB free; this base may take 16.00 GB."] == [
         check.found for check in warnings(checks(facts, wanted))
     ]
+
+
+def test_a_disk_too_small_for_the_files_that_the_hub_lists_is_a_problem():
+    facts = cpu(disks=(Disk(what=HUB_DISK, path="", free_bytes=20 * GB),))
+    found = problems(checks(facts, Wanted(download_bytes=60 * GB, download_is_certain=True)))
+
+    assert ["The disk for models from the Hub has 20.00 GB free; this base takes 60.00 GB."] == [
+        check.found for check in found
+    ]
+    assert not problems(checks(facts, Wanted(download_bytes=19 * GB, download_is_certain=True)))
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,15 @@ def test_after_three_like_runs_the_range_is_as_wide_as_the_noise():
     assert (1, 0) == coverage([last])[:2]
 
 
+def test_a_run_too_short_to_measure_its_training_is_not_announced_and_tells_what_it_did_measure():
+    short = run(1.0)
+    ratios = {"evaluation": 2.0}
+    short = replace(short, timing=replace(short.timing, ratios=ratios))
+
+    assert () == tuple(replay([short, replace(short, timing=replace(short.timing, ended_at=2.0))], ASSUMPTIONS))
+    assert 20.0 == short.seconds
+
+
 def test_loading_is_independent_of_the_rest():
     *_, last = replay([run(float(i), load=1.0) for i in range(1, 5)], ASSUMPTIONS)
 

@@ -1,5 +1,7 @@
 """What a run took, part by part, read off its events."""
 
+from itertools import accumulate
+
 import pytest
 
 from rankviz.core.cost.pace import Workload
@@ -29,19 +31,33 @@ def completed(time, train_seconds):
     )
 
 
+STEPS = [
+    StepLogged(time=0, step=n, loss=1, learning_rate=0, tokens=n, seconds=6.0 * n, memory_bytes=1) for n in range(1, 9)
+]
+"""Eight of 6 s each."""
 FIRST = (
     StageReached(time=100.0, stage="reading the data"),
     StageReached(time=103.0, stage="loading the base"),
     RunStarted(time=110.0, environment={}),
     StageReached(time=110.0, stage="attaching the adapter"),
     evaluated(115.0, "before", 4.0),
+    *STEPS,
     evaluated(170.0, "after", 6.0),
     completed(171.0, 48.0),
 )
+NO_STEPS = tuple(event for event in FIRST if not isinstance(event, StepLogged))
 
 
 def record(*events):
     return RunRecord(request=run()).after_all(events)
+
+
+def steps(*seconds):
+    """One step after another, each of these many seconds."""
+    return [
+        StepLogged(time=0, step=n, loss=1, learning_rate=0, tokens=n, seconds=total, memory_bytes=1)
+        for n, total in enumerate(accumulate(seconds), 1)
+    ]
 
 
 def test_the_first_run_of_a_sweep_loads_and_evaluates_twice():
@@ -54,23 +70,44 @@ def test_a_later_run_does_not_load_and_its_reused_evaluation_took_no_time():
         RunStarted(time=200.0, environment={}),
         StageReached(time=200.0, stage="attaching the adapter"),
         evaluated(201.0, "before", 0.0, reused=True),
+        *STEPS,
         evaluated(259.0, "after", 6.0),
         completed(260.0, 50.0),
     )
 
-    assert RunTimes(load=None, training=50.0, evaluation_of_one=0.3, rest=4.0) == times_of(record(*events))
+    # 60 s from its start: eight steps of 6 s, 6 of evaluation, and 6 more
+    assert RunTimes(load=None, training=48.0, evaluation_of_one=0.3, rest=6.0) == times_of(record(*events))
 
 
 def test_what_the_first_step_took_longer_is_not_training():
-    """Four steps: 30 s, then 6 s each. At 6 s a step they train for 24 s, and 24 more join the rest."""
-    steps = (
-        StepLogged(time=0, step=n, loss=1, learning_rate=0, tokens=n, seconds=24.0 + 6 * n, memory_bytes=1)
-        for n in range(1, 5)
-    )
+    """Six steps: 18 s, then 6 s each. At 6 s a step they train for 36 s, and 12 more join the rest."""
+    times = times_of(record(*NO_STEPS[:-1], *steps(18, 6, 6, 6, 6, 6), NO_STEPS[-1]))
 
-    times = times_of(record(*FIRST[:-1], *steps, FIRST[-1]))
+    assert (36.0, 3.0 + 12.0) == (times.training, times.rest)
 
-    assert (24.0, 3.0 + 24.0) == (times.training, times.rest)
+
+def test_a_later_step_that_compiles_again_for_another_shape_is_not_training_either():
+    """Eight steps of 1 s, but the first takes 20 s and the third 21."""
+    times = times_of(record(*NO_STEPS[:-1], *steps(20, 1, 21, 1, 1, 1, 1, 1), NO_STEPS[-1]))
+
+    assert (8.0, 3.0 + 40.0) == (times.training, times.rest)
+
+
+@pytest.mark.parametrize("later", [0, 1, 4])
+def test_a_run_too_short_to_tell_its_pace_from_its_first_step_says_nothing_of_training(later):
+    run = record(*NO_STEPS[:-1], *steps(30.0, *[0.5] * later), NO_STEPS[-1])
+
+    assert (None, None) == (times_of(run).training, times_of(run).rest)
+    expected = FormulaTimes(load=40.0, training=24.0, evaluation_of_one=0.5)
+    assert {"load": 0.25, "evaluation": 0.5} == pytest.approx(dict(timing_of(run, HERE, expected).ratios))
+
+
+def test_what_the_evaluation_before_training_took_longer_is_not_evaluation():
+    """20 examples each: 24 s with compilation, then 2 s. So one takes 0.1 s, and 22 s more join the rest."""
+    slow = [evaluated(115.0, "before", 24.0), *STEPS, evaluated(170.0, "after", 2.0)]
+    times = times_of(record(*FIRST[:4], *slow, FIRST[-1]))
+
+    assert (0.1, 61 - 48 - 4.0) == (times.evaluation_of_one, times.rest)
 
 
 def test_truncated_adapters_count_nowhere():

@@ -1,0 +1,80 @@
+"""What of a model's weights is still to be fetched; the Hub is played by an object that answers as HfApi."""
+
+import json
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from huggingface_hub import constants, file_download
+
+from rankviz.hub.reach import has_weights, weight_bytes_to_fetch
+
+REPO, COMMIT = "someone/model", "a" * 40
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache; the function that it returns puts files into it."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / file_download.repo_folder_name(repo_id=REPO, repo_type="model")
+
+    def put(**files):
+        (folder / "refs").mkdir(parents=True, exist_ok=True)
+        (folder / "refs" / "main").write_text(COMMIT)
+        snapshot = folder / "snapshots" / COMMIT
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (snapshot / name).write_text(content)
+
+    return put
+
+
+class Hub:
+    def __init__(self, error=None, **sizes):
+        self.sizes, self.error = sizes, error
+
+    def model_info(self, repo_id, *, files_metadata, timeout):
+        if self.error:
+            raise self.error
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in self.sizes.items()])
+
+
+SHARDS = {f"model-0000{n}-of-00002.safetensors": 10 * n for n in (1, 2)}
+INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
+
+
+def test_only_the_files_that_are_loaded_count_and_safetensors_before_bin(cache):
+    hub = Hub(
+        **SHARDS,
+        **{"pytorch_model.bin": 99, "original/consolidated.00.pth": 99, "model.fp16.safetensors": 99, "config.json": 1},
+    )
+
+    assert 30 == weight_bytes_to_fetch(REPO, hub)
+    assert 7 == weight_bytes_to_fetch(REPO, Hub(**{"pytorch_model.bin": 7, "training_args.bin": 1}))
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(cache):
+    cache(**{"model-00001-of-00002.safetensors": "x"})
+
+    assert 20 == weight_bytes_to_fetch(REPO, Hub(**SHARDS))
+
+
+def test_where_the_hub_does_not_say_nothing_is_known(cache):
+    assert weight_bytes_to_fetch(REPO, Hub(error=httpx.ConnectError("no route"))) is None
+    assert weight_bytes_to_fetch(REPO, Hub(**{"model.safetensors": None})) is None
+    assert weight_bytes_to_fetch(REPO, Hub(**{"config.json": 1})) is None
+
+
+def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_config_is(cache):
+    cache(**{"config.json": "{}", "model.safetensors.index.json": INDEX, "model-00001-of-00002.safetensors": "x"})
+    assert not has_weights(REPO)
+
+    cache(**{"model-00002-of-00002.safetensors": "x"})
+    assert has_weights(REPO)
+
+
+def test_a_single_file_is_all_weights(cache):
+    assert not has_weights(REPO)
+    cache(**{"model.safetensors": "x"})
+    assert has_weights(REPO)
+    assert not has_weights("not/a/repository")
