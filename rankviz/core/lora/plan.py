@@ -170,7 +170,7 @@ class AdapterPlan:
             parents.setdefault(adapted.layer.name, set()).add(_parent(adapted.layer))
         return {
             a.layer.path: f"{_parent(a.layer)}.{a.layer.name}".lstrip(".")
-            if len(parents[a.layer.name]) > 1 or a.layer.kind == "experts"
+            if len(parents[a.layer.name]) > 1 or a.layer.kind == "experts" or a.layer.name.isdecimal()
             else a.layer.name
             for a in self.adapted
         }

@@ -178,6 +178,30 @@ def test_a_module_that_is_no_layer_is_refused():
         plan_of(spec, ("q_proj", "mlp"))
 
 
+NUMBERED = model(
+    (
+        *ATTENTION,
+        LinearLayer(path="model.visual.merger.mlp.0", in_features=8, out_features=8, part="vision"),
+        LinearLayer(path="model.visual.merger.mlp.2", in_features=8, out_features=16, part="vision"),
+    ),
+    other_modules=("model.layers.{}", "model.visual.merger.mlp"),
+    id="toy/numbered",
+    model_type="toy",
+)
+
+
+def test_a_layer_may_have_a_number_for_a_name():
+    plan = plan_of(NUMBERED, "all-linear")
+
+    # Attention 224, the merger's 16 and 24, which Unsloth passes by, since each exists once.
+    assert 264 == plan.parameters(1)
+    assert 224 == plan_of(NUMBERED, "all-linear", "unsloth").parameters(1)
+    assert {"mlp.0", "mlp.2"} < {row.name for row in plan.by_module(1)}
+    assert 224 + 24 == plan_of(NUMBERED, ("q_proj", "k_proj", "v_proj", "o_proj", "mlp.2")).parameters(1)
+    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N is not a linear layer"):
+        plan_of(NUMBERED, ("q_proj", "0"))
+
+
 def test_saved_modules_are_trained_in_full():
     plan = plan_of(UNTIED, ("q_proj",), modules_to_save=("lm_head", "embed_tokens"))
 
