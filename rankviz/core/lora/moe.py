@@ -111,6 +111,9 @@ def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, 
             return remap(model, targets)
         case "unsloth":
             return _as_unsloth(model, targets, experts)
+        case "dense" if model.peft_remap:
+            # PEFT goes by the model_type, whether there are experts or not.
+            return _as_unsloth(model, targets, experts) if route.unsloth_on_gpu else remap(model, targets)
         case "target-parameters":
             named = replace(targets, parameters=expert_parameters(model))
             return named if route.unsloth_on_gpu else remap(model, named)

@@ -89,8 +89,6 @@ class AdapterPlan:
     """The modules that carry LoRA, by name, once each."""
     scheme: str
     """The MoE scheme in force; "dense" without fused experts."""
-    scheme_was_chosen: bool
-    """Whether it is another scheme than the framework's own."""
     route: Route
     """By whose rule the names reach modules."""
     notes: tuple[str, ...]

@@ -13,7 +13,15 @@ from rankviz.core.lora import moe, pattern
 from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, Framework, LoraConfig
 from rankviz.core.lora.notes import notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan
-from rankviz.core.lora.refusals import not_a_layer, nothing_matched, refuse_names, refuse_scheme, refuse_split, refuse_unmatched
+from rankviz.core.lora.refusals import (
+    not_a_layer,
+    nothing_matched,
+    refuse_names,
+    refuse_saved,
+    refuse_scheme,
+    refuse_split,
+    refuse_unmatched,
+)
 from rankviz.core.lora.route import Route, route_of
 from rankviz.core.lora.saved import EMBEDDING_NAMES, saved_modules
 from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, expand
@@ -64,6 +72,7 @@ def _resolve(
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, route)
     refuse_scheme(scheme, route)
+    refuse_saved(model, modules_to_save, route)
     requested = _requested(model, target_modules, scheme, route)
     names, saved_names = requested, modules_to_save
     if requested != ALL_LINEAR:
@@ -109,7 +118,6 @@ def _resolve(
         modules_to_save=saved_names,
         target_names=tuple(dict.fromkeys(a.layer.name for a in adapted)),
         scheme=scheme,
-        scheme_was_chosen=scheme != moe.scheme_of(model, "default", route),
         route=route,
         notes=notes(
             model,
