@@ -210,10 +210,12 @@ def _as_told(
     if framework == chosen:
         yield requested
         return
+    scheme = wanted.scheme if model.has_experts else "default"
     named = replace(
         requested,
         modules_to_save=wanted.modules_to_save,
-        moe_scheme=wanted.scheme if model.has_experts else "default",
+        # Unsloth keeps PEFT from rewriting targets.
+        moe_scheme="default" if (framework, scheme) == ("unsloth", "peft-remap") else scheme,
         unsloth_class="FastLanguageModel",
         **dict.fromkeys(FLAGS),
     )

@@ -16,13 +16,14 @@ reach them. Three things can happen (peft 0.21.2, unsloth 2026.10.9):
 libraries in tests/core/lora/test_counts_against_peft.py and tests/core/lora/test_counts_against_unsloth.py.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rankviz.core.lora import pattern
 from rankviz.core.lora.config import MoeScheme
 from rankviz.core.lora.route import ALL_ON, Route
-from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, hit_blocks
+from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, PatternMatcher, hit_blocks
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
@@ -52,6 +53,11 @@ class Targets:
     hits: Callable[[str], bool] | None = None
     """Whether a path is hit, where Unsloth makes a pattern of the names; None where PEFT gets the names."""
 
+    @property
+    def matcher(self) -> Matcher | PatternMatcher:
+        """Of names; "all-linear" without a pattern has none."""
+        return PatternMatcher(self.hits) if self.hits else Matcher(self.modules)
+
 
 def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme | str:
     """The scheme that is really in force; "dense" for a model without fused experts."""
@@ -60,6 +66,26 @@ def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme
     if requested == "default":
         requested = "unsloth" if route.unsloth_on_gpu else "peft-remap"
     return "linear-only" if requested == "peft-remap" and not model.peft_remap else requested
+
+
+def without_experts(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
+    """The names to hand to Unsloth so that it trains the linear layers they mean and no expert ("linear-only").
+
+    A bare "down_proj" makes its FastModel train the experts' too: by PEFT's rewrite, or one by one where they are
+    split. Neither looks at a name with a dot, and a pattern keeps PEFT from rewriting.
+    """
+    if route.split_experts:
+        names = pattern.chosen_names(model) if names == ALL_LINEAR else names
+        return tuple(name for name in names if name not in pattern.EXPERT_NAMES)
+    if route.kind != "model" or route.scoped or names == ALL_LINEAR or not model.peft_remap:
+        return names
+    linear = [layer.path for layer in model.layers if layer.kind in LINEAR_KINDS]
+    ends = {path.rsplit(".", 1)[-1]: [] for path in linear}
+    for path in linear:
+        ends[path.rsplit(".", 1)[-1]].append(".".join(path.split(".")[-2:]))
+    rewritten = REMAP[model.peft_remap]
+    each = (ends.get(name, []) if name in rewritten else [name] for name in names)
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(each)))
 
 
 def expert_names(model: ModelSpec, scheme: str) -> tuple[str, ...]:
@@ -85,6 +111,9 @@ def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, 
             return remap(model, targets)
         case "unsloth":
             return _as_unsloth(model, targets, experts)
+        case "dense" if model.peft_remap:
+            # PEFT goes by the model_type, whether there are experts or not.
+            return _as_unsloth(model, targets, experts) if route.unsloth_on_gpu else remap(model, targets)
         case "target-parameters":
             named = replace(targets, parameters=expert_parameters(model))
             return named if route.unsloth_on_gpu else remap(model, named)

@@ -40,6 +40,7 @@ def notes(
     """All that apply, the most consequential first."""
     sentences = [
         *_ignored(ignored, route),
+        *_spelled_out(preset, requested),
         *_moe(model, scheme, route, adapted),
         *_missed(model, requested, adapted, saved, route),
         *_fused(preset, requested),
@@ -60,8 +61,22 @@ def _ignored(flags, route):
         yield f"{listed(flags)}: these settings are Unsloth's on a GPU; {program} ignores {does}."
 
 
+def _spelled_out(preset, requested):
+    """ "all-linear" beside a flag that is off."""
+    if preset == ALL_LINEAR and requested != ALL_LINEAR:
+        yield (
+            f"Unsloth {UNSLOTH_VERSION} ignores its flags beside the word all-linear, so RankViz and its script name "
+            f"the layers instead: {listed(requested)}."
+        )
+
+
 def _moe(model, scheme, route, adapted):
     if scheme == "dense":
+        if model.peft_remap and not route.unsloth_on_gpu:
+            yield (
+                f"PEFT {PEFT_VERSION} rewrites targets that name expert projections in {model.model_type} models. This "
+                "one has no experts, so its dense layers with these names carry no LoRA."
+            )
         return
     experts = [a for a in adapted if a.layer.kind == "experts"]
     names = listed(name.rsplit(".", 1)[-1] for name in expert_parameters(model))

@@ -89,8 +89,6 @@ class AdapterPlan:
     """The modules that carry LoRA, by name, once each."""
     scheme: str
     """The MoE scheme in force; "dense" without fused experts."""
-    scheme_was_chosen: bool
-    """Whether it is another scheme than the framework's own."""
     route: Route
     """By whose rule the names reach modules."""
     notes: tuple[str, ...]
@@ -170,7 +168,7 @@ class AdapterPlan:
             parents.setdefault(adapted.layer.name, set()).add(_parent(adapted.layer))
         return {
             a.layer.path: f"{_parent(a.layer)}.{a.layer.name}".lstrip(".")
-            if len(parents[a.layer.name]) > 1 or a.layer.kind == "experts"
+            if len(parents[a.layer.name]) > 1 or a.layer.kind == "experts" or a.layer.name.isdecimal()
             else a.layer.name
             for a in self.adapted
         }

@@ -2,8 +2,9 @@
 
 from rankviz.core.lora import pattern
 from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION
-from rankviz.core.lora.moe import expert_parameters
+from rankviz.core.lora.moe import Targets, expert_parameters
 from rankviz.core.lora.route import ALL_ON, Flags, Route
+from rankviz.core.lora.saved import EMBEDDING_NAMES
 from rankviz.core.lora.targets import ALL_LINEAR, listed, names_that_exist
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
@@ -17,6 +18,46 @@ def refuse_names(model: ModelSpec, path: str) -> None:
             f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight directly. "
             "Choose another preset, or name modules without it."
         )
+
+
+def refuse_scheme(scheme: str, route: Route) -> None:
+    """InvalidSettingError for a MoE scheme that Unsloth does not leave to PEFT on a GPU."""
+    if scheme == "peft-remap" and route.unsloth_on_gpu:
+        raise InvalidSettingError(
+            f"Unsloth {UNSLOTH_VERSION} trains experts in its own way on a GPU, so the MoE scheme peft-remap has no "
+            "effect there. Choose the scheme unsloth, or framework trl or peft."
+        )
+    if scheme == "target-parameters" and route.split_experts:
+        raise InvalidSettingError(
+            f"In 4 bit Unsloth {UNSLOTH_VERSION} loads this model with a linear layer for each expert's projection, so "
+            "target_parameters names nothing. Choose the MoE scheme unsloth."
+        )
+
+
+def refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route) -> None:
+    """InvalidSettingError for what Unsloth's FastLanguageModel saves in full in no family of its own."""
+    foreign = [name for name in names if name.rsplit(".", 1)[-1] not in EMBEDDING_NAMES]
+    if foreign and route.kind == "own":
+        raise InvalidSettingError(
+            f"modules_to_save names {listed(foreign)}. For {model.model_type} models Unsloth's FastLanguageModel takes "
+            f"only {listed((*EMBEDDING_NAMES, 'normalization layers'))} there, and RankViz counts no normalization "
+            "layers. Leave it out."
+        )
+
+
+def refuse_split(model: ModelSpec, targets: Targets) -> None:
+    """InvalidSettingError for a name that hits a list of split experts, or one expert of it."""
+    for layer in model.layers:
+        if layer.kind != "experts":
+            continue
+        path = f"{layer.path}s"
+        if targets.matcher.hits_path(path):
+            raise InvalidSettingError(not_a_layer(model, path))
+        if any(targets.matcher.hits_path(f"{path}.{expert}") for expert in range(layer.num_experts)):
+            raise InvalidSettingError(
+                f"These target modules hit single experts in {path.replace('{}', 'N')}. RankViz counts all experts or "
+                f"none: name {layer.name} instead."
+            )
 
 
 def refuse_unmatched(

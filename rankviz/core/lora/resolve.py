@@ -13,10 +13,18 @@ from rankviz.core.lora import moe, pattern
 from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, Framework, LoraConfig
 from rankviz.core.lora.notes import notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan
-from rankviz.core.lora.refusals import not_a_layer, nothing_matched, refuse_names, refuse_unmatched
+from rankviz.core.lora.refusals import (
+    not_a_layer,
+    nothing_matched,
+    refuse_names,
+    refuse_saved,
+    refuse_scheme,
+    refuse_split,
+    refuse_unmatched,
+)
 from rankviz.core.lora.route import Route, route_of
 from rankviz.core.lora.saved import EMBEDDING_NAMES, saved_modules
-from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, PatternMatcher, expand
+from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, expand
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
@@ -63,13 +71,19 @@ def _resolve(
 ) -> AdapterPlan:
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, route)
+    refuse_scheme(scheme, route)
+    refuse_saved(model, modules_to_save, route)
     requested = _requested(model, target_modules, scheme, route)
     names, saved_names = requested, modules_to_save
     if requested != ALL_LINEAR:
         names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
+    if scheme == "linear-only":
+        names = moe.without_experts(model, names, route)
     targets = moe.apply_scheme(model, _with_fused(model, names, route), scheme, route)
     if targets.hits:
         refuse_unmatched(model, target_modules, names, route)
+    if route.split_experts:
+        refuse_split(model, targets)
     excluded = frozenset(saved_names)
     adapted = (
         *_adapted_modules(model, targets, excluded, reaches_inside=route.unsloth_on_gpu),
@@ -104,7 +118,6 @@ def _resolve(
         modules_to_save=saved_names,
         target_names=tuple(dict.fromkeys(a.layer.name for a in adapted)),
         scheme=scheme,
-        scheme_was_chosen=scheme != moe.scheme_of(model, "default", route),
         route=route,
         notes=notes(
             model,
@@ -179,7 +192,7 @@ def _adapted_modules(
                 refuse_names(model, layer.path)
                 yield Adapted(layer=layer, blocks=layer.blocks, module=layer.path)
         return
-    matcher = PatternMatcher(targets.hits) if targets.hits else Matcher(targets.modules)
+    matcher = targets.matcher
     clippable = frozenset(model.clippable_linears) if reaches_inside else frozenset()
     for path in model.other_modules:
         if matcher.hits_path(path) and path not in clippable and not _is_saved(path, excluded):

@@ -99,6 +99,7 @@ class Matcher:
     def __init__(self, targets: Iterable[str]):
         self.targets = tuple(targets)
         self.bare = frozenset(target for target in self.targets if "." not in target)
+        self.numbers = tuple(target for target in self.bare if target.isdecimal())
         self.paths = frozenset(target for target in self.targets if "{}" in target)
         self.dotted = tuple(target for target in self.targets if "." in target and target not in self.paths)
 
@@ -119,7 +120,7 @@ class Matcher:
         """Whether a target hits this path in some block."""
         if path.rsplit(".", 1)[-1] in self.bare:
             return True
-        return any(_shape_hits(path, target) for target in self.dotted)
+        return any(_shape_hits(path, target) for target in (*self.dotted, *self.numbers))
 
 
 def _shape_hits(path: str, target: str) -> bool:
@@ -180,7 +181,7 @@ def _shortest_name(path: str, others: Sequence[str]) -> str:
     parts = path.split("{}.")[-1].split(".")
     for length in range(1, len(parts) + 1):
         name = ".".join(parts[-length:])
-        if not any(other == name or other.endswith("." + name) for other in others):
+        if not any(_shape_hits(other, name) for other in others):
             return name
     return ".".join(parts)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from rankviz.core.checks import named, number, whole
+from rankviz.core.checks import named, number, one_of, whole
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import AUTO_FIELDS, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
@@ -122,6 +122,8 @@ def settle(
     shared: strangers use this page, so time and memory are bounded more tightly.
     """
     question.validate()
+    if not _attaches(question, device):
+        one_of(question.lora.moe_scheme, "MoE scheme of an Unsloth probe without a GPU", ("default",))
     time_limit, memory_limit, steps = question.time_limit_seconds, question.memory_limit_bytes, question.timed_steps
     if shared:
         time_limit = min(time_limit, SHARED_TIME_LIMIT_SECONDS)
@@ -156,8 +158,17 @@ def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, st
     settled = here.without_auto(device)
     instead = [f"{name} {getattr(settled, name)} instead of {getattr(training, name)}" for name in changed]
     where = "" if device.cuda else "There is no GPU here. "
+    lora = question.lora
+    if not _attaches(question, device):
+        instead.append(f"MoE scheme default instead of {lora.moe_scheme}")
+        lora = replace(lora, moe_scheme="default")
     note = f"{where}The probe uses {', '.join(instead)}." if instead else ""
-    return replace(question, training=here), note
+    return replace(question, training=here, lora=lora), note
+
+
+def _attaches(question: ProbeQuestion, device: Device) -> bool:
+    """Whether the MoE scheme can be had: Unsloth's CPU backend knows its own only, as a run does."""
+    return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
 
 
 def _trains(training: TrainingSetup, device: Device) -> bool:

@@ -1,6 +1,9 @@
 """Builds the model of a config.json on the meta device: all of it, or its first blocks only."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rankviz.errors import BadConfigError
@@ -12,20 +15,26 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
     """The model on the meta device: shapes without storage. more: dtype, where the config's own won't do."""
     import torch
     import transformers
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     transformers.logging.set_verbosity_error()
     # Neither changes a shape, and both would ask for kernels that may not be here.
     config = {k: v for k, v in config.items() if k not in ("quantization_config", "_attn_implementation", "auto_map")}
     model_type = config["model_type"]
     whole = any(name.endswith("ForConditionalGeneration") for name in config.get("architectures") or ())
-    try:
-        parsed = AutoConfig.for_model(**config)
-    except ValueError:
+    if model_type not in CONFIG_MAPPING:
         raise BadConfigError(
             f"transformers {transformers.__version__} has no architecture {model_type!r}, and RankViz runs no code "
             "that comes with a model."
-        ) from None
+        )
+    try:
+        # Its reader of files, since JSON as transformers 5 writes it has objects in place of infinite numbers.
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "config.json")
+            file.write_text(json.dumps(config))
+            parsed = AutoConfig.from_pretrained(file, local_files_only=True, trust_remote_code=False)
+    except MemoryError:
+        raise
     except Exception as error:
         raise BadConfigError(f"transformers cannot read this config.json: {_one_line(error)}") from error
     factories = [AutoModelForCausalLM, AutoModelForImageTextToText]

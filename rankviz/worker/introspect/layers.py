@@ -58,6 +58,9 @@ def walk(model: Any) -> dict[str, Any]:
 
     def add(name: str, in_features: int, out_features: int, **facts: Any) -> None:
         path, block = split_block(name)
+        if path.endswith("{}"):
+            # A number that ends a layer's path is its name: "merger.mlp.0".
+            path, block = name, None
         row = {"path": path, "in_features": in_features, "out_features": out_features, **facts}
         group = groups.setdefault(tuple(row.items()), {**row, "blocks": []})
         if block is not None:

@@ -178,6 +178,30 @@ def test_a_module_that_is_no_layer_is_refused():
         plan_of(spec, ("q_proj", "mlp"))
 
 
+NUMBERED = model(
+    (
+        *ATTENTION,
+        LinearLayer(path="model.visual.merger.mlp.0", in_features=8, out_features=8, part="vision"),
+        LinearLayer(path="model.visual.merger.mlp.2", in_features=8, out_features=16, part="vision"),
+    ),
+    other_modules=("model.layers.{}", "model.visual.merger.mlp"),
+    id="toy/numbered",
+    model_type="toy",
+)
+
+
+def test_a_layer_may_have_a_number_for_a_name():
+    plan = plan_of(NUMBERED, "all-linear")
+
+    # Attention 224, the merger's 16 and 24, which Unsloth passes by, since each exists once.
+    assert 264 == plan.parameters(1)
+    assert 224 == plan_of(NUMBERED, "all-linear", "unsloth").parameters(1)
+    assert {"mlp.0", "mlp.2"} < {row.name for row in plan.by_module(1)}
+    assert 224 + 24 == plan_of(NUMBERED, ("q_proj", "k_proj", "v_proj", "o_proj", "mlp.2")).parameters(1)
+    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N is not a linear layer"):
+        plan_of(NUMBERED, ("q_proj", "0"))
+
+
 def test_saved_modules_are_trained_in_full():
     plan = plan_of(UNTIED, ("q_proj",), modules_to_save=("lm_head", "embed_tokens"))
 
@@ -255,6 +279,78 @@ def test_experts_left_out_are_said():
     assert any(note.startswith("No adapter on the experts: gate_up_proj and down_proj") for note in plan.notes)
 
 
+OTHER_MOE = replace(REMAPPED, model_type="toy", id="toy/other-moe")
+"""A family that Unsloth has no kernels for. Attention 224, shared experts 288, experts 256 + 192."""
+
+
+@pytest.mark.parametrize("unsloth_class", ["FastLanguageModel", "FastModel"])
+def test_linear_only_hands_unsloth_names_that_reach_no_expert(unsloth_class):
+    plan = plan_of(OTHER_MOE, "unsloth", "unsloth", moe_scheme="linear-only", unsloth_class=unsloth_class)
+
+    # A bare gate_proj would make FastModel train the experts, too.
+    expected = {
+        "FastLanguageModel": UNSLOTH_SEVEN,
+        "FastModel": (*UNSLOTH_SEVEN[:4], *(f"shared_expert.{name}" for name in UNSLOTH_SEVEN[4:])),
+    }
+    assert expected[unsloth_class] == plan.target_modules
+    assert 224 + 288 == plan.parameters(1)
+
+
+def test_the_remap_of_peft_is_refused_where_unsloth_trains_the_experts_itself():
+    with pytest.raises(InvalidSettingError, match="the MoE scheme peft-remap has no effect there"):
+        plan_of(OTHER_MOE, framework="unsloth", moe_scheme="peft-remap")
+
+
+SPLIT = replace(TOY_MOE, model_type="gpt_oss", id="toy/gpt-oss")
+"""In 4 bit each expert's gate_up_proj and down_proj are linear layers. Attention 224, experts 256 + 192."""
+
+
+def split_plan(targets, **settings) -> AdapterPlan:
+    return resolve(SPLIT, LoraConfig(target_modules=targets, **settings), "unsloth", precision="nf4")
+
+
+def test_split_experts_are_trained_by_name_and_left_out_by_name():
+    assert 224 + 256 + 192 == split_plan("unsloth").parameters(1)
+    for targets in ("unsloth", "all-linear"):
+        plan = split_plan(targets, moe_scheme="linear-only")
+        assert (UNSLOTH_SEVEN[:4], 224) == (plan.target_modules, plan.parameters(1))
+
+
+@pytest.mark.parametrize(
+    ("targets", "scheme", "sentence"),
+    (
+        ("attention", "target-parameters", "target_parameters names nothing"),
+        (("q_proj", "down_projs"), "default", r"experts\.down_projs is not a linear layer"),
+        (("q_proj", "down_projs.0"), "default", "hit single experts"),
+        (("q_proj", "0"), "default", "hit single experts"),
+    ),
+)
+def test_split_experts_are_refused_where_unsloth_stops_or_trains_one_of_them(targets, scheme, sentence):
+    unsloth_class = "FastModel" if "down_projs.0" in targets else "FastLanguageModel"
+
+    with pytest.raises(InvalidSettingError, match=sentence):
+        split_plan(targets, moe_scheme=scheme, unsloth_class=unsloth_class)
+
+
+def test_peft_rewrites_targets_of_a_moe_family_without_experts_too():
+    dense = model((*ATTENTION, *MLP), id="toy/dense-moe", model_type="toy", peft_remap="qwen2_moe")
+    peft = plan_of(dense)
+
+    # The MLP's names leave target_modules; Unsloth puts them back.
+    assert 224 == peft.parameters(1)
+    assert any("carry no LoRA" in note for note in peft.notes)
+    assert 512 == plan_of(dense, framework="unsloth", unsloth_class="FastModel").parameters(1)
+    with pytest.raises(InvalidSettingError, match="cannot adapt gate_proj without up_proj"):
+        plan_of(dense, ("q_proj", "gate_proj"), "unsloth", unsloth_class="FastModel")
+
+
+def test_unsloths_own_families_save_embedding_and_head_only():
+    with pytest.raises(InvalidSettingError, match="takes only embed_tokens, lm_head and normalization layers"):
+        plan_of(UNTIED, framework="unsloth", modules_to_save=("lm_head", "score"))
+    assert 512 + 1600 == plan_of(UNTIED, framework="unsloth", modules_to_save=("lm_head",)).parameters(1)
+    assert any("which this model lacks" in note for note in plan_of(UNTIED, modules_to_save=("score",)).notes)
+
+
 OTHER = model(
     (
         *ATTENTION,
@@ -306,7 +402,9 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     for flags, expected in counts.items():
         chosen = dict(zip(FLAGS, flags, strict=True))
         assert expected == plan_of(OTHER, "unsloth", "unsloth", **chosen).parameters(1), flags
-    assert 224 == plan_of(OTHER, "all-linear", "unsloth", **dict.fromkeys(FLAGS[::3], False)).parameters(1)
+    spelled_out = plan_of(OTHER, "all-linear", "unsloth", **dict.fromkeys(FLAGS[::3], False))
+    assert 224 == spelled_out.parameters(1)
+    assert any("RankViz and its script name the layers instead: q_proj" in note for note in spelled_out.notes)
 
 
 def test_a_preset_that_last_names_cannot_keep_apart_says_what_else_it_reaches():

@@ -59,6 +59,7 @@ def test_auto_is_settled_for_the_device():
         ({"time_limit_seconds": 0.0}, "Time limit in seconds must be a number from 1 to 86,400"),
         ({"memory_limit_bytes": 5}, "from 1,048,576 to"),
         ({"target_modules": ()}, "target module"),
+        ({"moe_scheme": "linear-only"}, "MoE scheme of an Unsloth probe without a GPU must be one of default"),
     ],
 )
 def test_what_cannot_be_probed_is_said_with_what_to_change(settings, sentence):
