@@ -21,6 +21,8 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
 from rankviz.export.defaults import LEARNING_RATE, STEPS
 from rankviz.export.on_cpu import on_cpu
+from rankviz.export.published import Published, in_16_bit, published
+from rankviz.units import memory_size
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
@@ -39,6 +41,8 @@ class Recipe:
     model_id: str
     model_type: str = ""
     """Of the model's config.json."""
+    dequantize: str = ""
+    """The class of transformers that dequantizes the checkpoint as it is loaded, for one published quantized."""
     lora: LoraConfig
     training: TrainingSetup
     """With the framework that the tool trains by."""
@@ -130,6 +134,11 @@ def recipe(
     number(learning_rate, "Learning rate", 0, 1, above=True)
     requested, chosen = question.lora_at(r), question.training.framework
     training = replace(question.training.without_auto(card(None)), framework=framework)
+    model_id = _loadable(model, question.model_id.strip().removesuffix(":whole"))
+    stored = published(model_id) if framework != "unsloth" else None
+    as_stored = _as_stored(model, model_id, stored, training)
+    if stored and stored.config_class and training.quantized:
+        training = replace(training, precision="bf16")
     wanted = resolve(model, requested, chosen, precision=training.precision)
     is_script, tool = not tool, tool or FRAMEWORKS[framework]
     written = _written(
@@ -147,10 +156,12 @@ def recipe(
     if written.trained is not None:
         # What the estimate says of this adapter.
         notes += written.trained.notes
+    notes += as_stored
     if count is not None and framework == "unsloth" and is_script:
         notes += on_cpu(model, written.lora, written.plan, training.precision, on_gpu=count)
     return Recipe(
-        model_id=_loadable(model, question.model_id.strip().removesuffix(":whole")),
+        model_id=model_id,
+        dequantize=stored.config_class if stored else "",
         model_type=model.model_type,
         lora=written.lora,
         training=training,
@@ -161,6 +172,25 @@ def recipe(
         learning_rate=learning_rate,
         notes=tuple(notes),
     )
+
+
+def _as_stored(model: ModelSpec, model_id: str, stored: Published | None, training: TrainingSetup) -> tuple[str, ...]:
+    """A sentence on a checkpoint that is published quantized."""
+    if stored is None:
+        return ()
+    if not stored.config_class:
+        return (
+            f"{model_id} is published in {stored.name}. RankViz does not know how transformers loads it for training. "
+            "Choose the 16-bit checkpoint of this model instead.",
+        )
+    size = memory_size(2 * model.total_parameters)
+    text = f"{model_id} is published in {stored.name}. Training loads it dequantized to 16 bit: {size} of weights."
+    if training.quantized:
+        bits = "8" if training.precision == "int8" else "4"
+        text += f" transformers cannot load it in {bits} bit, so the estimate of memory does not apply."
+        other = in_16_bit(model_id)
+        text += f" For {bits} bit, choose {other}." if other else ""
+    return (text,)
 
 
 def _loadable(model: ModelSpec, ref: str) -> str:
