@@ -46,7 +46,7 @@ def axolotl(recipe: Recipe) -> str:
     return document(
         header,
         [
-            Section({"base_model": recipe.model_id, **_precision(setup.precision)}),
+            Section({"base_model": recipe.model_id, **_precision(setup.precision), **_dequantized(recipe)}),
             Section(
                 {
                     "adapter": "qlora" if setup.precision in ("nf4", "nf4-dq") else "lora",
@@ -161,6 +161,16 @@ def _precision(precision: str) -> dict[str, Any]:
         case "fp32":
             return {"bf16": False, "fp16": False, "tf32": False}
     return {"bf16": True}
+
+
+def _dequantized(recipe: Recipe) -> dict[str, Any]:
+    """For a checkpoint that is published quantized."""
+    if not recipe.dequantize:
+        return {}
+    return {
+        "model_quantization_config": recipe.dequantize,
+        "model_quantization_config_kwargs": {"dequantize": True},
+    }
 
 
 def _targets(recipe: Recipe) -> dict[str, Any]:

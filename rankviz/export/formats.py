@@ -8,11 +8,12 @@ from rankviz.core.lora.config import Framework
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import axolotl
+from rankviz.export.composite import composite, reached
 from rankviz.export.defaults import LEARNING_RATE
 from rankviz.export.llamafactory import dataset_info, llamafactory, trains_with_unsloth
 from rankviz.export.lora_config import adapter_config
 from rankviz.export.notebook import notebook
-from rankviz.export.recipe import Recipe, recipe
+from rankviz.export.recipe import Reach, Recipe, recipe
 from rankviz.export.script import script
 
 
@@ -22,7 +23,7 @@ class Format(NamedTuple):
     label: str
     file_name: str
     write: Callable[[Recipe], str]
-    framework: Callable[[Question], Framework]
+    framework: Callable[[ModelSpec, Question], Framework]
     """By which the tool trains: it decides which names reach which modules."""
     tool: str = ""
     """Its name, where it isn't the framework's."""
@@ -30,18 +31,22 @@ class Format(NamedTuple):
     """Whether it has PEFT's target_parameters."""
     beside: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
     """Other files that it needs, by name."""
+    reached: Reach | None = None
+    """Its own rule from names to modules, if it has one."""
 
 
-def _asked(question: Question) -> Framework:
+def _asked(model: ModelSpec, question: Question) -> Framework:
     return question.training.framework
 
 
-def _always(framework: Framework) -> Callable[[Question], Framework]:
-    return lambda question: framework
+def _always(framework: Framework) -> Callable[[ModelSpec, Question], Framework]:
+    return lambda model, question: framework
 
 
-def _of_llamafactory(question: Question) -> Framework:
-    return "unsloth" if trains_with_unsloth(question.training.framework, question.training.precision) else "trl"
+def _of_llamafactory(model: ModelSpec, question: Question) -> Framework:
+    """PEFT's rules, which TRL's are, for multimodal models: Unsloth refuses what LLaMA-Factory makes of the names."""
+    with_unsloth = trains_with_unsloth(question.training.framework, question.training.precision)
+    return "unsloth" if with_unsloth and composite(model) is None else "trl"
 
 
 FORMATS = {
@@ -60,6 +65,7 @@ FORMATS = {
         "LLaMA-Factory",
         names_experts=False,
         beside=(("dataset_info.json", dataset_info),),
+        reached=reached,
     ),
 }
 
@@ -89,10 +95,11 @@ def write(
         model,
         question,
         r,
-        framework=chosen.framework(question),
+        framework=chosen.framework(model, question),
         learning_rate=learning_rate,
         names_experts=chosen.names_experts,
         tool=chosen.tool,
+        reached=chosen.reached,
     )
     text = chosen.write(made)
     shown = script(made) if chosen.write is notebook else text

@@ -9,6 +9,7 @@ from typing import Any
 from rankviz.core.lora.config import QUANTIZED
 from rankviz.export import defaults
 from rankviz.export.chat import llamafactory_template
+from rankviz.export.composite import composite
 from rankviz.export.recipe import Recipe
 from rankviz.export.words import HELD_OUT, MESSAGES_ROW, ROWS, TEXT_ROW, Verbatim, other_program, sources, title
 from rankviz.export.yaml_text import Section, document
@@ -59,7 +60,7 @@ def llamafactory(recipe: Recipe) -> str:
         "lora_dropout": 0.0,
         "lora_target": "all" if modules == "all-linear" else ",".join(modules),
     }
-    if any(adapted.layer.part == "vision" for adapted in recipe.plan.adapted):
+    if any(adapted.layer.part == "vision" for adapted in (recipe.trained or recipe.plan).adapted):
         # By default the names reach the text tower alone (model/model_utils/visual.py).
         adapter |= {"freeze_vision_tower": False, "freeze_multi_modal_projector": False}
     if recipe.modules_to_save:
@@ -168,6 +169,10 @@ def _precision(precision: str) -> dict[str, Any]:
 def _checkpointing(recipe: Recipe) -> dict[str, Any]:
     if recipe.training.framework == "unsloth":
         return {"use_unsloth": True}
+    return {**({"use_unsloth": False} if composite(recipe.plan.model) else {}), **_plain_checkpointing(recipe)}
+
+
+def _plain_checkpointing(recipe: Recipe) -> dict[str, Any]:
     match recipe.training.gradient_checkpointing:
         case "unsloth":
             return {"use_unsloth_gc": True}
@@ -188,6 +193,12 @@ def _loss(recipe: Recipe) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _otherwise(recipe: Recipe) -> list[str]:
     setup, notes = recipe.training, []
     unsloth = recipe.training.framework == "unsloth"
+    if composite(recipe.plan.model):
+        notes.append(
+            "LLaMA-Factory loads this model with all its towers and turns the names in lora_target into full module "
+            "paths. Unsloth's FastLanguageModel finds no layers by such paths and stops, so use_unsloth is false: "
+            + (f"PEFT trains {recipe.adapter_parameters:,} parameters." if recipe.trained else "PEFT trains.")
+        )
     if unsloth and setup.gradient_checkpointing != "unsloth":
         notes.append(
             f"With use_unsloth checkpointing is always Unsloth's: {setup.gradient_checkpointing!r} is not set."

@@ -4,7 +4,7 @@ The adapter stays the requested one: its modules are resolved for the framework 
 for the framework of the tool. Where that trains something else, a note says so, with both numbers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,12 +21,16 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
 from rankviz.export.defaults import LEARNING_RATE, STEPS
 from rankviz.export.on_cpu import on_cpu
+from rankviz.export.published import Published, in_16_bit, published
+from rankviz.units import memory_size
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
 """model_types of text towers whose own class in transformers 5.17 finds no weights in the checkpoint of the whole."""
 TEXT_TOWER = "language_model"
 """What the paths of these text towers have in common."""
+Reach = Callable[..., tuple[str, ...] | None]
+"""(model, plan, vision=…) to the paths that a tool hands to PEFT; None where it hands on the names themselves."""
 EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
@@ -37,11 +41,16 @@ class Recipe:
     model_id: str
     model_type: str = ""
     """Of the model's config.json."""
+    dequantize: str = ""
+    """The class of transformers that dequantizes the checkpoint as it is loaded, for one published quantized."""
     lora: LoraConfig
     training: TrainingSetup
     """With the framework that the tool trains by."""
     plan: AdapterPlan
     """What PEFT is to be told: names, the experts' parameters, and what Unsloth moves from the targets to be saved."""
+    trained: AdapterPlan | None = None
+    """What trains with these names, where the tool reaches modules by a rule of its own or names no experts; None where
+    training is refused or where it is the plan."""
     names_experts: bool = True
     """Whether the tool can name fused experts (PEFT's target_parameters)."""
     adapter_parameters: int
@@ -115,17 +124,26 @@ def recipe(
     learning_rate: float = LEARNING_RATE,
     names_experts: bool = True,
     tool: str = "",
+    reached: Reach | None = None,
 ) -> Recipe:
     """The question's adapter at one rank, for a tool that trains by `framework`.
 
-    names_experts: whether the tool has target_parameters. tool: its name, if it isn't the framework's.
+    names_experts: whether the tool has target_parameters. tool: its name, if it isn't the framework's. reached: the
+    tool's own rule from names to modules, if it has one.
     """
     number(learning_rate, "Learning rate", 0, 1, above=True)
     requested, chosen = question.lora_at(r), question.training.framework
     training = replace(question.training.without_auto(card(None)), framework=framework)
+    model_id = _loadable(model, question.model_id.strip().removesuffix(":whole"))
+    stored = published(model_id) if framework != "unsloth" else None
+    as_stored = _as_stored(model, model_id, stored, training)
+    if stored and stored.config_class and training.quantized:
+        training = replace(training, precision="bf16")
     wanted = resolve(model, requested, chosen, precision=training.precision)
     is_script, tool = not tool, tool or FRAMEWORKS[framework]
-    written = _written(model, requested, wanted, chosen, training, names_experts=names_experts, tool=tool)
+    written = _written(
+        model, requested, wanted, chosen, training, names_experts=names_experts, tool=tool, reached=reached
+    )
     notes = list(written.notes)
     count = None if written.trained is None else written.trained.parameters(r)
     if count is not None and count != wanted.parameters(r):
@@ -138,19 +156,41 @@ def recipe(
     if written.trained is not None:
         # What the estimate says of this adapter.
         notes += written.trained.notes
+    notes += as_stored
     if count is not None and framework == "unsloth" and is_script:
         notes += on_cpu(model, written.lora, written.plan, training.precision, on_gpu=count)
     return Recipe(
-        model_id=_loadable(model, question.model_id.strip().removesuffix(":whole")),
+        model_id=model_id,
+        dequantize=stored.config_class if stored else "",
         model_type=model.model_type,
         lora=written.lora,
         training=training,
         plan=written.plan,
+        trained=written.trained,
         names_experts=names_experts,
         adapter_parameters=wanted.parameters(r) if count is None else count,
         learning_rate=learning_rate,
         notes=tuple(notes),
     )
+
+
+def _as_stored(model: ModelSpec, model_id: str, stored: Published | None, training: TrainingSetup) -> tuple[str, ...]:
+    """A sentence on a checkpoint that is published quantized."""
+    if stored is None:
+        return ()
+    if not stored.config_class:
+        return (
+            f"{model_id} is published in {stored.name}. RankViz does not know how transformers loads it for training. "
+            "Choose the 16-bit checkpoint of this model instead.",
+        )
+    size = memory_size(2 * model.total_parameters)
+    text = f"{model_id} is published in {stored.name}. Training loads it dequantized to 16 bit: {size} of weights."
+    if training.quantized:
+        bits = "8" if training.precision == "int8" else "4"
+        text += f" transformers cannot load it in {bits} bit, so the estimate of memory does not apply."
+        other = in_16_bit(model_id)
+        text += f" For {bits} bit, choose {other}." if other else ""
+    return (text,)
 
 
 def _loadable(model: ModelSpec, ref: str) -> str:
@@ -181,19 +221,24 @@ def _written(
     *,
     names_experts: bool,
     tool: str,
+    reached: Reach | None,
 ) -> _Written:
     """The first way that trains the requested adapter to the parameter, else the first that the framework takes."""
     ways, refused = [], None
+    vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
     for lora in _as_told(model, requested, wanted, chosen, training.framework):
         try:
             plan = resolve(model, lora, training.framework, precision=training.precision)
         except InvalidSettingError as error:
             refused = refused or error
-            continue
+            plan = replace(wanted, target_modules=lora.target_modules)
+            if not (reached and reached(model, plan, vision=vision)):
+                continue  # else the tool keeps these names from the modules that PEFT refuses
         # A list without the names that would reach the experts can train the requested adapter, too.
         for each in (plan, replace(plan, target_modules=plan.target_names)):
             parameters = each.target_parameters if names_experts else ()
-            ways.append(_Written(lora, each, *_trained(model, lora, training, each, parameters, tool)))
+            paths = reached(model, each, vision=vision) if reached else None
+            ways.append(_Written(lora, each, *_trained(model, lora, training, each, parameters, tool, paths)))
             trained = ways[-1].trained
             if trained is not None and trained.parameters(lora.r) == wanted.parameters(lora.r):
                 return ways[-1]
@@ -230,13 +275,16 @@ def _trained(
     plan: AdapterPlan,
     parameters: Sequence[str],
     tool: str,
+    paths: tuple[str, ...] | None,
 ) -> tuple[AdapterPlan | None, tuple[str, ...]]:
-    """The adapter that trains with what is written, which does not name the MoE scheme; None where PEFT refuses."""
-    if parameters or not model.has_experts:
+    """The adapter that trains with what is written, which does not name the MoE scheme; None where PEFT refuses.
+
+    paths: the modules that the tool hands to PEFT; None where it hands on the names.
+    """
+    if paths is None and (parameters or not model.has_experts):
         return plan, ()
-    as_written = replace(
-        lora, target_modules=plan.target_modules, modules_to_save=plan.modules_to_save, moe_scheme="default"
-    )
+    names = plan.target_modules if paths is None else paths
+    as_written = replace(lora, target_modules=names, modules_to_save=plan.modules_to_save, moe_scheme="default")
     notes: tuple[str, ...] = ()
     if plan.target_parameters:
         notes = (f"{tool} has no setting for target_parameters, so this file does not name the experts.",)

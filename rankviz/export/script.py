@@ -83,7 +83,7 @@ def _trl(recipe: Recipe) -> tuple[Part, ...]:
         + '        assistant_only_loss="messages" in rows["train"].column_names,  # whole chats\n'
     )
     return (
-        Part("Libraries", text.TRL_IMPORTS.format(**values, quantization=_imported("BitsAndBytesConfig", recipe))),
+        Part("Libraries", text.TRL_IMPORTS.format(**values, quantization=_quantization_import(recipe))),
         Part("The base model", _model(recipe)),
         Part("The adapter", f"set_seed({defaults.SEED})\n" + _lora(recipe)),
         _data(recipe),
@@ -102,7 +102,7 @@ def _peft(recipe: Recipe) -> tuple[Part, ...]:
                 auto_class=values["auto_class"],
                 optimizer_import="" if "." in optimizer else f"from bitsandbytes.optim import {optimizer}\n",
                 preparation=_imported("prepare_model_for_kbit_training", recipe),
-                quantization=_imported("BitsAndBytesConfig", recipe),
+                quantization=_quantization_import(recipe),
             ),
         ),
         Part(
@@ -119,6 +119,10 @@ def _peft(recipe: Recipe) -> tuple[Part, ...]:
 def _imported(name: str, recipe: Recipe) -> str:
     """The rest of an import line, for a base that is quantized as it is loaded."""
     return f", {name}" if recipe.training.quantized else ""
+
+
+def _quantization_import(recipe: Recipe) -> str:
+    return f", {recipe.dequantize}" if recipe.dequantize else _imported("BitsAndBytesConfig", recipe)
 
 
 def _data(recipe: Recipe, more: str = "") -> Part:
@@ -141,7 +145,8 @@ def _numerics(precision: str) -> dict[str, str]:
 def _afterwards(recipe: Recipe, model: str) -> str:
     """Commented lines: merging, GGUF, pushing."""
     dtype = TORCH_DTYPES.get(recipe.training.precision, "torch.bfloat16")
-    return text.AFTERWARDS.format(**_values(recipe), dtype=dtype, model=model)
+    more = f", quantization_config={_dequantized(recipe)}" if recipe.dequantize else ""
+    return text.AFTERWARDS.format(**_values(recipe), dtype=dtype, model=model, more=more)
 
 
 def _prepared(recipe: Recipe) -> str:
@@ -214,10 +219,12 @@ def _model(recipe: Recipe, more: str = "") -> str:
     return text.MODEL.format(
         **_values(recipe),
         dtype=TORCH_DTYPES.get(recipe.training.precision, "torch.bfloat16"),
-        more=_quantization(recipe.training.precision)
-        + (f"\n    attn_implementation={attention!r}," if attention else "")
-        + more,
+        more=_quantization(recipe) + (f"\n    attn_implementation={attention!r}," if attention else "") + more,
     )
+
+
+def _dequantized(recipe: Recipe) -> str:
+    return f"{recipe.dequantize}(dequantize=True)"
 
 
 def _lora(recipe: Recipe) -> str:
@@ -235,7 +242,10 @@ def literal(names: str | Sequence[str]) -> str:
     return "[" + ", ".join(f'"{name}"' for name in names) + "]"
 
 
-def _quantization(precision: str) -> str:
+def _quantization(recipe: Recipe) -> str:
+    precision = recipe.training.precision
+    if recipe.dequantize:
+        return f"\n    quantization_config={_dequantized(recipe)},"
     if precision == "int8":
         return "\n    quantization_config=BitsAndBytesConfig(load_in_8bit=True),"
     if precision in ("nf4", "nf4-dq"):

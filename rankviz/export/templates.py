@@ -128,7 +128,7 @@ AFTERWARDS = """\
 
 # Base and adapter as one model, the adapter as a GGUF file for llama.cpp (in a shell), the adapter on the Hub:
 # from peft import PeftModel
-# base = {auto_class}.from_pretrained({model_id!r}, dtype={dtype})
+# base = {auto_class}.from_pretrained({model_id!r}, dtype={dtype}{more})
 # PeftModel.from_pretrained(base, "adapter").merge_and_unload().save_pretrained("merged")
 # python llama.cpp/convert_lora_to_gguf.py adapter
 # {model}.push_to_hub("your-name/your-adapter")
