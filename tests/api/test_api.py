@@ -17,7 +17,7 @@ def api(tmp_path):
     return Api(home=tmp_path / "home", shared=False)
 
 
-def test_another_name_of_a_model_gives_the_same_numbers_where_unsloth_loads_the_same_repository(api):
+def test_another_name_of_a_model_gives_the_same_numbers_where_unsloth_loads_the_same_kind_of_checkpoint(api):
     ours, theirs, plain = (
         api.estimates.estimate(Question(model_id=name)).estimate.ranks
         for name in (
