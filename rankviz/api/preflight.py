@@ -42,7 +42,7 @@ class Preflight:
         self._sizes: dict[str, tuple[float, int | None]] = {}
 
     def before(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
-        """The checks for one training here; takes milliseconds, and up to 3 s where the base comes from the Hub and the
+        """The checks for one training here; takes milliseconds, and up to 6 s where the base comes from the Hub and the
         network is slow. base: what a sweep trains; empty for a probe, which fetches nothing."""
         from rankviz.hub import reach
 

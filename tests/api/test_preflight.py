@@ -130,3 +130,11 @@ def test_a_gpu_that_the_table_has_in_another_size_has_no_row_and_its_own_memory(
     assert desktop.gpu is None  # the name alone would have found the desktop card of 24 GB
     known = api.workspace.device({**here, "device_name": "NVIDIA GeForce RTX 4090", "device_memory_bytes": 24 * 2**30})
     assert ("rtx-4090", known.gpu.usable_bytes) == (known.gpu.id, known.usable_bytes)
+
+
+def test_a_gpu_that_shares_the_machines_memory_has_a_size_that_is_not_known(api):
+    gb10 = api.workspace.device({"device": "cuda", "device_name": "NVIDIA GB10"})
+    recorded = api.workspace.device({"device": "cuda", "device_name": "NVIDIA GB10", "device_memory_bytes": None})
+
+    assert (True, None, None) == (gb10.cuda, gb10.gpu, gb10.usable_bytes)
+    assert gb10 == recorded
