@@ -27,7 +27,9 @@ EXPERT_NAMES = ("gate_proj", "up_proj", "down_proj", "gate_up_proj")
 """Names that Unsloth also reads as a request for the experts."""
 BLOCKS = "model.layers.{}."
 ROUTER = "router"
-"""Left out where Unsloth chooses the names: its forward returns a tuple in Llama 4."""
+"""Left out where Unsloth chooses the names."""
+TUPLE_ROUTERS = ("llama4", "llama4_text", "phimoe")
+"""model_types whose router is a linear layer that returns a tuple, which Unsloth does not take for one."""
 
 _EMBEDDERS = {
     "embedding_projection": "embed_vision.embedding_projection",
@@ -118,7 +120,8 @@ def _has_other_projection(text: str) -> bool:
 @lru_cache(maxsize=256)
 def _linear(model: ModelSpec) -> tuple[str, ...]:
     """What Unsloth takes for a linear layer: nn.Linear, the head included, and not transformers' Conv1D."""
-    return tuple(layer.path for layer in model.layers if layer.kind in ("linear", "lm_head") and layer.name != ROUTER)
+    linear = (layer for layer in model.layers if layer.kind in ("linear", "lm_head"))
+    return tuple(each.path for each in linear if each.name != ROUTER or model.model_type not in TUPLE_ROUTERS)
 
 
 def _components(flags: Flags) -> tuple[str, ...]:

@@ -15,7 +15,13 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
     """The model on the meta device: shapes without storage. more: dtype, where the config's own won't do."""
     import torch
     import transformers
-    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import (
+        CONFIG_MAPPING,
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        PreTrainedConfig,
+    )
 
     transformers.logging.set_verbosity_error()
     # Neither changes a shape, and both would ask for kernels that may not be here.
@@ -32,7 +38,8 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
         with TemporaryDirectory() as folder:
             file = Path(folder, "config.json")
             file.write_text(json.dumps(config))
-            parsed = AutoConfig.from_pretrained(file, local_files_only=True, trust_remote_code=False)
+            read, _ = PreTrainedConfig.get_config_dict(file, local_files_only=True)
+        parsed = AutoConfig.for_model(**read)
     except MemoryError:
         raise
     except Exception as error:

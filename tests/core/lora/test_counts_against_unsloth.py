@@ -82,15 +82,20 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
                 yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
         for targets, scheme in itertools.product(("unsloth", "all-linear"), ("linear-only", "target-parameters")):
             yield Case(LoraConfig(target_modules=targets, moe_scheme=scheme))
+            yield Case(LoraConfig(target_modules=targets, moe_scheme=scheme, unsloth_class="FastModel"))
     if model.model_type in OWN_FAMILIES:
         yield Case(LoraConfig(target_modules=("self_attn.q_proj", *UNSLOTH_SEVEN)), "int8")
         yield Case(LoraConfig(target_modules="all-linear"), "int8")
+        yield Case(LoraConfig(target_modules="unsloth", modules_to_save=("lm_head", "score")))
     if model.model_type in SPLIT_FAMILIES:
         # Thousands of modules for PEFT to wrap: the larger one only once.
         for targets in (*PRESETS, QKVO, *EXPERT_LISTS) if smallest else ("unsloth",):
             yield Case(LoraConfig(target_modules=targets), "nf4-dq")
         if smallest:
             yield Case(LoraConfig(target_modules="unsloth", use_dora=True), "nf4-dq")
+            yield Case(LoraConfig(target_modules=("q_proj", "down_projs")), "nf4-dq")
+            for targets in ("unsloth", "all-linear"):
+                yield Case(LoraConfig(target_modules=targets, moe_scheme="linear-only"), "nf4-dq")
     if model.tower == "whole model":
         for flags, targets in itertools.product(COMBINATIONS, ("unsloth", own, "all-linear") if smallest else (own,)):
             yield Case(LoraConfig(target_modules=targets, **dict(zip(FLAGS, flags, strict=True))))

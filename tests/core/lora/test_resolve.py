@@ -344,6 +344,15 @@ def test_peft_rewrites_targets_of_a_moe_family_without_experts_too():
         plan_of(dense, ("q_proj", "gate_proj"), "unsloth", unsloth_class="FastModel")
 
 
+def test_a_router_trains_by_name_where_it_is_a_plain_linear_layer():
+    routed = model((*ATTENTION, layer("feed_forward.router", 16, 4)), id="toy/routed", model_type="toy")
+
+    assert 2 * (16 + 4) == plan_of(routed, ("router",), "unsloth").parameters(1)
+    assert 224 == plan_of(routed, "all-linear", "unsloth").parameters(1)
+    with pytest.raises(InvalidSettingError, match="router: Unsloth 2026.10.9 stops here"):
+        plan_of(replace(routed, model_type="llama4_text", id="toy/tuple-router"), ("router",), "unsloth")
+
+
 def test_unsloths_own_families_save_embedding_and_head_only():
     with pytest.raises(InvalidSettingError, match="takes only embed_tokens, lm_head and normalization layers"):
         plan_of(UNTIED, framework="unsloth", modules_to_save=("lm_head", "score"))
