@@ -233,6 +233,10 @@ def test_magistral_is_a_chat_model():
     assert chat.has_chat_template("mistralai/Magistral-Small-2506")
 
 
+def test_medgemma_ends_its_turns_as_gemma_3_does():
+    assert "<end_of_turn>" == chat.end_of_turn("google/medgemma-4b-it")
+
+
 def test_a_model_whose_template_is_unknown_is_left_to_its_tokenizer():
     text = llamafactory(made(model_id="HuggingFaceTB/SmolLM3-3B", model_type="smollm3"))
 
