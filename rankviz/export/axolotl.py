@@ -129,7 +129,7 @@ def _rows(recipe: Recipe) -> dict[str, Any]:
     """How Axolotl reads train.jsonl: chats for a chat model, plain text for a base model."""
     if not recipe.is_chat:
         return PLAIN_ROWS
-    end = end_of_turn(recipe.model_id)
+    end = end_of_turn(recipe.model_id, recipe.model_type)
     return {**CHATS, **({"eot_tokens": [end]} if end else {})}
 
 

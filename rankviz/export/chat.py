@@ -1,62 +1,115 @@
-"""Tells chat models from base models by their names, and names LLaMA-Factory's template for a model's family.
+"""Tells chat models from base models, and names LLaMA-Factory's template for a model.
 
 A chat model is trained through its chat template, which ends each answer with a token that the model stops at. A base
 model has no such template, or one whose tokens it was never trained on, so it is given plain text, which the trainer
-ends with the tokenizer's own end token. RankViz has no tokenizer at hand, so the name decides, then the family.
+ends with the tokenizer's own end token. RankViz has no tokenizer at hand. So LLaMA-Factory's own list decides
+(assets/llamafactory_templates.csv), then the model_type, then the family in the name. A fine-tune with a name of its
+own is in no family: its template is unknown.
 """
 
+import csv
+import functools
 import re
+from pathlib import Path
+from typing import NamedTuple
+
+from rankviz.paths import ASSETS
 
 _CHAT_WORDS = frozenset({"instruct", "chat", "it", "thinking", "reasoning", "distill", "r1", "sft", "dpo"})
 _BASE_WORDS = frozenset({"base", "pt"})
+_POST_TRAINED = re.compile(r"ernie-4\.5-")
+"""Families whose "PT" means post-trained; elsewhere it is pretrained."""
 _CHAT_FAMILIES = re.compile(
-    r"qwen3|gpt[-_]oss|phi-?[34]|glm-?4|lfm2|smollm3|deepseek[-_]v3|nemotron|muse[-_]glimmer|granite-4"
+    r"qwen3|qwq|qvq|gpt[-_]oss|phi-?[34]|glm-?4|glm-z1|lfm2|smollm3|deepseek[-_]v3|nemotron|muse[-_]glimmer|granite-4"
+    r"|ernie-4\.5|zephyr|hermes|magistral|devstral|vicuna|openchat|kimi-|minimax-m"
 )
 """Families whose plain name is the chat model's; their base models say so in the name."""
 
-LLAMAFACTORY_TEMPLATES = (
+MODEL_TYPES = {
+    "falcon_h1": "falcon_h1",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3",
+    "gemma3n": "gemma3n",
+    "glm4_moe": "glm4_moe",
+    "gpt_oss": "gpt_oss",
+    "hunyuan_v1_dense": "hunyuan",
+    "lfm2_vl": "lfm2_vl",
+    "llama4": "llama4",
+    "llama4_text": "llama4",
+    "mllama": "mllama",
+    "phi3small": "phi_small",
+    "qwen2_5_vl": "qwen2_vl",
+    "qwen2_audio": "qwen2_audio",
+    "qwen2_vl": "qwen2_vl",
+    "seed_oss": "seed_oss",
+}
+"""model_types whose models all have one template in LLaMA-Factory's list."""
+FAMILIES = (
     (r"deepseek-r1", "deepseekr1"),
-    (r"deepseek-v3", "deepseek3"),
-    (r"deepseek-v2", "deepseek"),
+    (r"deepseek-v3(-|$)|deepseek-v2\.5", "deepseek3"),
+    (r"deepseek-(coder-)?v2-", "deepseek"),
+    (r"phi-4-multimodal|phi-3(\.5)?-vision", ""),
     (r"phi-4-mini", "phi4_mini"),
     (r"phi-4", "phi4"),
+    (r"phi-3-small", "phi_small"),
     (r"phi-3", "phi"),
-    (r"smollm2", "smollm2"),
+    (r"smollm2-", "smollm2"),
     (r"smollm-", "smollm"),
-    (r"llama-4", "llama4"),
-    (r"llama-3", "llama3"),
-    (r"llama-2", "llama2"),
+    (r"llama-4-", "llama4"),
+    (r"llama-3\.2-\d+b-vision", "mllama"),
+    (r"llama-3(\.\d)?-\d+b-instruct", "llama3"),
+    (r"llama-2-\d+b-chat", "llama2"),
     (r"ministral-3-", "ministral3"),
-    (r"mistral-nemo|ministral", "ministral"),
-    (r"mistral-small", "mistral_small"),
-    (r"mistral-7b|mixtral", "mistral"),
+    (r"mistral-nemo|ministral-", "ministral"),
+    (r"(mistral|devstral)-small", "mistral_small"),
+    (r"(mistral-7b|mixtral-8x\d+b)-instruct", "mistral"),
     (r"gemma-4-e\db", "gemma4n"),
-    (r"gemma-4", "gemma4"),
-    (r"gemma-3n", "gemma3n"),
+    (r"gemma-4-", "gemma4"),
+    (r"gemma-3n-", "gemma3n"),
     (r"gemma-3-(270m|1b)|gemma-2-\d+b-", "gemma2"),
-    (r"functiongemma", ""),
-    (r"gemma-3", "gemma3"),
-    (r"qwen3\.5", "qwen3_5"),
-    (r"qwen3\.6", "qwen3_6"),
-    (r"qwen3\.", ""),
+    (r"(med)?gemma-(3|1\.5|4b|27b)-", "gemma3"),
+    (r"gemma-(1\.1-)?[27]b-", "gemma"),
+    (r"qwen3\.5-", "qwen3_5"),
+    (r"qwen3\.6-", "qwen3_6"),
+    (r"qwen3-omni.*thinking", "qwen3_omni"),
+    (r"qwen3-omni", "qwen3_omni_nothink"),
     (r"qwen3-vl.*thinking", "qwen3_vl"),
     (r"qwen3-vl", "qwen3_vl_nothink"),
-    (r"qwen3.*(coder|instruct)", "qwen3_nothink"),
+    (r"qwen3-.*(coder|instruct)", "qwen3_nothink"),
     (r"qwen3-", "qwen3"),
+    (r"qwen2\.5-omni", "qwen2_omni"),
+    (r"qwen2-audio", "qwen2_audio"),
     (r"qwen2(\.5)?-vl", "qwen2_vl"),
-    (r"qwen2", "qwen"),
+    (r"qwen2(\.5)?-|qwq-", "qwen"),
+    (r"glm-4\.[56]v", "glm4_5v"),
+    (r"glm-4\.5(-|$)", "glm4_moe"),
+    (r"glm-z1-", "glmz1"),
     (r"glm-4-(9b|32b)", "glm4"),
-    (r"gpt-oss", "gpt_oss"),
-    (r"granite-3", "granite3"),
-    (r"granite-4", "granite4"),
+    (r"gpt-oss-\d+b", "gpt_oss"),
+    (r"granite-3\.\d-\d+b-(a\d+m-)?instruct", "granite3"),
+    (r"granite-4\.", "granite4"),
+    (r"lfm2(\.5)?-vl", "lfm2_vl"),
     (r"lfm2", "lfm2"),
-    (r"falcon-", "falcon"),
+    (r"falcon-h1", "falcon_h1"),
+    (r"falcon-\d+b", "falcon"),
+    (r"seed-oss-", "seed_oss"),
+    (r"hunyuan-([\d.]+|a13)b-", "hunyuan"),
+    (r"internlm(2|2_5|3)-", "intern2"),
+    (r"solar-10\.7b-instruct", "solar"),
+    (r"yi-(1\.5-)?\d+b-chat", "yi"),
+    (r"zephyr-7b", "zephyr"),
+    (r"hermes-[23]-", "chatml"),
 )
-"""What the name contains, the first that matches: the template that LLaMA-Factory 0.9.5 registers for that family
-(extras/constants.py, register_model_group; data/template.py)."""
+"""How the name begins, the first that matches: the template that LLaMA-Factory 0.9.5 registers for that family
+(extras/constants.py, register_model_group; data/template.py); for Hermes 2 and 3 that of the format in their cards."""
+_PUBLISHERS = r"(?:meta-|nvidia-)?"
+_COPY = re.compile(r"(-unsloth)?(-bnb-4bit|-bf16|-fp8(-block|-dynamic)?|-hf|-gguf|-awq)$")
+"""Ends of names of copies, which have the template of the original."""
 
 
 ENDS_OF_TURN = {
+    "gemma": "<end_of_turn>",
     "gemma2": "<end_of_turn>",
     "gemma3": "<end_of_turn>",
     "gemma3n": "<end_of_turn>",
@@ -68,27 +121,56 @@ ENDS_OF_TURN = {
 """By LLaMA-Factory's template: the token that ends a turn, where it isn't the tokenizer's end token."""
 
 
+class Listed(NamedTuple):
+    """A model in LLaMA-Factory's list."""
+
+    template: str
+    is_chat: bool
+    """Whether the list calls it a chat model; else its name decides."""
+
+
+@functools.cache
+def listed(assets: Path = ASSETS) -> dict[str, Listed]:
+    """LLaMA-Factory's list by lower-case Hub id, and by the part after the slash."""
+    with (assets / "llamafactory_templates.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["id"].lower(): Listed(row["template"], row["chat"] == "yes") for row in csv.DictReader(file)}
+    return {name.split("/")[-1]: row for name, row in rows.items()} | rows
+
+
 def has_chat_template(model_id: str, model_type: str = "") -> bool:
     """Whether rows are to go through the model's chat template.
 
     model_id: Hub id or folder. model_type: of its config.json, for folders with names of their own.
     """
-    name = _name(model_id)
+    row, name = _row(model_id), _name(model_id)
     words = set(re.split(r"[-_.]", name))
-    if words & _BASE_WORDS:
+    if row and row.is_chat:
+        return True
+    if words & _BASE_WORDS and not ("base" not in words and _POST_TRAINED.match(name)):
         return False
     return bool(words & _CHAT_WORDS or _CHAT_FAMILIES.search(name) or _CHAT_FAMILIES.search(model_type))
 
 
-def llamafactory_template(model_id: str) -> str:
-    """LLaMA-Factory's template for a chat model; empty where it has none for the family."""
-    name = _name(model_id)
-    return next((template for pattern, template in LLAMAFACTORY_TEMPLATES if re.search(pattern, name)), "")
+def llamafactory_template(model_id: str, model_type: str = "") -> str:
+    """LLaMA-Factory's template for a chat model; empty where it is unknown."""
+    row, name = _row(model_id), _name(model_id)
+    if row:
+        return row.template
+    if model_type in MODEL_TYPES:
+        return MODEL_TYPES[model_type]
+    return next((template for pattern, template in FAMILIES if re.match(_PUBLISHERS + f"({pattern})", name)), "")
 
 
-def end_of_turn(model_id: str) -> str:
+def end_of_turn(model_id: str, model_type: str = "") -> str:
     """The token that ends an answer, where the family has another than the tokenizer's end token; else empty."""
-    return ENDS_OF_TURN.get(llamafactory_template(model_id), "")
+    return ENDS_OF_TURN.get(llamafactory_template(model_id, model_type), "")
+
+
+def _row(model_id: str) -> Listed | None:
+    """By its id, by its name, or by the name that it is a copy of."""
+    name = _name(model_id)
+    names = (model_id.strip().removesuffix(":whole").lower(), name, _COPY.sub("", name))
+    return next((listed()[each] for each in names if each in listed()), None)
 
 
 def _name(model_id: str) -> str:

@@ -113,8 +113,8 @@ def llamafactory(recipe: Recipe) -> str:
 
 
 def _template(recipe: Recipe) -> dict[str, str]:
-    """Empty for a family without a template of LLaMA-Factory's: it then reads the tokenizer's own."""
-    name = llamafactory_template(recipe.model_id) if recipe.is_chat else PLAIN_TEXT
+    """Empty where its template is unknown: LLaMA-Factory then reads the tokenizer's own."""
+    name = llamafactory_template(recipe.model_id, recipe.model_type) if recipe.is_chat else PLAIN_TEXT
     return {"template": name} if name else {}
 
 
@@ -134,8 +134,8 @@ def _about_data(recipe: Recipe) -> tuple[str, ...]:
     chats = ("For whole chats, write dataset: chats. The rows are then:", MESSAGES_ROW)
     if not _template(recipe):
         chats += (
-            f"LLaMA-Factory {VERSION} has no template for this family. Without one it reads the tokenizer's own chat "
-            "template: check in the log that the labels it prints end with the end token.",
+            f"RankViz knows no template of LLaMA-Factory {VERSION} for this model. Without one, LLaMA-Factory reads "
+            "the tokenizer's own chat template: check in the log that the labels it prints end with the end token.",
         )
     return (*rows, *chats, HELD_OUT)
 

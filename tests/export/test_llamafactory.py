@@ -1,6 +1,7 @@
 """The YAML for LLaMA-Factory: it carries the chosen values, LLaMA-Factory's own parser takes every argument, and its
 own template code trains the end token."""
 
+import csv
 import json
 
 import pytest
@@ -94,7 +95,9 @@ print("CHECKED", json.dumps({
     "own": dict(groups()),
 }))
 """
-TEMPLATES = sorted({template for _, template in chat.LLAMAFACTORY_TEMPLATES if template} | {PLAIN_TEXT})
+LISTED = {row.template for row in chat.listed().values()}
+NAMED = {template for _, template in chat.FAMILIES if template} | set(chat.MODEL_TYPES.values())
+TEMPLATES = sorted(LISTED | NAMED | {PLAIN_TEXT})
 EXAMPLES = [
     {"dataset": "train", "row": {"prompt": "Name a letter.", "completion": "abc"}},
     {
@@ -178,17 +181,67 @@ def test_it_carries_the_chosen_values():
         ("/models/Phi-4-mini-instruct", "phi4_mini"),
         ("meta-llama/Llama-3.1-8B", "fewshot"),
         ("Qwen/Qwen3-4B-Base", "fewshot"),
+        ("google/medgemma-4b-it", "gemma3"),
+        ("tiiuae/Falcon-H1-7B-Instruct", "falcon_h1"),
+        ("meta-llama/Llama-3.2-11B-Vision-Instruct", "mllama"),
+        ("microsoft/Phi-3-small-8k-instruct", "phi_small"),
+        ("deepseek-ai/DeepSeek-V2-Chat-0628", "deepseek3"),
+        ("deepseek-ai/DeepSeek-Coder-V2-Lite-Instruct", "deepseek"),
+        ("LiquidAI/LFM2.5-VL-1.6B", "lfm2_vl"),
+        ("Qwen/Qwen3-Omni-30B-A3B-Instruct", "qwen3_omni_nothink"),
+        ("zai-org/GLM-Z1-9B-0414", "glmz1"),
+        ("zai-org/GLM-4.5-Air", "glm4_moe"),
+        ("baidu/ERNIE-4.5-21B-A3B-PT", "ernie_nothink"),
+        ("Qwen/QwQ-32B", "qwen"),
+        ("HuggingFaceH4/zephyr-7b-beta", "zephyr"),
+        ("NousResearch/Hermes-3-Llama-3.1-8B", "chatml"),
+        ("mistralai/Devstral-Small-2505", "mistral_small"),
+        ("ByteDance-Seed/Seed-OSS-36B-Instruct", "seed_oss"),
+        ("tencent/Hunyuan-7B-Instruct", "hunyuan"),
+        ("01-ai/Yi-1.5-9B-Chat", "yi"),
+        ("internlm/internlm3-8b-instruct", "intern2"),
+        ("upstage/SOLAR-10.7B-Instruct-v1.0", "solar"),
+        ("google/gemma-3-4b-pt", "fewshot"),
+        ("baidu/ERNIE-4.5-21B-A3B-Base-PT", "fewshot"),
     ],
 )
 def test_the_template_is_the_familys_for_chat_models_and_plain_text_for_base_models(model_id, template):
     assert template == config(model_id=model_id, model_type="")["template"]
 
 
-def test_a_family_without_a_template_of_llamafactorys_is_left_to_its_tokenizer():
+@pytest.mark.parametrize(
+    ("model_id", "model_type", "template"),
+    [
+        ("me/medgemma-tuned-it", "gemma3", "gemma3"),
+        ("/models/my-chat", "falcon_h1", "falcon_h1"),
+        ("/models/my-chat", "mllama", "mllama"),
+        ("unsloth/Falcon-H1-7B-Instruct-bnb-4bit", "", "falcon_h1"),
+    ],
+)
+def test_a_model_that_is_not_listed_goes_by_its_type_or_by_what_it_is_a_copy_of(model_id, model_type, template):
+    assert template == chat.llamafactory_template(model_id, model_type)
+
+
+@pytest.mark.parametrize(
+    "model_id", ["allenai/Llama-3.1-Tulu-3-8B", "mistralai/Magistral-Small-2506", "me/my-gemma-4-like-chat"]
+)
+def test_a_chat_model_of_no_known_family_has_no_template(model_id):
+    assert "" == chat.llamafactory_template(model_id)
+
+
+def test_magistral_is_a_chat_model():
+    assert chat.has_chat_template("mistralai/Magistral-Small-2506")
+
+
+def test_medgemma_ends_its_turns_as_gemma_3_does():
+    assert "<end_of_turn>" == chat.end_of_turn("google/medgemma-4b-it")
+
+
+def test_a_model_whose_template_is_unknown_is_left_to_its_tokenizer():
     text = llamafactory(made(model_id="HuggingFaceTB/SmolLM3-3B", model_type="smollm3"))
 
     assert "template" not in yaml.safe_load(text)
-    assert "no template for this family" in text
+    assert "knows no template of LLaMA-Factory" in text
 
 
 def test_it_evaluates_on_rows_that_it_holds_out():
@@ -306,6 +359,18 @@ def test_llamafactorys_own_code_trains_the_answers_and_their_end_token(trained, 
 @pytest.mark.torch
 def test_the_check_sees_a_template_that_never_ends(trained):
     assert [False, False] == [result["ends"] for result in trained["learned"]["empty"]]
+
+
+@pytest.mark.torch
+def test_the_list_is_llamafactorys_own(trained):
+    assert trained["own"] == {name: row.template for name, row in own_rows().items()}
+
+
+def own_rows():
+    with (ASSETS / "llamafactory_templates.csv").open(encoding="utf-8", newline="") as file:
+        names = [row["id"] for row in csv.DictReader(file)]
+    assert sorted(names) == names
+    return {name: chat.listed()[name.lower()] for name in names}
 
 
 @pytest.mark.torch
