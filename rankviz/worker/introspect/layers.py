@@ -90,7 +90,10 @@ def walk(model: Any) -> dict[str, Any]:
             reads = module.in_channels * math.prod(kernel)
             add(name, reads, module.out_channels, kind="conv", part=part, bias=bias, kernel=kernel)
         else:
-            others.setdefault(split_block(name)[0], type(module).__name__)
+            path, _ = split_block(name)
+            # An activation among numbered layers ("merger.mlp.1") is no block.
+            is_leaf = path.endswith("{}") and not any(module.children())
+            others.setdefault(name if is_leaf else path, type(module).__name__)
             for parameter_name, parameter in module.named_parameters(recurse=False):
                 if parameter.ndim == 3 and "Experts" in type(module).__name__:
                     experts, first, second = parameter.shape

@@ -184,7 +184,7 @@ NUMBERED = model(
         LinearLayer(path="model.visual.merger.mlp.0", in_features=8, out_features=8, part="vision"),
         LinearLayer(path="model.visual.merger.mlp.2", in_features=8, out_features=16, part="vision"),
     ),
-    other_modules=("model.layers.{}", "model.visual.merger.mlp"),
+    other_modules=("model.layers.{}", "model.visual.merger.mlp", "model.visual.merger.mlp.1"),
     id="toy/numbered",
     model_type="toy",
 )
