@@ -19,6 +19,8 @@ SETTINGS = {
     "fp32": {"precision": "fp32"},
     "dora": {"use_dora": True, "use_rslora": True},
     "all-linear": {"target_modules": "all-linear", "modules_to_save": ("lm_head", "embed_tokens")},
+    "mxfp4": {"dequantize": "Mxfp4Config", "precision": "bf16"},
+    "fp8": {"dequantize": "FineGrainedFP8Config", "precision": "bf16"},
     "paged": {"optim": "paged_adamw_8bit", "gradient_checkpointing": "none"},
     "torch": {"optim": "adamw_torch", "gradient_checkpointing": "hf"},
     "sgd": {"optim": "sgd", "loss_path": "full"},
