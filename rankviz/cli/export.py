@@ -11,7 +11,6 @@ from rankviz.cli.asking import asking
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
-from rankviz.export.defaults import LEARNING_RATE
 
 
 @asking
@@ -24,7 +23,9 @@ def export(
             help="script or notebook (for the framework), unsloth, trl, peft, adapter-config, axolotl or llamafactory.",
         ),
     ] = "script",
-    lr: Annotated[float | None, typer.Option(help=f"Learning rate; {LEARNING_RATE:g} by default.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; a usual one by default, or that of --use-case.")
+    ] = None,
     use_case: Annotated[
         str | None,
         typer.Option(help=f"Take the learning rate that is recommended for it: {', '.join(NAMES)}."),

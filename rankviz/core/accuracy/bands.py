@@ -15,14 +15,19 @@ Nothing else is fitted. A setting that no scored row is like takes the widths of
 hold on a source that has not been seen is counted in left_out.py.
 """
 
+from __future__ import annotations
+
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from rankviz.core.accuracy.predicted import PredictedRow
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, Score
 from rankviz.core.cost.assumptions import Assumption
 from rankviz.core.quantity import Range
+
+if TYPE_CHECKING:
+    from rankviz.core.accuracy.predicted import PredictedRow  # it loads the whole memory model
 
 STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 """Student's t, two-sided 90 %, for 1 to 10 degrees of freedom."""
