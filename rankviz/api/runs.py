@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,9 @@ from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
 from rankviz.core.cost.adapter import plan_on
+from rankviz.core.runs.added import added_run
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
+from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 
 if TYPE_CHECKING:
@@ -80,6 +83,38 @@ class Runs:
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()
         return sweep_id
+
+    def quick(self, request: SweepRequest, ranks: Sequence[int] = QUICK_RANKS) -> str:
+        """Queue a quick look: two runs, the higher one truncated to every lower rank; returns the sweep's id.
+
+        Args:
+            request: Base, data and settings. Its ranks are replaced, and only its first seed is used.
+            ranks: The two ranks that are trained.
+        """
+        return self.start(quick_look(request, ranks))
+
+    def add(self, sweep_id: str, r: int) -> str:
+        """Queue one more run of a sweep, at another rank and with the same settings; returns the run's id.
+
+        It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
+        """
+        from rankviz import installed
+
+        installed.require_trainer("Training")
+        request = self._added(sweep_id, r)
+        self.preview(request.data)
+        plan_on(self._models.get(request.base), request.lora, request.training, self._workspace.here())
+        self._preflight.require(request.training, request.base)
+        self._workspace.store.add(request)
+        self._workspace.work_queue()
+        return request.run_id
+
+    def _added(self, sweep_id: str, r: int) -> RunRequest:
+        sweep = self.sweep(sweep_id)
+        if sweep.recorded:
+            raise InvalidSettingError("A sweep that RankViz ships cannot be extended. Train one of your own.")
+        like = min(sweep.runs, key=_best_at_the_highest_rank).request
+        return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps, the newest first."""
@@ -260,3 +295,9 @@ class Runs:
         tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
         memory = self._measured.memory(model, request.lora, training, tokens, environment)
         return estimate_run(model, request, device, self._workspace.assumptions, rows, memory, paces)
+
+
+def _best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
+    """Orders runs; one without a finite loss comes last of its rank."""
+    loss = run.loss_after.loss if run.loss_after else math.inf
+    return -run.request.r, loss if math.isfinite(loss) else math.inf

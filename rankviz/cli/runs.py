@@ -16,11 +16,13 @@ from rankviz.cli.shared import Json, Targets, fail, print_json, print_notes, tab
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.request import (
     FAST_RANKS,
+    QUICK_RANKS,
     SHORT_TRAINING,
     SWEEP_RANKS,
     VERDICT_SEEDS,
     SweepRequest,
     fast_ranks,
+    quick_look,
 )
 from rankviz.errors import InvalidSettingError
 
@@ -45,8 +47,16 @@ def sweep(
     lr: Annotated[list[float] | None, typer.Option(help="Learning rate; repeatable.")] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast.", show_default=False),
+        typer.Option(
+            help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast or --quick.", show_default=False
+        ),
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Quick look: train two ranks (4 and 64), and forecast the ranks between with a band."
+        ),
+    ] = False,
     fast: Annotated[
         bool, typer.Option("--fast", help="Fast curve: train the highest rank and truncate its adapter to the others.")
     ] = False,
@@ -65,12 +75,16 @@ def sweep(
     from rankviz.core.lora.config import LoraConfig
 
     check(plot)
-    ranks, cut_ranks = tuple(r or (FAST_RANKS if fast else SWEEP_RANKS)), ()
+    ranks, cut_ranks = tuple(r or (QUICK_RANKS if quick else FAST_RANKS if fast else SWEEP_RANKS)), ()
+    if quick and fast:
+        raise InvalidSettingError("--quick includes what --fast does: give one of them.")
+    if quick and seeds not in (None, 1):
+        raise InvalidSettingError(f"--quick takes one seed (got {seeds}). Leave it out for a sweep of several seeds.")
+    if anchor and not fast:
+        raise InvalidSettingError("--anchor needs --fast.")
     if fast:
         ranks, cut_ranks = fast_ranks(ranks, anchor or ())
-    elif anchor:
-        raise InvalidSettingError("--anchor needs --fast.")
-    count = seeds if seeds is not None else 1 if fast else VERDICT_SEEDS
+    count = seeds if seeds is not None else 1 if fast or quick else VERDICT_SEEDS
     api = Api()
     request = SweepRequest(
         base=model,
@@ -91,6 +105,8 @@ def sweep(
             precision=precision,
         ),
     )
+    if quick:
+        request = quick_look(request, ranks)
     print_notes(api.preflight.warnings(request.training, request.base))
     sweep_id = api.runs.start(request)
     for sentence in api.runs.expected(request).sentences:

@@ -20,6 +20,8 @@ VERDICT_SEEDS = 3
 SWEEP_RANKS = (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
 """What a sweep and a fast curve compare unless other ranks are given."""
+QUICK_RANKS = (4, 64)
+"""What a quick look trains: the forecast between two runs needs their losses at a low and at a high rank."""
 RECOVERED_BELOW = 8
 """Truncating to lower ranks than this loses enough for a few steps of training to pay (`make fidelity`)."""
 RECOVERY_SHARE = 0.04
@@ -208,3 +210,27 @@ def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[t
             f"An independent run must have a lower rank than the truncated one, r = {top} (got {wrong[0]})."
         )
     return tuple(sorted({top, *beside})), tuple(sorted({*lower, *beside}))
+
+
+def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS) -> SweepRequest:
+    """Two runs on the same data in the same order, the higher one's adapter truncated to every lower rank.
+
+    request: base, data and settings. Its ranks are replaced, and only the first of its seeds is used.
+    ranks: the two that are trained; both at the request's alpha, which must be the same for both.
+    """
+    pair = sorted(set(ranks))
+    if len(pair) != 2:
+        example = " and ".join(map(str, QUICK_RANKS))
+        raise InvalidSettingError(f"A quick look trains two ranks, such as {example} (got {len(pair)}).")
+    if len(set(request.learning_rates)) > 1:
+        raise InvalidSettingError(
+            f"A quick look takes one learning rate (got {len(set(request.learning_rates))}). Choose a sweep for more."
+        )
+    if request.alpha.strip().lower() in ("r", "2r"):
+        raise InvalidSettingError(
+            f"A quick look needs a fixed alpha, such as 32 (got {request.alpha.strip()}): with alpha by rank, its two "
+            "runs would differ in step size too."
+        )
+    low, high = pair
+    trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if r < high)}, independent=(low,))
+    return replace(request, ranks=trained, cut_ranks=truncated, seeds=request.seeds[:1])

@@ -73,7 +73,8 @@ class ExpectedSweep:
 def _sentences(expected: ExpectedSweep):
     runs = units.counted(expected.runs, "run")
     if expected.truncations:
-        runs += f", truncated to {units.counted(expected.truncations, 'lower rank')},"
+        which = "the highest rank " if expected.runs > 1 else ""
+        runs += f", {which}truncated to {units.counted(expected.truncations, 'lower rank')},"
     start = f"{runs} on {expected.device_name}"
     if expected.time is None:
         yield f"{start}: time not known."

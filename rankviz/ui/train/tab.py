@@ -22,8 +22,9 @@ from rankviz.ui.wiring import action, notice_html, quiet, show, unchanged, wire
 
 POLL_SECONDS = 1.0
 EMPTY = (
-    "Nothing trained yet. Press Train. A fast curve trains the highest rank and truncates its adapter to the lower "
-    "ranks; a sweep trains every rank. The results appear here. You can close or reload the page while it runs."
+    "Nothing trained yet. Press Train. A quick look trains a low and a high rank and forecasts the ranks between; a "
+    "fast curve trains the highest rank and truncates its adapter to the lower ranks; a sweep trains every rank. The "
+    "results appear here. You can close or reload the page while it runs."
 )
 CANNOT_TRAIN = "Nothing trained yet, and nothing can be trained here: the note above the Train button says why."
 

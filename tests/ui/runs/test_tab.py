@@ -63,9 +63,19 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
     assert ((8, 16), (2, 4, 8)) == (request.ranks, request.cut_ranks)
 
 
+def test_the_quick_look_is_what_train_offers_first_and_trains_two_ranks_of_which_the_higher_is_truncated():
+    mode = train_form.FIRST_MODE
+    request = train_form.request_of({**FORM, "mode": mode, "ranks": train_form.mode_chosen(mode).ranks.value})
+
+    assert "quick" == mode
+    assert ((4, 64), (1, 2, 4, 8, 16, 32)) == (request.ranks, request.cut_ranks)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        ({"mode": "quick", "ranks": ["4", "16", "64"]}, "A quick look trains two ranks, such as 4 and 64 .got 3."),
+        ({"mode": "quick", "alpha_rule": "r"}, "A quick look needs a fixed alpha, such as 32 .got r."),
         (
             {"mode": "fast", "ranks": ["8"]},
             "A fast curve truncates its highest rank to lower ones. Give at least",
@@ -82,8 +92,11 @@ def test_a_mode_that_doesnt_fit_the_ranks_says_so(settings, sentence):
         train_form.request_of({**FORM, **settings})
 
 
-def test_a_sweep_is_offered_with_three_seeds_and_a_fast_curve_with_one():
-    assert (3, 1, 1) == tuple(train_form.mode_chosen(mode).seeds for mode in ("sweep", "fast", "single"))
+def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
+    chosen = [train_form.mode_chosen(mode) for mode in ("sweep", "fast", "single", "quick")]
+
+    assert [3, 1, 1, 1] == [mode.seeds.value for mode in chosen]
+    assert [True, True, True, False] == [mode.seeds.visible for mode in chosen]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +142,17 @@ def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
     shown = text_of(train_form.expected_html(api, {**FORM, "mode": "fast"}))
 
     assert shown.startswith("1 run, truncated to 1 lower rank, on ")
+
+
+def test_both_runs_of_a_quick_look_and_its_truncations_are_in_the_time_before_the_button(api):
+    look, sweep = ({**FORM, "mode": mode, "ranks": ["4", "64"]} for mode in ("quick", "sweep"))
+
+    shown = text_of(train_form.expected_html(api, look))
+
+    assert shown.startswith("2 runs, the highest rank truncated to 6 lower ranks, on ")
+    times = [api.runs.expected(train_form.request_of(form)).time for form in (look, sweep)]
+    assert times[0].evaluation.expected > 2 * times[1].evaluation.expected  # 3 + 6 passes against 3
+    assert times[0].training.expected > times[1].training.expected  # the lowest ranks are trained on
 
 
 def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
