@@ -1,4 +1,5 @@
-"""Held-out loss by rank: independent runs as markers, a fast curve as a dashed line of its own."""
+"""Held-out loss by rank: independent runs as markers, a fast curve as a dashed line, a forecast between runs as a
+band."""
 
 from collections.abc import Mapping, Sequence
 from math import log2
@@ -9,6 +10,7 @@ from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, fast_curves, pic
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint, by_rank
 from rankviz.figures.labels import sweep_title
+from rankviz.figures.rank_band import BandPoint, band_points, band_rows, band_traces
 from rankviz.figures.style import CHOSEN, FAST_CURVE, MEASURED, draw, rgba, vertical_line
 from rankviz.figures.tradeoff import run_detail
 from rankviz.units import counted
@@ -16,6 +18,8 @@ from rankviz.verdict import Verdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from rankviz.core.forecast.bent import BentForecast
 
 
 class RunPoint(NamedTuple):
@@ -54,6 +58,7 @@ class RankCurveInfo(NamedTuple):
     picked: int | None = None
     source: str = ""
     rows: Sequence[Mapping[str, object]] = ()
+    band: Sequence[BandPoint] = ()
 
 
 WHAT_A_FAST_CURVE_IS = (
@@ -61,27 +66,38 @@ WHAT_A_FAST_CURVE_IS = (
     "rank the learned update needs. It does not show what a run at a lower rank would learn in the same time; "
     "independent runs show that."
 )
+WHAT_THE_BAND_IS = (
+    "The band is a forecast of what runs at the ranks between the measured ones would reach; nothing is forecast below "
+    "the lowest run or above the highest."
+)
+COLUMNS = (
+    "kind", "r", "loss", "standard_deviation", "runs", "recovery_steps", "learning_rate", "low_50", "high_50", "low_80",
+    "high_80",
+)  # fmt: skip
 EMPTY = "Points appear here as runs finish."
 
 
-def rank_curve_info(sweep: Sweep, verdict: Verdict | None) -> RankCurveInfo:
+def rank_curve_info(sweep: Sweep, verdict: Verdict | None, forecast: "BentForecast | None" = None) -> RankCurveInfo:
     """Held-out loss by rank of one sweep, a fast curve or both, as far as it has got.
 
     Args:
         sweep: A sweep in any state.
         verdict: Of its runs; None as long as there is none.
+        forecast: Between its runs; None where there is none.
     """
     groups = _groups(sweep.runs, verdict)
     curves = fast_curves(sweep.runs)
     runs = [_run_point(group) for group in groups]
     lines = [_curve_line(curve, sweep) for curve in curves]
+    band = band_points(forecast)
     return RankCurveInfo(
         runs=runs,
         lines=lines,
         ranks=sorted({point.r for point in runs} | {point.r for line in lines for point in line.points}),
         picked=_picked(curves, verdict),
-        source=_source(sweep, curves),
-        rows=_rows(groups, curves),
+        source=_source(sweep, curves, banded=bool(band)),
+        rows=_rows(groups, curves, band),
+        band=band,
     )
 
 
@@ -145,45 +161,50 @@ def _picked(curves: Sequence[FastCurve], verdict: Verdict | None) -> int | None:
     return verdict.smallest_indistinguishable if verdict and len(verdict.ranks) > 1 else None
 
 
-def _source(sweep: Sweep, curves: Sequence[FastCurve]) -> str:
+def _source(sweep: Sweep, curves: Sequence[FastCurve], *, banded: bool) -> str:
     steps = sweep.runs[0].request.max_steps
     measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {counted(steps, 'step')}."
-    return f"{measured} {WHAT_A_FAST_CURVE_IS}" if curves else measured
+    return " ".join([measured, *([WHAT_A_FAST_CURVE_IS] if curves else []), *([WHAT_THE_BAND_IS] if banded else [])])
 
 
-def _rows(groups: Sequence[RankGroup], curves: Sequence[FastCurve]) -> Sequence[Mapping[str, object]]:
-    rows = [
+def _rows(
+    groups: Sequence[RankGroup], curves: Sequence[FastCurve], band: Sequence[BandPoint]
+) -> Sequence[Mapping[str, object]]:
+    measured = [
         {
             "kind": "independent runs",
             "r": group.r,
             "loss": group.loss,
             "standard_deviation": "" if group.spread is None else group.spread,
             "runs": group.runs,
-            "recovery_steps": "",
             "learning_rate": group.learning_rate,
         }
         for group in groups
     ]
-    return rows + [
+    truncated = [
         {
             "kind": f"truncated from {curve.run_id}",
             "r": point.r,
             "loss": point.loss,
-            "standard_deviation": "",
             "runs": 1,
             "recovery_steps": point.recovery_steps,
-            "learning_rate": "",
         }
         for curve in curves
         for point in curve.points
     ]
+    rows = [*measured, *truncated, *band_rows(band)]
+    return [{column: row.get(column, "") for column in COLUMNS} for row in rows]
 
 
 def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
-    """The two kinds of points are never joined."""
+    """Runs and truncated adapters are never joined. The band lies under both."""
     ranks = info.ranks
     return draw(
-        [*(_line(line) for line in info.lines), *([_markers(info.runs)] if info.runs else [])],
+        [
+            *band_traces(info.band),
+            *(_line(line) for line in info.lines),
+            *([_markers(info.runs)] if info.runs else []),
+        ],
         height=height,
         uirevision=f"rank-curve|{list(ranks)}",
         x={"type": "log", "tickvals": ranks, "ticktext": [str(r) for r in ranks], "range": _span(ranks)},
@@ -192,7 +213,7 @@ def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
         y_title="held-out loss, nats per token (lower is better)",
         message="" if ranks else EMPTY,
         shapes=[vertical_line(info.picked, CHOSEN)] if info.picked else [],
-        showlegend=bool(info.lines),
+        showlegend=bool(info.lines or info.band),
     )
 
 
@@ -226,7 +247,7 @@ def _markers(runs: Sequence[RunPoint]) -> dict[str, Any]:
         "x": [p.r for p in runs],
         "y": [p.loss for p in runs],
         "mode": "markers",
-        "name": "independent runs",
+        "name": "measured runs",
         "customdata": [p.run_id for p in runs],
         "marker": {"color": MEASURED, "size": 11, "line": {"color": "white", "width": 1}},
         "error_y": {
