@@ -11,6 +11,8 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.json import as_json as fit_json
+from rankviz.core.forecast.json import as_json as forecast_json
+from rankviz.core.forecast.json import bent_json
 from rankviz.core.lora.config import FLAGS, LoraConfig
 from rankviz.core.lora.targets import targets_in
 from rankviz.errors import InvalidSettingError
@@ -163,6 +165,25 @@ def publish(api: Api) -> None:
         goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
         return advice_json(api.advice.advise(question, goal))
 
+    def forecast(
+        model: str = "",
+        use_case: str = "instruction",
+        metric: str | None = None,
+        base: bool | None = None,
+        runs: str | None = None,
+    ) -> dict[str, Any]:
+        """How far each rank falls short of r = 128 in published studies, as a band; with runs, also their own forecast.
+
+        Args:
+            model: A catalogue id, an alias of one, or a Hub id.
+            use_case: simple, instruction, complex, near-full or pretraining.
+            metric: score (points) or loss (% of the loss).
+            base: Whether it is a base model; empty: its name decides.
+            runs: A sweep with finished runs at two ranks or more.
+        """
+        answer, bent = api.forecasts.answer(model, use_case, base=base, metric=metric, runs=runs)
+        return forecast_json(answer) | ({"bent": bent_json(bent)} if bent else {})
+
     def models() -> list[dict[str, Any]]:
         """The base models of the catalogue, with parameter counts from their real layers."""
         return [asdict(row) for row in api.models.all()]
@@ -179,7 +200,7 @@ def publish(api: Api) -> None:
         """
         return run_json(api.runs.summary(run_id))
 
-    for operation in (estimate, fit, advise, models, runs, run):
+    for operation in (estimate, fit, advise, forecast, models, runs, run):
         gr.api(with_messages(operation), api_name=operation.__name__, concurrency_limit=None)
 
 

@@ -1,0 +1,94 @@
+"""A forecast in sentences: what it rests on, how such bands have held, and what it does not say."""
+
+from collections.abc import Sequence
+
+from rankviz.core.forecast.bands import (
+    ENOUGH_INSIDE,
+    ENOUGH_POINTS,
+    ENOUGH_PUBLICATIONS,
+    LOSS,
+    Band,
+    Bands,
+    Forecast,
+    RankForecast,
+    rank_forecasts,
+)
+from rankviz.core.forecast.curve import GRID
+from rankviz.units import count, counted
+
+KINDS = {
+    "simple": "simple tasks",
+    "instruct": "instruction tuning",
+    "math-code": "math and code",
+    "shift": "a shifted domain or continued pretraining",
+    "any": "tasks of any kind",
+    LOSS: "held-out loss",
+}
+UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
+NOT_A_CHOICE = (
+    "The forecast shows what published runs did. It has not been shown to choose a better rank than a fixed rank of "
+    "the same size does."
+)
+NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
+
+
+def forecast(bands: Bands, band: Band, unit: str, ranks: Sequence[int] = GRID) -> Forecast:
+    """The band at these ranks, with the record of its kind and sentences."""
+    checked = bands.left_out.get(band.kind)
+    rows = rank_forecasts(band, ranks)
+    return Forecast(
+        unit=unit,
+        kind=band.kind,
+        reference_rank=bands.reference_rank,
+        studies=band.studies,
+        lines=band.lines,
+        coverage_80_left_out=checked.inside_80 if checked else None,
+        validated=bool(checked and checked.validated),
+        ranks=rows,
+        sentences=tuple(_sentences(bands, band, unit, rows)),
+    )
+
+
+def _sentences(bands: Bands, band: Band, unit: str, rows: Sequence[RankForecast]) -> list[str]:
+    basis = f"{counted(band.lines, 'published line')} of {counted(band.studies, 'publication')}"
+    about = f"{KINDS[band.kind]} ({size_words(band)})" if band.kind == LOSS else KINDS[band.kind]
+    said = [
+        f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, for {about}, from {basis}.",
+        coverage_words(bands, band),
+        NOISE_INSIDE,
+    ]
+    if beyond := [row.r for row in rows if row.extrapolated]:
+        said.append(f"No published line of this kind reaches {_listed(beyond)}: the band is extrapolated there.")
+    return [*said, NOT_A_CHOICE]
+
+
+def size_words(band: Band) -> str:
+    """ "base model of 1.24 B parameters"."""
+    return f"{'base' if band.base else 'instruction-tuned'} model of {count(round(band.parameters))} parameters"
+
+
+def coverage_words(bands: Bands, band: Band) -> str:
+    """The measured coverage of this kind, and whether that counts as validated."""
+    checked = bands.left_out.get(band.kind)
+    if checked is None:
+        return "Not validated: no publication of this kind could be left out."
+    what = "data sets" if band.kind == LOSS else "publications"
+    record = (
+        (
+            f"with whole {what} left out, the 80 % band held {checked.inside_80:.0%} of {checked.points} points "
+            f"({checked.publications} {what})"
+        )
+        .replace("%", " %")
+        .replace("  %", " %")
+    )
+    if checked.validated:
+        return f"{record[0].upper()}{record[1:]}."
+    return (
+        f"Not validated: {record}; it takes {ENOUGH_INSIDE * 100:.0f} % of at least {ENOUGH_POINTS} points and "
+        f"{ENOUGH_PUBLICATIONS} {what}."
+    )
+
+
+def _listed(ranks: Sequence[int]) -> str:
+    names = [str(r) for r in ranks]
+    return "r = " + (" and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}")
