@@ -17,6 +17,7 @@ from rankviz.api.workspace import Workspace
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.runs.added import added_run
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
+from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
     from rankviz.core.runs.events import RunEvent
     from rankviz.core.runs.fast_curve import FastCurve
-    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep
     from rankviz.dataset import Preview, Sample
@@ -108,6 +109,12 @@ class Runs:
         self._workspace.store.add(request)
         self._workspace.work_queue()
         return request.run_id
+
+    def expected_added(self, sweep_id: str, r: int) -> RunEstimate | None:
+        """Memory and training time of the run that `add` would queue; None where its base model is not available."""
+        sweep = self.sweep(sweep_id)
+        environment = next((run.environment for run in sweep.runs if run.environment), {})
+        return self.expected_run(RunRecord(request=self._added(sweep_id, r), environment=environment))
 
     def _added(self, sweep_id: str, r: int) -> RunRequest:
         sweep = self.sweep(sweep_id)

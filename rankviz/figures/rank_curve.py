@@ -9,8 +9,9 @@ from rankviz import units
 from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, fast_curves, pick
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint, by_rank
+from rankviz.figures.forecast import ForecastRank, forecast_info
 from rankviz.figures.labels import sweep_title
-from rankviz.figures.rank_band import BandPoint, band_points, band_rows, band_traces
+from rankviz.figures.rank_band import band_rows, band_traces
 from rankviz.figures.style import CHOSEN, FAST_CURVE, MEASURED, draw, rgba, vertical_line
 from rankviz.figures.tradeoff import run_detail
 from rankviz.units import counted
@@ -58,7 +59,7 @@ class RankCurveInfo(NamedTuple):
     picked: int | None = None
     source: str = ""
     rows: Sequence[Mapping[str, object]] = ()
-    band: Sequence[BandPoint] = ()
+    band: Sequence[ForecastRank] = ()
 
 
 WHAT_A_FAST_CURVE_IS = (
@@ -89,7 +90,7 @@ def rank_curve_info(sweep: Sweep, verdict: Verdict | None, forecast: "BentForeca
     curves = fast_curves(sweep.runs)
     runs = [_run_point(group) for group in groups]
     lines = [_curve_line(curve, sweep) for curve in curves]
-    band = band_points(forecast)
+    band = forecast_info(forecast).ranks
     return RankCurveInfo(
         runs=runs,
         lines=lines,
@@ -168,7 +169,7 @@ def _source(sweep: Sweep, curves: Sequence[FastCurve], *, banded: bool) -> str:
 
 
 def _rows(
-    groups: Sequence[RankGroup], curves: Sequence[FastCurve], band: Sequence[BandPoint]
+    groups: Sequence[RankGroup], curves: Sequence[FastCurve], band: Sequence[ForecastRank]
 ) -> Sequence[Mapping[str, object]]:
     measured = [
         {

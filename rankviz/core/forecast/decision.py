@@ -101,23 +101,23 @@ def _train_sentences(decision: Decision) -> Iterable[str]:
     third = next((rank for rank in forecast.ranks if rank.r == forecast.third_run), None)
     if third:
         yield (
-            f"Train next: one more run at r = {third.r}, with the same settings. Its 80 % band is "
+            f"To train next: one more run at r = {third.r}, with the same settings. Its 80 % band is "
             f"{third.high_80 - third.low_80:.3f} nats wide, clearly more than the noise of one run, so this run pays "
             "for itself."
         )
-        yield f"Without that run, train r = {enough.r} ({estimate})."
+        yield f"Without that run: r = {enough.r} ({estimate})."
     else:
-        yield f"Train next: r = {enough.r} ({estimate})."
+        yield f"To train next: r = {enough.r} ({estimate})."
     best = min(forecast.ranks, key=lambda rank: rank.median)
     if enough.r == best.r:
-        yield f"r = {enough.r} has the lowest estimate, and no lower rank is within {decision.tolerance:.3g} nats of it."
+        yield f"r = {enough.r} has the lowest estimate. No lower rank is within {decision.tolerance:.3g} nats of it."
     else:
         yield (
             f"r = {enough.r} is the lowest rank within {decision.tolerance:.3g} nats of the lowest estimate, "
             f"{best.median:.3f} nats at r = {best.r}."
         )
     if (above := enough.high_80 - best.median) > decision.tolerance:
-        yield f"It may turn out worse: the upper end of its band is {above:.3f} nats above the lowest estimate."
+        yield f"A run there may land up to {above:.3f} nats above the lowest estimate, where its 80 % band ends."
     if decision.alpha is None:
         yield "Alpha differs between the ranks of this sweep. Such bands were checked with a fixed alpha only."
     yield _settings(decision, like)
@@ -138,11 +138,11 @@ def _ship_sentences(decision: Decision) -> Iterable[str]:
     if ship is None:
         return
     best = min(decision.adapters, key=lambda each: each.loss)
-    yield f"Ship now: {_named(ship)}, held-out loss {ship.loss:.4f}."
+    yield f"To ship now: {_named(ship)}, held-out loss {ship.loss:.4f}."
     if ship is not best:
         yield (
-            f"It has the lowest rank of this sweep's adapters within {decision.tolerance:.3g} nats of the best, which "
-            f"is {_named(best)} ({best.loss:.4f})."
+            f"It has the lowest rank of all adapters of this sweep within {decision.tolerance:.3g} nats of the best "
+            f"one: {_named(best)}, at {best.loss:.4f}."
         )
     else:
         yield f"No adapter of a lower rank in this sweep is within {decision.tolerance:.3g} nats of it."

@@ -1,10 +1,11 @@
-"""Shows the held-out loss by rank of one sweep or fast curve: a figure, and a summary in words."""
+"""Shows the held-out loss by rank of one sweep, quick look or fast curve: a figure, and a summary in words."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
 from rankviz.core.runs.record import Sweep
@@ -13,6 +14,7 @@ from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
+from rankviz.ui.parts.decision import decision_html
 from rankviz.ui.parts.verdict import verdict_html
 from rankviz.verdict import Verdict
 
@@ -27,6 +29,8 @@ class Curve(NamedTuple):
     """Of the best fast curve; None of a sweep without one."""
     truncated: str
     """The best fast curve as a table; nothing where there is none."""
+    decision: Decision | None
+    """Of a sweep with finished runs at two ranks."""
 
 
 def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, height: int = 320) -> Curve:
@@ -35,15 +39,23 @@ def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, he
     reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance)
     verdict = judged.verdict if judged else None
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
-    info = rank_curve_info(sweep, verdict)
+    decision = api.decisions.of(sweep.sweep_id, tolerance)
+    words = [
+        decision_html(decision) if decision else "",
+        fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
+        verdict_html(verdict, judged.borrowed) if compares else "",
+    ]
+    if compares and not verdict.unknown:
+        words.reverse()
+    info = rank_curve_info(sweep, verdict, decision.forecast if decision else None)
     return Curve(
         chart=chart_value(rank_curve_figure(info, height=height), info.rows, file="rank-curve", source=info.source),
-        words=(fast_curve_html(reading, api.accuracy.fidelity()) if reading else "")
-        + (verdict_html(verdict, judged.borrowed) if compares else ""),
+        words="".join(words),
         verdict=verdict if compares else None,
         tolerance_nats=verdict.tolerance_nats if verdict else TOLERANCE_NATS,
         reading=reading,
         truncated=truncated_table(reading) if reading else "",
+        decision=decision,
     )
 
 

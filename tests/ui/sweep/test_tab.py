@@ -73,7 +73,8 @@ CUTS = {32: 1.601, 8: 1.612, 2: 1.700}
 def test_the_curve_is_a_dashed_line_of_its_own_and_runs_are_markers(api):
     drawn = json.loads(curve(api, fast(api, cuts=CUTS, independent={2: 1.69})).chart)["data"]
 
-    line, markers = drawn
+    *band, line, markers = drawn
+    assert {"estimated band"} == {trace["name"] for trace in band}
     assert ([2, 8, 32, 64], "dash") == (line["x"], line["line"]["dash"])
     assert ([2, 64], "markers") == (markers["x"], markers["mode"])
 
