@@ -102,8 +102,8 @@ def _train_sentences(decision: Decision) -> Iterable[str]:
     if third:
         yield (
             f"To train next: one more run at r = {third.r}, with the same settings. Its 80 % band is "
-            f"{third.high_80 - third.low_80:.3f} nats wide, clearly more than the noise of one run, so this run pays "
-            "for itself."
+            f"{third.high_80 - third.low_80:.3f} nats wide, more than the noise of a run alone makes it, so this "
+            "run pays for itself."
         )
         yield f"Without that run: r = {enough.r} ({estimate})."
     else:
