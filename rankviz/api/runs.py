@@ -102,7 +102,7 @@ class Runs:
         from rankviz import installed
 
         installed.require_trainer("Training")
-        request = self._added(sweep_id, r)
+        request = self.added_request(sweep_id, r)
         self.preview(request.data)
         plan_on(self._models.get(request.base), request.lora, request.training, self._workspace.here())
         self._preflight.require(request.training, request.base)
@@ -114,9 +114,10 @@ class Runs:
         """Memory and training time of the run that `add` would queue; None where its base model is not available."""
         sweep = self.sweep(sweep_id)
         environment = next((run.environment for run in sweep.runs if run.environment), {})
-        return self.expected_run(RunRecord(request=self._added(sweep_id, r), environment=environment))
+        return self.expected_run(RunRecord(request=self.added_request(sweep_id, r), environment=environment))
 
-    def _added(self, sweep_id: str, r: int) -> RunRequest:
+    def added_request(self, sweep_id: str, r: int) -> RunRequest:
+        """The run that `add` would queue. A recorded sweep cannot be extended, and no run is added twice."""
         sweep = self.sweep(sweep_id)
         if sweep.recorded:
             raise InvalidSettingError("A sweep that RankViz ships cannot be extended. Train one of your own.")

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from rankviz.core.runs.events import AdapterCut
 from rankviz.figures import RankCurveInfo, rank_curve_figure, rank_curve_info
 from rankviz.verdict import judge, losses_of
 from tests.support.finished_runs import plain_sweep
+from tests.support.forecasts import forecast
 
 
 def verdict_of(sweep):
@@ -67,3 +70,36 @@ def test_the_figure_draws_lines_dashed_runs_as_markers_and_the_rank_as_a_line():
 
 def test_without_points_the_figure_is_axes_and_a_sentence():
     assert "Points appear here as runs finish." == rank_curve_figure(RankCurveInfo()).layout.annotations[0].text
+
+
+def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
+    sweep = truncated(plain_sweep({4: 1.9, 64: 1.6}), {8: 1.61})
+
+    info = rank_curve_info(sweep, verdict_of(sweep), forecast({4: 1.9, 16: 1.7, 64: 1.6}))
+    figure = rank_curve_figure(info)
+
+    assert ["estimated band", "fast curve: r = 64 truncated, seed 0", "measured runs"] == [
+        trace.name for trace in figure.data if trace.showlegend is not False
+    ]
+    wide, narrow, median = figure.data[:3]
+    assert (4, 16, 64) == median.x
+    assert {4, 16, 64} == set(wide.x) == set(narrow.x)
+    assert (1.57, 1.93) == pytest.approx((min(wide.y), max(wide.y)))
+    assert (1.585, 1.915) == pytest.approx((min(narrow.y), max(narrow.y)))
+    assert [None] * 3 == [trace.customdata for trace in figure.data[:3]]  # a click on the band opens no run
+    assert "nothing is forecast below the lowest run" in info.source
+
+
+def test_the_band_is_in_the_table_beside_what_was_measured_and_nothing_of_it_without_a_forecast():
+    sweep = plain_sweep({4: 1.9, 64: 1.6})
+
+    with_band = rank_curve_info(sweep, verdict_of(sweep), forecast({4: 1.9, 16: 1.7, 64: 1.6})).rows
+    without = rank_curve_info(sweep, verdict_of(sweep)).rows
+
+    assert [("estimated band", 16, 1.7, 1.67, 1.73)] == [
+        (row["kind"], row["r"], row["loss"], round(row["low_80"], 9), round(row["high_80"], 9))
+        for row in with_band
+        if row["r"] == 16
+    ]
+    assert {"independent runs"} == {row["kind"] for row in without}
+    assert set(without[0]) == set(with_band[0])

@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed, RunStarted, StepLogged
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, UserError
 from rankviz.ui.parts import live
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.detail import detail_html
@@ -294,3 +294,38 @@ def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     assert f'data-pick="{spoiled}"' not in view.table
     assert "No run or sweep" in text_of(view.detail)
     assert "unreadable" not in runs.runs_view(fresh, text="completed", state=runs.ANY_STATE, **everything).table
+
+
+def test_train_shows_a_quick_look_with_its_band_both_answers_and_the_run_that_would_narrow_it(api):
+    sweep = finished(api, {4: 3.0, 64: 1.6})
+    third = api.decisions.of(sweep.sweep_id).forecast.third_run
+
+    shown = train.progress(api, sweep_id=sweep.sweep_id, seen=None)
+
+    words = text_of(shown.words)
+    assert f"What to train To train next: one more run at r = {third}" in words
+    assert "What to ship To ship now: the adapter of the run at r = 64 (64.0 MB), held-out loss 1.6000." in words
+    assert "Forecast by rank" in words
+    assert '"name": "estimated band"' in shown.curve
+    assert shown.add.visible
+    assert shown.add.value.startswith(f"Add a run at r = {third} (training ")
+
+
+@pytest.mark.parametrize("losses", [{4: 1.6}, {4: 1.6, 8: 1.6, 16: 1.6, 32: 1.6, 64: 1.6}])
+def test_no_run_is_offered_that_would_narrow_nothing(api, losses):
+    sweep = finished(api, losses)
+
+    assert not train.progress(api, sweep_id=sweep.sweep_id, seen=None).add.visible
+    with pytest.raises(UserError, match="would not narrow the forecast"):
+        train.add_run(api, sweep.sweep_id)
+
+
+def test_no_run_is_offered_while_the_sweep_still_runs(api):
+    sweep = finished(api, {4: 3.0, 64: 1.6})
+    api.workspace.store.add(api.runs.added_request(sweep.sweep_id, 8))
+
+    shown = train.progress(api, sweep_id=sweep.sweep_id, seen=None)
+
+    assert "What to train" in text_of(shown.words)
+    assert not shown.add.visible
+    assert shown.cancel.visible

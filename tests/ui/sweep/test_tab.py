@@ -250,3 +250,27 @@ def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
 
     assert (1.0, 9.0) == (first.started_at, first.ended_at)
     assert "2 completed in 16 s." in text_of(live.status_html(later))
+
+
+def test_a_verdict_on_several_seeds_comes_before_the_forecast_and_that_before_a_verdict_on_one(api):
+    three, one = (text_of(curve(api, finished(api, {4: 2.0, 64: 1.5}, seeds=s)).words) for s in ((0, 1, 2), (0,)))
+
+    assert three.index("r = 64 is best") < three.index("What to train")
+    assert one.index("What to train") < one.index("No verdict possible")
+
+
+def test_the_tolerance_of_the_page_decides_the_rank_to_train_and_to_ship(api):
+    sweep = fast(api, cuts=CUTS, independent={4: 1.75})
+
+    near, far = (text_of(curve(api, sweep, tolerance).words) for tolerance in ("0.02", "0.2"))
+
+    assert "truncated to r = 8 (about 8.0 MB), held-out loss 1.6120." in near
+    assert "To ship now: the adapter of the run at r = 4 (4.0 MB), held-out loss 1.7500." in far
+
+
+def test_one_rank_has_no_band_and_no_decision(api):
+    drawn = curve(api, fast(api, cuts=CUTS))
+
+    assert drawn.decision is None
+    assert "What to train" not in text_of(drawn.words)
+    assert "estimated band" not in drawn.chart
