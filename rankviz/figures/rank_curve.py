@@ -51,7 +51,7 @@ class FastCurveLine(NamedTuple):
 
 
 class RankCurveInfo(NamedTuple):
-    """What the figure of loss by rank shows. picked: the rank that the fast curve or the verdict names."""
+    """What the figure of loss by rank shows. picked: the rank that is marked."""
 
     runs: Sequence[RunPoint] = ()
     lines: Sequence[FastCurveLine] = ()
@@ -78,24 +78,27 @@ COLUMNS = (
 EMPTY = "Points appear here as runs finish."
 
 
-def rank_curve_info(sweep: Sweep, verdict: Verdict | None, forecast: "BentForecast | None" = None) -> RankCurveInfo:
+def rank_curve_info(
+    sweep: Sweep, verdict: Verdict | None, forecast: "BentForecast | None" = None, picked: int | None = None
+) -> RankCurveInfo:
     """Held-out loss by rank of one sweep, a fast curve or both, as far as it has got.
 
     Args:
         sweep: A sweep in any state.
         verdict: Of its runs; None as long as there is none.
         forecast: Between its runs; None where there is none.
+        picked: The rank to mark; by default the one that the fast curve or the verdict names.
     """
     groups = _groups(sweep.runs, verdict)
     curves = fast_curves(sweep.runs)
     runs = [_run_point(group) for group in groups]
-    lines = [_curve_line(curve, sweep) for curve in curves]
+    lines = [_curve_line(curve, sweep, alone=len(curves) == 1) for curve in curves]
     band = forecast_info(forecast).ranks
     return RankCurveInfo(
         runs=runs,
         lines=lines,
         ranks=sorted({point.r for point in runs} | {point.r for line in lines for point in line.points}),
-        picked=_picked(curves, verdict),
+        picked=picked or _picked(curves, verdict),
         source=_source(sweep, curves, banded=bool(band)),
         rows=_rows(groups, curves, band),
         band=band,
@@ -131,10 +134,10 @@ def _run_point(group: RankGroup) -> RunPoint:
     )
 
 
-def _curve_line(curve: FastCurve, sweep: Sweep) -> FastCurveLine:
+def _curve_line(curve: FastCurve, sweep: Sweep, *, alone: bool) -> FastCurveLine:
     seed = next(run.request.seed for run in sweep.runs if run.run_id == curve.run_id)
     return FastCurveLine(
-        label=f"fast curve: r = {curve.trained.r} truncated, seed {seed}",
+        label="fast curve" if alone else f"fast curve, seed {seed}",
         run_id=curve.run_id,
         points=[
             TruncatedPoint(point.r, point.loss, f"{how_made(point, curve)}, {file_text(point, curve)}")

@@ -141,11 +141,11 @@ def _ship_sentences(decision: Decision) -> Iterable[str]:
     yield f"To ship now: {_named(ship)}, held-out loss {ship.loss:.4f}."
     if ship is not best:
         yield (
-            f"It has the lowest rank of all adapters of this sweep within {decision.tolerance:.3g} nats of the best "
+            f"It has the lowest rank of the available adapters within {decision.tolerance:.3g} nats of the best "
             f"one: {_named(best)}, at {best.loss:.4f}."
         )
     else:
-        yield f"No adapter of a lower rank in this sweep is within {decision.tolerance:.3g} nats of it."
+        yield f"No available adapter of a lower rank is within {decision.tolerance:.3g} nats of it."
     if ship.made == "truncated":
         yield f"This loss was measured. A new run at r = {ship.r} may end higher or lower."
 

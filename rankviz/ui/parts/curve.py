@@ -45,9 +45,15 @@ def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, he
         fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
         verdict_html(verdict, judged.borrowed) if compares else "",
     ]
-    if compares and not verdict.unknown:
+    judged_by_seeds = compares and not verdict.unknown
+    if judged_by_seeds:
         words.reverse()
-    info = rank_curve_info(sweep, verdict, decision.forecast if decision else None)
+    info = rank_curve_info(
+        sweep,
+        verdict,
+        decision.forecast if decision else None,
+        picked=decision.train_rank if decision and not judged_by_seeds else None,
+    )
     return Curve(
         chart=chart_value(rank_curve_figure(info, height=height), info.rows, file="rank-curve", source=info.source),
         words="".join(words),

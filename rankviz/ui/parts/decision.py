@@ -15,7 +15,7 @@ def decision_html(decision: Decision) -> str:
     )
     forecast = html.bullet_list(decision.forecast.sentences)
     return (
-        f'<div class="rv-verdict"><div class="rv-columns">{columns}</div>'
+        f'<div class="rv-verdict"><div class="rv-halves">{columns}</div>'
         f"{html.titled('Forecast between the runs', forecast)}"
         f"{html.folded('Forecast by rank', forecast_table(decision))}</div>"
     )
