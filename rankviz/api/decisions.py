@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from rankviz.api.runs import Runs
     from rankviz.api.verdicts import Verdicts
     from rankviz.core.forecast.decision import Decision
-    from rankviz.core.runs.record import Sweep
 
 
 class Decisions:
@@ -35,15 +33,9 @@ class Decisions:
         from rankviz.core.forecast.decision import decide
 
         sweep = self._runs.sweep(sweep_id)
-        if len(_evaluated_ranks(sweep)) < 2:
-            return None
-        judged = self._verdicts.of_sweep(sweep_id, tolerance)
         try:
             forecast = self._forecasts.bent(sweep_id)
         except RankVizError:
             return None
+        judged = self._verdicts.of_sweep(sweep_id, tolerance)
         return decide(sweep.runs, forecast, judged.verdict.tolerance_nats if judged else TOLERANCE_NATS)
-
-
-def _evaluated_ranks(sweep: Sweep) -> set[int]:
-    return {run.request.r for run in sweep.runs if run.loss_after and math.isfinite(run.loss_after.loss)}
