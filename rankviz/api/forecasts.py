@@ -10,15 +10,13 @@ from rankviz.api.models import Models
 from rankviz.api.runs import Runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.forecast.bands import UNITS, band_for
+from rankviz.core.forecast.lines import is_base
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Band, Forecast
     from rankviz.core.forecast.bent import BentForecast, MeasuredRank
     from rankviz.core.runs.record import RunRecord, Sweep
-
-TUNED_WORDS = ("instruct", "chat", "-it", "thinking", "assistant")
-"""In the id of a model that was tuned to follow instructions."""
 
 
 class Forecasts:
@@ -97,7 +95,7 @@ class Forecasts:
 
         model = self._models.get(ref)
         if base is None:
-            base = not any(word in f"{ref} {model.id}".lower() for word in TUNED_WORDS)
+            base = is_base(model.id) and is_base(ref)
         return band_for(
             load_bands(self._workspace.assets),
             use_case=use_case,
