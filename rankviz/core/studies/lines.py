@@ -11,8 +11,9 @@ from typing import Literal
 
 TaskKind = Literal["simple", "instruction", "complex", "pretraining"]
 Role = Literal["main", "detail", "forgetting", "cost"]
-"""main: the quality that a study is drawn by. detail: its other metrics, shorter trainings than those it is drawn by, and
-learning rates that were not the best of their rank. forgetting: what the base could do before. cost: no quality at all."""
+"""main: the quality that a study is drawn by. detail: its other metrics, shorter trainings than those that it is drawn
+by, and learning rates that were not the best of their rank. forgetting: what the base could do before. cost: no quality
+at all."""
 Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]
 FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none")
 """Which part of the blocks has adapters; "all weights" is full fine-tuning, "none" the base as it was."""
@@ -51,7 +52,7 @@ class Study:
 
     @property
     def counted(self) -> bool:
-        """Whether counts over published studies include it. A study of no kind of task, such as images, is only drawn."""
+        """Whether counts over published studies include it. A study without a kind of task (images) is only drawn."""
         return not self.own and self.task_kind is not None
 
     @property
