@@ -37,10 +37,8 @@ def test_the_card_says_what_to_take_why_and_what_the_chosen_rank_costs_instead(a
     card = answer.answer(api, **{**LLAMA, "r": 64}).advice
 
     text = text_of(card)
-    assert (
-        f"Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers : {enough_in_words(api.studies.rank_enough(), 16)}"
-        in text
-    )
+    enough = enough_in_words(api.studies.rank_enough(), 16)
+    assert f"Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers : {enough}" in text
     assert "Selected: r = 64. Its file is 503.3 MB larger than that of r = 16, and it needs 1.18 GiB" in text
     assert "What would change the recommendation" in text
     assert 'href="https://github.com/thinking-machines-lab/tinker-cookbook/' in card
