@@ -68,7 +68,7 @@ def list_studies(
         ["Study", "Base model", "Points", "Why it is near", "Learning rate"],
         [[str(row[name]) for name in ("label", "base_model", "points", "why", "learning_rate")] for row in rows],
         notes=[
-            f"{row['label']}: {row['source'] or row['citation']} {row['caveat']}"
+            f"{row['label']}: {row['source'] or row['citation'] + '.'} {row['caveat']}"
             for row in {row["label"]: row for row in rows}.values()
         ]
         + [f"Added here: {name}" for name in api.studies.added()],
