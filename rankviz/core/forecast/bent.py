@@ -2,8 +2,8 @@
 
 The curve of core.forecast.curve in closed form: for each bend, each scale of the gain and each noise of a run that
 come into question, the limit and the gain given the measured losses are normal; the band is that mixture, weighted by
-how well each explains the losses. The gain's prior comes from published lines. A part of the prior is many times wider,
-so that a task on which rank matters far more than in any study still lies in the band.
+how well each explains the losses. The gain's prior is counted in published gains and many times wider than they are, so
+that a task on which rank matters far more than in any study still lies in the band.
 
 A band is where one further run would land, its own noise included. Below the lowest and above the highest measured
 rank nothing is forecast.
@@ -19,14 +19,12 @@ from rankviz.core.forecast.bands import ENOUGH_INSIDE, Bands
 from rankviz.core.forecast.curve import GRID, left
 from rankviz.errors import InvalidSettingError
 
-BENDS = (0.1, 0.3, 0.7, 1.4)
-"""From nearly straight in log r to early saturation; each counts the same."""
-WIDER = (4.0, 16.0, 64.0)
-"""How many times the published gain one's own may be; beside the published one, each counts WIDER_WEIGHT."""
-WIDER_WEIGHT = 0.15
-PUBLISHED_SPREAD = 0.8
-"""Standard deviation of the gain as a share of the published median."""
-NOISE_FACTORS = ((0.5, 0.2), (1.0, 0.4), (2.0, 0.25), (4.0, 0.15))
+BENDS = (-0.2, 0.01, 0.2)
+"""Straight in log r, and a little to either side of it; each counts the same."""
+GAIN_PRIORS = ((0.02, 1.0, 0.8), (0.98, 0.0, 32.0))
+"""Weight, mean and standard deviation of the gain's prior, in published gains. Nearly all of the weight is wide: drawing
+the gain of short runs towards published ones made the forecasts of independent runs worse (docs/forecast.md)."""
+NOISE_FACTORS = ((1.0, 0.5), (2.0, 0.3), (4.0, 0.2))
 """What the noise of a run may be, as a multiple of the assumed one where no repeats were measured, with weights."""
 ENOUGH_REPEATS = 4
 """Degrees of freedom from which a sweep's own repeats say how noisy a run is."""
@@ -185,12 +183,10 @@ def conditioned(
 
 
 def _mixture(runs: Sequence[MeasuredRank], gain_nats: float, noise_nats: float, noise_known: bool) -> tuple[_Part, ...]:
-    gains = [(1 - WIDER_WEIGHT * len(WIDER), gain_nats, PUBLISHED_SPREAD * gain_nats)]
-    gains += [(WIDER_WEIGHT, 0.0, times * gain_nats) for times in WIDER]
     parts = [
-        _part(runs, bend, mean, sd, (noise_nats * factor) ** 2, math.log(weight * share))
+        _part(runs, bend, mean * gain_nats, sd * gain_nats, (noise_nats * factor) ** 2, math.log(weight * share))
         for bend in BENDS
-        for weight, mean, sd in gains
+        for weight, mean, sd in GAIN_PRIORS
         for factor, share in ([(1.0, 1.0)] if noise_known else NOISE_FACTORS)
     ]
     return _weighed(parts)

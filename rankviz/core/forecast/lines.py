@@ -1,14 +1,15 @@
 """Which published lines a forecast is fitted to: plain LoRA, one line a trained sweep, in one unit.
 
 Scores are in points (0 to 100) and losses in % of the loss (100 times the logarithm); higher is better in both. Left
-out, each for a reason: other methods, what was forgotten, training losses, averages of tasks that were trained one by
-one, single tasks of an average over the same runs, second metrics of one task, repeats, and ranks above 256.
+out, each for a reason: other methods, what was forgotten, training and classifier losses, averages of tasks that were
+trained one by one, single tasks of an average over the same runs, second metrics of one task, repeats, learning rates
+that were not the best of their rank where a study tuned them, and ranks above 256.
 """
 
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlparse
 
 from rankviz.core.forecast.bands import LOSS, Metric
@@ -86,7 +87,7 @@ class RankLine:
 
 def rank_lines(evidence: Evidence) -> tuple[RankLine, ...]:
     """All lines that a forecast is fitted to, in the order of the evidence."""
-    lines = [line for line in evidence.published if _usable(line)]
+    lines = _tuned([line for line in evidence.published if _usable(line)])
     kept = [line for line in lines if not _is_part(line, lines) and not _is_second_metric(line, lines)]
     return tuple(rank_line for line in kept if (rank_line := _rank_line(line)) is not None)
 
@@ -99,14 +100,24 @@ def _usable(line: Line) -> bool:
         and line.study.study_id not in BROKEN
         and (line.study.study_id, first.table, first.task) not in REPEATED
         and not first.metric.startswith(("average", "train_loss"))
-        and len(_best_by_rank(line)) > 1
+        and (first.is_loss or "loss" not in first.metric)
     )
 
 
-def is_loss(line: Line) -> bool:
-    """Whether its metric is a held-out loss."""
-    metric = line.first.metric.lower()
-    return not line.first.higher_is_better and ("loss" in metric or "nll" in metric)
+def _tuned(lines: Iterable[Line]) -> list[Line]:
+    """Lines with the best rate of each rank, where a study tried several at each rank and has them as lines."""
+    tuned: dict[tuple, Line] = {}
+    for line in lines:
+        first = line.first
+        one_rate = line.study.learning_rate_tuned_per_rank and first.learning_rates_tried == 1
+        key = (first.study_id, first.base_model, first.task, first.metric, first.duration, first.target_modules)
+        key = key if one_rate else (*key, first.table, first.run_date)
+        known = tuned.get(key)
+        tuned[key] = replace(line, points=(*known.points, *line.points)) if known else line
+    by_rank = {key: line for key, line in tuned.items() if len(_best_by_rank(line)) > 1}
+    # The study's own choice of rates comes before ours.
+    chosen = {key[:6] for key in by_rank if len(key) > 6}
+    return [line for key, line in by_rank.items() if len(key) > 6 or key not in chosen]
 
 
 def _is_part(line: Line, lines: Iterable[Line]) -> bool:
@@ -128,7 +139,7 @@ def _same_runs(line: Line, other: Line) -> bool:
     a, b = line.first, other.first
     return (
         line.study is other.study
-        and is_loss(line) == is_loss(other)
+        and a.is_loss == b.is_loss
         and (a.base_model, a.duration, a.run_date, a.target_modules, a.table)
         == (b.base_model, b.duration, b.run_date, b.target_modules, b.table)
     )
@@ -147,12 +158,12 @@ def _best_by_rank(line: Line) -> dict[int, tuple[float, float | None]]:
         known = best.get(point.rank)
         if point.rank <= GRID[-1] and (known is None or sign * point.value > sign * known[0]):
             best[point.rank] = point.value, point.standard_error
-    return best
+    return dict(sorted(best.items()))
 
 
 def _rank_line(line: Line) -> RankLine | None:
     first, best = line.first, _best_by_rank(line)
-    loss = is_loss(line)
+    loss = first.is_loss
     if loss and min(value for value, _ in best.values()) <= 0:
         return None
     scale = 1.0 if loss else _points(first.metric, [value for value, _ in best.values()])

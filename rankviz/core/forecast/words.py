@@ -72,11 +72,10 @@ def coverage_words(bands: Bands, band: Band) -> str:
     checked = bands.left_out.get(band.kind)
     if checked is None:
         return "Not validated: no publication of this kind could be left out."
-    what = "data sets" if band.kind == LOSS else "publications"
     record = (
         (
-            f"with whole {what} left out, the 80 % band held {checked.inside_80:.0%} of {checked.points} points "
-            f"({checked.publications} {what})"
+            f"with whole publications left out, the 80 % band held {checked.inside_80:.0%} of {checked.points} points "
+            f"({checked.publications} publications; {checked.inside_80_by_publication:.0%} with every one weighing the same)"
         )
         .replace("%", " %")
         .replace("  %", " %")
@@ -84,8 +83,8 @@ def coverage_words(bands: Bands, band: Band) -> str:
     if checked.validated:
         return f"{record[0].upper()}{record[1:]}."
     return (
-        f"Not validated: {record}; it takes {ENOUGH_INSIDE * 100:.0f} % of at least {ENOUGH_POINTS} points and "
-        f"{ENOUGH_PUBLICATIONS} {what}."
+        f"Not validated: {record}. It takes {ENOUGH_INSIDE * 100:.0f} % either way, of at least {ENOUGH_POINTS} points "
+        f"and {ENOUGH_PUBLICATIONS} publications."
     )
 
 

@@ -14,18 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankviz.core.forecast.lines import RankLine
-from rankviz.worker.assets.forecast.draws import BENDS, GAINS, HEAVY_TAIL, STUDY_REACH, Parameters, left, octaves
+from rankviz.worker.assets.forecast.draws import BENDS, GAINS, STUDY_REACH, Parameters, left, octaves
 
 LOG_GAINS = np.linspace(*np.log(GAINS), 45)
-STUDY_NODES = np.linspace(-STUDY_REACH, STUDY_REACH, 17)
+STUDY_NODES = np.linspace(-STUDY_REACH, STUDY_REACH, 15)
 BEND_NODES = np.array([-1.5, -0.5, 0.5, 1.5])
 BEND_WEIGHTS = np.array([0.13, 0.37, 0.37, 0.13])
 NAMES = ("log_study", "log_line", "log_bend", "log_bend_spread", "flat", "log_noise", "log_share", "log_tilt")
 PRIORS = {
-    "score": ((-0.4, 0.5), (-0.9, 0.5), (-1.5, 0.4), (-1.0, 0.4), (-2.2, 1.0), (-0.9, 0.5), (-0.5, 0.4), (-2.0, 0.3)),
+    "score": ((-0.4, 0.5), (-0.9, 0.5), (-1.5, 0.4), (-1.2, 0.3), (-2.2, 1.0), (-0.9, 0.5), (-0.5, 0.4), (-2.0, 0.3)),
     "loss": ((-0.5, 0.6), (-1.0, 0.5), (-0.8, 0.7), (-0.7, 0.5), (-2.9, 1.0), (-1.6, 0.8), (-0.5, 0.4), (-2.0, 0.3)),
 }
 """Mean and standard deviation for NAMES."""
+LINES_OF_A_STUDY = 16
+"""The lines of a study share its recipe: more of them together count as so many."""
 EFFECT_PRIOR = {
     "score": ((0.3, 1.2), (0.0, 0.8), (0.0, 0.8), (0.0, 0.8), (0.0, 0.8)),
     "loss": ((0.0, 1.0), (-0.2, 0.2), (0.2, 0.4)),
@@ -97,10 +99,12 @@ def _log_likelihood(effects: np.ndarray, rest: dict[str, float], data: Data) -> 
     inside = np.einsum("lng,lg->ln", weights, np.exp(curved - top[:, None]))
     line = np.log((1 - share) * inside + share * np.exp(flat - top)[:, None] + 1e-300) + top[:, None]
     study = np.zeros((data.groups.max() + 1, len(STUDY_NODES)))
-    np.add.at(study, data.groups, line)
-    heavy = -(HEAVY_TAIL + 1) / 2 * np.log1p(STUDY_NODES**2 / HEAVY_TAIL)
-    heavy -= np.log(np.exp(heavy).sum())
-    return float(np.logaddexp.reduce(study + heavy, axis=1).sum())
+    np.add.at(
+        study, data.groups, line * np.minimum(1.0, LINES_OF_A_STUDY / np.bincount(data.groups))[data.groups, None]
+    )
+    normal = -0.5 * STUDY_NODES**2
+    normal -= np.log(np.exp(normal).sum())
+    return float(np.logaddexp.reduce(study + normal, axis=1).sum())
 
 
 def _by_gain(typical: np.ndarray, rest: dict[str, float], data: Data) -> tuple[np.ndarray, np.ndarray]:
