@@ -62,7 +62,8 @@ class Forecasts:
         runs = measured_ranks(sweep)
         bands = load_bands(self._workspace.assets)
         band = self._band(sweep.runs[0].request.base, "instruction", base, "loss")
-        return bent_forecast(sweep_id, runs, band.gain[1], bands)
+        fixed = len({run.request.lora.lora_alpha for run in sweep.runs}) == 1
+        return bent_forecast(sweep_id, runs, band.gain[1], bands, fixed_alpha=fixed)
 
     def answer(
         self,

@@ -124,6 +124,8 @@ class Bands:
     bent_inside_80: float | None
     """Share of independent runs inside the 80 % band that two measured runs bent."""
     bent_runs: int
+    third_run_errors: tuple[float, float] | None
+    """Median error of bent bands with two and with three measured runs, nats, where a third run is offered."""
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
@@ -136,6 +138,7 @@ def bands_from_json(value: Mapping[str, Any]) -> Bands:
         run_noise_nats=bent["run_noise_nats"],
         bent_inside_80=bent["inside_80"],
         bent_runs=bent["runs"],
+        third_run_errors=tuple(third["bent_median_error"] for third in bent["third_run"].values()) or None,
     )
 
 

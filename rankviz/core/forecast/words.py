@@ -73,19 +73,20 @@ def coverage_words(bands: Bands, band: Band) -> str:
     if checked is None:
         return "Not validated: no publication of this kind could be left out."
     record = (
-        (
-            f"with whole publications left out, the 80 % band held {checked.inside_80:.0%} of {checked.points} points "
-            f"({checked.publications} publications; {checked.inside_80_by_publication:.0%} with every one weighing the same)"
-        )
-        .replace("%", " %")
-        .replace("  %", " %")
+        f"with whole publications left out, the 80 % band held {_percent(checked.inside_80)} of {checked.points} "
+        f"points ({checked.publications} publications; {_percent(checked.inside_80_by_publication)} with each "
+        "publication weighing the same)"
     )
     if checked.validated:
         return f"{record[0].upper()}{record[1:]}."
     return (
-        f"Not validated: {record}. It takes {ENOUGH_INSIDE * 100:.0f} % either way, of at least {ENOUGH_POINTS} points "
+        f"Not validated: {record}. It takes {_percent(ENOUGH_INSIDE)} either way, of at least {ENOUGH_POINTS} points "
         f"and {ENOUGH_PUBLICATIONS} publications."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _listed(ranks: Sequence[int]) -> str:

@@ -36,7 +36,7 @@ class BentPoint:
 
 
 def bent_points(cases: Sequence[Case], gain_percent: float, noise_nats: float, *more: int) -> list[BentPoint]:
-    """Every run between r = 4 and the highest rank of each case at fixed alpha. more: further ranks that are measured."""
+    """Every run between r = 4 and the highest rank of each case at fixed alpha. more: other ranks that are measured."""
     points = []
     for case in cases:
         runs, highest = case.independent, max(case.independent)

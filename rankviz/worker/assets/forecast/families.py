@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankviz.core.forecast.lines import RankLine
-from rankviz.core.forecast.words import KINDS
 
 SCORE_KINDS = ("simple", "instruct", "math-code", "shift")
 TYPICAL_PARAMETERS = 32e9
@@ -39,4 +38,3 @@ SCORES = Family("score", lambda line: score_description(line.kind))
 LOSSES = Family("loss", lambda line: loss_description(line.parameters, line.base))
 WITHOUT_KIND = Family("score", lambda line: [1.0])
 """What the kinds add is measured against this."""
-assert set(SCORE_KINDS) < set(KINDS)

@@ -1,4 +1,4 @@
-"""The bands of assets/forecast.json: fitted to all lines, one row a kind of score, or a size and kind of base in loss."""
+"""The bands of assets/forecast.json, fitted to all lines: a row a kind of score, or in loss a size and kind of base."""
 
 from collections.abc import Sequence
 from dataclasses import fields

@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankviz.core.forecast.bands import LOSS
+from rankviz.core.forecast.bent import MeasuredRank, third_run
 from rankviz.core.forecast.lines import RankLine
-from rankviz.core.runs.fidelity import from_json
+from rankviz.core.runs.fidelity import Case, from_json
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
-from rankviz.worker.assets.forecast.bending import bent_points, bent_summary
+from rankviz.worker.assets.forecast.bending import LOW, bent_points, bent_summary
 from rankviz.worker.assets.forecast.draws import SEED
 from rankviz.worker.assets.forecast.families import LOSSES, SCORE_KINDS, SCORES, WITHOUT_KIND
 from rankviz.worker.assets.forecast.left_out import left_out
 from rankviz.worker.assets.forecast.scoring import Scored, summary
 
+THIRD_RUN = 16
 OWN_DATA_SET = "tinker_sft_sweep"
 """The study of many models on one data set: there a model family can be left out with its data set known."""
 
@@ -52,8 +54,9 @@ def bent_check(assets: Path, gain_percent: float) -> dict:
     """Two runs, and three, against the independent runs of assets/fidelity.json."""
     cases = from_json(json.loads((assets / "fidelity.json").read_text(encoding="utf-8"))).cases
     two = bent_points(cases, gain_percent, TOLERANCE_NATS)
-    three = bent_points(cases, gain_percent, TOLERANCE_NATS, 16)
-    ranks = {point.rank for point in three}
+    offered = {case.name for case in cases if _third_run(case) == THIRD_RUN}
+    three = [p for p in bent_points(cases, gain_percent, TOLERANCE_NATS, THIRD_RUN) if p.case in offered]
+    same = {(point.case, point.rank) for point in three}
     return {
         "run_noise_nats": TOLERANCE_NATS,
         **bent_summary(two),
@@ -63,7 +66,17 @@ def bent_check(assets: Path, gain_percent: float) -> dict:
             if (own := [point for point in two if point.case == name])
         ],
         "third_run": {
-            "two": bent_summary([point for point in two if point.rank in ranks]),
+            "two": bent_summary([point for point in two if (point.case, point.rank) in same]),
             "three": bent_summary(three),
-        },
+        }
+        if three
+        else {},
     }
+
+
+def _third_run(case: Case) -> int | None:
+    """The rank that would be offered after the runs of r = 4 and the highest rank."""
+    if case.alpha != "fixed" or LOW not in case.independent:
+        return None
+    ends = [MeasuredRank(r, case.independent[r]) for r in (LOW, max(case.independent))]
+    return third_run(ends, TOLERANCE_NATS)
