@@ -64,7 +64,9 @@ def list_studies(
     if as_json:
         return print_json({"rows": rows, "added": list(api.studies.added())})
     table(
-        f"Published studies nearest to {model}" if model else units.counted(len(rows), "study", "studies"),
+        f"Published studies nearest to {model}"
+        if model
+        else units.counted(len({row["study_id"] for row in rows}), "study", "studies"),
         ["Study", "Base model", "Points", "Why it is near", "Learning rate"],
         [[str(row[name]) for name in ("label", "base_model", "points", "why", "learning_rate")] for row in rows],
         notes=[

@@ -149,6 +149,15 @@ def test_without_tuned_sweeps_the_advice_counts_nothing(copied, tmp_path):
     assert after["rank_enough"] is None
 
 
+@pytest.mark.parametrize(("use_case", "reason"), [("instruction", "in "), ("complex", "the rule of thumb for complex")])
+def test_the_count_is_the_reason_only_for_the_kind_of_task_of_most_models(tmp_path, use_case, reason):
+    question = Question(model_id="meta-llama/Llama-3.1-8B")
+
+    because = advice_json(Api(home=tmp_path).advice.advise(question, Goal(use_case=use_case)))["because"]
+
+    assert because.startswith(reason)
+
+
 @pytest.mark.parametrize("use_case", NAMES)
 def test_every_use_case_has_studies_of_its_own_kind(use_case):
     near = Api().studies.near("meta-llama/Llama-3.1-8B", use_case, ("lora",), ("attention and mlp",))

@@ -178,6 +178,12 @@ def test_advise_in_words_has_why_and_what_would_change_it():
     assert "What would change the recommendation" in text
 
 
+def test_the_list_of_studies_counts_studies_not_their_base_models(tmp_path):
+    text = rankviz("evidence", "list", home=tmp_path).stdout
+
+    assert f"{len(Api().studies.all().studies)} studies" == text.splitlines()[0].strip()
+
+
 def test_the_doctor_says_what_this_machine_trains_on(tmp_path):
     run = rankviz("doctor", "--quick", "--json", home=tmp_path / "home")
 

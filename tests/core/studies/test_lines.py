@@ -90,11 +90,13 @@ def test_the_smallest_rank_within_half_a_percent_counts_its_model():
 
 
 def test_models_that_needed_more_than_a_rank_that_they_did_not_run_are_known():
-    """The first model ran 4, 16 and 64 and needed 16; the second ran 4, 8 and 64 and needed 64."""
-    models = [base(), base("toy/Large-70B")]
+    """The first model ran 4, 16 and 64 and needed 16; the second ran 4, 8 and 64 and needed 64; 4 was enough for the
+    third."""
+    models = [base(), base("toy/Large-70B"), base("toy/Easy-2B")]
     second = [point(r, value, base_model="toy/Large-70B") for r, value in ((4, 0.52), (8, 0.51), (64, 0.5))]
+    third = [point(r, 1.0, base_model="toy/Easy-2B") for r in (4, 64)]
 
-    result = rank_enough(evidence([*SWEEP, *second], models=models).lines)
+    result = rank_enough(evidence([*SWEEP, *second, *third], models=models).lines)
 
     assert {4: 0, 8: 1, 16: 1, 64: 0} == result.not_run
     assert (64, None) == (result.surely_above(8), result.surely_above(64))
