@@ -43,8 +43,8 @@ def shipped(assets: Path) -> str:
     measured = sum(len(_rows(file)) for file in (assets / "validation").glob("*.csv"))
     return (
         f"It ships {len(models)} models and {len(aliases)} more names with the same shapes, {len(gpus)} GPUs with "
-        f"dated prices, {len(points)} points of {len(studies)} published rank studies and {measured} measured runs, "
-        "each with its source."
+        f"dated prices, {len(points):,} points of {len(studies)} rank studies and {measured} measured runs, "
+        "each with its source or with a note on what is known of it."
     )
 
 

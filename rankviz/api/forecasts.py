@@ -10,15 +10,13 @@ from rankviz.api.models import Models
 from rankviz.api.runs import Runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.forecast.bands import UNITS, band_for
+from rankviz.core.forecast.lines import is_base
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Band, Forecast
     from rankviz.core.forecast.bent import BentForecast, MeasuredRank
     from rankviz.core.runs.record import RunRecord, Sweep
-
-TUNED_WORDS = ("instruct", "chat", "-it", "thinking", "assistant")
-"""In the id of a model that was tuned to follow instructions."""
 
 
 class Forecasts:
@@ -64,7 +62,8 @@ class Forecasts:
         runs = measured_ranks(sweep)
         bands = load_bands(self._workspace.assets)
         band = self._band(sweep.runs[0].request.base, "instruction", base, "loss")
-        return bent_forecast(sweep_id, runs, band.gain[1], bands)
+        fixed = len({run.request.lora.lora_alpha for run in sweep.runs}) == 1
+        return bent_forecast(sweep_id, runs, band.gain[1], bands, fixed_alpha=fixed)
 
     def answer(
         self,
@@ -97,7 +96,7 @@ class Forecasts:
 
         model = self._models.get(ref)
         if base is None:
-            base = not any(word in f"{ref} {model.id}".lower() for word in TUNED_WORDS)
+            base = is_base(model.id) and is_base(ref)
         return band_for(
             load_bands(self._workspace.assets),
             use_case=use_case,

@@ -30,7 +30,7 @@ LEVELS = ("10", "25", "50", "75", "90")
 """Quantiles of a band, in percent."""
 ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.7, 3, 20
 """A band is validated where the 80 % band of publications that were left out held at least this share of their points,
-over at least so many publications and points."""
+over at least so many publications and points, whether points or publications weigh the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,16 +76,19 @@ class LeftOut:
     points: int
     inside_50: float
     inside_80: float
+    inside_80_by_publication: float
+    """The same with every publication weighing the same."""
     crps: float
     """Mean error of the whole band (continuous ranked probability score), in the kind's unit."""
     crps_no_difference: float
     crps_rule: float
     """Of the rule of thumb with the band of its own residuals."""
+    median_error: float
 
     @property
     def validated(self) -> bool:
         return (
-            self.inside_80 >= ENOUGH_INSIDE
+            min(self.inside_80, self.inside_80_by_publication) >= ENOUGH_INSIDE
             and self.publications >= ENOUGH_PUBLICATIONS
             and self.points >= ENOUGH_POINTS
         )
@@ -121,6 +124,8 @@ class Bands:
     bent_inside_80: float | None
     """Share of independent runs inside the 80 % band that two measured runs bent."""
     bent_runs: int
+    third_run_errors: tuple[float, float] | None
+    """Median error of bent bands with two and with three measured runs, nats, where a third run is offered."""
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
@@ -133,6 +138,7 @@ def bands_from_json(value: Mapping[str, Any]) -> Bands:
         run_noise_nats=bent["run_noise_nats"],
         bent_inside_80=bent["inside_80"],
         bent_runs=bent["runs"],
+        third_run_errors=tuple(third["bent_median_error"] for third in bent["third_run"].values()) or None,
     )
 
 

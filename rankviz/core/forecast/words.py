@@ -72,21 +72,21 @@ def coverage_words(bands: Bands, band: Band) -> str:
     checked = bands.left_out.get(band.kind)
     if checked is None:
         return "Not validated: no publication of this kind could be left out."
-    what = "data sets" if band.kind == LOSS else "publications"
     record = (
-        (
-            f"with whole {what} left out, the 80 % band held {checked.inside_80:.0%} of {checked.points} points "
-            f"({checked.publications} {what})"
-        )
-        .replace("%", " %")
-        .replace("  %", " %")
+        f"with whole publications left out, the 80 % band held {_percent(checked.inside_80)} of {checked.points} "
+        f"points ({checked.publications} publications; {_percent(checked.inside_80_by_publication)} with each "
+        "publication weighing the same)"
     )
     if checked.validated:
         return f"{record[0].upper()}{record[1:]}."
     return (
-        f"Not validated: {record}; it takes {ENOUGH_INSIDE * 100:.0f} % of at least {ENOUGH_POINTS} points and "
-        f"{ENOUGH_PUBLICATIONS} {what}."
+        f"Not validated: {record}. It takes {_percent(ENOUGH_INSIDE)} either way, of at least {ENOUGH_POINTS} points "
+        f"and {ENOUGH_PUBLICATIONS} publications."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _listed(ranks: Sequence[int]) -> str:

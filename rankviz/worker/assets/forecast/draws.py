@@ -8,9 +8,13 @@ from rankviz.core.forecast.bands import LEVELS
 from rankviz.core.forecast.curve import GRID, HIGH_RANK, LOW_RANK, REFERENCE_RANK
 
 DRAWS = 20_000
+BENDS = (0.05, 0.8)
+"""A larger bend would put nearly all of a curve below r = 4."""
+GAINS = (0.004, 80.0)
+"""Least and most gain, points or % of the loss."""
+STUDY_REACH = 3.0
+"""Differences between studies end at so many times their spread."""
 SEED = 20_26
-HEAVY_TAIL = 4
-"""Degrees of freedom of the differences between studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +85,16 @@ def curves(
     """
     pick = rng.integers(0, len(parameters.flat), draws)
     typical = parameters.effects[pick] @ description
-    study = np.exp(parameters.log_study[pick]) * rng.standard_t(HEAVY_TAIL, draws)
+    apart = np.clip(rng.standard_normal(draws), -STUDY_REACH, STUDY_REACH)
+    study = np.exp(parameters.log_study[pick]) * apart
     line = np.exp(parameters.log_line[pick]) * rng.standard_normal(draws)
+    bend = parameters.log_bend[pick] + np.exp(parameters.log_bend_spread[pick]) * rng.standard_normal(draws)
     flat = rng.random(draws) < 1 / (1 + np.exp(-parameters.flat[pick]))
     own = np.exp(parameters.log_share[pick]) * standard_error
     return Curves(
-        gain=np.where(flat, 0.0, np.exp(np.clip(typical + study + line, -12, 6))),
-        bend=np.exp(parameters.log_bend[pick] + np.exp(parameters.log_bend_spread[pick]) * rng.standard_normal(draws)),
-        trend=np.exp(typical + parameters.log_tilt[pick]) * rng.standard_normal(draws),
+        gain=np.where(flat, 0.0, np.exp(np.clip(typical + study + line, *np.log(GAINS)))),
+        bend=np.exp(np.clip(bend, *np.log(BENDS))),
+        trend=np.exp(np.clip(typical + parameters.log_tilt[pick], None, np.log(GAINS[1]))) * rng.standard_normal(draws),
         noise=np.hypot(np.exp(parameters.log_noise[pick]), own),
     )
 
