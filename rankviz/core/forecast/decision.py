@@ -101,9 +101,8 @@ def _train_sentences(decision: Decision) -> Iterable[str]:
     third = next((rank for rank in forecast.ranks if rank.r == forecast.third_run), None)
     if third:
         yield (
-            f"To train next: one more run at r = {third.r}, with the same settings. Its 80 % band is "
-            f"{third.high_80 - third.low_80:.3f} nats wide, more than the noise of a run alone makes it, so this "
-            "run pays for itself."
+            f"To train next: one more run at r = {third.r}, with the same settings, because the two runs differ by "
+            f"more than their noise. The 80 % band there is {third.high_80 - third.low_80:.3f} nats wide."
         )
         yield f"Without that run: r = {enough.r} ({estimate})."
     else:
@@ -118,8 +117,6 @@ def _train_sentences(decision: Decision) -> Iterable[str]:
         )
     if (above := enough.high_80 - best.median) > decision.tolerance:
         yield f"A run there may land up to {above:.3f} nats above the lowest estimate, where its 80 % band ends."
-    if decision.alpha is None:
-        yield "Alpha differs between the ranks of this sweep. Such bands were checked with a fixed alpha only."
     yield _settings(decision, like)
 
 
