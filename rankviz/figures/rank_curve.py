@@ -97,7 +97,7 @@ def rank_curve_info(
     return RankCurveInfo(
         runs=runs,
         lines=lines,
-        ranks=sorted({point.r for point in runs} | {point.r for line in lines for point in line.points}),
+        ranks=sorted({point.r for point in (*runs, *band, *(point for line in lines for point in line.points))}),
         picked=picked or _picked(curves, verdict),
         source=_source(sweep, curves, banded=bool(band)),
         rows=_rows(groups, curves, band),

@@ -87,6 +87,7 @@ def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
     assert (1.57, 1.93) == pytest.approx((min(wide.y), max(wide.y)))
     assert (1.585, 1.915) == pytest.approx((min(narrow.y), max(narrow.y)))
     assert [None] * 3 == [trace.customdata for trace in figure.data[:3]]  # a click on the band opens no run
+    assert [4, 8, 16, 64] == list(info.ranks) == list(figure.layout.xaxis.tickvals)
     assert "nothing is forecast below the lowest run" in info.source
 
 
