@@ -1,19 +1,19 @@
 """`rankviz sweep` and `rankviz runs ...`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import run_json
+from rankviz.api.json import curve_points_json, run_json
+from rankviz.cli.decision import decision_keys, print_decision
 from rankviz.cli.plot import Plot, check, plot_sweep
 from rankviz.cli.shared import Json, Targets, fail, print_json, print_notes, table
-from rankviz.cli.sweep_tables import print_sweep, runs_table, sweep_json
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.request import (
     FAST_RANKS,
@@ -29,6 +29,7 @@ from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.api.runs import RunSummary
+    from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
 
@@ -119,11 +120,47 @@ def sweep(
         decision = api.decisions.of(sweep_id)
         plot_sweep(plot, api.runs.sweep(sweep_id), result.verdict if result else None, decision)
     if as_json:
-        print_json(sweep_json(api, sweep_id))
+        print_json(_sweep_json(api, sweep_id))
     else:
         print_sweep(api, sweep_id)
     if failed := next((run for run in runs if run.state == "failed"), None):
         fail(failed.error, 1)
+
+
+def _sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
+    rows = [run_json(api.runs.summary(run.run_id)) for run in api.runs.sweep(sweep_id).runs]
+    cuts = curve_points_json(api.runs.fast_curves(sweep_id))
+    return {"sweep_id": sweep_id, "runs": rows, "cuts": cuts, **decision_keys(api, sweep_id)}
+
+
+def print_sweep(api: Api, sweep_id: str) -> None:
+    """A sweep's runs, fast curves and forecast as tables; what to train and to ship, and its verdict, in sentences."""
+    _runs_table(api.runs.sweep(sweep_id).runs)
+    _curves_table(api.runs.fast_curves(sweep_id))
+    print_decision(api, sweep_id)
+    _print_verdict(api, sweep_id)
+
+
+def _curves_table(curves: Sequence["FastCurve"]) -> None:
+    if curves:
+        table(
+            "Fast curve: the adapter of the highest rank, truncated",
+            ["Run", "r", "Held-out loss", "Recovery steps"],
+            [
+                [curve.run_id, str(point.r), f"{point.loss:.4f}", str(point.recovery_steps)]
+                for curve in curves
+                for point in curve.points
+            ],
+        )
+
+
+def _print_verdict(api: Api, sweep_id: str) -> None:
+    from rankviz.verdict import sentences
+
+    result = api.verdicts.of_sweep(sweep_id)
+    if result and len(result.verdict.ranks) > 1:
+        for sentence in sentences(result.verdict, result.borrowed):
+            print(sentence)
 
 
 def _watch(api: Api, sweep_id: str) -> None:
@@ -167,9 +204,46 @@ def runs_list(as_json: Json = False) -> None:
     records = [run for sweep in api.runs.sweeps() for run in sweep.runs]
     if as_json:
         return print_json([run_json(api.runs.summary(run.run_id)) for run in records])
-    runs_table(records)
+    _runs_table(records)
     for run_id, reason in api.runs.unreadable().items():
         print(f"Run {run_id} cannot be read. {reason}", file=sys.stderr)
+
+
+def _runs_table(records: Sequence["RunRecord"]) -> None:
+    table(
+        units.counted(len(records), "run"),
+        [
+            "Run",
+            "State",
+            "r",
+            "alpha",
+            "lr",
+            "seed",
+            "Loss before",
+            "Loss after",
+            "Adapter file",
+            "Peak memory",
+            "Time",
+        ],
+        [_run_row(record) for record in records],
+    )
+
+
+def _run_row(record: "RunRecord") -> list[str]:
+    request, completed = record.request, record.completed
+    return [
+        record.run_id,
+        str(record.state),
+        str(request.r),
+        f"{request.lora.lora_alpha:g}",
+        f"{request.learning_rate:g}",
+        str(request.seed),
+        f"{record.loss_before.loss:.4f}" if record.loss_before else "",
+        f"{record.loss_after.loss:.4f}" if record.loss_after else "",
+        units.file_size(record.adapter_bytes) if record.adapter_bytes is not None else "",
+        units.memory_size(completed.peak_memory_bytes) if completed else "",
+        units.duration(completed.train_seconds) if completed else "",
+    ]
 
 
 @runs.command("show")
@@ -177,7 +251,7 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
     """Show one run (settings, measurements, and the estimate beside them), or a sweep with its runs and verdict."""
     api = Api()
     if api.runs.is_sweep(run_id):
-        return print_json(sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
+        return print_json(_sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
     summary = api.runs.summary(run_id)
     if as_json:
         return print_json(run_json(summary))
