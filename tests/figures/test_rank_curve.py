@@ -8,7 +8,7 @@ from rankviz.core.runs.events import AdapterCut
 from rankviz.figures import RankCurveInfo, rank_curve_figure, rank_curve_info
 from rankviz.verdict import judge, losses_of
 from tests.support.finished_runs import plain_sweep
-from tests.support.forecasts import forecast
+from tests.support.quick_looks import forecast
 
 
 def verdict_of(sweep):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.forecast.decision import decide, decision_json
-from tests.support.forecasts import forecast, quick_look_runs
+from tests.support.quick_looks import forecast, quick_look_runs
 
 FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
 
