@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.studies import FOLDER, MODELS_FILE, POINTS_FILE, STUDIES_FILE
 from rankviz.core.forecast.bands import Bands, bands_from_json
+from rankviz.core.forecast.lines import RankLine
 from rankviz.errors import AssetError
 
 FILE = "forecast.json"
@@ -33,9 +34,7 @@ def read_forecast(assets: Path) -> Mapping[str, Any]:
         raise AssetError(f"{FILE}: not JSON ({error}); run make forecast.") from None
 
 
-def evidence_hash(assets: Path) -> str:
-    """SHA-256 over the files of assets/evidence that a forecast is made from."""
-    digest = hashlib.sha256()
-    for name in (MODELS_FILE, POINTS_FILE, STUDIES_FILE):
-        digest.update((assets / FOLDER / name).read_bytes())
-    return digest.hexdigest()
+def lines_hash(lines: Sequence[RankLine]) -> str:
+    """SHA-256 over the lines that a forecast is fitted to. It stays where only words of the evidence change."""
+    text = json.dumps([asdict(line) for line in lines], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -77,6 +77,9 @@ def test_what_is_not_known_is_null():
         (("advise", "Qwen/Qwen3-4B", "--use-case", "poetry"), "There is no use case 'poetry'"),
         (("advise", "Qwen/Qwen3-4B", "--examples", "0"), "Examples must be a whole number"),
         (("advise", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r at most once"),
+        (("forecast", "Qwen/Qwen3-4B", "--use-case", "poetry"), "There is no use case 'poetry'"),
+        (("forecast", "Qwen/Qwen3-4B", "--metric", "bleu"), "Metric must be one of score, loss"),
+        (("forecast", "Qwen/Qwen3-4B", "--runs", "nothing"), "rankviz runs list"),
         (("evidence", "remove", "nothing.json"), "rankviz evidence list"),
         (("evidence", "add", "no-such-file.json"), "no-such-file.json cannot be read"),
         (("runs", "show", "nothing"), "rankviz runs list"),
@@ -169,6 +172,15 @@ def test_advise_gives_the_contracts_keys():
     assert (enough.at_most(16), enough.models) == (result["rank_enough"]["at_most_r"], result["rank_enough"]["models"])
     assert 2 * 41_943_040 == result["capacity"]["holds_tokens"]
     assert "fits" == result["fit"]
+
+
+def test_forecast_gives_the_contracts_keys_and_a_table_with_its_coverage():
+    answer = json.loads(rankviz("forecast", "Qwen/Qwen3-4B", "--use-case", "complex", "--json").stdout)
+    text = rankviz("forecast", "Qwen/Qwen3-4B", "--metric", "loss").stdout
+
+    assert ("points", 128) == (answer["unit"], answer["reference_rank"])
+    assert {"studies", "lines", "coverage_80_left_out", "validated", "ranks"} <= answer.keys()
+    assert "% of the loss" in text and "Not validated" in text
 
 
 def test_advise_in_words_has_why_and_what_would_change_it():

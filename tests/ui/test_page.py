@@ -265,7 +265,7 @@ def test_named_endpoints_answer(address):
     assert [20_971_520, 41_943_040] == [row["adapter_parameters"] for row in answer["ranks"]]
     assert "meta-llama/Llama-3.1-8B" in names
     assert [0.25] == [row["usd_per_hour"] for row in decided["gpus"] if row["gpu"] == "L4"]
-    assert {"/advise", "/estimate", "/fit", "/models", "/runs", "/run"} == set(
+    assert {"/advise", "/estimate", "/fit", "/forecast", "/models", "/runs", "/run"} == set(
         client.view_api(return_format="dict")["named_endpoints"]
     )
 

@@ -199,12 +199,12 @@ def _standard_error(line: Line, value: float, error: float | None, scale: float,
     """In the line's unit: as published, or of a share of so many test items."""
     if error is not None and error > 0:
         return 100 * error / value if loss else error * scale
-    items = None if loss else test_items(f"{line.first.task} {line.first.metric}")
+    items = None if loss else items_of_test(f"{line.first.task} {line.first.metric}")
     share = min(max(value * scale / 100, 0.02), 0.98)
     return 100 * math.sqrt(share * (1 - share) / items) if items else None
 
 
-def test_items(task: str) -> int | None:
+def items_of_test(task: str) -> int | None:
     """Items of the test set that a task names; None where it names none that is known."""
     if stated := STATED_ITEMS.search(task):
         return int(next(group for group in stated.groups() if group))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankviz.catalog.forecast import FILE, evidence_hash
+from rankviz.catalog.forecast import FILE, lines_hash
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.lines import RankLine, rank_lines
 from rankviz.paths import ASSETS
@@ -34,7 +34,7 @@ def made(assets: Path, lines: Sequence[RankLine]) -> dict:
     tables = tabulated(lines)
     gain = next(row["gain"][1] for row in tables["bands"] if row["metric"] == "loss" and row["base"] is False)
     return {
-        "evidence": evidence_hash(assets),
+        "lines": lines_hash(lines),
         **tables,
         **validated(lines),
         "bent": bent_check(assets, gain),
