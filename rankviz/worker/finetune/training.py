@@ -10,6 +10,7 @@ from rankviz.core.runs.events import StepLogged
 from rankviz.core.runs.request import RunRequest
 from rankviz.worker.finetune.data import Tokens
 from rankviz.worker.memory import Memory
+from rankviz.worker.processor import ProcessorClock
 from rankviz.worker.settings import Settings
 
 LR_SCHEDULE = "linear"
@@ -40,6 +41,7 @@ def train(
 
         def on_train_begin(self, args, state, control, **kwargs):
             self.started = time.monotonic()
+            self.processor = ProcessorClock()
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             if logs and "loss" in logs:
@@ -52,6 +54,7 @@ def train(
                         tokens=tokens_after[state.global_step - 1],
                         seconds=time.monotonic() - self.started,
                         memory_bytes=memory.now(),
+                        **self.processor.read().fields,
                     )
                 )
 

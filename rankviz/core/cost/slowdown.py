@@ -1,0 +1,86 @@
+"""How much longer a run takes on a CPU because other programs use it too: of finished runs, and of the next one.
+
+    slowdown = total / (total - waited)                of a finished part; total = max(seconds, own + waited)
+    others   = load average - what one's own runs have left in it
+    now      = max(1, (threads + others) / CPUs) to 1 + others
+    next     = from the least to the most of now and of the last LAST runs
+
+own is the worker's processor time, waited the time that its threads were ready and had no processor, both added over
+threads. With several busy threads the share own / (own + waited) is what the run got of the machine; with one thread,
+or with a disk that is waited for, only what it waited is taken off.
+
+The low end of now is fair shares between threads, the high end fair shares between programs (Linux's autogroup) or one
+thread that all others of the same product wait for. Left out: GPUs, whose time the processor's load hardly moves;
+priorities; shared memory bandwidth, which no counter of a process shows. The load average is of the last minute, so a
+program that has just begun or ended is not seen. Hand-worked in tests/core/cost/test_slowdown.py.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rankviz.core.quantity import Range, middle
+
+LAST = 3
+"""So many runs say how busy the machine is when runs are made here."""
+AVERAGED_SECONDS = 60.0
+"""Of the load average: what was there t seconds ago counts exp(-t / 60) (kernel/sched/loadavg.c)."""
+NONE = Range(1.0, 1.0, 1.0)
+BUSY = 0.1
+"""Others that take a smaller share of the processors are not worth a sentence: noise of a run is larger."""
+
+
+def slowdown(seconds: float, own: float, waited: float) -> float:
+    """How many times longer this took than without others. seconds: of the clock."""
+    total = max(seconds, own + waited)
+    return total / (total - waited) if 0 < waited < total else 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spell:
+    """When a worker of one's own was at work, and on how many threads."""
+
+    began_at: float
+    ended_at: float
+    threads: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Others:
+    """Threads of other programs that want a processor now."""
+
+    threads: float
+    cpus: int
+
+    @property
+    def share(self) -> float:
+        """Of the processors that they would take without the run."""
+        return self.threads / self.cpus
+
+    def slowdown(self, threads: int) -> Range:
+        """Of a run of so many threads."""
+        low, high = max(1.0, (threads + self.threads) / self.cpus), 1 + self.threads
+        low = min(low, high)
+        return Range(low, math.sqrt(low * high), high)
+
+
+def others(load_average: float, at: float, cpus: int, spells: Iterable[Spell]) -> Others:
+    """What is left of the load average without one's own workers. at: when it was read, in unix seconds."""
+    own = sum(_left(spell, at) for spell in spells)
+    return Others(threads=max(0.0, load_average - own), cpus=cpus)
+
+
+def _left(spell: Spell, at: float) -> float:
+    if spell.began_at >= at:
+        return 0.0
+    since, ran = max(0.0, at - spell.ended_at), min(at, spell.ended_at) - spell.began_at
+    return spell.threads * (1 - math.exp(-ran / AVERAGED_SECONDS)) * math.exp(-since / AVERAGED_SECONDS)
+
+
+def expected(last: Sequence[float], now: Range | None) -> Range:
+    """Of the next run. last: slowdowns of the last runs here, the latest at the end; now: as the machine is."""
+    last = last[-LAST:]
+    ends = [*last, *((now.low, now.high) if now else ())]
+    if not ends:
+        return NONE
+    return Range(min(ends), now.expected if now else middle(last), max(ends))
