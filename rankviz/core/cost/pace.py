@@ -162,9 +162,11 @@ class Paces:
     @property
     def busy_in_words(self) -> str:
         """A sentence on other programs that slow the next run, or have slowed the last ones; else ""."""
-        if self.others and self.others.share >= slowdown.BUSY:
-            return f"The machine is busy now: other programs {_taken(self.others)}, so this takes longer."
         usual = self.training.slowdown if self.training else slowdown.NONE
+        if self.others and self.others.share >= slowdown.BUSY:
+            counted_in = usual.expected > 1
+            follows = "this takes longer" if counted_in else "this may take longer than estimated"
+            return f"The machine is busy now: other programs {_taken(self.others)}, so {follows}."
         if usual.high >= WIDER * usual.low:
             return f"Other programs made one of the last runs here take {usual.high:.1f} times as long: a wider range."
         return ""

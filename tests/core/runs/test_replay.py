@@ -61,6 +61,35 @@ def test_a_run_too_short_to_measure_its_training_is_not_announced_and_tells_what
     assert 20.0 == short.seconds
 
 
+def busy(ended_at, slowdown, load_average, **parts):
+    """A run of 100 s times its slowdown, whose machine had so many other threads when it began."""
+    found = run(ended_at, slowdown, **parts)
+    known = {"slowdowns": {"training": slowdown}, "load_average": load_average, "began_at": ended_at - 500.0}
+    return replace(found, timing=replace(found.timing, **known), cpus=2)
+
+
+def test_a_run_is_announced_with_the_machine_as_busy_as_it_was_when_the_run_began():
+    runs = [busy(1000.0 * i, 1.0, 0.0) for i in (1, 2, 3)]
+
+    *_, quiet = replay([*runs, busy(4000.0, 1.0, 0.0)], ASSUMPTIONS)
+    *_, slow = replay([*runs, busy(4000.0, 2.5, 2.0)], ASSUMPTIONS)
+
+    assert quiet.inside
+    assert 123 * NOISE == pytest.approx(quiet.seconds.high)
+    assert slow.inside
+    # two other threads on two processors: at most three times as long
+    assert (300 + 23) * NOISE == pytest.approx(slow.seconds.high)
+
+
+def test_what_earlier_runs_have_left_in_the_load_average_is_no_other_program():
+    first, second = busy(1000.0, 1.0, 0.0), busy(1500.0, 1.0, 2.0)
+    first = replace(first, timing=replace(first.timing, threads=2.0))
+
+    *_, after = replay([first, second], ASSUMPTIONS)
+
+    assert after.seconds.high < 1.01 * 123 * NOISE**3**0.5
+
+
 def test_loading_is_independent_of_the_rest():
     *_, last = replay([run(float(i), load=1.0) for i in range(1, 5)], ASSUMPTIONS)
 

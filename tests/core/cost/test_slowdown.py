@@ -1,0 +1,65 @@
+"""How much longer other programs make a run, worked by hand."""
+
+import math
+
+import pytest
+
+from rankviz.core.cost.slowdown import NONE, Others, Spell, expected, others, slowdown
+from rankviz.core.quantity import Range
+
+
+@pytest.mark.parametrize(
+    ("seconds", "own", "waited", "times"),
+    [
+        (10.0, 20.0, 0.0, 1.0),  # both processors, all the time
+        (10.0, 5.0, 15.0, 4.0),  # two threads that had a quarter of what they wanted
+        (10.0, 6.0, 4.0, 10 / 6),  # one thread, which waited for 4 of 10 s
+        (100.0, 20.0, 20.0, 100 / 80),  # mostly the disk: only what it waited for the processor is taken off
+        (10.0, 0.0, 0.0, 1.0),
+        (10.0, 0.0, 20.0, 1.0),  # nothing to divide by
+    ],
+)
+def test_what_others_took_is_what_threads_waited(seconds, own, waited, times):
+    assert times == pytest.approx(slowdown(seconds, own, waited))
+
+
+def test_a_run_that_has_just_ended_is_taken_off_the_load_average():
+    run = Spell(began_at=0.0, ended_at=600.0, threads=2.0)
+
+    assert 0.0 == pytest.approx(others(2.0, 600.0, 2, [run]).threads, abs=1e-3)
+    assert 1 - 2 / math.e == pytest.approx(others(1.0, 660.0, 2, [run]).threads, abs=1e-3)
+    assert 1.0 == pytest.approx(others(1.0, 6000.0, 2, [run]).threads)
+
+
+def test_a_short_run_has_left_less_and_a_later_one_nothing():
+    short, later = Spell(began_at=0.0, ended_at=60.0, threads=2.0), Spell(began_at=99.0, ended_at=200.0, threads=2.0)
+
+    assert 3 - 2 * (1 - 1 / math.e) == pytest.approx(others(3.0, 60.0, 2, [short, later]).threads)
+
+
+def test_a_run_that_is_still_at_work_counts_until_now():
+    at_work = Spell(began_at=0.0, ended_at=900.0, threads=2.0)
+
+    assert 1.0 == pytest.approx(others(3.0, 600.0, 2, [at_work]).threads, abs=1e-3)
+
+
+def test_others_share_with_threads_or_with_programs():
+    slower = Others(threads=2.0, cpus=2).slowdown(2)
+
+    assert (2.0, math.sqrt(6), 3.0) == pytest.approx((slower.low, slower.expected, slower.high))
+
+
+def test_one_thread_is_not_slowed_by_what_leaves_a_processor_free():
+    assert 1.0 == Others(threads=1.0, cpus=2).slowdown(1).low
+    assert 1.5 == Others(threads=2.0, cpus=2).slowdown(1).low
+
+
+def test_a_machine_with_nothing_else_to_do_slows_nothing():
+    assert NONE == Others(threads=0.0, cpus=8).slowdown(8)
+
+
+def test_the_next_run_is_slowed_as_the_last_three_and_as_the_machine_is_now():
+    assert Range(1.0, 1.2, 3.0) == expected([9.0, 1.0, 3.0, 1.2], None)
+    assert Range(1.0, 4.0, 5.0) == expected([1.0, 3.0, 1.2], Range(3.0, 4.0, 5.0))
+    assert Range(3.0, 4.0, 5.0) == expected([], Range(3.0, 4.0, 5.0))
+    assert NONE == expected([], None)
