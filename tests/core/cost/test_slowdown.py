@@ -34,7 +34,9 @@ def test_a_run_that_has_just_ended_is_taken_off_the_load_average():
 def test_a_short_run_has_left_less_and_a_later_one_nothing():
     short, later = Spell(began_at=0.0, ended_at=60.0, threads=2.0), Spell(began_at=99.0, ended_at=200.0, threads=2.0)
 
-    assert 3 - 2 * (1 - 1 / math.e) == pytest.approx(others(3.0, 60.0, 2, [short, later]).threads)
+    left = 2 * (1 - 1 / math.e)
+    assert 3 - left == pytest.approx(others(3.0, 60.0, 2, [short, later]).threads)
+    assert 3 - left / math.e**0.5 == pytest.approx(others(3.0, 90.0, 2, [short, later]).threads)
 
 
 def test_a_run_that_is_still_at_work_counts_until_now():
@@ -50,7 +52,7 @@ def test_others_share_with_threads_or_with_programs():
 
 
 def test_one_thread_is_not_slowed_by_what_leaves_a_processor_free():
-    assert 1.0 == Others(threads=1.0, cpus=2).slowdown(1).low
+    assert 1.0 == Others(threads=1.0, cpus=4).slowdown(1).low
     assert 1.5 == Others(threads=2.0, cpus=2).slowdown(1).low
 
 
