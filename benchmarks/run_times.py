@@ -2,6 +2,9 @@
 
 python -m benchmarks.run_times HOME [HOME ...]      prints coverage and width for the runs folders of one machine
 python -m benchmarks.run_times HOME --to FILE.csv   writes their times, as assets/run_times.csv has them
+python -m benchmarks.run_times FILE.csv             prints the same from such a file
+
+Runs whose journal does not say how busy the machine was are replayed apart: what they took is no evidence for the rest.
 """
 
 import argparse
@@ -26,18 +29,26 @@ rest of the last columns are empty where the journal does not have them."""
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("homes", nargs="+", type=Path)
+    parser.add_argument("homes", nargs="+", type=Path, metavar="HOME")
     parser.add_argument("--to", type=Path, help="write the runs into this CSV file")
     args = parser.parse_args(argv)
-    finished = [run for home in args.homes for run in of_home(home)]
+    finished = [run for home in args.homes for run in (of_home(home) if home.is_dir() else read(home))]
     if args.to:
         write(finished, args.to)
-    for name, announced in groups(replay(finished, Api().workspace.assumptions)).items():
-        if found := coverage(announced):
-            print(
-                f"{name}: {found.inside} of {found.runs} inside, high / low {found.middle_width:.2f} (median), "
-                f"{found.widest:.2f} (widest)"
-            )
+    for title, runs in zip(("busyness recorded", "busyness not recorded"), by_recording(finished), strict=True):
+        for name, announced in groups(replay(runs, Api().workspace.assumptions)).items():
+            if found := coverage(announced):
+                print(
+                    f"{title}, {name}: {found.inside} of {found.runs} inside, high / low {found.middle_width:.2f} "
+                    f"(median), {found.widest:.2f} (widest)"
+                )
+
+
+def by_recording(finished: Iterable[Finished]) -> tuple[list[Finished], list[Finished]]:
+    """Those whose journal says how busy the machine was, and those whose does not."""
+    finished = list(finished)
+    recorded = [run for run in finished if run.timing.slowdowns]
+    return recorded, [run for run in finished if not run.timing.slowdowns]
 
 
 def of_home(home: Path) -> Sequence[Finished]:

@@ -87,7 +87,8 @@ class Measured:
             for machine, timing in map(self._timing, ended)
             if timing and machine == here and (before is None or timing.ended_at <= before)
         ]
-        others = self._others(records, environment, load_average, before or time.time())
+        at_work = [run for run in records if not run.environment or machine_of(run.environment) == here]
+        others = self._others(at_work, environment, load_average, before or time.time())
         return paces(timings[-MOST_RUNS:], workload, self._workspace.assumptions, others)
 
     def _others(
@@ -97,7 +98,7 @@ class Measured:
         load_average: float | None,
         at: float,
     ) -> Others | None:
-        """Programs beside the workers of this runs folder; None on a GPU, whose time they hardly move."""
+        """Programs beside the workers of these runs; None on a GPU, whose time they hardly move."""
         from rankviz.core.cost.slowdown import others
         from rankviz.core.runs.record import RunRecord
         from rankviz.core.runs.times import spell_of

@@ -236,8 +236,10 @@ class Runs:
         memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
         seconds is training alone, from what had finished on its machine before it began.
         """
+        from rankviz.core.runs.times import load_average_of
+
         try:
-            average = record.environment.get("load_average")
+            average = load_average_of(record)
             paces = self._paces(record.request, record.environment, before=record.started_at, load_average=average)
             return self._estimate_run(record.request, record.environment, paces)
         except RankVizError:
@@ -245,11 +247,8 @@ class Runs:
 
     def _paces(self, request: RunRequest, environment: Mapping[str, Any], **when: float | None) -> Paces:
         """The same for every rank of a sweep."""
-        from rankviz.core.cost.pace import Paces
         from rankviz.core.runs.estimate import workload_of
 
-        if not self._measured.any():
-            return Paces()
         model, device = self._models.get(request.base), self._workspace.device(environment)
         workload = workload_of(model, request, device, self._measured.row_tokens(request))
         return self._measured.paces(workload, environment, **when)

@@ -225,15 +225,18 @@ def _pace(
     return Pace(
         idle=math.exp(centre),
         spread=math.exp(max(width, disagreement)),
-        slowdown=_next_slowdown(part, timings, others) if known else slowdown.NONE,
+        slowdown=_next_slowdown(part, timings, others, assume) if known else slowdown.NONE,
         differs=nearest,
         sources=tuple(timing for _, timing in near),
     )
 
 
-def _next_slowdown(part: Part, timings: Sequence[Timing], others: Others | None) -> Range:
+def _next_slowdown(part: Part, timings: Sequence[Timing], others: Others | None, assume: Assumptions) -> Range:
     last = [timing.slowdowns[part] for timing in timings if part in timing.slowdowns]
-    return slowdown.expected(last, others and others.slowdown(others.cpus if part in ALL_CPUS else 1))
+    if others is None:
+        return slowdown.expected(last, None)
+    threads = others.cpus if part in ALL_CPUS else 1
+    return slowdown.expected(last, others.slowdown(threads, assume.value("here-others-drift")))
 
 
 def _differences(there: Workload, here: Workload, part: Part) -> tuple[Difference, ...]:

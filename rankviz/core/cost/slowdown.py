@@ -2,17 +2,17 @@
 
     slowdown = total / (total - waited)                of a finished part; total = max(seconds, own + waited)
     others   = load average - what one's own runs have left in it
-    now      = max(1, (threads + others) / CPUs) to 1 + others
+    now      = max(1, (threads + others) / CPUs), for others ÷ drift to × drift
     next     = from the least to the most of now and of the last LAST runs
 
 own is the worker's processor time, waited the time that its threads were ready and had no processor, both added over
 threads. With several busy threads the share own / (own + waited) is what the run got of the machine; with one thread,
 or with a disk that is waited for, only what it waited is taken off.
 
-The low end of now is fair shares between threads, the high end fair shares between programs (Linux's autogroup) or one
-thread that all others of the same product wait for. Left out: GPUs, whose time the processor's load hardly moves;
-priorities; shared memory bandwidth, which no counter of a process shows. The load average is of the last minute, so a
-program that has just begun or ended is not seen. Hand-worked in tests/core/cost/test_slowdown.py.
+Now is as if all threads had fair shares; drift (here-others-drift of assumptions.json) is how many times more or fewer
+others may come. Left out: GPUs, whose time the processor's load hardly moves; priorities; shared memory bandwidth, of
+which a process counts nothing. The load average is of the last minute, so a program that has just begun or ended is not
+seen. Hand-worked in tests/core/cost/test_slowdown.py.
 """
 
 import math
@@ -33,7 +33,7 @@ BUSY = 0.1
 def slowdown(seconds: float, own: float, waited: float) -> float:
     """How many times longer this took than without others. seconds: of the clock."""
     total = max(seconds, own + waited)
-    return total / (total - waited) if 0 < waited < total else 1.0
+    return total / (total - waited) if 0 < waited < total < math.inf else 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,11 +57,10 @@ class Others:
         """Of the processors that they would take without the run."""
         return self.threads / self.cpus
 
-    def slowdown(self, threads: int) -> Range:
+    def slowdown(self, threads: int, drift: float) -> Range:
         """Of a run of so many threads."""
-        low, high = max(1.0, (threads + self.threads) / self.cpus), 1 + self.threads
-        low = min(low, high)
-        return Range(low, math.sqrt(low * high), high)
+        may_come = (self.threads / drift, self.threads, self.threads * drift)
+        return Range(*(max(1.0, (threads + others) / self.cpus) for others in may_come))
 
 
 def others(load_average: float, at: float, cpus: int, spells: Iterable[Spell]) -> Others:

@@ -13,6 +13,7 @@ How much longer other programs made each part (core/cost/slowdown.py) is known o
 processor time of their worker.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -78,7 +79,7 @@ def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
         return {}
     evaluations, steps = _use(_evaluations(run)), _use(run.steps[-1:])
     whole = _use([run.completed], run.ended_at - run.loaded_at)
-    loading = tuple(run.environment.get(f"loading_{name}_cpu_seconds") for name in ("own", "waited"))
+    loading = tuple(_number(run, f"loading_{name}_cpu_seconds") for name in ("own", "waited"))
     uses: dict[Part, Use | None] = {
         "load": (load, *loading) if load and None not in loading else None,
         "training": steps,
@@ -155,9 +156,20 @@ def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Tim
         ratios={part: ratio for part, ratio in ratios.items() if ratio is not None},
         slowdowns={part: each for part, each in times.slowdowns.items() if ratios[part] is not None},
         began_at=began_at(run),
-        load_average=run.environment.get("load_average"),
+        load_average=load_average_of(run),
         threads=spell_of(run).threads,
     )
+
+
+def load_average_of(run: RunRecord) -> float | None:
+    """Of its machine, when the run began; None where its journal does not say."""
+    return _number(run, "load_average")
+
+
+def _number(run: RunRecord, name: str) -> float | None:
+    """Of its environment, which may be an imported one: None where it is no number above 0 or 0."""
+    value = run.environment.get(name)
+    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else None
 
 
 def began_at(run: RunRecord) -> float | None:

@@ -147,9 +147,10 @@ def test_a_machine_that_is_busy_now_is_announced_as_slower():
     quiet, busy = (paces(slowed(*3 * [(2.0, 1.0)]), HERE, ASSUMPTIONS, now).training for now in (QUIET, BUSY))
 
     assert 2.0 == pytest.approx(quiet.factor)
-    # two more busy threads on two processors: 2 to 3 times as long
-    assert 2 * math.sqrt(6) == pytest.approx(busy.factor)
-    assert (2 / NOISE, 6 * NOISE) == pytest.approx((busy.range(1.0).low, busy.range(1.0).high))
+    # two more busy threads on two processors: twice as long, and more where there will be more of them
+    assert 2 * 2 == pytest.approx(busy.factor)
+    highest = 2 * (1 + ASSUMPTIONS.value("here-others-drift"))
+    assert (2 / NOISE, highest * NOISE) == pytest.approx((busy.range(1.0).low, busy.range(1.0).high))
 
 
 def test_runs_of_which_it_is_not_known_are_left_out_where_others_say_it():

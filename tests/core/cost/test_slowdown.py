@@ -17,6 +17,8 @@ from rankviz.core.quantity import Range
         (100.0, 20.0, 20.0, 100 / 80),  # mostly the disk: only what it waited for the processor is taken off
         (10.0, 0.0, 0.0, 1.0),
         (10.0, 0.0, 20.0, 1.0),  # nothing to divide by
+        (10.0, math.inf, 5.0, 1.0),
+        (10.0, 5.0, math.nan, 1.0),
     ],
 )
 def test_what_others_took_is_what_threads_waited(seconds, own, waited, times):
@@ -45,19 +47,18 @@ def test_a_run_that_is_still_at_work_counts_until_now():
     assert 1.0 == pytest.approx(others(3.0, 600.0, 2, [at_work]).threads, abs=1e-3)
 
 
-def test_others_share_with_threads_or_with_programs():
-    slower = Others(threads=2.0, cpus=2).slowdown(2)
-
-    assert (2.0, math.sqrt(6), 3.0) == pytest.approx((slower.low, slower.expected, slower.high))
+def test_threads_of_others_get_fair_shares_and_may_become_more_or_fewer():
+    assert Range(1.5, 2.0, 3.0) == Others(threads=2.0, cpus=2).slowdown(2, drift=2.0)
+    assert Range(1.125, 1.25, 1.5) == Others(threads=2.0, cpus=8).slowdown(8, drift=2.0)
 
 
 def test_one_thread_is_not_slowed_by_what_leaves_a_processor_free():
-    assert 1.0 == Others(threads=1.0, cpus=4).slowdown(1).low
-    assert 1.5 == Others(threads=2.0, cpus=2).slowdown(1).low
+    assert Range(1.0, 1.0, 1.0) == Others(threads=1.5, cpus=4).slowdown(1, drift=2.0)
+    assert Range(1.0, 1.5, 2.5) == Others(threads=2.0, cpus=2).slowdown(1, drift=2.0)
 
 
 def test_a_machine_with_nothing_else_to_do_slows_nothing():
-    assert NONE == Others(threads=0.0, cpus=8).slowdown(8)
+    assert NONE == Others(threads=0.0, cpus=8).slowdown(8, drift=2.0)
 
 
 def test_the_next_run_is_slowed_as_the_last_three_and_as_the_machine_is_now():

@@ -77,8 +77,9 @@ def test_a_run_is_announced_with_the_machine_as_busy_as_it_was_when_the_run_bega
     assert quiet.inside
     assert 123 * NOISE == pytest.approx(quiet.seconds.high)
     assert slow.inside
-    # two other threads on two processors: at most three times as long
-    assert (300 + 23) * NOISE == pytest.approx(slow.seconds.high)
+    # two other threads on two processors: twice as long, and more where there will be more of them
+    highest = 1 + ASSUMPTIONS.value("here-others-drift")
+    assert (100 * highest + 23) * NOISE == pytest.approx(slow.seconds.high)
 
 
 def test_what_earlier_runs_have_left_in_the_load_average_is_no_other_program():

@@ -17,7 +17,7 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.times import FormulaTimes, RunTimes, spell_of, times_of, timing_of
+from rankviz.core.runs.times import FormulaTimes, RunTimes, load_average_of, spell_of, times_of, timing_of
 from tests.support.questions import run
 
 HERE = Workload(base="a", parameters=1, kernels=(), tokens=1)
@@ -152,6 +152,15 @@ def test_it_is_not_known_of_a_run_on_a_gpu_of_an_old_journal_or_where_the_system
     assert {} == times_of(record(*gpu)).slowdowns
     assert {} == times_of(record(*FIRST)).slowdowns
     assert {"load", "evaluation"} == times_of(record(*uncounted)).slowdowns.keys()
+
+
+@pytest.mark.parametrize("nonsense", ["much", -1.0, float("nan"), float("inf"), None, [1.0]])
+def test_an_imported_journal_with_nonsense_for_a_load_says_nothing(nonsense):
+    environment = {**BUSY[1].environment, "load_average": nonsense, "loading_waited_cpu_seconds": nonsense}
+    run = record(BUSY[0], replace(BUSY[1], environment=environment), *BUSY[2:])
+
+    assert load_average_of(run) is None
+    assert "load" not in times_of(run).slowdowns
 
 
 def test_a_timing_says_when_it_began_and_how_busy_the_machine_was_then():
