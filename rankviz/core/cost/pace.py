@@ -216,7 +216,7 @@ def _pace(
     near = (known or near)[-LATEST:]
     logs = [math.log(timing.ratios[part] / timing.slowdowns.get(part, 1.0)) for _, timing in near]
     centre = middle(logs)
-    noise = math.log(assume.value("here-load-noise" if part == "load" else "here-time-noise"))
+    noise = math.log(assume.value(_noise(part, known=bool(known))))
     width = math.hypot(
         noise * math.sqrt(LATEST / len(near)),
         max(_width(timing.workload, workload, differs, assume) for differs, timing in near),
@@ -229,6 +229,13 @@ def _pace(
         differs=nearest,
         sources=tuple(timing for _, timing in near),
     )
+
+
+def _noise(part: Part, *, known: bool) -> str:
+    """The row of assumptions.json; known: how much other programs slowed the runs."""
+    if part == "load":
+        return "here-load-noise"
+    return "here-idle-noise" if known else "here-time-noise"
 
 
 def _next_slowdown(part: Part, timings: Sequence[Timing], others: Others | None, assume: Assumptions) -> Range:

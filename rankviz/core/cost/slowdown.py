@@ -1,7 +1,7 @@
 """How much longer a run takes on a CPU because other programs use it too: of finished runs, and of the next one.
 
     slowdown = total / (total - waited)                of a finished part; total = max(seconds, own + waited)
-    others   = load average - what one's own runs have left in it
+    others   = load average - what one's own runs have left in it - UNSURE
     now      = max(1, (threads + others) / CPUs), for others ÷ drift to × drift
     next     = from the least to the most of now and of the last LAST runs
 
@@ -25,6 +25,9 @@ LAST = 3
 """So many runs say how busy the machine is when runs are made here."""
 AVERAGED_SECONDS = 60.0
 """Of the load average: what was there t seconds ago counts exp(-t / 60) (kernel/sched/loadavg.c)."""
+UNSURE = 0.25
+"""Threads that the load average may have too many: it counts each 5 s, so that whoever asks may be one in twelve
+samples, and how many threads of its own a worker had busy is known to about a tenth."""
 NONE = Range(1.0, 1.0, 1.0)
 BUSY = 0.1
 """Others that take a smaller share of the processors are not worth a sentence: noise of a run is larger."""
@@ -66,7 +69,7 @@ class Others:
 def others(load_average: float, at: float, cpus: int, spells: Iterable[Spell]) -> Others:
     """What is left of the load average without one's own workers. at: when it was read, in unix seconds."""
     own = sum(_left(spell, at) for spell in spells)
-    return Others(threads=max(0.0, load_average - own), cpus=cpus)
+    return Others(threads=max(0.0, load_average - own - UNSURE), cpus=cpus)
 
 
 def _left(spell: Spell, at: float) -> float:

@@ -77,14 +77,14 @@ def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
     the whole run, truncated adapters would have to be taken off too, but what they waited was not counted."""
     if run.environment.get("device") != "cpu":
         return {}
-    evaluations, steps = _use(_evaluations(run)), _use(run.steps[-1:])
+    steps = _use(run.steps[-1:])
     whole = _use([run.completed], run.ended_at - run.loaded_at)
     loading = tuple(_number(run, f"loading_{name}_cpu_seconds") for name in ("own", "waited"))
     uses: dict[Part, Use | None] = {
         "load": (load, *loading) if load and None not in loading else None,
         "training": steps,
-        "evaluation": evaluations,
-        "rest": _less(whole, steps, evaluations) if not run.cuts else None,
+        "evaluation": _use(_warm_evaluations(run)),
+        "rest": _less(whole, steps, _use(_evaluations(run))) if not run.cuts else None,
     }
     return {part: slowdown(*use) for part, use in uses.items() if use is not None}
 
@@ -119,12 +119,19 @@ def _training_seconds(run: RunRecord) -> float | None:
 
 
 def _seconds_of_one_example(run: RunRecord) -> float | None:
-    """The evaluation before training compiles kernels too; the one after it does not."""
-    if not (examples := evaluated(run)):
-        return None
-    over_all = sum(each.seconds for each in _evaluations(run)) / examples
-    after = run.loss_after
-    return min(over_all, after.seconds / after.examples) if after and not after.reused and after.examples else over_all
+    warm = _warm_evaluations(run)
+    return sum(each.seconds for each in warm) / sum(each.examples for each in warm) if warm else None
+
+
+def _warm_evaluations(run: RunRecord) -> list[Evaluated]:
+    """The evaluation before training compiles kernels too; the one after it does not, and counts alone where it was the
+    faster."""
+    every = [each for each in _evaluations(run) if each.examples]
+    return (
+        min(every, every[-1:], key=lambda some: sum(e.seconds for e in some) / sum(e.examples for e in some))
+        if every
+        else []
+    )
 
 
 def evaluated(run: RunRecord) -> int:

@@ -13,6 +13,7 @@ from tests.support.toy import ASSUMPTIONS
 
 HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
 NOISE = ASSUMPTIONS.value("here-time-noise")
+IDLE = ASSUMPTIONS.value("here-idle-noise")
 ENDS = ("low", "expected", "high")
 QUIET, BUSY = Others(threads=0.0, cpus=2), Others(threads=2.0, cpus=2)
 
@@ -134,7 +135,7 @@ def test_runs_that_others_slowed_say_what_the_machine_takes_without_them():
 
     assert 2.0 == pytest.approx(pace.idle)
     # the next one may be slowed as little or as much as these
-    assert (2 / NOISE, 4.0, 6 * NOISE) == pytest.approx(tuple(getattr(pace.range(1.0), end) for end in ENDS))
+    assert (2 / IDLE, 4.0, 6 * IDLE) == pytest.approx(tuple(getattr(pace.range(1.0), end) for end in ENDS))
 
 
 def test_on_a_quiet_machine_the_high_end_stays_below_twice_the_low_end():
@@ -150,7 +151,7 @@ def test_a_machine_that_is_busy_now_is_announced_as_slower():
     # two more busy threads on two processors: twice as long, and more where there will be more of them
     assert 2 * 2 == pytest.approx(busy.factor)
     highest = 2 * (1 + ASSUMPTIONS.value("here-others-drift"))
-    assert (2 / NOISE, highest * NOISE) == pytest.approx((busy.range(1.0).low, busy.range(1.0).high))
+    assert (2 / IDLE, highest * IDLE) == pytest.approx((busy.range(1.0).low, busy.range(1.0).high))
 
 
 def test_runs_of_which_it_is_not_known_are_left_out_where_others_say_it():

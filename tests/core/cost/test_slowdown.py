@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rankviz.core.cost.slowdown import NONE, Others, Spell, expected, others, slowdown
+from rankviz.core.cost.slowdown import NONE, UNSURE, Others, Spell, expected, others, slowdown
 from rankviz.core.quantity import Range
 
 
@@ -25,26 +25,34 @@ def test_what_others_took_is_what_threads_waited(seconds, own, waited, times):
     assert times == pytest.approx(slowdown(seconds, own, waited))
 
 
+def left(load_average, at, *spells):
+    return others(load_average + UNSURE, at, 2, spells).threads
+
+
 def test_a_run_that_has_just_ended_is_taken_off_the_load_average():
     run = Spell(began_at=0.0, ended_at=600.0, threads=2.0)
 
-    assert 0.0 == pytest.approx(others(2.0, 600.0, 2, [run]).threads, abs=1e-3)
-    assert 1 - 2 / math.e == pytest.approx(others(1.0, 660.0, 2, [run]).threads, abs=1e-3)
-    assert 1.0 == pytest.approx(others(1.0, 6000.0, 2, [run]).threads)
+    assert 0.0 == pytest.approx(left(2.0, 600.0, run), abs=1e-3)
+    assert 1 - 2 / math.e == pytest.approx(left(1.0, 660.0, run), abs=1e-3)
+    assert 1.0 == pytest.approx(left(1.0, 6000.0, run))
 
 
 def test_a_short_run_has_left_less_and_a_later_one_nothing():
     short, later = Spell(began_at=0.0, ended_at=60.0, threads=2.0), Spell(began_at=99.0, ended_at=200.0, threads=2.0)
 
-    left = 2 * (1 - 1 / math.e)
-    assert 3 - left == pytest.approx(others(3.0, 60.0, 2, [short, later]).threads)
-    assert 3 - left / math.e**0.5 == pytest.approx(others(3.0, 90.0, 2, [short, later]).threads)
+    own = 2 * (1 - 1 / math.e)
+    assert 3 - own == pytest.approx(left(3.0, 60.0, short, later))
+    assert 3 - own / math.e**0.5 == pytest.approx(left(3.0, 90.0, short, later))
 
 
 def test_a_run_that_is_still_at_work_counts_until_now():
     at_work = Spell(began_at=0.0, ended_at=900.0, threads=2.0)
 
-    assert 1.0 == pytest.approx(others(3.0, 600.0, 2, [at_work]).threads, abs=1e-3)
+    assert 1.0 == pytest.approx(left(3.0, 600.0, at_work), abs=1e-3)
+
+
+def test_a_quarter_of_a_thread_is_nobody():
+    assert 0.0 == others(0.25, 600.0, 2, []).threads
 
 
 def test_threads_of_others_get_fair_shares_and_may_become_more_or_fewer():

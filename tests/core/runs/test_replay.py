@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.run_times import groups, of_home, read, write
 from rankviz.core.cost.pace import Difference, Timing, Workload
+from rankviz.core.cost.slowdown import UNSURE
 from rankviz.core.runs.replay import Finished, coverage, replay
 from rankviz.core.runs.times import FormulaTimes
 from rankviz.paths import ASSETS
@@ -16,6 +17,7 @@ from tests.support.toy import ASSUMPTIONS
 ROOT = Path(__file__).parents[3]
 HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
 NOISE = ASSUMPTIONS.value("here-time-noise")
+IDLE = ASSUMPTIONS.value("here-idle-noise")
 
 
 def run(ended_at, training=1.0, workload=HERE, **parts):
@@ -75,11 +77,11 @@ def test_a_run_is_announced_with_the_machine_as_busy_as_it_was_when_the_run_bega
     *_, slow = replay([*runs, busy(4000.0, 2.5, 2.0)], ASSUMPTIONS)
 
     assert quiet.inside
-    assert 123 * NOISE == pytest.approx(quiet.seconds.high)
+    assert 100 * IDLE + 23 * NOISE == pytest.approx(quiet.seconds.high)
     assert slow.inside
     # two other threads on two processors: twice as long, and more where there will be more of them
-    highest = 1 + ASSUMPTIONS.value("here-others-drift")
-    assert (100 * highest + 23) * NOISE == pytest.approx(slow.seconds.high)
+    highest = 1 + ASSUMPTIONS.value("here-others-drift") * (2 - UNSURE) / 2
+    assert 100 * highest * IDLE + 23 * NOISE == pytest.approx(slow.seconds.high)
 
 
 def test_what_earlier_runs_have_left_in_the_load_average_is_no_other_program():
@@ -88,7 +90,7 @@ def test_what_earlier_runs_have_left_in_the_load_average_is_no_other_program():
 
     *_, after = replay([first, second], ASSUMPTIONS)
 
-    assert after.seconds.high < 1.01 * 123 * NOISE**3**0.5
+    assert after.seconds.high < 1.01 * (100 * IDLE**3**0.5 + 23 * NOISE**3**0.5)
 
 
 def test_loading_is_independent_of_the_rest():

@@ -145,6 +145,13 @@ def test_how_much_longer_others_made_each_part_is_what_its_threads_waited():
     assert {"load": 10 / 8, "training": 3.0, "evaluation": 20 / 12, "rest": 2.0} == pytest.approx(dict(slowdowns))
 
 
+def test_where_only_the_evaluation_after_training_counts_so_does_what_it_waited():
+    fast = replace(evaluated(170.0, "after", 2.0), own_cpu_seconds=1.0, waited_cpu_seconds=3.0)
+    events = [fast if isinstance(each, Evaluated) and each.when == "after" else each for each in BUSY]
+
+    assert 4.0 == times_of(record(*events)).slowdowns["evaluation"]
+
+
 def test_it_is_not_known_of_a_run_on_a_gpu_of_an_old_journal_or_where_the_system_does_not_count():
     gpu = (BUSY[0], replace(BUSY[1], environment={**BUSY[1].environment, "device": "cuda"}), *BUSY[2:])
     uncounted = [replace(each, waited_cpu_seconds=None) if isinstance(each, StepLogged) else each for each in BUSY]
