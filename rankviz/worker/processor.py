@@ -37,21 +37,16 @@ class ProcessorClock:
     """Counts from when it was made."""
 
     def __init__(self) -> None:
-        self._started, self._own, self._busy, self._waited = time.monotonic(), _own(), _busy(), _waited()
+        self._started, self._own, self._busy, self._waited = time.monotonic(), time.process_time(), _busy(), _waited()
 
     def read(self) -> ProcessorUse:
-        own, waited = _own() - self._own, _waited()
+        own, waited = time.process_time() - self._own, _waited()
         return ProcessorUse(
             elapsed=time.monotonic() - self._started,
             own=own,
             others=max(0.0, _busy() - self._busy - own),
             waited=None if waited is None or self._waited is None else max(0.0, waited - self._waited),
         )
-
-
-def _own() -> float:
-    times = psutil.Process().cpu_times()
-    return times.user + times.system
 
 
 def _busy() -> float:

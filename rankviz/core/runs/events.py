@@ -69,7 +69,8 @@ class StepLogged:
     memory_bytes: int
     """Now in use: GPU allocated, or the worker's resident set."""
     own_cpu_seconds: float | None = None
-    """Processor time of the worker in `seconds`, added over its threads; None in journals of before it was counted."""
+    """Processor time of the worker in `seconds`, added over its threads. Read each second and at the last step: None at
+    other steps, and in journals of before 26 November 2026."""
     waited_cpu_seconds: float | None = None
     """How long its threads were ready in `seconds` while other programs had the processors; None where not counted."""
 
