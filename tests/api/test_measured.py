@@ -8,7 +8,7 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES, Workload
-from rankviz.core.cost.slowdown import UNSURE
+from rankviz.core.cost.slowdown import UNSURE, Others
 from rankviz.core.runs.estimate import workload_of
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from tests.support import questions
@@ -191,6 +191,24 @@ def test_ones_own_run_that_has_just_ended_is_not_another_program(api):
 
     assert paces_now(api, 2.0, at=1000.0).others.threads == pytest.approx(0.0, abs=0.1)
     assert paces_now(api, 2.0, at=9000.0).others.threads == pytest.approx(2.0 - UNSURE, abs=0.1)
+
+
+def test_a_run_of_another_machine_has_left_nothing_in_this_ones_load(api):
+    finish(api, 1000.0, environment={**CPU, "device_name": "another CPU"})
+
+    assert 2.0 - UNSURE == pytest.approx(paces_now(api, 2.0, at=1000.0).others.threads)
+
+
+@pytest.mark.skipif(machine.here()["device"] != "cpu" or machine.load_average() is None, reason="a load does not count")
+def test_the_announcement_says_how_busy_this_machine_is_now(api):
+    announced = expected(api)
+    busy = replace(announced, paces=replace(announced.paces, others=Others(threads=1.6, cpus=2)))
+
+    assert announced.paces.others is not None
+    assert (
+        "The machine is busy now: other programs take about 80 % of its processors, so this may take longer than "
+        "estimated."
+    ) in busy.sentences
 
 
 def test_how_busy_the_processor_is_says_nothing_of_a_gpu(api):
