@@ -239,11 +239,12 @@ def _noise(part: Part, *, known: bool) -> str:
 
 
 def _next_slowdown(part: Part, timings: Sequence[Timing], others: Others | None, assume: Assumptions) -> Range:
-    last = [timing.slowdowns[part] for timing in timings if part in timing.slowdowns]
+    last = [timing for timing in timings if part in timing.slowdowns]
     if others is None:
-        return slowdown.expected(last, None)
+        return slowdown.expected([timing.slowdowns[part] for timing in last], None)
     threads = others.cpus if part in ALL_CPUS else 1
-    return slowdown.expected(last, others.slowdown(threads, assume.value("here-others-drift")))
+    recent = [timing.slowdowns[part] for timing in last if timing.ended_at > others.at - slowdown.RECENT_SECONDS]
+    return slowdown.expected(recent, others.slowdown(threads, assume.value("here-others-drift")))
 
 
 def _differences(there: Workload, here: Workload, part: Part) -> tuple[Difference, ...]:

@@ -3,7 +3,7 @@
     slowdown = total / (total - waited)                of a finished part; total = max(seconds, own + waited)
     others   = load average - what one's own runs have left in it - UNSURE
     now      = max(1, (threads + others) / CPUs), for others ÷ drift to × drift
-    next     = from the least to the most of now and of the last LAST runs
+    next     = from the least to the most of now and of the last LAST runs of the hour before
 
 own is the worker's processor time, waited the time that its threads were ready and had no processor, both added over
 threads. With several busy threads the share own / (own + waited) is what the run got of the machine; with one thread,
@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from rankviz.core.quantity import Range, middle
 
 LAST = 3
-"""So many runs say how busy the machine is when runs are made here."""
+"""So many runs say how busy the machine has been."""
+RECENT_SECONDS = 3600.0
+"""A choice: how busy the machine was longer ago says nothing of now."""
 AVERAGED_SECONDS = 60.0
 """Of the load average: what was there t seconds ago counts exp(-t / 60) (kernel/sched/loadavg.c)."""
 UNSURE = 0.25
@@ -54,6 +56,8 @@ class Others:
 
     threads: float
     cpus: int
+    at: float = 0.0
+    """Unix seconds."""
 
     @property
     def share(self) -> float:
@@ -69,7 +73,7 @@ class Others:
 def others(load_average: float, at: float, cpus: int, spells: Iterable[Spell]) -> Others:
     """What is left of the load average without one's own workers. at: when it was read, in unix seconds."""
     own = sum(_left(spell, at) for spell in spells)
-    return Others(threads=max(0.0, load_average - own - UNSURE), cpus=cpus)
+    return Others(threads=max(0.0, load_average - own - UNSURE), cpus=cpus, at=at)
 
 
 def _left(spell: Spell, at: float) -> float:
