@@ -84,9 +84,14 @@ def _left(spell: Spell, at: float) -> float:
 
 
 def expected(last: Sequence[float], now: Range | None) -> Range:
-    """Of the next run. last: slowdowns of the last runs here, the latest at the end; now: as the machine is."""
+    """Of the next run. last: slowdowns of the last runs here, the latest at the end; now: as the machine is.
+
+    Expected is the geometric mean of both: the load average says how many others there are, the last runs how much of
+    the machine a run gets beside them.
+    """
     last = last[-LAST:]
     ends = [*last, *((now.low, now.high) if now else ())]
     if not ends:
         return NONE
-    return Range(min(ends), now.expected if now else middle(last), max(ends))
+    centres = [*([middle(last)] if last else []), *([now.expected] if now else [])]
+    return Range(min(ends), math.prod(centres) ** (1 / len(centres)), max(ends))
