@@ -23,8 +23,9 @@ class ProcessorUse:
 
     @property
     def busy_elsewhere(self) -> float:
-        """The share of this machine's CPU time that other processes had."""
-        return self.others / (self.elapsed * psutil.cpu_count()) if self.elapsed else 0.0
+        """The share of this machine's CPU time that other processes had. The kernel counts in ticks of 10 ms, so that a
+        short time may hold too many."""
+        return min(1.0, self.others / (self.elapsed * psutil.cpu_count())) if self.elapsed else 0.0
 
     @property
     def fields(self) -> dict[str, float | None]:

@@ -51,6 +51,7 @@ def test_a_thread_that_shares_one_processor_with_another_program_waits():
 
 def test_the_share_of_others_is_of_all_processors():
     assert 0.5 == ProcessorUse(elapsed=10.0, own=1.0, others=5.0 * os.cpu_count(), waited=None).busy_elsewhere
+    assert 1.0 == ProcessorUse(elapsed=0.01, own=0.0, others=0.02 * os.cpu_count(), waited=None).busy_elsewhere
     assert 0.0 == ProcessorUse(elapsed=0.0, own=0.0, others=0.0, waited=None).busy_elsewhere
 
 

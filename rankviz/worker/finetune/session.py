@@ -116,7 +116,8 @@ class Session:
                 self.base_loss = self._evaluate(adapter, "before")
                 log(self.base_loss)
             else:
-                log(replace(self.base_loss, time=time.time(), seconds=0.0, reused=True))
+                spent = {"seconds": 0.0, "own_cpu_seconds": 0.0, "waited_cpu_seconds": 0.0}
+                log(replace(self.base_loss, time=time.time(), **spent, reused=True))
             stage("training")
             rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
             self.memory.reset()
