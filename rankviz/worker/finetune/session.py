@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
+from rankviz.machine import load_average
 from rankviz.worker import device
 from rankviz.worker.environment import machine, model_fingerprint
 from rankviz.worker.finetune.adapter import unsloth_arguments
@@ -39,6 +40,7 @@ from rankviz.worker.finetune.training import LR_SCHEDULE, train
 from rankviz.worker.finetune.truncate import Truncator
 from rankviz.worker.introspect.main import layers_of
 from rankviz.worker.memory import Memory
+from rankviz.worker.processor import ProcessorClock
 from rankviz.worker.settings import Settings, settle
 
 
@@ -55,6 +57,8 @@ class Session:
     environment: dict[str, Any]
     hooks: "Hooks"
     base_loss: Evaluated | None = None
+    loading: dict[str, float | None] = field(default_factory=dict)
+    """How busy the machine was while the base was loaded, as a run's environment has it; for the first run."""
     intact: bool = True
     """Whether the base is as it was loaded. False while an adapter is attached, and for good where attaching or
     detaching failed halfway."""
@@ -96,7 +100,9 @@ class Session:
 
         plan = self._plan(request)
         facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
-        log(RunStarted(time=time.time(), environment={**self.environment, **facts}))
+        loading, self.loading = self.loading or {"load_average": load_average()}, {}
+        log(RunStarted(time=time.time(), environment={**self.environment, **facts, **loading}))
+        clock = ProcessorClock()
         self.memory.settle()
         baseline_bytes = self.memory.now()
         stage("attaching the adapter")
@@ -110,7 +116,8 @@ class Session:
                 self.base_loss = self._evaluate(adapter, "before")
                 log(self.base_loss)
             else:
-                log(replace(self.base_loss, time=time.time(), seconds=0.0, reused=True))
+                spent = {"seconds": 0.0, "own_cpu_seconds": 0.0, "waited_cpu_seconds": 0.0}
+                log(replace(self.base_loss, time=time.time(), **spent, reused=True))
             stage("training")
             rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
             self.memory.reset()
@@ -146,6 +153,7 @@ class Session:
                 peak_memory_kind=self.memory.kind,
                 baseline_memory_bytes=baseline_bytes,
                 peak_reserved_bytes=peak_reserved_bytes,
+                **clock.read().fields,
             )
         )
 
@@ -199,13 +207,15 @@ class Session:
         return plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
 
     def _evaluate(self, model: Any, when: str) -> Evaluated:
-        return evaluate(
+        clock = ProcessorClock()
+        evaluation = evaluate(
             model,
             self.data.held_out,
             when=when,
             pad_token_id=self.tokenizer.pad_token_id,
             autocast=self.settings.mixed_precision,
         )
+        return replace(evaluation, **clock.read().fields)
 
 
 def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings) -> Any:
