@@ -144,6 +144,17 @@ def test_tables_have_a_row_a_rank():
     assert re.search(r"^\s+32 ", table, re.M)
 
 
+def test_tight_is_shown_as_a_kind_of_fitting_with_its_meaning():
+    asked = ("openai/gpt-oss-20b", "-r", "8", "--batch", "1", "--max-length", "1024", "--gpu", "T4")
+    estimate, fit = (rankviz(command, *asked).stdout for command in ("estimate", "fit"))
+
+    assert re.search(r"^\s+8 .* fits, tight\s*$", estimate, re.M)
+    assert "- Tight: less than 5 % to spare on this GPU." in estimate
+    assert "r = 8: fits, tight on T4, " in fit
+    assert "- It fits without changes, with less than 5 % to spare." in fit
+    assert re.search(r"^\s+T4 +fits, tight ", fit, re.M)
+
+
 def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():
     result = json.loads(rankviz("fit", "Qwen/Qwen3-4B", "-r", "8", "--gpu", "L4", "--steps", "100", "--json").stdout)
 
