@@ -156,6 +156,8 @@ def recipe(
     if written.trained is not None:
         # What the estimate says of this adapter.
         notes += written.trained.notes
+    # What is written names layers, so the plan made of it knows of no preset.
+    notes += [note for note in wanted.flag_notes if note not in notes]
     notes += as_stored
     if count is not None and framework == "unsloth" and is_script:
         notes += on_cpu(model, written.lora, written.plan, training.precision, on_gpu=count)

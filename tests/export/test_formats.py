@@ -49,6 +49,27 @@ def test_every_format_names_the_model_the_rank_and_the_alpha(api, name):
     assert () == written.notes
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("model", [MOE, "openai/gpt-oss-20b", "google/gemma-3-4b-it"])
+def test_names_in_place_of_all_linear_are_explained_by_the_flag_in_every_format(api, model, name):
+    question = questions.question(model, target_modules="all-linear", finetune_mlp_modules=False)
+
+    written = api.exports.write(question, 8, name)
+
+    (note,) = (note for note in written.notes if "ignores its flags beside the word all-linear" in note)
+    assert "q_proj" in note
+    assert not re.search(r"""target(_modules)?["']?[:=] ?["']?(all-linear|all)\b""", written.text)
+
+
+@pytest.mark.parametrize("name", ["unsloth", "peft", "llamafactory"])
+def test_a_flag_that_the_chosen_framework_ignores_is_said_in_other_tools_files_too(api, name):
+    question = questions.question(MOE, framework="trl", finetune_mlp_modules=False)
+
+    notes = api.exports.write(question, 8, name).notes
+
+    assert "finetune_mlp_modules: these settings are Unsloth's on a GPU; TRL ignores it." in notes
+
+
 def test_presets_become_the_models_own_names(api):
     written = api.exports.write(questions.question("gpt2", target_modules="attention", framework="trl"), 8, "axolotl")
 

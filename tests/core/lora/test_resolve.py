@@ -413,7 +413,7 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
         assert expected == plan_of(OTHER, "unsloth", "unsloth", **chosen).parameters(1), flags
     spelled_out = plan_of(OTHER, "all-linear", "unsloth", **dict.fromkeys(FLAGS[::3], False))
     assert 224 == spelled_out.parameters(1)
-    assert any("RankViz and its script name the layers instead: q_proj" in note for note in spelled_out.notes)
+    assert any("RankViz and its exports name the layers instead: q_proj" in note for note in spelled_out.notes)
 
 
 def test_a_preset_that_last_names_cannot_keep_apart_says_what_else_it_reaches():
