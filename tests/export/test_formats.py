@@ -13,6 +13,7 @@ from rankviz.api import Api
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
 from rankviz.export import FORMATS, LEARNING_RATE, script
 from rankviz.export.lora_config import adapter_config
@@ -186,6 +187,24 @@ def test_what_the_estimate_notes_stands_in_the_export_too(api):
             name in ("script", "notebook", "unsloth")
         )
     assert f"counts {on_gpu:,} trainable" in api.exports.write(question, 8).text
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("google/gemma-3-4b-it:whole", "trains no multimodal models, so this script needs one."),
+        ("mistralai/Ministral-3-3B-Instruct-2512", "cannot load this checkpoint, which is multimodal."),
+        (
+            "google/gemma-3-4b-it",
+            "loads this checkpoint with its other towers, and target names reach into them.",
+        ),
+    ],
+)
+def test_an_unsloth_script_of_a_multimodal_model_says_what_it_does_without_a_gpu(api, model, sentence):
+    unsloth, trl = (api.exports.write(Question(model_id=model), 8, name).notes for name in ("unsloth", "trl"))
+
+    assert f"Without a GPU, Unsloth {UNSLOTH_VERSION} {sentence}" in unsloth
+    assert not any(note.startswith("Without a GPU") for note in trl)
 
 
 def test_a_preset_that_names_other_modules_than_expected_says_so(api):

@@ -4,6 +4,12 @@ from dataclasses import replace
 
 from rankviz.core.model.spec import ModelSpec
 
+LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
+"""model_types of text towers whose own class in transformers 5.17 finds no weights in the checkpoint of the whole."""
+NOT_ON_CPU = ("ministral3",)
+"""Those of them that Unsloth's CPU backend does not load: transformers 5.17 has no AutoModelForCausalLM for the
+whole."""
+
 
 def second_towers(model: ModelSpec) -> tuple[str, ...]:
     """The shortest paths that hold a vision or audio tower or a projector, and nothing of the text model."""

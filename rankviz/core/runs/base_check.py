@@ -5,11 +5,8 @@ from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_VERSION, LoraConfig
 from rankviz.core.model.spec import WHOLE, ModelSpec
+from rankviz.core.model.towers import NOT_ON_CPU
 from rankviz.errors import InvalidSettingError
-
-NOT_ON_CPU = ("ministral3",)
-"""model_types of text towers whose checkpoint Unsloth's CPU backend does not load: transformers 5.17 has no
-AutoModelForCausalLM for the whole."""
 
 
 def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device: Device) -> None:
