@@ -13,7 +13,7 @@ from rankviz.api.measured import Measured
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
-from rankviz.core.cost.adapter import plan_on
+from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 
@@ -75,7 +75,7 @@ class Runs:
         self.preview(request.data)
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
-        plan_on(self._models.get(request.base), request.lora, request.training, here)
+        refuse_base(self._models.get(request.base), request.lora, request.training, here)
         self._preflight.require(request.training, request.base)
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()
@@ -202,6 +202,7 @@ class Runs:
 
         runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
         here = machine.here()
+        refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.device(here))
         paces = self._paces(runs[0], here, load_average=machine.load_average())
         by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
         model, assumptions = self._models.get(request.base), self._workspace.assumptions

@@ -1,7 +1,7 @@
 """Loads the base and the data, and trains runs on them. Importing this module imports Unsloth."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,
@@ -49,7 +50,9 @@ class Session:
     model: Any
     """The base, without an adapter between runs."""
     spec: ModelSpec
-    """Its layers."""
+    """Its layers; of a multimodal model on a CPU, those of the text model alone."""
+    left_out: tuple[str, ...]
+    """Paths of its other towers, where the run leaves them alone."""
     tokenizer: Any
     data: SweepData
     settings: Settings
@@ -88,8 +91,11 @@ class Session:
             "lora_dropout": 0,
             "bias": "none",
         }
-        spec = layers_of(model.config.to_dict())
-        return cls(model, spec, tokenizer, data, settings, memory, environment, Hooks(model))
+        spec, left_out = layers_of(model.config.to_dict()), ()
+        if spec.tower == "whole model" and not settings.cuda:
+            # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
+            spec, left_out = text_part(spec), second_towers(spec)
+        return cls(model, spec, left_out, tokenizer, data, settings, memory, environment, Hooks(model))
 
     def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
         """One run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not needs
@@ -108,7 +114,7 @@ class Session:
         stage("attaching the adapter")
         self.intact, adapter = False, None
         try:
-            adapter = attach(self.model, request, plan, self.settings)
+            adapter = attach(self.model, request, plan, self.settings, self.left_out)
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
             if self.base_loss is None:
@@ -218,13 +224,13 @@ class Session:
         return replace(evaluation, **clock.read().fields)
 
 
-def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings) -> Any:
-    """A fresh adapter on the base, as Unsloth puts it there."""
+def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings, left_out: Sequence[str] = ()) -> Any:
+    """A fresh adapter on the base, as Unsloth puts it there. left_out: paths of towers without one."""
     return getattr(unsloth, request.lora.unsloth_class).get_peft_model(
         model,
         r=request.lora.r,
         lora_alpha=request.lora.lora_alpha,
-        **unsloth_arguments(plan),
+        **unsloth_arguments(plan, left_out),
         lora_dropout=0,
         bias="none",
         use_rslora=request.lora.use_rslora,
