@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.runs import Runs
-from rankviz.api.workspace import Workspace
+from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.forecast.bands import UNITS, band_for
 from rankviz.core.forecast.lines import is_base
 from rankviz.errors import InvalidSettingError
@@ -96,7 +96,8 @@ class Forecasts:
 
         model = self._models.get(ref)
         if base is None:
-            base = is_base(model.id) and is_base(ref)
+            # The embedded model is the instruction-tuned one; its row in the catalogue is the base model.
+            base = ref != EMBEDDED and is_base(model.id) and is_base(ref)
         return band_for(
             load_bands(self._workspace.assets),
             use_case=use_case,

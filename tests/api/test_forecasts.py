@@ -73,6 +73,7 @@ def test_the_name_decides_whether_a_model_is_a_base_model(api):
 
     assert median("meta-llama/Llama-3.1-8B", None) == median("meta-llama/Llama-3.1-8B", True)
     assert median("Qwen/Qwen3-4B", None) == median("Qwen/Qwen3-4B", False)
+    assert median("embedded", None) == median("HuggingFaceTB/SmolLM2-135M", False)
 
 
 @pytest.mark.parametrize(

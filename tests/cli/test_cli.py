@@ -85,6 +85,12 @@ def test_what_is_not_known_is_null():
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("runs", "import", "nofile.zip"), "There is no file 'nofile.zip'."),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
+        (("sweep", "embedded", "--data", "phonemes", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
+        (("probe", "Qwen/Qwen3-0.6B", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
+        (
+            ("probe", "Qwen/Qwen3-0.6B", "--framework", "peft", "--no-finetune-attention-modules"),
+            "finetune_attention_modules is a setting of Unsloth",
+        ),
         (("verdict", "losses.csv", "--tolerance", "2%"), "needs --base-loss"),
         (("frobnicate",), "frobnicate"),
         (("serve", "--port", "99999"), "65535"),
@@ -98,6 +104,19 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, sentence, tmp_pat
     assert 1 == len(run.stderr.splitlines())
     assert sentence in run.stderr
     assert "" == run.stdout
+
+
+@pytest.mark.parametrize("command", [("sweep", "embedded", "--data", "phonemes"), ("probe", "Qwen/Qwen3-0.6B")])
+def test_flags_reach_the_core_and_those_that_nothing_follows_are_refused(command, tmp_path):
+    if Api(home=tmp_path).workspace.here().cuda:
+        pytest.skip("this machine has a GPU")
+    off = [f"--no-finetune-{part}" for part in ("language-layers", "attention-modules", "mlp-modules")]
+
+    run = rankviz(*command, *off, home=tmp_path)
+
+    assert 2 == run.returncode
+    flags = "finetune_language_layers, finetune_attention_modules and finetune_mlp_modules"
+    assert run.stderr.startswith(f"{flags} cannot be off here: without a GPU")
 
 
 def test_a_port_in_use_is_named(tmp_path):
@@ -126,6 +145,17 @@ def test_tables_have_a_row_a_rank():
 
     assert re.search(r"^\s+8 ", table, re.M)
     assert re.search(r"^\s+32 ", table, re.M)
+
+
+def test_tight_is_shown_as_a_kind_of_fitting_with_its_meaning():
+    asked = ("openai/gpt-oss-20b", "-r", "8", "--batch", "1", "--max-length", "1024", "--gpu", "T4")
+    estimate, fit = (rankviz(command, *asked).stdout for command in ("estimate", "fit"))
+
+    assert re.search(r"^\s+8 .* fits, tight\s*$", estimate, re.M)
+    assert "- Tight: less than 5 % to spare on this GPU." in estimate
+    assert "r = 8: fits, tight on T4, " in fit
+    assert "- It fits without changes, with less than 5 % to spare." in fit
+    assert re.search(r"^\s+T4 +fits, tight ", fit, re.M)
 
 
 def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():

@@ -125,6 +125,19 @@ def test_a_trained_adapter_is_truncated_recovered_and_evaluated(runs):
     assert 2 == config["r"]
 
 
+def test_unsloths_class_and_flags_reach_its_get_peft_model(tiny, tmp_path):
+    store = RunStore(tmp_path)
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    flags = {"finetune_vision_layers": False, "finetune_mlp_modules": False}
+    sweep = store.create(letters(tiny, data, 4, unsloth_class="FastModel", **flags, **ON_A_GPU))
+    run_here(store, *store.run_ids(sweep))
+    (run,) = store.sweep(sweep).runs
+
+    assert RunState.COMPLETED == run.state, run.error + run.log_tail
+    # attention alone: in 2 blocks q and o 64 + 64, k and v 64 + 32
+    assert 2 * 4 * (2 * 128 + 2 * 96) == run.trainable_parameters
+
+
 @pytest.fixture(scope="module")
 def faulty(tiny, tmp_path_factory):
     """Memory runs out while r = 8 is attached and while r = 16 trains; the card fails while r = 32 trains."""

@@ -55,6 +55,7 @@ def _sentences(bands: Bands, band: Band, unit: str, rows: Sequence[RankForecast]
     said = [
         f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, for {about}, from {basis}.",
         coverage_words(bands, band),
+        *error_words(bands, band, unit),
         NOISE_INSIDE,
     ]
     if beyond := [row.r for row in rows if row.extrapolated]:
@@ -82,6 +83,18 @@ def coverage_words(bands: Bands, band: Band) -> str:
     return (
         f"Not validated: {record}. It takes {_percent(ENOUGH_INSIDE)} either way, of at least {ENOUGH_POINTS} points "
         f"and {ENOUGH_PUBLICATIONS} publications."
+    )
+
+
+def error_words(bands: Bands, band: Band, unit: str) -> tuple[str, ...]:
+    """The mean error of the whole band beside those of simpler forecasts; nothing where none was measured."""
+    checked = bands.left_out.get(band.kind)
+    if checked is None:
+        return ()
+    return (
+        f"In that test the mean error of the band (CRPS, {UNIT_WORDS[unit]}) was {checked.crps:.2f}; "
+        f'"no difference between ranks" had {checked.crps_no_difference:.2f} and the rule of thumb with a band '
+        f"{checked.crps_rule:.2f}.",
     )
 
 

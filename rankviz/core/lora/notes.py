@@ -35,12 +35,11 @@ def notes(
     scheme: str,
     route: Route,
     moved: tuple[str, ...],
-    ignored: tuple[str, ...],
+    about_flags: tuple[str, ...],
 ) -> tuple[str, ...]:
-    """All that apply, the most consequential first."""
+    """All that apply, the most consequential first. about_flags: those of flag_notes."""
     sentences = [
-        *_ignored(ignored, route),
-        *_spelled_out(preset, requested),
+        *about_flags,
         *_moe(model, scheme, route, adapted),
         *_missed(model, requested, adapted, saved, route),
         *_fused(preset, requested),
@@ -51,6 +50,13 @@ def notes(
         *_embeddings(model, saved, saved_names, moved, route),
     ]
     return tuple(sentences)
+
+
+def flag_notes(
+    preset: str | tuple[str, ...], requested: tuple[str, ...] | str, ignored: tuple[str, ...], route: Route
+) -> tuple[str, ...]:
+    """What is said of Unsloth's flags."""
+    return (*_ignored(ignored, route), *_spelled_out(preset, requested))
 
 
 def _ignored(flags, route):
@@ -65,7 +71,7 @@ def _spelled_out(preset, requested):
     """ "all-linear" beside a flag that is off."""
     if preset == ALL_LINEAR and requested != ALL_LINEAR:
         yield (
-            f"Unsloth {UNSLOTH_VERSION} ignores its flags beside the word all-linear, so RankViz and its script name "
+            f"Unsloth {UNSLOTH_VERSION} ignores its flags beside the word all-linear, so RankViz and its exports name "
             f"the layers instead: {listed(requested)}."
         )
 

@@ -92,6 +92,8 @@ class AdapterPlan:
     route: Route
     """By whose rule the names reach modules."""
     notes: tuple[str, ...]
+    flag_notes: tuple[str, ...]
+    """Those of them about Unsloth's flags."""
     per_rank: int
     fixed: int
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from rankviz.core.checks import one_of
 from rankviz.core.lora import moe, pattern
 from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, Framework, LoraConfig
-from rankviz.core.lora.notes import notes
+from rankviz.core.lora.notes import flag_notes, notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan
 from rankviz.core.lora.refusals import (
     not_a_layer,
@@ -108,6 +108,7 @@ def _resolve(
     )
     by_hand = scheme == "target-parameters" or (scheme == "unsloth" and not route.unsloth_on_gpu)
     magnitudes = sum(a.magnitudes for a in adapted) if use_dora else 0
+    about_flags = flag_notes(target_modules, requested, ignored, route)
     return AdapterPlan(
         model=model,
         adapted=adapted,
@@ -129,8 +130,9 @@ def _resolve(
             scheme=scheme,
             route=route,
             moved=saved_names[len(modules_to_save) :],
-            ignored=ignored,
+            about_flags=about_flags,
         ),
+        flag_notes=about_flags,
         per_rank=sum(a.per_rank for a in adapted),
         fixed=magnitudes + sum(module.trained for module in saved),
     )

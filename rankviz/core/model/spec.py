@@ -75,12 +75,16 @@ class UnslothCheckpoint:
         return self.repository.lower().endswith("-bf16")
 
 
+WHOLE = ":whole"
+"""Ends the id of a whole multimodal model whose text tower has its own row; no library loads by it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """A base model's shapes, with where they come from."""
 
     id: str
-    """Hub id; with ":whole" for the whole of a multimodal model whose text tower has its own row."""
+    """Hub id, with WHOLE at its end where that applies."""
     name: str
     architecture: str
     """transformers class that was built, e.g. "LlamaForCausalLM"."""

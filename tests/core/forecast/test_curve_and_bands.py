@@ -81,7 +81,7 @@ def test_a_kind_is_validated_by_enough_points_of_enough_publications_inside(chan
 
 def left_out(**values) -> LeftOut:
     errors = dict.fromkeys(("crps", "crps_no_difference", "crps_rule", "median_error"), 1.0)
-    return LeftOut(**{"kind": "simple", "inside_50": 0.5, **errors, **values})
+    return LeftOut(**{"kind": "simple", "inside_50": 0.5} | errors | values)
 
 
 def test_a_forecast_quotes_the_coverage_of_its_own_kind():
@@ -91,6 +91,15 @@ def test_a_forecast_quotes_the_coverage_of_its_own_kind():
 
     assert answer.validated and 0.75 == answer.coverage_80_left_out
     assert any("held 75 % of 40 points (4 publications; 80 %" in text for text in answer.sentences)
+
+
+def test_a_forecast_says_how_simpler_ones_did():
+    checked = left_out(inside_80=0.75, inside_80_by_publication=0.8, publications=4, points=40, crps_rule=0.8)
+
+    answer = forecast(bands(band(), left_out=[checked]), band(), "points")
+
+    assert any("was 1.00" in text and "the rule of thumb with a band 0.80" in text for text in answer.sentences)
+    assert not any("CRPS" in text for text in forecast(bands(band()), band(), "points").sentences)
 
 
 def test_a_forecast_that_was_not_validated_says_so_and_what_it_would_take():

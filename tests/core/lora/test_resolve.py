@@ -413,7 +413,7 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
         assert expected == plan_of(OTHER, "unsloth", "unsloth", **chosen).parameters(1), flags
     spelled_out = plan_of(OTHER, "all-linear", "unsloth", **dict.fromkeys(FLAGS[::3], False))
     assert 224 == spelled_out.parameters(1)
-    assert any("RankViz and its script name the layers instead: q_proj" in note for note in spelled_out.notes)
+    assert any("RankViz and its exports name the layers instead: q_proj" in note for note in spelled_out.notes)
 
 
 def test_a_preset_that_last_names_cannot_keep_apart_says_what_else_it_reaches():
@@ -509,12 +509,31 @@ def test_unsloths_cpu_backend_adds_fused_projections_and_leaves_pefts_rewrite_on
 
 
 def test_flags_that_do_nothing_are_said():
-    lora = LoraConfig(finetune_mlp_modules=False)
-
-    for framework, cuda, program in (("trl", True, "TRL"), ("unsloth", False, "Unsloth's CPU backend")):
-        plan = resolve(TOY, lora, framework, cuda=cuda)
+    for framework, cuda, flag, program in (
+        ("trl", True, {"finetune_mlp_modules": False}, "TRL"),
+        ("unsloth", False, {"finetune_mlp_modules": True}, "Unsloth's CPU backend"),
+        ("unsloth", False, {"finetune_vision_layers": False}, "Unsloth's CPU backend"),
+    ):
+        plan = resolve(TOY, LoraConfig(**flag), framework, cuda=cuda)
         assert 512 == plan.parameters(1)
         assert any(f"{program} ignores it" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("off", "sentence"),
+    [
+        (("finetune_mlp_modules",), "^finetune_mlp_modules cannot be off here: without a GPU, Unsloth trains all"),
+        (("finetune_attention_modules",), "^finetune_attention_modules cannot be off here"),
+        (("finetune_language_layers",), "^finetune_language_layers cannot be off here"),
+        (
+            ("finetune_mlp_modules", "finetune_attention_modules"),
+            "^finetune_attention_modules and finetune_mlp_modules cannot be off here.* Leave them out",
+        ),
+    ],
+)
+def test_without_a_gpu_a_flag_that_is_off_is_refused(off, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        resolve(TOY, LoraConfig(**dict.fromkeys(off, False)), "unsloth", cuda=False)
 
 
 def test_a_convolution_is_a_layer_for_peft_and_no_linear_one():
