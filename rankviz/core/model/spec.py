@@ -68,6 +68,7 @@ class PlainModule:
     path: str
     """As LinearLayer.path, of the module."""
     tensors: tuple[OwnTensor, ...]
+    part: LayerPart = "other"
     blocks: tuple[int, ...] = ()
     is_norm: bool = False
     """What Unsloth takes for a normalization layer: "Norm" in the name of the class."""

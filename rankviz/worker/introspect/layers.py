@@ -123,7 +123,9 @@ def plain_modules(model: Any) -> list[dict[str, Any]]:
     convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     fp32 = tuple(model._keep_in_fp32_modules_strict or ())
     groups: dict[tuple, dict[str, Any]] = {}
+    ancestors: dict[str, str] = {}
     for name, module in model.named_modules():
+        ancestors[name] = type(module).__name__
         is_layer = isinstance(module, nn.Linear | nn.Embedding | Conv1D)
         if not name or is_layer or (isinstance(module, convolutions) and module.groups == 1):
             continue
@@ -143,7 +145,9 @@ def plain_modules(model: Any) -> list[dict[str, Any]]:
         path, block = split_block(name)
         if path.endswith("{}") and not any(module.children()):
             path, block = name, None
-        row = {"path": path, "tensors": tensors} | ({"is_norm": True} if "Norm" in type(module).__name__ else {})
+        row = {"path": path, "tensors": tensors, "part": part_of(name, ancestors)} | (
+            {"is_norm": True} if "Norm" in type(module).__name__ else {}
+        )
         group = groups.setdefault((path, json.dumps(row)), {**row, "blocks": []})
         if block is not None:
             group["blocks"].append(block)

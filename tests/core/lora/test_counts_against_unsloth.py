@@ -75,6 +75,7 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
         yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
     ends = (*QKVO, "lm_head", "embed_tokens")
     yield Case(LoraConfig(target_modules=ends, use_dora=True))
+    yield from saving_cases(model)
     if model.has_experts:
         for targets in EXPERT_LISTS:
             yield Case(LoraConfig(target_modules=targets))
@@ -86,7 +87,8 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
     if model.model_type in OWN_FAMILIES:
         yield Case(LoraConfig(target_modules=("self_attn.q_proj", *UNSLOTH_SEVEN)), "int8")
         yield Case(LoraConfig(target_modules="all-linear"), "int8")
-        yield Case(LoraConfig(target_modules="unsloth", modules_to_save=("lm_head", "score")))
+        for saves in (("lm_head", "score"), ("norm",), ("input_layernorm", "embed_tokens"), ("mlp",)):
+            yield Case(LoraConfig(target_modules="unsloth", modules_to_save=saves))
     if model.model_type in SPLIT_FAMILIES:
         # Thousands of modules for PEFT to wrap: the larger one only once.
         for targets in (*PRESETS, QKVO, *EXPERT_LISTS) if smallest else ("unsloth",):
@@ -99,6 +101,15 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
     if model.tower == "whole model":
         for flags, targets in itertools.product(COMBINATIONS, ("unsloth", own, "all-linear") if smallest else (own,)):
             yield Case(LoraConfig(target_modules=targets, **dict(zip(FLAGS, flags, strict=True))))
+
+
+def saving_cases(model: ModelSpec) -> Iterator[Case]:
+    """modules_to_save beyond embedding and head: one of each kind of module that is there."""
+    attention = next(layer for layer in model.layers if layer.part == "attention" and layer.kind in LINEAR_KINDS)
+    holder = attention.path.split(".")[-2]
+    kinds = {module.tensors[0].name: module.path.rsplit(".", 1)[-1] for module in model.plain_modules}
+    for saves in ((attention.name,), (holder,), ("layers",), ("dropout",), *((name,) for name in kinds.values())):
+        yield Case(LoraConfig(target_modules="all-linear", modules_to_save=saves, unsloth_class="FastModel"))
 
 
 def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, Any]:

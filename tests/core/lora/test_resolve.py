@@ -18,7 +18,7 @@ from tests.support.toy import ATTENTION, EMBEDDING, EXPERTS, MLP, TOY, TOY_MOE, 
 
 HEAD = LinearLayer(path="lm_head", in_features=16, out_features=100, kind="lm_head", part="head")
 WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_parameters=10_000)
-UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, id="toy/untied")
+UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, config_ties=False, id="toy/untied")
 ROUTER = layer("mlp.gate.weight", 16, 4, part="other", kind="router")
 SHARED = tuple(replace(each, path=each.path.replace("mlp.", "mlp.shared_expert.")) for each in MLP)
 REMAPPED = model((*ATTENTION, ROUTER, *EXPERTS, *SHARED), id="toy/remapped", num_experts=4, peft_remap="qwen2_moe")
