@@ -102,15 +102,18 @@ def not_a_layer(model: ModelSpec, path: str) -> str:
     )
 
 
-def nothing_matched(model: ModelSpec, requested: tuple[str, ...] | str, scheme: str) -> str:
-    """No module and no parameter is hit."""
+def nothing_matched(
+    model: ModelSpec, requested: tuple[str, ...] | str, scheme: str, saved_names: tuple[str, ...]
+) -> str:
+    """No module and no parameter is hit, those aside that are saved in full."""
     names = (requested,) if isinstance(requested, str) else requested
     verb = "match" if len(names) > 1 else "matches"
+    outside = f" outside of modules_to_save ({', '.join(saved_names)})" if saved_names else ""
     experts = ""
     if model.has_experts and scheme == "linear-only":
         experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."
     step = "" if requested == ALL_LINEAR else " Choose all-linear or one of the layers above."
     return (
-        f"{', '.join(names) or 'This preset'} {verb} nothing in this model. "
+        f"{', '.join(names) or 'This preset'} {verb} nothing in this model{outside}. "
         f"Linear layers here: {', '.join(names_that_exist(model))}.{experts}{step}"
     )

@@ -23,7 +23,7 @@ from rankviz.core.lora.refusals import (
 )
 from rankviz.core.lora.route import Route, route_of
 from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, saved_modules
-from rankviz.core.lora.saved_refusals import refuse_saved
+from rankviz.core.lora.saved_refusals import refuse_saved, refuse_saved_with_lora
 from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, expand
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
@@ -77,6 +77,7 @@ def _resolve(
     names, saved_names = requested, modules_to_save
     if requested != ALL_LINEAR:
         names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
+    refuse_saved(model, saved_names, route, packed=packed)
     if scheme == "linear-only":
         names = moe.without_experts(model, names, route)
     targets = moe.apply_scheme(model, _with_fused(model, names, route), scheme, route)
@@ -90,14 +91,14 @@ def _resolve(
         *_adapted_parameters(model, targets, route),
     )
     if not adapted:
-        raise InvalidSettingError(nothing_matched(model, requested, scheme))
+        raise InvalidSettingError(nothing_matched(model, requested, scheme, saved_names))
     wrapped = [a for a in adapted if a.layer.kind in ("experts", "router") and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
             f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of the experts (PEFT: lora.ParamWrapper "
             "does not work with use_dora=True). Turn DoRA off, or choose the MoE scheme linear-only."
         )
-    refuse_saved(model, saved_names, adapted, route, packed=packed)
+    refuse_saved_with_lora(model, saved_names, adapted)
     order = {id(layer): place for place, layer in enumerate(model.layers)}
     adapted = tuple(sorted(adapted, key=lambda a: order[id(a.layer)]))
     saved = saved_modules(

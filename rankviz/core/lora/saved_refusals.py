@@ -4,11 +4,12 @@ RankViz itself refuses what it does not count: modules inside one another, and m
 another word though they carry LoRA.
 """
 
+import itertools
 from collections.abc import Sequence
 
 from rankviz.core.lora.plan import Adapted
 from rankviz.core.lora.route import Route
-from rankviz.core.lora.saved import EMBEDDING_NAMES, Hit, hits
+from rankviz.core.lora.saved import EMBEDDING_NAMES, hits
 from rankviz.core.lora.targets import listed
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.errors import InvalidSettingError
@@ -48,16 +49,13 @@ ADDED_BY_PEFT = (
 """Modules inside a layer with LoRA (peft tuners/lora/layer.py), there before PEFT looks for modules to save."""
 
 
-def refuse_saved(
-    model: ModelSpec, names: tuple[str, ...], adapted: Sequence[Adapted], route: Route, *, packed: bool
-) -> None:
+def refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
     """InvalidSettingError for modules_to_save that cannot be trained in full, or that RankViz does not count.
 
     packed: the base's linear layers are in 4 or 8 bit.
     """
     if not names:
         return
-    found = tuple(hits(model, names))
     if inner := [name for name in names if any(part.endswith(name) for part in ADDED_BY_PEFT)]:
         raise InvalidSettingError(
             f"modules_to_save names {listed(inner)}, which also hits modules that PEFT adds to each adapted layer "
@@ -66,7 +64,7 @@ def refuse_saved(
     if route.kind == "own":
         _refuse_foreign(model, names)
     modules: dict[str, str] = {}
-    for hit in found:
+    for hit in hits(model, names):
         where = _shown(hit.module)
         if hit.holder.path.startswith(hit.module + ".{}"):
             raise InvalidSettingError(
@@ -81,7 +79,17 @@ def refuse_saved(
                 f"modules_to_save hits {_shown(hit.holder.path)}, whose weights are packed in a 4-bit or 8-bit base "
                 "and cannot be trained in full. Leave it out, or load the base in 16 bit."
             )
-        _refuse_adapted(hit, adapted)
+
+
+def refuse_saved_with_lora(model: ModelSpec, names: tuple[str, ...], adapted: Sequence[Adapted]) -> None:
+    """InvalidSettingError for a module that would be saved with the LoRA pair that it carries."""
+    for hit, each in itertools.product(hits(model, names), adapted):
+        inside = f"{each.module}.".startswith(f"{hit.module}.")
+        if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
+            raise InvalidSettingError(
+                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA. Take it out of one "
+                "of the two lists."
+            )
 
 
 def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
@@ -111,17 +119,6 @@ def _is_packed(holder: LinearLayer | PlainModule, route: Route) -> bool:
         return False
     left = route.unsloth_on_gpu and holder.path.startswith(LEFT_IN_16_BIT) | holder.path.endswith(LEFT_IN_16_BIT)
     return not left
-
-
-def _refuse_adapted(hit: Hit, adapted: Sequence[Adapted]) -> None:
-    """A module that would be saved with the LoRA pair that it carries."""
-    for each in adapted:
-        inside = f"{each.module}.".startswith(f"{hit.module}.")
-        if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
-            raise InvalidSettingError(
-                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA. Take it out of one "
-                "of the two lists."
-            )
 
 
 def _shown(path: str) -> str:
