@@ -108,12 +108,18 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
 
 
 def saving_cases(model: ModelSpec, own: tuple[str, ...]) -> Iterator[Case]:
-    """modules_to_save beyond embedding and head: one of each kind of module that is there."""
+    """modules_to_save beyond embedding and head: one of each kind of module that is there.
+
+    Not names that end another layer's name ("attn", and "c_attn" inside it), which RankViz leaves out.
+    """
     attention = next(layer for layer in model.layers if layer.part == "attention" and layer.kind in LINEAR_KINDS)
     holder = attention.path.split(".")[-2]
     kinds = {module.tensors[0].name: module.path.rsplit(".", 1)[-1] for module in model.plain_modules}
-    for saves in ((attention.name,), (holder,), ("layers",), ("dropout",), *((name,) for name in kinds.values())):
-        yield Case(LoraConfig(target_modules=own, modules_to_save=saves, unsloth_class="FastModel"))
+    ends = {layer.name for layer in model.layers}
+    for name in dict.fromkeys((attention.name, holder, "layers", "dropout", *kinds.values())):
+        if name == "{}" or any(end.endswith(name) for end in ends - {name}):
+            continue
+        yield Case(LoraConfig(target_modules=own, modules_to_save=(name,), unsloth_class="FastModel"))
 
 
 def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, Any]:
