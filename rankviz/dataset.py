@@ -44,6 +44,11 @@ class Example:
     messages: tuple[tuple[str, str], ...] = ()
     """(role, content), the last one the assistant's."""
 
+    @property
+    def has_prompt(self) -> bool:
+        """Whether something is given before the last text that is learned."""
+        return len(self.messages) > 1 if self.messages else bool(self.prompt.strip())
+
     def as_pair(self) -> tuple[str, str]:
         """(prompt, answer): what the model is given and what it learns."""
         if not self.messages:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import unsloth
 # isort: split
 from peft import PeftModel
 
+from rankviz import units
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
 from rankviz.core.lora.plan import AdapterPlan
@@ -21,6 +22,7 @@ from rankviz.core.runs.events import (
     AdapterCut,
     AdapterSaved,
     Evaluated,
+    HeldOut,
     RunCompleted,
     RunEvent,
     RunStarted,
@@ -31,8 +33,9 @@ from rankviz.dataset import Dataset
 from rankviz.worker import device
 from rankviz.worker.environment import machine, model_fingerprint
 from rankviz.worker.finetune.adapter import unsloth_arguments
+from rankviz.worker.finetune.answers import exact_matches
 from rankviz.worker.finetune.base import Base
-from rankviz.worker.finetune.data import SweepData
+from rankviz.worker.finetune.data import Question, SweepData
 from rankviz.worker.finetune.evaluation import evaluate
 from rankviz.worker.finetune.load import load_base
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
@@ -54,6 +57,8 @@ class Session:
     memory: Memory
     environment: dict[str, Any]
     hooks: "Hooks"
+    questions: dict[int, Question]
+    """Held-out prompts to be answered, by place; none where exact match was not requested."""
     base_loss: Evaluated | None = None
     intact: bool = True
     """Whether the base is as it was loaded. False while an adapter is attached, and for good where attaching or
@@ -69,6 +74,7 @@ class Session:
         model, tokenizer = load_base(base, settings, resolved.append, request.lora.unsloth_class)
         stage("tokenizing the data")
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
+        questions = data.questions(request.exact_match_examples)
         environment = {
             **machine(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
@@ -85,7 +91,7 @@ class Session:
             "bias": "none",
         }
         spec = layers_of(model.config.to_dict())
-        return cls(model, spec, tokenizer, data, settings, memory, environment, Hooks(model))
+        return cls(model, spec, tokenizer, data, settings, memory, environment, Hooks(model), questions)
 
     def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
         """One run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not needs
@@ -107,10 +113,10 @@ class Session:
             log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
             if self.base_loss is None:
                 stage("evaluating the base")
-                self.base_loss = self._evaluate(adapter, "before")
+                self.base_loss = self._evaluate(adapter, "before", stage)
                 log(self.base_loss)
             else:
-                log(replace(self.base_loss, time=time.time(), seconds=0.0, reused=True))
+                log(replace(self.base_loss, time=time.time(), seconds=0.0, exact_match_seconds=None, reused=True))
             stage("training")
             rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
             self.memory.reset()
@@ -125,7 +131,7 @@ class Session:
             )
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
             stage("evaluating the adapter")
-            log(self._evaluate(adapter, "after"))
+            log(self._evaluate(adapter, "after", stage))
             stage("saving the adapter")
             adapter.save_pretrained(run_dir / "adapter")
             file_bytes = (run_dir / "adapter" / "adapter_model.safetensors").stat().st_size
@@ -180,14 +186,13 @@ class Session:
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
                 truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
                 truncator.save(r, run_dir / path)
-            evaluation = self._evaluate(adapter, "after")
+            evaluation = self._evaluate(adapter, "after", stage)
+            measured = {f.name: getattr(evaluation, f.name) for f in fields(HeldOut)}
             log(
                 AdapterCut(
+                    **measured,
                     time=time.time(),
                     r=r,
-                    loss=evaluation.loss,
-                    tokens=evaluation.tokens,
-                    examples=evaluation.examples,
                     seconds=time.monotonic() - started,
                     example_losses=evaluation.example_losses,
                     recovery_steps=recovered,
@@ -198,13 +203,28 @@ class Session:
     def _plan(self, request: RunRequest) -> AdapterPlan:
         return plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
 
-    def _evaluate(self, model: Any, when: str) -> Evaluated:
-        return evaluate(
+    def _evaluate(self, model: Any, when: str, stage: Callable[[str], None]) -> Evaluated:
+        autocast = self.settings.mixed_precision
+        evaluation = evaluate(
+            model, self.data.held_out, when=when, pad_token_id=self.tokenizer.pad_token_id, autocast=autocast
+        )
+        if not self.questions:
+            return evaluation
+        stage(f"answering {units.counted(len(self.questions), 'held-out prompt')}")
+        started = time.monotonic()
+        matches = exact_matches(
             model,
-            self.data.held_out,
-            when=when,
-            pad_token_id=self.tokenizer.pad_token_id,
-            autocast=self.settings.mixed_precision,
+            self.tokenizer,
+            self.questions,
+            examples=len(self.data.held_out),
+            autocast=autocast,
+            cached=not self.settings.cuda,
+        )
+        return replace(
+            evaluation,
+            time=time.time(),
+            example_exact_matches=matches,
+            exact_match_seconds=time.monotonic() - started,
         )
 
 
