@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import Evaluated, RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore, export_runs, import_runs, recorded
@@ -134,6 +134,21 @@ def test_an_event_of_a_later_version_with_one_more_field_still_counts(tmp_path):
         file.write('{"event": "RunCancelled", "time": 2.0, "by": "someone"}\n')
 
     assert RunState.CANCELLED is store.get(run_id).state
+
+
+def test_accuracies_come_back_from_a_journal_and_one_of_before_they_were_counted_has_none(tmp_path):
+    store = RunStore(tmp_path)
+    new, old = store.run_ids(store.create(questions.sweep(ranks=(4, 8), exact_match_examples=2)))
+    line = {"event": "Evaluated", "time": 2.0, "when": "after", "loss": 1.5, "tokens": 8, "examples": 2, "seconds": 1.0}
+    counts = {"correct_tokens": 6, "example_exact_matches": (1, None)}
+    store.append(new, Evaluated(**{name: value for name, value in line.items() if name != "event"}, **counts))
+    (store.run_dir(old) / "events.jsonl").write_text(json.dumps(line) + "\n")
+
+    now, before = RunStore(tmp_path).get(new).loss_after, RunStore(tmp_path).get(old).loss_after
+
+    assert (0.75, 1.0, (1, None)) == (now.token_accuracy, now.exact_match, now.example_exact_matches)
+    assert (1.5, None, None) == (before.loss, before.token_accuracy, before.exact_match)
+    assert 2 == store.get(new).request.exact_match_examples
 
 
 def test_an_ended_run_stays_ended(tmp_path):

@@ -1,5 +1,6 @@
 """What a run took, part by part, read off its events."""
 
+from dataclasses import replace
 from itertools import accumulate
 
 import pytest
@@ -114,6 +115,14 @@ def test_truncated_adapters_count_nowhere():
     cut = AdapterCut(time=170.5, r=2, loss=1.0, tokens=1, examples=1, seconds=2.0, example_losses=())
 
     assert 1.0 == times_of(record(*FIRST[:-1], cut, FIRST[-1])).rest
+
+
+def test_greedy_answers_count_nowhere():
+    """Of the seconds that belong to no part, two are answers."""
+    answered = replace(FIRST[-2], exact_match_seconds=2.0)
+    before, after = times_of(record(*FIRST)), times_of(record(*FIRST[:-2], answered, FIRST[-1]))
+
+    assert (before.evaluation_of_one, before.rest - 2.0) == (after.evaluation_of_one, pytest.approx(after.rest))
 
 
 def test_a_run_that_has_not_completed_has_no_times():
