@@ -28,7 +28,7 @@ def test_independent_runs_are_points_with_their_mean_and_spread():
     info = rank_curve_info(sweep, verdict_of(sweep))
 
     assert ([4, 16], []) == (list(info.ranks), list(info.lines))
-    assert [2.05, 1.55] == [round(point.loss, 9) for point in info.runs]
+    assert [2.05, 1.55] == [round(point.value, 9) for point in info.runs]
     assert [("independent runs", 4, 2), ("independent runs", 16, 2)] == [
         (row["kind"], row["r"], row["runs"]) for row in info.rows
     ]
@@ -41,7 +41,7 @@ def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
 
     (line,) = info.lines
     assert "fast curve: r = 64 truncated, seed 0" == line.label
-    assert [(2, 1.7), (8, 1.61), (64, 1.6)] == [(point.r, point.loss) for point in line.points]
+    assert [(2, 1.7), (8, 1.61), (64, 1.6)] == [(point.r, point.value) for point in line.points]
     assert ["truncated, about 2.0 MB", "trained, 64.0 MB"] == [line.points[i].detail for i in (0, -1)]
     assert 8 == info.picked
     assert "independent runs show that." in info.source
