@@ -5,6 +5,7 @@ from math import log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
+from rankviz.core.runs.metric import measured_metrics
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import (
     RankGroup,
@@ -108,7 +109,10 @@ def tradeoff_info(
         notes = ["The price per hour of these runs is not known."]
         return TradeoffInfo([], **titles, empty="Enter a price per hour.", notes=notes)
     price = usd_per_hour / 3600 if x == "money" else 1.0
-    groups, notes, rows = [], [], []
+    groups, notes, rows, empty = [], [], [], {}
+    all_runs = [run for sweep in sweeps for run in sweep.runs if run.loss_after]
+    if all_runs and quality.metric not in measured_metrics(all_runs):
+        empty = {"empty": f"None of these runs measured {quality.metric.noun}."}
     for sweep in sweeps:
         runs = [run for run in sweep.runs if run_ids is None or run.run_id in run_ids]
         losses = losses_of(runs, quality.metric)
@@ -130,6 +134,7 @@ def tradeoff_info(
         chosen_x=_chosen_x(groups, chosen_r, cost),
         notes=notes,
         rows=rows,
+        **empty,
     )
 
 
