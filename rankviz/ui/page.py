@@ -155,7 +155,8 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
     metric = params.get("metric", LOSS.key)
     if metric not in METRICS:
         notes.append(
-            f"The address has metric={metric[:40]}, but metric must be one of {', '.join(METRICS)}. The default is shown."
+            f"The address has metric={metric[:40]}, but metric must be one of {', '.join(METRICS)}. The default is "
+            "shown."
         )
         metric = LOSS.key
     if not sweep_id:

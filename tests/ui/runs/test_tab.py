@@ -38,6 +38,7 @@ FORM = {
     "accumulation": 1,
     "max_length": 256,
     "held_out": 64,
+    "exact_match": 0,
     "precision": "auto",
     "optim": "auto",
 }
