@@ -9,6 +9,7 @@ import pytest
 from rankviz.api import ASSETS, Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
 from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
+from rankviz.ui.page import restore
 from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
 from rankviz.ui.sweep import tab as page
@@ -343,3 +344,13 @@ def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
 
     assert (1.0, 9.0) == (first.started_at, first.ended_at)
     assert "2 completed in 16 s." in text_of(live.status_html(later))
+
+
+def test_the_address_holds_what_a_sweep_is_judged_by(api):
+    by_accuracy = restore(api, {"metric": "token_accuracy"})
+    wrong = restore(api, {"metric": "bleu", "tolerance": "0.5"})
+
+    assert ("token_accuracy", "1") == (by_accuracy.metric, by_accuracy.tolerance)
+    assert ("loss", "0.5") == (wrong.metric, wrong.tolerance)
+    assert "metric must be one of loss, token_accuracy, exact_match" in wrong.notice
+    assert ("loss", "0.02") == (restore(api, {}).metric, restore(api, {}).tolerance)
