@@ -27,9 +27,10 @@ from rankviz.core.runs.times import FormulaTimes
 
 EVALUATION_SHARE = 0.5
 """A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
-ANSWER_TOKEN = Range(1.0, 2.0, 6.0)
-"""One token of an answer, in tokens of a forward pass over whole rows: next tokens of a few rows at a time use a
-processor worse."""
+ANSWER_TOKEN = Range(0.5, 1.3, 4.0)
+"""One token of an answer, in tokens of a forward pass over whole rows. Measured 1.7 and 0.8 on the two samples, with
+SmolLM2-135M in fp32 on one thread of a CPU: 64 answers took 2.9 and 1.8 passes, in CPU time (26 November 2026). The
+ends are wider, since answers of other lengths fill a batch otherwise."""
 MORE_TOKENS = 8
 """An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
 NOTHING = Range(0.0, 0.0, 0.0)
