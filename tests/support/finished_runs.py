@@ -56,7 +56,8 @@ def finished_events(request: RunRequest, loss: float) -> list[RunEvent]:
 
 
 def correct(tokens: int, first: bool) -> dict[str, object]:
-    """What two examples count: so many of 100 target tokens correct, the first answer right or not, the second wrong."""
+    """What two examples count: so many of 100 target tokens correct, the first answer right or not, the second
+    wrong."""
     return {
         "correct_tokens": tokens,
         "example_tokens": (50, 50),
