@@ -30,7 +30,7 @@ WAIT_MILLISECONDS = 60_000
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory):
-    """The app's runs folder."""
+    """The app's folder of runs."""
     return tmp_path_factory.mktemp("home")
 
 
