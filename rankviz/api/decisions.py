@@ -22,7 +22,7 @@ class Decisions:
         self._verdicts = verdicts
         self._forecasts = forecasts
 
-    def of(self, sweep_id: str, tolerance: float | str = TOLERANCE_NATS) -> Decision | None:
+    def of(self, sweep_id: str, tolerance: float | str | None = None) -> Decision | None:
         """The forecast between a sweep's runs, what to train next and what to ship; None as long as fewer than two
         ranks have finished runs, or where the base model is not available.
 

@@ -23,6 +23,7 @@ from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 
 if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
+    from rankviz.core.quantity import Range
     from rankviz.core.runs.events import RunEvent
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import Sweep
@@ -76,7 +77,9 @@ class Runs:
         request.validate()
         here = self._workspace.here()
         request.training.settle(here)
-        self.preview(request.data)
+        preview = self.preview(request.data)
+        if request.exact_match_examples:
+            preview.require_prompts()
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
         refuse_base(self._models.get(request.base), request.lora, request.training, here)
@@ -249,15 +252,23 @@ class Runs:
         paces = self._paces(runs[0], here, load_average=machine.load_average())
         by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
         model, assumptions = self._models.get(request.base), self._workspace.assumptions
+        answering = self._answering(runs[0], here) if request.exact_match_examples else None
         return ExpectedSweep(
             device_name=here["device_name"],
             runs=len(runs),
             truncations=len(request.cut_ranks),
             ranks=by_rank,
-            time=sweep_time(model, runs, [by_rank[run.r] for run in runs], assumptions, paces),
+            time=sweep_time(model, runs, [by_rank[run.r] for run in runs], assumptions, paces, answering),
             paces=paces,
             warning=precision_warning(runs[0], self._workspace.device(here), assumptions),
         )
+
+    def _answering(self, run: RunRequest, here: Mapping[str, Any]) -> Range | None:
+        """What a greedy answer costs in passes over a row; None where the data cannot be read."""
+        from rankviz.core.runs.sweep_time import answer_passes
+
+        answers, rows = self._measured.answer_tokens(run), self._measured.row_tokens(run)
+        return answer_passes(answers, rows, cuda=here.get("device") == "cuda") if answers and rows else None
 
     def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
         """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""

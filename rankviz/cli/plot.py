@@ -43,7 +43,7 @@ def plot_sweep(plot: Path, sweep: "Sweep", verdict: "Verdict | None", decision: 
 
     title = sweep_title(sweep)
     if any(run.cuts for run in sweep.runs):
-        info = figures.rank_curve_info(sweep, verdict, decision.forecast if decision else None)
+        info = figures.rank_curve_info(sweep, verdict, forecast=decision.forecast if decision else None)
         figure, source = figures.rank_curve_figure(info), info.source
     else:
         info = figures.tradeoff_info([sweep])

@@ -15,6 +15,7 @@ from rankviz.cli.decision import decision_keys, print_decision
 from rankviz.cli.plot import Plot, check, plot_sweep
 from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json, print_notes, table
 from rankviz.core.lora.targets import targets_in
+from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import (
     FAST_RANKS,
     QUICK_RANKS,
@@ -30,6 +31,7 @@ from rankviz.errors import InvalidSettingError
 if TYPE_CHECKING:
     from rankviz.api.runs import RunSummary
     from rankviz.core.runs.fast_curve import FastCurve
+    from rankviz.core.runs.metric import Measured
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
 
@@ -74,6 +76,13 @@ def sweep(
     max_length: Annotated[int, typer.Option(help="Maximum tokens per example.")] = 256,
     held_out: Annotated[int, typer.Option(help="Number of held-out examples.")] = 64,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16.")] = "auto",
+    exact_match: Annotated[
+        int,
+        typer.Option(
+            "--exact-match",
+            help="Answer so many held-out prompts greedily after each evaluation, and count exact answers.",
+        ),
+    ] = 0,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -101,6 +110,7 @@ def sweep(
         learning_rates=tuple(lr or (1e-3,)),
         seeds=tuple(range(count)),
         held_out_examples=held_out,
+        exact_match_examples=exact_match,
         lora=LoraConfig(
             target_modules=targets_in(targets),
             use_rslora=rslora,
@@ -152,27 +162,36 @@ def print_sweep(api: Api, sweep_id: str) -> None:
     _runs_table(api.runs.sweep(sweep_id).runs)
     _curves_table(api.runs.fast_curves(sweep_id))
     print_decision(api, sweep_id)
-    _print_verdict(api, sweep_id)
+    for metric in api.verdicts.metrics(sweep_id):
+        _print_verdict(api, sweep_id, metric)
 
 
 def _curves_table(curves: Sequence["FastCurve"]) -> None:
     if curves:
+        shown = [m for m in METRICS.values() if any(m.of(p) is not None for curve in curves for p in curve.points)]
         table(
             "Fast curve: the adapter of the highest rank, truncated",
-            ["Run", "r", "Held-out loss", "Recovery steps"],
+            ["Run", "r", *(metric.label for metric in shown), "Recovery steps"],
             [
-                [curve.run_id, str(point.r), f"{point.loss:.4f}", str(point.recovery_steps)]
+                [curve.run_id, str(point.r), *_values(point, shown), str(point.recovery_steps)]
                 for curve in curves
                 for point in curve.points
             ],
         )
 
 
-def _print_verdict(api: Api, sweep_id: str) -> None:
+def _values(measured: "Measured | None", metrics: Sequence[Metric]) -> list[str]:
+    """Empty cells for what is not known."""
+    return ["" if (value := metric.of(measured)) is None else metric.text(value) for metric in metrics]
+
+
+def _print_verdict(api: Api, sweep_id: str, metric: Metric) -> None:
     from rankviz.verdict import sentences
 
-    result = api.verdicts.of_sweep(sweep_id)
+    result = api.verdicts.of_sweep(sweep_id, metric=metric.key)
     if result and len(result.verdict.ranks) > 1:
+        if metric is not LOSS:
+            print(f"\n{metric.label}, higher is better:")
         for sentence in sentences(result.verdict, result.borrowed):
             print(sentence)
 
@@ -224,6 +243,7 @@ def runs_list(as_json: Json = False) -> None:
 
 
 def _runs_table(records: Sequence["RunRecord"]) -> None:
+    accuracies = [metric for metric in measured_metrics(records) if metric is not LOSS]
     table(
         units.counted(len(records), "run"),
         [
@@ -235,15 +255,16 @@ def _runs_table(records: Sequence["RunRecord"]) -> None:
             "seed",
             "Loss before",
             "Loss after",
+            *(metric.label for metric in accuracies),
             "Adapter file",
             "Peak memory",
             "Time",
         ],
-        [_run_row(record) for record in records],
+        [_run_row(record, accuracies) for record in records],
     )
 
 
-def _run_row(record: "RunRecord") -> list[str]:
+def _run_row(record: "RunRecord", accuracies: Sequence[Metric]) -> list[str]:
     request, completed = record.request, record.completed
     return [
         record.run_id,
@@ -254,6 +275,7 @@ def _run_row(record: "RunRecord") -> list[str]:
         str(request.seed),
         f"{record.loss_before.loss:.4f}" if record.loss_before else "",
         f"{record.loss_after.loss:.4f}" if record.loss_after else "",
+        *_values(record.loss_after, accuracies),
         units.file_size(record.adapter_bytes) if record.adapter_bytes is not None else "",
         units.memory_size(completed.peak_memory_bytes) if completed else "",
         units.duration(completed.train_seconds) if completed else "",
@@ -289,6 +311,9 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
         yield "Held-out loss before", f"{run.loss_before.loss:.4f}"
     if run.loss_after:
         yield "Held-out loss after", f"{run.loss_after.loss:.4f}"
+    for metric in measured_metrics([run]):
+        if metric is not LOSS:
+            yield f"{metric.label} before, after", ", ".join(_before_and_after(run, metric))
     if run.trainable_parameters is not None:
         yield "Trainable parameters", f"{run.trainable_parameters:,}"
     if run.adapter_bytes is not None:
@@ -307,6 +332,12 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
         basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
         yield "Estimated time", units.time_span(estimate.seconds) + basis if estimate.seconds else "not known"
     yield "Device", str(run.environment.get("device_name") or "not known")
+
+
+def _before_and_after(run: "RunRecord", metric: Metric) -> Iterator[str]:
+    for measured in (run.loss_before, run.loss_after):
+        value = metric.of(measured)
+        yield units.NOT_KNOWN if value is None else metric.text(value)
 
 
 @runs.command("watch")

@@ -61,6 +61,8 @@ class RunRequest:
     seed: int = 0
     """Of the adapter's initialisation and of the order of the training rows. The held-out rows do not depend on it."""
     held_out_examples: int = 64
+    exact_match_examples: int = 0
+    """Held-out prompts that each evaluated adapter answers greedily, at most; 0 answers none."""
     cut_ranks: tuple[int, ...] = ()
     """Lower ranks that the trained adapter is truncated to, each evaluated: a fast curve. Empty for an ordinary run."""
 
@@ -84,6 +86,7 @@ class RunRequest:
             learning_rates=(self.learning_rate,),
             seeds=(self.seed,),
             held_out_examples=self.held_out_examples,
+            exact_match_examples=self.exact_match_examples,
             cut_ranks=self.cut_ranks,
             lora=self.lora,
             training=self.training,
@@ -113,6 +116,8 @@ class SweepRequest:
     learning_rates: tuple[float, ...] = (1e-3,)
     seeds: tuple[int, ...] = tuple(range(VERDICT_SEEDS))
     held_out_examples: int = 64
+    exact_match_examples: int = 0
+    """As in RunRequest."""
     cut_ranks: tuple[int, ...] = ()
     """A fast curve: the highest of `ranks` is trained and truncated to these; lower ones of `ranks` run by
     themselves."""
@@ -146,6 +151,7 @@ class SweepRequest:
                 learning_rate=learning_rate,
                 seed=seed,
                 held_out_examples=self.held_out_examples,
+                exact_match_examples=self.exact_match_examples,
                 cut_ranks=tuple(sorted(set(self.cut_ranks), reverse=True)) if r == max(self.ranks) else (),
             )
             for place, (seed, learning_rate, r) in enumerate(grid, start=1)
@@ -169,6 +175,7 @@ class SweepRequest:
         for seed in self.seeds:
             whole(seed, "Seed", 0, MAX_SEED)
         whole(self.held_out_examples, "Held-out examples", 1, MAX_HELD_OUT)
+        whole(self.exact_match_examples, "Exact match examples", 0, MAX_HELD_OUT)
         self._validate_training()
         runs = len(set(self.ranks)) * len(set(self.learning_rates)) * len(set(self.seeds))
         if runs > MAX_RUNS:

@@ -45,6 +45,10 @@ WHY_FIXED_ALPHA = (
     "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. For your "
     "final adapter, use α = r or 2r and tune the learning rate."
 )
+WHAT_EXACT_MATCH_IS = (
+    "Exact match: each evaluated adapter answers so many held-out prompts greedily. An answer counts if it is the "
+    "reference. The estimated time includes this."
+)
 MODES = [
     ("Quick look: two runs", "quick"),
     ("Fast curve: one run, all ranks", "fast"),
@@ -71,7 +75,7 @@ DEFAULTS = SweepRequest()
 NAMES = (
     "base", "data", "file", "mode", "ranks", "other_ranks", "independent", "alpha_rule", "alpha_fixed",
     "learning_rates", "seeds", "max_steps", "preset", "names", "use_rslora", "use_dora", "batch", "accumulation",
-    "max_length", "held_out", "precision", "optim", "unsloth_class", "parts",
+    "max_length", "held_out", "exact_match", "precision", "optim", "unsloth_class", "parts",
 )  # fmt: skip
 """The widgets whose values make a request."""
 
@@ -138,6 +142,8 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         with gr.Row(elem_classes="rv-pair"):
             w["max_length"] = _whole("Max length (tokens)", SHORT_TRAINING.max_length)
             w["held_out"] = _whole("Held-out examples", DEFAULTS.held_out_examples)
+            w["exact_match"] = _whole("Exact match on (0: off)", DEFAULTS.exact_match_examples)
+        plain(f'<div class="rv-caption"><p>{WHAT_EXACT_MATCH_IS}</p></div>')
         w["precision"] = gr.Dropdown(
             PRECISIONS, value=SHORT_TRAINING.precision, label="Base model precision", interactive=True
         )
@@ -204,6 +210,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
         learning_rates=numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
         seeds=tuple(range(values["seeds"] or 0)),
         held_out_examples=values["held_out"],
+        exact_match_examples=values["exact_match"],
         lora=LoraConfig(
             target_modules=values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
             use_rslora=bool(values["use_rslora"]),

@@ -17,6 +17,7 @@ from rankviz.core.cost.estimate import FIT_WORDS, Fit, as_json, estimate, fit, t
 from rankviz.core.cost.full_finetuning import full_finetuning
 from rankviz.core.cost.pace import Timing, Workload, paces
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.slowdown import Others
 from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.core.probe.calibrate import applies, calibrate
 from rankviz.core.probe.estimate import ProbeEstimate
@@ -263,6 +264,8 @@ def test_every_assumption_is_used_by_some_estimate():
     for there in (here, replace(here, tokens=2), replace(here, base="b"), replace(here, kernels=("unsloth", "bf16"))):
         timed = Timing(source_id="r", kind="run", ended_at=0.0, workload=there, ratios={"load": 1.0, "training": 1.0})
         paces([timed], here, listening)
+        slowed = replace(timed, slowdowns={"training": 1.5})
+        paces([slowed], here, listening, Others(threads=1.0, cpus=2, at=1.0))
     capacity(16, 1000, 100, False, listening)
 
     assert {row.id for row in ASSUMPTIONS} == used

@@ -67,6 +67,7 @@ def test_warm_up_takes_a_twentieth_of_the_steps(max_steps, expected):
         ({"gradient_accumulation_steps": 70_000}, "accumulation"),
         ({"max_length": 4}, "Maximum length must be a whole number from 8"),
         ({"held_out_examples": 0}, "Held-out"),
+        ({"exact_match_examples": -1}, r"Exact match examples must be a whole number from 0 to 100,000 \(got -1\)"),
         ({"target_modules": ()}, "target module"),
         ({"alpha": "3r"}, "Alpha must be r, 2r or a number"),
         ({"alpha": "-1"}, "Alpha must be r, 2r or a number"),

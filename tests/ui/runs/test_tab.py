@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.ui.parts import live
 from rankviz.ui.runs import tab as runs
@@ -38,6 +38,7 @@ FORM = {
     "accumulation": 1,
     "max_length": 256,
     "held_out": 64,
+    "exact_match": 0,
     "precision": "auto",
     "optim": "auto",
     "unsloth_class": "FastLanguageModel",
@@ -301,6 +302,22 @@ def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
     assert [run.run_id for run in sweep.runs] == ids
     assert ids[0] == chosen
     assert 2.0 == other.runs.get(ids[0]).loss_after.loss
+
+
+def test_the_quality_axes_offered_are_those_that_the_drawn_runs_have(api):
+    sweep = finished(api, {4: 2.0})
+    other = api.workspace.store.create(questions.sweep(ranks=(8,)))
+    (run,) = api.workspace.store.sweep(other).runs
+    counted = {"tokens": 10, "examples": 2, "seconds": 1.0, "correct_tokens": 5, "loss": 1.0}
+    api.workspace.store.append(run.run_id, Evaluated(time=1.0, when="after", **counted))
+
+    def drawn(selected, y):
+        everything = {"text": "", "state": runs.ANY_STATE, "x": "adapter", "chosen": "", "seen": None}
+        return runs.runs_view(api, selected=selected, y=y, **everything).y
+
+    with_it, without = drawn([run.run_id], "token_accuracy"), drawn([sweep.runs[0].run_id], "token_accuracy")
+    assert (["loss", "gain", "token_accuracy"], "token_accuracy") == ([k for _, k in with_it.choices], with_it.value)
+    assert (["loss", "gain"], "loss") == ([k for _, k in without.choices], without.value)
 
 
 def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):

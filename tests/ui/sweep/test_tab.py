@@ -9,11 +9,12 @@ import pytest
 from rankviz.api import ASSETS, Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
 from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
+from rankviz.ui.page import restore
 from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
 from rankviz.ui.sweep import tab as page
 from tests.support import questions
-from tests.support.finished_runs import finished, text_of
+from tests.support.finished_runs import correct, counted, finished, text_of
 
 
 @pytest.fixture
@@ -21,9 +22,16 @@ def api(tmp_path):
     return Api(home=tmp_path)
 
 
-def evaluated(when, loss):
+def evaluated(when, loss, **counts):
     return Evaluated(
-        time=4.0, when=when, loss=loss, tokens=100, examples=2, seconds=1.0, example_losses=(loss - 0.1, loss + 0.1)
+        time=4.0,
+        when=when,
+        loss=loss,
+        tokens=100,
+        examples=2,
+        seconds=1.0,
+        example_losses=(loss - 0.1, loss + 0.1),
+        **counts,
     )
 
 
@@ -167,6 +175,66 @@ def test_an_invalid_tolerance_gives_a_notice_and_the_default(api):
     assert (curve(api, sweep, "2%", height=page.HEIGHT), "") == page.curve_within(api, sweep, "2%")
 
 
+def shown(api, sweep, **chosen):
+    return page.sweep_view(api, sweep_id=sweep.sweep_id, seen=None, **{"tolerance": "1", **chosen})
+
+
+def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
+    sweep = counted(api, {4: 60, 16: 80})
+
+    view = shown(api, sweep, metric="token_accuracy")
+
+    by_rank, above, tradeoff = (json.loads(drawn) for drawn in (view.by_rank, view.above_best, view.tradeoff))
+    assert [61.0, 81.0] == by_rank["data"][0]["y"]
+    assert "token accuracy on held-out tokens, % (higher is better)" == by_rank["layout"]["yaxis"]["title"]["text"]
+    assert pytest.approx([20.0, 0.0]) == above["data"][0]["y"]
+    assert "token accuracy below r = 16, points" == above["layout"]["yaxis"]["title"]["text"]
+    assert [61.0, 81.0] in [trace["y"] for trace in tradeoff["data"] if "text" in trace]
+    assert "by (points): r = 4 +" in text_of(view.words)
+    assert "(points, or 2% of the gain over the base)" in view.tolerance.label
+    assert by_rank["csv"].splitlines()[0].startswith("kind,r,token_accuracy_percent,")
+
+
+def test_only_what_was_measured_is_offered(api):
+    def offered(sweep):
+        return [value for _, value in shown(api, sweep, tolerance="0.02").metric.choices]
+
+    assert ["loss", "token_accuracy", "exact_match"] == offered(counted(api, {4: 60, 16: 80}))
+    assert ["loss", "token_accuracy"] == offered(counted(api, {4: 60, 16: 80}, answered=False))
+    assert ["loss"] == offered(finished(api, {4: 2.0, 16: 1.5}))
+
+
+def test_a_quality_that_the_sweep_lacks_is_said_and_the_loss_is_shown(api):
+    view = shown(api, finished(api, {4: 2.0, 16: 1.5}), metric="exact_match")
+
+    assert "Exact match was not measured in this sweep. Held-out loss is shown." in text_of(view.words)
+    assert ("loss", "0.02") == (view.metric.value, view.tolerance.value)
+
+
+def test_a_wrong_tolerance_in_points_is_shown_with_one_point(api):
+    view = shown(api, counted(api, {4: 60, 16: 80}), metric="token_accuracy", tolerance="a little")
+
+    assert "The tolerance must be in points, such as 1" in text_of(view.words)
+    assert "Shown with 1 point." in text_of(view.words)
+
+
+def test_the_table_of_runs_has_accuracies_where_they_were_measured(api):
+    with_accuracies = text_of(shown(api, counted(api, {4: 60})).results)
+    without = text_of(shown(api, finished(api, {4: 2.0})).results)
+
+    assert "Token accuracy Exact match" in with_accuracies
+    assert "62.0 % base 3.0 % 50.0 % base 0.0 %" in with_accuracies
+    assert "accuracy" not in without
+    assert "match" not in without
+
+
+def test_the_events_say_accuracies():
+    assert "held-out loss of the adapter: 2.0000 on 2 examples, token accuracy 61.0 %, exact match 50.0 %" == (
+        live.in_words(evaluated("after", 2.0, **correct(61, True)))
+    )
+    assert "held-out loss of the adapter: 2.0000 on 2 examples" == live.in_words(evaluated("after", 2.0))
+
+
 def test_a_sweep_without_a_curve_ships_nothing(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
@@ -284,3 +352,13 @@ def test_one_rank_has_no_band_and_no_decision(api):
     assert drawn.decision is None
     assert "What to train" not in text_of(drawn.words)
     assert "estimated band" not in drawn.chart
+
+
+def test_the_address_holds_what_a_sweep_is_judged_by(api):
+    by_accuracy = restore(api, {"metric": "token_accuracy"})
+    wrong = restore(api, {"metric": "bleu", "tolerance": "0.5"})
+
+    assert ("token_accuracy", "1") == (by_accuracy.metric, by_accuracy.tolerance)
+    assert ("loss", "0.5") == (wrong.metric, wrong.tolerance)
+    assert "metric must be one of loss, token_accuracy, exact_match" in wrong.notice
+    assert ("loss", "0.02") == (restore(api, {}).metric, restore(api, {}).tolerance)
