@@ -1,0 +1,110 @@
+"""Shows two recorded sweeps while nothing is trained: one in which rank matters, and one in which it does not."""
+
+from functools import cache
+from html import escape
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.figures import rank_curve_figure, rank_curve_info
+from rankviz.ui.parts import html
+from rankviz.ui.parts.charts import chart, chart_value
+from rankviz.ui.parts.controls import plain
+from rankviz.ui.wiring import show
+from rankviz.verdict import Verdict, sentences
+
+HEIGHT = 220
+
+
+class Example(NamedTuple):
+    """A recorded sweep and what it teaches."""
+
+    sweep_id: str
+    title: str
+    lesson: str
+
+
+MATTERS = Example(
+    sweep_id="20261126-045702-e241",
+    title="Rank matters here",
+    lesson="The adapter is on the MLP of one block only and memorizes random word pairs: with so few parameters, the "
+    "rank limits what these steps can store.",
+)
+DOES_NOT_MATTER = Example(
+    sweep_id="20261125-015906-370c",
+    title="Rank does not matter here",
+    lesson="The adapter is on seven modules of every block: even the smallest rank has enough parameters for what this "
+    "short run learns.",
+)
+
+
+class Examples(NamedTuple):
+    """What is shown of the two. box: hidden as soon as there is a sweep of one's own to show."""
+
+    box: Any
+    matters: Any = gr.skip()
+    matters_words: Any = gr.skip()
+    does_not: Any = gr.skip()
+    does_not_words: Any = gr.skip()
+
+
+def build(api: Api, sweep_id: gr.State) -> None:
+    """Both examples side by side, in the empty state of the tab."""
+    with gr.Row(elem_classes="rv-charts", elem_id="examples") as box:
+        with gr.Column():
+            matters = chart(MATTERS.title, height=HEIGHT, elem_id="example-matters")
+            matters_words = plain(elem_id="example-matters-words")
+        with gr.Column():
+            does_not = chart(DOES_NOT_MATTER.title, height=HEIGHT, elem_id="example-does-not")
+            does_not_words = plain(elem_id="example-does-not-words")
+
+    @cache
+    def drawn() -> Examples:
+        """Once, since recorded sweeps do not change."""
+        return Examples(gr.Row(visible=True), *_drawn(api, MATTERS), *_drawn(api, DOES_NOT_MATTER))
+
+    show(
+        lambda sweep_id: Examples(gr.Row(visible=False)) if sweep_id else drawn(),
+        inputs={"sweep_id": sweep_id},
+        outputs={
+            "box": box,
+            "matters": matters,
+            "matters_words": matters_words,
+            "does_not": does_not,
+            "does_not_words": does_not_words,
+        },
+    )
+
+
+def _drawn(api: Api, example: Example) -> tuple[str, str]:
+    """(the figure, the words under it)."""
+    sweep = api.runs.sweep(example.sweep_id)
+    verdict = api.verdicts.of_sweep(example.sweep_id).verdict
+    info = rank_curve_info(sweep, verdict)
+    figure = rank_curve_figure(info, height=HEIGHT)
+    return chart_value(figure, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source), words_html(
+        example, verdict
+    )
+
+
+def words_html(example: Example, verdict: Verdict) -> str:
+    """The verdict, how large the gap is beside the noise, the lesson, and where the sweep opens."""
+    address = f"?tab=sweep&amp;sweep={quote(example.sweep_id)}"
+    return (
+        f'<div class="rv-verdict">{html.paragraphs(sentences(verdict)[0], css="rv-headline")}'
+        f"{html.paragraphs(gap_sentence(verdict), example.lesson)}"
+        f'<p class="rv-caption"><a href="{address}" aria-label="{escape(example.title)}: open on Sweep">'
+        "Open on Sweep</a></p></div>"
+    )
+
+
+def gap_sentence(verdict: Verdict) -> str:
+    """The difference between the lowest and the highest rank, in nats and in standard deviations between seeds."""
+    low, high = verdict.ranks[0], verdict.ranks[-1]
+    gap = abs(low.loss - high.loss)
+    return (
+        f"r = {low.r} and r = {high.r} differ by {gap:.3f} nats, {gap / verdict.run_sd:.2g} times the noise between "
+        f"seeds ({verdict.run_sd:.3f} nats)."
+    )
