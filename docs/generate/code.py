@@ -41,7 +41,7 @@ ASSETS = {
     "assumptions.json": "Every constant of the formulas, with its source and date.",
     "configs": "Real `config.json` files, their published totals (`INDEX.csv`) and other names (`ALIASES.csv`).",
     "css": "The stylesheet of the page.",
-    "data": "Two sample tasks from the CMU Pronouncing Dictionary, with its licence.",
+    "data": "Two sample tasks from the CMU Pronouncing Dictionary, with its licence, and random word pairs.",
     "evidence": "Published rank studies: `points.csv`, `studies.json` with sources and caveats, `models.json`.",
     "fidelity.json": "Fast curves compared with independent runs, as `make fidelity` writes it.",
     "gpus.json": "GPUs: memory, speed and dated prices, each with its source.",

