@@ -1,6 +1,6 @@
 """Shows two recorded sweeps while nothing is trained: one in which rank matters, and one in which it does not."""
 
-from functools import cache
+from functools import cache, partial
 from html import escape
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -27,16 +27,16 @@ class Example(NamedTuple):
 
 
 MATTERS = Example(
-    sweep_id="20261126-045702-e241",
+    sweep_id="20261125-110136-ad44",
     title="Rank matters here",
-    lesson="The adapter is on the MLP of one block only and memorizes random word pairs: with so few parameters, the "
-    "rank limits what these steps can store.",
+    lesson="Only one module of one block is trained, and it has to memorize random word pairs: with so few "
+    "parameters, the rank limits what the adapter stores in these steps.",
 )
 DOES_NOT_MATTER = Example(
     sweep_id="20261125-015906-370c",
     title="Rank does not matter here",
-    lesson="The adapter is on seven modules of every block: even the smallest rank has enough parameters for what this "
-    "short run learns.",
+    lesson="The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
+    "parameters to store them.",
 )
 
 
@@ -60,13 +60,9 @@ def build(api: Api, sweep_id: gr.State) -> None:
             does_not = chart(DOES_NOT_MATTER.title, height=HEIGHT, elem_id="example-does-not")
             does_not_words = plain(elem_id="example-does-not-words")
 
-    @cache
-    def drawn() -> Examples:
-        """Once, since recorded sweeps do not change."""
-        return Examples(gr.Row(visible=True), *_drawn(api, MATTERS), *_drawn(api, DOES_NOT_MATTER))
-
+    drawn_once = cache(partial(empty_state, api))  # recorded sweeps do not change
     show(
-        lambda sweep_id: Examples(gr.Row(visible=False)) if sweep_id else drawn(),
+        lambda sweep_id: Examples(gr.Row(visible=False)) if sweep_id else drawn_once(),
         inputs={"sweep_id": sweep_id},
         outputs={
             "box": box,
@@ -78,23 +74,27 @@ def build(api: Api, sweep_id: gr.State) -> None:
     )
 
 
+def empty_state(api: Api) -> Examples:
+    """Both examples."""
+    return Examples(gr.Row(visible=True), *_drawn(api, MATTERS), *_drawn(api, DOES_NOT_MATTER))
+
+
 def _drawn(api: Api, example: Example) -> tuple[str, str]:
     """(the figure, the words under it)."""
     sweep = api.runs.sweep(example.sweep_id)
     verdict = api.verdicts.of_sweep(example.sweep_id).verdict
     info = rank_curve_info(sweep, verdict)
     figure = rank_curve_figure(info, height=HEIGHT)
-    return chart_value(figure, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source), words_html(
-        example, verdict
-    )
+    drawing = chart_value(figure, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
+    return drawing, words_html(example, verdict, info.source)
 
 
-def words_html(example: Example, verdict: Verdict) -> str:
-    """The verdict, how large the gap is beside the noise, the lesson, and where the sweep opens."""
+def words_html(example: Example, verdict: Verdict, source: str) -> str:
+    """The verdict, how large the gap is beside the noise, the lesson, what was run, and where the sweep opens."""
     address = f"?tab=sweep&amp;sweep={quote(example.sweep_id)}"
     return (
         f'<div class="rv-verdict">{html.paragraphs(sentences(verdict)[0], css="rv-headline")}'
-        f"{html.paragraphs(gap_sentence(verdict), example.lesson)}"
+        f"{html.paragraphs(gap_sentence(verdict), example.lesson, source)}"
         f'<p class="rv-caption"><a href="{address}" aria-label="{escape(example.title)}: open on Sweep">'
         "Open on Sweep</a></p></div>"
     )
@@ -105,6 +105,6 @@ def gap_sentence(verdict: Verdict) -> str:
     low, high = verdict.ranks[0], verdict.ranks[-1]
     gap = abs(low.loss - high.loss)
     return (
-        f"r = {low.r} and r = {high.r} differ by {gap:.3f} nats, {gap / verdict.run_sd:.2g} times the noise between "
+        f"r = {low.r} and r = {high.r} differ by {gap:.3f} nats, {gap / verdict.run_sd:.1f} times the noise between "
         f"seeds ({verdict.run_sd:.3f} nats)."
     )
