@@ -27,7 +27,7 @@ class Example(NamedTuple):
 
 
 MATTERS = Example(
-    sweep_id="20261125-110136-ad44",
+    sweep_id="20261126-050022-3233",
     title="Rank matters here",
     lesson="Only one module of one block is trained, and it has to memorize random word pairs: with so few "
     "parameters, the rank limits what the adapter stores in these steps.",
