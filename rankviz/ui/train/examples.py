@@ -2,6 +2,7 @@
 
 from functools import cache, partial
 from html import escape
+from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -15,7 +16,9 @@ from rankviz.ui.parts.controls import plain
 from rankviz.ui.wiring import show
 from rankviz.verdict import Verdict, sentences
 
-HEIGHT = 220
+HEIGHT = 320
+ROOM = 1.08
+"""The axis of losses ends so far above the highest run."""
 
 
 class Example(NamedTuple):
@@ -75,16 +78,18 @@ def build(api: Api, sweep_id: gr.State) -> None:
 
 
 def empty_state(api: Api) -> Examples:
-    """Both examples."""
-    return Examples(gr.Row(visible=True), *_drawn(api, MATTERS), *_drawn(api, DOES_NOT_MATTER))
+    """Both examples, on one scale of losses."""
+    both = MATTERS, DOES_NOT_MATTER
+    verdicts = [api.verdicts.of_sweep(example.sweep_id).verdict for example in both]
+    highest = max(loss for verdict in verdicts for rank in verdict.ranks for loss in rank.run_losses.values())
+    drawn = [_drawn(api, example, verdict, ROOM * highest) for example, verdict in zip(both, verdicts, strict=True)]
+    return Examples(gr.Row(visible=True), *chain.from_iterable(drawn))
 
 
-def _drawn(api: Api, example: Example) -> tuple[str, str]:
-    """(the figure, the words under it)."""
-    sweep = api.runs.sweep(example.sweep_id)
-    verdict = api.verdicts.of_sweep(example.sweep_id).verdict
-    info = rank_curve_info(sweep, verdict)
-    figure = rank_curve_figure(info, height=HEIGHT)
+def _drawn(api: Api, example: Example, verdict: Verdict, top: float) -> tuple[str, str]:
+    """(the figure, the words under it). top: where the axis of losses ends, in nats."""
+    info = rank_curve_info(api.runs.sweep(example.sweep_id), verdict)
+    figure = rank_curve_figure(info, height=HEIGHT).update_yaxes(range=[0, top])
     drawing = chart_value(figure, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
     return drawing, words_html(example, verdict, info.source)
 
@@ -101,10 +106,11 @@ def words_html(example: Example, verdict: Verdict, source: str) -> str:
 
 
 def gap_sentence(verdict: Verdict) -> str:
-    """The difference between the lowest and the highest rank, in nats and in standard deviations between seeds."""
+    """The difference between the lowest and the highest rank: too small to matter, or in standard deviations of one
+    run over its seeds."""
     low, high = verdict.ranks[0], verdict.ranks[-1]
     gap = abs(low.loss - high.loss)
-    return (
-        f"r = {low.r} and r = {high.r} differ by {gap:.3f} nats, {gap / verdict.run_sd:.1f} times the noise between "
-        f"seeds ({verdict.run_sd:.3f} nats)."
-    )
+    start = f"r = {low.r} and r = {high.r} differ by {gap:.3f} nats"
+    if gap <= verdict.within:
+        return f"{start}; differences up to {verdict.within:g} nats count as equal."
+    return f"{start}, {gap / verdict.run_sd:.1f} times the noise between seeds ({verdict.run_sd:.3f} nats)."
