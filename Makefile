@@ -5,6 +5,7 @@
 # make assets  rebuild assets/ from the configs, the installed Unsloth and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
 # make fidelity  fast curves beside independent runs, one to two hours; writes assets/fidelity.json
+# make forecast  fit the published rank studies and validate the fit, minutes; writes assets/forecast.json
 # make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
 # make bench   print speed and size, as ratios where possible
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow test-gpu lint assets docs golden validate fidelity bench setup setup-test
+.PHONY: run test test-slow test-gpu lint assets docs golden validate fidelity forecast bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -69,4 +70,8 @@ bench: setup
 
 fidelity: setup
 	$(BIN)/python -m benchmarks.fidelity
+	$(BIN)/python -m docs.generate
+
+forecast: setup
+	$(BIN)/python -m rankviz.worker.assets.forecast
 	$(BIN)/python -m docs.generate

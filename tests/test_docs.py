@@ -24,7 +24,14 @@ README_LIMIT_BYTES = 8000
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = sorted([README, *DOCS.glob("*.md")])
-GENERATED = ("README.md", "docs/accuracy.md", "docs/code.md", "docs/command_line.md", "docs/http_and_mcp.md")
+GENERATED = (
+    "README.md",
+    "docs/accuracy.md",
+    "docs/code.md",
+    "docs/command_line.md",
+    "docs/forecast.md",
+    "docs/http_and_mcp.md",
+)
 NAMES_ITSELF_GENERATED = GENERATED[1:]
 """The README starts with the settings of a Space."""
 

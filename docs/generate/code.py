@@ -44,6 +44,7 @@ ASSETS = {
     "data": "Two sample tasks from the CMU Pronouncing Dictionary, with its licence, and random word pairs.",
     "evidence": "Published rank studies: `points.csv`, `studies.json` with sources and caveats, `models.json`.",
     "fidelity.json": "Fast curves compared with independent runs, as `make fidelity` writes it.",
+    "forecast.json": "Bands of quality by rank from published studies, validated, as `make forecast` writes it.",
     "gpus.json": "GPUs: memory, speed and dated prices, each with its source.",
     "js": "The script of the page.",
     "models": "The catalogue, as `make assets` makes it from `configs`: one file per model, and an index.",

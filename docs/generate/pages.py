@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from docs.generate import accuracy, code, commands, endpoints
+from docs.generate import accuracy, code, commands, endpoints, forecast
 from docs.generate.markdown import replace_block
 
 ROOT = Path(__file__).parents[2]
@@ -16,13 +16,19 @@ ROOT = Path(__file__).parents[2]
 def pages(root: Path = ROOT) -> dict[str, str]:
     """The text of each page by its path in the repository."""
     validation, fidelity = _json(root, "validation.json"), _json(root, "fidelity.json")
+    forecasts = _json(root, "forecast.json")
     blocks = {
         "README.md": {"accuracy": accuracy.summary(validation, fidelity), "data": shipped(root / "assets")},
+        "docs/forecast.md": {
+            "bands": forecast.bands(forecasts),
+            "left out": forecast.left_out(forecasts["left_out"]),
+            "publications": forecast.publications(forecasts),
+        },
         "docs/command_line.md": {"commands": commands.reference()},
         "docs/http_and_mcp.md": {"endpoints": endpoints.reference(built_page())},
     }
     texts = {path: _with_blocks(root / path, parts) for path, parts in blocks.items()}
-    return texts | {"docs/accuracy.md": accuracy.page(validation, fidelity), "docs/code.md": code.page(root)}
+    return texts | {"docs/accuracy.md": accuracy.page(validation, fidelity, forecasts), "docs/code.md": code.page(root)}
 
 
 def built_page() -> Any:
@@ -43,8 +49,8 @@ def shipped(assets: Path) -> str:
     measured = sum(len(_rows(file)) for file in (assets / "validation").glob("*.csv"))
     return (
         f"It ships {len(models)} models and {len(aliases)} more names with the same shapes, {len(gpus)} GPUs with "
-        f"dated prices, {len(points)} points of {len(studies)} published rank studies and {measured} measured runs, "
-        "each with its source."
+        f"dated prices, {len(points):,} points of {len(studies)} rank studies and {measured} measured runs, "
+        "each with its source or with a note on what is known of it."
     )
 
 

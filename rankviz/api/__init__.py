@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rankviz.api.advice import Advice
     from rankviz.api.estimates import Estimates
     from rankviz.api.exports import Exports
+    from rankviz.api.forecasts import Forecasts
     from rankviz.api.measured import Measured
     from rankviz.api.preflight import Preflight
     from rankviz.api.probes import Probes
@@ -100,6 +101,13 @@ class Api:
         from rankviz.api.runs import Runs
 
         return Runs(self.workspace, self.models, self.measured, self.preflight)
+
+    @cached_property
+    def forecasts(self) -> Forecasts:
+        """Quality by rank, from published lines and one's own runs."""
+        from rankviz.api.forecasts import Forecasts
+
+        return Forecasts(self.workspace, self.models, self.runs)
 
     @cached_property
     def verdicts(self) -> Verdicts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration, MemoryCalibration
     from rankviz.core.cost.pace import Paces, Timing, Workload
     from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.cost.slowdown import Others
     from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.record import RunRecord
@@ -61,22 +63,51 @@ class Measured:
         ]
         return calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)
 
-    def paces(self, workload: Workload, environment: Mapping[str, Any], *, before: float | None = None) -> Paces:
+    def paces(
+        self,
+        workload: Workload,
+        environment: Mapping[str, Any],
+        *,
+        before: float | None = None,
+        load_average: float | None = None,
+    ) -> Paces:
         """What has finished on this device says of the time of such a run.
 
         before: leaves out what ended later (unix seconds), for the estimate beside a run that has ended itself.
+        load_average: of the machine at that time, or now; None where it is not known.
         """
         from rankviz.core.cost.pace import machine_of, paces
 
         here = machine_of(self._with_versions(environment))
-        ended = [record for record in self._workspace.store.records() if record.ended_at]
+        records = self._workspace.store.records()
+        ended = [record for record in records if record.ended_at]
         ended.sort(key=lambda record: record.ended_at)
         timings = [
             timing
             for machine, timing in map(self._timing, ended)
             if timing and machine == here and (before is None or timing.ended_at <= before)
         ]
-        return paces(timings[-MOST_RUNS:], workload, self._workspace.assumptions)
+        at_work = [run for run in records if not run.environment or machine_of(run.environment) == here]
+        others = self._others(at_work, environment, load_average, before or time.time())
+        return paces(timings[-MOST_RUNS:], workload, self._workspace.assumptions, others)
+
+    def _others(
+        self,
+        records: Sequence[RunRecord | ProbeRecord],
+        environment: Mapping[str, Any],
+        load_average: float | None,
+        at: float,
+    ) -> Others | None:
+        """Programs beside the workers of these runs; None on a GPU, whose time they hardly move."""
+        from rankviz.core.cost.slowdown import others
+        from rankviz.core.runs.record import RunRecord
+        from rankviz.core.runs.times import spell_of
+
+        if load_average is None or environment.get("device") != "cpu":
+            return None
+        runs = [record for record in records if isinstance(record, RunRecord)]
+        spells = [spell for run in runs if (spell := spell_of(run, now=at))]
+        return others(load_average, at, environment.get("cpu_count") or 1, spells)
 
     def of_question(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
@@ -187,4 +218,5 @@ class Measured:
             return None
         expected = formula_times(model, request, seconds, assume)
         timing = timing_of(record, workload_of(model, request, device, rows), expected)
-        return timing and Finished(timing=timing, expected=expected, evaluated=evaluated(record))
+        cpus = record.environment.get("cpu_count") or 1
+        return timing and Finished(timing=timing, expected=expected, evaluated=evaluated(record), cpus=cpus)

@@ -13,7 +13,7 @@ from rankviz.api.measured import Measured
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
-from rankviz.core.cost.adapter import plan_on
+from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 
@@ -78,7 +78,7 @@ class Runs:
             preview.require_prompts()
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
-        plan_on(self._models.get(request.base), request.lora, request.training, here)
+        refuse_base(self._models.get(request.base), request.lora, request.training, here)
         self._preflight.require(request.training, request.base)
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()
@@ -205,7 +205,8 @@ class Runs:
 
         runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
         here = machine.here()
-        paces = self._paces(runs[0], here)
+        refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.device(here))
+        paces = self._paces(runs[0], here, load_average=machine.load_average())
         by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
         model, assumptions = self._models.get(request.base), self._workspace.assumptions
         answering = self._answering(runs[0], here) if request.exact_match_examples else None
@@ -247,22 +248,22 @@ class Runs:
         memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
         seconds is training alone, from what had finished on its machine before it began.
         """
+        from rankviz.core.runs.times import load_average_of
+
         try:
-            paces = self._paces(record.request, record.environment, before=record.started_at)
+            average = load_average_of(record)
+            paces = self._paces(record.request, record.environment, before=record.started_at, load_average=average)
             return self._estimate_run(record.request, record.environment, paces)
         except RankVizError:
             return None
 
-    def _paces(self, request: RunRequest, environment: Mapping[str, Any], before: float | None = None) -> Paces:
+    def _paces(self, request: RunRequest, environment: Mapping[str, Any], **when: float | None) -> Paces:
         """The same for every rank of a sweep."""
-        from rankviz.core.cost.pace import Paces
         from rankviz.core.runs.estimate import workload_of
 
-        if not self._measured.any():
-            return Paces()
         model, device = self._models.get(request.base), self._workspace.device(environment)
         workload = workload_of(model, request, device, self._measured.row_tokens(request))
-        return self._measured.paces(workload, environment, before=before)
+        return self._measured.paces(workload, environment, **when)
 
     def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any], paces: Paces) -> RunEstimate:
         model, device = self._models.get(request.base), self._workspace.device(environment)

@@ -11,6 +11,7 @@ from rankviz.api.workspace import Workspace
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
+from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.errors import InvalidSettingError, UnknownModelError
 
@@ -105,11 +106,12 @@ class Studies:
         """None where the base has no row in the catalogue, or the study doesn't say its modules one by one."""
         from rankviz.core.studies.lines import module_names
 
-        names = module_names(line.first.target_modules)
-        if line.model.model_id is None or not names:
+        stated = line.first.target_modules
+        targets = stated if stated == ALL_LINEAR else module_names(stated)
+        if line.model.model_id is None or not targets:
             return None
         try:
-            lora = LoraConfig(target_modules=names, use_dora=line.first.method == "dora")
+            lora = LoraConfig(target_modules=targets, use_dora=line.first.method == "dora")
             return resolve(self._models.get(line.model.model_id), lora, "peft")
         except (InvalidSettingError, UnknownModelError):
             return None

@@ -10,7 +10,7 @@ from rankviz.catalog.models import CHECKPOINTS, ModelRow, read_json
 from rankviz.catalog.schema import Count, Day, Positive, Text, strict, validate
 from rankviz.core.model.activations import ActivationBytes, BlockActivations
 from rankviz.core.model.json import decode_blocks
-from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule
 from rankviz.errors import AssetError
 
 INDEX = "index.json"
@@ -19,7 +19,7 @@ SHARED = ("id", "name", "tower", "total_parameters", "verified", "licence", "gat
 Blocks = Annotated[str, StringConstraints(pattern=r"^\d+(-\d+(/\d+)?)?(,\d+(-\d+(/\d+)?)?)*$")]
 
 
-def _blocks_where_the_path_has_a_place_for_them(row: LinearLayer) -> None:
+def _blocks_where_the_path_has_a_place_for_them(row: LinearLayer | PlainModule) -> None:
     if ("{}" in row.path) != bool(row.blocks):
         raise ValueError("a path with {} has blocks, and no other has")
 
@@ -46,6 +46,15 @@ LAYER = strict(
     out_features=Positive,
     blocks=Blocks | None,
     num_experts=Positive,
+)
+TENSOR = strict(OwnTensor, optional=("buffer", "fp32"), name=Text, shape=tuple[Positive, ...])
+PLAIN_MODULE = strict(
+    PlainModule,
+    laws=_blocks_where_the_path_has_a_place_for_them,
+    optional=("blocks", "is_norm"),
+    path=Text,
+    tensors=Annotated[tuple[TENSOR, ...], Field(min_length=1)],
+    blocks=Blocks | None,
 )
 ACTIVATIONS = strict(ActivationBytes, optional=("own_input",), kept=Positive, gradients=Positive, own_input=Count)
 BLOCK_ACTIVATIONS = strict(
@@ -80,6 +89,7 @@ MODEL = TypeAdapter(
         sliding_window=Positive | None,
         layers=Annotated[tuple[LAYER, ...], Field(min_length=1)],
         input_embedding=Text,
+        plain_modules=tuple[PLAIN_MODULE, ...],
         other_modules=tuple[Text, ...],
         clippable_linears=tuple[Text, ...],
         refused_names=tuple[Text, ...],

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.core.model.json import model_from_json
-from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
+from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint
 from rankviz.errors import AssetError, UnknownModelError
 
 CHECKPOINTS = "unsloth_4bit.json"
-WHOLE = ":whole"
-"""At the end of an id: the whole of a multimodal model whose text tower has its own row."""
 SUGGESTIONS = 3
 SIMILARITY = 0.6
 """From 0 to 1, as difflib measures it: below this a name is no suggestion."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, TypeAdapter
 
 from rankviz.catalog.hardware import read_rows
-from rankviz.catalog.schema import Count, Day, Link, Positive, Rate, Text, check_sorted, strict, validate
+from rankviz.catalog.schema import Count, Day, Link, NotNegative, Positive, Rate, Text, check_sorted, strict, validate
 from rankviz.catalog.studies import FOLDER, MODELS_FILE, POINTS_FILE, STUDIES_FILE, load_evidence, read_points
 from rankviz.core.studies.lines import FULL, LABEL_LENGTH, BaseModel, QualityPoint, Study
 from rankviz.errors import AssetError
@@ -37,7 +37,7 @@ STUDY = strict(
     study_id=StudyId,
     label=Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)],
     citation=Text,
-    source=Link,
+    source=Link | None,
     licence=Text,
     examples=Positive | None,
     learning_rate_and_alpha_policy=Text,
@@ -60,7 +60,7 @@ POINT = strict(
     lora_alpha=Rate | None,
     learning_rate=Rate | None,
     learning_rates_tried=Positive | None,
-    standard_error=Rate | None,
+    standard_error=NotNegative | None,
     reference_learning_rate=Rate | None,
     trainable_parameters=Count | None,
     adapter_bytes=Positive | None,

@@ -14,6 +14,7 @@ from rankviz.cli.doctor import doctor
 from rankviz.cli.estimates import estimate, models
 from rankviz.cli.export import export
 from rankviz.cli.fit import fit
+from rankviz.cli.forecast import forecast
 from rankviz.cli.probe import probe
 from rankviz.cli.runs import runs, sweep
 from rankviz.cli.shared import fail
@@ -29,7 +30,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What a LoRA rank costs, and what it buys.",
 )
-for command in (models, estimate, fit, advise, validate, probe, export, sweep, verdict, spectrum, resize, doctor):
+for command in (
+    models,
+    estimate,
+    fit,
+    advise,
+    forecast,
+    validate,
+    probe,
+    export,
+    sweep,
+    verdict,
+    spectrum,
+    resize,
+    doctor,
+):
     app.command()(command)
 app.add_typer(runs, name="runs")
 app.add_typer(evidence, name="evidence")

@@ -42,7 +42,7 @@ def validate(
             [[s.group, str(s.rows), str(s.settings), percent(s.inside_band)] for s in report.bounds],
         )
     if report.not_scored:
-        _print_scores("Rows that are not counted: some of their settings are unknown", report.not_scored)
+        _print_scores("Rows that are predicted and not counted (--json says why)", report.not_scored)
     if unseen and unseen.time:
         _print_time("Time, each source predicted without its own rows", unseen.time)
     if report.time:

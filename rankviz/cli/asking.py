@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rankviz.cli.shared import Model, Targets
+from rankviz.cli.shared import Flag, Model, Targets, UnslothClass, VisionFlag
 from rankviz.core.cost.question import ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
@@ -25,15 +25,11 @@ def question(
     moe: Annotated[
         str, typer.Option(help="Experts: default, linear-only, peft-remap, unsloth or target-parameters.")
     ] = "default",
-    unsloth_class: Annotated[str, typer.Option(help="Under Unsloth: FastLanguageModel or FastModel.")] = (
-        "FastLanguageModel"
-    ),
-    finetune_vision_layers: Annotated[bool | None, typer.Option(help="Unsloth's flag for whole multimodal models.")] = (
-        None
-    ),
-    finetune_language_layers: Annotated[bool | None, typer.Option(help="Unsloth's flag.")] = None,
-    finetune_attention_modules: Annotated[bool | None, typer.Option(help="Unsloth's flag.")] = None,
-    finetune_mlp_modules: Annotated[bool | None, typer.Option(help="Unsloth's flag.")] = None,
+    unsloth_class: UnslothClass = "FastLanguageModel",
+    finetune_vision_layers: VisionFlag = None,
+    finetune_language_layers: Flag = None,
+    finetune_attention_modules: Flag = None,
+    finetune_mlp_modules: Flag = None,
     precision: Annotated[str, typer.Option(help="bf16, fp16, fp32, nf4, nf4-dq or int8.")] = "nf4-dq",
     framework: Annotated[str, typer.Option(help="unsloth, trl or peft.")] = "unsloth",
     batch: Annotated[int, typer.Option(help="Batch size per micro-step.")] = 2,

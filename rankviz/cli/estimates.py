@@ -10,7 +10,7 @@ from rankviz.cli.asking import asking
 from rankviz.cli.plot import Plot, check, plot_estimate
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.accuracy.similar import in_words
-from rankviz.core.cost.estimate import RankEstimate
+from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
 from rankviz.core.cost.question import Question
 from rankviz.units import memory_span, money_span, time_span
 
@@ -32,18 +32,21 @@ def estimate(question: Question, plot: Plot = None, as_json: Json = False) -> No
     """Estimate a fine-tuning run: exact adapter size, and ranges for memory, time and cost."""
     check(plot)
     question, assumed = question.with_assumed_length()
-    answer = Api().estimates.estimate(question)
+    api = Api()
+    answer = api.estimates.estimate(question)
     if plot:
         plot_estimate(plot, answer.estimate, in_words(answer.basis))
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
     model, gpu = answer.estimate.model, answer.estimate.gpu
+    tight = any(rank.fit == "tight" for rank in answer.estimate.ranks)
+    meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
         f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
         ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"],
         [_row(rank, answer) for rank in answer.estimate.ranks],
-        notes=[in_words(answer.basis), *filter(None, [assumed]), *answer.estimate.notes],
+        notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
 
 
@@ -57,5 +60,5 @@ def _row(rank: RankEstimate, answer: EstimateAnswer) -> list[str]:
         memory_span(rank.memory),
         time_span(rank.duration and rank.duration.total),
         money_span(rank.cost and rank.cost.usd),
-        (rank.fit or "no GPU chosen").replace("_", " "),
+        FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
     ]

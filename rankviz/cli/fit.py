@@ -8,12 +8,12 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, print_json, table
+from rankviz.core.cost.estimate import FIT_WORDS
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.estimate import Fit
     from rankviz.core.fit.cards import Card
     from rankviz.core.fit.knobs import Knob
     from rankviz.core.fit.limits import Limit
@@ -81,12 +81,8 @@ def _prices(options: list[str]) -> dict[str, float]:
 
 def _verdict(setting: "Setting") -> str:
     spare, usable = setting.spare.expected, setting.answer.usable_bytes.expected
-    fit = _fit(setting.row.fit)
+    fit = FIT_WORDS[setting.row.fit]
     return f"{fit} on {setting.gpu.name}, {units.spare(spare)} of {units.memory_size(usable)} usable"
-
-
-def _fit(fit: "Fit | None") -> str:
-    return (fit or "").replace("_", " ")
 
 
 def _limit_row(limit: "Limit") -> list[str]:
@@ -103,7 +99,7 @@ def _knob_row(knob: "Knob") -> list[str]:
         " ".join(f"{'-' if name == 'r' else '--'}{name.replace('_', '-')} {v}" for name, v in knob.change.items()),
         units.memory_change(knob.device_bytes),
         NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
-        _fit(knob.fit),
+        FIT_WORDS.get(knob.fit, ""),
     ]
 
 
@@ -111,7 +107,7 @@ def _gpu_row(card: "Card") -> list[str]:
     price = card.price
     return [
         card.gpu.name,
-        _fit(card.fit),
+        FIT_WORDS.get(card.fit, ""),
         units.spare(card.spare.expected),
         f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
         ", ".join(filter(None, (price.provider, price.checked))) if price else "",
@@ -129,5 +125,5 @@ def _method_row(method: "Method") -> list[str]:
         time_span(method.seconds),
         money_span(method.usd),
         ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
-        _fit(method.fit),
+        FIT_WORDS.get(method.fit, ""),
     ]

@@ -9,7 +9,18 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.cli.shared import Json, Model, Targets, fail, print_json, print_notes, table
+from rankviz.cli.shared import (
+    Flag,
+    Json,
+    Model,
+    Targets,
+    UnslothClass,
+    VisionFlag,
+    fail,
+    print_json,
+    print_notes,
+    table,
+)
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.probe.request import FREE_MEMORY_SHARE
 from rankviz.units import rounded_percent as percent
@@ -25,6 +36,11 @@ def probe(
     alpha: Annotated[str, typer.Option(help="r, 2r or a number.")] = "r",
     rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
     dora: Annotated[bool, typer.Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
+    unsloth_class: UnslothClass = "FastLanguageModel",
+    finetune_vision_layers: VisionFlag = None,
+    finetune_language_layers: Flag = None,
+    finetune_attention_modules: Flag = None,
+    finetune_mlp_modules: Flag = None,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, nf4, int8 or fp16.")] = "auto",
     framework: Annotated[str, typer.Option(help="unsloth, peft, and on a GPU trl.")] = "unsloth",
     batch: Annotated[int, typer.Option(help="Batch size per micro-step.")] = 1,
@@ -61,6 +77,11 @@ def probe(
             target_modules=targets_in(targets),
             use_rslora=rslora,
             use_dora=dora,
+            unsloth_class=unsloth_class,
+            finetune_vision_layers=finetune_vision_layers,
+            finetune_language_layers=finetune_language_layers,
+            finetune_attention_modules=finetune_attention_modules,
+            finetune_mlp_modules=finetune_mlp_modules,
         ),
         training=replace(
             PROBE_TRAINING,

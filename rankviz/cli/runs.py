@@ -12,7 +12,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.shared import Json, Targets, fail, print_json, print_notes, table
+from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json, print_notes, table
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import (
@@ -43,6 +43,11 @@ def sweep(
     alpha: Annotated[str, typer.Option(help="A number for all ranks, r or 2r.")] = "32",
     rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
     dora: Annotated[bool, typer.Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
+    unsloth_class: UnslothClass = "FastLanguageModel",
+    finetune_vision_layers: VisionFlag = None,
+    finetune_language_layers: Flag = None,
+    finetune_attention_modules: Flag = None,
+    finetune_mlp_modules: Flag = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps per run.")] = 40,
     lr: Annotated[list[float] | None, typer.Option(help="Learning rate; repeatable.")] = None,
     seeds: Annotated[
@@ -91,7 +96,16 @@ def sweep(
         seeds=tuple(range(count)),
         held_out_examples=held_out,
         exact_match_examples=exact_match,
-        lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
+        lora=LoraConfig(
+            target_modules=targets_in(targets),
+            use_rslora=rslora,
+            use_dora=dora,
+            unsloth_class=unsloth_class,
+            finetune_vision_layers=finetune_vision_layers,
+            finetune_language_layers=finetune_language_layers,
+            finetune_attention_modules=finetune_attention_modules,
+            finetune_mlp_modules=finetune_mlp_modules,
+        ),
         training=replace(
             SHORT_TRAINING,
             max_steps=steps,

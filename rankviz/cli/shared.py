@@ -11,6 +11,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Model = Annotated[str, typer.Argument(help="A catalogue id, a Hub id, a folder or a config.json.")]
 Targets = Annotated[str, typer.Option(help="all-linear, attention, mlp, qv, unsloth, or module names: NAME,NAME.")]
 
+UnslothClass = Annotated[str, typer.Option(help="Under Unsloth: FastLanguageModel or FastModel.")]
+VisionFlag = Annotated[bool | None, typer.Option(help="Unsloth's flag for whole multimodal models.")]
+Flag = Annotated[bool | None, typer.Option(help="Unsloth's flag.")]
+
 
 def fail(message: str, code: int) -> None:
     print(" ".join(message.split()), file=sys.stderr)

@@ -64,11 +64,13 @@ def list_studies(
     if as_json:
         return print_json({"rows": rows, "added": list(api.studies.added())})
     table(
-        f"Published studies nearest to {model}" if model else units.counted(len(rows), "study", "studies"),
+        f"Published studies nearest to {model}"
+        if model
+        else units.counted(len({row["study_id"] for row in rows}), "study", "studies"),
         ["Study", "Base model", "Points", "Why it is near", "Learning rate"],
         [[str(row[name]) for name in ("label", "base_model", "points", "why", "learning_rate")] for row in rows],
         notes=[
-            f"{row['label']}: {row['source'] or row['citation']} {row['caveat']}"
+            f"{row['label']}: {row['source'] or row['citation'] + '.'} {row['caveat']}"
             for row in {row["label"]: row for row in rows}.values()
         ]
         + [f"Added here: {name}" for name in api.studies.added()],

@@ -6,12 +6,19 @@ from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.towers import LOADED_WHOLE, NOT_ON_CPU
 from rankviz.errors import InvalidSettingError
 
 
 def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
     """A sentence with the number of parameters that train there; none where it is the same as on a GPU (`on_gpu`)."""
     begins = f"Without a GPU, Unsloth {UNSLOTH_VERSION} "
+    if model.tower == "whole model":
+        return (f"{begins}trains no multimodal models, so this script needs one.",)
+    if model.tower == "text tower" and model.model_type in NOT_ON_CPU:
+        return (f"{begins}cannot load this checkpoint, which is multimodal.",)
+    if model.tower == "text tower" and model.model_type in LOADED_WHOLE:
+        return (f"{begins}loads this checkpoint with its other towers, and target names reach into them.",)
     try:
         count = plan_on_cpu(model, lora, plan, precision).parameters(lora.r)
     except InvalidSettingError as error:

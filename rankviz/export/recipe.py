@@ -16,6 +16,7 @@ from rankviz.core.lora.config import FLAGS, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
@@ -25,8 +26,6 @@ from rankviz.export.published import Published, in_16_bit, published
 from rankviz.units import memory_size
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
-LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
-"""model_types of text towers whose own class in transformers 5.17 finds no weights in the checkpoint of the whole."""
 TEXT_TOWER = "language_model"
 """What the paths of these text towers have in common."""
 Reach = Callable[..., tuple[str, ...] | None]
@@ -156,6 +155,8 @@ def recipe(
     if written.trained is not None:
         # What the estimate says of this adapter.
         notes += written.trained.notes
+    # What is written names layers, so the plan made of it knows of no preset.
+    notes += [note for note in wanted.flag_notes if note not in notes]
     notes += as_stored
     if count is not None and framework == "unsloth" and is_script:
         notes += on_cpu(model, written.lora, written.plan, training.precision, on_gpu=count)

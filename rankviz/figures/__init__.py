@@ -13,6 +13,7 @@ follows the light and the dark theme without being drawn again.
 from rankviz.figures.accuracy import AccuracyInfo, accuracy_figure, accuracy_info
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES
 from rankviz.figures.files import plot_file, write_figure
+from rankviz.figures.forecast import ForecastInfo, forecast_figure, forecast_info
 from rankviz.figures.memory import MemoryInfo, memory_figure, memory_info
 from rankviz.figures.modules import ModulesInfo, modules_figure, modules_info
 from rankviz.figures.parameters import ParametersInfo, parameters_figure, parameters_info
@@ -27,6 +28,7 @@ __all__ = [
     "COST_AXES",
     "QUALITY_AXES",
     "AccuracyInfo",
+    "ForecastInfo",
     "MemoryInfo",
     "ModulesInfo",
     "ParametersInfo",
@@ -38,6 +40,8 @@ __all__ = [
     "VerdictInfo",
     "accuracy_figure",
     "accuracy_info",
+    "forecast_figure",
+    "forecast_info",
     "memory_figure",
     "memory_info",
     "modules_figure",

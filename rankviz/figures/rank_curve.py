@@ -67,7 +67,7 @@ WHAT_A_FAST_CURVE_IS = (
 EMPTY = "Points appear here as runs finish."
 
 
-def rank_curve_info(sweep: Sweep, verdict: Verdict | None, metric: Metric = LOSS) -> RankCurveInfo:
+def rank_curve_info(sweep: Sweep, verdict: Verdict | None, *, metric: Metric = LOSS) -> RankCurveInfo:
     """Quality by rank of one sweep, a fast curve or both, as far as it has got.
 
     Args:

@@ -1,5 +1,6 @@
 """A trained adapter's singular values, one by one: one module's, and those of the same module in other blocks."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,8 @@ class SpectrumInfo(NamedTuple):
     rows: Sequence[Mapping[str, object]] = ()
 
 
+MOST_TICKS = 16
+"""One for each index, up to so many."""
 NO_SPECTRUM = SpectrumInfo(None, empty="No adapter yet.")
 
 
@@ -83,14 +86,27 @@ def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> "go.Figure":
         traces,
         height=height,
         uirevision="spectrum",
-        x={"rangemode": "tozero", "showgrid": False},
-        y={"type": "log", "exponentformat": "power", "dtick": 1},
+        x={"rangemode": "tozero", "showgrid": False, **_whole_steps(info)},
+        y={"type": "log", "exponentformat": "power", "dtick": 1 if _decades(info) >= 2 else "D2"},
         x_title="index of the singular value",
         y_title="singular value",
         message=info.empty,
         shapes=[vertical_line(info.r + 0.5, CHOSEN)] if info.r else [],
         showlegend=True,
     )
+
+
+def _whole_steps(info: SpectrumInfo) -> dict[str, Any]:
+    """A tick for each index where there are few, since there is no index between two."""
+    few = info.chosen is not None and len(info.chosen.values) <= MOST_TICKS
+    return {"dtick": 1} if few else {}
+
+
+def _decades(info: SpectrumInfo) -> float:
+    """Powers of ten between the smallest and the largest value drawn."""
+    lines = (*filter(None, [info.chosen]), *info.others)
+    drawn = [value for line in lines for value in line.values if value > 0]
+    return math.log10(max(drawn) / min(drawn)) if drawn else 0.0
 
 
 def _strong(line: SpectrumLine) -> dict[str, Any]:

@@ -62,7 +62,9 @@ GAP, VALUE = "gap", "value"
 GAP_TITLE = "% short of best (lower is better)"
 SHAPES = (
     "circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "cross", "x",
-    "hourglass", "bowtie",
+    "hourglass", "bowtie", "triangle-left", "triangle-right", "octagon", "hexagram", "diamond-tall", "diamond-wide",
+    "star-square", "star-diamond", "star-triangle-up", "star-triangle-down", "hexagon2", "triangle-ne", "triangle-se",
+    "triangle-sw", "triangle-nw", "circle-cross", "circle-x", "square-cross", "square-x", "diamond-cross", "diamond-x",
 )  # fmt: skip
 DASHES = ("solid", "dot", "dash", "dashdot")
 LEGEND_ROW_PIXELS = 38
@@ -107,7 +109,7 @@ def studies_info(
                 lines.append(shown)
                 rows += _rows(line, each, sizes(line))
     ranks = sorted({p.r for line in lines for p in line.points} | ({chosen_r} if chosen_r else set()))
-    cited = dict.fromkeys(f"{each.line.study.citation} ({each.line.study.source or 'added here'})" for each in near)
+    cited = dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)
     return StudiesInfo(
         lines=lines,
         x=x,
@@ -132,7 +134,7 @@ def _published_line(line: Line, sizes: Sizes, shapes: Mapping[str, str], *, x: s
             x=place,
             y=100 * line.short_of_best(point.value) if y == GAP else point.value,
             r=point.rank,
-            error=point.standard_error * scale if point.standard_error else None,
+            error=None if point.standard_error is None else point.standard_error * scale,
             text="<br>".join(_hover(line, point)),
         )
         for place, point in zip(_x(line, sizes, x), line.points, strict=True)
@@ -158,11 +160,12 @@ def _label(line: Line) -> str:
 
 
 def _hover(line: Line, point: QualityPoint) -> Sequence[str]:
-    spread = f" ± {point.standard_error:g}" if point.standard_error else " (one run)"
+    spread = " (one run)" if point.standard_error is None else f" ± {point.standard_error:g}"
     rate = f"learning rate {rate_text(point.learning_rate)}" if point.learning_rate else "learning rate not stated"
     tried = f", best of {point.learning_rates_tried}" if (point.learning_rates_tried or 0) > 1 else ""
     alpha = f"alpha {point.lora_alpha:g}" if point.lora_alpha else "alpha not stated"
     full = f"full fine-tuning {line.full.value:g}" if line.full else ""
+    base = "" if point.base_value is None else f"before training {point.base_value:g}"
     parts = [
         f"<b>r = {point.rank}</b>: {point.value:g}{spread} {escape(metric_in_words(line))}",
         escape(f"{line.study.label}, {point.base_model}"),
@@ -171,6 +174,7 @@ def _hover(line: Line, point: QualityPoint) -> Sequence[str]:
         f"{rate}{tried}, {alpha}",
         escape(f"targets: {point.target_modules or 'not stated'}"),
         full,
+        base,
     ]
     return [part for part in parts if part]
 
@@ -194,7 +198,7 @@ def _rows(line: Line, near: Near, sizes: Sequence[AdapterSize]) -> Sequence[Mapp
     return [
         {
             "study": line.study.study_id,
-            "source": line.study.source or "added here",
+            "source": line.study.where,
             "base_model": point.base_model,
             "task": point.task,
             "metric": point.metric,
@@ -206,7 +210,8 @@ def _rows(line: Line, near: Near, sizes: Sequence[AdapterSize]) -> Sequence[Mapp
             "learning_rate": point.learning_rate or "",
             "learning_rate_policy": line.study.learning_rate_label,
             "value": point.value,
-            "standard_error": point.standard_error or "",
+            "standard_error": "" if point.standard_error is None else point.standard_error,
+            "base_value": "" if point.base_value is None else point.base_value,
             "trainable_parameters": size.parameters or "",
             "adapter_bytes": size.file_bytes or "",
             "size_computed": size.computed,

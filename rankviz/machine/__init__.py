@@ -6,9 +6,9 @@ from functools import cache
 from typing import Any
 
 from rankviz.machine import cards, software
-from rankviz.machine.cpu import cpu_bf16, cpu_name
+from rankviz.machine.cpu import cpu_bf16, cpu_name, load_average
 
-__all__ = ["cpu_bf16", "cpu_name", "here", "versions"]
+__all__ = ["cpu_bf16", "cpu_name", "here", "load_average", "versions"]
 
 
 @cache

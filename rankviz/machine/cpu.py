@@ -1,5 +1,6 @@
-"""What the kernel says of this machine's processor."""
+"""What the kernel says of this machine's processor, and how much it has to do."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -16,6 +17,14 @@ def cpu_bf16() -> bool | None:
     kernels stand in for it; None where the kernel doesn't say."""
     flags = _cpuinfo("flags") or _cpuinfo("Features")
     return any("bf16" in flag or flag == "avx512f" for flag in flags.split()) if flags else None
+
+
+def load_average() -> float | None:
+    """Processes that ran or waited to run, over the last minute; None where the system does not count them."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):  # Windows has none
+        return None
 
 
 def _cpuinfo(name: str) -> str:

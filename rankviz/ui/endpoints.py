@@ -1,6 +1,10 @@
 """Defines the named HTTP endpoints, /gradio_api/call/<name>. Their schemas come from these docstrings."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import wraps
+from inspect import cleandoc, signature
+from textwrap import indent
 from typing import Any
 
 import gradio as gr
@@ -11,7 +15,9 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.json import as_json as fit_json
-from rankviz.core.lora.config import FLAGS, LoraConfig
+from rankviz.core.forecast.json import as_json as forecast_json
+from rankviz.core.forecast.json import bent_json
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.wiring import with_messages
@@ -23,6 +29,7 @@ def publish(api: Api) -> None:
     A model or run that a call leaves out is empty and refused as such: Gradio answers a missing argument without words.
     """
 
+    @_with_unsloth
     def estimate(
         model: str = "",
         ranks: list[int] = [16],  # noqa: B006 - Gradio reads defaults from the signature; nobody changes it
@@ -35,11 +42,8 @@ def publish(api: Api) -> None:
         max_length: int = 2048,
         steps: int = ASSUMED_STEPS,
         gpu: str = "l4",
-        unsloth_class: str = "FastLanguageModel",
-        finetune_vision_layers: bool | None = None,
-        finetune_language_layers: bool | None = None,
-        finetune_attention_modules: bool | None = None,
-        finetune_mlp_modules: bool | None = None,
+        *,
+        unsloth: dict[str, Any],
     ) -> dict[str, Any]:
         """Exact adapter numbers, and ranges for memory, time and money.
 
@@ -55,24 +59,14 @@ def publish(api: Api) -> None:
             max_length: Tokens per example, padding included.
             steps: Optimizer steps.
             gpu: A GPU of the table; empty for no GPU.
-            unsloth_class: FastLanguageModel or FastModel; under Unsloth, names reach other layers in each.
-            finetune_vision_layers: Unsloth's flag, mainly for whole multimodal models; empty for the class's default.
-            finetune_language_layers: The same for the language model.
-            finetune_attention_modules: The same for attention.
-            finetune_mlp_modules: The same for MLP layers.
         """
-        flags = (
-            finetune_vision_layers,
-            finetune_language_layers,
-            finetune_attention_modules,
-            finetune_mlp_modules,
-        )
         question = _question(
             model, ranks, targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu
         )
-        question = replace(question, lora=_attached(question.lora, unsloth_class, flags))
+        question = replace(question, lora=replace(question.lora, **unsloth))
         return estimate_json(api.estimates.estimate(question))
 
+    @_with_unsloth
     def fit(
         model: str = "",
         r: int = 16,
@@ -86,11 +80,8 @@ def publish(api: Api) -> None:
         steps: int = ASSUMED_STEPS,
         gpu: str = "l4",
         prices: dict[str, float] | None = None,
-        unsloth_class: str = "FastLanguageModel",
-        finetune_vision_layers: bool | None = None,
-        finetune_language_layers: bool | None = None,
-        finetune_attention_modules: bool | None = None,
-        finetune_mlp_modules: bool | None = None,
+        *,
+        unsloth: dict[str, Any],
     ) -> dict[str, Any]:
         """What fits, the effect of each change, the smallest change that makes it fit, and the cheapest GPUs that fit.
 
@@ -107,22 +98,11 @@ def publish(api: Api) -> None:
             steps: Optimizer steps.
             gpu: A GPU of the table; empty for no GPU.
             prices: Your own prices in USD per hour by GPU, instead of the table's.
-            unsloth_class: FastLanguageModel or FastModel; under Unsloth, names reach other layers in each.
-            finetune_vision_layers: Unsloth's flag, mainly for whole multimodal models; empty for the class's default.
-            finetune_language_layers: The same for the language model.
-            finetune_attention_modules: The same for attention.
-            finetune_mlp_modules: The same for MLP layers.
         """
-        flags = (
-            finetune_vision_layers,
-            finetune_language_layers,
-            finetune_attention_modules,
-            finetune_mlp_modules,
-        )
         question = _question(
             model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu
         )
-        question = replace(question, lora=_attached(question.lora, unsloth_class, flags))
+        question = replace(question, lora=replace(question.lora, **unsloth))
         return fit_json(api.estimates.fit(question, r, prices))
 
     def advise(
@@ -163,6 +143,25 @@ def publish(api: Api) -> None:
         goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
         return advice_json(api.advice.advise(question, goal))
 
+    def forecast(
+        model: str = "",
+        use_case: str = "instruction",
+        metric: str | None = None,
+        base: bool | None = None,
+        runs: str | None = None,
+    ) -> dict[str, Any]:
+        """How far each rank falls short of r = 128 in published studies, as a band; with runs, also their own forecast.
+
+        Args:
+            model: A catalogue id, an alias of one, or a Hub id.
+            use_case: simple, instruction, complex, near-full or pretraining.
+            metric: score (points) or loss (% of the loss).
+            base: Whether it is a base model; empty: its name decides.
+            runs: A sweep with finished runs at two ranks or more.
+        """
+        answer, bent = api.forecasts.answer(model, use_case, base=base, metric=metric, runs=runs)
+        return forecast_json(answer) | ({"bent": bent_json(bent)} if bent else {})
+
     def models() -> list[dict[str, Any]]:
         """The base models of the catalogue, with parameter counts from their real layers."""
         return [asdict(row) for row in api.models.all()]
@@ -179,8 +178,46 @@ def publish(api: Api) -> None:
         """
         return run_json(api.runs.summary(run_id))
 
-    for operation in (estimate, fit, advise, models, runs, run):
+    for operation in (estimate, fit, advise, forecast, models, runs, run):
         gr.api(with_messages(operation), api_name=operation.__name__, concurrency_limit=None)
+
+
+def _unsloth(
+    unsloth_class: str = "FastLanguageModel",
+    finetune_vision_layers: bool | None = None,
+    finetune_language_layers: bool | None = None,
+    finetune_attention_modules: bool | None = None,
+    finetune_mlp_modules: bool | None = None,
+) -> None:
+    """unsloth_class: FastLanguageModel or FastModel; under Unsloth, names reach other layers in each.
+    finetune_vision_layers: Unsloth's flag, mainly for whole multimodal models; empty for the class's default.
+    finetune_language_layers: The same for the language model.
+    finetune_attention_modules: The same for attention.
+    finetune_mlp_modules: The same for MLP layers.
+    """
+
+
+def _with_unsloth(operation: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The operation with the arguments of _unsloth after its own; it takes them together, as `unsloth`.
+
+    Gradio reads names and defaults from the signature, types from the annotations, and meanings from the docstring.
+    """
+    last = signature(_unsloth).parameters
+    own = [parameter for parameter in signature(operation).parameters.values() if parameter.name != "unsloth"]
+    together = signature(operation).replace(parameters=[*own, *last.values()])
+
+    @wraps(operation)
+    def call(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        bound = together.bind(*args, **kwargs)
+        bound.apply_defaults()
+        unsloth = {name: bound.arguments.pop(name) for name in last}
+        return operation(**bound.arguments, unsloth=unsloth)
+
+    call.__signature__ = together
+    call.__annotations__ = {each.name: each.annotation for each in together.parameters.values()}
+    call.__annotations__["return"] = together.return_annotation
+    call.__doc__ = f"{cleandoc(operation.__doc__)}\n{indent(cleandoc(_unsloth.__doc__), '    ')}"
+    return call
 
 
 def _question(
@@ -215,8 +252,3 @@ def _question(
         ),
         gpu=gpu or None,
     )
-
-
-def _attached(lora: LoraConfig, unsloth_class: str, flags: tuple[bool | None, ...]) -> LoraConfig:
-    """The adapter with Unsloth's own settings."""
-    return replace(lora, unsloth_class=unsloth_class, **dict(zip(FLAGS, flags, strict=True)))

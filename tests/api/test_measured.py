@@ -7,10 +7,14 @@ import pytest
 
 from rankviz import machine
 from rankviz.api import Api
-from rankviz.core.cost.pace import LIBRARIES
+from rankviz.core.cost.pace import LIBRARIES, Workload
+from rankviz.core.cost.slowdown import UNSURE, Others
+from rankviz.core.runs.estimate import workload_of
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from tests.support import questions
 
+CPU = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.0"}}
+WORKLOAD = Workload(base="a", parameters=1, kernels=(), tokens=1)
 HERE = {**machine.here(), "versions": machine.versions(LIBRARIES)}
 
 
@@ -19,18 +23,35 @@ def api(tmp_path):
     return Api(home=tmp_path)
 
 
-def finish(api, ended_at, *, load=8.0, compiling=0.0, step=1.0, evaluation=5.0, environment=HERE, **settings):
-    """One run that took these seconds, on the journal of a sweep of its own; returns its record."""
+def finish(
+    api, ended_at, *, load=8.0, compiling=0.0, step=1.0, evaluation=5.0, environment=HERE, slowed=None, **settings
+):
+    """One run that took these seconds, on the journal of a sweep of its own; returns its record. slowed: how many times
+    longer other programs made its training, with two threads; None is a journal without that."""
     sweep_id = api.workspace.store.create(questions.sweep(**{"ranks": (16,), "max_steps": 40, **settings}))
     (run,) = api.workspace.store.sweep(sweep_id).runs
     training = compiling + step * run.request.max_steps
     began = ended_at - (load + training + 2 * evaluation + 1)
+
+    def use(seconds):
+        spent = (2 * seconds / slowed, 2 * seconds * (1 - 1 / slowed)) if slowed else (None, None)
+        return dict(zip(("own_cpu_seconds", "waited_cpu_seconds"), spent, strict=True))
+
     for event in (
         StageReached(time=began, stage="reading the data"),
         RunStarted(time=began + load, environment=environment),
         Evaluated(time=0.0, when="before", loss=3.0, tokens=100, examples=64, seconds=evaluation),
         *(
-            StepLogged(time=0, step=n, loss=1, learning_rate=0, tokens=n, seconds=compiling + step * n, memory_bytes=1)
+            StepLogged(
+                time=0,
+                step=n,
+                loss=1,
+                learning_rate=0,
+                tokens=n,
+                seconds=compiling + step * n,
+                memory_bytes=1,
+                **use(compiling + step * n),
+            )
             for n in range(1, run.request.max_steps + 1)
         ),
         Evaluated(time=0.0, when="after", loss=2.0, tokens=100, examples=64, seconds=evaluation),
@@ -142,6 +163,59 @@ def test_of_further_runs_on_a_machine_whose_load_drifts_four_in_five_are_inside(
 
     assert 27 == announced
     assert inside >= 0.8 * announced
+
+
+def paces_now(api, load_average, *, at):
+    """Of a run like the finished ones, on a CPU."""
+    run = api.workspace.store.all()[0]
+    model, device = api.models.get("embedded"), api.workspace.device(CPU)
+    workload = workload_of(model, run.request, device, api.measured.row_tokens(run.request))
+    return api.measured.paces(workload, CPU, before=at, load_average=load_average)
+
+
+def test_runs_that_other_programs_slowed_announce_what_the_machine_takes_without_them(api):
+    for second, slowed in enumerate((1.0, 2.0, 4.0), 1):
+        finish(api, 1000.0 * second, environment=CPU, slowed=slowed, step=slowed)
+
+    quiet, busy = (paces_now(api, load, at=4000.0) for load in (0.0, 2.0 + UNSURE))
+
+    # between the middle of the last three, 2, and now: 1 on the quiet machine, 2 on the busy one
+    assert 2**0.5 == pytest.approx(quiet.training.factor / quiet.training.idle)
+    assert 2.0 == pytest.approx(busy.training.factor / busy.training.idle)
+    assert quiet.training.idle == pytest.approx(busy.training.idle)
+    assert "other programs take about 100 % of its processors" in busy.busy_in_words
+    assert "4.0 times as long" in quiet.busy_in_words
+
+
+def test_ones_own_run_that_has_just_ended_is_not_another_program(api):
+    finish(api, 1000.0, environment=CPU, slowed=1.0, step=10.0)
+
+    assert paces_now(api, 2.0, at=1000.0).others.threads == pytest.approx(0.0, abs=0.1)
+    assert paces_now(api, 2.0, at=9000.0).others.threads == pytest.approx(2.0 - UNSURE, abs=0.1)
+
+
+def test_a_run_of_another_machine_has_left_nothing_in_this_ones_load(api):
+    finish(api, 1000.0, environment={**CPU, "device_name": "another CPU"})
+
+    assert 2.0 - UNSURE == pytest.approx(paces_now(api, 2.0, at=1000.0).others.threads)
+
+
+@pytest.mark.skipif(machine.here()["device"] != "cpu" or machine.load_average() is None, reason="a load does not count")
+def test_the_announcement_says_how_busy_this_machine_is_now(api):
+    announced = expected(api)
+    busy = replace(announced, paces=replace(announced.paces, others=Others(threads=1.6, cpus=2)))
+
+    assert announced.paces.others is not None
+    assert (
+        "The machine is busy now: other programs take about 80 % of its processors, so this may take longer than "
+        "estimated."
+    ) in busy.sentences
+
+
+def test_how_busy_the_processor_is_says_nothing_of_a_gpu(api):
+    finish(api, 1000.0)
+
+    assert api.measured.paces(WORKLOAD, {**CPU, "device": "cuda"}, load_average=9.0).others is None
 
 
 def test_an_estimate_for_the_gpu_of_this_machine_would_rest_on_them_too(api):

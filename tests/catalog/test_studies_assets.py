@@ -1,5 +1,6 @@
 """The evidence that ships: complete, strict, with sources that arrive, and the counts that are made of it."""
 
+import csv
 import json
 import shutil
 
@@ -12,8 +13,11 @@ from rankviz.catalog.studies_schema import check
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.advice.words import enough_in_words
 from rankviz.core.cost.question import Question
-from rankviz.core.studies.findings import rank_enough
+from rankviz.core.studies.findings import kept_by_rank, rank_enough, short_of_full
+from rankviz.core.studies.lines import LOSSES
 from rankviz.errors import AssetError
+
+APERTUS = "swiss-ai/Apertus-{}-Instruct-2509"
 
 
 @pytest.fixture
@@ -26,16 +30,71 @@ def test_all_rows_are_as_the_schema_wants_them():
     check(ASSETS)
 
 
-def test_981_points_of_22_studies_arrive_with_source_caveat_and_date():
+def rows_in_the_files():
+    folder = ASSETS / "evidence"
+    with (folder / "points.csv").open(newline="") as points:
+        return len(list(csv.DictReader(points))), len(json.loads((folder / "studies.json").read_text())["studies"])
+
+
+def test_every_point_and_study_arrives_with_source_caveat_and_date():
     evidence = load_evidence(ASSETS)
 
-    assert (981, 22) == (len(evidence.points), len(evidence.studies))
+    assert rows_in_the_files() == (len(evidence.points), len(evidence.studies))
     for study in evidence.studies.values():
-        assert study.source.startswith("https://")
+        assert study.source is None or study.source.startswith("https://")
         assert study.citation and study.caveat and study.learning_rate_and_alpha_policy
         assert "2026" == study.checked[:4]
     for model in evidence.models.values():
         assert model.source and model.checked
+
+
+def test_a_study_without_a_link_says_so_in_its_caveat():
+    studies = [study for study in load_evidence(ASSETS).studies.values() if study.source is None]
+
+    assert {"claims_extract_qwen25_1p5b", "moge2_aerial_depth", "valtric_distilroberta_finance"} == {
+        study.study_id for study in studies
+    }
+    assert all("there is no link" in study.caveat for study in studies)
+
+
+def test_a_classifiers_loss_is_never_among_the_losses_per_token():
+    points = load_evidence(ASSETS).points
+
+    encoders = [point for point in points if "bert" in point.base_model.lower()]
+    assert {"classification_loss"} == {p.metric for p in encoders if not p.higher_is_better}
+    assert not {p.metric for p in encoders} & set(LOSSES)
+    assert set(LOSSES) <= {p.metric for p in points if not p.higher_is_better}
+
+
+def test_the_base_before_training_stands_beside_a_point_where_the_study_has_it():
+    """Apertus-8B had 1.6946 before training, and 0.75989 at its best rank; Tinker's table has no such column."""
+    evidence = load_evidence(ASSETS)
+
+    (line,) = [x for x in evidence.lines if x.first.role == "main" and x.model.base_model == APERTUS.format("8B")]
+    assert (1.6946, 256, 0.75989) == (line.first.base_value, line.best.rank, line.best.value)
+    assert {None} == {point.base_value for point in evidence.points if point.study_id == "tinker_sft_sweep"}
+
+
+def test_a_grid_of_learning_rates_is_drawn_by_the_best_of_each_rank():
+    """Apertus-70B at r = 1: 12.7165 at 1e-3 (it diverged), 0.69001 at 1e-4, 0.71874 at 1e-5."""
+    lines = [
+        line
+        for line in load_evidence(ASSETS).lines
+        if line.model.base_model == APERTUS.format("70B") and line.first.is_loss and line.first.rank == 1
+    ]
+
+    longest = [line.first for line in lines if line.first.duration.startswith("467 steps")]
+    assert {("detail", 1e-3, 12.71653), ("main", 1e-4, 0.69001), ("detail", 1e-5, 0.71874)} == {
+        (point.role, point.learning_rate, point.value) for point in longest
+    }
+
+
+def test_images_and_depth_are_in_no_count():
+    evidence = load_evidence(ASSETS)
+
+    without = evidence.without("moge2_aerial_depth").without("peft_mc_imagegen").published
+    assert kept_by_rank(without) == kept_by_rank(evidence.published)
+    assert short_of_full(without) == short_of_full(evidence.published)
 
 
 def test_bases_that_name_a_catalogue_row_agree_with_it():
@@ -47,21 +106,22 @@ def test_bases_that_name_a_catalogue_row_agree_with_it():
             assert (row.family, row.total_parameters) == (model.family, model.parameters)
 
 
-def test_in_17_of_22_models_r_16_is_enough_and_no_line_of_code_says_so():
+def test_in_17_of_24_models_r_16_is_enough_and_no_line_of_code_says_so():
     enough = rank_enough(load_evidence(ASSETS).published)
 
-    assert {4: 2, 16: 15, 64: 4, 128: 1} == enough.smallest
-    assert "in 17 of 22 models tuned at each rank, r ≤ 16 came within 0.5 % of the best loss" == enough_in_words(
+    assert {4: 2, 16: 15, 32: 1, 64: 5, 128: 1} == enough.smallest
+    assert "in 17 of 24 models tuned at each rank, r ≤ 16 came within 0.5 % of the best loss" == enough_in_words(
         enough, 16
     )
     assert (
-        "in 2 of 22 models tuned at each rank, r ≤ 8 came within 0.5 % of the best loss (r = 8 itself was not run; "
-        in (enough_in_words(enough, 8))
+        "in 2 of 24 models tuned at each rank, r ≤ 8 came within 0.5 % of the best loss (r = 8 itself was not run in "
+        "21 of the others; r ≤ 16 did so in 17)" == enough_in_words(enough, 8)
     )
+    assert "(r = 24 itself was not run; r ≤ 64 did so in 23)" in enough_in_words(enough, 24)
 
 
 def test_a_study_less_is_another_sentence(copied):
-    """Without Qwen3.5, Qwen3.6 and NVIDIA, 12 models remain that were swept to 64; 5 of them needed more than 16."""
+    """Without Qwen3.5, Qwen3.6 and NVIDIA, 14 models remain that were swept to 64; 7 of them needed more than 16."""
     points = copied / "evidence" / "points.csv"
     gone = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "nvidia/")
     kept = [line for line in points.read_text().splitlines() if not any(name in line for name in gone)]
@@ -69,23 +129,33 @@ def test_a_study_less_is_another_sentence(copied):
 
     enough = rank_enough(load_evidence(copied).published)
 
-    assert "in 7 of 12 models tuned at each rank, r ≤ 16" in enough_in_words(enough, 16)
-    assert rank_enough(load_evidence(ASSETS).without("tinker_sft_sweep").published) is None
+    assert "in 7 of 14 models tuned at each rank, r ≤ 16" in enough_in_words(enough, 16)
+    assert 2 == rank_enough(load_evidence(ASSETS).without("tinker_sft_sweep").published).models
 
 
-def test_without_the_study_the_advice_counts_nothing(copied, tmp_path):
+def test_without_tuned_sweeps_the_advice_counts_nothing(copied, tmp_path):
     for name in ("models", "assumptions.json", "gpus.json", "validation.json"):
         (copied / name).symlink_to(ASSETS / name)
     file = copied / "evidence" / "points.csv"
-    file.write_text("\n".join(x for x in file.read_text().splitlines() if not x.startswith("tinker")) + "\n")
+    tuned = ("tinker", "apertus")
+    file.write_text("\n".join(x for x in file.read_text().splitlines() if not x.startswith(tuned)) + "\n")
     question = Question(model_id="meta-llama/Llama-3.1-8B")
 
     before = advice_json(Api(home=tmp_path / "home").advice.advise(question, Goal()))
     after = advice_json(Api(home=tmp_path / "home", assets=copied).advice.advise(question, Goal()))
 
-    assert "in 17 of 22 models" in before["sentence"]
+    assert enough_in_words(rank_enough(load_evidence(ASSETS).published), 16) in before["sentence"]
     assert "the rule of thumb for standard instruction tuning." in after["sentence"]
     assert after["rank_enough"] is None
+
+
+@pytest.mark.parametrize(("use_case", "reason"), [("instruction", "in "), ("complex", "the rule of thumb for complex")])
+def test_the_count_is_the_reason_only_for_the_kind_of_task_of_most_models(tmp_path, use_case, reason):
+    question = Question(model_id="meta-llama/Llama-3.1-8B")
+
+    because = advice_json(Api(home=tmp_path).advice.advise(question, Goal(use_case=use_case)))["because"]
+
+    assert because.startswith(reason)
 
 
 @pytest.mark.parametrize("use_case", NAMES)

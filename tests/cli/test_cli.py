@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rankviz.api import Api
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -75,11 +77,20 @@ def test_what_is_not_known_is_null():
         (("advise", "Qwen/Qwen3-4B", "--use-case", "poetry"), "There is no use case 'poetry'"),
         (("advise", "Qwen/Qwen3-4B", "--examples", "0"), "Examples must be a whole number"),
         (("advise", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r at most once"),
+        (("forecast", "Qwen/Qwen3-4B", "--use-case", "poetry"), "There is no use case 'poetry'"),
+        (("forecast", "Qwen/Qwen3-4B", "--metric", "bleu"), "Metric must be one of score, loss"),
+        (("forecast", "Qwen/Qwen3-4B", "--runs", "nothing"), "rankviz runs list"),
         (("evidence", "remove", "nothing.json"), "rankviz evidence list"),
         (("evidence", "add", "no-such-file.json"), "no-such-file.json cannot be read"),
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("runs", "import", "nofile.zip"), "There is no file 'nofile.zip'."),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
+        (("sweep", "embedded", "--data", "phonemes", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
+        (("probe", "Qwen/Qwen3-0.6B", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
+        (
+            ("probe", "Qwen/Qwen3-0.6B", "--framework", "peft", "--no-finetune-attention-modules"),
+            "finetune_attention_modules is a setting of Unsloth",
+        ),
         (("verdict", "losses.csv", "--tolerance", "2%"), "needs --base-loss"),
         (("frobnicate",), "frobnicate"),
         (("serve", "--port", "99999"), "65535"),
@@ -93,6 +104,19 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, sentence, tmp_pat
     assert 1 == len(run.stderr.splitlines())
     assert sentence in run.stderr
     assert "" == run.stdout
+
+
+@pytest.mark.parametrize("command", [("sweep", "embedded", "--data", "phonemes"), ("probe", "Qwen/Qwen3-0.6B")])
+def test_flags_reach_the_core_and_those_that_nothing_follows_are_refused(command, tmp_path):
+    if Api(home=tmp_path).workspace.here().cuda:
+        pytest.skip("this machine has a GPU")
+    off = [f"--no-finetune-{part}" for part in ("language-layers", "attention-modules", "mlp-modules")]
+
+    run = rankviz(*command, *off, home=tmp_path)
+
+    assert 2 == run.returncode
+    flags = "finetune_language_layers, finetune_attention_modules and finetune_mlp_modules"
+    assert run.stderr.startswith(f"{flags} cannot be off here: without a GPU")
 
 
 def test_a_port_in_use_is_named(tmp_path):
@@ -121,6 +145,17 @@ def test_tables_have_a_row_a_rank():
 
     assert re.search(r"^\s+8 ", table, re.M)
     assert re.search(r"^\s+32 ", table, re.M)
+
+
+def test_tight_is_shown_as_a_kind_of_fitting_with_its_meaning():
+    asked = ("openai/gpt-oss-20b", "-r", "8", "--batch", "1", "--max-length", "1024", "--gpu", "T4")
+    estimate, fit = (rankviz(command, *asked).stdout for command in ("estimate", "fit"))
+
+    assert re.search(r"^\s+8 .* fits, tight\s*$", estimate, re.M)
+    assert "- Tight: less than 5 % to spare on this GPU." in estimate
+    assert "r = 8: fits, tight on T4, " in fit
+    assert "- It fits without changes, with less than 5 % to spare." in fit
+    assert re.search(r"^\s+T4 +fits, tight ", fit, re.M)
 
 
 def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():
@@ -163,9 +198,19 @@ def test_advise_gives_the_contracts_keys():
         result["learning_rate"],
         result["target_modules"],
     )
-    assert (17, 22) == (result["rank_enough"]["at_most_r"], result["rank_enough"]["models"])
+    enough = Api().studies.rank_enough()
+    assert (enough.at_most(16), enough.models) == (result["rank_enough"]["at_most_r"], result["rank_enough"]["models"])
     assert 2 * 41_943_040 == result["capacity"]["holds_tokens"]
     assert "fits" == result["fit"]
+
+
+def test_forecast_gives_the_contracts_keys_and_a_table_with_its_coverage():
+    answer = json.loads(rankviz("forecast", "Qwen/Qwen3-4B", "--use-case", "complex", "--json").stdout)
+    text = rankviz("forecast", "Qwen/Qwen3-4B", "--metric", "loss").stdout
+
+    assert ("points", 128) == (answer["unit"], answer["reference_rank"])
+    assert {"studies", "lines", "coverage_80_left_out", "validated", "ranks"} <= answer.keys()
+    assert "% of the loss" in text and "Not validated" in text
 
 
 def test_advise_in_words_has_why_and_what_would_change_it():
@@ -173,6 +218,12 @@ def test_advise_in_words_has_why_and_what_would_change_it():
 
     assert "Recommended: r = 64" in text
     assert "What would change the recommendation" in text
+
+
+def test_the_list_of_studies_counts_studies_not_their_base_models(tmp_path):
+    text = rankviz("evidence", "list", home=tmp_path).stdout
+
+    assert f"{len(Api().studies.all().studies)} studies" == text.splitlines()[0].strip()
 
 
 def test_the_doctor_says_what_this_machine_trains_on(tmp_path):

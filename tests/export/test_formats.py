@@ -13,6 +13,7 @@ from rankviz.api import Api
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
 from rankviz.export import FORMATS, LEARNING_RATE, script
 from rankviz.export.lora_config import adapter_config
@@ -47,6 +48,27 @@ def test_every_format_names_the_model_the_rank_and_the_alpha(api, name):
     assert "24" in written.text
     assert "48" in written.text
     assert () == written.notes
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("model", [MOE, "openai/gpt-oss-20b", "google/gemma-3-4b-it"])
+def test_names_in_place_of_all_linear_are_explained_by_the_flag_in_every_format(api, model, name):
+    question = questions.question(model, target_modules="all-linear", finetune_mlp_modules=False)
+
+    written = api.exports.write(question, 8, name)
+
+    (note,) = (note for note in written.notes if "ignores its flags beside the word all-linear" in note)
+    assert "q_proj" in note
+    assert not re.search(r"""target(_modules)?["']?[:=] ?["']?(all-linear|all)\b""", written.text)
+
+
+@pytest.mark.parametrize("name", ["unsloth", "peft", "llamafactory"])
+def test_a_flag_that_the_chosen_framework_ignores_is_said_in_other_tools_files_too(api, name):
+    question = questions.question(MOE, framework="trl", finetune_mlp_modules=False)
+
+    notes = api.exports.write(question, 8, name).notes
+
+    assert "finetune_mlp_modules: these settings are Unsloth's on a GPU; TRL ignores it." in notes
 
 
 def test_presets_become_the_models_own_names(api):
@@ -165,6 +187,24 @@ def test_what_the_estimate_notes_stands_in_the_export_too(api):
             name in ("script", "notebook", "unsloth")
         )
     assert f"counts {on_gpu:,} trainable" in api.exports.write(question, 8).text
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("google/gemma-3-4b-it:whole", "trains no multimodal models, so this script needs one."),
+        ("mistralai/Ministral-3-3B-Instruct-2512", "cannot load this checkpoint, which is multimodal."),
+        (
+            "google/gemma-3-4b-it",
+            "loads this checkpoint with its other towers, and target names reach into them.",
+        ),
+    ],
+)
+def test_an_unsloth_script_of_a_multimodal_model_says_what_it_does_without_a_gpu(api, model, sentence):
+    unsloth, trl = (api.exports.write(Question(model_id=model), 8, name).notes for name in ("unsloth", "trl"))
+
+    assert f"Without a GPU, Unsloth {UNSLOTH_VERSION} {sentence}" in unsloth
+    assert not any(note.startswith("Without a GPU") for note in trl)
 
 
 def test_a_preset_that_names_other_modules_than_expected_says_so(api):

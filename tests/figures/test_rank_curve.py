@@ -82,7 +82,7 @@ def test_accuracies_are_drawn_in_percent_with_their_spread():
     sweep = counted(plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1)), {4: 60, 16: 80})
     verdict = judge(losses_of(sweep.runs, TOKEN_ACCURACY), metric=TOKEN_ACCURACY)
 
-    info = rank_curve_info(sweep, verdict, TOKEN_ACCURACY)
+    info = rank_curve_info(sweep, verdict, metric=TOKEN_ACCURACY)
 
     assert [(4, 59.75), (16, 79.75)] == [(point.r, point.value) for point in info.runs]
     assert info.runs[0].low < 59.75 < info.runs[0].high
@@ -101,12 +101,12 @@ def test_a_fast_curve_is_drawn_where_its_points_were_counted_and_picks_by_what_i
     ]
     sweep = replace(plain_sweep({64: 1.6}), runs=(replace(run, cuts=tuple(cuts)),))
 
-    info = rank_curve_info(sweep, None, TOKEN_ACCURACY)
+    info = rank_curve_info(sweep, None, metric=TOKEN_ACCURACY)
 
     (line,) = info.lines
     assert [(8, 78.5), (16, 79.5), (64, 80.0)] == [(point.r, point.value) for point in line.points]
     assert 16 == info.picked
-    assert [] == rank_curve_info(sweep, None, EXACT_MATCH).lines
+    assert [] == rank_curve_info(sweep, None, metric=EXACT_MATCH).lines
 
 
 def test_without_points_the_figure_is_axes_and_a_sentence():

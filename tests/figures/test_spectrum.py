@@ -84,3 +84,14 @@ def test_other_blocks_are_drawn_faintly_and_zero_is_no_point():
 
     assert [(1.0, None), (2.0, None)] == [trace.y for trace in figure.data]
     assert 1.5 == figure.layout.shapes[0].x0
+
+
+def test_few_singular_values_have_a_tick_each_and_an_axis_within_two_decades_has_ticks_between():
+    def axes(*values):
+        layout = spectrum_figure(SpectrumInfo(SpectrumLine("q", values))).to_dict()["layout"]
+        return layout["xaxis"].get("dtick"), layout["yaxis"]["dtick"]
+
+    assert (1, "D2") == axes(3.0, 2.0, 0.5, 0.0)
+    assert (1, 1) == axes(3.0, 0.03)
+    assert (None, "D2") == axes(*[1.0] * 17)
+    assert (1, "D2") == axes(0.0)

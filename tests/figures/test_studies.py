@@ -1,14 +1,19 @@
 """Published lines: the shipped studies as infos, and what the figure draws."""
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.studies.adapter_size import AdapterSize
+from rankviz.core.studies.nearest import nearest
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import StudiesInfo, studies_figure, studies_info
 from rankviz.figures.studies import PublishedLine, PublishedPoint, shapes_of
+from tests.support.studies_toy import evidence, point, study, subject
 
 API = Api()
+APERTUS = "swiss-ai/Apertus-8B-Instruct-2509"
 NEAR = API.studies.near("meta-llama/Llama-3.1-8B", "instruction", ("lora",), ("attention and mlp",))[:2]
 
 
@@ -53,6 +58,34 @@ def test_an_unknown_axis_is_refused():
 
 def test_one_shape_a_study_in_all_figures():
     assert {"a": "circle", "b": "square"} == shapes_of(["a", "b", "a"])
+
+
+def test_every_study_that_ships_has_a_shape_of_its_own():
+    studies = list(API.studies.all().studies)
+
+    assert len(studies) == len(set(shapes_of(studies).values()))
+
+
+def test_the_base_before_training_and_a_spread_of_0_are_in_the_hover_and_the_table():
+    studies = [replace(study(), source=None)]
+    toy = evidence([point(r, 1.0, base_value=1.5, standard_error=0.0) for r in (4, 16)], studies)
+
+    info = studies_info(nearest(toy.lines, subject()), sizes=sizes)
+
+    assert "before training 1.5" in info.lines[0].points[0].text
+    assert "1 ± 0 test nll" in info.lines[0].points[0].text
+    assert (1.5, 0.0, "no public page known") == tuple(
+        info.rows[0][k] for k in ("base_value", "standard_error", "source")
+    )
+    assert "(no public page known)" in info.source
+
+
+def test_adapters_on_all_linear_layers_are_counted_where_the_base_is_known():
+    """Apertus-8B, per rank and block: q 8192, k and v 5120 each, o 8192, up and down 25,600 each; 32 blocks."""
+    (line,) = [x for x in API.studies.all().lines if x.first.role == "main" and x.model.model_id == APERTUS]
+
+    by_rank = dict(zip(line.ranks, API.studies.sizes(line), strict=True))
+    assert (16 * 32 * 77_824, True) == (by_rank[16].parameters, by_rank[16].computed)
 
 
 def drawn(*lines, **more):

@@ -1,5 +1,7 @@
 """What the kernel says of this machine's processor."""
 
+import os
+
 import pytest
 
 from rankviz.machine import cpu
@@ -21,6 +23,10 @@ def test_whether_a_processor_is_made_for_bf16(monkeypatch, line, flags, known):
     monkeypatch.setattr(cpu, "_cpuinfo", lambda name: flags if name == line else "")
 
     assert known is cpu.cpu_bf16()
+
+
+def test_the_load_average_is_the_systems_own():
+    assert os.getloadavg()[0] == pytest.approx(cpu.load_average(), abs=1.0)
 
 
 def test_the_processor_is_read_from_the_kernels_list(monkeypatch, tmp_path):

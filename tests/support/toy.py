@@ -54,6 +54,7 @@ def model(layers: tuple[LinearLayer, ...] = (*ATTENTION, *MLP), **more) -> Model
         "intermediate_size": 32,
         "vocab_size": 100,
         "tie_word_embeddings": True,
+        "config_ties": True,
         "layers": (EMBEDDING, *layers),
         "input_embedding": "model.embed_tokens",
     }

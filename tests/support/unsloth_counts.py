@@ -31,6 +31,7 @@ from peft.tuners.lora import LoraModel  # noqa: E402
 from peft.tuners.tuners_utils import _maybe_include_all_linear_layers, check_target_module_exists  # noqa: E402
 from unsloth.models import llama, vision  # noqa: E402
 from unsloth_zoo.temporary_patches.gpt_oss import GptOssExpertsBnb4bit  # noqa: E402
+from unsloth_zoo.training_utils import prepare_model_for_training  # noqa: E402
 
 from tests.support.file_sizes import file_size  # noqa: E402
 from tests.support.meta_models import build, many_models  # noqa: E402
@@ -84,7 +85,7 @@ class Counter:
         try:
             getattr(unsloth, unsloth_class).get_peft_model(self.model, use_gradient_checkpointing=False, **arguments)
         except Handed as stop:
-            return self._by_peft(stop.config)
+            return self._by_peft(stop.config, new_model=new_model)
         except REFUSALS as error:
             return {"refused": f"{type(error).__name__}: {error}"[:300]}
         finally:
@@ -92,11 +93,12 @@ class Counter:
             LoraModel._create_and_replace = create_and_replace
         raise AssertionError("get_peft_model ended without PEFT")
 
-    def _by_peft(self, config: peft.LoraConfig) -> dict[str, Any]:
+    def _by_peft(self, config: peft.LoraConfig, *, new_model: bool) -> dict[str, Any]:
         config.init_lora_weights = False
-        key = self._question(config)
+        freezes = new_model and bool(config.modules_to_save)
+        key = (self._question(config), freezes)
         if key not in self.known:
-            self.known[key] = self._wrap(config)
+            self.known[key] = self._wrap(config, freezes=freezes)
         return self.known[key]
 
     def _question(self, config: peft.LoraConfig) -> Any:
@@ -113,7 +115,8 @@ class Counter:
         plain = _maybe_include_all_linear_layers(copy.copy(config), self.model)
         return (frozenset(path for path in self.paths if check_target_module_exists(plain, path)), *rest)
 
-    def _wrap(self, config: peft.LoraConfig) -> dict[str, Any]:
+    def _wrap(self, config: peft.LoraConfig, *, freezes: bool) -> dict[str, Any]:
+        """freezes: FastModel's next step, which decides what of modules_to_save is trained."""
         # Without this PEFT ties no copies of embedding and head on the meta device.
         saves = bool(config.modules_to_save)
         try:
@@ -122,6 +125,10 @@ class Counter:
             )
         except REFUSALS as error:
             return {"refused": f"{type(error).__name__}: {error}"[:300]}
+        if freezes:
+            prepare_model_for_training(
+                adapted, use_gradient_checkpointing=False, use_reentrant=False, patch_modules_to_save=True
+            )
         shapes = {name: tuple(tensor.shape) for name, tensor in peft.get_peft_model_state_dict(adapted).items()}
         count = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
         return {"count": count, "bytes": file_size(shapes)}

@@ -51,12 +51,13 @@ def runs(tiny, tmp_path_factory):
     """r = 4, 8 and 4 again, then DoRA with rsLoRA, then a fast curve: five sweeps' runs on one base."""
     store = RunStore(tmp_path_factory.mktemp("home"))
     data = write_tiny_data(store.home / "letters.jsonl")
+    asked = {**ON_A_GPU, "exact_match_examples": 4}
     sweeps = [
-        letters(tiny, data, 4, **ON_A_GPU),
-        letters(tiny, data, 8, **ON_A_GPU),
-        letters(tiny, data, 4, **ON_A_GPU),
-        letters(tiny, data, 4, use_dora=True, use_rslora=True, **ON_A_GPU),
-        letters(tiny, data, 8, cut_ranks=(2, 4), **ON_A_GPU),
+        letters(tiny, data, 4, **asked),
+        letters(tiny, data, 8, **asked),
+        letters(tiny, data, 4, **asked),
+        letters(tiny, data, 4, use_dora=True, use_rslora=True, **asked),
+        letters(tiny, data, 8, cut_ranks=(2, 4), **asked),
     ]
     run_ids = [store.run_ids(store.create(request))[0] for request in sweeps]
     run_here(store, *run_ids)
@@ -74,6 +75,15 @@ def test_load_attach_train_evaluate_and_save_on_the_cuda_branch(runs):
         assert run.loss_after.loss < run.loss_before.loss - 0.3
         assert run.steps[-1].loss < run.steps[0].loss - 0.3
         assert (store.run_dir(run.run_id) / "adapter" / "adapter_model.safetensors").stat().st_size == run.adapter_bytes
+
+
+def test_held_out_prompts_are_answered_and_correct_tokens_counted_on_the_cuda_branch(runs):
+    _, records = runs
+
+    evaluated = [each for run in records for each in (run.loss_before, run.loss_after, *run.cuts)]
+    assert {4} == {each.answered for each in evaluated}
+    assert all(each.correct_tokens == sum(each.example_correct_tokens) for each in evaluated)
+    assert records[0].loss_before.token_accuracy < 0.1 < records[0].loss_after.token_accuracy
 
 
 def test_the_trainer_is_the_one_that_unsloth_rewrote(runs):
@@ -123,6 +133,19 @@ def test_a_trained_adapter_is_truncated_recovered_and_evaluated(runs):
     assert fast.loss_after.loss <= fast.cuts[-1].loss < fast.loss_before.loss
     config = json.loads((store.run_dir(fast.run_id) / "cuts" / "r2" / "adapter_config.json").read_text())
     assert 2 == config["r"]
+
+
+def test_unsloths_class_and_flags_reach_its_get_peft_model(tiny, tmp_path):
+    store = RunStore(tmp_path)
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    flags = {"finetune_vision_layers": False, "finetune_mlp_modules": False}
+    sweep = store.create(letters(tiny, data, 4, unsloth_class="FastModel", **flags, **ON_A_GPU))
+    run_here(store, *store.run_ids(sweep))
+    (run,) = store.sweep(sweep).runs
+
+    assert RunState.COMPLETED == run.state, run.error + run.log_tail
+    # attention alone: in 2 blocks q and o 64 + 64, k and v 64 + 32
+    assert 2 * 4 * (2 * 128 + 2 * 96) == run.trainable_parameters
 
 
 @pytest.fixture(scope="module")

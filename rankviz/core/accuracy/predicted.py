@@ -233,16 +233,24 @@ def unusable(row: MeasuredRow) -> str:
     if not (row.use_peak and row.measured_bytes) and not (row.use_time and row.measured_seconds_per_step):
         parts = [part.strip() for part in row.notes.split(";")]
         unusable_peak = next((part for part in parts if part.endswith("not usable")), parts[0].split(":")[0])
+        if unusable_peak == "OOM":
+            return "the run stopped out of memory, so no peak was measured"
         return unusable_peak or "neither a peak nor a timing"
     return ""
 
 
 def _why_not_counted(row: MeasuredRow) -> str:
+    """What keeps the row out, as its source has it: never how far off the prediction is."""
     if not (row.use_peak and row.measured_bytes):
         return "timing only"
     if row.is_bound:
         return "the length is only a cap: measured at most the high end"
-    return {"D": "something is not stated", "E": "an extrapolated line"}.get(row.tier, f"tier {row.tier}")
+    if row.tier == "D":
+        parts = (part.strip().split(":")[0] for part in row.notes.split(";"))
+        return (
+            "; ".join(part for part in parts if re.search("not stated|contradict", part)) or "a setting is not stated"
+        )
+    return {"E": "read from an extrapolated line, not measured"}.get(row.tier, f"tier {row.tier}")
 
 
 def _left_out(row: MeasuredRow, reason: str) -> PredictedRow:

@@ -165,7 +165,7 @@ def find(evidence: Evidence, subject: Subject, case: UseCase) -> Findings:
         rate_or_rank=rate_against_rank(published),
         targets=targets_against_rank(published),
         kept=kept_by_rank(forgetting),
-        full=short_of_full([line for n in near if n.same_task and not n.line.study.own for line in n.lines]),
+        full=short_of_full([line for n in near if n.same_task and n.line.study.counted for line in n.lines]),
     )
 
 

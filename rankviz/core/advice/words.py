@@ -38,7 +38,7 @@ def _moved(advice: Advice) -> str:
 
 def _because(advice: Advice) -> str:
     enough, full, case = advice.findings.enough, advice.findings.full, advice.case
-    if enough and set(enough.task_kinds) & set(case.task_kinds):
+    if enough and set(enough.task_kinds[:1]) & set(case.task_kinds):
         return enough_in_words(enough, advice.r)
     if full and case.r == RANK_RULES[-1].r:
         return (
@@ -56,11 +56,13 @@ def enough_in_words(enough: RankEnough, r: int) -> str:
         f"in {enough.at_most(r)} of {enough.models} models tuned at each rank, r ≤ {r} came within "
         f"{percent(enough.tolerance)} of the best loss"
     )
-    if r in enough.ranks:
+    not_run = enough.not_run.get(r)
+    if not_run == 0:
         return text
-    above = [rank for rank in enough.ranks if rank > r]
-    beside = f"; r ≤ {above[0]} did so in {enough.at_most(above[0])}" if above else ""
-    return f"{text} (r = {r} itself was not run{beside})"
+    above = enough.surely_above(r)
+    beside = f"; r ≤ {above} did so in {enough.at_most(above)}" if above else ""
+    others = f" in {not_run} of the others" if not_run else ""
+    return f"{text} (r = {r} itself was not run{others}{beside})"
 
 
 def rule_in_words(enough: RankEnough | None, r: int, *, last: bool) -> str:
@@ -80,7 +82,8 @@ def rule_in_words(enough: RankEnough | None, r: int, *, last: bool) -> str:
 def confidence_in_words(advice: Advice) -> str:
     tuned, near = advice.findings.tuned, advice.findings.near
     if tuned and advice.confidence != "rule of thumb":
-        kind = "the same kind of task" if tuned.same_task else "another kind of task"
+        same = "the same kind of task" if advice.case.task_kinds else "a task that also has full fine-tuning"
+        kind = same if tuned.same_task else "another kind of task"
         return (
             f"{advice.confidence.capitalize()}: {tuned.line.study.label} swept {tuned.line.model.base_model} "
             f"({tuned.why[0]}) on {kind}, with the learning rate tuned at each rank. Each of its points is one run, "

@@ -25,6 +25,13 @@ from rankviz.core.quantity import Range
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
+FIT_WORDS: dict[Fit, str] = {
+    "fits": "fits",
+    "tight": "fits, tight",
+    "uncertain": "uncertain",
+    "does_not_fit": "does not fit",
+}
+"""What a reader sees of each verdict."""
 MEMORY_COMPONENTS = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
 
 
@@ -122,8 +129,8 @@ def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
 def fit(device: Range, usable: Range, tight_share: float) -> Fit:
     """Compare the band around nvidia-smi's figure with usable, not nominal, memory.
 
-    fits: the whole band, with tight_share of the card to spare. tight: the whole band, barely. does_not_fit: not even
-    the low end. uncertain: the card's edge lies inside the band (or its usable memory isn't known well enough).
+    fits: the whole band, with tight_share of the card to spare. tight: the whole band, with less. does_not_fit: not
+    even the low end. uncertain: the card's edge lies inside the band (or its usable memory isn't known well enough).
     """
     if device.high <= usable.low * (1 - tight_share):
         return "fits"
@@ -132,6 +139,11 @@ def fit(device: Range, usable: Range, tight_share: float) -> Fit:
     if device.low > usable.high:
         return "does_not_fit"
     return "uncertain"
+
+
+def tight_meaning(assumptions: Assumptions) -> str:
+    """What "tight" says, as a clause."""
+    return f"less than {100 * assumptions.value('tight-share'):g} % to spare"
 
 
 def _notes(

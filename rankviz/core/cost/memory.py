@@ -196,7 +196,7 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
     adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
     gradients = round(lora * terms.adapter.gradient + full * terms.saved.gradient)
     optimizer = round(lora * terms.adapter.optimizer + full * terms.saved.optimizer)
-    moved = _moved_embedding(terms, adapter, lora) if not full else 0
+    moved = _moved_embedding(terms, adapter, parameters)
     base = terms.base_weights - moved
     static = base + adapter + gradients + optimizer
     moments = _moments(terms, r, adapter - moved, lora, full)

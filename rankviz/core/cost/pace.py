@@ -1,8 +1,8 @@
 """Time on one machine: from runs and probes that have finished there to a range for the next one.
 
     ratio  = measured seconds / seconds that the formulas expect, for each finished run and probe
-    factor = the median ratio of the LATEST nearest ones
-    range  = the formulas' expected seconds · factor, ÷ spread to × spread
+    idle   = the median of ratio / slowdown over the LATEST nearest ones: as on a machine with nothing else to do
+    range  = the formulas' expected seconds · idle · slowdown of the next run, ÷ spread to × spread
 
     ln spread = √((few · ln noise)² + what differs²), or what the ratios disagree by, if that is more
     few       = √(LATEST / how many there are)
@@ -10,11 +10,10 @@
 
 Nearest is the same base model with the same kernels and data; then other data or another number of tokens per
 micro-step, another base model, other kernels (precision, optimizer, checkpointing, loss path, DoRA), each with a wider
-range. The latest count because a machine has other work at other times: of two shipped sweeps of one set-up the first
-took 0.8 to 1.4 times what the formulas expect and the second 1.4 to 3.3 times. Widths are rows here-* of
-assumptions.json; how many of the runs that followed were inside is in docs/method.md. Left out: what else the machine
-will be doing, and a second machine of the same kind whose runs were imported, which counts as this one. Hand-worked in
-tests/core/cost/test_pace.py.
+range. Slowdowns by other programs are known of runs on a CPU (slowdown.py); where one of the nearest has its own, those
+without are left out, and where none has, the ratios are taken as they are. Widths are rows here-* of assumptions.json;
+how many of the runs that followed were inside is in docs/method.md. Left out: a second machine of the same kind whose
+runs were imported, which counts as this one. Hand-worked in tests/core/cost/test_pace.py.
 """
 
 import math
@@ -23,19 +22,23 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
 
+from rankviz.core.cost import slowdown
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.slowdown import Others
 from rankviz.core.quantity import Range, middle
 from rankviz.units import counted
 
 LATEST = 3
-"""So many of the nearest runs count: with more a change of the machine's load is followed too slowly."""
+"""So many of the nearest runs count: with more a change of the machine is followed too slowly."""
 SAME_TOKENS = 1.1
 """Times more or fewer tokens per micro-step that still count as the same."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
 """Versions that memory and time depend on."""
 Part = Literal["load", "training", "evaluation", "rest"]
 PARTS: tuple[Part, ...] = ("load", "training", "evaluation", "rest")
+ALL_CPUS: tuple[Part, ...] = ("training", "evaluation")
+"""Parts that compute on all processors; the others mostly on one."""
 
 
 def machine_of(environment: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -91,15 +94,26 @@ class Timing:
     workload: Workload
     ratios: Mapping[Part, float]
     """Measured / expected, above 0, for each part that was measured. "rest" is in seconds: the formulas have none."""
+    slowdowns: Mapping[Part, float] = field(default_factory=dict)
+    """How many times longer other programs made each part; without those of which that is not known."""
+    began_at: float | None = None
+    """Unix seconds; before its base was loaded."""
+    load_average: float | None = None
+    """Of the machine, when it began."""
+    threads: float = 0.0
+    """That ran or wanted to run, on average."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
     """What finished runs and probes say of one part of the time."""
 
-    factor: float
+    idle: float
+    """Times what the formulas expect, on a machine with nothing else to do (or as busy as it was, where not known)."""
     spread: float
     """The range is ÷ and × this."""
+    slowdown: Range
+    """Of the next run, by other programs."""
     differs: Difference
     sources: tuple[Timing, ...] = field(repr=False)
 
@@ -111,8 +125,13 @@ class Pace:
 
     def range(self, expected: float) -> Range:
         """Around what the formulas expect, in seconds."""
-        here = expected * self.factor
-        return Range(here / self.spread, here, here * self.spread)
+        here = self.slowdown.times(expected * self.idle)
+        return Range(here.low / self.spread, here.expected, here.high * self.spread)
+
+    @property
+    def factor(self) -> float:
+        """What is expected of the next run, over what the formulas expect."""
+        return self.idle * self.slowdown.expected
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +142,8 @@ class Paces:
     training: Pace | None = None
     evaluation: Pace | None = None
     rest: Pace | None = None
+    others: Others | None = None
+    """Other programs on this machine now; None where that is not known or does not matter."""
 
     @property
     def source_ids(self) -> tuple[str, ...]:
@@ -138,7 +159,27 @@ class Paces:
         first, *others = named
         return f"from {' and '.join([f'{_finished(first)}', *others])} here{OTHER[self.training.differs]}"
 
+    @property
+    def busy_in_words(self) -> str:
+        """A sentence on other programs that slow the next run, or have slowed the last ones; else ""."""
+        usual = self.training.slowdown if self.training else slowdown.NONE
+        if self.others and self.others.share >= slowdown.BUSY:
+            counted_in = usual.expected > 1
+            follows = "this takes longer" if counted_in else "this may take longer than estimated"
+            return f"The machine is busy now: other programs {_taken(self.others)}, so {follows}."
+        if usual.high >= WIDER * usual.low:
+            return f"Other programs made one of the last runs here take {usual.high:.1f} times as long: a wider range."
+        return ""
 
+
+def _taken(others: Others) -> str:
+    if others.share <= 1:
+        return f"take about {10 * round(10 * others.share)} % of its processors"
+    return f"need {others.share:.1f} times as many processors as it has"
+
+
+WIDER = 1.3
+"""Between the least and the most slowdown: from here on it is said, since the range is wider by so much."""
 OTHER = {
     Difference.NONE: "",
     Difference.TOKENS: " with other data or another batch, so the range is wider",
@@ -152,12 +193,15 @@ def _finished(text: str) -> str:
     return f"{number} finished {noun}"
 
 
-def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions) -> Paces:
-    """The pace of each part from what has finished on this machine, in any order."""
-    return Paces(**{part: _pace(part, timings, workload, assume) for part in PARTS})
+def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions, others: Others | None = None) -> Paces:
+    """The pace of each part from what has finished on this machine, in any order. others: on this machine now."""
+    ordered = sorted(timings, key=lambda timing: timing.ended_at)
+    return Paces(**{part: _pace(part, ordered, workload, assume, others) for part in PARTS}, others=others)
 
 
-def _pace(part: Part, timings: Sequence[Timing], workload: Workload, assume: Assumptions) -> Pace | None:
+def _pace(
+    part: Part, timings: Sequence[Timing], workload: Workload, assume: Assumptions, others: Others | None
+) -> Pace | None:
     reach = math.log(assume.value("here-base-reach"))
     measured = [
         (_differences(timing.workload, workload, part), timing)
@@ -168,21 +212,39 @@ def _pace(part: Part, timings: Sequence[Timing], workload: Workload, assume: Ass
         return None
     nearest = min(max(differs) for differs, _ in measured)
     near = [(differs, timing) for differs, timing in measured if max(differs) == nearest]
-    near = sorted(near, key=lambda each: each[1].ended_at)[-LATEST:]
-    logs = [math.log(timing.ratios[part]) for _, timing in near]
+    known = [(differs, timing) for differs, timing in near if part in timing.slowdowns]
+    near = (known or near)[-LATEST:]
+    logs = [math.log(timing.ratios[part] / timing.slowdowns.get(part, 1.0)) for _, timing in near]
     centre = middle(logs)
-    noise = math.log(assume.value("here-load-noise" if part == "load" else "here-time-noise"))
+    noise = math.log(assume.value(_noise(part, known=bool(known))))
     width = math.hypot(
         noise * math.sqrt(LATEST / len(near)),
         max(_width(timing.workload, workload, differs, assume) for differs, timing in near),
     )
     disagreement = assume.value("here-disagreement") * middle([abs(log - centre) for log in logs])
     return Pace(
-        factor=math.exp(centre),
+        idle=math.exp(centre),
         spread=math.exp(max(width, disagreement)),
+        slowdown=_next_slowdown(part, timings, others, assume) if known else slowdown.NONE,
         differs=nearest,
         sources=tuple(timing for _, timing in near),
     )
+
+
+def _noise(part: Part, *, known: bool) -> str:
+    """The row of assumptions.json; known: how much other programs slowed the runs."""
+    if part == "load":
+        return "here-load-noise"
+    return "here-idle-noise" if known else "here-time-noise"
+
+
+def _next_slowdown(part: Part, timings: Sequence[Timing], others: Others | None, assume: Assumptions) -> Range:
+    last = [timing for timing in timings if part in timing.slowdowns]
+    if others is None:
+        return slowdown.expected([timing.slowdowns[part] for timing in last], None)
+    threads = others.cpus if part in ALL_CPUS else 1
+    recent = [timing.slowdowns[part] for timing in last if timing.ended_at > others.at - slowdown.RECENT_SECONDS]
+    return slowdown.expected(recent, others.slowdown(threads, assume.value("here-others-drift")))
 
 
 def _differences(there: Workload, here: Workload, part: Part) -> tuple[Difference, ...]:

@@ -4,7 +4,7 @@ Estimates of questions, of runs, of probes and of measured rows all go through i
 worked out once, so that a rank costs a few multiplications.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rankviz.core.cost.device import Device
@@ -61,9 +61,12 @@ def predict(
         duration = cpu_duration_terms(model, shape, stack, device.cpu_count, device.cpu_bf16)
     else:
         duration = duration_terms(model, shape, stack, device.gpu) if device.gpu else None
+    terms = memory_terms(model, shape, stack, usable_bytes, device.gpu.utilisation_group if device.gpu else "")
+    if any(module.path == model.input_embedding and module.trained for module in plan.saved):
+        terms = replace(terms, embedding=0)  # Unsloth moves a frozen one only
     return Prediction(
         plan=plan,
-        memory=memory_terms(model, shape, stack, usable_bytes, device.gpu.utilisation_group if device.gpu else ""),
+        memory=terms,
         duration=duration,
         saved_parameters=sum(module.trained for module in plan.saved),
     )

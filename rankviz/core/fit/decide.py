@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.estimate import tight_meaning
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.question import Question
 from rankviz.core.fit.cards import Card, cards, cheapest_that_fits, validate_prices
@@ -32,12 +33,12 @@ class FitAnswer:
 
     @property
     def fitting(self) -> int:
-        """GPUs of the table on which it fits, barely or well."""
+        """GPUs of the table on which it fits, tight or not."""
         return sum(card.fits for card in self.cards)
 
     @property
     def tight(self) -> int:
-        """Those of them on which it fits barely."""
+        """Those of them on which it fits, tight."""
         return sum(card.fit == "tight" for card in self.cards)
 
     @property
@@ -75,7 +76,9 @@ def sentence(decided: FitAnswer) -> str:
     if decided.setting.gpu is None:
         return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
     if not cure.needed:
-        return "It fits without changes."
+        tight = decided.setting.row.fit == "tight"
+        clause = f", with {tight_meaning(decided.setting.assumptions)}" if tight else ""
+        return f"It fits without changes{clause}."
     if cure.smallest:
         return f"Smallest change that makes it fit: {cure.smallest.label} ({_price(cure.smallest)})."
     if cure.helps_most:

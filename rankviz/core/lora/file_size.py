@@ -105,7 +105,7 @@ class Section:
         for name, blocks, tensor in tensors:
             copies = len(blocks) or 1
             dimensions = len(tensor.shape) + bool(tensor.rank_factor)
-            fixed = sum(len(str(size)) for size in tensor.shape) + dimensions - 1
+            fixed = sum(len(str(size)) for size in tensor.shape) + max(0, dimensions - 1)
             self.constant += numerals[blocks] + copies * (_ENTRY + len(group.prefix) + len(name) + len(dtype) + fixed)
             if tensor.rank_factor:
                 self.rank_factors[tensor.rank_factor] += copies

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rankviz.core.lora.config import FLAGS, PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.lora.moe import expert_parameters
 from rankviz.core.lora.route import Route
-from rankviz.core.lora.saved import SavedModule
+from rankviz.core.lora.saved import SavedModule, hits
 from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, listed, names_that_exist
 from rankviz.core.model.spec import ModelSpec
 
@@ -35,12 +35,11 @@ def notes(
     scheme: str,
     route: Route,
     moved: tuple[str, ...],
-    ignored: tuple[str, ...],
+    about_flags: tuple[str, ...],
 ) -> tuple[str, ...]:
-    """All that apply, the most consequential first."""
+    """All that apply, the most consequential first. about_flags: those of flag_notes."""
     sentences = [
-        *_ignored(ignored, route),
-        *_spelled_out(preset, requested),
+        *about_flags,
         *_moe(model, scheme, route, adapted),
         *_missed(model, requested, adapted, saved, route),
         *_fused(preset, requested),
@@ -51,6 +50,13 @@ def notes(
         *_embeddings(model, saved, saved_names, moved, route),
     ]
     return tuple(sentences)
+
+
+def flag_notes(
+    preset: str | tuple[str, ...], requested: tuple[str, ...] | str, ignored: tuple[str, ...], route: Route
+) -> tuple[str, ...]:
+    """What is said of Unsloth's flags."""
+    return (*_ignored(ignored, route), *_spelled_out(preset, requested))
 
 
 def _ignored(flags, route):
@@ -65,7 +71,7 @@ def _spelled_out(preset, requested):
     """ "all-linear" beside a flag that is off."""
     if preset == ALL_LINEAR and requested != ALL_LINEAR:
         yield (
-            f"Unsloth {UNSLOTH_VERSION} ignores its flags beside the word all-linear, so RankViz and its script name "
+            f"Unsloth {UNSLOTH_VERSION} ignores its flags beside the word all-linear, so RankViz and its exports name "
             f"the layers instead: {listed(requested)}."
         )
 
@@ -243,14 +249,22 @@ def _tower(model, adapted):
 def _embeddings(model, saved, saved_names, moved, route):
     if moved:
         yield f"Unsloth trains {listed(moved)} in full (modules_to_save) instead of by LoRA."
+    ends = tuple(filter(None, (model.input_embedding, model.output_embedding)))
     for name in saved_names:
-        if not any(module.path.endswith(name) for module in saved):
-            ends = listed(filter(None, (model.input_embedding, model.output_embedding)))
-            yield f"modules_to_save names {name}, which this model lacks: PEFT ignores it. It has {ends}."
-    frozen = [module.name for module in saved if module.tensors[0][0].startswith(".base_layer")]
+        if next(hits(model, (name,)), None) is None:
+            has = any(path.endswith(name) for path in model.other_modules)
+            why = "has no parameters here" if has else "this model lacks: PEFT ignores it"
+            yield f"modules_to_save names {name}, which {why}. Embedding and head are {listed(ends)}."
+    frozen = [module.name for module in saved if module.frozen_copy]
     if frozen:
         yield f"PEFT saves the frozen weight of {listed(frozen)} with the adapter, since a target names an embedding."
-    trained = [module for module in saved if not module.tensors[0][0].startswith(".base_layer")]
+    idle = [module.name for module in saved if not (module.trained or module.frozen_copy or module.path in ends)]
+    if idle:
+        yield (
+            f"Unsloth {UNSLOTH_VERSION} saves {listed(dict.fromkeys(idle))} in full and does not train "
+            f"{_it(idle)}: it freezes modules without a tensor called weight."
+        )
+    trained = [module for module in saved if not module.frozen_copy and module.path in ends]
     if model.tie_word_embeddings and trained:
         if len(trained) == 2 and not all(module.trained for module in trained):
             yield "Embedding and head are tied: Unsloth trains one set of weights and saves it twice."

@@ -92,6 +92,8 @@ class AdapterPlan:
     route: Route
     """By whose rule the names reach modules."""
     notes: tuple[str, ...]
+    flag_notes: tuple[str, ...]
+    """Those of them about Unsloth's flags."""
     per_rank: int
     fixed: int
 
@@ -158,7 +160,7 @@ class AdapterPlan:
             yield names[adapted.layer.path], adapted.layer.part, adapted.count, adapted.per_rank * r + dora
         for module in self.saved:
             if module.trained:
-                yield f"{module.name} (in full)", module.part, 1, module.trained
+                yield f"{module.name} (in full)", module.part, module.count, module.trained
 
     @functools.cached_property
     def _labels(self) -> dict[str, str]:
@@ -179,13 +181,12 @@ class AdapterPlan:
         for adapted in self.adapted:
             dora = adapted.magnitudes if self.use_dora else 0
             each = (adapted.per_rank * r + dora) // adapted.count
-            tower = "vision " if adapted.layer.part == "vision" else ""
-            for block in adapted.blocks or ("outside",):
-                where = block if block == "outside" else f"{tower}{block}"
+            for where in _places(adapted.blocks, adapted.layer.part):
                 cells[where, self._labels[adapted.layer.path]] += each
         for module in self.saved:
             if module.trained:
-                cells["outside", f"{module.name} (in full)"] += module.trained
+                for where in _places(module.blocks, module.part):
+                    cells[where, f"{module.name} (in full)"] += module.trained // module.count
         blocks = tuple(dict.fromkeys(block for block, _ in sorted(cells, key=lambda cell: _block_order(cell[0]))))
         modules = tuple(row.name for row in self.by_module(r))
         return BlockGrid(
@@ -198,6 +199,12 @@ class AdapterPlan:
 def _parent(layer: LinearLayer) -> str:
     parts = layer.path.split(".")[: -1 - layer.name.count(".")]
     return parts[-1] if parts and parts[-1] != "{}" else ""
+
+
+def _places(blocks: tuple[int, ...], part: LayerPart) -> list[str]:
+    """The rows of a BlockGrid."""
+    tower = "vision " if part == "vision" else ""
+    return [f"{tower}{block}" for block in blocks] or ["outside"]
 
 
 def _block_order(block: str) -> tuple[int, str, int]:
@@ -218,8 +225,13 @@ def _groups(plan: AdapterPlan, dtype: str, saved_dtype: str) -> list[Group]:
             else:
                 outside.append(Group("", (((), tensor),)))
     for module in plan.saved:
-        for suffix, shape in module.tensors:
-            outside.append(Group("", (((), Tensor(f"{PREFIX}{module.path}{suffix}", saved_dtype, shape)),)))
+        before, has_number, after = (PREFIX + module.path).partition("{}")
+        for suffix, shape, fp32 in module.tensors:
+            tensor = Tensor((after if has_number else before) + suffix, "F32" if fp32 else saved_dtype, shape)
+            if has_number:
+                inside.setdefault(before, []).append((module.blocks, tensor))
+            else:
+                outside.append(Group("", (((), tensor),)))
     return [Group(prefix, tuple(tensors)) for prefix, tensors in inside.items()] + outside
 
 

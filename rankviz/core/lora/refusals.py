@@ -4,7 +4,6 @@ from rankviz.core.lora import pattern
 from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION
 from rankviz.core.lora.moe import Targets, expert_parameters
 from rankviz.core.lora.route import ALL_ON, Flags, Route
-from rankviz.core.lora.saved import EMBEDDING_NAMES
 from rankviz.core.lora.targets import ALL_LINEAR, listed, names_that_exist
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
@@ -31,17 +30,6 @@ def refuse_scheme(scheme: str, route: Route) -> None:
         raise InvalidSettingError(
             f"In 4 bit Unsloth {UNSLOTH_VERSION} loads this model with a linear layer for each expert's projection, so "
             "target_parameters names nothing. Choose the MoE scheme unsloth."
-        )
-
-
-def refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route) -> None:
-    """InvalidSettingError for what Unsloth's FastLanguageModel saves in full in no family of its own."""
-    foreign = [name for name in names if name.rsplit(".", 1)[-1] not in EMBEDDING_NAMES]
-    if foreign and route.kind == "own":
-        raise InvalidSettingError(
-            f"modules_to_save names {listed(foreign)}. For {model.model_type} models Unsloth's FastLanguageModel takes "
-            f"only {listed((*EMBEDDING_NAMES, 'normalization layers'))} there, and RankViz counts no normalization "
-            "layers. Leave it out."
         )
 
 
@@ -114,15 +102,18 @@ def not_a_layer(model: ModelSpec, path: str) -> str:
     )
 
 
-def nothing_matched(model: ModelSpec, requested: tuple[str, ...] | str, scheme: str) -> str:
-    """No module and no parameter is hit."""
+def nothing_matched(
+    model: ModelSpec, requested: tuple[str, ...] | str, scheme: str, saved_names: tuple[str, ...]
+) -> str:
+    """No module and no parameter is hit, those aside that are saved in full."""
     names = (requested,) if isinstance(requested, str) else requested
     verb = "match" if len(names) > 1 else "matches"
+    outside = f" outside of modules_to_save ({', '.join(saved_names)})" if saved_names else ""
     experts = ""
     if model.has_experts and scheme == "linear-only":
         experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."
     step = "" if requested == ALL_LINEAR else " Choose all-linear or one of the layers above."
     return (
-        f"{', '.join(names) or 'This preset'} {verb} nothing in this model. "
+        f"{', '.join(names) or 'This preset'} {verb} nothing in this model{outside}. "
         f"Linear layers here: {', '.join(names_that_exist(model))}.{experts}{step}"
     )

@@ -10,26 +10,24 @@ from collections.abc import Iterator
 
 from rankviz.core.checks import one_of
 from rankviz.core.lora import moe, pattern
-from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, Framework, LoraConfig
-from rankviz.core.lora.notes import notes
+from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, QUANTIZED, Framework, LoraConfig
+from rankviz.core.lora.notes import flag_notes, notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan
 from rankviz.core.lora.refusals import (
     not_a_layer,
     nothing_matched,
     refuse_names,
-    refuse_saved,
     refuse_scheme,
     refuse_split,
     refuse_unmatched,
 )
 from rankviz.core.lora.route import Route, route_of
-from rankviz.core.lora.saved import EMBEDDING_NAMES, saved_modules
+from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, saved_modules
+from rankviz.core.lora.saved_refusals import refuse_saved, refuse_saved_with_lora
 from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, expand
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
-PARAMETERS = ("experts", "router")
-"""Kinds of layers that are an nn.Parameter."""
 TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
 """model_types whose experts PEFT reads the other way round under Unsloth, which sets is_transposed on Llama 4's and
 stores those of Qwen3-VL transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The count is the
@@ -56,7 +54,9 @@ def resolve(
     ignored = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
     if route.kind == "model":
         ignored = ()
-    return _resolve(model, lora.target_modules, lora.use_dora, lora.modules_to_save, lora.moe_scheme, route, ignored)
+    saves = lora.modules_to_save
+    packed = bool(saves) and precision in QUANTIZED
+    return _resolve(model, lora.target_modules, lora.use_dora, saves, lora.moe_scheme, route, ignored, packed)
 
 
 @functools.lru_cache(maxsize=512)
@@ -68,15 +68,16 @@ def _resolve(
     moe_scheme: str,
     route: Route,
     ignored: tuple[str, ...],
+    packed: bool,
 ) -> AdapterPlan:
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
     scheme = moe.scheme_of(model, moe_scheme, route)
     refuse_scheme(scheme, route)
-    refuse_saved(model, modules_to_save, route)
     requested = _requested(model, target_modules, scheme, route)
     names, saved_names = requested, modules_to_save
     if requested != ALL_LINEAR:
         names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
+    refuse_saved(model, saved_names, route, packed=packed)
     if scheme == "linear-only":
         names = moe.without_experts(model, names, route)
     targets = moe.apply_scheme(model, _with_fused(model, names, route), scheme, route)
@@ -90,13 +91,14 @@ def _resolve(
         *_adapted_parameters(model, targets, route),
     )
     if not adapted:
-        raise InvalidSettingError(nothing_matched(model, requested, scheme))
+        raise InvalidSettingError(nothing_matched(model, requested, scheme, saved_names))
     wrapped = [a for a in adapted if a.layer.kind in ("experts", "router") and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
             f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of the experts (PEFT: lora.ParamWrapper "
             "does not work with use_dora=True). Turn DoRA off, or choose the MoE scheme linear-only."
         )
+    refuse_saved_with_lora(model, saved_names, adapted)
     order = {id(layer): place for place, layer in enumerate(model.layers)}
     adapted = tuple(sorted(adapted, key=lambda a: order[id(a.layer)]))
     saved = saved_modules(
@@ -104,10 +106,12 @@ def _resolve(
         saved_names,
         target_names=targets.modules if isinstance(targets.modules, tuple) and not targets.hits else (),
         adapted_paths=frozenset(a.layer.path for a in adapted),
-        tie=route.unsloth_on_gpu,
+        unsloth=route.unsloth_on_gpu,
+        frozen_without_weight=route.kind == "model",
     )
     by_hand = scheme == "target-parameters" or (scheme == "unsloth" and not route.unsloth_on_gpu)
     magnitudes = sum(a.magnitudes for a in adapted) if use_dora else 0
+    about_flags = flag_notes(target_modules, requested, ignored, route)
     return AdapterPlan(
         model=model,
         adapted=adapted,
@@ -129,8 +133,9 @@ def _resolve(
             scheme=scheme,
             route=route,
             moved=saved_names[len(modules_to_save) :],
-            ignored=ignored,
+            about_flags=about_flags,
         ),
+        flag_notes=about_flags,
         per_rank=sum(a.per_rank for a in adapted),
         fixed=magnitudes + sum(module.trained for module in saved),
     )
@@ -198,7 +203,7 @@ def _adapted_modules(
         if matcher.hits_path(path) and path not in clippable and not _is_saved(path, excluded):
             raise InvalidSettingError(not_a_layer(model, path))
     for layer in model.layers:
-        if layer.kind in PARAMETERS or _is_saved(layer.path, excluded):
+        if layer.kind in PARAMETER_KINDS or _is_saved(layer.path, excluded):
             continue
         blocks = matcher.blocks(layer.path, layer.blocks)
         if blocks is None and clippable and (wrapper := layer.path.rpartition(".")[0]) in clippable:
@@ -218,7 +223,7 @@ def _adapted_parameters(model: ModelSpec, targets: moe.Targets, route: Route) ->
     matcher = Matcher(targets.parameters)
     hits = []
     for layer in model.layers:
-        if layer.kind in PARAMETERS:
+        if layer.kind in PARAMETER_KINDS:
             blocks = matcher.blocks(layer.path, layer.blocks)
             if blocks is not None:
                 hits.append((layer, blocks))

@@ -6,6 +6,7 @@
   of the names where a flag is off (pattern.py). FastLanguageModel turns vision layers off (models/llama.py,
   get_peft_model), so there every list of names becomes a pattern.
 - "cpu": Unsloth's CPU backend (unsloth_zoo/cpu/loader.py) adds fused projections, and leaves PEFT's rewrite of experts.
+  It has one class under all names, and drops the flags.
 
 Read in unsloth 2026.10.9; compared with its get_peft_model in tests/core/lora/test_counts_against_unsloth.py.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from rankviz.core.lora.config import FLAGS, Framework, LoraConfig, UnslothClass
+from rankviz.core.lora.targets import listed
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
@@ -59,13 +61,14 @@ class Route:
 
 
 def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str, cuda: bool) -> Route:
-    """The rule for this model and configuration; InvalidSettingError where Unsloth takes no flags.
+    """The rule for this model and configuration; InvalidSettingError where Unsloth takes no flags, or follows none.
 
     precision: of the base, "auto" settled. cuda: whether it is trained on a GPU.
     """
     if framework != "unsloth":
         return Route(framework=framework, kind="peft")
     if not cuda:
+        _refuse_on_cpu(lora)
         return Route(framework=framework, kind="cpu")
     fast = lora.unsloth_class == "FastLanguageModel"
     if fast and model.model_type in OWN_FAMILIES and precision != "int8":
@@ -88,6 +91,25 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
         flags_given=any(flag is not None for flag in lora.flags),
         split_experts=split,
     )
+
+
+def flags_not_followed(lora: LoraConfig, framework: Framework, *, cuda: bool) -> tuple[str, ...]:
+    """Flags that are off where the program that trains does not turn anything off for them.
+
+    Without a GPU only text models are trained, so finetune_vision_layers can be off there.
+    """
+    if framework == "unsloth" and cuda:
+        return ()
+    off = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is False)
+    return tuple(flag for flag in off if cuda or flag != "finetune_vision_layers")
+
+
+def _refuse_on_cpu(lora: LoraConfig) -> None:
+    if off := flags_not_followed(lora, "unsloth", cuda=False):
+        raise InvalidSettingError(
+            f"{listed(off)} cannot be off here: without a GPU, Unsloth trains all that the target modules name. "
+            f"Leave {'them' if len(off) > 1 else 'it'} out, or choose other target modules, such as attention or mlp."
+        )
 
 
 def _refuse_empty(flags: Flags) -> None:

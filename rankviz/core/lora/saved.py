@@ -1,39 +1,90 @@
-"""Embeddings and head saved in full beside the adapter: modules_to_save, and what PEFT adds by itself.
+"""Modules saved in full beside the adapter: modules_to_save, and what PEFT adds by itself.
 
-PEFT trains a copy of each module that modules_to_save names, also where embedding and head are tied: then two copies
-that drift apart. Unsloth asks PEFT to keep them tied (ensure_weight_tying): one set of parameters, saved twice. A LoRA
-target named exactly "embed_tokens" or "lm_head" makes PEFT save that layer's frozen weight too
-(utils/save_and_load.py, save_embedding_layers="auto").
+PEFT trains a copy of each module whose path ends with a name of modules_to_save, whole components or not: "norm" also
+hits "input_layernorm" (peft 0.21.2, utils/other.py, _set_trainable). Where embedding and head are tied, these are two
+copies that drift apart. Unsloth asks PEFT to keep them tied where config.json says that they are
+(ensure_weight_tying): one set of parameters, saved twice. Its FastModel freezes the tensors of a module without a
+"weight", such as fused experts (unsloth_zoo/training_utils.py, patch_modules_to_save). A LoRA target named exactly
+"embed_tokens" or "lm_head" makes PEFT save that layer's frozen weight too (utils/save_and_load.py,
+save_embedding_layers="auto"). What is refused is in saved_refusals.py.
 """
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
-from rankviz.errors import InvalidSettingError
+from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec, PlainModule
 
 EMBEDDING_NAMES = ("embed_tokens", "lm_head")
 """PEFT's EMBEDDING_LAYER_NAMES."""
+PARAMETER_KINDS = ("experts", "router")
+"""Kinds of layers that are one parameter of a module in plain_modules."""
+
+
+class SavedTensor(NamedTuple):
+    """One tensor of a saved module."""
+
+    suffix: str
+    """What follows the module's path."""
+    shape: tuple[int, ...]
+    fp32: bool = False
+    """Whatever the dtype of the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SavedModule:
-    """One module in the file in full."""
+    """One module in the file in full, in every block where it is saved."""
 
     path: str
+    """{} for the block's number."""
     part: LayerPart
     trained: int
-    """Parameters trained; 0 for a frozen copy, or for the second of a tied pair."""
-    tensors: tuple[tuple[str, tuple[int, ...]], ...]
-    """What follows the path, and the shape."""
+    """Parameters trained, all copies; 0 for a frozen copy, or for the second of a tied pair."""
+    tensors: tuple[SavedTensor, ...]
+    blocks: tuple[int, ...] = ()
+    frozen_copy: bool = False
+    """PEFT saves the base's weight beside a LoRA pair on it."""
 
     @property
     def name(self) -> str:
         return self.path.rsplit(".", 1)[-1]
 
     @property
-    def elements(self) -> int:
-        """Elements written to the file."""
-        return sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for _, shape in self.tensors)
+    def count(self) -> int:
+        return len(self.blocks) or 1
+
+
+class Hit(NamedTuple):
+    """A name of modules_to_save that reaches a module with tensors."""
+
+    holder: LinearLayer | PlainModule
+    """What has the tensors."""
+    module: str
+    """Path of the module that is saved: the holder's, or one above it."""
+    blocks: tuple[int, ...]
+
+
+def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
+    """Every module with tensors that modules_to_save reaches, once for each module above it that a name hits."""
+    if not names:
+        return
+    layers = (layer for layer in model.layers if layer.kind not in PARAMETER_KINDS)
+    for holder in (*layers, *model.plain_modules):
+        parts = holder.path.split(".")
+        for length in range(1, len(parts) + 1):
+            module = ".".join(parts[:length])
+            blocks = _hit_blocks(module, holder.blocks, names)
+            if blocks is not None:
+                yield Hit(holder=holder, module=module, blocks=blocks)
+
+
+def _hit_blocks(module: str, blocks: tuple[int, ...], names: Sequence[str]) -> tuple[int, ...] | None:
+    """The blocks in which a name ends this path; None for no hit."""
+    if "{}" not in module:
+        return blocks if module.endswith(tuple(names)) else None
+    found = tuple(block for block in blocks if module.replace("{}", str(block)).endswith(tuple(names)))
+    return found or None
 
 
 def saved_modules(
@@ -42,40 +93,56 @@ def saved_modules(
     *,
     target_names: tuple[str, ...],
     adapted_paths: frozenset[str],
-    tie: bool,
+    unsloth: bool,
+    frozen_without_weight: bool,
 ) -> tuple[SavedModule, ...]:
     """Everything that lies in the file in full.
 
-    target_names: as PEFT holds them in the end. tie: Unsloth's way with a tied pair of which both are saved.
+    target_names: as PEFT holds them in the end. unsloth: its way with a tied pair of which both are saved.
+    frozen_without_weight: FastModel's way with tensors of modules without a "weight".
     """
-    wanted = [layer for layer in model.layers if any(layer.path.endswith(name) for name in names)]
-    for layer in wanted:
-        if layer.kind not in ("embedding", "lm_head"):
-            raise InvalidSettingError(
-                f"modules_to_save hits {layer.path.replace('{}', 'N')}: RankViz counts embeddings and the output head "
-                f"there ({model.input_embedding}, {model.output_embedding}), not other modules."
-            )
-    for path in model.other_modules:
-        if any(path.endswith(name) for name in names):
-            raise InvalidSettingError(
-                f"modules_to_save hits {path.replace('{}', 'N')}: RankViz counts embeddings and the output head there."
-            )
-    pair = tie and model.tie_word_embeddings and set(EMBEDDING_NAMES) <= {name.rsplit(".", 1)[-1] for name in names}
-    saved = [_in_full(layer, "", trained=not (pair and layer.path == model.output_embedding)) for layer in wanted]
+    leaves = {name.rsplit(".", 1)[-1] for name in names}
+    pair = unsloth and model.config_ties and set(EMBEDDING_NAMES) <= leaves
+    saved = []
+    for holder, _, blocks in hits(model, names):
+        is_second = pair and holder.path == model.output_embedding
+        if is_second and not model.tie_word_embeddings:
+            continue  # dropped for PEFT to tie, and there is nothing to tie it to
+        frozen = frozen_without_weight and isinstance(holder, PlainModule) and not holder.has_weight
+        saved.append(_in_full(holder, blocks, trained=not (is_second or frozen)))
     if any(name in target_names for name in EMBEDDING_NAMES):
         ends = (model.input_embedding, model.output_embedding)
         frozen = (layer for layer in model.layers if layer.path in ends and layer.path in adapted_paths)
-        saved += [_in_full(layer, ".base_layer", trained=False) for layer in frozen]
+        saved += [_in_full(layer, (), trained=False, within=".base_layer") for layer in frozen]
     return tuple(saved)
 
 
-def _in_full(layer: LinearLayer, within: str, *, trained: bool) -> SavedModule:
-    if layer.kind == "embedding":
-        weight = (layer.in_features, layer.out_features)
+def _in_full(
+    holder: LinearLayer | PlainModule, blocks: tuple[int, ...], *, trained: bool, within: str = ""
+) -> SavedModule:
+    if isinstance(holder, PlainModule):
+        tensors = [SavedTensor(f".{tensor.name}", tensor.shape, tensor.fp32) for tensor in holder.tensors]
+        parameters = sum(math.prod(tensor.shape) for tensor in holder.tensors if not tensor.buffer)
     else:
-        weight = (layer.out_features, layer.in_features)
-    tensors = [(f"{within}.weight", weight)]
+        tensors = _layer_tensors(holder, within)
+        parameters = sum(math.prod(tensor.shape) for tensor in tensors)
+    return SavedModule(
+        path=holder.path,
+        part=holder.part,
+        trained=parameters * (len(blocks) or 1) if trained else 0,
+        tensors=tuple(tensors),
+        blocks=blocks,
+        frozen_copy=bool(within),
+    )
+
+
+def _layer_tensors(layer: LinearLayer, within: str) -> list[SavedTensor]:
+    weight = (layer.out_features, layer.in_features)
+    if layer.kind in ("embedding", "conv1d"):
+        weight = weight[::-1]
+    elif layer.kernel:
+        weight = (layer.out_features, layer.in_features // math.prod(layer.kernel), *layer.kernel)
+    tensors = [SavedTensor(f"{within}.weight", weight)]
     if layer.bias:
-        tensors.append((f"{within}.bias", (layer.out_features,)))
-    parameters = layer.in_features * layer.out_features + (layer.out_features if layer.bias else 0)
-    return SavedModule(path=layer.path, part=layer.part, trained=parameters if trained else 0, tensors=tuple(tensors))
+        tensors.append(SavedTensor(f"{within}.bias", (layer.out_features,)))
+    return tensors

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rankviz.core.model.activations import ActivationBytes, BlockActivations
-from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule
 
 
 def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
     """A row of assets/models, or what the worker's introspection prints, as a ModelSpec."""
     facts = dict(row)
     facts["layers"] = tuple(_layer(layer) for layer in facts["layers"])
+    facts["plain_modules"] = tuple(_plain_module(module) for module in facts.get("plain_modules", ()))
     for name in ("other_modules", "clippable_linears", "refused_names", "aliases"):
         facts[name] = tuple(facts.get(name, ()))
     facts["layer_types"] = _layer_types(facts.get("layer_types", ()))
@@ -19,9 +20,17 @@ def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
 
 
 def _layer(row: Mapping[str, Any]) -> LinearLayer:
+    return LinearLayer(**{**row, "blocks": _blocks(row), "kernel": tuple(row.get("kernel", ()))})
+
+
+def _plain_module(row: Mapping[str, Any]) -> PlainModule:
+    tensors = tuple(OwnTensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in row["tensors"])
+    return PlainModule(**{**row, "blocks": _blocks(row), "tensors": tensors})
+
+
+def _blocks(row: Mapping[str, Any]) -> tuple[int, ...]:
     blocks = row.get("blocks", "")
-    blocks = decode_blocks(blocks) if isinstance(blocks, str) else tuple(blocks)
-    return LinearLayer(**{**row, "blocks": blocks, "kernel": tuple(row.get("kernel", ()))})
+    return decode_blocks(blocks) if isinstance(blocks, str) else tuple(blocks)
 
 
 def _activations(row: Mapping[str, Any]) -> BlockActivations:

@@ -50,6 +50,36 @@ class LinearLayer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OwnTensor:
+    """A parameter of a module, or a buffer that is saved with it."""
+
+    name: str
+    shape: tuple[int, ...]
+    buffer: bool = False
+    fp32: bool = False
+    """Loaded in fp32 whatever the base's own dtype."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainModule:
+    """Every copy of one module with tensors of its own that is no linear layer, embedding or convolution: norms,
+    routers, fused experts, activations with parameters. Only modules_to_save trains them in full."""
+
+    path: str
+    """As LinearLayer.path, of the module."""
+    tensors: tuple[OwnTensor, ...]
+    part: LayerPart = "other"
+    blocks: tuple[int, ...] = ()
+    is_norm: bool = False
+    """What Unsloth takes for a normalization layer: "Norm" in the name of the class."""
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether it has a tensor of that name, without which Unsloth's FastModel freezes it."""
+        return any(tensor.name == "weight" for tensor in self.tensors)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class UnslothCheckpoint:
     """What Unsloth loads for a name when 4 bit is asked for."""
 
@@ -75,12 +105,16 @@ class UnslothCheckpoint:
         return self.repository.lower().endswith("-bf16")
 
 
+WHOLE = ":whole"
+"""Ends the id of a whole multimodal model whose text tower has its own row; no library loads by it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """A base model's shapes, with where they come from."""
 
     id: str
-    """Hub id; with ":whole" for the whole of a multimodal model whose text tower has its own row."""
+    """Hub id, with WHOLE at its end where that applies."""
     name: str
     architecture: str
     """transformers class that was built, e.g. "LlamaForCausalLM"."""
@@ -98,6 +132,9 @@ class ModelSpec:
     intermediate_size: int
     vocab_size: int
     tie_word_embeddings: bool
+    config_ties: bool = False
+    """What config.json says at its top level. Wrappers such as BLIP-2 tie inside and say nothing there, and both PEFT
+    and Unsloth go by what is said."""
     num_experts: int = 0
     num_experts_per_tok: int = 0
     layer_types: tuple[str, ...] = ()
@@ -108,6 +145,8 @@ class ModelSpec:
     """Path of get_input_embeddings()."""
     output_embedding: str = ""
     """Path of get_output_embeddings(), empty if there is none."""
+    plain_modules: tuple[PlainModule, ...] = ()
+    """Modules with tensors of their own that are none of the layers."""
     other_modules: tuple[str, ...] = ()
     """Paths of every other module. A target name that hits one of them is refused by PEFT."""
     clippable_linears: tuple[str, ...] = ()

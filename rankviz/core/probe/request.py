@@ -7,8 +7,10 @@ from rankviz.core.checks import named, number, one_of, whole
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import AUTO_FIELDS, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.route import flags_not_followed
 from rankviz.core.model.periods import periods
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.runs.base_check import refuse_whole
 from rankviz.errors import InvalidSettingError
 
 TIME_LIMIT_SECONDS = 300.0
@@ -122,6 +124,13 @@ def settle(
     shared: strangers use this page, so time and memory are bounded more tightly.
     """
     question.validate()
+    by_unsloth_on_gpu = device.cuda and question.training.framework == "unsloth"
+    if model.tower == "whole model" and not by_unsloth_on_gpu:
+        refuse_whole(model, "A probe" if device.cuda else "A probe without a GPU")
+    if off := _flags_not_followed(question, device):
+        raise InvalidSettingError(
+            f"{off[0]} is a setting of Unsloth on a GPU, and this probe would ignore it. Leave it out."
+        )
     if not _attaches(question, device):
         one_of(question.lora.moe_scheme, "MoE scheme of an Unsloth probe without a GPU", ("default",))
     time_limit, memory_limit, steps = question.time_limit_seconds, question.memory_limit_bytes, question.timed_steps
@@ -162,6 +171,9 @@ def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, st
     if not _attaches(question, device):
         instead.append(f"MoE scheme default instead of {lora.moe_scheme}")
         lora = replace(lora, moe_scheme="default")
+    if off := _flags_not_followed(question, device):
+        instead += [f"{flag} on instead of off" for flag in off]
+        lora = replace(lora, **dict.fromkeys(off))
     note = f"{where}The probe uses {', '.join(instead)}." if instead else ""
     return replace(question, training=here, lora=lora), note
 
@@ -169,6 +181,10 @@ def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, st
 def _attaches(question: ProbeQuestion, device: Device) -> bool:
     """Whether the MoE scheme can be had: Unsloth's CPU backend knows its own only, as a run does."""
     return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
+
+
+def _flags_not_followed(question: ProbeQuestion, device: Device) -> tuple[str, ...]:
+    return flags_not_followed(question.lora, question.training.framework, cuda=device.cuda)
 
 
 def _trains(training: TrainingSetup, device: Device) -> bool:

@@ -18,7 +18,10 @@ class RunStarted:
     time: float
     environment: dict[str, Any]
     """device ("cuda"/"cpu"), device_name, driver, python, versions {library: version}, cpu_count, model_fingerprint,
-    data_fingerprint, train_examples, held_out_examples, precision, optim, target_modules, total_parameters."""
+    data_fingerprint, train_examples, held_out_examples, precision, optim, target_modules, total_parameters.
+    load_average (processes that ran or waited over the minute before the base began to load, or before the run where an
+    earlier one had it loaded) and, of the run that loaded it, loading_own_cpu_seconds and loading_waited_cpu_seconds
+    (as in StepLogged)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +92,9 @@ class Evaluated(HeldOut):
     """Mean of each held-out example, in the order of the held-out set."""
     reused: bool = False
     """Measured by an earlier run of the same worker: with B = 0 the adapter adds nothing, so the base's loss is one."""
+    own_cpu_seconds: float | None = None
+    """As in StepLogged, and so is the next."""
+    waited_cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +109,11 @@ class StepLogged:
     """Training seconds so far."""
     memory_bytes: int
     """Now in use: GPU allocated, or the worker's resident set."""
+    own_cpu_seconds: float | None = None
+    """Processor time of the worker in `seconds`, added over its threads. Read each second and at the last step: None at
+    other steps, and in journals of before 26 November 2026."""
+    waited_cpu_seconds: float | None = None
+    """How long its threads were ready in `seconds` while other programs had the processors; None where not counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +150,9 @@ class RunCompleted:
     baseline_memory_bytes: int | None = None
     """The same counter just before the adapter was attached."""
     peak_reserved_bytes: int | None = None
+    own_cpu_seconds: float | None = None
+    """As in StepLogged, and so is the next; both since the run started."""
+    waited_cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

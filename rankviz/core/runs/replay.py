@@ -1,8 +1,8 @@
 """Finished runs in the order in which they ended, each announced from those before it: how good the announcement is.
 
 A run's announcement is made as for a sweep of one run: load (where it loaded), training, evaluation of as many examples
-as it evaluated, and the rest. Truncations of a fast curve are left out. Figures in docs/method.md, which
-tests/core/runs/test_replay.py compares.
+as it evaluated, and the rest, with the machine as busy as it was when the run began. Truncations of a fast curve are
+left out. Figures in docs/method.md, which tests/core/runs/test_replay.py compares.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import Difference, Timing, paces
+from rankviz.core.cost.slowdown import Others, Spell, others
 from rankviz.core.quantity import Range, middle
 from rankviz.core.runs.times import FormulaTimes
 
@@ -23,6 +24,8 @@ class Finished:
     expected: FormulaTimes
     evaluated: int
     """Held-out examples, over all evaluations that it made itself."""
+    cpus: int = 1
+    """Of its machine."""
 
     @property
     def seconds(self) -> float:
@@ -78,7 +81,7 @@ def coverage(announced: Sequence[Announced]) -> Coverage | None:
 
 
 def _announce(run: Finished, before: Sequence[Timing], assume: Assumptions) -> Announced | None:
-    found = paces(before, run.timing.workload, assume)
+    found = paces(before, run.timing.workload, assume, _others(run, before))
     measured = run.timing.ratios
     if found.training is None or "training" not in measured:
         return None
@@ -90,3 +93,13 @@ def _announce(run: Finished, before: Sequence[Timing], assume: Assumptions) -> A
     if "load" in measured and found.load:
         total = found.load.range(run.expected.load).plus_independent(total)
     return Announced(run, total, found.training.differs, len(found.training.sources))
+
+
+def _others(run: Finished, before: Sequence[Timing]) -> Others | None:
+    timing = run.timing
+    if timing.load_average is None or timing.began_at is None:
+        return None
+    spells = [
+        Spell(began_at=each.began_at, ended_at=each.ended_at, threads=each.threads) for each in before if each.began_at
+    ]
+    return others(timing.load_average, timing.began_at, run.cpus, spells)

@@ -94,6 +94,8 @@ def _sentences(expected: ExpectedSweep):
             f"Loading {units.time_span(expected.time.load)}, training {units.time_span(expected.time.training)}, "
             f"evaluation {units.time_span(expected.time.evaluation)}{_answers_in_words(expected.time)}."
         )
+    if expected.paces.busy_in_words:
+        yield expected.paces.busy_in_words
     if any(run.calibrated_by for run in expected.ranks.values()):
         yield "Memory is calibrated by probes of this base model on this machine."
     if expected.warning:

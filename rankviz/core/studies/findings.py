@@ -24,16 +24,23 @@ class RankEnough(NamedTuple):
     """Models by the smallest rank that was enough for them."""
     ranks: tuple[int, ...]
     """The ranks that were run, over all models."""
+    not_run: Mapping[int, int]
+    """By rank: models that did not run it, and needed a higher one."""
     tolerance: float
     studies: tuple[Study, ...]
 
     @property
     def task_kinds(self) -> tuple[TaskKind, ...]:
+        """Those of most models first."""
         return tuple(dict.fromkeys(study.task_kind for study in self.studies if study.task_kind))
 
     @property
     def models(self) -> int:
         return sum(self.smallest.values())
+
+    def surely_above(self, r: int) -> int | None:
+        """The next rank that every model ran, unless a lower one was enough for it; None where there is none."""
+        return next((rank for rank in self.ranks if rank > r and not self.not_run[rank]), None)
 
     def at_most(self, r: int) -> int:
         return sum(models for rank, models in self.smallest.items() if rank <= r)
@@ -90,7 +97,7 @@ def tuned_losses(lines: Sequence[Line]) -> tuple[Line, ...]:
         if line.first.role == "main"
         and line.first.method == "lora"
         and line.study.learning_rate_tuned_per_rank
-        and not line.first.higher_is_better
+        and line.first.is_loss
         and max(line.ranks) >= SWEPT_TO
         and len(line.points) > 1
     )
@@ -100,10 +107,16 @@ def rank_enough(lines: Sequence[Line], tolerance: float = TOLERANCE) -> RankEnou
     tuned = tuned_losses(lines)
     if not tuned:
         return None
-    smallest = Counter(line.smallest_within(tolerance).rank for line in tuned)
+    needed = [(line, line.smallest_within(tolerance).rank) for line in tuned]
+    smallest = Counter(rank for _, rank in needed)
     ranks = sorted({rank for line in tuned for rank in line.ranks})
-    studies = tuple(dict.fromkeys(line.study for line in tuned))
-    return RankEnough(dict(sorted(smallest.items())), tuple(ranks), tolerance, studies)
+    return RankEnough(
+        smallest=dict(sorted(smallest.items())),
+        ranks=tuple(ranks),
+        not_run={r: sum(least > r and r not in line.ranks for line, least in needed) for r in ranks},
+        tolerance=tolerance,
+        studies=tuple(study for study, _ in Counter(line.study for line in tuned).most_common()),
+    )
 
 
 def rate_against_rank(lines: Sequence[Line]) -> RateAgainstRank | None:
@@ -168,7 +181,10 @@ def kept_by_rank(nearest_first: Sequence[Line]) -> KeptByRank | None:
 
 
 def rates_tuned(lines: Sequence[Line], r: int) -> RatesTuned | None:
-    """The best learning rates of tuned lines at the rank nearest to r (by ratio; of two the smaller)."""
+    """The best learning rates of tuned lines at the rank nearest to r (by ratio; of two the smaller).
+
+    Only ranks that many models ran: at least half as many as ran the most frequent rank.
+    """
     points = [
         point
         for line in lines
@@ -178,10 +194,11 @@ def rates_tuned(lines: Sequence[Line], r: int) -> RatesTuned | None:
     ]
     if not points:
         return None
-    near = min({point.rank for point in points}, key=lambda rank: (max(rank / r, r / rank), rank))
+    models = Counter(rank for rank, _ in {(point.rank, point.base_model) for point in points})
+    often = [rank for rank, count in models.items() if 2 * count >= max(models.values())]
+    near = min(often, key=lambda rank: (max(rank / r, r / rank), rank))
     rates = [point.learning_rate for point in points if point.rank == near]
-    models = len({point.base_model for point in points if point.rank == near})
-    return RatesTuned(near, min(rates), max(rates), models)
+    return RatesTuned(near, min(rates), max(rates), models[near])
 
 
 def short_of_full(nearest_first: Sequence[Line]) -> ShortOfFull | None:

@@ -11,12 +11,16 @@ from typing import Literal
 
 TaskKind = Literal["simple", "instruction", "complex", "pretraining"]
 Role = Literal["main", "detail", "forgetting", "cost"]
-"""main: the quality that a study is drawn by. detail: its other metrics, and steps between the shortest and the longest
-training. forgetting: what the base could do before. cost: no quality at all."""
+"""main: the quality that a study is drawn by. detail: its other metrics, shorter trainings than those that it is drawn
+by, and learning rates that were not the best of their rank. forgetting: what the base could do before. cost: no quality
+at all."""
 Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]
 FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none")
 """Which part of the blocks has adapters; "all weights" is full fine-tuning, "none" the base as it was."""
 FULL = "full"
+LOSSES = ("test_nll", "val_loss", "eval_loss", "train_nll_unseen_batches")
+"""Metrics that are a language model's loss per token on text that it has not trained on. Not among them: a classifier's
+loss, and the loss on text that is trained on again."""
 LABEL_LENGTH = 30
 """Characters of a study's label, at most."""
 ROUNDING = 1e-12
@@ -33,7 +37,7 @@ class Study:
     """A few words, for a legend."""
     citation: str
     source: str | None
-    """A link; None for files that were added here."""
+    """A link; None for files that were added here, and where no public page is known."""
     licence: str
     task_kind: TaskKind | None
     examples: int | None
@@ -45,6 +49,16 @@ class Study:
     checked: str
     own: bool = False
     """Added here: drawn beside the published ones, but never counted with them."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether counts over published studies include it. A study without a kind of task (images) is only drawn."""
+        return not self.own and self.task_kind is not None
+
+    @property
+    def where(self) -> str:
+        """The link, or why there is none."""
+        return self.source or ("added here" if self.own else "no public page known")
 
     @property
     def learning_rate_label(self) -> str:
@@ -93,6 +107,8 @@ class QualityPoint:
     value: float
     standard_error: float | None
     """None: one run, or a spread that the study does not give."""
+    base_value: float | None = None
+    """The same metric of the base before training."""
     reference_learning_rate: float | None
     value_at_reference_rate: float | None
     """The same rank at a rate that was not tuned, where the study has both."""
@@ -105,10 +121,19 @@ class QualityPoint:
     experiment: str
     run_date: str
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether it may be compared with other losses per token, as a share."""
+        return self.metric in LOSSES
+
+    def better_than(self, other: "QualityPoint") -> bool:
+        return self.value > other.value if self.higher_is_better else self.value < other.value
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Points that a line may join, smallest rank first, with the full fine-tuning beside them where there is one."""
+    """Points that a line may join, smallest rank first, with the full fine-tuning beside them where there is one: of
+    several learning rates the best."""
 
     study: Study
     model: BaseModel
@@ -176,7 +201,9 @@ class Evidence:
                     point
                 )
             elif point.method == FULL:
-                full[_compared(point)] = point
+                known = full.setdefault(_compared(point), point)
+                if point.better_than(known):
+                    full[_compared(point)] = point
         return tuple(
             Line(
                 study=self.studies[points[0].study_id],
@@ -189,8 +216,8 @@ class Evidence:
 
     @cached_property
     def published(self) -> tuple[Line, ...]:
-        """The lines that counts are made over: nothing that was added here."""
-        return tuple(line for line in self.lines if not line.study.own)
+        """The lines that counts are made over."""
+        return tuple(line for line in self.lines if line.study.counted)
 
 
 def _compared(point: QualityPoint) -> tuple:

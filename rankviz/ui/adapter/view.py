@@ -73,7 +73,7 @@ class AdapterView(NamedTuple):
 def empty_view(how: str) -> AdapterView:
     return AdapterView(
         notice="",
-        top=html.paragraphs("Add a trained adapter on the left to see which rank it really uses.", how, css="rv-empty"),
+        top=html.paragraphs("Add a trained adapter to see which rank it really uses.", how, css="rv-empty"),
         heat=chart_value(modules_figure(NO_ADAPTER, height=HEAT_HEIGHT), [], file="heat"),
         values=chart_value(spectrum_figure(NO_SPECTRUM, height=VALUES_HEIGHT), [], file="singular-values"),
         table="",

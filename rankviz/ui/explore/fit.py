@@ -9,6 +9,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.cost.estimate import tight_meaning
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.fit.cards import Card
 from rankviz.core.fit.decide import FitAnswer
@@ -175,7 +176,8 @@ def cards_html(result: FitAnswer) -> str:
         label="GPUs, cheapest first",
         left=2,
     )
-    tight = f", {result.tight} of them barely" if result.tight else ""
+    meaning = tight_meaning(result.setting.assumptions)
+    tight = f", {result.tight} of them tight ({meaning})" if result.tight else ""
     title = (
         f"{result.fitting} of {len(rows)} GPUs fit{tight}; cheapest first. Click a row to select a GPU; you can edit "
         "its price."

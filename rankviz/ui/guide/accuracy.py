@@ -136,10 +136,10 @@ def two_depths_html(rows: Sequence[ReportRow]) -> str:
 
 
 def left_out_html(rows: Sequence[ReportRow]) -> str:
-    """Rows without a prediction, by source and reason."""
-    reasons = Counter((row.group, row.reason) for row in rows if row.predicted_bytes is None)
+    """Rows that are not counted, by source and reason."""
+    reasons = Counter((row.group, row.reason) for row in rows if row.reason)
     items = [f"{count} of {group}: {reason}." for (group, reason), count in sorted(reasons.items())]
-    return html.titled("Rows left out, and why", html.bullet_list(items)) if items else ""
+    return html.titled("Rows that are not counted, and why", html.bullet_list(items)) if items else ""
 
 
 def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:

@@ -39,7 +39,7 @@ def curve(
     reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None)
     verdict = judged.verdict if judged else None
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
-    info = rank_curve_info(sweep, verdict, metric)
+    info = rank_curve_info(sweep, verdict, metric=metric)
     return Curve(
         chart=chart_value(rank_curve_figure(info, height=height), info.rows, file="rank-curve", source=info.source),
         words=(fast_curve_html(reading, api.accuracy.fidelity()) if reading else "")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
+from rankviz.core.cost.estimate import FIT_WORDS
+
 
 class Cell(NamedTuple):
     """A table's cell. title: the exact value, on hover. kind: "" a number, "left" a text, "narrow" and
@@ -89,7 +91,8 @@ class Figure(NamedTuple):
     """A key of FITS, or empty."""
 
 
-FITS = {"fits": "✓ fits", "tight": "≈ tight", "uncertain": "? uncertain", "does_not_fit": "✕ does not fit"}
+FIT_MARKS = {"fits": "✓", "tight": "✓", "uncertain": "?", "does_not_fit": "✕"}
+FITS = {fit: f"{FIT_MARKS[fit]} {words}" for fit, words in FIT_WORDS.items()}
 
 
 def figures(row: Sequence[Figure]) -> str:

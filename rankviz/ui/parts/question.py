@@ -54,6 +54,8 @@ PARTS = [
     ("MLP modules", "mlp"),
 ]
 """Unsloth's flags, in the order of FLAGS."""
+DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastModel": [part for _, part in PARTS]}
+"""What each class trains where it is given no flag."""
 
 DEFAULTS: dict[str, Any] = {
     "model": "unsloth/Llama-3.1-8B",
@@ -71,7 +73,7 @@ DEFAULTS: dict[str, Any] = {
     "use_rslora": False,
     "use_dora": False,
     "moe_scheme": "default",
-    "parts": ["language", "attention", "mlp"],
+    "parts": DEFAULT_PARTS["FastLanguageModel"],
     "unsloth_class": "FastLanguageModel",
     "framework": "unsloth",
     "precision": "nf4-dq",
@@ -218,10 +220,10 @@ def lora_of(values: Mapping[str, Any]) -> LoraConfig:
     )
 
 
-def flags_of(parts: Sequence[str] | None) -> dict[str, bool]:
-    """Unsloth's flags; none where the ticked parts are FastLanguageModel's own default."""
+def flags_of(parts: Sequence[str] | None, unsloth_class: str = "FastLanguageModel") -> dict[str, bool]:
+    """Unsloth's flags; none where the ticked parts are the class's own default."""
     ticked = set(parts or ())
-    if ticked == set(DEFAULTS["parts"]):
+    if ticked == set(DEFAULT_PARTS.get(unsloth_class, ())):
         return {}
     return {flag: part in ticked for flag, (_, part) in zip(FLAGS, PARTS, strict=True)}
 

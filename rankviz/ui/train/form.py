@@ -8,7 +8,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.core.preflight.checks import problems, warnings
 from rankviz.core.runs.request import FAST_RANKS, SHORT_TRAINING, SWEEP_RANKS, VERDICT_SEEDS, SweepRequest, fast_ranks
@@ -16,7 +16,7 @@ from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
 from rankviz.ui.parts.html import Cell, Row
-from rankviz.ui.parts.question import CUSTOM, TARGETS
+from rankviz.ui.parts.question import CUSTOM, DEFAULT_PARTS, PARTS, TARGETS, flags_of
 from rankviz.ui.wiring import notice_html
 from rankviz.units import memory_span
 
@@ -48,11 +48,15 @@ MODE_NOTES = {
     "the noise between seeds: use three or more.",
     "single": "Trains one rank with one learning rate and one seed.",
 }
+ABOUT_UNSLOTH = (
+    "Class and parts matter on a GPU: they decide which modules the target names reach. Without a GPU, Unsloth has one "
+    "class and trains all that the target modules name."
+)
 DEFAULTS = SweepRequest()
 NAMES = (
     "base", "data", "file", "mode", "ranks", "other_ranks", "independent", "alpha_rule", "alpha_fixed",
     "learning_rates", "seeds", "max_steps", "preset", "names", "use_rslora", "use_dora", "batch", "accumulation",
-    "max_length", "held_out", "exact_match", "precision", "optim",
+    "max_length", "held_out", "exact_match", "precision", "optim", "unsloth_class", "parts",
 )  # fmt: skip
 """The widgets whose values make a request."""
 
@@ -116,6 +120,16 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
             PRECISIONS, value=SHORT_TRAINING.precision, label="Base model precision", interactive=True
         )
         w["optim"] = gr.Dropdown(OPTIMS, value=SHORT_TRAINING.optim, label="Optimizer", interactive=True)
+    with gr.Accordion("Unsloth", open=False):
+        w["unsloth_class"] = gr.Dropdown(
+            list(UNSLOTH_CLASSES), value=DEFAULTS.lora.unsloth_class, label="Unsloth class", interactive=True
+        )
+        w["parts"] = gr.CheckboxGroup(
+            PARTS,
+            value=DEFAULT_PARTS[DEFAULTS.lora.unsloth_class],
+            label="Trained parts (Unsloth's finetune_ flags)",
+        )
+        plain(html.paragraphs(ABOUT_UNSLOTH))
     return w
 
 
@@ -170,6 +184,8 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
             target_modules=values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
             use_rslora=bool(values["use_rslora"]),
             use_dora=bool(values["use_dora"]),
+            unsloth_class=values["unsloth_class"],
+            **flags_of(values["parts"], values["unsloth_class"]),
         ),
         training=replace(
             SHORT_TRAINING,

@@ -112,6 +112,7 @@ def model_row(row: dict[str, str], facts: dict[str, Any], *, has_text_tower: boo
             kind: encode_blocks(i for i, other in enumerate(types) if other == kind) for kind in dict.fromkeys(types)
         },
         "layers": [_layer(layer) for layer in facts["layers"]],
+        "plain_modules": [_layer(module) for module in facts["plain_modules"]],
         "verified": row["verified"].startswith("yes"),
         "gated": {"y": True, "n": False}.get(row["gated"]),
         "licence": None if row["licence"].startswith("n/a") else row["licence"] or None,
@@ -139,7 +140,7 @@ def _pretty(model: dict[str, Any]) -> str:
     """JSON with one line a field, and one line a layer or a kind of block."""
     lines = []
     for key, value in model.items():
-        if key in ("layers", "activation_bytes_per_token") and value:
+        if key in ("layers", "plain_modules", "activation_bytes_per_token") and value:
             text = "[\n    " + ",\n    ".join(json.dumps(row) for row in value) + "\n  ]"
         else:
             text = json.dumps(value)

@@ -1,5 +1,7 @@
 """Attaches the adapter of a run: it passes the plan to Unsloth or PEFT."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from rankviz.core.lora.plan import AdapterPlan
@@ -16,8 +18,10 @@ def peft_arguments(plan: AdapterPlan) -> dict[str, Any]:
     return arguments
 
 
-def unsloth_arguments(plan: AdapterPlan) -> dict[str, Any]:
+def unsloth_arguments(plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[str, Any]:
     """The same for Unsloth's get_peft_model, with its flags.
+
+    left_out: paths of towers that no target name may reach (PEFT's exclude_modules).
 
     On a GPU Unsloth adds the experts by itself, unless it is told of no parameters. Its CPU backend leaves PEFT's own
     rewrite of experts on, and runs and probes there take no other MoE scheme. tests/worker/finetune/test_experts.py
@@ -26,4 +30,6 @@ def unsloth_arguments(plan: AdapterPlan) -> dict[str, Any]:
     arguments = peft_arguments(plan) | plan.unsloth_flags
     if plan.route.kind == "model" and plan.scheme == "linear-only":
         arguments["target_parameters"] = []
+    if left_out:
+        arguments["exclude_modules"] = rf"({'|'.join(map(re.escape, left_out))})(\..*)?"
     return arguments

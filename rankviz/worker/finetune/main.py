@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankviz.core.runs.events import GPU_LOST
+from rankviz.machine import load_average
 from rankviz.store import RunStore
 from rankviz.worker import device
 from rankviz.worker.journal import Journal, redirect_output, set_environment
+from rankviz.worker.processor import ProcessorClock
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,6 +52,7 @@ def _load(journal: Journal, home: Path):
     from rankviz import dataset
     from rankviz.worker.finetune import base as bases
 
+    clock, average = ProcessorClock(), load_average()
     journal.stage("reading the data")
     rows = dataset.read(journal.request.data)
     journal.stage("getting the base")
@@ -59,4 +62,7 @@ def _load(journal: Journal, home: Path):
     journal.stage("importing Unsloth")
     from rankviz.worker.finetune.session import Session
 
-    return Session.load(journal.request, base, rows, journal.stage)
+    session = Session.load(journal.request, base, rows, journal.stage)
+    spent = {f"loading_{name}": seconds for name, seconds in clock.read().fields.items()}
+    session.loading = {"load_average": average, **spent}
+    return session

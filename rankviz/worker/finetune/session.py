@@ -1,8 +1,8 @@
 """Loads the base and the data, and trains runs on them. Importing this module imports Unsloth."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,
@@ -30,6 +31,7 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
+from rankviz.machine import load_average
 from rankviz.worker import device
 from rankviz.worker.environment import machine, model_fingerprint
 from rankviz.worker.finetune.adapter import unsloth_arguments
@@ -42,6 +44,7 @@ from rankviz.worker.finetune.training import LR_SCHEDULE, train
 from rankviz.worker.finetune.truncate import Truncator
 from rankviz.worker.introspect.main import layers_of
 from rankviz.worker.memory import Memory
+from rankviz.worker.processor import ProcessorClock
 from rankviz.worker.settings import Settings, settle
 
 
@@ -50,7 +53,9 @@ class Session:
     model: Any
     """The base, without an adapter between runs."""
     spec: ModelSpec
-    """Its layers."""
+    """Its layers; of a multimodal model on a CPU, those of the text model alone."""
+    left_out: tuple[str, ...]
+    """Paths of its other towers, where the run leaves them alone."""
     tokenizer: Any
     data: SweepData
     settings: Settings
@@ -60,6 +65,8 @@ class Session:
     questions: dict[int, Question]
     """Held-out prompts to be answered, by place; none where exact match was not requested."""
     base_loss: Evaluated | None = None
+    loading: dict[str, float | None] = field(default_factory=dict)
+    """How busy the machine was while the base was loaded, as a run's environment has it; for the first run."""
     intact: bool = True
     """Whether the base is as it was loaded. False while an adapter is attached, and for good where attaching or
     detaching failed halfway."""
@@ -90,8 +97,11 @@ class Session:
             "lora_dropout": 0,
             "bias": "none",
         }
-        spec = layers_of(model.config.to_dict())
-        return cls(model, spec, tokenizer, data, settings, memory, environment, Hooks(model), questions)
+        spec, left_out = layers_of(model.config.to_dict()), ()
+        if spec.tower == "whole model" and not settings.cuda:
+            # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
+            spec, left_out = text_part(spec), second_towers(spec)
+        return cls(model, spec, left_out, tokenizer, data, settings, memory, environment, Hooks(model), questions)
 
     def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
         """One run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not needs
@@ -102,13 +112,15 @@ class Session:
 
         plan = self._plan(request)
         facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
-        log(RunStarted(time=time.time(), environment={**self.environment, **facts}))
+        loading, self.loading = self.loading or {"load_average": load_average()}, {}
+        log(RunStarted(time=time.time(), environment={**self.environment, **facts, **loading}))
+        clock = ProcessorClock()
         self.memory.settle()
         baseline_bytes = self.memory.now()
         stage("attaching the adapter")
         self.intact, adapter = False, None
         try:
-            adapter = attach(self.model, request, plan, self.settings)
+            adapter = attach(self.model, request, plan, self.settings, self.left_out)
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
             if self.base_loss is None:
@@ -116,7 +128,8 @@ class Session:
                 self.base_loss = self._evaluate(adapter, "before", stage)
                 log(self.base_loss)
             else:
-                log(replace(self.base_loss, time=time.time(), seconds=0.0, exact_match_seconds=None, reused=True))
+                spent = {"seconds": 0.0, "own_cpu_seconds": 0.0, "waited_cpu_seconds": 0.0}
+                log(replace(self.base_loss, time=time.time(), **spent, exact_match_seconds=None, reused=True))
             stage("training")
             rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
             self.memory.reset()
@@ -152,6 +165,7 @@ class Session:
                 peak_memory_kind=self.memory.kind,
                 baseline_memory_bytes=baseline_bytes,
                 peak_reserved_bytes=peak_reserved_bytes,
+                **clock.read().fields,
             )
         )
 
@@ -205,9 +219,11 @@ class Session:
 
     def _evaluate(self, model: Any, when: str, stage: Callable[[str], None]) -> Evaluated:
         autocast = self.settings.mixed_precision
+        clock = ProcessorClock()
         evaluation = evaluate(
             model, self.data.held_out, when=when, pad_token_id=self.tokenizer.pad_token_id, autocast=autocast
         )
+        evaluation = replace(evaluation, **clock.read().fields)
         if not self.questions:
             return evaluation
         stage(f"answering {units.counted(len(self.questions), 'held-out prompt')}")
@@ -228,13 +244,13 @@ class Session:
         )
 
 
-def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings) -> Any:
-    """A fresh adapter on the base, as Unsloth puts it there."""
+def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings, left_out: Sequence[str] = ()) -> Any:
+    """A fresh adapter on the base, as Unsloth puts it there. left_out: paths of towers without one."""
     return getattr(unsloth, request.lora.unsloth_class).get_peft_model(
         model,
         r=request.lora.r,
         lora_alpha=request.lora.lora_alpha,
-        **unsloth_arguments(plan),
+        **unsloth_arguments(plan, left_out),
         lora_dropout=0,
         bias="none",
         use_rslora=request.lora.use_rslora,

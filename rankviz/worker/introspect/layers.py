@@ -1,5 +1,6 @@
 """Reads a model's layers from its config.json, on the meta device, so that no weight is loaded or allocated."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -35,11 +36,13 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "intermediate_size": _intermediate_size(text, hidden),
         "vocab_size": text.vocab_size,
         "tie_word_embeddings": _tied(model),
+        "config_ties": bool(getattr(model.config, "tie_word_embeddings", False)),
         "num_experts": _first(text, "num_experts", "n_routed_experts", "num_local_experts", default=0) or 0,
         "num_experts_per_tok": _first(text, "num_experts_per_tok", "top_k_experts", default=0) or 0,
         "layer_types": list(_first(text, "layer_types", "layers_block_type", default=None) or ()),
         "sliding_window": _first(text, "sliding_window", default=None),
         **walk(model),
+        "plain_modules": plain_modules(model),
         "refused_names": _names_peft_refuses(model),
         "peft_remap": _peft_remap(model.config.model_type),
     }
@@ -110,6 +113,45 @@ def walk(model: Any) -> dict[str, Any]:
         "other_modules": list(others),
         "clippable_linears": [path for path, class_name in others.items() if class_name == "Gemma4ClippableLinear"],
     }
+
+
+def plain_modules(model: Any) -> list[dict[str, Any]]:
+    """Every module that is none of walk's layers and has parameters or saved buffers of its own, grouped by path."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    fp32 = tuple(model._keep_in_fp32_modules_strict or ())
+    groups: dict[tuple, dict[str, Any]] = {}
+    ancestors: dict[str, str] = {}
+    for name, module in model.named_modules():
+        ancestors[name] = type(module).__name__
+        is_layer = isinstance(module, nn.Linear | nn.Embedding | Conv1D)
+        if not name or is_layer or (isinstance(module, convolutions) and module.groups == 1):
+            continue
+        tensors = [
+            {"name": key, "shape": tuple(tensor.shape)}
+            | ({"buffer": True} if is_buffer else {})
+            | ({"fp32": True} if any(part in f"{name}.{key}" for part in fp32) else {})
+            for is_buffer, named in (
+                (False, module.named_parameters(recurse=False)),
+                (True, module.named_buffers(recurse=False)),
+            )
+            for key, tensor in named
+            if not (is_buffer and key in module._non_persistent_buffers_set)
+        ]
+        if not tensors:
+            continue
+        path, block = split_block(name)
+        if path.endswith("{}") and not any(module.children()):
+            path, block = name, None
+        row = {"path": path, "tensors": tensors, "part": part_of(name, ancestors)} | (
+            {"is_norm": True} if "Norm" in type(module).__name__ else {}
+        )
+        group = groups.setdefault((path, json.dumps(row)), {**row, "blocks": []})
+        if block is not None:
+            group["blocks"].append(block)
+    return list(groups.values())
 
 
 def split_block(name: str) -> tuple[str, int | None]:

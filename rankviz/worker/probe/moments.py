@@ -7,10 +7,10 @@ highest of the three. Each is known apart because each grows with depth in its o
 import time
 from typing import Any
 
-import psutil
 from transformers import TrainerCallback
 
 from rankviz.worker.memory import Memory
+from rankviz.worker.processor import ProcessorClock
 
 MOMENTS = ("forward", "backward", "optimizer")
 
@@ -28,12 +28,12 @@ class Moments(TrainerCallback):
         self.step_seconds: list[float] = []
         """From the end of one step to the end of the next."""
         self._since = 0.0
-        self._clock: _Clock | None = None
+        self._clock: ProcessorClock | None = None
 
     @property
     def busy_elsewhere(self) -> float:
         """The share of this machine's CPU time that other processes had while steps were timed."""
-        return self._clock.others() if self._clock is not None else 0.0
+        return self._clock.read().busy_elsewhere if self._clock is not None else 0.0
 
     def watch(self, trainer: Any) -> None:
         """Tell forward from backward: the trainer calls its accelerator's backward between them."""
@@ -66,7 +66,7 @@ class Moments(TrainerCallback):
             now = time.perf_counter()
             self.step_seconds.append(now - self._since)
             self._since = now
-            self._clock = self._clock or _Clock()
+            self._clock = self._clock or ProcessorClock()
             timed = self.step_seconds[1:]
             if len(self.step_seconds) >= self._least_steps and sum(timed) >= self._least_seconds:
                 control.should_training_stop = True
@@ -77,26 +77,3 @@ class Moments(TrainerCallback):
         if reserved is not None:
             self.peak_reserved_bytes = max(reserved, self.peak_reserved_bytes or 0)
         self._memory.reset()
-
-
-class _Clock:
-    """CPU seconds of this process and of all, from when it was made."""
-
-    def __init__(self) -> None:
-        self._started, self._own, self._busy = time.monotonic(), _own_seconds(), _busy_seconds()
-
-    def others(self) -> float:
-        elapsed = time.monotonic() - self._started
-        theirs = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
-        return max(0.0, theirs / (elapsed * psutil.cpu_count())) if elapsed else 0.0
-
-
-def _own_seconds() -> float:
-    times = psutil.Process().cpu_times()
-    return times.user + times.system
-
-
-def _busy_seconds() -> float:
-    """Idle is what the kernel calls so, and waiting for a disk; time that a hypervisor took counts as busy."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)

@@ -46,7 +46,7 @@ def test_a_row_is_predicted_by_the_formulas_of_any_estimate():
         ({"framework": "megatron"}, "program 'megatron': no formula"),
         ({"precision": "aqlm"}, "precision 'aqlm': no formula"),
         ({"gpu": "2 x A100"}, "several GPUs"),
-        ({"measured_bytes": "", "notes": "OOM; dropout 0.05"}, "OOM"),
+        ({"measured_bytes": "", "notes": "OOM; dropout 0.05"}, "stopped out of memory"),
         ({"use_peak": "no", "notes": "maximum includes evaluation: no peak"}, "maximum includes evaluation"),
         ({"targets": ""}, "target modules not stated"),
         ({"model_id": "toy/other"}, "No model 'toy/other' in the catalogue."),
@@ -65,6 +65,20 @@ def test_rows_whose_settings_arent_all_known_are_predicted_and_not_counted():
 
     assert [True, True, False, False] == [each.scored for each in rows]
     assert all(each.predicted for each in rows)
+
+
+def test_a_row_that_is_not_counted_says_what_its_source_leaves_open():
+    notes = "rank and targets not stated: defaults assumed; unit GiB assumed; optimizer not stated"
+
+    assert "rank and targets not stated; optimizer not stated" == predicted(tier="D", notes=notes).reason
+    assert "a setting is not stated" == predicted(tier="D").reason
+    assert "read from an extrapolated line, not measured" == predicted(tier="E").reason
+
+
+def test_whether_a_row_counts_does_not_depend_on_how_far_off_it_is():
+    for tier in ("A", "B", "C", "D", "E"):
+        near, far = (predicted(tier=tier, measured_bytes=size) for size in ("30000", "3000000"))
+        assert (near.scored, near.reason) == (far.scored, far.reason)
 
 
 def test_each_kind_of_peak_is_compared_with_its_own_total():

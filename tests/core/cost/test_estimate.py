@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
@@ -12,10 +13,11 @@ from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.advice.capacity import capacity
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.estimate import as_json, estimate, fit, usable_memory
+from rankviz.core.cost.estimate import FIT_WORDS, Fit, as_json, estimate, fit, tight_meaning, usable_memory
 from rankviz.core.cost.full_finetuning import full_finetuning
 from rankviz.core.cost.pace import Timing, Workload, paces
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.slowdown import Others
 from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.core.probe.calibrate import applies, calibrate
 from rankviz.core.probe.estimate import ProbeEstimate
@@ -100,6 +102,12 @@ def test_fit_compares_the_band_with_usable_memory(high, verdict):
     usable = Range(100, 100, 100)
 
     assert verdict == fit(Range(high / 2, high * 0.8, high), usable, tight_share=0.05)
+
+
+def test_every_verdict_has_words_and_tight_is_a_kind_of_fitting():
+    assert set(get_args(Fit)) == set(FIT_WORDS)
+    assert ["fits", "fits, tight"] == [words for words in FIT_WORDS.values() if words.startswith("fits")]
+    assert "less than 5 % to spare" == tight_meaning(ASSUMPTIONS)
 
 
 def test_usable_memory_that_was_never_seen_is_a_range_and_makes_the_verdict_careful():
@@ -256,6 +264,8 @@ def test_every_assumption_is_used_by_some_estimate():
     for there in (here, replace(here, tokens=2), replace(here, base="b"), replace(here, kernels=("unsloth", "bf16"))):
         timed = Timing(source_id="r", kind="run", ended_at=0.0, workload=there, ratios={"load": 1.0, "training": 1.0})
         paces([timed], here, listening)
+        slowed = replace(timed, slowdowns={"training": 1.5})
+        paces([slowed], here, listening, Others(threads=1.0, cpus=2, at=1.0))
     capacity(16, 1000, 100, False, listening)
 
     assert {row.id for row in ASSUMPTIONS} == used

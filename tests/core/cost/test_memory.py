@@ -8,12 +8,14 @@ import pytest
 from rankviz.core.cost import memory_parts
 from rankviz.core.cost.device import card
 from rankviz.core.cost.memory import memory_at, memory_terms
+from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.cost.unsloth import settled
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.activations import ActivationBytes, BlockActivations
-from rankviz.core.model.spec import UnslothCheckpoint
+from rankviz.core.model.spec import OwnTensor, PlainModule, UnslothCheckpoint
 from tests.support.toy import ASSUMPTIONS, ATTENTION, TOY, TOY_MOE, adapted, gpu, layer, model
 
 WIDE_MLP = (
@@ -421,6 +423,18 @@ def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_o
 
     assert [12_576, 12_576 - 2 * 100 * 16] == [roomy.base_weights, tight.base_weights]
     assert 12_576 == estimate(usable=0, **asks).base_weights  # a tied one is the head's too
+
+
+def test_an_embedding_that_is_trained_in_full_stays_on_the_card():
+    norm = PlainModule(path="model.norm", tensors=(OwnTensor(name="weight", shape=(16,)),), is_norm=True)
+    untied = replace(TOY, tie_word_embeddings=False, config_ties=False, plain_modules=(norm,))
+
+    def base_weights(*saves: str) -> int:
+        lora = LoraConfig(target_modules=("q_proj",), modules_to_save=saves)
+        chosen = stack("unsloth", loss_path="fused")
+        return predict(untied, lora, chosen, card(gpu()), usable_bytes=1.0).memory_at(2).base_weights
+
+    assert base_weights() == base_weights("norm") == base_weights("embed_tokens") - 2 * 100 * 16
 
 
 def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():

@@ -7,11 +7,15 @@ import pytest
 
 from rankviz.core.cost.pace import Difference, Timing, Workload, kernels, machine_of, paces
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.slowdown import Others
 from rankviz.core.quantity import Range
 from tests.support.toy import ASSUMPTIONS
 
 HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
 NOISE = ASSUMPTIONS.value("here-time-noise")
+IDLE = ASSUMPTIONS.value("here-idle-noise")
+ENDS = ("low", "expected", "high")
+QUIET, BUSY = Others(threads=0.0, cpus=2), Others(threads=2.0, cpus=2)
 
 
 def timings(*ratios, workload=HERE, kind="run", **parts):
@@ -118,6 +122,75 @@ def test_loading_does_not_depend_on_the_rows_and_is_known_only_from_runs_that_lo
 
     assert (0.5, Difference.NONE, 2) == (pytest.approx(found.load.factor), found.load.differs, len(found.load.sources))
     assert found.evaluation is None
+
+
+def slowed(*pairs, **more):
+    """Runs with (ratio, how many times longer others made it)."""
+    found = timings(*(ratio for ratio, _ in pairs), **more)
+    return [replace(timing, slowdowns={"training": times}) for timing, (_, times) in zip(found, pairs, strict=True)]
+
+
+def test_runs_that_others_slowed_say_what_the_machine_takes_without_them():
+    pace = training(slowed((2.0, 1.0), (6.0, 3.0), (4.0, 2.0)))
+
+    assert 2.0 == pytest.approx(pace.idle)
+    # the next one may be slowed as little or as much as these
+    assert (2 / IDLE, 4.0, 6 * IDLE) == pytest.approx(tuple(getattr(pace.range(1.0), end) for end in ENDS))
+
+
+def test_on_a_quiet_machine_the_high_end_stays_below_twice_the_low_end():
+    seconds = paces(slowed((2.0, 1.01), (2.1, 1.02), (1.9, 1.0)), HERE, ASSUMPTIONS, QUIET).training.range(10.0)
+
+    assert seconds.high / seconds.low <= 2
+
+
+def test_a_machine_that_is_busy_now_is_announced_as_slower():
+    quiet, busy = (paces(slowed(*3 * [(2.0, 1.0)]), HERE, ASSUMPTIONS, now).training for now in (QUIET, BUSY))
+
+    assert 2.0 == pytest.approx(quiet.factor)
+    # two more busy threads on two processors: twice as long, and more where there will be more of them
+    assert 2 * 2**0.5 == pytest.approx(busy.factor)
+    highest = 2 * (1 + ASSUMPTIONS.value("here-others-drift"))
+    assert (2 / IDLE, highest * IDLE) == pytest.approx((busy.range(1.0).low, busy.range(1.0).high))
+
+
+def test_how_busy_the_machine_was_more_than_an_hour_ago_does_not_count():
+    runs = slowed((6.0, 3.0), (2.0, 1.0), (2.0, 1.0))
+    soon, later = (paces(runs, HERE, ASSUMPTIONS, replace(QUIET, at=3600.0 + late)).training for late in (-1, 1))
+
+    assert (Range(1.0, 1.0, 3.0), Range(1.0, 1.0, 1.0)) == (soon.slowdown, later.slowdown)
+    assert 2.0 == pytest.approx(later.idle)
+
+
+def test_runs_of_which_it_is_not_known_are_left_out_where_others_say_it():
+    pace = training([*slowed((2.0, 1.0)), *timings(9.0, 9.0, 9.0, 9.0)])
+
+    assert (2.0, 1) == (pytest.approx(pace.idle), len(pace.sources))
+
+
+def test_runs_of_which_it_is_not_known_are_taken_as_they_are_where_none_says_it():
+    pace = paces(timings(4.0, 4.0, 4.0), HERE, ASSUMPTIONS, BUSY).training
+
+    assert (4.0, 1.0) == (pytest.approx(pace.factor), pace.slowdown.high)
+
+
+@pytest.mark.parametrize(
+    ("finished", "now", "words"),
+    [
+        ([], Others(threads=0.1, cpus=2), ""),
+        ([], Others(threads=1.6, cpus=2), "other programs take about 80 % of its processors, so this may take longer"),
+        (slowed((2.0, 1.0)), Others(threads=1.6, cpus=2), "take about 80 % of its processors, so this takes longer."),
+        ([], Others(threads=5.0, cpus=2), "other programs need 2.5 times as many processors as it has, so this may"),
+        (slowed((2.0, 1.0), (6.0, 3.0)), QUIET, "Other programs made one of the last runs here take 3.0 times as long"),
+        (slowed((2.0, 3.0), (6.0, 3.0)), None, ""),
+        (slowed((2.0, 1.0), (6.0, 1.1)), QUIET, ""),
+    ],
+)
+def test_a_sentence_says_how_busy_the_machine_is(finished, now, words):
+    said = paces(finished, HERE, ASSUMPTIONS, now).busy_in_words
+
+    assert words in said
+    assert bool(words) is bool(said)
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,13 @@ def test_what_fits_needs_no_change():
     assert "It fits without changes." == decided.sentence
 
 
+def test_what_fits_tight_says_how_little_is_to_spare():
+    decided = on(question(), card_for(question()))
+
+    assert "tight" == decided.setting.row.fit
+    assert "It fits without changes, with less than 5 % to spare." == decided.sentence
+
+
 HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_size": 4}
 
 

@@ -26,6 +26,7 @@ DENSE = (
     (7, LoraConfig(target_modules="mlp")),
     (64, LoraConfig(target_modules="qv")),
     (2, LoraConfig(target_modules="attention", use_dora=True, modules_to_save=("lm_head", "embed_tokens"))),
+    (6, LoraConfig(target_modules="attention", modules_to_save=("norm", "mlp"))),
     (12, LoraConfig(target_modules=("o_proj", "c_proj", "dense", "out_proj", "lm_head", "embed_tokens", "wte"))),
     (4, LoraConfig(target_modules=("proj", "patch_embedding", "patch_conv", "conv", "v_proj"))),
     (3, LoraConfig(target_modules=("proj", "patch_embedding", "patch_conv", "v_proj"), use_dora=True)),

@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -28,6 +30,7 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.worker.finetune.adapter import unsloth_arguments
+from rankviz.worker.introspect.main import layers_of
 from tests.support.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -75,6 +78,8 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
         yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
     ends = (*QKVO, "lm_head", "embed_tokens")
     yield Case(LoraConfig(target_modules=ends, use_dora=True))
+    if smallest:
+        yield from saving_cases(model, own)
     if model.has_experts:
         for targets in EXPERT_LISTS:
             yield Case(LoraConfig(target_modules=targets))
@@ -86,7 +91,8 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
     if model.model_type in OWN_FAMILIES:
         yield Case(LoraConfig(target_modules=("self_attn.q_proj", *UNSLOTH_SEVEN)), "int8")
         yield Case(LoraConfig(target_modules="all-linear"), "int8")
-        yield Case(LoraConfig(target_modules="unsloth", modules_to_save=("lm_head", "score")))
+        for saves in (("lm_head", "score"), ("norm",), ("input_layernorm", "embed_tokens"), ("mlp",)):
+            yield Case(LoraConfig(target_modules="unsloth", modules_to_save=saves))
     if model.model_type in SPLIT_FAMILIES:
         # Thousands of modules for PEFT to wrap: the larger one only once.
         for targets in (*PRESETS, QKVO, *EXPERT_LISTS) if smallest else ("unsloth",):
@@ -99,6 +105,21 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
     if model.tower == "whole model":
         for flags, targets in itertools.product(COMBINATIONS, ("unsloth", own, "all-linear") if smallest else (own,)):
             yield Case(LoraConfig(target_modules=targets, **dict(zip(FLAGS, flags, strict=True))))
+
+
+def saving_cases(model: ModelSpec, own: tuple[str, ...]) -> Iterator[Case]:
+    """modules_to_save beyond embedding and head: one of each kind of module that is there.
+
+    Not names that end another layer's name ("attn", and "c_attn" inside it), which RankViz leaves out.
+    """
+    attention = next(layer for layer in model.layers if layer.part == "attention" and layer.kind in LINEAR_KINDS)
+    holder = attention.path.split(".")[-2]
+    kinds = {module.tensors[0].name: module.path.rsplit(".", 1)[-1] for module in model.plain_modules}
+    ends = {layer.name for layer in model.layers}
+    for name in dict.fromkeys((attention.name, holder, "layers", "dropout", *kinds.values())):
+        if name == "{}" or any(end.endswith(name) for end in ends - {name}):
+            continue
+        yield Case(LoraConfig(target_modules=own, modules_to_save=(name,), unsloth_class="FastModel"))
 
 
 def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, Any]:
@@ -155,13 +176,17 @@ def questions() -> Iterator[tuple[ModelSpec, bool, list[Case]]]:
                 yield model, split, asking
 
 
-def ask_unsloth(asking: Iterable[tuple[ModelSpec, bool, list[Case]]]) -> Iterator[tuple[str, Case, dict[str, Any]]]:
-    """Unsloth's answer to each case."""
+def ask_unsloth(
+    asking: Iterable[tuple[ModelSpec, bool, list[Case]]], configs: Mapping[str, Path] | None = None
+) -> Iterator[tuple[str, Case, dict[str, Any]]]:
+    """Unsloth's answer to each case. configs: the config.json of each model, None for the catalogue's."""
     asking = list(asking)
-    files = {row.id: row.file.replace(".whole.json", ".full.json") for row in load_index(ASSETS)}
+    if configs is None:
+        names = {row.id: row.file.replace(".whole.json", ".full.json") for row in load_index(ASSETS)}
+        configs = {model_id: ASSETS / "configs" / name for model_id, name in names.items()}
     models = [
         {
-            "config": str(ASSETS / "configs" / files[model.id]),
+            "config": str(configs[model.id]),
             "split": split,
             "calls": [call(model, case, case.plan(model)) for case in cases],
         }
@@ -220,3 +245,47 @@ def test_counts_that_were_published_or_wrong_once(answers):
     assert 120_913_920 == count("meta-llama/Llama-4-Scout-17B-16E-Instruct:whole", "unsloth")
     assert count("openai-community/gpt2", "all-linear") is None
     assert count("Qwen/Qwen3-30B-A3B", "mlp") is None
+
+
+OPT = {"model_type": "opt", "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA = {"model_type": "llama", **TOWER, "vocab_size": 203}
+BLIP = {
+    "vision_config": {**TOWER, "image_size": 28, "patch_size": 14},
+    "qformer_config": {**TOWER, "encoder_hidden_size": 32, "vocab_size": 203},
+    "text_config": {**OPT, "vocab_size": 203, "word_embed_proj_dim": 32, "max_position_embeddings": 64},
+    "image_token_index": 202,
+}
+LLAVA = {
+    "model_type": "llava",
+    "architectures": ["LlavaForConditionalGeneration"],
+    "vision_config": {**TOWER, "model_type": "clip_vision_model", "image_size": 28, "patch_size": 14},
+    "image_token_index": 202,
+}
+WRAPPERS = {
+    "blip-2": {"model_type": "blip-2", "architectures": ["Blip2ForConditionalGeneration"], **BLIP},
+    "instructblip": {"model_type": "instructblip", "architectures": ["InstructBlipForConditionalGeneration"], **BLIP},
+    "llava-tied": {**LLAVA, "tie_word_embeddings": True, "text_config": {**LLAMA, "tie_word_embeddings": True}},
+    "llava-untied": {**LLAVA, "tie_word_embeddings": False, "text_config": {**LLAMA, "tie_word_embeddings": False}},
+}
+"""Language models inside others. BLIP's have embedding and head tied, and no word of it at the top of config.json."""
+
+
+@pytest.mark.timeout(600)
+def test_embedding_and_head_of_wrapped_language_models_are_one_where_the_config_says_so(tmp_path):
+    asking, configs = [], {}
+    for name, config in WRAPPERS.items():
+        configs[name] = tmp_path / f"{name}.full.json"
+        configs[name].write_text(json.dumps(config))
+        model = replace(layers_of(config), id=name)
+        targets = [("q_proj", *ends) for ends in (("embed_tokens", "lm_head"), ("lm_head",), ("model.embed_tokens",))]
+        asking.append((model, False, [Case(LoraConfig(target_modules=each)) for each in targets]))
+    plans = {(model.id, case): case.plan(model) for model, _, cases in asking for case in cases}
+
+    for model_id, case, answer in ask_unsloth(asking, configs):
+        plan = plans[model_id, case]
+        assert (answer["count"], answer["bytes"]) == (plan.parameters(R), plan.file_bytes(R, saved_dtype="fp32"))
+
+    # Two text blocks of 4 · (32 + 32) for q_proj (OPT's, and Llama's), and tables of 203 · 32.
+    both = {model.id: plans[model.id, cases[0]].parameters(R) for model, _, cases in asking}
+    assert {"blip-2": 13504, "instructblip": 13504, "llava-tied": 7008, "llava-untied": 13504} == both

@@ -124,6 +124,7 @@ def _configurations(model_type: str):
     yield 100, lora()
     yield 3, lora("attention", use_dora=True)
     yield 7, lora("attention", modules_to_save=("lm_head",))
+    yield 5, lora("attention", modules_to_save=("norm", "layers.1.mlp", "ln_f"))
     if model_type in ("llama", "gemma3_text"):
         yield 16, lora("unsloth", use_dora=True, modules_to_save=BOTH_ENDS)
         yield 5, lora((*BOTH_ENDS, "down_proj"))
@@ -134,6 +135,7 @@ def _configurations(model_type: str):
     if model_type in ("qwen3_moe", "mixtral", "gpt_oss"):
         yield 11, lora("attention", moe_scheme="target-parameters")
         yield 40, lora("all-linear", moe_scheme="target-parameters")
+        yield 2, lora("attention", modules_to_save=("gate", "router", "experts"))
 
 
 def _model(model_type: str, **settings):

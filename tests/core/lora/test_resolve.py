@@ -12,13 +12,13 @@ from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import module_choices
-from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule
 from rankviz.errors import InvalidSettingError
 from tests.support.toy import ATTENTION, EMBEDDING, EXPERTS, MLP, TOY, TOY_MOE, layer, model
 
 HEAD = LinearLayer(path="lm_head", in_features=16, out_features=100, kind="lm_head", part="head")
 WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_parameters=10_000)
-UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, id="toy/untied")
+UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, config_ties=False, id="toy/untied")
 ROUTER = layer("mlp.gate.weight", 16, 4, part="other", kind="router")
 SHARED = tuple(replace(each, path=each.path.replace("mlp.", "mlp.shared_expert.")) for each in MLP)
 REMAPPED = model((*ATTENTION, ROUTER, *EXPERTS, *SHARED), id="toy/remapped", num_experts=4, peft_remap="qwen2_moe")
@@ -353,11 +353,93 @@ def test_a_router_trains_by_name_where_it_is_a_plain_linear_layer():
         plan_of(replace(routed, model_type="llama4_text", id="toy/tuple-router"), ("router",), "unsloth")
 
 
-def test_unsloths_own_families_save_embedding_and_head_only():
-    with pytest.raises(InvalidSettingError, match="takes only embed_tokens, lm_head and normalization layers"):
-        plan_of(UNTIED, framework="unsloth", modules_to_save=("lm_head", "score"))
-    assert 512 + 1600 == plan_of(UNTIED, framework="unsloth", modules_to_save=("lm_head",)).parameters(1)
-    assert any("which this model lacks" in note for note in plan_of(UNTIED, modules_to_save=("score",)).notes)
+def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
+    return tuple(OwnTensor(name=name, shape=shape) for name, shape in shapes.items())
+
+
+NORM = PlainModule(path="model.layers.{}.input_layernorm", tensors=tensors(weight=(16,)), blocks=(0, 1), is_norm=True)
+LAST_NORM = PlainModule(path="model.norm", tensors=tensors(weight=(16,)), is_norm=True)
+GATE = PlainModule(path="model.layers.{}.mlp.gate", tensors=tensors(weight=(4, 16), bias=(4,)), blocks=(0, 1))
+FUSED = PlainModule(
+    path="model.layers.{}.mlp.experts",
+    tensors=tensors(gate_up_proj=(4, 16, 16), down_proj=(4, 16, 8)),
+    part="mlp",
+    blocks=(0, 1),
+)
+NORMED = replace(
+    UNTIED,
+    id="toy/normed",
+    plain_modules=(NORM, LAST_NORM),
+    other_modules=("model", "model.layers", "model.layers.{}", "model.layers.{}.mlp", NORM.path, LAST_NORM.path),
+)
+ROUTED = replace(TOY_MOE, id="toy/routed-moe", model_type="qwen3_moe", plain_modules=(GATE, FUSED))
+
+
+def test_unsloths_own_families_save_embedding_head_and_norms_only():
+    for names in (("lm_head", "score"), ("o_proj",), ("mlp",)):
+        with pytest.raises(InvalidSettingError, match="takes only embed_tokens, lm_head and normalization layers"):
+            plan_of(NORMED, framework="unsloth", modules_to_save=names)
+    assert 512 + 1600 == plan_of(NORMED, framework="unsloth", modules_to_save=("lm_head",)).parameters(1)
+    assert 512 + 3 * 16 == plan_of(NORMED, framework="unsloth", modules_to_save=("norm",)).parameters(1)
+    assert any("which this model lacks" in note for note in plan_of(NORMED, modules_to_save=("score",)).notes)
+
+
+def test_a_name_of_modules_to_save_hits_every_path_that_ends_with_it():
+    # 512 a rank for all seven; q_proj, saved in full, leaves 32 a block and takes 16 · 16.
+    for names, parameters in (
+        (("norm",), 512 + 3 * 16),
+        (("model.norm",), 512 + 16),
+        (("layers.1.input_layernorm",), 512 + 16),
+        (("q_proj",), 512 - 64 + 2 * 256),
+        (("mlp",), 512 - 2 * 144 + 2 * 3 * 512),
+    ):
+        plan = plan_of(NORMED, modules_to_save=names)
+        assert parameters == plan.parameters(1), names
+        assert parameters == sum(row.parameters for row in plan.by_module(1)), names
+        assert parameters == sum(map(sum, plan.by_block(1).parameters)), names
+
+
+def test_a_saved_norm_lies_in_the_file_once_a_block():
+    one = replace(NORMED, id="toy/one-normed", layers=(layer("self_attn.q_proj", 16, 16, blocks=(0,)),))
+    before = plan_of(one, ("q_proj",)).file_bytes(4, saved_dtype="fp32")
+    after = plan_of(one, ("q_proj",), modules_to_save=("layernorm",)).file_bytes(4, saved_dtype="fp32")
+
+    entry = ',"base_model.model.model.layers.0.input_layernorm.weight":{"dtype":"F32","shape":[16],"data_offsets":[,]}'
+    # Two norms of 64 bytes come before the pair: offsets 0, 64, 64, 128, and 128, 384, 384, 640 for 0, 256, 256, 512.
+    header = 272 + 2 * len(entry) + len("06464128128384384640") - len("0256256512")
+    assert 8 + 272 + 512 == before
+    assert 8 + -(-header // 8) * 8 + 512 + 128 == after
+
+
+def test_routers_and_experts_saved_in_full_count_and_unsloth_freezes_what_has_no_weight():
+    saved = {"target_modules": ("q_proj",), "modules_to_save": ("gate", "experts")}
+    peft = resolve(ROUTED, LoraConfig(**saved), "peft")
+    unsloth = resolve(ROUTED, LoraConfig(**saved), "unsloth")
+
+    # 64 a rank for q_proj; 68 a gate; 4 · 16 · (16 + 8) in the experts of a block.
+    assert 64 + 2 * 68 + 2 * 1536 == peft.parameters(1)
+    assert 64 + 2 * 68 == unsloth.parameters(1)
+    assert peft.file_bytes(1) == unsloth.file_bytes(1)
+    assert any("saves experts in full and does not train it" in note for note in unsloth.notes)
+
+
+def test_what_cannot_be_saved_in_full_is_refused():
+    def refusal(
+        spec: ModelSpec, names: tuple[str, ...], framework="peft", precision="bf16", targets=("q_proj",)
+    ) -> str:
+        with pytest.raises(InvalidSettingError) as refused:
+            resolve(spec, LoraConfig(target_modules=targets, modules_to_save=names), framework, precision=precision)
+        return str(refused.value)
+
+    assert "model.layers, a list of blocks" in refusal(NORMED, ("layers",))
+    assert "both model.layers.N.mlp and model.layers.N.mlp.up_proj inside it" in refusal(NORMED, ("mlp", "up_proj"))
+    assert "dropout, which also hits modules that PEFT adds" in refusal(NORMED, ("dropout",))
+    assert "where q_proj carries LoRA" in refusal(NORMED, ("_proj",))
+    assert "packed in a 4-bit or 8-bit base" in refusal(NORMED, ("o_proj",), precision="nf4")
+    assert "packed in a 4-bit or 8-bit base" in refusal(ROUTED, ("experts",), "unsloth", "nf4-dq")
+    for spec, names, framework in ((NORMED, ("norm", "lm_head"), "peft"), (ROUTED, ("experts",), "trl")):
+        lora = LoraConfig(target_modules=("q_proj",), modules_to_save=names)
+        assert resolve(spec, lora, framework, precision="nf4").saved
 
 
 OTHER = model(
@@ -413,7 +495,7 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
         assert expected == plan_of(OTHER, "unsloth", "unsloth", **chosen).parameters(1), flags
     spelled_out = plan_of(OTHER, "all-linear", "unsloth", **dict.fromkeys(FLAGS[::3], False))
     assert 224 == spelled_out.parameters(1)
-    assert any("RankViz and its script name the layers instead: q_proj" in note for note in spelled_out.notes)
+    assert any("RankViz and its exports name the layers instead: q_proj" in note for note in spelled_out.notes)
 
 
 def test_a_preset_that_last_names_cannot_keep_apart_says_what_else_it_reaches():
@@ -509,12 +591,31 @@ def test_unsloths_cpu_backend_adds_fused_projections_and_leaves_pefts_rewrite_on
 
 
 def test_flags_that_do_nothing_are_said():
-    lora = LoraConfig(finetune_mlp_modules=False)
-
-    for framework, cuda, program in (("trl", True, "TRL"), ("unsloth", False, "Unsloth's CPU backend")):
-        plan = resolve(TOY, lora, framework, cuda=cuda)
+    for framework, cuda, flag, program in (
+        ("trl", True, {"finetune_mlp_modules": False}, "TRL"),
+        ("unsloth", False, {"finetune_mlp_modules": True}, "Unsloth's CPU backend"),
+        ("unsloth", False, {"finetune_vision_layers": False}, "Unsloth's CPU backend"),
+    ):
+        plan = resolve(TOY, LoraConfig(**flag), framework, cuda=cuda)
         assert 512 == plan.parameters(1)
         assert any(f"{program} ignores it" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("off", "sentence"),
+    [
+        (("finetune_mlp_modules",), "^finetune_mlp_modules cannot be off here: without a GPU, Unsloth trains all"),
+        (("finetune_attention_modules",), "^finetune_attention_modules cannot be off here"),
+        (("finetune_language_layers",), "^finetune_language_layers cannot be off here"),
+        (
+            ("finetune_mlp_modules", "finetune_attention_modules"),
+            "^finetune_attention_modules and finetune_mlp_modules cannot be off here.* Leave them out",
+        ),
+    ],
+)
+def test_without_a_gpu_a_flag_that_is_off_is_refused(off, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        resolve(TOY, LoraConfig(**dict.fromkeys(off, False)), "unsloth", cuda=False)
 
 
 def test_a_convolution_is_a_layer_for_peft_and_no_linear_one():

@@ -60,11 +60,31 @@ def test_auto_is_settled_for_the_device():
         ({"memory_limit_bytes": 5}, "from 1,048,576 to"),
         ({"target_modules": ()}, "target module"),
         ({"moe_scheme": "linear-only"}, "MoE scheme of an Unsloth probe without a GPU must be one of default"),
+        ({"finetune_mlp_modules": False}, "finetune_mlp_modules is a setting of Unsloth on a GPU"),
+        (
+            {"cuda": True, "framework": "peft", "finetune_vision_layers": False},
+            "finetune_vision_layers is a setting of Unsloth on a GPU",
+        ),
+        ({"model": "google/gemma-3-4b-it:whole"}, "without a GPU trains on text only: choose google/gemma-3-4b-it"),
+        (
+            {"model": "google/gemma-3-4b-it:whole", "cuda": True, "framework": "trl"},
+            "A probe trains on text only: choose google/gemma-3-4b-it",
+        ),
     ],
 )
 def test_what_cannot_be_probed_is_said_with_what_to_change(settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         request(**settings)
+
+
+def test_a_probe_by_unsloth_on_a_gpu_takes_flags_and_whole_models():
+    asked = request(cuda=True, model="google/gemma-3-4b-it:whole", finetune_mlp_modules=False)
+
+    assert asked.lora.finetune_mlp_modules is False
+
+
+def test_without_a_gpu_a_probe_has_no_vision_layers_to_turn_off():
+    assert request(finetune_vision_layers=False, finetune_mlp_modules=True).lora.finetune_vision_layers is False
 
 
 def test_depths_of_ones_own_must_keep_the_pattern_whole():

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.run_times import groups, of_home, read, write
+from benchmarks.run_times import by_recording, groups, of_home, read, write
 from rankviz.core.cost.pace import Difference, Timing, Workload
+from rankviz.core.cost.slowdown import UNSURE
 from rankviz.core.runs.replay import Finished, coverage, replay
 from rankviz.core.runs.times import FormulaTimes
 from rankviz.paths import ASSETS
@@ -16,6 +17,7 @@ from tests.support.toy import ASSUMPTIONS
 ROOT = Path(__file__).parents[3]
 HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
 NOISE = ASSUMPTIONS.value("here-time-noise")
+IDLE = ASSUMPTIONS.value("here-idle-noise")
 
 
 def run(ended_at, training=1.0, workload=HERE, **parts):
@@ -61,6 +63,36 @@ def test_a_run_too_short_to_measure_its_training_is_not_announced_and_tells_what
     assert 20.0 == short.seconds
 
 
+def busy(ended_at, slowdown, load_average, **parts):
+    """A run of 100 s times its slowdown, whose machine had so many other threads when it began."""
+    found = run(ended_at, slowdown, **parts)
+    known = {"slowdowns": {"training": slowdown}, "load_average": load_average, "began_at": ended_at - 500.0}
+    return replace(found, timing=replace(found.timing, **known), cpus=2)
+
+
+def test_a_run_is_announced_with_the_machine_as_busy_as_it_was_when_the_run_began():
+    runs = [busy(1000.0 * i, 1.0, 0.0) for i in (1, 2, 3)]
+
+    *_, quiet = replay([*runs, busy(4000.0, 1.0, 0.0)], ASSUMPTIONS)
+    *_, slow = replay([*runs, busy(4000.0, 2.5, 2.0)], ASSUMPTIONS)
+
+    assert quiet.inside
+    assert 100 * IDLE + 23 * NOISE == pytest.approx(quiet.seconds.high)
+    assert slow.inside
+    # two other threads on two processors: twice as long, and more where there will be more of them
+    highest = 1 + ASSUMPTIONS.value("here-others-drift") * (2 - UNSURE) / 2
+    assert 100 * highest * IDLE + 23 * NOISE == pytest.approx(slow.seconds.high)
+
+
+def test_what_earlier_runs_have_left_in_the_load_average_is_no_other_program():
+    first, second = busy(1000.0, 1.0, 0.0), busy(1500.0, 1.0, 2.0)
+    first = replace(first, timing=replace(first.timing, threads=2.0))
+
+    *_, after = replay([first, second], ASSUMPTIONS)
+
+    assert after.seconds.high < 1.01 * (100 * IDLE**3**0.5 + 23 * NOISE**3**0.5)
+
+
 def test_loading_is_independent_of_the_rest():
     *_, last = replay([run(float(i), load=1.0) for i in range(1, 5)], ASSUMPTIONS)
 
@@ -86,21 +118,55 @@ def test_of_the_shipped_sweeps_four_in_five_runs_are_inside_a_range_of_at_most_t
     assert (float(width), float(widest)) == (round(like.middle_width, 2), round(like.widest, 2))
 
 
+def changes(finished, *, idle):
+    """Of all setups the most that the training ratio changed between runs; idle: without what the threads waited."""
+    ratios: dict[Workload, list[float]] = {}
+    for timing in (run.timing for run in finished if "training" in run.timing.ratios):
+        slowed = timing.slowdowns["training"] if idle else 1.0
+        ratios.setdefault(timing.workload, []).append(timing.ratios["training"] / slowed)
+    return max(max(each) / min(each) for each in ratios.values())
+
+
 def test_the_figures_of_a_busy_machine_are_those_of_its_runs():
     """The figures of docs/method.md."""
-    finished = read(ASSETS / "run_times.csv")
+    _, finished = by_recording(read(ASSETS / "run_times.csv"))
     announced = [each for each in replay(finished, ASSUMPTIONS) if each.sources >= 3]
     like, other = (coverage([a for a in announced if (a.differs is Difference.NONE) is same]) for same in (True, False))
-    steps: dict[Workload, list[float]] = {}
-    for each in finished:
-        steps.setdefault(each.timing.workload, []).append(each.timing.ratios["training"])
-    change = max(max(ratios) / min(ratios) for ratios in steps.values())
+    change = changes(finished, idle=False)
 
     prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
-    assert f"In {len(finished)} short runs" in prose
+    assert f"In {len(finished)} short runs without the counts" in prose
     assert f"changed by a factor of {change:.0f} between runs" in prose
     assert f"{like.inside} of {like.runs} runs after three like ones were inside the announced range" in prose
     assert f"precision, {other.inside} of {other.runs} were inside" in prose
+
+
+CHOSEN_ON = 10
+"""So many of the runs that say how busy the machine was had ended before here-idle-noise and here-others-drift were
+chosen."""
+
+
+def test_the_figures_of_runs_that_say_how_busy_the_machine_was_are_those_of_their_rows():
+    """The figures of docs/method.md."""
+    finished, _ = by_recording(read(ASSETS / "run_times.csv"))
+    first = {run.timing.source_id for run in finished[:CHOSEN_ON]}
+    announced = replay(finished, ASSUMPTIONS)
+    chosen_on = coverage([each for each in announced if each.finished.timing.source_id in first])
+    later = [each for each in announced if each.finished.timing.source_id not in first]
+    unseen = coverage(later)
+    loads = [run.timing.load_average for run in finished]
+    change, idle_change = changes(finished, idle=False), changes(finished, idle=True)
+
+    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
+    assert f"{len(finished)} runs with the counts" in prose
+    assert f"a load average of {min(loads):.0f} to {max(loads):.0f}" in prose
+    assert f"by a factor of up to {change:.1f} between runs, and {idle_change:.1f} without the waiting" in prose
+    assert f"{chosen_on.inside} of {chosen_on.runs} announced" in prose
+    assert f"Of the {unseen.runs} after that, {unseen.inside} were inside" in prose
+    assert f"({100 * unseen.inside / unseen.runs:.0f} %)" in prose
+    assert f"{unseen.middle_width:.1f} times the low end (median; {unseen.widest:.1f} at most)" in prose
+    assert f"{sum(each.sources >= 3 for each in later)} of them were announced from three runs" in prose
+    assert unseen.inside >= 0.8 * unseen.runs
 
 
 def test_times_are_read_as_they_were_written(tmp_path):

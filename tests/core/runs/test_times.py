@@ -6,6 +6,7 @@ from itertools import accumulate
 import pytest
 
 from rankviz.core.cost.pace import Workload
+from rankviz.core.cost.slowdown import Spell
 from rankviz.core.runs.events import (
     AdapterCut,
     Evaluated,
@@ -16,7 +17,7 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.times import FormulaTimes, RunTimes, times_of, timing_of
+from rankviz.core.runs.times import FormulaTimes, RunTimes, load_average_of, spell_of, times_of, timing_of
 from tests.support.questions import run
 
 HERE = Workload(base="a", parameters=1, kernels=(), tokens=1)
@@ -115,6 +116,72 @@ def test_truncated_adapters_count_nowhere():
     cut = AdapterCut(time=170.5, r=2, loss=1.0, tokens=1, examples=1, seconds=2.0, example_losses=())
 
     assert 1.0 == times_of(record(*FIRST[:-1], cut, FIRST[-1])).rest
+
+
+BUSY = (
+    StageReached(time=103.0, stage="loading the base"),
+    RunStarted(
+        time=113.0,
+        environment={
+            "device": "cpu",
+            "cpu_count": 2,
+            "load_average": 1.5,
+            "loading_own_cpu_seconds": 8.0,
+            "loading_waited_cpu_seconds": 2.0,
+        },
+    ),
+    replace(evaluated(115.0, "before", 4.0), own_cpu_seconds=8.0, waited_cpu_seconds=0.0),
+    *(replace(step, own_cpu_seconds=4.0 * step.step, waited_cpu_seconds=8.0 * step.step) for step in STEPS),
+    replace(evaluated(170.0, "after", 6.0), own_cpu_seconds=4.0, waited_cpu_seconds=8.0),
+    replace(completed(173.0, 48.0), own_cpu_seconds=32.0 + 12.0 + 1.0, waited_cpu_seconds=64.0 + 8.0 + 1.0),
+)
+"""Loading waited 2 of 10 s on one thread; training had a third of two processors, the evaluations 12 of 20 s of them;
+the remaining 2 s were one thread's, half of them waited."""
+
+
+def test_how_much_longer_others_made_each_part_is_what_its_threads_waited():
+    slowdowns = times_of(record(*BUSY)).slowdowns
+
+    assert {"load": 10 / 8, "training": 3.0, "evaluation": 20 / 12, "rest": 2.0} == pytest.approx(dict(slowdowns))
+
+
+def test_where_only_the_evaluation_after_training_counts_so_does_what_it_waited():
+    fast = replace(evaluated(170.0, "after", 2.0), own_cpu_seconds=1.0, waited_cpu_seconds=3.0)
+    events = [fast if isinstance(each, Evaluated) and each.when == "after" else each for each in BUSY]
+
+    assert 4.0 == times_of(record(*events)).slowdowns["evaluation"]
+
+
+def test_it_is_not_known_of_a_run_on_a_gpu_of_an_old_journal_or_where_the_system_does_not_count():
+    gpu = (BUSY[0], replace(BUSY[1], environment={**BUSY[1].environment, "device": "cuda"}), *BUSY[2:])
+    uncounted = [replace(each, waited_cpu_seconds=None) if isinstance(each, StepLogged) else each for each in BUSY]
+
+    assert {} == times_of(record(*gpu)).slowdowns
+    assert {} == times_of(record(*FIRST)).slowdowns
+    assert {"load", "evaluation"} == times_of(record(*uncounted)).slowdowns.keys()
+
+
+@pytest.mark.parametrize("nonsense", ["much", -1.0, float("nan"), float("inf"), None, [1.0]])
+def test_an_imported_journal_with_nonsense_for_a_load_says_nothing(nonsense):
+    environment = {**BUSY[1].environment, "load_average": nonsense, "loading_waited_cpu_seconds": nonsense}
+    run = record(BUSY[0], replace(BUSY[1], environment=environment), *BUSY[2:])
+
+    assert load_average_of(run) is None
+    assert "load" not in times_of(run).slowdowns
+
+
+def test_a_timing_says_when_it_began_and_how_busy_the_machine_was_then():
+    timing = timing_of(record(*BUSY), HERE, FormulaTimes(load=40.0, training=24.0, evaluation_of_one=0.5))
+
+    assert (103.0, 1.5) == (timing.began_at, timing.load_average)
+    assert {"load", "training", "evaluation", "rest"} == timing.slowdowns.keys()
+    # (45 + 73) / 60 s of its own on average
+    assert 118 / 60 == pytest.approx(timing.threads)
+
+
+def test_a_worker_at_work_has_been_so_until_now_on_all_processors():
+    assert Spell(began_at=103.0, ended_at=160.0, threads=2) == spell_of(record(*BUSY[:-1]), now=160.0)
+    assert spell_of(record(), now=160.0) is None
 
 
 def test_greedy_answers_count_nowhere():

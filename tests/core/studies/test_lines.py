@@ -1,5 +1,7 @@
 """Published points as lines, what stands near, and what is counted, worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.core.studies.findings import (
@@ -58,6 +60,14 @@ def test_full_fine_tuning_stands_beside_a_line_and_is_no_rank_of_it():
     assert 0.98 == line.full.value
 
 
+def test_of_several_full_fine_tunings_the_best_stands_beside_the_line():
+    full = [point(None, value, learning_rate=rate) for value, rate in ((0.98, 1e-5), (0.96, 1e-4), (1.1, 1e-6))]
+
+    (line,) = evidence([*SWEEP, *full]).lines
+
+    assert 0.96 == line.full.value
+
+
 def test_short_of_best_is_a_share_and_above_0_where_it_is_worse():
     (loss,) = evidence([point(4, 1.02), point(16, 1.0)]).lines
     (accuracy,) = evidence([point(4, 40.0, higher_is_better=True), point(16, 50.0, higher_is_better=True)]).lines
@@ -79,16 +89,39 @@ def test_the_smallest_rank_within_half_a_percent_counts_its_model():
     assert (4, 16, 64) == result.ranks
 
 
+def test_models_that_needed_more_than_a_rank_that_they_did_not_run_are_known():
+    """The first model ran 4, 16 and 64 and needed 16; the second ran 4, 8 and 64 and needed 64; 4 was enough for the
+    third."""
+    models = [base(), base("toy/Large-70B"), base("toy/Easy-2B")]
+    second = [point(r, value, base_model="toy/Large-70B") for r, value in ((4, 0.52), (8, 0.51), (64, 0.5))]
+    third = [point(r, 1.0, base_model="toy/Easy-2B") for r in (4, 64)]
+
+    result = rank_enough(evidence([*SWEEP, *second, *third], models=models).lines)
+
+    assert {4: 0, 8: 1, 16: 1, 64: 0} == result.not_run
+    assert (64, None) == (result.surely_above(8), result.surely_above(64))
+
+
+def test_the_kind_of_task_of_most_models_comes_first():
+    studies = [study("few", task_kind="complex"), study("many")]
+    bases = [base(), base("toy/Large-70B")]
+    points = [point(r, 1.0, study_id="few") for r in (4, 64)]
+    points += [point(r, 1.0, study_id="many", base_model=each.base_model) for each in bases for r in (4, 64)]
+
+    assert ("instruction", "complex") == rank_enough(evidence(points, studies, bases).lines).task_kinds
+
+
 @pytest.mark.parametrize(
     ("points", "studies"),
     [
         ([point(4, 1.0), point(32, 1.0)], [study()]),
         (SWEEP, [study(tuned=False)]),
-        ([point(4, 1.0, higher_is_better=True), point(64, 1.1, higher_is_better=True)], [study()]),
+        ([point(4, 1.0, metric="WER"), point(64, 0.9, metric="WER")], [study()]),
+        ([point(4, 1.0, metric="classification_loss"), point(64, 0.9, metric="classification_loss")], [study()]),
         ([point(4, 1.0, role="detail"), point(64, 0.9, role="detail")], [study()]),
         ([point(4, 1.0, method="dora"), point(64, 0.9, method="dora")], [study()]),
     ],
-    ids=["not swept to 64", "not tuned per rank", "no loss", "not the main metric", "not LoRA"],
+    ids=["not swept to 64", "not tuned per rank", "no loss", "a classifier's loss", "not the main metric", "not LoRA"],
 )
 def test_what_cannot_say_which_rank_is_enough_is_not_counted(points, studies):
     assert rank_enough(evidence(points, studies).lines) is None
@@ -140,6 +173,16 @@ def test_the_best_rates_at_the_rank_nearest_by_ratio():
 
     assert (4, 1e-4, 1e-4, 1) == rates_tuned(lines, 8)
     assert (64, 1e-3, 1e-3, 1) == rates_tuned(lines, 32)
+
+
+def test_rates_of_a_rank_that_few_models_ran_are_not_those_of_all():
+    """Three models ran r = 4 and one of them r = 8 too."""
+    names = ["toy/A", "toy/B", "toy/C"]
+    points = [point(r, 1.0, base_model=name, learning_rate=1e-4) for name in names for r in (4, 64)]
+
+    lines = evidence([*points, point(8, 1.0, base_model="toy/A", learning_rate=1e-3)], models=map(base, names)).lines
+
+    assert (4, 1e-4, 1e-4, 3) == rates_tuned(lines, 8)
 
 
 def near_pairs():
@@ -199,6 +242,18 @@ def test_what_was_added_here_is_not_counted_among_the_published():
     both = evidence(SWEEP).plus(evidence([point(4, 1.0, study_id="own")], [study("own", own=True)]))
 
     assert (2, 1) == (len(both.lines), len(both.published))
+
+
+def test_a_study_without_a_kind_of_task_is_drawn_but_not_counted():
+    images = evidence([point(4, 1.0), point(16, 1.0)], [study(task_kind=None)])
+
+    assert (1, 0) == (len(drawn_lines(images, ("lora",), FACETS)), len(images.published))
+
+
+def test_where_a_study_is_from_is_its_link_or_why_there_is_none():
+    studies = (study(), replace(study(), source=None), replace(study(own=True), source=None))
+
+    assert ["https://example.org/tuned", "no public page known", "added here"] == [each.where for each in studies]
 
 
 def test_facets_and_module_names():

@@ -35,7 +35,7 @@ def figure(value: str) -> dict:
 def test_without_an_adapter_the_page_says_what_to_do(api):
     view = shown(api, "")
 
-    assert "Add a trained adapter on the left" in text_of(view.top)
+    assert "Add a trained adapter to see" in text_of(view.top)
     assert "No adapter yet." == figure(view.heat)["layout"]["annotations"][0]["text"]
     assert not view.make.interactive
 

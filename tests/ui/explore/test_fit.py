@@ -53,6 +53,14 @@ def test_the_rule_is_said_where_something_must_change(api):
     assert " GiB short of 14.56 GiB usable on T4" in text_of(does_not.verdict)
 
 
+def test_tight_is_shown_as_a_kind_of_fitting_with_its_meaning(api):
+    view = shown(api, model="openai/gpt-oss-20b", r=8, gpu="t4", precision="nf4", batch=1, max_length=1024)
+
+    assert "✓ fits, tight" in text_of(view.verdict)
+    assert "It fits without changes, with less than 5 % to spare." in text_of(view.verdict)
+    assert re.search(r"\d+ of 20 GPUs fit, \d+ of them tight \(less than 5 % to spare\);", text_of(view.cards))
+
+
 def test_without_a_gpu_each_part_says_what_it_can(api):
     view = shown(api, gpu="none")
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
+from rankviz.core.advice.words import enough_in_words, rule_in_words
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.ui.explore import answer, studies
 from rankviz.ui.guide import tab as guide
@@ -36,7 +37,8 @@ def test_the_card_says_what_to_take_why_and_what_the_chosen_rank_costs_instead(a
     card = answer.answer(api, **{**LLAMA, "r": 64}).advice
 
     text = text_of(card)
-    assert "Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers : in 17 of 22" in text
+    enough = enough_in_words(api.studies.rank_enough(), 16)
+    assert f"Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers : {enough}" in text
     assert "Selected: r = 64. Its file is 503.3 MB larger than that of r = 16, and it needs 1.18 GiB" in text
     assert "What would change the recommendation" in text
     assert 'href="https://github.com/thinking-machines-lab/tinker-cookbook/' in card
@@ -121,5 +123,6 @@ def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
 def test_the_guides_counts_are_those_of_the_evidence(api):
     rules = text_of(guide.rules(api, **LLAMA).rules)
 
-    assert "In 17 of 22 models tuned at each rank, r ≤ 16 came within 0.5 % of the best loss." in rules
-    assert "Of 22 models tuned at each rank 4 needed r = 64 and 1 needed r = 128" in rules
+    enough = api.studies.rank_enough()
+    assert rule_in_words(enough, 16, last=False) in rules
+    assert rule_in_words(enough, 64, last=True) in rules

@@ -41,6 +41,8 @@ FORM = {
     "exact_match": 0,
     "precision": "auto",
     "optim": "auto",
+    "unsloth_class": "FastLanguageModel",
+    "parts": ["language", "attention", "mlp"],
 }
 
 
@@ -56,6 +58,29 @@ def test_the_form_becomes_a_request_with_sorted_ranks():
     assert (1e-3, 3e-4) == request.learning_rates
     assert (0, 1) == request.seeds
     assert "32" == request.alpha
+
+
+@pytest.mark.parametrize(
+    ("unsloth_class", "parts", "flags"),
+    [
+        ("FastLanguageModel", ["language", "attention", "mlp"], (None, None, None, None)),
+        ("FastLanguageModel", ["language", "attention"], (False, True, True, False)),
+        ("FastModel", ["vision", "language", "attention", "mlp"], (None, None, None, None)),
+        ("FastModel", ["language", "attention", "mlp"], (False, True, True, True)),
+    ],
+)
+def test_unsloths_class_and_parts_become_flags_where_they_are_not_the_classs_own_default(unsloth_class, parts, flags):
+    request = train_form.request_of({**FORM, "unsloth_class": unsloth_class, "parts": parts})
+
+    assert (unsloth_class, flags) == (request.lora.unsloth_class, request.lora.flags)
+
+
+def test_a_part_that_cannot_be_left_out_without_a_gpu_is_refused_before_the_button(api):
+    if api.workspace.here().cuda:
+        pytest.skip("this machine has a GPU")
+
+    with pytest.raises(InvalidSettingError, match="finetune_mlp_modules cannot be off here"):
+        train_form.expected_html(api, {**FORM, "parts": ["language", "attention"]})
 
 
 def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_rest():

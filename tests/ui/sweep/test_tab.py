@@ -14,7 +14,7 @@ from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
 from rankviz.ui.sweep import tab as page
 from tests.support import questions
-from tests.support.finished_runs import finished, text_of
+from tests.support.finished_runs import correct, counted, finished, text_of
 
 
 @pytest.fixture
@@ -33,33 +33,6 @@ def evaluated(when, loss, **counts):
         example_losses=(loss - 0.1, loss + 0.1),
         **counts,
     )
-
-
-def correct(tokens, first):
-    """So many of 100 target tokens correct, and the first of two answers right or not."""
-    return {
-        "correct_tokens": tokens,
-        "example_tokens": (50, 50),
-        "example_correct_tokens": (tokens - tokens // 2, tokens // 2),
-        "example_exact_matches": (int(first), 0),
-    }
-
-
-def counted(api, accuracies, *, answered=True):
-    """A finished sweep with three seeds and these token accuracies by rank in percent, each seed a point better."""
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(accuracies), seeds=(0, 1, 2), max_steps=40))
-    for run in api.workspace.store.sweep(sweep_id).runs:
-        counts = correct(accuracies[run.request.r] + run.request.seed, run.request.seed == 2)
-        counts |= {} if answered else {"example_exact_matches": ()}
-        for event in (
-            RunStarted(time=1.0, environment={"device": "cpu", "device_name": "a CPU", "cpu_count": 2}),
-            evaluated("before", 7.0, **correct(3, False)),
-            evaluated("after", 2.0, **counts),
-            AdapterSaved(time=8.0, path="adapter", file_bytes=1_000_000 * run.request.r),
-            RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x"),
-        ):
-            api.workspace.store.append(run.run_id, event)
-    return api.workspace.store.sweep(sweep_id)
 
 
 def fast(api, *, cuts, trained=1.600, independent=None, saved=""):

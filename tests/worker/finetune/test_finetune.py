@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from rankviz.core.runs.record import RunState
+from rankviz.core.runs.times import times_of
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support import questions
@@ -81,6 +82,21 @@ def test_tokens_time_and_memory_are_measured(swept):
         assert 0 < run.steps[0].seconds < run.steps[-1].seconds <= run.completed.train_seconds
         assert "process resident" == run.completed.peak_memory_kind
         assert run.completed.baseline_memory_bytes <= run.completed.peak_memory_bytes < 8 * 2**30
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").is_file(), reason="only Linux counts what threads wait for")
+def test_a_run_says_how_busy_the_machine_was(swept):
+    _, sweep = swept
+    first, *later = sweep.runs
+    assert "loading_waited_cpu_seconds" in first.environment
+    assert not any("loading_waited_cpu_seconds" in run.environment for run in later)
+    for run in sweep.runs:
+        last = run.steps[-1]
+        assert run.environment["load_average"] > 0
+        assert 0 < last.own_cpu_seconds < run.completed.own_cpu_seconds
+        assert 0 <= last.waited_cpu_seconds <= run.completed.waited_cpu_seconds
+        assert 0 < run.loss_after.own_cpu_seconds < run.completed.own_cpu_seconds
+        assert {"training", "evaluation"} <= times_of(run).slowdowns.keys()
 
 
 ALONE = """

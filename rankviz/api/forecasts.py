@@ -1,0 +1,126 @@
+"""What quality a rank is expected to give: from published lines, and bent by one's own runs."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from rankviz.api.models import Models
+from rankviz.api.runs import Runs
+from rankviz.api.workspace import EMBEDDED, Workspace
+from rankviz.core.forecast.bands import UNITS, band_for
+from rankviz.core.forecast.lines import is_base
+from rankviz.errors import InvalidSettingError
+
+if TYPE_CHECKING:
+    from rankviz.core.forecast.bands import Band, Forecast
+    from rankviz.core.forecast.bent import BentForecast, MeasuredRank
+    from rankviz.core.runs.record import RunRecord, Sweep
+
+
+class Forecasts:
+    """The quality forecast. A forecast takes no more than reading a table."""
+
+    def __init__(self, workspace: Workspace, models: Models, runs: Runs):
+        self._workspace = workspace
+        self._models = models
+        self._runs = runs
+
+    def of(
+        self, model: str, use_case: str = "instruction", *, base: bool | None = None, metric: str | None = None
+    ) -> Forecast:
+        """How far each rank falls short of r = 128 in published studies, as a band.
+
+        Args:
+            model: A catalogue id, an alias of one, a folder, a config.json or a Hub id.
+            use_case: A name of core.advice.use_case.
+            base: Whether it is a base model; by default its name decides. Only losses differ by it.
+            metric: "score" (points, by kind of task; the default) or "loss" (% of the loss, by size of the model).
+        """
+        from rankviz.catalog.forecast import load_bands
+        from rankviz.core.advice import use_case as use_cases
+        from rankviz.core.forecast.words import forecast
+
+        use_cases.use_case(use_case)
+        metric = metric or "score"
+        bands = load_bands(self._workspace.assets)
+        band = self._band(model, use_case, base, metric)
+        return forecast(bands, band, UNITS[metric])
+
+    def bent(self, sweep_id: str, *, base: bool | None = None) -> BentForecast:
+        """Held-out loss by rank between a sweep's measured ranks, nats, from its runs and published lines.
+
+        Args:
+            sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
+            base: Whether its base is a base model; by default its name decides.
+        """
+        from rankviz.catalog.forecast import load_bands
+        from rankviz.core.forecast.bent import bent_forecast
+
+        sweep = self._runs.sweep(sweep_id)
+        runs = measured_ranks(sweep)
+        bands = load_bands(self._workspace.assets)
+        band = self._band(sweep.runs[0].request.base, "instruction", base, "loss")
+        fixed = len({run.request.lora.lora_alpha for run in sweep.runs}) == 1
+        return bent_forecast(sweep_id, runs, band.gain[1], bands, fixed_alpha=fixed)
+
+    def answer(
+        self,
+        model: str,
+        use_case: str = "instruction",
+        *,
+        base: bool | None = None,
+        metric: str | None = None,
+        runs: str | None = None,
+    ) -> tuple[Forecast, BentForecast | None]:
+        """Both forecasts at once; the second only where a sweep is given. Arguments as for `of` and `bent`.
+
+        Args:
+            model: As for `of`.
+            use_case: As for `of`.
+            base: As for `of`.
+            metric: As for `of`; with runs, "loss" is the default, because runs measure a loss.
+            runs: The id of a sweep.
+        """
+        if runs and metric == "score":
+            raise InvalidSettingError(
+                "Your runs measured a loss, not a score: choose the metric loss, or leave it out."
+            )
+        metric = metric or ("loss" if runs else "score")
+        forecast = self.of(model, use_case, base=base, metric=metric)
+        return forecast, self.bent(runs, base=base) if runs else None
+
+    def _band(self, ref: str, use_case: str, base: bool | None, metric: str) -> Band:
+        from rankviz.catalog.forecast import load_bands
+
+        model = self._models.get(ref)
+        if base is None:
+            # The embedded model is the instruction-tuned one; its row in the catalogue is the base model.
+            base = ref != EMBEDDED and is_base(model.id) and is_base(ref)
+        return band_for(
+            load_bands(self._workspace.assets),
+            use_case=use_case,
+            parameters=model.total_parameters,
+            base=base,
+            metric=metric,
+        )
+
+
+def measured_ranks(sweep: Sweep) -> tuple[MeasuredRank, ...]:
+    """Mean held-out loss of each rank at its best learning rate, over seeds; InvalidSettingError where too few."""
+    from rankviz.core.forecast.bent import TOO_FEW, MeasuredRank
+
+    cells: dict[int, dict[float, list[RunRecord]]] = {}
+    for run in sweep.runs:
+        if run.loss_after and math.isfinite(run.loss_after.loss):
+            cells.setdefault(run.request.r, {}).setdefault(run.request.learning_rate, []).append(run)
+    ranks = []
+    for r, by_rate in sorted(cells.items()):
+        losses = min(([run.loss_after.loss for run in runs] for runs in by_rate.values()), key=fmean)
+        ranks.append(MeasuredRank(r, fmean(losses), stdev(losses) if len(losses) > 1 else None, len(losses)))
+    if not ranks:
+        raise InvalidSettingError(f"{TOO_FEW}: sweep {sweep.sweep_id} has no finished run.")
+    if len(ranks) == 1:
+        raise InvalidSettingError(f"{TOO_FEW}: sweep {sweep.sweep_id} has r = {ranks[0].r} only.")
+    return tuple(ranks)

@@ -1,0 +1,76 @@
+"""`rankviz forecast`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rankviz.api import Api
+from rankviz.cli.shared import Json, Model, print_json, table
+from rankviz.core.advice.use_case import DEFAULT, NAMES
+
+if TYPE_CHECKING:
+    from rankviz.core.forecast.bands import Forecast
+    from rankviz.core.forecast.bent import BentForecast
+
+
+def forecast(
+    model: Model,
+    use_case: Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")] = DEFAULT,
+    base: Annotated[
+        bool | None, typer.Option("--base/--instruct", help="Kind of model; its name decides by default.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="score (points, the default) or loss (% of the loss).")] = None,
+    runs: Annotated[
+        str | None, typer.Option(help="A sweep with finished runs at two ranks or more: adds their own forecast.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Forecast quality by rank from published studies, and between the ranks of your own runs."""
+    from rankviz.core.forecast.json import as_json as forecast_json
+    from rankviz.core.forecast.json import bent_json
+
+    answer, bent = Api().forecasts.answer(model, use_case, base=base, metric=metric, runs=runs)
+    if as_json:
+        own = {"bent": bent_json(bent)} if bent else {}
+        return print_json(forecast_json(answer) | own)
+    _print(answer, model)
+    if bent:
+        _print_bent(bent)
+
+
+def _print(answer: "Forecast", model: str) -> None:
+    from rankviz.core.forecast.words import KINDS, UNIT_WORDS
+
+    table(
+        f"{model}, {KINDS[answer.kind]}: shortfall from r = {answer.reference_rank}, {UNIT_WORDS[answer.unit]}",
+        ["Rank", "Median", "50 % band", "80 % band", "Published lines"],
+        [
+            [
+                str(rank.r),
+                f"{rank.median:.2f}",
+                f"{rank.low_50:.2f} to {rank.high_50:.2f}",
+                f"{rank.low_80:.2f} to {rank.high_80:.2f}",
+                "extrapolated" if rank.extrapolated else str(rank.lines_at_rank),
+            ]
+            for rank in answer.ranks
+        ],
+        notes=list(answer.sentences),
+    )
+
+
+def _print_bent(bent: "BentForecast") -> None:
+    table(
+        f"Sweep {bent.sweep_id}: held-out loss, {bent.unit}",
+        ["Rank", "Measured", "Median", "50 % band", "80 % band"],
+        [
+            [
+                str(rank.r),
+                "" if rank.measured is None else f"{rank.measured:.4f}",
+                f"{rank.median:.4f}",
+                f"{rank.low_50:.4f} to {rank.high_50:.4f}",
+                f"{rank.low_80:.4f} to {rank.high_80:.4f}",
+            ]
+            for rank in bent.ranks
+        ],
+        notes=list(bent.sentences),
+    )

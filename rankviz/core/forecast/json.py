@@ -1,0 +1,32 @@
+"""A forecast as flat JSON: what the command line and the endpoint print. Keys may be added, none renamed."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rankviz.core.forecast.bands import Forecast
+from rankviz.core.forecast.bent import BentForecast
+
+DIGITS = 4
+
+
+def as_json(forecast: Forecast) -> dict[str, Any]:
+    """Of a forecast from published lines; shortfall from the reference rank, positive is worse."""
+    return {
+        **asdict(forecast),
+        "ranks": [_rounded(asdict(rank)) for rank in forecast.ranks],
+        "sentences": list(forecast.sentences),
+    }
+
+
+def bent_json(bent: BentForecast) -> dict[str, Any]:
+    """Of a forecast bent by a sweep's own runs; held-out loss, nats."""
+    return {
+        **asdict(bent),
+        "runs": [run._asdict() for run in bent.runs],
+        "ranks": [_rounded(asdict(rank)) for rank in bent.ranks],
+        "sentences": list(bent.sentences),
+    }
+
+
+def _rounded(rank: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, DIGITS) if isinstance(value, float) else value for name, value in rank.items()}

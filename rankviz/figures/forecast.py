@@ -1,0 +1,201 @@
+"""Quality by rank as a forecast: bands and a median, dashed where extrapolated, with measured runs on top."""
+
+from collections.abc import Mapping, Sequence
+from math import log2
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rankviz.core.forecast.bands import Forecast
+from rankviz.core.forecast.bent import BentForecast
+from rankviz.core.forecast.words import UNIT_WORDS
+from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, draw, rgba, vertical_line
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+EMPTY = "There is no forecast yet. It needs finished runs at two ranks."
+
+
+class ForecastRank(NamedTuple):
+    """The band at one rank, in the figure's unit."""
+
+    r: int
+    median: float
+    low_50: float
+    high_50: float
+    low_80: float
+    high_80: float
+    extrapolated: bool
+    detail: str
+
+
+class MeasuredPoint(NamedTuple):
+    """Runs of one rank. sd: spread of one run, measured or assumed; None where not known."""
+
+    r: int
+    value: float
+    sd: float | None
+    detail: str
+
+
+class ForecastInfo(NamedTuple):
+    """What the figure of a forecast shows."""
+
+    ranks: Sequence[ForecastRank] = ()
+    runs: Sequence[MeasuredPoint] = ()
+    y_title: str = ""
+    chosen: int | None = None
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+
+
+def forecast_info(forecast: Forecast | BentForecast | None, *, chosen: int | None = None) -> ForecastInfo:
+    """From a forecast of either kind; None gives the axes and a sentence. chosen: a rank to mark."""
+    if forecast is None:
+        return ForecastInfo(chosen=chosen)
+    own = isinstance(forecast, BentForecast)
+    unit = "nats" if own else UNIT_WORDS[forecast.unit]
+    return ForecastInfo(
+        ranks=[_rank(rank, unit) for rank in forecast.ranks],
+        runs=[
+            MeasuredPoint(run.r, run.loss, run.sd, f"{run.loss:.4f} nats, {_runs(run.runs)}") for run in forecast.runs
+        ]
+        if own
+        else [],
+        y_title="held-out loss, nats per token (lower is better)"
+        if own
+        else f"shortfall from r = {forecast.reference_rank}, {unit} (lower is better)",
+        chosen=chosen,
+        source=" ".join(forecast.sentences),
+        rows=_rows(forecast),
+    )
+
+
+def _runs(runs: int) -> str:
+    return "one run" if runs == 1 else f"mean of {runs} runs"
+
+
+def _rank(rank: Any, unit: str) -> ForecastRank:
+    extrapolated = getattr(rank, "extrapolated", False)
+    detail = (
+        f"median {rank.median:.3g} {unit}<br>50 % band {rank.low_50:.3g} to {rank.high_50:.3g}"
+        f"<br>80 % band {rank.low_80:.3g} to {rank.high_80:.3g}" + ("<br>extrapolated" if extrapolated else "")
+    )
+    return ForecastRank(rank.r, rank.median, rank.low_50, rank.high_50, rank.low_80, rank.high_80, extrapolated, detail)
+
+
+def _rows(forecast: Forecast | BentForecast) -> Sequence[Mapping[str, object]]:
+    columns = ("r", "median", "low_50", "high_50", "low_80", "high_80")
+    rows = [
+        {"kind": "forecast", **{name: getattr(rank, name) for name in columns}, "measured": "", "runs": ""}
+        for rank in forecast.ranks
+    ]
+    if isinstance(forecast, Forecast):
+        return rows
+    return rows + [
+        {"kind": "measured", "r": run.r, **dict.fromkeys(columns[1:], ""), "measured": run.loss, "runs": run.runs}
+        for run in forecast.runs
+    ]
+
+
+def forecast_figure(info: ForecastInfo, *, height: int = 320) -> "go.Figure":
+    """Estimated is a band and a line, measured is a marker."""
+    ranks = sorted({rank.r for rank in info.ranks} | {run.r for run in info.runs})
+    return draw(
+        [*_bands(info.ranks), *([_markers(info.runs)] if info.runs else [])],
+        height=height,
+        uirevision=f"forecast|{ranks}|{info.y_title}",
+        x={"type": "log", "tickvals": ranks, "ticktext": [str(r) for r in ranks], "range": _span(ranks)},
+        y={},
+        x_title="LoRA rank r",
+        y_title=info.y_title,
+        message="" if info.ranks else EMPTY,
+        shapes=[vertical_line(info.chosen, CHOSEN)] if info.chosen else [],
+        showlegend=bool(info.ranks),
+    )
+
+
+def _span(ranks: Sequence[int]) -> list[float] | None:
+    if not ranks:
+        return None
+    ends = log2(ranks[0]) - 0.3, log2(ranks[-1]) + 0.3
+    return [end / log2(10) for end in ends]
+
+
+def _bands(ranks: Sequence[ForecastRank]) -> list[dict[str, Any]]:
+    """Each stretch of ranks that is extrapolated, or is not, with its own fill; they meet at the last rank reached."""
+    traces: list[dict[str, Any]] = []
+    for stretch, extrapolated in _stretches(ranks):
+        traces += [
+            _band(stretch, "low_80", "high_80", "80 % band", 0.16, extrapolated),
+            _band(stretch, "low_50", "high_50", "50 % band", 0.26, extrapolated),
+            _median(stretch, extrapolated),
+        ]
+    names: set[str] = set()
+    for trace in traces:
+        trace["showlegend"] = trace["name"] not in names
+        names.add(trace["name"])
+    return traces
+
+
+def _stretches(ranks: Sequence[ForecastRank]) -> list[tuple[Sequence[ForecastRank], bool]]:
+    inside = [place for place, rank in enumerate(ranks) if not rank.extrapolated]
+    if not inside:
+        return [(ranks, True)] if ranks else []
+    first, last = inside[0], inside[-1]
+    parts = [(ranks[: first + 1], True), (ranks[first : last + 1], False), (ranks[last:], True)]
+    return [(part, extrapolated) for part, extrapolated in parts if len(part) > 1]
+
+
+def _band(
+    ranks: Sequence[ForecastRank], low: str, high: str, name: str, opacity: float, extrapolated: bool
+) -> dict[str, Any]:
+    hatch = {"fillpattern": {"shape": "/", "size": 6, "solidity": 0.25, "fgcolor": rgba(ESTIMATED, 2 * opacity)}}
+    return {
+        "type": "scatter",
+        "x": [rank.r for rank in ranks] + [rank.r for rank in reversed(ranks)],
+        "y": [getattr(rank, high) for rank in ranks] + [getattr(rank, low) for rank in reversed(ranks)],
+        "mode": "lines",
+        "line": {"width": 0},
+        "fill": "toself",
+        "fillcolor": rgba(ESTIMATED, opacity),
+        "name": f"{name}, extrapolated" if extrapolated else name,
+        "hoverinfo": "skip",
+        **(hatch if extrapolated else {}),
+    }
+
+
+def _median(ranks: Sequence[ForecastRank], extrapolated: bool) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": [rank.r for rank in ranks],
+        "y": [rank.median for rank in ranks],
+        "mode": "lines",
+        "name": "median, extrapolated" if extrapolated else "median",
+        "line": {"color": ESTIMATED, "width": 2, "dash": "dot" if extrapolated else "solid"},
+        "hovertext": [f"<b>r = {rank.r}</b><br>{rank.detail}" for rank in ranks],
+        "hoverinfo": "text",
+    }
+
+
+def _markers(runs: Sequence[MeasuredPoint]) -> dict[str, Any]:
+    reach = NormalDist().inv_cdf(0.9)
+    return {
+        "type": "scatter",
+        "x": [run.r for run in runs],
+        "y": [run.value for run in runs],
+        "mode": "markers",
+        "name": "measured",
+        "marker": {"color": MEASURED, "size": 11, "line": {"color": "white", "width": 1}},
+        "error_y": {
+            "type": "data",
+            "array": [0 if run.sd is None else reach * run.sd for run in runs],
+            "visible": any(run.sd is not None for run in runs),
+            "color": rgba(MEASURED, 0.7),
+            "thickness": 1.3,
+            "width": 4,
+        },
+        "hovertext": [f"<b>r = {run.r}</b><br>{run.detail}" for run in runs],
+        "hoverinfo": "text",
+        "cliponaxis": False,
+    }

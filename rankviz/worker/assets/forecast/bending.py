@@ -1,0 +1,89 @@
+"""How well two own runs, r = 4 and the highest, say what runs between them come to: the cases of assets/fidelity.json.
+
+Beside the bent band stand the straight line in log r between the two runs, and the fast curve (the highest run
+truncated). Cases at fixed alpha, each with independent runs of the ranks in between.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+from rankviz.core.forecast.bent import MeasuredRank, conditioned
+from rankviz.core.runs.fidelity import Case
+
+LOW = 4
+
+
+@dataclass(frozen=True)
+class BentPoint:
+    """One independent run between the two, and what was said of it, nats."""
+
+    case: str
+    setting: str
+    rank: int
+    loss: float
+    bent: float
+    low_80: float
+    high_80: float
+    line: float
+    truncated: float
+
+    @property
+    def inside(self) -> bool:
+        return self.low_80 <= self.loss <= self.high_80
+
+
+def bent_points(cases: Sequence[Case], gain_percent: float, noise_nats: float, *more: int) -> list[BentPoint]:
+    """Every run between r = 4 and the highest rank of each case at fixed alpha. more: other ranks that are measured."""
+    points = []
+    for case in cases:
+        runs, highest = case.independent, max(case.independent)
+        if case.alpha != "fixed" or LOW not in runs:
+            continue
+        known = [MeasuredRank(r, runs[r]) for r in (LOW, *more, highest)]
+        gain = gain_percent / 100 * min(run.loss for run in known)
+        open_ranks = [r for r in runs if LOW < r < highest and r not in more]
+        for rank in conditioned(known, gain_nats=gain, noise_nats=noise_nats, ranks=open_ranks):
+            points.append(
+                BentPoint(
+                    case=case.name,
+                    setting=case.name.rsplit("-", 1)[0],
+                    rank=rank.r,
+                    loss=runs[rank.r],
+                    bent=rank.median,
+                    low_80=rank.low_80,
+                    high_80=rank.high_80,
+                    line=_line(known, rank.r),
+                    truncated=runs[rank.r] + case.differences[rank.r],
+                )
+            )
+    return points
+
+
+def _line(runs: Sequence[MeasuredRank], r: int) -> float:
+    """Straight in log r between the measured neighbours."""
+    low = max((run for run in runs if run.r <= r), key=lambda run: run.r)
+    high = min((run for run in runs if run.r >= r), key=lambda run: run.r)
+    return low.loss + (high.loss - low.loss) * math.log(r / low.r) / math.log(high.r / low.r)
+
+
+def bent_summary(points: Sequence[BentPoint]) -> Mapping[str, Any]:
+    """Absolute errors, nats, and the share inside the 80 % band."""
+    errors = {
+        "bent": [abs(point.bent - point.loss) for point in points],
+        "line": [abs(point.line - point.loss) for point in points],
+        "truncated": [abs(point.truncated - point.loss) for point in points],
+    }
+    return {
+        "runs": len(points),
+        "cases": len({point.case for point in points}),
+        "inside_80": round(fmean(point.inside for point in points), 3),
+        "mean_width_80": round(fmean(point.high_80 - point.low_80 for point in points), 4),
+        **{
+            f"{name}_{kind}_error": round(how(values), 4)
+            for name, values in errors.items()
+            for kind, how in (("median", median), ("mean", fmean))
+        },
+    }

@@ -1,0 +1,82 @@
+"""The left-out validation as assets/forecast.json keeps it: by kind, by publication, and against other methods."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rankviz.core.forecast.bands import LOSS
+from rankviz.core.forecast.bent import MeasuredRank, third_run
+from rankviz.core.forecast.lines import RankLine
+from rankviz.core.runs.fidelity import Case, from_json
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.worker.assets.forecast.bending import LOW, bent_points, bent_summary
+from rankviz.worker.assets.forecast.draws import SEED
+from rankviz.worker.assets.forecast.families import LOSSES, SCORE_KINDS, SCORES, WITHOUT_KIND
+from rankviz.worker.assets.forecast.left_out import left_out
+from rankviz.worker.assets.forecast.scoring import Scored, summary
+
+THIRD_RUN = 16
+OWN_DATA_SET = "tinker_sft_sweep"
+"""The study of many models on one data set: there a model family can be left out with its data set known."""
+
+
+def validated(lines: Sequence[RankLine]) -> dict:
+    """Each publication forecast from the others."""
+    scores = [line for line in lines if line.metric == "score"]
+    losses = [line for line in lines if line.metric == "loss"]
+    by_score = list(left_out(SCORES, scores, SEED))
+    by_loss = list(left_out(LOSSES, losses, SEED))
+    kinds = [summary(kind, [point for point in by_score if point.kind == kind]) for kind in SCORE_KINDS]
+    return {
+        "left_out": [*kinds, summary("any", by_score), summary(LOSS, by_loss)],
+        "by_publication": [*_by_publication(by_score), *_by_publication(by_loss)],
+        "without_kind": summary("any", list(left_out(WITHOUT_KIND, scores, SEED))),
+        "same_data_set": _same_data_set(losses),
+    }
+
+
+def _by_publication(points: Sequence[Scored]) -> list[dict]:
+    names = sorted({point.publication for point in points})
+    return [summary(name, [point for point in points if point.publication == name]) for name in names]
+
+
+def _same_data_set(losses: Sequence[RankLine]) -> dict | None:
+    """Model families left out of the one data set that many models were trained on: nothing is said of others."""
+    own = [replace(line, group=line.base_model) for line in losses if line.study_id == OWN_DATA_SET]
+    family: Callable[[RankLine], str] = lambda line: line.base_model.split("/")[-1].split("-")[0]  # noqa: E731
+    if len({family(line) for line in own}) < 2:
+        return None
+    return summary(OWN_DATA_SET, list(left_out(LOSSES, own, SEED, family)))
+
+
+def bent_check(assets: Path, gain_percent: float) -> dict:
+    """Two runs, and three, against the independent runs of assets/fidelity.json."""
+    cases = from_json(json.loads((assets / "fidelity.json").read_text(encoding="utf-8"))).cases
+    two = bent_points(cases, gain_percent, TOLERANCE_NATS)
+    offered = {case.name for case in cases if _third_run(case) == THIRD_RUN}
+    three = [p for p in bent_points(cases, gain_percent, TOLERANCE_NATS, THIRD_RUN) if p.case in offered]
+    same = {(point.case, point.rank) for point in three}
+    return {
+        "run_noise_nats": TOLERANCE_NATS,
+        **bent_summary(two),
+        "cases_held": [
+            {"case": name, "runs": len(own), "inside_80": sum(point.inside for point in own)}
+            for name in dict.fromkeys(point.case for point in two)
+            if (own := [point for point in two if point.case == name])
+        ],
+        "third_run": {
+            "two": bent_summary([point for point in two if (point.case, point.rank) in same]),
+            "three": bent_summary(three),
+        }
+        if three
+        else {},
+    }
+
+
+def _third_run(case: Case) -> int | None:
+    """The rank that would be offered after the runs of r = 4 and the highest rank."""
+    if case.alpha != "fixed" or LOW not in case.independent:
+        return None
+    ends = [MeasuredRank(r, case.independent[r]) for r in (LOW, max(case.independent))]
+    return third_run(ends, TOLERANCE_NATS)

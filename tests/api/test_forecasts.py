@@ -1,0 +1,154 @@
+"""Forecasts by model and use case, and bent by a sweep's own runs."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.api.forecasts import measured_ranks
+from rankviz.core.advice.use_case import NAMES
+from rankviz.core.forecast.json import as_json, bent_json
+from rankviz.errors import InvalidSettingError, RunNotFoundError, UnknownModelError
+from tests.support.finished_runs import finished, plain_sweep
+
+KEYS = {
+    "unit",
+    "kind",
+    "reference_rank",
+    "studies",
+    "lines",
+    "coverage_80_left_out",
+    "validated",
+    "ranks",
+    "sentences",
+}
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=False)
+
+
+def test_every_catalogue_model_has_a_forecast_for_every_use_case_that_quotes_its_coverage(api):
+    for row in api.models.all():
+        for use_case in NAMES:
+            for metric, unit in (("score", "points"), ("loss", "percent_of_loss")):
+                answer = api.forecasts.of(row.id, use_case, metric=metric)
+
+                assert unit == answer.unit
+                quoted = f"held {100 * answer.coverage_80_left_out:.0f} %"
+                assert any(quoted in text for text in answer.sentences)
+                assert answer.validated is not any(text.startswith("Not validated") for text in answer.sentences)
+
+
+def test_a_shortfall_from_the_reference_rank_is_zero_there(api):
+    rows = {rank.r: rank for rank in api.forecasts.of("Qwen/Qwen3-4B").ranks}
+
+    assert (0.0, 0.0, 0.0) == (rows[128].low_80, rows[128].median, rows[128].high_80)
+    medians = [rows[r].median for r in sorted(rows)]
+    assert medians == sorted(medians, reverse=True)
+    assert all(row.low_80 <= row.low_50 <= row.median <= row.high_50 <= row.high_80 for row in rows.values())
+
+
+def test_the_use_case_chooses_the_kind_of_score_and_not_of_loss(api):
+    kinds = [api.forecasts.of("Qwen/Qwen3-4B", name).kind for name in NAMES]
+
+    assert ["simple", "instruct", "math-code", "any", "shift"] == kinds
+    assert {"loss"} == {api.forecasts.of("Qwen/Qwen3-4B", name, metric="loss").kind for name in NAMES}
+
+
+def test_a_smaller_model_has_more_to_lose_in_loss(api):
+    small, large = (
+        api.forecasts.of(name, metric="loss", base=True).ranks[2].median
+        for name in ("Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.1-70B")
+    )
+
+    assert small > large
+
+
+def test_the_name_decides_whether_a_model_is_a_base_model(api):
+    def median(name, base):
+        return api.forecasts.of(name, metric="loss", base=base).ranks[2].median
+
+    assert median("meta-llama/Llama-3.1-8B", None) == median("meta-llama/Llama-3.1-8B", True)
+    assert median("Qwen/Qwen3-4B", None) == median("Qwen/Qwen3-4B", False)
+    assert median("embedded", None) == median("HuggingFaceTB/SmolLM2-135M", False)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"use_case": "poetry"}, InvalidSettingError, "There is no use case 'poetry'"),
+        ({"metric": "bleu"}, InvalidSettingError, "Metric must be one of score, loss"),
+        ({"model": "Qwen3-4Bx"}, UnknownModelError, "Did you mean 'Qwen/Qwen3-4B'"),
+        ({"model": ""}, InvalidSettingError, "Model must be a name"),
+        ({"metric": "score", "runs": "s1"}, InvalidSettingError, "Your runs measured a loss, not a score"),
+        ({"runs": "nothing"}, RunNotFoundError, "No run or sweep 'nothing'"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(api, change, error, message):
+    with pytest.raises(error, match=message):
+        api.forecasts.answer(**{"model": "Qwen/Qwen3-4B"} | change)
+
+
+def test_a_sweep_is_forecast_between_its_own_ranks(api):
+    sweep = finished(api, {4: 1.4, 64: 1.0})
+
+    answer = api.forecasts.bent(sweep.sweep_id)
+
+    assert ("loss", "nats", sweep.sweep_id) == (answer.metric, answer.unit, answer.sweep_id)
+    assert [4, 8, 16, 32, 64] == [rank.r for rank in answer.ranks]
+    assert [(4, 1.4), (64, 1.0)] == [(run.r, run.loss) for run in answer.runs]
+    assert 16 == answer.third_run
+
+
+def test_with_runs_the_forecast_is_of_loss(api):
+    sweep = finished(api, {4: 1.4, 64: 1.0})
+
+    forecast, bent = api.forecasts.answer("Qwen/Qwen3-4B", runs=sweep.sweep_id)
+
+    assert "percent_of_loss" == forecast.unit
+    assert sweep.sweep_id == bent.sweep_id
+
+
+@pytest.mark.parametrize(("losses", "message"), [({16: 1.0}, "has r = 16 only"), ({4: math.nan}, "no finished run")])
+def test_a_sweep_needs_finished_runs_at_two_ranks(api, losses, message):
+    sweep = finished(api, losses)
+
+    with pytest.raises(InvalidSettingError, match=message):
+        api.forecasts.bent(sweep.sweep_id)
+
+
+def test_a_rank_stands_at_its_best_learning_rate_and_its_mean_over_seeds():
+    sweep = plain_sweep({4: 1.4, 64: 1.0}, seeds=(0, 1))
+    slow = [replace(run, request=replace(run.request, learning_rate=1e-5)) for run in plain_sweep({4: 2.0}).runs]
+
+    low, high = measured_ranks(replace(sweep, runs=(*sweep.runs, *slow)))
+
+    # Each further seed is worse by 0.1.
+    assert (4, 1.45, 2) == (low.r, pytest.approx(low.loss), low.runs)
+    assert (64, 1.05) == (high.r, pytest.approx(high.loss))
+
+
+def test_the_json_has_the_contracts_keys(api):
+    value = as_json(api.forecasts.of("Qwen/Qwen3-4B"))
+
+    assert KEYS == set(value)
+    assert {
+        "r",
+        "median",
+        "low_50",
+        "high_50",
+        "low_80",
+        "high_80",
+        "lines_at_rank",
+        "extrapolated",
+    } == set(value["ranks"][0])
+
+
+def test_the_json_of_a_bent_forecast_has_the_measured_runs(api):
+    value = bent_json(api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}).sweep_id))
+
+    assert {"r": 4, "loss": 1.4, "sd": None, "runs": 1} == value["runs"][0]
+    assert 1.4 == value["ranks"][0]["measured"] and None is value["ranks"][1]["measured"]

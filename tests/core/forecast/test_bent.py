@@ -1,0 +1,95 @@
+"""A forecast bent by two own runs: where it lies, what widens it, and what it refuses."""
+
+import pytest
+
+from rankviz.core.forecast.bent import bent_forecast, conditioned, third_run
+from rankviz.errors import InvalidSettingError
+from tests.support.forecasts import bands, measured
+
+ENDS = {4: 1.4, 64: 1.0}
+
+
+def at(r, runs=ENDS, *, gain_nats=0.05, noise_nats=0.02, **more):
+    (rank,) = conditioned(measured(runs), gain_nats=gain_nats, noise_nats=noise_nats, ranks=[r], **more)
+    return rank
+
+
+def test_the_median_lies_near_the_straight_line_in_log_r():
+    assert [1.3, 1.2, 1.1] == pytest.approx([at(r).median for r in (8, 16, 32)], abs=0.02)
+
+
+def test_ranks_are_the_powers_of_two_between_the_ends_and_the_measured_ones():
+    ranks = conditioned(measured({4: 1.4, 24: 1.2, 64: 1.0}), gain_nats=0.05, noise_nats=0.02)
+
+    assert [4, 8, 16, 24, 32, 64] == [rank.r for rank in ranks]
+    assert [1.4, None, None, 1.2, None, 1.0] == [rank.measured for rank in ranks]
+
+
+def test_the_quantiles_are_in_order():
+    for rank in conditioned(measured(ENDS), gain_nats=0.05, noise_nats=0.02):
+        assert rank.low_80 < rank.low_50 < rank.median < rank.high_50 < rank.high_80
+
+
+def test_more_noise_makes_a_wider_band():
+    assert width(at(16, noise_nats=0.04)) > width(at(16, noise_nats=0.02)) > width(at(16, noise_nats=0.01))
+
+
+def width(rank):
+    return rank.high_80 - rank.low_80
+
+
+def test_known_noise_makes_a_narrower_band_than_the_same_noise_borrowed():
+    assert width(at(16, noise_known=True)) < width(at(16))
+
+
+def test_a_gain_twenty_times_the_published_one_is_still_inside():
+    hard = at(16, {4: 3.0, 64: 1.0}, gain_nats=0.1)
+
+    assert hard.low_80 < 2.0 < hard.high_80
+
+
+def test_a_third_run_draws_the_curve_to_itself():
+    assert at(8, {4: 1.4, 16: 1.05, 64: 1.0}).median < at(8).median - 0.02
+
+
+@pytest.mark.parametrize("r", [2, 128])
+def test_nothing_is_forecast_outside_the_measured_ranks(r):
+    with pytest.raises(InvalidSettingError, match="ranks from 4 to 64"):
+        at(r)
+
+
+def test_one_rank_is_refused():
+    with pytest.raises(InvalidSettingError, match="two ranks at least"):
+        conditioned(measured({16: 1.0}), gain_nats=0.05, noise_nats=0.02)
+
+
+def test_a_third_run_is_offered_where_two_differ_by_more_than_their_noise():
+    assert 16 == third_run(measured(ENDS), 0.02)
+    assert None is third_run(measured({4: 1.05, 64: 1.0}), 0.02)
+    assert None is third_run(measured({4: 1.4, 16: 1.2, 64: 1.0}), 0.02)
+    assert None is third_run(measured({4: 1.4, 8: 1.0}), 0.02)
+
+
+def bent(runs, **more):
+    return bent_forecast("s1", runs, 4.0, bands(), **more)
+
+
+def test_the_noise_of_a_run_is_the_sweeps_own_where_it_has_repeats():
+    own = bent(measured(ENDS, sd=0.05, runs=3))
+
+    assert "0.050 nats) is measured by the repeats of this sweep" in own.sentences[0]
+    assert "0.020 nats) is borrowed from other sweeps" in bent(measured(ENDS)).sentences[0]
+
+
+def test_a_bent_forecast_quotes_its_coverage():
+    own = bent(measured(ENDS))
+
+    assert own.validated and 0.8 == own.coverage_80
+    assert any("held 80 % of 20 independent runs" in text for text in own.sentences)
+
+
+def test_a_sweep_at_alpha_r_is_not_validated():
+    own = bent(measured(ENDS), fixed_alpha=False)
+
+    assert not own.validated
+    assert any("alpha differs between your ranks" in text for text in own.sentences)

@@ -1,0 +1,116 @@
+"""The curve and the tabulated bands, worked out by hand."""
+
+import pytest
+
+from rankviz.core.forecast.bands import GRID, Band, LeftOut, band_for, rank_forecasts
+from rankviz.core.forecast.curve import left
+from rankviz.core.forecast.words import forecast
+from rankviz.errors import InvalidSettingError
+from tests.support.forecasts import band, bands
+
+
+@pytest.mark.parametrize("bend", [-0.2, 0.01, 0.4, 1.0])
+def test_all_of_the_gain_is_left_at_r_4_and_nothing_at_r_64(bend):
+    assert (1.0, 0.0) == pytest.approx((left(4, bend), left(64, bend)))
+
+
+def test_a_curve_that_hardly_bends_is_straight_in_log_r():
+    assert 0.5 == pytest.approx(left(16, 1e-6))
+
+
+def test_a_curve_that_bends_more_has_less_left_in_the_middle():
+    # (1/16 - 1/64) / (1/4 - 1/64) = 3/64 : 15/64
+    assert 0.2 == pytest.approx(left(16, 1.0))
+
+
+def test_a_rank_between_two_of_the_table_is_straight_in_log_r():
+    (row,) = rank_forecasts(band(median=(8, 7, 6, 4, 3, 2, 1, 0, -1)), [6])
+
+    assert 6 - 2 * 0.5849625 == pytest.approx(row.median)
+
+
+def test_a_rank_beyond_every_published_line_is_extrapolated():
+    rows = rank_forecasts(band(lines_at_rank={8: 3, 16: 0, 64: 2}))
+
+    assert [r for r in GRID if not 8 <= r <= 64] == [row.r for row in rows if row.extrapolated]
+    assert {8: 3, 16: 0, 64: 2} == {row.r: row.lines_at_rank for row in rows if row.r in (8, 16, 64)}
+
+
+@pytest.mark.parametrize("r", [0, 257, 2.5, True, "8"])
+def test_a_rank_outside_the_table_is_refused(r):
+    with pytest.raises(InvalidSettingError, match="ranks from 1 to 256"):
+        rank_forecasts(band(), [r])
+
+
+def test_a_loss_is_read_between_the_two_nearest_sizes_in_log_size():
+    sizes = [loss_band(1e9, 2.0), loss_band(1e11, 1.0)]
+
+    assert 1.5 == pytest.approx(between(sizes, 10**10).quantiles["50"][0])
+    assert 2.0 == between(sizes, 10**6).quantiles["50"][0]
+    assert 1.0 == between(sizes, 10**13).quantiles["50"][0]
+
+
+def loss_band(parameters, value) -> Band:
+    return band(metric="loss", kind="loss", base=True, parameters=parameters, median=(value,) * len(GRID))
+
+
+def between(sizes, parameters):
+    return band_for(bands(*sizes), use_case="simple", parameters=parameters, base=True, metric="loss")
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(InvalidSettingError, match="Metric must be one of score, loss"):
+        band_for(bands(band()), use_case="simple", parameters=10**9, base=True, metric="accuracy")
+
+
+@pytest.mark.parametrize(
+    ("change", "validated"),
+    [
+        ({}, True),
+        ({"inside_80": 0.69}, False),
+        ({"inside_80_by_publication": 0.69}, False),
+        ({"publications": 2}, False),
+        ({"points": 19}, False),
+    ],
+)
+def test_a_kind_is_validated_by_enough_points_of_enough_publications_inside(change, validated):
+    checked = {"inside_80": 0.7, "inside_80_by_publication": 0.7, "publications": 3, "points": 20}
+
+    assert validated is left_out(**checked | change).validated
+
+
+def left_out(**values) -> LeftOut:
+    errors = dict.fromkeys(("crps", "crps_no_difference", "crps_rule", "median_error"), 1.0)
+    return LeftOut(**{"kind": "simple", "inside_50": 0.5} | errors | values)
+
+
+def test_a_forecast_quotes_the_coverage_of_its_own_kind():
+    checked = left_out(inside_80=0.75, inside_80_by_publication=0.8, publications=4, points=40)
+
+    answer = forecast(bands(band(), left_out=[checked]), band(), "points")
+
+    assert answer.validated and 0.75 == answer.coverage_80_left_out
+    assert any("held 75 % of 40 points (4 publications; 80 %" in text for text in answer.sentences)
+
+
+def test_a_forecast_says_how_simpler_ones_did():
+    checked = left_out(inside_80=0.75, inside_80_by_publication=0.8, publications=4, points=40, crps_rule=0.8)
+
+    answer = forecast(bands(band(), left_out=[checked]), band(), "points")
+
+    assert any("was 1.00" in text and "the rule of thumb with a band 0.80" in text for text in answer.sentences)
+    assert not any("CRPS" in text for text in forecast(bands(band()), band(), "points").sentences)
+
+
+def test_a_forecast_that_was_not_validated_says_so_and_what_it_would_take():
+    checked = left_out(inside_80=0.47, inside_80_by_publication=0.5, publications=4, points=32)
+
+    answer = forecast(bands(band(), left_out=[checked]), band(), "points")
+
+    assert not answer.validated
+    (text,) = [text for text in answer.sentences if text.startswith("Not validated")]
+    assert "held 47 % of 32 points" in text and "at least 20 points and 3 publications" in text
+
+
+def test_no_forecast_claims_to_choose_a_rank():
+    assert "It has not been shown to choose a better rank" in forecast(bands(band()), band(), "points").sentences[-1]

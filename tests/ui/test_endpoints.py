@@ -1,0 +1,50 @@
+"""The named endpoints as functions: what Gradio reads of them, and Unsloth's settings in them."""
+
+from inspect import signature
+
+import gradio as gr
+import pytest
+from gradio.utils import get_function_description, get_type_hints
+
+from rankviz.api import Api
+from rankviz.core.lora.config import FLAGS
+from rankviz.ui.endpoints import publish
+
+GEMMA = "google/gemma-3-4b-it:whole"
+
+
+@pytest.fixture(scope="module")
+def endpoints(tmp_path_factory):
+    with gr.Blocks() as page:
+        publish(Api(home=tmp_path_factory.mktemp("home")))
+    return {fn.api_name: fn.fn for fn in page.fns.values()}
+
+
+@pytest.mark.parametrize("name", ["estimate", "fit"])
+def test_unsloths_class_and_flags_are_the_last_arguments_with_a_type_a_default_and_a_meaning(endpoints, name):
+    parameters = signature(endpoints[name]).parameters
+    hints, meanings = get_type_hints(endpoints[name]), get_function_description(endpoints[name])[1]
+
+    assert ["unsloth_class", *FLAGS] == list(parameters)[-5:]
+    assert ["FastLanguageModel", None, None, None, None] == [parameters[each].default for each in list(parameters)[-5:]]
+    assert [str, *[bool | None] * 4] == [hints[each] for each in ("unsloth_class", *FLAGS)]
+    assert set(parameters) == {each for each in parameters if meanings.get(each)}
+
+
+def test_the_class_and_the_flags_change_what_is_counted(endpoints):
+    def counted(**unsloth):
+        answer = endpoints["estimate"](model=GEMMA, ranks=[1], **unsloth)
+        return answer["ranks"][0]["adapter_parameters"]
+
+    # Vision's q, k and v: 27 blocks, 1152 in and out.
+    vision = 27 * 3 * (1152 + 1152)
+    assert vision == counted(finetune_vision_layers=True) - counted()
+    assert vision == counted(unsloth_class="FastModel") - counted()
+    # MLP of the text model: 34 blocks, gate, up and down of 2560 and 10240.
+    assert 34 * 3 * (2560 + 10240) == counted() - counted(finetune_mlp_modules=False)
+
+
+def test_fit_takes_the_same_settings(endpoints):
+    answers = [endpoints["fit"](GEMMA, 256, **flags) for flags in ({}, {"finetune_vision_layers": True})]
+
+    assert answers[0] != answers[1]

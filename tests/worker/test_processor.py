@@ -1,0 +1,64 @@
+"""Processor time of this process and of others, as the kernel counts it."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rankviz.worker import processor
+from rankviz.worker.processor import ProcessorClock, ProcessorUse
+
+SPIN = "import time\nwhile True: time.time()"
+waits_are_counted = pytest.mark.skipif(not processor.TASKS.is_dir(), reason="only Linux counts what threads wait for")
+
+
+def spin(seconds):
+    """Until this process has had so much processor time."""
+    ends = time.process_time() + seconds
+    while time.process_time() < ends:
+        pass
+
+
+def test_a_process_that_computes_has_the_processor_and_one_that_sleeps_does_not():
+    asleep = ProcessorClock()
+    time.sleep(0.2)
+    asleep, awake = asleep.read(), ProcessorClock()
+    spin(0.3)
+
+    assert asleep.own < 0.1 < 0.2 < awake.read().own
+
+
+@waits_are_counted
+def test_a_thread_that_shares_one_processor_with_another_program_waits():
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})  # the other program inherits it
+    try:
+        other, clock = subprocess.Popen([sys.executable, "-c", SPIN]), ProcessorClock()
+        try:
+            spin(0.5)
+            use = clock.read()
+        finally:
+            other.kill()
+            other.wait()
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+    assert use.waited > 0.1
+    assert use.others > 0.1
+
+
+def test_the_share_of_others_is_of_all_processors():
+    assert 0.5 == ProcessorUse(elapsed=10.0, own=1.0, others=5.0 * os.cpu_count(), waited=None).busy_elsewhere
+    assert 1.0 == ProcessorUse(elapsed=0.01, own=0.0, others=0.02 * os.cpu_count(), waited=None).busy_elsewhere
+    assert 0.0 == ProcessorUse(elapsed=0.0, own=0.0, others=0.0, waited=None).busy_elsewhere
+
+
+def test_where_the_kernel_does_not_count_waiting_it_is_not_known(monkeypatch, tmp_path):
+    monkeypatch.setattr(processor, "TASKS", tmp_path / "none")
+
+    use = ProcessorClock().read()
+
+    assert use.waited is None
+    assert None is use.fields["waited_cpu_seconds"]
