@@ -48,7 +48,7 @@ ASSETS = {
     "gpus.json": "GPUs: memory, speed and dated prices, each with its source.",
     "js": "The script of the page.",
     "models": "The catalogue, as `make assets` makes it from `configs`: one file per model, and an index.",
-    "recorded": "Two sweeps and a fast curve that RankViz ran itself.",
+    "recorded": "Four sweeps and a fast curve that RankViz ran itself.",
     "llamafactory_templates.csv": "LLaMA-Factory's chat template for each model that it lists.",
     "run_times.csv": "What 31 runs on a busy machine took, for the figures in `docs/method.md`.",
     "screenshot.png": "The picture in the README.",

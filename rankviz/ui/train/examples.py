@@ -36,7 +36,7 @@ MATTERS = Example(
     "parameters, the rank limits what the adapter stores in these steps.",
 )
 DOES_NOT_MATTER = Example(
-    sweep_id="20261125-015906-370c",
+    sweep_id="20261126-052035-4775",
     title="Rank does not matter here",
     lesson="The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
     "parameters to store them.",
