@@ -1,5 +1,6 @@
 """Shows two recorded sweeps while nothing is trained: one in which rank matters, and one in which it does not."""
 
+from collections.abc import Callable
 from functools import cache, partial
 from html import escape
 from itertools import chain
@@ -65,7 +66,7 @@ def build(api: Api, sweep_id: gr.State) -> None:
 
     drawn_once = cache(partial(empty_state, api))  # recorded sweeps do not change
     show(
-        lambda sweep_id: Examples(gr.Row(visible=False)) if sweep_id else drawn_once(),
+        partial(view, drawn_once),
         inputs={"sweep_id": sweep_id},
         outputs={
             "box": box,
@@ -75,6 +76,11 @@ def build(api: Api, sweep_id: gr.State) -> None:
             "does_not_words": does_not_words,
         },
     )
+
+
+def view(drawn: Callable[[], Examples], *, sweep_id: str) -> Examples:
+    """Both examples, or nothing in place of them as soon as there is a sweep to show."""
+    return Examples(gr.Row(visible=False)) if sweep_id else drawn()
 
 
 def empty_state(api: Api) -> Examples:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS, empty_state, gap_sentence
+from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS, empty_state, gap_sentence, view
 from rankviz.verdict import judge, sentences
 from tests.support.finished_runs import text_of
 from tests.support.verdict_tables import table
@@ -35,6 +35,11 @@ def test_the_figures_are_those_of_the_two_sweeps(api):
     assert (
         json.loads(shown.matters)["layout"]["yaxis"]["range"] == json.loads(shown.does_not)["layout"]["yaxis"]["range"]
     )
+
+
+def test_the_examples_give_way_to_a_sweep(api):
+    assert view(lambda: empty_state(api), sweep_id="").box.visible
+    assert not view(lambda: empty_state(api), sweep_id=MATTERS.sweep_id).box.visible
 
 
 def test_the_gap_is_told_in_standard_deviations_of_one_run():
