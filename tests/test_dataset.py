@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
 @pytest.mark.parametrize("data", ["nothing", "notes.txt", "/etc/passwd"])
 def test_what_is_neither_a_sample_nor_a_data_file_is_said(data):
     with pytest.raises(
-        BadDataError, match=r"is neither a sample \(phonemes, syllables\) nor a \.jsonl, \.csv or \.parquet"
+        BadDataError, match=r"is neither a sample \(phonemes, syllables, pairs\) nor a \.jsonl, \.csv or \.parquet"
     ):
         dataset.read(data)
 
@@ -172,10 +172,11 @@ def test_text_has_no_prompt_to_answer(tmp_path):
 def test_shipped_samples_are_as_their_index_says():
     shipped = {sample.id: sample for sample in dataset.samples()}
 
-    assert ["phonemes", "syllables"] == list(shipped)
+    assert ["phonemes", "syllables", "pairs"] == list(shipped)
     for sample in shipped.values():
         assert sample.rows == dataset.preview(sample.id).rows
-        assert sample.source and sample.checked and "CMUDICT_LICENSE.txt" in sample.licence
+        assert sample.source and sample.checked
+        assert ("Apache-2.0" if sample.id == "pairs" else "CMUDICT_LICENSE.txt") in sample.licence
     assert (dataset.ASSETS / "data" / "CMUDICT_LICENSE.txt").read_text().startswith("Copyright (C) 1993-2015 Carnegie")
 
 

@@ -56,4 +56,6 @@ def _above_best(verdict: Verdict, r: int) -> dict[str, float | None]:
 
 
 def _borrowed(borrowed: Borrowed | None) -> dict[str, Any] | None:
-    return {**asdict(borrowed), "difference": borrowed.difference} if borrowed else None
+    if borrowed is None:
+        return None
+    return {**asdict(borrowed), "sweeps": list(borrowed.sweeps), "difference": borrowed.difference}

@@ -11,6 +11,8 @@ from scipy.stats import studentized_range
 
 from rankviz.api import Api
 from rankviz.api.json import verdict_json
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS
 
 RUNS = Path(__file__).parents[2] / "assets" / "recorded" / "runs"
 
@@ -23,7 +25,8 @@ def journals():
         for line in (folder / "events.jsonl").read_text().splitlines():
             event = json.loads(line)
             if event["event"] == "Evaluated" and event["when"] == "after":
-                cell = losses[request["sweep_id"]][request["r"], request["learning_rate"]]
+                r = request.get("lora", request)["r"]
+                cell = losses[request["sweep_id"]][r, request["learning_rate"]]
                 cell[request["seed"]] = np.array(event["example_losses"])
     return losses
 
@@ -36,6 +39,34 @@ def test_a_sweep_of_three_ranks_two_rates_and_three_seeds_ships():
         (3, 2, {3}) == (len({r for r, _ in cells}), len({rate for _, rate in cells}), set(map(len, cells.values())))
         for cells in SWEEPS.values()
     )
+
+
+def extremes(example):
+    """(mean loss of the lowest rank, of the highest, standard deviation of one run over its seeds), each rank at the
+    learning rate that serves it best."""
+    runs = defaultdict(list)
+    for (r, _), seeds in SWEEPS[example.sweep_id].items():
+        runs[r].append([losses.mean() for losses in seeds.values()])
+    best = {r: min(rates, key=np.mean) for r, rates in runs.items()}
+    noise = np.sqrt(np.mean([np.var(losses, ddof=1) for losses in best.values()]))
+    return np.mean(best[min(best)]), np.mean(best[max(best)]), noise
+
+
+def test_where_rank_matters_ranks_2_and_32_are_five_times_the_noise_between_seeds_apart():
+    low, high, noise = extremes(MATTERS)
+
+    assert {2, 8, 32} == {r for r, _ in SWEEPS[MATTERS.sweep_id]}
+    assert low - high >= 5 * noise
+
+
+def test_where_rank_does_not_matter_the_lowest_and_the_highest_are_within_the_noise(tmp_path):
+    low, high, noise = extremes(DOES_NOT_MATTER)
+
+    verdict = Api(home=tmp_path).verdicts.of_sweep(DOES_NOT_MATTER.sweep_id).verdict
+
+    assert {2, 8, 32} == {r for r, _ in SWEEPS[DOES_NOT_MATTER.sweep_id]}
+    assert abs(low - high) < max(noise, TOLERANCE_NATS)
+    assert {2, 8, 32} == set(verdict.indistinguishable_from_best)
 
 
 @pytest.mark.parametrize("sweep_id", SWEEPS)

@@ -53,7 +53,7 @@ class RunRequest:
     base: str
     """"embedded" (SmolLM2-135M-Instruct from its PyPI wheel), a local folder, or a Hub id."""
     data: str
-    """A shipped sample's id ("phonemes", "syllables") or the path of a JSONL, CSV or Parquet file."""
+    """A shipped sample's id ("phonemes", "syllables", "pairs") or the path of a JSONL, CSV or Parquet file."""
     lora: LoraConfig
     training: TrainingSetup = SHORT_TRAINING
     """As requested: "auto" is settled by the worker, on the device where it runs."""
@@ -162,7 +162,7 @@ class SweepRequest:
         if not isinstance(self.base, str) or not self.base.strip():
             raise InvalidSettingError('Choose a base: "embedded", a folder or a Hub id.')
         if not isinstance(self.data, str) or not self.data.strip():
-            raise InvalidSettingError('Choose data: a sample ("phonemes", "syllables") or a file.')
+            raise InvalidSettingError('Choose data: a sample ("phonemes", "syllables", "pairs") or a file.')
         for name, values in (("rank", self.ranks), ("learning rate", self.learning_rates), ("seed", self.seeds)):
             if not values:
                 raise InvalidSettingError(f"A sweep needs at least one {name}.")

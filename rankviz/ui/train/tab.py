@@ -19,6 +19,7 @@ from rankviz.ui.parts import html, live, tables
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, done, pickable, plain
 from rankviz.ui.parts.curve import curve as by_rank
+from rankviz.ui.train import examples
 from rankviz.ui.train import form as train_form
 from rankviz.ui.wiring import action, notice_html, quiet, show, unchanged, wire
 from rankviz.units import time_span
@@ -56,6 +57,8 @@ def build(api: Api) -> Training:
             start = gr.Button("Train", variant="primary", interactive=not obstacle, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
             status = plain(elem_id="status")
+            sweep_id = gr.State("")
+            examples.build(api, sweep_id)
             cancel = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="cancel-sweep")
             add = gr.Button("", visible=False, size="sm", elem_id="add-run")
             with gr.Row(elem_classes="rv-charts"):
@@ -91,7 +94,6 @@ def build(api: Api) -> Training:
         notice=refused,
     ).then(**done("base-busy"))
 
-    sweep_id = gr.State("")
     seen = gr.State(None)
     timer = gr.Timer(POLL_SECONDS, active=False)
     outputs = {

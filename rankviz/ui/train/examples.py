@@ -1,0 +1,122 @@
+"""Shows two recorded sweeps while nothing is trained: one in which rank matters, and one in which it does not."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from html import escape
+from itertools import chain
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.figures import rank_curve_figure, rank_curve_info
+from rankviz.ui.parts import html
+from rankviz.ui.parts.charts import chart, chart_value
+from rankviz.ui.parts.controls import plain
+from rankviz.ui.wiring import show
+from rankviz.verdict import Verdict, sentences
+
+HEIGHT = 320
+ROOM = 1.08
+"""The axis of losses ends so far above the highest run."""
+
+
+class Example(NamedTuple):
+    """A recorded sweep and what it teaches."""
+
+    sweep_id: str
+    title: str
+    lesson: str
+
+
+MATTERS = Example(
+    sweep_id="20261126-050022-3233",
+    title="Rank matters here",
+    lesson="Only one module of one block is trained, and it has to memorize random word pairs: with so few "
+    "parameters, the rank limits what the adapter stores in these steps.",
+)
+DOES_NOT_MATTER = Example(
+    sweep_id="20261126-052035-4775",
+    title="Rank does not matter here",
+    lesson="The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
+    "parameters to store them.",
+)
+
+
+class Examples(NamedTuple):
+    """What is shown of the two. box: hidden as soon as there is a sweep of one's own to show."""
+
+    box: Any
+    matters: Any = gr.skip()
+    matters_words: Any = gr.skip()
+    does_not: Any = gr.skip()
+    does_not_words: Any = gr.skip()
+
+
+def build(api: Api, sweep_id: gr.State) -> None:
+    """Both examples side by side, in the empty state of the tab."""
+    with gr.Row(elem_classes="rv-charts", elem_id="examples") as box:
+        with gr.Column():
+            matters = chart(MATTERS.title, height=HEIGHT, elem_id="example-matters")
+            matters_words = plain(elem_id="example-matters-words")
+        with gr.Column():
+            does_not = chart(DOES_NOT_MATTER.title, height=HEIGHT, elem_id="example-does-not")
+            does_not_words = plain(elem_id="example-does-not-words")
+
+    drawn_once = cache(partial(empty_state, api))  # recorded sweeps do not change
+    show(
+        partial(view, drawn_once),
+        inputs={"sweep_id": sweep_id},
+        outputs={
+            "box": box,
+            "matters": matters,
+            "matters_words": matters_words,
+            "does_not": does_not,
+            "does_not_words": does_not_words,
+        },
+    )
+
+
+def view(drawn: Callable[[], Examples], *, sweep_id: str) -> Examples:
+    """Both examples, or nothing in place of them as soon as there is a sweep to show."""
+    return Examples(gr.Row(visible=False)) if sweep_id else drawn()
+
+
+def empty_state(api: Api) -> Examples:
+    """Both examples, on one scale of losses."""
+    both = MATTERS, DOES_NOT_MATTER
+    verdicts = [api.verdicts.of_sweep(example.sweep_id).verdict for example in both]
+    highest = max(loss for verdict in verdicts for rank in verdict.ranks for loss in rank.run_losses.values())
+    drawn = [_drawn(api, example, verdict, ROOM * highest) for example, verdict in zip(both, verdicts, strict=True)]
+    return Examples(gr.Row(visible=True), *chain.from_iterable(drawn))
+
+
+def _drawn(api: Api, example: Example, verdict: Verdict, top: float) -> tuple[str, str]:
+    """(the figure, the words under it). top: where the axis of losses ends, in nats."""
+    info = rank_curve_info(api.runs.sweep(example.sweep_id), verdict)
+    figure = rank_curve_figure(info, height=HEIGHT).update_yaxes(range=[0, top])
+    drawing = chart_value(figure, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
+    return drawing, words_html(example, verdict, info.source)
+
+
+def words_html(example: Example, verdict: Verdict, source: str) -> str:
+    """The verdict, how large the gap is beside the noise, the lesson, what was run, and where the sweep opens."""
+    address = f"?tab=sweep&amp;sweep={quote(example.sweep_id)}"
+    return (
+        f'<div class="rv-verdict">{html.paragraphs(sentences(verdict)[0], css="rv-headline")}'
+        f"{html.paragraphs(gap_sentence(verdict), example.lesson, source)}"
+        f'<p class="rv-caption"><a href="{address}" aria-label="{escape(example.title)}: open on Sweep">'
+        "Open on Sweep</a></p></div>"
+    )
+
+
+def gap_sentence(verdict: Verdict) -> str:
+    """The difference between the lowest and the highest rank: too small to matter, or in standard deviations of one
+    run over its seeds."""
+    low, high = verdict.ranks[0], verdict.ranks[-1]
+    gap = abs(low.loss - high.loss)
+    start = f"r = {low.r} and r = {high.r} differ by {gap:.3f} nats"
+    if gap <= verdict.within:
+        return f"{start}; differences up to {verdict.within:g} nats count as equal."
+    return f"{start}, {gap / verdict.run_sd:.1f} times the noise between seeds ({verdict.run_sd:.3f} nats)."

@@ -1,0 +1,58 @@
+"""The two recorded sweeps in the empty state of Train."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS, empty_state, gap_sentence, view
+from rankviz.verdict import judge, sentences
+from tests.support.finished_runs import text_of
+from tests.support.verdict_tables import table
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    return Api(home=tmp_path_factory.mktemp("home"))
+
+
+def test_each_example_has_its_verdict_its_lesson_and_a_way_to_the_sweep(api):
+    shown = empty_state(api)
+
+    for example, words in ((MATTERS, shown.matters_words), (DOES_NOT_MATTER, shown.does_not_words)):
+        assert sentences(api.verdicts.of_sweep(example.sweep_id).verdict)[0] in text_of(words)
+        assert example.lesson in text_of(words)
+        assert f"?tab=sweep&amp;sweep={example.sweep_id}" in words
+
+
+def test_the_figures_are_those_of_the_two_sweeps(api):
+    shown = empty_state(api)
+
+    for example, chart in ((MATTERS, shown.matters), (DOES_NOT_MATTER, shown.does_not)):
+        drawn = json.loads(chart)
+        assert example.sweep_id in drawn["source"]
+        assert [2, 8, 32] == list(drawn["data"][0]["x"])
+    assert (
+        json.loads(shown.matters)["layout"]["yaxis"]["range"] == json.loads(shown.does_not)["layout"]["yaxis"]["range"]
+    )
+
+
+def test_the_examples_give_way_to_a_sweep(api):
+    assert view(lambda: empty_state(api), sweep_id="").box.visible
+    assert not view(lambda: empty_state(api), sweep_id=MATTERS.sweep_id).box.visible
+
+
+def test_the_gap_is_told_in_standard_deviations_of_one_run():
+    verdict = judge(table({2: [[2.0], [2.1], [2.2]], 32: [[1.2], [1.1], [1.0]]}))
+
+    told = gap_sentence(verdict)
+
+    assert "r = 2 and r = 32 differ by 1.000 nats, 10.0 times the noise between seeds (0.100 nats)." == told
+
+
+def test_a_gap_within_the_tolerance_is_told_as_too_small_to_matter():
+    verdict = judge(table({2: [[0.001], [0.002], [0.003]], 32: [[0.004], [0.005], [0.006]]}))
+
+    told = gap_sentence(verdict)
+
+    assert "r = 2 and r = 32 differ by 0.003 nats; differences up to 0.02 nats count as equal." == told
