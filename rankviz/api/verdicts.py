@@ -102,16 +102,22 @@ class Verdicts:
         return verdict.judge(runs, tolerance=tolerance, base_loss=base if base is None else by.turned(base), metric=by)
 
     def _borrowed(self, sweep: Sweep, metric: Metric) -> Borrowed | None:
-        """From sweeps of the same setting if there are any, or else from all others."""
+        """From sweeps of the same setting if there are any, or else of the same base and data, or else from all others:
+        noise depends on the task most of all."""
         from rankviz import verdict
 
         others = [other for other in (*self._runs.sweeps(), *self._runs.recorded()) if other.sweep_id != sweep.sweep_id]
         alike = [other for other in others if _setting(other) == _setting(sweep)]
+        same_task = [other for other in others if _task(other) == _task(sweep)]
 
         def losses(sweeps: Sequence[Sweep]):
             return ((other.sweep_id, verdict.losses_of(other.runs, metric)) for other in sweeps)
 
-        return verdict.borrow(losses(alike), same_setting=True) or verdict.borrow(losses(others), same_setting=False)
+        return (
+            verdict.borrow(losses(alike), same_setting=True)
+            or verdict.borrow(losses(same_task), same_setting=False)
+            or verdict.borrow(losses(others), same_setting=False)
+        )
 
 
 def metric_named(key: str) -> Metric:
@@ -131,5 +137,9 @@ def _not_measured(metric: Metric) -> str:
 
 
 def _setting(sweep: Sweep) -> tuple:
+    return *_task(sweep), sweep.runs[0].request.max_steps
+
+
+def _task(sweep: Sweep) -> tuple:
     request = sweep.runs[0].request
-    return request.base, request.data, request.max_steps
+    return request.base, request.data

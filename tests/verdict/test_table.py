@@ -138,9 +138,9 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, message
     assert message in run.stderr
 
 
-def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40):
+def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, **asked):
     """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair."""
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(losses), seeds=seeds, max_steps=steps))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(losses), seeds=seeds, max_steps=steps, **asked))
     for run in api.workspace.store.sweep(sweep_id).runs:
         r, seed = run.request.r, run.request.seed
         each = tuple(losses[r] + 0.1 * seed + 0.01 * ((r + seed) % 3) + 0.3 * example for example in range(4))
@@ -201,9 +201,20 @@ def test_a_sweep_of_one_run_each_borrows_from_its_like_before_all_others(api):
 
     assert (False, True) == (first.borrowed.same_setting, lent.same_setting)
     assert other in first.borrowed.sweeps
+    assert {"phonemes"} == {api.runs.sweep(each).runs[0].request.data for each in first.borrowed.sweeps}
     assert (alike,) == lent.sweeps
     assert (4, 16) == tuple(api.verdicts.of_sweep(alone).verdict.indistinguishable_from_best)
     assert api.verdicts.of_sweep(alike).borrowed is None
+
+
+def test_noise_on_other_data_is_borrowed_where_there_is_none_on_the_same(api):
+    elsewhere = evaluated_sweep(api, {4: 2.0, 16: 1.5}, data="syllables")
+    alone = evaluated_sweep(api, {4: 2.0, 16: 1.5}, seeds=(0,), base="org/model")
+
+    lent = api.verdicts.of_sweep(alone).borrowed
+
+    assert not lent.same_setting
+    assert elsewhere in lent.sweeps
 
 
 def test_a_sweep_without_a_finished_run_has_no_verdict_and_an_unknown_one_is_refused(api):
