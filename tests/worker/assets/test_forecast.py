@@ -121,6 +121,18 @@ def test_half_of_a_band_is_the_curve_and_half_the_rule():
     assert [0.0, 8.0] == [table["25"][0], table["75"][0]]
 
 
+def test_the_median_never_says_that_a_lower_rank_is_better():
+    one = np.ones(4)
+    curve = draws.Curves(gain=0 * one, bend=0.3 * one, trend=0 * one, noise=0 * one)
+    below = Rule(slope=0.0, errors=np.array([-8.0, -8.0]), levels=np.array([0.25, 0.75]))
+
+    table = draws.quantiles(np.random.default_rng(0), curve, below)
+
+    # The middle of the draws is -4 below the reference rank and 4 above it.
+    assert [0.0] * len(GRID) == table["50"]
+    assert [-8.0, 8.0] == [table["25"][0], table["75"][-1]]
+
+
 def test_a_left_out_point_is_scored_against_both_halves_and_the_whole():
     points = list(left_out(SCORES, SIMPLE, seed=1))
 
