@@ -44,6 +44,11 @@ class Example:
     messages: tuple[tuple[str, str], ...] = ()
     """(role, content), the last one the assistant's."""
 
+    @property
+    def has_prompt(self) -> bool:
+        """Whether something is given before the last text that is learned."""
+        return len(self.messages) > 1 if self.messages else bool(self.prompt.strip())
+
     def as_pair(self) -> tuple[str, str]:
         """(prompt, answer): what the model is given and what it learns."""
         if not self.messages:
@@ -71,6 +76,19 @@ class Preview:
     """The first three rows as (prompt, completion)."""
     mean_characters: float
     longest_characters: int
+    rows_with_prompt: int
+    """Rows that can be answered, for exact match."""
+    mean_answer_characters: float
+    longest_answer_characters: int
+    """Of what is learned after the prompt."""
+
+    def require_prompts(self) -> None:
+        """BadDataError where no row has a prompt to answer."""
+        if not self.rows_with_prompt:
+            raise BadDataError(
+                f"Exact match needs prompts, and no row of {self.title} has one. Set exact match to 0, or give rows of "
+                "prompt and completion, instruction and output, or messages."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +121,7 @@ def is_sample(data: str, assets: Path = ASSETS) -> bool:
 def preview(data: str, assets: Path = ASSETS) -> Preview:
     dataset = read(data, assets)
     lengths = [sum(map(len, example.as_pair())) for example in dataset.examples]
+    answers = [len(example.as_pair()[1]) for example in dataset.examples]
     return Preview(
         title=dataset.title,
         format=dataset.format,
@@ -110,6 +129,9 @@ def preview(data: str, assets: Path = ASSETS) -> Preview:
         examples=tuple(example.as_pair() for example in dataset.examples[:PREVIEW_ROWS]),
         mean_characters=sum(lengths) / len(lengths),
         longest_characters=max(lengths),
+        rows_with_prompt=sum(example.has_prompt for example in dataset.examples),
+        mean_answer_characters=sum(answers) / len(answers),
+        longest_answer_characters=max(answers),
     )
 
 

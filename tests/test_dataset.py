@@ -153,6 +153,22 @@ def test_a_preview_shows_three_rows_with_counts(tmp_path):
     assert (4.0, 6) == (preview.mean_characters, preview.longest_characters)
 
 
+def test_a_preview_counts_the_rows_that_can_be_answered_and_measures_their_answers(tmp_path):
+    rows = [{"prompt": "p" * n, "completion": "c" * (n + 1)} for n in (0, 1, 2)]
+
+    preview = dataset.preview(jsonl(tmp_path / "mine.jsonl", *rows))
+
+    assert (2, 2.0, 3) == (preview.rows_with_prompt, preview.mean_answer_characters, preview.longest_answer_characters)
+    preview.require_prompts()
+
+
+def test_text_has_no_prompt_to_answer(tmp_path):
+    preview = dataset.preview(jsonl(tmp_path / "mine.jsonl", {"text": "a"}, {"text": "b"}))
+
+    with pytest.raises(BadDataError, match=r"Exact match needs prompts, and no row of mine\.jsonl has one\. Set exact"):
+        preview.require_prompts()
+
+
 def test_shipped_samples_are_as_their_index_says():
     shipped = {sample.id: sample for sample in dataset.samples()}
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rankviz.api.accuracy import Accuracy
     from rankviz.api.adapters import Adapters
     from rankviz.api.advice import Advice
+    from rankviz.api.decisions import Decisions
     from rankviz.api.estimates import Estimates
     from rankviz.api.exports import Exports
     from rankviz.api.forecasts import Forecasts
@@ -115,6 +116,13 @@ class Api:
         from rankviz.api.verdicts import Verdicts
 
         return Verdicts(self.workspace, self.runs)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """What to train next and what to ship."""
+        from rankviz.api.decisions import Decisions
+
+        return Decisions(self.runs, self.verdicts, self.forecasts)
 
     @cached_property
     def adapters(self) -> Adapters:

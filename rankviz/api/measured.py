@@ -146,6 +146,19 @@ class Measured:
             return None
         return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
 
+    def answer_tokens(self, request: RunRequest) -> Range | None:
+        """Tokens of a reference answer of a run's data; None where the data cannot be read. BadDataError where no row
+        has a prompt to answer."""
+        from rankviz.core.runs.estimate import row_tokens
+
+        try:
+            preview = self._preview(request.data)
+        except RankVizError:
+            return None
+        preview.require_prompts()
+        assume = self._workspace.assumptions
+        return row_tokens(preview.mean_answer_characters, preview.longest_answer_characters, assume)
+
     def _preview(self, data: str) -> Preview:
         """A run's data never changes (samples are shipped, files are kept by their content), so it is read once."""
         from rankviz import dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +14,19 @@ from rankviz.api.measured import Measured
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.workspace import Workspace
+from rankviz.core.runs.added import added_run
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 
 if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
+    from rankviz.core.quantity import Range
     from rankviz.core.runs.events import RunEvent
     from rankviz.core.runs.fast_curve import FastCurve
-    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep
     from rankviz.dataset import Preview, Sample
@@ -72,7 +77,9 @@ class Runs:
         request.validate()
         here = self._workspace.here()
         request.training.settle(here)
-        self.preview(request.data)
+        preview = self.preview(request.data)
+        if request.exact_match_examples:
+            preview.require_prompts()
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
         refuse_base(self._models.get(request.base), request.lora, request.training, here)
@@ -80,6 +87,45 @@ class Runs:
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()
         return sweep_id
+
+    def quick(self, request: SweepRequest, ranks: Sequence[int] = QUICK_RANKS) -> str:
+        """Queue a quick look: two runs, the higher one truncated to every lower rank; returns the sweep's id.
+
+        Args:
+            request: Base, data and settings. Its ranks are replaced, and only its first seed is used.
+            ranks: The two ranks that are trained.
+        """
+        return self.start(quick_look(request, ranks))
+
+    def add(self, sweep_id: str, r: int) -> str:
+        """Queue one more run of a sweep, at another rank and with the same settings; returns the run's id.
+
+        It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
+        """
+        from rankviz import installed
+
+        installed.require_trainer("Training")
+        request = self.added_request(sweep_id, r)
+        self.preview(request.data)
+        refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.here())
+        self._preflight.require(request.training, request.base)
+        self._workspace.store.add(request)
+        self._workspace.work_queue()
+        return request.run_id
+
+    def expected_added(self, sweep_id: str, r: int) -> RunEstimate | None:
+        """Memory and training time of the run that `add` would queue; None where its base model is not available."""
+        sweep = self.sweep(sweep_id)
+        environment = next((run.environment for run in sweep.runs if run.environment), {})
+        return self.expected_run(RunRecord(request=self.added_request(sweep_id, r), environment=environment))
+
+    def added_request(self, sweep_id: str, r: int) -> RunRequest:
+        """The run that `add` would queue. A recorded sweep cannot be extended, and no run is added twice."""
+        sweep = self.sweep(sweep_id)
+        if sweep.recorded:
+            raise InvalidSettingError("A sweep that RankViz ships cannot be extended. Train one of your own.")
+        like = min(sweep.runs, key=_best_at_the_highest_rank).request
+        return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps, the newest first."""
@@ -206,15 +252,23 @@ class Runs:
         paces = self._paces(runs[0], here, load_average=machine.load_average())
         by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
         model, assumptions = self._models.get(request.base), self._workspace.assumptions
+        answering = self._answering(runs[0], here) if request.exact_match_examples else None
         return ExpectedSweep(
             device_name=here["device_name"],
             runs=len(runs),
             truncations=len(request.cut_ranks),
             ranks=by_rank,
-            time=sweep_time(model, runs, [by_rank[run.r] for run in runs], assumptions, paces),
+            time=sweep_time(model, runs, [by_rank[run.r] for run in runs], assumptions, paces, answering),
             paces=paces,
             warning=precision_warning(runs[0], self._workspace.device(here), assumptions),
         )
+
+    def _answering(self, run: RunRequest, here: Mapping[str, Any]) -> Range | None:
+        """What a greedy answer costs in passes over a row; None where the data cannot be read."""
+        from rankviz.core.runs.sweep_time import answer_passes
+
+        answers, rows = self._measured.answer_tokens(run), self._measured.row_tokens(run)
+        return answer_passes(answers, rows, cuda=here.get("device") == "cuda") if answers and rows else None
 
     def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
         """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""
@@ -261,3 +315,9 @@ class Runs:
         tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
         memory = self._measured.memory(model, request.lora, training, tokens, environment)
         return estimate_run(model, request, device, self._workspace.assumptions, rows, memory, paces)
+
+
+def _best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
+    """Orders runs; one without a finite loss comes last of its rank."""
+    loss = run.loss_after.loss if run.loss_after else math.inf
+    return -run.request.r, loss if math.isfinite(loss) else math.inf

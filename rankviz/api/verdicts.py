@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.runs import Runs
 from rankviz.api.workspace import Workspace
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
+from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import Reading
@@ -34,25 +35,37 @@ class Verdicts:
         self._workspace = workspace
         self._runs = runs
 
-    def of_sweep(self, sweep_id: str, tolerance: float | str = TOLERANCE_NATS) -> SweepVerdict | None:
+    def of_sweep(
+        self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss"
+    ) -> SweepVerdict | None:
         """The verdict on the runs of a sweep that have been evaluated; None as long as there is none.
 
         Args:
             sweep_id: One's own sweep or a recorded one.
-            tolerance: Differences certainly smaller than this do not matter: nats, or "2%" of the gain over the base.
+            tolerance: Differences certainly smaller than this do not matter: nats of a loss, points of an accuracy, or
+                "2%" of the gain over the base. None: 0.02 nats or 1 point.
+            metric: "loss", "token_accuracy" or "exact_match"; InvalidSettingError where no run of the sweep has it.
         """
         from rankviz import verdict
 
-        sweep = self._runs.sweep(sweep_id)
-        runs = verdict.losses_of(sweep.runs)
+        sweep, by = self._runs.sweep(sweep_id), metric_named(metric)
+        runs = verdict.losses_of(sweep.runs, by)
+        if not runs and by not in measured_metrics(sweep.runs) and any(run.loss_after for run in sweep.runs):
+            raise InvalidSettingError(_not_measured(by))
         if not any(not run.diverged for run in runs):
             return None
-        result = verdict.judge(runs, tolerance=tolerance, base_loss=verdict.base_loss_of(sweep.runs))
-        borrowed = self._borrowed(sweep) if result.unknown else None
+        base = verdict.base_loss_of(sweep.runs, by)
+        result = verdict.judge(runs, tolerance=tolerance, base_loss=base, metric=by)
+        borrowed = self._borrowed(sweep, by) if result.unknown else None
         return SweepVerdict(sweep_id=sweep_id, verdict=result, borrowed=borrowed)
 
-    def fast_curve(self, sweep_id: str, tolerance: float | str = TOLERANCE_NATS) -> Reading | None:
-        """What the best fast curve of a sweep shows; None of a sweep without one. tolerance: as for a sweep."""
+    def metrics(self, sweep_id: str) -> Sequence[Metric]:
+        """What the runs of a sweep can be compared by, as far as they have been evaluated; the loss always."""
+        return measured_metrics(self._runs.sweep(sweep_id).runs)
+
+    def fast_curve(self, sweep_id: str, tolerance: float | str | None = None) -> Reading | None:
+        """What the best fast curve of a sweep shows; None of a sweep without one. tolerance: nats, or a share of the
+        gain."""
         from rankviz.core.runs.fast_curve import read
 
         sweep = self._runs.sweep(sweep_id)
@@ -63,22 +76,32 @@ class Verdicts:
         if judged is None:
             return read(curve, sweep.runs, run_sd=None)
         verdict = judged.verdict
-        return read(curve, sweep.runs, run_sd=verdict.run_sd, tolerance=verdict.tolerance_nats)
+        return read(curve, sweep.runs, run_sd=verdict.run_sd, tolerance=verdict.within)
 
-    def of_table(self, path: Path, tolerance: float | str = TOLERANCE_NATS, base_loss: float | None = None) -> Verdict:
-        """The verdict on a CSV file: columns rank, seed, example, loss, and learning_rate where several were tried.
+    def of_table(
+        self,
+        path: Path,
+        tolerance: float | str | None = None,
+        base_loss: float | None = None,
+        base_accuracy: float | None = None,
+    ) -> Verdict:
+        """The verdict on a CSV file: columns rank, seed, example, loss or correct, and learning_rate where several were
+        tried.
 
         Args:
-            path: The file. A loss that is nan marks a run that diverged.
-            tolerance: As for a sweep.
+            path: The file. A loss that is nan marks a run that diverged; correct is 0 or 1.
+            tolerance: As for a sweep; points where the file has the column correct.
             base_loss: Mean loss of the untrained base, for a tolerance as a share of the gain.
+            base_accuracy: The same of a file with the column correct: percent.
         """
         from rankviz import verdict
 
         self._workspace.refuse_private_path(str(path))
-        return verdict.judge(verdict.read_losses(Path(path)), tolerance=tolerance, base_loss=base_loss)
+        runs, by = verdict.read_table(Path(path))
+        base = base_loss if by is LOSS else base_accuracy
+        return verdict.judge(runs, tolerance=tolerance, base_loss=base if base is None else by.turned(base), metric=by)
 
-    def _borrowed(self, sweep: Sweep) -> Borrowed | None:
+    def _borrowed(self, sweep: Sweep, metric: Metric) -> Borrowed | None:
         """From sweeps of the same setting if there are any, or else from all others."""
         from rankviz import verdict
 
@@ -86,9 +109,25 @@ class Verdicts:
         alike = [other for other in others if _setting(other) == _setting(sweep)]
 
         def losses(sweeps: Sequence[Sweep]):
-            return ((other.sweep_id, verdict.losses_of(other.runs)) for other in sweeps)
+            return ((other.sweep_id, verdict.losses_of(other.runs, metric)) for other in sweeps)
 
         return verdict.borrow(losses(alike), same_setting=True) or verdict.borrow(losses(others), same_setting=False)
+
+
+def metric_named(key: str) -> Metric:
+    """InvalidSettingError where there is none of this name."""
+    if key not in METRICS:
+        raise InvalidSettingError(f"The metric must be one of {', '.join(METRICS)} (got {key!r}).")
+    return METRICS[key]
+
+
+def _not_measured(metric: Metric) -> str:
+    if metric is TOKEN_ACCURACY:
+        return "The token accuracy of this sweep is not known: its runs were made before RankViz counted tokens."
+    return (
+        "The exact match of this sweep is not known, because its runs answered no held-out prompts: train again with "
+        "exact match on some examples."
+    )
 
 
 def _setting(sweep: Sweep) -> tuple:

@@ -35,7 +35,7 @@ def forecast(
         return print_json(forecast_json(answer) | own)
     _print(answer, model)
     if bent:
-        _print_bent(bent)
+        print_bent(bent)
 
 
 def _print(answer: "Forecast", model: str) -> None:
@@ -58,7 +58,8 @@ def _print(answer: "Forecast", model: str) -> None:
     )
 
 
-def _print_bent(bent: "BentForecast") -> None:
+def print_bent(bent: "BentForecast") -> None:
+    """The band between a sweep's runs as a table, and what it rests on."""
     table(
         f"Sweep {bent.sweep_id}: held-out loss, {bent.unit}",
         ["Rank", "Measured", "Median", "50 % band", "80 % band"],

@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from rankviz.core.cost.estimate import Estimate
+    from rankviz.core.forecast.decision import Decision
     from rankviz.core.runs.record import Sweep
     from rankviz.core.spectrum.spectrum import Spectrum
     from rankviz.verdict import Verdict
@@ -35,14 +36,14 @@ def plot_estimate(plot: Path, estimate: "Estimate", basis: str) -> None:
     _written(write_figure(memory_figure(info), plot, title=title, source=f"{info.source} {basis}"))
 
 
-def plot_sweep(plot: Path, sweep: "Sweep", verdict: "Verdict | None") -> None:
-    """Quality against adapter size; of a fast curve, which has one trained rank, the loss by rank."""
+def plot_sweep(plot: Path, sweep: "Sweep", verdict: "Verdict | None", decision: "Decision | None" = None) -> None:
+    """Quality against adapter size; of a fast curve or a quick look the loss by rank, with the forecast of decision."""
     from rankviz import figures
     from rankviz.figures.labels import sweep_title
 
     title = sweep_title(sweep)
     if any(run.cuts for run in sweep.runs):
-        info = figures.rank_curve_info(sweep, verdict)
+        info = figures.rank_curve_info(sweep, verdict, forecast=decision.forecast if decision else None)
         figure, source = figures.rank_curve_figure(info), info.source
     else:
         info = figures.tradeoff_info([sweep])

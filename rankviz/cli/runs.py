@@ -11,26 +11,31 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
+from rankviz.cli.decision import decision_keys, print_decision
 from rankviz.cli.plot import Plot, check, plot_sweep
 from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json, print_notes, table
 from rankviz.core.lora.targets import targets_in
+from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import (
     FAST_RANKS,
+    QUICK_RANKS,
     SHORT_TRAINING,
     SWEEP_RANKS,
     VERDICT_SEEDS,
     SweepRequest,
     fast_ranks,
+    quick_look,
 )
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.api.runs import RunSummary
     from rankviz.core.runs.fast_curve import FastCurve
+    from rankviz.core.runs.metric import Measured
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
 
-runs = typer.Typer(no_args_is_help=True, help="List, show, export, import and cancel runs.")
+runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import and cancel runs.")
 
 
 def sweep(
@@ -50,8 +55,16 @@ def sweep(
     lr: Annotated[list[float] | None, typer.Option(help="Learning rate; repeatable.")] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast.", show_default=False),
+        typer.Option(
+            help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast or --quick.", show_default=False
+        ),
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Quick look: train two ranks (4 and 64), and forecast the ranks between with a band."
+        ),
+    ] = False,
     fast: Annotated[
         bool, typer.Option("--fast", help="Fast curve: train the highest rank and truncate its adapter to the others.")
     ] = False,
@@ -63,6 +76,13 @@ def sweep(
     max_length: Annotated[int, typer.Option(help="Maximum tokens per example.")] = 256,
     held_out: Annotated[int, typer.Option(help="Number of held-out examples.")] = 64,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16.")] = "auto",
+    exact_match: Annotated[
+        int,
+        typer.Option(
+            "--exact-match",
+            help="Answer so many held-out prompts greedily after each evaluation, and count exact answers.",
+        ),
+    ] = 0,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -70,12 +90,16 @@ def sweep(
     from rankviz.core.lora.config import LoraConfig
 
     check(plot)
-    ranks, cut_ranks = tuple(r or (FAST_RANKS if fast else SWEEP_RANKS)), ()
+    ranks, cut_ranks = tuple(r or (QUICK_RANKS if quick else FAST_RANKS if fast else SWEEP_RANKS)), ()
+    if quick and fast:
+        raise InvalidSettingError("--quick includes what --fast does: give one of them.")
+    if quick and seeds not in (None, 1):
+        raise InvalidSettingError(f"--quick takes one seed (got {seeds}). Leave it out for a sweep of several seeds.")
+    if anchor and not fast:
+        raise InvalidSettingError("--anchor needs --fast.")
     if fast:
         ranks, cut_ranks = fast_ranks(ranks, anchor or ())
-    elif anchor:
-        raise InvalidSettingError("--anchor needs --fast.")
-    count = seeds if seeds is not None else 1 if fast else VERDICT_SEEDS
+    count = seeds if seeds is not None else 1 if fast or quick else VERDICT_SEEDS
     api = Api()
     request = SweepRequest(
         base=model,
@@ -86,6 +110,7 @@ def sweep(
         learning_rates=tuple(lr or (1e-3,)),
         seeds=tuple(range(count)),
         held_out_examples=held_out,
+        exact_match_examples=exact_match,
         lora=LoraConfig(
             target_modules=targets_in(targets),
             use_rslora=rslora,
@@ -105,6 +130,8 @@ def sweep(
             precision=precision,
         ),
     )
+    if quick:
+        request = quick_look(request, ranks)
     print_notes(api.preflight.warnings(request.training, request.base))
     sweep_id = api.runs.start(request)
     for sentence in api.runs.expected(request).sentences:
@@ -114,7 +141,8 @@ def sweep(
     runs = api.runs.sweep(sweep_id).runs
     if plot:
         result = api.verdicts.of_sweep(sweep_id)
-        plot_sweep(plot, api.runs.sweep(sweep_id), result.verdict if result else None)
+        decision = api.decisions.of(sweep_id)
+        plot_sweep(plot, api.runs.sweep(sweep_id), result.verdict if result else None, decision)
     if as_json:
         print_json(_sweep_json(api, sweep_id))
     else:
@@ -125,34 +153,45 @@ def sweep(
 
 def _sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     rows = [run_json(api.runs.summary(run.run_id)) for run in api.runs.sweep(sweep_id).runs]
-    return {"sweep_id": sweep_id, "runs": rows, "cuts": curve_points_json(api.runs.fast_curves(sweep_id))}
+    cuts = curve_points_json(api.runs.fast_curves(sweep_id))
+    return {"sweep_id": sweep_id, "runs": rows, "cuts": cuts, **decision_keys(api, sweep_id)}
 
 
 def print_sweep(api: Api, sweep_id: str) -> None:
-    """A sweep's runs and fast curves as tables, and its verdict in sentences."""
+    """A sweep's runs, fast curves and forecast as tables; what to train and to ship, and its verdict, in sentences."""
     _runs_table(api.runs.sweep(sweep_id).runs)
     _curves_table(api.runs.fast_curves(sweep_id))
-    _print_verdict(api, sweep_id)
+    print_decision(api, sweep_id)
+    for metric in api.verdicts.metrics(sweep_id):
+        _print_verdict(api, sweep_id, metric)
 
 
 def _curves_table(curves: Sequence["FastCurve"]) -> None:
     if curves:
+        shown = [m for m in METRICS.values() if any(m.of(p) is not None for curve in curves for p in curve.points)]
         table(
             "Fast curve: the adapter of the highest rank, truncated",
-            ["Run", "r", "Held-out loss", "Recovery steps"],
+            ["Run", "r", *(metric.label for metric in shown), "Recovery steps"],
             [
-                [curve.run_id, str(point.r), f"{point.loss:.4f}", str(point.recovery_steps)]
+                [curve.run_id, str(point.r), *_values(point, shown), str(point.recovery_steps)]
                 for curve in curves
                 for point in curve.points
             ],
         )
 
 
-def _print_verdict(api: Api, sweep_id: str) -> None:
+def _values(measured: "Measured | None", metrics: Sequence[Metric]) -> list[str]:
+    """Empty cells for what is not known."""
+    return ["" if (value := metric.of(measured)) is None else metric.text(value) for metric in metrics]
+
+
+def _print_verdict(api: Api, sweep_id: str, metric: Metric) -> None:
     from rankviz.verdict import sentences
 
-    result = api.verdicts.of_sweep(sweep_id)
+    result = api.verdicts.of_sweep(sweep_id, metric=metric.key)
     if result and len(result.verdict.ranks) > 1:
+        if metric is not LOSS:
+            print(f"\n{metric.label}, higher is better:")
         for sentence in sentences(result.verdict, result.borrowed):
             print(sentence)
 
@@ -170,12 +209,11 @@ def _watch(api: Api, sweep_id: str) -> None:
         TextColumn("{task.fields[status]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks = {
-            run.run_id: progress.add_task(_label(run.request), total=run.request.max_steps, status="queued")
-            for run in api.runs.sweep(sweep_id).runs
-        }
+        tasks = {}
         for sweep in api.runs.follow(sweep_id):
-            for run in sweep.runs:
+            for run in sweep.runs:  # one may have been added meanwhile
+                if run.run_id not in tasks:
+                    tasks[run.run_id] = progress.add_task(_label(run.request), total=run.request.max_steps, status="")
                 step = run.steps[-1].step if run.steps else 0
                 progress.update(tasks[run.run_id], completed=step, status=_status(run))
 
@@ -205,6 +243,7 @@ def runs_list(as_json: Json = False) -> None:
 
 
 def _runs_table(records: Sequence["RunRecord"]) -> None:
+    accuracies = [metric for metric in measured_metrics(records) if metric is not LOSS]
     table(
         units.counted(len(records), "run"),
         [
@@ -216,15 +255,16 @@ def _runs_table(records: Sequence["RunRecord"]) -> None:
             "seed",
             "Loss before",
             "Loss after",
+            *(metric.label for metric in accuracies),
             "Adapter file",
             "Peak memory",
             "Time",
         ],
-        [_run_row(record) for record in records],
+        [_run_row(record, accuracies) for record in records],
     )
 
 
-def _run_row(record: "RunRecord") -> list[str]:
+def _run_row(record: "RunRecord", accuracies: Sequence[Metric]) -> list[str]:
     request, completed = record.request, record.completed
     return [
         record.run_id,
@@ -235,6 +275,7 @@ def _run_row(record: "RunRecord") -> list[str]:
         str(request.seed),
         f"{record.loss_before.loss:.4f}" if record.loss_before else "",
         f"{record.loss_after.loss:.4f}" if record.loss_after else "",
+        *_values(record.loss_after, accuracies),
         units.file_size(record.adapter_bytes) if record.adapter_bytes is not None else "",
         units.memory_size(completed.peak_memory_bytes) if completed else "",
         units.duration(completed.train_seconds) if completed else "",
@@ -270,6 +311,9 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
         yield "Held-out loss before", f"{run.loss_before.loss:.4f}"
     if run.loss_after:
         yield "Held-out loss after", f"{run.loss_after.loss:.4f}"
+    for metric in measured_metrics([run]):
+        if metric is not LOSS:
+            yield f"{metric.label} before, after", ", ".join(_before_and_after(run, metric))
     if run.trainable_parameters is not None:
         yield "Trainable parameters", f"{run.trainable_parameters:,}"
     if run.adapter_bytes is not None:
@@ -290,12 +334,29 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     yield "Device", str(run.environment.get("device_name") or "not known")
 
 
+def _before_and_after(run: "RunRecord", metric: Metric) -> Iterator[str]:
+    for measured in (run.loss_before, run.loss_after):
+        value = metric.of(measured)
+        yield units.NOT_KNOWN if value is None else metric.text(value)
+
+
 @runs.command("watch")
 def runs_watch(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
     """Follow a sweep with progress bars until it has ended, wherever it was started."""
     api = Api()
     first, *_ = api.workspace.store.run_ids(run_id)
     _watch(api, api.runs.get(first).request.sweep_id)
+
+
+@runs.command("add")
+def runs_add(
+    sweep_id: Annotated[str, typer.Argument(help="A sweep.")],
+    r: Annotated[int, typer.Option("-r", "--rank", help="Rank of the new run.")],
+) -> None:
+    """Add one run at another rank to a sweep, with the same base, data and settings, and follow it."""
+    api = Api()
+    print(api.runs.add(sweep_id, r))
+    _watch(api, sweep_id)
 
 
 @runs.command("resume")

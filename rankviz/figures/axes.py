@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from rankviz import units
+from rankviz.core.runs.metric import EXACT_MATCH, LOSS, TOKEN_ACCURACY, Metric
 from rankviz.core.runs.record import RunRecord
 
 
@@ -47,22 +48,30 @@ COST_AXES = {
 
 
 class QualityAxis(NamedTuple):
-    """A quality of one run. sign: -1 where higher is better, since the core's rule is that lower is better."""
+    """A quality of one run. sign: -1 where higher is better, since the core's rule is that lower is better.
+    metric: what its verdict is in."""
 
     label: str
     title: str
     value: Callable[[RunRecord], float | None]
     column: str
+    metric: Metric = LOSS
     sign: int = 1
 
 
+def _of_metric(metric: Metric, column: str) -> QualityAxis:
+    return QualityAxis(
+        metric.label,
+        metric.title,
+        lambda run: metric.of(run.loss_after),
+        column,
+        metric,
+        sign=-1 if metric.higher_is_better else 1,
+    )
+
+
 QUALITY_AXES = {
-    "loss": QualityAxis(
-        "Held-out loss",
-        "held-out loss, nats per token (lower is better)",
-        lambda run: run.loss_after.loss if run.loss_after else None,
-        "held_out_loss",
-    ),
+    "loss": _of_metric(LOSS, "held_out_loss"),
     "gain": QualityAxis(
         "Gain over the base",
         "gain over the base, nats per token (higher is better)",
@@ -70,4 +79,6 @@ QUALITY_AXES = {
         "gain",
         sign=-1,
     ),
+    "token_accuracy": _of_metric(TOKEN_ACCURACY, "token_accuracy_percent"),
+    "exact_match": _of_metric(EXACT_MATCH, "exact_match_percent"),
 }

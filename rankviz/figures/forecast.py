@@ -102,7 +102,7 @@ def forecast_figure(info: ForecastInfo, *, height: int = 320) -> "go.Figure":
     """Estimated is a band and a line, measured is a marker."""
     ranks = sorted({rank.r for rank in info.ranks} | {run.r for run in info.runs})
     return draw(
-        [*_bands(info.ranks), *([_markers(info.runs)] if info.runs else [])],
+        [*bands(info.ranks), *([_markers(info.runs)] if info.runs else [])],
         height=height,
         uirevision=f"forecast|{ranks}|{info.y_title}",
         x={"type": "log", "tickvals": ranks, "ticktext": [str(r) for r in ranks], "range": _span(ranks)},
@@ -122,7 +122,7 @@ def _span(ranks: Sequence[int]) -> list[float] | None:
     return [end / log2(10) for end in ends]
 
 
-def _bands(ranks: Sequence[ForecastRank]) -> list[dict[str, Any]]:
+def bands(ranks: Sequence[ForecastRank]) -> list[dict[str, Any]]:
     """Each stretch of ranks that is extrapolated, or is not, with its own fill; they meet at the last rank reached."""
     traces: list[dict[str, Any]] = []
     for stretch, extrapolated in _stretches(ranks):

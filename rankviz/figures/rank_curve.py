@@ -1,4 +1,5 @@
-"""Held-out loss by rank: independent runs as markers, a fast curve as a dashed line of its own."""
+"""Held-out loss or accuracy by rank: independent runs as markers, a fast curve as a dashed line, a forecast between
+runs as a band."""
 
 from collections.abc import Mapping, Sequence
 from math import log2
@@ -6,9 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, fast_curves, pick
+from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS, RankGroup, TradeoffPoint, by_rank
+from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
+from rankviz.figures.forecast import ForecastRank, forecast_info
 from rankviz.figures.labels import sweep_title
+from rankviz.figures.rank_band import band_rows, band_traces
 from rankviz.figures.style import CHOSEN, FAST_CURVE, MEASURED, draw, rgba, vertical_line
 from rankviz.figures.tradeoff import run_detail
 from rankviz.units import counted
@@ -17,12 +21,15 @@ from rankviz.verdict import Verdict
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from rankviz.core.forecast.bent import BentForecast
+
 
 class RunPoint(NamedTuple):
     """One rank's independent runs at one learning rate. low, high: one standard deviation; None of one run."""
 
     r: int
-    loss: float
+    value: float
+    """Nats, or percent."""
     low: float | None
     high: float | None
     run_id: str
@@ -33,7 +40,7 @@ class TruncatedPoint(NamedTuple):
     """The trained adapter at one rank."""
 
     r: int
-    loss: float
+    value: float
     detail: str
 
 
@@ -46,14 +53,16 @@ class FastCurveLine(NamedTuple):
 
 
 class RankCurveInfo(NamedTuple):
-    """What the figure of loss by rank shows. picked: the rank that the fast curve or the verdict names."""
+    """What the figure of quality by rank shows. picked: the rank that is marked."""
 
     runs: Sequence[RunPoint] = ()
     lines: Sequence[FastCurveLine] = ()
     ranks: Sequence[int] = ()
     picked: int | None = None
+    metric: Metric = LOSS
     source: str = ""
     rows: Sequence[Mapping[str, object]] = ()
+    band: Sequence[ForecastRank] = ()
 
 
 WHAT_A_FAST_CURVE_IS = (
@@ -61,67 +70,90 @@ WHAT_A_FAST_CURVE_IS = (
     "rank the learned update needs. It does not show what a run at a lower rank would learn in the same time; "
     "independent runs show that."
 )
+WHAT_THE_BAND_IS = (
+    "The band is a forecast of what runs at the ranks between the measured ones would reach; nothing is forecast below "
+    "the lowest run or above the highest."
+)
+COLUMNS = (
+    "standard_deviation", "runs", "recovery_steps", "learning_rate", "low_50", "high_50", "low_80",
+    "high_80",
+)  # fmt: skip
 EMPTY = "Points appear here as runs finish."
 
 
-def rank_curve_info(sweep: Sweep, verdict: Verdict | None) -> RankCurveInfo:
-    """Held-out loss by rank of one sweep, a fast curve or both, as far as it has got.
+def rank_curve_info(
+    sweep: Sweep,
+    verdict: Verdict | None,
+    *,
+    metric: Metric = LOSS,
+    forecast: "BentForecast | None" = None,
+    picked: int | None = None,
+) -> RankCurveInfo:
+    """Quality by rank of one sweep, a fast curve or both, as far as it has got.
 
     Args:
         sweep: A sweep in any state.
-        verdict: Of its runs; None as long as there is none.
+        verdict: Of its runs, in this metric; None as long as there is none.
+        metric: What is drawn; points without it are left out.
+        forecast: Of the loss between its runs; None where there is none, or another metric is drawn.
+        picked: The rank to mark; by default the one that the fast curve or the verdict names.
     """
-    groups = _groups(sweep.runs, verdict)
-    curves = fast_curves(sweep.runs)
-    runs = [_run_point(group) for group in groups]
-    lines = [_curve_line(curve, sweep) for curve in curves]
+    groups = _groups(sweep.runs, verdict, metric)
+    curves = [curve for curve in fast_curves(sweep.runs) if any(metric.of(point) is not None for point in curve.points)]
+    runs = [_run_point(group, metric) for group in groups]
+    lines = [_curve_line(curve, sweep, metric, alone=len(curves) == 1) for curve in curves]
+    band = forecast_info(forecast).ranks
     return RankCurveInfo(
         runs=runs,
         lines=lines,
-        ranks=sorted({point.r for point in runs} | {point.r for line in lines for point in line.points}),
-        picked=_picked(curves, verdict),
-        source=_source(sweep, curves),
-        rows=_rows(groups, curves),
+        ranks=sorted({point.r for point in (*runs, *band, *(point for line in lines for point in line.points))}),
+        picked=picked or _picked(curves, verdict, metric),
+        metric=metric,
+        source=_source(sweep, curves, banded=bool(band)),
+        rows=_rows(groups, curves, band, metric),
+        band=band,
     )
 
 
-def _groups(runs: Sequence[RunRecord], verdict: Verdict | None) -> Sequence[RankGroup]:
+def _groups(runs: Sequence[RunRecord], verdict: Verdict | None, metric: Metric) -> Sequence[RankGroup]:
     if verdict is None:
         return ()
     points = [
         TradeoffPoint(
             r=run.request.r,
             cost=float(run.adapter_bytes or 0),
-            loss=run.loss_after.loss,
+            loss=metric.turned(value),
             learning_rate=run.request.learning_rate,
             seed=run.request.seed,
             run_id=run.run_id,
         )
         for run in runs
-        if run.loss_after
+        if (value := metric.of(run.loss_after)) is not None
     ]
     return by_rank(points, verdict.rates)
 
 
-def _run_point(group: RankGroup) -> RunPoint:
+def _run_point(group: RankGroup, metric: Metric) -> RunPoint:
+    value = metric.turned(group.loss)
     return RunPoint(
         r=group.r,
-        loss=group.loss,
-        low=None if group.spread is None else group.loss - group.spread,
-        high=None if group.spread is None else group.loss + group.spread,
+        value=value,
+        low=None if group.spread is None else value - group.spread,
+        high=None if group.spread is None else value + group.spread,
         run_id=group.points[0].run_id,
         detail=run_detail(group),
     )
 
 
-def _curve_line(curve: FastCurve, sweep: Sweep) -> FastCurveLine:
+def _curve_line(curve: FastCurve, sweep: Sweep, metric: Metric, *, alone: bool) -> FastCurveLine:
     seed = next(run.request.seed for run in sweep.runs if run.run_id == curve.run_id)
     return FastCurveLine(
-        label=f"fast curve: r = {curve.trained.r} truncated, seed {seed}",
+        label="fast curve" if alone else f"fast curve, seed {seed}",
         run_id=curve.run_id,
         points=[
-            TruncatedPoint(point.r, point.loss, f"{how_made(point, curve)}, {file_text(point, curve)}")
+            TruncatedPoint(point.r, value, f"{how_made(point, curve)}, {file_text(point, curve)}")
             for point in curve.points
+            if (value := metric.of(point)) is not None
         ],
     )
 
@@ -138,61 +170,68 @@ def file_text(point: CurvePoint, curve: FastCurve) -> str:
     return ("" if point is curve.trained else "about ") + units.file_size(point.adapter_bytes)
 
 
-def _picked(curves: Sequence[FastCurve], verdict: Verdict | None) -> int | None:
+def _picked(curves: Sequence[FastCurve], verdict: Verdict | None, metric: Metric) -> int | None:
     """The fast curve's pick; without one the verdict's, where it compares ranks."""
     if curves:
-        return pick(curves[0], verdict.tolerance_nats if verdict else TOLERANCE_NATS).r
+        return pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
     return verdict.smallest_indistinguishable if verdict and len(verdict.ranks) > 1 else None
 
 
-def _source(sweep: Sweep, curves: Sequence[FastCurve]) -> str:
+def _source(sweep: Sweep, curves: Sequence[FastCurve], *, banded: bool) -> str:
     steps = sweep.runs[0].request.max_steps
     measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {counted(steps, 'step')}."
-    return f"{measured} {WHAT_A_FAST_CURVE_IS}" if curves else measured
+    return " ".join([measured, *([WHAT_A_FAST_CURVE_IS] if curves else []), *([WHAT_THE_BAND_IS] if banded else [])])
 
 
-def _rows(groups: Sequence[RankGroup], curves: Sequence[FastCurve]) -> Sequence[Mapping[str, object]]:
-    rows = [
+def _rows(
+    groups: Sequence[RankGroup], curves: Sequence[FastCurve], band: Sequence[ForecastRank], metric: Metric
+) -> Sequence[Mapping[str, object]]:
+    column = f"{metric.key}_percent" if metric.higher_is_better else metric.key
+    measured = [
         {
             "kind": "independent runs",
             "r": group.r,
-            "loss": group.loss,
+            column: metric.turned(group.loss),
             "standard_deviation": "" if group.spread is None else group.spread,
             "runs": group.runs,
-            "recovery_steps": "",
             "learning_rate": group.learning_rate,
         }
         for group in groups
     ]
-    return rows + [
+    truncated = [
         {
             "kind": f"truncated from {curve.run_id}",
             "r": point.r,
-            "loss": point.loss,
-            "standard_deviation": "",
+            column: value,
             "runs": 1,
             "recovery_steps": point.recovery_steps,
-            "learning_rate": "",
         }
         for curve in curves
         for point in curve.points
+        if (value := metric.of(point)) is not None
     ]
+    rows = [*measured, *truncated, *band_rows(band)]
+    return [{name: row.get(name, "") for name in ("kind", "r", column, *COLUMNS)} for row in rows]
 
 
 def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
-    """The two kinds of points are never joined."""
+    """Runs and truncated adapters are never joined. The band lies under both."""
     ranks = info.ranks
     return draw(
-        [*(_line(line) for line in info.lines), *([_markers(info.runs)] if info.runs else [])],
+        [
+            *band_traces(info.band),
+            *(_line(line, info.metric) for line in info.lines),
+            *([_markers(info.runs, info.metric)] if info.runs else []),
+        ],
         height=height,
-        uirevision=f"rank-curve|{list(ranks)}",
+        uirevision=f"rank-curve|{info.metric.key}|{list(ranks)}",
         x={"type": "log", "tickvals": ranks, "ticktext": [str(r) for r in ranks], "range": _span(ranks)},
-        y={"tickformat": ".2f"},
+        y={} if info.metric.higher_is_better else {"tickformat": ".2f"},
         x_title="LoRA rank r",
-        y_title="held-out loss, nats per token (lower is better)",
+        y_title=info.metric.title,
         message="" if ranks else EMPTY,
         shapes=[vertical_line(info.picked, CHOSEN)] if info.picked else [],
-        showlegend=bool(info.lines),
+        showlegend=bool(info.lines or info.band),
     )
 
 
@@ -204,41 +243,41 @@ def _span(ranks: Sequence[int]) -> list[float] | None:
     return [end / log2(10) for end in ends]
 
 
-def _line(line: FastCurveLine) -> dict[str, Any]:
+def _line(line: FastCurveLine, metric: Metric) -> dict[str, Any]:
     return {
         "type": "scatter",
         "x": [p.r for p in line.points],
-        "y": [p.loss for p in line.points],
+        "y": [p.value for p in line.points],
         "mode": "lines+markers",
         "name": line.label,
         "customdata": [line.run_id for _ in line.points],
         "line": {"color": FAST_CURVE, "width": 2, "dash": "dash"},
         "marker": {"color": FAST_CURVE, "size": 8, "symbol": "x-thin-open", "line": {"width": 2}},
-        "hovertext": [f"<b>r = {p.r}</b><br>{p.loss:.4f}<br>{p.detail}" for p in line.points],
+        "hovertext": [f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in line.points],
         "hoverinfo": "text",
         "cliponaxis": False,
     }
 
 
-def _markers(runs: Sequence[RunPoint]) -> dict[str, Any]:
+def _markers(runs: Sequence[RunPoint], metric: Metric) -> dict[str, Any]:
     return {
         "type": "scatter",
         "x": [p.r for p in runs],
-        "y": [p.loss for p in runs],
+        "y": [p.value for p in runs],
         "mode": "markers",
-        "name": "independent runs",
+        "name": "measured runs",
         "customdata": [p.run_id for p in runs],
         "marker": {"color": MEASURED, "size": 11, "line": {"color": "white", "width": 1}},
         "error_y": {
             "type": "data",
-            "array": [0 if p.high is None else p.high - p.loss for p in runs],
-            "arrayminus": [0 if p.low is None else p.loss - p.low for p in runs],
+            "array": [0 if p.high is None else p.high - p.value for p in runs],
+            "arrayminus": [0 if p.low is None else p.value - p.low for p in runs],
             "visible": any(p.high is not None for p in runs),
             "color": rgba(MEASURED, 0.7),
             "thickness": 1.3,
             "width": 4,
         },
-        "hovertext": [f"<b>r = {p.r}</b><br>{p.loss:.4f}<br>{p.detail}" for p in runs],
+        "hovertext": [f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in runs],
         "hoverinfo": "text",
         "cliponaxis": False,
     }

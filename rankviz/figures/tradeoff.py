@@ -5,9 +5,9 @@ from math import log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
+from rankviz.core.runs.metric import measured_metrics
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import (
-    TOLERANCE_NATS,
     RankGroup,
     TradeoffPoint,
     by_rank,
@@ -35,6 +35,7 @@ class PlottedPoint(NamedTuple):
     low: float | None = None
     high: float | None = None
     x_text: str = ""
+    y_text: str = ""
     detail: str = ""
     """What else the hover shows: learning rate and seeds."""
 
@@ -84,7 +85,7 @@ def tradeoff_info(
     run_ids: Sequence[str] | None = None,
     chosen_r: int | None = None,
     usd_per_hour: float | None = None,
-    tolerance: float = TOLERANCE_NATS,
+    tolerance: float | None = None,
 ) -> TradeoffInfo:
     """Finished runs of the sweeps, one group per sweep, since only within a sweep are base, data, order and held-out
     set the same.
@@ -96,7 +97,7 @@ def tradeoff_info(
         run_ids: Only these runs; None means all.
         chosen_r: A rank to mark.
         usd_per_hour: For x = "money".
-        tolerance: Losses that differ by no more than so many nats are equal in practice.
+        tolerance: Values that differ by no more than so many nats, or points, are equal in practice; None: as usual.
     """
     if x not in COST_AXES or y not in QUALITY_AXES:
         raise InvalidSettingError(
@@ -108,13 +109,16 @@ def tradeoff_info(
         notes = ["The price per hour of these runs is not known."]
         return TradeoffInfo([], **titles, empty="Enter a price per hour.", notes=notes)
     price = usd_per_hour / 3600 if x == "money" else 1.0
-    groups, notes, rows = [], [], []
+    groups, notes, rows, empty = [], [], [], {}
+    all_runs = [run for sweep in sweeps for run in sweep.runs if run.loss_after]
+    if all_runs and quality.metric not in measured_metrics(all_runs):
+        empty = {"empty": f"None of these runs measured {quality.metric.noun}."}
     for sweep in sweeps:
         runs = [run for run in sweep.runs if run_ids is None or run.run_id in run_ids]
-        losses = losses_of(runs)
+        losses = losses_of(runs, quality.metric)
         if all(run.diverged for run in losses):
             continue
-        verdict = judge(losses, tolerance=tolerance)
+        verdict = judge(losses, tolerance=tolerance, metric=quality.metric)
         if ranks := by_rank(_points(runs, cost, quality, price), verdict.rates):
             groups.append(_point_group(sweep, ranks, verdict, cost, quality))
             notes.append(_note(sweep, ranks, verdict))
@@ -130,6 +134,7 @@ def tradeoff_info(
         chosen_x=_chosen_x(groups, chosen_r, cost),
         notes=notes,
         rows=rows,
+        **empty,
     )
 
 
@@ -171,6 +176,7 @@ def _plotted(rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> PlottedPo
         low=value - rank.spread if rank.spread is not None else None,
         high=value + rank.spread if rank.spread is not None else None,
         x_text=cost.text(rank.cost),
+        y_text=quality.metric.text(value),
         detail=run_detail(rank),
     )
 
@@ -346,7 +352,7 @@ def _markers(group: PointGroup, symbol: str) -> dict[str, Any]:
             "thickness": 1.3,
             "width": 4,
         },
-        "hovertext": [f"<b>r = {p.r}</b><br>{p.y:.4f}<br>{p.x_text}<br>{p.detail}" for p in group.points],
+        "hovertext": [f"<b>r = {p.r}</b><br>{p.y_text}<br>{p.x_text}<br>{p.detail}" for p in group.points],
         "hoverinfo": "text",
     }
 

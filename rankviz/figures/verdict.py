@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.figures.style import MEASURED, NEUTRAL, draw, rgba
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, RankLoss, Verdict
 
@@ -18,7 +19,7 @@ class Difference(NamedTuple):
     low: float | None
     high: float | None
     call: str
-    """LOWEST of the best rank itself, or the verdict's call."""
+    """BEST of the best rank itself, or the verdict's call."""
 
 
 class VerdictInfo(NamedTuple):
@@ -26,16 +27,18 @@ class VerdictInfo(NamedTuple):
 
     differences: Sequence[Difference] = ()
     best: int | None = None
-    tolerance_nats: float = 0.0
+    metric: Metric = LOSS
+    within: float = 0.0
+    """What counts as equal, in nats or points."""
     y_range: tuple[float, float] | None = None
     source: str = ""
     rows: Sequence[Mapping[str, object]] = ()
 
 
-LOWEST = "lowest loss"
-SYMBOLS = {LOWEST: "diamond", DIFFERENT: "circle", EQUAL: "square", CANT_TELL: "circle-open"}
+BEST = "best"
+SYMBOLS = {BEST: "diamond", DIFFERENT: "circle", EQUAL: "square", CANT_TELL: "circle-open"}
 """A filled marker is known, an open one is not."""
-WORDS = {LOWEST: LOWEST, DIFFERENT: "different", EQUAL: "equal", CANT_TELL: "cannot be distinguished"}
+WORDS = {DIFFERENT: "different", EQUAL: "equal", CANT_TELL: "cannot be distinguished"}
 EMPTY = "No verdict yet. A verdict needs finished runs of at least two ranks."
 SOURCE = (
     "Differences are paired on held-out examples within a seed. Intervals have 95 % confidence over runs and examples, "
@@ -48,14 +51,15 @@ def verdict_info(verdict: Verdict | None) -> VerdictInfo:
     if verdict is None or len(verdict.ranks) < 2:
         return VerdictInfo()
     differences = [
-        Difference(rank.r, *verdict.above_best(rank.r), LOWEST if rank.r == verdict.best else rank.call)
+        Difference(rank.r, *verdict.above_best(rank.r), BEST if rank.r == verdict.best else rank.call)
         for rank in verdict.ranks
     ]
     return VerdictInfo(
         differences=differences,
         best=verdict.best,
-        tolerance_nats=verdict.tolerance_nats,
-        y_range=_y_range(differences, verdict.tolerance_nats),
+        metric=verdict.metric,
+        within=verdict.within,
+        y_range=_y_range(differences, verdict.within),
         source=SOURCE,
         rows=[_row(verdict, rank) for rank in verdict.ranks],
     )
@@ -68,10 +72,10 @@ def _y_range(differences: Sequence[Difference], tolerance: float) -> tuple[float
 
 
 def _row(verdict: Verdict, rank: RankLoss) -> dict[str, object]:
-    above = verdict.above_best(rank.r)
+    above, metric = verdict.above_best(rank.r), verdict.metric
     row = {
         "r": rank.r,
-        "loss": rank.loss,
+        **({"loss": rank.loss} if metric is LOSS else {f"{metric.key}_percent": verdict.read(rank.loss)}),
         "seeds": len(rank.run_losses),
         "learning_rate": rank.learning_rate,
         "learning_rates_tried": rank.learning_rates_tried,
@@ -80,7 +84,7 @@ def _row(verdict: Verdict, rank: RankLoss) -> dict[str, object]:
         "above_best_high": above.high,
         "call": rank.call,
         "best": verdict.best,
-        "tolerance_nats": verdict.tolerance_nats,
+        f"tolerance_{metric.units}": verdict.within,
         "examples": verdict.examples,
     }
     return {name: "" if value is None else value for name, value in row.items()}
@@ -93,8 +97,8 @@ def verdict_figure(info: VerdictInfo, *, height: int = 260) -> "go.Figure":
         "xref": "paper",
         "x0": 0,
         "x1": 1,
-        "y0": -info.tolerance_nats,
-        "y1": info.tolerance_nats,
+        "y0": -info.within,
+        "y1": info.within,
     } | {
         "fillcolor": rgba(NEUTRAL, 0.13),
         "line": {"width": 0},
@@ -102,7 +106,7 @@ def verdict_figure(info: VerdictInfo, *, height: int = 260) -> "go.Figure":
     }
     differences = info.differences
     return draw(
-        [_markers(differences)] if differences else [],
+        [_markers(differences, info.metric)] if differences else [],
         height=height,
         uirevision=f"verdict|{info.best}|{[d.r for d in differences]}",
         x={"type": "category"},
@@ -112,20 +116,25 @@ def verdict_figure(info: VerdictInfo, *, height: int = 260) -> "go.Figure":
             "range": list(info.y_range) if info.y_range else None,
         },
         x_title="LoRA rank r",
-        y_title=f"loss above r = {info.best}, nats" if differences else "loss above the best rank, nats",
+        y_title=f"{_axis(info.metric)} {f'r = {info.best}' if differences else 'the best rank'}, {info.metric.units}",
         message="" if differences else EMPTY,
         shapes=[band] if differences else [],
         showlegend=False,
     )
 
 
-def _markers(differences: Sequence[Difference]) -> dict[str, Any]:
+def _axis(metric: Metric) -> str:
+    """Up is worse in every metric."""
+    return f"{metric.noun} {'below' if metric.higher_is_better else 'above'}"
+
+
+def _markers(differences: Sequence[Difference], metric: Metric) -> dict[str, Any]:
     return {
         "type": "scatter",
         "x": [f"r = {d.r}" for d in differences],
         "y": [d.value for d in differences],
         "mode": "markers",
-        "name": "loss above the best",
+        "name": f"{_axis(metric)} the best",
         "marker": {
             "color": MEASURED,
             "size": 11,
@@ -141,7 +150,7 @@ def _markers(differences: Sequence[Difference]) -> dict[str, Any]:
             "thickness": 1.3,
             "width": 4,
         },
-        "hovertext": [_hover(d) for d in differences],
+        "hovertext": [_hover(d, metric) for d in differences],
         "hoverinfo": "text",
         "cliponaxis": False,
     }
@@ -151,6 +160,9 @@ def _spans(d: Difference) -> bool:
     return d.low is not None and d.low < d.high
 
 
-def _hover(d: Difference) -> str:
-    interval = "interval not known" if d.low is None else f"{d.low:+.4f} to {d.high:+.4f}"
-    return f"<b>r = {d.r}</b>: {WORDS[d.call]}<br>{d.value:+.4f} nats<br>{interval if d.call != LOWEST else ''}"
+def _hover(d: Difference, metric: Metric) -> str:
+    digits = 1 if metric.higher_is_better else 4
+    interval = "interval not known" if d.low is None else f"{d.low:+.{digits}f} to {d.high:+.{digits}f}"
+    if d.call == BEST:
+        return f"<b>r = {d.r}</b>: {metric.superlative}<br>{d.value:+.{digits}f} {metric.units}<br>"
+    return f"<b>r = {d.r}</b>: {WORDS[d.call]}<br>{d.value:+.{digits}f} {metric.units}<br>{interval}"

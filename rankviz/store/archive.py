@@ -9,7 +9,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rankviz.core.runs.record import RunRecord
@@ -107,6 +107,11 @@ def summary_row(record: RunRecord) -> dict[str, object]:
         "loss_before": record.loss_before and record.loss_before.loss,
         "loss_after": record.loss_after and record.loss_after.loss,
         "gain": record.gain,
+        "token_accuracy_before": record.loss_before and record.loss_before.token_accuracy,
+        "token_accuracy_after": record.loss_after and record.loss_after.token_accuracy,
+        "exact_match_before": record.loss_before and record.loss_before.exact_match,
+        "exact_match_after": record.loss_after and record.loss_after.exact_match,
+        "exact_match_examples": (record.loss_after and record.loss_after.answered) or None,
         "trainable_parameters": record.trainable_parameters,
         "adapter_bytes": record.adapter_bytes,
         "peak_memory_bytes": completed and completed.peak_memory_bytes,
@@ -119,15 +124,27 @@ def summary_row(record: RunRecord) -> dict[str, object]:
 
 
 def loss_rows(record: RunRecord) -> list[dict[str, object]]:
-    """A row a held-out example, in nats a token, as `rankviz verdict` reads them; none where none were kept."""
-    request, losses = record.request, record.loss_after.example_losses if record.loss_after else ()
+    """A row a held-out example, in nats a token, as `rankviz verdict` reads them; none where none were kept. Beside the
+    loss: how many tokens it has and how many of them are correct, and whether its answer is the reference."""
+    request, after = record.request, record.loss_after
+    losses = after.example_losses if after else ()
     settings = {
         "sweep_id": request.sweep_id,
         "rank": request.lora.r,
         "learning_rate": request.learning_rate,
         "seed": request.seed,
     }
-    return [{**settings, "example": example, "loss": loss} for example, loss in enumerate(losses)]
+    counts = [after.example_tokens, after.example_correct_tokens, after.example_exact_matches] if after else []
+    return [
+        {**settings, "example": example, "loss": loss}
+        | {"target_tokens": tokens, "correct_tokens": correct, "exact_match": match}
+        for example, (loss, tokens, correct, match) in enumerate(_side_by_side(losses, *counts))
+    ]
+
+
+def _side_by_side(losses: Sequence[float], *counts: Sequence[int | None]) -> Iterator[tuple[float | int | None, ...]]:
+    """Counts that were not kept are None."""
+    return zip(losses, *(each or [None] * len(losses) for each in counts), strict=True)
 
 
 def _read_folders(archive: zipfile.ZipFile) -> dict[str, dict[str, str]]:

@@ -55,6 +55,10 @@ class RunStore:
         )
         return sweep_id
 
+    def add(self, request: RunRequest) -> None:
+        """Queue one more run of a sweep that exists; nothing of its other runs is rewritten."""
+        self.publish({request.run_id: {"request.json": request_text(request)}})
+
     def create_probe(self, request: ProbeRequest, config: str) -> None:
         """Queue a probe, with the config.json of its model beside it."""
         self.publish({request.probe_id: {"request.json": request_text(request), "config.json": config}})

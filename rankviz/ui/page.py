@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
+from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.ui import endpoints, link
 from rankviz.ui.adapter import tab as adapter
@@ -50,6 +51,7 @@ def build_app(api: Api) -> gr.Blocks:
             "tabs": tabs,
             "training_sweep": training.sweep_id,
             "sweep": sweeping.sweep_id,
+            "metric": sweeping.metric,
             "tolerance": sweeping.tolerance,
             "run": running.chosen,
             "selected_runs": running.selected,
@@ -90,7 +92,9 @@ def build_app(api: Api) -> gr.Blocks:
             (sweeping.sweep_id, on_any(sweeping.sweep_id.input).then),
         ):
             done(fn=partial(_address_of, "sweep"), inputs=named, outputs=where, **quiet())
-        on_any(sweeping.tolerance.input).then(_tolerance_address, sweeping.tolerance, where, **quiet())
+        judged = [sweeping.metric, sweeping.tolerance]
+        on_any(sweeping.tolerance.input).then(_judged_address, judged, where, **quiet())
+        sweeping.judged.then(_judged_address, judged, where, **quiet())
         for shown in adapting.opened:
             shown.then(adapter.address_of, adapting.source, where, **quiet())
         remember_run = {"fn": partial(_address_of, "run"), "inputs": running.chosen, "outputs": where, **quiet()}
@@ -112,6 +116,7 @@ class Restored(NamedTuple):
     """By the names of question.DEFAULTS."""
     training_sweep: str
     sweep: Any
+    metric: str
     tolerance: str
     run: str
     selected_runs: Sequence[str] | None
@@ -147,6 +152,13 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         except RankVizError as error:
             notes.append(str(error))
             run_id = ""
+    metric = params.get("metric", LOSS.key)
+    if metric not in METRICS:
+        notes.append(
+            f"The address has metric={metric[:40]}, but metric must be one of {', '.join(METRICS)}. The default is "
+            "shown."
+        )
+        metric = LOSS.key
     if not sweep_id:
         sweep_id = next((s.sweep_id for s in api.runs.sweeps() if not s.ended), "")
     return Restored(
@@ -155,7 +167,8 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         question=values,
         training_sweep=sweep_id,
         sweep=gr.Dropdown(sweep.sweep_choices(api), value=sweep_id or None),
-        tolerance=params.get("tolerance", sweep.TOLERANCE),
+        metric=metric,
+        tolerance=params.get("tolerance", sweep.default_tolerance(metric)),
         run=run_id,
         selected_runs=selected,
     )
@@ -166,8 +179,12 @@ def open_run(event: gr.EventData) -> tuple[str, None, Any]:
     return runs.picked(event), None, gr.Tabs(selected="runs")
 
 
-def _tolerance_address(tolerance: str) -> str:
-    return link.address({"tolerance": None if tolerance == sweep.TOLERANCE else tolerance})
+def _judged_address(metric: str, tolerance: str) -> str:
+    """What a sweep is judged by and within."""
+    usual = sweep.default_tolerance(metric)
+    return link.address(
+        {"metric": None if metric == LOSS.key else metric, "tolerance": None if tolerance == usual else tolerance}
+    )
 
 
 def _address_of(name: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Which ranks differ: from each held-out example's loss in each run, to calls, intervals and sentences.
+"""Which ranks differ: from each held-out example's loss or errors in each run, to calls, intervals and sentences.
 
 A difference of two ranks is paired on examples within a seed; its interval covers the choice of examples and the noise
 between runs, over all pairs of ranks at once. Nothing here trains, stores or draws.
@@ -7,7 +7,7 @@ between runs, over all pairs of ranks at once. Nothing here trains, stores or dr
 from rankviz.verdict.as_json import verdict_json
 from rankviz.verdict.borrowed import Borrowed, borrow
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
-from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses
+from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
 from rankviz.verdict.words import headline, sentences
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "judge",
     "losses_of",
     "read_losses",
+    "read_table",
     "sentences",
     "verdict_json",
 ]

@@ -4,24 +4,27 @@ from dataclasses import asdict
 from typing import Any
 
 from rankviz.verdict.borrowed import Borrowed
-from rankviz.verdict.judge import Pair, Verdict
+from rankviz.verdict.judge import Pair, RankLoss, Verdict
 from rankviz.verdict.noise import CONFIDENCE
 from rankviz.verdict.words import headline, sentences
 
 
 def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None) -> dict[str, Any]:
-    """The verdict as JSON; what is not known is null. Losses and differences are nats, the mean over examples."""
+    """The verdict as JSON; what is not known is null. Losses are nats, the mean over examples; of an accuracy there are
+    values in percent instead. Differences are nats or points, and above zero is worse."""
     return {
+        "metric": verdict.metric.key,
+        "unit": verdict.metric.units,
+        "higher_is_better": verdict.metric.higher_is_better,
         "best": verdict.best,
         "smallest_indistinguishable": verdict.smallest_indistinguishable,
         "indistinguishable_from_best": list(verdict.indistinguishable_from_best),
         "pairs": [_pair(verdict, pair) for pair in verdict.pairs],
-        "ranks": [
-            {**asdict(rank), "seeds": len(rank.run_losses), **_above_best(verdict, rank.r)} for rank in verdict.ranks
-        ],
+        "ranks": [_rank(verdict, rank) for rank in verdict.ranks],
         "can_tell": not verdict.unknown,
         "why_not": verdict.unknown or None,
         "tolerance_nats": verdict.tolerance_nats,
+        "within": verdict.within,
         "tolerance": verdict.tolerance,
         "confidence": CONFIDENCE,
         "seeds": verdict.seeds,
@@ -33,6 +36,13 @@ def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None) -> dict[str
         "headline": headline(verdict),
         "sentences": sentences(verdict, borrowed),
     }
+
+
+def _rank(verdict: Verdict, rank: RankLoss) -> dict[str, Any]:
+    values = {"value": verdict.read(rank.loss)}
+    values["run_values"] = {seed: verdict.read(loss) for seed, loss in rank.run_losses.items()}
+    losses = {} if not verdict.metric.higher_is_better else {"loss": None, "run_losses": None}
+    return asdict(rank) | losses | values | {"seeds": len(rank.run_losses)} | _above_best(verdict, rank.r)
 
 
 def _pair(verdict: Verdict, pair: Pair) -> dict[str, Any]:

@@ -14,7 +14,7 @@ class Borrowed:
     """How much one run's loss varies with its seed, in sweeps that ran several."""
 
     sd: float
-    """Nats, pooled over the sweeps by degrees of freedom."""
+    """Nats, or points of an accuracy; pooled over the sweeps by degrees of freedom."""
     freedom: int
     sweeps: tuple[str, ...]
     same_setting: bool

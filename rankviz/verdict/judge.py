@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.verdict.choosing import Comparison, compare
 from rankviz.verdict.losses import RunLosses
-from rankviz.verdict.tolerance import tolerance_nats
+from rankviz.verdict.tolerance import tolerance_in
 
 if TYPE_CHECKING:
     from rankviz.verdict.noise import LossFit
@@ -25,7 +25,7 @@ class Pair:
     r: int
     s: int
     difference: float
-    """Loss of r minus loss of s: above zero, r is worse."""
+    """Loss of r minus loss of s, or errors: above zero, r is worse."""
     low: float | None
     high: float | None
     """The interval of the difference, over runs and examples, all pairs at once; None: not known."""
@@ -47,7 +47,7 @@ class RankLoss:
 
     r: int
     loss: float
-    """Mean over runs and examples, adjusted for seeds that it lacks."""
+    """Mean over runs and examples, adjusted for seeds that it lacks; errors in points of an accuracy."""
     run_losses: dict[str, float]
     """Mean over examples, by seed."""
     learning_rate: float | None
@@ -57,7 +57,8 @@ class RankLoss:
 
 
 class AboveBest(NamedTuple):
-    """A difference from the best rank, nats. low, high: None where the noise between runs is not known."""
+    """A difference from the best rank, nats or points: above zero is worse. low, high: None where the noise between
+    runs is not known."""
 
     value: float
     low: float | None
@@ -69,25 +70,36 @@ class Verdict:
     """Which ranks differ."""
 
     best: int
-    """The rank with the lowest loss; whether it is really better is in the pairs."""
+    """The rank with the lowest loss or the highest accuracy; whether it is really better is in the pairs."""
     smallest_indistinguishable: int
     indistinguishable_from_best: tuple[int, ...]
     """Ranks that are not DIFFERENT from the best, and the best itself."""
     ranks: tuple[RankLoss, ...]
     pairs: tuple[Pair, ...]
-    tolerance_nats: float
+    metric: Metric
+    within: float
+    """Differences that count as equal, in nats or points."""
     tolerance: str
-    """As it was requested."""
+    """The same as it was requested."""
     examples: int
     seeds: int
     run_sd: float | None
-    """Standard deviation of one run's loss over seeds; None of one run each."""
+    """Standard deviation of one run's loss over seeds, or of its accuracy in points; None of one run each."""
     unknown: str
     """Why no verdict is possible, in a few words; empty where one is."""
     notes: tuple[str, ...]
     """What was left out and why, in sentences."""
     diverged: tuple[RunLosses, ...]
     noise: LossFit
+
+    @property
+    def tolerance_nats(self) -> float | None:
+        """None in a metric that is not in nats."""
+        return self.within if self.metric is LOSS else None
+
+    def read(self, loss: float) -> float:
+        """A rank's or a run's loss as it is read: nats, or an accuracy in percent."""
+        return self.metric.turned(loss)
 
     def pair(self, r: int, s: int) -> Pair:
         return next(pair for pair in self.pairs if (pair.r, pair.s) == (min(r, s), max(r, s)))
@@ -109,7 +121,7 @@ class Verdict:
         if pair.call != CANT_TELL or pair.low is None:
             return None
         noise = self.noise.pairs[pair.r, pair.s]
-        return needed(self.noise.runs, noise, self.examples, pair.difference, self.tolerance_nats)
+        return needed(self.noise.runs, noise, self.examples, pair.difference, self.within)
 
     @property
     def rates(self) -> dict[int, float | None]:
@@ -120,28 +132,34 @@ class Verdict:
         """How far above the best a rank may lie without being distinguished from it: the half-width of the widest
         interval with the best, or the tolerance if that is more; None where no verdict is possible."""
         halves = [p.half_width for p in self.pairs if self.best in (p.r, p.s) and p.half_width is not None]
-        return max(*halves, self.tolerance_nats) if halves else None
+        return max(*halves, self.within) if halves else None
 
 
 def judge(
-    runs: Sequence[RunLosses], *, tolerance: float | str = TOLERANCE_NATS, base_loss: float | None = None
+    runs: Sequence[RunLosses],
+    *,
+    tolerance: float | str | None = None,
+    base_loss: float | None = None,
+    metric: Metric = LOSS,
 ) -> Verdict:
     """The verdict on runs that saw the same data and held-out examples.
 
     Args:
         runs: Any number of ranks, learning rates and seeds.
-        tolerance: Differences whose whole interval is within this count as equal: nats, or "2%" of the gain over the
-            base.
-        base_loss: Of the untrained base, for a tolerance as a share.
+        tolerance: Differences whose whole interval is within this count as equal: nats or points, or "2%" of the gain
+            over the base. None: the metric's own.
+        base_loss: Of the untrained base, for a tolerance as a share; errors in points of an accuracy.
+        metric: What the runs' values are.
     """
     from rankviz.verdict.noise import fit
 
     compared = compare(runs)
-    noise = fit(compared)
+    tolerance = metric.tolerance if tolerance is None else tolerance
+    noise = fit(compared, counted=metric.higher_is_better)
     best = min(compared.ranks, key=lambda r: (noise.losses[r], r))
-    nats = tolerance_nats(tolerance, best_loss=noise.losses[best], base_loss=base_loss)
+    within_tolerance = tolerance_in(metric, tolerance, best=noise.losses[best], base=base_loss)
     ranks = compared.ranks
-    pairs = tuple(_pair(compared, noise, r, s, nats) for i, r in enumerate(ranks) for s in ranks[i + 1 :])
+    pairs = tuple(_pair(compared, noise, r, s, within_tolerance) for i, r in enumerate(ranks) for s in ranks[i + 1 :])
     calls = {p.s if p.r == best else p.r: p.call for p in pairs if best in (p.r, p.s)} | {best: EQUAL}
     within = tuple(r for r in ranks if calls[r] != DIFFERENT)
     return Verdict(
@@ -160,12 +178,13 @@ def judge(
             for r in ranks
         ),
         pairs=pairs,
-        tolerance_nats=nats,
+        metric=metric,
+        within=within_tolerance,
         tolerance=str(tolerance),
         examples=compared.examples,
         seeds=len(compared.seeds),
         run_sd=noise.runs.sd if noise.runs else None,
-        unknown=_unknown(compared) if len(ranks) > 1 and noise.runs is None else "",
+        unknown=_unknown(compared, metric) if len(ranks) > 1 and noise.runs is None else "",
         notes=compared.notes,
         diverged=compared.diverged,
         noise=noise,
@@ -202,7 +221,7 @@ def _call(low: float, high: float, tolerance: float) -> str:
     return DIFFERENT if low > 0 or high < 0 else CANT_TELL
 
 
-def _unknown(compared: Comparison) -> str:
+def _unknown(compared: Comparison, metric: Metric) -> str:
     """Why the noise between runs is not known."""
     counts = [len(compared.seeds_of(r)) for r in compared.ranks]
     if max(counts) == 1:
@@ -215,4 +234,4 @@ def _unknown(compared: Comparison) -> str:
         for s in compared.ranks
         if r < s
     )
-    return "no two ranks share two seeds" if shared < 2 else "runs with different seeds have identical losses"
+    return "no two ranks share two seeds" if shared < 2 else f"runs with different seeds have identical {metric.nouns}"

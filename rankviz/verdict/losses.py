@@ -1,4 +1,8 @@
-"""What a verdict is made of: the held-out loss of each example in each run, from a sweep or from a CSV file.
+"""What a verdict is made of: a value of each held-out example in each run, from a sweep or from a CSV file.
+
+A value is a loss in nats, or errors in points, so that lower is better. Of exact match an example's errors are 0 or
+100. Of token accuracy they are 100 times its wrong tokens over the tokens of an example on average: an example weighs
+as much as it has tokens, and the mean over examples is 100 minus the run's token accuracy in percent.
 
 A run's loss is here the mean over its examples, each counting once however long it is. The loss that a run reports is
 the mean over target tokens, so the two differ a little; examples are what the noise is known of.
@@ -11,11 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from rankviz.core.runs.events import Evaluated
+from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, LOSS, TOKEN_ACCURACY, Metric
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import BadDataError
 
-COLUMNS = ("rank", "seed", "example", "loss")
+COLUMNS = ("rank", "seed", "example")
+VALUES = {"loss": LOSS, "correct": CORRECT}
+"""The column that a file has in addition, one of them."""
 RATE = "learning_rate"
+CORRECT_WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+"""pandas writes whole numbers beside an empty cell as 1.0, and truth as True."""
 MAX_FILE_BYTES = 200_000_000
 WHOLE_RUN = "the whole held-out set"
 """The one example of runs that kept no losses of single examples."""
@@ -23,7 +33,7 @@ WHOLE_RUN = "the whole held-out set"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLosses:
-    """One run's held-out losses, nats a token."""
+    """One run's held-out losses in nats a token, or its errors in points."""
 
     r: int
     seed: str
@@ -41,43 +51,76 @@ class RunLosses:
         return f"r = {self.r}, seed {self.seed}{rate}"
 
 
-def losses_of(runs: Iterable[RunRecord]) -> tuple[RunLosses, ...]:
-    """Of runs that have been evaluated after training.
+def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLosses, ...]:
+    """Of runs that have been evaluated after training, those that measured the metric.
 
-    Where a run kept no losses of single examples, or another number of them than the other runs, the whole
+    Where a run kept no values of single examples, or another number of them than the other runs, the whole
     run counts as one example.
     """
-    runs = [run for run in runs if run.loss_after]
-    counts = {len(run.loss_after.example_losses) for run in runs}
-    by_example = len(counts) == 1 and counts != {0}
+    runs = [run for run in runs if run.loss_after and _counted(run.loss_after, metric)]
+    values = [_by_example(run.loss_after, metric) for run in runs]
+    by_example = all(values) and len({len(each) for each in values}) == 1
     return tuple(
         RunLosses(
             r=run.request.r,
             seed=str(run.request.seed),
             learning_rate=run.request.learning_rate,
-            losses={str(i): loss for i, loss in enumerate(run.loss_after.example_losses)}
-            if by_example
-            else {WHOLE_RUN: run.loss_after.loss},
+            losses=each if by_example else {WHOLE_RUN: _of_whole(run.loss_after, metric)},
         )
-        for run in runs
+        for run, each in zip(runs, values, strict=True)
     )
 
 
-def base_loss_of(runs: Iterable[RunRecord]) -> float | None:
-    """The untrained base's loss, over examples as in losses_of; None where it wasn't measured."""
+def base_loss_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> float | None:
+    """The untrained base's loss or errors, over examples as in losses_of; None where it wasn't measured."""
     before = next((run.loss_before for run in runs if run.loss_before), None)
-    if before is None:
+    if before is None or not _counted(before, metric):
         return None
-    return fmean(before.example_losses) if before.example_losses else before.loss
+    values = _by_example(before, metric)
+    return fmean(values.values()) if values else _of_whole(before, metric)
+
+
+def _counted(measured: Evaluated, metric: Metric) -> bool:
+    """Whether the metric was measured, if only of a run that diverged."""
+    return {
+        TOKEN_ACCURACY: measured.correct_tokens is not None,
+        EXACT_MATCH: measured.answered > 0,
+    }.get(metric, True)
+
+
+def _of_whole(measured: Evaluated, metric: Metric) -> float:
+    value = metric.of(measured)
+    return math.nan if value is None else metric.turned(value)
+
+
+def _by_example(measured: Evaluated, metric: Metric) -> dict[str, float]:
+    """Empty where nothing was kept of single examples; nan where the run diverged, since then it chose no token."""
+    if metric is LOSS:
+        return {str(i): loss for i, loss in enumerate(measured.example_losses)}
+    if metric is TOKEN_ACCURACY:
+        counts = measured.example_tokens
+        right = zip(measured.example_correct_tokens, counts, strict=True)
+        errors = {str(i): 100 * (tokens - hits) / fmean(counts) for i, (hits, tokens) in enumerate(right)}
+    else:
+        matches = enumerate(measured.example_exact_matches)
+        errors = {str(i): metric.turned(100.0 * match) for i, match in matches if match is not None}
+    return dict.fromkeys(errors, math.nan) if math.isnan(measured.loss) else errors
 
 
 def read_losses(path: Path) -> tuple[RunLosses, ...]:
-    """A CSV file with the columns rank, seed, example, loss, and learning_rate if there were several.
+    """The runs of a CSV file; `read_table` says which metric they are in."""
+    return read_table(path)[0]
 
-    A loss that is nan or inf marks a run that diverged. BadDataError names file, row and column.
+
+def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
+    """A CSV file with the columns rank, seed, example, then loss or correct, and learning_rate if there were several.
+
+    A loss that is nan or inf marks a run that diverged; correct is 0 or 1. BadDataError names file, row and column.
     """
     if not path.is_file():
-        raise BadDataError(f"No file {str(path)!r}: give a CSV file with the columns {', '.join(COLUMNS)}.")
+        raise BadDataError(
+            f"No file {str(path)!r}: give a CSV file with the columns {', '.join(COLUMNS)}, and loss or correct."
+        )
     if (size := path.stat().st_size) > MAX_FILE_BYTES:
         raise BadDataError(
             f"{path.name} has {size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed: give fewer examples."
@@ -86,18 +129,24 @@ def read_losses(path: Path) -> tuple[RunLosses, ...]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             names = [(name or "").strip() for name in reader.fieldnames or ()]
-            if missing := [name for name in COLUMNS if name not in names]:
+            given = [name for name in VALUES if name in names]
+            missing = [name for name in COLUMNS if name not in names] + ([] if given else ["loss"])
+            if missing:
                 raise BadDataError(
                     f"{path.name} has no column {', '.join(missing)}: the first line must name {', '.join(COLUMNS)}, "
-                    f"and {RATE} if several were tried."
+                    f"loss or correct, and {RATE} if several were tried."
+                )
+            if len(given) > 1:
+                raise BadDataError(
+                    f"{path.name} has the columns loss and correct: keep the one that ranks are compared by."
                 )
             reader.fieldnames = names
-            return _runs(path.name, reader)
+            return _runs(path.name, reader, given[0]), VALUES[given[0]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadDataError(f"{path.name} is not a CSV file in UTF-8 ({error}): save it as one.") from None
 
 
-def _runs(file: str, reader: csv.DictReader) -> tuple[RunLosses, ...]:
+def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ...]:
     by_run: dict[tuple[int, float | None, str], dict[str, float]] = {}
     rates_given = set()
     for cells in reader:
@@ -110,7 +159,7 @@ def _runs(file: str, reader: csv.DictReader) -> tuple[RunLosses, ...]:
         example = cell.text("example")
         if example in run:
             cell.refuse("example", f"{example!r} appears twice for this rank, seed and learning rate")
-        run[example] = cell.loss()
+        run[example] = cell.loss() if column == "loss" else cell.error()
     if not by_run:
         raise BadDataError(f"{file} has no rows: give one row per example and run.")
     return tuple(RunLosses(r=r, learning_rate=rate, seed=seed, losses=run) for (r, rate, seed), run in by_run.items())
@@ -149,6 +198,13 @@ class _Cells:
             return float(text)
         except ValueError:
             self.refuse("loss", f"{text!r} is not a number; write nan for a run that diverged")
+
+    def error(self) -> float:
+        """In points: 0 of a correct example, 100 of a wrong one."""
+        text = self.text("correct")
+        if text.lower() not in CORRECT_WORDS:
+            self.refuse("correct", f"{text!r} is not 0 or 1")
+        return CORRECT.turned(100.0 * CORRECT_WORDS[text.lower()])
 
     def rate(self) -> float | None:
         text = (self.cells.get(RATE) or "").strip()

@@ -15,6 +15,10 @@ analysis of n seeds crossed with m examples: the mean of the paired differences 
 - Pairing costs degrees of freedom. Where fewer than FEW_FREEDOM remain, half the risk goes to a second interval from
   the spread within each rank, seeds not paired (freedom k(n - 1)), and the narrower of the two counts.
 
+Counted values, an example right or wrong, may agree in all runs by chance, which says nothing of the next run. So the
+noise between runs is there at least what so many examples leave of the rest (MS_rest / 2m): binomial noise, with what
+is common to an example taken out.
+
 In simulation all intervals of a sweep hold together in 93 to 98 of 100 sweeps. Assumed: noise between runs is as large
 at every rank. Where it is three times as large at one of five, equal ranks are called different in 8 % of sweeps.
 tests/verdict/test_planted.py simulates; tests/verdict/test_judge.py works a small table by hand.
@@ -88,7 +92,8 @@ class LossFit:
     """Of ranks that share two seeds or more."""
 
 
-def fit(compared: Comparison) -> LossFit:
+def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
+    """counted: values are counts of right and wrong."""
     cells = sorted(compared.losses)
     ranks, seeds = list(compared.ranks), list(compared.seeds)
     means = np.array([compared.losses[cell].mean() for cell in cells])
@@ -110,15 +115,18 @@ def fit(compared: Comparison) -> LossFit:
         return LossFit(losses=_adjusted(compared, effects, within), runs=None, pairs={})
     tables = {(r, s): _two_way(_differences(compared, r, s, shared[r, s])) for r, s in sorted(repeated)}
     residual = means - design @ effects
+    rest_variance = fmean(rest / 2 for _, rest in tables.values())  # two losses make a difference
+    least = rest_variance / compared.examples if counted else 0.0
+    variance = sum(float(((mine - mine.mean()) ** 2).sum()) for mine in within.values()) / repeats
     return LossFit(
         losses=_adjusted(compared, effects, within),
         runs=RunNoise(
             ranks=len({r for pair in repeated for r in pair}),
-            paired_variance=float(residual @ residual) / freedom,
+            paired_variance=max(least, float(residual @ residual) / freedom),
             paired_freedom=freedom,
-            variance=sum(float(((mine - mine.mean()) ** 2).sum()) for mine in within.values()) / repeats,
+            variance=max(least, variance),
             freedom=repeats,
-            rest_variance=fmean(rest / 2 for _, rest in tables.values()),  # two losses make a difference
+            rest_variance=rest_variance,
         ),
         pairs={
             (r, s): PairNoise(

@@ -19,11 +19,12 @@ MOST = 0.5
 def headline(verdict: Verdict) -> str:
     """The first sentence: what holds for the smallest rank."""
     best, smallest = f"r = {verdict.best}", f"r = {verdict.smallest_indistinguishable}"
+    top = verdict.metric.superlative
     if len(verdict.ranks) == 1:
         return f"Only {best} has finished runs: no other rank to compare it with."
     if verdict.unknown:
         return (
-            f"No verdict possible: {verdict.unknown}. {best} has the lowest loss, but the effect of another seed is "
+            f"No verdict possible: {verdict.unknown}. {best} has the {top}, but the effect of another seed is "
             "not known, so any of these ranks may be as good."
         )
     calls = {rank.call for rank in verdict.ranks if rank.r != verdict.best}
@@ -35,11 +36,11 @@ def headline(verdict: Verdict) -> str:
             f"{_tolerance(verdict)} of the best rank, {best}. The smallest of them is {smallest}."
         )
     if verdict.best == verdict.ranks[0].r:
-        return f"{best}, the smallest rank tried, has the lowest loss. {_others(verdict)}"
+        return f"{best}, the smallest rank tried, has the {top}. {_others(verdict)}"
     if verdict.best == verdict.smallest_indistinguishable:
-        return f"{best} has the lowest loss, and every smaller rank is worse by more than the noise. {_others(verdict)}"
+        return f"{best} has the {top}, and every smaller rank is worse by more than the noise. {_others(verdict)}"
     return (
-        f"{best} has the lowest loss. The smallest rank that cannot be distinguished from it is {smallest}. "
+        f"{best} has the {top}. The smallest rank that cannot be distinguished from it is {smallest}. "
         f"{_others(verdict)}"
     )
 
@@ -70,9 +71,12 @@ def _against_best(verdict: Verdict) -> Iterable[str]:
     worse = [p for p in known if p.call == DIFFERENT]
     rest = [p for p in known if p.call != DIFFERENT]
     if worse:
-        yield f"Worse than r = {verdict.best}, by (nats): {'; '.join(_span(verdict, p) for p in worse)}."
+        spans = "; ".join(_span(verdict, p) for p in worse)
+        yield f"Worse than r = {verdict.best}, by ({verdict.metric.units}): {spans}."
     if rest:
-        yield f"Difference from r = {verdict.best}, in nats: {'; '.join(_span(verdict, p) for p in rest)}."
+        spans = "; ".join(_span(verdict, p) for p in rest)
+        more = ", more is worse" if verdict.metric.higher_is_better else ""
+        yield f"Difference from r = {verdict.best}, in {verdict.metric.units}{more}: {spans}."
     if verdict.unknown:
         return
     if others := [p for p in verdict.pairs if verdict.best not in (p.r, p.s) and p.call == CANT_TELL]:
@@ -90,12 +94,13 @@ def _noise(verdict: Verdict) -> Iterable[str]:
     where = f"{counted(verdict.seeds, 'seed')} and {counted(verdict.examples, 'held-out example')}"
     if verdict.examples == 1:
         where = (
-            f"{counted(verdict.seeds, 'seed')}; each run has a single loss, so the choice of examples is not included"
+            f"{counted(verdict.seeds, 'seed')}; each run has a single {verdict.metric.noun}, so the choice of examples "
+            "is not included"
         )
     yield (
-        f"Intervals have {100 * CONFIDENCE:.0f} % confidence{at_once}, from {where}. The loss of one run varies with "
-        f"its seed by {verdict.run_sd:.3f} nats (standard deviation). Ranks count as equal if the whole interval of "
-        f"their difference is within {_tolerance(verdict)}."
+        f"Intervals have {100 * CONFIDENCE:.0f} % confidence{at_once}, from {where}. The {verdict.metric.noun} of one "
+        f"run varies with its seed by {verdict.metric.amount(verdict.run_sd)} (standard deviation). Ranks count as "
+        f"equal if the whole interval of their difference is within {_tolerance(verdict)}."
     )
 
 
@@ -106,7 +111,7 @@ def _what_would_decide(verdict: Verdict) -> Iterable[str]:
     if (pair := _deciding(verdict)) is None:
         return
     need, gap = verdict.needed(pair), abs(pair.difference)
-    start = f"If the observed gap of {gap:.3f} nats between r = {pair.r} and r = {pair.s} is real"
+    start = f"If the observed gap of {verdict.metric.amount(gap)} between r = {pair.r} and r = {pair.s} is real"
     if need.seeds is None and need.examples is None:
         most = verdict.examples << DOUBLINGS
         yield (
@@ -120,7 +125,7 @@ def _what_would_decide(verdict: Verdict) -> Iterable[str]:
         yield f"{start}, about {_seeds(need, pair)} would confirm it. More held-out examples alone would not{share}."
     else:
         yield f"{start}, about {_seeds(need, pair)}, or {_examples(verdict, need)}, would confirm it."
-    yield "These losses do not show how large the gap is after more training steps."
+    yield f"These {verdict.metric.nouns} do not show how large the gap is after more training steps."
 
 
 def _examples(verdict: Verdict, need: Needed) -> str:
@@ -146,13 +151,16 @@ def _rates(verdict: Verdict) -> Iterable[str]:
     if max(tried) < 2:
         return
     count = f"{tried[0]}" if len(set(tried)) == 1 else f"{min(tried)} to {max(tried)}"
-    start = f"Each rank is shown at the best of {count} learning rates, chosen by these same losses, so its loss looks"
+    start = (
+        f"Each rank is shown at the best of {count} learning rates, chosen by these same {verdict.metric.nouns}, so "
+        f"its {verdict.metric.noun} looks"
+    )
     if verdict.noise.runs is None:
         yield f"{start} better than it is; one run per learning rate does not show by how much."
         return
     by = expected_maximum(max(tried)) * math.sqrt(verdict.noise.runs.paired_variance / verdict.seeds)
     whom = "equally for all ranks" if len(set(tried)) == 1 else "more for ranks with more learning rates"
-    yield f"{start} up to {by:.3f} nats better than it is (if all its rates are equally good), {whom}."
+    yield f"{start} up to {verdict.metric.amount(by)} better than it is (if all its rates are equally good), {whom}."
 
 
 def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:
@@ -163,20 +171,21 @@ def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:
         "with the same base, data and steps" if borrowed.same_setting else "with another base, data or number of steps"
     )
     yield (
-        f"For comparison: in {counted(count, 'other sweep')} {where}, the loss of one run varied with "
-        f"its seed by {borrowed.sd:.3f} nats (standard deviation), so two runs of equal rank may differ by "
-        f"{borrowed.difference:.3f}. This gives a scale for these losses, not a verdict."
+        f"For comparison: in {counted(count, 'other sweep')} {where}, the {verdict.metric.noun} of one run varied with "
+        f"its seed by {verdict.metric.amount(borrowed.sd)} (standard deviation), so two runs of equal rank may differ "
+        f"by {borrowed.difference:.{verdict.metric.digits}f}. This gives a scale for these {verdict.metric.nouns}, "
+        "not a verdict."
     )
 
 
 def _span(verdict: Verdict, pair: Pair) -> str:
     """How far the other rank lies above the best."""
     low, high = (pair.low, pair.high) if pair.s == verdict.best else (-pair.high, -pair.low)
-    return f"r = {_other(pair, verdict.best)} {_signed(low)} to {_signed(high)}"
+    return f"r = {_other(pair, verdict.best)} {_signed(verdict, low)} to {_signed(verdict, high)}"
 
 
-def _signed(nats: float) -> str:
-    return f"{nats:+.3f}".replace("-", "−")
+def _signed(verdict: Verdict, difference: float) -> str:
+    return f"{difference:+.{verdict.metric.digits}f}".replace("-", "−")
 
 
 def _other(pair: Pair, r: int) -> int:
@@ -189,7 +198,7 @@ def _with_call(verdict: Verdict, call: str) -> list[int]:
 
 def _tolerance(verdict: Verdict) -> str:
     share = f" ({verdict.tolerance} of the gain)" if verdict.tolerance.strip().endswith("%") else ""
-    return f"{verdict.tolerance_nats:.3g} nats{share}"
+    return f"{verdict.metric.amount(verdict.within, '.3g')}{share}"
 
 
 def _is(ranks: Sequence[int]) -> str:

@@ -74,6 +74,18 @@ def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_que
     assert [] == list(api.runs.sweeps())
 
 
+def test_exact_match_on_rows_without_prompts_is_refused_before_anything_is_queued(api, tmp_path):
+    data = tmp_path / "mine.jsonl"
+    data.write_text('{"text": "a"}\n{"text": "b"}\n')
+    request = questions.sweep(data=str(data), exact_match_examples=2)
+
+    for ask in (api.runs.start, api.runs.expected):
+        with pytest.raises(BadDataError, match=r"Exact match needs prompts, and no row of mine\.jsonl has one"):
+            ask(request)
+
+    assert [] == list(api.runs.sweeps())
+
+
 def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(api):
     with pytest.raises(InvalidSettingError, match="q_proj"):
         api.runs.start(questions.sweep(target_modules=("c_attn",)))
@@ -91,6 +103,15 @@ def test_what_a_sweep_will_take_grows_with_its_runs(api):
     assert one.seconds.expected < three.seconds.expected
     # The base is loaded once, so three runs take less than three sweeps.
     assert three.seconds.expected < 3 * one.seconds.expected
+
+
+def test_the_cost_of_exact_match_is_announced_before_a_sweep(api):
+    without = api.runs.expected(questions.sweep(ranks=(8,)))
+    with_it = api.runs.expected(questions.sweep(ranks=(8,), exact_match_examples=64))
+
+    assert "exact match" in " ".join(with_it.sentences)
+    assert "exact match" not in " ".join(without.sentences)
+    assert without.seconds.expected + with_it.time.answers.expected == pytest.approx(with_it.seconds.expected)
 
 
 def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):

@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from rankviz.core.runs.events import AdapterCut
+from rankviz.core.runs.metric import EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.figures import RankCurveInfo, rank_curve_figure, rank_curve_info
 from rankviz.verdict import judge, losses_of
 from tests.support.finished_runs import plain_sweep
+from tests.support.quick_looks import forecast
 
 
 def verdict_of(sweep):
@@ -28,7 +32,7 @@ def test_independent_runs_are_points_with_their_mean_and_spread():
     info = rank_curve_info(sweep, verdict_of(sweep))
 
     assert ([4, 16], []) == (list(info.ranks), list(info.lines))
-    assert [2.05, 1.55] == [round(point.loss, 9) for point in info.runs]
+    assert [2.05, 1.55] == [round(point.value, 9) for point in info.runs]
     assert [("independent runs", 4, 2), ("independent runs", 16, 2)] == [
         (row["kind"], row["r"], row["runs"]) for row in info.rows
     ]
@@ -40,8 +44,8 @@ def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
     info = rank_curve_info(sweep, verdict_of(sweep))
 
     (line,) = info.lines
-    assert "fast curve: r = 64 truncated, seed 0" == line.label
-    assert [(2, 1.7), (8, 1.61), (64, 1.6)] == [(point.r, point.loss) for point in line.points]
+    assert "fast curve" == line.label
+    assert [(2, 1.7), (8, 1.61), (64, 1.6)] == [(point.r, point.value) for point in line.points]
     assert ["truncated, about 2.0 MB", "trained, 64.0 MB"] == [line.points[i].detail for i in (0, -1)]
     assert 8 == info.picked
     assert "independent runs show that." in info.source
@@ -65,5 +69,82 @@ def test_the_figure_draws_lines_dashed_runs_as_markers_and_the_rank_as_a_line():
     assert 8 == figure.layout.shapes[0].x0
 
 
+def counted(sweep, accuracies):
+    """The sweep with these token accuracies after training, and 0.5 points less of each further seed."""
+    runs = [
+        replace(
+            run, loss_after=replace(run.loss_after, tokens=200, correct_tokens=2 * accuracies[r] - run.request.seed)
+        )
+        for run in sweep.runs
+        for r in [run.request.r]
+    ]
+    return replace(sweep, runs=tuple(runs))
+
+
+def test_accuracies_are_drawn_in_percent_with_their_spread():
+    sweep = counted(plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1)), {4: 60, 16: 80})
+    verdict = judge(losses_of(sweep.runs, TOKEN_ACCURACY), metric=TOKEN_ACCURACY)
+
+    info = rank_curve_info(sweep, verdict, metric=TOKEN_ACCURACY)
+
+    assert [(4, 59.75), (16, 79.75)] == [(point.r, point.value) for point in info.runs]
+    assert info.runs[0].low < 59.75 < info.runs[0].high
+    assert [59.75, 79.75] == [row["token_accuracy_percent"] for row in info.rows]
+    assert 16 == info.picked
+    assert TOKEN_ACCURACY.title == rank_curve_figure(info).layout.yaxis.title.text
+
+
+def test_a_fast_curve_is_drawn_where_its_points_were_counted_and_picks_by_what_is_drawn():
+    (run,) = counted(plain_sweep({64: 1.6}), {64: 80}).runs
+    cuts = [
+        AdapterCut(
+            time=9.0, r=r, loss=1.7, tokens=200, examples=1, seconds=1.0, example_losses=(), correct_tokens=correct
+        )
+        for r, correct in ((16, 159), (8, 157), (2, None))
+    ]
+    sweep = replace(plain_sweep({64: 1.6}), runs=(replace(run, cuts=tuple(cuts)),))
+
+    info = rank_curve_info(sweep, None, metric=TOKEN_ACCURACY)
+
+    (line,) = info.lines
+    assert [(8, 78.5), (16, 79.5), (64, 80.0)] == [(point.r, point.value) for point in line.points]
+    assert 16 == info.picked
+    assert [] == rank_curve_info(sweep, None, metric=EXACT_MATCH).lines
+
+
 def test_without_points_the_figure_is_axes_and_a_sentence():
     assert "Points appear here as runs finish." == rank_curve_figure(RankCurveInfo()).layout.annotations[0].text
+
+
+def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
+    sweep = truncated(plain_sweep({4: 1.9, 64: 1.6}), {8: 1.61})
+
+    info = rank_curve_info(sweep, verdict_of(sweep), forecast=forecast({4: 1.9, 16: 1.7, 64: 1.6}))
+    figure = rank_curve_figure(info)
+
+    assert ["estimated band", "fast curve", "measured runs"] == [
+        trace.name for trace in figure.data if trace.showlegend is not False
+    ]
+    wide, narrow, median = figure.data[:3]
+    assert (4, 16, 64) == median.x
+    assert {4, 16, 64} == set(wide.x) == set(narrow.x)
+    assert (1.57, 1.93) == pytest.approx((min(wide.y), max(wide.y)))
+    assert (1.585, 1.915) == pytest.approx((min(narrow.y), max(narrow.y)))
+    assert [None] * 3 == [trace.customdata for trace in figure.data[:3]]  # a click on the band opens no run
+    assert [4, 8, 16, 64] == list(info.ranks) == list(figure.layout.xaxis.tickvals)
+    assert "nothing is forecast below the lowest run" in info.source
+
+
+def test_the_band_is_in_the_table_beside_what_was_measured_and_nothing_of_it_without_a_forecast():
+    sweep = plain_sweep({4: 1.9, 64: 1.6})
+
+    with_band = rank_curve_info(sweep, verdict_of(sweep), forecast=forecast({4: 1.9, 16: 1.7, 64: 1.6})).rows
+    without = rank_curve_info(sweep, verdict_of(sweep)).rows
+
+    assert [("estimated band", 16, 1.7, 1.67, 1.73)] == [
+        (row["kind"], row["r"], row["loss"], round(row["low_80"], 9), round(row["high_80"], 9))
+        for row in with_band
+        if row["r"] == 16
+    ]
+    assert {"independent runs"} == {row["kind"] for row in without}
+    assert set(without[0]) == set(with_band[0])

@@ -1,5 +1,7 @@
 """Quality against cost: what the info holds of sweeps, and what the figure draws of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.errors import InvalidSettingError
@@ -127,3 +129,29 @@ def test_no_data_gives_the_same_axes_and_a_sentence():
 
     assert "bytes" == figure.layout.xaxis.title.text
     assert ["Nothing yet."] == [note.text for note in figure.layout.annotations]
+
+
+def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
+    sweep = plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1, 2))
+    hits = {4: 60, 16: 80}
+    runs = [
+        replace(run, loss_after=replace(run.loss_after, tokens=100, correct_tokens=hits[r] + run.request.seed))
+        for run in sweep.runs
+        for r in [run.request.r]
+    ]
+
+    info = tradeoff_info([replace(sweep, runs=tuple(runs))], y="token_accuracy")
+
+    (group,) = info.groups
+    assert [(4, 61.0, "61.0 %"), (16, 81.0, "81.0 %")] == [(p.r, p.y, p.y_text) for p in group.points]
+    assert [0, 1] == list(group.front)
+    assert group.noise[0] <= 80.0
+    assert 81.0 == group.noise[1]
+    assert [61.0, 81.0] == [row["token_accuracy_percent"] for row in info.rows]
+    assert "r = 16" in info.notes[0]
+
+
+def test_an_accuracy_that_no_run_measured_is_said():
+    info = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})], y="exact_match")
+
+    assert ([], "None of these runs measured exact match.") == (info.groups, info.empty)

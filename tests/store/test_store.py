@@ -1,12 +1,14 @@
 """Runs on disk: what is written, what is read back, what a crash leaves."""
 
+import csv
+import io
 import json
 import zipfile
 from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import Evaluated, RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore, export_runs, import_runs, recorded
@@ -136,6 +138,21 @@ def test_an_event_of_a_later_version_with_one_more_field_still_counts(tmp_path):
     assert RunState.CANCELLED is store.get(run_id).state
 
 
+def test_accuracies_come_back_from_a_journal_and_one_of_before_they_were_counted_has_none(tmp_path):
+    store = RunStore(tmp_path)
+    new, old = store.run_ids(store.create(questions.sweep(ranks=(4, 8), exact_match_examples=2)))
+    line = {"event": "Evaluated", "time": 2.0, "when": "after", "loss": 1.5, "tokens": 8, "examples": 2, "seconds": 1.0}
+    counts = {"correct_tokens": 6, "example_exact_matches": (1, None)}
+    store.append(new, Evaluated(**{name: value for name, value in line.items() if name != "event"}, **counts))
+    (store.run_dir(old) / "events.jsonl").write_text(json.dumps(line) + "\n")
+
+    now, before = RunStore(tmp_path).get(new).loss_after, RunStore(tmp_path).get(old).loss_after
+
+    assert (0.75, 1.0, (1, None)) == (now.token_accuracy, now.exact_match, now.example_exact_matches)
+    assert (1.5, None, None) == (before.loss, before.token_accuracy, before.exact_match)
+    assert 2 == store.get(new).request.exact_match_examples
+
+
 def test_an_ended_run_stays_ended(tmp_path):
     store = RunStore(tmp_path)
     run_id = one_run(store)
@@ -227,6 +244,49 @@ def test_exported_runs_come_in_again_elsewhere(tmp_path):
     with zipfile.ZipFile(archive) as opened:
         header, row = opened.read("summary.csv").decode().splitlines()
     assert dict(zip(header.split(","), row.split(","), strict=True))["peak_memory_bytes"] == "100"
+
+
+def exported(store, run_id, file, target):
+    """A CSV of the zip as rows."""
+    with zipfile.ZipFile(export_runs([store], [run_id], target)) as opened:
+        return list(csv.DictReader(io.StringIO(opened.read(file).decode())))
+
+
+def test_an_export_has_what_each_example_counted_beside_its_loss(tmp_path):
+    store = RunStore(tmp_path / "a")
+    run_id = one_run(store)
+    counts = {"correct_tokens": 3, "example_tokens": (4, 2), "example_correct_tokens": (1, 2)}
+    counts |= {"example_exact_matches": (0, None), "example_losses": (1.5, 0.5)}
+    evaluated = Evaluated(time=2.0, when="after", loss=1.2, tokens=6, examples=2, seconds=1.0, **counts)
+    for event in (STARTED, evaluated, DONE):
+        store.append(run_id, event)
+
+    rows = exported(store, run_id, "losses.csv", tmp_path / "runs.zip")
+    (summary,) = exported(store, run_id, "summary.csv", tmp_path / "runs.zip")
+
+    columns = ("example", "loss", "target_tokens", "correct_tokens", "exact_match")
+    assert [("0", "1.5", "4", "1", "0"), ("1", "0.5", "2", "2", "")] == [
+        tuple(row[name] for name in columns) for row in rows
+    ]
+    assert ("", "0.5", "0.0", "1") == tuple(
+        summary[name]
+        for name in ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
+    )
+
+
+def test_of_a_run_that_counted_nothing_an_export_has_empty_cells(tmp_path):
+    store = RunStore(tmp_path / "a")
+    run_id = one_run(store)
+    losses = {"example_losses": (1.5, 0.5)}
+    evaluated = Evaluated(time=2.0, when="after", loss=1.2, tokens=6, examples=2, seconds=1.0, **losses)
+    for event in (STARTED, evaluated, DONE):
+        store.append(run_id, event)
+
+    rows = exported(store, run_id, "losses.csv", tmp_path / "runs.zip")
+
+    assert [("", "", "")] * 2 == [
+        tuple(row[name] for name in ("target_tokens", "correct_tokens", "exact_match")) for row in rows
+    ]
 
 
 def test_what_has_not_ended_is_not_exported(tmp_path):

@@ -1,6 +1,7 @@
 """Runs as they stand when they have ended, written without a worker; and what a view's HTML says."""
 
 import re
+from dataclasses import replace
 
 from rankviz.api import Api
 from rankviz.core.runs.events import (
@@ -52,3 +53,29 @@ def finished_events(request: RunRequest, loss: float) -> list[RunEvent]:
         AdapterSaved(time=8.0, path="adapter", file_bytes=1_000_000 * request.r),
         RunCompleted(time=9.0, train_seconds=10.0, peak_memory_bytes=2 * 2**30, peak_memory_kind="process resident"),
     ]
+
+
+def correct(tokens: int, first: bool) -> dict[str, object]:
+    """What two examples count: so many of 100 target tokens correct, the first answer right or not, the second
+    wrong."""
+    return {
+        "correct_tokens": tokens,
+        "example_tokens": (50, 50),
+        "example_correct_tokens": (tokens - tokens // 2, tokens // 2),
+        "example_exact_matches": (int(first), 0),
+    }
+
+
+def counted(api: Api, accuracies: dict[int, int], *, answered: bool = True) -> Sweep:
+    """A finished sweep of three seeds with these token accuracies by rank in percent, each further seed a point better.
+    Of each rank the last seed alone has a right answer."""
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(accuracies), seeds=(0, 1, 2), max_steps=2))
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        r, seed = run.request.r, run.request.seed
+        counts = {"before": correct(3, False), "after": correct(accuracies[r] + seed, seed == 2)}
+        for event in finished_events(run.request, 2.0):
+            if isinstance(event, Evaluated):
+                mine = counts[event.when] | ({} if answered else {"example_exact_matches": ()})
+                event = replace(event, examples=2, example_losses=(event.loss, event.loss), **mine)
+            api.workspace.store.append(run.run_id, event)
+    return api.workspace.store.sweep(sweep_id)

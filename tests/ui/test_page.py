@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rankviz.api import Api
 from rankviz.trained.read import read_adapter
+from tests.support.finished_runs import counted
 from tests.support.pages import LLAMA, choose_rank, figure
 from tests.support.saved_adapters import two_blocks
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
@@ -314,6 +316,40 @@ def test_a_sweep_has_a_page_of_its_own_at_its_address(page):
     page.locator("#sweep-words", has_text="cannot be distinguished").wait_for()
     assert page.get_by_role("button", name="Download this sweep (zip)").is_visible()
     assert page.get_by_role("button", name="Cancel this sweep").is_hidden()  # it is shipped, not one's own
+
+
+@pytest.fixture
+def counted_sweep(home):
+    """A sweep with accuracies, gone again afterwards: other tests share the runs folder."""
+    api = Api(home=home)
+    sweep = counted(api, {4: 60, 16: 80})
+    yield sweep.sweep_id
+    for run in sweep.runs:
+        shutil.rmtree(api.workspace.store.run_dir(run.run_id))
+
+
+def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(page, counted_sweep):
+    page.goto(f"/?tab=sweep&sweep={counted_sweep}")
+    page.locator("#sweep-words", has_text="nats").wait_for()
+
+    page.locator("#sweep-metric input").click()
+    page.get_by_role("option", name="Token accuracy").click()
+
+    page.locator("#sweep-words", has_text="by (points): r = 4 +").wait_for()
+    tolerance = page.locator("#sweep-tolerance textarea, #sweep-tolerance input")
+    assert "1" == tolerance.input_value()
+    page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data[0].y[1] === 81")
+    page.wait_for_url("**metric=token_accuracy**")
+    written(tolerance, "30")
+    page.locator("#sweep-words", has_text="within 30 points").wait_for()
+    page.wait_for_url("**tolerance=30**")
+    page.reload()
+    page.locator("#sweep-words", has_text="within 30 points").wait_for()
+    assert "30" == tolerance.input_value()
+    page.locator("#sweep-metric input").click()
+    page.get_by_role("option", name="Exact match").click()
+    page.locator("#sweep-words", has_text="exact match").first.wait_for()
+    assert "1" == tolerance.input_value()
 
 
 def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):

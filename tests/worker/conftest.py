@@ -14,9 +14,9 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def swept(tiny, tmp_path_factory):
-    """A sweep of three ranks, and the highest truncated to three more."""
+    """A sweep of three ranks, and the highest truncated to three more; each adapter answers eight prompts."""
     store = RunStore(tmp_path_factory.mktemp("home"))
     data = write_tiny_data(store.home / "letters.jsonl")
-    sweep_id = store.create(letters(tiny, data, 4, 8, 16, cut_ranks=(1, 4, 8)))
+    sweep_id = store.create(letters(tiny, data, 4, 8, 16, cut_ranks=(1, 4, 8), exact_match_examples=8))
     run_to_the_end(store)
     return store, store.sweep(sweep_id)

@@ -51,12 +51,13 @@ def runs(tiny, tmp_path_factory):
     """r = 4, 8 and 4 again, then DoRA with rsLoRA, then a fast curve: five sweeps' runs on one base."""
     store = RunStore(tmp_path_factory.mktemp("home"))
     data = write_tiny_data(store.home / "letters.jsonl")
+    asked = {**ON_A_GPU, "exact_match_examples": 4}
     sweeps = [
-        letters(tiny, data, 4, **ON_A_GPU),
-        letters(tiny, data, 8, **ON_A_GPU),
-        letters(tiny, data, 4, **ON_A_GPU),
-        letters(tiny, data, 4, use_dora=True, use_rslora=True, **ON_A_GPU),
-        letters(tiny, data, 8, cut_ranks=(2, 4), **ON_A_GPU),
+        letters(tiny, data, 4, **asked),
+        letters(tiny, data, 8, **asked),
+        letters(tiny, data, 4, **asked),
+        letters(tiny, data, 4, use_dora=True, use_rslora=True, **asked),
+        letters(tiny, data, 8, cut_ranks=(2, 4), **asked),
     ]
     run_ids = [store.run_ids(store.create(request))[0] for request in sweeps]
     run_here(store, *run_ids)
@@ -74,6 +75,15 @@ def test_load_attach_train_evaluate_and_save_on_the_cuda_branch(runs):
         assert run.loss_after.loss < run.loss_before.loss - 0.3
         assert run.steps[-1].loss < run.steps[0].loss - 0.3
         assert (store.run_dir(run.run_id) / "adapter" / "adapter_model.safetensors").stat().st_size == run.adapter_bytes
+
+
+def test_held_out_prompts_are_answered_and_correct_tokens_counted_on_the_cuda_branch(runs):
+    _, records = runs
+
+    evaluated = [each for run in records for each in (run.loss_before, run.loss_after, *run.cuts)]
+    assert {4} == {each.answered for each in evaluated}
+    assert all(each.correct_tokens == sum(each.example_correct_tokens) for each in evaluated)
+    assert records[0].loss_before.token_accuracy < 0.1 < records[0].loss_after.token_accuracy
 
 
 def test_the_trainer_is_the_one_that_unsloth_rewrote(runs):

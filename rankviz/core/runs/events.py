@@ -3,6 +3,7 @@
 An event's JSON line in events.jsonl is {"event": class name, "time": unix seconds, ...fields}.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,15 +39,55 @@ class AdapterAttached:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluated:
-    """Mean held-out loss in nats a target token. when: "before" (adapter attached, untrained: the base) or "after"."""
+class HeldOut:
+    """The held-out examples under an adapter. Counts of what was not measured are None or empty, never 0: no run of
+    before 26 November 2026 counted tokens, and answers are counted only where they were requested."""
+
+    loss: float
+    """Mean in nats a target token."""
+    tokens: int
+    """Target tokens."""
+    examples: int
+    correct_tokens: int | None = None
+    """Target tokens that the model gives the highest probability, after the true tokens before them."""
+    example_tokens: tuple[int, ...] = ()
+    """Target tokens of each held-out example, in the order of the held-out set."""
+    example_correct_tokens: tuple[int, ...] = ()
+    """The correct ones among them."""
+    example_exact_matches: tuple[int | None, ...] = ()
+    """Of each held-out example, 1 where the greedy answer to its prompt is the reference, else 0; None where the
+    prompt was not answered."""
+    exact_match_seconds: float | None = None
+    """What answering took; not part of an evaluation's own seconds."""
+
+    @property
+    def token_accuracy(self) -> float | None:
+        """Share of target tokens that are correct; None also of a diverged run, whose loss is not a number."""
+        if self.correct_tokens is None or math.isnan(self.loss):
+            return None
+        return self.correct_tokens / self.tokens
+
+    @property
+    def answered(self) -> int:
+        """Prompts that were answered."""
+        return sum(match is not None for match in self.example_exact_matches)
+
+    @property
+    def exact_match(self) -> float | None:
+        """Share of answered prompts whose answer is the reference; None where none was answered."""
+        if not self.answered or math.isnan(self.loss):
+            return None
+        return sum(filter(None, self.example_exact_matches)) / self.answered
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated(HeldOut):
+    """The held-out set was evaluated. when: "before" (adapter attached, untrained: the base) or "after"."""
 
     time: float
     when: str
-    loss: float
-    tokens: int
-    examples: int
     seconds: float
+    """Of the pass that loss and token accuracy come from."""
     example_losses: tuple[float, ...] = ()
     """Mean of each held-out example, in the order of the held-out set."""
     reused: bool = False
@@ -76,17 +117,13 @@ class StepLogged:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AdapterCut:
+class AdapterCut(HeldOut):
     """The trained adapter, cut to a lower rank, was evaluated: a point of a fast curve."""
 
     time: float
     r: int
-    loss: float
-    """As in Evaluated."""
-    tokens: int
-    examples: int
     seconds: float
-    """Cutting, recovery and evaluation."""
+    """Cutting, recovery and evaluation, answers among it."""
     example_losses: tuple[float, ...]
     recovery_steps: int = 0
     """Steps that it and the higher cuts it was made of were trained on before it was evaluated."""

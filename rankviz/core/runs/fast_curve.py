@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RECOVERED_BELOW
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
@@ -28,6 +29,9 @@ class CurvePoint(NamedTuple):
     """Steps of training after the cut, those of the higher cuts it was made of included; 0 is the cut itself."""
     path: str = ""
     """Of a cut's own adapter in its run, where it was trained on and saved."""
+    token_accuracy: float | None = None
+    exact_match: float | None = None
+    """Shares, as in HeldOut; None where they were not measured."""
 
 
 class FastCurve(NamedTuple):
@@ -82,11 +86,14 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
             adapter_bytes=size * cut.r // top,
             recovery_steps=cut.recovery_steps,
             path=cut.path,
+            token_accuracy=cut.token_accuracy,
+            exact_match=cut.exact_match,
         )
         for cut in run.cuts
         if math.isfinite(cut.loss)
     ]
-    points.append(CurvePoint(top, run.loss_after.loss, parameters, size, 0))
+    after = run.loss_after
+    points.append(CurvePoint(top, after.loss, parameters, size, 0, "", after.token_accuracy, after.exact_match))
     return FastCurve(
         run_id=run.run_id,
         points=tuple(sorted(points)),
@@ -106,11 +113,15 @@ def shippable(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint
     return next((p for p in curve.points[:-1] if p.r >= chosen.r and (p.path or not p.recovery_steps)), None)
 
 
-def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint:
-    """The lowest rank whose cut loses at most the tolerance against the best of the curve. A tolerance and not a
-    significance, since the points share one training and differ by little else than rank."""
-    best = min(point.loss for point in curve.points)
-    return next(point for point in curve.points if point.loss <= best + tolerance)
+def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = LOSS) -> CurvePoint:
+    """The lowest rank whose cut loses at most the tolerance against the best of the curve, in the metric's unit. A
+    tolerance and not a significance, since the points share one training and differ by little else than rank.
+
+    The metric must have been measured of some point.
+    """
+    values = [(p, metric.turned(value)) for p in curve.points if (value := metric.of(p)) is not None]
+    best = min(value for _, value in values)
+    return next(point for point, value in values if value <= best + tolerance)
 
 
 def independent_runs(curve: FastCurve, runs: Sequence[RunRecord]) -> list[RunRecord]:

@@ -20,6 +20,8 @@ VERDICT_SEEDS = 3
 SWEEP_RANKS = (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
 """What a sweep and a fast curve compare unless other ranks are given."""
+QUICK_RANKS = (4, 64)
+"""What a quick look trains: the forecast between two runs needs their losses at a low and at a high rank."""
 RECOVERED_BELOW = 8
 """Truncating to lower ranks than this loses enough for a few steps of training to pay (`make fidelity`)."""
 RECOVERY_SHARE = 0.04
@@ -59,6 +61,8 @@ class RunRequest:
     seed: int = 0
     """Of the adapter's initialisation and of the order of the training rows. The held-out rows do not depend on it."""
     held_out_examples: int = 64
+    exact_match_examples: int = 0
+    """Held-out prompts that each evaluated adapter answers greedily, at most; 0 answers none."""
     cut_ranks: tuple[int, ...] = ()
     """Lower ranks that the trained adapter is truncated to, each evaluated: a fast curve. Empty for an ordinary run."""
 
@@ -82,6 +86,7 @@ class RunRequest:
             learning_rates=(self.learning_rate,),
             seeds=(self.seed,),
             held_out_examples=self.held_out_examples,
+            exact_match_examples=self.exact_match_examples,
             cut_ranks=self.cut_ranks,
             lora=self.lora,
             training=self.training,
@@ -111,6 +116,8 @@ class SweepRequest:
     learning_rates: tuple[float, ...] = (1e-3,)
     seeds: tuple[int, ...] = tuple(range(VERDICT_SEEDS))
     held_out_examples: int = 64
+    exact_match_examples: int = 0
+    """As in RunRequest."""
     cut_ranks: tuple[int, ...] = ()
     """A fast curve: the highest of `ranks` is trained and truncated to these; lower ones of `ranks` run by
     themselves."""
@@ -144,6 +151,7 @@ class SweepRequest:
                 learning_rate=learning_rate,
                 seed=seed,
                 held_out_examples=self.held_out_examples,
+                exact_match_examples=self.exact_match_examples,
                 cut_ranks=tuple(sorted(set(self.cut_ranks), reverse=True)) if r == max(self.ranks) else (),
             )
             for place, (seed, learning_rate, r) in enumerate(grid, start=1)
@@ -167,6 +175,7 @@ class SweepRequest:
         for seed in self.seeds:
             whole(seed, "Seed", 0, MAX_SEED)
         whole(self.held_out_examples, "Held-out examples", 1, MAX_HELD_OUT)
+        whole(self.exact_match_examples, "Exact match examples", 0, MAX_HELD_OUT)
         self._validate_training()
         runs = len(set(self.ranks)) * len(set(self.learning_rates)) * len(set(self.seeds))
         if runs > MAX_RUNS:
@@ -208,3 +217,27 @@ def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[t
             f"An independent run must have a lower rank than the truncated one, r = {top} (got {wrong[0]})."
         )
     return tuple(sorted({top, *beside})), tuple(sorted({*lower, *beside}))
+
+
+def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS) -> SweepRequest:
+    """Two runs on the same data in the same order, the higher one's adapter truncated to every lower rank.
+
+    request: base, data and settings. Its ranks are replaced, and only the first of its seeds is used.
+    ranks: the two that are trained; both at the request's alpha, which must be the same for both.
+    """
+    pair = sorted(set(ranks))
+    if len(pair) != 2:
+        example = " and ".join(map(str, QUICK_RANKS))
+        raise InvalidSettingError(f"A quick look trains two ranks, such as {example} (got {len(pair)}).")
+    if len(set(request.learning_rates)) > 1:
+        raise InvalidSettingError(
+            f"A quick look takes one learning rate (got {len(set(request.learning_rates))}). Choose a sweep for more."
+        )
+    if request.alpha.strip().lower() in ("r", "2r"):
+        raise InvalidSettingError(
+            f"A quick look needs a fixed alpha, such as 32 (got {request.alpha.strip()}): with alpha by rank, its two "
+            "runs would differ in step size too."
+        )
+    low, high = pair
+    trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if r < high)}, independent=(low,))
+    return replace(request, ranks=trained, cut_ranks=truncated, seeds=request.seeds[:1])

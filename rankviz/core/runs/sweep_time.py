@@ -3,6 +3,7 @@
     load       = once
     training   = of each run, and the steps that truncated adapters are trained on
     evaluation = the held-out examples before the first run, after each run and after each truncation
+    answers    = greedy answers of an exact match, as often
     rest       = attaching, building the trainer, saving, for each run; known only where runs have finished here
 
 The parts' ends are added, except that loading is independent of the rest: its distance to either end is added in
@@ -26,6 +27,12 @@ from rankviz.core.runs.times import FormulaTimes
 
 EVALUATION_SHARE = 0.5
 """A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
+ANSWER_TOKEN = Range(0.5, 1.3, 4.0)
+"""One token of an answer, in tokens of a forward pass over whole rows. Measured 1.7 and 0.8 on the two samples, with
+SmolLM2-135M in fp32 on one thread of a CPU: 64 answers took 2.9 and 1.8 passes, in CPU time (26 November 2026). The
+ends are wider, since answers of other lengths fill a batch otherwise."""
+MORE_TOKENS = 8
+"""An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
@@ -37,10 +44,13 @@ class SweepTime:
     training: Range
     evaluation: Range
     rest: Range
+    answers: Range | None = None
+    """None where exact match was not requested."""
 
     @property
     def total(self) -> Range:
-        return self.load.plus_independent(self.training.plus(self.evaluation).plus(self.rest))
+        answers = self.answers or NOTHING
+        return self.load.plus_independent(self.training.plus(self.evaluation).plus(answers).plus(self.rest))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +83,8 @@ class ExpectedSweep:
 def _sentences(expected: ExpectedSweep):
     runs = units.counted(expected.runs, "run")
     if expected.truncations:
-        runs += f", truncated to {units.counted(expected.truncations, 'lower rank')},"
+        which = "the highest rank " if expected.runs > 1 else ""
+        runs += f", {which}truncated to {units.counted(expected.truncations, 'lower rank')},"
     start = f"{runs} on {expected.device_name}"
     if expected.time is None:
         yield f"{start}: time not known."
@@ -82,7 +93,7 @@ def _sentences(expected: ExpectedSweep):
         yield f"{start}: estimated time {units.time_span(expected.seconds)}{basis}."
         yield (
             f"Loading {units.time_span(expected.time.load)}, training {units.time_span(expected.time.training)}, "
-            f"evaluation {units.time_span(expected.time.evaluation)}."
+            f"evaluation {units.time_span(expected.time.evaluation)}{_answers_in_words(expected.time)}."
         )
     if expected.paces.busy_in_words:
         yield expected.paces.busy_in_words
@@ -90,6 +101,26 @@ def _sentences(expected: ExpectedSweep):
         yield "Memory is calibrated by probes of this base model on this machine."
     if expected.warning:
         yield expected.warning
+
+
+def _answers_in_words(time: SweepTime) -> str:
+    return f", exact match {units.time_span(time.answers)}" if time.answers else ""
+
+
+def answer_passes(answer_tokens: Range, row_tokens: Range, *, cuda: bool) -> Range:
+    """What one greedy answer costs, in forward passes over a whole row.
+
+    With keys and values kept from token to token: one pass for the prompt at most, then the answer's share of a row.
+    On CUDA each token reads the row again. answer_tokens: of a reference.
+    """
+    expected, most = answer_tokens.expected + MORE_TOKENS, answer_tokens.high + MORE_TOKENS
+    if cuda:
+        return Range(answer_tokens.low, expected, most)
+    share = expected / row_tokens.expected
+    shares = Range(
+        min(share, answer_tokens.low / row_tokens.low), share, max(share, most / row_tokens.high)
+    ).multiplied(ANSWER_TOKEN)
+    return Range(shares.low, 1 + shares.expected, 1 + shares.high)
 
 
 def formula_times(model: ModelSpec, run: RunRequest, training: Range, assumptions: Assumptions) -> FormulaTimes:
@@ -107,14 +138,16 @@ def sweep_time(
     estimates: Sequence[RunEstimate],
     assumptions: Assumptions,
     paces: Paces | None = None,
+    answering: Range | None = None,
 ) -> SweepTime | None:
     """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each
     truncation of a fast curve, some of which are trained a few steps more.
 
     estimates: of each run, as estimate_run gives them; None comes out where one has no time.
+    answering: what an answer costs in passes over a row (answer_passes); None where it is not known or not requested.
     """
     paces = paces or Paces()
-    training = evaluation = rest = NOTHING
+    training = evaluation = rest = answers = NOTHING
     for place, (run, estimate) in enumerate(zip(runs, estimates, strict=True)):
         if estimate.seconds is None:
             return None
@@ -125,11 +158,18 @@ def sweep_time(
         if paces.evaluation:
             one = paces.evaluation.of(_one_row(run, estimate.formula_seconds))
         evaluation = evaluation.plus(one.times(passes * run.held_out_examples))
+        if answering:
+            answered = min(run.exact_match_examples, run.held_out_examples)
+            answers = answers.plus(one.multiplied(answering).times(passes * answered))
         if paces.rest:
             rest = rest.plus(paces.rest.range(1.0))
     load = _load(model, assumptions)
     return SweepTime(
-        load=paces.load.of(load) if paces.load else load, training=training, evaluation=evaluation, rest=rest
+        load=paces.load.of(load) if paces.load else load,
+        training=training,
+        evaluation=evaluation,
+        rest=rest,
+        answers=answers if answering else None,
     )
 
 

@@ -2,7 +2,8 @@
 
     load       = from the worker's first stage to the run's start; only the first run of a sweep loads the base
     training   = as the worker timed it, as if no step had compiled kernels: not the first, and no later one
-    evaluation = of one held-out example: as after training, or over both evaluations where that is less
+    evaluation = of one held-out example: as after training, or over both evaluations where that is less; without
+                 greedy answers, which are left out of all four
     rest       = attaching the adapter, building the trainer, compiling kernels, saving
 
 A run of fewer than LEAST_LATER_STEPS steps after the first cannot tell its pace from its compilation, so its training
@@ -61,7 +62,8 @@ def times_of(run: RunRecord) -> RunTimes | None:
         return None
     examples, training = evaluated(run), _training_seconds(run)
     one = _seconds_of_one_example(run)
-    spent = (training or 0.0) + (one or 0.0) * examples + sum(cut.seconds for cut in run.cuts)
+    answering = sum(each.exact_match_seconds or 0.0 for each in _evaluations(run))
+    spent = (training or 0.0) + (one or 0.0) * examples + answering + sum(cut.seconds for cut in run.cuts)
     load = _measured(run.loaded_at - run.load_began_at if run.load_began_at is not None else None)
     return RunTimes(
         load=load,

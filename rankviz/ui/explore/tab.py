@@ -58,7 +58,9 @@ def build(api: Api) -> Exploring:
                     sweep_choices(api), value=NEWEST, label="Runs", interactive=True, min_width=180, scale=3
                 )
                 x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=140)
-                y = gr.Dropdown(points.Y_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=140)
+                y = gr.Dropdown(
+                    points.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=140
+                )
             curve = chart("Quality and cost, measured", height=TRADEOFF_HEIGHT, elem_id="tradeoff")
             caption = plain(elem_id="tradeoff-caption")
             published = studies.build(api, w)

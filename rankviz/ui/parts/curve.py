@@ -1,18 +1,20 @@
-"""Shows the held-out loss by rank of one sweep or fast curve: a figure, and a summary in words."""
+"""Shows the held-out loss by rank of one sweep, quick look or fast curve: a figure, and a summary in words."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
+from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
+from rankviz.ui.parts.decision import decision_html
 from rankviz.ui.parts.verdict import verdict_html
 from rankviz.verdict import Verdict
 
@@ -22,28 +24,49 @@ class Curve(NamedTuple):
     words: str
     verdict: Verdict | None
     """Of several ranks that ran by themselves; None of a fast curve alone, which has nothing to compare."""
-    tolerance_nats: float
+    within: float
+    """What counts as equal, in nats or points."""
     reading: Reading | None
     """Of the best fast curve; None of a sweep without one."""
     truncated: str
     """The best fast curve as a table; nothing where there is none."""
+    decision: Decision | None
+    """Of a sweep with finished runs at two ranks, by loss; None where another metric is shown."""
 
 
-def curve(api: Api, sweep: Sweep, tolerance: float | str = TOLERANCE_NATS, *, height: int = 320) -> Curve:
-    """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it."""
-    judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance)
-    reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance)
+def curve(
+    api: Api, sweep: Sweep, tolerance: float | str | None = None, *, height: int = 320, metric: Metric = LOSS
+) -> Curve:
+    """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it. A fast curve is
+    read by its loss in every metric, with the usual tolerance where another metric is shown."""
+    judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance, metric.key)
+    reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None)
     verdict = judged.verdict if judged else None
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
-    info = rank_curve_info(sweep, verdict)
+    decision = api.decisions.of(sweep.sweep_id, tolerance) if metric is LOSS else None
+    words = [
+        decision_html(decision) if decision else "",
+        fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
+        verdict_html(verdict, judged.borrowed) if compares else "",
+    ]
+    judged_by_seeds = compares and not verdict.unknown
+    if judged_by_seeds:
+        words.reverse()
+    info = rank_curve_info(
+        sweep,
+        verdict,
+        metric=metric,
+        forecast=decision.forecast if decision else None,
+        picked=decision.train_rank if decision and not judged_by_seeds else None,
+    )
     return Curve(
         chart=chart_value(rank_curve_figure(info, height=height), info.rows, file="rank-curve", source=info.source),
-        words=(fast_curve_html(reading, api.accuracy.fidelity()) if reading else "")
-        + (verdict_html(verdict, judged.borrowed) if compares else ""),
+        words="".join(words),
         verdict=verdict if compares else None,
-        tolerance_nats=verdict.tolerance_nats if verdict else TOLERANCE_NATS,
+        within=verdict.within if verdict else metric.tolerance,
         reading=reading,
         truncated=truncated_table(reading) if reading else "",
+        decision=decision,
     )
 
 
@@ -58,6 +81,7 @@ def fast_curve_html(reading: Reading, fidelity: Fidelity | None) -> str:
 def truncated_table(reading: Reading) -> str:
     """Every rank of a fast curve, the one that it names in bold."""
     points = reading.curve.points
+    accuracies = [m for m in METRICS.values() if m is not LOSS and any(m.of(point) is not None for point in points)]
     rows = [
         html.Row(
             [
@@ -65,6 +89,7 @@ def truncated_table(reading: Reading) -> str:
                 html.Cell(how_made(point, reading.curve), kind="left"),
                 f"{point.loss:.4f}",
                 f"{reading.above_lowest(point):.4f}",
+                *("–" if (value := m.of(point)) is None else m.text(value) for m in accuracies),
                 f"{point.parameters:,}",
                 file_text(point, reading.curve),
             ],
@@ -72,7 +97,8 @@ def truncated_table(reading: Reading) -> str:
         )
         for point in points
     ]
-    headers = ["Rank", "Made by", "Held-out loss", "Above the lowest", "Parameters", "Adapter file"]
+    headers = ["Rank", "Made by", "Held-out loss", "Above the lowest", *(m.label for m in accuracies)]
+    headers += ["Parameters", "Adapter file"]
     return html.titled("Fast curve by rank", html.table(headers, rows, label="Fast curve by rank", left=2))
 
 

@@ -12,6 +12,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs import events
+from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.figures import training_figure, training_info
 from rankviz.figures.labels import run_label, sweep_title
@@ -115,11 +116,11 @@ def in_words(event: events.RunEvent) -> str:
         case events.Evaluated(when=when, loss=loss, examples=examples):
             return (
                 f"held-out loss of the {'base' if when == 'before' else 'adapter'}: {loss:.4f} on "
-                f"{units.counted(examples, 'example')}"
+                f"{units.counted(examples, 'example')}{accuracies_in_words(event)}"
             )
         case events.AdapterCut(r=r, recovery_steps=steps, loss=loss):
             more = f" and trained for {units.counted(steps, 'more step')}" if steps else ""
-            return f"truncated to r = {r}{more}: held-out loss {loss:.4f}"
+            return f"truncated to r = {r}{more}: held-out loss {loss:.4f}{accuracies_in_words(event)}"
         case events.AdapterSaved(file_bytes=size):
             return f"adapter saved, {size:,} bytes"
         case events.RunCompleted(train_seconds=seconds):
@@ -133,23 +134,39 @@ def in_words(event: events.RunEvent) -> str:
     return ""
 
 
-MEASURED_HEADERS = (
-    "Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain", "Parameters", "Adapter file", "Peak memory",
-    "Time",
-)  # fmt: skip
+def accuracies_in_words(measured: events.HeldOut) -> str:
+    """Those that were measured."""
+    known = [(m.noun, value) for m in METRICS.values() if m is not LOSS and (value := m.of(measured)) is not None]
+    return "".join(f", {noun} {value:.1f} %" for noun, value in known)
+
+
+QUALITY_HEADERS = ("Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain")
+COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Time")
 
 
 def results_table(api: Api, sweep: Sweep, *, chosen: str = "") -> str:
     """A row per run: what was measured, and under it the estimate."""
+    accuracies = [metric for metric in measured_metrics(sweep.runs) if metric is not LOSS]
     return "<h2>Measured (estimate below)</h2>" + html.table(
-        MEASURED_HEADERS,
-        [Row(cells=measured_cells(api, run), pick=run.run_id, chosen=run.run_id == chosen) for run in sweep.runs],
+        (*QUALITY_HEADERS, *(metric.label for metric in accuracies), *COST_HEADERS),
+        [
+            Row(cells=measured_cells(api, run, accuracies), pick=run.run_id, chosen=run.run_id == chosen)
+            for run in sweep.runs
+        ],
         label="Runs of this sweep, measured and estimated",
         left=2,
     )
 
 
-def measured_cells(api: Api, run: RunRecord) -> Sequence[Cell]:
+def accuracy_cell(run: RunRecord, metric: Metric) -> Cell:
+    """After training, with the base's under it."""
+    after, before = metric.of(run.loss_after), metric.of(run.loss_before)
+    return Cell(
+        "–" if after is None else metric.text(after), sub="" if before is None else f"base {metric.text(before)}"
+    )
+
+
+def measured_cells(api: Api, run: RunRecord, accuracies: Sequence[Metric]) -> Sequence[Cell]:
     estimate, done = api.runs.expected_run(run), run.completed
     return (
         Cell(f"r = {run.request.r}"),
@@ -161,6 +178,7 @@ def measured_cells(api: Api, run: RunRecord) -> Sequence[Cell]:
             sub=f"base {run.loss_before.loss:.4f}" if run.loss_before else "",
         ),
         Cell(f"{run.gain:.4f}" if run.gain is not None else "–"),
+        *(accuracy_cell(run, metric) for metric in accuracies),
         beside(run.trainable_parameters, estimate and estimate.adapter_parameters, "{:,}".format),
         beside(run.adapter_bytes, estimate and estimate.adapter_bytes, units.file_size, exact="bytes"),
         beside(

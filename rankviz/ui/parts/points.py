@@ -1,15 +1,21 @@
 """Shows the trade-off figure and the choice of its axes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.core.runs.metric import LOSS, measured_metrics
+from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.figures import COST_AXES, QUALITY_AXES, tradeoff_figure, tradeoff_info
 from rankviz.ui.parts.charts import chart_value
 
 X_CHOICES = [(axis.label, name) for name, axis in COST_AXES.items()]
-Y_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items()]
+LOSS_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric is LOSS]
+
+
+def quality_choices(runs: Iterable[RunRecord]) -> list[tuple[str, str]]:
+    """The quality axes that these runs have a value for."""
+    known = measured_metrics(runs)
+    return [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric in known]
 
 
 class Drawn(NamedTuple):
@@ -26,7 +32,7 @@ def tradeoff_chart(
     run_ids: Sequence[str] | None = None,
     chosen_r: int | None = None,
     usd_per_hour: float | None = None,
-    tolerance: float = TOLERANCE_NATS,
+    tolerance: float | None = None,
     height: int = 380,
 ) -> Drawn:
     """The figure with its data, and what it shows in sentences. Arguments as for tradeoff_info."""

@@ -10,6 +10,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.metric import LOSS, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.figures.labels import base_name, data_name
 from rankviz.ui.parts import html
@@ -74,6 +75,12 @@ def _compared(run: RunRecord, estimate: RunEstimate | None) -> Sequence[Row]:
         ("Held-out loss of the base", run.loss_before and run.loss_before.loss, None, "{:.4f}".format),
         ("Held-out loss after training", run.loss_after and run.loss_after.loss, None, "{:.4f}".format),
     ]
+    rows += [
+        (f"{metric.label} {when}", metric.of(measured), None, metric.text)
+        for metric in measured_metrics([run])
+        if metric is not LOSS
+        for when, measured in (("of the base", run.loss_before), ("after training", run.loss_after))
+    ]
     return [Row(cells=_comparison(*row)) for row in rows]
 
 
@@ -112,6 +119,7 @@ def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
         ("Batch", f"{training.per_device_train_batch_size}, accumulation {training.gradient_accumulation_steps}"),
         ("Maximum tokens per example", f"{training.max_length:,}"),
         ("Held-out examples", f"{first.held_out_examples:,}"),
+        *([("Exact match on", f"{first.exact_match_examples:,} of them")] if first.exact_match_examples else []),
         ("Precision", training.precision),
         ("Optimizer", training.optim),
     ]

@@ -50,6 +50,8 @@ class RunsView(NamedTuple):
     caption: str
     detail: str
     cancel: Any
+    y: Any
+    """The quality axes that the drawn runs have."""
     seen: Any
     """What was drawn, so that the next look can see whether anything changed."""
 
@@ -66,7 +68,7 @@ def build(api: Api) -> Running:
             [ANY_STATE, *(s.value for s in RunState)], value=ANY_STATE, label="State", interactive=True, min_width=120
         )
         x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=150)
-        y = gr.Dropdown(points.Y_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
+        y = gr.Dropdown(points.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
     table_file = tables.download_widgets("these runs", elem_id="runs-download")
     table = pickable(elem_id="runs-table")
     with gr.Row(elem_classes="rv-charts"):
@@ -88,7 +90,7 @@ def build(api: Api) -> Running:
         inputs={**filters, "x": x, "y": y, "chosen": chosen, "selected": selected, "seen": seen},
         outputs={
             "table": table, "curve": curve, "loss": loss, "caption": caption, "detail": detail, "cancel": cancel,
-            "seen": seen,
+            "y": y, "seen": seen,
         },
     )  # fmt: skip
     timer.tick(**drawing)
@@ -117,6 +119,8 @@ def runs_view(
         return unchanged(RunsView)
     shown = selected if selected is not None else newest(sweeps)
     overlaid = [s for s in sweeps if any(run.run_id in shown for run in s.runs)]
+    qualities = points.quality_choices(run for sweep in overlaid for run in sweep.runs if run.run_id in shown)
+    y = y if y in dict(qualities).values() else "loss"
     tradeoff = points.tradeoff_chart(overlaid, x=x, y=y, run_ids=shown, height=340)
     return RunsView(
         table=runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen, unreadable=unreadable),
@@ -125,6 +129,7 @@ def runs_view(
         caption=html.paragraphs(tradeoff.caption),
         detail=detail_of(api, chosen),
         cancel=gr.Button(visible=cancellable(api, chosen)),
+        y=gr.Dropdown(choices=qualities, value=y),
         seen=now,
     )
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
+from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.errors import InvalidSettingError, RankVizError, UserError
 from rankviz.figures.labels import sweep_label
 from rankviz.ui.parts import html, live, points, tables
@@ -26,7 +26,7 @@ from rankviz.units import counted
 
 POLL_SECONDS = 2.0
 HEIGHT = 340
-TOLERANCE = f"{TOLERANCE_NATS:g}"
+METRIC_CHOICES = [(metric.label, metric.key) for metric in METRICS.values()]
 NOT_CHOSEN = "Choose a sweep in the list above."
 EMPTY = "No sweep yet. Train one, or import a zip of runs on the Runs tab."
 
@@ -35,6 +35,9 @@ class Sweeping(NamedTuple):
     """What the rest of the page needs of this tab."""
 
     sweep_id: gr.Dropdown
+    metric: gr.Dropdown
+    judged: Any
+    """The event after which metric and tolerance belong together."""
     tolerance: gr.Textbox
     choices: dict[str, Any]
     """The event that fills the list of sweeps and keeps the choice."""
@@ -48,6 +51,9 @@ class Sweeping(NamedTuple):
 class SweepView(NamedTuple):
     """Everything that the tab shows of one sweep."""
 
+    metric: Any
+    """What the sweep can be judged by."""
+    tolerance: Any
     status: str
     resume: Any
     cancel: Any
@@ -70,16 +76,19 @@ def build(api: Api) -> Sweeping:
         sweep_id = gr.Dropdown(
             sweep_choices(api), value=None, label="Sweep", interactive=True, scale=4, elem_id="sweep-choice"
         )
+        metric = gr.Dropdown(
+            METRIC_CHOICES, value=LOSS.key, label="Quality", interactive=True, min_width=150, elem_id="sweep-metric"
+        )
         tolerance = gr.Textbox(
-            TOLERANCE,
-            label="Tolerance: counts as equal within (nats, or 2% of the gain over the base)",
+            default_tolerance(LOSS.key),
+            label=_tolerance_label(LOSS),
             max_lines=1,
             max_length=20,
             scale=2,
             min_width=220,
             elem_id="sweep-tolerance",
         )
-    w: dict[str, Any] = {"status": plain(elem_id="sweep-status")}
+    w: dict[str, Any] = {"metric": metric, "tolerance": tolerance, "status": plain(elem_id="sweep-status")}
     with gr.Row(elem_classes="rv-bar"):
         w["resume"] = gr.Button("Run failed and cancelled runs again", visible=False, size="sm", elem_id="sweep-resume")
         w["cancel"] = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="sweep-cancel")
@@ -89,7 +98,7 @@ def build(api: Api) -> Sweeping:
     zipped = gr.DownloadButton("zip", visible="hidden", elem_id="sweep-zip")
     w["words"] = plain(elem_id="sweep-words")
     with gr.Row(elem_classes="rv-charts"):
-        w["by_rank"] = chart("Held-out loss by rank", height=HEIGHT, elem_id="sweep-curve")
+        w["by_rank"] = chart("Quality by rank", height=HEIGHT, elem_id="sweep-curve")
         w["above_best"] = chart("Difference from the best rank", height=HEIGHT, elem_id="sweep-verdict", optional=True)
     w["tradeoff"] = chart("Quality against adapter size", height=HEIGHT, elem_id="sweep-tradeoff", optional=True)
     w["truncated"] = plain(elem_id="sweep-truncated")
@@ -100,15 +109,17 @@ def build(api: Api) -> Sweeping:
 
     drawing = wire(
         partial(sweep_view, api),
-        inputs={"sweep_id": sweep_id, "tolerance": tolerance, "seen": w["seen"]},
+        inputs={"sweep_id": sweep_id, "metric": metric, "tolerance": tolerance, "seen": w["seen"]},
         outputs={name: w[name] for name in SweepView._fields},
     )
     w["timer"].tick(**drawing)
     on_any(sweep_id.input, tolerance.input).then(**drawing)
+    judged = metric.input(_tolerance_of, metric, tolerance, **quiet())
+    judged.then(**drawing)
     w["resume"].click(inputs=sweep_id, **action(partial(_resume, api))).then(**drawing)
     w["cancel"].click(inputs=sweep_id, **action(partial(_cancel, api))).then(**drawing)
     for button, file, make, inputs in (
-        (w["ship"], shipped, truncated_adapter, [sweep_id, tolerance]),
+        (w["ship"], shipped, truncated_adapter, [sweep_id, tolerance, metric]),
         (w["export"], zipped, zip_of, [sweep_id]),
     ):
         button.click(inputs=inputs, outputs=file, **action(partial(make, api))).success(
@@ -122,10 +133,26 @@ def build(api: Api) -> Sweeping:
         return gr.Dropdown(known, value=chosen if chosen in ids else (ids[0] if ids else None))
 
     filling = {"fn": choices, "inputs": sweep_id, "outputs": sweep_id, **quiet()}
-    return Sweeping(sweep_id, tolerance, filling, drawing, w["seen"], w["timer"], w["by_rank"], w["results"])
+    return Sweeping(
+        sweep_id, metric, judged, tolerance, filling, drawing, w["seen"], w["timer"], w["by_rank"], w["results"]
+    )
 
 
-def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> SweepView:
+def default_tolerance(metric: str) -> str:
+    """Of a metric by its key, as it stands in the box."""
+    return f"{METRICS[metric].tolerance:g}"
+
+
+def _tolerance_label(metric: Metric) -> str:
+    return f"Tolerance: counts as equal within ({metric.units}, or 2% of the gain over the base)"
+
+
+def _tolerance_of(metric: str) -> Any:
+    """The usual one of a metric that was just chosen: nats say nothing of points."""
+    return gr.Textbox(default_tolerance(metric), label=_tolerance_label(METRICS[metric]))
+
+
+def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any, metric: str = LOSS.key) -> SweepView:
     """What changed since it was last looked at."""
     if not sweep_id:
         return _blank(html.paragraphs(NOT_CHOSEN if sweep_choices(api) else EMPTY, css="rv-empty"))
@@ -133,15 +160,25 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> 
         sweep = api.runs.sweep(sweep_id)
     except RankVizError as error:
         return _blank(notice_html(str(error), kind="error"))
-    now = (live.fingerprint(sweep), tolerance)
+    now = (live.fingerprint(sweep), tolerance, metric)
     if now == seen:
         return unchanged(SweepView, timer=gr.Timer(active=not sweep.ended))
-    shown, problem = curve_within(api, sweep, tolerance)
+    offered, by = measured_metrics(sweep.runs), METRICS[metric]
+    known = by in offered or not any(run.loss_after for run in sweep.runs)
+    unknown = ""
+    if not known:
+        unknown = notice_html(f"{by.label} was not measured in this sweep. {LOSS.label} is shown.")
+        by, tolerance = LOSS, default_tolerance(LOSS.key)
+    shown, problem = curve_within(api, sweep, tolerance, by)
     again = len(sweep.resumable)
     compares = len({run.request.r for run in sweep.runs}) > 1
     shippable = shown.reading.shippable if shown.reading else None
     own = not sweep.recorded
     return SweepView(
+        metric=gr.Dropdown(
+            choices=[(m.label, m.key) for m in METRICS.values() if m in offered or m is by], value=by.key
+        ),
+        tolerance=gr.Textbox(label=_tolerance_label(by), **({} if known else {"value": tolerance})),
         status=live.status_html(sweep),
         resume=gr.Button(f"Run {counted(again, 'failed or cancelled run')} again", visible=bool(again) and own),
         cancel=gr.Button(visible=not sweep.ended),
@@ -150,12 +187,10 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> 
             visible=shippable is not None and own,
         ),
         export=gr.Button(visible=any(run.state.ended for run in sweep.runs)),
-        words=problem + shown.words,
+        words=unknown + problem + shown.words,
         by_rank=shown.chart,
         above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",
-        tradeoff=points.tradeoff_chart(
-            [sweep], x="adapter", y="loss", tolerance=shown.tolerance_nats, height=HEIGHT
-        ).chart
+        tradeoff=points.tradeoff_chart([sweep], x="adapter", y=by.key, tolerance=shown.within, height=HEIGHT).chart
         if compares
         else "",
         truncated=shown.truncated,
@@ -168,7 +203,12 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any) -> 
 
 def _blank(message: str) -> SweepView:
     hidden = dict.fromkeys(("resume", "cancel", "ship", "export"), gr.Button(visible=False))
-    empty = dict.fromkeys(SweepView._fields, "") | {"seen": None, "timer": gr.Timer(active=False)}
+    empty = dict.fromkeys(SweepView._fields, "") | {
+        "metric": gr.skip(),
+        "tolerance": gr.skip(),
+        "seen": None,
+        "timer": gr.Timer(active=False),
+    }
     return SweepView(**{**empty, **hidden, "status": message})
 
 
@@ -188,19 +228,23 @@ def facts_of(sweep: Sweep) -> str:
     )
 
 
-def curve_within(api: Api, sweep: Sweep, tolerance: str) -> tuple[Curve, str]:
+def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) -> tuple[Curve, str]:
     """The curve, and a notice as HTML if the tolerance is not one: then the default tolerance is used."""
     try:
-        return curve(api, sweep, tolerance, height=HEIGHT), ""
+        return curve(api, sweep, tolerance, height=HEIGHT, metric=metric), ""
     except InvalidSettingError as error:
-        problem = notice_html(f"{error} Shown with {TOLERANCE} nats.", kind="error")
-        return curve(api, sweep, TOLERANCE, height=HEIGHT), problem
+        usual = default_tolerance(metric.key)
+        problem = notice_html(f"{error} Shown with {metric.amount(metric.tolerance, 'g')}.", kind="error")
+        return curve(api, sweep, usual, height=HEIGHT, metric=metric), problem
 
 
-def truncated_adapter(api: Api, sweep_id: str | None, tolerance: str = TOLERANCE) -> str:
+def truncated_adapter(
+    api: Api, sweep_id: str | None, tolerance: str = default_tolerance(LOSS.key), metric: str = LOSS.key
+) -> str:
     """The adapter of a fast curve at that rank, as a zip that PEFT's loader takes once unpacked."""
     sweep = api.runs.sweep(sweep_id or "")
-    reading = curve_within(api, sweep, tolerance)[0].reading
+    # As on the page: a tolerance in points says nothing of the loss by which a fast curve is read.
+    reading = curve_within(api, sweep, tolerance if metric == LOSS.key else default_tolerance(LOSS.key))[0].reading
     if reading is None or reading.shippable is None:
         raise UserError("This sweep has no truncated adapter to download: no lower rank is within the tolerance.")
     return str(api.adapters.zip_truncated(reading.curve.run_id, reading.shippable.r))

@@ -11,7 +11,16 @@ from rankviz.api import Api
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.core.preflight.checks import problems, warnings
-from rankviz.core.runs.request import FAST_RANKS, SHORT_TRAINING, SWEEP_RANKS, VERDICT_SEEDS, SweepRequest, fast_ranks
+from rankviz.core.runs.request import (
+    FAST_RANKS,
+    QUICK_RANKS,
+    SHORT_TRAINING,
+    SWEEP_RANKS,
+    VERDICT_SEEDS,
+    SweepRequest,
+    fast_ranks,
+    quick_look,
+)
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
@@ -36,14 +45,28 @@ WHY_FIXED_ALPHA = (
     "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. For your "
     "final adapter, use α = r or 2r and tune the learning rate."
 )
-MODES = [("Fast curve: one run, all ranks", "fast"), ("Sweep: runs at each rank", "sweep"), ("Single run", "single")]
+WHAT_EXACT_MATCH_IS = (
+    "Exact match: each evaluated adapter answers so many held-out prompts greedily. An answer counts if it is the "
+    "reference. The estimated time includes this."
+)
+MODES = [
+    ("Quick look: two runs", "quick"),
+    ("Fast curve: one run, all ranks", "fast"),
+    ("Sweep: runs at each rank", "sweep"),
+    ("Single run", "single"),
+]
+MODE_RANKS = {"quick": QUICK_RANKS, "fast": FAST_RANKS, "sweep": SWEEP_RANKS, "single": (16,)}
 MODE_NOTES = {
+    "quick": "Trains a low and a high rank on the same data in the same order, and truncates the adapter of the high "
+    "rank to every lower rank. The loss of runs at the ranks between is forecast, with a band. It costs two runs and "
+    "the truncations: the estimated time below includes them. Both runs have the same alpha and one seed.",
     "fast": "Trains the highest rank once and truncates its adapter to the lower ranks. This shows quickly how much "
     "rank the learned update needs. It does not show what a run at a lower rank would learn: independent runs do.",
     "sweep": "Trains each rank with every learning rate and seed, on the same data in the same order. A verdict needs "
     "the noise between seeds: use three or more.",
     "single": "Trains one rank with one learning rate and one seed.",
 }
+FIRST_MODE = MODES[0][1]
 ABOUT_UNSLOTH = (
     "Class and parts matter on a GPU: they decide which modules the target names reach. Without a GPU, Unsloth has one "
     "class and trains all that the target modules name."
@@ -52,7 +75,7 @@ DEFAULTS = SweepRequest()
 NAMES = (
     "base", "data", "file", "mode", "ranks", "other_ranks", "independent", "alpha_rule", "alpha_fixed",
     "learning_rates", "seeds", "max_steps", "preset", "names", "use_rslora", "use_dora", "batch", "accumulation",
-    "max_length", "held_out", "precision", "optim", "unsloth_class", "parts",
+    "max_length", "held_out", "exact_match", "precision", "optim", "unsloth_class", "parts",
 )  # fmt: skip
 """The widgets whose values make a request."""
 
@@ -80,15 +103,24 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         elem_id="train-file",
     )
     w["preview"] = plain(elem_id="train-preview")
-    w["mode"] = gr.Radio(MODES, value="fast", label="Mode", elem_id="train-mode")
-    w["mode_note"] = plain(html.paragraphs(MODE_NOTES["fast"]))
+    w["mode"] = gr.Radio(MODES, value=FIRST_MODE, label="Mode", elem_id="train-mode")
+    w["mode_note"] = plain(html.paragraphs(MODE_NOTES[FIRST_MODE]))
     w["ranks"] = gr.CheckboxGroup(
-        [str(r) for r in STOPS], value=[str(r) for r in FAST_RANKS], label="Ranks", elem_id="train-ranks"
+        [str(r) for r in STOPS],
+        value=[str(r) for r in MODE_RANKS[FIRST_MODE]],
+        label=_ranks_label(FIRST_MODE),
+        elem_id="train-ranks",
     )
     with gr.Row(elem_classes="rv-pair"):
         w["other_ranks"] = gr.Textbox("", label="Other ranks", placeholder="24, 512", max_lines=1, min_width=100)
         w["independent"] = gr.Textbox(
-            "", label="Independent runs at", placeholder="2", max_lines=1, min_width=100, elem_id="train-independent"
+            "",
+            label="Independent runs at",
+            placeholder="2",
+            max_lines=1,
+            min_width=100,
+            visible=FIRST_MODE == "fast",
+            elem_id="train-independent",
         )
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(ALPHA_RULES, value="fixed", label="Alpha", scale=3, min_width=180)
@@ -96,7 +128,7 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
     plain(f'<div class="rv-caption"><p>{WHY_FIXED_ALPHA}</p></div>')
     with gr.Row(elem_classes="rv-pair"):
         w["learning_rates"] = gr.Textbox("1e-3", label="Learning rates", max_lines=1, min_width=100)
-        w["seeds"] = _whole("Seeds", 1)
+        w["seeds"] = _whole("Seeds", 1, visible=FIRST_MODE != "quick")
         w["max_steps"] = _whole("Steps per run", SHORT_TRAINING.max_steps)
     with gr.Accordion("Targets, batch and precision", open=False):
         w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS.lora.target_modules, label="Target modules", interactive=True)
@@ -110,6 +142,8 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         with gr.Row(elem_classes="rv-pair"):
             w["max_length"] = _whole("Max length (tokens)", SHORT_TRAINING.max_length)
             w["held_out"] = _whole("Held-out examples", DEFAULTS.held_out_examples)
+            w["exact_match"] = _whole("Exact match on (0: off)", DEFAULTS.exact_match_examples)
+        plain(f'<div class="rv-caption"><p>{WHAT_EXACT_MATCH_IS}</p></div>')
         w["precision"] = gr.Dropdown(
             PRECISIONS, value=SHORT_TRAINING.precision, label="Base model precision", interactive=True
         )
@@ -127,9 +161,13 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
     return w
 
 
-def _whole(label: str, value: int) -> gr.Number:
+def _whole(label: str, value: int, *, visible: bool = True) -> gr.Number:
     """Without a minimum: Gradio would refuse the event without a word where the core says what to change."""
-    return gr.Number(value, label=label, precision=0, step=1, min_width=80)
+    return gr.Number(value, label=label, precision=0, step=1, min_width=80, visible=visible)
+
+
+def _ranks_label(mode: str) -> str:
+    return "Ranks to train: two" if mode == "quick" else "Ranks"
 
 
 class Mode(NamedTuple):
@@ -137,17 +175,16 @@ class Mode(NamedTuple):
 
     ranks: Any
     independent: Any
-    seeds: Any
+    seeds: gr.Number
     mode_note: str
 
 
 def mode_chosen(mode: str) -> Mode:
-    """Ranks and seeds that suit the mode; both can be changed."""
-    ranks = {"fast": FAST_RANKS, "sweep": SWEEP_RANKS}.get(mode, (16,))
+    """Ranks and seeds that suit the mode; both can be changed, except that a quick look has one seed."""
     return Mode(
-        ranks=gr.CheckboxGroup(value=[str(r) for r in ranks]),
+        ranks=gr.CheckboxGroup(value=[str(r) for r in MODE_RANKS[mode]], label=_ranks_label(mode)),
         independent=gr.Textbox(visible=mode == "fast"),
-        seeds=VERDICT_SEEDS if mode == "sweep" else 1,
+        seeds=gr.Number(VERDICT_SEEDS if mode == "sweep" else 1, visible=mode != "quick"),
         mode_note=html.paragraphs(MODE_NOTES[mode]),
     )
 
@@ -164,7 +201,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
         raise InvalidSettingError("Upload a file with your data, or choose one of the samples.")
     fixed = values["alpha_rule"] == "fixed"
     ranks, cut_ranks = _ranks_of(values)
-    return SweepRequest(
+    request = SweepRequest(
         base=(values["base"] or "").strip(),
         data=data,
         ranks=ranks,
@@ -173,6 +210,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
         learning_rates=numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
         seeds=tuple(range(values["seeds"] or 0)),
         held_out_examples=values["held_out"],
+        exact_match_examples=values["exact_match"],
         lora=LoraConfig(
             target_modules=values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
             use_rslora=bool(values["use_rslora"]),
@@ -190,6 +228,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
             optim=values["optim"],
         ),
     )
+    return quick_look(request, ranks) if values["mode"] == "quick" else request
 
 
 def _ranks_of(values: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:

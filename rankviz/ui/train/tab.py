@@ -11,7 +11,9 @@ from urllib.parse import quote
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.errors import RankVizError
+from rankviz.core.forecast.decision import Decision
+from rankviz.core.runs.record import Sweep
+from rankviz.errors import RankVizError, UserError
 from rankviz.figures import RankCurveInfo, rank_curve_figure
 from rankviz.ui.parts import html, live, tables
 from rankviz.ui.parts.charts import chart, chart_value
@@ -19,11 +21,13 @@ from rankviz.ui.parts.controls import busy, done, pickable, plain
 from rankviz.ui.parts.curve import curve as by_rank
 from rankviz.ui.train import form as train_form
 from rankviz.ui.wiring import action, notice_html, quiet, show, unchanged, wire
+from rankviz.units import time_span
 
 POLL_SECONDS = 1.0
 EMPTY = (
-    "Nothing trained yet. Press Train. A fast curve trains the highest rank and truncates its adapter to the lower "
-    "ranks; a sweep trains every rank. The results appear here. You can close or reload the page while it runs."
+    "Nothing trained yet. Press Train. A quick look trains a low and a high rank and forecasts the ranks between; a "
+    "fast curve trains the highest rank and truncates its adapter to the lower ranks; a sweep trains every rank. The "
+    "results appear here. You can close or reload the page while it runs."
 )
 CANNOT_TRAIN = "Nothing trained yet, and nothing can be trained here: the note above the Train button says why."
 
@@ -53,6 +57,7 @@ def build(api: Api) -> Training:
         with gr.Column(elem_classes="rv-answer"):
             status = plain(elem_id="status")
             cancel = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="cancel-sweep")
+            add = gr.Button("", visible=False, size="sm", elem_id="add-run")
             with gr.Row(elem_classes="rv-charts"):
                 loss = chart("Training loss by step", height=320, elem_id="train-loss")
                 curve = chart("Held-out loss by rank", height=320, elem_id="train-curve")
@@ -92,6 +97,7 @@ def build(api: Api) -> Training:
     outputs = {
         "status": status,
         "cancel": cancel,
+        "add": add,
         "loss": loss,
         "curve": curve,
         "words": caption,
@@ -110,6 +116,7 @@ def build(api: Api) -> Training:
     started.success(**drawing)
     tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
     cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api))).then(**drawing)
+    add.click(inputs=sweep_id, **action(partial(add_run, api))).then(**drawing)
     return Training(sweep_id=sweep_id, seen=seen, draw=drawing, started=started, results=results, curve=curve)
 
 
@@ -118,6 +125,7 @@ class Progress(NamedTuple):
 
     status: str = ""
     cancel: Any = gr.Button(visible=False)
+    add: Any = gr.Button(visible=False)
     loss: str = ""
     curve: str = ""
     words: str = ""
@@ -144,6 +152,7 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
     return Progress(
         status=live.status_html(sweep),
         cancel=gr.Button(visible=not sweep.ended),
+        add=add_button(api, sweep, drawn.decision),
         loss=live.loss_chart([sweep]),
         curve=drawn.chart,
         words=sweep_link(sweep_id) + drawn.words,
@@ -157,6 +166,24 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
 def sweep_link(sweep_id: str) -> str:
     address = f"?tab=sweep&amp;sweep={quote(sweep_id)}"
     return f'<p class="rv-caption"><a href="{address}">Open this sweep on its own page</a></p>'
+
+
+def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
+    """Shown once all runs have ended, where one more pays for itself."""
+    r = decision.forecast.third_run if decision else None
+    if r is None or not sweep.ended or sweep.recorded or api.workspace.why_not_train():
+        return gr.Button(visible=False)
+    estimate = api.runs.expected_added(sweep.sweep_id, r)
+    time = f" (training {time_span(estimate.seconds)})" if estimate and estimate.seconds else ""
+    return gr.Button(f"Add a run at r = {r}{time}", visible=True)
+
+
+def add_run(api: Api, sweep_id: str) -> None:
+    """The run that the button names, worked out again from the sweep as it now is."""
+    decision = api.decisions.of(sweep_id)
+    if decision is None or decision.forecast.third_run is None:
+        raise UserError("One more run would not narrow the forecast of this sweep any further.")
+    api.runs.add(sweep_id, decision.forecast.third_run)
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:

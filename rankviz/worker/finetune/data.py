@@ -7,6 +7,7 @@ rows, the number held out and the run's seed.
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from rankviz.dataset import Dataset, Example
@@ -28,6 +29,15 @@ class Tokens:
     def targets(self) -> int:
         """Tokens that the loss is over: the first token of a row is predicted from nothing, so never one."""
         return sum(label != IGNORED for label in self.labels[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A row as a prompt to be answered, token for token as it was tokenized for training."""
+
+    prompt: list[int]
+    reference: list[int]
+    """The learned tokens after it, the end among them."""
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
@@ -54,13 +64,29 @@ class SweepData:
     held_out_examples: int
     training: list[int] = field(init=False)
     held_out: list[Tokens] = field(init=False)
+    _held_out_rows: list[int] = field(init=False)
     _tokens: dict[int, Tokens] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.training, kept = split(self.dataset.examples, self.held_out_examples)
-        self.held_out = [tokens for i in kept if (tokens := self._tokenize(i)).targets]
+        self._held_out_rows = [i for i in kept if self._tokenize(i).targets]
+        self.held_out = [self._tokenize(i) for i in self._held_out_rows]
         if not self.held_out:
             raise BadDataError(f"No held-out row has a token to learn within {self.max_length}: raise max_length.")
+
+    def questions(self, count: int) -> dict[int, Question]:
+        """The first `count` held-out rows that can be answered, by their place among all. A row without a prompt
+        cannot, nor one whose answer max_length cuts off."""
+        if not count:
+            return {}
+        rows = ((place, self.dataset.examples[i]) for place, i in enumerate(self._held_out_rows))
+        asked = ((place, ask(example, self.tokenizer, self.max_length)) for place, example in rows)
+        if found := dict(islice(((place, each) for place, each in asked if each), count)):
+            return found
+        raise BadDataError(
+            f"Exact match needs held-out rows with a prompt, and an answer within {self.max_length} tokens; there is "
+            "none. Set exact match to 0, raise max_length, or give rows with prompts."
+        )
 
     def in_order(self, seed: int, count: int) -> list[Tokens]:
         """The first `count` training rows in this seed's order, epoch after epoch, each epoch shuffled anew."""
@@ -86,7 +112,18 @@ class SweepData:
         return self._tokens[i]
 
 
-def tokenize(example: Example, tokenizer: Any, max_length: int) -> Tokens:
+def ask(example: Example, tokenizer: Any, max_length: int) -> Question | None:
+    """The last text to learn of a row, and what stands before it; None without a prompt or beyond max_length."""
+    whole = tokenize(example, tokenizer, None)
+    if not example.has_prompt or len(whole.input_ids) > max_length:
+        return None
+    learned = [label != IGNORED for label in whole.labels]
+    end = max((i + 1 for i, is_learned in enumerate(learned) if is_learned), default=0)
+    start = next((i for i in range(end, 0, -1) if not learned[i - 1]), 0)
+    return Question(whole.input_ids[:start], whole.input_ids[start:end]) if start and end > start else None
+
+
+def tokenize(example: Example, tokenizer: Any, max_length: int | None) -> Tokens:
     """Token ids, and as labels those that hold text to learn; cut at max_length.
 
     The text is tokenized whole, as it would be read, and a token is learned if any of its characters is. Prompt and

@@ -1,7 +1,8 @@
-"""Computes the held-out loss in nats: the mean over all target tokens, and the mean of each example."""
+"""Computes the held-out loss in nats and the token accuracy, over all target tokens and of each example."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rankviz.core.runs.events import Evaluated
@@ -17,19 +18,17 @@ def evaluate(
     """Cross-entropy of each target token under the model, over the held-out rows as they are (no dropout, no gradient).
 
     loss = Σ over target tokens of -log p(token | what stands before it) / number of target tokens, completions only
-    where rows have prompts. The forward pass runs in `autocast` (a torch dtype's name) as training does; the loss is
-    taken in fp32.
-    Compared with transformers' own loss in tests/worker/finetune/test_data.py.
+    where rows have prompts. A token is correct where it has the highest logit after the true tokens before it. The
+    forward pass runs in `autocast` (a torch dtype's name) as training does; the loss is taken in fp32.
+    Compared with transformers' own loss and logits in tests/worker/finetune/test_data.py.
     """
     import torch
 
     started = time.monotonic()
     sums, counts = [0.0] * len(held_out), [tokens.targets for tokens in held_out]
+    correct = [0] * len(held_out)
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    dtype = getattr(torch, autocast) if autocast else None
-    with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+    with inference(model, autocast):
         for batch in _batches(held_out, vocabulary=model.config.get_text_config().vocab_size):
             longest = max(len(held_out[i].input_ids) for i in batch)
             input_ids = torch.full((len(batch), longest), pad_token_id, device=device)
@@ -43,13 +42,12 @@ def evaluate(
             logits = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
             # Only target positions: fp32 logits of all of them would cost more than the loss itself.
             row_of_target, position = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
-            losses = torch.nn.functional.cross_entropy(
-                logits[row_of_target, position].float(), labels[row_of_target, position + 1], reduction="none"
-            )
+            logits, targets = logits[row_of_target, position].float(), labels[row_of_target, position + 1]
+            losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
             totals = torch.zeros(len(batch), device=device).index_add_(0, row_of_target, losses)
-            for i, total in zip(batch, totals.tolist(), strict=True):
-                sums[i] = total
-    model.train(was_training)
+            hits = torch.bincount(row_of_target[logits.argmax(-1) == targets], minlength=len(batch))
+            for i, total, hit in zip(batch, totals.tolist(), hits.tolist(), strict=True):
+                sums[i], correct[i] = total, hit
     return Evaluated(
         time=time.time(),
         when=when,
@@ -58,7 +56,24 @@ def evaluate(
         examples=len(held_out),
         seconds=time.monotonic() - started,
         example_losses=tuple(total / count for total, count in zip(sums, counts, strict=True)),
+        correct_tokens=sum(correct),
+        example_tokens=tuple(counts),
+        example_correct_tokens=tuple(correct),
     )
+
+
+@contextmanager
+def inference(model: Any, autocast: str | None) -> Iterator[None]:
+    """No dropout, no gradient, and the forward pass in `autocast` (a torch dtype's name)."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    dtype = getattr(torch, autocast) if autocast else None
+    kind = next(model.parameters()).device.type
+    with torch.no_grad(), torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
+        yield
+    model.train(was_training)
 
 
 def _batches(held_out: Sequence[Tokens], vocabulary: int) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import unsloth
 # isort: split
 from peft import PeftModel
 
+from rankviz import units
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
 from rankviz.core.lora.plan import AdapterPlan
@@ -22,6 +23,7 @@ from rankviz.core.runs.events import (
     AdapterCut,
     AdapterSaved,
     Evaluated,
+    HeldOut,
     RunCompleted,
     RunEvent,
     RunStarted,
@@ -33,8 +35,9 @@ from rankviz.machine import load_average
 from rankviz.worker import device
 from rankviz.worker.environment import machine, model_fingerprint
 from rankviz.worker.finetune.adapter import unsloth_arguments
+from rankviz.worker.finetune.answers import exact_matches
 from rankviz.worker.finetune.base import Base
-from rankviz.worker.finetune.data import SweepData
+from rankviz.worker.finetune.data import Question, SweepData
 from rankviz.worker.finetune.evaluation import evaluate
 from rankviz.worker.finetune.load import load_base
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
@@ -59,6 +62,8 @@ class Session:
     memory: Memory
     environment: dict[str, Any]
     hooks: "Hooks"
+    questions: dict[int, Question]
+    """Held-out prompts to be answered, by place; none where exact match was not requested."""
     base_loss: Evaluated | None = None
     loading: dict[str, float | None] = field(default_factory=dict)
     """How busy the machine was while the base was loaded, as a run's environment has it; for the first run."""
@@ -76,6 +81,7 @@ class Session:
         model, tokenizer = load_base(base, settings, resolved.append, request.lora.unsloth_class)
         stage("tokenizing the data")
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
+        questions = data.questions(request.exact_match_examples)
         environment = {
             **machine(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
@@ -95,7 +101,7 @@ class Session:
         if spec.tower == "whole model" and not settings.cuda:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
             spec, left_out = text_part(spec), second_towers(spec)
-        return cls(model, spec, left_out, tokenizer, data, settings, memory, environment, Hooks(model))
+        return cls(model, spec, left_out, tokenizer, data, settings, memory, environment, Hooks(model), questions)
 
     def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
         """One run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not needs
@@ -119,11 +125,11 @@ class Session:
             log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
             if self.base_loss is None:
                 stage("evaluating the base")
-                self.base_loss = self._evaluate(adapter, "before")
+                self.base_loss = self._evaluate(adapter, "before", stage)
                 log(self.base_loss)
             else:
                 spent = {"seconds": 0.0, "own_cpu_seconds": 0.0, "waited_cpu_seconds": 0.0}
-                log(replace(self.base_loss, time=time.time(), **spent, reused=True))
+                log(replace(self.base_loss, time=time.time(), **spent, exact_match_seconds=None, reused=True))
             stage("training")
             rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
             self.memory.reset()
@@ -138,7 +144,7 @@ class Session:
             )
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
             stage("evaluating the adapter")
-            log(self._evaluate(adapter, "after"))
+            log(self._evaluate(adapter, "after", stage))
             stage("saving the adapter")
             adapter.save_pretrained(run_dir / "adapter")
             file_bytes = (run_dir / "adapter" / "adapter_model.safetensors").stat().st_size
@@ -194,14 +200,13 @@ class Session:
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda _: None)
                 truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
                 truncator.save(r, run_dir / path)
-            evaluation = self._evaluate(adapter, "after")
+            evaluation = self._evaluate(adapter, "after", stage)
+            measured = {f.name: getattr(evaluation, f.name) for f in fields(HeldOut)}
             log(
                 AdapterCut(
+                    **measured,
                     time=time.time(),
                     r=r,
-                    loss=evaluation.loss,
-                    tokens=evaluation.tokens,
-                    examples=evaluation.examples,
                     seconds=time.monotonic() - started,
                     example_losses=evaluation.example_losses,
                     recovery_steps=recovered,
@@ -212,16 +217,31 @@ class Session:
     def _plan(self, request: RunRequest) -> AdapterPlan:
         return plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
 
-    def _evaluate(self, model: Any, when: str) -> Evaluated:
+    def _evaluate(self, model: Any, when: str, stage: Callable[[str], None]) -> Evaluated:
+        autocast = self.settings.mixed_precision
         clock = ProcessorClock()
         evaluation = evaluate(
-            model,
-            self.data.held_out,
-            when=when,
-            pad_token_id=self.tokenizer.pad_token_id,
-            autocast=self.settings.mixed_precision,
+            model, self.data.held_out, when=when, pad_token_id=self.tokenizer.pad_token_id, autocast=autocast
         )
-        return replace(evaluation, **clock.read().fields)
+        evaluation = replace(evaluation, **clock.read().fields)
+        if not self.questions:
+            return evaluation
+        stage(f"answering {units.counted(len(self.questions), 'held-out prompt')}")
+        started = time.monotonic()
+        matches = exact_matches(
+            model,
+            self.tokenizer,
+            self.questions,
+            examples=len(self.data.held_out),
+            autocast=autocast,
+            cached=not self.settings.cuda,
+        )
+        return replace(
+            evaluation,
+            time=time.time(),
+            example_exact_matches=matches,
+            exact_match_seconds=time.monotonic() - started,
+        )
 
 
 def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings, left_out: Sequence[str] = ()) -> Any:

@@ -12,7 +12,7 @@ from rankviz.catalog.models import load_model
 from rankviz.core.cost.device import Device
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, precision_warning, row_tokens
-from rankviz.core.runs.sweep_time import sweep_time
+from rankviz.core.runs.sweep_time import answer_passes, sweep_time
 from tests.support.questions import run
 from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
@@ -126,3 +126,43 @@ def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_ste
 
     # 40 rows forward are a quarter of 80 rows of training; two cuts twice that, and r = 2 two steps of ten.
     assert 100 * (2 * 0.25 + 0.2) == pytest.approx(seconds(cut_ranks=(8, 2)) - seconds())
+
+
+def test_answers_cost_the_prompt_once_and_each_token_more_than_in_a_pass():
+    """Answers of 6 tokens in rows of 20, each 14 tokens at most with those after a reference: 14/20 of a row at 1.3
+    times the price, and the prompt."""
+    exact = Range(6, 6, 6), Range(20, 20, 20)
+
+    assert (0.5 * 0.3, 1 + 1.3 * 0.7, 1 + 4 * 0.7) == pytest.approx(ends(answer_passes(*exact, cuda=False)))
+    assert (6, 14, 14) == ends(answer_passes(*exact, cuda=True))
+
+
+def ends(given):
+    return given.low, given.expected, given.high
+
+
+def test_exact_match_is_in_the_time_of_a_sweep_for_each_adapter_and_the_base():
+    hundred, twice = Range(100.0, 100.0, 100.0), Range(2.0, 2.0, 2.0)
+    settings = {"max_steps": 10, "per_device_train_batch_size": 8, "held_out_examples": 40, "r": 64, "cut_ranks": (8,)}
+
+    def time(examples, answering):
+        run_request = request(**settings, exact_match_examples=examples)
+        estimate = replace(estimate_run(TOY, run_request, Device(cpu_count=2), ASSUMPTIONS), seconds=hundred)
+        return sweep_time(TOY, [run_request], [estimate], ASSUMPTIONS, answering=answering)
+
+    # 40 rows forward take 25 s; base, adapter and its truncation answer 20 of them, at two passes each.
+    assert 3 * 25.0 == time(20, twice).answers.expected
+    assert 3 * 50.0 == time(1000, twice).answers.expected
+    assert time(0, None).answers is None
+    assert 75.0 == pytest.approx(time(20, twice).total.expected - time(0, None).total.expected)
+
+
+@pytest.mark.parametrize(
+    ("reference", "row", "measured"), [(11.36, 17.69, 2.90), (3.0, 10.5, 1.84)], ids=["phonemes", "syllables"]
+)
+def test_the_measured_cost_of_answers_is_in_the_range(reference, row, measured):
+    """64 answers of SmolLM2-135M to each sample, in passes over these rows: CPU time on one thread."""
+    passes = answer_passes(Range(*[reference] * 3), Range(*[row] * 3), cuda=False)
+
+    assert passes.holds(measured)
+    assert 0.7 < measured / passes.expected < 1.3

@@ -45,8 +45,8 @@ def test_the_curve_runs_from_the_lowest_cut_to_the_rank_that_was_trained():
     curve = fast_curve(TOP)
 
     assert [2, 8, 32, 64] == [point.r for point in curve.points]
-    assert (1.640, 200, 800, 2, "cuts/r2") == curve.points[0][1:]
-    assert (1.600, 6400, 25600, 0, "") == curve.trained[1:]
+    assert (1.640, 200, 800, 2, "cuts/r2", None, None) == curve.points[0][1:]
+    assert (1.600, 6400, 25600, 0, "", None, None) == curve.trained[1:]
     assert 7.0 == curve.base_loss
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import Evaluated, RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from tests.support import questions
 
@@ -72,3 +72,25 @@ def test_the_first_step_compiles_so_its_time_stands_apart_from_that_of_the_other
 def test_before_there_are_steps_their_times_are_not_known():
     assert (None, None) == (with_steps().first_step_seconds, with_steps().step_seconds)
     assert (30.0, None) == (with_steps(30.0).first_step_seconds, with_steps(30.0).step_seconds)
+
+
+def evaluated(loss=1.0, **counts):
+    return Evaluated(time=1.0, when="after", loss=loss, tokens=8, examples=3, seconds=1.0, **counts)
+
+
+def test_accuracies_are_shares_of_what_was_counted():
+    counted = evaluated(correct_tokens=6, example_exact_matches=(1, None, 0, 1, 0))
+
+    assert (0.75, 4, 0.5) == (counted.token_accuracy, counted.answered, counted.exact_match)
+
+
+def test_what_was_not_counted_is_not_known_and_not_zero():
+    assert (None, 0, None) == (evaluated().token_accuracy, evaluated().answered, evaluated().exact_match)
+    assert 0 == evaluated(correct_tokens=0).token_accuracy
+    assert 0 == evaluated(example_exact_matches=(0, 0)).exact_match
+
+
+def test_of_a_diverged_run_no_accuracy_is_known():
+    diverged = evaluated(float("nan"), correct_tokens=0, example_exact_matches=(0, 0))
+
+    assert (None, None) == (diverged.token_accuracy, diverged.exact_match)

@@ -5,6 +5,7 @@ import pytest
 from rankviz.core.lora.config import lora_alpha
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import quick_look
 from rankviz.errors import InvalidSettingError
 from tests.support import questions
 from tests.support.questions import sweep
@@ -66,6 +67,7 @@ def test_warm_up_takes_a_twentieth_of_the_steps(max_steps, expected):
         ({"gradient_accumulation_steps": 70_000}, "accumulation"),
         ({"max_length": 4}, "Maximum length must be a whole number from 8"),
         ({"held_out_examples": 0}, "Held-out"),
+        ({"exact_match_examples": -1}, r"Exact match examples must be a whole number from 0 to 100,000 \(got -1\)"),
         ({"target_modules": ()}, "target module"),
         ({"alpha": "3r"}, "Alpha must be r, 2r or a number"),
         ({"alpha": "-1"}, "Alpha must be r, 2r or a number"),
@@ -100,3 +102,34 @@ def test_a_long_journal_folds_to_the_same_record_at_once_as_event_by_event():
 
     assert one_by_one == RunRecord(request=request).after_all(events)
     assert (1, 2, 3, 4) == tuple(step.step for step in one_by_one.steps)
+
+
+def test_a_quick_look_trains_two_ranks_and_truncates_the_higher_one_to_every_rank_below():
+    look = quick_look(sweep(ranks=(16,), seeds=(5, 6), alpha="16", max_steps=30))
+
+    low, high = look.runs(sweep_id="s", created_at=0.0)
+
+    assert [(4, ()), (64, (32, 16, 8, 4, 2, 1))] == [(run.r, run.cut_ranks) for run in (low, high)]
+    assert {(5, 16.0, 30)} == {(run.seed, run.lora.lora_alpha, run.max_steps) for run in (low, high)}
+
+
+def test_other_ranks_of_a_quick_look_are_both_among_the_points_of_its_curve():
+    assert ((3, 24), (1, 2, 3, 4, 8, 16)) == (
+        (look := quick_look(sweep(), ranks=(24, 3))).ranks,
+        look.cut_ranks,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "ranks", "message"),
+    [
+        ({}, (4,), r"trains two ranks, such as 4 and 64 \(got 1\)"),
+        ({}, (4, 16, 64), r"trains two ranks, such as 4 and 64 \(got 3\)"),
+        ({}, (8, 8), r"trains two ranks, such as 4 and 64 \(got 1\)"),
+        ({"learning_rates": (1e-3, 3e-4)}, (4, 64), r"takes one learning rate \(got 2\)"),
+        ({"alpha": " 2R"}, (4, 64), r"needs a fixed alpha, such as 32 \(got 2R\)"),
+    ],
+)
+def test_a_quick_look_that_two_runs_cannot_answer_is_refused(settings, ranks, message):
+    with pytest.raises(InvalidSettingError, match=message):
+        quick_look(sweep(**settings), ranks)

@@ -184,6 +184,14 @@ def test_a_worker_at_work_has_been_so_until_now_on_all_processors():
     assert spell_of(record(), now=160.0) is None
 
 
+def test_greedy_answers_count_nowhere():
+    """Of the seconds that belong to no part, two are answers."""
+    answered = replace(FIRST[-2], exact_match_seconds=2.0)
+    before, after = times_of(record(*FIRST)), times_of(record(*FIRST[:-2], answered, FIRST[-1]))
+
+    assert (before.evaluation_of_one, before.rest - 2.0) == (after.evaluation_of_one, pytest.approx(after.rest))
+
+
 def test_a_run_that_has_not_completed_has_no_times():
     assert times_of(record(*FIRST[:-1])) is None
     assert times_of(record(*FIRST[:-1], RunFailed(time=171.0, error="killed"))) is None

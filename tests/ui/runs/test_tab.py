@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import RunFailed, RunStarted, StepLogged
-from rankviz.errors import InvalidSettingError
+from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
+from rankviz.errors import InvalidSettingError, UserError
 from rankviz.ui.parts import live
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.detail import detail_html
@@ -38,6 +38,7 @@ FORM = {
     "accumulation": 1,
     "max_length": 256,
     "held_out": 64,
+    "exact_match": 0,
     "precision": "auto",
     "optim": "auto",
     "unsloth_class": "FastLanguageModel",
@@ -88,9 +89,19 @@ def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_re
     assert ((8, 16), (2, 4, 8)) == (request.ranks, request.cut_ranks)
 
 
+def test_the_quick_look_is_what_train_offers_first_and_trains_two_ranks_of_which_the_higher_is_truncated():
+    mode = train_form.FIRST_MODE
+    request = train_form.request_of({**FORM, "mode": mode, "ranks": train_form.mode_chosen(mode).ranks.value})
+
+    assert "quick" == mode
+    assert ((4, 64), (1, 2, 4, 8, 16, 32)) == (request.ranks, request.cut_ranks)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        ({"mode": "quick", "ranks": ["4", "16", "64"]}, "A quick look trains two ranks, such as 4 and 64 .got 3."),
+        ({"mode": "quick", "alpha_rule": "r"}, "A quick look needs a fixed alpha, such as 32 .got r."),
         (
             {"mode": "fast", "ranks": ["8"]},
             "A fast curve truncates its highest rank to lower ones. Give at least",
@@ -107,8 +118,11 @@ def test_a_mode_that_doesnt_fit_the_ranks_says_so(settings, sentence):
         train_form.request_of({**FORM, **settings})
 
 
-def test_a_sweep_is_offered_with_three_seeds_and_a_fast_curve_with_one():
-    assert (3, 1, 1) == tuple(train_form.mode_chosen(mode).seeds for mode in ("sweep", "fast", "single"))
+def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
+    chosen = [train_form.mode_chosen(mode) for mode in ("sweep", "fast", "single", "quick")]
+
+    assert [3, 1, 1, 1] == [mode.seeds.value for mode in chosen]
+    assert [True, True, True, False] == [mode.seeds.visible for mode in chosen]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +168,17 @@ def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
     shown = text_of(train_form.expected_html(api, {**FORM, "mode": "fast"}))
 
     assert shown.startswith("1 run, truncated to 1 lower rank, on ")
+
+
+def test_both_runs_of_a_quick_look_and_its_truncations_are_in_the_time_before_the_button(api):
+    look, sweep = ({**FORM, "mode": mode, "ranks": ["4", "64"]} for mode in ("quick", "sweep"))
+
+    shown = text_of(train_form.expected_html(api, look))
+
+    assert shown.startswith("2 runs, the highest rank truncated to 6 lower ranks, on ")
+    times = [api.runs.expected(train_form.request_of(form)).time for form in (look, sweep)]
+    assert times[0].evaluation.expected > 2 * times[1].evaluation.expected  # 3 + 6 passes against 3
+    assert times[0].training.expected > times[1].training.expected  # the lowest ranks are trained on
 
 
 def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
@@ -279,6 +304,22 @@ def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
     assert 2.0 == other.runs.get(ids[0]).loss_after.loss
 
 
+def test_the_quality_axes_offered_are_those_that_the_drawn_runs_have(api):
+    sweep = finished(api, {4: 2.0})
+    other = api.workspace.store.create(questions.sweep(ranks=(8,)))
+    (run,) = api.workspace.store.sweep(other).runs
+    counted = {"tokens": 10, "examples": 2, "seconds": 1.0, "correct_tokens": 5, "loss": 1.0}
+    api.workspace.store.append(run.run_id, Evaluated(time=1.0, when="after", **counted))
+
+    def drawn(selected, y):
+        everything = {"text": "", "state": runs.ANY_STATE, "x": "adapter", "chosen": "", "seen": None}
+        return runs.runs_view(api, selected=selected, y=y, **everything).y
+
+    with_it, without = drawn([run.run_id], "token_accuracy"), drawn([sweep.runs[0].run_id], "token_accuracy")
+    assert (["loss", "gain", "token_accuracy"], "token_accuracy") == ([k for _, k in with_it.choices], with_it.value)
+    assert (["loss", "gain"], "loss") == ([k for _, k in without.choices], without.value)
+
+
 def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     good = finished(api, {4: 2.0}).runs[0].run_id
     spoiled = finished(api, {16: 2.0}).runs[0].run_id
@@ -295,3 +336,38 @@ def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     assert f'data-pick="{spoiled}"' not in view.table
     assert "No run or sweep" in text_of(view.detail)
     assert "unreadable" not in runs.runs_view(fresh, text="completed", state=runs.ANY_STATE, **everything).table
+
+
+def test_train_shows_a_quick_look_with_its_band_both_answers_and_the_run_that_would_narrow_it(api):
+    sweep = finished(api, {4: 3.0, 64: 1.6})
+    third = api.decisions.of(sweep.sweep_id).forecast.third_run
+
+    shown = train.progress(api, sweep_id=sweep.sweep_id, seen=None)
+
+    words = text_of(shown.words)
+    assert f"What to train To train next: one more run at r = {third}" in words
+    assert "What to ship To ship now: the adapter of the run at r = 64 (64.0 MB), held-out loss 1.6000." in words
+    assert "Forecast by rank" in words
+    assert '"name": "estimated band"' in shown.curve
+    assert shown.add.visible
+    assert shown.add.value.startswith(f"Add a run at r = {third} (training ")
+
+
+@pytest.mark.parametrize("losses", [{4: 1.6}, {4: 1.6, 8: 1.6, 16: 1.6, 32: 1.6, 64: 1.6}])
+def test_no_run_is_offered_that_would_narrow_nothing(api, losses):
+    sweep = finished(api, losses)
+
+    assert not train.progress(api, sweep_id=sweep.sweep_id, seen=None).add.visible
+    with pytest.raises(UserError, match="would not narrow the forecast"):
+        train.add_run(api, sweep.sweep_id)
+
+
+def test_no_run_is_offered_while_the_sweep_still_runs(api):
+    sweep = finished(api, {4: 3.0, 64: 1.6})
+    api.workspace.store.add(api.runs.added_request(sweep.sweep_id, 8))
+
+    shown = train.progress(api, sweep_id=sweep.sweep_id, seen=None)
+
+    assert "What to train" in text_of(shown.words)
+    assert not shown.add.visible
+    assert shown.cancel.visible

@@ -9,11 +9,12 @@ import pytest
 from rankviz.api import ASSETS, Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
 from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
+from rankviz.ui.page import restore
 from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
 from rankviz.ui.sweep import tab as page
 from tests.support import questions
-from tests.support.finished_runs import finished, text_of
+from tests.support.finished_runs import correct, counted, finished, text_of
 
 
 @pytest.fixture
@@ -21,9 +22,16 @@ def api(tmp_path):
     return Api(home=tmp_path)
 
 
-def evaluated(when, loss):
+def evaluated(when, loss, **counts):
     return Evaluated(
-        time=4.0, when=when, loss=loss, tokens=100, examples=2, seconds=1.0, example_losses=(loss - 0.1, loss + 0.1)
+        time=4.0,
+        when=when,
+        loss=loss,
+        tokens=100,
+        examples=2,
+        seconds=1.0,
+        example_losses=(loss - 0.1, loss + 0.1),
+        **counts,
     )
 
 
@@ -73,7 +81,8 @@ CUTS = {32: 1.601, 8: 1.612, 2: 1.700}
 def test_the_curve_is_a_dashed_line_of_its_own_and_runs_are_markers(api):
     drawn = json.loads(curve(api, fast(api, cuts=CUTS, independent={2: 1.69})).chart)["data"]
 
-    line, markers = drawn
+    *band, line, markers = drawn
+    assert {"estimated band"} == {trace["name"] for trace in band}
     assert ([2, 8, 32, 64], "dash") == (line["x"], line["line"]["dash"])
     assert ([2, 64], "markers") == (markers["x"], markers["mode"])
 
@@ -166,6 +175,66 @@ def test_an_invalid_tolerance_gives_a_notice_and_the_default(api):
     assert (curve(api, sweep, "2%", height=page.HEIGHT), "") == page.curve_within(api, sweep, "2%")
 
 
+def shown(api, sweep, **chosen):
+    return page.sweep_view(api, sweep_id=sweep.sweep_id, seen=None, **{"tolerance": "1", **chosen})
+
+
+def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
+    sweep = counted(api, {4: 60, 16: 80})
+
+    view = shown(api, sweep, metric="token_accuracy")
+
+    by_rank, above, tradeoff = (json.loads(drawn) for drawn in (view.by_rank, view.above_best, view.tradeoff))
+    assert [61.0, 81.0] == by_rank["data"][0]["y"]
+    assert "token accuracy on held-out tokens, % (higher is better)" == by_rank["layout"]["yaxis"]["title"]["text"]
+    assert pytest.approx([20.0, 0.0]) == above["data"][0]["y"]
+    assert "token accuracy below r = 16, points" == above["layout"]["yaxis"]["title"]["text"]
+    assert [61.0, 81.0] in [trace["y"] for trace in tradeoff["data"] if "text" in trace]
+    assert "by (points): r = 4 +" in text_of(view.words)
+    assert "(points, or 2% of the gain over the base)" in view.tolerance.label
+    assert by_rank["csv"].splitlines()[0].startswith("kind,r,token_accuracy_percent,")
+
+
+def test_only_what_was_measured_is_offered(api):
+    def offered(sweep):
+        return [value for _, value in shown(api, sweep, tolerance="0.02").metric.choices]
+
+    assert ["loss", "token_accuracy", "exact_match"] == offered(counted(api, {4: 60, 16: 80}))
+    assert ["loss", "token_accuracy"] == offered(counted(api, {4: 60, 16: 80}, answered=False))
+    assert ["loss"] == offered(finished(api, {4: 2.0, 16: 1.5}))
+
+
+def test_a_quality_that_the_sweep_lacks_is_said_and_the_loss_is_shown(api):
+    view = shown(api, finished(api, {4: 2.0, 16: 1.5}), metric="exact_match")
+
+    assert "Exact match was not measured in this sweep. Held-out loss is shown." in text_of(view.words)
+    assert ("loss", "0.02") == (view.metric.value, view.tolerance.value)
+
+
+def test_a_wrong_tolerance_in_points_is_shown_with_one_point(api):
+    view = shown(api, counted(api, {4: 60, 16: 80}), metric="token_accuracy", tolerance="a little")
+
+    assert "The tolerance must be in points, such as 1" in text_of(view.words)
+    assert "Shown with 1 point." in text_of(view.words)
+
+
+def test_the_table_of_runs_has_accuracies_where_they_were_measured(api):
+    with_accuracies = text_of(shown(api, counted(api, {4: 60})).results)
+    without = text_of(shown(api, finished(api, {4: 2.0})).results)
+
+    assert "Token accuracy Exact match" in with_accuracies
+    assert "62.0 % base 3.0 % 50.0 % base 0.0 %" in with_accuracies
+    assert "accuracy" not in without
+    assert "match" not in without
+
+
+def test_the_events_say_accuracies():
+    assert "held-out loss of the adapter: 2.0000 on 2 examples, token accuracy 61.0 %, exact match 50.0 %" == (
+        live.in_words(evaluated("after", 2.0, **correct(61, True)))
+    )
+    assert "held-out loss of the adapter: 2.0000 on 2 examples" == live.in_words(evaluated("after", 2.0))
+
+
 def test_a_sweep_without_a_curve_ships_nothing(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
@@ -249,3 +318,47 @@ def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
 
     assert (1.0, 9.0) == (first.started_at, first.ended_at)
     assert "2 completed in 16 s." in text_of(live.status_html(later))
+
+
+def test_a_verdict_on_several_seeds_comes_before_the_forecast_and_that_before_a_verdict_on_one(api):
+    three, one = (text_of(curve(api, finished(api, {4: 2.0, 64: 1.5}, seeds=s)).words) for s in ((0, 1, 2), (0,)))
+
+    assert three.index("r = 64 is best") < three.index("What to train")
+    assert one.index("What to train") < one.index("No verdict possible")
+
+
+def test_the_rank_that_the_first_sentence_names_is_marked_in_the_figure(api):
+    several, single = (finished(api, {4: 2.0, 64: 1.95}, seeds=seeds) for seeds in ((0, 1, 2), (0,)))
+
+    marked = [json.loads(curve(api, sweep).chart)["layout"]["shapes"][0]["x0"] for sweep in (several, single)]
+
+    trained = [api.decisions.of(sweep.sweep_id).train_rank for sweep in (several, single)]
+    assert [64, trained[1]] == marked
+    assert 64 not in trained
+
+
+def test_the_tolerance_of_the_page_decides_the_rank_to_train_and_to_ship(api):
+    sweep = fast(api, cuts=CUTS, independent={4: 1.75})
+
+    near, far = (text_of(curve(api, sweep, tolerance).words) for tolerance in ("0.02", "0.2"))
+
+    assert "truncated to r = 8 (about 8.0 MB), held-out loss 1.6120." in near
+    assert "To ship now: the adapter of the run at r = 4 (4.0 MB), held-out loss 1.7500." in far
+
+
+def test_one_rank_has_no_band_and_no_decision(api):
+    drawn = curve(api, fast(api, cuts=CUTS))
+
+    assert drawn.decision is None
+    assert "What to train" not in text_of(drawn.words)
+    assert "estimated band" not in drawn.chart
+
+
+def test_the_address_holds_what_a_sweep_is_judged_by(api):
+    by_accuracy = restore(api, {"metric": "token_accuracy"})
+    wrong = restore(api, {"metric": "bleu", "tolerance": "0.5"})
+
+    assert ("token_accuracy", "1") == (by_accuracy.metric, by_accuracy.tolerance)
+    assert ("loss", "0.5") == (wrong.metric, wrong.tolerance)
+    assert "metric must be one of loss, token_accuracy, exact_match" in wrong.notice
+    assert ("loss", "0.02") == (restore(api, {}).metric, restore(api, {}).tolerance)

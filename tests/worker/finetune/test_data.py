@@ -184,6 +184,31 @@ def test_the_held_out_loss_is_transformers_own(tiny, tokenizer):
     assert model.training is False
 
 
+def test_a_token_is_correct_where_transformers_gives_it_the_highest_logit(tiny, tokenizer):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rankviz.worker.finetune.evaluation import evaluate
+
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    prompts = [tokenizer.encode(text) for text in ("abc", "x", "hello there")]
+    rows = []
+    for prompt in prompts:
+        # Two tokens that the model itself would choose, one that it would not.
+        first = model(torch.tensor([prompt])).logits[0, -1].argmax().item()
+        second = model(torch.tensor([[*prompt, first]])).logits[0, -1].argmax().item()
+        third = model(torch.tensor([[*prompt, first, second]])).logits[0, -1].argmin().item()
+        rows.append(Tokens([*prompt, first, second, third], [IGNORED] * len(prompt) + [first, second, third]))
+    rows.append(Tokens(rows[0].input_ids[:4], rows[0].labels[:4]))
+
+    result = evaluate(model, rows, when="after", pad_token_id=3)
+
+    assert (3, 3, 3, 1) == result.example_tokens
+    assert (2, 2, 2, 1) == result.example_correct_tokens
+    assert 7 == result.correct_tokens
+    assert 0.7 == result.token_accuracy
+
+
 def test_a_peak_is_seen_and_forgotten_after_a_reset():
     from rankviz.worker.memory import Memory
 

@@ -1,0 +1,41 @@
+"""What to train next and what to ship, of a sweep whose runs allow a forecast between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.errors import RankVizError
+
+if TYPE_CHECKING:
+    from rankviz.api.forecasts import Forecasts
+    from rankviz.api.runs import Runs
+    from rankviz.api.verdicts import Verdicts
+    from rankviz.core.forecast.decision import Decision
+
+
+class Decisions:
+    """The quick look's answer; of any sweep with finished runs at two ranks."""
+
+    def __init__(self, runs: Runs, verdicts: Verdicts, forecasts: Forecasts):
+        self._runs = runs
+        self._verdicts = verdicts
+        self._forecasts = forecasts
+
+    def of(self, sweep_id: str, tolerance: float | str | None = None) -> Decision | None:
+        """The forecast between a sweep's runs, what to train next and what to ship; None as long as fewer than two
+        ranks have finished runs, or where the base model is not available.
+
+        Args:
+            sweep_id: One's own sweep or a recorded one.
+            tolerance: As for a verdict.
+        """
+        from rankviz.core.forecast.decision import decide
+
+        sweep = self._runs.sweep(sweep_id)
+        try:
+            forecast = self._forecasts.bent(sweep_id)
+        except RankVizError:
+            return None
+        judged = self._verdicts.of_sweep(sweep_id, tolerance)
+        return decide(sweep.runs, forecast, judged.verdict.tolerance_nats if judged else TOLERANCE_NATS)

@@ -1,0 +1,114 @@
+"""A quick look as an operation: what it refuses, when it answers, and what may be added to a sweep."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import RunFailed
+from rankviz.errors import InvalidSettingError, RunNotFoundError
+from tests.support import questions
+from tests.support.finished_runs import finished, finished_events
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path, shared=False)
+
+
+def quick(api, **losses):
+    """Finished up to these of its runs: r4, r64."""
+    request = questions.sweep(ranks=(4, 64), max_steps=2)
+    sweep_id = api.workspace.store.create(request)
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        if (loss := losses.get(f"r{run.request.r}")) is not None:
+            for event in finished_events(run.request, loss):
+                api.workspace.store.append(run.run_id, event)
+    return sweep_id
+
+
+def test_a_quick_look_with_other_than_two_ranks_queues_nothing(api):
+    with pytest.raises(InvalidSettingError, match="trains two ranks"):
+        api.runs.quick(questions.sweep(), ranks=(4, 16, 64))
+
+    assert [] == list(api.runs.sweeps())
+
+
+def test_one_finished_run_decides_nothing_and_two_do(api):
+    assert api.decisions.of(quick(api)) is None
+    assert api.decisions.of(quick(api, r4=2.0)) is None
+    assert api.decisions.of(quick(api, r4=float("nan"), r64=1.9)) is None
+
+    decision = api.decisions.of(quick(api, r4=2.0, r64=1.9))
+
+    assert [2.0, 1.9] == [rank.measured for rank in decision.forecast.ranks if rank.measured]
+    assert (4, 64) == (decision.forecast.ranks[0].r, decision.forecast.ranks[-1].r)  # nothing outside of the runs
+
+
+def test_the_tolerance_decides_what_is_enough(api):
+    sweep_id = quick(api, r4=2.0, r64=1.5)
+
+    ranks = [api.decisions.of(sweep_id, tolerance).enough.r for tolerance in (0.01, "100%")]
+
+    assert ranks[0] > 4 == ranks[1]
+
+
+def test_several_seeds_and_ranks_give_a_decision_too(api):
+    decision = api.decisions.of(finished(api, {4: 2.0, 16: 1.9, 64: 1.85}, seeds=(0, 1)).sweep_id)
+
+    assert {4, 16, 64} <= {rank.r for rank in decision.forecast.ranks}
+
+
+def test_without_its_base_model_a_sweep_is_shown_without_a_forecast(api, tmp_path):
+    sweep_id = api.workspace.store.create(questions.sweep(base=str(tmp_path / "gone"), ranks=(4, 64), max_steps=2))
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        for event in finished_events(run.request, 2.0):
+            api.workspace.store.append(run.run_id, event)
+
+    assert api.decisions.of(sweep_id) is None
+
+
+def test_a_recorded_sweep_and_one_that_is_not_there_take_no_more_runs(api):
+    with pytest.raises(InvalidSettingError, match="Train one of your own"):
+        api.runs.add(api.runs.recorded()[0].sweep_id, 24)
+    with pytest.raises(RunNotFoundError):
+        api.runs.add("nothing", 16)
+
+
+def test_an_added_run_is_queued_in_its_sweep_and_rewrites_nothing(api):
+    sweep_id, store = quick(api, r4=2.0, r64=1.9), api.workspace.store
+    files = {path: path.read_bytes() for path in store.runs_dir.rglob("*") if path.is_file()}
+
+    store.add(api.runs.added_request(sweep_id, 16))
+
+    runs = store.sweep(sweep_id).runs
+    assert [(4, "completed"), (64, "completed"), (16, "queued")] == [(run.request.r, run.state) for run in runs]
+    assert files == {path: path.read_bytes() for path in files}
+
+
+def test_an_added_run_takes_the_rate_of_the_best_run_at_the_highest_rank(api):
+    sweep_id = api.workspace.store.create(
+        questions.sweep(ranks=(4, 64), learning_rates=(1e-2, 1e-3, 3e-4), max_steps=2)
+    )
+    losses = {1e-2: float("nan"), 1e-3: 1.8, 3e-4: 1.9}
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        low = 0.5 if run.request.r == 4 and run.request.learning_rate == 3e-4 else 0
+        for event in finished_events(run.request, losses[run.request.learning_rate] - low):
+            api.workspace.store.append(run.run_id, event)
+
+    assert 1e-3 == api.runs.added_request(sweep_id, 16).learning_rate
+
+
+def test_the_time_of_an_added_run_is_estimated_before_it_is_queued(api):
+    sweep_id = quick(api, r4=2.0, r64=1.9)
+
+    estimate = api.runs.expected_added(sweep_id, 16)
+
+    assert 305_280 * 16 == estimate.adapter_parameters
+    assert 2 == len(api.workspace.store.sweep(sweep_id).runs)
+
+
+def test_a_failed_run_does_not_decide(api):
+    sweep_id = quick(api, r4=2.0)
+    high = api.workspace.store.sweep(sweep_id).runs[1].run_id
+    api.workspace.store.append(high, RunFailed(time=1.0, error="No memory left."))
+
+    assert api.decisions.of(sweep_id) is None

@@ -1,0 +1,53 @@
+"""What `rankviz runs show` prints of accuracies."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.cli.runs import _facts, _sweep_json, print_sweep
+from tests.support.finished_runs import counted, finished
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def printed(api, sweep, capsys):
+    print_sweep(api, sweep.sweep_id)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_sweep_is_shown_with_its_accuracies_and_a_verdict_in_each(api, capsys):
+    text = printed(api, counted(api, {4: 60, 16: 80}), capsys)
+
+    assert "Token accuracy, higher is better: r = 16 is best" in text
+    assert "Worse than r = 16, by (points): r = 4 +" in text
+    assert "Exact match, higher is better: " in text
+
+
+def test_a_sweep_without_them_says_nothing_of_accuracies(api, capsys):
+    text = printed(api, finished(api, {4: 2.0, 16: 1.5}), capsys)
+
+    assert "ccuracy" not in text
+    assert "match" not in text.replace("matches", "")
+
+
+def test_a_runs_facts_have_its_accuracies_before_and_after(api):
+    run = counted(api, {4: 60}).runs[0]
+
+    facts = dict(_facts(api.runs.summary(run.run_id)))
+
+    assert ("3.0 %, 60.0 %", "0.0 %, 0.0 %") == (
+        facts["Token accuracy before, after"],
+        facts["Exact match before, after"],
+    )
+
+
+def test_the_json_has_shares_and_null_for_what_is_not_known(api):
+    keys = ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
+
+    known = _sweep_json(api, counted(api, {4: 60}).sweep_id)["runs"][2]
+    unknown = _sweep_json(api, finished(api, {4: 2.0}).sweep_id)["runs"][0]
+
+    assert (0.03, 0.62, 0.5, 2) == tuple(known[key] for key in keys)
+    assert (None,) * 4 == tuple(unknown[key] for key in keys)

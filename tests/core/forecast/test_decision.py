@@ -1,0 +1,95 @@
+"""What to train next and what to ship, from forecasts and runs set down by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.forecast.decision import decide, decision_json
+from tests.support.quick_looks import forecast, quick_look_runs
+
+FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
+
+
+def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_estimate():
+    runs = quick_look_runs(1.9, 1.8)
+
+    assert [16, 8, 64] == [decide(runs, forecast(FALLING), tolerance).train_rank for tolerance in (0.02, 0.05, 0.001)]
+
+
+def test_where_a_third_run_pays_for_itself_it_comes_first_and_the_rank_without_it_second():
+    first, second, *_ = decide(quick_look_runs(1.9, 1.8), forecast(FALLING, third_run=8)).train_sentences
+
+    assert first.startswith("To train next: one more run at r = 8, with the same settings, because the two runs differ")
+    assert first.endswith("The 80 % band there is 0.060 nats wide.")
+    assert "Without that run: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == second
+
+
+def test_the_sentences_on_training_name_the_reference_the_risk_and_the_settings():
+    first, why, risk, settings = decide(quick_look_runs(1.9, 1.8), forecast(FALLING)).train_sentences
+
+    assert "To train next: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == first
+    assert "r = 16 is the lowest rank within 0.02 nats of the lowest estimate, 1.800 nats at r = 64." == why
+    assert "A run there may land up to 0.045 nats above the lowest estimate, where its 80 % band ends." == risk
+    assert settings.startswith("Keep the data, the target modules and alpha = 32. The learning rate (0.001) was not")
+
+
+def test_a_band_inside_the_tolerance_is_no_risk_to_name():
+    sentences = decide(quick_look_runs(1.9, 1.8), forecast(FALLING, half_band=0.002)).train_sentences
+
+    assert not any("may land" in sentence for sentence in sentences)
+
+
+def test_where_alpha_follows_the_rank_the_next_run_keeps_the_rule():
+    low, high = quick_look_runs(1.9, 1.8)
+    lora = replace(low.request.lora, lora_alpha=4)
+    runs = (replace(low, request=replace(low.request, lora=lora)), high)
+
+    decision = decide(runs, forecast(FALLING))
+
+    assert decision.alpha is None
+    assert decision.train_sentences[-1].startswith("Keep the data, the target modules and the rule for alpha.")
+
+
+@pytest.mark.parametrize(
+    ("low", "cuts", "saved", "shipped"),
+    [
+        (1.81, {8: 1.801}, (), (4, "trained")),  # 4 MB, 0.01 above the best
+        (1.90, {32: 1.801, 8: 1.815, 2: 1.83}, (), (8, "truncated")),
+        (1.90, {8: 1.801, 2: 1.802}, (), (8, "truncated")),  # r = 2 was trained on and not kept
+        (1.90, {8: 1.801, 2: 1.802}, (2,), (2, "truncated")),
+        (1.90, {8: 1.9}, (), (64, "trained")),
+        (1.81, {4: 1.805}, (4,), (4, "truncated")),  # of two adapters of one rank the better
+    ],
+)
+def test_the_adapter_to_ship_is_one_that_can_be_had_of_the_lowest_rank_within_the_tolerance(low, cuts, saved, shipped):
+    decision = decide(quick_look_runs(low, 1.8, cuts, saved=saved), forecast(FALLING))
+
+    assert shipped == (decision.ship.r, decision.ship.made)
+
+
+def test_a_truncated_adapter_is_shipped_with_its_measured_loss_and_no_promise_of_a_run():
+    first, why, promise = decide(quick_look_runs(1.9, 1.8, {8: 1.815}), forecast(FALLING)).ship_sentences
+
+    assert (
+        "To ship now: the adapter of the run at r = 64, truncated to r = 8 (about 8.0 MB), held-out loss 1.8150."
+        == first
+    )
+    assert why.endswith("within 0.02 nats of the best one: the adapter of the run at r = 64 (64.0 MB), at 1.8000.")
+    assert "This loss was measured. A new run at r = 8 may end higher or lower." == promise
+
+
+def test_before_an_adapter_is_saved_nothing_is_said_about_shipping():
+    runs = tuple(replace(run, adapter_bytes=None) for run in quick_look_runs(1.9, 1.8))
+
+    decision = decide(runs, forecast(FALLING))
+
+    assert decision.ship is None
+    assert () == decision.ship_sentences
+    assert decision_json(decision)["ship"] is None
+
+
+def test_the_json_holds_both_answers_apart():
+    result = decision_json(decide(quick_look_runs(1.9, 1.8, {8: 1.815}), forecast(FALLING, third_run=8)))
+
+    assert (8, 8, 16, 32) == tuple(result["train"][name] for name in ("r", "third_run", "enough", "lora_alpha"))
+    assert (8, "truncated", 1.815) == tuple(result["ship"][name] for name in ("r", "made", "loss"))

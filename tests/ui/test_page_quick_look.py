@@ -1,0 +1,69 @@
+"""The quick look in a real browser: launched as Train offers it, and one more run added to one that has ended."""
+
+import re
+
+import pytest
+
+from rankviz.store import RunStore, export_runs, import_runs
+from tests.support import questions
+from tests.support.finished_runs import finished_events
+from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
+
+RUN_MILLISECONDS = 200_000
+NAMES = "document.querySelector('#train-curve .rv-plot').data?.map(trace => trace.name)"
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_runs(page, tmp_path):
+    base, data = make_tiny_llama(tmp_path / "tiny-llama"), write_tiny_data(tmp_path / "letters.jsonl")
+    page.goto("/?tab=train")
+    page.locator("#train-base input").click()
+    page.keyboard.type(str(base))
+    page.keyboard.press("Enter")
+    page.get_by_label("Own file").check()
+    page.locator("#train-file input[type=file]").set_input_files(data)
+    page.locator("#train-preview", has_text="96 examples").wait_for()
+    assert page.get_by_label("Quick look: two runs").is_checked()
+    assert page.get_by_label("Seeds").is_hidden()
+    for r, other in ((4, 2), (64, 8)):
+        page.locator("#train-ranks").get_by_label(str(r), exact=True).uncheck()
+        page.locator("#train-ranks").get_by_label(str(other), exact=True).check()
+    page.get_by_label("Steps per run").fill("6")
+    page.locator("#expected", has_text="2 runs, the highest rank truncated to 3 lower ranks").wait_for()
+
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.wait_for_url("**sweep=**")
+    page.locator("#status", has_text="2 completed").wait_for(timeout=RUN_MILLISECONDS)
+
+    page.wait_for_function(f"{NAMES}?.includes('estimated band')")
+    assert ["estimated band", "fast curve", "measured runs"] == list(dict.fromkeys(page.evaluate(NAMES)))
+    ranks = page.evaluate("document.querySelector('#train-curve .rv-plot').data[2].x")
+    assert [2, 4, 8] == list(ranks)
+    words = page.locator("#train-words")
+    words.get_by_text("To train next: ").wait_for()
+    words.get_by_text("To ship now: ").wait_for()
+    page.locator("#train-words").get_by_role("link", name="Open this sweep on its own page").click()
+    page.locator("#sweep-words", has_text="To ship now: ").wait_for()
+    page.wait_for_function(f"{NAMES.replace('train', 'sweep')}?.includes('estimated band')")
+
+
+def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home, tmp_path):
+    base, data = make_tiny_llama(tmp_path / "tiny-llama"), write_tiny_data(tmp_path / "letters.jsonl")
+    elsewhere = RunStore(tmp_path / "elsewhere")
+    sweep_id = elsewhere.create(
+        questions.sweep(base=str(base), data=str(data), ranks=(4, 64), max_steps=2, held_out_examples=16)
+    )
+    for run, loss in zip(elsewhere.sweep(sweep_id).runs, (3.0, 1.6), strict=True):
+        for event in finished_events(run.request, loss):
+            elsewhere.append(run.run_id, event)
+    import_runs(RunStore(home), export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip"))
+    page.goto(f"/?tab=train&sweep={sweep_id}")
+    add = page.get_by_role("button", name=re.compile(r"^Add a run at r = \d+ \(training "))
+    add.wait_for()
+
+    add.click()
+
+    page.locator("#status", has_text="3 completed").wait_for(timeout=RUN_MILLISECONDS)
+    page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.at(-1).x.length === 3")
+    assert 3 == page.locator("#train-results tbody tr").count()

@@ -1,0 +1,247 @@
+"""Held-out prompts answered greedily: as transformers' own generate answers them, and which answers count as exact."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rankviz.dataset import Example
+from rankviz.errors import BadDataError
+from rankviz.store import RunStore
+from rankviz.worker.finetune.data import Question, SweepData, ask, tokenize
+from tests.support.tiny_runs import letters, run_to_the_end
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+@pytest.fixture(scope="module")
+def model(tiny):
+    """A tiny Llama with larger weights, so that answers differ from prompt to prompt and some end."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight.normal_(0, 0.3)
+        model.lm_head.weight[2] *= 1.5
+    return model
+
+
+def generated(model, prompt, most):
+    """What transformers' generate answers to one prompt, without padding."""
+    import torch
+
+    out = model.generate(
+        input_ids=torch.tensor([prompt]),
+        attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=most,
+        eos_token_id=2,
+        pad_token_id=3,
+    )
+    return out[0, len(prompt) :].tolist()
+
+
+def up_to_end(tokens):
+    return tokens[: tokens.index(2) + 1] if 2 in tokens else tokens
+
+
+PROMPTS = [[10 + 7 * i % 300 + j for j in range(length)] for i, length in enumerate((1, 4, 9, 2, 17, 5, 30, 3, 6, 8))]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_greedy_answers_are_those_of_transformers_generate_whatever_is_padded(model, cached):
+    from rankviz.worker.finetune import answers
+    from rankviz.worker.finetune.evaluation import inference
+
+    expected = [generated(model, prompt, 20) for prompt in PROMPTS]
+    continued = answers._with_cache if cached else answers._without_cache
+
+    with inference(model, None):
+        rows = continued(model, PROMPTS, 20, {2}, 3)
+
+    assert expected == [up_to_end(row) for row in rows]
+    assert 2 <= sum(2 in row for row in expected) < len(PROMPTS)
+    assert len({tuple(row) for row in expected}) > 5
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_an_answer_is_exact_where_its_text_is_the_references(model, tokenizer, cached):
+    from rankviz.worker.finetune.answers import exact_matches
+
+    own = {place: generated(model, prompt, 60) for place, prompt in enumerate(PROMPTS)}
+    ending = {place: answer for place, answer in own.items() if answer[-1] == 2 and len(answer) > 1}
+    right = {place: Question(PROMPTS[place], answer) for place, answer in ending.items()}
+    wrong = {place + 20: Question(PROMPTS[place], [100, *answer]) for place, answer in ending.items()}
+
+    matches = exact_matches(model, tokenizer, right | wrong, examples=30, cached=cached)
+
+    assert len(ending) > 2
+    assert [1 if i in right else 0 if i in wrong else None for i in range(30)] == list(matches)
+    assert model.training is False
+
+
+def test_space_around_an_answer_and_what_follows_its_end_do_not_count(model, tokenizer):
+    from rankviz.worker.finetune import answers
+
+    def text(answer):
+        return answers._text([*tokenizer.encode(answer)], tokenizer, {2})
+
+    assert text("yes") == text(" yes\n") == text("yes<|im_end|>no") == "yes"
+    assert text("yes") != text("yes no")
+
+
+def test_answers_end_with_the_models_ends_and_the_special_tokens_of_the_references(model, tokenizer):
+    from rankviz.worker.finetune.answers import end_tokens
+
+    start_of_turn = tokenizer.convert_tokens_to_ids("<|im_start|>")
+
+    assert {2} == end_tokens(model, tokenizer, [Question([5], [40, 41])])
+    assert {2, start_of_turn} == end_tokens(model, tokenizer, [Question([5], [40, start_of_turn])])
+
+
+def test_a_row_whose_tokens_are_all_correct_is_answered_exactly(model, tokenizer):
+    """Token accuracy feeds the true tokens, an answer feeds its own: where all are correct there is no difference."""
+    from rankviz.worker.finetune.answers import exact_matches
+    from rankviz.worker.finetune.data import IGNORED, Tokens
+    from rankviz.worker.finetune.evaluation import evaluate
+
+    own = [answer for prompt in PROMPTS if (answer := (prompt, generated(model, prompt, 60)))[1][-1] == 2]
+    rows = [Tokens(prompt + answer, [IGNORED] * len(prompt) + answer) for prompt, answer in own]
+
+    evaluated = evaluate(model, rows, when="after", pad_token_id=3)
+    matches = exact_matches(model, tokenizer, dict(enumerate(Question(*pair) for pair in own)), examples=len(rows))
+
+    assert evaluated.tokens == evaluated.correct_tokens
+    assert (1,) * len(rows) == matches
+
+
+# What is asked
+
+
+def parts(question, tokenizer):
+    return tokenizer.decode(question.prompt), tokenizer.decode(question.reference)
+
+
+def test_a_prompt_is_asked_as_it_was_tokenized_for_training(tokenizer):
+    example = Example(prompt="say: ", completion="yes")
+
+    question = ask(example, tokenizer, 64)
+
+    assert ("say: ", "yes<|im_end|>") == parts(question, tokenizer)
+    assert question.prompt + question.reference == tokenize(example, tokenizer, 64).input_ids
+
+
+def test_of_a_chat_the_last_turn_is_asked_for(tokenizer):
+    chat = (("user", "u1"), ("assistant", "a1"), ("user", "u2"), ("assistant", "a2"))
+
+    prompt, reference = parts(ask(Example(messages=chat), tokenizer, 256), tokenizer)
+
+    assert prompt.endswith("<|im_start|>user\nu2<|im_end|>\n<|im_start|>assistant\n")
+    assert "a2<|im_end|>\n" == reference
+
+
+def test_a_row_without_a_prompt_or_with_an_answer_that_is_cut_off_is_not_asked(tokenizer):
+    row = Example(prompt="0123", completion="456")
+
+    assert ask(Example(completion="abc"), tokenizer, 64) is None
+    assert ask(row, tokenizer, 8) is not None
+    assert ask(row, tokenizer, 7) is None
+
+
+class Table:
+    """What SweepData needs of a data file."""
+
+    def __init__(self, examples):
+        self.examples = examples
+
+
+def test_the_first_held_out_rows_that_can_be_answered_are_asked_by_their_place(tokenizer):
+    rows = [Example(prompt="p" * (i % 2) + ":" * (i % 2), completion=f"c{i}") for i in range(20)]
+    data = SweepData(Table(rows), tokenizer, 64, 10)
+
+    found = data.questions(3)
+
+    with_prompt = [place for place, tokens in enumerate(data.held_out) if "p" in tokenizer.decode(tokens.input_ids)]
+    assert with_prompt[:3] == list(found)
+    assert all(each.prompt + each.reference == data.held_out[place].input_ids for place, each in found.items())
+    assert {} == data.questions(0)
+
+
+def test_plain_text_says_that_exact_match_needs_prompts(tokenizer):
+    data = SweepData(Table([Example(completion=f"c{i}") for i in range(8)]), tokenizer, 64, 4)
+
+    with pytest.raises(BadDataError, match="Exact match needs held-out rows with a prompt"):
+        data.questions(4)
+
+
+# In a run
+
+
+def test_every_adapter_of_a_sweep_answers_the_same_prompts_and_the_base_answers_once(swept):
+    _, sweep = swept
+
+    evaluated = [each for run in sweep.runs for each in (run.loss_before, run.loss_after, *run.cuts)]
+    assert [8] * 9 == [each.answered for each in evaluated]
+    assert 1 == len({tuple(match is None for match in each.example_exact_matches) for each in evaluated})
+    assert [True, False, False] == [run.loss_before.exact_match_seconds is not None for run in sweep.runs]
+    assert all(0 < each.exact_match_seconds for run in sweep.runs for each in (run.loss_after, *run.cuts))
+
+
+def test_token_accuracy_rises_with_training_and_adds_up_over_examples(swept):
+    _, sweep = swept
+
+    for run in sweep.runs:
+        before, after = run.loss_before, run.loss_after
+        assert before.token_accuracy < 0.1 < after.token_accuracy < 1
+        assert after.tokens == sum(after.example_tokens)
+        assert after.correct_tokens == sum(after.example_correct_tokens)
+    assert all(cut.token_accuracy > 0.1 for cut in sweep.runs[-1].cuts)
+
+
+@pytest.fixture(scope="module")
+def taught(tiny, tmp_path_factory):
+    """A run that learns to repeat a letter, most of the time; all its held-out prompts are answered."""
+    store = RunStore(tmp_path_factory.mktemp("taught"))
+    data = store.home / "repeat.jsonl"
+    rows = [{"prompt": f"{i} {'abcd'[i % 4]}", "completion": "abcd"[i % 4] * (1 + i % 3)} for i in range(96)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    request = letters(tiny, data, 16, exact_match_examples=16)
+    store.create(replace(request, training=replace(request.training, max_steps=60)))
+    run_to_the_end(store)
+    return store, store.all()[0]
+
+
+def test_a_runs_answers_are_those_of_the_saved_adapter_in_plain_transformers(taught, tiny, tokenizer):
+    """Unsloth trained it, PEFT loads it, transformers generates: the same prompts are answered exactly."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from rankviz import dataset
+
+    store, run = taught
+    assert "completed" == run.state, run.error + run.log_tail
+    adapter = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tiny), store.run_dir(run.run_id) / run.adapter_path
+    ).eval()
+    asked = SweepData(dataset.read(run.request.data), tokenizer, 256, 16).questions(16)
+
+    by_hand = [
+        int(up_to_end(generated(adapter, question.prompt, len(question.reference) + 8)) == question.reference)
+        for question in asked.values()
+    ]
+
+    assert by_hand == list(run.loss_after.example_exact_matches)
+    assert 0 < sum(by_hand) < 16
+    assert sum(by_hand) / 16 == run.loss_after.exact_match
+    assert 0 == run.loss_before.exact_match
