@@ -81,28 +81,39 @@ class Forecasts:
             use_case: As for `of`.
             base: As for `of`.
             metric: As for `of`; with runs, "loss" is the default, because runs measure a loss.
-            runs: The id of a sweep.
+            runs: The id of a sweep of this model.
         """
         if runs and metric == "score":
             raise InvalidSettingError(
                 "Your runs measured a loss, not a score: choose the metric loss, or leave it out."
             )
+        if runs:
+            self._refuse_other_base(model, runs)
         metric = metric or ("loss" if runs else "score")
         forecast = self.of(model, use_case, base=base, metric=metric)
         return forecast, self.bent(runs, base=base) if runs else None
 
+    def _refuse_other_base(self, model: str, sweep_id: str) -> None:
+        """InvalidSettingError where the sweep trained another model; names of the same model are equal."""
+        trained = self._runs.sweep(sweep_id).runs[0].request.base
+        if (self._models.get(model).id, self._is_base(model)) != (self._models.get(trained).id, self._is_base(trained)):
+            raise InvalidSettingError(
+                f"Sweep {sweep_id} trained {trained}, not {model}: use `rankviz forecast {trained} --runs {sweep_id}`, "
+                "or leave the sweep out."
+            )
+
+    def _is_base(self, ref: str) -> bool:
+        """By its name. The embedded model is the instruction-tuned one; its row in the catalogue is the base model."""
+        return ref != EMBEDDED and is_base(self._models.get(ref).id) and is_base(ref)
+
     def _band(self, ref: str, use_case: str, base: bool | None, metric: str) -> Band:
         from rankviz.catalog.forecast import load_bands
 
-        model = self._models.get(ref)
-        if base is None:
-            # The embedded model is the instruction-tuned one; its row in the catalogue is the base model.
-            base = ref != EMBEDDED and is_base(model.id) and is_base(ref)
         return band_for(
             load_bands(self._workspace.assets),
             use_case=use_case,
-            parameters=model.total_parameters,
-            base=base,
+            parameters=self._models.get(ref).total_parameters,
+            base=self._is_base(ref) if base is None else base,
             metric=metric,
         )
 

@@ -106,9 +106,28 @@ def test_a_sweep_is_forecast_between_its_own_ranks(api):
 def test_with_runs_the_forecast_is_of_loss(api):
     sweep = finished(api, {4: 1.4, 64: 1.0})
 
-    forecast, bent = api.forecasts.answer("Qwen/Qwen3-4B", runs=sweep.sweep_id)
+    forecast, bent = api.forecasts.answer("embedded", runs=sweep.sweep_id)
 
     assert "percent_of_loss" == forecast.unit
+    assert sweep.sweep_id == bent.sweep_id
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-4B", "HuggingFaceTB/SmolLM2-135M"])
+def test_a_sweep_of_another_base_is_refused_with_the_command_that_fits(api, model):
+    sweep = finished(api, {4: 1.4, 64: 1.0})
+
+    with pytest.raises(InvalidSettingError) as refused:
+        api.forecasts.answer(model, runs=sweep.sweep_id)
+
+    assert f"trained embedded, not {model}" in str(refused.value)
+    assert f"`rankviz forecast embedded --runs {sweep.sweep_id}`" in str(refused.value)
+
+
+def test_another_name_of_the_sweeps_base_is_the_same_model(api):
+    sweep = finished(api, {4: 1.4, 64: 1.0})
+
+    _, bent = api.forecasts.answer("HuggingFaceTB/SmolLM2-135M-Instruct", runs=sweep.sweep_id)
+
     assert sweep.sweep_id == bent.sweep_id
 
 

@@ -28,7 +28,9 @@ KIND_OF_USE_CASE = {
 """Which kind of score study speaks for a use case. "any" is a study of unknown kind."""
 LEVELS = ("10", "25", "50", "75", "90")
 """Quantiles of a band, in percent."""
-ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.7, 3, 20
+AS_WELL = 0.05
+"""Mean errors that differ by less than this share count as equal."""
+ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
 """A band is validated where the 80 % band of publications that were left out held at least this share of their points,
 over at least so many publications and points, whether points or publications weigh the same."""
 
@@ -82,8 +84,16 @@ class LeftOut:
     """Mean error of the whole band (continuous ranked probability score), in the kind's unit."""
     crps_no_difference: float
     crps_rule: float
-    """Of the rule of thumb with the band of its own residuals."""
+    """Of the rule of thumb with the band of its own errors."""
+    crps_curve: float
+    """Of the fitted curve alone. The band is half of each."""
     median_error: float
+
+    @property
+    def rule_did(self) -> Literal["better", "as well", "worse"]:
+        """The rule of thumb with a band, beside this band."""
+        share = self.crps_rule / self.crps if self.crps else 1.0
+        return "better" if share < 1 - AS_WELL else "as well" if share <= 1 + AS_WELL else "worse"
 
     @property
     def validated(self) -> bool:
@@ -123,9 +133,16 @@ class Bands:
     run_noise_nats: float
     bent_inside_80: float | None
     """Share of independent runs inside the 80 % band that two measured runs bent."""
+    bent_inside_80_left_out: float | None
+    """The same with the settings of the band chosen on the other sweeps."""
     bent_runs: int
     third_run_errors: tuple[float, float] | None
     """Median error of bent bands with two and with three measured runs, nats, where a third run is offered."""
+
+    @property
+    def bent_validated(self) -> bool:
+        held = (self.bent_inside_80, self.bent_inside_80_left_out)
+        return None not in held and min(held) >= ENOUGH_INSIDE
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
@@ -137,6 +154,7 @@ def bands_from_json(value: Mapping[str, Any]) -> Bands:
         left_out={row["kind"]: LeftOut(**row) for row in value["left_out"]},
         run_noise_nats=bent["run_noise_nats"],
         bent_inside_80=bent["inside_80"],
+        bent_inside_80_left_out=bent["setting_left_out"]["inside_80"],
         bent_runs=bent["runs"],
         third_run_errors=tuple(third["bent_median_error"] for third in bent["third_run"].values()) or None,
     )

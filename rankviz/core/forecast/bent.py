@@ -15,17 +15,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
 
-from rankviz.core.forecast.bands import ENOUGH_INSIDE, Bands
+from rankviz.core.forecast.bands import Bands
 from rankviz.core.forecast.curve import GRID, left
 from rankviz.errors import InvalidSettingError
 
-BENDS = (-0.2, 0.01, 0.2)
-"""Straight in log r, and a little to either side of it; each counts the same."""
-GAIN_SPREAD = 16.0
-"""Standard deviation of the gain's prior, in published gains. Drawing the gain of short runs nearer to published ones
-made the forecasts of independent runs worse (docs/forecast.md)."""
-NOISE_FACTORS = ((1.0, 0.5), (2.0, 0.3), (4.0, 0.2))
-"""What the noise of a run may be, as a multiple of the assumed one where no repeats were measured, with weights."""
 ENOUGH_REPEATS = 4
 """Degrees of freedom from which a sweep's own repeats say how noisy a run is."""
 WORTH_A_RUN = 2.0
@@ -34,6 +27,21 @@ NEGLIGIBLE = 0.004
 """Parts of the mixture below this weight are left out."""
 SQRT_2 = math.sqrt(2)
 TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
+
+
+class Shape(NamedTuple):
+    """What is assumed of the curve and of the noise before a run is seen."""
+
+    bends: tuple[float, ...] = (-0.2, 0.01, 0.2)
+    """Straight in log r, and a little to either side of it; each counts the same."""
+    gain_spread: float = 16.0
+    """Standard deviation of the gain's prior, in published gains. Drawing the gain of short runs nearer to published
+    ones made the forecasts of independent runs worse (docs/forecast.md)."""
+    noise_factors: tuple[tuple[float, float], ...] = ((1.0, 0.5), (2.0, 0.3), (4.0, 0.2))
+    """What the noise of a run may be, as a multiple of the assumed one where no repeats were measured, with weights."""
+
+
+SHAPE = Shape()
 
 
 class MeasuredRank(NamedTuple):
@@ -98,7 +106,7 @@ def bent_forecast(
         runs=tuple(runs),
         ranks=ranks,
         coverage_80=bands.bent_inside_80,
-        validated=fixed_alpha and bands.bent_inside_80 is not None and bands.bent_inside_80 >= ENOUGH_INSIDE,
+        validated=fixed_alpha and bands.bent_validated,
         third_run=third,
         sentences=(*_sentences(runs, noise, known, bands, fixed_alpha), *_offer(third, bands)),
     )
@@ -134,11 +142,15 @@ def _sentences(runs: Sequence[MeasuredRank], noise: float, known: bool, bands: B
             "Not validated: alpha differs between your ranks, so at one learning rate their losses mostly show step "
             "size. Such bands were compared with independent runs at fixed alpha only."
         )
-    elif bands.bent_inside_80 is None:
+    elif bands.bent_inside_80 is None or bands.bent_inside_80_left_out is None:
         said.append("Not validated: such bands have not been compared with independent runs.")
     else:
-        inside = f"{100 * bands.bent_inside_80:.0f} %"
-        said.append(f"Such 80 % bands from two runs held {inside} of {bands.bent_runs} independent runs between them.")
+        inside, left_out = (f"{100 * share:.0f} %" for share in (bands.bent_inside_80, bands.bent_inside_80_left_out))
+        said.append(
+            f"{'' if bands.bent_validated else 'Not validated: '}Such 80 % bands from two runs held {inside} of "
+            f"{bands.bent_runs} independent runs between them, and {left_out} with the settings of the band chosen on "
+            "other sweeps."
+        )
     return said
 
 
@@ -178,6 +190,7 @@ def conditioned(
     noise_nats: float,
     noise_known: bool = False,
     ranks: Sequence[int] | None = None,
+    shape: Shape = SHAPE,
 ) -> tuple[BentRank, ...]:
     """The band at each rank between the lowest and the highest measured one.
 
@@ -187,6 +200,7 @@ def conditioned(
         noise_nats: Standard deviation of one run.
         noise_known: It was measured in this sweep, and is not borrowed.
         ranks: Ranks to forecast; by default those of GRID in between, and the measured ones.
+        shape: Another one is for the check of how it was chosen.
     """
     runs = sorted(runs)
     if len({run.r for run in runs}) < 2:
@@ -198,17 +212,19 @@ def conditioned(
         raise InvalidSettingError(
             f"Your runs say nothing of r = {outside[0]}: choose ranks from {low} to {high}, or measure that rank too."
         )
-    parts = _mixture(runs, gain_nats, noise_nats, noise_known)
+    parts = _mixture(runs, gain_nats, noise_nats, noise_known, shape)
     return tuple(_bent_rank(parts, r, measured.get(r)) for r in wanted)
 
 
-def _mixture(runs: Sequence[MeasuredRank], gain_nats: float, noise_nats: float, noise_known: bool) -> tuple[_Part, ...]:
-    parts = [
-        _part(runs, bend, gain_nats, (noise_nats * factor) ** 2, math.log(share))
-        for bend in BENDS
-        for factor, share in ([(1.0, 1.0)] if noise_known else NOISE_FACTORS)
-    ]
-    return _weighed(parts)
+def _mixture(
+    runs: Sequence[MeasuredRank], gain_nats: float, noise_nats: float, noise_known: bool, shape: Shape
+) -> tuple[_Part, ...]:
+    spread = shape.gain_spread * gain_nats
+    return _weighed(
+        _part(runs, bend, gain_nats, spread, (noise_nats * factor) ** 2, math.log(share))
+        for bend in shape.bends
+        for factor, share in ([(1.0, 1.0)] if noise_known else shape.noise_factors)
+    )
 
 
 def _weighed(parts: Iterable[_Part]) -> tuple[_Part, ...]:
@@ -222,7 +238,9 @@ def _weighed(parts: Iterable[_Part]) -> tuple[_Part, ...]:
     return tuple(part._replace(weight=part.weight / total) for part in kept)
 
 
-def _part(runs: Sequence[MeasuredRank], bend: float, gain: float, noise: float, log_prior: float) -> _Part:
+def _part(
+    runs: Sequence[MeasuredRank], bend: float, gain: float, spread: float, noise: float, log_prior: float
+) -> _Part:
     """Least squares with a flat prior for the limit and a normal one for the gain. weight: still a logarithm."""
     weights = [run.runs / noise for run in runs]
     ways = [left(run.r, bend) for run in runs]
@@ -232,7 +250,7 @@ def _part(runs: Sequence[MeasuredRank], bend: float, gain: float, noise: float, 
     by_way = sum(w * (way - middle) ** 2 for w, way in zip(weights, ways, strict=True))
     together = sum(w * (way - middle) * (run.loss - mean) for w, way, run in zip(weights, ways, runs, strict=True))
     by_loss = sum(w * (run.loss - mean) ** 2 for w, run in zip(weights, runs, strict=True))
-    prior = 1 / (GAIN_SPREAD * gain) ** 2
+    prior = 1 / spread**2
     precision = by_way + prior
     posterior = (together + prior * gain) / precision
     fit = (

@@ -29,6 +29,11 @@ NOT_A_CHOICE = (
     "The forecast shows what published runs did. It has not been shown to choose a better rank than a fixed rank of "
     "the same size does."
 )
+RULE_DID = {
+    "better": "; the rule of thumb with a band did better",
+    "as well": "; the rule of thumb with a band did as well",
+    "worse": "",
+}
 NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
 
@@ -69,20 +74,20 @@ def size_words(band: Band) -> str:
 
 
 def coverage_words(bands: Bands, band: Band) -> str:
-    """The measured coverage of this kind, and whether that counts as validated."""
+    """The measured coverage of this kind beside the rule of thumb, and whether that counts as validated."""
     checked = bands.left_out.get(band.kind)
     if checked is None:
         return "Not validated: no publication of this kind could be left out."
     record = (
         f"with whole publications left out, the 80 % band held {_percent(checked.inside_80)} of {checked.points} "
         f"points ({checked.publications} publications; {_percent(checked.inside_80_by_publication)} with each "
-        "publication weighing the same)"
+        f"publication weighing the same){RULE_DID[checked.rule_did]}"
     )
     if checked.validated:
         return f"{record[0].upper()}{record[1:]}."
     return (
-        f"Not validated: {record}. It takes {_percent(ENOUGH_INSIDE)} either way, of at least {ENOUGH_POINTS} points "
-        f"and {ENOUGH_PUBLICATIONS} publications."
+        f"Not validated: {record}. A validated kind needs {_percent(ENOUGH_INSIDE)} in both counts, from at least "
+        f"{ENOUGH_POINTS} points and {ENOUGH_PUBLICATIONS} publications."
     )
 
 
@@ -92,7 +97,7 @@ def error_words(bands: Bands, band: Band, unit: str) -> tuple[str, ...]:
     if checked is None:
         return ()
     return (
-        f"In that test the mean error of the band (CRPS, {UNIT_WORDS[unit]}) was {checked.crps:.2f}; "
+        f"In that test the mean error of the band (CRPS, {UNIT_WORDS[unit]}) was {checked.crps:.2f}; the forecast "
         f'"no difference between ranks" had {checked.crps_no_difference:.2f} and the rule of thumb with a band '
         f"{checked.crps_rule:.2f}.",
     )

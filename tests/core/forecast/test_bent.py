@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.forecast.bent import bent_forecast, conditioned, third_run
+from rankviz.core.forecast.bent import Shape, bent_forecast, conditioned, third_run
 from rankviz.errors import InvalidSettingError
 from tests.support.forecasts import bands, measured
 
@@ -48,6 +48,10 @@ def test_a_gain_twenty_times_the_published_one_is_still_inside():
     assert hard.low_80 < 2.0 < hard.high_80
 
 
+def test_the_shape_decides_how_far_a_curve_may_bend():
+    assert width(at(16, shape=Shape(bends=(-0.8, 0.01, 0.8)))) > width(at(16, shape=Shape(bends=(0.01,))))
+
+
 def test_a_third_run_draws_the_curve_to_itself():
     assert at(8, {4: 1.4, 16: 1.05, 64: 1.0}).median < at(8).median - 0.02
 
@@ -74,6 +78,13 @@ def bent(runs, **more):
     return bent_forecast("s1", runs, 4.0, bands(), **more)
 
 
+def test_a_bent_band_is_validated_only_if_it_held_with_its_settings_chosen_on_other_sweeps():
+    own = bent_forecast("s1", measured(ENDS), 4.0, bands(bent_inside_80_left_out=0.74))
+
+    assert not own.validated
+    assert any(text.startswith("Not validated") and "74 % with the settings" in text for text in own.sentences)
+
+
 def test_the_noise_of_a_run_is_the_sweeps_own_where_it_has_repeats():
     own = bent(measured(ENDS, sd=0.05, runs=3))
 
@@ -85,7 +96,7 @@ def test_a_bent_forecast_quotes_its_coverage():
     own = bent(measured(ENDS))
 
     assert own.validated and 0.8 == own.coverage_80
-    assert any("held 80 % of 20 independent runs" in text for text in own.sentences)
+    assert any("held 80 % of 20 independent runs between them, and 76 % with" in text for text in own.sentences)
 
 
 def test_a_sweep_at_alpha_r_is_not_validated():

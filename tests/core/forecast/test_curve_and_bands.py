@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.forecast.bands import GRID, Band, LeftOut, band_for, rank_forecasts
 from rankviz.core.forecast.curve import left
-from rankviz.core.forecast.words import forecast
+from rankviz.core.forecast.words import coverage_words, forecast
 from rankviz.errors import InvalidSettingError
 from tests.support.forecasts import band, bands
 
@@ -67,34 +67,44 @@ def test_an_unknown_metric_is_refused():
     ("change", "validated"),
     [
         ({}, True),
-        ({"inside_80": 0.69}, False),
-        ({"inside_80_by_publication": 0.69}, False),
-        ({"publications": 2}, False),
+        ({"inside_80": 0.74}, False),
+        ({"inside_80_by_publication": 0.74}, False),
+        ({"publications": 4}, False),
         ({"points": 19}, False),
     ],
 )
 def test_a_kind_is_validated_by_enough_points_of_enough_publications_inside(change, validated):
-    checked = {"inside_80": 0.7, "inside_80_by_publication": 0.7, "publications": 3, "points": 20}
+    checked = {"inside_80": 0.75, "inside_80_by_publication": 0.75, "publications": 5, "points": 20}
 
     assert validated is left_out(**checked | change).validated
 
 
 def left_out(**values) -> LeftOut:
-    errors = dict.fromkeys(("crps", "crps_no_difference", "crps_rule", "median_error"), 1.0)
+    errors = dict.fromkeys(("crps", "crps_no_difference", "crps_rule", "crps_curve", "median_error"), 1.0)
     return LeftOut(**{"kind": "simple", "inside_50": 0.5} | errors | values)
 
 
 def test_a_forecast_quotes_the_coverage_of_its_own_kind():
-    checked = left_out(inside_80=0.75, inside_80_by_publication=0.8, publications=4, points=40)
+    checked = left_out(inside_80=0.75, inside_80_by_publication=0.8, publications=6, points=40)
 
     answer = forecast(bands(band(), left_out=[checked]), band(), "points")
 
     assert answer.validated and 0.75 == answer.coverage_80_left_out
-    assert any("held 75 % of 40 points (4 publications; 80 %" in text for text in answer.sentences)
+    assert any("held 75 % of 40 points (6 publications; 80 %" in text for text in answer.sentences)
+
+
+@pytest.mark.parametrize(
+    ("crps_rule", "words"),
+    [(0.94, "the rule of thumb with a band did better."), (0.96, "did as well."), (1.06, "weighing the same).")],
+)
+def test_the_sentence_with_the_coverage_says_where_the_rule_of_thumb_did_as_well_or_better(crps_rule, words):
+    checked = left_out(inside_80=0.75, inside_80_by_publication=0.8, publications=6, points=40, crps_rule=crps_rule)
+
+    assert coverage_words(bands(band(), left_out=[checked]), band()).endswith(words)
 
 
 def test_a_forecast_says_how_simpler_ones_did():
-    checked = left_out(inside_80=0.75, inside_80_by_publication=0.8, publications=4, points=40, crps_rule=0.8)
+    checked = left_out(inside_80=0.75, inside_80_by_publication=0.8, publications=6, points=40, crps_rule=0.8)
 
     answer = forecast(bands(band(), left_out=[checked]), band(), "points")
 
@@ -109,7 +119,7 @@ def test_a_forecast_that_was_not_validated_says_so_and_what_it_would_take():
 
     assert not answer.validated
     (text,) = [text for text in answer.sentences if text.startswith("Not validated")]
-    assert "held 47 % of 32 points" in text and "at least 20 points and 3 publications" in text
+    assert "held 47 % of 32 points" in text and "at least 20 points and 5 publications" in text
 
 
 def test_no_forecast_claims_to_choose_a_rank():

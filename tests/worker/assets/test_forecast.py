@@ -7,16 +7,18 @@ import pytest
 
 from rankviz.catalog.forecast import lines_hash, load_bands, read_forecast
 from rankviz.catalog.studies import load_evidence
+from rankviz.core.forecast.bent import SHAPE, Shape
 from rankviz.core.forecast.curve import GRID, left
 from rankviz.core.forecast.lines import RankLine, rank_lines
 from rankviz.core.runs.fidelity import Case
 from rankviz.paths import ASSETS
 from rankviz.worker.assets.forecast import draws
-from rankviz.worker.assets.forecast.bending import bent_points, bent_summary
+from rankviz.worker.assets.forecast.bending import SHAPES, bent_points, bent_summary, setting_left_out
 from rankviz.worker.assets.forecast.families import SCORES, score_description
 from rankviz.worker.assets.forecast.fit import fit
-from rankviz.worker.assets.forecast.left_out import gaps, left_out, rule_gap
+from rankviz.worker.assets.forecast.left_out import left_out
 from rankviz.worker.assets.forecast.model import data_of
+from rankviz.worker.assets.forecast.rule import Rule, fitted_rule, gaps, rule_gap
 from rankviz.worker.assets.forecast.scoring import Scored, crps, place_of, summary
 from rankviz.worker.assets.forecast.tables import tabulated
 from rankviz.worker.assets.forecast.validation import OWN_DATA_SET
@@ -68,7 +70,9 @@ def test_a_place_among_draws_counts_equal_ones_half():
 
 
 def scored(publication, place):
-    return Scored(publication, "simple", "s", 4, gap=1.0, place=place, crps=1.0, median_error=1.0, crps_rule=2.0)
+    return Scored(
+        publication, "simple", "s", 4, gap=1.0, place=place, crps=1.0, median_error=1.0, crps_rule=2.0, crps_curve=3.0
+    )
 
 
 def test_a_summary_counts_over_points_and_over_publications():
@@ -81,6 +85,59 @@ def test_a_summary_counts_over_points_and_over_publications():
 def test_the_rule_of_thumb_is_half_a_point_an_octave_below_32():
     assert 1.5 == rule_gap(4, 64)
     assert 0.0 == rule_gap(32, 256)
+
+
+def test_the_rule_of_thumb_has_its_errors_on_other_lines_as_a_band_every_publication_weighing_the_same():
+    # The rule says 1.5 at r = 4 and 0.5 at r = 16. "a" is 1 short of it at both, "b" has 3 more at its only rank.
+    a = replace(SIMPLE[0], publication="a", values=(49.5, 50.5, 50.0))
+    b = replace(SIMPLE[0], publication="b", ranks=(4, 64), values=(45.5, 50.0))
+
+    rule = fitted_rule([a, b])
+
+    assert [-1.0, -1.0, 3.0] == rule.errors.tolist()
+    assert [0.125, 0.375, 0.75] == rule.levels.tolist()
+
+
+def test_the_rule_of_thumb_is_nothing_at_the_reference_and_turns_round_above_it():
+    rule = Rule(slope=2.0, errors=np.array([-1.0, 1.0]), levels=np.array([0.25, 0.75]))
+
+    assert [2.0, 4.0] == rule.shortfall(4, 64, 2).tolist()
+    assert [0.0, 0.0] == rule.shortfall(64, 64, 2).tolist()
+    assert [-2.0, -4.0] == rule.shortfall(64, 4, 2).tolist()
+
+
+def test_the_slope_of_the_rule_is_fitted_to_losses_alone():
+    assert 1.0 == fitted_rule(SIMPLE).slope
+    assert 3.0 == fitted_rule([line(1.0, metric="loss", ranks=(4, 64), values=(45.5, 50.0))]).slope
+
+
+def test_half_of_a_band_is_the_curve_and_half_the_rule():
+    one = np.ones(4)
+    curve = draws.Curves(gain=0 * one, bend=0.3 * one, trend=0 * one, noise=0 * one)
+    far = Rule(slope=0.0, errors=np.array([8.0, 8.0]), levels=np.array([0.25, 0.75]))
+
+    table = draws.quantiles(np.random.default_rng(0), curve, far)
+
+    assert [0.0, 8.0] == [table["25"][0], table["75"][0]]
+
+
+def test_the_median_never_says_that_a_lower_rank_is_better():
+    one = np.ones(4)
+    curve = draws.Curves(gain=0 * one, bend=0.3 * one, trend=0 * one, noise=0 * one)
+    below = Rule(slope=0.0, errors=np.array([-8.0, -8.0]), levels=np.array([0.25, 0.75]))
+
+    table = draws.quantiles(np.random.default_rng(0), curve, below)
+
+    # The middle of the draws is -4 below the reference rank and 4 above it.
+    assert [0.0] * len(GRID) == table["50"]
+    assert [-8.0, 8.0] == [table["25"][0], table["75"][-1]]
+
+
+def test_a_left_out_point_is_scored_against_both_halves_and_the_whole():
+    points = list(left_out(SCORES, SIMPLE, seed=1))
+
+    assert all(point.crps <= max(point.crps_rule, point.crps_curve) for point in points)
+    assert all(point.crps_rule != point.crps_curve for point in points)
 
 
 def test_a_gap_is_to_the_highest_rank_whatever_is_best():
@@ -167,6 +224,24 @@ def test_a_run_far_from_the_curve_is_outside():
     assert not point.inside
 
 
+def test_the_interval_score_is_the_width_and_ten_times_what_a_run_lies_outside():
+    (point,) = bent_points([case(r4=1.4, r16=2.2, r64=1.0)], gain_percent=3.0, noise_nats=0.02)
+
+    known = replace(point, low_80=1.0, high_80=1.5)
+    assert [0.5, 7.5, 1.5] == pytest.approx([replace(known, loss=loss).interval_score for loss in (1.2, 2.2, 0.9)])
+
+
+def test_the_settings_of_a_bent_band_are_chosen_without_the_setting_that_is_forecast():
+    narrow, wide = (Shape(bends=(0.01,), noise_factors=((factor, 1.0),)) for factor in (1.0, 8.0))
+    straight, far = case(r4=1.4, r16=1.2, r64=1.0), case(r4=1.4, r16=1.9, r64=1.0)._replace(name="far-0")
+
+    held = {p.setting: p for p in setting_left_out([straight, far], 3.0, 0.02, [narrow, wide])}
+
+    # "far" needs the wide band, which therefore holds "toy"; "toy" needs the narrow one, which misses "far".
+    assert not held["far"].inside
+    assert held["toy"].high_80 - held["toy"].low_80 > 4 * (held["far"].high_80 - held["far"].low_80)
+
+
 def test_a_case_at_alpha_r_or_without_r_4_is_not_counted():
     cases = [case(r4=1.4, r16=1.2, r64=1.0)._replace(alpha="r"), case(r2=1.4, r16=1.2, r64=1.0)]
 
@@ -182,7 +257,20 @@ def test_the_shipped_forecast_has_a_record_of_every_kind():
 
     assert {band.kind for band in shipped.bands} == set(shipped.left_out)
     assert 22 == shipped.bent_runs and 0.75 <= shipped.bent_inside_80
+    assert 0.75 <= shipped.bent_inside_80_left_out and SHAPE in SHAPES
     assert OWN_DATA_SET == read_forecast(ASSETS)["same_data_set"]["kind"]
+
+
+def test_the_band_is_closer_than_the_curve_alone_for_scores_and_losses():
+    rows = {row["kind"]: row for row in read_forecast(ASSETS)["left_out"]}
+
+    assert all(rows[kind]["crps"] < rows[kind]["crps_curve"] for kind in ("any", "loss"))
+
+
+def test_math_and_code_is_not_validated_by_three_publications():
+    validated = {kind for kind, row in load_bands(ASSETS).left_out.items() if row.validated}
+
+    assert {"instruct", "shift"} == validated
 
 
 def test_the_bent_forecast_is_no_worse_than_a_straight_line():

@@ -7,13 +7,30 @@ truncated). Cases at fixed alpha, each with independent runs of the ranks in bet
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import fmean, median
 from typing import Any
 
-from rankviz.core.forecast.bent import MeasuredRank, conditioned
+from rankviz.core.forecast.bent import SHAPE, MeasuredRank, Shape, conditioned
 from rankviz.core.runs.fidelity import Case
 
 LOW = 4
+MISS = 2 / 0.2
+"""What a nat outside an 80 % band costs, in nats of its width."""
+SHAPES = tuple(
+    Shape(bends=(-bend, 0.01, bend), gain_spread=spread, noise_factors=noise)
+    for bend, spread, noise in product(
+        (0.05, 0.1, 0.2, 0.4, 0.8),
+        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+        (
+            ((1.0, 1.0),),
+            ((1.0, 0.6), (2.0, 0.4)),
+            ((1.0, 0.5), (2.0, 0.3), (4.0, 0.2)),
+            ((1.0, 0.4), (2.0, 0.3), (4.0, 0.2), (8.0, 0.1)),
+        ),
+    )
+)
+"""What the shape could have been; the shipped one is among them."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +51,16 @@ class BentPoint:
     def inside(self) -> bool:
         return self.low_80 <= self.loss <= self.high_80
 
+    @property
+    def interval_score(self) -> float:
+        """Width of the band and how far the run is outside, nats (Gneiting and Raftery 2007, section 6.2)."""
+        outside = max(self.low_80 - self.loss, self.loss - self.high_80, 0.0)
+        return self.high_80 - self.low_80 + MISS * outside
 
-def bent_points(cases: Sequence[Case], gain_percent: float, noise_nats: float, *more: int) -> list[BentPoint]:
+
+def bent_points(
+    cases: Sequence[Case], gain_percent: float, noise_nats: float, *more: int, shape: Shape = SHAPE
+) -> list[BentPoint]:
     """Every run between r = 4 and the highest rank of each case at fixed alpha. more: other ranks that are measured."""
     points = []
     for case in cases:
@@ -45,7 +70,7 @@ def bent_points(cases: Sequence[Case], gain_percent: float, noise_nats: float, *
         known = [MeasuredRank(r, runs[r]) for r in (LOW, *more, highest)]
         gain = gain_percent / 100 * min(run.loss for run in known)
         open_ranks = [r for r in runs if LOW < r < highest and r not in more]
-        for rank in conditioned(known, gain_nats=gain, noise_nats=noise_nats, ranks=open_ranks):
+        for rank in conditioned(known, gain_nats=gain, noise_nats=noise_nats, ranks=open_ranks, shape=shape):
             points.append(
                 BentPoint(
                     case=case.name,
@@ -87,3 +112,20 @@ def bent_summary(points: Sequence[BentPoint]) -> Mapping[str, Any]:
             for kind, how in (("median", median), ("mean", fmean))
         },
     }
+
+
+def setting_left_out(
+    cases: Sequence[Case], gain_percent: float, noise_nats: float, shapes: Sequence[Shape] = SHAPES
+) -> list[BentPoint]:
+    """The runs of each setting (base, data, rate), with the shape that has the lowest interval score on the others."""
+    by_shape = [bent_points(cases, gain_percent, noise_nats, shape=shape) for shape in shapes]
+    held = []
+    for setting in dict.fromkeys(point.setting for point in by_shape[0]):
+        best = min(by_shape, key=lambda points: _mean_by_setting([p for p in points if p.setting != setting]))
+        held.extend(point for point in best if point.setting == setting)
+    return held
+
+
+def _mean_by_setting(points: Sequence[BentPoint]) -> float:
+    settings = {point.setting for point in points}
+    return fmean(fmean(p.interval_score for p in points if p.setting == setting) for setting in settings)

@@ -6,6 +6,7 @@ import numpy as np
 
 from rankviz.core.forecast.bands import LEVELS
 from rankviz.core.forecast.curve import GRID, HIGH_RANK, LOW_RANK, REFERENCE_RANK
+from rankviz.worker.assets.forecast.rule import Rule
 
 DRAWS = 20_000
 BENDS = (0.05, 0.8)
@@ -99,12 +100,16 @@ def curves(
     )
 
 
-def quantiles(rng: np.random.Generator, new: Curves) -> dict[str, list[float]]:
-    """Of the shortfall at each rank of GRID, by level; the median is that without noise and never rises with rank."""
-    ranks = np.array(GRID, dtype=float)
-    noisy = new.shortfall(rng, ranks)
-    table = {level: np.percentile(noisy, float(level), axis=0) for level in LEVELS}
-    quality = new.quality(np.append(ranks, REFERENCE_RANK))
-    median = np.minimum.accumulate(np.median(quality[:, -1:] - quality[:, :-1], axis=0))
+def quantiles(rng: np.random.Generator, new: Curves, rule: Rule) -> dict[str, list[float]]:
+    """Of the shortfall at each rank of GRID, by level: half of the draws from the curve, half from the rule of thumb.
+
+    The median never rises with rank and is 0 at the reference rank.
+    """
+    draws = len(new.gain)
+    by_rule = np.stack([rule.shortfall(r, REFERENCE_RANK, draws) for r in GRID], axis=1)
+    mixed = np.concatenate([new.shortfall(rng, np.array(GRID, dtype=float)), by_rule])
+    table = {level: np.percentile(mixed, float(level), axis=0) for level in LEVELS}
+    below = np.array(GRID) < REFERENCE_RANK
+    median = np.minimum.accumulate(np.where(below, np.maximum(table["50"], 0.0), np.minimum(table["50"], 0.0)))
     table["50"] = np.clip(median, table["25"], table["75"])
     return {level: [round(float(value), 4) for value in values] for level, values in table.items()}

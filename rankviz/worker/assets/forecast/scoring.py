@@ -20,6 +20,7 @@ class Scored:
     crps: float
     median_error: float
     crps_rule: float
+    crps_curve: float
 
     def inside(self, percent: int) -> bool:
         """Inside the central band of so many percent."""
@@ -52,6 +53,7 @@ def summary(kind: str, points: Sequence[Scored]) -> dict:
         "crps": _mean(by_publication, lambda point: point.crps),
         "crps_no_difference": _mean(by_publication, lambda point: abs(point.gap)),
         "crps_rule": _mean(by_publication, lambda point: point.crps_rule),
+        "crps_curve": _mean(by_publication, lambda point: point.crps_curve),
         "median_error": _mean(by_publication, lambda point: point.median_error),
     }
 

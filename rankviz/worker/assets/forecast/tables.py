@@ -12,13 +12,14 @@ from rankviz.worker.assets.forecast.draws import SEED, Curves, Parameters, curve
 from rankviz.worker.assets.forecast.families import LOSSES, SCORE_KINDS, SCORES, loss_description, score_description
 from rankviz.worker.assets.forecast.fit import fit
 from rankviz.worker.assets.forecast.model import data_of
+from rankviz.worker.assets.forecast.rule import Rule, fitted_rule
 
 SIZES = (1e8, 3e8, 1e9, 3e9, 1e10, 3e10, 1e11, 3e11, 1e12)
 DIGITS = 4
 
 
 def tabulated(lines: Sequence[RankLine]) -> dict:
-    """The bands, and the median parameters that they come from."""
+    """The bands, and the median parameters of the curve."""
     rng = np.random.default_rng(SEED)
     scores = [line for line in lines if line.metric == "score"]
     losses = [line for line in lines if line.metric == "loss"]
@@ -32,21 +33,23 @@ def tabulated(lines: Sequence[RankLine]) -> dict:
 
 
 def _score_bands(rng: np.random.Generator, fitted: Parameters, lines: Sequence[RankLine]) -> list[dict]:
-    rows, every = [], []
+    rows, every, rule = [], [], fitted_rule(lines)
     for kind in SCORE_KINDS:
         own = [line for line in lines if line.kind == kind]
         new = curves(rng, fitted, np.array(score_description(kind)), typical_error(own))
         every.append(new)
-        rows.append(_row(rng, new, own, metric="score", kind=kind, base=None, parameters=None))
+        rows.append(_row(rng, new, rule, own, metric="score", kind=kind, base=None, parameters=None))
     mixed = Curves(*(np.concatenate([getattr(each, field.name) for each in every]) for field in fields(Curves)))
-    return [*rows, _row(rng, mixed, lines, metric="score", kind="any", base=None, parameters=None)]
+    return [*rows, _row(rng, mixed, rule, lines, metric="score", kind="any", base=None, parameters=None)]
 
 
 def _loss_bands(rng: np.random.Generator, fitted: Parameters, lines: Sequence[RankLine]) -> list[dict]:
+    rule = fitted_rule(lines)
     return [
         _row(
             rng,
             curves(rng, fitted, np.array(loss_description(size, base)), typical_error(lines)),
+            rule,
             lines,
             metric="loss",
             kind=LOSS,
@@ -58,14 +61,14 @@ def _loss_bands(rng: np.random.Generator, fitted: Parameters, lines: Sequence[Ra
     ]
 
 
-def _row(rng: np.random.Generator, new: Curves, lines: Sequence[RankLine], **names: object) -> dict:
+def _row(rng: np.random.Generator, new: Curves, rule: Rule, lines: Sequence[RankLine], **names: object) -> dict:
     return {
         **names,
         "studies": len({line.publication for line in lines}),
         "lines": len(lines),
         "lines_at_rank": {str(r): sum(r in line.ranks for line in lines) for r in GRID},
         "noise": round(float(np.median(new.noise)), DIGITS),
-        "quantiles": quantiles(rng, new),
+        "quantiles": quantiles(rng, new, rule),
         "gain": [round(float(value), DIGITS) for value in np.percentile(new.gain, (10, 50, 90))],
     }
 

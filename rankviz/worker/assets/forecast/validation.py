@@ -10,7 +10,7 @@ from rankviz.core.forecast.bent import MeasuredRank, third_run
 from rankviz.core.forecast.lines import RankLine
 from rankviz.core.runs.fidelity import Case, from_json
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
-from rankviz.worker.assets.forecast.bending import LOW, bent_points, bent_summary
+from rankviz.worker.assets.forecast.bending import LOW, SHAPES, bent_points, bent_summary, setting_left_out
 from rankviz.worker.assets.forecast.draws import SEED
 from rankviz.worker.assets.forecast.families import LOSSES, SCORE_KINDS, SCORES, WITHOUT_KIND
 from rankviz.worker.assets.forecast.left_out import left_out
@@ -54,6 +54,7 @@ def bent_check(assets: Path, gain_percent: float) -> dict:
     """Two runs, and three, against the independent runs of assets/fidelity.json."""
     cases = from_json(json.loads((assets / "fidelity.json").read_text(encoding="utf-8"))).cases
     two = bent_points(cases, gain_percent, TOLERANCE_NATS)
+    blind = setting_left_out(cases, gain_percent, TOLERANCE_NATS)
     offered = {case.name for case in cases if _third_run(case) == THIRD_RUN}
     three = [p for p in bent_points(cases, gain_percent, TOLERANCE_NATS, THIRD_RUN) if p.case in offered]
     same = {(point.case, point.rank) for point in three}
@@ -61,10 +62,15 @@ def bent_check(assets: Path, gain_percent: float) -> dict:
         "run_noise_nats": TOLERANCE_NATS,
         **bent_summary(two),
         "cases_held": [
-            {"case": name, "runs": len(own), "inside_80": sum(point.inside for point in own)}
+            {
+                "case": name,
+                "runs": sum(point.case == name for point in two),
+                "inside_80": sum(point.inside for point in two if point.case == name),
+                "inside_80_left_out": sum(point.inside for point in blind if point.case == name),
+            }
             for name in dict.fromkeys(point.case for point in two)
-            if (own := [point for point in two if point.case == name])
         ],
+        "setting_left_out": {"shapes": len(SHAPES), **bent_summary(blind)},
         "third_run": {
             "two": bent_summary([point for point in two if (point.case, point.rank) in same]),
             "three": bent_summary(three),
