@@ -227,9 +227,28 @@ def test_llamafactory_gets_a_second_file_and_the_others_none(api):
 
 def test_the_installed_versions_are_the_ones_that_a_notebook_pins():
     for line in INSTALL.values():
-        for requirement in re.findall(r"(\S+)==(\S+)", line):
-            assert requirement == (requirement[0], version(requirement[0]))
-        assert 2 <= line.count("==")
+        for requirement in line.removeprefix("%pip install --quiet ").split():
+            name, _, pinned = requirement.partition("==")
+            assert version(name) == pinned
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
+def test_a_notebook_installs_what_its_code_imports_and_what_counts_the_layers(framework):
+    packages = set(re.findall(r"(\S+)==", INSTALL[framework]))
+    imported = {
+        name.split(".")[0]
+        for changes in SETTINGS.values()
+        for node in ast.walk(ast.parse(script(made(**{**changes, "framework": framework}))))
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else names_of(node))
+    }
+
+    assert imported - {"itertools", "torch", "functools"} <= packages
+    assert {"peft", "transformers", "bitsandbytes"} <= packages
+    assert ("unsloth_zoo" in packages) == (framework == "unsloth")
+
+
+def names_of(node):
+    return [each.name for each in node.names] if isinstance(node, ast.Import) else []
 
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
