@@ -261,7 +261,9 @@ def _as_told(
         unsloth_class="FastLanguageModel",
         **dict.fromkeys(FLAGS),
     )
-    for names in dict.fromkeys((wanted.target_modules, wanted.target_names)):
+    # The plan for PEFT is without the names by which this scheme knows experts.
+    requested_names = (requested.target_modules,) if scheme == "unsloth" != chosen else ()
+    for names in dict.fromkeys((*requested_names, wanted.target_modules, wanted.target_names)):
         yield replace(named, target_modules=names)
 
 

@@ -315,3 +315,22 @@ def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, rec
     assert (list(recipe.modules_to_save) or None) == config.modules_to_save
     assert [] == [str(warning.message) for warning in recwarn if "Unexpected keyword" in str(warning.message)]
     assert set(json.loads(adapter_config(recipe))) <= set(config.to_dict())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("model", [MOE, "deepseek-ai/DeepSeek-V2-Lite"])
+def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_can_name_them(api, model, name):
+    question = questions.question(model, framework="trl", moe_scheme="unsloth")
+    parameters = api.estimates.adapter(question, 4).parameters
+
+    written = api.exports.write(question, 4, name)
+
+    others = [re.search(r"trains ([\d,]+) parameters", note) for note in written.notes if f"has {parameters:,}" in note]
+    counts = [int(found[1].replace(",", "")) for found in others]
+    if name == "llamafactory":
+        assert counts[0] < parameters  # it names no experts
+    elif name == "unsloth" and model != MOE:
+        assert counts[0] > parameters  # shared experts carry LoRA too
+    else:
+        assert [] == counts
+        assert name == "adapter-config" or f"counts {parameters:,} trainable" in written.text
