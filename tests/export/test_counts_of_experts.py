@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.lora.config import UNSLOTH_SEVEN
+from rankviz.core.lora.config import MOE_SCHEMES, UNSLOTH_SEVEN
 from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.errors import InvalidSettingError
 from rankviz.export import write
@@ -44,8 +44,24 @@ def test_peft_trains_the_count_of_the_file(family, targets):
         return
     files = {name: write(model, question, R, name) for name in FORMATS}
 
-    stated = {int(found[1].replace(",", "")) for file in files.values() if (found := re.search(COUNT, file.text))}
-    assert stated == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "trl"])
+@pytest.mark.parametrize("scheme", [scheme for scheme in MOE_SCHEMES if scheme != "default"])
+@pytest.mark.parametrize("family", [family for family, model in BY_FAMILY.items() if model.peft_remap])
+def test_peft_trains_the_count_of_the_file_with_every_scheme(family, scheme, framework):
+    """Of the families whose targets PEFT rewrites."""
+    model = BY_FAMILY[family]
+    question = questions.question(model.id, framework=framework, moe_scheme=scheme)
+    files = {name: write(model, question, R, name) for name in FORMATS}
+
+    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+
+
+def stated(files):
+    """The counts in the files that have comments."""
+    return {int(found[1].replace(",", "")) for file in files.values() if (found := re.search(COUNT, file.text))}
 
 
 def refused_by_both(model, question):
