@@ -59,6 +59,16 @@ def test_peft_trains_the_count_of_the_file_with_every_scheme(family, scheme, fra
     assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
 
 
+@pytest.mark.parametrize("family", ["deepseek_v2", "qwen3_next"])
+def test_experts_alone_need_no_name_of_a_module(family):
+    model = BY_FAMILY[family]
+    question = questions.question(model.id, target_modules=UNSLOTH_SEVEN[4:])
+    files = {name: write(model, question, R, name) for name in FORMATS}
+
+    assert {()} == {names_in(name, file.text)[0] for name, file in files.items()}
+    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+
+
 def stated(files):
     """The counts in the files that have comments."""
     return {int(found[1].replace(",", "")) for file in files.values() if (found := re.search(COUNT, file.text))}
