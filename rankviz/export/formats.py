@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from rankviz.core.cost.device import card
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import Framework
+from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import axolotl
@@ -44,9 +46,16 @@ def _always(framework: Framework) -> Callable[[ModelSpec, Question], Framework]:
 
 
 def _of_llamafactory(model: ModelSpec, question: Question) -> Framework:
-    """PEFT's rules, which TRL's are, for multimodal models: Unsloth refuses what LLaMA-Factory makes of the names."""
-    with_unsloth = trains_with_unsloth(question.training.framework, question.training.precision)
-    return "unsloth" if with_unsloth and composite(model) is None else "trl"
+    """PEFT's rules, which TRL's are, where Unsloth refuses: the adapter, or for multimodal models what LLaMA-Factory
+    makes of the names."""
+    training = question.training.without_auto(card(None))
+    if composite(model) is not None or not trains_with_unsloth(training.framework, training.precision):
+        return "trl"
+    try:
+        resolve(model, question.lora, "unsloth", precision=training.precision)
+    except InvalidSettingError:
+        return "trl"
+    return "unsloth"
 
 
 FORMATS = {

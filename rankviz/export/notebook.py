@@ -9,16 +9,24 @@ from rankviz.export.recipe import Recipe
 from rankviz.export.script import header, parts
 from rankviz.export.words import title
 
-TRL_VERSION = "1.15.0"
-TRANSFORMERS_VERSION = "5.17.0"
-"""With these versions the scripts are run in tests/export/test_scripts_train.py."""
-_COMMON = f"peft=={PEFT_VERSION} transformers=={TRANSFORMERS_VERSION}"
-INSTALL = {
-    "unsloth": f"%pip install --quiet unsloth=={UNSLOTH_VERSION} trl=={TRL_VERSION} {_COMMON}",
-    "trl": f"%pip install --quiet trl=={TRL_VERSION} {_COMMON} bitsandbytes",
-    "peft": f"%pip install --quiet {_COMMON} datasets bitsandbytes",
+PINNED = {
+    "unsloth": UNSLOTH_VERSION,
+    "unsloth_zoo": "2026.10.9",
+    "trl": "1.15.0",
+    "peft": PEFT_VERSION,
+    "transformers": "5.17.0",
+    "datasets": "4.8.5",
+    "bitsandbytes": "0.50.2",
 }
-"""Pinned, since the number of trained parameters depends on them."""
+"""With these versions the scripts are run in tests/export/test_scripts_train.py. The number of trained parameters
+depends on them: unsloth_zoo, which unsloth asks for without an upper limit, has the pattern that finds the layers."""
+LEFT_OUT = {"unsloth": (), "trl": ("unsloth", "unsloth_zoo"), "peft": ("unsloth", "unsloth_zoo", "trl")}
+"""What a framework's script does not use."""
+INSTALL = {
+    framework: "%pip install --quiet "
+    + " ".join(f"{name}=={version}" for name, version in PINNED.items() if name not in left_out)
+    for framework, left_out in LEFT_OUT.items()
+}
 
 
 def notebook(recipe: Recipe) -> str:

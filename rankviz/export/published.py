@@ -9,6 +9,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.model.spec import ModelSpec
+from rankviz.units import memory_size
+
 CLASSES = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
 """quant_method of config.json: the class of transformers that dequantizes it with dequantize=True."""
 FAMILIES = (
@@ -56,3 +60,22 @@ def in_16_bit(model_id: str) -> str:
     """The same model published in 16 bit, which can be quantized as it is loaded; empty where RankViz knows none."""
     match = re.fullmatch(r"(?:mistralai|unsloth)/(ministral-3-\d+b-instruct-2512)(?:-fp8)?", model_id, re.IGNORECASE)
     return f"unsloth/{match[1]}" if match else ""
+
+
+def as_stored(model: ModelSpec, model_id: str, stored: Published | None, training: TrainingSetup) -> tuple[str, ...]:
+    """A sentence on a checkpoint that is published quantized."""
+    if stored is None:
+        return ()
+    if not stored.config_class:
+        return (
+            f"{model_id} is published in {stored.name}. RankViz does not know how transformers loads it for training. "
+            "Choose the 16-bit checkpoint of this model instead.",
+        )
+    size = memory_size(2 * model.total_parameters)
+    text = f"{model_id} is published in {stored.name}. Training loads it dequantized to 16 bit: {size} of weights."
+    if training.quantized:
+        bits = "8" if training.precision == "int8" else "4"
+        text += f" transformers cannot load it in {bits} bit, so the estimate of memory does not apply."
+        other = in_16_bit(model_id)
+        text += f" For {bits} bit, choose {other}." if other else ""
+    return (text,)

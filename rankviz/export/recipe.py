@@ -22,8 +22,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
 from rankviz.export.defaults import LEARNING_RATE, STEPS
 from rankviz.export.on_cpu import on_cpu
-from rankviz.export.published import Published, in_16_bit, published
-from rankviz.units import memory_size
+from rankviz.export.published import as_stored, published
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 TEXT_TOWER = "language_model"
@@ -135,15 +134,17 @@ def recipe(
     training = replace(question.training.without_auto(card(None)), framework=framework)
     model_id = _loadable(model, question.model_id.strip().removesuffix(":whole"))
     stored = published(model_id) if framework != "unsloth" else None
-    as_stored = _as_stored(model, model_id, stored, training)
+    about_stored = as_stored(model, model_id, stored, training)
     if stored and stored.config_class and training.quantized:
         training = replace(training, precision="bf16")
-    wanted = resolve(model, requested, chosen, precision=training.precision)
     is_script, tool = not tool, tool or FRAMEWORKS[framework]
+    wanted, refusal = _wanted(model, requested, chosen, training, tool)
+    if refusal:
+        chosen = framework
     written = _written(
         model, requested, wanted, chosen, training, names_experts=names_experts, tool=tool, reached=reached
     )
-    notes = list(written.notes)
+    notes = [*refusal, *written.notes]
     count = None if written.trained is None else written.trained.parameters(r)
     if count is not None and count != wanted.parameters(r):
         notes.append(
@@ -157,7 +158,7 @@ def recipe(
         notes += written.trained.notes
     # What is written names layers, so the plan made of it knows of no preset.
     notes += [note for note in wanted.flag_notes if note not in notes]
-    notes += as_stored
+    notes += about_stored
     if count is not None and framework == "unsloth" and is_script:
         notes += on_cpu(model, written.lora, written.plan, training.precision, on_gpu=count)
     return Recipe(
@@ -175,23 +176,18 @@ def recipe(
     )
 
 
-def _as_stored(model: ModelSpec, model_id: str, stored: Published | None, training: TrainingSetup) -> tuple[str, ...]:
-    """A sentence on a checkpoint that is published quantized."""
-    if stored is None:
-        return ()
-    if not stored.config_class:
-        return (
-            f"{model_id} is published in {stored.name}. RankViz does not know how transformers loads it for training. "
-            "Choose the 16-bit checkpoint of this model instead.",
-        )
-    size = memory_size(2 * model.total_parameters)
-    text = f"{model_id} is published in {stored.name}. Training loads it dequantized to 16 bit: {size} of weights."
-    if training.quantized:
-        bits = "8" if training.precision == "int8" else "4"
-        text += f" transformers cannot load it in {bits} bit, so the estimate of memory does not apply."
-        other = in_16_bit(model_id)
-        text += f" For {bits} bit, choose {other}." if other else ""
-    return (text,)
+def _wanted(
+    model: ModelSpec, requested: LoraConfig, chosen: Framework, training: TrainingSetup, tool: str
+) -> tuple[AdapterPlan, tuple[str, ...]]:
+    """The adapter as the question's framework has it. Where that refuses: as the tool has it, with a sentence."""
+    try:
+        return resolve(model, requested, chosen, precision=training.precision), ()
+    except InvalidSettingError as error:
+        if training.framework == chosen:
+            raise
+        plan = resolve(model, requested, training.framework, precision=training.precision)
+        name = FRAMEWORKS[chosen]
+        return plan, (f"{name} refuses this adapter, so this file is counted as {tool} trains it. {name}: {error}",)
 
 
 def _loadable(model: ModelSpec, ref: str) -> str:
@@ -265,7 +261,9 @@ def _as_told(
         unsloth_class="FastLanguageModel",
         **dict.fromkeys(FLAGS),
     )
-    for names in dict.fromkeys((wanted.target_modules, wanted.target_names)):
+    # The plan for PEFT is without the names by which this scheme knows experts.
+    requested_names = (requested.target_modules,) if scheme == "unsloth" != chosen else ()
+    for names in dict.fromkeys((*requested_names, wanted.target_modules, wanted.target_names)):
         yield replace(named, target_modules=names)
 
 

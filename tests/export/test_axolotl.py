@@ -107,6 +107,7 @@ def validated(wheels, tmp_path_factory):
     cases["gemma"] = config(**GEMMA)
     cases["other rows"] = {**config(), **yaml.safe_load(other_rows(axolotl(made(framework="trl"))))}
     cases["experts"] = config(target_parameters=("mlp.experts.down_proj",))
+    cases["experts alone"] = config(target_modules=(), target_parameters=("mlp.experts.down_proj",))
     cases["misspelt"] = {**config(), "lora_rank": 8}
     cases["wrong"] = {**config(), "lora_r": "many"}
     cases["optimizer"] = {**config(), "optimizer": "no_such_optimizer"}
@@ -191,7 +192,7 @@ def test_the_version_is_the_one_that_is_checked():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("setting", [*SETTINGS, "experts", "base", "gemma", "other rows"])
+@pytest.mark.parametrize("setting", [*SETTINGS, "experts", "experts alone", "base", "gemma", "other rows"])
 def test_axolotls_own_validation_takes_it(validated, setting):
     result = validated[setting]
 

@@ -227,9 +227,28 @@ def test_llamafactory_gets_a_second_file_and_the_others_none(api):
 
 def test_the_installed_versions_are_the_ones_that_a_notebook_pins():
     for line in INSTALL.values():
-        for requirement in re.findall(r"(\S+)==(\S+)", line):
-            assert requirement == (requirement[0], version(requirement[0]))
-        assert 2 <= line.count("==")
+        for requirement in line.removeprefix("%pip install --quiet ").split():
+            name, _, pinned = requirement.partition("==")
+            assert version(name) == pinned
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
+def test_a_notebook_installs_what_its_code_imports_and_what_counts_the_layers(framework):
+    packages = set(re.findall(r"(\S+)==", INSTALL[framework]))
+    imported = {
+        name.split(".")[0]
+        for changes in SETTINGS.values()
+        for node in ast.walk(ast.parse(script(made(**{**changes, "framework": framework}))))
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else names_of(node))
+    }
+
+    assert imported - {"itertools", "torch", "functools"} <= packages
+    assert {"peft", "transformers", "bitsandbytes"} <= packages
+    assert ("unsloth_zoo" in packages) == (framework == "unsloth")
+
+
+def names_of(node):
+    return [each.name for each in node.names] if isinstance(node, ast.Import) else []
 
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
@@ -296,3 +315,22 @@ def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, rec
     assert (list(recipe.modules_to_save) or None) == config.modules_to_save
     assert [] == [str(warning.message) for warning in recwarn if "Unexpected keyword" in str(warning.message)]
     assert set(json.loads(adapter_config(recipe))) <= set(config.to_dict())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("model", [MOE, "deepseek-ai/DeepSeek-V2-Lite"])
+def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_can_name_them(api, model, name):
+    question = questions.question(model, framework="trl", moe_scheme="unsloth")
+    parameters = api.estimates.adapter(question, 4).parameters
+
+    written = api.exports.write(question, 4, name)
+
+    others = [re.search(r"trains ([\d,]+) parameters", note) for note in written.notes if f"has {parameters:,}" in note]
+    counts = [int(found[1].replace(",", "")) for found in others]
+    if name == "llamafactory":
+        assert counts[0] < parameters  # it names no experts
+    elif name == "unsloth" and model != MOE:
+        assert counts[0] > parameters  # shared experts carry LoRA too
+    else:
+        assert [] == counts
+        assert name == "adapter-config" or f"counts {parameters:,} trainable" in written.text

@@ -12,7 +12,9 @@ reach them. Three things can happen (peft 0.21.2, unsloth 2026.10.9):
   _patch_peft_moe_target_conversion and _moe_linear_targets_to_restore; applied when it starts on a GPU, not by its
   CPU backend) ("unsloth").
 
-"target-parameters" is plain PEFT with the experts named by hand; PEFT's rewrite still runs on top. Compared with both
+"target-parameters" is plain PEFT with the experts named by hand; PEFT's rewrite still runs on top. "unsloth" for plain
+PEFT, or for the CPU backend, names the experts that Unsloth would name, and no module that PEFT would rewrite: not by
+its last name, not by its full path. Shared experts and dense first layers then carry no LoRA. Compared with both
 libraries in tests/core/lora/test_counts_against_peft.py and tests/core/lora/test_counts_against_unsloth.py.
 """
 
@@ -110,7 +112,7 @@ def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, 
         case "peft-remap":
             return remap(model, targets)
         case "unsloth":
-            return _as_unsloth(model, targets, experts)
+            return _as_unsloth(model, targets, experts) if route.unsloth_on_gpu else _by_hand(model, targets)
         case "dense" if model.peft_remap:
             # PEFT goes by the model_type, whether there are experts or not.
             return _as_unsloth(model, targets, experts) if route.unsloth_on_gpu else remap(model, targets)
@@ -126,6 +128,29 @@ def expert_parameters(model: ModelSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path.split("{}.")[-1] for path in paths))
 
 
+def not_rewritten(model: ModelSpec, names: tuple[str, ...] | str) -> tuple[str, ...] | str:
+    """The names that PEFT hands on as they are, of a family whose experts it knows."""
+    if not model.peft_remap:
+        return names
+    names = _linear_names(model) if names == ALL_LINEAR else names
+    return tuple(name for name in names if name.rsplit(".", 1)[-1] not in REMAP[model.peft_remap])
+
+
+def _by_hand(model: ModelSpec, targets: Targets) -> Targets:
+    """The experts that Unsloth would name, named to plain PEFT, without the names that it would rewrite."""
+    if targets.modules == ALL_LINEAR:
+        parameters = expert_parameters(model)
+    else:
+        parameters = _unsloth_parameters(model, targets.modules)
+    if not parameters:
+        return remap(model, targets)
+    return replace(targets, modules=not_rewritten(model, targets.modules), parameters=parameters)
+
+
+def _linear_names(model: ModelSpec) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(layer.name for layer in model.layers if layer.kind in LINEAR_KINDS))
+
+
 def remap(model: ModelSpec, targets: Targets) -> Targets:
     """PEFT's silent rewrite; the identity for families it doesn't know."""
     if not model.peft_remap:
@@ -133,8 +158,7 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
     mapping = REMAP[model.peft_remap]
     modules = targets.modules
     if modules == ALL_LINEAR:
-        linear = (layer.name for layer in model.layers if layer.kind in LINEAR_KINDS)
-        modules = tuple(dict.fromkeys((*linear, *mapping)))
+        modules = tuple(dict.fromkeys((*_linear_names(model), *mapping)))
     kept, parameters, seen = [], list(targets.parameters), set()
     for target in modules:
         old = target.rsplit(".", 1)[-1]

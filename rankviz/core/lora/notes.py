@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rankviz.core.lora.config import FLAGS, PEFT_VERSION, UNSLOTH_VERSION
-from rankviz.core.lora.moe import expert_parameters
+from rankviz.core.lora.moe import expert_parameters, not_rewritten
 from rankviz.core.lora.route import Route
 from rankviz.core.lora.saved import SavedModule, hits
 from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, listed, names_that_exist
@@ -40,7 +40,7 @@ def notes(
     """All that apply, the most consequential first. about_flags: those of flag_notes."""
     sentences = [
         *about_flags,
-        *_moe(model, scheme, route, adapted),
+        *_moe(model, requested, adapted, scheme, route),
         *_missed(model, requested, adapted, saved, route),
         *_fused(preset, requested),
         *_unsloth_layers(model, requested, adapted, scheme, route),
@@ -76,7 +76,7 @@ def _spelled_out(preset, requested):
         )
 
 
-def _moe(model, scheme, route, adapted):
+def _moe(model, requested, adapted, scheme, route):
     if scheme == "dense":
         if model.peft_remap and not route.unsloth_on_gpu:
             yield (
@@ -114,7 +114,7 @@ def _moe(model, scheme, route, adapted):
             f"MoE scheme unsloth: in 4 bit Unsloth {UNSLOTH_VERSION} loads a checkpoint in which each expert's {reach} "
             "is a linear layer of its own, at rank r. Counts are those of 16 bit; the file has one pair an expert."
         )
-    elif scheme == "unsloth":
+    elif scheme == "unsloth" and route.unsloth_on_gpu:
         yield (
             f"MoE scheme unsloth: Unsloth {UNSLOTH_VERSION} names the experts' {reach} in target_parameters, at rank r "
             f"an expert, and keeps PEFT {PEFT_VERSION} from rewriting the targets."
@@ -124,6 +124,22 @@ def _moe(model, scheme, route, adapted):
             f"MoE scheme {scheme}: the experts' {reach} carry LoRA at rank r an expert, through target_parameters "
             f"(PEFT {PEFT_VERSION})."
         )
+        left = _left_to_experts(model, adapted, requested) if scheme == "unsloth" else ()
+        if left:
+            yield (
+                f"{listed(left)} carry no LoRA outside the experts: PEFT {PEFT_VERSION} takes these names for those of "
+                "experts and would train the experts at rank 2r, so RankViz and its exports leave the names out."
+            )
+
+
+def _left_to_experts(model, adapted, requested):
+    """Names of linear layers that PEFT takes for those of experts."""
+    names, reached = not_rewritten(model, requested), {a.layer.path for a in adapted}
+    if names == requested or not model.peft_remap:
+        return ()
+    wanted = Matcher(requested if requested != ALL_LINEAR else [layer.name for layer in model.layers])
+    linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS and layer.path not in reached]
+    return dict.fromkeys(layer.name for layer in linear if layer.name not in names and wanted.hits_path(layer.path))
 
 
 def _missed(model, requested, adapted, saved, route):

@@ -110,6 +110,9 @@ def _resolve(
         frozen_without_weight=route.kind == "model",
     )
     by_hand = scheme == "target-parameters" or (scheme == "unsloth" and not route.unsloth_on_gpu)
+    target_parameters = _by_hand(model, targets) if by_hand else ()
+    if scheme == "unsloth" and target_parameters:
+        names = moe.not_rewritten(model, names)
     magnitudes = sum(a.magnitudes for a in adapted) if use_dora else 0
     about_flags = flag_notes(target_modules, requested, ignored, route)
     return AdapterPlan(
@@ -118,7 +121,7 @@ def _resolve(
         saved=saved,
         use_dora=use_dora,
         target_modules=names,
-        target_parameters=_by_hand(model, targets) if by_hand else (),
+        target_parameters=target_parameters,
         modules_to_save=saved_names,
         target_names=tuple(dict.fromkeys(a.layer.name for a in adapted)),
         scheme=scheme,

@@ -245,12 +245,24 @@ def test_peft_rewrites_families_it_knows_with_gate_up_at_twice_the_rank():
         ("unsloth", "default"): 224 + 2 * 256 + 192,
         ("all-linear", "default"): 224 + 2 * 256 + 192 + 40,
         ("all-linear", "linear-only"): 224 + 288,
-        ("unsloth", "unsloth"): 224 + 288 + 256 + 192,
         ("attention", "target-parameters"): 224 + 256 + 192,
     }
 
     for (targets, scheme), expected in cases.items():
         assert expected == plan_of(REMAPPED, targets, moe_scheme=scheme).parameters(1), (targets, scheme)
+
+
+@pytest.mark.parametrize("targets", ["unsloth", "all-linear"])
+def test_experts_named_as_unsloth_names_them_stay_at_rank_r_since_no_name_is_rewritten(targets):
+    plan = plan_of(REMAPPED, targets, moe_scheme="unsloth")
+
+    assert 224 + 256 + 192 == plan.parameters(1)
+    assert {"q_proj", "k_proj", "v_proj", "o_proj"} == set(plan.target_modules)
+    assert ("experts.gate_up_proj", "experts.down_proj") == tuple(
+        n.removeprefix("mlp.") for n in plan.target_parameters
+    )
+    assert any("gate_proj, up_proj and down_proj carry no LoRA outside" in note for note in plan.notes)
+    assert any("rank r an expert" in note for note in plan.notes)
 
 
 def test_half_of_a_fused_pair_is_refused_as_peft_refuses_it():

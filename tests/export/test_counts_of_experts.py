@@ -1,0 +1,131 @@
+"""The files for other tools of a mixture of experts, asked of Unsloth: real PEFT trains the count that each states."""
+
+import ast
+import functools
+import json
+import re
+
+import pytest
+import yaml
+
+from rankviz.catalog.models import load_index, load_model
+from rankviz.core.lora.config import MOE_SCHEMES, UNSLOTH_SEVEN
+from rankviz.core.model.towers import LOADED_WHOLE
+from rankviz.errors import InvalidSettingError
+from rankviz.export import write
+from tests.support import questions
+from tests.support.toy import ASSETS
+
+pytestmark = pytest.mark.torch
+
+ALL = [load_model(ASSETS, row.id) for row in load_index(ASSETS)]
+BY_FAMILY = {model.model_type: model for model in sorted(ALL, key=lambda m: -m.total_parameters) if model.has_experts}
+"""The smallest of each."""
+FORMATS = ("trl", "peft", "adapter-config", "axolotl")
+COUNT = r"counts ([\d,]+) trainable"
+R = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many():
+    from tests.support.meta_models import many_models
+
+    with many_models():
+        yield
+
+
+@pytest.mark.parametrize("targets", ["unsloth", "all-linear"])
+@pytest.mark.parametrize("family", BY_FAMILY)
+def test_peft_trains_the_count_of_the_file(family, targets):
+    model = BY_FAMILY[family]
+    question = questions.question(model.id, target_modules=targets)
+    if (family, targets) == ("gemma4", "unsloth"):
+        refused_by_both(model, question)
+        return
+    files = {name: write(model, question, R, name) for name in FORMATS}
+
+    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "trl"])
+@pytest.mark.parametrize("scheme", [scheme for scheme in MOE_SCHEMES if scheme != "default"])
+@pytest.mark.parametrize("family", [family for family, model in BY_FAMILY.items() if model.peft_remap])
+def test_peft_trains_the_count_of_the_file_with_every_scheme(family, scheme, framework):
+    """Of the families whose targets PEFT rewrites."""
+    model = BY_FAMILY[family]
+    question = questions.question(model.id, framework=framework, moe_scheme=scheme)
+    files = {name: write(model, question, R, name) for name in FORMATS}
+
+    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+
+
+@pytest.mark.parametrize("family", ["deepseek_v2", "qwen3_next"])
+def test_experts_alone_need_no_name_of_a_module(family):
+    model = BY_FAMILY[family]
+    question = questions.question(model.id, target_modules=UNSLOTH_SEVEN[4:])
+    files = {name: write(model, question, R, name) for name in FORMATS}
+
+    assert {()} == {names_in(name, file.text)[0] for name, file in files.items()}
+    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+
+
+def stated(files):
+    """The counts in the files that have comments."""
+    return {int(found[1].replace(",", "")) for file in files.values() if (found := re.search(COUNT, file.text))}
+
+
+def refused_by_both(model, question):
+    """Gemma 4's vision tower wraps linear layers of these names."""
+    for name in FORMATS:
+        with pytest.raises(InvalidSettingError, match=r"PEFT cannot put LoRA on model\.vision_tower"):
+            write(model, question, R, name)
+    with pytest.raises(ValueError, match="Gemma4ClippableLinear"):
+        trained(model.id, UNSLOTH_SEVEN, None)
+
+
+def names_in(name, text):
+    """target_modules and target_parameters of a file."""
+    if name == "axolotl":
+        values = yaml.safe_load(text)
+        modules = "all-linear" if values.get("lora_target_linear") else values["lora_target_modules"]
+        return frozen(modules), frozen(values.get("lora_target_parameters"))
+    if name == "adapter-config":
+        values = json.loads(text)
+    else:
+        (call,) = (
+            node
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "LoraConfig"
+        )
+        values = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+    return frozen(values["target_modules"]), frozen(values.get("target_parameters"))
+
+
+def frozen(names):
+    return names if names is None or isinstance(names, str) else tuple(names)
+
+
+@functools.cache
+def trained(model_id, modules, parameters):
+    """By PEFT itself, on the model as the scripts load it."""
+    from peft import LoraConfig, get_peft_model
+
+    from tests.support.meta_models import build
+
+    base = build(config_of(load_model(ASSETS, model_id)))
+    config = LoraConfig(
+        r=R,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        target_parameters=list(parameters) if parameters else None,
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(base, config, low_cpu_mem_usage=True)
+    return sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
+def config_of(model):
+    """The config.json of what transformers loads: a text tower of these families comes with the rest."""
+    path = ASSETS / "configs" / f"{model.id.removesuffix(':whole').replace('/', '__')}.json"
+    whole = path.with_suffix(".full.json")
+    return whole if whole.is_file() and (model.tower == "whole model" or model.model_type in LOADED_WHOLE) else path
