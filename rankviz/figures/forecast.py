@@ -1,6 +1,7 @@
 """Quality by rank as a forecast: bands and a median, dashed where extrapolated, with measured runs on top."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import log2
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -123,7 +124,7 @@ def _span(ranks: Sequence[int]) -> list[float] | None:
 
 
 def bands(ranks: Sequence[ForecastRank]) -> list[dict[str, Any]]:
-    """Each stretch of ranks that is extrapolated, or is not, with its own fill; they meet at the last rank reached."""
+    """Each stretch of ranks that is extrapolated, or is not, with its own fill; they meet at a rank with lines."""
     traces: list[dict[str, Any]] = []
     for stretch, extrapolated in _stretches(ranks):
         traces += [
@@ -139,12 +140,10 @@ def bands(ranks: Sequence[ForecastRank]) -> list[dict[str, Any]]:
 
 
 def _stretches(ranks: Sequence[ForecastRank]) -> list[tuple[Sequence[ForecastRank], bool]]:
-    inside = [place for place, rank in enumerate(ranks) if not rank.extrapolated]
-    if not inside:
-        return [(ranks, True)] if ranks else []
-    first, last = inside[0], inside[-1]
-    parts = [(ranks[: first + 1], True), (ranks[first : last + 1], False), (ranks[last:], True)]
-    return [(part, extrapolated) for part, extrapolated in parts if len(part) > 1]
+    """Between two neighbours the band is extrapolated where one of them is."""
+    gaps = [low.extrapolated or high.extrapolated for low, high in pairwise(ranks)]
+    ends = [0, *(place for place in range(1, len(gaps)) if gaps[place] is not gaps[place - 1]), len(gaps)]
+    return [(ranks[first : last + 1], gaps[first]) for first, last in pairwise(ends) if first < last]
 
 
 def _band(

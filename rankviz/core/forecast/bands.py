@@ -48,7 +48,7 @@ class RankForecast:
     lines_at_rank: int
     """Published lines of this kind that have a point at this rank."""
     extrapolated: bool
-    """No published line of this kind reaches this rank."""
+    """No published line of this kind has a point here: beyond all of them, or in a gap between them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,7 +222,7 @@ def _at(band: Band, r: int) -> RankForecast:
     if isinstance(r, bool) or not isinstance(r, int) or not GRID[0] <= r <= GRID[-1]:
         raise InvalidSettingError(f"A forecast needs ranks from {GRID[0]} to {GRID[-1]} (got {r!r}).")
     low_80, low_50, median, high_50, high_80 = (_interpolated(band.quantiles[level], r) for level in LEVELS)
-    seen = [rank for rank, lines in band.lines_at_rank.items() if lines]
+    around = [rank for rank in GRID if r / 2 < rank < 2 * r and (r not in GRID or rank == r)]
     return RankForecast(
         r=r,
         median=median,
@@ -231,7 +231,7 @@ def _at(band: Band, r: int) -> RankForecast:
         low_80=low_80,
         high_80=high_80,
         lines_at_rank=band.lines_at_rank.get(r, 0),
-        extrapolated=not seen or not min(seen) <= r <= max(seen),
+        extrapolated=not all(band.lines_at_rank.get(rank) for rank in around),
     )
 
 
