@@ -16,7 +16,7 @@ from rankviz.worker.assets.forecast import draws
 from rankviz.worker.assets.forecast.bending import SHAPES, bent_points, bent_summary, setting_left_out
 from rankviz.worker.assets.forecast.families import SCORES, score_description
 from rankviz.worker.assets.forecast.fit import fit
-from rankviz.worker.assets.forecast.left_out import left_out
+from rankviz.worker.assets.forecast.left_out import known_error, left_out
 from rankviz.worker.assets.forecast.model import data_of
 from rankviz.worker.assets.forecast.rule import Rule, fitted_rule, gaps, rule_gap
 from rankviz.worker.assets.forecast.scoring import Scored, crps, place_of, summary
@@ -185,6 +185,16 @@ def test_each_publication_is_forecast_from_the_others_alone():
     assert set("abcd") == set(lowest)
     assert 30.0 == lowest["a"].gap
     assert not lowest["a"].inside(80)
+
+
+def test_a_left_out_line_brings_the_error_of_its_test_set_and_never_one_that_its_results_gave():
+    own = replace(SIMPLE[0], standard_errors=(0.3, 0.5, 0.7))
+    measured = replace(own, errors_published=True)
+    others = [
+        replace(SIMPLE[1], standard_errors=(error,) * 3, publication=name) for error, name in ((1, "b"), (3, "c"))
+    ]
+
+    assert [0.5, 2.0] == [known_error(line, [*others, *HARD]) for line in (own, measured)]
 
 
 def case(**losses) -> Case:
