@@ -14,6 +14,8 @@ from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, draw, rgba, verti
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+EXTRAPOLATED = ", extrapolated"
+"""What the name of a trace ends with where no line has a point."""
 EMPTY = "There is no forecast yet. It needs finished runs at two ranks."
 
 
@@ -134,7 +136,9 @@ def bands(ranks: Sequence[ForecastRank]) -> list[dict[str, Any]]:
         ]
     names: set[str] = set()
     for trace in traces:
-        trace["showlegend"] = trace["name"] not in names
+        # One hatched entry explains them all, so that the legend leaves room on a phone.
+        trace["showlegend"] = trace["name"] not in {*names, f"50 % band{EXTRAPOLATED}", f"median{EXTRAPOLATED}"}
+        trace["legendrank"] = 1001 if trace["name"].endswith(EXTRAPOLATED) else 1000
         names.add(trace["name"])
     return traces
 
@@ -158,7 +162,7 @@ def _band(
         "line": {"width": 0},
         "fill": "toself",
         "fillcolor": rgba(ESTIMATED, opacity),
-        "name": f"{name}, extrapolated" if extrapolated else name,
+        "name": name + EXTRAPOLATED if extrapolated else name,
         "hoverinfo": "skip",
         **(hatch if extrapolated else {}),
     }
@@ -170,7 +174,7 @@ def _median(ranks: Sequence[ForecastRank], extrapolated: bool) -> dict[str, Any]
         "x": [rank.r for rank in ranks],
         "y": [rank.median for rank in ranks],
         "mode": "lines",
-        "name": "median, extrapolated" if extrapolated else "median",
+        "name": "median" + EXTRAPOLATED if extrapolated else "median",
         "line": {"color": ESTIMATED, "width": 2, "dash": "dot" if extrapolated else "solid"},
         "hovertext": [f"<b>r = {rank.r}</b><br>{rank.detail}" for rank in ranks],
         "hoverinfo": "text",

@@ -46,7 +46,8 @@ def test_a_gap_between_published_ranks_is_hatched_too():
     assert [((1, 2, 4, 8), "dot"), ((8, 16), "solid"), ((16, 32, 64), "dot"), ((64, 128, 256), "solid")] == [
         (trace.x, trace.line.dash) for trace in drawn if trace.name.startswith("median")
     ]
-    assert 6 == sum(trace.showlegend for trace in drawn)
+    shown = sorted((trace.legendrank, trace.name) for trace in drawn if trace.showlegend)
+    assert ["50 % band", "80 % band", "median", "80 % band, extrapolated"] == [name for _, name in shown]
 
 
 def test_own_runs_are_markers_with_error_bars_where_a_spread_is_known():

@@ -13,7 +13,7 @@ from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.wiring import notice_html, on_any, wire
 
-HEIGHT = 320
+HEIGHT = 400
 METRIC_CHOICES = [("Score, points", "score"), ("Held-out loss, %", "loss")]
 
 
@@ -24,9 +24,10 @@ class Shown(NamedTuple):
 
 def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     """The section; returns the event that draws it. w: the question's widgets."""
+    plain("<h2>Quality forecast</h2>", elem_id="forecast-title")
     with gr.Row(elem_classes="rv-bar"):
         metric = gr.Dropdown(METRIC_CHOICES, value="score", label="Forecast of", interactive=True, min_width=150)
-    figure = chart("Forecast from published studies", height=HEIGHT, elem_id="forecast")
+    figure = chart("Shortfall by rank, from published studies", height=HEIGHT, elem_id="forecast")
     words = plain(elem_id="forecast-words")
     inputs = {name: w[name] for name in ("model", "use_case", "r")} | {"metric": metric}
     drawing = wire(partial(shown, api), inputs=inputs, outputs={"figure": figure, "words": words}, silent=True)
