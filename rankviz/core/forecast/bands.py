@@ -32,7 +32,8 @@ AS_WELL = 0.05
 """Mean errors that differ by less than this share count as equal."""
 ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
 """A band is validated where the 80 % band of publications that were left out held at least this share of their points,
-over at least so many publications and points, whether points or publications weigh the same."""
+over at least so many publications and points, whether points or publications weigh the same, and its mean error was no
+larger than that of "no difference between ranks"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +102,7 @@ class LeftOut:
             min(self.inside_80, self.inside_80_by_publication) >= ENOUGH_INSIDE
             and self.publications >= ENOUGH_PUBLICATIONS
             and self.points >= ENOUGH_POINTS
+            and self.crps <= self.crps_no_difference
         )
 
 

@@ -105,7 +105,8 @@ def coverage_words(bands: Bands, band: Band) -> str:
         return f"{record[0].upper()}{record[1:]}."
     return (
         f"Not validated: {record}. A validated kind needs {_percent(ENOUGH_INSIDE)} in both counts, from at least "
-        f"{ENOUGH_POINTS} points and {ENOUGH_PUBLICATIONS} publications."
+        f"{ENOUGH_POINTS} points and {ENOUGH_PUBLICATIONS} publications, and a mean error no larger than that of "
+        '"no difference between ranks".'
     )
 
 

@@ -97,9 +97,10 @@ def test_an_unknown_metric_is_refused():
         ({"inside_80_by_publication": 0.74}, False),
         ({"publications": 4}, False),
         ({"points": 19}, False),
+        ({"crps": 1.01}, False),
     ],
 )
-def test_a_kind_is_validated_by_enough_points_of_enough_publications_inside(change, validated):
+def test_a_kind_is_validated_by_enough_points_inside_of_enough_publications_and_a_small_enough_error(change, validated):
     checked = {"inside_80": 0.75, "inside_80_by_publication": 0.75, "publications": 5, "points": 20}
 
     assert validated is left_out(**checked | change).validated

@@ -277,7 +277,7 @@ def test_the_band_is_closer_than_the_curve_alone_for_scores_and_losses():
     assert all(rows[kind]["crps"] < rows[kind]["crps_curve"] for kind in ("any", "loss"))
 
 
-def test_math_and_code_is_not_validated_by_three_publications():
+def test_only_instruction_tuning_and_shifted_domains_are_validated():
     validated = {kind for kind, row in load_bands(ASSETS).left_out.items() if row.validated}
 
     assert {"instruct", "shift"} == validated
