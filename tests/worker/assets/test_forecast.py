@@ -13,6 +13,7 @@ from rankviz.core.forecast.lines import RankLine, rank_lines
 from rankviz.core.runs.fidelity import Case
 from rankviz.paths import ASSETS
 from rankviz.worker.assets.forecast import draws
+from rankviz.worker.assets.forecast.__main__ import main
 from rankviz.worker.assets.forecast.bending import SHAPES, bent_points, bent_summary, setting_left_out
 from rankviz.worker.assets.forecast.families import SCORES, score_description
 from rankviz.worker.assets.forecast.fit import fit
@@ -195,6 +196,13 @@ def test_a_left_out_line_brings_the_error_of_its_test_set_and_never_one_that_its
     ]
 
     assert [0.5, 2.0] == [known_error(line, [*others, *HARD]) for line in (own, measured)]
+
+
+def test_a_study_that_is_to_be_left_out_must_have_a_line(capsys):
+    with pytest.raises(SystemExit):
+        main(["--without", "lora_gpt4"])
+
+    assert "no line is of study lora_gpt4; the studies are adalora_glue," in capsys.readouterr().err
 
 
 def case(**losses) -> Case:

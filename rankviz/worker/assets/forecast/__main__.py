@@ -21,15 +21,16 @@ from rankviz.worker.assets.forecast.tables import tabulated
 from rankviz.worker.assets.forecast.validation import bent_check, validated
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m rankviz.worker.assets.forecast")
     parser.add_argument("assets", nargs="?", type=Path, default=ASSETS)
     parser.add_argument("--without", nargs="+", default=[], metavar="STUDY", help="print the validation without these")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     began = time.monotonic()
     lines = rank_lines(load_evidence(args.assets))
-    if unknown := set(args.without) - {line.study_id for line in lines}:
-        parser.error(f"No line is of study {', '.join(sorted(unknown))}.")
+    studies = {line.study_id for line in lines}
+    if unknown := sorted(set(args.without) - studies):
+        parser.error(f"no line is of study {', '.join(unknown)}; the studies are {', '.join(sorted(studies))}.")
     result = made(args.assets, [line for line in lines if line.study_id not in args.without])
     print(printed(result))
     if args.without:
