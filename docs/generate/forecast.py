@@ -17,11 +17,12 @@ SECTION = """\
 ([how](forecast.md)). CRPS is the mean error of a whole band, in points for scores and in % of the loss for losses; each
 publication weighs the same there. The forecast is half the fitted curve and half the rule of thumb with a band; each
 half alone is in the table too. A kind is *validated* where the 80 % band held at least {inside} of at least {points}
-points and {publications} publications, whether points or publications weigh the same.
+points and {publications} publications, whether points or publications weigh the same, and where its CRPS was no higher
+than that of "no difference".
 
 {left_out}
 
-Scores of all kinds without knowing the kind have a CRPS of {without_kind}. {same_data_set}
+{without_kind} {same_data_set}
 
 ### Bent by two own runs
 
@@ -51,7 +52,7 @@ def section(forecast: Mapping[str, Any]) -> str:
         points=ENOUGH_POINTS,
         publications=ENOUGH_PUBLICATIONS,
         left_out=left_out(forecast["left_out"]),
-        without_kind=f"{forecast['without_kind']['crps']:.2f}",
+        without_kind=without_kind(forecast),
         same_data_set=_same_data_set(forecast["same_data_set"]),
         runs=bent["runs"],
         cases=bent["cases"],
@@ -95,6 +96,20 @@ def left_out(rows: Sequence[Mapping[str, Any]]) -> str:
             for row in rows
         ],
     )  # fmt: skip
+
+
+def without_kind(forecast: Mapping[str, Any]) -> str:
+    """What the kind of task adds, in a sentence."""
+    known, unknown = next(row for row in forecast["left_out"] if row["kind"] == "any"), forecast["without_kind"]
+
+    def record(row: Mapping[str, Any]) -> str:
+        points, by_publication = (percent(row[name], 0) for name in ("inside_80", "inside_80_by_publication"))
+        return f"a CRPS of {row['crps']:.2f} and held {points} of the points ({by_publication} by publication)"
+
+    return (
+        f"Over all scores, the band that knows the kind of task has {record(known)}; one that does not know it has "
+        f"{record(unknown)}."
+    )
 
 
 def publications(forecast: Mapping[str, Any]) -> str:

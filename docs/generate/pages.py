@@ -22,6 +22,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
         "docs/forecast.md": {
             "bands": forecast.bands(forecasts),
             "left out": forecast.left_out(forecasts["left_out"]),
+            "kind": forecast.without_kind(forecasts),
             "publications": forecast.publications(forecasts),
         },
         "docs/command_line.md": {"commands": commands.reference()},

@@ -10,8 +10,8 @@ from rankviz.api.models import Models
 from rankviz.api.runs import Runs
 from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.forecast.bands import UNITS, band_for
-from rankviz.core.forecast.lines import is_base
 from rankviz.errors import InvalidSettingError
+from rankviz.export.chat import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Band, Forecast
@@ -46,7 +46,7 @@ class Forecasts:
         metric = metric or "score"
         bands = load_bands(self._workspace.assets)
         band = self._band(model, use_case, base, metric)
-        return forecast(bands, band, UNITS[metric])
+        return forecast(bands, band, UNITS[metric], base_assumed=base is None and self._is_chat(model) is None)
 
     def bent(self, sweep_id: str, *, base: bool | None = None) -> BentForecast:
         """Held-out loss by rank between a sweep's measured ranks, nats, from its runs and published lines.
@@ -103,8 +103,18 @@ class Forecasts:
             )
 
     def _is_base(self, ref: str) -> bool:
-        """By its name. The embedded model is the instruction-tuned one; its row in the catalogue is the base model."""
-        return ref != EMBEDDED and is_base(self._models.get(ref).id) and is_base(ref)
+        """A model that nothing is known of counts as a base model."""
+        return not self._is_chat(ref)
+
+    def _is_chat(self, ref: str) -> bool | None:
+        """By its own name, or else by the row it is read as; None where neither says.
+
+        The embedded model is the instruction-tuned one; its row in the catalogue is the base model.
+        """
+        if ref == EMBEDDED:
+            return True
+        model, named = self._models.get(ref), is_chat_model(ref)
+        return is_chat_model(model.id, model.model_type) if named is None else named
 
     def _band(self, ref: str, use_case: str, base: bool | None, metric: str) -> Band:
         from rankviz.catalog.forecast import load_bands

@@ -3,8 +3,8 @@
 A chat model is trained through its chat template, which ends each answer with a token that the model stops at. A base
 model has no such template, or one whose tokens it was never trained on, so it is given plain text, which the trainer
 ends with the tokenizer's own end token. RankViz has no tokenizer at hand. So LLaMA-Factory's own list decides
-(assets/llamafactory_templates.csv), then the model_type, then the family in the name. A fine-tune with a name of its
-own is in no family: its template is unknown.
+(assets/llamafactory_templates.csv), then the name and the model_type (core/model/chat.py). A fine-tune with a name of
+its own is in no family: its template is unknown.
 """
 
 import csv
@@ -13,17 +13,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from rankviz.core.model.chat import COPY, is_chat, last_part
 from rankviz.paths import ASSETS
-
-_CHAT_WORDS = frozenset({"instruct", "chat", "it", "thinking", "reasoning", "distill", "r1", "sft", "dpo"})
-_BASE_WORDS = frozenset({"base", "pt"})
-_POST_TRAINED = re.compile(r"ernie-4\.5-")
-"""Families whose "PT" means post-trained; elsewhere it is pretrained."""
-_CHAT_FAMILIES = re.compile(
-    r"qwen3|qwq|qvq|gpt[-_]oss|phi-?[34]|glm-?4|glm-z1|lfm2|smollm3|deepseek[-_]v3|nemotron|muse[-_]glimmer|granite-4"
-    r"|ernie-4\.5|zephyr|hermes|magistral|devstral|vicuna|openchat|kimi-|minimax-m"
-)
-"""Families whose plain name is the chat model's; their base models say so in the name."""
 
 MODEL_TYPES = {
     "falcon_h1": "falcon_h1",
@@ -104,9 +95,6 @@ FAMILIES = (
 """How the name begins, the first that matches: the template that LLaMA-Factory 0.9.5 registers for that family
 (extras/constants.py, register_model_group; data/template.py); for Hermes 2 and 3 that of the format in their cards."""
 _PUBLISHERS = r"(?:meta-|nvidia-)?"
-_COPY = re.compile(r"(-unsloth)?(-bnb-4bit|-bf16|-fp8(-block|-dynamic)?|-hf|-gguf|-awq)$")
-"""Ends of names of copies, which have the template of the original."""
-
 
 ENDS_OF_TURN = {
     "gemma": "<end_of_turn>",
@@ -142,18 +130,18 @@ def has_chat_template(model_id: str, model_type: str = "") -> bool:
 
     model_id: Hub id or folder. model_type: of its config.json, for folders with names of their own.
     """
-    row, name = _row(model_id), _name(model_id)
-    words = set(re.split(r"[-_.]", name))
-    if row and row.is_chat:
-        return True
-    if words & _BASE_WORDS and not ("base" not in words and _POST_TRAINED.match(name)):
-        return False
-    return bool(words & _CHAT_WORDS or _CHAT_FAMILIES.search(name) or _CHAT_FAMILIES.search(model_type))
+    return bool(is_chat_model(model_id, model_type))
+
+
+def is_chat_model(model_id: str, model_type: str = "") -> bool | None:
+    """Whether it is a chat model; None where neither the list nor its name says."""
+    row = _row(model_id)
+    return is_chat(model_id, model_type, listed=row.is_chat if row else None)
 
 
 def llamafactory_template(model_id: str, model_type: str = "") -> str:
     """LLaMA-Factory's template for a chat model; empty where it is unknown."""
-    row, name = _row(model_id), _name(model_id)
+    row, name = _row(model_id), last_part(model_id)
     if row:
         return row.template
     if model_type in MODEL_TYPES:
@@ -168,10 +156,6 @@ def end_of_turn(model_id: str, model_type: str = "") -> str:
 
 def _row(model_id: str) -> Listed | None:
     """By its id, by its name, or by the name that it is a copy of."""
-    name = _name(model_id)
-    names = (model_id.strip().removesuffix(":whole").lower(), name, _COPY.sub("", name))
+    name = last_part(model_id)
+    names = (model_id.strip().removesuffix(":whole").lower(), name, COPY.sub("", name))
     return next((listed()[each] for each in names if each in listed()), None)
-
-
-def _name(model_id: str) -> str:
-    return re.split(r"[/\\]", model_id.strip().removesuffix(":whole").rstrip("/\\"))[-1].lower()

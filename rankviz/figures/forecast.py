@@ -1,6 +1,7 @@
 """Quality by rank as a forecast: bands and a median, dashed where extrapolated, with measured runs on top."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import log2
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +14,8 @@ from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, draw, rgba, verti
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+EXTRAPOLATED = ", extrapolated"
+"""What the name of a trace ends with where no line has a point."""
 EMPTY = "There is no forecast yet. It needs finished runs at two ranks."
 
 
@@ -123,7 +126,7 @@ def _span(ranks: Sequence[int]) -> list[float] | None:
 
 
 def bands(ranks: Sequence[ForecastRank]) -> list[dict[str, Any]]:
-    """Each stretch of ranks that is extrapolated, or is not, with its own fill; they meet at the last rank reached."""
+    """Each stretch of ranks that is extrapolated, or is not, with its own fill; they meet at a rank with lines."""
     traces: list[dict[str, Any]] = []
     for stretch, extrapolated in _stretches(ranks):
         traces += [
@@ -133,18 +136,18 @@ def bands(ranks: Sequence[ForecastRank]) -> list[dict[str, Any]]:
         ]
     names: set[str] = set()
     for trace in traces:
-        trace["showlegend"] = trace["name"] not in names
+        # One hatched entry explains them all, so that the legend leaves room on a phone.
+        trace["showlegend"] = trace["name"] not in {*names, f"50 % band{EXTRAPOLATED}", f"median{EXTRAPOLATED}"}
+        trace["legendrank"] = 1001 if trace["name"].endswith(EXTRAPOLATED) else 1000
         names.add(trace["name"])
     return traces
 
 
 def _stretches(ranks: Sequence[ForecastRank]) -> list[tuple[Sequence[ForecastRank], bool]]:
-    inside = [place for place, rank in enumerate(ranks) if not rank.extrapolated]
-    if not inside:
-        return [(ranks, True)] if ranks else []
-    first, last = inside[0], inside[-1]
-    parts = [(ranks[: first + 1], True), (ranks[first : last + 1], False), (ranks[last:], True)]
-    return [(part, extrapolated) for part, extrapolated in parts if len(part) > 1]
+    """Between two neighbours the band is extrapolated where one of them is."""
+    gaps = [low.extrapolated or high.extrapolated for low, high in pairwise(ranks)]
+    ends = [0, *(place for place in range(1, len(gaps)) if gaps[place] is not gaps[place - 1]), len(gaps)]
+    return [(ranks[first : last + 1], gaps[first]) for first, last in pairwise(ends) if first < last]
 
 
 def _band(
@@ -159,7 +162,7 @@ def _band(
         "line": {"width": 0},
         "fill": "toself",
         "fillcolor": rgba(ESTIMATED, opacity),
-        "name": f"{name}, extrapolated" if extrapolated else name,
+        "name": name + EXTRAPOLATED if extrapolated else name,
         "hoverinfo": "skip",
         **(hatch if extrapolated else {}),
     }
@@ -171,7 +174,7 @@ def _median(ranks: Sequence[ForecastRank], extrapolated: bool) -> dict[str, Any]
         "x": [rank.r for rank in ranks],
         "y": [rank.median for rank in ranks],
         "mode": "lines",
-        "name": "median, extrapolated" if extrapolated else "median",
+        "name": "median" + EXTRAPOLATED if extrapolated else "median",
         "line": {"color": ESTIMATED, "width": 2, "dash": "dot" if extrapolated else "solid"},
         "hovertext": [f"<b>r = {rank.r}</b><br>{rank.detail}" for rank in ranks],
         "hoverinfo": "text",

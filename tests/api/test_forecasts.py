@@ -1,5 +1,6 @@
 """Forecasts by model and use case, and bent by a sweep's own runs."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from rankviz.api.forecasts import measured_ranks
 from rankviz.core.advice.use_case import NAMES
 from rankviz.core.forecast.json import as_json, bent_json
 from rankviz.errors import InvalidSettingError, RunNotFoundError, UnknownModelError
+from rankviz.export.chat import has_chat_template, is_chat_model
 from tests.support.finished_runs import finished, plain_sweep
 
 KEYS = {
@@ -73,7 +75,31 @@ def test_the_name_decides_whether_a_model_is_a_base_model(api):
 
     assert median("meta-llama/Llama-3.1-8B", None) == median("meta-llama/Llama-3.1-8B", True)
     assert median("Qwen/Qwen3-4B", None) == median("Qwen/Qwen3-4B", False)
+    assert median("microsoft/phi-4", None) == median("unsloth/phi-4", None) == median("microsoft/phi-4", False)
     assert median("embedded", None) == median("HuggingFaceTB/SmolLM2-135M", False)
+
+
+def test_the_forecast_and_an_exported_script_agree_on_every_name_that_is_known(api):
+    for row in api.models.all():
+        for name in (row.id, *row.aliases):
+            words = api.forecasts.of(name, metric="loss").sentences[0]
+            if (chat := is_chat_model(name)) is not None:
+                assert chat is has_chat_template(name) is ("(instruction-tuned" in words)
+
+
+def test_a_model_whose_name_says_nothing_is_a_base_model_with_a_note(api, tmp_path):
+    config = tmp_path / "my-model" / "config.json"
+    config.parent.mkdir()
+    shapes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config.write_text(
+        json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]} | shapes | {"vocab_size": 100})
+    )
+
+    def said(base):
+        return " ".join(api.forecasts.of(str(config), metric="loss", base=base).sentences)
+
+    assert "give --instruct" in said(None) and "(base model" in said(None)
+    assert "give --instruct" not in said(True) + said(False)
 
 
 @pytest.mark.parametrize(

@@ -31,12 +31,23 @@ def test_a_forecast_is_two_bands_and_a_line_in_the_colour_of_estimates():
 
 
 def test_the_extrapolated_part_is_hatched_and_dotted():
-    drawn = traces(published(lines_at_rank={8: 1, 64: 1}))
+    drawn = traces(published(lines_at_rank={8: 1, 16: 1, 32: 1, 64: 1}))
 
     assert "/" == drawn["80 % band, extrapolated"].fillpattern.shape
     assert None is drawn["80 % band"].fillpattern.shape
     assert ("dot", "solid") == (drawn["median, extrapolated"].line.dash, drawn["median"].line.dash)
     assert (8, 16, 32, 64) == drawn["median"].x
+
+
+def test_a_gap_between_published_ranks_is_hatched_too():
+    lines = {1: 1, 8: 1, 16: 1, 64: 1, 128: 1, 256: 1}
+    drawn = forecast_figure(forecast_info(published(lines_at_rank=lines))).data
+
+    assert [((1, 2, 4, 8), "dot"), ((8, 16), "solid"), ((16, 32, 64), "dot"), ((64, 128, 256), "solid")] == [
+        (trace.x, trace.line.dash) for trace in drawn if trace.name.startswith("median")
+    ]
+    shown = sorted((trace.legendrank, trace.name) for trace in drawn if trace.showlegend)
+    assert ["50 % band", "80 % band", "median", "80 % band, extrapolated"] == [name for _, name in shown]
 
 
 def test_own_runs_are_markers_with_error_bars_where_a_spread_is_known():

@@ -32,7 +32,8 @@ AS_WELL = 0.05
 """Mean errors that differ by less than this share count as equal."""
 ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
 """A band is validated where the 80 % band of publications that were left out held at least this share of their points,
-over at least so many publications and points, whether points or publications weigh the same."""
+over at least so many publications and points, whether points or publications weigh the same, and its mean error was no
+larger than that of "no difference between ranks"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +49,7 @@ class RankForecast:
     lines_at_rank: int
     """Published lines of this kind that have a point at this rank."""
     extrapolated: bool
-    """No published line of this kind reaches this rank."""
+    """No published line of this kind has a point here: beyond all of them, or in a gap between them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +102,7 @@ class LeftOut:
             min(self.inside_80, self.inside_80_by_publication) >= ENOUGH_INSIDE
             and self.publications >= ENOUGH_PUBLICATIONS
             and self.points >= ENOUGH_POINTS
+            and self.crps <= self.crps_no_difference
         )
 
 
@@ -222,7 +224,7 @@ def _at(band: Band, r: int) -> RankForecast:
     if isinstance(r, bool) or not isinstance(r, int) or not GRID[0] <= r <= GRID[-1]:
         raise InvalidSettingError(f"A forecast needs ranks from {GRID[0]} to {GRID[-1]} (got {r!r}).")
     low_80, low_50, median, high_50, high_80 = (_interpolated(band.quantiles[level], r) for level in LEVELS)
-    seen = [rank for rank, lines in band.lines_at_rank.items() if lines]
+    around = [rank for rank in GRID if r / 2 < rank < 2 * r and (r not in GRID or rank == r)]
     return RankForecast(
         r=r,
         median=median,
@@ -231,7 +233,7 @@ def _at(band: Band, r: int) -> RankForecast:
         low_80=low_80,
         high_80=high_80,
         lines_at_rank=band.lines_at_rank.get(r, 0),
-        extrapolated=not seen or not min(seen) <= r <= max(seen),
+        extrapolated=not all(band.lines_at_rank.get(rank) for rank in around),
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 
 from rankviz.core.forecast.bands import LOSS, Metric
 from rankviz.core.forecast.curve import GRID
+from rankviz.core.model.chat import is_chat
 from rankviz.core.studies.lines import Evidence, Line, Study
 
 REPEATED = {
@@ -53,9 +54,6 @@ TEST_ITEMS = {
 }
 """Items of public test sets, by a word of the task or metric; the first that occurs after the arrow counts."""
 STATED_ITEMS = re.compile(r"\bn\s?=\s?(\d+)|\blimit (\d+)\b|\((\d+) items\)")
-TUNED_NAMES = ("instruct", "chat", "-it", "thinking", "sft", "dpo", "assistant", "openchat")
-TUNED_FAMILIES = ("qwen3", "gpt-oss", "deepseek-v3", "deepseek-r1", "kimi", "nemotron", "glm-4")
-"""Families whose plain names are instruction-tuned; their base models say "Base"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +76,8 @@ class RankLine:
     """Of the test set or between seeds, same unit; None where nothing is known."""
     parameters: int | None
     base: bool
+    errors_published: bool = False
+    """Whether any standard error came with the results, rather than from the size of the test set."""
 
     @property
     def best_known(self) -> tuple[int, float]:
@@ -184,7 +184,8 @@ def _rank_line(line: Line) -> RankLine | None:
         values=tuple(values),
         standard_errors=tuple(errors),
         parameters=line.model.parameters,
-        base=is_base(first.base_model),
+        base=not is_chat(first.base_model),
+        errors_published=any(error for _, error in best.values()),
     )
 
 
@@ -232,11 +233,3 @@ def publication(study: Study) -> str:
     address = urlparse(study.source)
     depth = 2 if address.netloc in ("github.com", "arxiv.org", "huggingface.co") else 9
     return "/".join([address.netloc, *address.path.strip("/").split("/")[:depth]])
-
-
-def is_base(model: str) -> bool:
-    """Whether a model's name says that it was not tuned to follow instructions."""
-    name = model.lower()
-    if "base" in name:
-        return True
-    return not any(word in name for word in (*TUNED_NAMES, *TUNED_FAMILIES))

@@ -13,7 +13,7 @@ from rankviz.core.forecast.bands import (
     RankForecast,
     rank_forecasts,
 )
-from rankviz.core.forecast.curve import GRID
+from rankviz.core.forecast.curve import GRID, REFERENCE_RANK
 from rankviz.units import count, counted
 
 KINDS = {
@@ -34,11 +34,19 @@ RULE_DID = {
     "as well": "; the rule of thumb with a band did as well",
     "worse": "",
 }
+BASE_ASSUMED = (
+    "The name does not say whether this is a base model. It is taken as a base model: give --instruct if it is not."
+)
 NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
 
-def forecast(bands: Bands, band: Band, unit: str, ranks: Sequence[int] = GRID) -> Forecast:
-    """The band at these ranks, with the record of its kind and sentences."""
+def forecast(
+    bands: Bands, band: Band, unit: str, ranks: Sequence[int] = GRID, *, base_assumed: bool = False
+) -> Forecast:
+    """The band at these ranks, with the record of its kind and sentences.
+
+    base_assumed: nothing says whether the model is a base model; that it is one is an assumption.
+    """
     checked = bands.left_out.get(band.kind)
     rows = rank_forecasts(band, ranks)
     return Forecast(
@@ -50,22 +58,32 @@ def forecast(bands: Bands, band: Band, unit: str, ranks: Sequence[int] = GRID) -
         coverage_80_left_out=checked.inside_80 if checked else None,
         validated=bool(checked and checked.validated),
         ranks=rows,
-        sentences=tuple(_sentences(bands, band, unit, rows)),
+        sentences=tuple(_sentences(bands, band, unit, rows, base_assumed)),
     )
 
 
-def _sentences(bands: Bands, band: Band, unit: str, rows: Sequence[RankForecast]) -> list[str]:
+def _sentences(bands: Bands, band: Band, unit: str, rows: Sequence[RankForecast], base_assumed: bool) -> list[str]:
     basis = f"{counted(band.lines, 'published line')} of {counted(band.studies, 'publication')}"
     about = f"{KINDS[band.kind]} ({size_words(band)})" if band.kind == LOSS else KINDS[band.kind]
     said = [
         f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, for {about}, from {basis}.",
+        *([BASE_ASSUMED] if base_assumed and band.kind == LOSS else []),
         coverage_words(bands, band),
         *error_words(bands, band, unit),
         NOISE_INSIDE,
     ]
-    if beyond := [row.r for row in rows if row.extrapolated]:
-        said.append(f"No published line of this kind reaches {_listed(beyond)}: the band is extrapolated there.")
-    return [*said, NOT_A_CHOICE]
+    return [*said, *untested_words(band, rows), NOT_A_CHOICE]
+
+
+def untested_words(band: Band, rows: Sequence[RankForecast]) -> tuple[str, ...]:
+    """At which ranks the band rests on other ranks alone; that the reference rank is one of them concerns all."""
+    untested = [row.r for row in rows if row.extrapolated]
+    if not untested:
+        return ()
+    said = f"No published line of this kind has a point at {_listed(untested)}: the band is extrapolated there."
+    if band.lines_at_rank.get(REFERENCE_RANK):
+        return (said,)
+    return said, f"The reference rank r = {REFERENCE_RANK} is extrapolated too, so every shortfall rests on that."
 
 
 def size_words(band: Band) -> str:
@@ -87,7 +105,8 @@ def coverage_words(bands: Bands, band: Band) -> str:
         return f"{record[0].upper()}{record[1:]}."
     return (
         f"Not validated: {record}. A validated kind needs {_percent(ENOUGH_INSIDE)} in both counts, from at least "
-        f"{ENOUGH_POINTS} points and {ENOUGH_PUBLICATIONS} publications."
+        f"{ENOUGH_POINTS} points and {ENOUGH_PUBLICATIONS} publications, and a mean error no larger than that of "
+        '"no difference between ranks".'
     )
 
 

@@ -13,7 +13,7 @@ from rankviz.errors import UserError
 from rankviz.export.tables import Table, ranks_table
 from rankviz.figures.labels import sweep_label
 from rankviz.ui.explore import export as takeaway
-from rankviz.ui.explore import probe, studies
+from rankviz.ui.explore import forecast, probe, studies
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.explore.fit import APPLIED, Priced, applied, decision_widgets, decisions, priced
 from rankviz.ui.explore.pictures import MEMORY_HEIGHT, pictures
@@ -63,6 +63,7 @@ def build(api: Api) -> Exploring:
                 )
             curve = chart("Quality and cost, measured", height=TRADEOFF_HEIGHT, elem_id="tradeoff")
             caption = plain(elem_id="tradeoff-caption")
+            forecasting = forecast.build(api, w)
             published = studies.build(api, w)
             with gr.Row(elem_classes="rv-charts"):
                 memory = chart("Memory by component and rank, estimated", height=MEMORY_HEIGHT, elem_id="memory")
@@ -116,6 +117,7 @@ def build(api: Api) -> Exploring:
     refit.then(**answering).then(**done("model-busy"))
     refit.then(**drawing)
     refit.then(**deciding)
+    refit.then(**forecasting)
     refit.then(**published)
     refit.then(**exporting)
     on_any(*(widget.change for widget in curve_inputs.values())).then(**plotting)
@@ -145,7 +147,7 @@ def build(api: Api) -> Exploring:
     return Exploring(
         question=inputs,
         fit=fitting,
-        answers=[answering, drawing, deciding, published, plotting, probing, exporting],
+        answers=[answering, drawing, deciding, forecasting, published, plotting, probing, exporting],
         sweeps=sweep,
         curve=curve,
     )

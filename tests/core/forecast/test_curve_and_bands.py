@@ -29,11 +29,37 @@ def test_a_rank_between_two_of_the_table_is_straight_in_log_r():
     assert 6 - 2 * 0.5849625 == pytest.approx(row.median)
 
 
-def test_a_rank_beyond_every_published_line_is_extrapolated():
-    rows = rank_forecasts(band(lines_at_rank={8: 3, 16: 0, 64: 2}))
+def test_a_rank_without_a_published_line_is_extrapolated_beyond_the_lines_and_between_them():
+    rows = rank_forecasts(band(lines_at_rank={8: 3, 16: 0, 32: 1, 64: 2}))
 
-    assert [r for r in GRID if not 8 <= r <= 64] == [row.r for row in rows if row.extrapolated]
+    assert [r for r in GRID if r not in (8, 32, 64)] == [row.r for row in rows if row.extrapolated]
     assert {8: 3, 16: 0, 64: 2} == {row.r: row.lines_at_rank for row in rows if row.r in (8, 16, 64)}
+
+
+@pytest.mark.parametrize(("r", "extrapolated"), [(12, True), (24, True), (48, False)])
+def test_between_two_ranks_of_the_table_a_band_is_extrapolated_where_one_of_them_is(r, extrapolated):
+    (row,) = rank_forecasts(band(lines_at_rank={8: 3, 16: 0, 32: 1, 64: 2}), [r])
+
+    assert extrapolated is row.extrapolated
+
+
+def test_a_forecast_says_at_which_ranks_it_is_extrapolated_and_whether_the_reference_is_one_of_them():
+    def said(*untested):
+        rows = band(lines_at_rank={r: int(r not in untested) for r in GRID})
+        return " ".join(forecast(bands(rows), rows, "points").sentences)
+
+    assert "extrapolated" not in said()
+    assert "has a point at r = 2 and 4: the band is extrapolated there." in said(2, 4)
+    assert "The reference rank" not in said(2, 4)
+    assert "The reference rank r = 128 is extrapolated too" in said(2, 128)
+
+
+def test_a_base_model_that_is_assumed_is_named_an_assumption_where_it_matters():
+    def said(row):
+        return any("give --instruct" in text for text in forecast(bands(), row, "points", base_assumed=True).sentences)
+
+    assert said(loss_band(1e9, 2.0))
+    assert not said(band())
 
 
 @pytest.mark.parametrize("r", [0, 257, 2.5, True, "8"])
@@ -71,9 +97,10 @@ def test_an_unknown_metric_is_refused():
         ({"inside_80_by_publication": 0.74}, False),
         ({"publications": 4}, False),
         ({"points": 19}, False),
+        ({"crps": 1.01}, False),
     ],
 )
-def test_a_kind_is_validated_by_enough_points_of_enough_publications_inside(change, validated):
+def test_a_kind_is_validated_by_enough_points_inside_of_enough_publications_and_a_small_enough_error(change, validated):
     checked = {"inside_80": 0.75, "inside_80_by_publication": 0.75, "publications": 5, "points": 20}
 
     assert validated is left_out(**checked | change).validated

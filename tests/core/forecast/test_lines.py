@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.forecast.lines import is_base, items_of_test, kind_of, publication, rank_lines
+from rankviz.core.forecast.lines import items_of_test, kind_of, publication, rank_lines
+from tests.support.studies_toy import base as toy_base
 from tests.support.studies_toy import evidence, point, study
 
 
@@ -127,15 +128,17 @@ def test_studies_of_one_repository_or_paper_are_one_publication():
     assert one.citation == publication(replace(one, source=None))
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("meta-llama/Llama-3.1-8B", True),
-        ("meta-llama/Llama-3.1-8B-Instruct", False),
-        ("Qwen/Qwen3-4B", False),
-        ("Qwen/Qwen3-8B-Base", True),
-        ("openai/gpt-oss-20b", False),
-    ],
-)
-def test_the_name_says_whether_a_model_is_a_base_model(name, expected):
-    assert expected is is_base(name)
+def test_a_line_knows_whether_its_errors_came_with_the_results():
+    (measured,) = lines([score(4, 0.5, standard_error=0.01), score(64, 0.5)])
+    (known,) = lines([score(4, 0.5, task="x -> GSM8K"), score(64, 0.5, task="x -> GSM8K")])
+
+    assert (True, False) == (measured.errors_published, known.errors_published)
+
+
+def test_a_line_of_a_chat_family_is_not_of_a_base_model():
+    chat, base = (
+        rank_lines(evidence([point(r, 1 + 1 / r, base_model=name) for r in (4, 64)], models=[toy_base(name)]))[0]
+        for name in ("LFM2.5-2.6B", "GPT-3")
+    )
+
+    assert (False, True) == (chat.base, base.base)

@@ -13,10 +13,11 @@ from rankviz.core.forecast.lines import RankLine, rank_lines
 from rankviz.core.runs.fidelity import Case
 from rankviz.paths import ASSETS
 from rankviz.worker.assets.forecast import draws
+from rankviz.worker.assets.forecast.__main__ import main
 from rankviz.worker.assets.forecast.bending import SHAPES, bent_points, bent_summary, setting_left_out
 from rankviz.worker.assets.forecast.families import SCORES, score_description
 from rankviz.worker.assets.forecast.fit import fit
-from rankviz.worker.assets.forecast.left_out import left_out
+from rankviz.worker.assets.forecast.left_out import known_error, left_out
 from rankviz.worker.assets.forecast.model import data_of
 from rankviz.worker.assets.forecast.rule import Rule, fitted_rule, gaps, rule_gap
 from rankviz.worker.assets.forecast.scoring import Scored, crps, place_of, summary
@@ -187,6 +188,23 @@ def test_each_publication_is_forecast_from_the_others_alone():
     assert not lowest["a"].inside(80)
 
 
+def test_a_left_out_line_brings_the_error_of_its_test_set_and_never_one_that_its_results_gave():
+    own = replace(SIMPLE[0], standard_errors=(0.3, 0.5, 0.7))
+    measured = replace(own, errors_published=True)
+    others = [
+        replace(SIMPLE[1], standard_errors=(error,) * 3, publication=name) for error, name in ((1, "b"), (3, "c"))
+    ]
+
+    assert [0.5, 2.0] == [known_error(line, [*others, *HARD]) for line in (own, measured)]
+
+
+def test_a_study_that_is_to_be_left_out_must_have_a_line(capsys):
+    with pytest.raises(SystemExit):
+        main(["--without", "lora_gpt4"])
+
+    assert "no line is of study lora_gpt4; the studies are adalora_glue," in capsys.readouterr().err
+
+
 def case(**losses) -> Case:
     independent = {int(r[1:]): loss for r, loss in losses.items()}
     return Case(
@@ -267,7 +285,7 @@ def test_the_band_is_closer_than_the_curve_alone_for_scores_and_losses():
     assert all(rows[kind]["crps"] < rows[kind]["crps_curve"] for kind in ("any", "loss"))
 
 
-def test_math_and_code_is_not_validated_by_three_publications():
+def test_only_instruction_tuning_and_shifted_domains_are_validated():
     validated = {kind for kind, row in load_bands(ASSETS).left_out.items() if row.validated}
 
     assert {"instruct", "shift"} == validated

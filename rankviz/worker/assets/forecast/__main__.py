@@ -1,12 +1,13 @@
 """Fits the published lines, tabulates the forecast and validates it: `make forecast` writes assets/forecast.json.
 
-    python -m rankviz.worker.assets.forecast [ASSETS_DIR]
+    python -m rankviz.worker.assets.forecast [ASSETS_DIR] [--without STUDY ...]
 
-Everything comes from the folder's evidence/, but for the check of bent bands, which needs its fidelity.json.
+Everything comes from the folder's evidence/, but for the check of bent bands, which needs its fidelity.json. With
+--without, the validation without these studies is printed and nothing is written.
 """
 
+import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +21,21 @@ from rankviz.worker.assets.forecast.tables import tabulated
 from rankviz.worker.assets.forecast.validation import bent_check, validated
 
 
-def main(assets: Path = ASSETS) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m rankviz.worker.assets.forecast")
+    parser.add_argument("assets", nargs="?", type=Path, default=ASSETS)
+    parser.add_argument("--without", nargs="+", default=[], metavar="STUDY", help="print the validation without these")
+    args = parser.parse_args(arguments)
     began = time.monotonic()
-    lines = rank_lines(load_evidence(assets))
-    result = made(assets, lines)
-    (assets / FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    lines = rank_lines(load_evidence(args.assets))
+    studies = {line.study_id for line in lines}
+    if unknown := sorted(set(args.without) - studies):
+        parser.error(f"no line is of study {', '.join(unknown)}; the studies are {', '.join(sorted(studies))}.")
+    result = made(args.assets, [line for line in lines if line.study_id not in args.without])
     print(printed(result))
+    if args.without:
+        return
+    (args.assets / FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"Wrote {FILE} in {time.monotonic() - began:.0f} s.")
 
 
@@ -42,4 +52,4 @@ def made(assets: Path, lines: Sequence[RankLine]) -> dict:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:2]))
+    main()

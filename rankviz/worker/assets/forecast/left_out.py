@@ -15,6 +15,7 @@ from rankviz.worker.assets.forecast.fit import fit
 from rankviz.worker.assets.forecast.model import data_of
 from rankviz.worker.assets.forecast.rule import fitted_rule, gaps
 from rankviz.worker.assets.forecast.scoring import Scored, crps, place_of
+from rankviz.worker.assets.forecast.tables import typical_error
 
 DRAWS = 4000
 
@@ -36,7 +37,7 @@ def left_out(
         parameters, start = fit(data_of(others, family.descriptions(others)), rng, start)
         rule = fitted_rule(others, part)
         for line in own:
-            noise = _typical_error(line, others)
+            noise = known_error(line, others)
             new = curves(rng, parameters, np.array(family.describe(line)), noise, DRAWS)
             short = new.shortfall(rng, np.array(line.ranks[:-1], dtype=float), float(line.ranks[-1]))
             for place, (rank, gap) in enumerate(gaps(line)):
@@ -56,8 +57,11 @@ def left_out(
                 )
 
 
-def _typical_error(line: RankLine, others: Sequence[RankLine]) -> float:
-    """The line's own standard error, which its test set gives before anything is measured; or that of its kind."""
-    own = [error for error in line.standard_errors if error]
-    kind = [error for other in others if other.kind == line.kind for error in other.standard_errors if error]
-    return float(np.median(own or kind or [0.0]))
+def known_error(line: RankLine, others: Sequence[RankLine]) -> float:
+    """Standard error of one value of a left-out line, from nothing that its results say.
+
+    The size of its test set is known beforehand. An error between seeds is not, and neither is that of an unnamed test:
+    then the typical error of its kind counts.
+    """
+    own = [] if line.errors_published else [error for error in line.standard_errors if error]
+    return float(np.median(own)) if own else typical_error([other for other in others if other.kind == line.kind])

@@ -12,6 +12,8 @@ def printed(result: Mapping[str, Any]) -> str:
     names = (*COLUMNS, *BASELINES)
     head = f"{'kind':<12}" + "".join(f"{name.replace('inside_80_by_publication', 'by_publ.'):>20}" for name in names)
     rows = [f"{row['kind']:<12}" + "".join(f"{row[name]:>20}" for name in names) for row in result["left_out"]]
+    if same := result["same_data_set"]:
+        rows.append(f"One model family out, {same['kind']}: CRPS {same['crps']}, {same['inside_80']:.0%} inside 80 %.")
     bent = result["bent"]
     own = (
         f"Two own runs: {bent['inside_80']:.0%} of {bent['runs']} runs inside the 80 % band, "
