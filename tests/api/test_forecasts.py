@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.forecasts import measured_ranks
 from rankviz.core.advice.use_case import NAMES
 from rankviz.core.forecast.json import as_json, bent_json
+from rankviz.core.forecast.own_runs import measured_cells, measured_rank
 from rankviz.errors import InvalidSettingError, RunNotFoundError, UnknownModelError
 from tests.support.finished_runs import finished, plain_sweep
 
@@ -143,7 +143,7 @@ def test_a_rank_stands_at_its_best_learning_rate_and_its_mean_over_seeds():
     sweep = plain_sweep({4: 1.4, 64: 1.0}, seeds=(0, 1))
     slow = [replace(run, request=replace(run.request, learning_rate=1e-5)) for run in plain_sweep({4: 2.0}).runs]
 
-    low, high = measured_ranks(replace(sweep, runs=(*sweep.runs, *slow)))
+    low, high = (measured_rank(*cell) for cell in measured_cells((*sweep.runs, *slow)).items())
 
     # Each further seed is worse by 0.1.
     assert (4, 1.45, 2) == (low.r, pytest.approx(low.loss), low.runs)

@@ -33,7 +33,10 @@ def bands(*rows: Band, left_out=(), **more) -> Bands:
         "bent_inside_80": 0.8,
         "bent_inside_80_left_out": 0.76,
         "bent_runs": 20,
-        "third_run_errors": (0.016, 0.006),
+        "third_run": {
+            "two": {"runs": 7, "bent_median_error": 0.016, "bent_mean_error": 0.031, "mean_width_80": 0.116},
+            "three": {"runs": 7, "bent_median_error": 0.006, "bent_mean_error": 0.028, "mean_width_80": 0.126},
+        },
     }
     return Bands(reference_rank=128, bands=rows, left_out={row.kind: row for row in left_out}, **values | more)
 
