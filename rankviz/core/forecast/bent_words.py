@@ -65,5 +65,9 @@ def third_run_record(record: Mapping[str, Mapping[str, float]]) -> str:
     return (
         f"In a check at {counted(two['runs'], 'point')}, a third run moved the median error of the forecast from "
         f"{median:.3f} to {median_3:.3f} nats, the mean error from {mean:.3f} to {mean_3:.3f} and the width of the "
-        f"80 % band from {width:.3f} to {width_3:.3f}."
+        f"80 % band from {width:.3f} to {width_3:.3f}; the band held {_held(two)} points, then {_held(three)}."
     )
+
+
+def _held(record: Mapping[str, float]) -> int:
+    return round(record["inside_80"] * record["runs"])

@@ -171,13 +171,19 @@ def _stated(decision: Decision, rank: BentRank) -> str:
 
 def _verdict_sentences(decision: Decision, chosen: BentRank) -> Iterable[str]:
     best = min((rank for rank in decision.forecast.ranks if rank.measured is not None), key=_loss)
-    if chosen.r == best.r:
+    if chosen.r == best.r == decision.forecast.ranks[0].r:
+        yield _lowest_of_all(chosen)
+    elif chosen.r == best.r:
         yield f"r = {chosen.r} has the lowest mean loss, and the verdict of this sweep does not allow a lower rank."
     else:
         yield (
             f"r = {chosen.r} is the smallest rank that the verdict of this sweep cannot distinguish from the best, "
             f"r = {best.r}. Its mean loss is {_loss(chosen) - _loss(best):.3f} nats higher."
         )
+
+
+def _lowest_of_all(chosen: BentRank) -> str:
+    return f"r = {chosen.r} has the lowest loss and is the lowest rank of your runs. Lower ranks were not measured."
 
 
 def _enough_sentences(decision: Decision, chosen: BentRank, best: BentRank) -> Iterable[str]:
@@ -190,7 +196,7 @@ def _enough_sentences(decision: Decision, chosen: BentRank, best: BentRank) -> I
     elif chosen.r > decision.forecast.ranks[0].r:
         yield f"r = {chosen.r} has the lowest loss. No lower rank here is within {decision.tolerance:.3g} nats of it."
     else:
-        yield f"r = {chosen.r} has the lowest loss and is the lowest rank of your runs. Lower ranks were not measured."
+        yield _lowest_of_all(chosen)
 
 
 def _settings(decision: Decision, like: RunRequest) -> str:
