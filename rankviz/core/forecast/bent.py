@@ -117,6 +117,7 @@ def bent_forecast(
     gain = gain_percent / 100 * min(run.loss for run in runs)
     ranks = conditioned(runs, gain_nats=gain, noise_nats=noise, noise_known=known)
     third = third_run(runs, noise)
+    third = None if third in without else third
     checked = _as_checked(runs) and one_rate
     return BentForecast(
         sweep_id=sweep_id,

@@ -170,6 +170,10 @@ def test_a_rank_without_a_finite_loss_is_named():
     assert any("r = 64 ended without a finite loss" in text for text in bent(measured(ENDS), without=(64,)).sentences)
 
 
+def test_no_third_run_is_offered_at_a_rank_that_ended_without_a_finite_loss():
+    assert (16, None) == (bent(measured(ENDS)).third_run, bent(measured(ENDS), without=(16,)).third_run)
+
+
 def test_what_a_third_run_did_is_told_whole():
     (told,) = [text for text in bent(measured(ENDS)).sentences if "third run moved" in text]
 
