@@ -217,8 +217,16 @@ window.RankViz = (() => {
     if (url.href !== location.href) history.replaceState(history.state, "", url);
   }
 
+  /* Until the page is restored from its address nothing is written there: Gradio selects the first tab at the start,
+     and on a slow machine that would remove the tab from the address before the server reads it. */
+  let isRestored = false;
+
+  function restored() {
+    isRestored = true;
+  }
+
   function address(props, watch) {
-    const write = () => props.value && remember(JSON.parse(props.value));
+    const write = () => isRestored && props.value && remember(JSON.parse(props.value));
     watch("value", write);
     write();
   }
@@ -257,5 +265,5 @@ window.RankViz = (() => {
     if (event.target.matches?.(".rv-search input")) event.target.select();
   });
 
-  return { chart, rank, pick, editable, copyable, address, header, busy, done };
+  return { chart, rank, pick, editable, copyable, address, restored, header, busy, done };
 })();

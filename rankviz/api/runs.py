@@ -1,4 +1,4 @@
-"""Runs and sweeps: started, followed, cancelled, exported, and their estimates."""
+"""Runs and sweeps: started, followed and cancelled, with their estimates. What only reads them is in stored_runs."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz.api.measured import Measured
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
+from rankviz.api.stored_runs import StoredRuns
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.added import added_run
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
-from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
+from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
     from rankviz.core.quantity import Range
-    from rankviz.core.runs.events import RunEvent
-    from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep
-    from rankviz.dataset import Preview, Sample
-    from rankviz.store import RunStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,28 +38,15 @@ class RunSummary:
     """None where its base model is not available."""
 
 
-class Runs:
+class Runs(StoredRuns):
     """What a rank buys, trained here."""
 
     def __init__(self, workspace: Workspace, models: Models, measured: Measured, preflight: Preflight):
-        self._workspace = workspace
+        super().__init__(workspace)
         self._models = models
         self._measured = measured
         self._preflight = preflight
         self._kept: dict[tuple[str, int, int], Path] = {}
-
-    def samples(self) -> Sequence[Sample]:
-        """The sample data that RankViz ships."""
-        from rankviz import dataset
-
-        return dataset.samples(self._workspace.assets)
-
-    def preview(self, data: str) -> Preview:
-        """The first rows of a sample or a file, with counts; BadDataError names a bad row."""
-        from rankviz import dataset
-
-        self._workspace.refuse_private_path(data)
-        return dataset.preview(data, assets=self._workspace.assets)
 
     def start(self, request: SweepRequest) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
@@ -127,59 +110,6 @@ class Runs:
         like = min(sweep.runs, key=_best_at_the_highest_rank).request
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
-    def sweeps(self) -> Sequence[Sweep]:
-        """All sweeps, the newest first."""
-        return self._workspace.store.sweeps()[::-1]
-
-    def unreadable(self) -> Mapping[str, str]:
-        """Folders in the place of runs that cannot be read, by name, with the reason of each."""
-        return self._workspace.store.unreadable()
-
-    def newest_evaluated(self) -> Sweep | None:
-        """The newest sweep with a held-out loss: your own, or else a recorded one."""
-        own = (sweep for sweep in self.sweeps() if any(run.loss_after for run in sweep.runs))
-        return next(own, None) or next(iter(self.recorded()), None)
-
-    def sweep(self, sweep_id: str) -> Sweep:
-        """One sweep, recorded ones among them."""
-        for sweep in self.recorded():
-            if sweep.sweep_id == sweep_id:
-                return sweep
-        return self._workspace.store.sweep(sweep_id)
-
-    def is_sweep(self, run_or_sweep_id: str) -> bool:
-        """Whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's."""
-        try:
-            self.sweep(run_or_sweep_id)
-        except RunNotFoundError:
-            self.get(run_or_sweep_id)
-            return False
-        return True
-
-    def get(self, run_id: str) -> RunRecord:
-        """One run, recorded ones among them."""
-        store = self._recorded_store if self._is_recorded(run_id) else self._workspace.store
-        return store.get(run_id)
-
-    def recorded(self) -> Sequence[Sweep]:
-        """The sweeps that RankViz ships."""
-        return self._recorded
-
-    @cached_property
-    def _recorded(self) -> Sequence[Sweep]:
-        from rankviz import store
-
-        return store.recorded(self._workspace.assets)
-
-    @cached_property
-    def _recorded_store(self) -> RunStore:
-        from rankviz.store import RunStore
-
-        return RunStore(self._workspace.assets / "recorded")
-
-    def _is_recorded(self, run_id: str) -> bool:
-        return any(record.run_id == run_id for sweep in self._recorded for record in sweep.runs)
-
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
         """The sweep again and again until all its runs have ended."""
         while True:
@@ -190,23 +120,11 @@ class Runs:
             self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
             time.sleep(every_seconds)
 
-    def events(self, run_id: str) -> Sequence[RunEvent]:
-        """All that happened in a run, in order."""
-        if self._is_recorded(run_id):
-            return self._recorded_store.events(run_id)
-        return self._workspace.store.events(run_id)
-
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
         run_ids = self._workspace.store.run_ids(run_or_sweep_id)
         self._workspace.supervisor.cancel(run_or_sweep_id)
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
-
-    def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
-        """The fast curves of a sweep, the best first; none of an ordinary sweep."""
-        from rankviz.core.runs.fast_curve import fast_curves
-
-        return fast_curves(self.sweep(sweep_id).runs)
 
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids."""
@@ -222,18 +140,6 @@ class Runs:
             self._workspace.store.requeue(run_id)
         self._workspace.work_queue()
         return again
-
-    def export(self, ids: Sequence[str], target: Path) -> Path:
-        """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
-        from rankviz import store
-
-        return store.export_runs([self._recorded_store, self._workspace.store], ids, Path(target))
-
-    def import_(self, source: Path) -> Sequence[str]:
-        """Read a zip that export_runs wrote; returns the ids of its runs."""
-        from rankviz import store
-
-        return store.import_runs(self._workspace.store, Path(source))
 
     def summary(self, run_id: str) -> RunSummary:
         """One run: what was requested and measured, with the estimate beside it."""

@@ -16,9 +16,10 @@ from rankviz.cli.export import export
 from rankviz.cli.fit import fit
 from rankviz.cli.forecast import forecast
 from rankviz.cli.probe import probe
-from rankviz.cli.runs import runs, sweep
+from rankviz.cli.runs import runs
 from rankviz.cli.shared import fail
 from rankviz.cli.studies import advise, evidence
+from rankviz.cli.sweep import sweep
 from rankviz.cli.trained import resize, spectrum
 from rankviz.cli.verdict import verdict
 from rankviz.errors import RankVizError, RunNotFoundError, UserError

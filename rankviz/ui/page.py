@@ -1,5 +1,6 @@
 """Builds the page: a header and six tabs. Its address holds the current tab and settings."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -63,6 +64,7 @@ def build_app(api: Api) -> gr.Blocks:
             return put(result._asdict(), restored) | put(result.question, exploring.question)
 
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
+        loaded.then(None, js="() => RankViz.restored()")
         fitted = loaded.then(**exploring.fit)
         for event in exploring.answers:
             fitted.then(**event)
@@ -81,7 +83,8 @@ def build_app(api: Api) -> gr.Blocks:
         to["sweep"].then(**sweeping.choices).then(lambda: None, None, sweeping.seen, **quiet()).then(**sweeping.draw)
         to["adapter"].then(**adapting.choices)
         for name, chosen in to.items():
-            chosen.then(partial(link.address, {"tab": None if name == "explore" else name}), None, where, **quiet())
+            written = link.address({"tab": None if name == "explore" else name})
+            chosen.then(None, None, where, js=f"() => [{json.dumps(written)}]")  # at once, so in the order of clicks
             if name != "runs":
                 chosen.then(lambda: gr.Timer(active=False), None, running.timer, **quiet())
             if name != "sweep":

@@ -4,8 +4,9 @@ A value is a loss in nats, or errors in points, so that lower is better. Of exac
 100. Of token accuracy they are 100 times its wrong tokens over the tokens of an example on average: an example weighs
 as much as it has tokens, and the mean over examples is 100 minus the run's token accuracy in percent.
 
-A run's loss is here the mean over its examples, each counting once however long it is. The loss that a run reports is
-the mean over target tokens, so the two differ a little; examples are what the noise is known of.
+So it is with the loss: an example weighs as much as it has target tokens, and the mean over examples is the held-out
+loss that the run reports. Where a run kept no token counts, and in a file without the column target_tokens, each
+example counts once, so the mean differs a little from the reported loss.
 """
 
 import csv
@@ -24,6 +25,7 @@ COLUMNS = ("rank", "seed", "example")
 VALUES = {"loss": LOSS, "correct": CORRECT}
 """The column that a file has in addition, one of them."""
 RATE = "learning_rate"
+TOKENS = "target_tokens"
 CORRECT_WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 """pandas writes whole numbers beside an empty cell as 1.0, and truth as True."""
 MAX_FILE_BYTES = 200_000_000
@@ -58,7 +60,8 @@ def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLoss
     run counts as one example.
     """
     runs = [run for run in runs if run.loss_after and _counted(run.loss_after, metric)]
-    values = [_by_example(run.loss_after, metric) for run in runs]
+    by_tokens = _have_tokens(runs)
+    values = [_by_example(run.loss_after, metric, by_tokens) for run in runs]
     by_example = all(values) and len({len(each) for each in values}) == 1
     return tuple(
         RunLosses(
@@ -73,11 +76,17 @@ def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLoss
 
 def base_loss_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> float | None:
     """The untrained base's loss or errors, over examples as in losses_of; None where it wasn't measured."""
+    runs = list(runs)
     before = next((run.loss_before for run in runs if run.loss_before), None)
     if before is None or not _counted(before, metric):
         return None
-    values = _by_example(before, metric)
+    values = _by_example(before, metric, bool(before.example_tokens) and _have_tokens(runs))
     return fmean(values.values()) if values else _of_whole(before, metric)
+
+
+def _have_tokens(runs: Iterable[RunRecord]) -> bool:
+    """Whether all that have been evaluated kept their examples' token counts: losses of the two kinds don't compare."""
+    return all(run.loss_after.example_tokens for run in runs if run.loss_after)
 
 
 def _counted(measured: Evaluated, metric: Metric) -> bool:
@@ -93,10 +102,15 @@ def _of_whole(measured: Evaluated, metric: Metric) -> float:
     return math.nan if value is None else metric.turned(value)
 
 
-def _by_example(measured: Evaluated, metric: Metric) -> dict[str, float]:
-    """Empty where nothing was kept of single examples; nan where the run diverged, since then it chose no token."""
+def _by_example(measured: Evaluated, metric: Metric, by_tokens: bool) -> dict[str, float]:
+    """Empty where nothing was kept of single examples; nan where the run diverged, since then it chose no token.
+
+    by_tokens: whether an example's loss weighs as much as it has target tokens.
+    """
     if metric is LOSS:
-        return {str(i): loss for i, loss in enumerate(measured.example_losses)}
+        losses = {str(i): loss for i, loss in enumerate(measured.example_losses)}
+        counts = {str(i): tokens for i, tokens in enumerate(measured.example_tokens)}
+        return _weighed(losses, counts, fmean(counts.values())) if by_tokens and losses else losses
     if metric is TOKEN_ACCURACY:
         counts = measured.example_tokens
         right = zip(measured.example_correct_tokens, counts, strict=True)
@@ -107,6 +121,11 @@ def _by_example(measured: Evaluated, metric: Metric) -> dict[str, float]:
     return dict.fromkeys(errors, math.nan) if math.isnan(measured.loss) else errors
 
 
+def _weighed(losses: Mapping[str, float], tokens: Mapping[str, int], usual: float) -> dict[str, float]:
+    """Losses times the tokens of their examples, in units of an example of usual length: their mean is one a token."""
+    return {example: loss * (tokens[example] / usual) for example, loss in losses.items()}
+
+
 def read_losses(path: Path) -> tuple[RunLosses, ...]:
     """The runs of a CSV file; `read_table` says which metric they are in."""
     return read_table(path)[0]
@@ -115,7 +134,8 @@ def read_losses(path: Path) -> tuple[RunLosses, ...]:
 def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
     """A CSV file with the columns rank, seed, example, then loss or correct, and learning_rate if there were several.
 
-    A loss that is nan or inf marks a run that diverged; correct is 0 or 1. BadDataError names file, row and column.
+    A loss that is nan or inf marks a run that diverged; correct is 0 or 1. With target_tokens in all rows, as an export
+    has them, losses weigh as many tokens as their examples have. BadDataError names file, row and column.
     """
     if not path.is_file():
         raise BadDataError(
@@ -148,6 +168,7 @@ def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
 
 def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ...]:
     by_run: dict[tuple[int, float | None, str], dict[str, float]] = {}
+    tokens: dict[tuple[int, float | None, str], dict[str, int | None]] = {}
     rates_given = set()
     for cells in reader:
         cell = _Cells(file, reader.line_num, cells)
@@ -155,13 +176,20 @@ def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ..
         rates_given.add(rate is not None)
         if len(rates_given) > 1:
             cell.refuse(RATE, "is empty in some rows and filled in others: fill it in for all rows, or for none")
-        run = by_run.setdefault((cell.rank(), rate, cell.text("seed")), {})
+        key = cell.rank(), rate, cell.text("seed")
+        run = by_run.setdefault(key, {})
         example = cell.text("example")
         if example in run:
             cell.refuse("example", f"{example!r} appears twice for this rank, seed and learning rate")
         run[example] = cell.loss() if column == "loss" else cell.error()
+        tokens.setdefault(key, {})[example] = cell.tokens()
     if not by_run:
         raise BadDataError(f"{file} has no rows: give one row per example and run.")
+    if column == "loss" and all(count for counts in tokens.values() for count in counts.values()):
+        shared = set.intersection(*map(set, tokens.values()))
+        if shared:
+            usual = fmean(next(iter(tokens.values()))[example] for example in shared)
+            by_run = {key: _weighed(losses, tokens[key], usual) for key, losses in by_run.items()}
     return tuple(RunLosses(r=r, learning_rate=rate, seed=seed, losses=run) for (r, rate, seed), run in by_run.items())
 
 
@@ -205,6 +233,12 @@ class _Cells:
         if text.lower() not in CORRECT_WORDS:
             self.refuse("correct", f"{text!r} is not 0 or 1")
         return CORRECT.turned(100.0 * CORRECT_WORDS[text.lower()])
+
+    def tokens(self) -> int | None:
+        text = (self.cells.get(TOKENS) or "").strip()
+        if text and not (text.isascii() and text.isdigit() and int(text)):
+            self.refuse(TOKENS, f"{text!r} is not a whole number above 0; leave the column empty if it is not known")
+        return int(text) if text else None
 
     def rate(self) -> float | None:
         text = (self.cells.get(RATE) or "").strip()

@@ -3,7 +3,8 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.runs import _facts, _sweep_json, print_sweep
+from rankviz.cli.run_output import print_sweep, sweep_json
+from rankviz.cli.runs import _facts
 from tests.support.finished_runs import counted, finished
 
 
@@ -46,8 +47,8 @@ def test_a_runs_facts_have_its_accuracies_before_and_after(api):
 def test_the_json_has_shares_and_null_for_what_is_not_known(api):
     keys = ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
 
-    known = _sweep_json(api, counted(api, {4: 60}).sweep_id)["runs"][2]
-    unknown = _sweep_json(api, finished(api, {4: 2.0}).sweep_id)["runs"][0]
+    known = sweep_json(api, counted(api, {4: 60}).sweep_id)["runs"][2]
+    unknown = sweep_json(api, finished(api, {4: 2.0}).sweep_id)["runs"][0]
 
     assert (0.03, 0.62, 0.5, 2) == tuple(known[key] for key in keys)
     assert (None,) * 4 == tuple(unknown[key] for key in keys)

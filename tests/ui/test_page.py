@@ -302,7 +302,7 @@ def test_a_sweep_has_a_page_of_its_own_at_its_address(page):
     page.locator("#sweep-words", has_text="cannot be distinguished").wait_for()
     page.locator("#sweep-status", has_text="12 completed").wait_for()
     page.locator("#sweep-facts", has_text="unsloth").wait_for()
-    page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data?.[0].x.length === 4")
+    page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data?.at(-1).x.length === 4")
     tolerance = page.locator("#sweep-tolerance textarea, #sweep-tolerance input")
     written(tolerance, "a little")
     page.locator("#sweep-words", has_text="such as 0.02, or a share of the gain").wait_for()
@@ -316,6 +316,34 @@ def test_a_sweep_has_a_page_of_its_own_at_its_address(page):
     page.locator("#sweep-words", has_text="cannot be distinguished").wait_for()
     assert page.get_by_role("button", name="Download this sweep (zip)").is_visible()
     assert page.get_by_role("button", name="Cancel this sweep").is_hidden()  # it is shipped, not one's own
+
+
+def test_the_first_tab_removes_nothing_from_an_address_that_is_not_read_yet(page, address):
+    config = json.load(urllib.request.urlopen(f"{address}/config"))
+    tabs = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == "tabs")
+    (load,) = (
+        each["id"]
+        for each in config["dependencies"]
+        if tabs in each["outputs"] and [event for _, event in each["targets"]] == ["load"]
+    )
+    held = []
+
+    def hold(route):
+        if route.request.post_data_json["fn_index"] == load:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/run/predict*", hold)
+    page.goto("/?tab=sweep")
+    while not held:
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(2000)  # what the first tab writes has been written by then, if anything has
+
+    assert page.url.endswith("/?tab=sweep")
+    held[0].continue_()
+    page.locator(LANDMARKS["sweep"]).first.wait_for()
+    assert page.url.endswith("/?tab=sweep")
 
 
 @pytest.fixture

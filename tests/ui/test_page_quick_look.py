@@ -48,7 +48,8 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
     page.wait_for_function(f"{NAMES.replace('train', 'sweep')}?.includes('estimated band')")
 
 
-def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home, tmp_path):
+@pytest.mark.parametrize(("tab", "status"), [("train", "#status"), ("sweep", "#sweep-status")])
+def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home, tmp_path, tab, status):
     base, data = make_tiny_llama(tmp_path / "tiny-llama"), write_tiny_data(tmp_path / "letters.jsonl")
     elsewhere = RunStore(tmp_path / "elsewhere")
     sweep_id = elsewhere.create(
@@ -58,12 +59,12 @@ def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home
         for event in finished_events(run.request, loss):
             elsewhere.append(run.run_id, event)
     import_runs(RunStore(home), export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip"))
-    page.goto(f"/?tab=train&sweep={sweep_id}")
+    page.goto(f"/?tab={tab}&sweep={sweep_id}")
     add = page.get_by_role("button", name=re.compile(r"^Add a run at r = \d+ \(training "))
     add.wait_for()
 
     add.click()
 
-    page.locator("#status", has_text="3 completed").wait_for(timeout=RUN_MILLISECONDS)
-    page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.at(-1).x.length === 3")
-    assert 3 == page.locator("#train-results tbody tr").count()
+    page.locator(status, has_text="3 completed").wait_for(timeout=RUN_MILLISECONDS)
+    page.wait_for_function(f"document.querySelector('#{tab}-curve .rv-plot').data.at(-1).x.length === 3")
+    assert 3 == page.locator(f"#{tab}-results tbody tr").count()

@@ -57,6 +57,10 @@ def test_a_rank_may_be_written_as_pandas_writes_it_beside_an_empty_cell(tmp_path
     [
         ("rank,seed,loss\n4,0,1.5\n", "losses.csv has no column example: the first line must name rank, seed"),
         (HEAD, "losses.csv has no rows"),
+        (
+            "rank,seed,example,loss,target_tokens\n4,0,a,1.5,0\n",
+            "losses.csv, row 2, column target_tokens: '0' is not a whole number above 0",
+        ),
         (HEAD + "4,0,a,1.5\nfour,0,a,1.5\n", "losses.csv, row 3, column rank: 'four' is not a whole number above 0."),
         (HEAD + "0,0,a,1.5\n", "row 2, column rank: '0'"),
         (HEAD + "4.5,0,a,1.5\n", "row 2, column rank: '4.5' is not a whole number above 0."),
@@ -138,8 +142,9 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, message
     assert message in run.stderr
 
 
-def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, **asked):
-    """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair."""
+def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, tokens=(), **asked):
+    """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair. tokens: of
+    each of the four examples."""
     sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(losses), seeds=seeds, max_steps=steps, **asked))
     for run in api.workspace.store.sweep(sweep_id).runs:
         r, seed = run.request.r, run.request.seed
@@ -147,12 +152,74 @@ def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, **asked):
         for when, mine in (("before", (7.5, 7.5, 7.5, 9.5)), ("after", each)):
             api.workspace.store.append(
                 run.run_id,
-                Evaluated(time=1.0, when=when, loss=9.9, tokens=9, examples=4, seconds=1.0, example_losses=mine),
+                Evaluated(
+                    time=1.0,
+                    when=when,
+                    loss=9.9,
+                    tokens=9,
+                    examples=4,
+                    seconds=1.0,
+                    example_losses=mine,
+                    example_tokens=tokens,
+                ),
             )
     return sweep_id
 
 
-def test_a_sweeps_verdict_is_of_its_examples_each_counted_once(api):
+def two_lengths(api, *, counted=True):
+    """r = 4 is better on the short example and worse on the long one, so worse per token and better per example."""
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 64), seeds=(0,)))
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        each = {4: (1.0, 2.0), 64: (2.0, 1.5)}[run.request.r]
+        for when, mine in (("before", (8.0, 4.0)), ("after", each)):
+            loss = (mine[0] + 9 * mine[1]) / 10
+            event = Evaluated(
+                time=1.0,
+                when=when,
+                loss=loss,
+                tokens=10,
+                examples=2,
+                seconds=1.0,
+                example_losses=mine,
+                example_tokens=(1, 9) if counted or run.request.r == 64 else (),
+            )
+            api.workspace.store.append(run.run_id, event)
+    return sweep_id
+
+
+def test_a_verdict_orders_ranks_as_their_runs_reported_losses_do(api):
+    sweep_id = two_lengths(api)
+    runs = api.runs.sweep(sweep_id).runs
+
+    verdict = api.verdicts.of_sweep(sweep_id).verdict
+
+    assert {4: 1.9, 64: 1.55} == {run.request.r: run.loss_after.loss for run in runs}
+    assert {4: pytest.approx(1.9), 64: pytest.approx(1.55)} == {rank.r: rank.loss for rank in verdict.ranks}
+    assert 64 == verdict.best
+    assert pytest.approx(4.4) == base_loss_of(runs)
+
+
+def test_a_run_without_token_counts_makes_each_example_of_its_sweep_count_once(api):
+    sweep_id = two_lengths(api, counted=False)
+
+    verdict = api.verdicts.of_sweep(sweep_id).verdict
+
+    assert {4: 1.5, 64: 1.75} == {rank.r: rank.loss for rank in verdict.ranks}
+    assert 4 == verdict.best
+    assert 6.0 == base_loss_of(api.runs.sweep(sweep_id).runs)
+
+
+def test_a_file_with_tokens_in_all_rows_is_judged_a_token(tmp_path):
+    head = "rank,seed,example,loss,target_tokens\n"
+    rows = "4,0,a,1.0,1\n4,0,b,2.0,9\n64,0,a,2.0,1\n64,0,b,1.5,{}\n"
+
+    counted, partly = (read_losses(write(tmp_path, head + rows.format(tokens))) for tokens in (9, ""))
+
+    assert [pytest.approx(1.9), pytest.approx(1.55)] == [np.mean(list(run.losses.values())) for run in counted]
+    assert [1.5, 1.75] == [np.mean(list(run.losses.values())) for run in partly]
+
+
+def test_a_sweeps_verdict_counts_each_example_once_where_its_tokens_were_not_kept(api):
     sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
 
     verdict = verdict_json(api.verdicts.of_sweep(sweep_id))
@@ -179,14 +246,15 @@ def test_a_sweeps_tolerance_as_a_share_is_of_its_own_gain(api):
     assert pytest.approx(0.01 * (8.0 - 2.06)) == result.verdict.tolerance_nats
 
 
-def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path):
-    sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5})
+@pytest.mark.parametrize(("tokens", "base_loss"), [((), 8.0), ((1, 2, 2, 3), 8.25)])
+def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path, tokens, base_loss):
+    sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5}, tokens=tokens)
     for run in api.runs.sweep(sweep_id).runs:
         done = RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident")
         api.workspace.store.append(run.run_id, done)
 
     with zipfile.ZipFile(api.runs.export([sweep_id], tmp_path / "sweep.zip")) as archive:
-        table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=8.0)
+        table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=base_loss)
 
     assert api.verdicts.of_sweep(sweep_id).verdict == table
 

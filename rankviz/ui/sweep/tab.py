@@ -16,6 +16,7 @@ from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, RankVizError, UserError
 from rankviz.figures.labels import sweep_label
 from rankviz.ui.parts import html, live, points, tables
+from rankviz.ui.parts.added_run import add_button, add_run
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import pickable, plain
 from rankviz.ui.parts.curve import Curve, curve
@@ -57,6 +58,7 @@ class SweepView(NamedTuple):
     status: str
     resume: Any
     cancel: Any
+    add: Any
     ship: Any
     export: Any
     words: str
@@ -92,6 +94,7 @@ def build(api: Api) -> Sweeping:
     with gr.Row(elem_classes="rv-bar"):
         w["resume"] = gr.Button("Run failed and cancelled runs again", visible=False, size="sm", elem_id="sweep-resume")
         w["cancel"] = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="sweep-cancel")
+        w["add"] = gr.Button("", visible=False, size="sm", elem_id="sweep-add")
         w["ship"] = gr.Button("Download the truncated adapter", visible=False, size="sm", elem_id="sweep-ship")
         w["export"] = gr.Button("Download this sweep (zip)", size="sm", elem_id="sweep-export")
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
@@ -118,6 +121,7 @@ def build(api: Api) -> Sweeping:
     judged.then(**drawing)
     w["resume"].click(inputs=sweep_id, **action(partial(_resume, api))).then(**drawing)
     w["cancel"].click(inputs=sweep_id, **action(partial(_cancel, api))).then(**drawing)
+    w["add"].click(inputs=sweep_id, **action(partial(_add, api))).then(**drawing)
     for button, file, make, inputs in (
         (w["ship"], shipped, truncated_adapter, [sweep_id, tolerance, metric]),
         (w["export"], zipped, zip_of, [sweep_id]),
@@ -182,6 +186,7 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any, met
         status=live.status_html(sweep),
         resume=gr.Button(f"Run {counted(again, 'failed or cancelled run')} again", visible=bool(again) and own),
         cancel=gr.Button(visible=not sweep.ended),
+        add=add_button(api, sweep, shown.decision),
         ship=gr.Button(
             f"Download the adapter truncated to r = {shippable.r} (zip)" if shippable else "",
             visible=shippable is not None and own,
@@ -202,7 +207,7 @@ def sweep_view(api: Api, *, sweep_id: str | None, tolerance: str, seen: Any, met
 
 
 def _blank(message: str) -> SweepView:
-    hidden = dict.fromkeys(("resume", "cancel", "ship", "export"), gr.Button(visible=False))
+    hidden = dict.fromkeys(("resume", "cancel", "add", "ship", "export"), gr.Button(visible=False))
     empty = dict.fromkeys(SweepView._fields, "") | {
         "metric": gr.skip(),
         "tolerance": gr.skip(),
@@ -261,3 +266,7 @@ def _resume(api: Api, sweep_id: str | None) -> None:
 
 def _cancel(api: Api, sweep_id: str | None) -> None:
     api.runs.cancel(sweep_id or "")
+
+
+def _add(api: Api, sweep_id: str | None) -> None:
+    add_run(api, sweep_id or "")

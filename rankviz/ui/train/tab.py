@@ -11,18 +11,16 @@ from urllib.parse import quote
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.forecast.decision import Decision
-from rankviz.core.runs.record import Sweep
-from rankviz.errors import RankVizError, UserError
+from rankviz.errors import RankVizError
 from rankviz.figures import RankCurveInfo, rank_curve_figure
 from rankviz.ui.parts import html, live, tables
+from rankviz.ui.parts.added_run import add_button, add_run
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, done, pickable, plain
 from rankviz.ui.parts.curve import curve as by_rank
 from rankviz.ui.train import examples
 from rankviz.ui.train import form as train_form
 from rankviz.ui.wiring import action, notice_html, quiet, show, unchanged, wire
-from rankviz.units import time_span
 
 POLL_SECONDS = 1.0
 EMPTY = (
@@ -168,24 +166,6 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
 def sweep_link(sweep_id: str) -> str:
     address = f"?tab=sweep&amp;sweep={quote(sweep_id)}"
     return f'<p class="rv-caption"><a href="{address}">Open this sweep on its own page</a></p>'
-
-
-def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
-    """Shown once all runs have ended, where one more pays for itself."""
-    r = decision.forecast.third_run if decision else None
-    if r is None or not sweep.ended or sweep.recorded or api.workspace.why_not_train():
-        return gr.Button(visible=False)
-    estimate = api.runs.expected_added(sweep.sweep_id, r)
-    time = f" (training {time_span(estimate.seconds)})" if estimate and estimate.seconds else ""
-    return gr.Button(f"Add a run at r = {r}{time}", visible=True)
-
-
-def add_run(api: Api, sweep_id: str) -> None:
-    """The run that the button names, worked out again from the sweep as it now is."""
-    decision = api.decisions.of(sweep_id)
-    if decision is None or decision.forecast.third_run is None:
-        raise UserError("No further run is offered for this sweep.")
-    api.runs.add(sweep_id, decision.forecast.third_run)
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:

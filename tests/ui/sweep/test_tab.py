@@ -362,3 +362,18 @@ def test_the_address_holds_what_a_sweep_is_judged_by(api):
     assert ("loss", "0.5") == (wrong.metric, wrong.tolerance)
     assert "metric must be one of loss, token_accuracy, exact_match" in wrong.notice
     assert ("loss", "0.02") == (restore(api, {}).metric, restore(api, {}).tolerance)
+
+
+def test_a_quick_look_offers_the_run_that_would_narrow_its_forecast_here_too(api):
+    sweep = finished(api, {4: 3.0, 64: 1.6})
+    third = api.decisions.of(sweep.sweep_id).forecast.third_run
+
+    shown = page.sweep_view(api, sweep_id=sweep.sweep_id, tolerance="0.02", seen=None)
+
+    assert shown.add.visible
+    assert shown.add.value.startswith(f"Add a run at r = {third} (training ")
+
+
+def test_a_recorded_sweep_offers_no_further_run(api):
+    for sweep in api.runs.recorded():
+        assert not page.sweep_view(api, sweep_id=sweep.sweep_id, tolerance="0.02", seen=None).add.visible

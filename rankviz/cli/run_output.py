@@ -1,0 +1,138 @@
+"""How commands show runs: a sweep as tables and sentences or as JSON, and its progress while it runs."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.api.json import curve_points_json, run_json
+from rankviz.cli.decision import decision_keys, print_decision
+from rankviz.cli.shared import table
+from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
+
+if TYPE_CHECKING:
+    from rankviz.core.runs.fast_curve import FastCurve
+    from rankviz.core.runs.metric import Measured
+    from rankviz.core.runs.record import RunRecord
+    from rankviz.core.runs.request import RunRequest
+
+
+def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
+    """A sweep's runs, fast curves and forecast, as `rankviz sweep --json` prints them."""
+    rows = [run_json(api.runs.summary(run.run_id)) for run in api.runs.sweep(sweep_id).runs]
+    cuts = curve_points_json(api.runs.fast_curves(sweep_id))
+    return {"sweep_id": sweep_id, "runs": rows, "cuts": cuts, **decision_keys(api, sweep_id)}
+
+
+def print_sweep(api: Api, sweep_id: str) -> None:
+    """A sweep's runs, fast curves and forecast as tables; what to train and to ship, and its verdict, in sentences."""
+    runs_table(api.runs.sweep(sweep_id).runs)
+    _curves_table(api.runs.fast_curves(sweep_id))
+    print_decision(api, sweep_id)
+    for metric in api.verdicts.metrics(sweep_id):
+        _print_verdict(api, sweep_id, metric)
+
+
+def runs_table(records: Sequence["RunRecord"]) -> None:
+    """A row for each run, with an accuracy's column where some run measured it."""
+    accuracies = [metric for metric in measured_metrics(records) if metric is not LOSS]
+    table(
+        units.counted(len(records), "run"),
+        [
+            "Run",
+            "State",
+            "r",
+            "alpha",
+            "lr",
+            "seed",
+            "Loss before",
+            "Loss after",
+            *(metric.label for metric in accuracies),
+            "Adapter file",
+            "Peak memory",
+            "Time",
+        ],
+        [_run_row(record, accuracies) for record in records],
+    )
+
+
+def _run_row(record: "RunRecord", accuracies: Sequence[Metric]) -> list[str]:
+    request, completed = record.request, record.completed
+    return [
+        record.run_id,
+        str(record.state),
+        str(request.r),
+        f"{request.lora.lora_alpha:g}",
+        f"{request.learning_rate:g}",
+        str(request.seed),
+        f"{record.loss_before.loss:.4f}" if record.loss_before else "",
+        f"{record.loss_after.loss:.4f}" if record.loss_after else "",
+        *_values(record.loss_after, accuracies),
+        units.file_size(record.adapter_bytes) if record.adapter_bytes is not None else "",
+        units.memory_size(completed.peak_memory_bytes) if completed else "",
+        units.duration(completed.train_seconds) if completed else "",
+    ]
+
+
+def _curves_table(curves: Sequence["FastCurve"]) -> None:
+    if curves:
+        shown = [m for m in METRICS.values() if any(m.of(p) is not None for curve in curves for p in curve.points)]
+        table(
+            "Fast curve: the adapter of the highest rank, truncated",
+            ["Run", "r", *(metric.label for metric in shown), "Recovery steps"],
+            [
+                [curve.run_id, str(point.r), *_values(point, shown), str(point.recovery_steps)]
+                for curve in curves
+                for point in curve.points
+            ],
+        )
+
+
+def _values(measured: "Measured | None", metrics: Sequence[Metric]) -> list[str]:
+    """Empty cells for what is not known."""
+    return ["" if (value := metric.of(measured)) is None else metric.text(value) for metric in metrics]
+
+
+def _print_verdict(api: Api, sweep_id: str, metric: Metric) -> None:
+    from rankviz.verdict import sentences
+
+    result = api.verdicts.of_sweep(sweep_id, metric=metric.key)
+    if result and len(result.verdict.ranks) > 1:
+        if metric is not LOSS:
+            print(f"\n{metric.label}, higher is better:")
+        for sentence in sentences(result.verdict, result.borrowed):
+            print(sentence)
+
+
+def watch(api: Api, sweep_id: str) -> None:
+    """One progress bar a run on stderr, read from the journals, until all have ended."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks = {}
+        for sweep in api.runs.follow(sweep_id):
+            for run in sweep.runs:  # one may have been added meanwhile
+                if run.run_id not in tasks:
+                    tasks[run.run_id] = progress.add_task(_label(run.request), total=run.request.max_steps, status="")
+                step = run.steps[-1].step if run.steps else 0
+                progress.update(tasks[run.run_id], completed=step, status=_status(run))
+
+
+def _label(request: "RunRequest") -> str:
+    return f"r {request.r}  lr {request.learning_rate:g}  seed {request.seed}"
+
+
+def _status(run: "RunRecord") -> str:
+    if run.state.ended or not run.steps:
+        return str(run.state) if run.state.ended or not run.stage else run.stage
+    last = run.steps[-1]
+    pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""
+    return f"loss {last.loss:.3f}  {pace}  {units.memory_size(last.memory_bytes)}"

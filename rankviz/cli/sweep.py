@@ -1,0 +1,137 @@
+"""`rankviz sweep`."""
+
+import sys
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from rankviz.api import Api
+from rankviz.cli.plot import Plot, check, plot_sweep
+from rankviz.cli.run_output import print_sweep, sweep_json, watch
+from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json, print_notes
+from rankviz.core.lora.targets import targets_in
+from rankviz.core.runs.request import (
+    FAST_RANKS,
+    QUICK_RANKS,
+    SHORT_TRAINING,
+    SWEEP_RANKS,
+    VERDICT_SEEDS,
+    SweepRequest,
+    fast_ranks,
+    quick_look,
+)
+from rankviz.errors import InvalidSettingError
+
+
+def sweep(
+    model: Annotated[str, typer.Argument(help='"embedded" (SmolLM2-135M-Instruct), a folder, or a Hub id.')],
+    data: Annotated[str, typer.Option(help="phonemes, syllables, pairs, or a JSONL, CSV or Parquet file.")],
+    r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; repeatable.")] = None,
+    targets: Targets = "unsloth",
+    alpha: Annotated[str, typer.Option(help="A number for all ranks, r or 2r.")] = "32",
+    rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
+    dora: Annotated[bool, typer.Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
+    unsloth_class: UnslothClass = "FastLanguageModel",
+    finetune_vision_layers: VisionFlag = None,
+    finetune_language_layers: Flag = None,
+    finetune_attention_modules: Flag = None,
+    finetune_mlp_modules: Flag = None,
+    steps: Annotated[int, typer.Option(help="Optimizer steps per run.")] = 40,
+    lr: Annotated[list[float] | None, typer.Option(help="Learning rate; repeatable.")] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast or --quick.", show_default=False
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Quick look: train two ranks (4 and 64), and forecast the ranks between with a band."
+        ),
+    ] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Fast curve: train the highest rank and truncate its adapter to the others.")
+    ] = False,
+    anchor: Annotated[
+        list[int] | None, typer.Option(help="With --fast: a rank that is also trained independently; repeatable.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Batch size per micro-step.")] = 8,
+    accum: Annotated[int, typer.Option(help="Micro-steps per optimizer step.")] = 1,
+    max_length: Annotated[int, typer.Option(help="Maximum tokens per example.")] = 256,
+    held_out: Annotated[int, typer.Option(help="Number of held-out examples.")] = 64,
+    precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16.")] = "auto",
+    exact_match: Annotated[
+        int,
+        typer.Option(
+            "--exact-match",
+            help="Answer so many held-out prompts greedily after each evaluation, and count exact answers.",
+        ),
+    ] = 0,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Train one adapter per rank on the same data and compare the held-out losses."""
+    from rankviz.core.lora.config import LoraConfig
+
+    check(plot)
+    ranks, cut_ranks = tuple(r or (QUICK_RANKS if quick else FAST_RANKS if fast else SWEEP_RANKS)), ()
+    if quick and fast:
+        raise InvalidSettingError("--quick includes what --fast does: give one of them.")
+    if quick and seeds not in (None, 1):
+        raise InvalidSettingError(f"--quick takes one seed (got {seeds}). Leave it out for a sweep of several seeds.")
+    if anchor and not fast:
+        raise InvalidSettingError("--anchor needs --fast.")
+    if fast:
+        ranks, cut_ranks = fast_ranks(ranks, anchor or ())
+    count = seeds if seeds is not None else 1 if fast or quick else VERDICT_SEEDS
+    api = Api()
+    request = SweepRequest(
+        base=model,
+        data=data,
+        ranks=ranks,
+        cut_ranks=cut_ranks,
+        alpha=alpha,
+        learning_rates=tuple(lr or (1e-3,)),
+        seeds=tuple(range(count)),
+        held_out_examples=held_out,
+        exact_match_examples=exact_match,
+        lora=LoraConfig(
+            target_modules=targets_in(targets),
+            use_rslora=rslora,
+            use_dora=dora,
+            unsloth_class=unsloth_class,
+            finetune_vision_layers=finetune_vision_layers,
+            finetune_language_layers=finetune_language_layers,
+            finetune_attention_modules=finetune_attention_modules,
+            finetune_mlp_modules=finetune_mlp_modules,
+        ),
+        training=replace(
+            SHORT_TRAINING,
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accum,
+            max_length=max_length,
+            precision=precision,
+        ),
+    )
+    if quick:
+        request = quick_look(request, ranks)
+    print_notes(api.preflight.warnings(request.training, request.base))
+    sweep_id = api.runs.start(request)
+    for sentence in api.runs.expected(request).sentences:
+        print(sentence, file=sys.stderr)
+    print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
+    watch(api, sweep_id)
+    runs = api.runs.sweep(sweep_id).runs
+    if plot:
+        result = api.verdicts.of_sweep(sweep_id)
+        decision = api.decisions.of(sweep_id)
+        plot_sweep(plot, api.runs.sweep(sweep_id), result.verdict if result else None, decision)
+    if as_json:
+        print_json(sweep_json(api, sweep_id))
+    else:
+        print_sweep(api, sweep_id)
+    if failed := next((run for run in runs if run.state == "failed"), None):
+        fail(failed.error, 1)

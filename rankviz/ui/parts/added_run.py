@@ -1,0 +1,27 @@
+"""Offers one more run of a sweep, between two ranks that differ by more than the noise of their runs."""
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.core.forecast.decision import Decision
+from rankviz.core.runs.record import Sweep
+from rankviz.errors import UserError
+from rankviz.units import time_span
+
+
+def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
+    """Shown once all runs have ended, where one more pays for itself."""
+    r = decision.forecast.third_run if decision else None
+    if r is None or not sweep.ended or sweep.recorded or api.workspace.why_not_train():
+        return gr.Button(visible=False)
+    estimate = api.runs.expected_added(sweep.sweep_id, r)
+    time = f" (training {time_span(estimate.seconds)})" if estimate and estimate.seconds else ""
+    return gr.Button(f"Add a run at r = {r}{time}", visible=True)
+
+
+def add_run(api: Api, sweep_id: str) -> None:
+    """The run that the button names, worked out again from the sweep as it now is."""
+    decision = api.decisions.of(sweep_id)
+    if decision is None or decision.forecast.third_run is None:
+        raise UserError("No further run is offered for this sweep.")
+    api.runs.add(sweep_id, decision.forecast.third_run)
