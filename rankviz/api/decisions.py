@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.errors import RankVizError
 
 if TYPE_CHECKING:
@@ -38,4 +37,8 @@ class Decisions:
         except RankVizError:
             return None
         judged = self._verdicts.of_sweep(sweep_id, tolerance)
-        return decide(sweep.runs, forecast, judged.verdict.tolerance_nats if judged else TOLERANCE_NATS)
+        if judged is None:
+            return decide(sweep.runs, forecast)
+        verdict = judged.verdict
+        settled = None if verdict.unknown else verdict.smallest_indistinguishable
+        return decide(sweep.runs, forecast, verdict.tolerance_nats, settled)

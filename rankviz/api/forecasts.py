@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.runs import Runs
 from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.forecast.bands import UNITS, band_for
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.export.chat import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Band, Forecast
-    from rankviz.core.forecast.bent import BentForecast, MeasuredRank
-    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.forecast.bent import BentForecast
+    from rankviz.core.runs.record import Sweep
 
 
 class Forecasts:
@@ -57,13 +55,30 @@ class Forecasts:
         """
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.forecast.bent import bent_forecast
+        from rankviz.core.forecast.own_runs import measured_cells, measured_rank, ranks_without_loss
 
-        sweep = self._runs.sweep(sweep_id)
-        runs = measured_ranks(sweep)
+        sweep = self._sweep(sweep_id)
+        cells = measured_cells(sweep.runs)
         bands = load_bands(self._workspace.assets)
         band = self._band(sweep.runs[0].request.base, "instruction", base, "loss")
-        fixed = len({run.request.lora.lora_alpha for run in sweep.runs}) == 1
-        return bent_forecast(sweep_id, runs, band.gain[1], bands, fixed_alpha=fixed)
+        runs = [run for cell in cells.values() for run in cell]
+        return bent_forecast(
+            sweep_id,
+            [measured_rank(r, cell) for r, cell in cells.items()],
+            band.gain[1],
+            bands,
+            fixed_alpha=len({run.request.lora.lora_alpha for run in runs}) == 1,
+            one_rate=len({run.request.learning_rate for run in runs}) == 1,
+            without=ranks_without_loss(sweep.runs),
+        )
+
+    def _sweep(self, sweep_id: str) -> Sweep:
+        """The sweep; a run's id is answered with the id of its sweep."""
+        try:
+            return self._runs.sweep(sweep_id)
+        except RunNotFoundError:
+            own = self._runs.get(sweep_id).request.sweep_id
+            raise InvalidSettingError(f"{sweep_id} is a run of sweep {own}: give {own}.") from None
 
     def answer(
         self,
@@ -95,7 +110,7 @@ class Forecasts:
 
     def _refuse_other_base(self, model: str, sweep_id: str) -> None:
         """InvalidSettingError where the sweep trained another model; names of the same model are equal."""
-        trained = self._runs.sweep(sweep_id).runs[0].request.base
+        trained = self._sweep(sweep_id).runs[0].request.base
         if (self._models.get(model).id, self._is_base(model)) != (self._models.get(trained).id, self._is_base(trained)):
             raise InvalidSettingError(
                 f"Sweep {sweep_id} trained {trained}, not {model}: use `rankviz forecast {trained} --runs {sweep_id}`, "
@@ -126,22 +141,3 @@ class Forecasts:
             base=self._is_base(ref) if base is None else base,
             metric=metric,
         )
-
-
-def measured_ranks(sweep: Sweep) -> tuple[MeasuredRank, ...]:
-    """Mean held-out loss of each rank at its best learning rate, over seeds; InvalidSettingError where too few."""
-    from rankviz.core.forecast.bent import TOO_FEW, MeasuredRank
-
-    cells: dict[int, dict[float, list[RunRecord]]] = {}
-    for run in sweep.runs:
-        if run.loss_after and math.isfinite(run.loss_after.loss):
-            cells.setdefault(run.request.r, {}).setdefault(run.request.learning_rate, []).append(run)
-    ranks = []
-    for r, by_rate in sorted(cells.items()):
-        losses = min(([run.loss_after.loss for run in runs] for runs in by_rate.values()), key=fmean)
-        ranks.append(MeasuredRank(r, fmean(losses), stdev(losses) if len(losses) > 1 else None, len(losses)))
-    if not ranks:
-        raise InvalidSettingError(f"{TOO_FEW}: sweep {sweep.sweep_id} has no finished run.")
-    if len(ranks) == 1:
-        raise InvalidSettingError(f"{TOO_FEW}: sweep {sweep.sweep_id} has r = {ranks[0].r} only.")
-    return tuple(ranks)

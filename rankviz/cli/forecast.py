@@ -7,6 +7,7 @@ import typer
 from rankviz.api import Api
 from rankviz.cli.shared import Json, Model, print_json, table
 from rankviz.core.advice.use_case import DEFAULT, NAMES
+from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Forecast
@@ -17,8 +18,9 @@ def forecast(
     model: Model,
     use_case: Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")] = DEFAULT,
     base: Annotated[
-        bool | None, typer.Option("--base/--instruct", help="Kind of model; its name decides by default.")
-    ] = None,
+        bool, typer.Option("--base", help="The model is a base model; its name decides by default.")
+    ] = False,
+    instruct: Annotated[bool, typer.Option("--instruct", help="The model is instruction-tuned.")] = False,
     metric: Annotated[str | None, typer.Option(help="score (points, the default) or loss (% of the loss).")] = None,
     runs: Annotated[
         str | None, typer.Option(help="A sweep with finished runs at two ranks or more: adds their own forecast.")
@@ -29,7 +31,10 @@ def forecast(
     from rankviz.core.forecast.json import as_json as forecast_json
     from rankviz.core.forecast.json import bent_json
 
-    answer, bent = Api().forecasts.answer(model, use_case, base=base, metric=metric, runs=runs)
+    if base and instruct:
+        raise InvalidSettingError("Give --base or --instruct, not both.")
+    kind = base if base or instruct else None
+    answer, bent = Api().forecasts.answer(model, use_case, base=kind, metric=metric, runs=runs)
     if as_json:
         own = {"bent": bent_json(bent)} if bent else {}
         return print_json(forecast_json(answer) | own)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.forecasts import measured_ranks
 from rankviz.core.advice.use_case import NAMES
 from rankviz.core.forecast.json import as_json, bent_json
+from rankviz.core.forecast.own_runs import measured_cells, measured_rank
 from rankviz.errors import InvalidSettingError, RunNotFoundError, UnknownModelError
 from rankviz.export.chat import has_chat_template, is_chat_model
 from tests.support.finished_runs import finished, plain_sweep
@@ -157,7 +157,14 @@ def test_another_name_of_the_sweeps_base_is_the_same_model(api):
     assert sweep.sweep_id == bent.sweep_id
 
 
-@pytest.mark.parametrize(("losses", "message"), [({16: 1.0}, "has r = 16 only"), ({4: math.nan}, "no finished run")])
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ({16: 1.0}, "has r = 16 only"),
+        ({4: math.nan}, "no finished run with a finite loss; r = 4 ended without a finite loss"),
+        ({4: 1.4, 64: math.nan}, "has r = 4 only; r = 64 ended without a finite loss"),
+    ],
+)
 def test_a_sweep_needs_finished_runs_at_two_ranks(api, losses, message):
     sweep = finished(api, losses)
 
@@ -169,11 +176,54 @@ def test_a_rank_stands_at_its_best_learning_rate_and_its_mean_over_seeds():
     sweep = plain_sweep({4: 1.4, 64: 1.0}, seeds=(0, 1))
     slow = [replace(run, request=replace(run.request, learning_rate=1e-5)) for run in plain_sweep({4: 2.0}).runs]
 
-    low, high = measured_ranks(replace(sweep, runs=(*sweep.runs, *slow)))
+    low, high = (measured_rank(*cell) for cell in measured_cells((*sweep.runs, *slow)).items())
 
     # Each further seed is worse by 0.1.
     assert (4, 1.45, 2) == (low.r, pytest.approx(low.loss), low.runs)
     assert (64, 1.05) == (high.r, pytest.approx(high.loss))
+
+
+def changed(runs, **more):
+    return tuple(replace(run, request=replace(run.request, **more)) for run in runs)
+
+
+def test_a_rank_stands_at_a_learning_rate_that_every_rank_was_trained_at():
+    both = plain_sweep({4: 1.4, 64: 1.0}).runs
+    better_alone = changed(plain_sweep({64: 0.5}).runs, learning_rate=0.02)
+
+    cells = measured_cells((*both, *better_alone))
+
+    assert 1.0 == measured_rank(64, cells[64]).loss
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"learning_rate": 0.02}, "no learning rate in common"), ({"data": "pairs"}, "different base models or data")],
+)
+def test_runs_that_cannot_be_compared_are_refused(more, message):
+    low, high = plain_sweep({4: 1.4, 64: 1.0}).runs
+
+    with pytest.raises(InvalidSettingError, match=message):
+        measured_cells((low, *changed([high], **more)))
+
+
+def test_a_runs_id_is_answered_with_its_sweep(api):
+    sweep = finished(api, {4: 1.4, 64: 1.0})
+
+    with pytest.raises(InvalidSettingError, match=f"is a run of sweep {sweep.sweep_id}: give {sweep.sweep_id}"):
+        api.forecasts.answer("embedded", runs=sweep.runs[0].run_id)
+
+
+def test_losses_of_zero_have_a_forecast(api):
+    sweep = finished(api, {4: 0.0, 64: 0.0})
+
+    assert all(0.0 <= rank.low_80 <= rank.high_80 for rank in api.forecasts.bent(sweep.sweep_id).ranks)
+
+
+def test_only_a_sweep_like_those_that_were_checked_is_validated(api):
+    assert api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}).sweep_id).validated
+    assert not api.forecasts.bent(finished(api, {8: 1.4, 64: 1.0}).sweep_id).validated
+    assert not api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}, seeds=(0, 1)).sweep_id).validated
 
 
 def test_the_json_has_the_contracts_keys(api):

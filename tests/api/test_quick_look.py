@@ -57,6 +57,18 @@ def test_several_seeds_and_ranks_give_a_decision_too(api):
     assert {4, 16, 64} <= {rank.r for rank in decision.forecast.ranks}
 
 
+def test_recorded_sweeps_have_one_answer_for_verdict_and_training(api):
+    for sweep in api.runs.recorded():
+        verdict, decision = api.verdicts.of_sweep(sweep.sweep_id).verdict, api.decisions.of(sweep.sweep_id)
+
+        if not verdict.unknown:
+            assert verdict.smallest_indistinguishable == decision.train_rank
+        means = {run.r: run.loss for run in decision.forecast.runs}
+        for rank in decision.forecast.ranks:
+            if rank.r in means:
+                assert rank.low_80 <= means[rank.r] <= rank.high_80
+
+
 def test_without_its_base_model_a_sweep_is_shown_without_a_forecast(api, tmp_path):
     sweep_id = api.workspace.store.create(questions.sweep(base=str(tmp_path / "gone"), ranks=(4, 64), max_steps=2))
     for run in api.workspace.store.sweep(sweep_id).runs:

@@ -80,6 +80,7 @@ def test_what_is_not_known_is_null():
         (("forecast", "Qwen/Qwen3-4B", "--use-case", "poetry"), "There is no use case 'poetry'"),
         (("forecast", "Qwen/Qwen3-4B", "--metric", "bleu"), "Metric must be one of score, loss"),
         (("forecast", "Qwen/Qwen3-4B", "--runs", "nothing"), "rankviz runs list"),
+        (("forecast", "Qwen/Qwen3-4B", "--base", "--instruct"), "Give --base or --instruct, not both."),
         (("evidence", "remove", "nothing.json"), "rankviz evidence list"),
         (("evidence", "add", "no-such-file.json"), "no-such-file.json cannot be read"),
         (("runs", "show", "nothing"), "rankviz runs list"),

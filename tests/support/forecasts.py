@@ -33,9 +33,23 @@ def bands(*rows: Band, left_out=(), **more) -> Bands:
         "bent_inside_80": 0.8,
         "bent_inside_80_left_out": 0.76,
         "bent_runs": 20,
-        "third_run_errors": (0.016, 0.006),
+        "third_run": {
+            "two": third_run(median=0.016, mean=0.031, width=0.116, inside=0.857),
+            "three": third_run(median=0.006, mean=0.028, width=0.126, inside=0.714),
+        },
     }
     return Bands(reference_rank=128, bands=rows, left_out={row.kind: row for row in left_out}, **values | more)
+
+
+def third_run(*, median: float, mean: float, width: float, inside: float) -> dict[str, float]:
+    """At seven points."""
+    return {
+        "runs": 7,
+        "bent_median_error": median,
+        "bent_mean_error": mean,
+        "mean_width_80": width,
+        "inside_80": inside,
+    }
 
 
 def measured(losses: dict[int, float], **more) -> list[MeasuredRank]:

@@ -138,8 +138,9 @@ class Bands:
     bent_inside_80_left_out: float | None
     """The same with the settings of the band chosen on the other sweeps."""
     bent_runs: int
-    third_run_errors: tuple[float, float] | None
-    """Median error of bent bands with two and with three measured runs, nats, where a third run is offered."""
+    third_run: Mapping[str, Mapping[str, float]]
+    """How far off bent bands were with "two" and with "three" measured runs, where a third run is offered; empty where
+    none was."""
 
     @property
     def bent_validated(self) -> bool:
@@ -158,7 +159,7 @@ def bands_from_json(value: Mapping[str, Any]) -> Bands:
         bent_inside_80=bent["inside_80"],
         bent_inside_80_left_out=bent["setting_left_out"]["inside_80"],
         bent_runs=bent["runs"],
-        third_run_errors=tuple(third["bent_median_error"] for third in bent["third_run"].values()) or None,
+        third_run=bent["third_run"],
     )
 
 

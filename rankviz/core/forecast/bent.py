@@ -2,8 +2,8 @@
 
 The curve of core.forecast.curve in closed form: for each bend and each noise of a run that come into question, the
 limit and the gain given the measured losses are normal; the band is that mixture, weighted by how well each explains
-the losses. The gain's prior is the published gain and many times wider than that, so that a task on which rank matters
-far more than in any study still lies in the band.
+the losses. The gain's prior is the published gain and many times wider than that. A saturating curve lies well below
+the straight line between two runs, and the band reaches down to it in proportion to their gap.
 
 A band is where one further run would land, its own noise included. Below the lowest and above the highest measured
 rank nothing is forecast.
@@ -16,29 +16,37 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from rankviz.core.forecast.bands import Bands
-from rankviz.core.forecast.curve import GRID, left
+from rankviz.core.forecast.bent_words import basis_words, record_words, third_run_words
+from rankviz.core.forecast.curve import GRID, HIGH_RANK, LOW_RANK, left
 from rankviz.errors import InvalidSettingError
 
 ENOUGH_REPEATS = 4
 """Degrees of freedom from which a sweep's own repeats say how noisy a run is."""
+CHECKED_LOW, CHECKED_HIGH = 4, 32
+"""The lowest rank is at most the first and the highest at least the second in a sweep like those that were checked."""
 WORTH_A_RUN = 2.0
 """A third run is offered where two differ by more than so many standard deviations of their difference."""
 NEGLIGIBLE = 0.004
 """Parts of the mixture below this weight are left out."""
 SQRT_2 = math.sqrt(2)
+LEAST_NATS = 1e-4
+"""Noise and gain are at least this much, so that equal losses and losses of 0 have a band too."""
 TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
 
 
 class Shape(NamedTuple):
     """What is assumed of the curve and of the noise before a run is seen."""
 
-    bends: tuple[float, ...] = (-0.2, 0.01, 0.2)
-    """Straight in log r, and a little to either side of it; each counts the same."""
+    bends: tuple[tuple[float, float], ...] = ((-1.2, 0.25), (0.01, 0.5), (1.5, 0.25))
+    """Bends with weights: straight in log r, above that, and farther below it, a curve that saturates early. What is
+    above and what is below weigh the same, so the straight line stays about the median of two runs."""
     gain_spread: float = 16.0
     """Standard deviation of the gain's prior, in published gains. Drawing the gain of short runs nearer to published
     ones made the forecasts of independent runs worse (docs/forecast.md)."""
     noise_factors: tuple[tuple[float, float], ...] = ((1.0, 0.5), (2.0, 0.3), (4.0, 0.2))
     """What the noise of a run may be, as a multiple of the assumed one where no repeats were measured, with weights."""
+    misfit: float = 0.05
+    """Standard deviation of a rank's own distance from the curve, as a share of the gap between the measured ranks."""
 
 
 SHAPE = Shape()
@@ -59,6 +67,7 @@ class BentRank:
 
     r: int
     median: float
+    """The estimate: the median of the mixture, and of its straight part where only two ranks were measured."""
     low_50: float
     high_50: float
     low_80: float
@@ -76,39 +85,65 @@ class BentForecast:
     runs: tuple[MeasuredRank, ...]
     ranks: tuple[BentRank, ...]
     coverage_80: float | None
-    """Share of independent runs inside such 80 % bands, as `make forecast` counted it."""
+    """Share of independent runs inside such 80 % bands, as `make forecast` counted it; None where such runs were not
+    checked."""
     validated: bool
     third_run: int | None
-    """A rank at which one more run would narrow the band; None where it would not."""
+    """A rank between two measured ones that differ by more than their noise; None where there is none."""
     sentences: tuple[str, ...]
 
 
 def bent_forecast(
-    sweep_id: str, runs: Sequence[MeasuredRank], gain_percent: float, bands: Bands, *, fixed_alpha: bool = True
+    sweep_id: str,
+    runs: Sequence[MeasuredRank],
+    gain_percent: float,
+    bands: Bands,
+    *,
+    fixed_alpha: bool = True,
+    one_rate: bool = True,
+    without: Sequence[int] = (),
 ) -> BentForecast:
     """The band of a sweep, with how such bands have held.
 
     Args:
         sweep_id: Whose runs these are.
         runs: Measured ranks, two at least.
-        fixed_alpha: Whether every rank was trained with the same lora_alpha.
         gain_percent: The published median of the gain from r = 4 to r = 64, % of the loss.
         bands: From assets/forecast.json.
+        fixed_alpha: Whether every rank was trained with the same lora_alpha.
+        one_rate: Whether the ranks stand at the same learning rate.
+        without: Ranks whose runs ended without a finite loss.
     """
     noise, known = _noise(runs, bands.run_noise_nats)
     gain = gain_percent / 100 * min(run.loss for run in runs)
     ranks = conditioned(runs, gain_nats=gain, noise_nats=noise, noise_known=known)
     third = third_run(runs, noise)
+    third = None if third in without else third
+    checked = _as_checked(runs) and one_rate
     return BentForecast(
         sweep_id=sweep_id,
         metric="loss",
         unit="nats",
         runs=tuple(runs),
         ranks=ranks,
-        coverage_80=bands.bent_inside_80,
-        validated=fixed_alpha and bands.bent_validated,
+        coverage_80=bands.bent_inside_80 if checked and fixed_alpha else None,
+        validated=checked and fixed_alpha and bands.bent_validated,
         third_run=third,
-        sentences=(*_sentences(runs, noise, known, bands, fixed_alpha), *_offer(third, bands)),
+        sentences=(
+            *basis_words([run.r for run in runs], noise, known, without),
+            record_words(bands, fixed_alpha=fixed_alpha, checked=checked),
+            *third_run_words(third, bands),
+        ),
+    )
+
+
+def _as_checked(runs: Sequence[MeasuredRank]) -> bool:
+    """Whether these are two ranks with one run each, as far apart as those that were compared with runs between."""
+    return (
+        len(runs) == 2
+        and all(run.runs == 1 for run in runs)
+        and min(runs).r <= CHECKED_LOW
+        and max(runs).r >= CHECKED_HIGH
     )
 
 
@@ -129,58 +164,31 @@ def third_run(runs: Sequence[MeasuredRank], noise_nats: float) -> int | None:
     return min(between, key=lambda r: (abs(math.log2(r * r / (low.r * high.r))), -r))
 
 
-def _sentences(runs: Sequence[MeasuredRank], noise: float, known: bool, bands: Bands, fixed_alpha: bool) -> list[str]:
-    ranks = ", ".join(str(run.r) for run in runs)
-    origin = "measured by the repeats of this sweep" if known else "borrowed from other sweeps"
-    said = [
-        f"Held-out loss in nats between your runs at r = {ranks}. The noise of one run ({noise:.3f} nats) is {origin}.",
-        "The band shows where one more run would land. Nothing is forecast below your lowest or above your highest "
-        "rank.",
-    ]
-    if not fixed_alpha:
-        said.append(
-            "Not validated: alpha differs between your ranks, so at one learning rate their losses mostly show step "
-            "size. Such bands were compared with independent runs at fixed alpha only."
-        )
-    elif bands.bent_inside_80 is None or bands.bent_inside_80_left_out is None:
-        said.append("Not validated: such bands have not been compared with independent runs.")
-    else:
-        inside, left_out = (f"{100 * share:.0f} %" for share in (bands.bent_inside_80, bands.bent_inside_80_left_out))
-        said.append(
-            f"{'' if bands.bent_validated else 'Not validated: '}Such 80 % bands from two runs held {inside} of "
-            f"{bands.bent_runs} independent runs between them, and {left_out} with the settings of the band chosen on "
-            "other sweeps."
-        )
-    return said
-
-
-def _offer(third: int | None, bands: Bands) -> tuple[str, ...]:
-    if third is None:
-        return ()
-    offer = f"Your two runs differ by more than their noise, so a third run at r = {third} is worth its time."
-    if bands.third_run_errors is None:
-        return (offer,)
-    two, three = bands.third_run_errors
-    return (f"{offer} In such sweeps it lowered the median error of the forecast from {two:.3f} to {three:.3f} nats.",)
-
-
 class _Part(NamedTuple):
-    """One normal of the mixture: the loss is start + gain * (left(r) - middle), and noise."""
+    """One normal of the mixture: the loss is start + gain * (way - middle), misfit and noise."""
 
     weight: float
     bend: float
+    ends: tuple[int, int]
     start: float
     start_variance: float
     gain: float
     gain_variance: float
     middle: float
+    misfit_variance: float
     noise_variance: float
 
-    def at(self, r: float) -> tuple[float, float]:
-        """Mean and standard deviation of one run's loss."""
-        way = left(r, self.bend) - self.middle
-        variance = self.start_variance + way * way * self.gain_variance + self.noise_variance
-        return self.start + self.gain * way, math.sqrt(variance)
+    def at(self, r: float, own: MeasuredRank | None = None) -> tuple[float, float]:
+        """Mean and standard deviation of one more run's loss. own: the runs of this rank, which say how far it is from
+        the curve."""
+        way = _missing(r, self.bend, self.ends) - self.middle
+        mean = self.start + self.gain * way
+        curve = self.start_variance + way * way * self.gain_variance
+        misfit = self.misfit_variance
+        known = misfit / (misfit + self.noise_variance / own.runs) if own else 0.0
+        mean += known * ((own.loss if own else mean) - mean)
+        variance = (1 - known) ** 2 * curve + (1 - known) * misfit + self.noise_variance
+        return mean, math.sqrt(variance)
 
 
 def conditioned(
@@ -205,24 +213,43 @@ def conditioned(
     runs = sorted(runs)
     if len({run.r for run in runs}) < 2:
         raise InvalidSettingError(f"{TOO_FEW}.")
-    measured = {run.r: run.loss for run in runs}
+    measured = {run.r: run for run in runs}
     low, high = runs[0].r, runs[-1].r
     wanted = sorted({r for r in GRID if low <= r <= high} | measured.keys()) if ranks is None else ranks
     if outside := [r for r in wanted if not low <= r <= high]:
         raise InvalidSettingError(
             f"Your runs say nothing of r = {outside[0]}: choose ranks from {low} to {high}, or measure that rank too."
         )
-    parts = _mixture(runs, gain_nats, noise_nats, noise_known, shape)
-    return tuple(_bent_rank(parts, r, measured.get(r)) for r in wanted)
+    parts = _mixture(runs, gain_nats, max(noise_nats, LEAST_NATS), noise_known, shape)
+    likeliest = _straight(parts, shape) if len(measured) == 2 else parts
+    return tuple(_bent_rank(parts, likeliest, r, measured.get(r)) for r in wanted)
+
+
+def _straight(parts: Sequence[_Part], shape: Shape) -> Sequence[_Part]:
+    """Two losses say nothing of a bend, and independent runs lay about the straight line (docs/accuracy.md)."""
+    bend = min((bend for bend, _ in shape.bends), key=abs)
+    return [part for part in parts if part.bend == bend] or parts
+
+
+def _missing(r: float, bend: float, ends: tuple[int, int]) -> float:
+    """The share of the gain from the lowest to the highest measured rank that is missing at r: 1 and 0 there."""
+    low, high = (left(end, bend) for end in ends)
+    return (left(r, bend) - high) / (low - high)
 
 
 def _mixture(
     runs: Sequence[MeasuredRank], gain_nats: float, noise_nats: float, noise_known: bool, shape: Shape
 ) -> tuple[_Part, ...]:
-    spread = shape.gain_spread * gain_nats
+    losses = [run.loss for run in runs]
+    ends = runs[0].r, runs[-1].r
+    stretch = math.log(ends[1] / ends[0]) / math.log(HIGH_RANK / LOW_RANK)
+    gain = max(gain_nats * stretch, LEAST_NATS)
+    misfit = (shape.misfit * (max(losses) - min(losses))) ** 2
     return _weighed(
-        _part(runs, bend, gain_nats, spread, (noise_nats * factor) ** 2, math.log(share))
-        for bend in shape.bends
+        _part(
+            runs, bend, ends, gain, shape.gain_spread * gain, misfit, (noise_nats * factor) ** 2, math.log(each * share)
+        )
+        for bend, each in shape.bends
         for factor, share in ([(1.0, 1.0)] if noise_known else shape.noise_factors)
     )
 
@@ -239,11 +266,19 @@ def _weighed(parts: Iterable[_Part]) -> tuple[_Part, ...]:
 
 
 def _part(
-    runs: Sequence[MeasuredRank], bend: float, gain: float, spread: float, noise: float, log_prior: float
+    runs: Sequence[MeasuredRank],
+    bend: float,
+    ends: tuple[int, int],
+    gain: float,
+    spread: float,
+    misfit: float,
+    noise: float,
+    log_prior: float,
 ) -> _Part:
-    """Least squares with a flat prior for the limit and a normal one for the gain. weight: still a logarithm."""
-    weights = [run.runs / noise for run in runs]
-    ways = [left(run.r, bend) for run in runs]
+    """Least squares with a flat prior for the limit and a normal one for the gain. misfit and noise: variances.
+    weight: still a logarithm."""
+    weights = [1 / (noise / run.runs + misfit) for run in runs]
+    ways = [_missing(run.r, bend, ends) for run in runs]
     total = sum(weights)
     middle = sum(w * way for w, way in zip(weights, ways, strict=True)) / total
     mean = sum(w * run.loss for w, run in zip(weights, runs, strict=True)) / total
@@ -259,14 +294,23 @@ def _part(
         - math.log(precision / prior) / 2
         - (by_loss + prior * gain * gain - precision * posterior * posterior) / 2
     )
-    return _Part(log_prior + fit, bend, mean, 1 / total, posterior, 1 / precision, middle, noise)
+    return _Part(log_prior + fit, bend, ends, mean, 1 / total, posterior, 1 / precision, middle, misfit, noise)
 
 
-def _bent_rank(parts: Sequence[_Part], r: int, measured: float | None) -> BentRank:
-    normals = [(part.weight, *part.at(r)) for part in parts]
-    low_80, low_50, median, high_50, high_80 = (_quantile(normals, level) for level in (0.1, 0.25, 0.5, 0.75, 0.9))
+def _bent_rank(parts: Sequence[_Part], likeliest: Sequence[_Part], r: int, own: MeasuredRank | None) -> BentRank:
+    """A loss is never below 0. likeliest: the parts whose median is the estimate."""
+    normals, estimating = ([(part.weight, *part.at(r, own)) for part in each] for each in (parts, likeliest))
+    low_80, low_50, high_50, high_80 = (max(0.0, _quantile(normals, level)) for level in (0.1, 0.25, 0.75, 0.9))
+    share = sum(weight for weight, _, _ in estimating)
+    estimate = _quantile([(weight / share, mean, sd) for weight, mean, sd in estimating], 0.5)
     return BentRank(
-        r=r, median=median, low_50=low_50, high_50=high_50, low_80=low_80, high_80=high_80, measured=measured
+        r=r,
+        median=min(max(low_50, estimate), high_50),
+        low_50=low_50,
+        high_50=high_50,
+        low_80=low_80,
+        high_80=high_80,
+        measured=own.loss if own else None,
     )
 
 

@@ -5,10 +5,12 @@ a truncated adapter exists with the loss that was measured of it; what a new run
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from rankviz import units
 from rankviz.core.forecast.bent import BentForecast, BentRank
+from rankviz.core.forecast.own_runs import has_loss, measured_cells
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
@@ -20,12 +22,22 @@ class FinishedAdapter(NamedTuple):
 
     r: int
     loss: float
+    """Of the best seed."""
     made: Literal["trained", "truncated"]
     adapter_bytes: int
     """Of a truncated adapter in proportion to rank."""
     run_id: str
     trained_r: int
     """The rank of its run."""
+    seeds: int = 1
+    """Adapters of this kind, rank and learning rate; this one has the lowest loss of them."""
+    mean_loss: float | None = None
+    """Over these seeds; None of one."""
+
+    @property
+    def expected(self) -> float:
+        """What is compared between ranks: the lowest of several seeds is partly luck."""
+        return self.loss if self.mean_loss is None else self.mean_loss
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +48,14 @@ class Decision:
     tolerance: float
     """Nats that count as equal."""
     enough: BentRank
-    """The lowest rank from the lowest run upwards whose estimate is within the tolerance of the lowest estimate."""
+    """The lowest rank from the lowest run upwards whose loss is within the tolerance of the lowest; a rank counts with
+    the mean of its runs where it has any, else with its estimate."""
+    settled: BentRank | None
+    """The smallest rank that the sweep's verdict cannot distinguish from the best; None without a verdict."""
     like: RunRequest
     """The run whose settings the next run takes."""
     tried_rates: int
-    """Learning rates in the sweep."""
+    """Learning rates that were tried at its rank."""
     alpha: float | None
     """The same for all runs; None where it differs."""
     adapters: tuple[FinishedAdapter, ...]
@@ -48,14 +63,16 @@ class Decision:
 
     @property
     def train_rank(self) -> int:
-        """Of the next run: a third one where it pays for itself, else the lowest rank that is enough."""
-        return self.forecast.third_run or self.enough.r
+        """Of the next run: a third one where it is offered, else what the verdict says, else the lowest rank that is
+        enough."""
+        return self.forecast.third_run or (self.settled or self.enough).r
 
     @property
     def ship(self) -> FinishedAdapter | None:
-        """The adapter of the lowest rank within the tolerance of the best one; None before any is saved."""
-        best = min((each.loss for each in self.adapters), default=math.inf)
-        return next((each for each in self.adapters if each.loss <= best + self.tolerance), None)
+        """The adapter of the lowest rank within the tolerance of the best one, by means over seeds; None before any is
+        saved."""
+        best = min((each.expected for each in self.adapters), default=math.inf)
+        return next((each for each in self.adapters if each.expected <= best + self.tolerance), None)
 
     @property
     def train_sentences(self) -> Sequence[str]:
@@ -66,25 +83,52 @@ class Decision:
         return tuple(_ship_sentences(self))
 
 
-def decide(runs: Sequence[RunRecord], forecast: BentForecast, tolerance: float = TOLERANCE_NATS) -> Decision:
-    """What a sweep's runs and its forecast come to. runs: of the sweep, two ranks of them evaluated at least."""
-    lowest = min(rank.median for rank in forecast.ranks)
-    evaluated = [run for run in runs if run.loss_after and math.isfinite(run.loss_after.loss)]
-    alphas = {run.request.lora.lora_alpha for run in evaluated}
+def decide(
+    runs: Sequence[RunRecord], forecast: BentForecast, tolerance: float = TOLERANCE_NATS, settled: int | None = None
+) -> Decision:
+    """What a sweep's runs and its forecast come to.
+
+    Args:
+        runs: Of the sweep, two ranks of them evaluated at least.
+        forecast: Between these runs.
+        tolerance: Nats that count as equal.
+        settled: The smallest rank that the sweep's verdict cannot distinguish from the best, where there is a verdict.
+    """
+    cells = measured_cells(runs)
+    lowest = min(map(_loss, forecast.ranks))
+    like = min(cells[max(cells)], key=lambda run: run.loss_after.loss).request
+    alphas = {run.request.lora.lora_alpha for run in runs if has_loss(run)}
     return Decision(
         forecast=forecast,
         tolerance=tolerance,
-        enough=next(rank for rank in forecast.ranks if rank.median <= lowest + tolerance),
-        like=min(evaluated, key=lambda run: (-run.request.r, run.loss_after.loss)).request,
-        tried_rates=len({run.request.learning_rate for run in runs}),
+        enough=next(rank for rank in forecast.ranks if _loss(rank) <= lowest + tolerance),
+        settled=next((rank for rank in forecast.ranks if rank.r == settled), None),
+        like=like,
+        tried_rates=len({run.request.learning_rate for run in runs if run.request.r == like.r and run.loss_after}),
         alpha=alphas.pop() if len(alphas) == 1 else None,
-        adapters=tuple(sorted(_adapters(runs))),
+        adapters=tuple(sorted(_best_of_seeds(runs))),
     )
+
+
+def _loss(rank: BentRank) -> float:
+    """The mean of the runs of a rank, or its estimate where it has none."""
+    return rank.median if rank.measured is None else rank.measured
+
+
+def _best_of_seeds(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
+    """Of each kind of adapter, rank and learning rate the one with the lowest loss."""
+    rates = {run.run_id: run.request.learning_rate for run in runs}
+    groups: dict[tuple, list[FinishedAdapter]] = {}
+    for each in _adapters(runs):
+        groups.setdefault((each.made, each.r, each.trained_r, rates[each.run_id]), []).append(each)
+    for group in groups.values():
+        mean = fmean(each.loss for each in group) if len(group) > 1 else None
+        yield min(group)._replace(seeds=len(group), mean_loss=mean)
 
 
 def _adapters(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
     for run in runs:
-        if run.adapter_bytes is not None and run.loss_after and math.isfinite(run.loss_after.loss):
+        if run.adapter_bytes is not None and has_loss(run):
             r = run.request.r
             yield FinishedAdapter(r, run.loss_after.loss, "trained", run.adapter_bytes, run.run_id, r)
     for curve in fast_curves(runs):
@@ -96,28 +140,63 @@ def _adapters(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
 
 
 def _train_sentences(decision: Decision) -> Iterable[str]:
-    forecast, enough, like = decision.forecast, decision.enough, decision.like
-    estimate = f"estimated loss {enough.median:.3f} nats, 80 % band {enough.low_80:.3f} to {enough.high_80:.3f}"
+    forecast, like = decision.forecast, decision.like
+    chosen = decision.settled or decision.enough
     third = next((rank for rank in forecast.ranks if rank.r == forecast.third_run), None)
     if third:
         yield (
             f"To train next: one more run at r = {third.r}, with the same settings, because the two runs differ by "
             f"more than their noise. The 80 % band there is {third.high_80 - third.low_80:.3f} nats wide."
         )
-        yield f"Without that run: r = {enough.r} ({estimate})."
+        yield f"Without that run: r = {chosen.r} ({_stated(decision, chosen)})."
     else:
-        yield f"To train next: r = {enough.r} ({estimate})."
-    best = min(forecast.ranks, key=lambda rank: rank.median)
-    if enough.r == best.r:
-        yield f"r = {enough.r} has the lowest estimate. No lower rank is within {decision.tolerance:.3g} nats of it."
+        yield f"To train next: r = {chosen.r} ({_stated(decision, chosen)})."
+    best = min(forecast.ranks, key=_loss)
+    if decision.settled:
+        yield from _verdict_sentences(decision, decision.settled)
+    else:
+        yield from _enough_sentences(decision, chosen, best)
+        if (above := chosen.high_80 - _loss(best)) > decision.tolerance:
+            yield f"A run there may land up to {above:.3f} nats above the lowest loss, where its 80 % band ends."
+    yield _settings(decision, like)
+
+
+def _stated(decision: Decision, rank: BentRank) -> str:
+    """ "mean loss of 3 runs 1.088 nats, 80 % band 0.8 to 1.3"."""
+    runs = next((run.runs for run in decision.forecast.runs if run.r == rank.r), 0)
+    measured = "measured loss" if runs == 1 else f"mean loss of {runs} runs"
+    loss = "estimated loss" if rank.measured is None else measured
+    return f"{loss} {_loss(rank):.3f} nats, 80 % band {rank.low_80:.3f} to {rank.high_80:.3f}"
+
+
+def _verdict_sentences(decision: Decision, chosen: BentRank) -> Iterable[str]:
+    best = min((rank for rank in decision.forecast.ranks if rank.measured is not None), key=_loss)
+    if chosen.r == best.r == decision.forecast.ranks[0].r:
+        yield _lowest_of_all(chosen)
+    elif chosen.r == best.r:
+        yield f"r = {chosen.r} has the lowest mean loss, and the verdict of this sweep does not allow a lower rank."
     else:
         yield (
-            f"r = {enough.r} is the lowest rank within {decision.tolerance:.3g} nats of the lowest estimate, "
-            f"{best.median:.3f} nats at r = {best.r}."
+            f"r = {chosen.r} is the smallest rank that the verdict of this sweep cannot distinguish from the best, "
+            f"r = {best.r}. Its mean loss is {_loss(chosen) - _loss(best):.3f} nats higher."
         )
-    if (above := enough.high_80 - best.median) > decision.tolerance:
-        yield f"A run there may land up to {above:.3f} nats above the lowest estimate, where its 80 % band ends."
-    yield _settings(decision, like)
+
+
+def _lowest_of_all(chosen: BentRank) -> str:
+    return f"r = {chosen.r} has the lowest loss and is the lowest rank of your runs. Lower ranks were not measured."
+
+
+def _enough_sentences(decision: Decision, chosen: BentRank, best: BentRank) -> Iterable[str]:
+    if chosen.r != best.r:
+        value = "estimate" if best.measured is None else "loss"
+        yield (
+            f"r = {chosen.r} is the lowest rank within {decision.tolerance:.3g} nats of the lowest {value}, "
+            f"{_loss(best):.3f} nats at r = {best.r}."
+        )
+    elif chosen.r > decision.forecast.ranks[0].r:
+        yield f"r = {chosen.r} has the lowest loss. No lower rank here is within {decision.tolerance:.3g} nats of it."
+    else:
+        yield _lowest_of_all(chosen)
 
 
 def _settings(decision: Decision, like: RunRequest) -> str:
@@ -134,14 +213,17 @@ def _ship_sentences(decision: Decision) -> Iterable[str]:
     ship = decision.ship
     if ship is None:
         return
-    best = min(decision.adapters, key=lambda each: each.loss)
+    best = min(decision.adapters, key=lambda each: each.expected)
     yield f"To ship now: {_named(ship)}, held-out loss {ship.loss:.4f}."
+    if ship.mean_loss is not None:
+        yield f"It is the best of {ship.seeds} seeds, and their mean is {ship.mean_loss:.4f}."
     if ship is not best:
         yield (
             f"It has the lowest rank of the available adapters within {decision.tolerance:.3g} nats of the best "
-            f"one: {_named(best)}, at {best.loss:.4f}."
+            f"one{' (means over seeds)' if ship.mean_loss or best.mean_loss else ''}: {_named(best)}, at "
+            f"{best.expected:.4f}."
         )
-    else:
+    elif decision.adapters[0].r < ship.r:
         yield f"No available adapter of a lower rank is within {decision.tolerance:.3g} nats of it."
     if ship.made == "truncated":
         yield f"This loss was measured. A new run at r = {ship.r} may end higher or lower."
@@ -163,6 +245,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
             "r": decision.train_rank,
             "third_run": decision.forecast.third_run,
             "enough": decision.enough.r,
+            "verdict": decision.settled.r if decision.settled else None,
             "base": like.base,
             "data": like.data,
             "target_modules": like.lora.target_modules,

@@ -1,4 +1,4 @@
-"""Offers one more run of a sweep, at the rank that would narrow its forecast most."""
+"""Offers one more run of a sweep, between two ranks that differ by more than the noise of their runs."""
 
 import gradio as gr
 
@@ -23,5 +23,5 @@ def add_run(api: Api, sweep_id: str) -> None:
     """The run that the button names, worked out again from the sweep as it now is."""
     decision = api.decisions.of(sweep_id)
     if decision is None or decision.forecast.third_run is None:
-        raise UserError("One more run would not narrow the forecast of this sweep any further.")
+        raise UserError("No further run is offered for this sweep.")
     api.runs.add(sweep_id, decision.forecast.third_run)

@@ -1,8 +1,11 @@
 """A forecast bent by two own runs: where it lies, what widens it, and what it refuses."""
 
+import math
+import random
+
 import pytest
 
-from rankviz.core.forecast.bent import Shape, bent_forecast, conditioned, third_run
+from rankviz.core.forecast.bent import MeasuredRank, Shape, bent_forecast, conditioned, third_run
 from rankviz.errors import InvalidSettingError
 from tests.support.forecasts import bands, measured
 
@@ -49,7 +52,50 @@ def test_a_gain_twenty_times_the_published_one_is_still_inside():
 
 
 def test_the_shape_decides_how_far_a_curve_may_bend():
-    assert width(at(16, shape=Shape(bends=(-0.8, 0.01, 0.8)))) > width(at(16, shape=Shape(bends=(0.01,))))
+    straight, bent_too = Shape(bends=((0.01, 1.0),)), Shape(bends=((-0.8, 0.25), (0.01, 0.5), (0.8, 0.25)))
+
+    assert width(at(16, shape=bent_too)) > width(at(16, shape=straight))
+
+
+def test_a_curve_that_saturates_early_lies_inside_the_band_in_proportion_to_the_gap():
+    # 2.347 at r = 2 and 0.805 at r = 32, as in a recorded sweep: r^-1.5 between them has 0.976 at r = 8.
+    for scale in (1, 0.5, 0.2):
+        rank = at(8, {2: 2.347 * scale, 32: 0.805 * scale})
+        assert rank.low_80 < 0.98 * scale < rank.median < rank.high_80
+
+
+def test_the_straight_line_is_the_median_and_the_band_reaches_farther_down_than_up():
+    rank = at(8, {4: 3.0, 64: 1.0})
+
+    assert 2.5 == pytest.approx(rank.median, abs=0.05)
+    assert rank.median - rank.low_80 > rank.high_80 - rank.median + 0.1
+
+
+@pytest.mark.parametrize("middle", [0.95, 1.05, 1.088, 1.2, 1.5])
+def test_a_band_at_a_measured_rank_lies_about_the_mean_of_its_runs(middle):
+    runs = [MeasuredRank(2, 1.6, 0.05, 3), MeasuredRank(8, middle, 0.05, 3), MeasuredRank(32, 1.0, 0.05, 3)]
+
+    rank = conditioned(runs, gain_nats=0.05, noise_nats=0.05, noise_known=True)[2]
+
+    assert (8, middle) == (rank.r, rank.measured)
+    assert rank.low_80 < middle < rank.high_80
+    assert middle == pytest.approx(rank.median, abs=0.05)
+
+
+def test_any_finite_losses_have_a_band_in_order():
+    draw = random.Random(1)
+    for _ in range(150):
+        ranks = draw.sample((1, 2, 3, 4, 8, 16, 24, 64, 256), draw.randint(2, 4))
+        size = draw.choice((0.0, 1e-12, 1e-3, 1.0, 1e4))
+        losses = {r: draw.choice((0.0, size, size * draw.random())) for r in ranks}
+        repeats = {"sd": draw.choice((0.0, 1e-200, size)), "runs": 4} if draw.random() < 0.5 else {}
+
+        answer = bent(measured(losses, **repeats))
+
+        for rank in answer.ranks:
+            quantiles = [rank.low_80, rank.low_50, rank.median, rank.high_50, rank.high_80]
+            assert all(math.isfinite(value) and value >= 0 for value in quantiles)
+            assert quantiles == sorted(quantiles)
 
 
 def test_a_third_run_draws_the_curve_to_itself():
@@ -97,6 +143,43 @@ def test_a_bent_forecast_quotes_its_coverage():
 
     assert own.validated and 0.8 == own.coverage_80
     assert any("held 80 % of 20 independent runs between them, and 76 % with" in text for text in own.sentences)
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        measured({8: 1.4, 64: 1.0}),
+        measured({4: 1.4, 16: 1.0}),
+        measured({4: 1.4, 16: 1.2, 64: 1.0}),
+        measured(ENDS, sd=0.05, runs=3),
+    ],
+)
+def test_the_record_is_quoted_only_for_runs_like_those_that_were_checked(runs):
+    own = bent(runs)
+
+    assert (False, None) == (own.validated, own.coverage_80)
+    assert any("was not checked for such runs" in text for text in own.sentences)
+    assert not any("Such 80 % bands from two runs held" in text for text in own.sentences)
+
+
+def test_ranks_at_different_learning_rates_are_not_validated():
+    assert not bent(measured(ENDS), one_rate=False).validated
+
+
+def test_a_rank_without_a_finite_loss_is_named():
+    assert any("r = 64 ended without a finite loss" in text for text in bent(measured(ENDS), without=(64,)).sentences)
+
+
+def test_no_third_run_is_offered_at_a_rank_that_ended_without_a_finite_loss():
+    assert (16, None) == (bent(measured(ENDS)).third_run, bent(measured(ENDS), without=(16,)).third_run)
+
+
+def test_what_a_third_run_did_is_told_whole():
+    (told,) = [text for text in bent(measured(ENDS)).sentences if "third run moved" in text]
+
+    assert "at 7 points" in told
+    assert "from 0.016 to 0.006 nats" in told and "mean error from 0.031 to 0.028" in told
+    assert "width of the 80 % band from 0.116 to 0.126; the band held 6 points, then 5." in told
 
 
 def test_a_sweep_at_alpha_r_is_not_validated():

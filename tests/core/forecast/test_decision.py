@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.core.forecast.bent import MeasuredRank
 from rankviz.core.forecast.decision import decide, decision_json
+from tests.support.finished_runs import plain_sweep
 from tests.support.quick_looks import forecast, quick_look_runs
 
 FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
@@ -29,7 +31,7 @@ def test_the_sentences_on_training_name_the_reference_the_risk_and_the_settings(
 
     assert "To train next: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == first
     assert "r = 16 is the lowest rank within 0.02 nats of the lowest estimate, 1.800 nats at r = 64." == why
-    assert "A run there may land up to 0.045 nats above the lowest estimate, where its 80 % band ends." == risk
+    assert "A run there may land up to 0.045 nats above the lowest loss, where its 80 % band ends." == risk
     assert settings.startswith("Keep the data, the target modules and alpha = 32. The learning rate (0.001) was not")
 
 
@@ -86,6 +88,64 @@ def test_before_an_adapter_is_saved_nothing_is_said_about_shipping():
     assert decision.ship is None
     assert () == decision.ship_sentences
     assert decision_json(decision)["ship"] is None
+
+
+SEEDS = {(4, 0): 1.9, (4, 1): 1.92, (64, 0): 1.7, (64, 1): 1.9}
+
+
+def seed_runs(losses=SEEDS):
+    ends = {seed: plain_sweep({r: loss for (r, each), loss in losses.items() if each == seed}) for seed in (0, 1)}
+    return tuple(
+        replace(run, request=replace(run.request, seed=seed, run_id=f"{run.run_id}-{seed}"))
+        for seed, sweep in ends.items()
+        for run in sweep.runs
+    )
+
+
+def test_an_adapter_is_shipped_by_the_mean_over_its_seeds_and_said_to_be_the_best_of_them():
+    decision = decide(seed_runs(), forecast(FALLING), tolerance=0.12)
+
+    # r = 4 at 1.91 on average is 0.11 above r = 64 at 1.8 on average, and 0.2 above its luckier seed.
+    assert (4, 1.9, 2) == (decision.ship.r, decision.ship.loss, decision.ship.seeds)
+    first, seeds, why = decision.ship_sentences
+    assert first.endswith("held-out loss 1.9000.")
+    assert "It is the best of 2 seeds, and their mean is 1.9100." == seeds
+    assert "(means over seeds)" in why and why.endswith("at 1.8000.")
+
+
+def test_with_a_verdict_the_rank_to_train_is_the_one_of_the_verdict():
+    ranks = forecast(FALLING).ranks
+    bent = replace(
+        forecast(FALLING),
+        ranks=tuple(replace(rank, measured=rank.median + 0.01) if rank.r in (8, 64) else rank for rank in ranks),
+        runs=(MeasuredRank(8, 1.86, 0.1, 3), MeasuredRank(64, 1.81, 0.1, 3)),
+    )
+
+    decision = decide(quick_look_runs(1.9, 1.8), bent, settled=8)
+
+    assert 8 == decision.train_rank == decision_json(decision)["train"]["verdict"]
+    first, why, *_ = decision.train_sentences
+    assert first.startswith("To train next: r = 8 (mean loss of 3 runs 1.860 nats, 80 % band ")
+    assert "r = 8 is the smallest rank that the verdict of this sweep cannot distinguish from the best, r = 64." in why
+    assert why.endswith("Its mean loss is 0.050 nats higher.")
+
+
+def test_of_lower_ranks_that_were_not_measured_nothing_is_said():
+    decision = decide(quick_look_runs(1.7, 1.8), forecast({4: 1.7, 64: 1.8}))
+
+    said = " ".join([*decision.train_sentences, *decision.ship_sentences])
+    assert "Lower ranks were not measured." in said
+    assert "No lower rank" not in said and "No available adapter of a lower rank" not in said
+
+
+def test_the_learning_rates_that_were_tried_are_those_of_the_rank():
+    low, high = quick_look_runs(1.9, 1.8)
+    other = replace(low, request=replace(low.request, learning_rate=0.02))
+
+    decision = decide((low, other, high), forecast(FALLING))
+
+    assert 1 == decision.tried_rates
+    assert "was not tuned" in decision.train_sentences[-1]
 
 
 def test_the_json_holds_both_answers_apart():

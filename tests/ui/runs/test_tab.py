@@ -358,7 +358,7 @@ def test_no_run_is_offered_that_would_narrow_nothing(api, losses):
     sweep = finished(api, losses)
 
     assert not train.progress(api, sweep_id=sweep.sweep_id, seen=None).add.visible
-    with pytest.raises(UserError, match="would not narrow the forecast"):
+    with pytest.raises(UserError, match="No further run is offered"):
         train.add_run(api, sweep.sweep_id)
 
 

@@ -1,27 +1,36 @@
-"""How well two own runs, r = 4 and the highest, say what runs between them come to: the cases of assets/fidelity.json.
+"""How well two own runs, the lowest and the highest rank, say what runs between them come to: the cases of
+assets/fidelity.json and the recorded sweeps.
 
 Beside the bent band stand the straight line in log r between the two runs, and the fast curve (the highest run
-truncated). Cases at fixed alpha, each with independent runs of the ranks in between.
+truncated). Cases at fixed alpha, each with independent runs of r = 4, the highest rank and ranks in between.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean, median
 from typing import Any
 
 from rankviz.core.forecast.bent import SHAPE, MeasuredRank, Shape, conditioned
+from rankviz.core.forecast.own_runs import has_loss
 from rankviz.core.runs.fidelity import Case
+from rankviz.core.runs.record import Sweep
 
 LOW = 4
 MISS = 2 / 0.2
 """What a nat outside an 80 % band costs, in nats of its width."""
 SHAPES = tuple(
-    Shape(bends=(-bend, 0.01, bend), gain_spread=spread, noise_factors=noise)
-    for bend, spread, noise in product(
-        (0.05, 0.1, 0.2, 0.4, 0.8),
-        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+    Shape(
+        bends=((-4 * bend / 5, 0.25), (0.01, 0.5), (bend, 0.25)),
+        gain_spread=spread,
+        noise_factors=noise,
+        misfit=misfit,
+    )
+    for bend, spread, misfit, noise in product(
+        (0.1, 0.2, 0.4, 0.8, 1.5),
+        (1.0, 4.0, 16.0),
+        (0.0, 0.05, 0.1),
         (
             ((1.0, 1.0),),
             ((1.0, 0.6), (2.0, 0.4)),
@@ -45,7 +54,8 @@ class BentPoint:
     low_80: float
     high_80: float
     line: float
-    truncated: float
+    truncated: float | None
+    """None where no truncated adapter was measured."""
 
     @property
     def inside(self) -> bool:
@@ -65,7 +75,7 @@ def bent_points(
     points = []
     for case in cases:
         runs, highest = case.independent, max(case.independent)
-        if case.alpha != "fixed" or LOW not in runs:
+        if why_not_forecast(case):
             continue
         known = [MeasuredRank(r, runs[r]) for r in (LOW, *more, highest)]
         gain = gain_percent / 100 * min(run.loss for run in known)
@@ -87,6 +97,43 @@ def bent_points(
     return points
 
 
+def why_not_forecast(case: Case) -> str | None:
+    """Why a case is no check of the band; None of one that is."""
+    if case.alpha != "fixed":
+        return "alpha = r and the learning rate tuned at each rank"
+    return None if LOW in case.independent else f"no run at r = {LOW}"
+
+
+def recorded_points(sweep: Sweep, gain_percent: float, noise_nats: float) -> Iterator[BentPoint]:
+    """Every run between the lowest and the highest rank of a sweep, forecast from each pair of one run of the lowest
+    and one of the highest rank, at each learning rate alone."""
+    for rate in sorted({run.request.learning_rate for run in sweep.runs}):
+        losses: dict[int, list[float]] = {}
+        for run in sweep.runs:
+            if run.request.learning_rate == rate and has_loss(run):
+                losses.setdefault(run.request.r, []).append(run.loss_after.loss)
+        if len(losses) < 3:
+            continue
+        low, high = min(losses), max(losses)
+        between = sorted(losses.keys() - {low, high})
+        for ends in product(losses[low], losses[high]):
+            known = [MeasuredRank(low, ends[0]), MeasuredRank(high, ends[1])]
+            gain = gain_percent / 100 * min(ends)
+            for rank in conditioned(known, gain_nats=gain, noise_nats=noise_nats, ranks=between):
+                for loss in losses[rank.r]:
+                    yield BentPoint(
+                        case=sweep.sweep_id,
+                        setting=f"{rate:g}",
+                        rank=rank.r,
+                        loss=loss,
+                        bent=rank.median,
+                        low_80=rank.low_80,
+                        high_80=rank.high_80,
+                        line=_line(known, rank.r),
+                        truncated=None,
+                    )
+
+
 def _line(runs: Sequence[MeasuredRank], r: int) -> float:
     """Straight in log r between the measured neighbours."""
     low = max((run for run in runs if run.r <= r), key=lambda run: run.r)
@@ -99,7 +146,7 @@ def bent_summary(points: Sequence[BentPoint]) -> Mapping[str, Any]:
     errors = {
         "bent": [abs(point.bent - point.loss) for point in points],
         "line": [abs(point.line - point.loss) for point in points],
-        "truncated": [abs(point.truncated - point.loss) for point in points],
+        "truncated": [abs(point.truncated - point.loss) for point in points if point.truncated is not None],
     }
     return {
         "runs": len(points),
@@ -110,6 +157,7 @@ def bent_summary(points: Sequence[BentPoint]) -> Mapping[str, Any]:
             f"{name}_{kind}_error": round(how(values), 4)
             for name, values in errors.items()
             for kind, how in (("median", median), ("mean", fmean))
+            if values
         },
     }
 
