@@ -21,9 +21,9 @@ is common to an example taken out. That too is 0 where no answer differs, though
 
 - MS_rest / 2 is at least unit² / 4(m + 1), as if half an example of m had differed (Jeffreys). unit: the largest
   difference seen in any example, 100 points where there was none.
-- Where fewer than FEW_DIFFER of m examples have another difference than most between two ranks, their interval is at least ± unit · (1 - α^(1/m)):
-  a share of examples above that would have shown itself with 1 - α. For a 95 % interval of one pair that is the rule of
-  three, 3 / m; α is shared by all pairs.
+- Where fewer than FEW_DIFFER of m examples have another difference than most between two ranks, the interval is at
+  least ± unit · (1 - α^(1/m)): a share of examples above that would have shown itself with probability 1 - α. For a
+  95 % interval of one pair that is the rule of three, 3 / m; α is shared by all pairs.
 
 In simulation all intervals of a sweep hold together in 93 to 98 of 100 sweeps. Assumed: noise between runs is as large
 at every rank. Where it is three times as large at one of five, equal ranks are called different in 8 % of sweeps.
