@@ -166,6 +166,7 @@ class Runs(StoredRuns):
             ranks=by_rank,
             time=sweep_time(model, runs, [by_rank[run.r] for run in runs], assumptions, paces, answering),
             paces=paces,
+            first=runs[0],
             warning=precision_warning(runs[0], self._workspace.device(here), assumptions),
         )
 
@@ -174,7 +175,9 @@ class Runs(StoredRuns):
         from rankviz.core.runs.sweep_time import answer_passes
 
         answers, rows = self._measured.answer_tokens(run), self._measured.row_tokens(run)
-        return answer_passes(answers, rows, cuda=here.get("device") == "cuda") if answers and rows else None
+        if answers is None or rows is None:
+            return None
+        return answer_passes(answers, rows, answers=run.answered_examples, cuda=here.get("device") == "cuda")
 
     def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
         """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""

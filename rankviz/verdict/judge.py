@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rankviz.verdict.noise import LossFit
     from rankviz.verdict.power import Needed
 
+SAME = 1e-9
+"""Of two means: what the order of their sums may move."""
 DIFFERENT, EQUAL, CANT_TELL = "different", "equal", "can't tell"
 
 
@@ -91,6 +94,12 @@ class Verdict:
     """What was left out and why, in sentences."""
     diverged: tuple[RunLosses, ...]
     noise: LossFit
+
+    @property
+    def tied(self) -> tuple[int, ...]:
+        """Ranks whose value is the best rank's, it among them."""
+        lowest = min(rank.loss for rank in self.ranks)
+        return tuple(rank.r for rank in self.ranks if math.isclose(rank.loss, lowest, rel_tol=SAME, abs_tol=SAME))
 
     @property
     def tolerance_nats(self) -> float | None:

@@ -17,7 +17,13 @@ analysis of n seeds crossed with m examples: the mean of the paired differences 
 
 Counted values, an example right or wrong, may agree in all runs by chance, which says nothing of the next run. So the
 noise between runs is there at least what so many examples leave of the rest (MS_rest / 2m): binomial noise, with what
-is common to an example taken out.
+is common to an example taken out. That too is 0 where no answer differs, though the next example may. So two floors:
+
+- MS_rest / 2 is at least unit² / 4(m + 1), as if half an example of m had differed (Jeffreys). unit: the largest
+  difference seen in any example, 100 points where there was none.
+- Where fewer than FEW_DIFFER of m examples have another difference than most between two ranks, the interval is at
+  least ± unit · (1 - α^(1/m)): a share of examples above that would have shown itself with probability 1 - α. For a
+  95 % interval of one pair that is the rule of three, 3 / m; α is shared by all pairs.
 
 In simulation all intervals of a sweep hold together in 93 to 98 of 100 sweeps. Assumed: noise between runs is as large
 at every rank. Where it is three times as large at one of five, equal ranks are called different in 8 % of sweeps.
@@ -25,7 +31,7 @@ tests/verdict/test_planted.py simulates; tests/verdict/test_judge.py works a sma
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
@@ -37,6 +43,10 @@ from rankviz.verdict.distributions import studentized_range_quantile
 
 CONFIDENCE = 0.95
 FEW_FREEDOM = 4
+FEW_DIFFER = 5
+"""Examples: with so many or more, a share is about normal, and the variances are enough."""
+ALL_POINTS = 100.0
+"""Between a right and a wrong example."""
 MANY = 1e4
 """Degrees of freedom from which on a quantile no longer changes in its third digit."""
 
@@ -79,6 +89,8 @@ class PairNoise:
     """Variance of the difference over that of one run: 2 / n where no run is missing."""
     examples_variance: float
     """What the choice of examples adds to the variance of the difference."""
+    unit: float = 0.0
+    """What one example may differ by that has not shown itself; 0 where enough examples differ, or of losses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +102,10 @@ class LossFit:
     """None of one run a rank."""
     pairs: Mapping[tuple[int, int], PairNoise]
     """Of ranks that share two seeds or more."""
+    copies: bool = False
+    """All seeds of each rank gave the same values, as if one run was written down several times."""
+    assumed: bool = False
+    """No value differed between seeds: the noise is a floor."""
 
 
 def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
@@ -111,11 +127,17 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
     within = {r: np.array([m for (rank, _), m in zip(cells, means, strict=True) if rank == r]) for r in ranks}
     repeats = sum(len(mine) - 1 for mine in within.values())
     repeated = {pair for pair, common in shared.items() if len(common) > 1}
-    if not repeated or _copies(compared):
-        return LossFit(losses=_adjusted(compared, effects, within), runs=None, pairs={})
-    tables = {(r, s): _two_way(_differences(compared, r, s, shared[r, s])) for r, s in sorted(repeated)}
+    copies = bool(repeated) and _copies(compared)
+    if not repeated or (copies and not (counted and _nearly_uniform(compared))):
+        return LossFit(losses=_adjusted(compared, effects, within), runs=None, pairs={}, copies=copies)
+    differences = {pair: _differences(compared, *pair, shared[pair]) for pair in sorted(repeated)}
+    tables = {pair: _two_way(each) for pair, each in differences.items()}
+    unit = _unit(differences.values()) if counted and compared.examples > 1 else 0.0
     residual = means - design @ effects
-    rest_variance = fmean(rest / 2 for _, rest in tables.values())  # two losses make a difference
+    rest_variance = max(
+        fmean(rest / 2 for _, rest in tables.values()),  # two losses make a difference
+        unit**2 / (4 * (compared.examples + 1)),
+    )
     least = rest_variance / compared.examples if counted else 0.0
     variance = sum(float(((mine - mine.mean()) ** 2).sum()) for mine in within.values()) / repeats
     return LossFit(
@@ -133,9 +155,11 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
                 seeds=len(shared[r, s]),
                 weight=_weight(inverse, ranks.index(r), ranks.index(s)),
                 examples_variance=of_examples,
+                unit=unit if _odd(differences[r, s]) < FEW_DIFFER else 0.0,
             )
             for (r, s), (of_examples, _) in tables.items()
         },
+        assumed=copies,
     )
 
 
@@ -155,6 +179,21 @@ def _copies(compared: Comparison) -> bool:
         np.array_equal(compared.losses[r, seed], compared.losses[r, compared.seeds_of(r)[0]])
         for r, seed in compared.losses
     )
+
+
+def _nearly_uniform(compared: Comparison) -> bool:
+    """Whether each run has one value for all its examples but a few, such as all right: seeds then agree without being
+    copies."""
+    return all(_odd(values) < FEW_DIFFER for values in compared.losses.values())
+
+
+def _odd(values: np.ndarray) -> int:
+    """Examples that are not as most are. values: of examples, or of seeds × examples."""
+    return int(np.count_nonzero((np.atleast_2d(values) != np.median(values)).any(axis=0)))
+
+
+def _unit(differences: Iterable[np.ndarray]) -> float:
+    return max(float(np.abs(each).max()) for each in differences) or ALL_POINTS
 
 
 def _differences(compared: Comparison, r: int, s: int, seeds: Sequence[str]) -> np.ndarray:
@@ -182,13 +221,19 @@ def _two_way(differences: np.ndarray) -> tuple[float, float]:
 
 def half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
     """Half of the interval of a difference."""
-    return min(
+    half = min(
         math.sqrt(
             quantile(runs.ranks, freedom, risk) ** 2 * variance * pair.weight
             + quantile(runs.ranks, max(1, examples - 1), risk) ** 2 * pair.examples_variance
         )
         for variance, freedom, risk in runs.ways
     )
+    return max(half, least_half_width(runs, pair, examples))
+
+
+def least_half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
+    """What so many examples cannot rule out, although next to none differed."""
+    return pair.unit * (1 - ((1 - CONFIDENCE) / math.comb(runs.ranks, 2)) ** (1 / examples))
 
 
 def standard_error(runs: RunNoise, pair: PairNoise) -> float:

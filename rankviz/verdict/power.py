@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rankviz.verdict.distributions import chi_squared_quantile, noncentral_t_cdf, normal_cdf
-from rankviz.verdict.noise import PairNoise, RunNoise, quantile
+from rankviz.verdict.noise import PairNoise, RunNoise, least_half_width, quantile
 
 POWER = 0.8
 NOISE_TAIL = 0.1
@@ -80,10 +80,10 @@ def chance_to_tell(
         variance=paired + by_seed,
         freedom=runs.ranks * (seeds - 1),
     )
-    chances = []
+    least, chances = least_half_width(runs, pair, examples), []
     for variance, freedom, risk in planned.ways:
         q_runs, q_examples = quantile(runs.ranks, freedom, risk), quantile(runs.ranks, max(1, examples - 1), risk)
-        half = math.sqrt(q_runs**2 * variance * 2 / seeds + q_examples**2 * of_examples)
+        half = max(least, math.sqrt(q_runs**2 * variance * 2 / seeds + q_examples**2 * of_examples))
         chances += [_different(abs(difference), half, error, freedom), _equal(difference, half, error, tolerance)]
     return max(chances)
 

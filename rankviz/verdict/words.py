@@ -1,8 +1,9 @@
 """The verdict in words: sentences, each of which can be read by itself."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from rankviz.core.runs.metric import LOSS
 from rankviz.units import counted
 from rankviz.verdict.borrowed import Borrowed
 from rankviz.verdict.distributions import expected_maximum
@@ -24,12 +25,14 @@ def headline(verdict: Verdict) -> str:
         return f"Only {best} has finished runs: no other rank to compare it with."
     if verdict.unknown:
         return (
-            f"No verdict possible: {verdict.unknown}. {best} has the {top}, but the effect of another seed is "
+            f"No verdict possible: {verdict.unknown}. {_leaders(verdict)}, but the effect of another seed is "
             "not known, so any of these ranks may be as good."
         )
     calls = {rank.call for rank in verdict.ranks if rank.r != verdict.best}
     if calls == {DIFFERENT}:
         return f"{best} is best: every other rank is worse by more than the noise."
+    if len(verdict.tied) > 1:
+        return f"{_leaders(verdict)}. {_tie(verdict, calls)}"
     if calls == {EQUAL}:
         return (
             f"The rank makes no practical difference here: {_list(_with_call(verdict, EQUAL))} are within "
@@ -43,6 +46,27 @@ def headline(verdict: Verdict) -> str:
         f"{best} has the {top}. The smallest rank that cannot be distinguished from it is {smallest}. "
         f"{_others(verdict)}"
     )
+
+
+def _leaders(verdict: Verdict) -> str:
+    """Which rank has the best value, or which ranks share it."""
+    if len(verdict.tied) == 1:
+        return f"r = {verdict.best} has the {verdict.metric.superlative}"
+    value = verdict.metric.text(verdict.read(min(rank.loss for rank in verdict.ranks)))
+    if len(verdict.tied) == len(verdict.ranks):
+        return f"{_list(verdict.tied)} have the same {verdict.metric.noun}, {value}"
+    return f"{_list(verdict.tied)} share the {verdict.metric.superlative}, {value}"
+
+
+def _tie(verdict: Verdict, calls: Collection[str]) -> str:
+    """What equal values show."""
+    if calls == {EQUAL}:
+        return f"The rank makes no practical difference here: all differences are within {_tolerance(verdict)}."
+    if len(verdict.tied) < len(verdict.ranks):
+        return f"The smallest rank that cannot be distinguished from them is r = {verdict.smallest_indistinguishable}."
+    most = max((pair.high for pair in verdict.pairs if pair.high is not None), default=None)
+    bound = "" if most is None else f": the ranks may differ by up to {verdict.metric.amount(most)}"
+    return f"This does not show that they are equal{bound}."
 
 
 def sentences(verdict: Verdict, borrowed: Borrowed | None = None) -> list[str]:
@@ -97,14 +121,27 @@ def _noise(verdict: Verdict) -> Iterable[str]:
             f"{counted(verdict.seeds, 'seed')}; each run has a single {verdict.metric.noun}, so the choice of examples "
             "is not included"
         )
+    noun, sd = verdict.metric.noun, verdict.metric.amount(verdict.run_sd)
+    varies = f"The {noun} of one run varies with its seed by {sd} (standard deviation)."
+    if verdict.noise.assumed:
+        varies = (
+            f"The {noun} was the same with every seed; a variation of {sd} (standard deviation) is assumed, as if half "
+            "an example had differed."
+        )
     yield (
-        f"Intervals have {100 * CONFIDENCE:.0f} % confidence{at_once}, from {where}. The {verdict.metric.noun} of one "
-        f"run varies with its seed by {verdict.metric.amount(verdict.run_sd)} (standard deviation). Ranks count as "
+        f"Intervals have {100 * CONFIDENCE:.0f} % confidence{at_once}, from {where}. {varies} Ranks count as "
         f"equal if the whole interval of their difference is within {_tolerance(verdict)}."
     )
 
 
 def _what_would_decide(verdict: Verdict) -> Iterable[str]:
+    if verdict.noise.copies:
+        check = "Check that each seed is a run of its own"
+        if verdict.metric is LOSS:
+            yield f"{check}: two runs never have the same losses."
+        else:
+            yield f"{check}. If it is, compare the ranks by held-out loss, or evaluate more held-out examples."
+        return
     if verdict.unknown and len(verdict.ranks) > 1:
         yield f"To measure the noise between runs, run each rank with the same {ENOUGH_SEEDS} or more seeds."
         return
@@ -112,6 +149,8 @@ def _what_would_decide(verdict: Verdict) -> Iterable[str]:
         return
     need, gap = verdict.needed(pair), abs(pair.difference)
     start = f"If the observed gap of {verdict.metric.amount(gap)} between r = {pair.r} and r = {pair.s} is real"
+    if {pair.r, pair.s} <= set(verdict.tied):
+        start = f"If r = {pair.r} and r = {pair.s} are really equal"
     if need.seeds is None and need.examples is None:
         most = verdict.examples << DOUBLINGS
         yield (

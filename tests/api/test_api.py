@@ -105,6 +105,15 @@ def test_what_a_sweep_will_take_grows_with_its_runs(api):
     assert three.seconds.expected < 3 * one.seconds.expected
 
 
+def test_more_answers_than_held_out_rows_are_announced_as_all_of_them(api):
+    def sentences(examples):
+        request = questions.sweep(ranks=(8,), held_out_examples=64, exact_match_examples=examples)
+        return " ".join(api.runs.expected(request).sentences)
+
+    assert "Exact match uses all 64 held-out rows (100 requested): raise the number of held-out" in sentences(100)
+    assert "requested" not in sentences(64)
+
+
 def test_the_cost_of_exact_match_is_announced_before_a_sweep(api):
     without = api.runs.expected(questions.sweep(ranks=(8,)))
     with_it = api.runs.expected(questions.sweep(ranks=(8,), exact_match_examples=64))

@@ -82,7 +82,7 @@ def test_higher_is_better_and_the_verdict_is_in_points(api):
     assert {"0": 62.5, "1": 62.5, "2": 62.5} == verdict["ranks"][0]["run_values"]
     assert 37.5 == verdict["pairs"][0]["difference"] == verdict["ranks"][0]["above_best"]
     assert (1.0, "1.0", None) == (verdict["within"], verdict["tolerance"], verdict["tolerance_nats"])
-    assert "runs with different seeds have identical token accuracies" == verdict["why_not"]
+    assert verdict["why_not"] is None
     assert json.loads(json.dumps(verdict)) == verdict
 
 
@@ -181,7 +181,86 @@ def test_intervals_hold_the_true_difference_in_95_of_100_sweeps():
     assert share_of(holds, {4: 0.4, 16: 0.6}, spread=0.0, times=600) >= 0.95 - 0.027
 
 
+@pytest.mark.parametrize("error", [0.0, 100.0])
+def test_equal_accuracies_at_a_bound_have_an_interval_that_narrows_with_examples(error):
+    def half_width(examples, ranks):
+        return judge(table({r: [[error] * examples] * 3 for r in ranks}), metric=EXACT_MATCH).pair(4, 16).half_width
+
+    # The rule of three: 100 · (1 - 0.05^(1/64)) points of one pair, 0.05/3 of three.
+    assert (4.573, 6.197) == (
+        pytest.approx(half_width(64, (4, 16)), abs=1e-3),
+        pytest.approx(half_width(64, (4, 16, 64)), abs=1e-3),
+    )
+    assert 0 < half_width(1000, (4, 16)) < 1
+
+
+def test_the_interval_holds_a_gap_that_few_examples_hardly_show():
+    """Nine of ten such sweeps have at most three wrong answers a run."""
+
+    def holds(verdict):
+        (pair,) = verdict.pairs
+        return pair.low <= 3.0 - 0.05 <= pair.high
+
+    assert share_of(holds, {4: 0.97, 16: 0.9995}, spread=0.0) >= 0.95
+    assert share_of(holds, {4: 0.97, 16: 0.9995}, spread=0.0, examples=32, seeds=2) >= 0.95
+
+
+def test_one_answer_that_differs_does_not_narrow_the_interval():
+    none, one = [0.0] * 64, [100.0, *[0.0] * 63]
+    exact = judge(table({4: [none] * 3, 16: [none] * 3}), metric=EXACT_MATCH).pair(4, 16)
+
+    assert (
+        exact.half_width
+        <= judge(table({4: [none, one, none], 16: [none] * 3}), metric=EXACT_MATCH).pair(4, 16).half_width
+    )
+
+
 # Words
+
+
+def all_right(examples=64, **others):
+    ranks = {r: [[0.0] * examples] * 3 for r in (4, 16, 64)}
+    return " ".join(sentences(judge(table(ranks | others.get("more", {})), metric=EXACT_MATCH)))
+
+
+def test_none_of_equal_ranks_is_called_the_best():
+    words = all_right()
+
+    assert words.startswith(
+        "r = 4, 16 and 64 have the same exact match, 100.0 %. This does not show that they are equal: the ranks may "
+        "differ by up to 6.2 points."
+    )
+    assert "If r = 4 and r = 16 are really equal, about 1,024 held-out examples instead of 64 would confirm it" in words
+    assert "The exact match was the same with every seed; a variation of 0.8 points" in words
+    assert "highest" not in words
+    assert "No verdict" not in words
+
+
+def test_enough_equal_answers_show_that_the_rank_makes_no_difference():
+    assert "The rank makes no practical difference here: all differences are within 1 point." in all_right(2000)
+
+
+def test_ranks_that_share_the_highest_accuracy_are_both_named():
+    wrong = {2: [[100.0] * 64] * 3}
+
+    words = all_right(more=wrong)
+
+    assert words.startswith("r = 4, 16 and 64 share the highest exact match, 100.0 %. The smallest rank that")
+    assert "Worse than r = 4, by (points): r = 2 +92.8 to" in words
+
+
+def test_copied_runs_are_not_sent_to_run_more_seeds():
+    mixed = [[0.0, 100.0] * 6] * 3
+
+    words = " ".join(sentences(judge(table({4: mixed, 16: mixed}), metric=EXACT_MATCH)))
+
+    assert "No verdict possible: runs with different seeds have identical exact matches. r = 4 and 16 have the sam" in (
+        words
+    )
+    assert "Check that each seed is a run of its own. If it is, compare the ranks by held-out loss" in words
+    assert "run each rank with the same" not in words
+    losses = " ".join(sentences(judge(table({4: [[1.0, 2.0]] * 3, 16: [[1.5, 2.0]] * 3}))))
+    assert "Check that each seed is a run of its own: two runs never have the same losses." in losses
 
 
 def said(chances, **noise):

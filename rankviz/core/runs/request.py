@@ -62,7 +62,8 @@ class RunRequest:
     """Of the adapter's initialisation and of the order of the training rows. The held-out rows do not depend on it."""
     held_out_examples: int = 64
     exact_match_examples: int = 0
-    """Held-out prompts that each evaluated adapter answers greedily, at most; 0 answers none."""
+    """Held-out prompts that each evaluated adapter answers greedily, at most; 0 answers none, and more than there are
+    answers all."""
     cut_ranks: tuple[int, ...] = ()
     """Lower ranks that the trained adapter is truncated to, each evaluated: a fast curve. Empty for an ordinary run."""
 
@@ -75,6 +76,11 @@ class RunRequest:
     def max_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self.training.total_steps
+
+    @property
+    def answered_examples(self) -> int:
+        """Held-out prompts that are answered, if all held-out rows have one."""
+        return min(self.exact_match_examples, self.held_out_examples)
 
     def validate(self) -> None:
         """InvalidSettingError names the first setting that no sweep could have asked for."""
@@ -225,10 +231,12 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS) -> Swe
     request: base, data and settings. Its ranks are replaced, and only the first of its seeds is used.
     ranks: the two that are trained; both at the request's alpha, which must be the same for both.
     """
+    ranks = tuple(ranks)
     pair = sorted(set(ranks))
     if len(pair) != 2:
         example = " and ".join(map(str, QUICK_RANKS))
-        raise InvalidSettingError(f"A quick look trains two ranks, such as {example} (got {len(pair)}).")
+        got = f"only r = {pair[0]}, more than once" if len(pair) == 1 < len(ranks) else len(pair)
+        raise InvalidSettingError(f"A quick look trains two ranks, such as {example} (got {got}).")
     if len(set(request.learning_rates)) > 1:
         raise InvalidSettingError(
             f"A quick look takes one learning rate (got {len(set(request.learning_rates))}). Choose a sweep for more."

@@ -10,6 +10,7 @@ The parts' ends are added, except that loading is independent of the rest: its d
 quadrature.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,10 +28,12 @@ from rankviz.core.runs.times import FormulaTimes
 
 EVALUATION_SHARE = 0.5
 """A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
-ANSWER_TOKEN = Range(0.5, 1.3, 4.0)
-"""One token of an answer, in tokens of a forward pass over whole rows. Measured 1.7 and 0.8 on the two samples, with
-SmolLM2-135M in fp32 on one thread of a CPU: 64 answers took 2.9 and 1.8 passes, in CPU time (26 November 2026). The
-ends are wider, since answers of other lengths fill a batch otherwise."""
+ONE_TOKEN_PASS = Range(10.0, 25.0, 50.0)
+"""What a pass over one token of each row costs however many rows there are, since it reads all weights: in tokens of a
+pass over whole rows. Measured 26 in bf16 and 15 to 25 in fp32 with SmolLM2-135M on one thread of a CPU, from passes
+over 64, 59 and 5 rows, in CPU time (26 November 2026). The ends are a choice, for other bases and more threads."""
+CACHED_TOKENS = 2048
+"""Of one batch of answers (the worker's MAX_CACHED_TOKENS)."""
 MORE_TOKENS = 8
 """An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
 NOTHING = Range(0.0, 0.0, 0.0)
@@ -66,6 +69,8 @@ class ExpectedSweep:
     """None on a GPU whose speed is not known."""
     paces: Paces
     """What has finished here and moved the time."""
+    first: RunRequest | None = None
+    """The first run, for what is said of its settings."""
     warning: str = ""
     """What on this device will cost more than it need."""
 
@@ -95,6 +100,11 @@ def _sentences(expected: ExpectedSweep):
             f"Loading {units.time_span(expected.time.load)}, training {units.time_span(expected.time.training)}, "
             f"evaluation {units.time_span(expected.time.evaluation)}{_answers_in_words(expected.time)}."
         )
+    if (run := expected.first) and run.answered_examples < run.exact_match_examples:
+        yield (
+            f"Exact match uses all {run.held_out_examples:,} held-out rows ({run.exact_match_examples:,} requested): "
+            "raise the number of held-out examples to answer more."
+        )
     if expected.paces.busy_in_words:
         yield expected.paces.busy_in_words
     if any(run.calibrated_by for run in expected.ranks.values()):
@@ -107,20 +117,34 @@ def _answers_in_words(time: SweepTime) -> str:
     return f", exact match {units.time_span(time.answers)}" if time.answers else ""
 
 
-def answer_passes(answer_tokens: Range, row_tokens: Range, *, cuda: bool) -> Range:
+def answer_passes(answer_tokens: Range, row_tokens: Range, *, answers: int, cuda: bool) -> Range:
     """What one greedy answer costs, in forward passes over a whole row.
 
-    With keys and values kept from token to token: one pass for the prompt at most, then the answer's share of a row.
-    On CUDA each token reads the row again. answer_tokens: of a reference.
+        passes = (prompt + (decoded - 1) · (1 + ONE_TOKEN_PASS · batches / answers)) / row
+
+    decoded = the reference at the low end, where all answers end with it; else MORE_TOKENS after it. There are as many
+    batches as CACHED_TOKENS in each ask for. The first pass reads the prompts and gives the first token. On CUDA each
+    token reads the row again. answer_tokens: of a reference, between the mean and the longest.
     """
-    expected, most = answer_tokens.expected + MORE_TOKENS, answer_tokens.high + MORE_TOKENS
+    most = answer_tokens.high + MORE_TOKENS
     if cuda:
-        return Range(answer_tokens.low, expected, most)
-    share = expected / row_tokens.expected
-    shares = Range(
-        min(share, answer_tokens.low / row_tokens.low), share, max(share, most / row_tokens.high)
-    ).multiplied(ANSWER_TOKEN)
-    return Range(shares.low, 1 + shares.expected, 1 + shares.high)
+        return Range(answer_tokens.low, answer_tokens.expected + MORE_TOKENS, most)
+
+    def passes(decoded: float, reference: float, row: float, one_token: float) -> float:
+        batches = min(answers, math.ceil(answers * (row + MORE_TOKENS) / CACHED_TOKENS))
+        return (max(0.0, row - reference) + max(0.0, decoded - 1) * (1 + one_token * batches / answers)) / row
+
+    low, expected, high = (
+        passes(reference + more, reference, row, one_token)
+        for reference, more, row, one_token in zip(
+            (answer_tokens.low, answer_tokens.expected, answer_tokens.high),
+            (0, MORE_TOKENS, MORE_TOKENS),
+            (row_tokens.low, row_tokens.expected, row_tokens.high),
+            (ONE_TOKEN_PASS.low, ONE_TOKEN_PASS.expected, ONE_TOKEN_PASS.high),
+            strict=True,
+        )
+    )
+    return Range(min(low, expected), expected, max(expected, high))
 
 
 def formula_times(model: ModelSpec, run: RunRequest, training: Range, assumptions: Assumptions) -> FormulaTimes:
@@ -159,8 +183,7 @@ def sweep_time(
             one = paces.evaluation.of(_one_row(run, estimate.formula_seconds))
         evaluation = evaluation.plus(one.times(passes * run.held_out_examples))
         if answering:
-            answered = min(run.exact_match_examples, run.held_out_examples)
-            answers = answers.plus(one.multiplied(answering).times(passes * answered))
+            answers = answers.plus(one.multiplied(answering).times(passes * run.answered_examples))
         if paces.rest:
             rest = rest.plus(paces.rest.range(1.0))
     load = _load(model, assumptions)

@@ -1,15 +1,17 @@
 """Shows two recorded sweeps while nothing is trained: one in which rank matters, and one in which it does not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from html import escape
 from itertools import chain
+from statistics import fmean
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import gradio as gr
 
 from rankviz.api import Api
+from rankviz.core.runs.record import RunRecord
 from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
@@ -33,14 +35,15 @@ class Example(NamedTuple):
 MATTERS = Example(
     sweep_id="20261126-050022-3233",
     title="Rank matters here",
-    lesson="Only one module of one block is trained, and it has to memorize random word pairs: with so few "
-    "parameters, the rank limits what the adapter stores in these steps.",
+    lesson="With little room (one module of one block) and a high learning rate, the rank limits how many random word "
+    "pairs the adapter stores in these steps.",
 )
 DOES_NOT_MATTER = Example(
     sweep_id="20261126-052035-4775",
     title="Rank does not matter here",
     lesson="The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
-    "parameters to store them.",
+    "parameters to store them. The two sweeps differ in learning rate and steps too, so compare ranks within a sweep "
+    "only.",
 )
 
 
@@ -94,18 +97,20 @@ def empty_state(api: Api) -> Examples:
 
 def _drawn(api: Api, example: Example, verdict: Verdict, top: float) -> tuple[str, str]:
     """(the figure, the words under it). top: where the axis of losses ends, in nats."""
-    info = rank_curve_info(api.runs.sweep(example.sweep_id), verdict)
+    sweep = api.runs.sweep(example.sweep_id)
+    info = rank_curve_info(sweep, verdict)
     figure = rank_curve_figure(info, height=HEIGHT).update_yaxes(range=[0, top])
     drawing = chart_value(figure, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
-    return drawing, words_html(example, verdict, info.source)
+    return drawing, words_html(example, verdict, sweep.runs, info.source)
 
 
-def words_html(example: Example, verdict: Verdict, source: str) -> str:
-    """The verdict, how large the gap is beside the noise, the lesson, what was run, and where the sweep opens."""
+def words_html(example: Example, verdict: Verdict, runs: Sequence[RunRecord], source: str) -> str:
+    """The verdict, how large the gap is beside the noise, the lesson, what was trained, and where the sweep opens."""
     address = f"?tab=sweep&amp;sweep={quote(example.sweep_id)}"
+    captions = gap_sentence(verdict), example.lesson, training_sentence(runs), rates_sentence(runs), source
     return (
         f'<div class="rv-verdict">{html.paragraphs(sentences(verdict)[0], css="rv-headline")}'
-        f"{html.paragraphs(gap_sentence(verdict), example.lesson, source)}"
+        f"{html.paragraphs(*captions)}"
         f'<p class="rv-caption"><a href="{address}" aria-label="{escape(example.title)}: open on Sweep">'
         "Open on Sweep</a></p></div>"
     )
@@ -120,3 +125,33 @@ def gap_sentence(verdict: Verdict) -> str:
     if gap <= verdict.within:
         return f"{start}; differences up to {verdict.within:g} nats count as equal."
     return f"{start}, {gap / verdict.run_sd:.1f} times the noise between seeds ({verdict.run_sd:.3f} nats)."
+
+
+def training_sentence(runs: Sequence[RunRecord]) -> str:
+    """Modules, steps and learning rates of the runs."""
+    first, rates = runs[0].request, _rates(runs)
+    targets = first.lora.target_modules
+    modules = "the seven default modules of every block" if targets == "unsloth" else ", ".join(targets)
+    tried = "Learning rate" if len(rates) == 1 else "Learning rates"
+    return f"Trained: {modules}, for {first.max_steps} steps. {tried}: {' and '.join(f'{rate:g}' for rate in rates)}."
+
+
+def rates_sentence(runs: Sequence[RunRecord]) -> str:
+    """What the gap between the lowest and the highest rank is at each rate, where several were tried."""
+    ranks, rates = sorted({run.request.r for run in runs}), _rates(runs)
+    if len(rates) < 2:
+        return ""
+
+    def loss(r: int, rate: float) -> float:
+        return fmean(run.loss_after.loss for run in runs if (run.request.r, run.request.learning_rate) == (r, rate))
+
+    gaps = {rate: loss(ranks[0], rate) - loss(ranks[-1], rate) for rate in rates}
+    told = "; ".join(f"{gap:.2f} nats at {rate:g}" for rate, gap in gaps.items())
+    return (
+        f"r = {ranks[0]} minus r = {ranks[-1]}: {told}. No rate above {rates[-1]:g} was tried, so a higher one may be "
+        "better."
+    )
+
+
+def _rates(runs: Sequence[RunRecord]) -> list[float]:
+    return sorted({run.request.learning_rate for run in runs})

@@ -96,7 +96,9 @@ def _with_cache(
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            # As an index, which makes a copy. With the number 1 the head reads a strided slice: in bf16 on a CPU, the
+            # first pass over 64 prompts took 8.1 s instead of 0.7 s (SmolLM2-135M, torch 2.13).
+            logits_to_keep=torch.tensor([ids.shape[1] - 1], device=device),
         )
         cache, ids = step.past_key_values, step.logits[:, -1:].argmax(-1)
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)

@@ -125,7 +125,7 @@ def test_other_ranks_of_a_quick_look_are_both_among_the_points_of_its_curve():
     [
         ({}, (4,), r"trains two ranks, such as 4 and 64 \(got 1\)"),
         ({}, (4, 16, 64), r"trains two ranks, such as 4 and 64 \(got 3\)"),
-        ({}, (8, 8), r"trains two ranks, such as 4 and 64 \(got 1\)"),
+        ({}, (8, 8), r"trains two ranks, such as 4 and 64 \(got only r = 8, more than once\)"),
         ({"learning_rates": (1e-3, 3e-4)}, (4, 64), r"takes one learning rate \(got 2\)"),
         ({"alpha": " 2R"}, (4, 64), r"needs a fixed alpha, such as 32 \(got 2R\)"),
     ],

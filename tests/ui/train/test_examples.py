@@ -25,6 +25,17 @@ def test_each_example_has_its_verdict_its_lesson_and_a_way_to_the_sweep(api):
         assert f"?tab=sweep&amp;sweep={example.sweep_id}" in words
 
 
+def test_the_captions_say_what_differs_between_the_two_sweeps(api):
+    shown = empty_state(api)
+
+    matters, does_not = text_of(shown.matters_words), text_of(shown.does_not_words)
+    assert "Trained: 29.mlp.down_proj, for 80 steps. Learning rates: 0.005 and 0.02." in matters
+    assert "r = 2 minus r = 32: 0.11 nats at 0.005; 1.54 nats at 0.02. No rate above 0.02 was tried" in matters
+    assert "Trained: the seven default modules of every block, for 40 steps. Learning rate: 0.002." in does_not
+    assert "compare ranks within a sweep only" in does_not
+    assert "minus" not in does_not
+
+
 def test_the_figures_are_those_of_the_two_sweeps(api):
     shown = empty_state(api)
 
