@@ -23,7 +23,7 @@ class Range:
     def times(self, factor: float) -> "Range":
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 
-    def reaching(self, value: float) -> "Range":
+    def including(self, value: float) -> "Range":
         """With this value inside."""
         return Range(min(self.low, value), self.expected, max(self.high, value))
 

@@ -18,7 +18,7 @@ from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
-from rankviz.core.lora.config import adapter_dtype, lora_alpha, saved_dtype, scale
+from rankviz.core.lora.config import LoraConfig, adapter_dtype, lora_alpha, saved_dtype, scale
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.quantity import Range
@@ -52,6 +52,9 @@ class RankEstimate:
     cost: CostEstimate | None
     fit: Fit | None
     """None without a GPU."""
+    spare: Range | None
+    """Usable memory less what nvidia-smi would show, in bytes: negative where that is more. Each usable memory that the
+    card may have is compared with what this training takes there."""
     margin_bytes: int | None
     """Usable memory minus the expected figure of nvidia-smi."""
 
@@ -82,11 +85,23 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     usable = usable_memory(gpu, assumptions) if gpu else None
     first = question.lora_at(question.ranks[0])
     predicted = predict(model, first, stack, device, usable_bytes=usable.expected if usable else None)
+    elsewhere = _at_both_ends(model, first, stack, device, usable)
     plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
     dtype, kept = adapter_dtype(setup.framework, setup.precision), saved_dtype(setup.framework, setup.precision)
 
     def at(r: int) -> RankEstimate:
         memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
+        left = spare(memory.device_band, usable) if usable else None
+        if elsewhere:
+            smallest, largest = (there.memory_at(r) for there in elsewhere)
+            ends = (
+                usable.low - smallest.device_band.high,
+                usable.expected - memory.device_band.high,
+                usable.high - largest.device_band.high,
+            )
+            most = max(usable.low - smallest.device_band.low, usable.high - largest.device_band.low)
+            left = Range(min(*ends, left.expected), left.expected, max(most, left.expected))
+            memory = memory.covering(smallest).covering(largest)
         return RankEstimate(
             r=r,
             lora_alpha=alpha,
@@ -96,7 +111,8 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             memory=memory,
             duration=duration,
             cost=cost(duration, price) if duration else None,
-            fit=fit(memory.device_band, usable, assumptions.value("tight-share")) if usable else None,
+            fit=fit(left, usable, assumptions.value("tight-share")) if usable else None,
+            spare=left,
             margin_bytes=round(usable.expected - memory.device) if usable else None,
         )
 
@@ -114,6 +130,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             *plan.notes,
             *_notes(model, question, gpu, price, assumptions),
             *_unsloth_notes(model, question, stack, device, each, predicted),
+            *_about_both_ends(predicted, elsewhere, question.ranks),
         ),
     )
 
@@ -126,17 +143,32 @@ def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
     return assumptions.range("usable-share-of-nominal").times(gpu.memory_bytes / GB * GIB)
 
 
-def fit(device: Range, usable: Range, tight_share: float) -> Fit:
-    """Compare the band around nvidia-smi's figure with usable, not nominal, memory.
+def _at_both_ends(
+    model: ModelSpec, lora: LoraConfig, stack: Stack, device: Device, usable: Range | None
+) -> tuple[Prediction, ...]:
+    """The prediction on the smallest and on the largest card that this one may be, where Unsloth decides by its memory
+    what to keep on it; empty elsewhere."""
+    if usable is None or usable.low == usable.high or not stack.habits.unsloth_kernels:
+        return ()
+    return tuple(predict(model, lora, stack, device, usable_bytes=end) for end in (usable.low, usable.high))
+
+
+def spare(device: Range, usable: Range) -> Range:
+    """Usable memory less the band around nvidia-smi's figure."""
+    return Range(usable.low - device.high, usable.expected - device.expected, usable.high - device.low)
+
+
+def fit(spare: Range, usable: Range, tight_share: float) -> Fit:
+    """What the band around nvidia-smi's figure leaves of usable, not nominal, memory.
 
     fits: the whole band, with tight_share of the card to spare. tight: the whole band, with less. does_not_fit: not
     even the low end. uncertain: the card's edge lies inside the band (or its usable memory isn't known well enough).
     """
-    if device.high <= usable.low * (1 - tight_share):
+    if spare.low >= usable.low * tight_share:
         return "fits"
-    if device.high <= usable.low:
+    if spare.low >= 0:
         return "tight"
-    if device.low > usable.high:
+    if spare.high < 0:
         return "does_not_fit"
     return "uncertain"
 
@@ -209,12 +241,24 @@ def _unsloth_notes(
         notes.append("fp16 overflows in this model, so Unsloth trains it without autocast and with fp32 hidden states.")
     short = [rank.r for rank in ranks if rank.memory.base_weights < predicted.memory.base_weights]
     if short:
-        where = "" if len(short) == len(ranks) else f" at r = {min(short)} and above"
+        some = len(short) < len(ranks)
+        where = f" at r = {min(short)} and above" if some else ""
+        below = " At a lower rank it stays on the card, so a higher rank can need less memory." if some else ""
         moved = units.memory_size(predicted.memory.embedding)
         notes.append(
-            f"The card is short of room{where}, so Unsloth moves the input embedding ({moved}) to host memory."
+            f"The card is short of room{where}, so Unsloth moves the input embedding ({moved}) to host memory.{below}"
         )
     return notes
+
+
+def _about_both_ends(predicted: Prediction, elsewhere: Sequence[Prediction], ranks: Sequence[int]) -> Sequence[str]:
+    """That the memory range covers more than one card, where that changes it."""
+    if all(there.memory_at(r) == predicted.memory_at(r) for there in elsewhere for r in ranks):
+        return ()
+    return (
+        "Unsloth uses more of a card that has more: the memory range covers the smallest and the largest usable memory "
+        "assumed, and the verdict compares each with what is used there.",
+    )
 
 
 def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTerms) -> str:

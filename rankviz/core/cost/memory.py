@@ -50,12 +50,14 @@ class MemoryEstimate:
 
     def reaching(self, other: "MemoryEstimate") -> "MemoryEstimate":
         """The same, with high ends no lower than the other's."""
-        return replace(
-            self,
-            allocated_band=self.allocated_band.reaching(other.allocated_band.high),
-            reserved_band=self.reserved_band.reaching(other.reserved_band.high),
-            device_band=self.device_band.reaching(other.device_band.high),
-        )
+        bands = ("allocated_band", "reserved_band", "device_band")
+        return replace(self, **{name: getattr(self, name).including(getattr(other, name).high) for name in bands})
+
+    def covering(self, other: "MemoryEstimate") -> "MemoryEstimate":
+        """The same, with the other's bands inside its own."""
+        bands = ("allocated_band", "reserved_band", "device_band")
+        lower = {name: getattr(self, name).including(getattr(other, name).low) for name in bands}
+        return replace(self, **lower).reaching(other)
 
     @property
     def allocated(self) -> int:
