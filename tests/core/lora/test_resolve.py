@@ -663,3 +663,20 @@ def test_lists_as_peft_has_them_are_taken_and_a_preset_loses_its_spaces():
 def test_names_that_are_none_are_refused(settings):
     with pytest.raises(InvalidSettingError):
         LoraConfig(**settings).validate()
+
+
+def test_unsloth_makes_peft_rewrite_names_of_qwen2_moe_too():
+    """A config.json of one block, 64 wide, four experts: Unsloth's FastModel trains 8 · (64 + 4) = 544."""
+    router = layer("mlp.gate.weight", 64, 4, kind="router", part="mlp", blocks=(0,))
+    spec = replace(
+        TOY_MOE,
+        model_type="qwen2_moe",
+        peft_remap="",
+        layers=(*EXPERTS, router),
+        other_modules=("model.layers.{}.mlp.gate",),
+    )
+    chosen = LoraConfig(target_modules=("gate",), unsloth_class="FastModel")
+
+    assert 544 == resolve(spec, chosen, "unsloth").parameters(8)
+    with pytest.raises(InvalidSettingError, match=r"mlp\.gate is not a linear layer"):
+        resolve(spec, chosen, "peft")
