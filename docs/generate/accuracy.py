@@ -7,6 +7,7 @@ from typing import Any
 
 from docs.generate import forecast as forecast_tables
 from docs.generate.markdown import filled, percent, signed_nats, signed_percent, table
+from rankviz.core.accuracy.report import CHECKED_ON_ROWS
 
 AIM_HIGH_RANKS, AIM_LOW_RANKS = 0.01, 0.02
 """Medians of absolute differences in nats that fast curves were meant to reach: at r ≥ 8, and at r = 2 and 4."""
@@ -28,8 +29,9 @@ counted only when all its settings are known. An error is a share of the measure
 
 A *source* is who measured with which program; its tables share mistakes. The first table says what happens on a source
 that has not been seen: each source is predicted without the constants that it taught and without its errors in the
-width of ranges. The formulas stay. They come from reading code, but some of that reading began because a row did not
-fit, so a source that nobody has looked at may be further off than this table says.
+width of ranges. What was read in litgpt's and fms-acceleration's code because their rows did not fit is left out with
+them, where it is a constant. The other formulas stay, and they were checked against the same rows, so a source that
+nobody has looked at may be further off than this table says.
 
 {left_out_table}
 
@@ -119,8 +121,9 @@ def summary(validation: Mapping[str, Any], fidelity: Mapping[str, Any]) -> str:
         f"without its own measurements. Mean error {percent(every['mean_abs_error'])} "
         f"({percent(max(score['mean_abs_error'] for score in on_cards))} for the source that is furthest off); "
         f"{percent(every['inside_band'], 0)} are inside the estimated range (±{percent(every['mean_half_width'])} on "
-        f"average). With all sources seen, the mean error is {percent(seen['mean_abs_error'])}. Of {bounds} runs with "
-        f"only a maximum length, {kept} stay below the upper end of the range.",
+        f"average). {CHECKED_ON_ROWS} With all sources seen, the mean error is {percent(seen['mean_abs_error'])}. "
+        f"{_not_counted(validation['not_scored'])}Of {bounds} runs with only a maximum length, {kept} stay below the "
+        "upper end of the range.",
         f"**Time**: {time['rows']} measured timings, predicted in the same way. {percent(time['inside_range'], 0)} are "
         f"inside the estimated range; the expected time is {percent(time['mean_abs_error'], 0)} off on average.",
         f"**Fast curve**: {len(fidelity['cases'])} comparisons with independent runs. The truncated adapter of the "
@@ -131,6 +134,17 @@ def summary(validation: Mapping[str, Any], fidelity: Mapping[str, Any]) -> str:
     if note := _unmeasured(validation):
         lines.append(note)
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _not_counted(scores: Sequence[Mapping[str, Any]]) -> str:
+    """How many rows stand aside, and how far off they are."""
+    if not scores:
+        return ""
+    errors = sorted((score["mean_abs_error"] for score in scores), reverse=True)
+    return (
+        f"{sum(score['rows'] for score in scores)} more measurements with unknown settings are not counted; their mean "
+        f"errors by table are {', '.join(percent(error, 0) for error in errors)}. "
+    )
 
 
 def _on_cards(validation: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -23,6 +23,10 @@ class Range:
     def times(self, factor: float) -> "Range":
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 
+    def including(self, value: float) -> "Range":
+        """With this value inside."""
+        return Range(min(self.low, value), self.expected, max(self.high, value))
+
     def multiplied(self, other: "Range") -> "Range":
         """End by end; for ranges above zero."""
         return Range(self.low * other.low, self.expected * other.expected, self.high * other.high)

@@ -3,8 +3,10 @@
 A source is who measured with which program (`MeasuredRow.origin`); its tables share mistakes, and its rows taught some
 constants and the widths of bands. So for each source the constants take the values that they would have without it
 (`Assumption.without`), the widths are worked out from the other sources' errors, and only then its rows are predicted.
-The formulas stay: they were read in code. Where a kind of setting was measured by this source alone, the width of
-unmeasured kinds applies, as it would have. What the page says about accuracy is counted over these predictions.
+The formulas stay: they were read in code, though some of that reading began because a row did not fit, which
+`report.CHECKED_ON_ROWS` says wherever figures are quoted. Where a kind of setting was measured by this source alone,
+the width of unmeasured kinds applies, as it would have. What the page says about accuracy is counted over these
+predictions.
 """
 
 from collections.abc import Callable, Sequence

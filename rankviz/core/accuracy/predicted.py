@@ -43,14 +43,12 @@ LITGPT = Habits(
     lora_dropout=True,
     keeps_quantized_inputs=True,
     pads_adapters=True,
-    quantizes_every_linear=True,
     unties_head=True,
-    fp32_logits=True,
-    dequantizes_twice=True,
     softcaps_by_hand=True,
 )
 """litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) on Fabric (plugins/precision/bitsandbytes.py): LoRA
-dropout 0.05, bitsandbytes before 0.43, padded adapters of the fused qkv."""
+dropout 0.05, bitsandbytes before 0.43, padded adapters of the fused qkv. What was read there because rows did not fit
+is in assumptions.json, so that it can be left out with them: see `_as_rows_taught`."""
 PROGRAMS = {
     "peft": Habits(autocast=False),
     "trl": Habits(),
@@ -162,7 +160,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     habits = CPU_HABITS if on_cpu else PROGRAMS[row.framework]
     width = assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None
     habits = replace(
-        _of_its_time(habits, row),
+        _as_rows_taught(_of_its_time(habits, row), row, assume),
         raised=RAISED[row.raised],
         adapter_bytes=DTYPE_BYTES.get(row.adapter_dtype, habits.adapter_bytes),
         weight_bytes=width,
@@ -205,6 +203,18 @@ def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
             habits, unsloth_loss=loss, moves_embedding=year >= (2026,), loads_plain_nf4=row.precision != DYNAMIC
         )
     return habits
+
+
+def _as_rows_taught(habits: Habits, row: MeasuredRow, assume: Assumptions) -> Habits:
+    """What is known of litgpt from its rows alone."""
+    if row.framework != "litgpt":
+        return habits
+    return replace(
+        habits,
+        fp32_logits=assume.value("litgpt-logit-bytes") == 4,
+        quantizes_every_linear=bool(assume.value("litgpt-quantized-head")),
+        dequantizes_twice=assume.value("litgpt-unpacked-copies") == 2,
+    )
 
 
 def version_of(name: str, text: str) -> tuple[int, ...] | None:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+CHECKED_ON_ROWS = "The formulas stay the same, and they were checked against the same measurements."
+"""What figures over unseen sources leave unsaid."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KindAccuracy:

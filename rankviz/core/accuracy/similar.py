@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankviz.core.accuracy.report import AccuracyReport, KindAccuracy, ReportRow
+from rankviz.core.accuracy.report import CHECKED_ON_ROWS, AccuracyReport, KindAccuracy, ReportRow
 from rankviz.core.cost.stack import Stack
 
 SHOWN = 5
@@ -69,7 +69,7 @@ def in_words(basis: Basis) -> str:
     return (
         f"{rests} Predicted without the measurements of its own source, a setup was "
         f"{100 * memory.left_out_error:.1f} % off on average, and {100 * memory.left_out_inside:.0f} % of them were "
-        "inside the range."
+        f"inside the range. {CHECKED_ON_ROWS}"
     )
 
 

@@ -4,23 +4,21 @@ What doesn't depend on rank is worked out once a question, so that a rank costs 
 any catalogue model take under a millisecond. The shape of the JSON is the contract of the command line.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from rankviz import units
-from rankviz.core.cost import unsloth
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device, card
-from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, peak_flops_per_second, price_of
+from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
 from rankviz.core.cost.gpu import Gpu, Price
-from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
+from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.notes import question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
-from rankviz.core.lora.config import adapter_dtype, lora_alpha, saved_dtype, scale
+from rankviz.core.lora.config import LoraConfig, adapter_dtype, lora_alpha, saved_dtype, scale
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
+from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.units import GB, GIB
 
@@ -52,6 +50,9 @@ class RankEstimate:
     cost: CostEstimate | None
     fit: Fit | None
     """None without a GPU."""
+    spare: Range | None
+    """Usable memory less what nvidia-smi would show, in bytes: negative where that is more. Each usable memory that the
+    card may have is compared with what this training takes there."""
     margin_bytes: int | None
     """Usable memory minus the expected figure of nvidia-smi."""
 
@@ -82,11 +83,23 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     usable = usable_memory(gpu, assumptions) if gpu else None
     first = question.lora_at(question.ranks[0])
     predicted = predict(model, first, stack, device, usable_bytes=usable.expected if usable else None)
+    elsewhere = _at_both_ends(model, first, stack, device, usable)
     plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
     dtype, kept = adapter_dtype(setup.framework, setup.precision), saved_dtype(setup.framework, setup.precision)
 
     def at(r: int) -> RankEstimate:
         memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
+        left = spare(memory.device_band, usable) if usable else None
+        if elsewhere:
+            smallest, largest = (there.memory_at(r) for there in elsewhere)
+            ends = (
+                usable.low - smallest.device_band.high,
+                usable.expected - memory.device_band.high,
+                usable.high - largest.device_band.high,
+            )
+            most = max(usable.low - smallest.device_band.low, usable.high - largest.device_band.low)
+            left = Range(min(*ends, left.expected), left.expected, max(most, left.expected))
+            memory = memory.covering(smallest).covering(largest)
         return RankEstimate(
             r=r,
             lora_alpha=alpha,
@@ -96,7 +109,8 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             memory=memory,
             duration=duration,
             cost=cost(duration, price) if duration else None,
-            fit=fit(memory.device_band, usable, assumptions.value("tight-share")) if usable else None,
+            fit=fit(left, usable, assumptions.value("tight-share")) if usable else None,
+            spare=left,
             margin_bytes=round(usable.expected - memory.device) if usable else None,
         )
 
@@ -112,8 +126,10 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         ranks=each,
         notes=(
             *plan.notes,
-            *_notes(model, question, gpu, price, assumptions),
-            *_unsloth_notes(model, question, stack, device, each, predicted),
+            *question_notes(model, question, gpu, price, assumptions),
+            *unsloth_notes(
+                model, question, stack, device, {rank.r: rank.memory for rank in each}, predicted, elsewhere
+            ),
         ),
     )
 
@@ -126,17 +142,32 @@ def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
     return assumptions.range("usable-share-of-nominal").times(gpu.memory_bytes / GB * GIB)
 
 
-def fit(device: Range, usable: Range, tight_share: float) -> Fit:
-    """Compare the band around nvidia-smi's figure with usable, not nominal, memory.
+def _at_both_ends(
+    model: ModelSpec, lora: LoraConfig, stack: Stack, device: Device, usable: Range | None
+) -> tuple[Prediction, ...]:
+    """The prediction on the smallest and on the largest card that this one may be, where Unsloth decides by its memory
+    what to keep on it; empty elsewhere."""
+    if usable is None or usable.low == usable.high or not stack.habits.unsloth_kernels:
+        return ()
+    return tuple(predict(model, lora, stack, device, usable_bytes=end) for end in (usable.low, usable.high))
+
+
+def spare(device: Range, usable: Range) -> Range:
+    """Usable memory less the band around nvidia-smi's figure."""
+    return Range(usable.low - device.high, usable.expected - device.expected, usable.high - device.low)
+
+
+def fit(spare: Range, usable: Range, tight_share: float) -> Fit:
+    """What the band around nvidia-smi's figure leaves of usable, not nominal, memory.
 
     fits: the whole band, with tight_share of the card to spare. tight: the whole band, with less. does_not_fit: not
     even the low end. uncertain: the card's edge lies inside the band (or its usable memory isn't known well enough).
     """
-    if device.high <= usable.low * (1 - tight_share):
+    if spare.low >= usable.low * tight_share:
         return "fits"
-    if device.high <= usable.low:
+    if spare.low >= 0:
         return "tight"
-    if device.low > usable.high:
+    if spare.high < 0:
         return "does_not_fit"
     return "uncertain"
 
@@ -144,98 +175,6 @@ def fit(device: Range, usable: Range, tight_share: float) -> Fit:
 def tight_meaning(assumptions: Assumptions) -> str:
     """What "tight" says, as a clause."""
     return f"less than {100 * assumptions.value('tight-share'):g} % to spare"
-
-
-def _notes(
-    model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None, assume: Assumptions
-) -> list[str]:
-    """What the numbers rest on that someone could trip over."""
-    setup = question.training
-    notes = []
-    if gpu is None:
-        notes.append(
-            "No GPU chosen: no fit, time or cost is estimated, and memory is estimated for a card with room to spare."
-        )
-    else:
-        if gpu.usable_bytes is None:
-            share = assume.range("usable-share-of-nominal")
-            notes.append(
-                f"{gpu.name}: usable memory was not measured; {100 * share.low:.0f} to {100 * share.high:.0f} % of its "
-                "nominal GiB are assumed."
-            )
-        if peak_flops_per_second(gpu, setup) is None:
-            why = "in fp32 are" if setup.precision == "fp32" else "are"
-            notes.append(f"{gpu.name}: dense FLOP/s {why} not in the table, so time and cost are not known.")
-        if price is None:
-            notes.append(f"{gpu.name}: no price in the table. Enter your own price for a cost.")
-    if not setup.has_length:
-        notes.append("No length of training is given: time and cost are for one optimizer step, without loading.")
-    if setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth":
-        notes.append("Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.")
-    if setup.framework == "peft" and setup.quantized:
-        rest = "embeddings, head, norms and fused experts" if model.num_experts else "embeddings, head and norms"
-        notes.append(f"The estimate assumes prepare_model_for_kbit_training with plain PEFT; it raises {rest} to fp32.")
-    if setup.framework == "peft" and setup.loss_path == "fused":
-        notes.append(
-            "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full."
-        )
-    if model.tower == "whole model":
-        notes.append(
-            "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
-        )
-    return notes
-
-
-def _unsloth_notes(
-    model: ModelSpec,
-    question: Question,
-    stack: Stack,
-    device: Device,
-    ranks: Sequence[RankEstimate],
-    predicted: Prediction,
-) -> list[str]:
-    """What Unsloth does of its own accord with this model on this card."""
-    setup, notes, checkpoint = stack.setup, [], model.unsloth_checkpoint
-    if not stack.habits.unsloth_kernels:
-        return []
-    if unsloth.stays_16_bit(model, setup):
-        notes.append(
-            "Unsloth loads this model in 16 bit: it never quantizes a repository whose name ends in -BF16. "
-            "The estimate is for 16 bit."
-        )
-    elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
-        notes.append(_about_checkpoint(checkpoint, question.model_id, predicted.memory))
-    if unsloth.forces_fp32(model, setup.precision, device):
-        notes.append("fp16 overflows in this model, so Unsloth trains it without autocast and with fp32 hidden states.")
-    short = [rank.r for rank in ranks if rank.memory.base_weights < predicted.memory.base_weights]
-    if short:
-        where = "" if len(short) == len(ranks) else f" at r = {min(short)} and above"
-        moved = units.memory_size(predicted.memory.embedding)
-        notes.append(
-            f"The card is short of room{where}, so Unsloth moves the input embedding ({moved}) to host memory."
-        )
-    return notes
-
-
-def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTerms) -> str:
-    """Which repository is loaded for a name, and what of its size is known and was added."""
-    same = f"/{checkpoint.repository}".lower().endswith(f"/{name.strip().lower()}")
-    which = f"Unsloth loads {checkpoint.repository}{'' if same else ' in place of this model'}."
-    if not checkpoint.quantized:
-        return f"{which} It is in 16 bit, and Unsloth quantizes it as it loads it."
-    if not checkpoint.dynamic:
-        return f"{which} It is plain NF4."
-    if checkpoint.file_bytes is not None:
-        return f"{which} It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}."
-    expected, high = (
-        100 * more / memory.checkpoint_bytes for more in (memory.base_extra.expected, memory.base_extra.high)
-    )
-    most = checkpoint.at_most_bytes
-    seen = f", since a load of it took {units.memory_size(most)} at most" if most is not None else ""
-    return (
-        f"{which} It keeps some layers in 16 bit, and its size is not known here: the estimate adds {expected:.0f} % "
-        f"to the size of plain NF4, the upper estimate {high:.0f} %{seen}."
-    )
 
 
 def as_json(answer: Estimate) -> dict[str, Any]:

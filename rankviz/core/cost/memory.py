@@ -17,7 +17,7 @@ What doesn't depend on rank is worked out once (`memory_terms`); a rank then cos
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rankviz.core.cost import memory_parts as parts
 from rankviz.core.cost import unsloth
@@ -47,6 +47,17 @@ class MemoryEstimate:
     allocated_band: Range
     reserved_band: Range
     device_band: Range
+
+    def reaching(self, other: "MemoryEstimate") -> "MemoryEstimate":
+        """The same, with high ends no lower than the other's."""
+        bands = ("allocated_band", "reserved_band", "device_band")
+        return replace(self, **{name: getattr(self, name).including(getattr(other, name).high) for name in bands})
+
+    def covering(self, other: "MemoryEstimate") -> "MemoryEstimate":
+        """The same, with the other's bands inside its own."""
+        bands = ("allocated_band", "reserved_band", "device_band")
+        lower = {name: getattr(self, name).including(getattr(other, name).low) for name in bands}
+        return replace(self, **lower).reaching(other)
 
     @property
     def allocated(self) -> int:
@@ -191,12 +202,25 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
     """The peak at one rank.
 
     parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies.
+
+    Where Unsloth has moved the embedding, the high ends are at least those of the last rank at which it stays: the rank
+    where it moves is not known that well, and so they never fall as the rank grows.
     """
     lora, full = parameters - saved_parameters, saved_parameters
     adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
+    moved = _moved_embedding(terms, adapter, parameters)
+    memory = _with_embedding_moved(terms, r, lora, full, moved)
+    last = _last_rank_with_embedding(terms, r, lora, full) if moved else 0
+    if last < 1:
+        return memory
+    return memory.reaching(_with_embedding_moved(terms, last, round(lora * last / r), full, 0))
+
+
+def _with_embedding_moved(terms: MemoryTerms, r: int, lora: int, full: int, moved: int) -> MemoryEstimate:
+    """The peak with so many bytes of the embedding on the host."""
+    adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
     gradients = round(lora * terms.adapter.gradient + full * terms.saved.gradient)
     optimizer = round(lora * terms.adapter.optimizer + full * terms.saved.optimizer)
-    moved = _moved_embedding(terms, adapter, parameters)
     base = terms.base_weights - moved
     static = base + adapter + gradients + optimizer
     moments = _moments(terms, r, adapter - moved, lora, full)
@@ -223,6 +247,14 @@ def _moved_embedding(terms: MemoryTerms, adapter: int, parameters: int) -> int:
         return 0
     wanted = terms.reserve + unsloth.RESERVE_BYTES_PER_PARAMETER * parameters
     return terms.embedding if terms.free - adapter < wanted else 0
+
+
+def _last_rank_with_embedding(terms: MemoryTerms, r: int, lora: int, full: int) -> int:
+    """The highest rank below r at which the embedding stays; 0 where there is none. Adapters grow with the rank."""
+    per_parameter = unsloth.RESERVE_BYTES_PER_PARAMETER
+    left = terms.free - terms.reserve - full * (terms.saved.weight + per_parameter)
+    each = lora / r * (terms.adapter.weight + per_parameter)
+    return max(0, min(r - 1, math.floor(left / each))) if each else 0
 
 
 def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> list[tuple[float, float, float]]:

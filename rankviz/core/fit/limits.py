@@ -1,7 +1,8 @@
 """Finds the largest rank, batch and sequence length that fit, with the other settings unchanged.
 
-Memory never falls as one of them grows (a law of tests/core/cost/test_memory.py), so doubling and then halving the gap
-finds each in some twenty estimates. Two answers each: surely, with the whole band inside usable memory, and expected.
+Memory never falls as one of them grows (a law of tests/core/cost/test_memory.py), but for one step down: where Unsloth
+moves the input embedding to host memory. On either side of it doubling and then halving the gap finds the largest in
+some twenty estimates. Two answers each: surely, with the whole band inside usable memory, and expected.
 """
 
 from collections.abc import Callable
@@ -50,10 +51,21 @@ def _limit(start: Setting, option: str, ceiling: int, at_ceiling: str) -> Limit:
             known[n] = start.with_change({option: n})
         return known[n]
 
-    surely = largest(lambda n: ask(n).spare.low >= 0, ceiling)
-    expected = largest(lambda n: ask(n).spare.expected >= 0, ceiling)
+    on_card = ask(1).row.memory.base_weights
+
+    def stays(n: int) -> bool:
+        return ask(n).row.memory.base_weights == on_card
+
+    step = ceiling if stays(ceiling) else largest(stays, ceiling)
+    surely = _largest_beside(step, lambda n: ask(n).spare.low >= 0, ceiling)
+    expected = _largest_beside(step, lambda n: ask(n).spare.expected >= 0, ceiling)
     note = ""
-    if surely is None:
+    if expected is not None and ask(1).spare.expected < 0:
+        note = (
+            f"from {_named(option, step + 1)} on Unsloth moves the input embedding to host memory; below, it stays on "
+            f"the card and {_named(option, 1)} needs {units.memory_size(ask(1).row.memory.device)}"
+        )
+    elif surely is None:
         note = _why_not_one(ask(1), option)
     elif surely == ceiling:
         note = f"{at_ceiling}; the card has room for more"
@@ -81,12 +93,18 @@ def largest(holds: Callable[[int], bool], ceiling: int) -> int | None:
     return low
 
 
+def _largest_beside(step: int, holds: Callable[[int], bool], ceiling: int) -> int | None:
+    """The largest from 1 to ceiling that holds, where `holds` may turn true once more after the step."""
+    beyond = largest(lambda n: holds(step + n), ceiling - step) if step < ceiling else None
+    return largest(holds, step) if beyond is None else step + beyond
+
+
 def _rounded(length: int | None) -> int | None:
     return length if length is None or length < LENGTH_STEP else length - length % LENGTH_STEP
 
 
 def _why_not_one(one: Setting, option: str) -> str:
-    what = {"r": "r = 1", "batch": "a batch of 1", "max_length": "1 token per example"}[option]
+    what = _named(option, 1)
     memory, usable = one.row.memory, one.answer.usable_bytes
     if one.spare.expected >= 0:
         return f"{what} is expected to fit, but the range exceeds the card"
@@ -94,3 +112,8 @@ def _why_not_one(one: Setting, option: str) -> str:
         f"{what} does not fit: {units.memory_size(memory.device)} needed, {units.memory_size(usable.expected)} usable; "
         f"the base weights alone take {units.memory_size(memory.base_weights)}"
     )
+
+
+def _named(option: str, n: int) -> str:
+    tokens = "1 token" if n == 1 else f"{n:,} tokens"
+    return {"r": f"r = {n}", "batch": f"a batch of {n}", "max_length": f"{tokens} per example"}[option]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rankviz.core.cost.duration import cost
-from rankviz.core.cost.estimate import Fit, fit
+from rankviz.core.cost.estimate import Fit, fit, spare
 from rankviz.core.cost.full_finetuning import full_finetuning
 from rankviz.core.fit.knobs import sixteen_bit
-from rankviz.core.fit.setting import Setting, spare
+from rankviz.core.fit.setting import Setting
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
@@ -71,6 +71,7 @@ def _full(start: Setting) -> Method:
     full = full_finetuning(start.model, start.question.training, start.gpu, usable.expected if usable else None, assume)
     paid = cost(full.duration, start.answer.price) if full.duration else None
     device = full.memory.device_band
+    left = spare(device, usable) if usable else None
     return Method(
         name="full",
         label="Full fine-tuning",
@@ -79,8 +80,8 @@ def _full(start: Setting) -> Method:
         saved_bytes=full.saved_bytes,
         saved_exact=False,
         device=device,
-        fit=fit(device, usable, assume.value("tight-share")) if usable else None,
-        spare=spare(device, usable),
+        fit=fit(left, usable, assume.value("tight-share")) if left else None,
+        spare=left,
         seconds=full.duration.total if full.duration else None,
         usd=paid.usd if paid else None,
         chosen=False,

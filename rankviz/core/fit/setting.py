@@ -59,7 +59,7 @@ class Setting:
     @property
     def spare(self) -> Range | None:
         """Usable memory less what nvidia-smi would show, in bytes: negative where that is more."""
-        return spare(self.row.memory.device_band, self.answer.usable_bytes)
+        return self.row.spare
 
     def with_change(self, change: Change) -> "Setting":
         """InvalidSettingError where that can't be asked."""
@@ -108,9 +108,3 @@ def seconds_for(row: RankEstimate, setup: TrainingSetup, tokens: int) -> float |
     if row.duration is None:
         return None
     return row.duration.load.expected + row.duration.step.expected * tokens / setup.tokens_per_step
-
-
-def spare(device: Range, usable: Range | None) -> Range | None:
-    if usable is None:
-        return None
-    return Range(usable.low - device.high, usable.expected - device.expected, usable.high - device.low)

@@ -61,6 +61,14 @@ class Targets:
         return PatternMatcher(self.hits) if self.hits else Matcher(self.modules)
 
 
+def with_unsloths_rewrite(model: ModelSpec) -> ModelSpec:
+    """The model as Unsloth has PEFT see it: families after which a rewrite is named are rewritten too, and transformers
+    5.17 leaves qwen2_moe out (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
+    if model.peft_remap or model.model_type not in REMAP:
+        return model
+    return replace(model, peft_remap=model.model_type)
+
+
 def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme | str:
     """The scheme that is really in force; "dense" for a model without fused experts."""
     if not model.has_experts:

@@ -54,6 +54,8 @@ def resolve(
     ignored = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
     if route.kind == "model":
         ignored = ()
+    if framework == "unsloth":
+        model = moe.with_unsloths_rewrite(model)
     saves = lora.modules_to_save
     packed = bool(saves) and precision in QUANTIZED
     return _resolve(model, lora.target_modules, lora.use_dora, saves, lora.moe_scheme, route, ignored, packed)

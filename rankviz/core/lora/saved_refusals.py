@@ -70,9 +70,10 @@ def refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pack
             raise InvalidSettingError(
                 f"modules_to_save hits {where}, a list of blocks, which PEFT cannot save. Name modules inside it."
             )
-        if modules.setdefault(hit.holder.path, hit.module) != hit.module:
+        if (outer := modules.setdefault(hit.holder.path, hit.module)) != hit.module:
             raise InvalidSettingError(
-                f"modules_to_save hits both {_shown(modules[hit.holder.path])} and {where} inside it. Name only one."
+                f"modules_to_save hits both {_shown(outer)} and {where} inside it, which RankViz does not count. "
+                f"{_only_one(names, outer, hit.module)}"
             )
         if packed and _is_packed(hit.holder, route):
             raise InvalidSettingError(
@@ -110,6 +111,15 @@ def _hits_norms_only(model: ModelSpec, name: str) -> bool:
     norms = {hit.module for hit in found if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
     others = (path for path in model.other_modules if path.endswith(name))
     return bool(found) and norms.issuperset({hit.module for hit in found}) and norms.issuperset(others)
+
+
+def _only_one(names: tuple[str, ...], outer: str, inner: str) -> str:
+    """How to reach one of two modules, one inside the other."""
+    both = [name for name in names if outer.endswith(name) and inner.endswith(name)]
+    if not both:
+        return "Name only one."
+    longer = ".".join(inner.split(".")[-2:])
+    return f"Replace {listed(both)}, which ends both paths, by {longer}, which ends the inner one alone."
 
 
 def _is_packed(holder: LinearLayer | PlainModule, route: Route) -> bool:

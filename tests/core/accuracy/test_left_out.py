@@ -7,6 +7,8 @@ import pytest
 from rankviz.catalog.hardware import load_constants
 from rankviz.core.accuracy.left_out import left_out_predictions
 from rankviz.core.accuracy.predicted import predict_row
+from rankviz.core.accuracy.report import CHECKED_ON_ROWS
+from rankviz.core.accuracy.similar import basis_of, in_words
 from rankviz.core.accuracy.summarize import summarize
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.quantity import Range
@@ -91,8 +93,12 @@ def test_a_file_of_ones_own_is_unseen_anyway():
 
 
 def test_every_constant_whose_source_is_a_table_of_rows_says_what_it_is_without_it():
-    named = {"fitcheck-llm 0.3.1 sdist": "fitcheck", "scripts/benchmarks/refs/a100_80gb": "fms-acceleration"}
-    read = {"logits-bytes-triton", "logits-bytes-triton-before-4-46", "logits-bytes-full", "weight-bytes-gptq-int4"}
+    named = {
+        "fitcheck-llm 0.3.1 sdist": "fitcheck",
+        "scripts/benchmarks/refs/a100_80gb": "fms-acceleration",
+        "rows of litgpt": "litgpt",
+    }
+    read = {"weight-bytes-gptq-int4"}  # the format's own bytes, which RankViz offers to nobody
 
     missing = {
         (row.id, origin)
@@ -108,3 +114,20 @@ def test_without_an_unknown_source_constants_stay():
 
     assert isinstance(same, Assumptions)
     assert list(CONSTANTS) == list(same)
+
+
+@pytest.mark.parametrize("row_id", ["litgpt-logit-bytes", "litgpt-quantized-head", "litgpt-unpacked-copies"])
+def test_what_rows_of_litgpt_taught_is_left_out_with_them(row_id):
+    row = measured_row(independent_group="litgpt-2023", framework="litgpt", precision="nf4", loss_path="unknown")
+    known, alone = CONSTANTS, CONSTANTS.with_rows([replace(CONSTANTS.row(row_id), without=())])
+
+    assert predict(row, known).memory == predict(row, alone).memory
+    assert predict(row, known.without("litgpt")).memory != predict(row, alone.without("litgpt")).memory
+
+
+def test_a_figure_over_unseen_sources_says_that_formulas_were_checked_on_the_same_rows():
+    rows = rows_of("lab-a", "lab-b")
+    unseen = left_out_predictions(rows, predict, CONSTANTS, "2026-11-26")
+    report = summarize([predict(row, CONSTANTS) for row in rows], "2026-11-26", unseen)
+
+    assert in_words(basis_of(report, unseen[0].stack)).endswith(CHECKED_ON_ROWS)

@@ -13,7 +13,7 @@ from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.advice.capacity import capacity
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.estimate import FIT_WORDS, Fit, as_json, estimate, fit, tight_meaning, usable_memory
+from rankviz.core.cost.estimate import FIT_WORDS, Fit, as_json, estimate, fit, spare, tight_meaning, usable_memory
 from rankviz.core.cost.full_finetuning import full_finetuning
 from rankviz.core.cost.pace import Timing, Workload, paces
 from rankviz.core.cost.setup import TrainingSetup
@@ -100,8 +100,9 @@ def test_without_a_length_time_is_one_step_and_with_one_loading_counts():
 @pytest.mark.parametrize(("high", "verdict"), [(90, "fits"), (97, "tight"), (101, "uncertain"), (250, "does_not_fit")])
 def test_fit_compares_the_band_with_usable_memory(high, verdict):
     usable = Range(100, 100, 100)
+    left = spare(Range(high / 2, high * 0.8, high), usable)
 
-    assert verdict == fit(Range(high / 2, high * 0.8, high), usable, tight_share=0.05)
+    assert verdict == fit(left, usable, tight_share=0.05)
 
 
 def test_every_verdict_has_words_and_tight_is_a_kind_of_fitting():
@@ -114,7 +115,8 @@ def test_usable_memory_that_was_never_seen_is_a_range_and_makes_the_verdict_care
     usable = usable_memory(gpu(usable_bytes=None), ASSUMPTIONS)
 
     assert [21.84, 22.8, 23.784] == [round(end / 2**30, 3) for end in (usable.low, usable.expected, usable.high)]
-    assert "uncertain" == fit(Range(20 * 2**30, 21 * 2**30, 23 * 2**30), usable, tight_share=0.05)
+    left = spare(Range(20 * 2**30, 21 * 2**30, 23 * 2**30), usable)
+    assert "uncertain" == fit(left, usable, tight_share=0.05)
 
 
 def test_the_margin_is_counted_from_usable_not_nominal_memory():

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.catalog.models import load_model
 from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import module_choices
 from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule
 from rankviz.errors import InvalidSettingError
-from tests.support.toy import ATTENTION, EMBEDDING, EXPERTS, MLP, TOY, TOY_MOE, layer, model
+from tests.support.toy import ASSETS, ATTENTION, EMBEDDING, EXPERTS, MLP, TOY, TOY_MOE, layer, model
 
 HEAD = LinearLayer(path="lm_head", in_features=16, out_features=100, kind="lm_head", part="head")
 WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_parameters=10_000)
@@ -446,6 +447,9 @@ def test_what_cannot_be_saved_in_full_is_refused():
     assert "model.layers, a list of blocks" in refusal(NORMED, ("layers",))
     assert "both model.layers.N.mlp and model.layers.N.mlp.up_proj inside it" in refusal(NORMED, ("mlp", "up_proj"))
     assert "dropout, which also hits modules that PEFT adds" in refusal(NORMED, ("dropout",))
+    lfm2 = load_model(ASSETS, "LiquidAI/LFM2-1.2B")  # one name, two modules
+    remedy = "Replace conv, which ends both paths, by conv.conv, which ends the inner one alone."
+    assert refusal(lfm2, ("conv",)).endswith(f"which RankViz does not count. {remedy}")
     assert "where q_proj carries LoRA" in refusal(NORMED, ("_proj",))
     assert "packed in a 4-bit or 8-bit base" in refusal(NORMED, ("o_proj",), precision="nf4")
     assert "packed in a 4-bit or 8-bit base" in refusal(ROUTED, ("experts",), "unsloth", "nf4-dq")
@@ -671,3 +675,20 @@ def test_lists_as_peft_has_them_are_taken_and_a_preset_loses_its_spaces():
 def test_names_that_are_none_are_refused(settings):
     with pytest.raises(InvalidSettingError):
         LoraConfig(**settings).validate()
+
+
+def test_unsloth_makes_peft_rewrite_names_of_qwen2_moe_too():
+    """A config.json of one block, 64 wide, four experts: Unsloth's FastModel trains 8 · (64 + 4) = 544."""
+    router = layer("mlp.gate.weight", 64, 4, kind="router", part="mlp", blocks=(0,))
+    spec = replace(
+        TOY_MOE,
+        model_type="qwen2_moe",
+        peft_remap="",
+        layers=(*EXPERTS, router),
+        other_modules=("model.layers.{}.mlp.gate",),
+    )
+    chosen = LoraConfig(target_modules=("gate",), unsloth_class="FastModel")
+
+    assert 544 == resolve(spec, chosen, "unsloth").parameters(8)
+    with pytest.raises(InvalidSettingError, match=r"mlp\.gate is not a linear layer"):
+        resolve(spec, chosen, "peft")

@@ -1,0 +1,120 @@
+"""Writes the notes of an estimate: what its numbers rest on that someone could trip over."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rankviz import units
+from rankviz.core.cost import unsloth
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.device import Device
+from rankviz.core.cost.duration import peak_flops_per_second
+from rankviz.core.cost.gpu import Gpu, Price
+from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
+from rankviz.core.cost.predict import Prediction
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
+
+
+def question_notes(
+    model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None, assume: Assumptions
+) -> list[str]:
+    """Of any program: the card, the length, what the framework does."""
+    setup = question.training
+    notes = []
+    if gpu is None:
+        notes.append(
+            "No GPU chosen: no fit, time or cost is estimated, and memory is estimated for a card with room to spare."
+        )
+    else:
+        if gpu.usable_bytes is None:
+            share = assume.range("usable-share-of-nominal")
+            notes.append(
+                f"{gpu.name}: usable memory was not measured; {100 * share.low:.0f} to {100 * share.high:.0f} % of its "
+                "nominal GiB are assumed."
+            )
+        if peak_flops_per_second(gpu, setup) is None:
+            why = "in fp32 are" if setup.precision == "fp32" else "are"
+            notes.append(f"{gpu.name}: dense FLOP/s {why} not in the table, so time and cost are not known.")
+        if price is None:
+            notes.append(f"{gpu.name}: no price in the table. Enter your own price for a cost.")
+    if not setup.has_length:
+        notes.append("No length of training is given: time and cost are for one optimizer step, without loading.")
+    if setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth":
+        notes.append("Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.")
+    if setup.framework == "peft" and setup.quantized:
+        rest = "embeddings, head, norms and fused experts" if model.num_experts else "embeddings, head and norms"
+        notes.append(f"The estimate assumes prepare_model_for_kbit_training with plain PEFT; it raises {rest} to fp32.")
+    if setup.framework == "peft" and setup.loss_path == "fused":
+        notes.append(
+            "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full."
+        )
+    if model.tower == "whole model":
+        notes.append(
+            "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
+        )
+    return notes
+
+
+def unsloth_notes(
+    model: ModelSpec,
+    question: Question,
+    stack: Stack,
+    device: Device,
+    ranks: Mapping[int, MemoryEstimate],
+    predicted: Prediction,
+    elsewhere: Sequence[Prediction],
+) -> list[str]:
+    """What Unsloth does of its own accord with this model on this card."""
+    setup, notes, checkpoint = stack.setup, [], model.unsloth_checkpoint
+    if not stack.habits.unsloth_kernels:
+        return []
+    if unsloth.stays_16_bit(model, setup):
+        notes.append(
+            "Unsloth loads this model in 16 bit: it never quantizes a repository whose name ends in -BF16. "
+            "The estimate is for 16 bit."
+        )
+    elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
+        notes.append(_about_checkpoint(checkpoint, question.model_id, predicted.memory))
+    if unsloth.forces_fp32(model, setup.precision, device):
+        notes.append("fp16 overflows in this model, so Unsloth trains it without autocast and with fp32 hidden states.")
+    short = [r for r, memory in ranks.items() if memory.base_weights < predicted.memory.base_weights]
+    if short:
+        some = len(short) < len(ranks)
+        where = f" at r = {min(short)} and above" if some else ""
+        below = " At a lower rank it stays on the card, so a higher rank can need less memory." if some else ""
+        moved = units.memory_size(predicted.memory.embedding)
+        notes.append(
+            f"The card is short of room{where}, so Unsloth moves the input embedding ({moved}) to host memory.{below}"
+        )
+    return [*notes, *_about_both_ends(predicted, elsewhere, ranks)]
+
+
+def _about_both_ends(predicted: Prediction, elsewhere: Sequence[Prediction], ranks: Iterable[int]) -> Sequence[str]:
+    """That the memory range covers more than one card, where that changes it."""
+    if all(there.memory_at(r) == predicted.memory_at(r) for there in elsewhere for r in ranks):
+        return ()
+    return (
+        "Unsloth uses more of a card that has more: the memory range covers the smallest and the largest usable memory "
+        "assumed, and the verdict compares each with what is used there.",
+    )
+
+
+def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTerms) -> str:
+    """Which repository is loaded for a name, and what of its size is known and was added."""
+    same = f"/{checkpoint.repository}".lower().endswith(f"/{name.strip().lower()}")
+    which = f"Unsloth loads {checkpoint.repository}{'' if same else ' in place of this model'}."
+    if not checkpoint.quantized:
+        return f"{which} It is in 16 bit, and Unsloth quantizes it as it loads it."
+    if not checkpoint.dynamic:
+        return f"{which} It is plain NF4."
+    if checkpoint.file_bytes is not None:
+        return f"{which} It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}."
+    expected, high = (
+        100 * more / memory.checkpoint_bytes for more in (memory.base_extra.expected, memory.base_extra.high)
+    )
+    most = checkpoint.at_most_bytes
+    seen = f", since a load of it took {units.memory_size(most)} at most" if most is not None else ""
+    return (
+        f"{which} It keeps some layers in 16 bit, and its size is not known here: the estimate adds {expected:.0f} % "
+        f"to the size of plain NF4, the upper estimate {high:.0f} %{seen}."
+    )
