@@ -110,14 +110,16 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
 def saving_cases(model: ModelSpec, own: tuple[str, ...]) -> Iterator[Case]:
     """modules_to_save beyond embedding and head: one of each kind of module that is there.
 
-    Not names that end another layer's name ("attn", and "c_attn" inside it), which RankViz leaves out.
+    Not names that end another layer's name ("attn", and "c_attn" inside it), nor modules whose experts carry LoRA
+    (Nemotron's "mixer"): RankViz refuses these where Unsloth counts.
     """
     attention = next(layer for layer in model.layers if layer.part == "attention" and layer.kind in LINEAR_KINDS)
     holder = attention.path.split(".")[-2]
     kinds = {module.tensors[0].name: module.path.rsplit(".", 1)[-1] for module in model.plain_modules}
     ends = {layer.name for layer in model.layers}
+    around_experts = {part for layer in model.layers if layer.kind == "experts" for part in layer.path.split(".")[:-1]}
     for name in dict.fromkeys((attention.name, holder, "layers", "dropout", *kinds.values())):
-        if name == "{}" or any(end.endswith(name) for end in ends - {name}):
+        if name == "{}" or name in around_experts - {"layers"} or any(end.endswith(name) for end in ends - {name}):
             continue
         yield Case(LoraConfig(target_modules=own, modules_to_save=(name,), unsloth_class="FastModel"))
 
