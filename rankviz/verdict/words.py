@@ -45,7 +45,7 @@ def headline(verdict: Verdict) -> str:
     return (
         f"{best} has the {top}. The smallest rank that cannot be distinguished from it is {smallest}. "
         f"{_others(verdict)}"
-    )
+    ).rstrip()
 
 
 def _leaders(verdict: Verdict) -> str:
@@ -85,6 +85,7 @@ def sentences(verdict: Verdict, borrowed: Borrowed | None = None) -> list[str]:
 def _others(verdict: Verdict) -> str:
     equal = [r for r in _with_call(verdict, EQUAL) if r != verdict.best]
     undecided = _with_call(verdict, CANT_TELL)
+    undecided = [] if undecided == [verdict.smallest_indistinguishable] else undecided  # the headline names it
     parts = [f"{_list(equal)} {_is(equal)} equal to it within {_tolerance(verdict)}."] if equal else []
     parts += [f"{_list(undecided)} cannot be distinguished from it."] if undecided else []
     return " ".join(parts)

@@ -13,6 +13,7 @@ from rankviz.api import Api
 from rankviz.api.json import verdict_json
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS
+from rankviz.verdict import sentences
 
 RUNS = Path(__file__).parents[2] / "assets" / "recorded" / "runs"
 
@@ -57,6 +58,12 @@ def test_where_rank_matters_ranks_2_and_32_are_five_times_the_noise_between_seed
 
     assert {2, 8, 32} == {r for r, _ in SWEEPS[MATTERS.sweep_id]}
     assert low - high >= 5 * noise
+
+
+def test_a_headline_names_each_rank_that_cannot_be_distinguished_once(tmp_path):
+    first, *_ = sentences(Api(home=tmp_path).verdicts.of_sweep(MATTERS.sweep_id).verdict)
+
+    assert "r = 32 has the lowest loss. The smallest rank that cannot be distinguished from it is r = 8." == first
 
 
 def test_where_rank_does_not_matter_the_lowest_and_the_highest_are_within_the_noise(tmp_path):
