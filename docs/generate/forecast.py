@@ -44,11 +44,11 @@ Cases at alpha = r are not validated: their learning rate was tuned at each rank
 
 {third_run}
 
-The recorded sweeps are a third test. No setting was chosen by its result there, but one of them (r = 2, 8 and 32 at
-learning rate 0.02, where the mean loss falls from 2.35 to 0.80 nats) showed that the earlier band was too narrow: it
-held none of these forecasts. So for that sweep this is not a blind test. Each pair of one run of the lowest and one run
-of the highest rank makes a forecast of every run between, so the forecasts of one row share runs. The column *Inside*
-counts these forecasts.
+The recorded sweeps are a third test, and not a blind one: their results were seen while the shape of the band was
+chosen, and one of them (r = 2, 8 and 32 at learning rate 0.02, where the mean loss falls from 2.35 to 0.80 nats) showed
+that the earlier band was too narrow, since it held none of these forecasts. Each pair of one run of the lowest and one
+run of the highest rank makes a forecast of every run between, so the forecasts of one row share runs. The column
+*Inside* counts these forecasts.
 
 {recorded}
 

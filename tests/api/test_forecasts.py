@@ -95,11 +95,11 @@ def test_a_model_whose_name_says_nothing_is_a_base_model_with_a_note(api, tmp_pa
         json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]} | shapes | {"vocab_size": 100})
     )
 
-    def said(base):
+    def answer_for(base):
         return " ".join(api.forecasts.of(str(config), metric="loss", base=base).sentences)
 
-    assert "give --instruct" in said(None) and "(base model" in said(None)
-    assert "give --instruct" not in said(True) + said(False)
+    assert "give --instruct" in answer_for(None) and "(base model" in answer_for(None)
+    assert "give --instruct" not in answer_for(True) + answer_for(False)
 
 
 @pytest.mark.parametrize(

@@ -263,12 +263,12 @@ def test_copied_runs_are_not_sent_to_run_more_seeds():
     assert "Check that each seed is a run of its own: two runs never have the same losses." in losses
 
 
-def said(chances, **noise):
+def words_of(chances, **noise):
     return " ".join(sentences(judge(answers(np.random.default_rng(1), chances, **noise), metric=EXACT_MATCH)))
 
 
 def test_the_sentences_say_points_and_which_way_is_better():
-    words = said({4: 0.1, 16: 0.9, 64: 0.9}, examples=128)
+    words = words_of({4: 0.1, 16: 0.9, 64: 0.9}, examples=128)
 
     assert "r = 4 +" in words
     assert "by (points):" in words
@@ -280,7 +280,7 @@ def test_the_sentences_say_points_and_which_way_is_better():
 
 
 def test_with_one_seed_no_verdict_is_possible_in_an_accuracy_either():
-    assert "No verdict possible: each rank has one run." in said({4: 0.1, 16: 0.9}, seeds=1)
+    assert "No verdict possible: each rank has one run." in words_of({4: 0.1, 16: 0.9}, seeds=1)
 
 
 # A table of answers

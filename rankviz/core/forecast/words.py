@@ -65,14 +65,14 @@ def forecast(
 def _sentences(bands: Bands, band: Band, unit: str, rows: Sequence[RankForecast], base_assumed: bool) -> list[str]:
     basis = f"{counted(band.lines, 'published line')} of {counted(band.studies, 'publication')}"
     about = f"{KINDS[band.kind]} ({size_words(band)})" if band.kind == LOSS else KINDS[band.kind]
-    said = [
+    sentences = [
         f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, for {about}, from {basis}.",
         *([BASE_ASSUMED] if base_assumed and band.kind == LOSS else []),
         coverage_words(bands, band),
         *error_words(bands, band, unit),
         NOISE_INSIDE,
     ]
-    return [*said, *untested_words(band, rows), NOT_A_CHOICE]
+    return [*sentences, *untested_words(band, rows), NOT_A_CHOICE]
 
 
 def untested_words(band: Band, rows: Sequence[RankForecast]) -> tuple[str, ...]:
@@ -80,10 +80,10 @@ def untested_words(band: Band, rows: Sequence[RankForecast]) -> tuple[str, ...]:
     untested = [row.r for row in rows if row.extrapolated]
     if not untested:
         return ()
-    said = f"No published line of this kind has a point at {_listed(untested)}: the band is extrapolated there."
+    gap = f"No published line of this kind has a point at {_listed(untested)}: the band is extrapolated there."
     if band.lines_at_rank.get(REFERENCE_RANK):
-        return (said,)
-    return said, f"The reference rank r = {REFERENCE_RANK} is extrapolated too, so every shortfall rests on that."
+        return (gap,)
+    return gap, f"The reference rank r = {REFERENCE_RANK} is extrapolated too, so every shortfall rests on that."
 
 
 def size_words(band: Band) -> str:

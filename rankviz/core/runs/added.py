@@ -22,11 +22,11 @@ def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_a
         raise InvalidSettingError(
             f"This sweep already has a run at r = {r} with learning rate {like.learning_rate:g} and seed {like.seed}."
         )
-    taken = {run.run_id for run in runs}
+    existing = {run.run_id for run in runs}
     names = (f"{like.sweep_id}-{place:03d}-r{r}" for place in count(len(runs) + 1))
     request = replace(
         like,
-        run_id=next(name for name in names if name not in taken),
+        run_id=next(name for name in names if name not in existing),
         created_at=created_at,
         lora=replace(like.lora, r=r, lora_alpha=_alpha(runs, r)),
         cut_ranks=(),

@@ -81,42 +81,30 @@ LOSS = Metric(
     digits=3,
     tolerance=TOLERANCE_NATS,
 )
-TOKEN_ACCURACY = Metric(
-    key="token_accuracy",
-    label="Token accuracy",
-    title="token accuracy on held-out tokens, % (higher is better)",
-    noun="token accuracy",
-    nouns="token accuracies",
-    superlative="highest token accuracy",
-    unit="point",
-    digits=1,
-    tolerance=TOLERANCE_POINTS,
-    higher_is_better=True,
+
+
+def _accuracy(key: str, label: str, noun: str, nouns: str, *, of: str) -> Metric:
+    return Metric(
+        key=key,
+        label=label,
+        title=f"{of}, % (higher is better)",
+        noun=noun,
+        nouns=nouns,
+        superlative=f"highest {noun}",
+        unit="point",
+        digits=1,
+        tolerance=TOLERANCE_POINTS,
+        higher_is_better=True,
+    )
+
+
+TOKEN_ACCURACY = _accuracy(
+    "token_accuracy", "Token accuracy", "token accuracy", "token accuracies", of="token accuracy on held-out tokens"
 )
-EXACT_MATCH = Metric(
-    key="exact_match",
-    label="Exact match",
-    title="exact match of greedy answers, % (higher is better)",
-    noun="exact match",
-    nouns="exact matches",
-    superlative="highest exact match",
-    unit="point",
-    digits=1,
-    tolerance=TOLERANCE_POINTS,
-    higher_is_better=True,
+EXACT_MATCH = _accuracy(
+    "exact_match", "Exact match", "exact match", "exact matches", of="exact match of greedy answers"
 )
-CORRECT = Metric(
-    key="correct",
-    label="Accuracy",
-    title="correct examples, % (higher is better)",
-    noun="accuracy",
-    nouns="accuracies",
-    superlative="highest accuracy",
-    unit="point",
-    digits=1,
-    tolerance=TOLERANCE_POINTS,
-    higher_is_better=True,
-)
+CORRECT = _accuracy("correct", "Accuracy", "accuracy", "accuracies", of="correct examples")
 """Of a table with a column `correct`; no run measures it."""
 METRICS = {metric.key: metric for metric in (LOSS, TOKEN_ACCURACY, EXACT_MATCH)}
 

@@ -146,10 +146,10 @@ def rates_sentence(runs: Sequence[RunRecord]) -> str:
         return fmean(run.loss_after.loss for run in runs if (run.request.r, run.request.learning_rate) == (r, rate))
 
     gaps = {rate: loss(ranks[0], rate) - loss(ranks[-1], rate) for rate in rates}
-    told = "; ".join(f"{gap:.2f} nats at {rate:g}" for rate, gap in gaps.items())
+    by_rate = "; ".join(f"{gap:.2f} nats at {rate:g}" for rate, gap in gaps.items())
     return (
-        f"r = {ranks[0]} minus r = {ranks[-1]}: {told}. No rate above {rates[-1]:g} was tried, so a higher one may be "
-        "better."
+        f"r = {ranks[0]} minus r = {ranks[-1]}: {by_rate}. No rate above {rates[-1]:g} was tried, so a higher one "
+        "may be better."
     )
 
 

@@ -187,10 +187,10 @@ def test_runs_of_which_it_is_not_known_are_taken_as_they_are_where_none_says_it(
     ],
 )
 def test_a_sentence_says_how_busy_the_machine_is(finished, now, words):
-    said = paces(finished, HERE, ASSUMPTIONS, now).busy_in_words
+    sentence = paces(finished, HERE, ASSUMPTIONS, now).busy_in_words
 
-    assert words in said
-    assert bool(words) is bool(said)
+    assert words in sentence
+    assert bool(words) is bool(sentence)
 
 
 @pytest.mark.parametrize(

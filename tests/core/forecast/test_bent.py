@@ -175,11 +175,11 @@ def test_no_third_run_is_offered_at_a_rank_that_ended_without_a_finite_loss():
 
 
 def test_what_a_third_run_did_is_told_whole():
-    (told,) = [text for text in bent(measured(ENDS)).sentences if "third run moved" in text]
+    (sentence,) = [text for text in bent(measured(ENDS)).sentences if "third run moved" in text]
 
-    assert "at 7 points" in told
-    assert "from 0.016 to 0.006 nats" in told and "mean error from 0.031 to 0.028" in told
-    assert "width of the 80 % band from 0.116 to 0.126; the band held 6 points, then 5." in told
+    assert "at 7 points" in sentence
+    assert "from 0.016 to 0.006 nats" in sentence and "mean error from 0.031 to 0.028" in sentence
+    assert "width of the 80 % band from 0.116 to 0.126; the band held 6 points, then 5." in sentence
 
 
 def test_a_sweep_at_alpha_r_is_not_validated():

@@ -44,22 +44,22 @@ def test_between_two_ranks_of_the_table_a_band_is_extrapolated_where_one_of_them
 
 
 def test_a_forecast_says_at_which_ranks_it_is_extrapolated_and_whether_the_reference_is_one_of_them():
-    def said(*untested):
+    def words_for(*untested):
         rows = band(lines_at_rank={r: int(r not in untested) for r in GRID})
         return " ".join(forecast(bands(rows), rows, "points").sentences)
 
-    assert "extrapolated" not in said()
-    assert "has a point at r = 2 and 4: the band is extrapolated there." in said(2, 4)
-    assert "The reference rank" not in said(2, 4)
-    assert "The reference rank r = 128 is extrapolated too" in said(2, 128)
+    assert "extrapolated" not in words_for()
+    assert "has a point at r = 2 and 4: the band is extrapolated there." in words_for(2, 4)
+    assert "The reference rank" not in words_for(2, 4)
+    assert "The reference rank r = 128 is extrapolated too" in words_for(2, 128)
 
 
 def test_a_base_model_that_is_assumed_is_named_an_assumption_where_it_matters():
-    def said(row):
+    def words_for(row):
         return any("give --instruct" in text for text in forecast(bands(), row, "points", base_assumed=True).sentences)
 
-    assert said(loss_band(1e9, 2.0))
-    assert not said(band())
+    assert words_for(loss_band(1e9, 2.0))
+    assert not words_for(band())
 
 
 @pytest.mark.parametrize("r", [0, 257, 2.5, True, "8"])

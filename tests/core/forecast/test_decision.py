@@ -133,9 +133,9 @@ def test_with_a_verdict_the_rank_to_train_is_the_one_of_the_verdict():
 def test_of_lower_ranks_that_were_not_measured_nothing_is_said():
     decision = decide(quick_look_runs(1.7, 1.8), forecast({4: 1.7, 64: 1.8}))
 
-    said = " ".join([*decision.train_sentences, *decision.ship_sentences])
-    assert "Lower ranks were not measured." in said
-    assert "No lower rank" not in said and "No available adapter of a lower rank" not in said
+    words = " ".join([*decision.train_sentences, *decision.ship_sentences])
+    assert "Lower ranks were not measured." in words
+    assert "No lower rank" not in words and "No available adapter of a lower rank" not in words
 
 
 def test_the_learning_rates_that_were_tried_are_those_of_the_rank():

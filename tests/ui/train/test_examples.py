@@ -56,14 +56,14 @@ def test_the_examples_give_way_to_a_sweep(api):
 def test_the_gap_is_told_in_standard_deviations_of_one_run():
     verdict = judge(table({2: [[2.0], [2.1], [2.2]], 32: [[1.2], [1.1], [1.0]]}))
 
-    told = gap_sentence(verdict)
+    sentence = gap_sentence(verdict)
 
-    assert "r = 2 and r = 32 differ by 1.000 nats, 10.0 times the noise between seeds (0.100 nats)." == told
+    assert "r = 2 and r = 32 differ by 1.000 nats, 10.0 times the noise between seeds (0.100 nats)." == sentence
 
 
 def test_a_gap_within_the_tolerance_is_told_as_too_small_to_matter():
     verdict = judge(table({2: [[0.001], [0.002], [0.003]], 32: [[0.004], [0.005], [0.006]]}))
 
-    told = gap_sentence(verdict)
+    sentence = gap_sentence(verdict)
 
-    assert "r = 2 and r = 32 differ by 0.003 nats; differences up to 0.02 nats count as equal." == told
+    assert "r = 2 and r = 32 differ by 0.003 nats; differences up to 0.02 nats count as equal." == sentence
