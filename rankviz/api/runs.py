@@ -48,13 +48,9 @@ class Runs(StoredRuns):
         self._preflight = preflight
         self._kept: dict[tuple[str, int, int], Path] = {}
 
-    def start(self, request: SweepRequest) -> str:
-        """Queue a sweep and see that someone works the queue; returns its id.
-
-        Data and settings are checked here, before anything is queued. A file is copied into the runs folder, since an
-        upload may not outlive the page.
-        """
-        from rankviz import dataset, installed
+    def check(self, request: SweepRequest) -> None:
+        """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
+        from rankviz import installed
 
         installed.require_trainer("Training")
         request.validate()
@@ -63,10 +59,20 @@ class Runs(StoredRuns):
         preview = self.preview(request.data)
         if request.exact_match_examples:
             preview.require_prompts()
-        if not dataset.is_sample(request.data, assets=self._workspace.assets):
-            request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
         refuse_base(self._models.get(request.base), request.lora, request.training, here)
         self._preflight.require(request.training, request.base)
+
+    def start(self, request: SweepRequest) -> str:
+        """Queue a sweep and see that someone works the queue; returns its id.
+
+        It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
+        the page.
+        """
+        from rankviz import dataset
+
+        self.check(request)
+        if not dataset.is_sample(request.data, assets=self._workspace.assets):
+            request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
         sweep_id = self._workspace.store.create(request)
         self._workspace.work_queue()
         return sweep_id

@@ -119,9 +119,10 @@ def sweep(
     if quick:
         request = quick_look(request, ranks)
     print_notes(api.preflight.warnings(request.training, request.base))
-    sweep_id = api.runs.start(request)
+    api.runs.check(request)
     for sentence in api.runs.expected(request).sentences:
         print(sentence, file=sys.stderr)
+    sweep_id = api.runs.start(request)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     watch(api, sweep_id)
     runs = api.runs.sweep(sweep_id).runs

@@ -176,3 +176,13 @@ def test_a_sweep_that_this_machine_cannot_train_is_refused_before_it_is_queued(a
         api.runs.start(questions.sweep(precision="nf4"))
 
     assert [] == list(api.runs.sweeps())
+
+
+def test_a_check_before_the_start_refuses_what_the_start_refuses_and_writes_nothing(tmp_path):
+    api = Api(home=tmp_path)
+
+    api.runs.check(questions.sweep())
+    with pytest.raises(InvalidSettingError, match="Steps must be a whole number"):
+        api.runs.check(questions.sweep(max_steps=0))
+
+    assert [] == list(api.runs.sweeps())
