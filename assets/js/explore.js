@@ -28,7 +28,7 @@ window.RankVizExplore = (() => {
   /* The whole answer. Of several questions on their way only the newest is shown. */
   async function ask(question) {
     const mine = ++newest;
-    const busy = setTimeout(() => slot("model-busy", "Reading the layers of this model …"), BUSY_AFTER);
+    const busy = setTimeout(() => line("model-busy", "Reading the layers of this model …"), BUSY_AFTER);
     document.body.toggleAttribute("data-asking", true);
     try {
       const answer = await post("answer", { ...question, ...axes() });
@@ -40,7 +40,7 @@ window.RankVizExplore = (() => {
     } finally {
       clearTimeout(busy);
       if (mine === newest) {
-        slot("model-busy", "");
+        line("model-busy", "");
         document.body.toggleAttribute("data-asking", false);
       }
     }
@@ -59,6 +59,7 @@ window.RankVizExplore = (() => {
 
   /* Everything that follows the rank and is known here. */
   function paint() {
+    line("scale", record(state.r)?.scale || "");
     Object.values(mounted).forEach((part) => part.ranked?.(state.r, record(state.r)));
   }
 
@@ -121,6 +122,11 @@ window.RankVizExplore = (() => {
     html[name] = text;
     const place = document.getElementById("slot-" + name);
     if (place) place.innerHTML = text;
+  }
+
+  function line(id, content) {
+    const place = document.getElementById(id);
+    if (place) place.textContent = content;
   }
 
   function mount(name, part) {
@@ -217,14 +223,6 @@ window.RankVizExplore = (() => {
     }
   }
 
-  function scale(element) {
-    mount("scale", {
-      ranked(r, shown) {
-        if (shown) element.querySelector(".rv-scale").textContent = shown.scale;
-      },
-    });
-  }
-
   ask({ search: location.search });
-  return { state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, scale, post, chip };
+  return { state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, chip };
 })();
