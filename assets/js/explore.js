@@ -59,7 +59,7 @@ window.RankVizExplore = (() => {
 
   /* Everything that follows the rank and is known here. */
   function paint() {
-    line("scale", record(state.r)?.scale || "");
+    slot("scale", `<div class="rv-scale">${record(state.r)?.scale || ""}</div>`);
     Object.values(mounted).forEach((part) => part.ranked?.(state.r, record(state.r)));
   }
 
@@ -82,7 +82,8 @@ window.RankVizExplore = (() => {
   async function tell() {
     const mine = newest;
     const r = state.r;
-    const words = await post("words", { values: state.values });
+    if (document.body.classList.contains("rv-presenting")) return;
+    const words = await post("words", { values: state.values }).catch(() => ({ notice: "offline" }));
     if (mine !== newest || r !== state.r || words.notice) return;
     Object.entries(words.slots).forEach(([name, html]) => slot(name, html));
     remember(words.address);

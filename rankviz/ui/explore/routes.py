@@ -17,6 +17,7 @@ from starlette.routing import Route
 from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.ui.explore.answer import answer, given, words
+from rankviz.ui.explore.compare import compare
 from rankviz.ui.wiring import notice_html
 
 MAX_BODY_BYTES = 100_000
@@ -24,7 +25,11 @@ MAX_BODY_BYTES = 100_000
 
 def routes(api: Api) -> list[Route]:
     """One address an answer."""
-    views = {"answer": partial(answer, api), "words": lambda body: words(api, given(body))}
+    views = {
+        "answer": partial(answer, api),
+        "words": lambda body: words(api, given(body)),
+        "compare": partial(compare, api),
+    }
     return [Route(f"/rankviz/{name}", _serve(view), methods=["POST"]) for name, view in views.items()]
 
 

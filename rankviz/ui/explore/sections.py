@@ -35,6 +35,8 @@ def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         with gr.Tab("All ranks", id="ranks"):
             frame.ranks()
             ranks_file = tables.download_widgets("all ranks", elem_id="ranks-download")
+        with gr.Tab("Compare", id="compare"):
+            frame.compare()
         with gr.Tab("Fit and changes", id="fit") as fit_tab:
             decided = decision_widgets()
         with gr.Tab("Memory", id="memory") as memory_tab:

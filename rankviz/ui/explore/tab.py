@@ -14,7 +14,7 @@ from rankviz.core.runs.request import QUICK_RANKS
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import frame, sections
 from rankviz.ui.parts import question
-from rankviz.ui.parts.controls import busy, done, plain
+from rankviz.ui.parts.controls import busy, done, plain, slot
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.wiring import on_any, quiet, wire
 
@@ -46,14 +46,16 @@ def build(api: Api) -> Exploring:
         ):
             w = question.question_widgets(model_choices(api), list(api.workspace.gpus))
         with gr.Column(elem_classes="rv-answer"):
-            frame.slot("notice")
+            slot("notice")
             notice = plain(elem_id="notice")
             frame.figures()
             with gr.Row(elem_classes="rv-hero-row"):
-                curve = frame.hero()
-                with gr.Column(elem_classes="rv-beside"):
-                    frame.slot("advice")
+                with gr.Column(scale=1, min_width=300):
+                    curve = frame.hero()
+                with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
+                    slot("advice")
                     measure = gr.Button(MEASURE, variant="primary", size="md", elem_id="measure")
+                    frame.tools()
             w["take"] = takeaway.choice()
             inputs = {name: w[name] for name in question.DEFAULTS}
             sections.build(api, w, inputs)
