@@ -94,8 +94,10 @@ def _band_label(tradeoff: Tradeoff) -> str:
     forecast = tradeoff.forecast
     if forecast is None:
         return "forecast between your runs, 80 % band"
-    held = forecast.coverage_80_left_out
-    return f"forecast, 80 % band ({'not checked' if held is None else f'held {rounded_percent(held, 0)}'})"
+    if forecast.coverage_80_left_out is None:
+        return "forecast, 80 % band (not checked)"
+    held = f"held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen points"
+    return f"forecast, 80 % band ({held}{'' if forecast.validated else ', not validated'})"
 
 
 def _sentences(tradeoff: Tradeoff, lines: Sequence[HeroLine]) -> list[str]:

@@ -41,7 +41,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     quality = body.get("y") if body.get("y") in SHORTFALLS else SHORTFALL_LOSS
     columns, tradeoffs = [], []
     for letter, pin in zip(LETTERS, pins, strict=False):
-        values = given({"search": pin})
+        values = given(api, {"search": pin})
         label = f"{letter}: {values['model'].rsplit('/', 1)[-1]}"
         try:
             tradeoff = api.tradeoffs.of(ask(values), values["use_case"], quality)
