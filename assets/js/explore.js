@@ -105,6 +105,7 @@ window.RankVizExplore = (() => {
     isRestored = true;
     state.question = { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
     if (state.answer) mounted.rank?.set(state.r);
+    openSection();
   }
 
   function axis(name, value) {
@@ -149,6 +150,17 @@ window.RankVizExplore = (() => {
   function refreshSection() {
     const open = document.querySelector("#sections > .tab-wrapper [role=tab][aria-selected=true]");
     sections[open?.textContent.trim()]?.();
+  }
+
+  /* The open section is in the address, and what an address has of one opens it. */
+  document.addEventListener("click", (event) => {
+    const name = /^section-(.*)-button$/.exec(event.target.closest?.("#sections [role=tab]")?.id)?.[1];
+    if (name) window.RankViz.remember({ section: name === "ranks" ? null : name });
+  });
+  function openSection() {
+    const address = new URL(location.href).searchParams;
+    const meant = address.has("take") ? "export" : address.has("pin") ? "compare" : "";
+    document.getElementById(`section-${address.get("section") || meant}-button`)?.click();
   }
 
   /* Figures: value, exact value on hover, a second line, and half and twice the rank below. */
