@@ -11,7 +11,7 @@ from typing import Any
 
 from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.held_out_answers import readable
-from rankviz.core.runs.sweep_time import SHOWN_TOKENS
+from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
 from rankviz.worker.finetune.data import Question, ShownQuestion
 from rankviz.worker.finetune.evaluation import MAX_LOGIT_BYTES, inference
 from rankviz.worker.stages import Progress, silent
@@ -19,8 +19,6 @@ from rankviz.worker.stages import Progress, silent
 EXTRA_TOKENS = 8
 MAX_CACHED_TOKENS = 2048
 """Keys and values of so many tokens are kept at once: half a gigabyte for a base of 8 billion parameters in fp32."""
-SHOWN_SECONDS = 20.0
-"""Answers that are only read take at most about so long together; what is not written by then is cut off."""
 
 
 def exact_matches(
