@@ -1,5 +1,10 @@
 """What a worker writes of its stages, and how it follows a download that another program makes."""
 
+import http.server
+import json
+import os
+import subprocess
+import sys
 import threading
 
 from rankviz.core.runs.events import StageProgressed, StageReached
@@ -142,3 +147,71 @@ def test_the_weights_of_a_repository_are_its_safetensors_or_else_pytorchs_files(
     assert 4 == weight_bytes([("pytorch_model.bin", 4), ("config.json", 1)])
     assert weight_bytes([("model.safetensors", None)]) is None
     assert weight_bytes([("config.json", 1)]) is None
+
+
+FETCH = """
+import json, sys, threading
+from pathlib import Path
+from huggingface_hub import hf_hub_download
+from rankviz.core.runs.events import StageReached
+from rankviz.worker.downloads import HubDownload
+from rankviz.worker.stages import Stages
+
+endpoint, cache, half_told = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+events = []
+
+def log(event):
+    reached = isinstance(event, StageReached)
+    events.append(event.stage if reached else [event.done, event.total])
+    if not reached and event.done >= 10_000_000:
+        half_told.touch()
+
+stages = Stages(log, every_seconds=0.02)
+download = HubDownload(stages, cache, lambda repository: 24_000_000)
+download.of("owner/name")
+with stages.watched(download.look):
+    hf_hub_download("owner/name", "model.safetensors", cache_dir=cache, endpoint=endpoint)
+download.look()
+print(json.dumps(events))
+"""
+
+
+def test_a_download_by_the_hubs_own_client_is_followed(tmp_path):
+    """The server sends the second half only once the first has been told."""
+    content, half_told, waiting = b"x" * 24_000_000, tmp_path / "half told", threading.Event()
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            headers = {"ETag": '"etag"', "X-Repo-Commit": "c" * 40, "Content-Length": str(len(content))}
+            for header in headers.items():
+                self.send_header(*header)
+            self.end_headers()
+
+        def do_GET(self):
+            self.do_HEAD()
+            self.wfile.write(content[:12_000_000])
+            for _ in range(600):
+                if half_told.exists():
+                    break
+                waiting.wait(0.05)
+            self.wfile.write(content[12_000_000:])
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        arguments = [f"http://127.0.0.1:{server.server_port}", str(tmp_path / "cache"), str(half_told)]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
+        done = subprocess.run(
+            [sys.executable, "-c", FETCH, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        server.shutdown()
+
+    assert 0 == done.returncode, done.stderr[-2000:]
+    first, *told, last = json.loads(done.stdout)
+    assert ("downloading the base", "loading the base") == (first, last)
+    assert {24_000_000} == {total for _, total in told}
+    assert half_told.exists()
+    assert [come for come, _ in told] == sorted(come for come, _ in told)
