@@ -58,6 +58,24 @@ def test_while_one_thread_waits_another_one_watches():
     assert "stages" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_while_modules_are_imported_their_number_is_told(monkeypatch):
+    events = []
+    written = threading.Event()
+
+    def log(event):
+        events.append(event)
+        if event.done >= 3:
+            written.set()
+
+    stages = Stages(log, every_seconds=0.0)
+    with stages.imports():
+        for number in range(3):
+            monkeypatch.setitem(sys.modules, f"module_{number}", None)
+        assert written.wait(20)
+
+    assert (3, None, "modules") == words(events)[-1]
+
+
 class Cache:
     """The cache of the Hub's client, as a download fills it."""
 
