@@ -40,7 +40,8 @@ MORE_TOKENS = 8
 SHOWN_TOKENS = 64
 """Of one answer that is kept to be read, at most."""
 SHOWN_SECONDS = 20.0
-"""Such answers take about so long together, at most: the worker cuts off what is not written by then."""
+"""Such answers may take so long together, or as long as the evaluation before them where that is more: the worker cuts
+off what is not written by then."""
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
@@ -201,8 +202,7 @@ def sweep_time(
             answers = answers.plus(one.multiplied(answering).times(passes * run.answered_examples))
         if showing:
             together = one.multiplied(showing).times(run.shown_answers)
-            ends = (together.low, together.expected, together.high)
-            shown = shown.plus(Range(*(min(SHOWN_SECONDS, end) for end in ends)).times(1 + (place == 0)))
+            shown = shown.plus(_at_most(together, one.times(run.held_out_examples)).times(1 + (place == 0)))
         if paces.rest:
             rest = rest.plus(paces.rest.range(1.0))
     load = _load(model, assumptions)
@@ -213,6 +213,15 @@ def sweep_time(
         rest=rest,
         answers=answers if answering else None,
         shown=shown if showing else None,
+    )
+
+
+def _at_most(answers: Range, evaluation: Range) -> Range:
+    """Answers as far as they are written before their time is up."""
+    return Range(
+        min(answers.low, max(SHOWN_SECONDS, evaluation.low)),
+        min(answers.expected, max(SHOWN_SECONDS, evaluation.expected)),
+        min(answers.high, max(SHOWN_SECONDS, evaluation.high)),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.held_out_answers import readable
-from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
+from rankviz.core.runs.sweep_time import SHOWN_TOKENS
 from rankviz.worker.finetune.data import Question, ShownQuestion
 from rankviz.worker.finetune.evaluation import MAX_LOGIT_BYTES, inference
 from rankviz.worker.stages import Progress, silent
@@ -56,7 +56,7 @@ def shown_answers(
     *,
     autocast: str | None = None,
     cached: bool = True,
-    seconds: float = SHOWN_SECONDS,
+    seconds: float,
     progress: Progress = silent,
 ) -> tuple[GreedyAnswer, ...]:
     """The answers as text, by place; of at most SHOWN_TOKENS tokens each. The rest as for exact_matches.
