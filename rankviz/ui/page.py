@@ -65,9 +65,7 @@ def build_app(api: Api) -> gr.Blocks:
 
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
-        fitted = loaded.then(**exploring.fit)
-        for event in exploring.answers:
-            fitted.then(**event)
+        loaded.then(**exploring.fit).then(**exploring.restored)
         for event in (training.draw, sweeping.draw, running.draw, rules):
             loaded.then(**event)
         named = app.load(adapting.load, None, adapting.loaded, **quiet())
@@ -76,7 +74,6 @@ def build_app(api: Api) -> gr.Blocks:
 
         tab_widgets = (explore_tab, train_tab, sweep_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
-        to["explore"].then(lambda: gr.Dropdown(choices=explore.sweep_choices(api)), None, exploring.sweeps, **quiet())
         to["guide"].then(**rules)
         to["train"].then(**training.draw)
         to["runs"].then(lambda: gr.Timer(active=True), None, running.timer, **quiet()).then(**running.draw)
