@@ -1,4 +1,4 @@
-"""Holds the Python templates that show what the training has changed: answers before and after, and the adapter's size."""
+"""Holds the Python templates that show what the training has changed: answers from before and after, and its size."""
 
 SHOWN_ROWS = 4
 NEW_TOKENS = 128

@@ -1,8 +1,8 @@
 """Says how to install what an exported script needs: with pip, with uv, and in Colab.
 
 The versions are pinned, since the number of trained parameters depends on them. In Colab, torch stays the one that is
-there, because it matches the driver: plain `pip install unsloth` may replace it with one that needs a newer driver. PEFT
-0.21 refuses Colab's own torchao (0.10) and wants 0.16 or newer, and torchao from 0.17 on needs torch 2.11. Sources:
+there, because it matches the driver: plain `pip install unsloth` may replace it with one that needs a newer driver.
+PEFT 0.21 refuses Colab's own torchao (0.10) and wants 0.16 or newer; torchao from 0.17 on needs torch 2.11. Sources:
 https://unsloth.ai/docs/get-started/install and the install cells of https://github.com/unslothai/notebooks
 (update_all_notebooks.py), checked 2026-11-26.
 """

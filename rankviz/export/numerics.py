@@ -3,13 +3,11 @@
 Unsloth's script leaves this to Unsloth, which does the same.
 """
 
+from rankviz.core.cost.unsloth import FORCED_FP32
 from rankviz.export.recipe import FRAMEWORKS, Recipe
 
 EXACT = {"fp16": "torch.float16", "fp32": "torch.float32"}
 """Precisions that any card can do."""
-OVERFLOWS_IN_FP16 = ("gemma3", "gemma4", "glm4_moe", "gpt_oss", "qwen3_5", "qwen3_moe")
-"""model_types whose activations or gradients overflow in fp16, with those that begin so: Unsloth computes these in fp32
-(unsloth_zoo 2026.10.9, model_lists.FORCE_FLOAT32, checked 2026-11-26)."""
 
 
 def dtype_lines(recipe: Recipe) -> str:
@@ -26,7 +24,8 @@ def dtype_lines(recipe: Recipe) -> str:
 
 
 def overflows(recipe: Recipe) -> bool:
-    return recipe.model_type.startswith(OVERFLOWS_IN_FP16)
+    """Whether fp16 is too small for this model's numbers."""
+    return recipe.model_type.startswith(FORCED_FP32)
 
 
 def fp16_notes(recipe: Recipe) -> tuple[str, ...]:
@@ -36,8 +35,8 @@ def fp16_notes(recipe: Recipe) -> tuple[str, ...]:
     framework, precision = recipe.training.framework, recipe.training.precision
     if framework == "unsloth":
         return (
-            "fp16 overflows in this model, so Unsloth computes it in fp32 on a card without bf16, such as a T4: this is "
-            "slower and takes more memory.",
+            "fp16 overflows in this model. On a card without bf16, such as a T4, Unsloth therefore computes it in "
+            "fp32, which is slower and takes more memory.",
         )
     if precision == "fp16":
         return (

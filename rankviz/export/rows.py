@@ -1,8 +1,9 @@
-"""Holds the Python templates that read the user's rows: the settings at the top of a script, and the data.
+"""Holds the Python templates around the user's files: the settings at the top of a script, the data, and for Colab the
+file to upload and the adapter to download.
 
-All four forms that RankViz reads become prompt and completion, or whole chats, so that the end token is learned in each:
-Unsloth tokenizes a column "text" as it is, without one (unsloth_zoo 2026.10.9, dataset_utils.sft_prepare_dataset). A
-base model without a chat template gets chats as RankViz's own runs write them (worker/finetune/data.py).
+All four forms that RankViz reads become prompt and completion, or whole chats, so that the end token is learned in
+each: Unsloth tokenizes a column "text" as it is, without one (unsloth_zoo 2026.10.9, dataset_utils, in
+sft_prepare_dataset). A base model without a chat template gets chats as RankViz's own runs write them.
 """
 
 SETTINGS = """\
@@ -18,8 +19,20 @@ from pathlib import Path
 if not Path(data_file).exists():
     from google.colab import files
 
-    print("Choose the file with your examples:")
+    print("Choose the file with your examples.")
     data_file = next(iter(files.upload()))
+"""
+
+DOWNLOAD = """\
+# Colab deletes its files when the session ends.
+import shutil
+import sys
+
+archive = shutil.make_archive("adapter", "zip", "adapter")
+if "google.colab" in sys.modules:
+    from google.colab import files
+
+    files.download(archive)
 """
 
 DATA = '''\
@@ -34,7 +47,7 @@ rows = load_dataset("json" if ending == "jsonl" else ending, data_files=data_fil
 if form is None:
     form = next((name for name, columns in COLUMNS.items() if set(columns) <= set(rows.column_names)), None)
 if form is None:
-    raise ValueError(f"{{data_file}} has the columns {{rows.column_names}}. Rename them to those of one form: {{COLUMNS}}")
+    raise ValueError(f"{{data_file}} has the columns {{rows.column_names}}. Rename them to one form of {{COLUMNS}}.")
 
 
 def as_trained(row):

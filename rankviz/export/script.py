@@ -203,7 +203,7 @@ def _values(recipe: Recipe) -> dict[str, object]:
     return {
         "model_id": recipe.model_id,
         "auto_class": "AutoModelForImageTextToText" if recipe.is_multimodal else "AutoModelForCausalLM",
-        "max_length": setup.max_length,
+        "max_length": setup.fitted_length,
         "r": lora.r,
         "lora_alpha": recipe.lora_alpha,
         "target_modules": literal(recipe.target_modules),
@@ -239,7 +239,7 @@ def _length(recipe: Recipe) -> dict[str, object]:
     steps = recipe.max_steps
     return {
         "length": f"max_steps={steps},  # or, for full passes over the data: num_train_epochs=1",
-        "loop_length": f"max_steps = {steps}  # or, for full passes over the data: epochs * len(train) // {accumulation}",
+        "loop_length": f"max_steps = {steps}  # or, for full passes: epochs * len(train) // {accumulation}",
         "warmup_steps": recipe.warmup_steps,
         "warmup_share": WARMUP_STEPS_SHARE,
     }
