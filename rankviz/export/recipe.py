@@ -104,6 +104,11 @@ class Recipe:
         return data.epochs if data is not None and self.training.data_steps is not None else None
 
     @property
+    def max_length(self) -> int:
+        """No more than the data need, where that is known."""
+        return self.training.fitted_length
+
+    @property
     def adapter_bytes(self) -> int | None:
         """Size of the adapter's file after training on a GPU; None where training is refused."""
         if (plan := self.trained) is None:

@@ -203,7 +203,7 @@ def _values(recipe: Recipe) -> dict[str, object]:
     return {
         "model_id": recipe.model_id,
         "auto_class": "AutoModelForImageTextToText" if recipe.is_multimodal else "AutoModelForCausalLM",
-        "max_length": setup.fitted_length,
+        "max_length": recipe.max_length,
         "r": lora.r,
         "lora_alpha": recipe.lora_alpha,
         "target_modules": literal(recipe.target_modules),

@@ -10,6 +10,7 @@ import yaml
 
 from rankviz.api import Api
 from rankviz.core.advice.use_case import Goal
+from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_VERSION
@@ -154,6 +155,20 @@ def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
 
     # 2 · 4 · 1000 tokens a step.
     assert "max_steps=125," in api.exports.write(Question(model_id="Qwen/Qwen3-4B", training=tokens), 8).text
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "length"),
+    [("axolotl", "num_epochs", "sequence_len"), ("llamafactory", "num_train_epochs", "cutoff_len")],
+)
+def test_data_set_epochs_and_length_of_a_configuration_file(api, name, epochs, length):
+    """5,000 examples on 8 a step are 625 steps an epoch, and 5 % of 1,250 steps are warmup."""
+    data = TrainingData(examples=5000, longest_tokens=1000, epochs=2)
+    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
+    config = yaml.safe_load(api.exports.write(question, 8, name).text)
+
+    assert (2, 1024, 62) == (config[epochs], config[length], config["warmup_steps"])
+    assert "max_steps" not in config
 
 
 @pytest.mark.parametrize(
