@@ -212,7 +212,7 @@ window.RankViz = (() => {
       const box = event.target.closest("[data-name]"), button = event.target.closest("[data-do=copy]");
       if (button) copyText(box.querySelector("pre").textContent, button);
       if (!event.target.closest("[data-do=save]")) return;
-      save(box.dataset.name, box.dataset.file || box.querySelector("pre").textContent, "text/plain");
+      save(box.dataset.name, box.querySelector("pre").textContent, "text/plain");
     });
   }
 
