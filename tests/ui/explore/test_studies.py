@@ -34,12 +34,15 @@ def drawn(shown):
     return json.loads(shown)
 
 
-def test_the_card_says_what_to_take_why_and_what_the_chosen_rank_costs_instead(api):
+def test_the_card_leads_with_the_nearest_study_and_folds_the_rest(api):
     card = words(api, {**LLAMA, "r": 64})["slots"]["advice"]
 
     text = text_of(card)
     enough = enough_in_words(api.studies.rank_enough(), 16)
-    assert f"Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers : {enough}" in text
+    first, _, details = text.partition("Details")
+    assert "Recommended: r = 16 (selected: r = 64) alpha 16 Learning rate 3e-4 Targets all linear layers" in first
+    assert "r = 16 ended 0.5 % of the loss short of the best rank, r = 128, in the nearest study: Tinker" in first
+    assert enough not in first and f"{enough[0].upper()}{enough[1:]}" in details
     assert "Selected: r = 64. Its file is 503.3 MB larger than that of r = 16, and it needs 1.18 GiB" in text
     assert "What would change the recommendation" in text
     assert 'href="https://github.com/thinking-machines-lab/tinker-cookbook/' in card
@@ -51,7 +54,7 @@ def test_use_case_data_and_forgetting_reach_the_card(api):
     text = text_of(words(api, values)["slots"]["advice"])
 
     assert "Recommended: r = 16" in text
-    assert "The rank was halved from r = 32 to keep more of the base" in text
+    assert "The rank is halved from r = 32 to keep more of the base" in text
     assert "Each example is seen 80.0 times" in text
 
 
