@@ -36,6 +36,15 @@ class RunSummary:
     record: RunRecord
     estimate: RunEstimate | None
     """None where its base model is not available."""
+    folder: Path | None = None
+    """Of the run: its request, journal, log and adapter. None on a shared page, whose visitors see no path of its
+    machine, and of a run that RankViz ships."""
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        """Where the trained adapter is, as PEFT loads it; None where there is none, or no folder to show."""
+        adapter = self.folder / self.record.adapter_path if self.folder and self.record.adapter_path else None
+        return adapter if adapter and adapter.is_dir() else None
 
 
 class Runs(StoredRuns):
@@ -150,7 +159,7 @@ class Runs(StoredRuns):
     def summary(self, run_id: str) -> RunSummary:
         """One run: what was requested and measured, with the estimate beside it."""
         record = self.get(run_id)
-        return RunSummary(record=record, estimate=self.expected_run(record))
+        return RunSummary(record=record, estimate=self.expected_run(record), folder=self.folder(run_id))
 
     def expected(self, request: SweepRequest) -> ExpectedSweep:
         """Memory and time of a sweep on this machine, before it is started."""

@@ -112,7 +112,9 @@ def _build(kind: type, row: dict):
 def _value(value: object, hint: object) -> object:
     if is_dataclass(hint):
         return _build(hint, value)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(_value(item, typing.get_args(hint)[0]) if isinstance(item, dict) else item for item in value)
+    return value
 
 
 @functools.cache
