@@ -61,18 +61,15 @@ def preview(api: Api, **values: Any) -> Preview:
     except RankVizError as error:
         return Preview(notice_html(str(error), kind="error"))
     rows = [Row(cells=[Cell(prompt, kind="wrap"), Cell(answer, kind="wrap")]) for prompt, answer in seen.examples]
-    each = api.workspace.assumptions.range("characters-per-token")
-    low, high, longest = (
-        round(characters / per_token)
-        for characters, per_token in (
-            (seen.mean_characters, each.high),
-            (seen.mean_characters, each.low),
-            (seen.longest_characters, each.expected),
-        )
-    )
+    per_token = api.workspace.assumptions.range("characters-per-token")
+
+    def long(characters: float) -> str:
+        low, high = characters / per_token.high, characters / per_token.low
+        return f"{characters:,.0f} characters ({low:,.0f} to {high:,.0f} tokens)"
+
     about = (
-        f"{seen.title}: {units.counted(seen.rows, 'example')}, on average {low:,} to {high:,} tokens, the longest "
-        f"about {longest:,} (estimated from {seen.mean_characters:,.0f} and {seen.longest_characters:,} characters)."
+        f"{seen.title}: {units.counted(seen.rows, 'example')} of {long(seen.mean_characters)} on average. The longest "
+        f"has {long(seen.longest_characters)}."
     )
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
     short = sum(len(text) for example in seen.examples for text in example) <= SHORT_ROWS

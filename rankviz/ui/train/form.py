@@ -67,7 +67,7 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         elem_id="train-base",
     )
     busy_line("base-busy")
-    w["base_problem"] = plain()
+    w["base_problem"] = plain(elem_id="train-problem-base")
     w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
     w["file"] = gr.File(
         label="JSONL, CSV or Parquet: text, instruction/output, prompt/completion or messages",
@@ -76,7 +76,7 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         height=110,
         elem_id="train-file",
     )
-    w["data_problem"] = plain()
+    w["data_problem"] = plain(elem_id="train-problem-data")
     w["preview"] = plain(elem_id="train-preview")
     w["mode"] = gr.Radio(MODES, value=DEFAULTS["mode"], label="Mode", elem_id="train-mode")
     w["mode_note"] = plain(html.paragraphs(MODE_NOTES[DEFAULTS["mode"]]))
@@ -97,18 +97,18 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
             visible=False,
             elem_id="train-independent",
         )
-    w["ranks_problem"] = plain()
+    w["ranks_problem"] = plain(elem_id="train-problem-ranks")
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(
             ALPHA_RULES, value=DEFAULTS["alpha_rule"], label="Alpha", scale=3, min_width=180, elem_id="train-alpha"
         )
         w["alpha_fixed"] = gr.Number(DEFAULTS["alpha_fixed"], label="Fixed alpha", scale=1, min_width=70)
-    w["alpha_problem"] = plain()
+    w["alpha_problem"] = plain(elem_id="train-problem-alpha")
     with gr.Row(elem_classes="rv-pair"):
         w["learning_rates"] = gr.Textbox(DEFAULTS["learning_rates"], label="Learning rates", max_lines=1, min_width=100)
         w["seeds"] = _whole("Seeds", DEFAULTS["seeds"], visible=False)
         w["max_steps"] = _whole("Steps per run", DEFAULTS["max_steps"])
-    w["numbers_problem"] = plain()
+    w["numbers_problem"] = plain(elem_id="train-problem-numbers")
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
         w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)
@@ -122,6 +122,8 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
         with gr.Row(elem_classes="rv-pair"):
             w["max_length"] = _whole("Max length (tokens)", DEFAULTS["max_length"])
             w["held_out"] = _whole("Held-out examples", DEFAULTS["held_out"])
+        with gr.Row(elem_classes="rv-pair"):
+            w["shown_answers"] = _whole("Answers to show (0: off)", DEFAULTS["shown_answers"])
             w["exact_match"] = _whole("Exact match on (0: off)", DEFAULTS["exact_match"])
         plain(html.paragraphs(WHAT_EXACT_MATCH_IS))
         w["precision"] = gr.Dropdown(

@@ -11,7 +11,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui.parts import html, live
 from rankviz.ui.parts.added_run import add_button
 from rankviz.ui.parts.curve import curve as by_rank
-from rankviz.ui.train.result import adapters_html
+from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.wiring import notice_html, unchanged
 
 TRAIN, CANCEL = "Train", "Cancel"
@@ -35,6 +35,7 @@ class Progress(NamedTuple):
     loss: str = ""
     curve: str = ""
     words: str = ""
+    answers: str = ""
     adapters: str = ""
     runs_fold: Any = gr.Accordion(visible=False)
     results: str = ""
@@ -72,6 +73,7 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
         loss=live.loss_chart([sweep]) if stepped else "",
         curve=drawn.chart if drawn else "",
         words=drawn.words if drawn else "",
+        answers=answers_html(sweep),
         adapters=adapters_html(api, sweep),
         runs_fold=gr.Accordion(visible=True),
         results=live.results_table(api, sweep),

@@ -52,6 +52,7 @@ DEFAULTS: dict[str, Any] = {
     "max_length": SHORT_TRAINING.max_length,
     "held_out": START.held_out_examples,
     "exact_match": START.exact_match_examples,
+    "shown_answers": START.shown_answers,
     "precision": SHORT_TRAINING.precision,
     "optim": SHORT_TRAINING.optim,
     "unsloth_class": START.lora.unsloth_class,
@@ -130,8 +131,14 @@ def _changes(values: Mapping[str, Any]) -> Sequence[tuple[str, Callable[[SweepRe
             precision=values["precision"],
             optim=values["optim"],
         )
-        examples = {"held_out_examples": values["held_out"], "exact_match_examples": values["exact_match"]}
-        return replace(request, lora=lora, training=training, **examples)
+        return replace(
+            request,
+            lora=lora,
+            training=training,
+            held_out_examples=values["held_out"],
+            exact_match_examples=values["exact_match"],
+            shown_answers=values["shown_answers"],
+        )
 
     def checked(change: Callable[[SweepRequest], SweepRequest], *, after_ranks: bool) -> Callable:
         def apply(request: SweepRequest) -> SweepRequest:
@@ -213,6 +220,7 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
         "max_length": training.max_length,
         "held_out": first.held_out_examples,
         "exact_match": first.exact_match_examples,
+        "shown_answers": first.shown_answers,
         "precision": training.precision,
         "optim": training.optim,
         "unsloth_class": lora.unsloth_class,

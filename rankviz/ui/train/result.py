@@ -6,9 +6,11 @@ from urllib.parse import quote
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import code_html
+from rankviz.ui.parts.html import Cell, Row
 
 
 def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
@@ -32,7 +34,37 @@ def _adapter(api: Api, run: RunRecord) -> str:
     name = f"Adapter at r = {run.request.r}, {units.file_size(run.adapter_bytes)}"
     address = f"?tab=adapter&amp;adapter={quote(run.run_id)}"
     link = f'<p class="rv-caption"><a href="{address}">{escape(f"Open r = {run.request.r} on Adapter")}</a></p>'
-    if api.workspace.shared:
+    folder = api.runs.folder(run.run_id)
+    if folder is None:
         return html.paragraphs(name) + link
-    folder = api.workspace.store.run_dir(run.run_id) / run.adapter_path
-    return code_html(str(folder), title=name, caption=link)
+    return code_html(str(folder / run.adapter_path), title=name, caption=link)
+
+
+def answers_html(sweep: Sweep) -> str:
+    """Held-out prompts with the base's answer and that of the lowest and the highest rank; nothing where none were
+    written."""
+    answered = [run for run in best_of_each_rank(sweep) if any(answer.after for answer in run.answers)]
+    if not answered:
+        return ""
+    shown = answered if len(answered) < 3 else [answered[0], answered[-1]]
+    by_place = [{answer.place: answer for answer in run.answers} for run in shown]
+    rows = [
+        Row(
+            [
+                Cell(answer.prompt, kind="wrap"),
+                Cell(answer.reference, kind="wrap"),
+                _answer(answer.before),
+                *(_answer(answers[answer.place].after if answer.place in answers else None) for answers in by_place),
+            ]
+        )
+        for answer in shown[0].answers
+    ]
+    headers = ["Held-out prompt", "Reference", "Base", *(f"r = {run.request.r}" for run in shown)]
+    return html.titled("Answers before and after training", html.table(headers, rows, label="Answers", left=2))
+
+
+def _answer(answer: GreedyAnswer | None) -> Cell:
+    """Greedy; an answer that was cut off ends with three dots."""
+    if answer is None:
+        return Cell("–", kind="wrap")
+    return Cell(answer.text if answer.ended else f"{answer.text} …", kind="wrap")

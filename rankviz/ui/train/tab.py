@@ -81,6 +81,7 @@ def build(api: Api) -> Training:
                 loss = chart("Training loss by step", height=HEIGHT, elem_id="train-loss", optional=True)
             words = plain(elem_id="train-words")
             add = gr.Button("", visible=False, size="sm", elem_id="add-run")
+            answers = plain(elem_id="train-answers")
             adapters = copyable(elem_id="train-adapters")
             with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as runs_fold:
                 results_file = tables.download_widgets("runs of this sweep", elem_id="results-download")
@@ -137,6 +138,7 @@ def build(api: Api) -> Training:
         "loss": loss,
         "curve": curve,
         "words": words,
+        "answers": answers,
         "adapters": adapters,
         "runs_fold": runs_fold,
         "results": results,
