@@ -24,6 +24,7 @@ from rankviz.errors import InvalidSettingError, RankVizError
 if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
     from rankviz.core.quantity import Range
+    from rankviz.core.runs.progress import SweepProgress
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep
@@ -134,6 +135,14 @@ class Runs(StoredRuns):
                 return
             self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
             time.sleep(every_seconds)
+
+    def progress(self, sweep: Sweep) -> SweepProgress:
+        """How far a sweep is and how long it still takes, from its own runs and from earlier ones on its machine."""
+        from rankviz import machine
+        from rankviz.core.runs.progress import progress_of
+
+        environment = next((run.environment for run in sweep.runs if run.environment), None) or machine.here()
+        return progress_of(sweep, time.time(), self._measured.completed_runs(environment))
 
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""

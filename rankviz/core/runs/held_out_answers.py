@@ -35,7 +35,8 @@ def before_and_after(before: Answered | None, after: Answered | None) -> tuple[H
 def readable(text: str) -> str:
     """The start of a text, with lone surrogates replaced: JSON can spell them, but no page and no file can hold
     them."""
-    return text[:MAX_ANSWER_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    shown = text if len(text) <= MAX_ANSWER_CHARACTERS else text[: MAX_ANSWER_CHARACTERS - 1] + "…"
+    return shown.encode("utf-8", "replace").decode("utf-8")
 
 
 def _bounded(answer: GreedyAnswer) -> GreedyAnswer:

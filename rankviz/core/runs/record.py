@@ -136,14 +136,6 @@ class RunRecord:
             return None
         return self.steps[-1].tokens / self.steps[-1].seconds
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Training seconds still to go at the pace so far; None before the second step."""
-        if len(self.steps) < 2 or self.state is not RunState.RUNNING:
-            return None
-        last = self.steps[-1]
-        return (self.request.max_steps - last.step) * last.seconds / last.step
-
     def after(self, event: RunEvent) -> "RunRecord":
         """The record once this has happened. An ended run stays ended until it is asked for again."""
         if isinstance(event, RunRequeued):
@@ -262,12 +254,3 @@ class Sweep:
     def seconds_in_runs(self) -> float:
         """The runs' own time: between runs the sweep may have waited, or stood still until it was resumed."""
         return sum(run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """This run's steps and those of the runs to come, at the pace so far; None before there is a pace."""
-        running = self.running
-        if running is None or running.seconds_left is None:
-            return None
-        to_come = sum(run.request.max_steps for run in self.runs if run.state is RunState.QUEUED)
-        return running.seconds_left + to_come * running.steps[-1].seconds / running.steps[-1].step

@@ -22,6 +22,8 @@ DOWNLOADING = "downloading the base"
 """Within getting or loading it, where it is not there yet."""
 CONVERTING = "converting the base"
 """After the download of the embedded model."""
+INTERRUPTIONS = (DOWNLOADING, CONVERTING)
+"""Stages of a first time, after which the stage before them goes on."""
 
 LOADING_STAGES = (READING_DATA, GETTING_BASE, IMPORTING, LOADING, TOKENIZING)
 """Of the first run of a worker."""
@@ -35,6 +37,12 @@ def counting_exact(prompts: int) -> str:
 def answering(prompts: int) -> str:
     """Answering the few held-out prompts whose answers are kept as text."""
     return f"writing {units.counted(prompts, 'held-out answer')}"
+
+
+def kind_of(stage: str) -> str:
+    """The stage without the number of its prompts, which may be fewer than were requested."""
+    first = stage.partition(" ")[0]
+    return first if first in ("answering", "writing") else stage
 
 
 def truncating(r: int) -> str:

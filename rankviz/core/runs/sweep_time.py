@@ -36,6 +36,8 @@ CACHED_TOKENS = 2048
 """Of one batch of answers (the worker's MAX_CACHED_TOKENS)."""
 MORE_TOKENS = 8
 """An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
+SHOWN_TOKENS = 64
+"""Of one answer that is only read, at most."""
 NOTHING = Range(0.0, 0.0, 0.0)
 
 

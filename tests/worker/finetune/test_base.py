@@ -6,14 +6,17 @@ import pytest
 
 from rankviz.errors import UnknownModelError
 from rankviz.worker.finetune.base import Base, resolve
-from rankviz.worker.wheels import fetch_member
+from rankviz.worker.stages import Stages
+from rankviz.worker.wheels import announced_bytes, fetch_member
+
+NOBODY = Stages(lambda event: None)
 
 
 def test_a_folder_with_config_and_weights_is_a_local_base(tmp_path):
     (tmp_path / "config.json").touch()
     (tmp_path / "model.safetensors").touch()
 
-    assert Base(name=str(tmp_path), is_local=True) == resolve(str(tmp_path), tmp_path)
+    assert Base(name=str(tmp_path), is_local=True) == resolve(str(tmp_path), tmp_path, NOBODY)
 
 
 @pytest.mark.parametrize(("files", "message"), [([], "no config.json"), (["config.json"], "no weights")])
@@ -22,24 +25,24 @@ def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path, files, message
         (tmp_path / name).touch()
 
     with pytest.raises(UnknownModelError, match=message):
-        resolve(str(tmp_path), tmp_path)
+        resolve(str(tmp_path), tmp_path, NOBODY)
 
 
 @pytest.mark.parametrize("base", ["/no/such/folder", "./mine", "a/b/c"])
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(tmp_path, base):
     with pytest.raises(UnknownModelError, match="no such folder"):
-        resolve(base, tmp_path)
+        resolve(base, tmp_path, NOBODY)
 
 
 def test_owner_and_name_is_a_hub_id(tmp_path):
-    assert Base(name="owner/name", is_local=False) == resolve("owner/name", tmp_path)
+    assert Base(name="owner/name", is_local=False) == resolve("owner/name", tmp_path, NOBODY)
 
 
 def test_a_model_converted_before_is_taken_as_it_is(tmp_path):
     folder = tmp_path / "models" / "SmolLM2-135M-Instruct"
     folder.mkdir(parents=True)
 
-    assert Base(name=str(folder), is_local=True) == resolve("embedded", tmp_path)
+    assert Base(name=str(folder), is_local=True) == resolve("embedded", tmp_path, NOBODY)
 
 
 def test_one_file_is_taken_out_of_a_wheel(tmp_path):
@@ -55,3 +58,9 @@ def test_one_file_is_taken_out_of_a_wheel(tmp_path):
     path = fetch_member(str(wheel), "rankviz_test_data/words.txt", tmp_path / "aside")
 
     assert "hello" == path.read_text()
+
+
+def test_the_length_of_a_wheel_is_what_pip_announces():
+    assert 98_800_000 == announced_bytes("Collecting x==1\n  Downloading x-1-py3-none-any.whl (98.8 MB)\n")
+    assert 12_300 == announced_bytes("  Downloading https://host/x-1-py3-none-any.whl (12.3 kB)\n")
+    assert announced_bytes("Collecting x==1\n") is None

@@ -115,10 +115,12 @@ def facts(model):
 set_environment()
 from rankviz.worker.finetune.base import resolve
 from rankviz.worker.finetune.session import Session
+from rankviz.worker.stages import Stages
 home, run_id = Path(sys.argv[1]), sys.argv[2]
 store = RunStore(home)
 run = store.get(run_id).request
-session = Session.load(run, resolve(run.base, home), dataset.read(run.data), print)
+stages = Stages(print)
+session = Session.load(run, resolve(run.base, home, stages), dataset.read(run.data), stages)
 before = facts(session.model)
 session.run(run, lambda event: store.append(run_id, event), store.run_dir(run_id))
 (home / "untouched.json").write_text(json.dumps(facts(session.model) == before))
@@ -212,8 +214,9 @@ def test_the_embedded_model_has_the_chat_template_and_the_ends_of_the_original(t
     from transformers import AutoTokenizer
 
     from rankviz.worker.finetune.base import embedded_folder
+    from rankviz.worker.stages import Stages
 
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder(tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder(tmp_path, Stages(print)))
 
     assert ("<|im_start|>", "<|im_end|>") == (tokenizer.bos_token, tokenizer.eos_token)
     assert "<|im_start|>assistant\n" in tokenizer.apply_chat_template(
