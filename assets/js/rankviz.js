@@ -102,7 +102,9 @@ window.RankViz = (() => {
     function choose(r) {
       hint.textContent = "";
       paint(r);
-      if (props.value !== r) props.value = r;
+      if (props.value === r) return;
+      props.value = r;
+      window.RankVizExplore.choose(r, "rank");
     }
     function typed(final) {
       const r = Number(box.value);
@@ -134,6 +136,7 @@ window.RankViz = (() => {
     });
     watch("value", () => paint(Number(props.value)));
     paint(Number(props.value));
+    window.RankVizExplore.mount("rank", { set: choose });
   }
 
   /* Rows and buttons with data-pick report what was picked; check boxes with data-tick report all that are ticked. */
@@ -265,5 +268,5 @@ window.RankViz = (() => {
     if (event.target.matches?.(".rv-search input")) event.target.select();
   });
 
-  return { chart, rank, pick, editable, copyable, address, restored, header, busy, done };
+  return { plotly, withoutBase, remember, chart, rank, pick, editable, copyable, address, restored, header, busy, done };
 })();

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rankviz.api.probes import Probes
     from rankviz.api.runs import Runs
     from rankviz.api.studies import Studies
+    from rankviz.api.tradeoffs import Tradeoffs
     from rankviz.api.verdicts import Verdicts
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
@@ -109,6 +110,13 @@ class Api:
         from rankviz.api.forecasts import Forecasts
 
         return Forecasts(self.workspace, self.models, self.runs)
+
+    @cached_property
+    def tradeoffs(self) -> Tradeoffs:
+        """What a rank costs against what it buys."""
+        from rankviz.api.tradeoffs import Tradeoffs
+
+        return Tradeoffs(self.workspace, self.models, self.estimates, self.studies, self.forecasts, self.runs)
 
     @cached_property
     def verdicts(self) -> Verdicts:

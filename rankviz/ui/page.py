@@ -68,9 +68,7 @@ def build_app(api: Api) -> gr.Blocks:
 
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
-        fitted = loaded.then(**exploring.fit)
-        for event in exploring.answers:
-            fitted.then(**event)
+        loaded.then(**exploring.fit).then(**exploring.restored)
         for event in (training.draw, training.fill, running_now.draw, sweeping.draw, running.draw, rules):
             loaded.then(**event)
         named = app.load(adapting.load, None, adapting.loaded, **quiet())
@@ -79,7 +77,6 @@ def build_app(api: Api) -> gr.Blocks:
 
         tab_widgets = (explore_tab, train_tab, sweep_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
-        to["explore"].then(lambda: gr.Dropdown(choices=explore.sweep_choices(api)), None, exploring.sweeps, **quiet())
         to["guide"].then(**rules)
         to["train"].then(**training.draw)
         to["runs"].then(lambda: gr.Timer(active=True), None, running.timer, **quiet()).then(**running.draw)
@@ -93,11 +90,14 @@ def build_app(api: Api) -> gr.Blocks:
             if name != "sweep":
                 chosen.then(lambda: gr.Timer(active=False), None, sweeping.timer, **quiet())
 
+        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, exploring.question, tabs))
         training.started.then(**running_now.draw)
         opened = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
+        measuring.success(**training.draw)
         opened.then(**training.draw)
         opened.then(**training.fill)
         for named, done in (
+            (training.sweep_id, measuring.success),
             (training.sweep_id, opened.then),
             (training.sweep_id, training.started.success),
             (sweeping.sweep_id, on_any(sweeping.sweep_id.input).then),

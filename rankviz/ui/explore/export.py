@@ -19,18 +19,24 @@ class Exported(NamedTuple):
     code: str
 
 
-def takeaway_widgets() -> tuple[gr.Dropdown, gr.HTML]:
-    """The choice of a format, and the box that holds the file."""
+def choice() -> gr.Dropdown:
+    """The choice of a format, a part of the question, for takeaway_widgets to place."""
+    return gr.Dropdown(
+        CHOICES,
+        value=question.DEFAULTS["take"],
+        label="Export as",
+        interactive=True,
+        min_width=220,
+        elem_id="take",
+        render=False,
+    )
+
+
+def takeaway_widgets(take: gr.Dropdown) -> gr.HTML:
+    """The choice, and the box that holds the file."""
     with gr.Row(elem_classes="rv-bar"):
-        take = gr.Dropdown(
-            CHOICES,
-            value=question.DEFAULTS["take"],
-            label="Export as",
-            interactive=True,
-            min_width=220,
-            elem_id="take",
-        )
-    return take, copyable(elem_id="script")
+        take.render()
+    return copyable(elem_id="script")
 
 
 def takeaway(api: Api, **values: Any) -> Exported:

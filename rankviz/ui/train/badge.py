@@ -8,6 +8,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.runs.progress import SweepProgress
 from rankviz.core.runs.record import Sweep
 from rankviz.ui.parts.controls import pickable
 from rankviz.ui.wiring import wire
@@ -41,15 +42,15 @@ def now(api: Api) -> Now:
     """What runs, and when to look again."""
     unfinished = [sweep for sweep in api.runs.sweeps() if not sweep.ended]
     seconds = RUNNING_SECONDS if unfinished else IDLE_SECONDS
-    return Now(badge_html(unfinished), gr.Timer(seconds))
+    return Now(badge_html(api, unfinished), gr.Timer(seconds))
 
 
-def badge_html(unfinished: Sequence[Sweep]) -> str:
-    """The sweep that runs, else the oldest one that waits; nothing where there is none. Newest first."""
+def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
+    """The sweep that runs, else the oldest one that waits; nothing where there is none. unfinished: newest first."""
     if not unfinished:
         return ""
     shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
-    words = in_words(shown)
+    words = in_words(api.runs.progress(shown))
     if len(unfinished) > 1:
         words += f", {units.counted(len(unfinished) - 1, 'more sweep')} queued"
     return (
@@ -58,13 +59,13 @@ def badge_html(unfinished: Sequence[Sweep]) -> str:
     )
 
 
-def in_words(sweep: Sweep) -> str:
+def in_words(progress: SweepProgress) -> str:
     """ "Training: run 1 of 2, 34 %, about 3 min left"."""
-    if sweep.running is None:
-        return f"Queued: {units.counted(len(sweep.runs), 'run')}"
-    number = sweep.runs.index(sweep.running) + 1
-    left = f"about {units.duration(sweep.seconds_left)} left" if sweep.seconds_left else "time left not known yet"
-    return f"Training: run {number} of {len(sweep.runs)}, {100 * sweep.share_done:.0f} %, {left}"
+    if progress.number is None:
+        return f"Queued: {units.counted(progress.runs, 'run')}"
+    share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
+    left = "not known yet" if progress.seconds_left is None else f"about {units.duration(progress.seconds_left)}"
+    return f"Training: run {progress.number} of {progress.runs}{share}, time left {left}"
 
 
 def chosen(event: gr.EventData) -> tuple[str, None, Any]:

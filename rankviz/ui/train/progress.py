@@ -61,13 +61,14 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
     except RankVizError as error:
         return Progress(status=notice_html(str(error), kind="error"), start=train)
     timer, now = gr.Timer(active=not sweep.ended), live.fingerprint(sweep)
+    status = live.status_html(sweep, None if sweep.ended else api.runs.progress(sweep)) + sweep_link(sweep)
     if now == seen:
-        return unchanged(Progress, timer=timer)
+        return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
     evaluated = any(run.loss_after or run.cuts for run in sweep.runs)
     drawn = by_rank(api, sweep, height=HEIGHT) if evaluated else None
     stepped = any(run.steps for run in sweep.runs)
     return Progress(
-        status=live.status_html(sweep) + sweep_link(sweep),
+        status=status,
         start=train if sweep.ended else gr.Button(CANCEL, variant="stop", interactive=True),
         add=add_button(api, sweep, drawn.decision if drawn else None),
         loss=live.loss_chart([sweep]) if stepped else "",

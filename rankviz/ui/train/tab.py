@@ -4,6 +4,7 @@ The page never owns a run. It reads the store on a timer while there is somethin
 its id in the address; the form then shows what that sweep was asked for.
 """
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -48,9 +49,9 @@ class Training(NamedTuple):
     fill: dict[str, Any]
     """The event that puts the shown sweep's own settings into the form."""
     form: dict[str, Any]
-    """The form's widgets: what `fill_from` fills."""
-    fill_from: Any
-    """Values of request.DEFAULTS, such as request.measuring makes, as updates of `form` by widget."""
+    """The form's widgets by name."""
+    fill_from: Callable[[Mapping[str, Any]], dict[Any, Any]]
+    """Takes values of request.DEFAULTS, as request.measuring makes them, and gives the updates of `form`."""
     started: Any
     results: gr.HTML
     curve: gr.HTML
@@ -112,7 +113,7 @@ def build(api: Api) -> Training:
         **done("base-busy")
     )
 
-    def fill_from(values: dict[str, Any]) -> dict[Any, Any]:
+    def fill_from(values: Mapping[str, Any]) -> dict[Any, Any]:
         return put(train_form.filled(values, samples), fillable)
 
     gr.on(
@@ -177,6 +178,17 @@ def build(api: Api) -> Training:
         results=results,
         curve=curve,
     )
+
+
+def measuring(api: Api, training: Training, question: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
+    """The event of Explore's button: the form filled with Explore's question, on Train, with no sweep shown."""
+    shown = [training.sweep_id, training.seen, tabs]
+
+    def fill(**values: Any) -> dict[Any, Any]:
+        filled = training.fill_from(request.measuring(api, values))
+        return {**filled, **dict(zip(shown, ("", None, gr.Tabs(selected="train")), strict=True))}
+
+    return {"inputs_kwargs": dict(question), "outputs": [*training.form.values(), *shown], **action(fill)}
 
 
 def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, None]:
