@@ -13,7 +13,6 @@ from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs import events
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
-from rankviz.core.runs.progress import progress_of
 from rankviz.core.runs.progress import SweepProgress
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.figures import training_figure, training_info
