@@ -13,7 +13,7 @@ from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs import events
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
-from rankviz.core.runs.progress import SweepProgress
+from rankviz.core.runs.progress import SweepProgress, progress_of
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.figures import training_figure, training_info
 from rankviz.figures.labels import run_label, sweep_title
@@ -41,7 +41,7 @@ def fingerprint(sweep: Sweep) -> Fingerprint:
 def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:
     """The sweep's state in one line; while it runs how far it is, its time left and the numbers of the current run.
 
-    progress: as api.runs.progress has it; without it the time left is that of the training steps alone.
+    progress: as api.runs.progress has it, from earlier runs too; None takes it from this sweep alone.
     """
     running = sweep.running
     parts = [
@@ -51,15 +51,15 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:
     if not sweep.ended:
         last = running.steps[-1] if running and running.steps else None
         pace = running.tokens_per_second if running else None
-        share, left = (progress.share, progress.seconds_left) if progress else (sweep.share_done, sweep.seconds_left)
-        if share is None:
-            share = sweep.share_done
+        progress = progress or progress_of(sweep, time.time())
+        share = sweep.share_done if progress.share is None else progress.share
+        left = progress.seconds_left
         parts.append(html.progress(share, label="Share of the whole sweep"))
         parts.append(
             html.stats(
                 [
                     ("Time left", "about " + units.duration(left) if left else "not known yet"),
-                    *([("This stage", _stage_so_far(progress))] if progress and running else []),
+                    *([("This stage", _stage_so_far(progress))] if running else []),
                     ("Step", f"{last.step} of {running.request.max_steps}" if last else "–"),
                     ("Training loss", f"{last.loss:.4f}" if last else "–"),
                     ("Tokens per second", f"{pace:,.0f}" if pace else "–"),
