@@ -208,7 +208,7 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
         "independent": _listed(independent),
         "alpha_rule": rule,
         "alpha_fixed": fixed,
-        "learning_rates": _listed(f"{rate:g}" for rate in sorted({run.learning_rate for run in runs}, reverse=True)),
+        "learning_rates": _listed(f"{rate:g}" for rate in dict.fromkeys(run.learning_rate for run in runs)),
         "seeds": len({run.seed for run in runs}),
         "max_steps": training.max_steps,
         "preset": preset,
