@@ -19,6 +19,7 @@ from rankviz.ui.parts.controls import address, header, plain
 from rankviz.ui.parts.question import DEFAULTS, NO_GPU, prices_of
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.sweep import tab as sweep
+from rankviz.ui.train import badge
 from rankviz.ui.train import tab as train
 from rankviz.ui.wiring import notice_html, on_any, put, quiet
 
@@ -30,7 +31,9 @@ def build_app(api: Api) -> gr.Blocks:
         fill_width=True,
         delete_cache=(3600, 86400),
     ) as app:
-        header()
+        with gr.Row(elem_classes="rv-top"):
+            header()
+            running_now = badge.build(api)
         notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
@@ -67,7 +70,7 @@ def build_app(api: Api) -> gr.Blocks:
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
-        for event in (training.draw, sweeping.draw, running.draw, rules):
+        for event in (training.draw, training.fill, running_now.draw, sweeping.draw, running.draw, rules):
             loaded.then(**event)
         named = app.load(adapting.load, None, adapting.loaded, **quiet())
         for event in (adapting.choices, adapting.open, adapting.draw):
@@ -88,7 +91,15 @@ def build_app(api: Api) -> gr.Blocks:
             if name != "sweep":
                 chosen.then(lambda: gr.Timer(active=False), None, sweeping.timer, **quiet())
 
+        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, exploring.question, tabs))
+        training.started.then(**running_now.draw)
+        opened = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
+        measuring.success(**training.draw)
+        opened.then(**training.draw)
+        opened.then(**training.fill)
         for named, done in (
+            (training.sweep_id, measuring.success),
+            (training.sweep_id, opened.then),
             (training.sweep_id, training.started.success),
             (sweeping.sweep_id, on_any(sweeping.sweep_id.input).then),
         ):

@@ -2,193 +2,23 @@
 
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StageReached, StepLogged
-from rankviz.errors import InvalidSettingError, UserError
+from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
+from rankviz.errors import UserError
 from rankviz.ui.parts import live
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.detail import detail_html
-from rankviz.ui.train import form as train_form
 from rankviz.ui.train import tab as train
 from tests.support import questions
 from tests.support.finished_runs import finished, text_of
-
-FORM = {
-    "base": "embedded",
-    "data": "phonemes",
-    "file": None,
-    "mode": "sweep",
-    "ranks": ["16", "4"],
-    "other_ranks": "",
-    "independent": "",
-    "alpha_rule": "fixed",
-    "alpha_fixed": 32,
-    "learning_rates": "1e-3",
-    "seeds": 1,
-    "max_steps": 40,
-    "preset": "unsloth",
-    "names": "",
-    "use_rslora": False,
-    "use_dora": False,
-    "batch": 8,
-    "accumulation": 1,
-    "max_length": 256,
-    "held_out": 64,
-    "exact_match": 0,
-    "precision": "auto",
-    "optim": "auto",
-    "unsloth_class": "FastLanguageModel",
-    "parts": ["language", "attention", "mlp"],
-}
 
 
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path)
-
-
-def test_the_form_becomes_a_request_with_sorted_ranks():
-    request = train_form.request_of({**FORM, "other_ranks": "24, 4", "learning_rates": "1e-3, 3e-4", "seeds": 2})
-
-    assert (4, 16, 24) == request.ranks
-    assert (1e-3, 3e-4) == request.learning_rates
-    assert (0, 1) == request.seeds
-    assert "32" == request.alpha
-
-
-@pytest.mark.parametrize(
-    ("unsloth_class", "parts", "flags"),
-    [
-        ("FastLanguageModel", ["language", "attention", "mlp"], (None, None, None, None)),
-        ("FastLanguageModel", ["language", "attention"], (False, True, True, False)),
-        ("FastModel", ["vision", "language", "attention", "mlp"], (None, None, None, None)),
-        ("FastModel", ["language", "attention", "mlp"], (False, True, True, True)),
-    ],
-)
-def test_unsloths_class_and_parts_become_flags_where_they_are_not_the_classs_own_default(unsloth_class, parts, flags):
-    request = train_form.request_of({**FORM, "unsloth_class": unsloth_class, "parts": parts})
-
-    assert (unsloth_class, flags) == (request.lora.unsloth_class, request.lora.flags)
-
-
-def test_a_part_that_cannot_be_left_out_without_a_gpu_is_refused_before_the_button(api):
-    if api.workspace.here().cuda:
-        pytest.skip("this machine has a GPU")
-
-    with pytest.raises(InvalidSettingError, match="finetune_mlp_modules cannot be off here"):
-        train_form.expected_html(api, {**FORM, "parts": ["language", "attention"]})
-
-
-def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_rest():
-    request = train_form.request_of({**FORM, "mode": "fast", "other_ranks": "2", "independent": "8"})
-
-    assert ((8, 16), (2, 4, 8)) == (request.ranks, request.cut_ranks)
-
-
-def test_the_quick_look_is_what_train_offers_first_and_trains_two_ranks_of_which_the_higher_is_truncated():
-    mode = train_form.FIRST_MODE
-    request = train_form.request_of({**FORM, "mode": mode, "ranks": train_form.mode_chosen(mode).ranks.value})
-
-    assert "quick" == mode
-    assert ((4, 64), (1, 2, 4, 8, 16, 32)) == (request.ranks, request.cut_ranks)
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"mode": "quick", "ranks": ["4", "16", "64"]}, "A quick look trains two ranks, such as 4 and 64 .got 3."),
-        ({"mode": "quick", "alpha_rule": "r"}, "A quick look needs a fixed alpha, such as 32 .got r."),
-        (
-            {"mode": "fast", "ranks": ["8"]},
-            "A fast curve truncates its highest rank to lower ones. Give at least",
-        ),
-        (
-            {"mode": "fast", "independent": "16"},
-            "An independent run must have a lower rank than the truncated one, r = 16",
-        ),
-        ({"mode": "single"}, "A single run takes one rank .got 2.: clear the others, or choose Sweep."),
-    ],
-)
-def test_a_mode_that_doesnt_fit_the_ranks_says_so(settings, sentence):
-    with pytest.raises(InvalidSettingError, match=sentence):
-        train_form.request_of({**FORM, **settings})
-
-
-def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
-    chosen = [train_form.mode_chosen(mode) for mode in ("sweep", "fast", "single", "quick")]
-
-    assert [3, 1, 1, 1] == [mode.seeds.value for mode in chosen]
-    assert [True, True, True, False] == [mode.seeds.visible for mode in chosen]
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "sentence"),
-    [
-        ("learning_rates", "fast", "Learning rates must be numbers separated by commas"),
-        ("other_ranks", "4.5", "Ranks must be numbers separated by commas"),
-        ("data", "own", "Upload a file"),
-    ],
-)
-def test_what_cannot_be_trained_says_what_to_change(field, value, sentence):
-    with pytest.raises(InvalidSettingError, match=sentence):
-        train_form.request_of({**FORM, field: value})
-
-
-def test_the_preview_shows_three_rows_and_counts(api):
-    shown = text_of(train_form.preview_html(api, {"data": "phonemes", "file": None}))
-
-    assert "4,000 examples" in shown
-    assert 3 == shown.count("Pronounce ")
-
-
-def test_a_bad_row_is_named_in_the_preview(api, tmp_path):
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
-
-    shown = train_form.preview_html(api, {"data": "own", "file": str(bad)})
-
-    assert 'role="alert"' in shown
-    assert "row 2" in text_of(shown).lower() or "line 2" in text_of(shown).lower()
-
-
-def test_what_a_sweep_will_take_stands_before_the_button(api):
-    shown = text_of(train_form.expected_html(api, FORM))
-
-    assert shown.startswith("2 runs on ")
-    # SmolLM2-135M: 305,280 a unit of r.
-    assert "1,221,120" in shown
-    assert "4,884,480" in shown
-
-
-def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
-    shown = text_of(train_form.expected_html(api, {**FORM, "mode": "fast"}))
-
-    assert shown.startswith("1 run, truncated to 1 lower rank, on ")
-
-
-def test_both_runs_of_a_quick_look_and_its_truncations_are_in_the_time_before_the_button(api):
-    look, sweep = ({**FORM, "mode": mode, "ranks": ["4", "64"]} for mode in ("quick", "sweep"))
-
-    shown = text_of(train_form.expected_html(api, look))
-
-    assert shown.startswith("2 runs, the highest rank truncated to 6 lower ranks, on ")
-    times = [api.runs.expected(train_form.request_of(form)).time for form in (look, sweep)]
-    assert times[0].evaluation.expected > 2 * times[1].evaluation.expected  # 3 + 6 passes against 3
-    assert times[0].training.expected > times[1].training.expected  # the lowest ranks are trained on
-
-
-def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
-    without_trainer = SimpleNamespace(workspace=SimpleNamespace(why_not_train=lambda: "Training needs the trainer."))
-
-    shown = train.progress(without_trainer, sweep_id="", seen=None)
-
-    assert "Training needs the trainer." not in shown.status
-    assert "the note above the Train button says why" in shown.status
-    assert "Press Train" not in shown.status
 
 
 def test_a_sweep_that_has_ended_says_how(api):
@@ -204,8 +34,6 @@ def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16), max_steps=4))
     first = api.workspace.store.sweep(sweep_id).runs[0].run_id
     api.workspace.store.append(first, RunStarted(time=1.0, environment={"device": "cpu"}))
-    api.workspace.store.append(first, StageReached(time=1.0, stage="evaluating the base"))
-    api.workspace.store.append(first, StageReached(time=11.0, stage="training"))
     for step in (1, 2):
         api.workspace.store.append(
             first,
@@ -225,8 +53,8 @@ def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
     assert "Run 1 of 2, r = 4: training." in text_of(shown)
     assert "2 of 4" in text_of(shown)
     assert "Tokens per second 20" in text_of(shown)
-    # 2 steps left here and 4 in the next run, at 3 s a step, and an evaluation of each, as long as that of the base.
-    assert "about 38 s" in text_of(shown)
+    # Nothing has been evaluated yet, so that part of what is left has no time.
+    assert "Time left not known yet" in text_of(shown)
     assert 'aria-valuenow="25"' in shown
 
 
@@ -372,4 +200,4 @@ def test_no_run_is_offered_while_the_sweep_still_runs(api):
 
     assert "What to train" in text_of(shown.words)
     assert not shown.add.visible
-    assert shown.cancel.visible
+    assert "Cancel" == shown.start.value
