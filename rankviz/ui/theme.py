@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from rankviz.paths import ASSETS
 
-CSS = ASSETS / "css" / "rankviz.css"
+STYLESHEETS = (ASSETS / "css" / "rankviz.css", ASSETS / "css" / "runs.css")
 SCRIPTS = (ASSETS / "js" / "files.js", ASSETS / "js" / "rankviz.js")
 
 
@@ -97,7 +97,7 @@ def launch_options() -> dict[str, Any]:
         "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         "server_port": int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
         "theme": theme(),
-        "css_paths": [CSS],
+        "css_paths": list(STYLESHEETS),
         "head": head(),
         "app_kwargs": {"routes": routes()},
         "footer_links": [],

@@ -147,7 +147,7 @@ def _only(verdict: Verdict) -> Answer:
 
 def _how_sure(verdict: Verdict) -> Answer:
     if verdict.noise.copies:
-        why = f"Runs with different seeds have identical {verdict.metric.nouns}: check that each seed is a run of its own."
+        why = f"Different seeds gave identical {verdict.metric.nouns}: check that each seed is a run of its own."
         return Answer("How sure", UNTESTED, why)
     if verdict.unknown:
         reason = f"{verdict.unknown[0].upper()}{verdict.unknown[1:]}"

@@ -69,7 +69,7 @@ class Metric:
         return f"{number} {self.unit if number == '1' else self.units}"
 
     def explained(self, difference: float, spec: str | None = None) -> str:
-        """The same, nats with what they are in perplexity, the exponential of the loss: "0.02 nats (2 % in perplexity)"."""
+        """The same, with what nats are in perplexity, the exponential of the loss: "0.02 nats (2 % in perplexity)"."""
         amount = self.amount(difference, spec)
         if self.higher_is_better:
             return amount

@@ -63,7 +63,7 @@ def build(api: Api) -> Training:
                 loss = chart("Training loss by step", height=320, elem_id="train-loss")
                 curve = chart("Held-out loss by rank", height=320, elem_id="train-curve")
             caption = plain(elem_id="train-words")
-            results_file = tables.download_widgets("runs of this sweep", elem_id="results-download")
+            results_file = tables.download_widgets("runs of this sweep", elem_id="results-download", may_be_empty=True)
             results = pickable(elem_id="train-results")
             with gr.Accordion("Events", open=True):
                 events = plain(elem_id="train-events")
@@ -114,7 +114,7 @@ def build(api: Api) -> Training:
 
     started = gr.on([start.click], inputs_kwargs=form, outputs=[sweep_id, seen], **action(begin))
     started.success(**drawing)
-    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
+    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
     cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api))).then(**drawing)
     add.click(inputs=sweep_id, **action(partial(add_run, api))).then(**drawing)
     return Training(sweep_id=sweep_id, seen=seen, draw=drawing, started=started, results=results, curve=curve)
