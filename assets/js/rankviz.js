@@ -41,10 +41,12 @@ window.RankViz = (() => {
     let wired = false;
 
     async function draw() {
-      element.querySelector(".rv-chart").classList.toggle("rv-none", !props.value);
-      if (!props.value) return;
+      const next = props.value ? JSON.parse(props.value) : null;
+      const figure = element.querySelector(".rv-chart");
+      figure.classList.toggle("rv-none", !next);
+      figure.classList.toggle("rv-empty-chart", !next?.data.length);
+      if (!next) return;
       const P = await plotly;
-      const next = JSON.parse(props.value);
       spec = next;
       element.querySelectorAll(".rv-menu [data-do]").forEach((button) => {
         button.disabled = button.dataset.do === "csv" && !next.csv;
@@ -145,7 +147,8 @@ window.RankViz = (() => {
     window.RankVizExplore.mount("rank", { set: choose });
   }
 
-  /* Rows and buttons with data-pick report what was picked; check boxes with data-tick report all that are ticked. */
+  /* Rows and buttons with data-pick report what was picked; check boxes with data-tick report which was set or cleared
+     (id, on), and all that are ticked. */
   function pick(element, props, trigger, watch) {
     watch("value", () => {
       // Once someone has used a box, its attribute no longer decides whether it is ticked.
@@ -159,7 +162,7 @@ window.RankViz = (() => {
     element.addEventListener("change", (event) => {
       if (!event.target.dataset?.tick) return;
       const ticked = [...element.querySelectorAll("input[data-tick]:checked")].map((box) => box.dataset.tick);
-      trigger("input", { ids: ticked });
+      trigger("input", { ids: ticked, id: event.target.dataset.tick, on: event.target.checked });
     });
   }
 

@@ -17,8 +17,8 @@ from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui.explore.routes import routes as answer_routes
 
-CSS = tuple(ASSETS / "css" / name for name in ("rankviz.css", "explore.css", "train.css"))
-SCRIPTS = tuple(ASSETS / "js" / name for name in ("files.js", "rankviz.js", "explore.js", "hero.js", "present.js"))
+STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("rankviz", "explore", "train", "runs"))
+SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "hero", "present"))
 
 
 def theme() -> gr.themes.Base:
@@ -99,7 +99,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         "server_port": int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
         "theme": theme(),
-        "css_paths": list(CSS),
+        "css_paths": list(STYLESHEETS),
         "head": head(),
         "app_kwargs": {"routes": [*file_routes(), *answer_routes(api)]},
         "footer_links": [],
