@@ -12,6 +12,7 @@ follows the light and the dark theme without being drawn again.
 
 from rankviz.figures.accuracy import AccuracyInfo, accuracy_figure, accuracy_info
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES
+from rankviz.figures.energy import EnergyInfo, energy_figure, energy_info
 from rankviz.figures.files import plot_file, write_figure
 from rankviz.figures.forecast import ForecastInfo, forecast_figure, forecast_info
 from rankviz.figures.memory import MemoryInfo, memory_figure, memory_info
@@ -28,6 +29,7 @@ __all__ = [
     "COST_AXES",
     "QUALITY_AXES",
     "AccuracyInfo",
+    "EnergyInfo",
     "ForecastInfo",
     "MemoryInfo",
     "ModulesInfo",
@@ -40,6 +42,8 @@ __all__ = [
     "VerdictInfo",
     "accuracy_figure",
     "accuracy_info",
+    "energy_figure",
+    "energy_info",
     "forecast_figure",
     "forecast_info",
     "memory_figure",

@@ -68,11 +68,9 @@ def build_app(api: Api) -> gr.Blocks:
         fitted = loaded.then(**exploring.fit)
         for event in exploring.answers:
             fitted.then(**event)
-        for event in (training.draw, sweeping.draw, running.draw, rules):
+        for event in (training.draw, sweeping.draw, running.draw):
             loaded.then(**event)
-        named = app.load(adapting.load, None, adapting.loaded, **quiet())
-        for event in (adapting.choices, adapting.open, adapting.draw):
-            named = named.then(**event)
+        app.load(adapting.load, None, adapting.loaded, **quiet())
 
         tab_widgets = (explore_tab, train_tab, sweep_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}

@@ -108,6 +108,8 @@ class Spectrum:
     dtype: str = ""
     file_bytes: int = 0
     notes: tuple[str, ...] = ()
+    training_steps: int | None = None
+    """Optimizer steps that it was trained for; None where neither its files nor a run of RankViz says so."""
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
@@ -178,6 +180,7 @@ def as_json(spectrum: Spectrum) -> dict[str, Any]:
         "base_model": spectrum.base_model or None,
         "dtype": spectrum.dtype,
         "file_bytes": spectrum.file_bytes,
+        "training_steps": spectrum.training_steps,
         "layers": [_layer_json(layer) for layer in spectrum.layers],
         "rank_for_energy": _shares(spectrum.rank_for),
         "energy_kept": {str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
