@@ -121,10 +121,10 @@ class Adapters:
         """The resized adapter as a zip, in its own temporary folder."""
         from rankviz.trained.resize import zipped
 
-        source = self._opened(adapter).adapter
+        opened = self._opened(adapter)
         r = max(planned.by_module.values())
         folder = Path(tempfile.mkdtemp(prefix="rankviz-"))
-        return zipped(source, planned, folder / f"{source.name}-r{r}.zip")
+        return zipped(opened.adapter, planned, folder / f"{opened.spectrum.name}-r{r}.zip")
 
     def zip_truncated(self, run_id: str, r: int) -> Path:
         """The adapter of a run truncated to rank r, as a zip in its own temporary folder.

@@ -55,24 +55,21 @@ def choices_html(spectrum: Spectrum, choices: "Sequence[tuple[Truncation, Resize
     rows = [
         Row(
             cells=[
-                Cell(_label(plan, each), kind="left"),
-                share_text(plan.energy_kept) if plan.energy_kept is not None else "–",
-                _weakest(spectrum, each),
-                _file(plan.file_bytes),
-                _smaller(plan),
+                Cell(_label(plan, each), kind="left", sub="each module its own" if each.r is None else ""),
+                _file(plan.file_bytes, _smaller(plan)),
+                _energy(spectrum, plan, each),
             ],
             pick=choice_id(each),
             chosen=choice_id(each) == choice_id(resize),
         )
         for each, plan in choices
     ]
-    now = Row(cells=[f"now: r = {spectrum.r}", "100.00 %", "100.00 %", _file(spectrum.file_bytes), "–"])
-    headers = ["Truncate to", "Energy kept", "Weakest module", "File", "Smaller by"]
-    return html.table(headers, [*rows, now], label="Choices of a lower rank") if rows else ""
+    now = Row(cells=[f"r = {spectrum.r} (now)", _file(spectrum.file_bytes), "100.00 %"])
+    return html.table(["Rank", "File", "Energy kept"], [*rows, now], label="Choices of a lower rank") if rows else ""
 
 
 def _label(plan: "ResizePlan", each: "Truncation") -> str:
-    return f"r = {each.r}" if each.r else f"{_ranks(plan)} by module"
+    return f"r = {each.r}" if each.r else _ranks(plan)
 
 
 def _ranks(plan: "ResizePlan") -> str:
@@ -81,19 +78,21 @@ def _ranks(plan: "ResizePlan") -> str:
     return f"r = {low}" if low == high else f"r = {low} – {high}"
 
 
-def _weakest(spectrum: Spectrum, each: "Truncation") -> str:
-    if each.r is None:
-        return f"≥ {percent(each.energy, 0)}"
-    least = spectrum.weakest(each.r)
-    return share_text(least) if least is not None else "–"
+def _energy(spectrum: Spectrum, plan: "ResizePlan", each: "Truncation") -> Cell | str:
+    """What is kept of all updates, and of the module that keeps least."""
+    if plan.energy_kept is None:
+        return "–"
+    least = f"≥ {percent(each.energy, 0)}" if each.r is None else share_text(spectrum.weakest(each.r) or 0)
+    return Cell(share_text(plan.energy_kept), sub=f"weakest module {least}")
 
 
-def _file(size: int) -> Cell:
-    return Cell(units.file_size(size), title=f"{size:,} bytes")
+def _file(size: int, smaller: str = "") -> Cell:
+    return Cell(units.file_size(size), title=f"{size:,} bytes", sub=smaller)
 
 
 def _smaller(plan: "ResizePlan") -> str:
-    return percent(plan.smaller_by) if plan.smaller_by >= 0 else f"larger by {percent(-plan.smaller_by)}"
+    share = plan.smaller_by
+    return f"{percent(abs(share))} {'smaller' if share >= 0 else 'larger'}"
 
 
 def sizes_html(plan: "ResizePlan") -> str:
@@ -106,7 +105,7 @@ def sizes_html(plan: "ResizePlan") -> str:
             ("Parameters", f"{plan.parameters:,}"),
             ("File", f"{plan.file_bytes:,} bytes"),
             ("Before", f"{plan.file_bytes_before:,} bytes"),
-            ("Smaller by", _smaller(plan)),
+            ("Change", _smaller(plan)),
         ]
     )
 

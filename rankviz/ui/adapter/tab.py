@@ -61,7 +61,7 @@ def build(api: Api) -> Adapting:
             files = gr.File(
                 label="Trained adapter (both files, or a zip)",
                 file_count="multiple",
-                height=120,
+                height=150,
                 elem_id="adapter-files",
             )
             ref = gr.Textbox(
@@ -75,7 +75,10 @@ def build(api: Api) -> Adapting:
         with gr.Column(elem_classes="rv-answer"):
             notice = plain(elem_id="adapter-notice")
             top = plain(view.empty_html(api.adapters.sample()), elem_id="adapter-top")
-            sample = gr.Button("Open the sample adapter", variant="primary", elem_id="adapter-sample")
+            with gr.Row(elem_classes="rv-bar"):
+                sample = gr.Button("Open the sample adapter", variant="primary", elem_id="adapter-sample")
+            # Not inside the parts: what becomes visible there shows it too.
+            zipped = gr.DownloadButton("zip", visible="hidden", elem_id="adapter-zip")
             with gr.Column(visible=False, elem_id="adapter-parts") as parts:
                 with gr.Row(elem_classes="rv-charts"):
                     energy_chart = chart(
@@ -87,7 +90,6 @@ def build(api: Api) -> Adapting:
                         make = gr.Button("Resize", interactive=False, variant="primary", elem_id="adapter-resize")
                         busy_line("resize-busy")
                         made = plain(html.paragraphs(view.CAUTION), elem_id="adapter-made")
-                        zipped = gr.DownloadButton("zip", visible="hidden", elem_id="adapter-zip")
                 with gr.Accordion("Another rank, energy or data type", open=False, elem_id="adapter-own"):
                     with gr.Row(elem_classes="rv-pair"):
                         mode = gr.Radio(

@@ -58,8 +58,13 @@ def numbers_html(api: Api, *, model: str, use_case: str) -> str:
     forecast = api.forecasts.of(model, use_case)
     held = forecast.coverage_80_left_out
     rows = [
-        ("Trainable parameters", "exact", "0", f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}, every model here"),
-        ("Adapter file", "exact", "0 bytes", "saved files"),
+        (
+            "Trainable parameters",
+            "exact",
+            "none",
+            f"every model here, compared with PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}",
+        ),
+        ("Adapter file", "exact", "none", "compared with saved files"),
         (
             "Memory",
             f"range, ±{percent(memory.mean_half_width)} on average",
@@ -72,18 +77,21 @@ def numbers_html(api: Api, *, model: str, use_case: str) -> str:
             f"{percent(time.mean_abs_error)} on average; {percent(time.inside_range)} inside the range",
             f"{time.rows} timings, predicted in the same way",
         ),
-        ("Cost", "range", "as the time", "hours times the price; the price has a provider and a date"),
+        ("Cost", "range", "the error of the time", "hours times a price with provider and date"),
         (
             "Quality forecast",
             "80 % band",
             f"{percent(held, 0)} of left-out points inside the band" if held is not None else "not known",
             f"{forecast.studies} publications of {forecast.kind} tasks, each left out in turn",
         ),
-        ("Held-out loss", "measured", "noise of the run", "your own runs, with other seeds"),
+        ("Held-out loss", "measured", "the noise of a run", "repeat it with other seeds"),
     ]
     table = html.table(
-        ["Number", "Kind", "Error so far", "Compared with"],
-        [Row(cells=[number, *(Cell(text, kind="narrow") for text in rest)]) for number, *rest in rows],
+        ["Number", "Error so far"],
+        [
+            Row(cells=[Cell(number, sub=kind), Cell(error, kind="wrap", sub=compared)])
+            for number, kind, error, compared in rows
+        ],
         label="How far off each number has been",
     )
     return table + html.folded("How each number is computed", HOW)

@@ -68,11 +68,21 @@ def evidence_html(api: Api, *, model: str, use_case: str) -> str:
     loss = api.forecasts.of(model, use_case, metric="loss")
     score = api.forecasts.of(model, use_case, metric="score")
     rows = [_evidence_row(rule, enough, loss, score) for rule in RANK_RULES]
-    reference = f"below r = {loss.reference_rank}"
-    headers = ["Rank", "Models for which it was enough", f"Loss {reference}, %", f"Score {reference}, points"]
-    return html.table(headers, rows, label="Evidence by rank") + html.folded(
-        "What these columns rest on", html.bullet_list(_basis(enough, loss, score))
+    headers = ["Rank", "Enough for", f"Loss, %{_doubt(loss)}", f"Score, points{_doubt(score)}"]
+    about = (
+        f"Enough for: models that come within {percent(enough.tolerance)} of their best loss at this rank or below. "
+        if enough
+        else ""
+    ) + f"Loss and score: how much worse than r = {loss.reference_rank}, median and 80 % band."
+    return (
+        html.paragraphs(about)
+        + html.table(headers, rows, label="Evidence by rank")
+        + html.folded("What these columns rest on", html.bullet_list(_basis(enough, loss, score)))
     )
+
+
+def _doubt(forecast: Forecast) -> str:
+    return "" if forecast.validated else " (not validated)"
 
 
 def _evidence_row(rule: RankRule, enough: RankEnough | None, loss: Forecast, score: Forecast) -> Row:
@@ -84,21 +94,18 @@ def _evidence_row(rule: RankRule, enough: RankEnough | None, loss: Forecast, sco
 
 
 def _enough_cell(enough: RankEnough | None, rule: RankRule, last: bool) -> Cell | str:
+    """The last line of the rule has no upper end, so it is enough for all."""
     if enough is None:
         return "–"
     if last:
-        return Cell(f"{enough.models} of {enough.models}", sub=_needed(enough, rule.r))
+        needed = enough.models - enough.at_most(rule.r - 1)
+        return Cell(f"{enough.models} of {enough.models}", sub=f"{needed} needed it")
     missing = enough.not_run.get(rule.r, 0)
     return Cell(
         f"{enough.at_most(rule.r)} of {enough.models}",
         title=enough_in_words(enough, rule.r),
-        sub=f"{missing} more did not run r = {rule.r}" if missing else "",
+        sub=f"{missing} did not run it" if missing else "",
     )
-
-
-def _needed(enough: RankEnough, r: int) -> str:
-    """ "5 needed r = 64, 1 needed r = 128"."""
-    return ", ".join(f"{models} needed r = {rank}" for rank, models in enough.smallest.items() if rank >= r)
 
 
 def _band_cell(forecast: Forecast, r: int) -> Cell:

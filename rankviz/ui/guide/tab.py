@@ -39,7 +39,7 @@ def guide(api: Api, **values: Any) -> Guide:
         rank=_section("What is a rank?", what_is_html()),
         rules=_section("Choice of rank", rules_html(api, **values)),
         evidence=_section("What published studies say", evidence_html(api, **of)),
-        rest=settings_html() + _section("How the numbers are computed", numbers_html(api, **of)) + COLOURS,
+        rest=settings_html() + _section("How the numbers are computed", numbers_html(api, **of)),
         accuracy=accuracy.accuracy_html(api.accuracy.shipped()),
     )
 
@@ -59,9 +59,10 @@ def settings_html() -> str:
 
 def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
     """Returns the event that fills the tab, for when it is opened. question: Explore's widgets."""
-    with gr.Column(elem_classes="rv-guide"):
+    with gr.Column(elem_classes="rv-guide rv-answer"):
         notice = plain()
         outputs = {"rank": plain(), "rules": plain(elem_id="rules"), "evidence": plain(elem_id="rank-evidence")}
         outputs |= {"rest": plain(elem_id="terms"), "accuracy": plain(elem_id="accuracy")}
         accuracy.build_details(api)
+        plain(COLOURS)
     return wire(partial(guide, api), inputs=question, outputs=outputs, notice=notice)
