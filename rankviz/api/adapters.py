@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +70,13 @@ class Adapters:
         from rankviz.store import RunStore
 
         return RunStore(self._workspace.assets / "sample_adapter")
+
+    def truncated_losses(self, adapter: Ref) -> Mapping[int, float]:
+        """Held-out loss by rank where it was measured after truncation, nats per token: of the sample alone."""
+        if adapter != SAMPLE:
+            return {}
+        measured = json.loads((self._workspace.assets / "sample_adapter" / "truncated.json").read_text())
+        return {int(r): loss for r, loss in measured["losses"].items()}
 
     def proposed_rank(self, adapter: Ref) -> int:
         """The rank to truncate an adapter to, unless another is chosen: it keeps 99 % of the energy."""

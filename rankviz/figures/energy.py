@@ -17,21 +17,22 @@ FEW = 32
 class EnergyInfo(NamedTuple):
     """What the figure of energy by rank shows, in percent."""
 
-    ranks: Sequence[int]
-    kept: Sequence[float]
+    ranks: Sequence[int] = ()
+    """Empty for an adapter without any update."""
+    kept: Sequence[float] = ()
     """Of all updates together."""
-    weakest: Sequence[float]
+    weakest: Sequence[float] = ()
     """Of the module that keeps least."""
-    r: int | None
+    r: int | None = None
     """A rank to truncate to."""
-    source: str
-    rows: Sequence[Mapping[str, object]]
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
 
 
-def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo | None:
-    """Energy kept at each rank from 1 to the trained one; None for an adapter without any update."""
+def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
+    """Energy kept at each rank from 1 to the trained one."""
     if not spectrum.kept[-1]:
-        return None
+        return EnergyInfo()
     ranks = range(1, spectrum.r + 1)
     kept = [spectrum.energy_kept(k) for k in ranks]
     weakest = [spectrum.weakest(k) for k in ranks]
@@ -51,35 +52,38 @@ def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo | Non
 def energy_figure(info: EnergyInfo, *, height: int = 300) -> "go.Figure":
     """Two measured lines by rank, the rank to truncate to, and where nearly all of the energy is. A click on a point
     reports its rank."""
-    last = info.ranks[-1]
-    powers = [2**k for k in range(last.bit_length())]
-    x = (
-        {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
-        if last > FEW
-        else {"dtick": 1 if last <= FEW // 2 else 4}
-    )
-    shapes = [
-        {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": 100 * NEARLY_ALL, "y1": 100 * NEARLY_ALL}
-        | {"line": {"color": rgba(MEASURED, 0.5), "width": 1, "dash": "dot"}, "layer": "below"}
+    lines = [
+        _line(info.ranks, info.weakest, "the module that keeps least", rgba(MEASURED, 0.45), 1.2),
+        _line(info.ranks, info.kept, "all updates", MEASURED, 2),
     ]
+    look = {"height": height, "uirevision": "energy"}
+    titles = {"x_title": "rank after truncation", "y_title": "energy kept"}
+    if not info.ranks:
+        return draw([], x={}, y={}, message="No module has an update.", **look, **titles)
+    label = {"text": percent(NEARLY_ALL, 0), "x": 1, "xref": "paper", "xanchor": "right", "showarrow": False}
     return draw(
-        [
-            _line(info.ranks, info.weakest, "the module that keeps least", rgba(MEASURED, 0.45), 1.2),
-            _line(info.ranks, info.kept, "all updates", MEASURED, 2),
-        ],
-        height=height,
-        uirevision="energy",
-        x={"showgrid": False, **x},
+        lines,
+        x={"showgrid": False, **_ticks(info.ranks[-1])},
         y={"range": [min(info.weakest) - 3, 101.5], "ticksuffix": " %"},
-        x_title="rank after truncation",
-        y_title="energy kept",
-        shapes=[*shapes, *([vertical_line(info.r, CHOSEN)] if info.r else [])],
-        annotations=[
-            {"text": percent(NEARLY_ALL, 0), "x": 1, "xref": "paper", "xanchor": "right", "showarrow": False}
-            | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": 12}}
-        ],
+        shapes=[_nearly_all(), *([vertical_line(info.r, CHOSEN)] if info.r else [])],
+        annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": 12}}],
         showlegend=True,
+        **look,
+        **titles,
     )
+
+
+def _ticks(highest: int) -> dict[str, Any]:
+    if highest <= FEW:
+        return {"dtick": 1 if highest <= FEW // 2 else 4}
+    powers = [2**k for k in range(highest.bit_length())]
+    return {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
+
+
+def _nearly_all() -> dict[str, Any]:
+    at = 100 * NEARLY_ALL
+    line = {"color": rgba(MEASURED, 0.5), "width": 1, "dash": "dot"}
+    return {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": at, "y1": at, "line": line, "layer": "below"}
 
 
 def _line(ranks: Sequence[int], shares: Sequence[float], name: str, colour: str, width: float) -> dict[str, Any]:

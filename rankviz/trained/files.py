@@ -81,7 +81,7 @@ def steps_in(state: Path) -> int | None:
         return None
     try:
         steps = json.loads(state.read_bytes())["global_step"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return steps if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else None
 

@@ -11,6 +11,7 @@ from rankviz.figures.spectrum import NO_SPECTRUM
 def test_every_figure_is_transparent_and_has_a_height():
     drawn = [
         figures.accuracy_figure(figures.AccuracyInfo([], "GiB", None)),
+        figures.energy_figure(figures.EnergyInfo()),
         figures.forecast_figure(figures.ForecastInfo()),
         figures.memory_figure(figures.MemoryInfo()),
         figures.modules_figure(NO_ADAPTER),

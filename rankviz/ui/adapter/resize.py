@@ -50,12 +50,17 @@ def chosen_of(choice: str) -> tuple[str, float] | None:
     return None
 
 
-def choices_html(spectrum: Spectrum, choices: "Sequence[tuple[Truncation, ResizePlan]]", resize: Resize) -> str:
-    """A row for each choice with its exact size; a click selects it."""
+def choices_html(
+    spectrum: Spectrum,
+    choices: "Sequence[tuple[Truncation, ResizePlan]]",
+    resize: Resize,
+    losses: Mapping[int, float],
+) -> str:
+    """A row for each choice with its exact size; a click selects it. losses: held-out, by rank, where measured."""
     rows = [
         Row(
             cells=[
-                Cell(_label(plan, each), kind="left", sub="each module its own" if each.r is None else ""),
+                Cell(_label(plan, each), kind="left", sub=_loss(losses, each.r) if each.r else "each module its own"),
                 _file(plan.file_bytes, _smaller(plan)),
                 _energy(spectrum, plan, each),
             ],
@@ -64,8 +69,13 @@ def choices_html(spectrum: Spectrum, choices: "Sequence[tuple[Truncation, Resize
         )
         for each, plan in choices
     ]
-    now = Row(cells=[f"r = {spectrum.r} (now)", _file(spectrum.file_bytes), "100.00 %"])
-    return html.table(["Rank", "File", "Energy kept"], [*rows, now], label="Choices of a lower rank") if rows else ""
+    now = Cell(f"r = {spectrum.r} (now)", kind="left", sub=_loss(losses, spectrum.r))
+    rows_and_now = [*rows, Row(cells=[now, _file(spectrum.file_bytes), "100.00 %"])]
+    return html.table(["Rank", "File", "Energy kept"], rows_and_now, label="Choices of a lower rank") if rows else ""
+
+
+def _loss(losses: Mapping[int, float], r: int | None) -> str:
+    return f"held-out loss {losses[r]:.3f}" if r in losses else ""
 
 
 def _label(plan: "ResizePlan", each: "Truncation") -> str:

@@ -267,7 +267,12 @@ def shown(
         plan, refused = None, notice_html(str(error), kind="error")
     ranks = resize.by_module(spectrum, plan)
     chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
-    choices = api.adapters.truncations(source, dtype=wanted.dtype)
+    choices = resize.choices_html(
+        spectrum,
+        api.adapters.truncations(source, dtype=wanted.dtype),
+        wanted,
+        api.adapters.truncated_losses(source),
+    )
     result = unchanged(
         Shown,
         notice=notice_html(*spectrum.notes),
@@ -275,7 +280,7 @@ def shown(
         sample=gr.Button(visible=False),
         parts=gr.Column(visible=True),
         energy_chart=view.energy_chart(spectrum, wanted.r),
-        choices=resize.choices_html(spectrum, choices, wanted) + refused,
+        choices=choices + refused,
         sizes=resize.sizes_html(plan) if plan else "",
         make=gr.Button(resize.button_text(plan) if plan else "Resize", interactive=plan is not None),
         heat=view.heat_chart(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name),

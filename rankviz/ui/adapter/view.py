@@ -101,10 +101,8 @@ def _named(names: Sequence[str]) -> str:
 
 
 def energy_chart(spectrum: Spectrum, r: int | None) -> str:
-    """The energy that each rank keeps; nothing for an adapter without an update."""
+    """The energy that each rank keeps."""
     info = energy_info(spectrum, r=r)
-    if info is None:
-        return ""
     return chart_value(energy_figure(info, height=ENERGY_HEIGHT), info.rows, file="energy-by-rank", source=info.source)
 
 
