@@ -28,6 +28,7 @@ REMEMBERED = 4
 SAMPLE = "sample"
 """Names the adapter that RankViz ships. A folder of this name is ./sample."""
 SUGGESTED_ENERGY = 0.99
+HUB_ADDRESS = "https://huggingface.co/"
 Ref = str | Path | Sequence[str]
 """A folder, a zip, a .safetensors with its config beside it, a run's id, a Hub id or SAMPLE; or the paths of its
 files."""
@@ -196,10 +197,11 @@ class Adapters:
             raise BadAdapterError("No adapter given: enter a folder, a zip, a run's id or a Hub id.")
         if ref == SAMPLE:
             return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
-        path = Path(ref).expanduser()
-        self._workspace.refuse_private_path(str(path))
-        if path.exists():
+        if path := _existing(ref):
+            self._workspace.refuse_private_path(str(path))
             return Source([path])
+        if ref.startswith(HUB_ADDRESS):
+            ref = "/".join(ref.removeprefix(HUB_ADDRESS).split("/")[:2])
         try:
             record = self._workspace.store.get(ref)
         except RunNotFoundError:
@@ -212,6 +214,15 @@ class Adapters:
                 f"Run {ref!r} has no adapter here: no adapter was saved, or the run was imported without it."
             )
         return Source([folder], ref, record)
+
+
+def _existing(ref: str) -> Path | None:
+    """The path that this is; None where it is none, or cannot be one: too long, or ~ of nobody."""
+    try:
+        path = Path(ref).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):
+        return None
 
 
 def _stamp(path: Path) -> tuple:

@@ -95,6 +95,8 @@ def _in_folder(folder: Path, max_bytes: int) -> Located:
     if not (folder / WEIGHTS).is_file():
         for pickle in sorted(path for path in folder.iterdir() if path.name.lower().endswith(PICKLES)):
             _refuse_pickle(pickle.name)
+        if any(folder.glob("model*.safetensors")):
+            raise BadAdapterError(f"{folder} holds a whole model: give the adapter as it was before it was merged.")
         raise BadAdapterError(f"{folder} holds no {WEIGHTS}: give the folder that PEFT's save_pretrained wrote.")
     steps = steps_in(folder / TRAINER_STATE)
     return _checked(Located(folder / WEIGHTS, folder / CONFIG, folder.resolve().name, steps), max_bytes)

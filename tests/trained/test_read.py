@@ -342,3 +342,18 @@ def test_a_trainer_state_that_says_nothing_leaves_the_steps_unknown(tmp_path, st
     (folder / "trainer_state.json").write_bytes(state.encode("latin-1"))
 
     assert spectrum(read_adapter([folder])).training_steps is None
+
+
+def test_a_whole_model_is_refused_as_one(tmp_path):
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"")
+
+    with pytest.raises(BadAdapterError, match="holds a whole model: give the adapter as it was before it was merged"):
+        read_adapter([tmp_path])
+
+
+def test_a_config_nested_without_end_is_no_json(tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+    (folder / "adapter_config.json").write_text("[" * 100_000)
+
+    with pytest.raises(BadAdapterError, match="is not JSON"):
+        read_adapter([folder])

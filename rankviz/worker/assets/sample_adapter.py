@@ -29,7 +29,7 @@ from rankviz.worker.finetune.evaluation import evaluate
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 JOURNAL = ("request.json", "events.jsonl")
-RANKS = (1, 2, 3, 4, 8)
+RANKS = (1, 2, 3, 8)
 
 
 def main(run: Path, assets: Path = ASSETS) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterSaved
-from rankviz.errors import BadAdapterError, InvalidSettingError
+from rankviz.errors import BadAdapterError, InvalidSettingError, RankVizError
 from rankviz.trained.read import read_adapter
 from rankviz.ui.adapter import tab as adapter
 from tests.support.finished_runs import finished, text_of
@@ -295,3 +295,20 @@ def test_a_shared_page_opens_the_sample(tmp_path):
     api = Api(home=tmp_path / "home", assets=ASSETS, shared=True)
 
     assert 16 == api.adapters.spectrum("sample").r
+
+
+@pytest.mark.parametrize("ref", ["x" * 5000, "~nobody-of-this-name/x", "no adapter!", "a\0b"])
+def test_what_can_be_no_place_gets_one_sentence(api, ref):
+    notice = text_of(shown(api, ref).notice)
+
+    assert notice.startswith("There is no adapter ")
+    assert len(notice) < 200
+    assert notice.endswith("here: give a folder, a zip, a run&#x27;s id or a Hub id (owner/name).")
+
+
+def test_an_address_on_the_hub_is_its_id(api, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    for ref in ("https://huggingface.co/owner/name", "https://huggingface.co/owner/name/tree/main"):
+        with pytest.raises(RankVizError, match="'owner/name'"):
+            api.adapters.spectrum(ref)

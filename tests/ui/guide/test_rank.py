@@ -6,6 +6,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.advice.rules import RANK_RULES
+from rankviz.errors import RankVizError
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.guide.rank import evidence_html, rules_html, what_is_html
 from rankviz.ui.parts.question import DEFAULTS
@@ -67,7 +68,5 @@ def test_sources_are_links_where_they_have_an_address():
 
 
 def test_the_guide_of_an_unknown_model_is_an_error_and_no_table(api):
-    from rankviz.errors import UserError
-
-    with pytest.raises(UserError):
+    with pytest.raises(RankVizError):
         guide.guide(api, **QWEN | {"model": "no/such-model-here"})
