@@ -75,7 +75,7 @@ def energy_figure(info: EnergyInfo, *, height: int = 300) -> "go.Figure":
 
 def _ticks(highest: int) -> dict[str, Any]:
     if highest <= FEW:
-        return {"dtick": 1 if highest <= FEW // 2 else 4}
+        return {"dtick": 1 if highest <= FEW // 2 else 4, "range": [0.5, highest + 0.5]}
     powers = [2**k for k in range(highest.bit_length())]
     return {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
 

@@ -68,21 +68,17 @@ def evidence_html(api: Api, *, model: str, use_case: str) -> str:
     loss = api.forecasts.of(model, use_case, metric="loss")
     score = api.forecasts.of(model, use_case, metric="score")
     rows = [_evidence_row(rule, enough, loss, score) for rule in RANK_RULES]
-    headers = ["Rank", "Enough for", f"Loss, %{_doubt(loss)}", f"Score, points{_doubt(score)}"]
-    about = (
-        f"Enough for: models that come within {percent(enough.tolerance)} of their best loss at this rank or below. "
-        if enough
-        else ""
-    ) + f"Loss and score: how much worse than r = {loss.reference_rank}, median and 80 % band."
+    about = [f"Loss and score: how much worse than r = {loss.reference_rank}, median and 80 % band."]
+    if enough:
+        within = percent(enough.tolerance)
+        about.insert(0, f"Enough for: models that come within {within} of their best loss at this rank or below.")
+    if doubtful := [name for name, band in (("loss", loss), ("score", score)) if not band.validated]:
+        about.append(f"Not validated: {' and '.join(doubtful)}.")
     return (
-        html.paragraphs(about)
-        + html.table(headers, rows, label="Evidence by rank")
+        html.paragraphs(" ".join(about))
+        + html.table(["Rank", "Enough for", "Loss, %", "Score, points"], rows, label="Evidence by rank")
         + html.folded("What these columns rest on", html.bullet_list(_basis(enough, loss, score)))
     )
-
-
-def _doubt(forecast: Forecast) -> str:
-    return "" if forecast.validated else " (not validated)"
 
 
 def _evidence_row(rule: RankRule, enough: RankEnough | None, loss: Forecast, score: Forecast) -> Row:

@@ -48,14 +48,13 @@ def test_each_rank_has_its_models_and_both_bands(api):
     assert f"{loss[16].median:.1f} 80 %:" in shown
 
 
-def test_a_band_that_is_not_validated_says_so_in_its_heading(api):
+def test_a_band_that_is_not_validated_says_so_above_the_table(api):
     validated = {metric: api.forecasts.of("Qwen/Qwen3-8B", metric=metric).validated for metric in ("loss", "score")}
 
     shown = text_of(evidence_html(api, model="Qwen/Qwen3-8B", use_case="instruction"))
 
     assert {"loss": False, "score": True} == validated
-    assert "Loss, % (not validated)" in shown
-    assert "Score, points (not validated)" not in shown
+    assert "80 % band. Not validated: loss. Rank" in shown
 
 
 def test_sources_are_links_where_they_have_an_address():
