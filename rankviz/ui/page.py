@@ -69,11 +69,9 @@ def build_app(api: Api) -> gr.Blocks:
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
-        for event in (training.draw, training.fill, running_now.draw, running.draw, rules):
+        for event in (training.draw, training.fill, running_now.draw, running.draw):
             loaded.then(**event)
-        named = app.load(adapting.load, None, adapting.loaded, **quiet())
-        for event in (adapting.choices, adapting.open, adapting.draw):
-            named = named.then(**event)
+        app.load(adapting.load, None, adapting.loaded, **quiet())
 
         tab_widgets = (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
