@@ -1,5 +1,15 @@
-"""Addresses and gestures that several tests of the page share."""
+"""The browser, and addresses and gestures that several tests of the page share."""
 
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 LLAMA = "/?model=meta-llama/Llama-3.1-8B"
 
 
@@ -11,3 +21,8 @@ def figure(page, name):
 def choose_rank(page, r):
     page.get_by_label("Rank r").fill(str(r))
     page.get_by_label("Rank r").press("Enter")
+
+
+def chromium(playwright):
+    """The system's own, started without a window."""
+    return playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS)
