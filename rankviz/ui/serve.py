@@ -5,6 +5,7 @@ import socket
 
 from rankviz.api import Api
 from rankviz.errors import UserError
+from rankviz.ui import network
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options
 
@@ -12,8 +13,12 @@ from rankviz.ui.theme import launch_options
 def serve() -> None:
     """Build the page on the default runs folder, continue its queue and serve until the process ends."""
     options = launch_options()
-    check_address(options["server_name"], options["server_port"])
+    host, port = options["server_name"], options["server_port"]
+    check_address(host, port)
     api = Api()
+    if not api.workspace.shared:
+        for line in network.announcement(host, port, network.own_address()):
+            print(line, flush=True)
     api.workspace.work_queue()
     build_app(api).queue(api_open=False).launch(**options)
 
