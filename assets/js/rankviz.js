@@ -20,7 +20,7 @@ window.RankViz = (() => {
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage"],
   };
 
-  const { address: here, save, savePng, saveSvg, saveHtml } = window.RankVizFiles;
+  const { address: here, isForThisComputerOnly, save, savePng, saveSvg, saveHtml } = window.RankVizFiles;
 
   /* Under a <base href>, which Gradio sets, Plotly writes the page's whole address into its clip paths, and all that is
      clipped disappears as soon as the address changes. It looks for the base when it starts to draw, so it finds none. */
@@ -243,10 +243,15 @@ window.RankViz = (() => {
     write();
   }
 
+  const THIS_COMPUTER_ONLY =
+    "This address works on this computer only. Start with --host 0.0.0.0 to share it in your network.";
+
   function header(element) {
-    element.addEventListener("click", (event) => {
+    element.addEventListener("click", async (event) => {
       const button = event.target.closest("[data-do=link]");
-      if (button) copyText(here(), button);
+      if (!button) return;
+      await copyText(here(), button);
+      element.querySelector("[role=status]").textContent = isForThisComputerOnly() ? THIS_COMPUTER_ONLY : "";
     });
   }
 
