@@ -50,13 +50,13 @@ def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         with _tab("Probe", "probe") as probe_tab:
             probing = probe.build(api, w)
         with _tab("Export", "export") as export_tab:
-            script = takeaway.takeaway_widgets(w["take"])
+            exported = takeaway.takeaway_widgets(w["take"])
     tables.offer(ranks_file, partial(ranks_of, api), inputs)
 
     def view(function: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
         return wire(partial(function, api), inputs=inputs, outputs=outputs, silent=True)
 
-    exporting = view(takeaway.takeaway, {"code": script})
+    exporting = view(takeaway.takeaway, exported)
     drawn = (
         (fit_tab, view(decisions, decided)),
         (memory_tab, view(memory_picture, {"chart": memory})),
