@@ -79,3 +79,11 @@ def as_stored(model: ModelSpec, model_id: str, stored: Published | None, trainin
         other = in_16_bit(model_id)
         text += f" For {bits} bit, choose {other}." if other else ""
     return (text,)
+
+
+def loadable(model: ModelSpec, ref: str) -> str:
+    """The name that libraries load the model by: the catalogue also takes the part after the slash, in any case."""
+    ref = EMBEDDED.get(ref, ref)
+    names = (model.id.removesuffix(":whole"), *model.aliases)
+    known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
+    return known.get(ref.lower(), ref)

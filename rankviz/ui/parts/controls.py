@@ -40,6 +40,15 @@ def plain(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
     return gr.HTML(value=value, apply_default_css=False, elem_id=elem_id)
 
 
+def slot(name: str) -> gr.HTML:
+    """A place that the page's script fills, with what an answer has for this name."""
+    return gr.HTML(
+        html_template=f'<div id="slot-{name}"></div>',
+        js_on_load="RankVizExplore.place(element)",
+        apply_default_css=False,
+    )
+
+
 def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
     """HTML whose rows marked data-pick report a click (`select`), and its boxes marked data-tick ticks (`input`)."""
     return gr.HTML(
