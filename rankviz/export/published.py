@@ -1,4 +1,4 @@
-"""Says how a checkpoint that is published already quantized is loaded by transformers for training.
+"""Says under which name a base is published, and how one that is published quantized is loaded for training.
 
 transformers 5.17 takes no second quantization on top (quantizers/auto.py, merge_quantization_configs), and trains such
 a checkpoint only once it is dequantized as it is loaded. tests/export/test_published.py loads small ones so.
@@ -25,6 +25,7 @@ FAMILIES = (
 """The whole Hub id in lower case: quant_method, for checkpoints whose names don't always tell. Sources: for gpt-oss and
 Ministral 3 the scales in the published totals (assets/models, "note" and "source"), for Ministral 3 and Qwen3 also the
 8-bit rows of Unsloth's models/mapper.py, for DeepSeek transformers' page on fine-grained FP8. Checked 2026-11-26."""
+EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 _OTHER = re.compile(r"(^|[-_.])(fp8|awq|gptq|nvfp4|mxfp4|w4a16|w8a8)([-_.]|$)")
 """Parts of names of checkpoints quantized by another tool."""
 

@@ -1,5 +1,7 @@
-"""The notebook for Colab, cell after cell on this machine's CPU, with each form of data and its epochs: with Unsloth's CPU
-backend, and with its CUDA branch as far as that runs without a GPU."""
+"""The notebook for Colab, cell after cell on this machine's CPU, with each form of data and its epochs.
+
+Once with Unsloth's CPU backend, and once with its CUDA branch as far as that runs without a GPU.
+"""
 
 import csv
 import json
@@ -15,7 +17,7 @@ from rankviz.export.notebook import colab
 from tests.support.exports import run_exports
 from tests.support.tiny_models import SHAPES, make_tiny, write_rows
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.emulated_cuda]
 
 PROCESSES = ("unsloth", "cuda")
 FORMS = {"messages": "messages", "prompts": "prompt-completion", "instruction": "instruction", "plain": "text"}
