@@ -1,6 +1,7 @@
 """Lists the export formats: each with its tool, its file name and the function that writes it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from rankviz.core.cost.device import card
@@ -93,9 +94,14 @@ class Written(NamedTuple):
 
 
 def write(
-    model: ModelSpec, question: Question, r: int, format_name: str, learning_rate: float = LEARNING_RATE
+    model: ModelSpec,
+    question: Question,
+    r: int,
+    format_name: str,
+    learning_rate: float = LEARNING_RATE,
+    notes: tuple[str, ...] = (),
 ) -> Written:
-    """The question's adapter at one rank, in a format of FORMATS."""
+    """The question's adapter at one rank, in a format of FORMATS. notes: to stand before those of the recipe."""
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]
@@ -109,5 +115,6 @@ def write(
         tool=chosen.tool,
         reached=chosen.reached,
     )
+    made = replace(made, notes=(*notes, *made.notes))
     beside = tuple((name, each(made)) for name, each in chosen.beside)
     return Written(chosen.write(made), chosen.file_name, made.notes, beside)
