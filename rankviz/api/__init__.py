@@ -103,7 +103,7 @@ class Api:
         """The recommended rank."""
         from rankviz.api.advice import Advice
 
-        return Advice(self.workspace, self.models, self.studies, self.estimates)
+        return Advice(self.workspace, self.models, self.studies, self.estimates, self.forecasts)
 
     @cached_property
     def runs(self) -> Runs:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rankviz.api.runs import RunSummary
     from rankviz.api.verdicts import SweepVerdict
     from rankviz.core.runs.fast_curve import FastCurve
+    from rankviz.core.runs.held_out_answers import HeldOutAnswer
 
 
 def estimate_json(answer: EstimateAnswer) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def estimate_json(answer: EstimateAnswer) -> dict[str, Any]:
 
 def advice_json(answer: AdviceAnswer) -> dict[str, Any]:
     """As `rankviz advise --json` prints it."""
+    from rankviz.core.advice.forecast_words import at_recommended, forecast_sentence
     from rankviz.core.advice.json import as_json
     from rankviz.core.advice.words import fit_in_words
 
@@ -40,6 +42,13 @@ def advice_json(answer: AdviceAnswer) -> dict[str, Any]:
         "gpu": answer.gpu,
         "fit": answer.fit,
         "fit_in_words": fit_in_words(answer.estimate, answer.gpu),
+        "forecast": {
+            "unit": answer.forecast.unit,
+            "reference_rank": answer.forecast.reference_rank,
+            "validated": answer.forecast.validated,
+            **asdict(at_recommended(answer.advice, answer.forecast)),
+            "in_words": forecast_sentence(answer.advice, answer.forecast),
+        },
     }
 
 
@@ -57,7 +66,21 @@ def run_json(summary: RunSummary) -> dict[str, Any]:
     return {
         **summary_row(summary.record),
         "error": summary.record.error or None,
+        "folder": summary.folder and str(summary.folder),
+        "adapter_folder": summary.adapter_folder and str(summary.adapter_folder),
+        "answers": [_answer_json(each) for each in summary.record.answers],
         "estimate": asdict(summary.estimate) if summary.estimate else None,
+    }
+
+
+def _answer_json(answer: HeldOutAnswer) -> dict[str, Any]:
+    """before and after are None where the prompt was not answered."""
+    return {
+        "example": answer.place,
+        "prompt": answer.prompt,
+        "reference": answer.reference,
+        "before": answer.before and answer.before.text,
+        "after": answer.after and answer.after.text,
     }
 
 

@@ -31,6 +31,7 @@ def advise(
 ) -> None:
     """Recommend a rank, alpha, learning rate and targets, with reasons and confidence."""
     from rankviz.core.advice import words
+    from rankviz.core.advice.forecast_words import forecast_sentence
     from rankviz.core.advice.reasons import reasons
 
     if len(question.ranks) != 1:
@@ -39,8 +40,9 @@ def advise(
     if as_json:
         return print_json(advice_json(answer))
     advice = answer.advice
-    print(f"{answer.model_id}: {words.take(advice)}: {words.because(advice)}.")
-    print(f"{words.confidence_in_words(advice)} {words.fit_in_words(answer.estimate, answer.gpu)}\n")
+    print(f"{answer.model_id}: {words.take(advice)}.")
+    print(" ".join(words.main_sentences(advice)))
+    print(f"{forecast_sentence(advice, answer.forecast)} {words.fit_in_words(answer.estimate, answer.gpu)}\n")
     print("Reasons")
     for reason in reasons(advice):
         print(f"- {reason.text} [{reason.source}]")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rankviz.core.checks import number
 from rankviz.core.cost.data import Form
 from rankviz.core.cost.device import card
+from rankviz.core.cost.published import as_stored
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import FLAGS, Framework, LoraConfig, adapter_dtype, saved_dtype
@@ -23,7 +24,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
 from rankviz.export.defaults import LEARNING_RATE, STEPS
 from rankviz.export.on_cpu import on_cpu
-from rankviz.export.published import as_stored, loadable, published
+from rankviz.export.published import loadable, published
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 TEXT_TOWER = "language_model"

@@ -193,7 +193,7 @@ def test_advise_gives_the_contracts_keys():
     run = rankviz("advise", "meta-llama/Llama-3.1-8B", "--gpu", "L4", "--steps", "1000", "--json")
 
     result = json.loads(run.stdout)
-    assert (16, 16, 2e-4, "unsloth") == (
+    assert (16, 16, 3e-4, "unsloth") == (
         result["r"],
         result["lora_alpha"],
         result["learning_rate"],
@@ -203,6 +203,31 @@ def test_advise_gives_the_contracts_keys():
     assert (enough.at_most(16), enough.models) == (result["rank_enough"]["at_most_r"], result["rank_enough"]["models"])
     assert 2 * 41_943_040 == result["capacity"]["holds_tokens"]
     assert "fits" == result["fit"]
+
+
+def test_data_set_steps_and_capacity_of_estimate_fit_and_advise():
+    data = ("--examples", "5000", "--example-tokens", "400", "--longest-tokens", "1600", "--epochs", "3")
+
+    estimate = json.loads(rankviz("estimate", "Qwen/Qwen3-4B", "--gpu", "T4", *data, "--json").stdout)
+    advised = json.loads(rankviz("advise", "Qwen/Qwen3-4B", *data, "--json").stdout)
+
+    assert (1875, 8 * 400) == (estimate["steps"], estimate["tokens_per_step"])
+    assert not any("Time and cost assume" in note for note in estimate["notes"])
+    assert (5000 * 400, 3.0, False) == tuple(advised["data"][name] for name in ("tokens", "epochs", "at_most"))
+    assert 3 * 5000 * 400 == json.loads(rankviz("fit", "Qwen/Qwen3-4B", *data, "--json").stdout)["tokens"]
+
+
+def test_a_data_file_is_measured_and_options_come_before_it(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "abcd", "completion": "abcd"}\n' * 16)
+
+    measured = rankviz("estimate", "Qwen/Qwen3-4B", "--data", str(file), "--json")
+    own = rankviz("estimate", "Qwen/Qwen3-4B", "--data", str(file), "--example-tokens", "3", "--epochs", "2", "--json")
+
+    assert "rows.jsonl: 16 examples (prompt-completion)" in measured.stderr
+    assert "Time and cost assume 1 epoch" in json.loads(measured.stdout)["notes"][0]
+    assert (2, 8 * 2) == tuple(json.loads(measured.stdout)[name] for name in ("steps", "tokens_per_step"))
+    assert (4, 8 * 3) == tuple(json.loads(own.stdout)[name] for name in ("steps", "tokens_per_step"))
 
 
 def test_forecast_gives_the_contracts_keys_and_a_table_with_its_coverage():

@@ -71,10 +71,13 @@ class TrainingData:
                 f"{self.mean_tokens:,}. Raise the longest example or lower the tokens per example."
             )
 
-    def steps(self, examples_per_step: int) -> int | None:
-        """Optimizer steps of all epochs, as transformers' Trainer counts them; None where they are not known."""
-        if self.examples is None or self.epochs is None:
-            return None
+    @property
+    def has_length(self) -> bool:
+        """Whether examples and epochs say how long the training is."""
+        return self.examples is not None and self.epochs is not None
+
+    def steps(self, examples_per_step: int) -> int:
+        """Optimizer steps of all epochs, as transformers' Trainer counts them. Examples and epochs must be known."""
         return max(1, math.ceil(self.epochs * math.ceil(self.examples / examples_per_step)))
 
     def fitted(self, max_length: int) -> int:

@@ -1,20 +1,23 @@
 """Writes the notes of an estimate: what its numbers rest on that someone could trip over."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from rankviz import units
 from rankviz.core.cost import unsloth
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.data import pads
-from rankviz.core.cost.device import Device
+from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
-from rankviz.core.cost.predict import Prediction
+from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
+from rankviz.core.lora.targets import listed
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
+from rankviz.core.note import Caution
 
 
 def question_notes(
@@ -109,7 +112,7 @@ def unsloth_notes(
     elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
         notes.append(_about_checkpoint(checkpoint, question.model_id, predicted.memory))
     if unsloth.forces_fp32(model, setup.precision, device):
-        notes.append("fp16 overflows in this model, so Unsloth trains it without autocast and with fp32 hidden states.")
+        notes.append(_forced_fp32(model, question, stack, device, predicted))
     short = [r for r, memory in ranks.items() if memory.base_weights < predicted.memory.base_weights]
     if short:
         some = len(short) < len(ranks)
@@ -120,6 +123,26 @@ def unsloth_notes(
             f"The card is short of room{where}, so Unsloth moves the input embedding ({moved}) to host memory.{below}"
         )
     return [*notes, *_about_both_ends(predicted, elsewhere, ranks)]
+
+
+def _forced_fp32(model: ModelSpec, question: Question, stack: Stack, device: Device, predicted: Prediction) -> Caution:
+    """What fp32 hidden states cost, as the estimate has it: this training beside the same one in bf16."""
+    gpu, setup, r = device.gpu, stack.setup, question.ranks[0]
+    able = card(replace(gpu, supports_bf16=True)) if gpu else device
+    in_bf16 = replace(stack, setup=replace(setup, precision="bf16" if setup.precision == "fp16" else setup.precision))
+    usable = gpu and gpu.usable_bytes
+    plain = predict(model, question.lora_at(r), in_bf16, able, usable_bytes=usable)
+    more = predicted.memory_at(r).device - plain.memory_at(r).device
+    slow, fast = predicted.duration_at(r), plain.duration_at(r)
+    costs = [units.memory_change(more)] if more > 0 else []
+    if slow and fast:
+        costs.append(f"{100 * (slow.step.expected / fast.step.expected - 1):+.0f} % time")
+    lacks = f"{gpu.name} has no bf16, and " if gpu and not gpu.supports_bf16 else ""
+    against = f" Estimated against bf16 at r = {r}: {listed(costs)}, included here." if costs else ""
+    return Caution(
+        f"{lacks}fp16 overflows in this model, so Unsloth trains it with fp32 hidden states and without "
+        f"autocast.{against}"
+    )
 
 
 def _about_both_ends(predicted: Prediction, elsewhere: Sequence[Prediction], ranks: Iterable[int]) -> Sequence[str]:
@@ -141,7 +164,11 @@ def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTe
     if not checkpoint.dynamic:
         return f"{which} It is plain NF4."
     if checkpoint.file_bytes is not None:
-        return f"{which} It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}."
+        more = units.memory_size(memory.base_extra.expected)
+        return (
+            f"{which} It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}, {more} "
+            "more than plain NF4."
+        )
     expected, high = (
         100 * more / memory.checkpoint_bytes for more in (memory.base_extra.expected, memory.base_extra.high)
     )

@@ -12,6 +12,7 @@ from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.question import Question
+from rankviz.core.fit.peak import peak_words
 from rankviz.core.fit.setting import Change, Setting, keeping_tokens, seconds_for
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan
@@ -44,6 +45,13 @@ class Knob:
     fit: Fit | None
     spare: Range | None
     """Bytes left on the card after the change."""
+    peak: str
+    """Which part of a step sets the peak before and after it, in words."""
+
+    @property
+    def of_tokens_at_once(self) -> bool:
+        """Whether it changes how many tokens are in a micro-step."""
+        return bool({"max_length", "batch"} & set(self.change))
 
     @property
     def makes_it_fit(self) -> bool:
@@ -69,6 +77,7 @@ def price(start: Setting, label: str, change: Change, *, same_result: bool) -> K
         usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
         fit=after.row.fit,
         spare=after.spare,
+        peak=peak_words(start.row.memory, after.row.memory),
     )
 
 

@@ -126,10 +126,10 @@ def test_the_picker_finds_a_model_by_another_name_though_one_is_chosen(page):
     figure(page, "Trainable parameters").wait_for()
 
     page.locator("#model input").click()
-    page.keyboard.type("unsloth/Qwen3-4B-unsloth")
-    page.get_by_role("option").first.click()
+    page.keyboard.type("unsloth/Qwen3-4B-unsloth-bnb-4bit")
+    page.keyboard.press("Enter")
 
-    page.wait_for_url("**model=unsloth**Qwen3-4B**")
+    page.wait_for_url("**model=unsloth**Qwen3-4B-unsloth-bnb-4bit**")
     # 36 blocks of q 2560+4096, k and v 2560+1024, o 4096+2560, three of 2560+9728: 33,030,144 at r = 16.
     figure(page, "Trainable parameters").locator("[title='33,030,144 parameters']").wait_for()
 
