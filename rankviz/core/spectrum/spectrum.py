@@ -174,8 +174,8 @@ def steps_caution(spectrum: Spectrum) -> str:
     if spectrum.training_steps >= FEW_STEPS:
         return ""
     return (
-        f"It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these ranks mostly "
-        "reflect the random start. They do not say which rank the task needs."
+        f"It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these ranks "
+        "mostly reflect the random start. They do not say which rank the task needs."
     )
 
 
