@@ -150,16 +150,17 @@ def time_span(seconds: Ends | None) -> str:
         return NOT_KNOWN
     if seconds.high < 1:
         return span(seconds, duration)
-    size, unit = _time_unit(seconds.high)
+    size, unit = time_unit(seconds.high)
     if seconds.low < size * (SMALLEST_SHARE if size > 60 else 1):
-        low_size, low_unit = _time_unit(seconds.low)
+        low_size, low_unit = time_unit(seconds.low)
         low = f"{_short(seconds.low / low_size)} {low_unit}" if seconds.low >= 1 else duration(seconds.low)
         return f"{low} – {_short(seconds.high / size)} {unit}"
     low, high = _short(seconds.low / size), _short(seconds.high / size)
     return f"{low} – {high} {unit}" if low != high else f"{low} {unit}"
 
 
-def _time_unit(seconds: float) -> tuple[int, str]:
+def time_unit(seconds: float) -> tuple[int, str]:
+    """The unit that a time of this length is read in: its seconds, and its name."""
     return next((size, unit) for limit, size, unit in TIME_UNITS if seconds >= limit)
 
 

@@ -102,11 +102,14 @@ window.RankViz = (() => {
     function choose(r) {
       hint.textContent = "";
       paint(r);
-      if (props.value !== r) props.value = r;
+      if (props.value === r) return;
+      props.value = r;
+      window.RankVizExplore.choose(r, "rank");
     }
+    const isRank = (r) => Number.isInteger(r) && r >= 1 && r <= MAX_RANK;
     function typed(final) {
       const r = Number(box.value);
-      if (Number.isInteger(r) && r >= 1 && r <= MAX_RANK) return choose(r);
+      if (isRank(r)) return choose(r);
       hint.textContent = "Rank must be a whole number from 1 to " + MAX_RANK.toLocaleString("en") + ".";
       if (final) paint(Number(props.value));
     }
@@ -122,7 +125,9 @@ window.RankViz = (() => {
     });
     box.addEventListener("input", () => {
       clearTimeout(timer);
-      timer = setTimeout(() => typed(false), 250);
+      // A rank is answered at once; half a number is not called wrong while it is being written.
+      if (isRank(Number(box.value))) typed(false);
+      else timer = setTimeout(() => typed(false), 800);
     });
     box.addEventListener("change", () => {
       clearTimeout(timer);
@@ -132,8 +137,12 @@ window.RankViz = (() => {
       const stop = event.target.closest("[data-r]");
       if (stop) choose(Number(stop.dataset.r));
     });
-    watch("value", () => paint(Number(props.value)));
+    watch("value", () => {
+      paint(Number(props.value));
+      window.RankVizExplore.choose(Number(props.value), "rank");
+    });
     paint(Number(props.value));
+    window.RankVizExplore.mount("rank", { set: choose });
   }
 
   /* Rows and buttons with data-pick report what was picked; check boxes with data-tick report all that are ticked. */
@@ -203,7 +212,7 @@ window.RankViz = (() => {
       const box = event.target.closest("[data-name]"), button = event.target.closest("[data-do=copy]");
       if (button) copyText(box.querySelector("pre").textContent, button);
       if (!event.target.closest("[data-do=save]")) return;
-      save(box.dataset.name, box.dataset.file || box.querySelector("pre").textContent, "text/plain");
+      save(box.dataset.name, box.querySelector("pre").textContent, "text/plain");
     });
   }
 
@@ -265,5 +274,5 @@ window.RankViz = (() => {
     if (event.target.matches?.(".rv-search input")) event.target.select();
   });
 
-  return { chart, rank, pick, editable, copyable, address, restored, header, busy, done };
+  return { plotly, withoutBase, remember, chart, rank, pick, editable, copyable, address, restored, header, busy, done };
 })();

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rankviz.api.accuracy import Accuracy
     from rankviz.api.adapters import Adapters
     from rankviz.api.advice import Advice
+    from rankviz.api.data import Data
     from rankviz.api.decisions import Decisions
     from rankviz.api.estimates import Estimates
     from rankviz.api.exports import Exports
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rankviz.api.probes import Probes
     from rankviz.api.runs import Runs
     from rankviz.api.studies import Studies
+    from rankviz.api.tradeoffs import Tradeoffs
     from rankviz.api.verdicts import Verdicts
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
@@ -46,6 +48,13 @@ class Api:
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
         self.workspace = Workspace(home, assets, shared)
         self.models = Models(self.workspace)
+
+    @cached_property
+    def data(self) -> Data:
+        """What a data file holds."""
+        from rankviz.api.data import Data
+
+        return Data(self.workspace)
 
     @cached_property
     def accuracy(self) -> Accuracy:
@@ -109,6 +118,13 @@ class Api:
         from rankviz.api.forecasts import Forecasts
 
         return Forecasts(self.workspace, self.models, self.runs)
+
+    @cached_property
+    def tradeoffs(self) -> Tradeoffs:
+        """What a rank costs against what it buys."""
+        from rankviz.api.tradeoffs import Tradeoffs
+
+        return Tradeoffs(self.workspace, self.models, self.estimates, self.studies, self.forecasts, self.runs)
 
     @cached_property
     def verdicts(self) -> Verdicts:

@@ -66,6 +66,8 @@ class Advice:
         from rankviz.core.advice.advice import advise
         from rankviz.core.advice.use_case import data_of
 
+        question.training.validate()
+        goal = goal.about(question.training.data)
         goal.validate()
         model = self._models.get(question.model_id)
         preset, plan = self._wide(model, question)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.runs import Runs
 from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.forecast.bands import UNITS, band_for
+from rankviz.core.forecast.curve import GRID
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.export.chat import is_chat_model
 
@@ -26,7 +28,13 @@ class Forecasts:
         self._runs = runs
 
     def of(
-        self, model: str, use_case: str = "instruction", *, base: bool | None = None, metric: str | None = None
+        self,
+        model: str,
+        use_case: str = "instruction",
+        *,
+        base: bool | None = None,
+        metric: str | None = None,
+        ranks: Sequence[int] | None = None,
     ) -> Forecast:
         """How far each rank falls short of r = 128 in published studies, as a band.
 
@@ -35,6 +43,7 @@ class Forecasts:
             use_case: A name of core.advice.use_case.
             base: Whether it is a base model; by default its name decides. Only losses differ by it.
             metric: "score" (points, by kind of task; the default) or "loss" (% of the loss, by size of the model).
+            ranks: Whole numbers from 1 to 256; by default the powers of two among them.
         """
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.advice import use_case as use_cases
@@ -44,7 +53,8 @@ class Forecasts:
         metric = metric or "score"
         bands = load_bands(self._workspace.assets)
         band = self._band(model, use_case, base, metric)
-        return forecast(bands, band, UNITS[metric], base_assumed=base is None and self._is_chat(model) is None)
+        assumed = base is None and self._is_chat(model) is None
+        return forecast(bands, band, UNITS[metric], ranks or GRID, base_assumed=assumed)
 
     def bent(self, sweep_id: str, *, base: bool | None = None) -> BentForecast:
         """Held-out loss by rank between a sweep's measured ranks, nats, from its runs and published lines.
@@ -111,11 +121,15 @@ class Forecasts:
     def _refuse_other_base(self, model: str, sweep_id: str) -> None:
         """InvalidSettingError where the sweep trained another model; names of the same model are equal."""
         trained = self._sweep(sweep_id).runs[0].request.base
-        if (self._models.get(model).id, self._is_base(model)) != (self._models.get(trained).id, self._is_base(trained)):
+        if self._models.get(model).id != self._models.get(trained).id or not self.same_kind(model, trained):
             raise InvalidSettingError(
                 f"Sweep {sweep_id} trained {trained}, not {model}: use `rankviz forecast {trained} --runs {sweep_id}`, "
                 "or leave the sweep out."
             )
+
+    def same_kind(self, one: str, other: str) -> bool:
+        """Whether both are base models, or both are tuned to chat."""
+        return self._is_base(one) == self._is_base(other)
 
     def _is_base(self, ref: str) -> bool:
         """A model that nothing is known of counts as a base model."""

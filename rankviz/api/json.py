@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rankviz.api.runs import RunSummary
     from rankviz.api.verdicts import SweepVerdict
     from rankviz.core.runs.fast_curve import FastCurve
+    from rankviz.core.runs.held_out_answers import HeldOutAnswer
 
 
 def estimate_json(answer: EstimateAnswer) -> dict[str, Any]:
@@ -65,7 +66,21 @@ def run_json(summary: RunSummary) -> dict[str, Any]:
     return {
         **summary_row(summary.record),
         "error": summary.record.error or None,
+        "folder": summary.folder and str(summary.folder),
+        "adapter_folder": summary.adapter_folder and str(summary.adapter_folder),
+        "answers": [_answer_json(each) for each in summary.record.answers],
         "estimate": asdict(summary.estimate) if summary.estimate else None,
+    }
+
+
+def _answer_json(answer: HeldOutAnswer) -> dict[str, Any]:
+    """before and after are None where the prompt was not answered."""
+    return {
+        "example": answer.place,
+        "prompt": answer.prompt,
+        "reference": answer.reference,
+        "before": answer.before and answer.before.text,
+        "after": answer.after and answer.after.text,
     }
 
 

@@ -136,6 +136,14 @@ class Measured:
             if record.state == "completed" and (finished := self._finished(record)) is not None
         ]
 
+    def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
+        """The latest completed runs on the machine of this environment, the oldest sweep first."""
+        from rankviz.core.cost.pace import machine_of
+
+        here = machine_of(self._with_versions(environment))
+        runs = [run for run in self._workspace.store.all() if run.completed and machine_of(run.environment) == here]
+        return runs[-MOST_RUNS:]
+
     def row_tokens(self, request: RunRequest) -> Range | None:
         """Tokens of a row of a run's data after padding; None where the data has gone since."""
         from rankviz.core.runs.estimate import row_tokens

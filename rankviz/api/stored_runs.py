@@ -71,6 +71,12 @@ class StoredRuns:
         store = self._recorded_store if self._is_recorded(run_id) else self._workspace.store
         return store.get(run_id)
 
+    def folder(self, run_id: str) -> Path | None:
+        """The folder of a run on this machine; None on a shared page, and of a run that RankViz ships."""
+        if self._workspace.shared or self._is_recorded(run_id):
+            return None
+        return self._workspace.store.run_dir(run_id)
+
     def recorded(self) -> Sequence[Sweep]:
         """The sweeps that RankViz ships."""
         return self._recorded

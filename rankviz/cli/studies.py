@@ -26,8 +26,6 @@ evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank stu
 def advise(
     question: Question,
     use_case: UseCaseOption = DEFAULT,
-    examples: Annotated[int | None, typer.Option(help="Number of different training examples.")] = None,
-    example_tokens: Annotated[int | None, typer.Option(help="Mean tokens per example.")] = None,
     forgetting: Annotated[bool, typer.Option("--forgetting", help="The base model must keep its abilities.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -38,8 +36,7 @@ def advise(
 
     if len(question.ranks) != 1:
         raise InvalidSettingError("advise recommends the rank: give -r at most once.")
-    goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
-    answer = Api().advice.advise(question, goal)
+    answer = Api().advice.advise(question, Goal(use_case=use_case, forgetting=forgetting))
     if as_json:
         return print_json(advice_json(answer))
     advice = answer.advice

@@ -12,8 +12,11 @@ follows the light and the dark theme without being drawn again.
 
 from rankviz.figures.accuracy import AccuracyInfo, accuracy_figure, accuracy_info
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES
+from rankviz.figures.compare import CompareInfo, compare_figure, compare_info
 from rankviz.figures.files import plot_file, write_figure
 from rankviz.figures.forecast import ForecastInfo, forecast_figure, forecast_info
+from rankviz.figures.hero import HeroInfo, hero_figure, hero_info
+from rankviz.figures.hero_axes import X_LABELS
 from rankviz.figures.memory import MemoryInfo, memory_figure, memory_info
 from rankviz.figures.modules import ModulesInfo, modules_figure, modules_info
 from rankviz.figures.parameters import ParametersInfo, parameters_figure, parameters_info
@@ -27,8 +30,11 @@ from rankviz.figures.verdict import VerdictInfo, verdict_figure, verdict_info
 __all__ = [
     "COST_AXES",
     "QUALITY_AXES",
+    "X_LABELS",
     "AccuracyInfo",
+    "CompareInfo",
     "ForecastInfo",
+    "HeroInfo",
     "MemoryInfo",
     "ModulesInfo",
     "ParametersInfo",
@@ -40,8 +46,12 @@ __all__ = [
     "VerdictInfo",
     "accuracy_figure",
     "accuracy_info",
+    "compare_figure",
+    "compare_info",
     "forecast_figure",
     "forecast_info",
+    "hero_figure",
+    "hero_info",
     "memory_figure",
     "memory_info",
     "modules_figure",

@@ -125,14 +125,18 @@ def _span(ranks: Sequence[int]) -> list[float] | None:
     return [end / log2(10) for end in ends]
 
 
-def bands(ranks: Sequence[ForecastRank]) -> list[dict[str, Any]]:
-    """Each stretch of ranks that is extrapolated, or is not, with its own fill; they meet at a rank with lines."""
+def bands(ranks: Sequence[ForecastRank], xs: Mapping[int, float] | None = None) -> list[dict[str, Any]]:
+    """Each stretch of ranks that is extrapolated, or is not, with its own fill; they meet at a rank with lines.
+
+    xs: where each rank lies on the x axis; by default at itself.
+    """
+    xs = xs or {rank.r: rank.r for rank in ranks}
     traces: list[dict[str, Any]] = []
     for stretch, extrapolated in _stretches(ranks):
         traces += [
-            _band(stretch, "low_80", "high_80", "80 % band", 0.16, extrapolated),
-            _band(stretch, "low_50", "high_50", "50 % band", 0.26, extrapolated),
-            _median(stretch, extrapolated),
+            _band(stretch, xs, "low_80", "high_80", "80 % band", 0.16, extrapolated),
+            _band(stretch, xs, "low_50", "high_50", "50 % band", 0.26, extrapolated),
+            _median(stretch, xs, extrapolated),
         ]
     names: set[str] = set()
     for trace in traces:
@@ -151,12 +155,18 @@ def _stretches(ranks: Sequence[ForecastRank]) -> list[tuple[Sequence[ForecastRan
 
 
 def _band(
-    ranks: Sequence[ForecastRank], low: str, high: str, name: str, opacity: float, extrapolated: bool
+    ranks: Sequence[ForecastRank],
+    xs: Mapping[int, float],
+    low: str,
+    high: str,
+    name: str,
+    opacity: float,
+    extrapolated: bool,
 ) -> dict[str, Any]:
     hatch = {"fillpattern": {"shape": "/", "size": 6, "solidity": 0.25, "fgcolor": rgba(ESTIMATED, 2 * opacity)}}
     return {
         "type": "scatter",
-        "x": [rank.r for rank in ranks] + [rank.r for rank in reversed(ranks)],
+        "x": [xs[rank.r] for rank in (*ranks, *reversed(ranks))],
         "y": [getattr(rank, high) for rank in ranks] + [getattr(rank, low) for rank in reversed(ranks)],
         "mode": "lines",
         "line": {"width": 0},
@@ -168,10 +178,10 @@ def _band(
     }
 
 
-def _median(ranks: Sequence[ForecastRank], extrapolated: bool) -> dict[str, Any]:
+def _median(ranks: Sequence[ForecastRank], xs: Mapping[int, float], extrapolated: bool) -> dict[str, Any]:
     return {
         "type": "scatter",
-        "x": [rank.r for rank in ranks],
+        "x": [xs[rank.r] for rank in ranks],
         "y": [rank.median for rank in ranks],
         "mode": "lines",
         "name": "median" + EXTRAPOLATED if extrapolated else "median",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
-from rankviz.core.runs.events import EVENT_TYPES, RunEvent, StepLogged
+from rankviz.core.runs.events import EVENT_TYPES, RunEvent, StageProgressed, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.store.flat_requests import nested
@@ -24,8 +24,8 @@ Record = RunRecord | ProbeRecord
 
 
 def append_event(journal: Path, event: RunEvent) -> None:
-    """One write, so that a reader sees the whole line or none. On disk before this returns, steps excepted: there are
-    many, and a machine that loses power may lose the last few."""
+    """One write, so that a reader sees the whole line or none. On disk before this returns, steps and progress
+    excepted: there are many, and a machine that loses power may lose the last few."""
     data = (json.dumps({"event": type(event).__name__, **asdict(event)}) + "\n").encode()
     fd = os.open(journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -34,7 +34,7 @@ def append_event(journal: Path, event: RunEvent) -> None:
             data = b"\n" + data
         if os.write(fd, data) != len(data):
             raise OSError(f"The disk is full: an event of {journal.parent.name} was not written whole.")
-        if not isinstance(event, StepLogged):
+        if not isinstance(event, StepLogged | StageProgressed):
             os.fsync(fd)
     finally:
         os.close(fd)
@@ -112,7 +112,9 @@ def _build(kind: type, row: dict):
 def _value(value: object, hint: object) -> object:
     if is_dataclass(hint):
         return _build(hint, value)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(_value(item, typing.get_args(hint)[0]) if isinstance(item, dict) else item for item in value)
+    return value
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui import endpoints, link
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.explore import tab as explore
+from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.controls import address, header, plain
 from rankviz.ui.parts.question import DEFAULTS, NO_GPU, prices_of
@@ -65,9 +66,7 @@ def build_app(api: Api) -> gr.Blocks:
 
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
-        fitted = loaded.then(**exploring.fit)
-        for event in exploring.answers:
-            fitted.then(**event)
+        loaded.then(**exploring.fit).then(**exploring.restored)
         for event in (training.draw, sweeping.draw, running.draw, rules):
             loaded.then(**event)
         named = app.load(adapting.load, None, adapting.loaded, **quiet())
@@ -76,7 +75,6 @@ def build_app(api: Api) -> gr.Blocks:
 
         tab_widgets = (explore_tab, train_tab, sweep_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
-        to["explore"].then(lambda: gr.Dropdown(choices=explore.sweep_choices(api)), None, exploring.sweeps, **quiet())
         to["guide"].then(**rules)
         to["train"].then(**training.draw)
         to["runs"].then(lambda: gr.Timer(active=True), None, running.timer, **quiet()).then(**running.draw)
@@ -127,7 +125,7 @@ class Restored(NamedTuple):
 
 def restore(api: Api, params: Mapping[str, str]) -> Restored:
     """The page that the address describes. For a wrong parameter the default is shown, with a notice above the tabs."""
-    values, notes = link.read(params)
+    values, notes = question_of(api, params)
     try:
         api.estimates.own_prices(prices_of(values["prices"]))
     except RankVizError as error:

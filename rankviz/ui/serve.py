@@ -11,9 +11,9 @@ from rankviz.ui.theme import launch_options
 
 def serve() -> None:
     """Build the page on the default runs folder, continue its queue and serve until the process ends."""
-    options = launch_options()
-    check_address(options["server_name"], options["server_port"])
     api = Api()
+    options = launch_options(api)
+    check_address(options["server_name"], options["server_port"])
     api.workspace.work_queue()
     build_app(api).queue(api_open=False).launch(**options)
 

@@ -13,10 +13,12 @@ from gradio.themes.utils import fonts
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from rankviz.api import Api
 from rankviz.paths import ASSETS
+from rankviz.ui.explore.routes import routes as answer_routes
 
-CSS = ASSETS / "css" / "rankviz.css"
-SCRIPTS = (ASSETS / "js" / "files.js", ASSETS / "js" / "rankviz.js")
+CSS = tuple(ASSETS / "css" / name for name in ("rankviz.css", "explore.css"))
+SCRIPTS = tuple(ASSETS / "js" / name for name in ("files.js", "rankviz.js", "explore.js", "hero.js", "present.js"))
 
 
 def theme() -> gr.themes.Base:
@@ -63,7 +65,7 @@ def head() -> str:
     )
 
 
-def routes() -> list[Route]:
+def file_routes() -> list[Route]:
     """The addresses hold a version or a fingerprint, so that a browser may keep the files for good."""
     return [Route(_plotly_url(), _serve(plotly_js())), *(Route(_script_url(path), _serve(path)) for path in SCRIPTS)]
 
@@ -91,15 +93,15 @@ def _serve(path: Path) -> Any:
     return file
 
 
-def launch_options() -> dict[str, Any]:
+def launch_options(api: Api) -> dict[str, Any]:
     """What the page is launched with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
     return {
         "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         "server_port": int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
         "theme": theme(),
-        "css_paths": [CSS],
+        "css_paths": list(CSS),
         "head": head(),
-        "app_kwargs": {"routes": routes()},
+        "app_kwargs": {"routes": [*file_routes(), *answer_routes(api)]},
         "footer_links": [],
         "run_history": False,
         "show_error": False,

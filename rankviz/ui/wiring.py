@@ -100,9 +100,14 @@ def show(view: View, *, triggers: Sequence[Any] = (), **wiring: Any) -> Any:
 
 def quiet() -> dict[str, Any]:
     """What every event of the page shares: no overlay on the outputs, the last value wins, not part of the public API,
-    and past the queue, which would add a second round trip to answers that take milliseconds."""
+    and past the queue, which would add a second round trip to answers that take milliseconds.
+
+    Progress is shown on no component: for each event Gradio copies the whole state of every component on which any
+    event has shown progress, and of all that is inside it, even where the progress is hidden. `Tabs` holds the page.
+    """
     return {
         "show_progress": "hidden",
+        "show_progress_on": [],
         "trigger_mode": "always_last",
         "api_visibility": "private",
         "concurrency_limit": None,

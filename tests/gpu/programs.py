@@ -57,9 +57,9 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
     from rankviz.core.cost.adapter import plan_on
     from rankviz.core.cost.device import Device
     from rankviz.worker import device
+    from rankviz.worker.finetune.attach import attach
     from rankviz.worker.finetune.base import Base, embedded_folder
     from rankviz.worker.finetune.load import load_base
-    from rankviz.worker.finetune.session import attach
     from rankviz.worker.introspect.main import layers_of
     from rankviz.worker.settings import settle
     from tests.support import questions

@@ -224,6 +224,7 @@ from rankviz.worker.finetune import training
 from rankviz.worker.finetune.base import Base, resolve
 from rankviz.worker.finetune.load import load_base
 from rankviz.worker.finetune.session import Session
+from rankviz.worker.stages import Stages
 
 home, run_id = Path(sys.argv[1]), sys.argv[2]
 store = RunStore(home)
@@ -237,7 +238,8 @@ def remembering(*args, **kwargs):
     return trainer
 training.build_trainer = remembering
 
-session = Session.load(request, resolve(request.base, home), dataset.read(request.data), print)
+stages = Stages(print)
+session = Session.load(request, resolve(request.base, home, stages), dataset.read(request.data), stages)
 def hooks():
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in session.model.modules())
 told["hooks"] = [hooks()]
@@ -248,7 +250,7 @@ told["environment"] = session.environment
 
 for name in ("nobody/nothing", "tiny"):
     try:
-        load_base(Base(name=name, is_local=False), session.settings)
+        load_base(Base(name=name, is_local=False), session.settings, stages)
     except Exception as error:
         told[name] = explain(error)
 import httpx, torch, unsloth

@@ -6,12 +6,14 @@ from dataclasses import replace
 from rankviz import units
 from rankviz.core.cost import unsloth
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.data import pads
 from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.targets import listed
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
@@ -42,6 +44,7 @@ def question_notes(
             notes.append(f"{gpu.name}: no price in the table. Enter your own price for a cost.")
     if not setup.has_length:
         notes.append("No length of training is given: time and cost are for one optimizer step, without loading.")
+    notes += data_notes(model, setup)
     if setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth":
         notes.append("Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.")
     if setup.framework == "peft" and setup.quantized:
@@ -54,6 +57,36 @@ def question_notes(
     if model.tower == "whole model":
         notes.append(
             "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
+        )
+    return notes
+
+
+def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
+    """How the data set time and memory; nothing without data."""
+    data = setup.data
+    if data is None:
+        return []
+    notes, limit = [], setup.max_length
+    if data.mean_tokens is not None:
+        padded = pads(setup.framework, model)
+        tokens = setup.computed_tokens(model)
+        span = f"{tokens.low:,.0f} to {tokens.high:,.0f}" if padded else f"{tokens.expected:,.0f}"
+        why = "an example may be padded to the longest of its batch" if padded else "Unsloth trains without padding"
+        notes.append(f"Time is for {span} tokens per example: {why}.")
+    elif data.examples is not None:
+        notes.append(
+            f"The mean length of the examples is not known: time counts {setup.fitted_length:,} tokens for each. It is "
+            "lower for shorter examples."
+        )
+    if data.truncates(limit):
+        notes.append(
+            f"The longest example has {data.longest_tokens:,} tokens. Examples above the maximum length of {limit:,} "
+            "are truncated."
+        )
+    elif setup.fitted_length < limit:
+        notes.append(
+            f"Memory is for batches of the longest example: {setup.fitted_length:,} tokens instead of the maximum "
+            f"length of {limit:,}."
         )
     return notes
 

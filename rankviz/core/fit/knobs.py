@@ -92,12 +92,13 @@ def _changes(start: Setting) -> Iterator[tuple[str, Change, bool]]:
     batch, accum, length = (
         training.per_device_train_batch_size,
         training.gradient_accumulation_steps,
-        training.max_length,
+        training.fitted_length,
     )
     for r in _rank_steps(start.r):
         yield f"r = {r}", {"r": r}, False
     yield from _target_changes(start)
-    yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
+    if training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
+        yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
     if length > 1:
         yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
     if accum % 2 == 0:

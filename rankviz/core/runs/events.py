@@ -11,6 +11,7 @@ from rankviz.core.quantity import median_error, middle
 
 GPU_LOST = 75
 """Exit code of a worker whose GPU has failed for good; a new process may find it well (EX_TEMPFAIL of sysexits.h)."""
+MAX_ANSWER_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +31,19 @@ class StageReached:
 
     time: float
     stage: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageProgressed:
+    """How far the current stage is. Written at most about once a second, so a short stage has none; of training,
+    StepLogged says it."""
+
+    time: float
+    done: int
+    total: int | None
+    """None where it is not known, such as the bytes of a download whose length nobody said."""
+    unit: str
+    """What is counted: "bytes", "examples", "rows", "modules", "steps"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +109,31 @@ class Evaluated(HeldOut):
     own_cpu_seconds: float | None = None
     """As in StepLogged, and so is the next."""
     waited_cpu_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GreedyAnswer:
+    """A held-out prompt and the model's greedy answer to it, as text of at most MAX_ANSWER_CHARACTERS each."""
+
+    place: int
+    """Among the held-out examples."""
+    prompt: str
+    reference: str
+    text: str
+    ended: bool
+    """Whether the model ended it; else it was cut off."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """A few held-out prompts were answered, the same ones in all runs of a sweep, to be read. when: as in Evaluated."""
+
+    time: float
+    when: str
+    answers: tuple[GreedyAnswer, ...]
+    seconds: float
+    reused: bool = False
+    """The base's, answered by an earlier run of the same worker."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,8 +302,10 @@ class ProbeCompleted:
 RunEvent = (
     RunStarted
     | StageReached
+    | StageProgressed
     | AdapterAttached
     | Evaluated
+    | Answered
     | StepLogged
     | AdapterCut
     | AdapterSaved

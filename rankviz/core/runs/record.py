@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from rankviz.core.quantity import middle
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,
     AdapterSaved,
+    Answered,
     Evaluated,
     RunCancelled,
     RunCompleted,
@@ -18,10 +19,13 @@ from rankviz.core.runs.events import (
     RunFailed,
     RunRequeued,
     RunStarted,
+    StageProgressed,
     StageReached,
     StepLogged,
 )
+from rankviz.core.runs.held_out_answers import HeldOutAnswer, before_and_after
 from rankviz.core.runs.request import RunRequest
+from rankviz.core.runs.stages import TRAINING
 
 
 class RunState(StrEnum):
@@ -41,6 +45,13 @@ class RunState(StrEnum):
         return self not in (RunState.QUEUED, RunState.RUNNING)
 
 
+class StageTime(NamedTuple):
+    """A stage that has ended, and how long it took."""
+
+    stage: str
+    seconds: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """Where a run stands: its request folded with its events."""
@@ -54,11 +65,20 @@ class RunRecord:
     """When the base was there and the run itself began."""
     ended_at: float | None = None
     stage: str = ""
+    """The current stage, or the last one of a run that has ended."""
+    stage_began_at: float | None = None
+    stage_progress: StageProgressed | None = None
+    """The latest of the current stage; None where the stage has said nothing of it."""
+    ended_stages: tuple[StageTime, ...] = ()
+    """In order; the stage in which a run failed or was cancelled is not one of them."""
     environment: dict[str, Any] = field(default_factory=dict)
     trainable_parameters: int | None = None
     steps: tuple[StepLogged, ...] = ()
     loss_before: Evaluated | None = None
     loss_after: Evaluated | None = None
+    answered_before: Answered | None = None
+    """None where no answers were requested, and in every journal of before 27 November 2026."""
+    answered_after: Answered | None = None
     cuts: tuple[AdapterCut, ...] = ()
     """Of a fast curve: what the trained adapter comes to at lower ranks."""
     adapter_path: str | None = None
@@ -82,6 +102,19 @@ class RunRecord:
         return self.loss_before.loss - self.loss_after.loss
 
     @property
+    def answers(self) -> tuple[HeldOutAnswer, ...]:
+        """Held-out prompts with the answers of the base and of the trained adapter; empty where none were written."""
+        return before_and_after(self.answered_before, self.answered_after)
+
+    @property
+    def stage_share(self) -> float | None:
+        """How much of the current stage is done, 0 to 1; None where that is not known."""
+        if self.stage == TRAINING:
+            return min(1.0, self.steps_done / self.request.max_steps)
+        progress = self.stage_progress
+        return min(1.0, progress.done / progress.total) if progress and progress.total else None
+
+    @property
     def steps_done(self) -> int:
         return self.steps[-1].step if self.steps else 0
 
@@ -102,14 +135,6 @@ class RunRecord:
         if not self.steps or not self.steps[-1].seconds:
             return None
         return self.steps[-1].tokens / self.steps[-1].seconds
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Training seconds still to go at the pace so far; None before the second step."""
-        if len(self.steps) < 2 or self.state is not RunState.RUNNING:
-            return None
-        last = self.steps[-1]
-        return (self.request.max_steps - last.step) * last.seconds / last.step
 
     def after(self, event: RunEvent) -> "RunRecord":
         """The record once this has happened. An ended run stays ended until it is asked for again."""
@@ -134,13 +159,22 @@ class RunRecord:
                     started_at=self.started_at or event.time,
                     load_began_at=self.load_began_at or (event.time if loading else None),
                     stage=event.stage,
+                    stage_began_at=event.time,
+                    stage_progress=None,
+                    ended_stages=self._with_stage_ended(event.time),
                 )
+            case StageProgressed():
+                return replace(self, stage_progress=event)
             case AdapterAttached():
                 return replace(self, trainable_parameters=event.trainable_parameters)
             case Evaluated(when="before"):
                 return replace(self, loss_before=event)
             case Evaluated():
                 return replace(self, loss_after=event)
+            case Answered(when="before"):
+                return replace(self, answered_before=event)
+            case Answered():
+                return replace(self, answered_after=event)
             case StepLogged():
                 return replace(self, steps=(*self.steps, event))
             case AdapterCut():
@@ -148,7 +182,13 @@ class RunRecord:
             case AdapterSaved():
                 return replace(self, adapter_path=event.path, adapter_bytes=event.file_bytes)
             case RunCompleted():
-                return replace(self, state=RunState.COMPLETED, ended_at=event.time, completed=event)
+                return replace(
+                    self,
+                    state=RunState.COMPLETED,
+                    ended_at=event.time,
+                    completed=event,
+                    ended_stages=self._with_stage_ended(event.time),
+                )
             case RunFailed():
                 return replace(
                     self,
@@ -170,6 +210,12 @@ class RunRecord:
                 continue
             record, steps = record._with_steps(steps).after(event), []
         return record._with_steps(steps)
+
+    def _with_stage_ended(self, at: float) -> tuple[StageTime, ...]:
+        """A clock that was set back meanwhile gives no time below 0."""
+        if self.stage_began_at is None:
+            return self.ended_stages
+        return (*self.ended_stages, StageTime(self.stage, max(0.0, at - self.stage_began_at)))
 
     def _with_steps(self, steps: list[StepLogged]) -> "RunRecord":
         return self if self.state.ended or not steps else replace(self, steps=(*self.steps, *steps))
@@ -208,12 +254,3 @@ class Sweep:
     def seconds_in_runs(self) -> float:
         """The runs' own time: between runs the sweep may have waited, or stood still until it was resumed."""
         return sum(run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """This run's steps and those of the runs to come, at the pace so far; None before there is a pace."""
-        running = self.running
-        if running is None or running.seconds_left is None:
-            return None
-        to_come = sum(run.request.max_steps for run in self.runs if run.state is RunState.QUEUED)
-        return running.seconds_left + to_come * running.steps[-1].seconds / running.steps[-1].step

@@ -15,6 +15,9 @@ MIN_RUN_LENGTH = 8
 MAX_RUN_LENGTH = 2**20
 MAX_SEED = 2**32 - 1
 MAX_HELD_OUT = 100_000
+SHOWN_ANSWERS = 4
+"""Held-out prompts of a sweep whose answers before and after training are kept to be read."""
+MAX_SHOWN_ANSWERS = 16
 VERDICT_SEEDS = 3
 """How many seeds a sweep has by default: with fewer the noise between runs is hardly known. A fast curve has one."""
 SWEEP_RANKS = (4, 16, 64)
@@ -64,6 +67,9 @@ class RunRequest:
     exact_match_examples: int = 0
     """Held-out prompts that each evaluated adapter answers greedily, at most; 0 answers none, and more than there are
     answers all."""
+    shown_answers: int = 0
+    """Held-out prompts whose greedy answers are kept as text, before and after training, at most; 0 writes none, and
+    so did every run of before 27 November 2026."""
     cut_ranks: tuple[int, ...] = ()
     """Lower ranks that the trained adapter is truncated to, each evaluated: a fast curve. Empty for an ordinary run."""
 
@@ -93,6 +99,7 @@ class RunRequest:
             seeds=(self.seed,),
             held_out_examples=self.held_out_examples,
             exact_match_examples=self.exact_match_examples,
+            shown_answers=self.shown_answers,
             cut_ranks=self.cut_ranks,
             lora=self.lora,
             training=self.training,
@@ -123,7 +130,8 @@ class SweepRequest:
     seeds: tuple[int, ...] = tuple(range(VERDICT_SEEDS))
     held_out_examples: int = 64
     exact_match_examples: int = 0
-    """As in RunRequest."""
+    """As in RunRequest, and so is the next."""
+    shown_answers: int = SHOWN_ANSWERS
     cut_ranks: tuple[int, ...] = ()
     """A fast curve: the highest of `ranks` is trained and truncated to these; lower ones of `ranks` run by
     themselves."""
@@ -158,6 +166,7 @@ class SweepRequest:
                 seed=seed,
                 held_out_examples=self.held_out_examples,
                 exact_match_examples=self.exact_match_examples,
+                shown_answers=self.shown_answers,
                 cut_ranks=tuple(sorted(set(self.cut_ranks), reverse=True)) if r == max(self.ranks) else (),
             )
             for place, (seed, learning_rate, r) in enumerate(grid, start=1)
@@ -182,6 +191,7 @@ class SweepRequest:
             whole(seed, "Seed", 0, MAX_SEED)
         whole(self.held_out_examples, "Held-out examples", 1, MAX_HELD_OUT)
         whole(self.exact_match_examples, "Exact match examples", 0, MAX_HELD_OUT)
+        whole(self.shown_answers, "Answers to show", 0, MAX_SHOWN_ANSWERS)
         self._validate_training()
         runs = len(set(self.ranks)) * len(set(self.learning_rates)) * len(set(self.seeds))
         if runs > MAX_RUNS:
@@ -195,6 +205,8 @@ class SweepRequest:
             raise InvalidSettingError("The length of a run is given in steps, not in tokens.")
         whole(self.training.max_steps, "Steps", 1, MAX_RUN_STEPS)
         whole(self.training.max_length, "Maximum length", MIN_RUN_LENGTH, MAX_RUN_LENGTH)
+        if self.training.data is not None:
+            raise InvalidSettingError("A run reads its own data. Leave the data of its training empty.")
         self.training.validate()
         one_of(self.training.framework, "Framework of a run", ("unsloth",))
         one_of(self.lora.moe_scheme, "MoE scheme of a run", ("default",))

@@ -12,25 +12,21 @@ from rankviz.ui.parts.question import ask
 MEMORY_HEIGHT = 340
 
 
-class Pictures(NamedTuple):
-    memory: str
-    modules: str
+class Picture(NamedTuple):
+    chart: str
 
 
-def pictures(api: Api, **values: Any) -> Pictures:
-    """Both figures for the widgets' values."""
+def memory_picture(api: Api, **values: Any) -> Picture:
+    """Memory by component at each rank."""
     question = ask(values)
-    r = values["r"]
     answer = api.estimates.estimate(question)
-    memory = memory_info(answer.estimate, chosen_r=r)
-    parameters = parameters_info(answer.estimate.plan, r)
-    basis = f"{memory.source} Framework: {FRAMEWORKS[question.training.framework]}. {in_words(answer.basis)}"
-    return Pictures(
-        memory=chart_value(memory_figure(memory, height=MEMORY_HEIGHT), memory.rows, file="memory", source=basis),
-        modules=chart_value(
-            parameters_figure(parameters, height=MEMORY_HEIGHT),
-            parameters.rows,
-            file="modules",
-            source=parameters.source,
-        ),
-    )
+    info = memory_info(answer.estimate, chosen_r=values["r"])
+    basis = f"{info.source} Framework: {FRAMEWORKS[question.training.framework]}. {in_words(answer.basis)}"
+    return Picture(chart_value(memory_figure(info, height=MEMORY_HEIGHT), info.rows, file="memory", source=basis))
+
+
+def modules_picture(api: Api, **values: Any) -> Picture:
+    """Adapter parameters by module and block, at the chosen rank."""
+    info = parameters_info(api.estimates.estimate(ask(values)).estimate.plan, values["r"])
+    figure = parameters_figure(info, height=MEMORY_HEIGHT)
+    return Picture(chart_value(figure, info.rows, file="modules", source=info.source))

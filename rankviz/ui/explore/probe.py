@@ -30,7 +30,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import Row
-from rankviz.ui.wiring import action, notice_html, on_any, wire
+from rankviz.ui.wiring import action, notice_html, wire
 from rankviz.units import rounded_percent as percent
 
 POLL_SECONDS = 1.0
@@ -81,7 +81,6 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     start.click(**begin).then(**drawing)
     cancel.click(inputs=w["model"], **action(partial(cancelled, api))).then(**drawing)
     timer.tick(**drawing)
-    on_any(w["model"].change).then(**drawing)
     return drawing
 
 

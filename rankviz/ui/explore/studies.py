@@ -18,7 +18,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import Cell, Row
-from rankviz.ui.wiring import action, notice_html, on_any, wire
+from rankviz.ui.wiring import action, notice_html, wire
 from rankviz.units import counted
 
 HEIGHT = 440
@@ -58,7 +58,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
     outputs = {**charts, "summary": summary, "studies": studies}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=outputs, silent=True)
-    on_any(*(widget.change for name, widget in inputs.items() if name != "model")).then(**drawing)
+    gr.on([x.change, y.change], **drawing)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
     return drawing
 

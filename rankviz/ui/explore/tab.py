@@ -1,5 +1,6 @@
 """The Explore tab has the settings on the left and the estimate on the right."""
 
+import json
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,22 +10,20 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
-from rankviz.errors import UserError
-from rankviz.export.tables import Table, ranks_table
-from rankviz.figures.labels import sweep_label
+from rankviz.core.runs.request import QUICK_RANKS
 from rankviz.ui.explore import export as takeaway
-from rankviz.ui.explore import forecast, probe, studies
-from rankviz.ui.explore.answer import answer
-from rankviz.ui.explore.fit import APPLIED, Priced, applied, decision_widgets, decisions, priced
-from rankviz.ui.explore.pictures import MEMORY_HEIGHT, pictures
-from rankviz.ui.parts import html, points, question, tables
-from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import address, busy, done, pickable, plain
+from rankviz.ui.explore import frame, sections
+from rankviz.ui.explore.start import suitable
+from rankviz.ui.parts import question
+from rankviz.ui.parts.controls import busy, done, plain, slot
 from rankviz.ui.parts.question import CUSTOM
-from rankviz.ui.wiring import on_any, put, quiet, wire
+from rankviz.ui.wiring import on_any, quiet, wire
 
-TRADEOFF_HEIGHT = 380
-NEWEST = "newest"
+MEASURE = f"Measure it: two runs ({' and '.join(f'r = {r}' for r in QUICK_RANKS)})"
+REFITS = ("preset", "framework", "unsloth_class", "precision")
+"""Widgets that decide, with the model, which modules there are to tick."""
+TYPED = ("modules", "parts", "examples", "example_tokens")
+"""Only a person changes these; an empty number box reports a change whenever the page loads."""
 
 
 class Exploring(NamedTuple):
@@ -34,10 +33,10 @@ class Exploring(NamedTuple):
     """The question's widgets, by the names of question.DEFAULTS."""
     fit: dict[str, Any]
     """The event that makes widgets follow the model, after they were set from elsewhere."""
-    answers: list[dict[str, Any]]
-    """The events after it that fill the right column."""
-    sweeps: gr.Dropdown
+    restored: dict[str, Any]
+    """The event after it: from here on a change of a widget is a question."""
     curve: gr.HTML
+    measure: gr.Button
 
 
 def build(api: Api) -> Exploring:
@@ -48,115 +47,59 @@ def build(api: Api) -> Exploring:
         ):
             w = question.question_widgets(model_choices(api), list(api.workspace.gpus))
         with gr.Column(elem_classes="rv-answer"):
+            slot("notice")
             notice = plain(elem_id="notice")
-            figures = plain(elem_id="figures")
-            rests_on = plain(elem_id="rests-on")
-            advice = plain(elem_id="advice")
-            decided = decision_widgets()
-            with gr.Row(elem_classes="rv-bar"):
-                sweep = gr.Dropdown(
-                    sweep_choices(api), value=NEWEST, label="Runs", interactive=True, min_width=180, scale=3
-                )
-                x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=140)
-                y = gr.Dropdown(
-                    points.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=140
-                )
-            curve = chart("Quality and cost, measured", height=TRADEOFF_HEIGHT, elem_id="tradeoff")
-            caption = plain(elem_id="tradeoff-caption")
-            forecasting = forecast.build(api, w)
-            published = studies.build(api, w)
-            with gr.Row(elem_classes="rv-charts"):
-                memory = chart("Memory by component and rank, estimated", height=MEMORY_HEIGHT, elem_id="memory")
-                modules = chart("Adapter parameters by module and block", height=MEMORY_HEIGHT, elem_id="module-map")
-            ranks_file = tables.download_widgets("all ranks", elem_id="ranks-download")
-            ranks = pickable(elem_id="ranks")
-            probing = probe.build(api, w)
-            w["take"], script = takeaway.takeaway_widgets()
-    where = address()
-    inputs = {name: w[name] for name in question.DEFAULTS}
+            frame.figures()
+            with gr.Row(elem_classes="rv-hero-row"):
+                with gr.Column(scale=1, min_width=300):
+                    curve = frame.hero()
+                with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
+                    slot("advice")
+                    measure = gr.Button(MEASURE, variant="primary", size="md", elem_id="measure")
+                    frame.tools()
+            w["take"] = takeaway.choice()
+            inputs = {name: w[name] for name in question.DEFAULTS}
+            sections.build(api, w, inputs)
 
-    answering = wire(
-        partial(answer, api),
-        inputs=inputs,
-        outputs={
-            "figures": figures,
-            "rests_on": rests_on,
-            "advice": advice,
-            "scale": w["scale"],
-            "ranks": ranks,
-            "address": where,
-            "setup_label": w["setup_fold"],
-            "gpu_label": w["gpu_fold"],
-            "gpu_note": w["gpu_note"],
-        },
-        notice=notice,
+    fitting, following = (
+        wire(
+            partial(view, api),
+            inputs={name: w[name] for name in FITTED_BY},
+            outputs={name: w[name] for name in Fitted._fields},
+            notice=notice,
+        )
+        for view in (fitted, followed)
     )
-    drawing = wire(partial(pictures, api), inputs=inputs, outputs={"memory": memory, "modules": modules}, silent=True)
-    deciding = wire(partial(decisions, api), inputs=inputs, outputs=decided, silent=True)
-    exporting = wire(partial(takeaway.takeaway, api), inputs=inputs, outputs={"code": script}, silent=True)
-    fitting = wire(
-        partial(fitted, api),
-        inputs={name: w[name] for name in FITTED_BY},
-        outputs={name: w[name] for name in Fitted._fields},
-        notice=notice,
-    )
-    priced_by = {name: w[name] for name in ("r", "gpu", "usd_per_hour", "prices")}
-    curve_inputs = {"sweep": sweep, "x": x, "y": y, **priced_by}
-    plotting = wire(partial(tradeoff, api), inputs=curve_inputs, outputs={"chart": curve, "caption": caption})
-
-    refits = ("model", "preset", "framework", "unsloth_class", "precision")
-    # Only a person changes these; an empty number box reports a change whenever the page loads.
-    typed = ("modules", "parts", "examples", "example_tokens")
-    changed = on_any(
-        *(w[name].change for name in inputs if name not in (*refits, *typed)), *(w[name].input for name in typed)
-    )
-    for event in (answering, drawing, deciding, exporting):
-        changed.then(**event)
-    w["model"].change(**busy("model-busy", "Reading the layers of this model …"))
-    refit = on_any(*(w[name].change for name in refits), w["parts"].input).then(**fitting)
-    refit.then(**answering).then(**done("model-busy"))
-    refit.then(**drawing)
-    refit.then(**deciding)
-    refit.then(**forecasting)
-    refit.then(**published)
-    refit.then(**exporting)
-    on_any(*(widget.change for widget in curve_inputs.values())).then(**plotting)
+    names = list(inputs)
+    asking = _in_browser("asked", names, list(inputs.values()))
+    changes = [w[name].change for name in names if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
+    gr.on(changes, **asking)
+    w["model"].change(**following).then(**asking)
+    on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting).then(**asking)
 
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
     w["alpha_rule"].change(
         lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
     )
-    ranks.select(chosen_rank, None, w["r"], **quiet())
-    tables.offer(ranks_file, partial(ranks_of, api), inputs)
-    settable = {name: w[name] for name in APPLIED}
-
-    # Closures, since Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
-    def apply(event: gr.EventData) -> dict[Any, Any]:
-        return put(applied(event), settable)
-
-    def set_price(prices: str, gpu: str, event: gr.EventData) -> dict[Any, Any]:
-        return put(priced(prices, gpu, event)._asdict(), own_price)
-
-    own_price = {name: w[name] for name in Priced._fields}
-    for changeable in ("knobs", "cards"):
-        decided[changeable].select(apply, None, list(settable.values()), **quiet())
-    decided["cards"].input(set_price, [w["prices"], w["gpu"]], list(own_price.values()), **quiet())
     w["upload"].upload(**busy("model-busy", "Building the model of this config.json, without weights …"))
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
     w["upload"].upload(**upload).then(**done("model-busy"))
     return Exploring(
         question=inputs,
         fit=fitting,
-        answers=[answering, drawing, deciding, forecasting, published, plotting, probing, exporting],
-        sweeps=sweep,
+        restored=_in_browser("restored", names, list(inputs.values())),
         curve=curve,
+        measure=measure,
     )
 
 
-def ranks_of(api: Api, **values: Any) -> Table:
-    """The table of ranks with all numbers, for a file."""
-    answer = api.estimates.estimate(question.ask(values))
-    return ranks_table(answer.estimate, answer.basis)
+def _in_browser(function: str, names: list[str], inputs: list[Any]) -> dict[str, Any]:
+    """An event without a server: this function of the page's script gets the question's values by name."""
+    script = (
+        f"(...values) => {{ RankVizExplore.{function}("
+        f"Object.fromEntries({json.dumps(names)}.map((name, i) => [name, values[i]]))); return []; }}"
+    )
+    return {"fn": None, "inputs": inputs, "outputs": None, "js": script, "queue": False, "show_progress": "hidden"}
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
@@ -171,11 +114,6 @@ def model_label(row: Any) -> str:
     return f"{row.id} · {units.count(row.total_parameters)}{tower}" + ("" if row.verified else ", total unverified")
 
 
-def chosen_rank(event: gr.EventData) -> int:
-    """The rank of the row that was clicked."""
-    return int(event._data["id"])
-
-
 FITTED_BY = ("model", "preset", "modules", "names", "framework", "precision", "unsloth_class", "parts")
 
 
@@ -184,6 +122,20 @@ class Fitted(NamedTuple):
     moe_scheme: Any
     parts: Any
     unsloth_class: Any
+    preset: Any = gr.skip()
+    framework: Any = gr.skip()
+
+
+def followed(api: Api, **values: Any) -> Fitted:
+    """The same after another model was chosen: with targets and a framework that it can be trained with, where the
+    chosen ones cannot train it."""
+    model = api.models.get(values["model"] or "")
+    chosen = LoraConfig(target_modules=values["preset"], unsloth_class=values["unsloth_class"])
+    training = TrainingSetup(framework=values["framework"])
+    if values["preset"] == CUSTOM or api.models.preset_names(model, chosen, training):
+        return fitted(api, **values)
+    suited = suitable(api, values)
+    return fitted(api, **{**values, **suited})._replace(**suited)
 
 
 def fitted(
@@ -231,37 +183,3 @@ def uploaded(api: Api, *, file: str) -> Uploaded:
     spec = api.models.get(file)
     choices = [*model_choices(api), (f"{spec.name} (your config.json)", file)]
     return Uploaded(gr.Dropdown(choices=choices, value=file))
-
-
-def sweep_choices(api: Api) -> list[tuple[str, str]]:
-    """The newest is the newest of one's own, or a recorded one as long as there is none."""
-    sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
-    return [("Newest finished sweep", NEWEST)] + [(sweep_label(sweep), sweep.sweep_id) for sweep in sweeps]
-
-
-class Plotted(NamedTuple):
-    chart: str
-    caption: str
-
-
-def tradeoff(
-    api: Api, *, sweep: str, x: str, y: str, r: int, usd_per_hour: float | None, gpu: str, prices: str = ""
-) -> Plotted:
-    """The main chart, for the sweep chosen."""
-    if sweep == NEWEST:
-        newest = api.runs.newest_evaluated()
-        shown = [newest] if newest else []
-    else:
-        shown = [api.runs.sweep(sweep)]
-    price = _price(api, gpu, usd_per_hour, prices)
-    drawn = points.tradeoff_chart(shown, x=x, y=y, chosen_r=r, usd_per_hour=price, height=TRADEOFF_HEIGHT)
-    return Plotted(drawn.chart, html.paragraphs(drawn.caption))
-
-
-def _price(api: Api, gpu: str, usd_per_hour: float | None, prices: str) -> float | None:
-    """Price per hour; None for a wrong price or GPU, which the answer beside this chart reports."""
-    try:
-        own = usd_per_hour if usd_per_hour is not None else question.prices_of(prices).get(gpu)
-        return api.estimates.usd_per_hour(None if gpu == question.NO_GPU else gpu, own)
-    except UserError:
-        return None

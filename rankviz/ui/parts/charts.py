@@ -45,11 +45,20 @@ def chart_value(figure, rows: Sequence[Mapping[str, object]], *, file: str, sour
 
     source: what it rests on, in a sentence or two; it goes into every file beside the address of the view.
     """
+    return json.dumps(chart_json(figure, rows, file=file, source=source))
+
+
+def chart_json(figure, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> dict[str, object]:
+    """The same, before it is written as text."""
     drawn = figure.to_dict()
-    return json.dumps(
-        {"data": drawn["data"], "layout": drawn["layout"], "csv": csv_text(rows), "file": f"rankviz-{file}"}
-        | {"source": source, "by": f"RankViz {__version__}"}
-    )
+    return {
+        "data": drawn["data"],
+        "layout": drawn["layout"],
+        "csv": csv_text(rows),
+        "file": f"rankviz-{file}",
+        "source": source,
+        "by": f"RankViz {__version__}",
+    }
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:

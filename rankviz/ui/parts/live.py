@@ -13,6 +13,7 @@ from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs import events
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
+from rankviz.core.runs.progress import progress_of
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.figures import training_figure, training_info
 from rankviz.figures.labels import run_label, sweep_title
@@ -45,7 +46,7 @@ def status_html(sweep: Sweep) -> str:
         f'<p role="status">{escape(_where(sweep))}</p>',
     ]
     last = running.steps[-1] if running and running.steps else None
-    pace, left = running.tokens_per_second if running else None, sweep.seconds_left
+    pace, left = running.tokens_per_second if running else None, progress_of(sweep, time.time()).seconds_left
     if not sweep.ended:
         parts.append(html.progress(sweep.share_done, label="Steps of the whole sweep"))
         parts.append(

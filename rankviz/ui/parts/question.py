@@ -12,7 +12,7 @@ from rankviz.core.cost.question import ASSUMED_STEPS, Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
-from rankviz.ui.parts.controls import STOPS, busy_line, plain, rank_picker, remembered
+from rankviz.ui.parts.controls import STOPS, busy_line, rank_picker, remembered, slot
 from rankviz.units import memory_size
 
 CUSTOM = "custom"
@@ -122,14 +122,14 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     with gr.Row(elem_classes="rv-pair"):
         w["use_rslora"] = gr.Checkbox(DEFAULTS["use_rslora"], label="rsLoRA", min_width=100)
         w["use_dora"] = gr.Checkbox(DEFAULTS["use_dora"], label="DoRA", min_width=100)
-    w["scale"] = plain(elem_id="scale")
+    slot("scale")
     w["moe_scheme"] = gr.Dropdown(
         MOE_SCHEMES, value=DEFAULTS["moe_scheme"], label="Experts", visible=False, interactive=True
     )
     w["parts"] = gr.CheckboxGroup(
         PARTS, value=DEFAULTS["parts"], label="Trained parts (Unsloth's finetune_ flags)", visible=False
     )
-    with gr.Accordion("GPU and price", open=False) as w["gpu_fold"]:
+    with gr.Accordion("GPU and price", open=False):
         w["gpu"] = gr.Dropdown(
             [*((gpu_label(g), g.id) for g in gpus), ("No GPU", NO_GPU)],
             value=DEFAULTS["gpu"],
@@ -138,9 +138,9 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
             elem_classes="rv-search",
         )
         w["usd_per_hour"] = gr.Number(None, label="Price, $ per hour", info="Empty: price from the table")
-        w["gpu_note"] = plain()
+        slot("gpu-note")
         w["prices"] = remembered(DEFAULTS["prices"])
-    with gr.Accordion("Training setup", open=False) as w["setup_fold"]:
+    with gr.Accordion("Training setup", open=False):
         w["framework"] = gr.Radio(FRAMEWORKS, value=DEFAULTS["framework"], label="Framework")
         w["unsloth_class"] = gr.Dropdown(
             list(UNSLOTH_CLASSES),

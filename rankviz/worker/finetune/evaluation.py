@@ -7,13 +7,20 @@ from typing import Any
 
 from rankviz.core.runs.events import Evaluated
 from rankviz.worker.finetune.data import IGNORED, Tokens
+from rankviz.worker.stages import Progress, silent
 
 MAX_LOGIT_BYTES = 64 * 2**20
 """Rows are batched until their fp32 logits would be larger than this; one row alone may be."""
 
 
 def evaluate(
-    model: Any, held_out: Sequence[Tokens], *, when: str, pad_token_id: int, autocast: str | None = None
+    model: Any,
+    held_out: Sequence[Tokens],
+    *,
+    when: str,
+    pad_token_id: int,
+    autocast: str | None = None,
+    progress: Progress = silent,
 ) -> Evaluated:
     """Cross-entropy of each target token under the model, over the held-out rows as they are (no dropout, no gradient).
 
@@ -28,6 +35,7 @@ def evaluate(
     sums, counts = [0.0] * len(held_out), [tokens.targets for tokens in held_out]
     correct = [0] * len(held_out)
     device = next(model.parameters()).device
+    done = 0
     with inference(model, autocast):
         for batch in _batches(held_out, vocabulary=model.config.get_text_config().vocab_size):
             longest = max(len(held_out[i].input_ids) for i in batch)
@@ -48,6 +56,8 @@ def evaluate(
             hits = torch.bincount(row_of_target[logits.argmax(-1) == targets], minlength=len(batch))
             for i, total, hit in zip(batch, totals.tolist(), hits.tolist(), strict=True):
                 sums[i], correct[i] = total, hit
+            done += len(batch)
+            progress(done, len(held_out), "examples")
     return Evaluated(
         time=time.time(),
         when=when,

@@ -1,50 +1,56 @@
 """Loads the base with Unsloth, and says what is wrong where that fails. Importing this module imports Unsloth."""
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import unsloth
 
 # isort: split
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from rankviz import units
 from rankviz.core.lora.config import UnslothClass
 from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
 from rankviz.worker import device
+from rankviz.worker.downloads import HubDownload, hub_weight_bytes
 from rankviz.worker.finetune.base import Base
 from rankviz.worker.settings import Settings
+from rankviz.worker.stages import Stages
 
 
 def load_base(
-    base: Base,
-    settings: Settings,
-    on_resolved: Callable[[str], None] = lambda name: None,
-    unsloth_class: UnslothClass = "FastLanguageModel",
-) -> tuple[Any, Any]:
-    """(model, tokenizer).
+    base: Base, settings: Settings, stages: Stages, unsloth_class: UnslothClass = "FastLanguageModel"
+) -> tuple[Any, Any, str]:
+    """(model, tokenizer, the folder or repository that was loaded). On a GPU, Unsloth takes a quantized copy of many
+    bases from another repository, such as unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B."""
+    download, resolved = HubDownload(stages, Path(HF_HUB_CACHE), hub_weight_bytes), [base.name]
 
-    on_resolved: told the folder or repository that is loaded. On a GPU, Unsloth takes a quantized copy of many bases
-    from another repository, such as unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B.
-    """
-    on_resolved(base.name)
+    def on_resolved(name: str) -> None:
+        resolved.append(name)
+        download.of(name)
+
+    if not base.is_local:
+        download.of(base.name)
     # The CPU backend loads what it was given, and does not know this argument.
     telling = {"on_model_resolved": on_resolved} if settings.cuda else {}
     try:
-        return getattr(unsloth, unsloth_class).from_pretrained(
-            base.name,
-            max_seq_length=settings.training.max_length,
-            dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
-            load_in_4bit=settings.training.precision == "nf4-dq",
-            load_in_8bit=settings.training.precision == "int8",
-            use_gradient_checkpointing=settings.gradient_checkpointing,
-            **settings.placement,
-            **telling,
-        )
+        with stages.watched(download.look):
+            model, tokenizer = getattr(unsloth, unsloth_class).from_pretrained(
+                base.name,
+                max_seq_length=settings.training.max_length,
+                dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
+                load_in_4bit=settings.training.precision == "nf4-dq",
+                load_in_8bit=settings.training.precision == "int8",
+                use_gradient_checkpointing=settings.gradient_checkpointing,
+                **settings.placement,
+                **telling,
+            )
     except Exception as error:
         if (explained := explain_failure(error, base, settings)) is None:
             raise
         raise explained from error
+    return model, tokenizer, resolved[-1]
 
 
 def explain_failure(error: Exception, base: Base, settings: Settings) -> Exception | None:

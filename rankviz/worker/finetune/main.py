@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankviz.core.runs.events import GPU_LOST
+from rankviz.core.runs.stages import GETTING_BASE, IMPORTING, READING_DATA
 from rankviz.machine import load_average
 from rankviz.store import RunStore
 from rankviz.worker import device
@@ -52,17 +53,18 @@ def _load(journal: Journal, home: Path):
     from rankviz import dataset
     from rankviz.worker.finetune import base as bases
 
-    clock, average = ProcessorClock(), load_average()
-    journal.stage("reading the data")
+    clock, average, stages = ProcessorClock(), load_average(), journal.stages
+    stages.begin(READING_DATA)
     rows = dataset.read(journal.request.data)
-    journal.stage("getting the base")
-    base = bases.resolve(journal.request.base, home)
+    stages.begin(GETTING_BASE)
+    base = bases.resolve(journal.request.base, home, stages)
     if base.is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    journal.stage("importing Unsloth")
-    from rankviz.worker.finetune.session import Session
+    stages.begin(IMPORTING)
+    with stages.imports():
+        from rankviz.worker.finetune.session import Session
 
-    session = Session.load(journal.request, base, rows, journal.stage)
+    session = Session.load(journal.request, base, rows, stages)
     spent = {f"loading_{name}": seconds for name, seconds in clock.read().fields.items()}
     session.loading = {"load_average": average, **spent}
     return session

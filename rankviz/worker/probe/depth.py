@@ -196,7 +196,7 @@ def _attach(
 
     plan = plan_on(layers_of(cut_config(config, depth)), request.lora, request.training, Device(cuda=settings.cuda))
     if request.training.framework == "unsloth":
-        from rankviz.worker.finetune.session import attach
+        from rankviz.worker.finetune.attach import attach
 
         return attach(model, run, plan, settings)
     from rankviz.worker.probe import hf_session

@@ -148,7 +148,7 @@ class Probe:
                 for message in lines.within(LOOK_SECONDS):
                     if "stage" in message:
                         stage = message["stage"]
-                        self.journal.stage(f"{self._label}: {stage}")
+                        self.journal.stages.begin(f"{self._label}: {stage}")
                     elif "environment" in message:
                         self._start(message["environment"])
                     elif "measured" in message:

@@ -1,7 +1,5 @@
 """What journals add up to: a run's times, how far a sweep has got, what can be run again."""
 
-import pytest
-
 from rankviz.core.runs.events import Evaluated, RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from tests.support import questions
@@ -40,12 +38,6 @@ def test_what_has_ended_counts_whole_however_it_ended():
     assert 0.25 == sweep(DONE, QUEUED, QUEUED, QUEUED).share_done
     assert (40 + 40 + 10) / 120 == sweep(DONE, FAILED, RUNNING).share_done
     assert 0.0 == sweep(QUEUED).share_done
-
-
-def test_time_left_is_at_the_pace_of_the_running_run():
-    assert 30 * 3.0 + 2 * 40 * 3.0 == pytest.approx(sweep(DONE, RUNNING, QUEUED, QUEUED).seconds_left)
-    assert sweep(DONE, QUEUED).seconds_left is None
-    assert sweep(record(started(), step(1, 3.0)), QUEUED).seconds_left is None  # one step is no pace
 
 
 def test_only_what_failed_or_was_cancelled_can_be_run_again():

@@ -7,7 +7,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.advice.words import enough_in_words, rule_in_words
 from rankviz.errors import InvalidSettingError, UserError
-from rankviz.ui.explore import answer, studies
+from rankviz.ui.explore import studies
+from rankviz.ui.explore.answer import words
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.finished_runs import text_of
@@ -34,7 +35,7 @@ def drawn(shown):
 
 
 def test_the_card_leads_with_the_nearest_study_and_folds_the_rest(api):
-    card = answer.answer(api, **{**LLAMA, "r": 64}).advice
+    card = words(api, {**LLAMA, "r": 64})["slots"]["advice"]
 
     text = text_of(card)
     enough = enough_in_words(api.studies.rank_enough(), 16)
@@ -50,7 +51,7 @@ def test_the_card_leads_with_the_nearest_study_and_folds_the_rest(api):
 def test_use_case_data_and_forgetting_reach_the_card(api):
     values = {**LLAMA, "use_case": "complex", "examples": 100, "example_tokens": 50, "forgetting": True}
 
-    text = text_of(answer.answer(api, **values).advice)
+    text = text_of(words(api, values)["slots"]["advice"])
 
     assert "Recommended: r = 16" in text
     assert "The rank is halved from r = 32 to keep more of the base" in text
@@ -59,7 +60,7 @@ def test_use_case_data_and_forgetting_reach_the_card(api):
 
 def test_a_use_case_from_elsewhere_that_the_widget_would_refuse_is_refused(api):
     with pytest.raises(InvalidSettingError, match="There is no use case 'poetry'"):
-        answer.answer(api, **{**LLAMA, "use_case": "poetry"})
+        words(api, {**LLAMA, "use_case": "poetry"})
 
 
 def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on_the_label(api):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StageReached, StepLogged
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.ui.parts import live
 from rankviz.ui.runs import tab as runs
@@ -204,6 +204,8 @@ def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16), max_steps=4))
     first = api.workspace.store.sweep(sweep_id).runs[0].run_id
     api.workspace.store.append(first, RunStarted(time=1.0, environment={"device": "cpu"}))
+    api.workspace.store.append(first, StageReached(time=1.0, stage="evaluating the base"))
+    api.workspace.store.append(first, StageReached(time=11.0, stage="training"))
     for step in (1, 2):
         api.workspace.store.append(
             first,
@@ -223,8 +225,8 @@ def test_a_running_sweep_says_which_run_how_far_and_how_long(api):
     assert "Run 1 of 2, r = 4: training." in text_of(shown)
     assert "2 of 4" in text_of(shown)
     assert "Tokens per second 20" in text_of(shown)
-    # 2 steps left here and 4 in the next run, at 3 s a step.
-    assert "about 18 s" in text_of(shown)
+    # 2 steps left here and 4 in the next run, at 3 s a step, and an evaluation of each, as long as that of the base.
+    assert "about 38 s" in text_of(shown)
     assert 'aria-valuenow="25"' in shown
 
 

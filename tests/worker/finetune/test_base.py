@@ -1,19 +1,24 @@
 """Where a run's base comes from, before anything heavy is imported."""
 
+import http.server
+import threading
 import zipfile
 
 import pytest
 
-from rankviz.errors import UnknownModelError
+from rankviz.errors import UnknownModelError, UserError
 from rankviz.worker.finetune.base import Base, resolve
-from rankviz.worker.wheels import fetch_member
+from rankviz.worker.stages import Stages
+from rankviz.worker.wheels import announced_bytes, fetch_member
+
+NOBODY = Stages(lambda event: None)
 
 
 def test_a_folder_with_config_and_weights_is_a_local_base(tmp_path):
     (tmp_path / "config.json").touch()
     (tmp_path / "model.safetensors").touch()
 
-    assert Base(name=str(tmp_path), is_local=True) == resolve(str(tmp_path), tmp_path)
+    assert Base(name=str(tmp_path), is_local=True) == resolve(str(tmp_path), tmp_path, NOBODY)
 
 
 @pytest.mark.parametrize(("files", "message"), [([], "no config.json"), (["config.json"], "no weights")])
@@ -22,36 +27,90 @@ def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path, files, message
         (tmp_path / name).touch()
 
     with pytest.raises(UnknownModelError, match=message):
-        resolve(str(tmp_path), tmp_path)
+        resolve(str(tmp_path), tmp_path, NOBODY)
 
 
 @pytest.mark.parametrize("base", ["/no/such/folder", "./mine", "a/b/c"])
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(tmp_path, base):
     with pytest.raises(UnknownModelError, match="no such folder"):
-        resolve(base, tmp_path)
+        resolve(base, tmp_path, NOBODY)
 
 
 def test_owner_and_name_is_a_hub_id(tmp_path):
-    assert Base(name="owner/name", is_local=False) == resolve("owner/name", tmp_path)
+    assert Base(name="owner/name", is_local=False) == resolve("owner/name", tmp_path, NOBODY)
 
 
 def test_a_model_converted_before_is_taken_as_it_is(tmp_path):
     folder = tmp_path / "models" / "SmolLM2-135M-Instruct"
     folder.mkdir(parents=True)
 
-    assert Base(name=str(folder), is_local=True) == resolve("embedded", tmp_path)
+    assert Base(name=str(folder), is_local=True) == resolve("embedded", tmp_path, NOBODY)
+
+
+def write_wheel(path, words):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("rankviz_test_data/words.txt", words)
+        archive.writestr("rankviz_test_data-1.0.dist-info/METADATA", "Name: rankviz-test-data\nVersion: 1.0\n")
+        archive.writestr("rankviz_test_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("rankviz_test_data-1.0.dist-info/RECORD", "")
+    return path
 
 
 def test_one_file_is_taken_out_of_a_wheel(tmp_path):
     """pip uses no index: the wheel is given by its path."""
-    wheel = tmp_path / "rankviz_test_data-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("rankviz_test_data/words.txt", "hello")
-        archive.writestr("rankviz_test_data-1.0.dist-info/METADATA", "Name: rankviz-test-data\nVersion: 1.0\n")
-        archive.writestr("rankviz_test_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("rankviz_test_data-1.0.dist-info/RECORD", "")
+    wheel = write_wheel(tmp_path / "rankviz_test_data-1.0-py3-none-any.whl", "hello")
     (tmp_path / "aside").mkdir()
 
     path = fetch_member(str(wheel), "rankviz_test_data/words.txt", tmp_path / "aside")
 
     assert "hello" == path.read_text()
+
+
+def test_a_wheel_that_does_not_come_says_why(tmp_path):
+    with pytest.raises(
+        UserError, match=r"nothing\.whl.* could not be fetched from the package index \(ERROR: .*nothing"
+    ):
+        fetch_member(str(tmp_path / "nothing.whl"), "rankviz_test_data/words.txt", tmp_path)
+
+
+def test_while_a_wheel_comes_its_bytes_are_told(tmp_path):
+    """The server sends the second half only once the first has been told."""
+    wheel = write_wheel(tmp_path / "rankviz_test_data-1.0-py3-none-any.whl", "x" * 4_000_000).read_bytes()
+    (tmp_path / "aside").mkdir()
+    told, half_told = [], threading.Event()
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(wheel)))
+            self.end_headers()
+            self.wfile.write(wheel[:2_000_000])
+            half_told.wait(30)
+            self.wfile.write(wheel[2_000_000:])
+
+        def log_message(self, *args):
+            pass
+
+    def progress(*so_far):
+        told.append(so_far)
+        if so_far[0] > 1_000_000:
+            half_told.set()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/rankviz_test_data-1.0-py3-none-any.whl"
+        path = fetch_member(address, "rankviz_test_data/words.txt", tmp_path / "aside", progress)
+        server.shutdown()
+
+    done = [each for each, _, _ in told]
+    assert 4_000_000 == path.stat().st_size
+    assert half_told.is_set()
+    assert sorted(done) == done
+    assert done[-1] <= 4_000_000
+    assert (4_000_000, "bytes") == told[-1][1:]
+
+
+def test_the_length_of_a_wheel_is_what_pip_announces():
+    assert 98_800_000 == announced_bytes("Collecting x==1\n  Downloading x-1-py3-none-any.whl (98.8 MB)\n")
+    assert 12_300 == announced_bytes("  Downloading https://host/x-1-py3-none-any.whl (12.3 kB)\n")
+    assert announced_bytes("Collecting x==1\n") is None

@@ -66,7 +66,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 from rankviz.worker.finetune.load import load_base
-from rankviz.worker.finetune.session import attach, detach
+from rankviz.worker.finetune.attach import attach, detach
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device

@@ -1,0 +1,241 @@
+/* Explore: asks the server once for every rank of a question, and shows any of them without asking again.
+   Loaded in <head> after rankviz.js; the components of ui/explore/ call `mount` when they stand. */
+"use strict";
+
+window.RankVizExplore = (() => {
+  const WORDS_AFTER = 180;
+  const BUSY_AFTER = 500;
+  const state = { r: 16, values: null, x: null, y: null, answer: null };
+  const mounted = {};
+  const sections = {};
+  let newest = 0;
+  let isRestored = false;
+  let wordsTimer = 0;
+
+  async function post(path, body) {
+    const response = await fetch("rankviz/" + path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    if (!response.ok && response.status !== 422) throw new Error("The server answered " + response.status);
+    return response.json();
+  }
+
+  const notice = (text) => `<div class="rv-notice rv-error" role="alert"><p>${text}</p></div>`;
+  const axes = () => ({ x: state.x, y: state.y });
+
+  /* The whole answer. Of several questions on their way only the newest is shown. */
+  async function ask(question) {
+    const mine = ++newest;
+    const busy = setTimeout(() => line("model-busy", "Reading the layers of this model …"), BUSY_AFTER);
+    document.body.toggleAttribute("data-asking", true);
+    try {
+      const answer = await post("answer", { ...question, ...axes() });
+      if (mine !== newest) return;
+      slot("notice", answer.notice || "");
+      if (!answer.notice) show(answer);
+    } catch (error) {
+      if (mine === newest) slot("notice", notice("The server does not answer. " + error.message + "."));
+    } finally {
+      clearTimeout(busy);
+      if (mine === newest) {
+        line("model-busy", "");
+        document.body.toggleAttribute("data-asking", false);
+      }
+    }
+  }
+
+  function show(answer) {
+    Object.assign(state, { answer, r: answer.r, values: answer.values, x: answer.x, y: answer.y });
+    Object.entries(answer.slots).forEach(([name, html]) => slot(name, html));
+    paint();
+    Object.values(mounted).forEach((part) => part.answered?.(answer));
+    remember(answer.address);
+    refreshSection();
+  }
+
+  const record = (r) => state.answer?.records[r];
+
+  /* Everything that follows the rank and is known here. */
+  function paint() {
+    slot("scale", `<div class="rv-scale">${record(state.r)?.scale || ""}</div>`);
+    Object.values(mounted).forEach((part) => part.ranked?.(state.r, record(state.r)));
+  }
+
+  /* A rank was chosen, anywhere on the page. */
+  function choose(r, from) {
+    if (!state.answer || r === state.r) return;
+    state.r = r;
+    state.values = { ...state.values, r };
+    if (from !== "rank") mounted.rank?.set(r);
+    clearTimeout(wordsTimer);
+    if (!record(r)) {
+      wordsTimer = setTimeout(() => ask({ values: state.values }), WORDS_AFTER);
+      return;
+    }
+    paint();
+    wordsTimer = setTimeout(tell, WORDS_AFTER);
+  }
+
+  /* The sentences of a rank, once it has stood for a moment. */
+  async function tell() {
+    const mine = newest;
+    const r = state.r;
+    if (document.body.classList.contains("rv-presenting")) return;
+    const words = await post("words", { values: state.values }).catch(() => ({ notice: "offline" }));
+    if (mine !== newest || r !== state.r || words.notice) return;
+    Object.entries(words.slots).forEach(([name, html]) => slot(name, html));
+    remember(words.address);
+    refreshSection();
+  }
+
+  /* A widget of the question changed. What is hidden does not count. */
+  function asked(values) {
+    if (!isRestored) return;
+    const next = { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
+    if (JSON.stringify(next) !== JSON.stringify(state.question)) {
+      state.question = next;
+      ask({ values: next });
+    }
+  }
+
+  /* Gradio has put the address's values into the widgets. */
+  function restored(values) {
+    isRestored = true;
+    state.question = { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
+    if (state.answer) mounted.rank?.set(state.r);
+    openSection();
+  }
+
+  function axis(name, value) {
+    state[name] = value;
+    ask({ values: state.values });
+  }
+
+  function remember(address) {
+    const page = { ...address, x: state.x === "file" ? null : state.x, y: state.chosenY ? state.y : null };
+    window.RankViz.remember(page);
+  }
+
+  /* Places that hold HTML of an answer. A place that stands only later gets what was meant for it. */
+  const html = {};
+  function slot(name, text) {
+    html[name] = text;
+    const place = document.getElementById("slot-" + name);
+    if (place) place.innerHTML = text;
+  }
+
+  function line(id, content) {
+    const place = document.getElementById(id);
+    if (place) place.textContent = content;
+  }
+
+  function mount(name, part) {
+    mounted[name] = part;
+    if (!state.answer) return;
+    part.answered?.(state.answer);
+    part.ranked?.(state.r, record(state.r));
+  }
+
+  function place(element) {
+    const name = element.querySelector("[id^=slot-]").id.slice(5);
+    if (name in html) slot(name, html[name]);
+  }
+
+  /* The section that is open is drawn again by Gradio, once the question has stood for a moment. */
+  function section(name, redraw) {
+    sections[name] = redraw;
+  }
+  function refreshSection() {
+    const open = document.querySelector("#sections > .tab-wrapper [role=tab][aria-selected=true]");
+    sections[open?.textContent.trim()]?.();
+  }
+
+  /* The open section is in the address, and what an address has of one opens it. */
+  document.addEventListener("click", (event) => {
+    const name = /^section-(.*)-button$/.exec(event.target.closest?.("#sections [role=tab]")?.id)?.[1];
+    if (name) window.RankViz.remember({ section: name === "ranks" ? null : name });
+  });
+  function openSection() {
+    const address = new URL(location.href).searchParams;
+    const meant = address.has("take") ? "export" : address.has("pin") ? "compare" : "";
+    document.getElementById(`section-${address.get("section") || meant}-button`)?.click();
+  }
+
+  /* Figures: value, exact value on hover, a second line, and half and twice the rank below. */
+  function figures(element) {
+    const cards = [...element.querySelectorAll(".rv-figure")];
+    mount("figures", {
+      ranked(r, shown) {
+        if (!shown) return;
+        const beside = [Math.floor(r / 2), 2 * r].filter((other) => other >= 1 && record(other));
+        cards.forEach((card, i) => {
+          const [value, exact, sub] = shown.figures[i];
+          const box = card.querySelector(".rv-value");
+          box.textContent = value;
+          box.title = exact;
+          const second = card.querySelector(".rv-sub");
+          second.textContent = sub;
+          if (i === 2 && shown.fit) second.prepend(chip(shown.fit), " ");
+          card.querySelector(".rv-steps").replaceChildren(
+            ...beside.flatMap((other) => [text("dt", "r = " + other), text("dd", record(other).figures[i][3])]),
+          );
+        });
+        element.querySelector(".rv-figures").removeAttribute("data-waiting");
+      },
+    });
+  }
+
+  function text(tag, content, css = "") {
+    const node = document.createElement(tag);
+    node.textContent = content;
+    if (css) node.className = css;
+    return node;
+  }
+  const chip = (fit) => text("span", state.answer.fits[fit], "rv-fit rv-fit-" + fit);
+
+  /* All ranks as a table; a row chooses its rank. */
+  function ranks(element) {
+    const body = element.querySelector("tbody");
+    element.addEventListener("click", (event) => {
+      const row = event.target.closest("[data-r]");
+      if (row) choose(Number(row.dataset.r));
+    });
+    mount("ranks", {
+      ranked(r) {
+        if (!state.answer) return;
+        const stops = [1, 2, 4, 8, 16, 32, 64, 128, 256, r, Math.floor(r / 2), 2 * r];
+        const shown = [...new Set(stops)].filter(record).sort((a, b) => a - b);
+        body.replaceChildren(...shown.map((each) => row(each, each === r)));
+      },
+    });
+    function row(r, chosen) {
+      const { figures, share, fit, quality } = record(r);
+      const line = document.createElement("tr");
+      line.dataset.r = r;
+      line.className = chosen ? "rv-chosen" : "";
+      const button = text("button", String(r));
+      button.type = "button";
+      if (chosen) button.setAttribute("aria-pressed", "true");
+      const first = document.createElement("td");
+      first.className = "rv-left";
+      first.append(button);
+      const fits = fit ? state.answer.fits[fit] : "";
+      const cells = [...figures.map(([value, exact]) => [value, exact]), [fits, ""], [quality, ""]];
+      cells.splice(1, 0, [share, ""]);
+      line.append(
+        first,
+        ...cells.map(([value, exact]) => {
+          const cell = text("td", value);
+          if (exact) cell.title = exact;
+          return cell;
+        }),
+      );
+      return line;
+    }
+  }
+
+  ask({ search: location.search });
+  return { state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, chip };
+})();

@@ -1,0 +1,153 @@
+"""What a rank costs against what it buys, for one model: what the trade-off chart of Explore is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rankviz.api.estimates import Estimates
+from rankviz.api.forecasts import Forecasts
+from rankviz.api.models import Models
+from rankviz.api.runs import Runs
+from rankviz.api.studies import Studies
+from rankviz.api.workspace import Workspace
+from rankviz.core.checks import one_of
+from rankviz.core.cost.question import Question
+from rankviz.core.forecast.bands import LOSS
+from rankviz.core.forecast.tradeoff import (
+    RANKS,
+    SHORTFALL_LOSS,
+    SHORTFALL_SCORE,
+    SHORTFALLS,
+    PublishedLine,
+    Tradeoff,
+)
+from rankviz.core.runs.metric import METRICS, measured_metrics
+from rankviz.errors import RankVizError
+
+if TYPE_CHECKING:
+    from rankviz.core.forecast.bent import BentForecast
+    from rankviz.core.forecast.lines import RankLine
+    from rankviz.core.runs.record import Sweep
+    from rankviz.core.studies.lines import Evidence
+
+LINES_SHOWN = 3
+"""Published lines of the nearest studies that are drawn."""
+
+
+class Tradeoffs:
+    """Costs and qualities of all ranks of one model."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        models: Models,
+        estimates: Estimates,
+        studies: Studies,
+        forecasts: Forecasts,
+        runs: Runs,
+    ):
+        self._workspace = workspace
+        self._models = models
+        self._estimates = estimates
+        self._studies = studies
+        self._forecasts = forecasts
+        self._runs = runs
+        self._lines: tuple[Evidence | None, tuple[RankLine, ...]] = (None, ())
+
+    def of(self, question: Question, use_case: str = "instruction", quality: str | None = None) -> Tradeoff:
+        """Costs at every rank from 1 to 256 and at the question's own, with forecast, published lines and own runs.
+
+        Args:
+            question: Its ranks are added to RANKS.
+            use_case: A name of core.advice.use_case.
+            quality: A key of SHORTFALLS or METRICS. By default % of the loss where there is a sweep of this model, or a
+                published line in losses of it or of its near relatives; else points. One that this model does not have
+                is replaced by that.
+        """
+        if quality is not None:
+            one_of(quality, "Quality", (*SHORTFALLS, *METRICS))
+        every_rank = replace(question, ranks=tuple(sorted({*RANKS, *question.ranks})))
+        sweeps = self._sweeps(question.model_id)
+        runs = [run for sweep in sweeps for run in sweep.runs]
+        metrics = [metric.key for metric in measured_metrics(runs)] if runs else []
+        qualities = (*SHORTFALLS, *metrics)
+        if quality not in qualities:
+            quality = self._usual(question.model_id, use_case, sweeps)
+        shortfall = SHORTFALLS.get(quality)
+        return Tradeoff(
+            estimate=self._estimates.estimate(every_rank).estimate,
+            quality=quality,
+            qualities=qualities,
+            forecast=self._forecasts.of(question.model_id, use_case, metric=shortfall, ranks=RANKS)
+            if shortfall
+            else None,
+            published=self._published(question.model_id, use_case, shortfall) if shortfall else (),
+            sweeps=tuple(sweeps),
+            bent=self._bent(sweeps) if quality == LOSS else None,
+        )
+
+    def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep]) -> str:
+        near = any(line.near for line in self._published(model, use_case, LOSS))
+        return SHORTFALL_LOSS if sweeps or near else SHORTFALL_SCORE
+
+    def _published(self, model: str, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
+        """The nearest lines in this metric; scores of the forecast's kind only."""
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE
+        from rankviz.core.studies.lines import FACETS
+        from rankviz.core.studies.nearest import drawn_lines, nearest
+
+        evidence = self._studies.all()
+        kind = LOSS if metric == LOSS else KIND_OF_USE_CASE[use_case]
+        lines: dict[tuple[str, str], RankLine] = {}
+        for line in self._rank_lines(evidence):
+            if line.metric == metric and kind in ("any", line.kind):
+                lines.setdefault((line.study_id, line.base_model), line)
+        near = nearest(drawn_lines(evidence, ("lora",), FACETS), self._studies.subject(model, use_case))
+        found = [
+            PublishedLine(
+                each.line.study.label,
+                lines[key],
+                each.line.study.where,
+                each.in_words,
+                each.same_model or (each.same_family and each.similar_size),
+            )
+            for each in near
+            if (key := (each.line.study.study_id, each.line.model.base_model)) in lines
+        ]
+        return tuple(found[:LINES_SHOWN])
+
+    def _rank_lines(self, evidence: Evidence) -> tuple[RankLine, ...]:
+        """Made once, as long as the evidence stays the same."""
+        from rankviz.core.forecast.lines import rank_lines
+
+        if self._lines[0] is not evidence:
+            self._lines = evidence, rank_lines(evidence)
+        return self._lines[1]
+
+    def _sweeps(self, model: str) -> list[Sweep]:
+        """Sweeps that trained this very model. A base that only the Hub knows is compared by its name alone."""
+        spec = self._models.get(model)
+        return [
+            sweep
+            for sweep in (*self._runs.sweeps(), *self._runs.recorded())
+            if any(run.loss_after for run in sweep.runs) and self._is_of(sweep.runs[0].request.base, model, spec.id)
+        ]
+
+    def _is_of(self, base: str, model: str, model_id: str) -> bool:
+        if base == model:
+            return True
+        try:
+            trained = self._models.at_hand(base)
+            return trained is not None and trained.id == model_id and self._forecasts.same_kind(base, model)
+        except RankVizError:
+            return False
+
+    def _bent(self, sweeps: Sequence[Sweep]) -> BentForecast | None:
+        for sweep in sweeps[:1]:
+            try:
+                return self._forecasts.bent(sweep.sweep_id)
+            except RankVizError:
+                return None
+        return None

@@ -1,0 +1,50 @@
+"""What a rank costs against what it buys, for one model: what is known, side by side. Nothing is computed here."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rankviz.core.cost.estimate import Estimate
+from rankviz.core.forecast.bands import LOSS, Forecast, Metric
+from rankviz.core.forecast.bent import BentForecast
+from rankviz.core.forecast.curve import GRID
+from rankviz.core.forecast.lines import RankLine
+from rankviz.core.runs.record import Sweep
+
+RANKS = tuple(range(GRID[0], GRID[-1] + 1))
+"""Every rank that a forecast covers."""
+SHORTFALL_SCORE, SHORTFALL_LOSS = "score", "percent"
+SHORTFALLS: dict[str, Metric] = {SHORTFALL_SCORE: "score", SHORTFALL_LOSS: LOSS}
+"""Qualities that are forecast from published lines, with the metric of the forecast. The others are metrics of runs."""
+
+
+class PublishedLine(NamedTuple):
+    """A published line in the unit of the forecast."""
+
+    label: str
+    """The study's."""
+    line: RankLine
+    source: str
+    why: str
+    """What makes it near to the model."""
+    near: bool
+    """Of the same model, or of the same family and a similar size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tradeoff:
+    """One model's ranks from 1 to 256 with their costs, and what is known of their quality."""
+
+    estimate: Estimate
+    """At RANKS, and at the question's own."""
+    quality: str
+    """A key of SHORTFALLS, or of core.runs.metric.METRICS."""
+    qualities: tuple[str, ...]
+    """The qualities that this model has, SHORTFALLS first."""
+    forecast: Forecast | None
+    """At RANKS; None where quality is a metric of runs."""
+    published: tuple[PublishedLine, ...]
+    """The nearest lines in the unit of the forecast."""
+    sweeps: tuple[Sweep, ...]
+    """Of this model, with evaluated runs; the newest first, recorded ones last."""
+    bent: BentForecast | None
+    """Between the runs of the newest such sweep; None where quality is not its loss, or too little has run."""

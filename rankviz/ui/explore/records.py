@@ -1,0 +1,93 @@
+"""What the page shows of each rank: five figures, the fit and the expected quality, as texts.
+
+The page holds them for every rank from 1 to 256, so that a change of the rank needs no request.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rankviz import units
+from rankviz.core.cost.estimate import Estimate, RankEstimate
+from rankviz.core.forecast.bands import RankForecast
+from rankviz.core.forecast.bent import BentRank
+from rankviz.core.forecast.tradeoff import Tradeoff
+from rankviz.core.forecast.words import UNIT_WORDS
+from rankviz.core.runs.metric import METRICS
+from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
+
+FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
+"""The five figures, in their order."""
+
+
+def records(tradeoff: Tradeoff) -> dict[str, Any]:
+    """By rank: `figures` has value, exact value, second line and short form of each of FIGURES."""
+    forecast = tradeoff.forecast or tradeoff.bent
+    known = {rank.r: rank for rank in forecast.ranks} if forecast else {}
+    return {str(rank.r): _record(tradeoff, rank, known) for rank in tradeoff.estimate.ranks}
+
+
+def _record(tradeoff: Tradeoff, rank: RankEstimate, known: Mapping[int, RankForecast | BentRank]) -> dict[str, Any]:
+    return {
+        "figures": _figures(tradeoff.estimate, rank),
+        "share": units.percent(rank.adapter_parameters / tradeoff.estimate.model.total_parameters),
+        "fit": rank.fit or "",
+        "quality": quality_text(tradeoff, known.get(rank.r)),
+        "median": known[rank.r].median if rank.r in known else None,
+        "scale": f"α = {rank.lora_alpha:g}, scale {_rule(tradeoff.estimate)} = {rank.scale:.4g}",
+    }
+
+
+def _rule(estimate: Estimate) -> str:
+    return "α / √r" if estimate.question.lora.use_rslora else "α / r"
+
+
+def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> str:
+    """The forecast at one rank: the median, and the 80 % band."""
+    if rank is None:
+        return "no forecast"
+    if tradeoff.forecast is None:
+        metric = METRICS[tradeoff.quality]
+        return f"{metric.text(rank.median)} ({metric.text(rank.low_80)} to {metric.text(rank.high_80)})"
+    unit = UNIT_WORDS[tradeoff.forecast.unit]
+    return f"{_number(rank.median)} ({_number(rank.low_80)} to {_number(rank.high_80)}) {unit}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
+    memory, duration, cost, gpu = rank.memory, rank.duration, rank.cost, estimate.gpu
+    total = rank.adapter_parameters / estimate.model.total_parameters
+    return [
+        [
+            units.count(rank.adapter_parameters),
+            f"{rank.adapter_parameters:,} parameters",
+            f"{units.percent(total)} of the base",
+            units.count(rank.adapter_parameters),
+        ],
+        [
+            units.file_size(rank.adapter_bytes),
+            f"{rank.adapter_bytes:,} bytes, header included",
+            f"saved in {estimate.adapter_dtype}, header included",
+            units.file_size(rank.adapter_bytes),
+        ],
+        [
+            memory_span(memory),
+            f"{memory.low:,} to {memory.high:,} bytes",
+            f"on {gpu.name}, {units.spare(rank.margin_bytes)}" if gpu and rank.fit else "no GPU selected",
+            units.memory_size(memory.device),
+        ],
+        [
+            time_span(duration and duration.total),
+            f"{duration.total.low:,.0f} to {duration.total.high:,.0f} seconds" if duration else "",
+            f"about {units.duration(duration.total.expected)}" if duration else "select a GPU with a known speed",
+            units.duration(duration.total.expected) if duration else NOT_KNOWN,
+        ],
+        [
+            money_span(cost and cost.usd),
+            f"${cost.usd.low:.4f} to ${cost.usd.high:.4f}" if cost else "",
+            f"about {units.usd(cost.usd.expected)}" if cost else "select a GPU with a price, or enter one",
+            units.usd(cost.usd.expected) if cost else NOT_KNOWN,
+        ],
+    ]
