@@ -51,12 +51,13 @@ def test_a_probe_that_cannot_run_here_is_refused_before_it_is_queued(old):
 
 
 def test_the_train_tab_shows_it_above_the_estimate(old):
-    from rankviz.ui.train import form
-    from tests.ui.runs.test_tab import FORM
+    from rankviz.ui.train.before import before
+    from tests.support.train_form import FORM
 
-    shown = form.expected_html(old, FORM)
+    shown = before(old, **FORM)
 
-    assert shown.index('role="alert"') < shown.index("This driver is too old") < shown.index("runs on ")
+    assert shown.notice.index('role="alert"') < shown.notice.index("This driver is too old")
+    assert "runs on " in shown.expected
 
 
 def test_only_a_base_that_must_be_fetched_asks_the_hub_and_once_a_minute(api, monkeypatch, tmp_path):

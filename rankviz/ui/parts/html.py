@@ -119,9 +119,10 @@ def titled(title: str, body: str) -> str:
     return f'<h3 class="rv-section">{escape(title)}</h3>{body}'
 
 
-def folded(summary: str, body: str) -> str:
+def folded(summary: str, body: str, *, is_open: bool = False) -> str:
     """A sentence that opens onto markup of this module."""
-    return f'<details class="rv-details"><summary>{escape(summary)}</summary>{body}</details>'
+    opened = " open" if is_open else ""
+    return f'<details class="rv-details"{opened}><summary>{escape(summary)}</summary>{body}</details>'
 
 
 def fit_chip(fit: str | None) -> str:

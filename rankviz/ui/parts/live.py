@@ -13,7 +13,7 @@ from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs import events
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
-from rankviz.core.runs.progress import progress_of
+from rankviz.core.runs.progress import SweepProgress, progress_of
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.figures import training_figure, training_info
 from rankviz.figures.labels import run_label, sweep_title
@@ -38,25 +38,32 @@ def fingerprint(sweep: Sweep) -> Fingerprint:
     )
 
 
-def status_html(sweep: Sweep) -> str:
-    """The sweep's state in one line, a progress bar, and the numbers of the current run."""
+def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:
+    """The sweep's state in one line; while it runs how far it is, its time left and the numbers of the current run.
+
+    progress: as api.runs.progress has it, from earlier runs too; None takes it from this sweep alone.
+    """
     running = sweep.running
     parts = [
         f'<div class="rv-status"><h2>{escape(sweep_title(sweep))}</h2>',
         f'<p role="status">{escape(_where(sweep))}</p>',
     ]
-    last = running.steps[-1] if running and running.steps else None
-    pace, left = running.tokens_per_second if running else None, progress_of(sweep, time.time()).seconds_left
     if not sweep.ended:
-        parts.append(html.progress(sweep.share_done, label="Steps of the whole sweep"))
+        last = running.steps[-1] if running and running.steps else None
+        pace = running.tokens_per_second if running else None
+        progress = progress or progress_of(sweep, time.time())
+        share = sweep.share_done if progress.share is None else progress.share
+        left = progress.seconds_left
+        parts.append(html.progress(share, label="Share of the whole sweep"))
         parts.append(
             html.stats(
                 [
+                    ("Time left", "about " + units.duration(left) if left else "not known yet"),
+                    *([("This stage", _stage_so_far(progress))] if running else []),
                     ("Step", f"{last.step} of {running.request.max_steps}" if last else "–"),
                     ("Training loss", f"{last.loss:.4f}" if last else "–"),
                     ("Tokens per second", f"{pace:,.0f}" if pace else "–"),
                     ("Memory in use", units.memory_size(last.memory_bytes) if last else "–"),
-                    ("Time left", "about " + units.duration(left) if left else "–"),
                 ]
             )
         )
@@ -64,6 +71,13 @@ def status_html(sweep: Sweep) -> str:
     if failed:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(failed.error)}</p></div>')
     return "".join(parts) + "</div>"
+
+
+def _stage_so_far(progress: SweepProgress) -> str:
+    """ "16 of 64 examples, 3 s": what the stage has done, and its time so far."""
+    counted = progress.stage.partition(", ")[2]
+    so_far = units.duration(progress.stage_seconds) if progress.stage_seconds is not None else ""
+    return ", ".join(part for part in (counted, so_far) if part) or "–"
 
 
 def _where(sweep: Sweep) -> str:

@@ -1,34 +1,42 @@
 """The Train tab starts a sweep, and shows the expected memory and time and the progress.
 
 The page never owns a run. It reads the store on a timer while there is something to see, and finds a sweep again by
-its id in the address.
+its id in the address; the form then shows what that sweep was asked for.
 """
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.figures import RankCurveInfo, rank_curve_figure
-from rankviz.ui.parts import html, live, tables
-from rankviz.ui.parts.added_run import add_button, add_run
-from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import busy, done, pickable, plain
-from rankviz.ui.parts.curve import curve as by_rank
-from rankviz.ui.train import examples
+from rankviz.ui.parts import tables
+from rankviz.ui.parts.added_run import add_run
+from rankviz.ui.parts.charts import chart
+from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
+from rankviz.ui.train import before, examples, request
 from rankviz.ui.train import form as train_form
-from rankviz.ui.wiring import action, notice_html, quiet, show, unchanged, wire
+from rankviz.ui.train.progress import CANCEL, HEIGHT, progress, train_button
+from rankviz.ui.wiring import action, notice_html, put, quiet, show, wire
 
 POLL_SECONDS = 1.0
-EMPTY = (
-    "Nothing trained yet. Press Train. A quick look trains a low and a high rank and forecasts the ranks between; a "
-    "fast curve trains the highest rank and truncates its adapter to the lower ranks; a sweep trains every rank. The "
-    "results appear here. You can close or reload the page while it runs."
-)
-CANNOT_TRAIN = "Nothing trained yet, and nothing can be trained here: the note above the Train button says why."
+PRESSED = f"""() => RankViz.busy("train-busy",
+  document.querySelector("#train-button").textContent.trim() === "{CANCEL}" ? "Cancelling …" : "Starting …")"""
+IN_VIEW = """() => {
+  const fold = document.querySelector(".rv-train-form > button");
+  if (fold?.offsetParent && fold.classList.contains("open")) fold.click();
+  const status = document.querySelector("#status");
+  status.tabIndex = -1;
+  status.focus({ preventScroll: true });
+  const top = innerWidth < 900 ? document.querySelector("#train-bar") : status;
+  setTimeout(() => {
+    const { top: y } = top.getBoundingClientRect();
+    if (y < 0 || y > innerHeight / 2) top.scrollIntoView({ block: "start" });
+  }, 100);
+}"""
+"""On a phone the form folds, so that button and progress stand one under the other."""
 
 
 class Training(NamedTuple):
@@ -38,70 +46,106 @@ class Training(NamedTuple):
     seen: gr.State
     draw: Any
     """Call with no arguments to redraw after sweep_id was set: returns keyword arguments for an event."""
+    fill: dict[str, Any]
+    """The event that puts the shown sweep's own settings into the form."""
+    form: dict[str, Any]
+    """The form's widgets by name."""
+    fill_from: Callable[[Mapping[str, Any]], dict[Any, Any]]
+    """Takes values of request.DEFAULTS, as request.measuring makes them, and gives the updates of `form`."""
     started: Any
     results: gr.HTML
     curve: gr.HTML
 
 
 def build(api: Api) -> Training:
+    samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
-            with gr.Accordion("Base, data and settings", elem_classes="rv-fold"):
-                w = train_form.form_widgets([(sample.title, sample.id) for sample in api.runs.samples()])
-            expected = plain(elem_id="expected")
-            refused = plain(elem_id="train-notice")
-            if obstacle := api.workspace.why_not_train():
-                plain(notice_html(obstacle), elem_id="train-trainer")
-            start = gr.Button("Train", variant="primary", interactive=not obstacle, elem_id="train-button")
+            with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
+                w = train_form.form_widgets(samples)
+            with gr.Column(elem_id="train-bar"):
+                w["expected"] = plain(elem_id="expected")
+                w["notice"] = plain(elem_id="train-notice")
+                with gr.Row(elem_classes="rv-bar"):
+                    w["embedded"] = gr.Button("Use the embedded model instead", visible=False, elem_id="train-embedded")
+                    w["notebook"] = gr.Button("", visible=False, elem_id="train-notebook")
+                if why_not := api.workspace.why_not_train():
+                    plain(notice_html(why_not), elem_id="train-trainer")
+                busy_line("train-busy")
+                start = gr.Button(**train_button(api), elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
             status = plain(elem_id="status")
             sweep_id = gr.State("")
             examples.build(api, sweep_id)
-            cancel = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="cancel-sweep")
-            add = gr.Button("", visible=False, size="sm", elem_id="add-run")
             with gr.Row(elem_classes="rv-charts"):
-                loss = chart("Training loss by step", height=320, elem_id="train-loss")
-                curve = chart("Held-out loss by rank", height=320, elem_id="train-curve")
-            caption = plain(elem_id="train-words")
-            results_file = tables.download_widgets("runs of this sweep", elem_id="results-download")
-            results = pickable(elem_id="train-results")
-            with gr.Accordion("Events", open=True):
+                curve = chart("Held-out loss by rank", height=HEIGHT, elem_id="train-curve", optional=True)
+                loss = chart("Training loss by step", height=HEIGHT, elem_id="train-loss", optional=True)
+            words = plain(elem_id="train-words")
+            add = gr.Button("", visible=False, size="sm", elem_id="add-run")
+            answers = plain(elem_id="train-answers")
+            adapters = copyable(elem_id="train-adapters")
+            with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as runs_fold:
+                results_file = tables.download_widgets(
+                    "runs of this sweep", elem_id="results-download", may_be_empty=True
+                )
+                results = pickable(elem_id="train-results")
+            with gr.Accordion("Events", open=False, visible=False) as events_fold:
                 events = plain(elem_id="train-events")
+    notebook_file = gr.DownloadButton("notebook", visible="hidden", elem_id="train-notebook-file")
 
-    form = {name: w[name] for name in train_form.NAMES}
-    w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
+    form = {name: w[name] for name in request.DEFAULTS}
+    fillable = {**form, "mode_note": w["mode_note"]}
+    w["data"].change(lambda data: gr.File(visible=data == request.OWN_FILE), w["data"], w["file"], **quiet())
     w["alpha_rule"].change(
         lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
     )
     show(
         train_form.mode_chosen,
-        triggers=[w["mode"].change],
-        inputs={"mode": w["mode"]},
-        outputs={name: w[name] for name in ("ranks", "independent", "seeds", "mode_note")},
+        triggers=[w["mode"].input],
+        inputs={"mode": w["mode"], "ranks": w["ranks"]},
+        outputs={name: w[name] for name in train_form.Mode._fields},
     )
     show(
-        lambda **values: _Preview(train_form.preview_html(api, values)),
-        inputs={"data": w["data"], "file": w["file"]},
+        partial(before.preview, api),
+        inputs={name: w[name] for name in ("data", "file", "kept")},
         outputs={"preview": w["preview"]},
     )
     w["base"].change(**busy("base-busy", "Reading the layers of this base model …"))
-    show(
-        lambda **values: _Expected(train_form.expected_html(api, values)),
-        inputs=form,
-        outputs={"expected": expected},
-        notice=refused,
-    ).then(**done("base-busy"))
+    show(partial(before.before, api), inputs=form, outputs={name: w[name] for name in before.Before._fields}).then(
+        **done("base-busy")
+    )
+
+    def fill_from(values: Mapping[str, Any]) -> dict[Any, Any]:
+        return put(train_form.filled(values, samples), fillable)
+
+    gr.on(
+        [w["embedded"].click],
+        lambda **values: fill_from(before.instead(values)),
+        inputs_kwargs=form,
+        outputs=list(fillable.values()),
+        **quiet(),
+    )
+    gr.on(
+        [w["notebook"].click],
+        inputs_kwargs=form,
+        outputs=notebook_file,
+        **action(partial(before.notebook, api)),
+    ).success(None, js="() => { setTimeout(() => document.querySelector('#train-notebook-file').click(), 60); }")
 
     seen = gr.State(None)
     timer = gr.Timer(POLL_SECONDS, active=False)
     outputs = {
         "status": status,
-        "cancel": cancel,
+        "start": start,
         "add": add,
         "loss": loss,
         "curve": curve,
-        "words": caption,
+        "words": words,
+        "answers": answers,
+        "adapters": adapters,
+        "runs_fold": runs_fold,
         "results": results,
+        "events_fold": events_fold,
         "events": events,
         "seen": seen,
         "timer": timer,
@@ -109,72 +153,64 @@ def build(api: Api) -> Training:
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
 
-    def begin(**values: Any) -> tuple[str, None]:
-        return api.runs.start(train_form.request_of(values)), None
-
-    started = gr.on([start.click], inputs_kwargs=form, outputs=[sweep_id, seen], **action(begin))
-    started.success(**drawing)
-    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
-    cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api))).then(**drawing)
+    start.click(None, None, js=PRESSED)
+    started = gr.on(
+        [start.click],
+        inputs_kwargs={"pressed": start, "shown": sweep_id, **form},
+        outputs=[sweep_id, seen],
+        **action(partial(pressed, api)),
+    )
+    started.then(**done("train-busy"))
+    started.success(**drawing).then(None, js=IN_VIEW)
+    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
     add.click(inputs=sweep_id, **action(partial(add_run, api))).then(**drawing)
-    return Training(sweep_id=sweep_id, seen=seen, draw=drawing, started=started, results=results, curve=curve)
 
+    def fill(shown: str) -> dict[Any, Any]:
+        values = form_of(api, shown)
+        return fill_from(values) if values else {widget: gr.skip() for widget in fillable.values()}
 
-class Progress(NamedTuple):
-    """The right column."""
-
-    status: str = ""
-    cancel: Any = gr.Button(visible=False)
-    add: Any = gr.Button(visible=False)
-    loss: str = ""
-    curve: str = ""
-    words: str = ""
-    results: str = ""
-    events: str = ""
-    seen: Any = None
-    timer: Any = gr.Timer(active=False)
-
-
-def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
-    """What changed since it was last drawn."""
-    if not sweep_id:
-        blank = chart_value(rank_curve_figure(RankCurveInfo()), [], file="rank-curve")
-        empty = CANNOT_TRAIN if api.workspace.why_not_train() else EMPTY
-        return Progress(status=html.paragraphs(empty, css="rv-empty"), loss=live.loss_chart([]), curve=blank)
-    try:
-        sweep = api.runs.sweep(sweep_id)
-    except RankVizError as error:
-        return Progress(status=notice_html(str(error), kind="error"))
-    timer, now = gr.Timer(active=not sweep.ended), live.fingerprint(sweep)
-    if now == seen:
-        return unchanged(Progress, timer=timer)
-    drawn = by_rank(api, sweep, height=320)
-    return Progress(
-        status=live.status_html(sweep),
-        cancel=gr.Button(visible=not sweep.ended),
-        add=add_button(api, sweep, drawn.decision),
-        loss=live.loss_chart([sweep]),
-        curve=drawn.chart,
-        words=sweep_link(sweep_id) + drawn.words,
-        results=live.results_table(api, sweep),
-        events=live.events_html(api, sweep),
-        seen=now,
-        timer=timer,
+    return Training(
+        sweep_id=sweep_id,
+        seen=seen,
+        draw=drawing,
+        fill={"fn": fill, "inputs": sweep_id, "outputs": list(fillable.values()), **quiet()},
+        form=fillable,
+        fill_from=fill_from,
+        started=started,
+        results=results,
+        curve=curve,
     )
 
 
-def sweep_link(sweep_id: str) -> str:
-    address = f"?tab=sweep&amp;sweep={quote(sweep_id)}"
-    return f'<p class="rv-caption"><a href="{address}">Open this sweep on its own page</a></p>'
+def measuring(api: Api, training: Training, question: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
+    """The event of Explore's button: the form filled with Explore's question, on Train, with no sweep shown."""
+    shown = [training.sweep_id, training.seen, tabs]
+
+    def fill(**values: Any) -> dict[Any, Any]:
+        filled = training.fill_from(request.measuring(api, values))
+        return {**filled, **dict(zip(shown, ("", None, gr.Tabs(selected="train")), strict=True))}
+
+    return {"inputs_kwargs": dict(question), "outputs": [*training.form.values(), *shown], **action(fill)}
+
+
+def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, None]:
+    """What the button said when it was pressed: start these settings, or cancel the shown sweep."""
+    if pressed == CANCEL:
+        cancel_runs(api, shown)
+        return shown, None
+    return api.runs.start(request.request_of(values)), None
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:
     api.runs.cancel(run_or_sweep_id)
 
 
-class _Preview(NamedTuple):
-    preview: str
-
-
-class _Expected(NamedTuple):
-    expected: str
+def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
+    """The form that the sweep came from; None where there is no such sweep."""
+    if not sweep_id:
+        return None
+    try:
+        runs = [run.request for run in api.runs.sweep(sweep_id).runs]
+    except RankVizError:
+        return None
+    return request.values_of(runs, [sample.id for sample in api.runs.samples()])

@@ -19,11 +19,11 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, workload_of
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
-from rankviz.ui.train.form import expected_html
+from rankviz.ui.train.before import before as before_button
 from tests.support import questions
 from tests.support.probes import MIB, measured, request
 from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
-from tests.ui.runs.test_tab import FORM
+from tests.support.train_form import FORM
 
 HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
 CPU = Device(cpu_count=2)
@@ -157,7 +157,7 @@ def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(
     assert ("probe-1",) == after.ranks[16].calibrated_by
     assert after.ranks[16].memory_bytes != before.ranks[16].memory_bytes
     assert ("probe-1",) == after.ranks[16].timed_by
-    assert "Memory is calibrated by pr" in expected_html(api, {**FORM, "base": "embedded"})
+    assert "Memory is calibrated by pr" in before_button(api, **FORM).expected
 
 
 def test_runs_that_finished_on_this_gpu_move_time_and_cost_and_leave_memory():

@@ -1,0 +1,73 @@
+"""A line beside the header that says on every tab what trains now; a click opens it on Train."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.core.runs.progress import SweepProgress
+from rankviz.core.runs.record import Sweep
+from rankviz.ui.parts.controls import pickable
+from rankviz.ui.wiring import wire
+
+RUNNING_SECONDS = 3.0
+IDLE_SECONDS = 30.0
+"""A training may be started on the command line or on another page too."""
+
+
+class Badge(NamedTuple):
+    """What the rest of the page needs."""
+
+    line: gr.HTML
+    draw: dict[str, Any]
+
+
+class Now(NamedTuple):
+    line: str
+    timer: gr.Timer
+
+
+def build(api: Api) -> Badge:
+    line = pickable(elem_id="badge")
+    timer = gr.Timer(IDLE_SECONDS)
+    drawing = wire(lambda: now(api), inputs={}, outputs={"line": line, "timer": timer})
+    timer.tick(**drawing)
+    return Badge(line=line, draw=drawing)
+
+
+def now(api: Api) -> Now:
+    """What runs, and when to look again."""
+    unfinished = [sweep for sweep in api.runs.sweeps() if not sweep.ended]
+    seconds = RUNNING_SECONDS if unfinished else IDLE_SECONDS
+    return Now(badge_html(api, unfinished), gr.Timer(seconds))
+
+
+def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
+    """The sweep that runs, else the oldest one that waits; nothing where there is none. unfinished: newest first."""
+    if not unfinished:
+        return ""
+    shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
+    words = in_words(api.runs.progress(shown))
+    if len(unfinished) > 1:
+        words += f", {units.counted(len(unfinished) - 1, 'more sweep')} queued"
+    return (
+        f'<button type="button" class="rv-button" data-pick="{escape(shown.sweep_id)}" title="Open on Train">'
+        f"{escape(words)}</button>"
+    )
+
+
+def in_words(progress: SweepProgress) -> str:
+    """ "Training: run 1 of 2, 34 %, about 3 min left"."""
+    if progress.number is None:
+        return f"Queued: {units.counted(progress.runs, 'run')}"
+    share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
+    left = "not known yet" if progress.seconds_left is None else f"about {units.duration(progress.seconds_left)}"
+    return f"Training: run {progress.number} of {progress.runs}{share}, time left {left}"
+
+
+def chosen(event: gr.EventData) -> tuple[str, None, Any]:
+    """The sweep of the line, to be drawn anew on Train."""
+    return str(event._data["id"]), None, gr.Tabs(selected="train")

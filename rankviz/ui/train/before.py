@@ -1,0 +1,180 @@
+"""Shows what a training will take before it starts: the data, time and memory here, and what stands in its way."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.api.workspace import EMBEDDED
+from rankviz.core.cost.device import card
+from rankviz.core.cost.question import Question
+from rankviz.core.preflight.checks import Check, problems, warnings
+from rankviz.core.runs.request import SweepRequest
+from rankviz.core.runs.sweep_time import ExpectedSweep
+from rankviz.errors import RankVizError
+from rankviz.figures.labels import base_name
+from rankviz.ui.parts import html
+from rankviz.ui.parts.html import Cell, Row
+from rankviz.ui.parts.question import CUSTOM
+from rankviz.ui.train.form import NOTED
+from rankviz.ui.train.request import DEFAULTS, data_of, problem_in, request_of
+from rankviz.ui.wiring import notice_html
+
+HUB = "Hub"
+"""The check of that name warns only where the base must be fetched and cannot."""
+COLAB_GPU = "t4"
+"""What Colab gives without payment."""
+SHORT_ROWS = 240
+"""Characters of the three rows of a preview, up to which they are shown open."""
+CORRECT = "Correct the marked setting to see the time and memory."
+
+
+class Preview(NamedTuple):
+    preview: str
+
+
+class Before(NamedTuple):
+    """What stands around the button, and under each field what is wrong there."""
+
+    expected: str = ""
+    notice: str = ""
+    base_problem: str = ""
+    data_problem: str = ""
+    ranks_problem: str = ""
+    alpha_problem: str = ""
+    numbers_problem: str = ""
+    embedded: Any = gr.Button(visible=False)
+    notebook: Any = gr.Button(visible=False)
+
+
+def preview(api: Api, **values: Any) -> Preview:
+    """The first three examples of the data, with counts; or which row is wrong."""
+    data = data_of(values)
+    if not data:
+        return Preview(html.paragraphs("Upload a file to see its first examples."))
+    try:
+        seen = api.runs.preview(data)
+    except RankVizError as error:
+        return Preview(notice_html(str(error), kind="error"))
+    rows = [Row(cells=[Cell(prompt, kind="wrap"), Cell(answer, kind="wrap")]) for prompt, answer in seen.examples]
+    per_token = api.workspace.assumptions.range("characters-per-token")
+
+    def long(characters: float) -> str:
+        low, high = characters / per_token.high, characters / per_token.low
+        return f"{characters:,.0f} characters ({low:,.0f} to {high:,.0f} tokens)"
+
+    about = (
+        f"{seen.title}: {units.counted(seen.rows, 'example')} of {long(seen.mean_characters)} on average. The longest "
+        f"has {long(seen.longest_characters)}."
+    )
+    table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
+    short = sum(len(text) for example in seen.examples for text in example) <= SHORT_ROWS
+    first = f"First {units.counted(len(rows), 'example')}"
+    return Preview(html.paragraphs(about) + html.folded(first, table, is_open=short))
+
+
+def before(api: Api, **values: Any) -> Before:
+    """Time and memory of these values, or what to correct, at the field where it is."""
+    if problem := problem_in(values):
+        return _wrong(*problem)
+    request = request_of(values)
+    try:
+        model = api.models.get(request.base)
+    except RankVizError as error:
+        return _wrong("base", str(error))
+    try:
+        request.training.settle(api.workspace.here())
+        expected = api.runs.expected(request)
+    except RankVizError as error:
+        return _wrong("more", str(error))
+    checks = api.preflight.before(request.training, request.base)
+    sentence = obstacle(api, request, expected, checks)
+    noted = [check.sentence for check in warnings(checks) if check.name != HUB]
+    shown = {
+        "expected": notice_html(*noted, expected.warning) + expected_html(expected),
+        "notice": notice_html(sentence, kind="error"),
+    }
+    if not sentence or request.base == EMBEDDED or api.workspace.why_not_train():
+        return Before(**shown)
+    notebook = f"Notebook for Colab: {base_name(model.id)}, r = {max(request.ranks)}"
+    return Before(**shown, embedded=gr.Button(visible=True), notebook=gr.Button(notebook, visible=True))
+
+
+def _wrong(field: str, sentence: str) -> Before:
+    """In the line under its field; above the button for a setting that may be folded."""
+    where = f"{field}_problem" if field in NOTED else "notice"
+    return Before(expected=html.paragraphs(CORRECT), **{where: notice_html(sentence, kind="error")})
+
+
+def expected_html(expected: ExpectedSweep) -> str:
+    """Estimated time and memory in two sentences; each rank and part folded."""
+    first, *rest = expected.sentences
+    memory = [run.memory_bytes for run in expected.ranks.values()]
+    low, high = min(memory, key=lambda each: each.low), max(memory, key=lambda each: each.high)
+    rows = [
+        Row(
+            cells=[
+                f"r = {r}",
+                Cell(f"{run.adapter_parameters:,}"),
+                Cell(units.file_size(run.adapter_bytes), title=f"{run.adapter_bytes:,} bytes"),
+                units.memory_span(run.memory_bytes),
+            ]
+        )
+        for r, run in expected.ranks.items()
+    ]
+    return html.paragraphs(
+        first, f"Memory: {units.memory_size(low.low)} to {units.memory_size(high.high)}."
+    ) + html.folded(
+        "Parts and ranks",
+        html.paragraphs(*(sentence for sentence in rest if sentence != expected.warning))
+        + html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank"),
+    )
+
+
+def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: Sequence[Check]) -> str:
+    """Why this training cannot run on this machine; empty where nothing is known against it."""
+    if stop := problems(checks):
+        return " ".join(check.sentence for check in stop)
+    name = base_name(request.base)
+    if any(check.name == HUB for check in warnings(checks)):
+        return f"{name} cannot be trained here now: its weights are not on this machine, and the Hub cannot be reached."
+    device = api.workspace.here()
+    room = device.usable_bytes if device.cuda else api.preflight.facts().memory_bytes
+    least = min(run.memory_bytes.low for run in expected.ranks.values())
+    if room is None or least <= room:
+        return ""
+    of = "its GPU" if device.cuda else "it"
+    return (
+        f"{name} does not fit on this machine: training needs at least {units.memory_size(least)}, and {of} has "
+        f"{units.memory_size(room)}."
+    )
+
+
+def instead(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The form with the embedded model, and with the settings that this one asked for."""
+    changed = ("precision", "optim", "learning_rates", "unsloth_class", "parts", "max_length", "batch", "accumulation")
+    targets = {} if values["preset"] != CUSTOM else {"preset": DEFAULTS["preset"], "names": ""}
+    return {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "base": EMBEDDED}
+
+
+def notebook(api: Api, **values: Any) -> str:
+    """A file with a notebook that trains the highest rank of the form on a GPU of Colab."""
+    request = request_of(values)
+    gpu = next(gpu for gpu in api.workspace.gpus if gpu.id == COLAB_GPU)
+    r = max(request.ranks)
+    question = Question(
+        model_id=request.base,
+        ranks=(r,),
+        lora=request.lora,
+        alpha=request.alpha,
+        training=request.training.without_auto(card(gpu)),
+        gpu=gpu.id,
+    )
+    written = api.exports.write(question, r, "notebook", learning_rate=request.learning_rates[0])
+    target = Path(mkdtemp(prefix="rankviz-")) / written.file_name
+    target.write_text(written.text, encoding="utf-8")
+    return str(target)

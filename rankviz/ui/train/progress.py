@@ -1,0 +1,90 @@
+"""Shows the right column of Train: where the shown sweep stands, and its result in place."""
+
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.core.runs.record import Sweep
+from rankviz.errors import RankVizError
+from rankviz.ui.parts import html, live
+from rankviz.ui.parts.added_run import add_button
+from rankviz.ui.parts.curve import curve as by_rank
+from rankviz.ui.train.result import adapters_html, answers_html
+from rankviz.ui.wiring import notice_html, unchanged
+
+TRAIN, CANCEL = "Train", "Cancel"
+HEIGHT = 320
+EMPTY = (
+    "Nothing trained yet. Press Train: the embedded model and the sample data need no download from the Hub. You can "
+    "close or reload the page while it trains. Until then, here are two recorded sweeps to read."
+)
+CANNOT_TRAIN = (
+    "Nothing trained yet, and nothing can be trained here: the note above the Train button says why. Here are two "
+    "recorded sweeps to read."
+)
+
+
+class Progress(NamedTuple):
+    """The right column, and the button on the left."""
+
+    status: str = ""
+    start: Any = gr.skip()
+    add: Any = gr.Button(visible=False)
+    loss: str = ""
+    curve: str = ""
+    words: str = ""
+    answers: str = ""
+    adapters: str = ""
+    runs_fold: Any = gr.Accordion(visible=False)
+    results: str = ""
+    events_fold: Any = gr.Accordion(visible=False)
+    events: str = ""
+    seen: Any = None
+    timer: Any = gr.Timer(active=False)
+
+
+def train_button(api: Api) -> dict[str, Any]:
+    """As it looks while nothing of the shown sweep runs."""
+    return {"value": TRAIN, "variant": "primary", "interactive": not api.workspace.why_not_train()}
+
+
+def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
+    """What changed since it was last drawn."""
+    train = gr.Button(**train_button(api))
+    if not sweep_id:
+        empty = CANNOT_TRAIN if api.workspace.why_not_train() else EMPTY
+        return Progress(status=html.paragraphs(empty, css="rv-empty"), start=train)
+    try:
+        sweep = api.runs.sweep(sweep_id)
+    except RankVizError as error:
+        return Progress(status=notice_html(str(error), kind="error"), start=train)
+    timer, now = gr.Timer(active=not sweep.ended), live.fingerprint(sweep)
+    status = live.status_html(sweep, None if sweep.ended else api.runs.progress(sweep)) + sweep_link(sweep)
+    if now == seen:
+        return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
+    evaluated = any(run.loss_after or run.cuts for run in sweep.runs)
+    drawn = by_rank(api, sweep, height=HEIGHT) if evaluated else None
+    stepped = any(run.steps for run in sweep.runs)
+    return Progress(
+        status=status,
+        start=train if sweep.ended else gr.Button(CANCEL, variant="stop", interactive=True),
+        add=add_button(api, sweep, drawn.decision if drawn else None),
+        loss=live.loss_chart([sweep]) if stepped else "",
+        curve=drawn.chart if drawn else "",
+        words=drawn.words if drawn else "",
+        answers=answers_html(sweep),
+        adapters=adapters_html(api, sweep),
+        runs_fold=gr.Accordion(visible=True),
+        results=live.results_table(api, sweep),
+        events_fold=gr.Accordion(visible=True),
+        events=live.events_html(api, sweep),
+        seen=now,
+        timer=timer,
+    )
+
+
+def sweep_link(sweep: Sweep) -> str:
+    address = f"?tab=sweep&amp;sweep={quote(sweep.sweep_id)}"
+    return f'<p class="rv-caption"><a href="{address}">Open this sweep on its own page</a></p>'

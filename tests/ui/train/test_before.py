@@ -1,0 +1,144 @@
+"""What stands before the Train button: the data, time and memory here, and what stands in the way."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.preflight.checks import Check
+from rankviz.ui.train.before import before, instead, notebook, obstacle, preview
+from rankviz.ui.train.request import request_of
+from tests.support.finished_runs import text_of
+from tests.support.train_form import FORM
+
+HUGE = "meta-llama/Llama-3.1-405B"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    return Api(home=tmp_path_factory.mktemp("home"))
+
+
+def test_a_part_that_cannot_be_left_out_without_a_gpu_is_refused_before_the_button(api):
+    if api.workspace.here().cuda:
+        pytest.skip("this machine has a GPU")
+
+    shown = before(api, **{**FORM, "parts": ["language", "attention"]})
+
+    assert "finetune_mlp_modules cannot be off here" in text_of(shown.notice)
+
+
+def test_the_preview_shows_three_rows_and_counts(api):
+    shown = text_of(preview(api, data="phonemes", file=None, kept="").preview)
+
+    assert "4,000 examples" in shown
+    assert 3 == shown.count("Pronounce ")
+
+
+def test_a_bad_row_is_named_in_the_preview(api, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
+
+    shown = preview(api, data="own", file=str(bad), kept="").preview
+
+    assert 'role="alert"' in shown
+    assert "row 2" in text_of(shown).lower() or "line 2" in text_of(shown).lower()
+
+
+def test_what_a_sweep_will_take_stands_before_the_button(api):
+    shown = text_of(before(api, **FORM).expected)
+
+    assert shown.startswith("2 runs on ")
+    # SmolLM2-135M: 305,280 a unit of r.
+    assert "1,221,120" in shown
+    assert "4,884,480" in shown
+
+
+def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
+    shown = text_of(before(api, **{**FORM, "mode": "fast"}).expected)
+
+    assert shown.startswith("1 run, truncated to 1 lower rank, on ")
+
+
+def test_both_runs_of_a_quick_look_and_its_truncations_are_in_the_time_before_the_button(api):
+    look, sweep = ({**FORM, "mode": mode, "ranks": ["4", "64"]} for mode in ("quick", "sweep"))
+
+    shown = text_of(before(api, **look).expected)
+
+    assert shown.startswith("2 runs, the highest rank truncated to 6 lower ranks, on ")
+    times = [api.runs.expected(request_of(form)).time for form in (look, sweep)]
+    assert times[0].evaluation.expected > 2 * times[1].evaluation.expected  # 3 + 6 passes against 3
+    assert times[0].training.expected > times[1].training.expected  # the lowest ranks are trained on
+
+
+def test_a_wrong_setting_is_said_under_its_field_and_no_time_is_shown(api):
+    shown = before(api, **{**FORM, "learning_rates": "fast"})
+
+    assert "Learning rates must be numbers" in text_of(shown.numbers_problem)
+    assert "" == shown.notice == shown.base_problem
+    assert "Correct the marked setting" in text_of(shown.expected)
+
+
+def test_a_wrong_setting_that_may_be_folded_is_said_above_the_button(api):
+    assert "Maximum length must be" in text_of(before(api, **{**FORM, "max_length": 1}).notice)
+
+
+def test_a_base_that_is_nowhere_is_said_under_its_box(api):
+    shown = before(api, **{**FORM, "base": "/no/such/folder"})
+
+    assert "There is no folder or file" in text_of(shown.base_problem)
+
+
+def test_a_base_that_does_not_fit_offers_the_embedded_one_and_a_notebook(api):
+    request = request_of({**FORM, "base": HUGE})
+
+    sentence = obstacle(api, request, api.runs.expected(request), checks=())
+    reachable = obstacle(api, request, api.runs.expected(request_of(FORM)), checks=())
+
+    assert sentence.startswith("Llama-3.1-405B does not fit on this machine: training needs at least ")
+    assert "" == reachable
+
+
+def test_a_base_whose_weights_cannot_be_fetched_says_so_in_one_sentence(api):
+    request = request_of(FORM)
+    hub = Check(name="Hub", state="warning", found="The Hub does not answer.", remedy="Check the network.")
+
+    sentence = obstacle(api, request, api.runs.expected(request), checks=[hub])
+
+    assert "weights are not on this machine, and the Hub cannot be reached." in sentence
+
+
+def test_what_stands_in_the_way_comes_with_two_ways_out(api, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    shown = before(api, **{**FORM, "base": HUGE})
+
+    assert 'role="alert"' in shown.notice
+    assert shown.embedded.visible
+    assert shown.notebook.visible
+    assert "Notebook for Colab: Llama-3.1-405B, r = 16" == shown.notebook.value
+    assert not before(api, **FORM).embedded.visible
+
+
+def test_the_embedded_model_takes_the_form_over_with_settings_that_it_can_train(api):
+    asked = {**FORM, "base": HUGE, "precision": "nf4", "preset": "custom", "names": "experts", "max_steps": 7}
+
+    request = request_of(instead(asked))
+
+    assert ("embedded", "unsloth", "auto", 7) == (
+        request.base,
+        request.lora.target_modules,
+        request.training.precision,
+        request.training.max_steps,
+    )
+
+
+def test_the_notebook_trains_the_highest_rank_of_the_form(api):
+    file = notebook(api, **{**FORM, "base": "Qwen/Qwen3-4B", "max_steps": 7})
+
+    cells = json.loads(Path(file).read_text(encoding="utf-8"))["cells"]
+    code = "".join("".join(cell["source"]) for cell in cells)
+    assert "Qwen3-4B" in code
+    assert "r=16" in code.replace(" ", "")
+    assert "max_steps=7" in code.replace(" ", "")

@@ -1,0 +1,200 @@
+"""The right column of Train, its one button, and the line on every tab that says what trains."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import (
+    Answered,
+    GreedyAnswer,
+    RunCancelled,
+    RunFailed,
+    RunStarted,
+    StageProgressed,
+    StageReached,
+    StepLogged,
+)
+from rankviz.ui.train import badge
+from rankviz.ui.train.progress import progress
+from rankviz.ui.train.result import adapters_html, answers_html
+from rankviz.ui.train.tab import form_of, pressed
+from tests.support import questions
+from tests.support.finished_runs import finished, text_of
+from tests.support.train_form import FORM
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path, shared=False)
+
+
+def queued(api, **settings):
+    return api.workspace.store.create(questions.sweep(**{"ranks": (4, 16), "max_steps": 4, **settings}))
+
+
+def running(api):
+    """A sweep whose first run is at step 2 of 4; returns its id and that run's."""
+    sweep_id = queued(api)
+    run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
+    api.workspace.store.append(run_id, RunStarted(time=1.0, environment={"device": "cpu"}))
+    api.workspace.store.append(run_id, StageReached(time=2.0, stage="training"))
+    for step in (1, 2):
+        spent = {"tokens": 60 * step, "seconds": 3.0 * step, "memory_bytes": 2**30}
+        api.workspace.store.append(run_id, StepLogged(time=1.0, step=step, loss=3.0, learning_rate=0.0, **spent))
+    return sweep_id, run_id
+
+
+def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
+    without_trainer = SimpleNamespace(workspace=SimpleNamespace(why_not_train=lambda: "Training needs the trainer."))
+
+    shown = progress(without_trainer, sweep_id="", seen=None)
+
+    assert "Training needs the trainer." not in shown.status
+    assert "the note above the Train button says why" in shown.status
+    assert "Press Train" not in shown.status
+
+
+def test_before_anything_ran_there_is_something_to_read_and_no_figure(api):
+    shown = progress(api, sweep_id="", seen=None)
+
+    assert "two recorded sweeps to read" in text_of(shown.status)
+    assert ("", "", "") == (shown.loss, shown.curve, shown.results)
+    assert ("Train", "primary") == (shown.start.value, shown.start.variant)
+    assert not shown.runs_fold.visible
+
+
+def test_while_a_sweep_runs_the_button_cancels_and_the_loss_is_drawn_before_there_is_a_result(api):
+    sweep_id, _ = running(api)
+
+    shown = progress(api, sweep_id=sweep_id, seen=None)
+
+    assert ("Cancel", "stop") == (shown.start.value, shown.start.variant)
+    assert shown.loss
+    assert ("", "", "", "") == (shown.curve, shown.words, shown.answers, shown.adapters)
+    assert shown.timer.active
+
+
+def test_the_time_of_a_stage_goes_on_where_nothing_else_has_happened(api):
+    sweep_id, _ = running(api)
+    first = progress(api, sweep_id=sweep_id, seen=None)
+
+    again = progress(api, sweep_id=sweep_id, seen=first.seen)
+
+    assert "This stage" in text_of(again.status)
+    assert "__type__" in again.results  # skipped: nothing new is drawn
+
+
+def test_a_stage_says_what_it_has_done_of_what_there_is(api):
+    sweep_id = queued(api)
+    run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
+    api.workspace.store.append(run_id, StageReached(time=1.0, stage="evaluating the base"))
+    api.workspace.store.append(run_id, StageProgressed(time=2.0, done=16, total=64, unit="examples"))
+
+    shown = text_of(progress(api, sweep_id=sweep_id, seen=None).status)
+
+    assert "Run 1 of 2, r = 4: evaluating the base." in shown
+    assert "16 of 64 examples" in shown
+    assert "Time left not known yet" in shown
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (RunCancelled(time=9.0), "2 cancelled"),
+        (RunFailed(time=9.0, error="Out of <memory>."), "Out of &lt;memory&gt;."),
+    ],
+)
+def test_after_an_end_of_any_kind_the_button_trains_again(api, ending, words):
+    sweep_id, _ = running(api)
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        api.workspace.store.append(run.run_id, ending)
+
+    shown = progress(api, sweep_id=sweep_id, seen=None)
+
+    assert "Train" == shown.start.value
+    assert words in shown.status
+    assert not shown.timer.active
+
+
+def test_the_button_does_what_it_said_when_it_was_pressed(api):
+    sweep_id = queued(api)
+
+    shown, _ = pressed(api, pressed="Cancel", shown=sweep_id, **FORM)
+
+    assert sweep_id == shown
+    assert api.runs.sweep(sweep_id).ended
+    assert [sweep_id] == [sweep.sweep_id for sweep in api.runs.sweeps()]
+
+
+def test_a_reopened_page_has_the_form_of_the_sweep_that_it_shows(api):
+    sweep_id = queued(api, ranks=(2, 8), max_steps=7, data="pairs")
+
+    form = form_of(api, sweep_id)
+
+    assert ("sweep", ["2", "8"], 7, "pairs") == (form["mode"], form["ranks"], form["max_steps"], form["data"])
+    assert form_of(api, "") is None
+    assert form_of(api, "nothing") is None
+
+
+def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    shown = adapters_html(api, sweep)
+
+    for run in sweep.runs:
+        assert str(api.workspace.store.run_dir(run.run_id) / "adapter") in shown
+        assert f"?tab=adapter&amp;adapter={run.run_id}" in shown
+    assert "Adapter at r = 16, 16.0 MB" in text_of(shown)
+
+
+def test_a_shared_page_opens_an_adapter_and_shows_no_path_of_its_machine(tmp_path):
+    api = Api(home=tmp_path, shared=True)
+    sweep = finished(api, {4: 2.0})
+
+    shown = adapters_html(api, sweep)
+
+    assert str(tmp_path) not in shown
+    assert "Open r = 4 on Adapter" in text_of(shown)
+
+
+def test_answers_of_the_base_stand_beside_those_of_the_lowest_and_the_highest_rank(api):
+    sweep = finished(api, {4: 2.0, 8: 1.9, 16: 1.5})
+    assert "" == answers_html(sweep)
+    runs = tuple(_answered(run) for run in sweep.runs)
+
+    shown = answers_html(replace(sweep, runs=runs))
+
+    assert "Held-out prompt Reference Base r = 4 r = 16" in text_of(shown)
+    assert "Say &lt;hi&gt;. hi no … yes 4 yes 16" in text_of(shown)
+
+
+def _answered(run):
+    """With an answer to one prompt, before and after training."""
+
+    def answered(when, text, *, ended):
+        answer = GreedyAnswer(place=0, prompt="Say <hi>.", reference="hi", text=text, ended=ended)
+        return Answered(time=1.0, when=when, answers=(answer,), seconds=1.0)
+
+    before, after = answered("before", "no", ended=False), answered("after", f"yes {run.request.r}", ended=True)
+    return replace(run, answered_before=before, answered_after=after)
+
+
+def test_the_badge_says_which_run_trains_and_how_far_and_leads_to_it(api):
+    assert "" == badge.now(api).line
+    sweep_id, _ = running(api)
+    queued(api)
+
+    line = badge.now(api).line
+
+    assert text_of(line).startswith("Training: run 1 of 2")
+    assert "time left" in text_of(line)
+    assert text_of(line).endswith("1 more sweep queued")
+    assert f'data-pick="{sweep_id}"' in line
+
+
+def test_the_badge_of_a_sweep_that_waits_says_so(api):
+    queued(api)
+
+    assert "Queued: 2 runs" == text_of(badge.now(api).line)

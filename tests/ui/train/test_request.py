@@ -1,0 +1,184 @@
+"""The form of Train as a request, a stored sweep as the form, and Explore's question as the form that measures it."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.request import SweepRequest, quick_look
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.parts import question
+from rankviz.ui.train.form import mode_chosen
+from rankviz.ui.train.request import DEFAULTS, measuring, problem_in, request_of, values_of
+from tests.support import questions
+from tests.support.train_form import FORM
+
+SAMPLES = ("phonemes", "syllables", "pairs")
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def test_the_form_becomes_a_request_with_sorted_ranks():
+    request = request_of({**FORM, "other_ranks": "24, 4", "learning_rates": "1e-3, 3e-4", "seeds": 2})
+
+    assert (4, 16, 24) == request.ranks
+    assert (1e-3, 3e-4) == request.learning_rates
+    assert (0, 1) == request.seeds
+    assert "32" == request.alpha
+
+
+@pytest.mark.parametrize(
+    ("unsloth_class", "parts", "flags"),
+    [
+        ("FastLanguageModel", ["language", "attention", "mlp"], (None, None, None, None)),
+        ("FastLanguageModel", ["language", "attention"], (False, True, True, False)),
+        ("FastModel", ["vision", "language", "attention", "mlp"], (None, None, None, None)),
+        ("FastModel", ["language", "attention", "mlp"], (False, True, True, True)),
+    ],
+)
+def test_unsloths_class_and_parts_become_flags_where_they_are_not_the_classs_own_default(unsloth_class, parts, flags):
+    request = request_of({**FORM, "unsloth_class": unsloth_class, "parts": parts})
+
+    assert (unsloth_class, flags) == (request.lora.unsloth_class, request.lora.flags)
+
+
+def test_a_fast_curve_trains_the_highest_rank_and_its_anchors_and_cuts_to_the_rest():
+    request = request_of({**FORM, "mode": "fast", "other_ranks": "2", "independent": "8"})
+
+    assert ((8, 16), (2, 4, 8)) == (request.ranks, request.cut_ranks)
+
+
+def test_the_quick_look_is_what_train_offers_first_and_trains_two_ranks_of_which_the_higher_is_truncated():
+    mode = DEFAULTS["mode"]
+    request = request_of({**FORM, "mode": mode, "ranks": mode_chosen(mode).ranks.value})
+
+    assert "quick" == mode
+    assert ((4, 64), (1, 2, 4, 8, 16, 32)) == (request.ranks, request.cut_ranks)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"mode": "quick", "ranks": ["4", "16", "64"]}, "A quick look trains two ranks, such as 4 and 64 .got 3."),
+        ({"mode": "quick", "alpha_rule": "r"}, "A quick look needs a fixed alpha, such as 32 .got r."),
+        (
+            {"mode": "fast", "ranks": ["8"]},
+            "A fast curve truncates its highest rank to lower ones. Give at least",
+        ),
+        (
+            {"mode": "fast", "independent": "16"},
+            "An independent run must have a lower rank than the truncated one, r = 16",
+        ),
+        ({"mode": "single"}, "A single run takes one rank .got 2.: clear the others, or choose Sweep."),
+    ],
+)
+def test_a_mode_that_doesnt_fit_the_ranks_says_so(settings, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        request_of({**FORM, **settings})
+
+
+def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
+    chosen = [mode_chosen(mode) for mode in ("sweep", "fast", "single", "quick")]
+
+    assert [3, 1, 1, 1] == [mode.seeds.value for mode in chosen]
+    assert [True, True, True, False] == [mode.seeds.visible for mode in chosen]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("learning_rates", "fast", "Learning rates must be numbers separated by commas"),
+        ("other_ranks", "4.5", "Ranks must be numbers separated by commas"),
+        ("data", "own", "Upload a file"),
+    ],
+)
+def test_what_cannot_be_trained_says_what_to_change(field, value, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        request_of({**FORM, field: value})
+
+
+def test_each_refusal_belongs_to_the_field_that_is_wrong_and_the_others_stand_as_typed():
+    wrong = {
+        "base": {"base": " "},
+        "data": {"data": "own"},
+        "ranks": {"mode": "quick", "ranks": ["4", "16", "64"]},
+        "alpha": {"mode": "quick", "ranks": ["4", "64"], "alpha_rule": "r"},
+        "numbers": {"max_steps": 0},
+        "more": {"max_length": 1},
+    }
+
+    assert list(wrong) == [problem_in({**FORM, **change})[0] for change in wrong.values()]
+    assert "numbers" == problem_in({**FORM, "mode": "quick", "ranks": ["4", "64"], "learning_rates": "1e-3, 1e-4"})[0]
+    assert problem_in(FORM) is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        quick_look(questions.sweep(data="pairs", max_steps=12, r=1), (4, 64)),
+        quick_look(questions.sweep(alpha="16"), (2, 24)),
+        questions.sweep(ranks=(8, 64), cut_ranks=(1, 4, 8), exact_match_examples=8),
+        questions.sweep(ranks=(64,), cut_ranks=(1, 4, 8)),
+        questions.sweep(ranks=(4, 16, 512), alpha="2r", learning_rates=(3e-4, 1e-3), seeds=(0, 1, 2)),
+        questions.sweep(ranks=(16,), base="owner/model", target_modules=("q_proj", "v_proj"), use_dora=True),
+        questions.sweep(
+            ranks=(4, 16), precision="bf16", optim="sgd", max_length=64, finetune_mlp_modules=False,
+            finetune_vision_layers=False, finetune_language_layers=True, finetune_attention_modules=True,
+        ),
+        questions.sweep(ranks=(4, 8), data="/home/me/letters.jsonl", use_rslora=True, shown_answers=0),
+    ],
+)  # fmt: skip
+def test_a_stored_sweep_fills_the_form_that_asks_for_the_same_sweep(request_):
+    runs = request_.runs(sweep_id="s", created_at=0.0)
+
+    again = request_of(values_of(runs, SAMPLES)).runs(sweep_id="s", created_at=0.0)
+
+    assert sorted(runs, key=repr) == sorted(again, key=repr)
+
+
+def test_the_form_of_a_quick_look_stays_one_when_a_run_was_added():
+    look = quick_look(SweepRequest(seeds=(0,)), (4, 64)).runs(sweep_id="s", created_at=0.0)
+    (added,) = questions.sweep(ranks=(16,)).runs(sweep_id="s", created_at=1.0)
+
+    values = values_of([*look, added], SAMPLES)
+
+    assert ("quick", ["4", "64"]) == (values["mode"], values["ranks"])
+
+
+def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(api):
+    asked = {**question.DEFAULTS, "model": "Qwen/Qwen3-4B", "preset": "attention", "use_rslora": True, "batch": 1}
+
+    request = request_of(measuring(api, asked))
+
+    assert ("Qwen/Qwen3-4B", (4, 64), (1, 2, 4, 8, 16, 32)) == (request.base, request.ranks, request.cut_ranks)
+    assert ("attention", True, 1) == (
+        request.lora.target_modules,
+        request.lora.use_rslora,
+        request.training.per_device_train_batch_size,
+    )
+    assert (2e-4,) == request.learning_rates  # of the use case
+    assert "auto" == request.training.precision or api.workspace.here().cuda
+
+
+def test_a_question_with_ticked_modules_is_measured_on_those(api):
+    asked = {**question.DEFAULTS, "preset": question.CUSTOM, "modules": ["q_proj"], "names": "v_proj"}
+
+    assert ("q_proj", "v_proj") == request_of(measuring(api, asked)).lora.target_modules
+
+
+def test_a_dora_adapter_is_measured_by_two_runs_of_a_sweep_since_it_cannot_be_truncated(api):
+    request = request_of(measuring(api, {**question.DEFAULTS, "use_dora": True}))
+
+    assert ((4, 64), (), True) == (request.ranks, request.cut_ranks, request.lora.use_dora)
+
+
+def test_ranks_that_someone_chose_stay_when_the_mode_changes():
+    assert ["4", "16", "64"] == mode_chosen("sweep", ["4", "64"]).ranks.value
+    assert not mode_chosen("sweep", ["2", "8"]).ranks.value
+
+
+def test_the_form_opens_with_what_a_quick_look_of_the_embedded_model_takes():
+    request = request_of(DEFAULTS)
+
+    assert ("embedded", "phonemes", (4, 64), (0,)) == (request.base, request.data, request.ranks, request.seeds)
