@@ -281,6 +281,7 @@ def test_the_steps_of_a_run_are_those_of_its_journal(api):
     two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
 
     assert 2 == api.adapters.spectrum(run.run_id).training_steps
+    assert "It was trained for 2 steps only: below about 200" in text_of(shown(api, run.run_id).top)
     assert run.run_id == api.adapters.trained_by(run.run_id).run_id
 
 
