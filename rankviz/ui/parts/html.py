@@ -101,14 +101,17 @@ def figures(row: Sequence[Figure]) -> str:
 
 def _figure(f: Figure) -> str:
     verdict = fit_chip(f.verdict) + " " if f.verdict else ""
-    steps = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in f.steps)
     return (
         f'<div class="rv-figure"><h2>{escape(f.name)}</h2>'
         f'<div class="rv-value" title="{escape(f.title)}">{escape(f.value)}</div>'
-        f'<div class="rv-sub">{verdict}{escape(f.sub)}</div>'
-        + (f'<dl class="rv-steps">{steps}</dl>' if steps else "")
-        + "</div>"
+        f'<div class="rv-sub">{verdict}{escape(f.sub)}</div>' + (named_values(f.steps) if f.steps else "") + "</div>"
     )
+
+
+def named_values(pairs: Sequence[tuple[str, str]]) -> str:
+    """Names on the left, values on the right, a small line for each."""
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
+    return f'<dl class="rv-steps">{rows}</dl>'
 
 
 def titled(title: str, body: str) -> str:
