@@ -69,7 +69,8 @@ def build_app(api: Api) -> gr.Blocks:
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
-        for event in (training.draw, training.fill, running_now.draw, sweeping.draw, running.draw, rules):
+        loaded.then(**training.draw).then(**training.fill).then(None, js=train.FOLD)
+        for event in (running_now.draw, sweeping.draw, running.draw, rules):
             loaded.then(**event)
         named = app.load(adapting.load, None, adapting.loaded, **quiet())
         for event in (adapting.choices, adapting.open, adapting.draw):

@@ -24,9 +24,13 @@ from rankviz.ui.wiring import action, notice_html, put, quiet, show, wire
 POLL_SECONDS = 1.0
 PRESSED = f"""() => RankViz.busy("train-busy",
   document.querySelector("#train-button").textContent.trim() === "{CANCEL}" ? "Cancelling …" : "Starting …")"""
-IN_VIEW = """() => {
+FOLD = """() => {
   const fold = document.querySelector(".rv-train-form > button");
-  if (fold?.offsetParent && fold.classList.contains("open")) fold.click();
+  const shown = document.querySelector("#status .rv-status");
+  if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
+}"""
+"""Where a sweep is shown on a phone the form folds, so that button and progress stand one under the other."""
+IN_VIEW = """() => {
   const status = document.querySelector("#status");
   status.tabIndex = -1;
   status.focus({ preventScroll: true });
@@ -36,7 +40,6 @@ IN_VIEW = """() => {
     if (y < 0 || y > innerHeight / 2) top.scrollIntoView({ block: "start" });
   }, 100);
 }"""
-"""On a phone the form folds, so that button and progress stand one under the other."""
 
 
 class Training(NamedTuple):
@@ -159,7 +162,7 @@ def build(api: Api) -> Training:
         **action(partial(pressed, api)),
     )
     started.then(**done("train-busy"))
-    started.success(**drawing).then(None, js=IN_VIEW)
+    started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
     tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
     add.click(inputs=sweep_id, **action(partial(add_run, api))).then(**drawing)
 
