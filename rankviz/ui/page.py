@@ -94,7 +94,7 @@ def build_app(api: Api) -> gr.Blocks:
         measuring = gr.on([exploring.measure.click], **train.measuring(api, training, exploring.question, tabs))
         training.started.then(**running_now.draw)
         opened = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
-        measuring.success(**training.draw)
+        measuring.success(**training.draw).then(None, js=train.READY)
         opened.then(**training.draw)
         opened.then(**training.fill)
         for named, done in (

@@ -30,6 +30,12 @@ FOLD = """() => {
   if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
 }"""
 """Where a sweep is shown on a phone the form folds, so that button and progress stand one under the other."""
+READY = """() => {
+  document.querySelector("#train-button").focus({ preventScroll: true });
+  if (innerWidth < 900) document.querySelector("#train-bar").scrollIntoView({ block: "end" });
+  else scrollTo(0, 0);
+}"""
+"""Where Explore has filled the form, the next press starts it."""
 IN_VIEW = """() => {
   const status = document.querySelector("#status");
   status.tabIndex = -1;
@@ -84,7 +90,9 @@ def build(api: Api) -> Training:
                 curve = chart("Held-out loss by rank", height=HEIGHT, elem_id="train-curve", optional=True)
                 loss = chart("Training loss by step", height=HEIGHT, elem_id="train-loss", optional=True)
             words = plain(elem_id="train-words")
-            add = gr.Button("", visible=False, size="sm", elem_id="add-run")
+            with gr.Row(elem_classes="rv-bar", elem_id="train-next"):
+                add = gr.Button("", visible=False, size="sm", elem_id="add-run")
+                resume = gr.Button("", visible=False, size="sm", elem_id="train-resume")
             answers = plain(elem_id="train-answers")
             adapters = copyable(elem_id="train-adapters")
             with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as runs_fold:
@@ -139,6 +147,7 @@ def build(api: Api) -> Training:
         "status": status,
         "start": start,
         "add": add,
+        "resume": resume,
         "loss": loss,
         "curve": curve,
         "words": words,
@@ -164,7 +173,8 @@ def build(api: Api) -> Training:
     started.then(**done("train-busy"))
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
     tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
-    add.click(inputs=sweep_id, **action(partial(add_run, api))).then(**drawing)
+    for button, act in ((add, partial(add_run, api)), (resume, partial(resume_runs, api))):
+        button.click(inputs=sweep_id, **action(act)).then(**drawing)
 
     def fill(shown: str) -> dict[Any, Any]:
         values = form_of(api, shown)
@@ -204,6 +214,10 @@ def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:
     api.runs.cancel(run_or_sweep_id)
+
+
+def resume_runs(api: Api, sweep_id: str) -> None:
+    api.runs.resume(sweep_id)
 
 
 def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
