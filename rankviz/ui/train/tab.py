@@ -76,8 +76,10 @@ def build(api: Api) -> Training:
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
                 with gr.Row(elem_classes="rv-bar"):
-                    w["embedded"] = gr.Button("Use the embedded model instead", visible=False, elem_id="train-embedded")
-                    w["notebook"] = gr.Button("", visible=False, elem_id="train-notebook")
+                    w["embedded"] = gr.Button(
+                        "Use the embedded model instead", visible=False, size="sm", elem_id="train-embedded"
+                    )
+                    w["notebook"] = gr.Button("", visible=False, size="sm", elem_id="train-notebook")
                 if why_not := api.workspace.why_not_train():
                     plain(notice_html(why_not), elem_id="train-trainer")
                 busy_line("train-busy")
