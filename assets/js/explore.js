@@ -59,7 +59,7 @@ window.RankVizExplore = (() => {
 
   /* Everything that follows the rank and is known here. */
   function paint() {
-    line("scale", record(state.r)?.scale || "");
+    slot("scale", `<div class="rv-scale">${record(state.r)?.scale || ""}</div>`);
     Object.values(mounted).forEach((part) => part.ranked?.(state.r, record(state.r)));
   }
 
@@ -82,7 +82,8 @@ window.RankVizExplore = (() => {
   async function tell() {
     const mine = newest;
     const r = state.r;
-    const words = await post("words", { values: state.values });
+    if (document.body.classList.contains("rv-presenting")) return;
+    const words = await post("words", { values: state.values }).catch(() => ({ notice: "offline" }));
     if (mine !== newest || r !== state.r || words.notice) return;
     Object.entries(words.slots).forEach(([name, html]) => slot(name, html));
     remember(words.address);
@@ -104,6 +105,7 @@ window.RankVizExplore = (() => {
     isRestored = true;
     state.question = { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
     if (state.answer) mounted.rank?.set(state.r);
+    openSection();
   }
 
   function axis(name, value) {
@@ -148,6 +150,17 @@ window.RankVizExplore = (() => {
   function refreshSection() {
     const open = document.querySelector("#sections > .tab-wrapper [role=tab][aria-selected=true]");
     sections[open?.textContent.trim()]?.();
+  }
+
+  /* The open section is in the address, and what an address has of one opens it. */
+  document.addEventListener("click", (event) => {
+    const name = /^section-(.*)-button$/.exec(event.target.closest?.("#sections [role=tab]")?.id)?.[1];
+    if (name) window.RankViz.remember({ section: name === "ranks" ? null : name });
+  });
+  function openSection() {
+    const address = new URL(location.href).searchParams;
+    const meant = address.has("take") ? "export" : address.has("pin") ? "compare" : "";
+    document.getElementById(`section-${address.get("section") || meant}-button`)?.click();
   }
 
   /* Figures: value, exact value on hover, a second line, and half and twice the rank below. */

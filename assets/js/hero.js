@@ -33,7 +33,7 @@ window.RankVizHero = (() => {
         every.hovertemplate = HOVER;
       }
       const P = await window.RankViz.plotly;
-      await window.RankViz.withoutBase(() => P.react(host, spec.data, spec.layout, CONFIG));
+      await window.RankViz.withoutBase(() => P.react(host, spec.data, structuredClone(spec.layout), CONFIG));
       if (!drawn) wire(P);
       drawn = P;
       element.querySelector("figure").removeAttribute("data-waiting");

@@ -106,9 +106,10 @@ window.RankViz = (() => {
       props.value = r;
       window.RankVizExplore.choose(r, "rank");
     }
+    const isRank = (r) => Number.isInteger(r) && r >= 1 && r <= MAX_RANK;
     function typed(final) {
       const r = Number(box.value);
-      if (Number.isInteger(r) && r >= 1 && r <= MAX_RANK) return choose(r);
+      if (isRank(r)) return choose(r);
       hint.textContent = "Rank must be a whole number from 1 to " + MAX_RANK.toLocaleString("en") + ".";
       if (final) paint(Number(props.value));
     }
@@ -124,7 +125,9 @@ window.RankViz = (() => {
     });
     box.addEventListener("input", () => {
       clearTimeout(timer);
-      timer = setTimeout(() => typed(false), 250);
+      // A rank is answered at once; half a number is not called wrong while it is being written.
+      if (isRank(Number(box.value))) typed(false);
+      else timer = setTimeout(() => typed(false), 800);
     });
     box.addEventListener("change", () => {
       clearTimeout(timer);
@@ -134,7 +137,10 @@ window.RankViz = (() => {
       const stop = event.target.closest("[data-r]");
       if (stop) choose(Number(stop.dataset.r));
     });
-    watch("value", () => paint(Number(props.value)));
+    watch("value", () => {
+      paint(Number(props.value));
+      window.RankVizExplore.choose(Number(props.value), "rank");
+    });
     paint(Number(props.value));
     window.RankVizExplore.mount("rank", { set: choose });
   }
@@ -206,7 +212,7 @@ window.RankViz = (() => {
       const box = event.target.closest("[data-name]"), button = event.target.closest("[data-do=copy]");
       if (button) copyText(box.querySelector("pre").textContent, button);
       if (!event.target.closest("[data-do=save]")) return;
-      save(box.dataset.name, box.dataset.file || box.querySelector("pre").textContent, "text/plain");
+      save(box.dataset.name, box.querySelector("pre").textContent, "text/plain");
     });
   }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rankviz.api.accuracy import Accuracy
     from rankviz.api.adapters import Adapters
     from rankviz.api.advice import Advice
+    from rankviz.api.data import Data
     from rankviz.api.decisions import Decisions
     from rankviz.api.estimates import Estimates
     from rankviz.api.exports import Exports
@@ -47,6 +48,13 @@ class Api:
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
         self.workspace = Workspace(home, assets, shared)
         self.models = Models(self.workspace)
+
+    @cached_property
+    def data(self) -> Data:
+        """What a data file holds."""
+        from rankviz.api.data import Data
+
+        return Data(self.workspace)
 
     @cached_property
     def accuracy(self) -> Accuracy:
@@ -95,7 +103,7 @@ class Api:
         """The recommended rank."""
         from rankviz.api.advice import Advice
 
-        return Advice(self.workspace, self.models, self.studies, self.estimates)
+        return Advice(self.workspace, self.models, self.studies, self.estimates, self.forecasts)
 
     @cached_property
     def runs(self) -> Runs:

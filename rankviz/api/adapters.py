@@ -31,6 +31,8 @@ class Source(NamedTuple):
     paths: list[Path]
     run_id: str = ""
     """The run that the adapter belongs to, if any. Its spectrum is named by it."""
+    steps: int | None = None
+    """Optimizer steps of that run."""
 
 
 class Opened(NamedTuple):
@@ -122,14 +124,17 @@ class Adapters:
         from rankviz.trained.files import MAX_BYTES, SHARED_MAX_BYTES
 
         limit = SHARED_MAX_BYTES if self._workspace.shared else MAX_BYTES
-        paths, run_id = self._source(ref, limit)
+        paths, run_id, steps = self._source(ref, limit)
         key = (run_id, *(_stamp(path) for path in paths))
         if key not in self._adapters:
             from rankviz.trained.read import read_adapter
             from rankviz.trained.spectrum import spectrum
+            from rankviz.trained.steps import training_steps
 
             adapter = read_adapter(paths, max_bytes=limit)
-            values = spectrum(adapter)
+            if steps is None:
+                steps = training_steps(paths[0] if paths[0].is_dir() else paths[0].parent)
+            values = replace(spectrum(adapter), steps=steps)
             self._adapters[key] = Opened(adapter, replace(values, name=run_id) if run_id else values)
             while len(self._adapters) > REMEMBERED:
                 self._adapters.popitem(last=False)
@@ -164,7 +169,7 @@ class Adapters:
             raise BadAdapterError(
                 f"Run {ref!r} has no adapter here: no adapter was saved, or the run was imported without it."
             )
-        return Source([folder], run_id=ref)
+        return Source([folder], run_id=ref, steps=record.steps_done or None)
 
 
 def _stamp(path: Path) -> tuple:

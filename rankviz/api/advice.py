@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rankviz.api.estimates import Estimates
+from rankviz.api.forecasts import Forecasts
 from rankviz.api.models import Models
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import Workspace
@@ -20,6 +21,7 @@ from rankviz.errors import InvalidSettingError
 if TYPE_CHECKING:
     from rankviz.core.advice.advice import Advice as RankAdvice
     from rankviz.core.advice.use_case import Goal
+    from rankviz.core.forecast.bands import Forecast
 
 WIDE = ("unsloth", "all-linear", "attention")
 """Presets for "all linear layers", the first that a model and framework take."""
@@ -38,6 +40,8 @@ class AdviceAnswer:
     gpu: str | None
     estimate: RankEstimate
     """At the advised rank."""
+    forecast: Forecast
+    """Of quality by rank, in the unit of the study that leads the advice."""
 
     @property
     def fit(self) -> Fit | None:
@@ -48,17 +52,22 @@ class AdviceAnswer:
 class Advice:
     """The recommendation."""
 
-    def __init__(self, workspace: Workspace, models: Models, studies: Studies, estimates: Estimates):
+    def __init__(
+        self, workspace: Workspace, models: Models, studies: Studies, estimates: Estimates, forecasts: Forecasts
+    ):
         self._workspace = workspace
         self._models = models
         self._studies = studies
         self._estimates = estimates
+        self._forecasts = forecasts
 
     def advise(self, question: Question, goal: Goal) -> AdviceAnswer:
         """A recommended rank, alpha, learning rate and targets, with reasons and confidence."""
         from rankviz.core.advice.advice import advise
         from rankviz.core.advice.use_case import data_of
 
+        question.training.validate()
+        goal = goal.about(question.training.data)
         goal.validate()
         model = self._models.get(question.model_id)
         preset, plan = self._wide(model, question)
@@ -74,6 +83,7 @@ class Advice:
         wide = replace(question, ranks=(advice.r,), lora=lora, alpha="r")
         cost = self._estimates.estimate(wide).estimate
         (rank,) = cost.ranks
+        lead = advice.findings.lead
         return AdviceAnswer(
             model_id=model.id,
             advice=advice,
@@ -81,6 +91,7 @@ class Advice:
             target_names=plan.target_names,
             gpu=cost.gpu.name if cost.gpu else None,
             estimate=rank,
+            forecast=self._forecasts.of(question.model_id, goal.use_case, metric=lead.metric if lead else None),
         )
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:

@@ -13,12 +13,15 @@ from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.similar import Basis, SimilarRows, basis_of, rests_on
 from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.card_notes import card_notes
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
+from rankviz.core.cost.published import as_stored, by_name
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.lora.config import adapter_dtype, saved_dtype
 from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.note import Caution
 
 if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration
@@ -71,6 +74,7 @@ class Estimates:
         """Exact adapter numbers, and ranges for memory, time and cost, for every rank of the question."""
         gpu = hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
         answer = estimate(self._models.get(question.model_id), question, gpu, self._workspace.assumptions)
+        answer = replace(answer, notes=(*self._about_cards(answer), *answer.notes))
         calibration = self._gpu_calibration(answer) if gpu and self._measured.any() else None
         if calibration is not None:
             from rankviz.core.cost.calibration import calibrated_estimate
@@ -78,6 +82,17 @@ class Estimates:
             answer = calibrated_estimate(answer, calibration, self._workspace.assumptions)
         basis = basis_of(self._accuracy.shipped(), self._stack(question))
         return EstimateAnswer(estimate=answer, calibration=calibration, basis=basis)
+
+    def _about_cards(self, answer: Estimate) -> tuple[str, ...]:
+        """What the card is too old for, and what a checkpoint that was published quantized means for training."""
+        question = answer.question
+        setup = question.training
+        # Unsloth fetches its own copies of such checkpoints.
+        stored = None if setup.framework == "unsloth" else by_name(question.model_id)
+        return (
+            *map(Caution, as_stored(answer.model, question.model_id, stored, setup)),
+            *card_notes(answer.model, question, answer.gpu, self._workspace.gpus, stored.name if stored else ""),
+        )
 
     def _stack(self, question: Question) -> Stack:
         return stack_on(card(None), question.training, question.lora.use_dora, self._workspace.assumptions)

@@ -32,6 +32,7 @@ def estimate_json(answer: EstimateAnswer) -> dict[str, Any]:
 
 def advice_json(answer: AdviceAnswer) -> dict[str, Any]:
     """As `rankviz advise --json` prints it."""
+    from rankviz.core.advice.forecast_words import at_recommended, forecast_sentence
     from rankviz.core.advice.json import as_json
     from rankviz.core.advice.words import fit_in_words
 
@@ -41,6 +42,13 @@ def advice_json(answer: AdviceAnswer) -> dict[str, Any]:
         "gpu": answer.gpu,
         "fit": answer.fit,
         "fit_in_words": fit_in_words(answer.estimate, answer.gpu),
+        "forecast": {
+            "unit": answer.forecast.unit,
+            "reference_rank": answer.forecast.reference_rank,
+            "validated": answer.forecast.validated,
+            **asdict(at_recommended(answer.advice, answer.forecast)),
+            "in_words": forecast_sentence(answer.advice, answer.forecast),
+        },
     }
 
 

@@ -12,10 +12,19 @@ from rankviz.core.checks import named
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UnknownModelError
+
+USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
+    ("unsloth", "unsloth"),
+    ("unsloth", "all-linear"),
+    ("trl", "all-linear"),
+    ("unsloth", "attention"),
+    ("trl", "attention"),
+)
+"""Unsloth's own default first. Some families name their modules otherwise, and Unsloth refuses some."""
 
 
 class Models:
@@ -80,6 +89,13 @@ class Models:
     def modules(self, model: ModelSpec) -> Sequence[ModuleChoice]:
         """Every name that target_modules can hit in this model, with how many modules it hits."""
         return module_choices(model)
+
+    def usual_setting(self, model: ModelSpec) -> tuple[Framework, str]:
+        """The first framework and preset of USUAL_SETTINGS that this model can be trained with."""
+        for framework, preset in USUAL_SETTINGS:
+            if self.preset_names(model, LoraConfig(target_modules=preset), TrainingSetup(framework=framework)):
+                return framework, preset
+        return USUAL_SETTINGS[0]
 
     def preset_names(self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup) -> Sequence[str]:
         """The modules that a preset reaches in this model on a GPU; none where PEFT or Unsloth refuses it."""

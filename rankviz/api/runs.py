@@ -19,7 +19,7 @@ from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
-from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.errors import BadDataError, InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
@@ -174,7 +174,7 @@ class Runs(StoredRuns):
         """Memory and time of a sweep on this machine, before it is started."""
         from rankviz import machine
         from rankviz.core.runs.estimate import precision_warning
-        from rankviz.core.runs.sweep_time import ExpectedSweep, sweep_time
+        from rankviz.core.runs.sweep_time import SHOWN_TOKENS, ExpectedSweep, sweep_time
 
         runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
         here = machine.here()
@@ -182,26 +182,37 @@ class Runs(StoredRuns):
         paces = self._paces(runs[0], here, load_average=machine.load_average())
         by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
         model, assumptions = self._models.get(request.base), self._workspace.assumptions
-        answering = self._answering(runs[0], here) if request.exact_match_examples else None
+        first, shown = runs[0], request.shown_answers
+        answering = self._answering(first, here, first.answered_examples) if request.exact_match_examples else None
+        showing = self._answering(first, here, shown, SHOWN_TOKENS) if shown and self._has_prompts(first) else None
         return ExpectedSweep(
             device_name=here["device_name"],
             runs=len(runs),
             truncations=len(request.cut_ranks),
             ranks=by_rank,
-            time=sweep_time(model, runs, [by_rank[run.r] for run in runs], assumptions, paces, answering),
+            time=sweep_time(model, runs, [by_rank[run.r] for run in runs], assumptions, paces, answering, showing),
             paces=paces,
             first=runs[0],
             warning=precision_warning(runs[0], self._workspace.device(here), assumptions),
         )
 
-    def _answering(self, run: RunRequest, here: Mapping[str, Any]) -> Range | None:
+    def _has_prompts(self, run: RunRequest) -> bool:
+        """Whether its data can be read and has a row to answer."""
+        try:
+            return bool(self._measured.answer_tokens(run))
+        except BadDataError:
+            return False
+
+    def _answering(
+        self, run: RunRequest, here: Mapping[str, Any], answers: int, most: float = math.inf
+    ) -> Range | None:
         """What a greedy answer costs in passes over a row; None where the data cannot be read."""
         from rankviz.core.runs.sweep_time import answer_passes
 
-        answers, rows = self._measured.answer_tokens(run), self._measured.row_tokens(run)
-        if answers is None or rows is None:
+        tokens, rows = self._measured.answer_tokens(run), self._measured.row_tokens(run)
+        if tokens is None or rows is None:
             return None
-        return answer_passes(answers, rows, answers=run.answered_examples, cuda=here.get("device") == "cuda")
+        return answer_passes(tokens, rows, answers=answers, cuda=here.get("device") == "cuda", most=most)
 
     def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
         """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import Sweep
     from rankviz.core.studies.lines import Evidence
 
-LINES_SHOWN = 4
+LINES_SHOWN = 3
 """Published lines of the nearest studies that are drawn."""
 
 

@@ -12,6 +12,7 @@ from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.quantity import Range
 
 CardBytes = Annotated[int, Field(ge=10**9, le=10**12)]
+Capability = Annotated[float, Field(ge=3.0, lt=20.0)]
 PRICE = strict(Price, usd_per_hour=Rate, provider=Text, source=Text, checked=Day)
 GPU = strict(
     Gpu,
@@ -27,6 +28,7 @@ GPU = strict(
     flops_source=Text,
     bandwidth_bytes_per_second=Rate | None,
     bandwidth_source=Text,
+    compute_capability=Capability,
     prices=tuple[PRICE, ...],
     source=Text,
     checked=Day,

@@ -3,12 +3,14 @@
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rankviz.cli.shared import Flag, Model, Targets, UnslothClass, VisionFlag
-from rankviz.core.cost.question import ASSUMED_STEPS, Question
+from rankviz.cli.shared import Flag, Model, Targets, UnslothClass, VisionFlag, print_notes
+from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.question import ASSUMED_EPOCHS, ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
@@ -39,10 +41,25 @@ def question(
     checkpointing: Annotated[str, typer.Option(help="unsloth, hf or none.")] = "unsloth",
     loss_path: Annotated[str, typer.Option(help="fused, fused-func (Unsloth's of before), triton or full.")] = "fused",
     gpu: Annotated[str | None, typer.Option(help="GPU, by its name in the table.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Tokens to train on, padding included.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens to train on; padding is included where no data are given.")
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(help=f"Optimizer steps; estimate and fit assume {ASSUMED_STEPS:,} where no length is given."),
+    ] = None,
+    examples: Annotated[int | None, typer.Option(help="Number of different training examples.")] = None,
+    example_tokens: Annotated[int | None, typer.Option(help="Mean tokens per example, chat template included.")] = None,
+    longest_tokens: Annotated[int | None, typer.Option(help="Tokens of the longest example.")] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(help=f"Passes over the examples; estimate and fit assume {ASSUMED_EPOCHS} with --examples alone."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A JSONL, CSV or Parquet file: measures examples, mean and longest tokens, which then need no option."
+        ),
     ] = None,
     usd_per_hour: Annotated[float | None, typer.Option(help="Your own price instead of the table's.")] = None,
 ) -> Question:
@@ -74,10 +91,31 @@ def question(
             loss_path=loss_path,
             tokens=tokens,
             max_steps=steps,
+            data=_data(data, examples, example_tokens, longest_tokens, epochs),
         ),
         gpu=gpu,
         usd_per_hour=usd_per_hour,
     )
+
+
+def _data(
+    file: Path | None, examples: int | None, mean: int | None, longest: int | None, epochs: float | None
+) -> TrainingData | None:
+    """The data of these options, which come before what a file measures; None without any."""
+    measured = TrainingData()
+    if file is not None:
+        from rankviz.api import Api
+
+        held = Api().data.measure(str(file))
+        print_notes([held.in_words])
+        measured = held.training_data()
+    data = TrainingData(
+        examples=measured.examples if examples is None else examples,
+        mean_tokens=measured.mean_tokens if mean is None else mean,
+        longest_tokens=measured.longest_tokens if longest is None else longest,
+        epochs=epochs,
+    )
+    return None if data == TrainingData() else data
 
 
 def asking(command: Callable[..., None]) -> Callable[..., None]:

@@ -20,7 +20,8 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="script or notebook (for the framework), unsloth, trl, peft, adapter-config, axolotl or llamafactory.",
+            help="colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, "
+            "adapter-config, axolotl or llamafactory.",
         ),
     ] = "script",
     lr: Annotated[

@@ -1,4 +1,4 @@
-"""How commands show runs: a sweep as tables and sentences or as JSON, and its progress while it runs."""
+"""How commands show runs: a sweep as tables and sentences or as JSON."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.metric import Measured
     from rankviz.core.runs.record import RunRecord
-    from rankviz.core.runs.request import RunRequest
 
 
 def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
@@ -102,37 +101,3 @@ def _print_verdict(api: Api, sweep_id: str, metric: Metric) -> None:
             print(f"\n{metric.label}, higher is better:")
         for sentence in sentences(result.verdict, result.borrowed):
             print(sentence)
-
-
-def watch(api: Api, sweep_id: str) -> None:
-    """One progress bar a run on stderr, read from the journals, until all have ended."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks = {}
-        for sweep in api.runs.follow(sweep_id):
-            for run in sweep.runs:  # one may have been added meanwhile
-                if run.run_id not in tasks:
-                    tasks[run.run_id] = progress.add_task(_label(run.request), total=run.request.max_steps, status="")
-                step = run.steps[-1].step if run.steps else 0
-                progress.update(tasks[run.run_id], completed=step, status=_status(run))
-
-
-def _label(request: "RunRequest") -> str:
-    return f"r {request.r}  lr {request.learning_rate:g}  seed {request.seed}"
-
-
-def _status(run: "RunRecord") -> str:
-    if run.state.ended or not run.steps:
-        return str(run.state) if run.state.ended or not run.stage else run.stage
-    last = run.steps[-1]
-    pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""
-    return f"loss {last.loss:.3f}  {pace}  {units.memory_size(last.memory_bytes)}"

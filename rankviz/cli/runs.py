@@ -10,12 +10,14 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import run_json
-from rankviz.cli.run_output import print_sweep, runs_table, sweep_json, watch
+from rankviz.cli.run_output import print_sweep, runs_table, sweep_json
 from rankviz.cli.shared import Json, print_json, table
+from rankviz.cli.watch import watch
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 
 if TYPE_CHECKING:
     from rankviz.api.runs import RunSummary
+    from rankviz.core.runs.events import GreedyAnswer
     from rankviz.core.runs.record import RunRecord
 
 
@@ -44,6 +46,21 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
     if as_json:
         return print_json(run_json(summary))
     table(f"Run {run_id}", ["", "Value"], [list(fact) for fact in _facts(summary)])
+    for answer in summary.record.answers:
+        print(f"\nPrompt      {_one_line(answer.prompt)}\nReference   {_one_line(answer.reference)}")
+        for label, given in (("Base", answer.before), ("Trained", answer.after)):
+            print(f"{label:12}{_answer(given)}")
+
+
+def _answer(given: "GreedyAnswer | None") -> str:
+    if given is None:
+        return units.NOT_KNOWN
+    return _one_line(given.text) + ("" if given.ended else " … (cut off)")
+
+
+def _one_line(text: str) -> str:
+    """With its line breaks spelled, and without what a terminal would take for commands."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
@@ -83,6 +100,10 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
         yield f"Estimated memory ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
         basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
         yield "Estimated time", units.time_span(estimate.seconds) + basis if estimate.seconds else "not known"
+    if summary.folder:
+        yield "Folder", str(summary.folder)
+    if summary.adapter_folder:
+        yield "Adapter", str(summary.adapter_folder)
     yield "Device", str(run.environment.get("device_name") or "not known")
 
 

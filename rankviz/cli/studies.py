@@ -26,24 +26,23 @@ evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank stu
 def advise(
     question: Question,
     use_case: UseCaseOption = DEFAULT,
-    examples: Annotated[int | None, typer.Option(help="Number of different training examples.")] = None,
-    example_tokens: Annotated[int | None, typer.Option(help="Mean tokens per example.")] = None,
     forgetting: Annotated[bool, typer.Option("--forgetting", help="The base model must keep its abilities.")] = False,
     as_json: Json = False,
 ) -> None:
     """Recommend a rank, alpha, learning rate and targets, with reasons and confidence."""
     from rankviz.core.advice import words
+    from rankviz.core.advice.forecast_words import forecast_sentence
     from rankviz.core.advice.reasons import reasons
 
     if len(question.ranks) != 1:
         raise InvalidSettingError("advise recommends the rank: give -r at most once.")
-    goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
-    answer = Api().advice.advise(question, goal)
+    answer = Api().advice.advise(question, Goal(use_case=use_case, forgetting=forgetting))
     if as_json:
         return print_json(advice_json(answer))
     advice = answer.advice
-    print(f"{answer.model_id}: {words.take(advice)}: {words.because(advice)}.")
-    print(f"{words.confidence_in_words(advice)} {words.fit_in_words(answer.estimate, answer.gpu)}\n")
+    print(f"{answer.model_id}: {words.take(advice)}.")
+    print(" ".join(words.main_sentences(advice)))
+    print(f"{forecast_sentence(advice, answer.forecast)} {words.fit_in_words(answer.estimate, answer.gpu)}\n")
     print("Reasons")
     for reason in reasons(advice):
         print(f"- {reason.text} [{reason.source}]")

@@ -8,13 +8,15 @@ import typer
 
 from rankviz.api import Api
 from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.run_output import print_sweep, sweep_json, watch
+from rankviz.cli.run_output import print_sweep, sweep_json
 from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json, print_notes
+from rankviz.cli.watch import watch
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.request import (
     FAST_RANKS,
     QUICK_RANKS,
     SHORT_TRAINING,
+    SHOWN_ANSWERS,
     SWEEP_RANKS,
     VERDICT_SEEDS,
     SweepRequest,
@@ -69,6 +71,13 @@ def sweep(
             help="Answer so many held-out prompts greedily after each evaluation, and count exact answers.",
         ),
     ] = 0,
+    answers: Annotated[
+        int,
+        typer.Option(
+            "--answers",
+            help="Held-out prompts whose greedy answers are kept to be read, before and after training; 0 for none.",
+        ),
+    ] = SHOWN_ANSWERS,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -97,6 +106,7 @@ def sweep(
         seeds=tuple(range(count)),
         held_out_examples=held_out,
         exact_match_examples=exact_match,
+        shown_answers=answers,
         lora=LoraConfig(
             target_modules=targets_in(targets),
             use_rslora=rslora,

@@ -14,8 +14,8 @@ from rankviz.export.composite import composite, reached
 from rankviz.export.defaults import LEARNING_RATE
 from rankviz.export.llamafactory import dataset_info, llamafactory, trains_with_unsloth
 from rankviz.export.lora_config import adapter_config
-from rankviz.export.notebook import notebook
-from rankviz.export.recipe import Reach, Recipe, recipe
+from rankviz.export.notebook import colab, notebook
+from rankviz.export.recipe import Form, Reach, Recipe, recipe
 from rankviz.export.script import script
 
 
@@ -59,6 +59,7 @@ def _of_llamafactory(model: ModelSpec, question: Question) -> Framework:
 
 
 FORMATS = {
+    "colab": Format("Notebook for Colab", "rankviz_colab.ipynb", colab, _always("unsloth")),
     "script": Format("Script for the chosen framework", "train.py", script, _asked),
     "notebook": Format("Notebook for the chosen framework", "train.ipynb", notebook, _asked),
     "unsloth": Format("Unsloth script", "train_unsloth.py", script, _always("unsloth")),
@@ -83,8 +84,6 @@ class Written(NamedTuple):
     """A recipe as a file."""
 
     text: str
-    shown: str
-    """To be read on the page: of a notebook the code alone."""
     file_name: str
     notes: tuple[str, ...]
     """What the tool does otherwise than requested, and what the estimate notes; in the text too, where its format has
@@ -94,9 +93,14 @@ class Written(NamedTuple):
 
 
 def write(
-    model: ModelSpec, question: Question, r: int, format_name: str, learning_rate: float = LEARNING_RATE
+    model: ModelSpec,
+    question: Question,
+    r: int,
+    format_name: str,
+    learning_rate: float = LEARNING_RATE,
+    form: Form = "",
 ) -> Written:
-    """The question's adapter at one rank, in a format of FORMATS."""
+    """The question's adapter at one rank, in a format of FORMATS. form: of the rows of the data, if it is known."""
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]
@@ -109,8 +113,7 @@ def write(
         names_experts=chosen.names_experts,
         tool=chosen.tool,
         reached=chosen.reached,
+        form=form,
     )
-    text = chosen.write(made)
-    shown = script(made) if chosen.write is notebook else text
     beside = tuple((name, each(made)) for name, each in chosen.beside)
-    return Written(text, shown, chosen.file_name, made.notes, beside)
+    return Written(chosen.write(made), chosen.file_name, made.notes, beside)

@@ -78,7 +78,7 @@ def llamafactory(recipe: Recipe) -> str:
                     "dataset": "train",
                     "dataset_dir": ".",
                     **_template(recipe),
-                    "cutoff_len": setup.max_length,
+                    "cutoff_len": recipe.max_length,
                     "packing": False,
                     "val_size": defaults.HELD_OUT_SHARE,
                 },
@@ -89,7 +89,7 @@ def llamafactory(recipe: Recipe) -> str:
                     "per_device_train_batch_size": setup.per_device_train_batch_size,
                     "per_device_eval_batch_size": setup.per_device_train_batch_size,
                     "gradient_accumulation_steps": setup.gradient_accumulation_steps,
-                    "max_steps": recipe.max_steps,
+                    **({"num_train_epochs": recipe.epochs} if recipe.epochs else {"max_steps": recipe.max_steps}),
                     "learning_rate": recipe.learning_rate,
                     "lr_scheduler_type": defaults.SCHEDULER,
                     "warmup_steps": recipe.warmup_steps,
@@ -104,7 +104,9 @@ def llamafactory(recipe: Recipe) -> str:
                     "logging_steps": defaults.LOGGING_STEPS,
                     "report_to": "none",
                 },
-                ("For full passes over the data, write num_train_epochs: 1 instead of max_steps.",),
+                ()
+                if recipe.epochs
+                else ("For full passes over the data, write num_train_epochs: 1 instead of max_steps.",),
             ),
             Section(*_loss(recipe)),
             Section({}, _merging(recipe)),

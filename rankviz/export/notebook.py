@@ -1,47 +1,57 @@
-"""Writes the script as a Jupyter notebook: the same code with one cell per part."""
+"""Writes the script as a Jupyter notebook, for any machine or for Colab: the same code with one cell per part."""
 
 import json
 from typing import Any
 
 from rankviz import __version__
-from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.export import install, rows
 from rankviz.export.recipe import Recipe
 from rankviz.export.script import header, parts
 from rankviz.export.words import title
 
-PINNED = {
-    "unsloth": UNSLOTH_VERSION,
-    "unsloth_zoo": "2026.10.9",
-    "trl": "1.15.0",
-    "peft": PEFT_VERSION,
-    "transformers": "5.17.0",
-    "datasets": "4.8.5",
-    "bitsandbytes": "0.50.2",
-}
-"""With these versions the scripts are run in tests/export/test_scripts_train.py. The number of trained parameters
-depends on them: unsloth_zoo, which unsloth asks for without an upper limit, has the pattern that finds the layers."""
-LEFT_OUT = {"unsloth": (), "trl": ("unsloth", "unsloth_zoo"), "peft": ("unsloth", "unsloth_zoo", "trl")}
-"""What a framework's script does not use."""
-INSTALL = {
-    framework: "%pip install --quiet "
-    + " ".join(f"{name}=={version}" for name, version in PINNED.items() if name not in left_out)
-    for framework, left_out in LEFT_OUT.items()
-}
+OPEN_IN_COLAB = (
+    "In Colab, choose File > Upload notebook, then Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
+)
 
 
 def notebook(recipe: Recipe) -> str:
-    """nbformat 4.5, with ids that are the same every time."""
-    first, *rest = header(recipe)
+    """For Jupyter."""
+    return _notebook(recipe, install.notebook_cell(recipe.training.framework), {"accelerator": "GPU"})
+
+
+def colab(recipe: Recipe) -> str:
+    """For Google Colab on a free T4: it keeps Colab's torch, and asks for the file with the data."""
+    return _notebook(
+        recipe,
+        install.colab_cell(recipe.training.framework),
+        {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}},
+        first=OPEN_IN_COLAB,
+        settings=rows.UPLOAD,
+        last=rows.DOWNLOAD,
+    )
+
+
+def _notebook(
+    recipe: Recipe, installing: str, metadata: dict[str, Any], *, first: str = "", settings: str = "", last: str = ""
+) -> str:
+    """nbformat 4.5, with ids that are the same every time.
+
+    installing: the first cell. first: a sentence under the title. settings: code after the settings. last: the code of
+    one more cell.
+    """
+    name, *rest = header(recipe)
     cells = [
-        _markdown("title", f"# {title(recipe)}\n\n" + "\n\n".join(rest)),
-        _code("install", INSTALL[recipe.training.framework]),
+        _markdown("title", "\n\n".join([f"# {title(recipe)}", *([first] if first else []), *rest])),
+        _code("install", installing),
     ]
     for number, part in enumerate(parts(recipe), 1):
-        about = "\n\nPut `train.jsonl` beside this notebook." if part.heading == "The data" else ""
+        more = settings if part.heading == "Settings" else ""
         cells += [
-            _markdown(f"about-{number}", f"## {part.heading}{about}"),
-            _code(f"step-{number}", part.code.rstrip("\n")),
+            _markdown(f"about-{number}", f"## {part.heading}"),
+            _code(f"step-{number}", (part.code + more).rstrip("\n")),
         ]
+    if last:
+        cells += [_markdown("about-download", "## Download"), _code("download", last.rstrip("\n"))]
     return (
         json.dumps(
             {
@@ -49,8 +59,8 @@ def notebook(recipe: Recipe) -> str:
                 "metadata": {
                     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                     "language_info": {"name": "python"},
-                    "accelerator": "GPU",
-                    "rankviz": {"version": __version__, "recipe": first},
+                    **metadata,
+                    "rankviz": {"version": __version__, "recipe": name},
                 },
                 "nbformat": 4,
                 "nbformat_minor": 5,

@@ -1,7 +1,9 @@
 """Holds the Python templates of the plain PEFT script: tokens and labels, batches, and a training loop in torch."""
 
 IMPORTS = """\
+import json
 from itertools import takewhile
+from pathlib import Path
 
 import torch
 {optimizer_import}from datasets import load_dataset
@@ -50,14 +52,17 @@ held_out = DataLoader(data["test"], batch_size={per_device_train_batch_size}, co
 '''
 
 TRAIN = """\
-max_steps = {max_steps}  # or, for full passes over the data: epochs * len(train) // {gradient_accumulation_steps}
+{loop_length}
 trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 optimizer = {optimizer}(trained, lr={learning_rate!r}, weight_decay={weight_decay})
-scheduler = get_scheduler("{scheduler}", optimizer, num_warmup_steps={warmup_steps}, num_training_steps=max_steps)
-{scaler}
+warmup_steps = round({warmup_share} * max_steps)
+scheduler = get_scheduler("{scheduler}", optimizer, num_warmup_steps=warmup_steps, num_training_steps=max_steps)
+scaler = torch.amp.GradScaler(model.device.type, enabled=dtype == torch.float16)
+
 
 def loss_of(batch):
-    {autocast}return model(**batch.to(model.device), use_cache=False).loss
+    with torch.autocast(model.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        return model(**batch.to(model.device), use_cache=False).loss
 
 
 def held_out_loss():
@@ -79,10 +84,12 @@ for step in range(1, max_steps + 1):
     step_loss = 0.0
     for _ in range({gradient_accumulation_steps}):
         loss = loss_of(next(batches)) / {gradient_accumulation_steps}
-        {backward}
+        scaler.scale(loss).backward()
         step_loss += loss.item()
-{unscale}    torch.nn.utils.clip_grad_norm_(trained, 1.0)
-    {optimizer_step}
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    scaler.step(optimizer)
+    scaler.update()
     scheduler.step()
     optimizer.zero_grad()
     if step == 1 or step % {logging_steps} == 0:

@@ -6,13 +6,14 @@ for the framework of the tool. Where that trains something else, a note says so,
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rankviz.core.checks import number
 from rankviz.core.cost.device import card
+from rankviz.core.cost.published import as_stored
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import FLAGS, Framework, LoraConfig
+from rankviz.core.lora.config import FLAGS, Framework, LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
@@ -22,11 +23,13 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
 from rankviz.export.defaults import LEARNING_RATE, STEPS
 from rankviz.export.on_cpu import on_cpu
-from rankviz.export.published import as_stored, published
+from rankviz.export.published import published
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 TEXT_TOWER = "language_model"
 """What the paths of these text towers have in common."""
+Form = Literal["", "messages", "prompt-completion", "instruction", "text"]
+"""As rankviz.dataset.Format."""
 Reach = Callable[..., tuple[str, ...] | None]
 """(model, plan, vision=…) to the paths that a tool hands to PEFT; None where it hands on the names themselves."""
 EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -52,6 +55,8 @@ class Recipe:
     names_experts: bool = True
     """Whether the tool can name fused experts (PEFT's target_parameters)."""
     adapter_parameters: int
+    form: Form = ""
+    """How the rows of the data look; empty where that is not known."""
     learning_rate: float = LEARNING_RATE
     notes: tuple[str, ...] = ()
     """What the tool does otherwise than requested, in sentences."""
@@ -94,6 +99,26 @@ class Recipe:
         return self.training.total_steps if self.training.has_length else STEPS
 
     @property
+    def epochs(self) -> float | None:
+        """Full passes over the data, where they set the length."""
+        data = self.training.data
+        return data.epochs if data is not None and self.training.data_steps is not None else None
+
+    @property
+    def max_length(self) -> int:
+        """No more than the data need, where that is known."""
+        return self.training.fitted_length
+
+    @property
+    def adapter_bytes(self) -> int | None:
+        """Size of the adapter's file after training on a GPU; None where training is refused."""
+        if (plan := self.trained) is None:
+            return None
+        framework, precision = self.training.framework, self.training.precision
+        width = 2 if adapter_dtype(framework, precision) == "bf16" else 4
+        return plan.file_bytes(self.lora.r, width, saved_dtype=saved_dtype(framework, precision))
+
+    @property
     def warmup_steps(self) -> int:
         """The same share of all steps as in RankViz's own runs."""
         return round(WARMUP_STEPS_SHARE * self.max_steps)
@@ -123,11 +148,12 @@ def recipe(
     names_experts: bool = True,
     tool: str = "",
     reached: Reach | None = None,
+    form: Form = "",
 ) -> Recipe:
     """The question's adapter at one rank, for a tool that trains by `framework`.
 
     names_experts: whether the tool has target_parameters. tool: its name, if it isn't the framework's. reached: the
-    tool's own rule from names to modules, if it has one.
+    tool's own rule from names to modules, if it has one. form: of the rows of the data, if it is known.
     """
     number(learning_rate, "Learning rate", 0, 1, above=True)
     requested, chosen = question.lora_at(r), question.training.framework
@@ -171,6 +197,7 @@ def recipe(
         trained=written.trained,
         names_experts=names_experts,
         adapter_parameters=wanted.parameters(r) if count is None else count,
+        form=form,
         learning_rate=learning_rate,
         notes=tuple(notes),
     )

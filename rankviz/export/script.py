@@ -7,8 +7,10 @@ library's real signature, and tests/export/test_scripts_train.py runs them.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rankviz.export import defaults, peft_loop
+from rankviz.core.runs.request import WARMUP_STEPS_SHARE
+from rankviz.export import answers, defaults, install, peft_loop, rows
 from rankviz.export import templates as text
+from rankviz.export.numerics import EXACT, dtype_lines, fp16_notes
 from rankviz.export.recipe import Recipe
 from rankviz.export.words import commented, data_of_scripts, sources, title
 
@@ -20,13 +22,14 @@ class Part(NamedTuple):
     code: str
 
 
-TORCH_DTYPES = {"fp16": "torch.float16", "fp32": "torch.float32"}
 ATTENTION = {"flash": "flash_attention_2", "eager": "eager"}
 
 
 def script(recipe: Recipe) -> str:
-    """It trains, evaluates on held-out rows, and saves adapter and tokenizer."""
-    return commented(header(recipe)) + "\n" + "\n".join(part.code for part in parts(recipe))
+    """It says how to install what it needs, trains, evaluates on held-out rows, saves adapter and tokenizer, and shows
+    answers from before and after."""
+    above = install.above_script(recipe.training.framework) + commented(header(recipe))
+    return above + "\n" + "\n".join(part.code for part in parts(recipe))
 
 
 def header(recipe: Recipe) -> tuple[str, ...]:
@@ -36,18 +39,14 @@ def header(recipe: Recipe) -> tuple[str, ...]:
 
 def parts(recipe: Recipe) -> tuple[Part, ...]:
     """The steps, each of which a notebook has as a cell."""
-    match recipe.training.framework:
-        case "unsloth":
-            return _unsloth(recipe)
-        case "trl":
-            return _trl(recipe)
-    return _peft(recipe)
+    trained = {"unsloth": _unsloth, "trl": _trl, "peft": _peft}[recipe.training.framework]
+    return (_settings(recipe), *trained(recipe))
 
 
 def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
     values, setup = _values(recipe) | {"loader": recipe.plan.unsloth_class}, recipe.training
     flags = "".join(f"\n    {flag}={value}," for flag, value in recipe.plan.unsloth_flags.items())
-    dtype = TORCH_DTYPES.get(setup.precision)
+    dtype = EXACT.get(setup.precision)
     return (
         Part("Libraries", text.UNSLOTH_IMPORTS.format(**values, torch="import torch\n" if dtype else "")),
         Part(
@@ -71,7 +70,10 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
         ),
         _data(recipe),
         Part("The trainer", _trainer(recipe, with_model="processing_class=tokenizer") + text.UNSLOTH_RESPONSES),
-        Part("Training", text.UNSLOTH_SAVE),
+        _before(),
+        Part("Training", text.UNSLOTH_TRAIN),
+        _after(recipe),
+        Part("Merging and sharing", text.UNSLOTH_AFTERWARDS),
     )
 
 
@@ -79,16 +81,24 @@ def _trl(recipe: Recipe) -> tuple[Part, ...]:
     values = _values(recipe)
     more = (
         f"        gradient_checkpointing={recipe.training.gradient_checkpointing != 'none'},\n"
-        + {"fp16": "        fp16=True,\n", "fp32": "        bf16=False,\n"}.get(recipe.training.precision, "")
-        + '        assistant_only_loss="messages" in rows["train"].column_names,  # whole chats\n'
+        "        fp16=dtype == torch.float16,\n"
+        "        bf16=dtype == torch.bfloat16,\n"
+        '        assistant_only_loss="messages" in rows["train"].column_names,  # whole chats\n'
     )
     return (
         Part("Libraries", text.TRL_IMPORTS.format(**values, quantization=_quantization_import(recipe))),
-        Part("The base model", _model(recipe)),
+        Part("The base model", text.TOKENIZER.format(**values) + _model(recipe)),
         Part("The adapter", f"set_seed({defaults.SEED})\n" + _lora(recipe)),
         _data(recipe),
-        Part("The trainer", _trainer(recipe, with_model="peft_config=lora", more=more)),
-        Part("Training", text.TRL_TRAIN.format(**values) + _afterwards(recipe, "trainer.model")),
+        Part(
+            "The trainer",
+            _trainer(recipe, with_model="peft_config=lora", more=more)
+            + (text.TRL_RAISED if recipe.training.quantized else ""),
+        ),
+        _before(),
+        Part("Training", text.TRL_TRAIN.format(**values)),
+        _after(recipe),
+        _afterwards(recipe, "trainer.model"),
     )
 
 
@@ -111,8 +121,11 @@ def _peft(recipe: Recipe) -> tuple[Part, ...]:
         ),
         Part("The adapter", _lora(recipe) + peft_loop.WRAP.format(**values)),
         _data(recipe, peft_loop.DATA.format(**values)),
-        Part("Training", peft_loop.TRAIN.format(**values, optimizer=optimizer, **_numerics(recipe.training.precision))),
-        Part("Saving", peft_loop.SAVE + _afterwards(recipe, "model")),
+        _before(),
+        Part("Training", peft_loop.TRAIN.format(**values, optimizer=optimizer)),
+        Part("Saving", peft_loop.SAVE),
+        _after(recipe),
+        _afterwards(recipe, "model"),
     )
 
 
@@ -125,28 +138,31 @@ def _quantization_import(recipe: Recipe) -> str:
     return f", {recipe.dequantize}" if recipe.dequantize else _imported("BitsAndBytesConfig", recipe)
 
 
+def _settings(recipe: Recipe) -> Part:
+    form = f'"{recipe.form}"' if recipe.form else rows.FORM_UNKNOWN
+    return Part("Settings", rows.SETTINGS.format(about=commented(data_of_scripts(recipe)), form=form))
+
+
 def _data(recipe: Recipe, more: str = "") -> Part:
-    return Part("The data", text.DATA.format(**_values(recipe), about=commented(data_of_scripts(recipe))) + more)
+    return Part("The data", rows.DATA.format(**_values(recipe)) + more)
 
 
-def _numerics(precision: str) -> dict[str, str]:
-    """How the loop of the PEFT script computes: under autocast in 16 bit, with scaled gradients in fp16."""
-    scaled = precision == "fp16"
-    dtype = TORCH_DTYPES.get(precision, "torch.bfloat16")
-    return {
-        "autocast": "" if precision == "fp32" else f"with torch.autocast(model.device.type, dtype={dtype}):\n        ",
-        "scaler": "scaler = torch.amp.GradScaler(model.device.type)\n" if scaled else "",
-        "backward": "scaler.scale(loss).backward()" if scaled else "loss.backward()",
-        "unscale": "    scaler.unscale_(optimizer)\n" if scaled else "",
-        "optimizer_step": "scaler.step(optimizer)\n    scaler.update()" if scaled else "optimizer.step()",
-    }
+def _before() -> Part:
+    code = answers.BEFORE.format(shown_rows=answers.SHOWN_ROWS, new_tokens=answers.NEW_TOKENS)
+    return Part("Answers before the training", code)
 
 
-def _afterwards(recipe: Recipe, model: str) -> str:
+def _after(recipe: Recipe) -> Part:
+    """Answers, and the size of the adapter beside RankViz's number, where it has one."""
+    counted = f" RankViz counts {recipe.adapter_bytes:,}." if recipe.adapter_bytes else ""
+    return Part("Answers after the training", answers.AFTER.format(counted=counted))
+
+
+def _afterwards(recipe: Recipe, model: str) -> Part:
     """Commented lines: merging, GGUF, pushing."""
-    dtype = TORCH_DTYPES.get(recipe.training.precision, "torch.bfloat16")
+    dtype = EXACT.get(recipe.training.precision, "torch.bfloat16")
     more = f", quantization_config={_dequantized(recipe)}" if recipe.dequantize else ""
-    return text.AFTERWARDS.format(**_values(recipe), dtype=dtype, model=model, more=more)
+    return Part("Merging and sharing", text.AFTERWARDS.format(**_values(recipe), dtype=dtype, model=model, more=more))
 
 
 def _prepared(recipe: Recipe) -> str:
@@ -159,7 +175,7 @@ def _prepared(recipe: Recipe) -> str:
 
 def _otherwise(recipe: Recipe) -> list[str]:
     """Settings that the program has no word for."""
-    setup, notes = recipe.training, []
+    setup, notes = recipe.training, [*fp16_notes(recipe)]
     if recipe.loads_whole_for_text and recipe.training.framework != "unsloth":
         notes.append(
             "transformers loads this model with its other towers. The pattern in target_modules keeps to the text "
@@ -187,7 +203,7 @@ def _values(recipe: Recipe) -> dict[str, object]:
     return {
         "model_id": recipe.model_id,
         "auto_class": "AutoModelForImageTextToText" if recipe.is_multimodal else "AutoModelForCausalLM",
-        "max_length": setup.max_length,
+        "max_length": recipe.max_length,
         "r": lora.r,
         "lora_alpha": recipe.lora_alpha,
         "target_modules": literal(recipe.target_modules),
@@ -196,8 +212,7 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "modules_to_save": list(recipe.modules_to_save) or None,
         "per_device_train_batch_size": setup.per_device_train_batch_size,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps,
-        "max_steps": recipe.max_steps,
-        "warmup_steps": recipe.warmup_steps,
+        **_length(recipe),
         "learning_rate": recipe.learning_rate,
         "scheduler": defaults.SCHEDULER,
         "weight_decay": defaults.WEIGHT_DECAY,
@@ -210,6 +225,26 @@ def _values(recipe: Recipe) -> dict[str, object]:
     }
 
 
+def _length(recipe: Recipe) -> dict[str, object]:
+    """Steps or full passes over the data, and the warmup: transformers takes a number below 1 as a share."""
+    accumulation = recipe.training.gradient_accumulation_steps
+    if recipe.epochs:
+        epochs = f"{recipe.epochs:g}"
+        return {
+            "length": f"num_train_epochs={epochs},",
+            "loop_length": f"max_steps = max(1, round({epochs} * len(train) / {accumulation}))",
+            "warmup_steps": WARMUP_STEPS_SHARE,
+            "warmup_share": WARMUP_STEPS_SHARE,
+        }
+    steps = recipe.max_steps
+    return {
+        "length": f"max_steps={steps},  # or, for full passes over the data: num_train_epochs=1",
+        "loop_length": f"max_steps = {steps}  # or, for full passes: epochs * len(train) // {accumulation}",
+        "warmup_steps": recipe.warmup_steps,
+        "warmup_share": WARMUP_STEPS_SHARE,
+    }
+
+
 def _trainer(recipe: Recipe, *, with_model: str, more: str = "") -> str:
     return text.TRAINER.format(**_values(recipe), with_model=with_model, more=more)
 
@@ -218,7 +253,7 @@ def _model(recipe: Recipe, more: str = "") -> str:
     attention = ATTENTION.get(recipe.training.attn_implementation)
     return text.MODEL.format(
         **_values(recipe),
-        dtype=TORCH_DTYPES.get(recipe.training.precision, "torch.bfloat16"),
+        dtype=dtype_lines(recipe),
         more=_quantization(recipe) + (f"\n    attn_implementation={attention!r}," if attention else "") + more,
     )
 

@@ -2,6 +2,9 @@
 PEFT script is in peft_loop.py."""
 
 UNSLOTH_IMPORTS = """\
+import json
+from pathlib import Path
+
 {torch}from unsloth import {loader}  # before trl, which it patches
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
@@ -38,11 +41,13 @@ if "messages" in rows["train"].column_names:  # whole chats: learn the assistant
     trainer = train_on_responses_only(trainer)
 """
 
-UNSLOTH_SAVE = """\
+UNSLOTH_TRAIN = """\
 trainer.train()
 model.save_pretrained("adapter")
 tokenizer.save_pretrained("adapter")
+"""
 
+UNSLOTH_AFTERWARDS = """\
 # Base and adapter as one 16-bit model, a GGUF file for llama.cpp and Ollama, the adapter on the Hub:
 # model.save_pretrained_merged("merged", tokenizer, save_method="merged_16bit")
 # model.save_pretrained_gguf("gguf", tokenizer, quantization_method="q4_k_m")
@@ -50,17 +55,24 @@ tokenizer.save_pretrained("adapter")
 """
 
 TRL_IMPORTS = """\
+import json
+from pathlib import Path
+
 import torch
 from datasets import load_dataset
 from peft import LoraConfig
-from transformers import {auto_class}{quantization}, set_seed
+from transformers import {auto_class}, AutoTokenizer{quantization}, set_seed
 from trl import SFTConfig, SFTTrainer
 """
 
+TOKENIZER = """\
+tokenizer = AutoTokenizer.from_pretrained({model_id!r})
+"""
+
 MODEL = """\
-model = {auto_class}.from_pretrained(
+{dtype}model = {auto_class}.from_pretrained(
     {model_id!r},
-    dtype={dtype},{more}
+    dtype=dtype,{more}
 )
 """
 
@@ -69,7 +81,7 @@ FOUR_BIT = """
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant={double_quantization},
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     ),"""
 
 LORA = """\
@@ -86,11 +98,6 @@ lora = LoraConfig(
 )
 """
 
-DATA = """\
-{about}rows = load_dataset("json", data_files="train.jsonl", split="train")
-rows = rows.train_test_split(test_size={held_out_share}, seed={seed})
-"""
-
 TRAINER = """\
 trainer = SFTTrainer(
     model=model,
@@ -103,7 +110,7 @@ trainer = SFTTrainer(
         per_device_train_batch_size={per_device_train_batch_size},
         per_device_eval_batch_size={per_device_train_batch_size},
         gradient_accumulation_steps={gradient_accumulation_steps},
-{more}        max_steps={max_steps},  # or, for full passes over the data: num_train_epochs=1
+{more}        {length}
         learning_rate={learning_rate!r},
         lr_scheduler_type="{scheduler}",
         warmup_steps={warmup_steps},
@@ -118,6 +125,13 @@ trainer = SFTTrainer(
 )
 """
 
+TRL_RAISED = """\
+if dtype != torch.bfloat16:  # TRL makes the adapter of a quantized base bf16, which fp16's gradient scaler refuses
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+"""
+
 TRL_TRAIN = """\
 trainer.model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
 trainer.train()
@@ -125,7 +139,6 @@ trainer.save_model("adapter")  # with the tokenizer
 """
 
 AFTERWARDS = """\
-
 # Base and adapter as one model, the adapter as a GGUF file for llama.cpp (in a shell), the adapter on the Hub:
 # from peft import PeftModel
 # base = {auto_class}.from_pretrained({model_id!r}, dtype={dtype}{more})

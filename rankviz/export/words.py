@@ -19,9 +19,14 @@ class Verbatim(str):
 
 
 _USER, _ASSISTANT = '{"role": "user", "content": "…"}', '{"role": "assistant", "content": "…"}'
-CHAT_ROW = Verbatim(f'{{"prompt": [{_USER}], "completion": [{_ASSISTANT}]}}')
 TEXT_ROW = Verbatim('{"prompt": "…", "completion": "…"}')
 MESSAGES_ROW = Verbatim(f'{{"messages": [{_USER}, {_ASSISTANT}]}}')
+ROW_OF = {
+    "messages": MESSAGES_ROW,
+    "prompt-completion": TEXT_ROW,
+    "instruction": Verbatim('{"instruction": "…", "input": "… (optional)", "output": "…"}'),
+    "text": Verbatim('{"text": "…"}'),
+}
 
 
 def title(recipe: Recipe) -> str:
@@ -47,34 +52,42 @@ def other_program(tool: str) -> str:
 
 
 def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
-    """What the rows of train.jsonl look like for a Python script, the row itself as a line of its own, and what is
-    learned of them."""
-    chats = {
-        "unsloth": "of these the assistant's turns are learned",
-        "trl": "of these the assistant's turns are learned. TRL needs a chat template that it has a training version "
-        "of, and stops if it has none",
-        "peft": "of these the last answer is learned",
+    """What the rows of the data look like for a Python script, each row as a line of its own, and what is learned."""
+    answers = {
+        "unsloth": "the assistant's turns are learned",
+        "trl": "the assistant's turns are learned. TRL needs a chat template that it has a training version of, and "
+        "stops if it has none",
+        "peft": "the last answer is learned",
     }[recipe.training.framework]
-    if recipe.is_chat:
-        return (
-            ROWS,
-            CHAT_ROW,
-            "The chat template ends each completion with its end token. The completion is learned with that token, the "
-            "prompt is not.",
-            "Whole chats work too:",
-            MESSAGES_ROW,
-            f"{chats[0].upper()}{chats[1:]}.",
-            "Prompt and completion as plain strings are trained without the template.",
-            HELD_OUT,
-        )
-    return (
-        ROWS,
-        TEXT_ROW,
-        "The tokenizer's end token is added to each completion. The completion is learned with that token, the prompt "
-        "is not.",
-        "Rows of messages need a tokenizer with a chat template, which a base model usually lacks.",
-        HELD_OUT,
+    learned = {
+        "messages": f"Of whole chats, {answers}.",
+        "prompt-completion": "The completion is learned, the prompt is not. Both are text as it is, or both are lists "
+        "of messages.",
+        "instruction": "The output is learned as the answer to the instruction and its input.",
+        "text": "The whole text is learned.",
+    }
+    forms = (recipe.form,) if recipe.form else tuple(ROW_OF)
+    rows = [part for form in forms for part in (ROW_OF[form], learned[form])]
+    head = f"Your data, {_amount(recipe)}. " if _amount(recipe) else ""
+    head += "Each row looks like this:" if recipe.form else "Each row has one of these forms:"
+    ends = (
+        "Chats and instructions go through the model's chat template. Each answer is learned with the token that ends "
+        "it. A base model without a template gets them as plain text under headings."
     )
+    return (head, *rows, ends, HELD_OUT)
+
+
+def _amount(recipe: Recipe) -> str:
+    """ "5,000 examples of 310 tokens on average, the longest 1,020", as far as it is known."""
+    data = recipe.training.data
+    if data is None:
+        return ""
+    words = [
+        data.examples and f"{data.examples:,} examples",
+        data.mean_tokens and f"{data.mean_tokens:,} tokens on average",
+        data.longest_tokens and f"the longest {data.longest_tokens:,} tokens",
+    ]
+    return ", ".join(word for word in words if word)
 
 
 def commented(sentences: Sequence[str]) -> str:

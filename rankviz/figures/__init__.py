@@ -12,6 +12,7 @@ follows the light and the dark theme without being drawn again.
 
 from rankviz.figures.accuracy import AccuracyInfo, accuracy_figure, accuracy_info
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES
+from rankviz.figures.compare import CompareInfo, compare_figure, compare_info
 from rankviz.figures.files import plot_file, write_figure
 from rankviz.figures.forecast import ForecastInfo, forecast_figure, forecast_info
 from rankviz.figures.hero import HeroInfo, hero_figure, hero_info
@@ -31,6 +32,7 @@ __all__ = [
     "QUALITY_AXES",
     "X_LABELS",
     "AccuracyInfo",
+    "CompareInfo",
     "ForecastInfo",
     "HeroInfo",
     "MemoryInfo",
@@ -44,6 +46,8 @@ __all__ = [
     "VerdictInfo",
     "accuracy_figure",
     "accuracy_info",
+    "compare_figure",
+    "compare_info",
     "forecast_figure",
     "forecast_info",
     "hero_figure",

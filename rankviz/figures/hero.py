@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Enough for a smooth band on any axis."""
 STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+WHOLE_BAND_FROM = 8
+"""The whole 80 % band is in the picture from this rank on."""
 QUALITY_LABELS = {
     SHORTFALL_LOSS: "Shortfall, % of loss",
     SHORTFALL_SCORE: "Shortfall, points",
@@ -70,7 +72,7 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         band_label=_band_label(tradeoff),
         lines=lines,
         x_title=axis.title,
-        y_title=_y_title(tradeoff),
+        y_title=y_title(tradeoff),
         log_x=axis.log,
         ticks=axis.ticks,
         sentences=_sentences(tradeoff, lines),
@@ -79,10 +81,11 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
     )
 
 
-def _y_title(tradeoff: Tradeoff) -> str:
+def y_title(tradeoff: Tradeoff) -> str:
+    """The quality, its unit, and which way is better."""
     if tradeoff.forecast:
         unit = UNIT_WORDS[tradeoff.forecast.unit]
-        return f"shortfall from r = {tradeoff.forecast.reference_rank}, {unit} (lower is better)"
+        return f"{unit} short of r = {tradeoff.forecast.reference_rank} (lower is better)"
     return METRICS[tradeoff.quality].title
 
 
@@ -91,11 +94,10 @@ def _band_label(tradeoff: Tradeoff) -> str:
     forecast = tradeoff.forecast
     if forecast is None:
         return "forecast between your runs, 80 % band"
-    held = forecast.coverage_80_left_out
-    if held is None:
-        return "forecast from studies, 80 % band (not checked)"
-    checked = "" if forecast.validated else ", not validated"
-    return f"forecast from studies, 80 % band (held {rounded_percent(held, 0)} of unseen points{checked})"
+    if forecast.coverage_80_left_out is None:
+        return "forecast, 80 % band (not checked)"
+    held = f"held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen points"
+    return f"forecast, 80 % band ({held}{'' if forecast.validated else ', not validated'})"
 
 
 def _sentences(tradeoff: Tradeoff, lines: Sequence[HeroLine]) -> list[str]:
@@ -171,7 +173,7 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> "go.Figure":
         height=height,
         uirevision=f"{info.x_title}|{info.y_title}",
         x={"type": "log" if info.log_x else "linear", "range": _x_range(info), **(ticks if info.ticks else {})},
-        y={},
+        y={"range": _y_range(info)},
         x_title=info.x_title,
         y_title=info.y_title,
         message=info.empty,
@@ -190,6 +192,20 @@ def _x_range(info: HeroInfo) -> list[float] | None:
     low, high = (log10(xs[0]), log10(xs[-1])) if info.log_x else (min(xs), max(xs))
     room = 0.04 * (high - low) or abs(high) * 0.05 or 1.0
     return [low - room, high + room]
+
+
+def _y_range(info: HeroInfo) -> list[float] | None:
+    """All but the far end of the 80 % band at the lowest ranks, which would press everything else flat."""
+    band = [(rank.low_50, rank.high_50) for rank in info.band]
+    band += [(rank.low_80, rank.high_80) for rank in info.band if rank.r >= WHOLE_BAND_FROM]
+    points = [
+        (point.y - (point.error or 0), point.y + (point.error or 0)) for line in info.lines for point in line.points
+    ]
+    ends = [end for pair in (*band, *points) for end in pair]
+    if not ends:
+        return None
+    room = 0.06 * (max(ends) - min(ends)) or 1.0
+    return [min(ends) - room, max(ends) + room]
 
 
 def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
@@ -221,7 +237,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             "x": [xs[rank.r] for rank in stops],
             "y": [rank.median for rank in stops],
             "text": [str(rank.r) for rank in stops],
-            "textposition": "bottom center",
+            "textposition": "top center",
             "textfont": {"size": 11},
             "marker": {"size": 6, "color": ESTIMATED},
             "hoverinfo": "skip",

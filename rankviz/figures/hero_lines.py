@@ -57,7 +57,7 @@ def published_lines(
         top = values[ranks[-1]]
         lines.append(
             HeroLine(
-                label=f"{each.label}: {line.base_model.rsplit('/', 1)[-1]}",
+                label=f"{line.base_model.rsplit('/', 1)[-1]} ({each.label})",
                 kind="published",
                 shape=shapes[line.study_id],
                 points=[

@@ -12,7 +12,8 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.api.json import advice_json, estimate_json, run_json
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.cost.question import ASSUMED_STEPS, Question
+from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.json import as_json as fit_json
 from rankviz.core.forecast.json import as_json as forecast_json
@@ -29,7 +30,7 @@ def publish(api: Api) -> None:
     A model or run that a call leaves out is empty and refused as such: Gradio answers a missing argument without words.
     """
 
-    @_with_unsloth
+    @_with_more
     def estimate(
         model: str = "",
         ranks: list[int] = [16],  # noqa: B006 - Gradio reads defaults from the signature; nobody changes it
@@ -40,9 +41,10 @@ def publish(api: Api) -> None:
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
-        steps: int = ASSUMED_STEPS,
+        steps: int | None = None,
         gpu: str = "l4",
         *,
+        data: TrainingData | None,
         unsloth: dict[str, Any],
     ) -> dict[str, Any]:
         """Exact adapter numbers, and ranges for memory, time and money.
@@ -56,17 +58,18 @@ def publish(api: Api) -> None:
             framework: unsloth, trl or peft.
             batch: Batch size per micro-step.
             accumulation: Micro-steps per optimizer step.
-            max_length: Tokens per example, padding included.
-            steps: Optimizer steps.
+            max_length: Maximum tokens per example; without data, all examples have as many.
+            steps: Optimizer steps; empty for the epochs of the data, or 1,000.
             gpu: A GPU of the table; empty for no GPU.
         """
         question = _question(
-            model, ranks, targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu
+            model, ranks, targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu, data
         )
-        question = replace(question, lora=replace(question.lora, **unsloth))
-        return estimate_json(api.estimates.estimate(question))
+        question, assumed = replace(question, lora=replace(question.lora, **unsloth)).with_assumed_length()
+        answer = estimate_json(api.estimates.estimate(question))
+        return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
 
-    @_with_unsloth
+    @_with_more
     def fit(
         model: str = "",
         r: int = 16,
@@ -77,10 +80,11 @@ def publish(api: Api) -> None:
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
-        steps: int = ASSUMED_STEPS,
+        steps: int | None = None,
         gpu: str = "l4",
         prices: dict[str, float] | None = None,
         *,
+        data: TrainingData | None,
         unsloth: dict[str, Any],
     ) -> dict[str, Any]:
         """What fits, the effect of each change, the smallest change that makes it fit, and the cheapest GPUs that fit.
@@ -94,16 +98,16 @@ def publish(api: Api) -> None:
             framework: unsloth, trl or peft.
             batch: Batch size per micro-step.
             accumulation: Micro-steps per optimizer step.
-            max_length: Tokens per example, padding included.
-            steps: Optimizer steps.
+            max_length: Maximum tokens per example; without data, all examples have as many.
+            steps: Optimizer steps; empty for the epochs of the data, or 1,000.
             gpu: A GPU of the table; empty for no GPU.
             prices: Your own prices in USD per hour by GPU, instead of the table's.
         """
         question = _question(
-            model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu
+            model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu, data
         )
-        question = replace(question, lora=replace(question.lora, **unsloth))
-        return fit_json(api.estimates.fit(question, r, prices))
+        question, assumed = replace(question, lora=replace(question.lora, **unsloth)).with_assumed_length()
+        return {**fit_json(api.estimates.fit(question, r, prices)), "notes": [assumed] if assumed else []}
 
     def advise(
         model: str = "",
@@ -117,8 +121,10 @@ def publish(api: Api) -> None:
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
-        steps: int = ASSUMED_STEPS,
+        steps: int | None = None,
         gpu: str = "l4",
+        longest_tokens: int | None = None,
+        epochs: float | None = None,
     ) -> dict[str, Any]:
         """A recommended rank, alpha, learning rate and targets, with reasons and confidence.
 
@@ -126,22 +132,25 @@ def publish(api: Api) -> None:
             model: A catalogue id, an alias of one, or a Hub id.
             use_case: simple, instruction, complex, near-full or pretraining.
             examples: Number of different training examples.
-            example_tokens: Mean tokens per example.
+            example_tokens: Mean tokens per example, chat template included.
             forgetting: Whether the base model must keep its abilities.
             targets: As for estimate, like the arguments below.
             precision: bf16, fp16, fp32, nf4, nf4-dq or int8.
             framework: unsloth, trl or peft.
             batch: Batch size per micro-step.
             accumulation: Micro-steps per optimizer step.
-            max_length: Tokens per example, padding included.
-            steps: Optimizer steps.
+            max_length: Maximum tokens per example; without data, all examples have as many.
+            steps: Optimizer steps; empty for the epochs of the data, or 1,000.
             gpu: A GPU of the table; empty for no GPU.
+            longest_tokens: Tokens of the longest example.
+            epochs: Passes over the examples; empty for 1, or for those that steps make.
         """
+        data = _data(examples, example_tokens, longest_tokens, epochs)
         question = _question(
-            model, [16], targets, "r", precision, framework, batch, accumulation, max_length, steps, gpu
+            model, [16], targets, "r", precision, framework, batch, accumulation, max_length, steps, gpu, data
         )
-        goal = Goal(use_case=use_case, examples=examples, example_tokens=example_tokens, forgetting=forgetting)
-        return advice_json(api.advice.advise(question, goal))
+        question, _ = question.with_assumed_length()
+        return advice_json(api.advice.advise(question, Goal(use_case=use_case, forgetting=forgetting)))
 
     def forecast(
         model: str = "",
@@ -182,42 +191,63 @@ def publish(api: Api) -> None:
         gr.api(with_messages(operation), api_name=operation.__name__, concurrency_limit=None)
 
 
-def _unsloth(
+def _more(
     unsloth_class: str = "FastLanguageModel",
     finetune_vision_layers: bool | None = None,
     finetune_language_layers: bool | None = None,
     finetune_attention_modules: bool | None = None,
     finetune_mlp_modules: bool | None = None,
+    examples: int | None = None,
+    example_tokens: int | None = None,
+    longest_tokens: int | None = None,
+    epochs: float | None = None,
 ) -> None:
     """unsloth_class: FastLanguageModel or FastModel; under Unsloth, names reach other layers in each.
     finetune_vision_layers: Unsloth's flag, mainly for whole multimodal models; empty for the class's default.
     finetune_language_layers: The same for the language model.
     finetune_attention_modules: The same for attention.
     finetune_mlp_modules: The same for MLP layers.
+    examples: Number of different training examples.
+    example_tokens: Mean tokens per example, chat template included.
+    longest_tokens: Tokens of the longest example.
+    epochs: Passes over the examples; empty for 1 where steps are empty too.
     """
 
 
-def _with_unsloth(operation: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """The operation with the arguments of _unsloth after its own; it takes them together, as `unsloth`.
+DATA = ("examples", "example_tokens", "longest_tokens", "epochs")
+
+
+def _with_more(operation: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The operation with the arguments of _more after its own; it takes them together, as `unsloth` and `data`.
 
     Gradio reads names and defaults from the signature, types from the annotations, and meanings from the docstring.
     """
-    last = signature(_unsloth).parameters
-    own = [parameter for parameter in signature(operation).parameters.values() if parameter.name != "unsloth"]
+    last = signature(_more).parameters
+    together_only = ("unsloth", "data")
+    own = [parameter for name, parameter in signature(operation).parameters.items() if name not in together_only]
     together = signature(operation).replace(parameters=[*own, *last.values()])
 
     @wraps(operation)
     def call(*args: Any, **kwargs: Any) -> dict[str, Any]:
         bound = together.bind(*args, **kwargs)
         bound.apply_defaults()
-        unsloth = {name: bound.arguments.pop(name) for name in last}
-        return operation(**bound.arguments, unsloth=unsloth)
+        unsloth = {name: bound.arguments.pop(name) for name in last if name not in DATA}
+        data = _data(*(bound.arguments.pop(name) for name in DATA))
+        return operation(**bound.arguments, data=data, unsloth=unsloth)
 
     call.__signature__ = together
     call.__annotations__ = {each.name: each.annotation for each in together.parameters.values()}
     call.__annotations__["return"] = together.return_annotation
-    call.__doc__ = f"{cleandoc(operation.__doc__)}\n{indent(cleandoc(_unsloth.__doc__), '    ')}"
+    call.__doc__ = f"{cleandoc(operation.__doc__)}\n{indent(cleandoc(_more.__doc__), '    ')}"
     return call
+
+
+def _data(
+    examples: int | None, example_tokens: int | None, longest_tokens: int | None, epochs: float | None
+) -> TrainingData | None:
+    """None where nothing is known of the data."""
+    data = TrainingData(examples=examples, mean_tokens=example_tokens, longest_tokens=longest_tokens, epochs=epochs)
+    return None if data == TrainingData() else data
 
 
 def _question(
@@ -230,8 +260,9 @@ def _question(
     batch: int,
     accumulation: int,
     max_length: int,
-    steps: int,
+    steps: int | None,
     gpu: str,
+    data: TrainingData | None,
 ) -> Question:
     if not isinstance(ranks, list):
         raise InvalidSettingError(f"ranks must be a list of whole numbers, such as [16] (got {ranks!r}).")
@@ -249,6 +280,7 @@ def _question(
             gradient_accumulation_steps=accumulation,
             max_length=max_length,
             max_steps=steps,
+            data=data,
         ),
         gpu=gpu or None,
     )

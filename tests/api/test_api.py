@@ -123,6 +123,19 @@ def test_the_cost_of_exact_match_is_announced_before_a_sweep(api):
     assert without.seconds.expected + with_it.time.answers.expected == pytest.approx(with_it.seconds.expected)
 
 
+def test_the_cost_of_answers_to_read_is_announced_before_a_sweep(api, tmp_path):
+    without = api.runs.expected(questions.sweep(ranks=(8,), shown_answers=0))
+    with_them = api.runs.expected(questions.sweep(ranks=(8,), shown_answers=4))
+
+    assert "answers before and after" in " ".join(with_them.sentences)
+    assert "answers" not in " ".join(without.sentences)
+    assert without.seconds.expected + with_them.time.shown.expected == pytest.approx(with_them.seconds.expected)
+
+    text = tmp_path / "text.jsonl"
+    text.write_text('{"text": "one two three"}\n' * 8)
+    assert api.runs.expected(questions.sweep(ranks=(8,), data=str(text))).time.shown is None
+
+
 def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
     secret = tmp_path / "secret.jsonl"
     secret.write_text('{"prompt": "a", "completion": "b"}\n' * 3)

@@ -134,7 +134,7 @@ def test_a_study_less_is_another_sentence(copied):
 
 
 def test_without_tuned_sweeps_the_advice_counts_nothing(copied, tmp_path):
-    for name in ("models", "assumptions.json", "gpus.json", "validation.json"):
+    for name in ("models", "assumptions.json", "gpus.json", "validation.json", "forecast.json"):
         (copied / name).symlink_to(ASSETS / name)
     file = copied / "evidence" / "points.csv"
     tuned = ("tinker", "apertus")
@@ -144,18 +144,18 @@ def test_without_tuned_sweeps_the_advice_counts_nothing(copied, tmp_path):
     before = advice_json(Api(home=tmp_path / "home").advice.advise(question, Goal()))
     after = advice_json(Api(home=tmp_path / "home", assets=copied).advice.advise(question, Goal()))
 
-    assert enough_in_words(rank_enough(load_evidence(ASSETS).published), 16) in before["sentence"]
-    assert "the rule of thumb for standard instruction tuning." in after["sentence"]
+    assert enough_in_words(rank_enough(load_evidence(ASSETS).published), 16) == before["general"]
+    assert "the rule of thumb for standard instruction tuning" == after["general"]
     assert after["rank_enough"] is None
 
 
 @pytest.mark.parametrize(("use_case", "reason"), [("instruction", "in "), ("complex", "the rule of thumb for complex")])
-def test_the_count_is_the_reason_only_for_the_kind_of_task_of_most_models(tmp_path, use_case, reason):
+def test_the_count_is_the_general_reason_only_for_the_kind_of_task_of_most_models(tmp_path, use_case, reason):
     question = Question(model_id="meta-llama/Llama-3.1-8B")
 
-    because = advice_json(Api(home=tmp_path).advice.advise(question, Goal(use_case=use_case)))["because"]
+    general = advice_json(Api(home=tmp_path).advice.advise(question, Goal(use_case=use_case)))["general"]
 
-    assert because.startswith(reason)
+    assert general.startswith(reason)
 
 
 @pytest.mark.parametrize("use_case", NAMES)

@@ -193,7 +193,7 @@ def test_advise_gives_the_contracts_keys():
     run = rankviz("advise", "meta-llama/Llama-3.1-8B", "--gpu", "L4", "--steps", "1000", "--json")
 
     result = json.loads(run.stdout)
-    assert (16, 16, 2e-4, "unsloth") == (
+    assert (16, 16, 3e-4, "unsloth") == (
         result["r"],
         result["lora_alpha"],
         result["learning_rate"],

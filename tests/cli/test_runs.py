@@ -1,10 +1,12 @@
-"""What `rankviz runs show` prints of accuracies."""
+"""What `rankviz runs show` prints of accuracies, answers and folders."""
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.cli.run_output import print_sweep, sweep_json
-from rankviz.cli.runs import _facts
+from rankviz.cli.runs import _facts, runs_show
+from rankviz.core.runs.events import Answered, GreedyAnswer
+from tests.support import questions
 from tests.support.finished_runs import counted, finished
 
 
@@ -52,3 +54,34 @@ def test_the_json_has_shares_and_null_for_what_is_not_known(api):
 
     assert (0.03, 0.62, 0.5, 2) == tuple(known[key] for key in keys)
     assert (None,) * 4 == tuple(unknown[key] for key in keys)
+
+
+def test_a_run_is_shown_with_its_folder_and_that_of_its_adapter(api):
+    run = finished(api, {4: 2.0}).runs[0]
+    folder = api.workspace.store.run_dir(run.run_id)
+    (folder / "adapter").mkdir()
+
+    facts = dict(_facts(api.runs.summary(run.run_id)))
+
+    assert (str(folder), str(folder / "adapter")) == (facts["Folder"], facts["Adapter"])
+
+
+def test_a_run_is_shown_with_its_answers_a_line_each(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANKVIZ_HOME", str(tmp_path))
+    api = Api()
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)))
+    run_id = api.workspace.store.run_ids(sweep_id)[0]
+    asked = {"place": 0, "prompt": "Spell:\ncat \x1b[2J", "reference": "K AE T"}
+    for when, text, ended in (("before", "The cat", False), ("after", "K AE T", True)):
+        answer = GreedyAnswer(**asked, text=text, ended=ended)
+        api.workspace.store.append(run_id, Answered(time=1.0, when=when, answers=(answer,), seconds=1.0))
+
+    runs_show(run_id)
+
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert [
+        r"Prompt Spell:\ncat \x1b[2J",
+        "Reference K AE T",
+        "Base The cat … (cut off)",
+        "Trained K AE T",
+    ] == lines[-4:]

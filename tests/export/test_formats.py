@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-from importlib.metadata import version
 
 import nbformat
 import pytest
@@ -11,13 +10,14 @@ import yaml
 
 from rankviz.api import Api
 from rankviz.core.advice.use_case import Goal
+from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
-from rankviz.export import FORMATS, LEARNING_RATE, script
+from rankviz.export import FORMATS, LEARNING_RATE, install, script
 from rankviz.export.lora_config import adapter_config
-from rankviz.export.notebook import INSTALL, notebook
+from rankviz.export.notebook import colab, notebook
 from rankviz.export.script import header
 from tests.support import questions
 from tests.support.recipes import SETTINGS, made
@@ -158,9 +158,23 @@ def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
 
 
 @pytest.mark.parametrize(
+    ("name", "epochs", "length"),
+    [("axolotl", "num_epochs", "sequence_len"), ("llamafactory", "num_train_epochs", "cutoff_len")],
+)
+def test_data_set_epochs_and_length_of_a_configuration_file(api, name, epochs, length):
+    """5,000 examples on 8 a step are 625 steps an epoch, and 5 % of 1,250 steps are warmup."""
+    data = TrainingData(examples=5000, longest_tokens=1000, epochs=2)
+    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
+    config = yaml.safe_load(api.exports.write(question, 8, name).text)
+
+    assert (2, 1024, 62) == (config[epochs], config[length], config["warmup_steps"])
+    assert "max_steps" not in config
+
+
+@pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"format_name": "word"}, "No format 'word': choose one of script, notebook"),
+        ({"format_name": "word"}, "No format 'word': choose one of colab, script, notebook"),
         ({"learning_rate": -1.0}, r"Learning rate must be a number above 0 and at most 1 \(got -1.0\)"),
         ({"learning_rate": float("nan")}, r"Learning rate must be .* \(got nan\)"),
     ],
@@ -184,7 +198,7 @@ def test_what_the_estimate_notes_stands_in_the_export_too(api):
             assert name == "adapter-config" or note in comments or json.dumps(note)[1:-1] in comments
         assert "gate_proj and up_proj match nothing in this model" in written.notes[0]
         assert any(f"trains {on_cpu:,} parameters" in note for note in written.notes) == (
-            name in ("script", "notebook", "unsloth")
+            name in ("colab", "script", "notebook", "unsloth")
         )
     assert f"counts {on_gpu:,} trainable" in api.exports.write(question, 8).text
 
@@ -225,32 +239,6 @@ def test_llamafactory_gets_a_second_file_and_the_others_none(api):
     assert {"llamafactory": ["dataset_info.json"]} == {name: files for name, files in beside.items() if files}
 
 
-def test_the_installed_versions_are_the_ones_that_a_notebook_pins():
-    for line in INSTALL.values():
-        for requirement in line.removeprefix("%pip install --quiet ").split():
-            name, _, pinned = requirement.partition("==")
-            assert version(name) == pinned
-
-
-@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
-def test_a_notebook_installs_what_its_code_imports_and_what_counts_the_layers(framework):
-    packages = set(re.findall(r"(\S+)==", INSTALL[framework]))
-    imported = {
-        name.split(".")[0]
-        for changes in SETTINGS.values()
-        for node in ast.walk(ast.parse(script(made(**{**changes, "framework": framework}))))
-        for name in ([node.module] if isinstance(node, ast.ImportFrom) else names_of(node))
-    }
-
-    assert imported - {"itertools", "torch", "functools"} <= packages
-    assert {"peft", "transformers", "bitsandbytes"} <= packages
-    assert ("unsloth_zoo" in packages) == (framework == "unsloth")
-
-
-def names_of(node):
-    return [each.name for each in node.names] if isinstance(node, ast.Import) else []
-
-
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
 def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
     recipe = made(framework=framework, notes=("Something is otherwise.",))
@@ -258,19 +246,33 @@ def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
     book = nbformat.reads(notebook(recipe), as_version=4)
     nbformat.validate(book)
     first, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
-    assert INSTALL[framework] == first
+    assert install.notebook_cell(framework) == first
     assert script(recipe).endswith("\n" + "\n\n".join(rest) + "\n")
     assert "Something is otherwise." in book.cells[0].source
     for code in rest:
         compile(code, "cell", "exec")
 
 
-def test_names_are_defined_before_a_cell_uses_them():
+def test_a_notebook_for_colab_is_valid_and_says_how_to_open_it_and_asks_for_the_file():
+    book = nbformat.reads(colab(made(notes=("Something is otherwise.",))), as_version=4)
+    nbformat.validate(book)
+    code = [cell.source for cell in book.cells if cell.cell_type == "code"]
+
+    assert "File > Upload notebook" in book.cells[0].source
+    assert "Something is otherwise." in book.cells[0].source
+    assert "T4" == book.metadata.colab.gpuType
+    assert code[0].startswith("from importlib.metadata import version")
+    assert "data_file = next(iter(files.upload()))" in code[1]
+    assert "files.download" in code[-1]
+
+
+@pytest.mark.parametrize("written", [notebook, colab])
+def test_names_are_defined_before_a_cell_uses_them(written):
     """From top to bottom: what a cell loads, it or one before has bound, or Python itself."""
     for framework in ("unsloth", "trl", "peft"):
         for changes in SETTINGS.values():
             bound = set(dir(__builtins__)) | set(__builtins__)
-            book = nbformat.reads(notebook(made(**{**changes, "framework": framework})), as_version=4)
+            book = nbformat.reads(written(made(**{**changes, "framework": framework})), as_version=4)
             for cell in [cell for cell in book.cells if cell.cell_type == "code"][1:]:
                 tree = ast.parse(cell.source)
                 names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
@@ -329,7 +331,7 @@ def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_
     counts = [int(found[1].replace(",", "")) for found in others]
     if name == "llamafactory":
         assert counts[0] < parameters  # it names no experts
-    elif name == "unsloth" and model != MOE:
+    elif name in ("colab", "unsloth") and model != MOE:
         assert counts[0] > parameters  # shared experts carry LoRA too
     else:
         assert [] == counts

@@ -9,7 +9,8 @@ from rankviz.export import FORMATS, write
 from tests.support import questions
 from tests.support.toy import ASSETS
 
-OTHERS = [name for name in FORMATS if name not in ("script", "notebook", "unsloth")]
+UNSLOTHS = ("colab", "script", "notebook", "unsloth")
+OTHERS = [name for name in FORMATS if name not in UNSLOTHS]
 REFUSED = {
     "Conv1D": ("openai-community/gpt2", {"target_modules": ("c_attn", "c_proj", "c_fc")}),
     "scheme": ("Qwen/Qwen3-30B-A3B", {"moe_scheme": "peft-remap"}),
@@ -37,7 +38,7 @@ def test_another_tools_file_is_counted_as_that_tool_trains_it(case, name):
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_unsloths_own_script_stays_refused(case):
-    for name in ("unsloth", "script", "notebook"):
+    for name in UNSLOTHS:
         with pytest.raises(InvalidSettingError):
             written(case, name)
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from rankviz.catalog.models import load_model
+from rankviz.core.cost.data import TrainingData
 from rankviz.export import recipe, script
+from rankviz.export.words import ROW_OF
 from tests.support import questions
 from tests.support.recipes import made
 from tests.support.toy import ASSETS
@@ -30,6 +32,7 @@ print("SIGNATURES", json.dumps(signatures))
 """
 HANDED_ON = {"FastLanguageModel.get_peft_model": {"use_dora"}}
 """Arguments that Unsloth takes as **kwargs and hands to PEFT's LoraConfig."""
+LENGTHS = ("max_steps", "num_train_epochs", "max_length", "warmup_steps")
 ON_CPU_TOO = ("r", "lora_alpha", "target_modules", "lora_dropout", "bias", "use_rslora", "modules_to_save")
 GPU_SOURCES = {
     "FastLanguageModel.from_pretrained": ("models/loader.py", "FastLanguageModel"),
@@ -149,13 +152,47 @@ def test_whole_chats_are_learned_by_the_assistants_turns():
 
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
-def test_the_example_row_is_a_chat_for_chat_models_and_plain_text_for_base_models(framework):
-    chat = written(framework=framework, model_id="meta-llama/Llama-3.1-8B-Instruct", model_type="llama")
-    base = written(framework=framework, model_id="meta-llama/Llama-3.1-8B", model_type="llama")
+def test_a_script_shows_a_row_of_each_form_and_the_one_of_data_that_are_known(framework):
+    unknown, known = written(framework=framework), written(framework=framework, form="instruction")
 
-    assert '# {"prompt": [{"role": "user", "content": "…"}], "completion": [{"role": "assistant"' in chat
-    assert '\n# {"prompt": "…", "completion": "…"}\n' in base
-    assert "[{" not in base
+    for form, row in ROW_OF.items():
+        assert f"\n# {row}\n" in unknown
+        assert (f"\n# {row}\n" in known) == (form == "instruction")
+    assert "\nform = None  #" in unknown
+    assert '\nform = "instruction"\n' in known
+
+
+def test_data_that_are_known_are_named_and_set_length_and_epochs():
+    """5,000 examples on 8 a step are 625 steps an epoch; the longest of 1,020 tokens rounds up to 1,024."""
+    data = TrainingData(examples=5000, mean_tokens=310, longest_tokens=1020, epochs=2)
+    for framework in ("unsloth", "trl"):
+        text = written(framework=framework, data=data)
+        call = {name: ast.literal_eval(value) for name, value in calls(text)["SFTConfig"].items() if name in LENGTHS}
+
+        assert "# Your data, 5,000 examples, 310 tokens on average, the longest 1,020 tokens." in text
+        assert {"num_train_epochs": 2, "max_length": 1024, "warmup_steps": 0.05} == call
+    assert "max_steps = max(1, round(2 * len(train) / 4))" in written(framework="peft", data=data)
+
+
+@pytest.mark.parametrize("framework", ["trl", "peft"])
+def test_a_card_without_bf16_gets_fp16_or_fp32_where_the_model_overflows_in_fp16(framework):
+    plain = written(framework=framework, precision="nf4")
+    gemma = written(framework=framework, precision="nf4", model_type="gemma3_text")
+
+    assert "dtype = torch.float16  # a T4 or V100 has no bf16\n" in plain
+    assert "dtype = torch.float32  # a T4 or V100 has no bf16, and this model overflows in fp16\n" in gemma
+    assert "dtype = torch.float32\n" in written(framework=framework, precision="fp32")
+    assert "get_device_capability" not in written(framework=framework, precision="fp16")
+
+
+def test_fp16_on_a_model_that_overflows_is_said():
+    def said(**changes):
+        return " ".join(script(made(**changes)).replace("\n# ", " ").split())
+
+    assert "such as a T4, Unsloth therefore computes it in fp32" in said(model_type="gemma3")
+    assert "the loss can become NaN" in said(framework="trl", precision="fp16", model_type="gpt_oss")
+    assert "overflows" not in said(framework="trl", precision="fp16", model_type="qwen3")
+    assert "overflows" not in said(model_type="llama")
 
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])

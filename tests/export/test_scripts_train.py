@@ -4,11 +4,7 @@ Only the base model, the precision and the optimizer are chosen for it, through 
 the adapter's file, the held-out loss and the labels are compared with what RankViz says.
 """
 
-import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -17,7 +13,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.export import recipe, script
 from rankviz.export.on_cpu import plan_on_cpu
-from rankviz.paths import IMPORT_ROOT
+from tests.support.exports import run_exports
 from tests.support.tiny_models import SHAPES, make_tiny, write_rows
 
 pytestmark = pytest.mark.torch
@@ -32,8 +28,8 @@ CASES = {
         {"target_modules": "all-linear", "use_rslora": True, "modules_to_save": ("lm_head",)},
         {"precision": "bf16", "gradient_accumulation_steps": 2},
     ),
-    "gemma3": ("prompts", {}, {"precision": "fp32"}),
-    "phi3": ("prompts", {}, {"precision": "fp32", "gradient_checkpointing": "none"}),
+    "gemma3": ("instruction", {}, {"precision": "fp32"}),
+    "phi3": ("plain", {}, {"precision": "fp32", "gradient_checkpointing": "none"}),
     "qwen3_moe": ("messages", {}, {"precision": "fp32"}),
 }
 """By shape: the kind of rows, the adapter and the training, each with something the others lack."""
@@ -42,8 +38,12 @@ MERGING = re.compile(
     r"^# (?=model\.save_pretrained_merged|from peft import PeftModel|base = |PeftModel\.)", re.MULTILINE
 )
 """The shape whose scripts merge, too, and the marks before the lines that do."""
-LEARNED = {"messages": 2, "prompts": 1, "text": 1}
+LEARNED = {"messages": 2, "prompts": 1, "text": 1, "instruction": 1}
 """Answers that are learned of a row, by its kind."""
+PLAIN = re.compile(r"\d+ ([a-h]) \1{6}<\|im_end\|>")
+"""A row of plain text: all of it is learned."""
+SHOWN = ("PROMPT", "EXPECTED", "BEFORE", "AFTER")
+SIZE = re.compile(r"The adapter has ([\d,]+) bytes")
 
 
 def expected(made):
@@ -84,33 +84,11 @@ def ran(tmp_path_factory):
             jobs["unsloth" if framework == "unsloth" else "plain"].append(str(place))
     results = {}
     for process, places in jobs.items():
-        results |= run(process, places)
+        results |= run_exports(process, places)
     return {
         (framework, shape): (made, results[str(folder / framework / shape)])
         for (framework, shape), made in recipes.items()
     }
-
-
-def run(process, places):
-    """All scripts of one process: Unsloth patches the libraries, so that its scripts have one of their own."""
-    environment = os.environ | {
-        "PYTHONPATH": str(IMPORT_ROOT),
-        "HF_HUB_OFFLINE": "1",
-        "UNSLOTH_DISABLE_STATISTICS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.run_scripts", process],
-        input=json.dumps(places),
-        capture_output=True,
-        text=True,
-        cwd=IMPORT_ROOT,
-        env=environment,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr[-3000:]
-    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("shape", CASES)
@@ -137,11 +115,24 @@ def test_its_held_out_loss_falls(ran, framework, shape):
 def test_the_answer_and_its_end_token_are_learned_and_nothing_else(ran, framework, shape):
     kind = CASES[shape][0]
     learned = ran[framework, shape][1]["learned"].replace("\n", "")
+    if kind == "plain":
+        assert PLAIN.fullmatch(learned)
+        return
 
     answer = learned[:6] + "<|im_end|>"
     turns = 1 if framework == "peft" else LEARNED[kind]
     assert learned[:6] == 6 * learned[0]
     assert turns * answer == learned
+
+
+@pytest.mark.parametrize("shape", CASES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_it_ends_with_answers_from_before_and_after_and_the_size_of_the_adapter(ran, framework, shape):
+    result = ran[framework, shape][1]
+    printed = result["printed"]
+
+    assert [4, 4, 4, 4] == [len(re.findall(f"^{word}", printed, re.MULTILINE)) for word in SHOWN]
+    assert f"{result['files']['adapter_model.safetensors']:,}" == SIZE.search(printed)[1]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

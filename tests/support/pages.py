@@ -11,3 +11,8 @@ def figure(page, name):
 def choose_rank(page, r):
     page.get_by_label("Rank r").fill(str(r))
     page.get_by_label("Rank r").press("Enter")
+
+
+def open_section(page, label):
+    """A section below Explore's first screen."""
+    page.locator("#sections").get_by_role("tab", name=label, exact=True).click()

@@ -10,15 +10,17 @@ from rankviz.core.probe.request import PROBE_TRAINING, ProbeQuestion
 from rankviz.core.runs.request import SHORT_TRAINING, RunRequest, SweepRequest
 
 
-def _parts(settings: dict[str, Any], training: TrainingSetup, lora: LoraConfig | None = None) -> dict[str, Any]:
-    """{"lora", "training", and what belongs to neither}."""
+def _parts(settings: dict[str, Any], training: TrainingSetup, *, own_data: bool = True) -> dict[str, Any]:
+    """{"lora", "training", and what belongs to neither}. own_data: whether `data` is the request's, which is a name or
+    a file, and not the training's."""
     own = {name: settings.pop(name) for name in LoraConfig.__dataclass_fields__ if name in settings}
-    trained = {name: settings.pop(name) for name in TrainingSetup.__dataclass_fields__ if name in settings}
-    return {"lora": replace(lora or LoraConfig(), **own), "training": replace(training, **trained), **settings}
+    names = TrainingSetup.__dataclass_fields__.keys() - ({"data"} if own_data else set())
+    trained = {name: settings.pop(name) for name in names if name in settings}
+    return {"lora": replace(LoraConfig(), **own), "training": replace(training, **trained), **settings}
 
 
 def question(model_id: str = "toy/toy-16", **settings: Any) -> Question:
-    return Question(model_id=model_id, **_parts(settings, TrainingSetup()))
+    return Question(model_id=model_id, **_parts(settings, TrainingSetup(), own_data=False))
 
 
 def sweep(**settings: Any) -> SweepRequest:

@@ -1,11 +1,13 @@
-"""Runs exported scripts as they are, one after the other in one process, and prints what each has trained and saved.
+"""Runs exported scripts and notebooks as they are, one after the other in one process, and prints what each has trained
+and saved.
 
     python tests/support/run_scripts.py unsloth|plain < [folder, ...]
 
-Each folder holds train.py and train.jsonl, and is the working directory while the script runs. Prints a JSON object:
-for each folder its trainable parameters, the held-out losses in their order, the text that the first row's labels
-hold, and the files of adapter and merged model; or the traceback. What TRL needs without a GPU is done here: use_cpu,
-and the loss, a Triton kernel, computed by torch.
+Each folder holds the data, and train.py or train.ipynb, and is the working directory while that runs: of a notebook
+the code cells in their order, but for the first, which installs. Prints a JSON object: for each folder its trainable
+parameters, the held-out losses in their order, the text that the first row's labels hold, the files of adapter and
+merged model, and what was printed; or the traceback. What TRL needs without a GPU is done here: use_cpu, and the loss,
+a Triton kernel, computed by torch.
 """
 
 import contextlib
@@ -48,11 +50,22 @@ else:
     trl.SFTConfig = partial(trl.SFTConfig, use_cpu=True)
 
 
+def run_cells(notebook: str) -> dict[str, Any]:
+    """The names that the cells leave."""
+    cells = [cell for cell in json.loads(Path(notebook).read_text())["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for cell in cells[1:]:
+        exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    return names
+
+
 def run(folder: Path) -> dict[str, Any]:
     os.chdir(folder)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        names = runpy.run_path("train.py", run_name="__main__")
+        names = (
+            runpy.run_path("train.py", run_name="__main__") if Path("train.py").exists() else run_cells("train.ipynb")
+        )
     trainer = names.get("trainer")
     model = trainer.model if trainer else names["model"]
     rows = trainer.train_dataset if trainer else names["data"]["train"]
@@ -64,8 +77,10 @@ def run(folder: Path) -> dict[str, Any]:
     return {
         "trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         "losses": losses,
+        "steps": trainer.state.global_step if trainer else names["max_steps"],
         "learned": tokenizer.decode([label for label in rows[0]["labels"] if label != -100]),
         "files": {path.name: path.stat().st_size for path in (folder / "adapter").iterdir()},
+        "printed": printed.getvalue(),
         "merged": [path.name for path in (folder / "merged").glob("*")],
     }
 

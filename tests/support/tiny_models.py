@@ -92,5 +92,8 @@ KINDS = {
         "messages": [{"role": "system", "content": "Repeat."}, *_turns(letter, i), *_turns(letter, i + 1)]
     },
     "text": lambda letter, i: {"prompt": f"{i} {letter} ", "completion": letter * 6},
+    "instruction": lambda letter, i: {"instruction": f"{i}", "input": letter, "output": letter * 6},
+    "plain": lambda letter, i: {"text": f"{i} {letter} " + letter * 6},
 }
-"""Conversational prompt and completion, whole chats of two turns, and plain text."""
+"""Conversational prompt and completion, whole chats of two turns, prompt and completion as plain text, instructions
+with an input, and plain text alone."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pages import LLAMA, choose_rank, figure
+from tests.support.pages import LLAMA, choose_rank, figure, open_section
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM_FLAGS = [
@@ -104,8 +104,10 @@ def page(context):
 def llama_loaded(context):
     watched = Watched(context)
     watched.page.goto(LLAMA)
-    watched.page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    watched.page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
     watched.page.locator("#ranks tr.rv-chosen").wait_for()
+    open_section(watched.page, "Memory")
+    watched.page.locator("#memory .rv-plot[data-drawn]").wait_for()
     yield watched
     watched.page.close()
 

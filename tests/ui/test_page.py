@@ -1,7 +1,6 @@
 """The page in a real browser."""
 
 import json
-import re
 import shutil
 import time
 import urllib.request
@@ -12,7 +11,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.trained.read import read_adapter
 from tests.support.finished_runs import counted
-from tests.support.pages import LLAMA, choose_rank, figure
 from tests.support.saved_adapters import two_blocks
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
@@ -47,167 +45,6 @@ def written(box, text):
     box.press_sequentially(text)
 
 
-def test_it_opens_at_r_16_with_exact_numbers_of_the_model(llama):
-    # 32 blocks of (4096+4096)·2 + (4096+1024)·2 + (4096+14336)·3 = 81,920 a unit of r: 2,621,440 · 16.
-    figure(llama, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
-    assert "16" == llama.get_by_label("Rank r").input_value()
-    assert ["r = 8", "r = 32"] == figure(llama, "Trainable parameters").locator("dt").all_inner_texts()
-    assert ["20.97 M", "83.89 M"] == figure(llama, "Trainable parameters").locator("dd").all_inner_texts()
-    assert "α = 16, scale α / r = 1" == llama.locator(".rv-scale").inner_text()
-
-
-def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_the_zoom(llama):
-    figure(llama, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
-    llama.locator("#memory .rv-plot[data-drawn]").wait_for()
-    plot = llama.locator("#memory .nsewdrag").first
-    plot.scroll_into_view_if_needed()
-    box = plot.bounding_box()
-    llama.mouse.move(box["x"] + 60, box["y"] + 60)
-    llama.mouse.down()
-    llama.mouse.move(box["x"] + 64, box["y"] + 160, steps=4)
-    llama.mouse.up()
-    zoomed = llama.evaluate(Y_RANGE)
-
-    choose_rank(llama, 24)
-
-    figure(llama, "Trainable parameters").locator("[title='62,914,560 parameters']").wait_for()
-    llama.locator("#ranks .rv-chosen", has_text="62,914,560").wait_for()
-    llama.wait_for_url("**r=24**")
-    llama.wait_for_function("document.querySelector('#memory .rv-plot').data[0].x.includes('<b>24</b>')")
-    assert zoomed == llama.evaluate(Y_RANGE)
-    assert zoomed[0] > 0
-
-
-def test_figures_stay_whole_when_the_address_changes(llama):
-    llama.locator("#memory .rv-plot[data-drawn]").wait_for()
-
-    choose_rank(llama, 8)
-    llama.wait_for_url("**r=8**")
-
-    clips = llama.evaluate(
-        "[...document.querySelectorAll('.rv-plot [clip-path]')].map(e => e.getAttribute('clip-path'))"
-    )
-    assert clips
-    assert [] == [clip for clip in clips if "http" in clip]
-
-
-def test_a_click_in_the_table_of_ranks_chooses_the_rank(llama):
-    llama.locator("#ranks").get_by_role("button", name="64", exact=True).click()
-
-    figure(llama, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
-    assert "64" == llama.get_by_label("Rank r").input_value()
-
-
-def test_a_click_on_a_change_makes_it_and_keeps_the_tokens_trained(page):
-    page.goto(LLAMA)
-
-    page.locator("#knobs").get_by_role("button", name="twice the length, 4,096 tokens per example").click()
-
-    page.wait_for_url("**max_length=4096&steps=500")
-    page.locator("#knobs", has_text="twice the length, 8,192 tokens per example").wait_for()
-
-
-def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
-    page.goto(LLAMA)
-    price = page.get_by_label("$ per hour of the L4", exact=True)
-
-    price.fill("0.01")
-    price.press("Enter")
-
-    page.wait_for_url("**prices=l4%3A0.01")
-    page.wait_for_function("document.querySelector('#cards tbody tr').dataset.pick === 'gpu=l4'")
-    figure(page, "Cost").get_by_text("about $0.0").wait_for()
-
-    price.fill("-1")
-    price.press("Enter")
-
-    page.get_by_text("The price per hour of the l4 must be a number from 0 to 1,000,000 (got -1.0).").wait_for()
-
-
-def test_a_batch_of_zero_is_said_with_what_to_change(page):
-    page.goto(LLAMA)
-    figure(page, "Trainable parameters").wait_for()  # by then the address has been read, and sets no widget any more
-    page.get_by_text("Training setup").click()
-
-    page.get_by_label("Batch", exact=True).fill("0")
-    page.get_by_label("Batch", exact=True).press("Enter")
-
-    page.get_by_text("Batch size must be a whole number from 1 to 4,096 (got 0).").wait_for()
-
-
-def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(llama):
-    figure(llama, "Trainable parameters").wait_for()
-
-    choose_rank(llama, 5000)
-
-    llama.get_by_text("Rank must be a whole number from 1 to 1,024.").wait_for()
-    assert "16" == llama.get_by_label("Rank r").input_value()
-
-
-def test_a_ticked_module_becomes_the_choice_of_targets(page):
-    page.goto(LLAMA + "&targets=qv")
-    # q and v: 32 · (8192 + 5120) a unit of r.
-    figure(page, "Trainable parameters").locator("[title='6,815,744 parameters']").wait_for()
-
-    page.get_by_label("k_proj × 32").check()
-
-    figure(page, "Trainable parameters").locator("[title='9,437,184 parameters']").wait_for()
-    page.wait_for_url(re.compile("targets=q_proj%2Ck_proj%2Cv_proj|targets=q_proj%2Cv_proj%2Ck_proj"))
-
-
-def test_the_picker_finds_a_model_by_another_name_though_one_is_chosen(page):
-    page.goto("/")
-    figure(page, "Trainable parameters").wait_for()
-
-    page.locator("#model input").click()
-    page.keyboard.type("unsloth/Qwen3-4B-unsloth")
-    page.get_by_role("option").first.click()
-
-    page.wait_for_url("**model=unsloth**Qwen3-4B**")
-    # 36 blocks of q 2560+4096, k and v 2560+1024, o 4096+2560, three of 2560+9728: 33,030,144 at r = 16.
-    figure(page, "Trainable parameters").locator("[title='33,030,144 parameters']").wait_for()
-
-
-def test_a_model_that_does_not_exist_gets_a_sentence_and_the_answer_stays(page):
-    page.goto(LLAMA)
-    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
-
-    page.locator("#model input").click()
-    page.keyboard.type("Qwen3-4-Bee")
-    page.keyboard.press("Enter")
-
-    page.locator("#notice [role=alert]").wait_for()
-    assert "Qwen3-4-Bee" in page.locator("#notice").inner_text()
-    assert figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").is_visible()
-
-
-def test_a_copied_address_opens_the_same_view(page):
-    page.goto(LLAMA)
-    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
-    choose_rank(page, 64)
-    page.get_by_label("α = 2r").check()
-    page.get_by_label("rsLoRA").check()
-    page.wait_for_url("**rslora=1**")
-    page.locator(".rv-scale", has_text="16").wait_for()
-    copied = page.url
-
-    page.goto("about:blank")
-    page.goto(copied)
-
-    figure(page, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
-    assert "64" == page.get_by_label("Rank r").input_value()
-    assert page.get_by_label("rsLoRA").is_checked()
-    assert "α = 128, scale α / √r = 16" == page.locator(".rv-scale").inner_text()
-
-
-def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
-    page.goto("/?r=5000&tab=nowhere")
-
-    page.get_by_text("r must be a whole number from 1 to 1,024").wait_for()
-    page.get_by_text("Explore is shown").wait_for()
-    assert "16" == page.get_by_label("Rank r").input_value()
-
-
 def test_nothing_is_requested_of_another_host(browser, address):
     page = browser.new_page(base_url=address)  # with a cache of its own, which is empty
     page.set_default_timeout(60_000)
@@ -215,7 +52,7 @@ def test_nothing_is_requested_of_another_host(browser, address):
     page.on("request", lambda request: requested.append(request.url))
 
     page.goto("/")
-    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
     for tab in ("train", "runs", "adapter", "guide"):
         open_tab(page, tab)
     page.close()
@@ -229,7 +66,7 @@ def test_a_page_that_nobody_touches_asks_nothing(page):
     requested = []
     page.on("request", lambda request: requested.append(request.url))
     page.goto("/")
-    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
 
     deadline, before = time.monotonic() + 20, -1
     while before < len(requested) and time.monotonic() < deadline:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.support.pages import LLAMA
+from tests.support.pages import LLAMA, open_section
 
 pytestmark = pytest.mark.browser
 
@@ -69,6 +69,13 @@ def test_the_data_of_a_figure_is_csv(llama, tmp_path):
     assert ["1", "2", "4"] == [row["r"] for row in rows[:3]]
 
 
+@pytest.fixture(autouse=True)
+def memory_open(request):
+    """The figure whose files are tested."""
+    if "llama" in request.fixturenames:
+        open_section(request.getfixturevalue("llama"), "Memory")
+
+
 def test_a_menu_closes_when_something_else_is_clicked_and_on_escape(llama):
     menu = llama.locator("#memory .rv-menu")
     menu.locator("summary").click()
@@ -81,6 +88,7 @@ def test_a_menu_closes_when_something_else_is_clicked_and_on_escape(llama):
 
 
 def test_the_table_of_ranks_comes_as_csv_and_parquet(llama, tmp_path):
+    open_section(llama, "All ranks")
     as_csv = downloaded(llama, "#ranks-download", "[data-pick=csv]", tmp_path)
     as_parquet = downloaded(llama, "#ranks-download", "[data-pick=parquet]", tmp_path)
 
@@ -101,6 +109,7 @@ def test_the_runs_come_as_a_table_too(page, tmp_path):
 def test_a_format_is_chosen_copied_saved_and_in_the_address(page, tmp_path):
     page.goto(LLAMA)
     page.locator("#ranks tr.rv-chosen").wait_for()
+    open_section(page, "Export")
     page.locator("#take input").click()
     page.get_by_role("option", name="LLaMA-Factory YAML").click()
     page.locator("#script h2", has_text="llamafactory.yaml").wait_for()
@@ -113,22 +122,24 @@ def test_a_format_is_chosen_copied_saved_and_in_the_address(page, tmp_path):
     assert ("meta-llama/Llama-3.1-8B", 16) == (config["model_name_or_path"], config["lora_rank"])
 
 
-def test_an_address_brings_the_format_back_and_a_notebook_is_saved_whole(page, tmp_path):
+def test_an_address_brings_the_format_back_and_what_is_shown_is_what_is_saved(page, tmp_path):
     page.goto(f"{LLAMA}&take=notebook&r=24")
     page.locator("#script h2", has_text="train.ipynb").wait_for()
 
-    assert page.locator("#script pre").inner_text().startswith("# LoRA r = 24")
+    shown = page.locator("#script pre").text_content()
     with page.expect_download() as download:
         page.locator("#script [data-do=save]").click()
     download.value.save_as(tmp_path / "train.ipynb")
     assert 4 == json.loads((tmp_path / "train.ipynb").read_text())["nbformat"]
+    assert shown == (tmp_path / "train.ipynb").read_text()
 
 
 def test_nothing_of_it_is_wider_than_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(f"{LLAMA}&take=axolotl")
     page.locator("#script pre").wait_for()
-    for menu in ("#memory .rv-menu", "#ranks-download"):
+    for section, menu in (("Memory", "#memory .rv-menu"), ("All ranks", "#ranks-download")):
+        open_section(page, section)
         page.locator(f"{menu} summary").click()
         box = page.locator(f"{menu} .rv-tools").bounding_box()
         assert 0 <= box["x"]

@@ -1,16 +1,18 @@
-"""The recommended rank, with reasons: the rule of thumb, moved by published evidence, capacity and forgetting.
+"""The recommended rank and learning rate: led by the nearest published line, moved by capacity and forgetting.
 
-The rule gives the start. Studies raise it only if they are similar (the same model, the same kind of task, the learning
-rate tuned at each rank) and had no more data than there is here. Capacity raises it up to the use case's ceiling. The
-wish to keep the base's abilities halves it where published trainings kept more at smaller ranks. The sentences are in
-words.py and reasons.py.
+The use case gives the start. The nearest line (lead.py) says what a rank fell short of there. It raises the rank only
+if it is similar (the same model, or its family and size; the same kind of task; the learning rate tuned at each rank)
+and had no more data than there is here. Capacity raises it up to the use case's ceiling. The wish to keep the base's
+abilities halves it where published trainings kept more at smaller ranks. The learning rate is the use case's, moved
+into the range of what was best in the nearest tuned sweep. The sentences are in words.py, lead_words.py and reasons.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from rankviz.core.advice.capacity import RANKS, Capacity, capacity, smallest_that_holds
+from rankviz.core.advice.lead import Lead, leading
 from rankviz.core.advice.use_case import Data, Goal, UseCase, use_case
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.studies.findings import (
@@ -24,12 +26,12 @@ from rankviz.core.studies.findings import (
     kept_by_rank,
     rank_enough,
     rate_against_rank,
+    rates_of_line,
     rates_tuned,
     short_of_full,
     targets_against_rank,
-    tuned_losses,
 )
-from rankviz.core.studies.lines import FACETS, Evidence, Line
+from rankviz.core.studies.lines import FACETS, Evidence
 from rankviz.core.studies.nearest import Near, Subject, drawn_lines, nearest
 
 SMALLEST = 8
@@ -43,12 +45,9 @@ class Findings:
 
     near: tuple[Near, ...]
     """Studies that show what rank does, the nearest first."""
-    tuned: Near | None
-    """The nearest whose learning rate was tuned at each rank, of the same model or family."""
+    lead: Lead | None
+    """The nearest line, of the same model or its nearest relative; None where no study has one."""
     enough: RankEnough | None
-    rates: RatesTuned | None
-    rates_of: str
-    """Whose rates these are, in words."""
     rate_or_rank: RateAgainstRank | None
     targets: TargetsAgainstRank | None
     kept: KeptByRank | None
@@ -56,15 +55,16 @@ class Findings:
 
     @property
     def shown(self) -> tuple[Near, ...]:
-        """A few to show: the nearest base of each study."""
+        """A few to show: the lead, then the nearest base of each other study."""
         of_study: dict[str, Near] = {}
-        for near in self.near:
+        for near in (*([self.lead.near] if self.lead else []), *self.near):
             of_study.setdefault(near.line.study.study_id, near)
         return tuple(of_study.values())[:NEAREST_SHOWN]
 
     @property
-    def tuned_line(self) -> Line | None:
-        return next(iter(tuned_losses(self.tuned.lines)), None) if self.tuned else None
+    def similar(self) -> Near | None:
+        """The nearest of the same kind of task and of the same family or a similar size."""
+        return next((n for n in self.near if n.same_task and (n.same_family or n.similar_size)), None)
 
 
 class Step(NamedTuple):
@@ -88,8 +88,10 @@ class Advice:
     capacity: Capacity
     holds_from: int | None
     """The smallest usual rank that would hold all data; None where none does, or the data are not known."""
-    learning_rates: tuple[float, ...]
-    """To try, smallest first; the use case's own among them."""
+    rates: RatesTuned | None
+    """The best learning rates around this rank; None where sweeps do not tell them for this use case."""
+    rates_of: str
+    """Whose rates these are: a base model, or "all models"."""
 
     @property
     def lora_alpha(self) -> int:
@@ -97,15 +99,23 @@ class Advice:
 
     @property
     def learning_rate(self) -> float:
-        return self.case.learning_rate
+        """To start with. All that trains or exports the recommended settings takes it from here."""
+        return start_rate(self.case, self.rates)
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """To try, smallest first: half the rate, the rate, and twice it or the highest of the best, whichever is
+        more."""
+        rate = self.learning_rate
+        return (rate / 2, rate, max(2 * rate, self.rates.high if self.rates else 0.0))
 
     @property
     def confidence(self) -> str:
         """well supported, supported or rule of thumb."""
-        tuned = self.findings.tuned
-        if tuned and tuned.same_model and tuned.same_task:
+        lead = self.findings.lead
+        if lead and lead.is_tuned_loss and lead.near.same_model and lead.near.same_task:
             return "well supported"
-        if tuned or any(near.same_task and (near.same_family or near.similar_size) for near in self.findings.near):
+        if (lead and (lead.is_tuned_loss or lead.near.same_task)) or self.findings.similar:
             return "supported"
         return "rule of thumb"
 
@@ -134,6 +144,7 @@ def advise(
         if after < r:
             steps.append(Step("forgetting", r, after))
             r = after
+    rates, rates_of = _rates(findings, r) if case.rates_of_instruction else (None, "")
     return Advice(
         case=case,
         goal=goal,
@@ -143,25 +154,30 @@ def advise(
         steps=tuple(steps),
         capacity=capacity(r, parameters(r), data.tokens, data.at_most, assume),
         holds_from=smallest_that_holds(parameters, data.tokens, assume) if data.tokens else None,
-        learning_rates=_to_try(case.learning_rate, findings.rates),
+        rates=rates,
+        rates_of=rates_of,
     )
+
+
+def start_rate(case: UseCase, rates: RatesTuned | None) -> float:
+    """The use case's learning rate, moved into the range of the best ones, to the end that is nearer.
+
+    That is usually the lower end, and the careful one: most sweeps had larger batches (128) than most fine-tunings.
+    """
+    return case.learning_rate if rates is None else min(max(case.learning_rate, rates.low), rates.high)
 
 
 def find(evidence: Evidence, subject: Subject, case: UseCase) -> Findings:
     """Nearest studies, and the counts over all of them."""
     published = evidence.published
     near = nearest(drawn_lines(evidence, ("lora",), FACETS), subject)
-    tuned = next((n for n in near if n.same_family and tuned_losses(n.lines)), None)
-    rates, rates_of = _rates(near, tuned, case.r) if case.rates_of_instruction else (None, "")
     forgetting = [
         line for n in nearest([x for x in published if x.first.role == "forgetting"], subject) for line in n.lines
     ]
     return Findings(
         near=near,
-        tuned=tuned,
+        lead=leading(near),
         enough=rank_enough(published),
-        rates=rates,
-        rates_of=rates_of,
         rate_or_rank=rate_against_rank(published),
         targets=targets_against_rank(published),
         kept=kept_by_rank(forgetting),
@@ -169,24 +185,25 @@ def find(evidence: Evidence, subject: Subject, case: UseCase) -> Findings:
     )
 
 
-def _rates(near: Sequence[Near], tuned: Near | None, r: int) -> tuple[RatesTuned | None, str]:
-    if tuned and tuned.same_model:
-        return rates_tuned(tuned.lines, r), "this model"
-    family = [line for n in near if n.same_family for line in n.lines]
-    if rates := rates_tuned(family, r):
-        return rates, "this family"
+def _rates(findings: Findings, r: int) -> tuple[RatesTuned | None, str]:
+    """The best learning rates near r: of the lead, of the nearest tuned relative, or of all tuned sweeps."""
+    near, lead = findings.near, findings.lead
+    related = [line for n in near if n.same_family and n.line.study.counted for line in n.lines]
+    for line in [lead.line, *related] if lead else []:
+        if rates := rates_of_line(line, r):
+            return rates, line.model.base_model
     return rates_tuned([line for n in near if not n.line.study.own for line in n.lines], r), "all models"
 
 
 def _by_evidence(findings: Findings, data: Data) -> int | None:
     """What the nearest tuned sweep needed, if it had no more examples than there are here."""
-    line = findings.tuned_line
-    if line is None or not (findings.tuned.same_model and findings.tuned.same_task):
+    lead = findings.lead
+    if lead is None or not lead.speaks_for_rank:
         return None
-    trained = line.study.examples
+    trained = lead.line.study.examples
     if trained is None or data.examples is None or data.examples < trained:
         return None
-    return line.smallest_within(TOLERANCE).rank
+    return lead.line.smallest_within(TOLERANCE).rank
 
 
 def _by_capacity(parameters: Callable[[int], int], data: Data, assume: Assumptions) -> int | None:
@@ -194,8 +211,3 @@ def _by_capacity(parameters: Callable[[int], int], data: Data, assume: Assumptio
     if data.tokens is None or data.at_most:
         return None
     return smallest_that_holds(parameters, data.tokens, assume) or RANKS[-1]
-
-
-def _to_try(rate: float, tuned: RatesTuned | None) -> tuple[float, ...]:
-    """Half the rate, the rate, and twice it or what served tuned sweeps best, whichever is more."""
-    return (rate / 2, rate, max(2 * rate, tuned.high if tuned else 0.0))

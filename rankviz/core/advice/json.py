@@ -5,6 +5,7 @@ from typing import Any
 
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Advice
+from rankviz.core.advice.lead_words import UNITS, lead_sentences
 from rankviz.core.advice.reasons import reasons
 
 
@@ -17,12 +18,19 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
         "r": advice.r,
         "lora_alpha": advice.lora_alpha,
         "learning_rate": advice.learning_rate,
+        "learning_rate_best": None
+        if advice.rates is None
+        else {"low": advice.rates.low, "high": advice.rates.high, "ranks": list(advice.rates.ranks)}
+        | {"of": advice.rates_of},
         "learning_rates_to_try": list(advice.learning_rates),
         "target_modules": target_modules,
         "target_names": list(target_names),
         "take": words.take(advice),
         "because": words.because(advice),
         "sentence": f"{words.take(advice)}. Reason: {words.because(advice)}.",
+        "then": list(lead_sentences(advice)),
+        "general": words.general(advice),
+        "lead": _lead(advice),
         "reasons": [reason._asdict() for reason in reasons(advice)],
         "confidence": advice.confidence,
         "confidence_in_words": words.confidence_in_words(advice),
@@ -50,4 +58,19 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
             }
             for near in advice.findings.shown
         ],
+    }
+
+
+def _lead(advice: Advice) -> dict[str, Any] | None:
+    """What the nearest line reached at the recommended rank, or at its neighbours where that was not run."""
+    lead = advice.findings.lead
+    if lead is None:
+        return None
+    return {
+        "study_id": lead.line.study.study_id,
+        "base_model": lead.line.model.base_model,
+        "unit": UNITS[lead.metric],
+        "best_r": lead.line.best.rank,
+        "short_of_best": {str(reading.r): reading.short for reading in lead.at(advice.r)},
+        "learning_rate_tuned_per_rank": lead.line.study.learning_rate_tuned_per_rank,
     }

@@ -5,21 +5,18 @@ from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.advice.advice import Advice, Step
+from rankviz.core.advice.lead import Lead, line_of
+from rankviz.core.advice.lead_words import KINDS, result_words
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH
-from rankviz.core.advice.words import enough_in_words, lower_first, near_name, rate_text
-from rankviz.core.studies.findings import RankEnough
-from rankviz.core.studies.lines import Line, Study, TaskKind
+from rankviz.core.advice.words import best_rates, enough_in_words, lower_first, near_name, rate_text
+from rankviz.core.lora.targets import listed
+from rankviz.core.studies.findings import TOLERANCE, RankEnough
+from rankviz.core.studies.lines import Line, Study
 from rankviz.core.studies.nearest import Near
 from rankviz.units import rounded_percent as percent
 
 CAPACITY_SOURCE = f"{REGRET}; Allen-Zhu and Li 2024, arXiv 2404.05405"
 CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
-KINDS: dict[TaskKind, str] = {
-    "simple": "simple tasks",
-    "instruction": "instruction tuning",
-    "complex": "complex tasks",
-    "pretraining": "continued pretraining",
-}
 FEW_EPOCHS = 3
 """Unsloth's guide advises one to three."""
 
@@ -34,12 +31,14 @@ class Reason(NamedTuple):
 
 
 def reasons(advice: Advice) -> tuple[Reason, ...]:
-    """Why, the rule first."""
+    """Why: the nearest studies first, then the rule and the counts over all studies."""
     findings, rule = advice.findings, advice.case.rule
-    main = [Reason("rule", f"Rule of thumb: r = {rule.label} for {lower_first(rule.use)}. {rule.reason}", rule.source)]
+    main = [_nearest(near, advice.r) for near in findings.shown]
+    main.append(
+        Reason("rule", f"Rule of thumb: r = {rule.label} for {lower_first(rule.use)}. {rule.reason}", rule.source)
+    )
     if findings.enough:
-        main.append(_enough(findings.enough, advice.r))
-    main += [_nearest(near, advice.r) for near in findings.shown]
+        main.append(_enough(findings.enough, findings.lead, advice.r))
     main += [_step(step, advice) for step in advice.steps]
     main.append(Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL))
     more = (_rate(advice), _targets(advice), _full(advice), _forgetting(advice), _epochs(advice))
@@ -63,31 +62,31 @@ def capacity_in_words(advice: Advice) -> str:
     return f"{holds} Your data has {yours} tokens: {more}. Above its capacity LoRA learns, but more slowly.{better}"
 
 
-def _enough(enough: RankEnough, r: int) -> Reason:
+def _enough(enough: RankEnough, lead: Lead | None, r: int) -> Reason:
     text = enough_in_words(enough, r)
     ranks = ", ".join(str(rank) for rank in enough.ranks)
     kinds = " and ".join(KINDS[kind] for kind in enough.task_kinds) or "the kind of task is not known"
     source, url = _cited(enough.studies)
-    return Reason("evidence", f"{text[0].upper()}{text[1:]}. Ranks run: {ranks}; {kinds}.", source, url)
+    text = f"{text[0].upper()}{text[1:]}. Ranks run: {ranks}; {kinds}."
+    if lead and lead.is_tuned_loss and (needed := lead.line.smallest_within(TOLERANCE).rank) > r:
+        text += f" {lead.line.model.base_model} is not one of them: it needed r = {needed}."
+    return Reason("evidence", text, source, url)
 
 
 def _nearest(near: Near, r: int) -> Reason:
-    """The nearest line in numbers: what the rank nearest to r reached, and what the best did."""
-    line = near.lines[-1]
-    at = min(line.points, key=lambda point: (max(point.rank / r, r / point.rank), point.rank))
+    """A near line in numbers: what r or the ranks next to it reached, and what the best did."""
+    line = line_of(near)
     best = line.best
     known = f" ± {best.standard_error:g}" if best.standard_error else ", one run each"
-    if at.rank == best.rank:
-        ranks = ", ".join(str(rank) for rank in line.ranks)
-        result = f"r = {at.rank} was the best of {ranks}, {best.value:g} {metric_in_words(line)}{known}"
-    else:
-        result = (
-            f"r = {at.rank} reached {at.value:g} {metric_in_words(line)}, {percent(line.short_of_best(at.value))} "
-            f"worse than the best, {best.value:g} at r = {best.rank}{known}"
-        )
     length = f", {line.first.duration}" if line.first.duration else ""
+    result = result_words(Lead(near=near, line=line), r).rstrip(",")
+    if r not in line.ranks:
+        result += f"; r = {r} was not run"
     source, url = _cited((line.study,))
-    text = f"{near_name(near)} ({near.in_words}){length}: {result}; {line.study.learning_rate_label}."
+    text = (
+        f"{near_name(near)} ({near.in_words}){length}: {result}. The best value is {best.value:g} "
+        f"{metric_in_words(line)}{known}; {line.study.learning_rate_label}."
+    )
     return Reason("nearest", text, source, url)
 
 
@@ -98,7 +97,7 @@ def metric_in_words(line: Line) -> str:
 
 def _step(step: Step, advice: Advice) -> Reason:
     if step.why == "evidence":
-        line = advice.findings.tuned_line
+        line = advice.findings.lead.line
         text = (
             f"Raised from r = {step.before}: {line.study.label} had {line.study.examples:,} examples, no more than "
             f"you, and {line.model.base_model} needed r = {step.after}."
@@ -120,7 +119,7 @@ def _step(step: Step, advice: Advice) -> Reason:
 
 
 def _rate(advice: Advice) -> Reason:
-    moved, rates = advice.findings.rate_or_rank, advice.findings.rates
+    moved, rates = advice.findings.rate_or_rank, advice.rates
     text = f"Tune the learning rate before the rank: try {', '.join(map(rate_text, advice.learning_rates))}."
     if moved and moved.rate > moved.rank:
         text += (
@@ -129,9 +128,9 @@ def _rate(advice: Advice) -> Reason:
             f"rank (medians of {moved.models} models)."
         )
     if rates:
-        low, high = rate_text(rates.low), rate_text(rates.high)
-        span = low if low == high else f"{low} to {high}"
-        text += f" Of the rates tried for {advice.findings.rates_of} at r = {rates.r}, the best were {span}."
+        ranks, span = listed(map(str, rates.ranks)), best_rates(advice)
+        were = "the best were" if " to " in span else "the best was"
+        text += f" Of the rates tried for {advice.rates_of} at r = {ranks}, {were} {span}."
     return Reason("rate", text, advice.case.learning_rate_source)
 
 

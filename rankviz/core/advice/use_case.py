@@ -1,16 +1,14 @@
 """The aim of a fine-tuning: the use case, how much data, and whether the base must keep what it knows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rankviz.core.advice.rules import RANK_RULES, REGRET, UNSLOTH, RankRule
 from rankviz.core.checks import whole
+from rankviz.core.cost.data import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.studies.lines import TaskKind
 from rankviz.errors import InvalidSettingError
-
-MAX_EXAMPLES = 10**12
-MAX_EXAMPLE_TOKENS = 4_194_304
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,9 +98,9 @@ class Goal:
 
     use_case: str = DEFAULT
     examples: int | None = None
-    """Different training examples; None where it is not known."""
+    """Different training examples; None takes those of the training's data."""
     example_tokens: int | None = None
-    """Tokens of one of them, on average; None: at most the longest row."""
+    """Tokens of one of them, on average; None takes those of the training's data, or at most the longest row."""
     forgetting: bool = False
     """Whether the base must keep what it could do."""
 
@@ -115,6 +113,20 @@ class Goal:
         ):
             if value is not None:
                 whole(value, what, 1, high)
+
+    def about(self, data: TrainingData | None) -> "Goal":
+        """The same with the examples and tokens of the training's data. InvalidSettingError where both are given and
+        differ."""
+        if data is None:
+            return self
+        of_data = {"examples": data.examples, "example_tokens": data.mean_tokens}
+        for name, value in of_data.items():
+            own = getattr(self, name)
+            if None not in (own, value) and own != value:
+                raise InvalidSettingError(
+                    f"The goal has {name} = {own:,}, and the training data {value:,}. Give them only once."
+                )
+        return replace(self, **{name: value for name, value in of_data.items() if value is not None})
 
 
 class Data(NamedTuple):
@@ -131,10 +143,11 @@ class Data(NamedTuple):
 
 
 def data_of(goal: Goal, training: TrainingSetup) -> Data:
-    """Repeating a token adds nothing to learn, so only the first time counts."""
+    """What the training gets to see of the goal's data. Repeating a token adds nothing to learn, so only the first time
+    counts."""
     known = training.has_length
     rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
-    each = goal.example_tokens or training.max_length
+    each = min(goal.example_tokens or training.max_length, training.max_length)
     if goal.examples is None:
         return Data(rows * each if known else None, at_most=True, epochs=None, examples=None)
     seen = min(goal.examples, rows) if known else goal.examples

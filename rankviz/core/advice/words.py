@@ -1,12 +1,17 @@
-"""An advice in sentences: the recommendation, its confidence, what would change it. The reasons are in reasons.py."""
+"""An advice in sentences: the recommendation, its confidence, what would change it.
+
+What the nearest published line says is in lead_words.py, the reasons are in reasons.py.
+"""
 
 from collections.abc import Mapping, Sequence
 
 from rankviz import units
 from rankviz.core.advice.advice import Advice
+from rankviz.core.advice.lead_words import lead_sentence, lead_sentences
 from rankviz.core.advice.rules import RANK_RULES
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.studies.findings import TOLERANCE, RankEnough
+from rankviz.core.studies.lines import Line
 from rankviz.core.studies.nearest import Near
 from rankviz.units import rounded_percent as percent
 
@@ -16,14 +21,38 @@ HIGHEST_SWEPT = 1024
 def take(advice: Advice) -> str:
     """The recommended settings."""
     return (
-        f"Recommended: r = {advice.r}, alpha = {advice.lora_alpha}, learning rate {rate_text(advice.learning_rate)}, "
+        f"Recommended: r = {advice.r}, alpha = {advice.lora_alpha}, learning rate {rate_in_words(advice)}, "
         "all linear layers"
     )
 
 
+def rate_in_words(advice: Advice) -> str:
+    """ "3e-4 (3e-4 to 1e-3 did best)": where to start, and the range that sweeps leave."""
+    span = best_rates(advice)
+    start = rate_text(advice.learning_rate)
+    return start if span in ("", start) else f"{start} ({span} did best)"
+
+
+def best_rates(advice: Advice) -> str:
+    """The best learning rates of the nearest tuned sweep, "" where none tells them."""
+    if advice.rates is None:
+        return ""
+    low, high = rate_text(advice.rates.low), rate_text(advice.rates.high)
+    return low if low == high else f"{low} to {high}"
+
+
 def because(advice: Advice) -> str:
-    """The main reason, and what changed the rank from its start."""
-    return f"{_because(advice)}{_moved(advice)}"
+    """The main reason, without a full stop: the nearest published line or, without one, the rule; and what changed the
+    rank from its start."""
+    lead = advice.findings.lead
+    return f"{_moved(advice)}{lead_sentence(lead, advice.r) if lead else general(advice)}"
+
+
+def main_sentences(advice: Advice) -> tuple[str, ...]:
+    """At most three: the main reason, the rank that the nearest line needed, and how sure the advice is."""
+    reason = because(advice)
+    started = reason if reason.startswith("r = ") else f"{reason[0].upper()}{reason[1:]}"
+    return (f"{started}.", *lead_sentences(advice))
 
 
 def _moved(advice: Advice) -> str:
@@ -33,10 +62,11 @@ def _moved(advice: Advice) -> str:
         "forgetting": "halved {} to keep more of the base",
     }
     moved = [moves[step.why].format(f"from r = {step.before}") for step in advice.steps]
-    return f". The rank was {', then '.join(moved)}" if moved else ""
+    return f"the rank is {', then '.join(moved)}; " if moved else ""
 
 
-def _because(advice: Advice) -> str:
+def general(advice: Advice) -> str:
+    """What the rule of thumb and all tuned sweeps together say, without a full stop."""
     enough, full, case = advice.findings.enough, advice.findings.full, advice.case
     if enough and set(enough.task_kinds[:1]) & set(case.task_kinds):
         return enough_in_words(enough, advice.r)
@@ -80,19 +110,19 @@ def rule_in_words(enough: RankEnough | None, r: int, *, last: bool) -> str:
 
 
 def confidence_in_words(advice: Advice) -> str:
-    tuned, near = advice.findings.tuned, advice.findings.near
-    if tuned and advice.confidence != "rule of thumb":
+    lead, similar, near = advice.findings.lead, advice.findings.similar, advice.findings.near
+    if lead and lead.is_tuned_loss and advice.confidence != "rule of thumb":
         same = "the same kind of task" if advice.case.task_kinds else "a task that also has full fine-tuning"
-        kind = same if tuned.same_task else "another kind of task"
+        kind = same if lead.near.same_task else "another kind of task"
         return (
-            f"{advice.confidence.capitalize()}: {tuned.line.study.label} swept {tuned.line.model.base_model} "
-            f"({tuned.why[0]}) on {kind}, with the learning rate tuned at each rank. Each of its points is one run, "
-            "and it used other data than yours."
+            f"{advice.confidence.capitalize()}: {lead.line.study.label} swept {lead.line.model.base_model} "
+            f"({lead.near.why[0]}) on {kind}, with the learning rate tuned at each rank. Each of its points is one "
+            "run, and it used other data than yours."
         )
-    if advice.confidence == "supported":
-        same = next(n for n in near if n.same_task and (n.same_family or n.similar_size))
-        study = same.line.study
-        return f"Supported: {study.label} is similar ({same.in_words}), but with the {study.learning_rate_label}."
+    similar = lead.near if lead and lead.near.same_task else similar
+    if similar:
+        study = similar.line.study
+        return f"Supported: {study.label} is similar ({similar.in_words}), with the {study.learning_rate_label}."
     nearest = f" The nearest study is {near[0].line.study.label} ({near[0].in_words})." if near else ""
     return f"A rule of thumb: no published sweep is similar to this model and this kind of task.{nearest}"
 
@@ -100,8 +130,8 @@ def confidence_in_words(advice: Advice) -> str:
 def would_change(advice: Advice) -> tuple[str, ...]:
     """What would change the advice."""
     findings, changes = advice.findings, []
-    if findings.tuned_line is not None:
-        changes += _needed_elsewhere(advice)
+    if findings.lead and findings.lead.is_tuned_loss:
+        changes += _needed_elsewhere(advice, findings.lead.line)
     if advice.capacity.enough is not False:
         tokens = units.count(advice.capacity.holds_tokens)
         changes.append(f"More than about {tokens} tokens of new text: r = {advice.r} reaches its capacity there.")
@@ -115,8 +145,7 @@ def would_change(advice: Advice) -> tuple[str, ...]:
     return tuple(changes)
 
 
-def _needed_elsewhere(advice: Advice) -> list[str]:
-    line = advice.findings.tuned_line
+def _needed_elsewhere(advice: Advice, line: Line) -> list[str]:
     base, needed = line.model.base_model, line.smallest_within(TOLERANCE).rank
     if needed > advice.r:
         at = next((point for point in reversed(line.points) if point.rank <= advice.r), line.points[0])

@@ -11,7 +11,8 @@ evaluation, several GPUs, the recurrences of linear attention. Hand-worked in te
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.cost.setup import TrainingSetup
@@ -79,6 +80,41 @@ def duration_terms(
     model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu, *, weight_gradients: bool = False
 ) -> DurationTerms | None:
     """The rank-independent part; None where the card's FLOP/s or bandwidth are not known."""
+    return _over_lengths(model, stack, lambda there: _duration_terms(model, shape, there, gpu, weight_gradients))
+
+
+def _over_lengths(
+    model: ModelSpec, stack: Stack, terms: Callable[[Stack], DurationTerms | None]
+) -> DurationTerms | None:
+    """The terms with examples as long as the data say: the low end for the least tokens that a step may compute, the
+    high end for the most. Without data, for rows of max_length.
+
+    terms: those of a stack without data, whose rows all have max_length tokens.
+    """
+    setup = stack.setup
+    if setup.data is None:
+        return terms(stack)
+    tokens = setup.computed_tokens(model)
+    low, expected, high = (
+        terms(replace(stack, setup=replace(setup, data=None, max_length=max(1, round(length)))))
+        for length in (tokens.low, tokens.expected, tokens.high)
+    )
+    if low is None or expected is None or high is None:
+        return None
+    return replace(
+        expected,
+        work_seconds=low.work_seconds.joined(expected.work_seconds, high.work_seconds),
+        work_seconds_per_rank=low.work_seconds_per_rank.joined(
+            expected.work_seconds_per_rank, high.work_seconds_per_rank
+        ),
+        steps=setup.total_steps,
+        load=expected.load_seconds if setup.has_length else None,
+    )
+
+
+def _duration_terms(
+    model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu, weight_gradients: bool
+) -> DurationTerms | None:
     peak, bandwidth = peak_flops_per_second(gpu, stack.setup), gpu.bandwidth_bytes_per_second
     if peak is None or bandwidth is None:
         return None

@@ -19,6 +19,7 @@ from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, lora_alpha, saved_dtype, scale
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.note import by_level
 from rankviz.core.quantity import Range
 from rankviz.units import GB, GIB
 
@@ -197,6 +198,7 @@ def as_json(answer: Estimate) -> dict[str, Any]:
         "tokens_per_step": answer.question.training.tokens_per_step,
         "ranks": [_rank_json(rank, total, targets, answer.adapter_dtype) for rank in answer.ranks],
         "notes": list(answer.notes),
+        "warnings": list(by_level(answer.notes)[0]),
     }
 
 

@@ -38,6 +38,8 @@ class Gpu:
     bandwidth_bytes_per_second: float | None
     bandwidth_source: str = ""
     supports_bf16: bool
+    compute_capability: float | None = None
+    """As NVIDIA lists it (developer.nvidia.com/cuda-gpus): 7.5 is Turing, 8.0 to 8.9 Ampere and Ada, 9.0 Hopper."""
     utilisation_group: UtilisationGroup = "workstation"
     prices: tuple[Price, ...] = ()
     """The first is the one reckoned with; the rest are what others ask."""

@@ -1,18 +1,23 @@
 """Writes the notes of an estimate: what its numbers rest on that someone could trip over."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from rankviz import units
 from rankviz.core.cost import unsloth
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Device
+from rankviz.core.cost.data import pads
+from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
-from rankviz.core.cost.predict import Prediction
+from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
+from rankviz.core.lora.targets import listed
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
+from rankviz.core.note import Caution
 
 
 def question_notes(
@@ -39,6 +44,7 @@ def question_notes(
             notes.append(f"{gpu.name}: no price in the table. Enter your own price for a cost.")
     if not setup.has_length:
         notes.append("No length of training is given: time and cost are for one optimizer step, without loading.")
+    notes += data_notes(model, setup)
     if setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth":
         notes.append("Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.")
     if setup.framework == "peft" and setup.quantized:
@@ -51,6 +57,36 @@ def question_notes(
     if model.tower == "whole model":
         notes.append(
             "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
+        )
+    return notes
+
+
+def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
+    """How the data set time and memory; nothing without data."""
+    data = setup.data
+    if data is None:
+        return []
+    notes, limit = [], setup.max_length
+    if data.mean_tokens is not None:
+        padded = pads(setup.framework, model)
+        tokens = setup.computed_tokens(model)
+        span = f"{tokens.low:,.0f} to {tokens.high:,.0f}" if padded else f"{tokens.expected:,.0f}"
+        why = "an example may be padded to the longest of its batch" if padded else "Unsloth trains without padding"
+        notes.append(f"Time is for {span} tokens per example: {why}.")
+    elif data.examples is not None:
+        notes.append(
+            f"The mean length of the examples is not known: time counts {setup.fitted_length:,} tokens for each. It is "
+            "lower for shorter examples."
+        )
+    if data.truncates(limit):
+        notes.append(
+            f"The longest example has {data.longest_tokens:,} tokens. Examples above the maximum length of {limit:,} "
+            "are truncated."
+        )
+    elif setup.fitted_length < limit:
+        notes.append(
+            f"Memory is for batches of the longest example: {setup.fitted_length:,} tokens instead of the maximum "
+            f"length of {limit:,}."
         )
     return notes
 
@@ -76,7 +112,7 @@ def unsloth_notes(
     elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
         notes.append(_about_checkpoint(checkpoint, question.model_id, predicted.memory))
     if unsloth.forces_fp32(model, setup.precision, device):
-        notes.append("fp16 overflows in this model, so Unsloth trains it without autocast and with fp32 hidden states.")
+        notes.append(_forced_fp32(model, question, stack, device, predicted))
     short = [r for r, memory in ranks.items() if memory.base_weights < predicted.memory.base_weights]
     if short:
         some = len(short) < len(ranks)
@@ -87,6 +123,26 @@ def unsloth_notes(
             f"The card is short of room{where}, so Unsloth moves the input embedding ({moved}) to host memory.{below}"
         )
     return [*notes, *_about_both_ends(predicted, elsewhere, ranks)]
+
+
+def _forced_fp32(model: ModelSpec, question: Question, stack: Stack, device: Device, predicted: Prediction) -> Caution:
+    """What fp32 hidden states cost, as the estimate has it: this training beside the same one in bf16."""
+    gpu, setup, r = device.gpu, stack.setup, question.ranks[0]
+    able = card(replace(gpu, supports_bf16=True)) if gpu else device
+    in_bf16 = replace(stack, setup=replace(setup, precision="bf16" if setup.precision == "fp16" else setup.precision))
+    usable = gpu and gpu.usable_bytes
+    plain = predict(model, question.lora_at(r), in_bf16, able, usable_bytes=usable)
+    more = predicted.memory_at(r).device - plain.memory_at(r).device
+    slow, fast = predicted.duration_at(r), plain.duration_at(r)
+    costs = [units.memory_change(more)] if more > 0 else []
+    if slow and fast:
+        costs.append(f"{100 * (slow.step.expected / fast.step.expected - 1):+.0f} % time")
+    lacks = f"{gpu.name} has no bf16, and " if gpu and not gpu.supports_bf16 else ""
+    against = f" Estimated against bf16 at r = {r}: {listed(costs)}, included here." if costs else ""
+    return Caution(
+        f"{lacks}fp16 overflows in this model, so Unsloth trains it with fp32 hidden states and without "
+        f"autocast.{against}"
+    )
 
 
 def _about_both_ends(predicted: Prediction, elsewhere: Sequence[Prediction], ranks: Iterable[int]) -> Sequence[str]:
@@ -108,7 +164,11 @@ def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTe
     if not checkpoint.dynamic:
         return f"{which} It is plain NF4."
     if checkpoint.file_bytes is not None:
-        return f"{which} It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}."
+        more = units.memory_size(memory.base_extra.expected)
+        return (
+            f"{which} It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}, {more} "
+            "more than plain NF4."
+        )
     expected, high = (
         100 * more / memory.checkpoint_bytes for more in (memory.base_extra.expected, memory.base_extra.high)
     )

@@ -53,7 +53,8 @@ def predict(
     usable_bytes: of the card, where known; the loss is computed in larger pieces on a card with more room.
     names: by whose rules target names reach modules; None is the stack's framework.
     """
-    setup = stack.setup
+    setup = stack.setup.fitted
+    stack = replace(stack, setup=setup)
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
     stack = settled(stack, model, device)
     shape = _shape(plan)

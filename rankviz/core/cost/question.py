@@ -11,8 +11,10 @@ from rankviz.errors import InvalidSettingError
 
 MAX_USD_PER_HOUR = 1_000_000
 ASSUMED_STEPS = 1_000
-"""Optimizer steps where neither steps nor tokens are given: on the page, at the endpoints, and for `rankviz estimate`
-and `rankviz fit`."""
+"""Optimizer steps where no length and no number of examples is given: on the page, at the endpoints, and for
+`rankviz estimate` and `rankviz fit`."""
+ASSUMED_EPOCHS = 1
+"""Where the number of examples is given, and no length."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,10 +38,15 @@ class Question:
         return replace(self.lora, r=r, lora_alpha=lora_alpha(self.alpha, r))
 
     def with_assumed_length(self) -> tuple["Question", str]:
-        """The question with ASSUMED_STEPS where it has no length of training, and a sentence that says so; as it is,
-        and nothing, where it has one."""
+        """The question with ASSUMED_EPOCHS or, without a number of examples, ASSUMED_STEPS where it has no length of
+        training, and a sentence that says so; as it is, and nothing, where it has one."""
+        data = self.training.data
         if self.training.has_length:
             return self, ""
+        if data is not None and data.examples is not None:
+            training = replace(self.training, data=replace(data, epochs=ASSUMED_EPOCHS))
+            sentence = f"Time and cost assume {ASSUMED_EPOCHS} epoch: no epochs, steps or tokens were given."
+            return replace(self, training=training), sentence
         training = replace(self.training, max_steps=ASSUMED_STEPS)
         sentence = f"Time and cost assume {ASSUMED_STEPS:,} optimizer steps: no number of steps or tokens was given."
         return replace(self, training=training), sentence

@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from rankviz.core.checks import one_of, whole
+from rankviz.core.cost.data import TrainingData, pads
 from rankviz.core.cost.device import Device
 from rankviz.core.lora.config import QUANTIZED, Framework
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
@@ -59,7 +62,10 @@ class TrainingSetup:
     """Only "eager" holds the attention matrix."""
     max_steps: int | None = None
     tokens: int | None = None
-    """Length of the training: optimizer steps, or tokens (padding included); neither means one step."""
+    """Length of the training: optimizer steps, or tokens (padding included where no data are given). Neither means the
+    epochs of the data, or one step."""
+    data: TrainingData | None = None
+    """The data, as far as they are known; None counts every example as max_length tokens."""
 
     @property
     def quantized(self) -> bool:
@@ -76,21 +82,48 @@ class TrainingSetup:
 
     @property
     def tokens_per_step(self) -> int:
-        return self.tokens_per_micro_step * self.gradient_accumulation_steps
+        """Tokens of one optimizer step: the mean examples of the data without padding, or full rows of max_length."""
+        kept = self.data.kept_tokens(self.max_length) if self.data else None
+        return self.rows_per_step * (self.max_length if kept is None else kept)
+
+    @property
+    def fitted_length(self) -> int:
+        """The maximum length that memory is for and that an export sets: max_length, or the longest example of the
+        data, rounded up, where that is less."""
+        return self.data.fitted(self.max_length) if self.data else self.max_length
+
+    @property
+    def fitted(self) -> "TrainingSetup":
+        """The set-up with max_length no longer than its data need."""
+        length = self.fitted_length
+        return self if length == self.max_length else replace(self, max_length=length)
+
+    def computed_tokens(self, model: ModelSpec) -> Range:
+        """Tokens of an example that a step of this model computes, padding included; max_length without data."""
+        data = self.data or TrainingData()
+        padded = pads(self.framework, model)
+        return data.computed_tokens(self.per_device_train_batch_size, self.max_length, padded=padded)
+
+    @property
+    def data_steps(self) -> int | None:
+        """Optimizer steps of the epochs over the data, which neither steps nor tokens replace; None without them."""
+        if self.data is None or self.max_steps is not None or self.tokens is not None:
+            return None
+        return self.data.steps(self.rows_per_step)
 
     @property
     def has_length(self) -> bool:
-        """Whether steps or tokens are given."""
-        return self.max_steps is not None or self.tokens is not None
+        """Whether steps, tokens or epochs of known data are given."""
+        return self.max_steps is not None or self.tokens is not None or self.data_steps is not None
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps: as given, or tokens over tokens per step, rounded up."""
+        """Optimizer steps: as given, or tokens over tokens per step, rounded up, or all epochs of the data."""
         if self.max_steps is not None:
             return self.max_steps
         if self.tokens is not None:
             return max(1, -(-self.tokens // self.tokens_per_step))
-        return 1
+        return self.data_steps or 1
 
     def validate(self) -> None:
         """InvalidSettingError says which value to change, and its limits."""
@@ -119,6 +152,16 @@ class TrainingSetup:
             whole(self.max_steps, "Steps", 1, MAX_TRAINING_TOKENS)
         if self.tokens is not None:
             whole(self.tokens, "Tokens", 1, MAX_TRAINING_TOKENS)
+        if self.data is not None:
+            self._validate_data(self.data)
+
+    def _validate_data(self, data: TrainingData) -> None:
+        data.validate()
+        if data.epochs is not None and (self.max_steps is not None or self.tokens is not None):
+            given = "Steps" if self.max_steps is not None else "Tokens"
+            raise InvalidSettingError(f"{given} and epochs are both given. Give only one of them.")
+        if self.data_steps is not None:
+            whole(self.data_steps, "Steps of all epochs", 1, MAX_TRAINING_TOKENS)
 
     def without_auto(self, device: Device) -> "TrainingSetup":
         """The set-up with every "auto" replaced by what it stands for on this device. Nothing is refused: an estimate

@@ -54,6 +54,7 @@ def _knob(knob: Knob) -> dict[str, Any]:
         "usd": knob.usd,
         "fit": knob.fit,
         "margin_bytes": _whole(knob.spare),
+        "peak": knob.peak,
     }
 
 

@@ -12,6 +12,7 @@ from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.question import Question
+from rankviz.core.fit.peak import peak_words
 from rankviz.core.fit.setting import Change, Setting, keeping_tokens, seconds_for
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan
@@ -44,6 +45,13 @@ class Knob:
     fit: Fit | None
     spare: Range | None
     """Bytes left on the card after the change."""
+    peak: str
+    """Which part of a step sets the peak before and after it, in words."""
+
+    @property
+    def of_tokens_at_once(self) -> bool:
+        """Whether it changes how many tokens are in a micro-step."""
+        return bool({"max_length", "batch"} & set(self.change))
 
     @property
     def makes_it_fit(self) -> bool:
@@ -69,6 +77,7 @@ def price(start: Setting, label: str, change: Change, *, same_result: bool) -> K
         usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
         fit=after.row.fit,
         spare=after.spare,
+        peak=peak_words(start.row.memory, after.row.memory),
     )
 
 
@@ -83,12 +92,13 @@ def _changes(start: Setting) -> Iterator[tuple[str, Change, bool]]:
     batch, accum, length = (
         training.per_device_train_batch_size,
         training.gradient_accumulation_steps,
-        training.max_length,
+        training.fitted_length,
     )
     for r in _rank_steps(start.r):
         yield f"r = {r}", {"r": r}, False
     yield from _target_changes(start)
-    yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
+    if training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
+        yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
     if length > 1:
         yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
     if accum % 2 == 0:

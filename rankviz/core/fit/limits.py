@@ -39,7 +39,7 @@ def limits(start: Setting) -> tuple[Limit, ...]:
     return (
         _limit(start, "r", MAX_RANK, "the highest rank that RankViz estimates"),
         _limit(start, "batch", batches, "the largest batch that RankViz estimates"),
-        _limit(start, "max_length", lengths, "the most tokens at once that RankViz estimates"),
+        _limit(start.with_full_rows, "max_length", lengths, "the most tokens at once that RankViz estimates"),
     )
 
 

@@ -82,8 +82,8 @@ def _changes(start: Setting, fits: dict[str, int | None]) -> Iterator[tuple[str,
         yield f"r = {r}", {"r": r}, False
     for preset, label in narrower(start):
         yield label, {"targets": preset}, False
-    if training.max_length > 1:
-        length = max(training.max_length // 2, min(fits.get("max_length") or 1, training.max_length - 1))
+    if (longest := training.fitted_length) > 1:
+        length = max(longest // 2, min(fits.get("max_length") or 1, longest - 1))
         yield f"{length:,} tokens per example", {"max_length": length}, False
     if training.precision not in QUANTIZED or training.precision == "int8":
         yield PRECISION_LABELS["nf4-dq"], {"precision": "nf4-dq"}, False

@@ -61,6 +61,14 @@ class Setting:
         """Usable memory less what nvidia-smi would show, in bytes: negative where that is more."""
         return self.row.spare
 
+    @property
+    def with_full_rows(self) -> "Setting":
+        """The same with every example as long as max_length, whatever the data."""
+        if self.question.training.data is None:
+            return self
+        training = replace(self.question.training, data=None)
+        return setting(self.model, replace(self.question, training=training), self.gpu, self.assumptions)
+
     def with_change(self, change: Change) -> "Setting":
         """InvalidSettingError where that can't be asked."""
         return setting(self.model, changed(self.question, change), self.gpu, self.assumptions)
@@ -99,7 +107,7 @@ def keeping_tokens(question: Question, change: Change) -> Change:
 
 
 def trained_tokens(setup: TrainingSetup) -> int:
-    """As asked; one optimizer step's where no length is given."""
+    """As asked; one optimizer step's where no length is given. Of data, without padding."""
     return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
 
@@ -107,4 +115,9 @@ def seconds_for(row: RankEstimate, setup: TrainingSetup, tokens: int) -> float |
     """Loading and so many tokens, expected; None where the card's speed is not known."""
     if row.duration is None:
         return None
-    return row.duration.load.expected + row.duration.step.expected * tokens / setup.tokens_per_step
+    data = setup.data
+    if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
+        steps = data.epochs * data.examples / setup.rows_per_step
+    else:
+        steps = tokens / setup.tokens_per_step
+    return row.duration.load.expected + row.duration.step.expected * steps

@@ -166,7 +166,7 @@ def _rank_line(line: Line) -> RankLine | None:
     loss = first.is_loss
     if loss and min(value for value, _ in best.values()) <= 0:
         return None
-    scale = 1.0 if loss else _points(first.metric, [value for value, _ in best.values()])
+    scale = 1.0 if loss else points_scale(first.metric, [value for value, _ in best.values()])
     sign = 1 if first.higher_is_better else -1
     values, errors = [], []
     for value, error in best.values():
@@ -189,7 +189,7 @@ def _rank_line(line: Line) -> RankLine | None:
     )
 
 
-def _points(metric: str, values: Sequence[float]) -> float:
+def points_scale(metric: str, values: Sequence[float]) -> float:
     """What turns this metric into points of 100."""
     if "mt_bench" in metric:
         return 10.0

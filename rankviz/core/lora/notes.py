@@ -1,6 +1,7 @@
 """What someone should know about an adapter before trusting its numbers, in sentences.
 
-PEFT is silent when a name hits nothing, or less than one would think. These notes are not.
+PEFT is silent when a name hits nothing, or less than one would think. These notes are not. A caution says that
+something is not trained, or trained otherwise, than the settings say.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from rankviz.core.lora.route import Route
 from rankviz.core.lora.saved import SavedModule, hits
 from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, listed, names_that_exist
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.note import Caution
 
 if TYPE_CHECKING:
     from rankviz.core.lora.plan import Adapted
@@ -93,7 +95,9 @@ def _moe(model, requested, adapted, scheme, route):
             "peft-remap": "these targets name none of them",
             "unsloth": "these targets name none of them",
         }[scheme if scheme in ("linear-only", "peft-remap") else "unsloth"]
-        yield f"No adapter on the experts: {names} are fused parameters, and {why}. Attention and dense layers only."
+        yield Caution(
+            f"No adapter on the experts: {names} are fused parameters, and {why}. Attention and dense layers only."
+        )
         if scheme == "linear-only" and model.peft_remap:
             yield (
                 f"Plain PEFT {PEFT_VERSION} on transformers 5 rewrites targets that name expert projections of this "
@@ -102,7 +106,7 @@ def _moe(model, requested, adapted, scheme, route):
         return
     reach = listed(dict.fromkeys(a.layer.name for a in experts))
     if factor == 2:
-        yield (
+        yield Caution(
             f"MoE scheme peft-remap: PEFT {PEFT_VERSION} on transformers 5 silently rewrites these targets. Each "
             f"expert's {reach} carry LoRA, gate_up_proj at rank 2r"
             + (", and so does the router" if any(a.layer.kind == "router" for a in adapted) else "")
@@ -161,7 +165,7 @@ def _missed(model, requested, adapted, saved, route):
     exist = names_that_exist(model)
     if route.scoped and _scoped_out(missed, exist):
         left = _scoped_out(missed, exist)
-        yield (
+        yield Caution(
             f"Unsloth {UNSLOTH_VERSION} leaves out {listed(left)}: its {route.unsloth_class} trains linear layers "
             "inside attention and MLP modules that its flags turn on."
         )
@@ -175,7 +179,7 @@ def _missed(model, requested, adapted, saved, route):
         or (name == "gate_up_proj" and set(FUSED_INTO[name]) & set(missed))
     ]
     hint = f" {listed(fused)} {_hold(fused)} them fused: name {_it(fused)} to train them." if fused else ""
-    yield f"{listed(missed)} {_match(missed)} nothing in this model, which has {', '.join(exist)}.{hint}"
+    yield Caution(f"{listed(missed)} {_match(missed)} nothing in this model, which has {', '.join(exist)}.{hint}")
 
 
 def _scoped_out(missed, exist):
@@ -276,7 +280,7 @@ def _embeddings(model, saved, saved_names, moved, route):
         yield f"PEFT saves the frozen weight of {listed(frozen)} with the adapter, since a target names an embedding."
     idle = [module.name for module in saved if not (module.trained or module.frozen_copy or module.path in ends)]
     if idle:
-        yield (
+        yield Caution(
             f"Unsloth {UNSLOTH_VERSION} saves {listed(dict.fromkeys(idle))} in full and does not train "
             f"{_it(idle)}: it freezes modules without a tensor called weight."
         )
@@ -285,7 +289,9 @@ def _embeddings(model, saved, saved_names, moved, route):
         if len(trained) == 2 and not all(module.trained for module in trained):
             yield "Embedding and head are tied: Unsloth trains one set of weights and saves it twice."
         elif not route.unsloth_on_gpu or len(trained) == 1:
-            yield "Embedding and head are tied in the base: what is trained in full is a copy, and the tie is lost."
+            yield Caution(
+                "Embedding and head are tied in the base: what is trained in full is a copy, and the tie is lost."
+            )
 
 
 def _match(names) -> str:

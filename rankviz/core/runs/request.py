@@ -205,6 +205,8 @@ class SweepRequest:
             raise InvalidSettingError("The length of a run is given in steps, not in tokens.")
         whole(self.training.max_steps, "Steps", 1, MAX_RUN_STEPS)
         whole(self.training.max_length, "Maximum length", MIN_RUN_LENGTH, MAX_RUN_LENGTH)
+        if self.training.data is not None:
+            raise InvalidSettingError("A run reads its own data. Leave the data of its training empty.")
         self.training.validate()
         one_of(self.training.framework, "Framework of a run", ("unsloth",))
         one_of(self.lora.moe_scheme, "MoE scheme of a run", ("default",))

@@ -4,6 +4,7 @@
     training   = of each run, and the steps that truncated adapters are trained on
     evaluation = the held-out examples before the first run, after each run and after each truncation
     answers    = greedy answers of an exact match, as often
+    shown      = a few answers that are kept to be read, before the first run and after each run
     rest       = attaching, building the trainer, saving, for each run; known only where runs have finished here
 
 The parts' ends are added, except that loading is independent of the rest: its distance to either end is added in
@@ -37,7 +38,10 @@ CACHED_TOKENS = 2048
 MORE_TOKENS = 8
 """An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
 SHOWN_TOKENS = 64
-"""Of one answer that is only read, at most."""
+"""Of one answer that is kept to be read, at most."""
+SHOWN_SECONDS = 20.0
+"""Such answers may take so long together, or as long as the evaluation before them where that is more: the worker cuts
+off what is not written by then."""
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
@@ -51,10 +55,12 @@ class SweepTime:
     rest: Range
     answers: Range | None = None
     """None where exact match was not requested."""
+    shown: Range | None = None
+    """None where no answers are kept."""
 
     @property
     def total(self) -> Range:
-        answers = self.answers or NOTHING
+        answers = (self.answers or NOTHING).plus(self.shown or NOTHING)
         return self.load.plus_independent(self.training.plus(self.evaluation).plus(answers).plus(self.rest))
 
 
@@ -116,25 +122,31 @@ def _sentences(expected: ExpectedSweep):
 
 
 def _answers_in_words(time: SweepTime) -> str:
-    return f", exact match {units.time_span(time.answers)}" if time.answers else ""
+    parts = (("exact match", time.answers), ("answers before and after", time.shown))
+    return "".join(f", {what} {units.time_span(seconds)}" for what, seconds in parts if seconds)
 
 
-def answer_passes(answer_tokens: Range, row_tokens: Range, *, answers: int, cuda: bool) -> Range:
+def answer_passes(
+    answer_tokens: Range, row_tokens: Range, *, answers: int, cuda: bool, most: float = math.inf
+) -> Range:
     """What one greedy answer costs, in forward passes over a whole row.
 
         passes = (prompt + (decoded - 1) · (1 + ONE_TOKEN_PASS · batches / answers)) / row
 
     decoded = the reference at the low end, where all answers end with it; else MORE_TOKENS after it. There are as many
     batches as CACHED_TOKENS in each ask for. The first pass reads the prompts and gives the first token. On CUDA each
-    token reads the row again. answer_tokens: of a reference, between the mean and the longest.
+    token reads the row again. answer_tokens: of a reference, between the mean and the longest. most: tokens that an
+    answer may have.
     """
-    most = answer_tokens.high + MORE_TOKENS
     if cuda:
-        return Range(answer_tokens.low, answer_tokens.expected + MORE_TOKENS, most)
+        ends = (answer_tokens.low, answer_tokens.expected + MORE_TOKENS, answer_tokens.high + MORE_TOKENS)
+        return Range(*(min(most, end) for end in ends))
 
     def passes(decoded: float, reference: float, row: float, one_token: float) -> float:
         batches = min(answers, math.ceil(answers * (row + MORE_TOKENS) / CACHED_TOKENS))
-        return (max(0.0, row - reference) + max(0.0, decoded - 1) * (1 + one_token * batches / answers)) / row
+        return (
+            max(0.0, row - reference) + max(0.0, min(most, decoded) - 1) * (1 + one_token * batches / answers)
+        ) / row
 
     low, expected, high = (
         passes(reference + more, reference, row, one_token)
@@ -165,15 +177,17 @@ def sweep_time(
     assumptions: Assumptions,
     paces: Paces | None = None,
     answering: Range | None = None,
+    showing: Range | None = None,
 ) -> SweepTime | None:
     """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each
     truncation of a fast curve, some of which are trained a few steps more.
 
     estimates: of each run, as estimate_run gives them; None comes out where one has no time.
     answering: what an answer costs in passes over a row (answer_passes); None where it is not known or not requested.
+    showing: the same of an answer that is kept to be read.
     """
     paces = paces or Paces()
-    training = evaluation = rest = answers = NOTHING
+    training = evaluation = rest = answers = shown = NOTHING
     for place, (run, estimate) in enumerate(zip(runs, estimates, strict=True)):
         if estimate.seconds is None:
             return None
@@ -186,6 +200,9 @@ def sweep_time(
         evaluation = evaluation.plus(one.times(passes * run.held_out_examples))
         if answering:
             answers = answers.plus(one.multiplied(answering).times(passes * run.answered_examples))
+        if showing:
+            together = one.multiplied(showing).times(run.shown_answers)
+            shown = shown.plus(_at_most(together, one.times(run.held_out_examples)).times(1 + (place == 0)))
         if paces.rest:
             rest = rest.plus(paces.rest.range(1.0))
     load = _load(model, assumptions)
@@ -195,6 +212,16 @@ def sweep_time(
         evaluation=evaluation,
         rest=rest,
         answers=answers if answering else None,
+        shown=shown if showing else None,
+    )
+
+
+def _at_most(answers: Range, evaluation: Range) -> Range:
+    """Answers as far as they are written before their time is up."""
+    return Range(
+        min(answers.low, max(SHOWN_SECONDS, evaluation.low)),
+        min(answers.expected, max(SHOWN_SECONDS, evaluation.expected)),
+        min(answers.high, max(SHOWN_SECONDS, evaluation.high)),
     )
 
 

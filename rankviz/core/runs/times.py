@@ -4,7 +4,7 @@
     training   = as the worker timed it, as if no step had compiled kernels: not the first, and no later one
     evaluation = of one held-out example: as after training, or over both evaluations where that is less; without
                  greedy answers, which are left out of all four
-    rest       = attaching the adapter, building the trainer, compiling kernels, saving
+    rest       = attaching the adapter, tokenizing, building the trainer, compiling kernels, saving
 
 A run of fewer than LEAST_LATER_STEPS steps after the first cannot tell its pace from its compilation, so its training
 and its rest are not known. Truncated adapters of a fast curve are left out of all four: they are evaluated and partly
@@ -63,6 +63,7 @@ def times_of(run: RunRecord) -> RunTimes | None:
     examples, training = evaluated(run), _training_seconds(run)
     one = _seconds_of_one_example(run)
     answering = sum(each.exact_match_seconds or 0.0 for each in _evaluations(run))
+    answering += sum(each.seconds for each in (run.answered_before, run.answered_after) if each)
     spent = (training or 0.0) + (one or 0.0) * examples + answering + sum(cut.seconds for cut in run.cuts)
     load = _measured(run.loaded_at - run.load_began_at if run.load_began_at is not None else None)
     return RunTimes(

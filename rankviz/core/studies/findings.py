@@ -15,6 +15,8 @@ TOLERANCE = 0.005
 """A rank is enough when its loss is within this share of the best rank's."""
 SWEPT_TO = 64
 """Only a sweep up to at least this rank shows that a lower rank is enough."""
+NEAR_RANKS = 4
+"""Up to so many times lower or higher, ranks of one line share their learning rates."""
 
 
 class RankEnough(NamedTuple):
@@ -81,9 +83,9 @@ class ShortOfFull(NamedTuple):
 
 
 class RatesTuned(NamedTuple):
-    """The best of the learning rates tried, at the rank nearest to the requested one."""
+    """The best of the learning rates tried, at ranks near the requested one."""
 
-    r: int
+    ranks: tuple[int, ...]
     low: float
     high: float
     models: int
@@ -198,7 +200,24 @@ def rates_tuned(lines: Sequence[Line], r: int) -> RatesTuned | None:
     often = [rank for rank, count in models.items() if 2 * count >= max(models.values())]
     near = min(often, key=lambda rank: (max(rank / r, r / rank), rank))
     rates = [point.learning_rate for point in points if point.rank == near]
-    return RatesTuned(near, min(rates), max(rates), models[near])
+    return RatesTuned((near,), min(rates), max(rates), models[near])
+
+
+def rates_of_line(line: Line, r: int) -> RatesTuned | None:
+    """The best learning rates of one tuned line at its ranks up to NEAR_RANKS times below or above r, or else at its
+    rank nearest to r; None where the study did not tune them at each rank.
+
+    With alpha / r as the scale, the best rate hardly depends on the rank (LoRA Without Regret, Schulman et al. 2025),
+    and a grid of three or four rates, run once, does not place it more exactly than between those ranks' best rates.
+    """
+    points = [point for point in line.points if point.learning_rate is not None]
+    if not line.study.learning_rate_tuned_per_rank or not points:
+        return None
+    times = {point.rank: max(point.rank / r, r / point.rank) for point in points}
+    within = max(NEAR_RANKS, min(times.values()))
+    chosen = [point for point in points if times[point.rank] <= within]
+    rates = [point.learning_rate for point in chosen]
+    return RatesTuned(tuple(point.rank for point in chosen), min(rates), max(rates), 1)
 
 
 def short_of_full(nearest_first: Sequence[Line]) -> ShortOfFull | None:

@@ -1,15 +1,26 @@
-"""Shows the recommendation and its confidence, with the reasons and what would change it folded below."""
+"""Shows the recommendation in a small card: settings, one reason, how sure; everything else is folded below."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from rankviz.api.advice import AdviceAnswer
+from rankviz.core.advice.advice import Advice
+from rankviz.core.advice.forecast_words import forecast_sentence
 from rankviz.core.advice.reasons import Reason, reasons
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.advice.words import because, chosen_in_words, confidence_in_words, fit_in_words, take, would_change
+from rankviz.core.advice.words import (
+    chosen_in_words,
+    confidence_in_words,
+    fit_in_words,
+    main_sentences,
+    rate_in_words,
+    would_change,
+)
 from rankviz.core.cost.estimate import Estimate
+from rankviz.core.note import by_level
 from rankviz.ui.parts import html
+from rankviz.units import counted
 
 
 def goal_of(values: Mapping[str, Any]) -> Goal:
@@ -23,16 +34,52 @@ def goal_of(values: Mapping[str, Any]) -> Goal:
 
 
 def card(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
-    """estimate: of the question as it stands, with its notes on this model and these targets. r: the chosen rank."""
+    """The recommendation beside the chart.
+
+    estimate: of the question as it stands, with its notes on this model and these targets. r: the selected rank.
+    """
     advice = answer.advice
-    beside = f"{fit_in_words(answer.estimate, answer.gpu)} {chosen_in_words(estimate.ranks, r, advice.r)}"
-    why = "".join(f"<li>{_reason(reason)}</li>" for reason in reasons(advice))
-    changes = html.titled("What would change the recommendation", html.bullet_list(would_change(advice)))
-    details = html.folded("Reasons, and what would change the recommendation", f"<ul>{why}</ul>{changes}")
+    warned = len(by_level(estimate.notes)[0])
+    details = f"Details and {counted(warned, 'warning')}" if warned else "Details"
     return (
-        f'<div class="rv-advice"><p><b>{escape(take(advice))}</b>: {escape(because(advice))}.</p>'
-        f"<p>{escape(beside)}</p>"
-        f"{html.paragraphs(confidence_in_words(advice))}{details}{html.bullet_list(estimate.notes)}</div>"
+        f'<div class="rv-advice"><h2>{escape(title(advice, r))}</h2>{html.stats(settings(advice))}'
+        f"{html.paragraphs(' '.join(main_sentences(advice)), css='')}"
+        f"{html.folded(details, _details(answer, estimate, r))}</div>"
+    )
+
+
+def title(advice: Advice, r: int) -> str:
+    """The recommended rank beside the selected one."""
+    return f"Recommended: r = {advice.r}{' (selected)' if r == advice.r else f' (selected: r = {r})'}"
+
+
+def settings(advice: Advice) -> Sequence[tuple[str, str]]:
+    """Alpha, learning rate and targets, as names and values."""
+    return (
+        ("alpha", f"{advice.lora_alpha}"),
+        ("Learning rate", rate_in_words(advice)),
+        ("Targets", "all linear layers"),
+    )
+
+
+def _details(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
+    advice = answer.advice
+    why = "".join(f"<li>{_reason(reason)}</li>" for reason in reasons(advice))
+    warnings, notes = by_level(estimate.notes)
+    return "".join(
+        (
+            html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
+            html.paragraphs(
+                fit_in_words(answer.estimate, answer.gpu),
+                chosen_in_words(estimate.ranks, r, advice.r),
+                confidence_in_words(advice),
+                forecast_sentence(advice, answer.forecast),
+                css="",
+            ),
+            html.titled("Reasons", f"<ul>{why}</ul>"),
+            html.titled("What would change the recommendation", html.bullet_list(would_change(advice))),
+            html.titled("Notes", html.bullet_list(notes)) if notes else "",
+        )
     )
 
 

@@ -14,6 +14,7 @@ from rankviz.figures.hero import QUALITY_LABELS, HeroInfo
 from rankviz.ui import link
 from rankviz.ui.explore.advice import card, goal_of
 from rankviz.ui.explore.records import records
+from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
 from rankviz.ui.parts.question import DEFAULTS, ask
@@ -23,13 +24,13 @@ X_DEFAULT = "file"
 HEIGHT = 400
 
 
-def given(body: Mapping[str, Any]) -> dict[str, Any]:
+def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     """The question's values as a browser sent them, or as an address has them under `search`; defaults for the rest.
 
     Every value has the type of its widget; what it may be is checked by the core.
     """
     if isinstance(body.get("search"), str):
-        return link.read(dict(parse_qsl(body["search"].lstrip("?"))))[0]
+        return question_of(api, dict(parse_qsl(body["search"].lstrip("?"))))[0]
     values = body.get("values")
     if not isinstance(values, Mapping):
         raise InvalidSettingError("The request has no values. Reload the page.")
@@ -60,7 +61,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         api: All operations.
         body: `values` or `search` as `given` reads them; `x`, the cost axis; `y`, the quality axis.
     """
-    values = given(body)
+    values = given(api, body)
     question, r = ask(values), values["r"]
     x = body.get("x") or X_DEFAULT
     one_of(x, "Cost axis", tuple(X_LABELS))

@@ -1,4 +1,4 @@
-"""Shows the export section: a script, notebook or configuration file to copy or download."""
+"""Shows the export section: a notebook for Colab, and a script, notebook or configuration file, to copy or download."""
 
 from typing import Any, NamedTuple
 
@@ -6,16 +6,23 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.export.formats import FORMATS
+from rankviz.export.formats import FORMATS, Written
+from rankviz.export.notebook import OPEN_IN_COLAB
 from rankviz.ui.explore.advice import goal_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import code_html, copyable
 from rankviz.ui.wiring import notice_html
 
-CHOICES = [(chosen.label, name) for name, chosen in FORMATS.items()]
+COLAB = "colab"
+CHOICES = [(chosen.label, name) for name, chosen in FORMATS.items() if name != COLAB]
+OPEN_COLAB = (
+    '<a class="rv-button" href="https://colab.research.google.com/#upload=true" target="_blank" rel="noopener">'
+    "Open Colab</a>"
+)
 
 
 class Exported(NamedTuple):
+    colab: str
     code: str
 
 
@@ -32,30 +39,51 @@ def choice() -> gr.Dropdown:
     )
 
 
-def takeaway_widgets(take: gr.Dropdown) -> gr.HTML:
-    """The choice, and the box that holds the file."""
+def takeaway_widgets(take: gr.Dropdown) -> dict[str, gr.HTML]:
+    """The notebook for Colab, then the choice and its file; widgets by the names of Exported."""
+    colab = copyable(elem_id="colab")
     with gr.Row(elem_classes="rv-bar"):
         take.render()
-    return copyable(elem_id="script")
+    return {"colab": colab, "code": copyable(elem_id="script")}
 
 
 def takeaway(api: Api, **values: Any) -> Exported:
-    """The file for the widgets' values, with the recommended learning rate. A format that cannot express them says
-    why in its place."""
+    """The files for the widgets' values, with the recommended learning rate. What cannot express them says why in its
+    place, once."""
     chosen = question.ask(values)
     chosen.validate()  # what is wrong there is said above, once
-    try:
-        written = api.exports.write(chosen, values["r"], values["take"], goal=goal_of(values))
-    except RankVizError as error:
-        return Exported(notice_html(str(error), kind="error"))
-    boxes = [
-        code_html(
-            written.shown,
-            title=written.file_name,
-            file_name=written.file_name,
-            file=written.text if written.text != written.shown else "",
-            caption=html.paragraphs(*written.notes) if written.notes else "",
-        )
-    ]
-    boxes += [code_html(text, title=name, file_name=name) for name, text in written.beside]
-    return Exported("".join(boxes))
+
+    def written(name: str) -> Written | str:
+        try:
+            return api.exports.write(chosen, values["r"], name, goal=goal_of(values))
+        except RankVizError as error:
+            return str(error)
+
+    notebook, file = written(COLAB), written(values["take"])
+    return Exported(_colab(notebook), "" if file == notebook else _boxes(file))
+
+
+def _colab(written: Written | str) -> str:
+    if isinstance(written, str):
+        return notice_html(written, kind="error")
+    return code_html(
+        written.text,
+        title="Google Colab",
+        file_name=written.file_name,
+        caption=html.paragraphs(f"Download the notebook and open Colab. {OPEN_IN_COLAB}", *written.notes),
+        tools=OPEN_COLAB,
+        folded="Show the notebook",
+    )
+
+
+def _boxes(written: Written | str) -> str:
+    if isinstance(written, str):
+        return notice_html(written, kind="error")
+    first = code_html(
+        written.text,
+        title=written.file_name,
+        file_name=written.file_name,
+        caption=html.paragraphs(*written.notes) if written.notes else "",
+        folded="Show the notebook" if written.file_name.endswith(".ipynb") else "",
+    )
+    return first + "".join(code_html(text, title=name, file_name=name) for name, text in written.beside)

@@ -95,7 +95,12 @@ def knobs_html(result: FitAnswer) -> str:
     rows = [
         Row(
             cells=[
-                Cell(knob.label, title=_effect(knob), kind="narrow"),
+                Cell(
+                    knob.label,
+                    title=f"{_effect(knob)}. {knob.peak}.",
+                    kind="narrow",
+                    sub=knob.peak if knob.of_tokens_at_once else "",
+                ),
                 Cell(units.memory_change(knob.device_bytes), title=f"{knob.device_bytes:+,} bytes"),
                 Cell(
                     NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds), title=_money(knob.usd)

@@ -21,13 +21,24 @@ RANKS = """
 <div class="rv-table-box" tabindex="0" role="region" aria-label="All ranks"><table class="rv-table">
 <thead><tr>{headers}</tr></thead><tbody></tbody></table></div>
 """
+TOOLS = """
+<div class="rv-bar-buttons">
+  <button type="button" class="rv-button" data-pin><span>Pin to compare</span><span data-pins></span></button>
+  <button type="button" class="rv-button" data-present>Present</button>
+</div>
+"""
+COMPARE = """
+<div><div class="rv-pins"></div>
+<figure class="rv-chart" hidden><figcaption><h2>Ranks of the pinned configurations</h2></figcaption>
+<div class="rv-plot" role="group" aria-label="Ranks of the pinned configurations" style="height:320px"></div></figure>
+</div>
+"""
 HERO = """
 <figure class="rv-chart rv-hero" data-waiting>
-  <figcaption><h2>What a rank costs and buys</h2>
+  <figcaption><h2>Cost and quality by rank</h2>
     <span class="rv-choice" role="group" aria-label="Cost axis">{axes}</span>
     <label class="rv-select"><span>Quality</span><select aria-label="Quality axis"></select></label>
-    <button type="button" class="rv-button" data-present>Present</button>
-    <details class="rv-menu"><summary aria-label="Download: What a rank costs and buys">Download</summary>
+    <details class="rv-menu"><summary aria-label="Download: Cost and quality by rank">Download</summary>
     <div class="rv-tools"><button type="button" data-do="png" disabled>PNG</button>
     <button type="button" data-do="svg" disabled>SVG</button>
     <button type="button" data-do="html" disabled title="One file that opens without a network">HTML</button>
@@ -41,11 +52,6 @@ HERO = """
   </details>
 </figure>
 """
-
-
-def slot(name: str) -> gr.HTML:
-    """A place for markup of an answer, by the names of its `slots`."""
-    return _filled(f'<div id="slot-{name}"></div>', "RankVizExplore.place(element)")
 
 
 def figures() -> gr.HTML:
@@ -73,6 +79,16 @@ def ranks() -> gr.HTML:
     """The table of ranks."""
     headers = "".join(f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
     return _filled(RANKS.format(headers=headers), "RankVizExplore.ranks(element)", elem_id="ranks")
+
+
+def tools() -> gr.HTML:
+    """What can be done with this configuration as it stands."""
+    return _filled(TOOLS, "", elem_id="tools")
+
+
+def compare() -> gr.HTML:
+    """The pinned configurations."""
+    return _filled(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
 
 
 def redraw(section: str) -> gr.HTML:

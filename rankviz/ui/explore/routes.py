@@ -17,6 +17,7 @@ from starlette.routing import Route
 from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.ui.explore.answer import answer, given, words
+from rankviz.ui.explore.compare import compare
 from rankviz.ui.wiring import notice_html
 
 MAX_BODY_BYTES = 100_000
@@ -24,7 +25,11 @@ MAX_BODY_BYTES = 100_000
 
 def routes(api: Api) -> list[Route]:
     """One address an answer."""
-    views = {"answer": partial(answer, api), "words": lambda body: words(api, given(body))}
+    views = {
+        "answer": partial(answer, api),
+        "words": lambda body: words(api, given(api, body)),
+        "compare": partial(compare, api),
+    }
     return [Route(f"/rankviz/{name}", _serve(view), methods=["POST"]) for name, view in views.items()]
 
 
@@ -40,7 +45,7 @@ def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, z
     """A view's answer as JSON; a mistake as a notice, with status 422."""
     try:
         question = json.loads(body) if len(body) <= MAX_BODY_BYTES else None
-    except ValueError:
+    except (ValueError, RecursionError):
         question = None
     if not isinstance(question, dict):
         return _json({"notice": notice_html("The request could not be read. Reload the page.", kind="error")}, 422)

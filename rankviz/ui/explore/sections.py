@@ -32,29 +32,31 @@ def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         inputs: Those of them that make the question.
     """
     with gr.Tabs(elem_id="sections"):
-        with gr.Tab("All ranks", id="ranks"):
+        with _tab("All ranks", "ranks"):
             frame.ranks()
             ranks_file = tables.download_widgets("all ranks", elem_id="ranks-download")
-        with gr.Tab("Fit and changes", id="fit") as fit_tab:
+        with _tab("Compare", "compare"):
+            frame.compare()
+        with _tab("Fit and changes", "fit") as fit_tab:
             decided = decision_widgets()
-        with gr.Tab("Memory", id="memory") as memory_tab:
+        with _tab("Memory", "memory") as memory_tab:
             memory = chart("Memory by component and rank, estimated", height=MEMORY_HEIGHT, elem_id="memory")
-        with gr.Tab("Modules", id="modules") as modules_tab:
+        with _tab("Modules", "modules") as modules_tab:
             modules = chart("Adapter parameters by module and block", height=MEMORY_HEIGHT, elem_id="module-map")
-        with gr.Tab("Studies", id="studies") as studies_tab:
+        with _tab("Studies", "studies") as studies_tab:
             published = studies.build(api, w)
-        with gr.Tab("Accuracy", id="accuracy") as accuracy_tab:
+        with _tab("Accuracy", "accuracy") as accuracy_tab:
             rests_on = plain(elem_id="rests-on")
-        with gr.Tab("Probe", id="probe") as probe_tab:
+        with _tab("Probe", "probe") as probe_tab:
             probing = probe.build(api, w)
-        with gr.Tab("Export", id="export") as export_tab:
-            script = takeaway.takeaway_widgets(w["take"])
+        with _tab("Export", "export") as export_tab:
+            exported = takeaway.takeaway_widgets(w["take"])
     tables.offer(ranks_file, partial(ranks_of, api), inputs)
 
     def view(function: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
         return wire(partial(function, api), inputs=inputs, outputs=outputs, silent=True)
 
-    exporting = view(takeaway.takeaway, {"code": script})
+    exporting = view(takeaway.takeaway, exported)
     drawn = (
         (fit_tab, view(decisions, decided)),
         (memory_tab, view(memory_picture, {"chart": memory})),
@@ -68,6 +70,11 @@ def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         gr.on([tab.select, frame.redraw(tab.label).submit], **drawing)
     w["take"].change(**exporting)
     _applying(w, decided)
+
+
+def _tab(label: str, name: str) -> gr.Tab:
+    """Its name is in the address while it is open."""
+    return gr.Tab(label, id=name, elem_id=f"section-{name}")
 
 
 def _applying(w: Mapping[str, Any], decided: Mapping[str, gr.HTML]) -> None:

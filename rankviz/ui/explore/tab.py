@@ -13,14 +13,15 @@ from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.runs.request import QUICK_RANKS
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import frame, sections
+from rankviz.ui.explore.start import suitable
 from rankviz.ui.parts import question
-from rankviz.ui.parts.controls import busy, done, plain
+from rankviz.ui.parts.controls import busy, done, plain, slot
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.wiring import on_any, quiet, wire
 
 MEASURE = f"Measure it: two runs ({' and '.join(f'r = {r}' for r in QUICK_RANKS)})"
-REFITS = ("model", "preset", "framework", "unsloth_class", "precision")
-"""Widgets that decide which modules there are to tick."""
+REFITS = ("preset", "framework", "unsloth_class", "precision")
+"""Widgets that decide, with the model, which modules there are to tick."""
 TYPED = ("modules", "parts", "examples", "example_tokens")
 """Only a person changes these; an empty number box reports a change whenever the page loads."""
 
@@ -46,30 +47,35 @@ def build(api: Api) -> Exploring:
         ):
             w = question.question_widgets(model_choices(api), list(api.workspace.gpus))
         with gr.Column(elem_classes="rv-answer"):
-            frame.slot("notice")
+            slot("notice")
             notice = plain(elem_id="notice")
             frame.figures()
             with gr.Row(elem_classes="rv-hero-row"):
-                curve = frame.hero()
-                with gr.Column(elem_classes="rv-beside"):
-                    frame.slot("advice")
+                with gr.Column(scale=1, min_width=300):
+                    curve = frame.hero()
+                with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
+                    slot("advice")
                     measure = gr.Button(MEASURE, variant="primary", size="md", elem_id="measure")
+                    frame.tools()
             w["take"] = takeaway.choice()
             inputs = {name: w[name] for name in question.DEFAULTS}
             sections.build(api, w, inputs)
 
-    fitting = wire(
-        partial(fitted, api),
-        inputs={name: w[name] for name in FITTED_BY},
-        outputs={name: w[name] for name in Fitted._fields},
-        notice=notice,
+    fitting, following = (
+        wire(
+            partial(view, api),
+            inputs={name: w[name] for name in FITTED_BY},
+            outputs={name: w[name] for name in Fitted._fields},
+            notice=notice,
+        )
+        for view in (fitted, followed)
     )
     names = list(inputs)
     asking = _in_browser("asked", names, list(inputs.values()))
     changes = [w[name].change for name in names if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
-    refit = on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting)
-    refit.then(**asking)
+    w["model"].change(**following).then(**asking)
+    on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting).then(**asking)
 
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
     w["alpha_rule"].change(
@@ -116,6 +122,20 @@ class Fitted(NamedTuple):
     moe_scheme: Any
     parts: Any
     unsloth_class: Any
+    preset: Any = gr.skip()
+    framework: Any = gr.skip()
+
+
+def followed(api: Api, **values: Any) -> Fitted:
+    """The same after another model was chosen: with targets and a framework that it can be trained with, where the
+    chosen ones cannot train it."""
+    model = api.models.get(values["model"] or "")
+    chosen = LoraConfig(target_modules=values["preset"], unsloth_class=values["unsloth_class"])
+    training = TrainingSetup(framework=values["framework"])
+    if values["preset"] == CUSTOM or api.models.preset_names(model, chosen, training):
+        return fitted(api, **values)
+    suited = suitable(api, values)
+    return fitted(api, **{**values, **suited})._replace(**suited)
 
 
 def fitted(

@@ -40,6 +40,15 @@ def plain(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
     return gr.HTML(value=value, apply_default_css=False, elem_id=elem_id)
 
 
+def slot(name: str) -> gr.HTML:
+    """A place that the page's script fills, with what an answer has for this name."""
+    return gr.HTML(
+        html_template=f'<div id="slot-{name}"></div>',
+        js_on_load="RankVizExplore.place(element)",
+        apply_default_css=False,
+    )
+
+
 def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
     """HTML whose rows marked data-pick report a click (`select`), and its boxes marked data-tick ticks (`input`)."""
     return gr.HTML(
@@ -80,19 +89,30 @@ def done(line_id: str) -> dict[str, Any]:
 
 
 def copyable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """HTML with boxes of code_html: each has a button that copies its <pre> and, where there is a file, one that saves
-    it."""
+    """HTML with boxes of code_html: each has a button that copies its <pre> and, where it has a file name, one that
+    saves the same text."""
     return gr.HTML(value=value, js_on_load="RankViz.copyable(element)", apply_default_css=False, elem_id=elem_id)
 
 
-def code_html(code: str, *, title: str, file_name: str = "", file: str = "", caption: str = "") -> str:
-    """file_name: what is saved, the code itself or `file`. caption: markup between the title and the code."""
+def code_html(
+    code: str, *, title: str, file_name: str = "", caption: str = "", tools: str = "", folded: str = ""
+) -> str:
+    """A text with buttons that copy and save the whole of it.
+
+    Args:
+        code: The text.
+        title: Above it.
+        file_name: Under which it is saved; without one it can only be copied.
+        caption: Markup between the title and the text.
+        tools: Markup before the buttons.
+        folded: What opens the text, which then starts closed.
+    """
     save = '<button type="button" data-do="save">Download</button>' if file_name else ""
-    kept = f' data-file="{escape(file)}"' if file else ""
+    shown = f'<pre tabindex="0">{escape(code)}</pre>'
     return (
-        f'<div class="rv-code" data-name="{escape(file_name)}"{kept}><div class="rv-code-top"><h2>{escape(title)}</h2>'
-        f'<span class="rv-tools"><button type="button" data-do="copy">Copy</button>{save}</span></div>{caption}'
-        f'<pre tabindex="0">{escape(code)}</pre></div>'
+        f'<div class="rv-code" data-name="{escape(file_name)}"><div class="rv-code-top"><h2>{escape(title)}</h2>'
+        f'<span class="rv-tools">{tools}{save}<button type="button" data-do="copy">Copy</button></span></div>{caption}'
+        + (f"<details><summary>{escape(folded)}</summary>{shown}</details></div>" if folded else f"{shown}</div>")
     )
 
 

@@ -12,7 +12,7 @@ from rankviz.core.cost.question import ASSUMED_STEPS, Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
-from rankviz.ui.parts.controls import STOPS, busy_line, plain, rank_picker, remembered
+from rankviz.ui.parts.controls import STOPS, busy_line, rank_picker, remembered, slot
 from rankviz.units import memory_size
 
 CUSTOM = "custom"
@@ -122,7 +122,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     with gr.Row(elem_classes="rv-pair"):
         w["use_rslora"] = gr.Checkbox(DEFAULTS["use_rslora"], label="rsLoRA", min_width=100)
         w["use_dora"] = gr.Checkbox(DEFAULTS["use_dora"], label="DoRA", min_width=100)
-    plain('<div id="scale" class="rv-scale"></div>')
+    slot("scale")
     w["moe_scheme"] = gr.Dropdown(
         MOE_SCHEMES, value=DEFAULTS["moe_scheme"], label="Experts", visible=False, interactive=True
     )
@@ -138,7 +138,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
             elem_classes="rv-search",
         )
         w["usd_per_hour"] = gr.Number(None, label="Price, $ per hour", info="Empty: price from the table")
-        plain('<div id="slot-gpu-note"></div>')
+        slot("gpu-note")
         w["prices"] = remembered(DEFAULTS["prices"])
     with gr.Accordion("Training setup", open=False):
         w["framework"] = gr.Radio(FRAMEWORKS, value=DEFAULTS["framework"], label="Framework")

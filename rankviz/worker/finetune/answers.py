@@ -19,8 +19,6 @@ from rankviz.worker.stages import Progress, silent
 EXTRA_TOKENS = 8
 MAX_CACHED_TOKENS = 2048
 """Keys and values of so many tokens are kept at once: half a gigabyte for a base of 8 billion parameters in fp32."""
-SHOWN_SECONDS = 20.0
-"""Answers that are only read take at most about so long together; what is not written by then is cut off."""
 
 
 def exact_matches(
@@ -58,7 +56,7 @@ def shown_answers(
     *,
     autocast: str | None = None,
     cached: bool = True,
-    seconds: float = SHOWN_SECONDS,
+    seconds: float,
     progress: Progress = silent,
 ) -> tuple[GreedyAnswer, ...]:
     """The answers as text, by place; of at most SHOWN_TOKENS tokens each. The rest as for exact_matches.

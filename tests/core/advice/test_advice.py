@@ -9,7 +9,15 @@ from rankviz.core.advice.advice import advise
 from rankviz.core.advice.capacity import capacity, smallest_that_holds
 from rankviz.core.advice.reasons import capacity_in_words, reasons
 from rankviz.core.advice.use_case import Data, Goal, data_of, use_case
-from rankviz.core.advice.words import because, chosen_in_words, confidence_in_words, fit_in_words, take, would_change
+from rankviz.core.advice.words import (
+    because,
+    chosen_in_words,
+    confidence_in_words,
+    fit_in_words,
+    general,
+    take,
+    would_change,
+)
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.errors import InvalidSettingError
 from tests.support.studies_toy import assumptions, evidence, point, subject
@@ -39,8 +47,8 @@ def test_alpha_is_the_rank_and_the_sentence_says_all_four():
     advice = given()
 
     assert 16 == advice.lora_alpha
-    assert "Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers" == take(advice)
-    assert (1e-4, 2e-4, 4e-4) == pytest.approx(advice.learning_rates)
+    assert "Recommended: r = 16, alpha = 16, learning rate 3e-4, all linear layers" == take(advice)
+    assert (1.5e-4, 3e-4, 6e-4) == pytest.approx(advice.learning_rates)
 
 
 def test_a_near_tuned_sweep_with_no_more_data_raises_the_rank():
@@ -49,7 +57,9 @@ def test_a_near_tuned_sweep_with_no_more_data_raises_the_rank():
     fewer = given(Goal(examples=900, example_tokens=1))
 
     assert (64, 16) == (enough.r, fewer.r)
-    assert because(enough).endswith(". The rank was raised from r = 16 because a study with no more data needed it")
+    assert because(enough).startswith(
+        "the rank is raised from r = 16 because a study with no more data needed it; r = "
+    )
     assert (
         "As much data as Tuned had (1,000 examples): there toy/Small-1B at r = 16 was 1.0 % worse"
         in (would_change(fewer)[0])
@@ -200,4 +210,4 @@ def test_full_fine_tuning_is_the_reason_where_it_is_the_measure():
 
     texts = given(Goal(use_case="near-full"), points=[*SWEEP, full])
 
-    assert "full fine-tuning was better than every rank in 1 of 1 similar published trainings" == because(texts)
+    assert "full fine-tuning was better than every rank in 1 of 1 similar published trainings" == general(texts)

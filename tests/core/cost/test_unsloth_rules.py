@@ -172,7 +172,7 @@ def notes_of(model_id, gpu_name, *, ranks=(8,), **training):
         (
             "Qwen/Qwen3-14B",
             "Unsloth loads unsloth/Qwen3-14B-unsloth-bnb-4bit in place of this model. It keeps some layers in 16 bit "
-            "and weighs 10.36 GiB.",
+            "and weighs 10.36 GiB, 1.11 GiB more than plain NF4.",
         ),
         ("unsloth/Qwen3-14B-bnb-4bit", "Unsloth loads unsloth/Qwen3-14B-bnb-4bit. It is plain NF4."),
         ("Qwen3-14B-bnb-4bit", "Unsloth loads unsloth/Qwen3-14B-bnb-4bit. It is plain NF4."),

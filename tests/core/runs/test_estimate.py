@@ -165,6 +165,32 @@ def test_exact_match_is_in_the_time_of_a_sweep_for_each_adapter_and_the_base():
     assert 75.0 == pytest.approx(time(20, twice).total.expected - time(0, None).total.expected)
 
 
+def test_answers_that_are_read_are_in_the_time_of_each_run_and_once_of_the_base():
+    hundred, twice = Range(100.0, 100.0, 100.0), Range(2.0, 2.0, 40.0)
+    settings = {"max_steps": 10, "per_device_train_batch_size": 8, "r": 64, "cut_ranks": (8,), "shown_answers": 4}
+
+    def time(**more):
+        runs = [request(**settings, **more)] * 2
+        estimate = replace(estimate_run(TOY, runs[0], Device(cpu_count=2), ASSUMPTIONS), seconds=hundred)
+        return sweep_time(TOY, runs, [estimate] * 2, ASSUMPTIONS, showing=twice)
+
+    # A row forward takes 100 / 160 s, so four answers 5 s: of the base and of two adapters. 100 s are cut off at 20, or
+    # at what 64 rows take.
+    assert (15.0, 15.0, 60.0) == ends(time(held_out_examples=16).shown)
+    assert (15.0, 15.0, 3 * 40.0) == ends(time(held_out_examples=64).shown)
+    assert time().answers is None
+
+
+def test_an_answer_that_is_read_has_a_limited_length():
+    """References of 200 tokens in rows of 300: the prompt of 100, then 63 of 64 tokens at 1 + 25/4 each."""
+    long = Range(200, 200, 200), Range(300, 300, 300)
+
+    assert (100 + 63 * (1 + 25 / 4)) / 300 == pytest.approx(
+        answer_passes(*long, answers=4, cuda=False, most=64).expected
+    )
+    assert (64, 64, 64) == ends(answer_passes(*long, answers=4, cuda=True, most=64))
+
+
 @pytest.mark.parametrize(
     ("reference", "longest", "row", "measured"),
     [(2, 2, 6.80, 2.59), (2, 2, 6.80, 2.74), (11.36, 20, 17.69, 3.29), (11.36, 20, 17.69, 2.75), (3, 3, 10.5, 1.84)],

@@ -9,6 +9,7 @@ from rankviz.core.cost.pace import Workload
 from rankviz.core.cost.slowdown import Spell
 from rankviz.core.runs.events import (
     AdapterCut,
+    Answered,
     Evaluated,
     RunCompleted,
     RunFailed,
@@ -190,6 +191,14 @@ def test_greedy_answers_count_nowhere():
     before, after = times_of(record(*FIRST)), times_of(record(*FIRST[:-2], answered, FIRST[-1]))
 
     assert (before.evaluation_of_one, before.rest - 2.0) == (after.evaluation_of_one, pytest.approx(after.rest))
+
+
+def test_answers_that_are_read_count_nowhere_either():
+    shown = Answered(time=169.0, when="after", answers=(), seconds=2.0)
+    reused = replace(shown, when="before", seconds=0.0, reused=True)
+    before, after = times_of(record(*FIRST)), times_of(record(*FIRST[:-2], FIRST[-2], reused, shown, FIRST[-1]))
+
+    assert before.rest - 2.0 == pytest.approx(after.rest)
 
 
 def test_a_run_that_has_not_completed_has_no_times():

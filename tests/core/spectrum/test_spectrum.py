@@ -63,7 +63,7 @@ def test_dead_and_faint_modules_are_named():
 
 
 def test_in_words():
-    spectrum = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0))
+    spectrum = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0), steps=400)
 
     assert (
         "Trained with r = 4; r = 2 keeps 99 % of the update's energy, r = 1 keeps 90 %. "
@@ -72,6 +72,33 @@ def test_in_words():
     assert "needs the full rank; r = 2 keeps 90 %" in in_words(adapter(layer("q", 3.0, 3.0, 1.4)))
     assert "Even 90 % of the update's energy needs the full rank" in in_words(adapter(layer("q", 1.0, 1.0)))
     assert in_words(adapter(layer("q", 0.0))).startswith("No module has an update")
+
+
+@pytest.mark.parametrize(
+    ("steps", "end"),
+    [
+        (
+            10,
+            "It was trained for 10 steps only: below about 200, these ranks mostly reflect the random start. They do "
+            "not say which rank the task needs.",
+        ),
+        (
+            None,
+            "The number of training steps is not known: below about 200, these ranks mostly reflect the random start, "
+            "not the task.",
+        ),
+        (200, "At r = 2 every module keeps at least 100.0 % of its own energy."),
+    ],
+)
+def test_ranks_after_few_or_unknown_steps_are_said_to_be_those_of_the_random_start(steps, end):
+    spectrum = adapter(layer("q", 4.0, 3.0, 0.0), steps=steps)
+
+    assert in_words(spectrum).endswith(end)
+    assert steps == as_json(spectrum)["steps"]
+
+
+def test_an_adapter_without_an_update_says_nothing_of_steps():
+    assert "steps" not in in_words(adapter(layer("q", 0.0), steps=10))
 
 
 def test_json_has_the_keys_that_others_script_against():

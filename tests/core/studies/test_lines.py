@@ -171,8 +171,8 @@ def test_how_often_the_best_rank_stayed_behind_full_fine_tuning():
 def test_the_best_rates_at_the_rank_nearest_by_ratio():
     lines = evidence([point(4, 1.0, learning_rate=1e-4), point(64, 1.0, learning_rate=1e-3)]).lines
 
-    assert (4, 1e-4, 1e-4, 1) == rates_tuned(lines, 8)
-    assert (64, 1e-3, 1e-3, 1) == rates_tuned(lines, 32)
+    assert ((4,), 1e-4, 1e-4, 1) == rates_tuned(lines, 8)
+    assert ((64,), 1e-3, 1e-3, 1) == rates_tuned(lines, 32)
 
 
 def test_rates_of_a_rank_that_few_models_ran_are_not_those_of_all():
@@ -182,7 +182,7 @@ def test_rates_of_a_rank_that_few_models_ran_are_not_those_of_all():
 
     lines = evidence([*points, point(8, 1.0, base_model="toy/A", learning_rate=1e-3)], models=map(base, names)).lines
 
-    assert (4, 1e-4, 1e-4, 3) == rates_tuned(lines, 8)
+    assert ((4,), 1e-4, 1e-4, 3) == rates_tuned(lines, 8)
 
 
 def near_pairs():

@@ -10,7 +10,6 @@ from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.ui import link, page
 from rankviz.ui.explore import fit
-from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import html
 from rankviz.ui.parts.question import DEFAULTS, ask, price_text, price_texts, prices_of
 from tests.support.finished_runs import text_of
@@ -160,12 +159,6 @@ def test_prices_are_read_as_they_are_written_whatever_is_written():
     assert [("l4", "1 5"), ("t4", "0.2")] == price_texts(price_text({"l4": "1,5", "t4": "0.2"}))
     assert {"l4": 0.5} == prices_of("l4:0.5")
     assert {} == prices_of("")
-
-
-def test_ones_own_price_of_the_chosen_gpu_prices_the_runs_too(api):
-    asks = {"sweep": explore.NEWEST, "x": "money", "y": "loss", "r": 16, "usd_per_hour": None, "gpu": "l4"}
-
-    assert "Price: $7.00 per hour." in explore.tradeoff(api, **asks, prices="l4:7").caption
 
 
 def test_a_box_in_a_cell_is_named_and_escaped():

@@ -7,7 +7,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.advice.words import enough_in_words, rule_in_words
 from rankviz.errors import InvalidSettingError, UserError
-from rankviz.ui.explore import answer, studies
+from rankviz.ui.explore import studies
+from rankviz.ui.explore.answer import words
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.finished_runs import text_of
@@ -33,12 +34,15 @@ def drawn(shown):
     return json.loads(shown)
 
 
-def test_the_card_says_what_to_take_why_and_what_the_chosen_rank_costs_instead(api):
-    card = answer.answer(api, **{**LLAMA, "r": 64}).advice
+def test_the_card_leads_with_the_nearest_study_and_folds_the_rest(api):
+    card = words(api, {**LLAMA, "r": 64})["slots"]["advice"]
 
     text = text_of(card)
     enough = enough_in_words(api.studies.rank_enough(), 16)
-    assert f"Recommended: r = 16, alpha = 16, learning rate 2e-4, all linear layers : {enough}" in text
+    first, _, details = text.partition("Details")
+    assert "Recommended: r = 16 (selected: r = 64) alpha 16 Learning rate 3e-4 Targets all linear layers" in first
+    assert "r = 16 ended 0.5 % of the loss short of the best rank, r = 128, in the nearest study: Tinker" in first
+    assert enough not in first and f"{enough[0].upper()}{enough[1:]}" in details
     assert "Selected: r = 64. Its file is 503.3 MB larger than that of r = 16, and it needs 1.18 GiB" in text
     assert "What would change the recommendation" in text
     assert 'href="https://github.com/thinking-machines-lab/tinker-cookbook/' in card
@@ -47,16 +51,16 @@ def test_the_card_says_what_to_take_why_and_what_the_chosen_rank_costs_instead(a
 def test_use_case_data_and_forgetting_reach_the_card(api):
     values = {**LLAMA, "use_case": "complex", "examples": 100, "example_tokens": 50, "forgetting": True}
 
-    text = text_of(answer.answer(api, **values).advice)
+    text = text_of(words(api, values)["slots"]["advice"])
 
     assert "Recommended: r = 16" in text
-    assert "The rank was halved from r = 32 to keep more of the base" in text
+    assert "The rank is halved from r = 32 to keep more of the base" in text
     assert "Each example is seen 80.0 times" in text
 
 
 def test_a_use_case_from_elsewhere_that_the_widget_would_refuse_is_refused(api):
     with pytest.raises(InvalidSettingError, match="There is no use case 'poetry'"):
-        answer.answer(api, **{**LLAMA, "use_case": "poetry"})
+        words(api, {**LLAMA, "use_case": "poetry"})
 
 
 def test_the_nearest_study_comes_first_with_its_learning_rate_policy_and_runs_on_the_label(api):

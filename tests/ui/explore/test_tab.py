@@ -12,12 +12,12 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.events import AdapterSaved, Evaluated
 from rankviz.errors import InvalidSettingError
 from rankviz.ui import page
-from rankviz.ui.explore import answer, export, pictures
+from rankviz.ui.explore import export, pictures
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import charts, html, points
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
 from tests.support import questions
-from tests.support.finished_runs import finished, text_of
+from tests.support.finished_runs import finished
 
 Ends = namedtuple("Ends", "low high")
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
@@ -26,39 +26,6 @@ LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path)
-
-
-def test_five_figures_show_the_chosen_rank_and_what_half_and_twice_would_be(api):
-    shown = answer.answer(api, **LLAMA)
-
-    figures = text_of(shown.figures)
-    assert "Trainable parameters 41.94 M 0.52 % of the base r = 8 20.97 M r = 32 83.89 M" in figures
-    assert 'title="41,943,040 parameters"' in shown.figures
-    assert "✓ fits on L4" in figures
-
-
-def test_without_a_gpu_time_and_cost_are_not_known(api):
-    shown = answer.answer(api, **{**LLAMA, "gpu": "none"})
-
-    assert "Time not known" in text_of(shown.figures)
-    assert "Cost not known" in text_of(shown.figures)
-    assert "no GPU selected" in text_of(shown.figures)
-
-
-def test_the_chosen_rank_is_the_bold_row_of_the_table(api):
-    shown = answer.answer(api, **{**LLAMA, "r": 24})
-
-    assert 1 == shown.ranks.count("rv-chosen")
-    assert '<tr class="rv-chosen" data-pick="24">' in shown.ranks
-    assert [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256] == [
-        int(r) for r in re.findall(r'data-pick="(\d+)"', shown.ranks)
-    ]
-
-
-def test_the_scale_follows_the_alpha_rule(api):
-    shown = answer.answer(api, **{**LLAMA, "r": 64, "alpha_rule": "2r", "use_rslora": True})
-
-    assert "α = 128, scale α / √r = 16" == text_of(shown.scale)
 
 
 def test_the_script_holds_the_chosen_values(api):
@@ -167,11 +134,11 @@ def test_aliases_are_found_and_say_what_they_stand_for(api):
 
 
 def test_pictures_add_up_to_the_estimate(api):
-    shown = pictures.pictures(api, **LLAMA)
+    modules, memory = pictures.modules_picture(api, **LLAMA), pictures.memory_picture(api, **LLAMA)
 
-    cells = [sum(v or 0 for v in row) for row in json.loads(shown.modules)["data"][0]["z"]]
+    cells = [sum(v or 0 for v in row) for row in json.loads(modules.chart)["data"][0]["z"]]
     assert 41_943_040 == sum(cells)
-    assert "base_weights" in json.loads(shown.memory)["csv"].splitlines()[0]
+    assert "base_weights" in json.loads(memory.chart)["csv"].splitlines()[0]
 
 
 def test_a_range_of_times_has_one_unit():
@@ -276,14 +243,6 @@ def test_money_needs_a_price(api):
     assert [0.01] == [round(x, 9) for x in trace["x"]]
 
 
-def test_a_gpu_that_is_not_in_the_table_leaves_the_chart_without_a_price(api):
-    finished(api, {4: 2.0})
-
-    shown = explore.tradeoff(api, sweep=explore.NEWEST, x="money", y="loss", r=16, usd_per_hour=None, gpu="abacus")
-
-    assert "The price per hour of these runs is not known." in shown.caption
-
-
 def test_a_file_name_cannot_write_into_the_page(api):
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), data="/data/<img src=x>.jsonl"))
     run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
@@ -293,10 +252,9 @@ def test_a_file_name_cannot_write_into_the_page(api):
     ):
         api.workspace.store.append(run_id, event)
 
-    shown = explore.tradeoff(api, sweep=sweep_id, x="adapter", y="loss", r=16, usd_per_hour=None, gpu="l4")
+    drawn = points.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
 
-    assert "&lt;img src=x&gt;.jsonl" in shown.caption
-    assert "<img" not in shown.caption
+    assert "&lt;img src=x&gt;.jsonl" in html.paragraphs(drawn.caption)
 
 
 def test_an_address_with_an_unknown_sweep_says_so_and_shows_the_page(api):

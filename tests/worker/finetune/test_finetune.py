@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from rankviz.core.runs.record import RunState
+from rankviz.core.runs.stages import stages_of
 from rankviz.core.runs.times import times_of
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
@@ -82,6 +83,28 @@ def test_tokens_time_and_memory_are_measured(swept):
         assert 0 < run.steps[0].seconds < run.steps[-1].seconds <= run.completed.train_seconds
         assert "process resident" == run.completed.peak_memory_kind
         assert run.completed.baseline_memory_bytes <= run.completed.peak_memory_bytes < 8 * 2**30
+
+
+def test_a_run_goes_through_the_stages_that_its_time_left_is_made_of(swept):
+    _, sweep = swept
+    for run in sweep.runs:
+        stages = list(stages_of(run.request, loads=run is sweep.runs[0]))
+        assert stages == [each.stage for each in run.ended_stages]
+
+
+def test_all_runs_of_a_sweep_answer_the_same_four_prompts_and_the_base_once(swept):
+    _, sweep = swept
+
+    assert 1 == len({tuple((each.place, each.prompt, each.reference) for each in run.answers) for run in sweep.runs})
+    assert 4 == len(sweep.runs[0].answers)
+    for each in sweep.runs[0].answers:
+        # A row is "7 h" and "hhhhhh 7".
+        number, letter = each.prompt.split()
+        assert each.reference == f"{letter * 6} {number}"
+    assert [False, True, True] == [run.answered_before.reused for run in sweep.runs]
+    assert 1 == len({tuple(each.before.text for each in run.answers) for run in sweep.runs})
+    assert all(0 < run.answered_after.seconds < 20 for run in sweep.runs)
+    assert any(each.before.text != each.after.text for each in sweep.runs[-1].answers)
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").is_file(), reason="only Linux counts what threads wait for")

@@ -1,0 +1,115 @@
+/* Explore beyond one configuration and one desk: up to four pins side by side, and the chart on the whole screen. */
+"use strict";
+
+window.RankVizPresent = (() => {
+  const explore = window.RankVizExplore;
+  const MAX_PINS = 4;
+  let pins = new URL(location.href).searchParams.getAll("pin").slice(0, MAX_PINS);
+  let redraw = null;
+
+  /* The configuration as its own address: what the page's address says of the question. */
+  function current() {
+    const url = new URL(location.href);
+    for (const name of ["tab", "pin", "present", "x", "y", "__theme"]) url.searchParams.delete(name);
+    return url.search;
+  }
+
+  function write() {
+    const url = new URL(location.href);
+    url.searchParams.delete("pin");
+    pins.forEach((pin) => url.searchParams.append("pin", pin));
+    history.replaceState(history.state, "", url);
+    document.querySelectorAll("[data-pins]").forEach((place) => (place.textContent = pins.length ? ` (${pins.length})` : ""));
+    redraw?.();
+  }
+
+  function pin() {
+    const pinned = current() || "?";
+    if (pins.includes(pinned)) return "Already pinned";
+    if (pins.length === MAX_PINS) return "Four are pinned: unpin one first";
+    pins = [...pins, pinned];
+    write();
+    return "Pinned";
+  }
+
+  /* The section: asks the server while it is open and something is pinned. */
+  function compare(element, trigger) {
+    const words = element.querySelector(".rv-pins");
+    const figure = element.querySelector(".rv-chart");
+    const host = element.querySelector(".rv-plot");
+    async function draw() {
+      const { x, y } = explore.state;
+      const answer = await explore.post("compare", { pins, x, y });
+      words.innerHTML = answer.html || answer.notice;
+      figure.hidden = !answer.chart;
+      if (!answer.chart) return;
+      const P = await window.RankViz.plotly;
+      const CONFIG = { displaylogo: false, showSendToCloud: false, displayModeBar: false };
+      await window.RankViz.withoutBase(() => P.react(host, answer.chart.data, answer.chart.layout, CONFIG));
+    }
+    element.addEventListener("click", (event) => {
+      const unpin = event.target.closest("[data-unpin]");
+      if (!unpin) return;
+      pins = pins.filter((_, place) => place !== Number(unpin.dataset.unpin));
+      write();
+    });
+    new ResizeObserver(() => host.clientWidth && host._fullLayout && window.Plotly.Plots.resize(host)).observe(element);
+    redraw = draw;
+    explore.section("Compare", draw);
+    if (pins.length) draw();
+  }
+
+  /* The chart on the whole screen. It needs no network: the page holds every rank. */
+  function present(on) {
+    document.body.classList.toggle("rv-presenting", on);
+    window.RankViz.remember({ present: on ? "1" : null });
+    const host = document.querySelector("#tradeoff .rv-plot");
+    if (host?._fullLayout) {
+      const height = on ? Math.max(300, innerHeight - host.getBoundingClientRect().top - 70) : 400;
+      host.style.height = height + "px";
+      const sizes = { "font.size": on ? 20 : 13, "legend.font.size": on ? 16 : 12 };
+      for (const axis of ["xaxis", "yaxis"]) {
+        sizes[axis + ".tickfont.size"] = on ? 18 : 12;
+        sizes[axis + ".title.font.size"] = on ? 18 : 13;
+      }
+      window.Plotly.relayout(host, { height, ...sizes }).then(() => window.Plotly.Plots.resize(host));
+    }
+    if (on) document.querySelector("#tradeoff .rv-grip")?.focus();
+    else if (document.fullscreenElement) document.exitFullscreen();
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("button");
+    if (button?.matches("[data-present]")) {
+      const on = !document.body.classList.contains("rv-presenting");
+      if (on) document.documentElement.requestFullscreen?.().catch(() => {});
+      present(on);
+    }
+    if (button?.matches("[data-pin]")) {
+      const label = button.dataset.label || (button.dataset.label = button.firstChild.textContent);
+      button.firstChild.textContent = pin();
+      setTimeout(() => (button.firstChild.textContent = label), 1500);
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (!document.body.classList.contains("rv-presenting")) return;
+    if (event.key === "Escape") return present(false);
+    const r = window.RankVizHero.step(event.key, event.shiftKey);
+    if (r === null || event.target.closest?.(".rv-grip, input, select")) return;
+    event.preventDefault();
+    explore.choose(r);
+  });
+
+  if (new URL(location.href).searchParams.get("present") === "1") {
+    explore.mount("present", { answered: once(() => setTimeout(() => present(true), 300)) });
+  }
+  function once(act) {
+    let done = false;
+    return () => {
+      if (!done) act();
+      done = true;
+    };
+  }
+
+  return { compare };
+})();

@@ -1,0 +1,62 @@
+"""How commands show a sweep while it runs: the stage and step of each run, and the time left of all."""
+
+from typing import TYPE_CHECKING
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.core.runs.progress import SweepProgress, stage_in_words
+from rankviz.core.runs.stages import TRAINING
+
+if TYPE_CHECKING:
+    from rankviz.core.runs.record import RunRecord
+    from rankviz.core.runs.request import RunRequest
+
+
+def watch(api: Api, sweep_id: str) -> None:
+    """A bar for the whole sweep and one for each run on stderr, read from the journals, until all have ended."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[status]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as display:
+        whole, tasks = display.add_task("all runs", total=None, count="", status=""), {}
+        for sweep in api.runs.follow(sweep_id):
+            progress = api.runs.progress(sweep)
+            total = None if progress.share is None else 1.0
+            display.update(whole, total=total, completed=progress.share or 0.0, status=time_left(progress))
+            for run in sweep.runs:  # one may have been added meanwhile
+                if run.run_id not in tasks:
+                    steps = run.request.max_steps
+                    tasks[run.run_id] = display.add_task(_label(run.request), total=steps, count="", status="")
+                count = f"{run.steps_done}/{run.request.max_steps}"
+                display.update(tasks[run.run_id], completed=run.steps_done, count=count, status=status(run, progress))
+
+
+def time_left(progress: SweepProgress) -> str:
+    """Of the whole sweep; empty while no run of it is running."""
+    if progress.number is None:
+        return ""
+    if progress.seconds_left is None:
+        return "time left not known yet"
+    return f"about {units.duration(progress.seconds_left)} left"
+
+
+def status(run: "RunRecord", progress: SweepProgress) -> str:
+    """What a run is doing; of training its loss and pace."""
+    if run.state.ended or not run.stage:
+        return str(run.state)
+    if run.stage == TRAINING and run.steps:
+        last = run.steps[-1]
+        pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""
+        return f"loss {last.loss:.3f}  {pace}  {units.memory_size(last.memory_bytes)}"
+    so_far = f"  {units.duration(progress.stage_seconds)}" if progress.stage_seconds is not None else ""
+    return stage_in_words(run) + so_far
+
+
+def _label(request: "RunRequest") -> str:
+    return f"r {request.r}  lr {request.learning_rate:g}  seed {request.seed}"

@@ -1,0 +1,70 @@
+"""Notes on cards that are too old for something: which compute capability it needs, and which cards lack it.
+
+Sources: for torch its support matrix (pytorch/pytorch issues 172352 and 190385: wheels for CUDA 13 begin at 7.5, and
+2.14 is the last release with CUDA 12.6); for FlashAttention 2 the README of Dao-AILab/flash-attention (Ampere, Ada,
+Hopper); for FP8 and MXFP4 transformers 5.17 (quantizers/quantizer_finegrained_fp8.py, quantizer_mxfp4.py); for fp16
+core.cost.unsloth. Checked 2026-11-26.
+"""
+
+from collections.abc import Sequence
+
+from rankviz.core.cost.device import card
+from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.unsloth import forces_fp32
+from rankviz.core.lora.targets import listed
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.note import Caution
+
+TORCH = 7.5
+FLASH_ATTENTION = 8.0
+BF16 = 8.0
+STORED = {"FP8": 8.9, "MXFP4": 7.5}
+"""Formats of published checkpoints: what their own kernels need."""
+
+
+def card_notes(
+    model: ModelSpec, question: Question, gpu: Gpu | None, cards: Sequence[Gpu], stored_in: str
+) -> tuple[str, ...]:
+    """What the chosen card is too old for, for this model and training.
+
+    cards: the table, to name all that are too old. stored_in: "FP8", "MXFP4" or another format that the checkpoint
+    which is loaded was published in; empty for 16 or 32 bit.
+    """
+    setup, notes = question.training, []
+    if gpu and _too_old(gpu, TORCH):
+        notes.append(
+            Caution(
+                f"{gpu.name} has compute capability {gpu.compute_capability}. torch for CUDA 13, the default, needs "
+                f"{TORCH} or newer: install a torch for CUDA 12.6, at most 2.14."
+            )
+        )
+    if setup.attn_implementation == "flash" and (gpu is None or _too_old(gpu, FLASH_ATTENTION)):
+        needs = (
+            f"FlashAttention 2 needs compute capability {FLASH_ATTENTION} or newer{_lacking(cards, FLASH_ATTENTION)}."
+        )
+        notes.append(Caution(f"{needs} Choose sdpa attention.") if gpu else needs)
+    if setup.framework != "unsloth" and forces_fp32(model, setup.precision, card(gpu)):
+        notes.append(
+            Caution(
+                f"fp16 overflows in this model, and {setup.framework.upper()} does not prevent it. Train in bf16 "
+                f"(compute capability {BF16} or newer{_lacking(cards, BF16)}) or in fp32."
+            )
+        )
+    if stored_in in STORED:
+        need = STORED[stored_in]
+        notes.append(
+            f"Without dequantizing it, {stored_in} needs compute capability {need} or newer{_lacking(cards, need)}."
+        )
+    return tuple(notes)
+
+
+def _too_old(gpu: Gpu, need: float) -> bool:
+    """A card whose compute capability is not known is not called too old."""
+    return gpu.compute_capability is not None and gpu.compute_capability < need
+
+
+def _lacking(cards: Sequence[Gpu], need: float) -> str:
+    """ "; too old: T4 and V100-16GB SXM"."""
+    names = [gpu.name for gpu in cards if _too_old(gpu, need)]
+    return f"; too old: {listed(names)}" if names else ""

@@ -1,0 +1,109 @@
+"""Describes the training data as far as time and memory depend on them: how many examples, how long, how often seen.
+
+Tokens of an example that a step computes, with mean m, longest example L and n examples in a micro-step:
+
+    without padding  m
+    padded           mean of the longest of n; at most L · (1 − (1 − m/L)^n), whatever the lengths are
+
+The bound is Jensen's inequality for the mean of the longest of n independent examples. Unsloth trains text models
+without padding, and pads only where it expects that to be faster (unsloth 2026.10.9, trainer.py and
+utils/padding_choice.py). It pads some model types always, and others where their kernels are missing. TRL and plain
+PEFT pad to the longest example of the micro-step (trl 1.15, DataCollatorForLanguageModeling). Left out: packing, and
+that attention costs more in a long example than in one of the mean length. Hand-worked in tests/core/cost/test_data.py.
+"""
+
+import math
+from dataclasses import dataclass
+
+from rankviz.core.checks import number, whole
+from rankviz.core.lora.config import Framework
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
+from rankviz.errors import InvalidSettingError
+
+MAX_EXAMPLES = 10**12
+MAX_EXAMPLE_TOKENS = 4_194_304
+MAX_EPOCHS = 10_000
+LENGTH_STEP = 64
+"""Lengths are rounded up to multiples of it where a setting is made of them."""
+ALWAYS_PADDED = ("gemma2", "gpt_oss")
+"""Model types that Unsloth pads (unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST)."""
+RECURRENT = ("linear_attention", "conv", "mamba")
+"""Kinds of block whose state would run from one example into the next; Unsloth pads where it has no kernel for them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingData:
+    """The data of one training. None is not known."""
+
+    examples: int | None = None
+    """Different training examples."""
+    mean_tokens: int | None = None
+    """Tokens of an example on average, chat template included."""
+    longest_tokens: int | None = None
+    """Tokens of the longest example."""
+    epochs: float | None = None
+    """How often each example is seen; None where steps or tokens are given, or no length at all."""
+
+    def validate(self) -> None:
+        """InvalidSettingError says which value to change, and its limits."""
+        for value, name, high in (
+            (self.examples, "Examples", MAX_EXAMPLES),
+            (self.mean_tokens, "Tokens per example", MAX_EXAMPLE_TOKENS),
+            (self.longest_tokens, "Longest example", MAX_EXAMPLE_TOKENS),
+        ):
+            if value is not None:
+                whole(value, name, 1, high)
+        if self.epochs is not None:
+            number(self.epochs, "Epochs", 0, MAX_EPOCHS, above=True)
+            if self.examples is None:
+                raise InvalidSettingError("Epochs need the number of examples. Give examples, or steps.")
+        if self.mean_tokens and self.longest_tokens and self.mean_tokens > self.longest_tokens:
+            raise InvalidSettingError(
+                f"The longest example has {self.longest_tokens:,} tokens, fewer than the mean of "
+                f"{self.mean_tokens:,}. Raise the longest example or lower the tokens per example."
+            )
+
+    def steps(self, examples_per_step: int) -> int | None:
+        """Optimizer steps of all epochs, as transformers' Trainer counts them; None where they are not known."""
+        if self.examples is None or self.epochs is None:
+            return None
+        return max(1, math.ceil(self.epochs * math.ceil(self.examples / examples_per_step)))
+
+    def fitted(self, max_length: int) -> int:
+        """The maximum length that this data needs: the longest example rounded up, and no more than max_length."""
+        if self.longest_tokens is None:
+            return max_length
+        return min(max_length, LENGTH_STEP * math.ceil(self.longest_tokens / LENGTH_STEP))
+
+    def truncates(self, max_length: int) -> bool:
+        """Whether the longest example is longer than max_length."""
+        return self.longest_tokens is not None and self.longest_tokens > max_length
+
+    def kept_tokens(self, max_length: int) -> int | None:
+        """Tokens of an example on average that are trained on, at most; None where the mean is not known."""
+        return None if self.mean_tokens is None else min(self.mean_tokens, max_length)
+
+    def computed_tokens(self, batch: int, max_length: int, *, padded: bool) -> Range:
+        """Tokens of an example that a step computes, on average.
+
+        padded: whether the trainer pads, or may; the range then covers both. Where the mean is not known, each example
+        counts as long as the longest. Truncated examples leave at least the share of the mean that is kept of the
+        longest.
+        """
+        longest = float(min(max_length, self.longest_tokens or max_length))
+        kept = self.kept_tokens(max_length)
+        if kept is None:
+            return Range(longest, longest, longest)
+        mean = min(float(kept), longest)
+        least = min(mean, self.mean_tokens * longest / self.longest_tokens) if self.truncates(max_length) else mean
+        if not padded:
+            return Range(least, mean, mean)
+        most = longest * (1 - (1 - mean / longest) ** batch)
+        return Range(least, (mean + most) / 2, most)
+
+
+def pads(framework: Framework, model: ModelSpec) -> bool:
+    """Whether this trainer pads examples to the longest of a micro-step, or may."""
+    plain = model.tower != "whole model" and model.model_type not in ALWAYS_PADDED
+    return framework != "unsloth" or not plain or not set(RECURRENT).isdisjoint(model.layer_types)

@@ -1,0 +1,102 @@
+"""Compares up to four pinned configurations: their figures side by side, and their ranks on one chart.
+
+A pin is the query string of an address, so a comparison is part of the page's own address.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from rankviz.api import Api
+from rankviz.core.checks import one_of
+from rankviz.core.forecast.tradeoff import SHORTFALL_LOSS, SHORTFALLS
+from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.figures import X_LABELS, compare_figure, compare_info
+from rankviz.ui import link
+from rankviz.ui.explore.answer import X_DEFAULT, given
+from rankviz.ui.explore.records import FIGURES, records
+from rankviz.ui.parts import html
+from rankviz.ui.parts.charts import chart_json
+from rankviz.ui.parts.question import ask
+
+MAX_PINS = 4
+MAX_PIN_LENGTH = 2000
+LETTERS = "ABCD"
+HEIGHT = 320
+EMPTY = "Nothing is pinned. Press Pin beside the chart to keep a configuration here, then change the model or the rank."
+
+
+def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The comparison's markup and chart.
+
+    Args:
+        api: All operations.
+        body: `pins`, a list of query strings; `x` and `y`, the axes of the trade-off chart.
+    """
+    pins = _pins(body.get("pins"))
+    if not pins:
+        return {"html": html.paragraphs(EMPTY, css="rv-empty"), "chart": None}
+    x = body.get("x") or X_DEFAULT
+    one_of(x, "Cost axis", tuple(X_LABELS))
+    quality = body.get("y") if body.get("y") in SHORTFALLS else SHORTFALL_LOSS
+    columns, tradeoffs = [], []
+    for letter, pin in zip(LETTERS, pins, strict=False):
+        values = given(api, {"search": pin})
+        label = f"{letter}: {values['model'].rsplit('/', 1)[-1]}"
+        try:
+            tradeoff = api.tradeoffs.of(ask(values), values["use_case"], quality)
+        except RankVizError as error:
+            raise InvalidSettingError(f"The pinned configuration {label} cannot be shown. {error}") from error
+        tradeoffs.append((label, values["r"], tradeoff))
+        columns.append((label, pin, _cells(values, records(tradeoff)[str(values["r"])])))
+    info = compare_info(tradeoffs, x=x)
+    figure = compare_figure(info, height=HEIGHT)
+    source = " ".join(tradeoffs[0][2].forecast.sentences)
+    return {"html": _table(columns), "chart": chart_json(figure, info.rows, file="compare", source=source)}
+
+
+def _pins(pins: Any) -> list[str]:
+    if not isinstance(pins, list) or not all(isinstance(pin, str) and len(pin) <= MAX_PIN_LENGTH for pin in pins):
+        raise InvalidSettingError("The pinned configurations could not be read. Remove pin from the address.")
+    if len(pins) > MAX_PINS:
+        raise InvalidSettingError(f"At most {MAX_PINS} configurations can be pinned (got {len(pins)}).")
+    return pins
+
+
+def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
+    """Row name and text: the settings that are not the page's own, then the figures."""
+    params = {name: text for name, text in link.write(values).items() if text is not None and name != "r"}
+    figures = {name: figure[0] for name, figure in zip(FIGURES, record["figures"], strict=True)}
+    return {
+        "model": values["model"],
+        "Rank": f"r = {values['r']}",
+        **{name: text for name, text in params.items() if name not in ("model", "take")},
+        **figures,
+        "Fit": html.FITS.get(record["fit"], ""),
+        "Forecast": record["quality"],
+    }
+
+
+def _table(columns: Sequence[tuple[str, str, Mapping[str, str]]]) -> str:
+    """Settings first, figures last; a row in which the columns differ is marked."""
+    ends = [*FIGURES, "Fit", "Forecast"]
+    names = list(dict.fromkeys(name for _, _, cells in columns for name in cells if name not in ends)) + ends
+    head = "".join(
+        f'<th scope="col" class="rv-left">{escape(label)} '
+        f'<a href="?{escape(pin.lstrip("?"))}">Open</a> '
+        f'<button type="button" data-unpin="{place}" aria-label="Unpin {escape(label)}">Unpin</button></th>'
+        for place, (label, pin, _) in enumerate(columns)
+    )
+    body = []
+    for name in names:
+        texts = [cells.get(name, "default") for _, _, cells in columns]
+        differs = len(set(texts)) > 1
+        cells = "".join(f'<td class="rv-left">{escape(text)}</td>' for text in texts)
+        mark = '<span class="rv-unseen">differs: </span>' if differs else ""
+        title = escape(name.replace("_", " "))
+        body.append(f'<tr class="{"rv-differs" if differs else ""}"><th scope="row">{mark}{title}</th>{cells}</tr>')
+    return (
+        '<div class="rv-table-box" tabindex="0" role="region" aria-label="Pinned configurations">'
+        f'<table class="rv-table rv-compare"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(body)}</tbody>'
+        "</table></div>"
+    )

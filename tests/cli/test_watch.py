@@ -1,0 +1,43 @@
+"""What a sweep shows on the terminal while it runs."""
+
+from rankviz.cli.watch import status, time_left
+from rankviz.core.runs.events import RunCancelled, RunStarted, StageProgressed, StageReached, StepLogged
+from rankviz.core.runs.progress import progress_of
+from rankviz.core.runs.record import RunRecord, Sweep
+from tests.support import questions
+
+LOADING = StageReached(time=10.0, stage="loading the base")
+TRAINING = (
+    RunStarted(time=20.0, environment={}),
+    StageReached(time=20.0, stage="evaluating the base"),
+    StageReached(time=30.0, stage="training"),
+    *(
+        StepLogged(
+            time=30.0 + n, step=n, loss=2.5, learning_rate=1e-3, tokens=100 * n, seconds=1.0 * n, memory_bytes=2**30
+        )
+        for n in range(1, 11)
+    ),
+)
+
+
+def shown(*events, now):
+    run = RunRecord(request=questions.run(max_steps=40)).after_all(events)
+    progress = progress_of(Sweep(sweep_id="s", runs=(run,)), now)
+    return status(run, progress), time_left(progress)
+
+
+def test_a_stage_is_shown_with_what_it_has_done_and_its_time():
+    progressed = StageProgressed(time=15.0, done=16, total=64, unit="examples")
+
+    assert ("loading the base  5.0 s", "time left not known yet") == shown(LOADING, now=15.0)
+    assert "loading the base, 16 of 64 examples  5.0 s" == shown(LOADING, progressed, now=15.0)[0]
+
+
+def test_training_is_shown_with_its_loss_and_pace_and_the_time_left_of_the_sweep():
+    """30 steps of 1 s and an evaluation of 10 s."""
+    assert ("loss 2.500  100 tokens/s  1.00 GiB", "about 40 s left") == shown(LOADING, *TRAINING, now=40.0)
+
+
+def test_a_run_that_waits_or_has_ended_shows_its_state():
+    assert ("queued", "") == shown(now=1.0)
+    assert ("cancelled", "") == shown(LOADING, RunCancelled(time=12.0), now=15.0)

@@ -1,0 +1,128 @@
+"""What Explore's script gets for a question: all ranks with their costs, the chart, the words."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.explore.answer import answer, given, words
+from rankviz.ui.explore.records import FIGURES
+from rankviz.ui.parts.question import DEFAULTS
+from tests.support.finished_runs import text_of
+
+LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def test_every_rank_up_to_256_has_its_five_figures(api):
+    shown = answer(api, {"values": LLAMA})
+
+    assert [str(r) for r in range(1, 257)] == list(shown["records"])
+    figures = dict(zip(FIGURES, shown["records"]["16"]["figures"], strict=True))
+    assert ["41.94 M", "41,943,040 parameters", "0.52 % of the base", "41.94 M"] == figures["Trainable parameters"]
+    assert figures["GPU memory"][2].startswith("on L4")
+    assert "fits" == shown["records"]["16"]["fit"]
+
+
+def test_an_address_and_its_values_give_the_same_answer(api):
+    by_address = answer(api, {"search": "?model=meta-llama/Llama-3.1-8B&r=24"})
+
+    assert by_address == answer(api, {"values": by_address["values"]})
+    assert (24, "24") == (by_address["r"], by_address["address"]["r"])
+
+
+def test_a_rank_above_256_comes_with_its_half(api):
+    shown = answer(api, {"values": {**LLAMA, "r": 1024}})
+
+    assert ["512", "1024"] == list(shown["records"])[-2:]
+    assert "no forecast" == shown["records"]["1024"]["quality"]
+
+
+def test_without_a_gpu_time_and_cost_are_not_known(api):
+    figures = answer(api, {"values": {**LLAMA, "gpu": "none"}})["records"]["16"]["figures"]
+
+    assert ["no GPU selected", "not known", "not known"] == [figures[2][2], figures[3][0], figures[4][0]]
+
+
+def test_the_scale_follows_the_alpha_rule(api):
+    shown = answer(api, {"values": {**LLAMA, "alpha_rule": "2r", "use_rslora": True}})
+
+    assert "α = 128, scale α / √r = 16" == shown["records"]["64"]["scale"]
+
+
+def test_the_words_of_a_rank_are_those_of_the_whole_answer(api):
+    whole, alone = answer(api, {"values": LLAMA}), words(api, LLAMA)
+
+    assert whole["slots"] == alone["slots"] and whole["address"] == alone["address"]
+    assert "Recommended" in text_of(alone["slots"]["advice"])
+
+
+@pytest.mark.parametrize("x", ["file", "memory", "time", "money", "rank"])
+@pytest.mark.parametrize("y", ["score", "percent"])
+def test_each_cost_axis_has_a_place_for_every_rank(api, x, y):
+    shown = answer(api, {"values": LLAMA, "x": x, "y": y})
+
+    assert 256 == len(shown["chart"]["xs"]) and None not in shown["chart"]["xs"]
+    assert (x, y) == (shown["x"], shown["y"])
+
+
+def test_an_axis_that_is_not_known_says_what_to_do(api):
+    shown = answer(api, {"values": {**LLAMA, "gpu": "none"}, "x": "time"})
+
+    assert "Select a GPU" in shown["chart"]["layout"]["annotations"][0]["text"].replace("<br>", " ")
+    assert [None] * 256 == shown["chart"]["xs"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"values": []},
+        {"values": {"model": 3}},
+        {"values": {"r": "16"}},
+        {"values": {"r": None}},
+        {"values": {"r": 10**6}},
+        {"values": {"modules": [1]}},
+        {"values": {"use_dora": "yes"}},
+        {"values": {"batch": {"a": 1}}},
+        {"values": LLAMA, "x": "weight"},
+        {"values": LLAMA, "y": "taste"},
+        {"values": LLAMA, "x": ["file"]},
+        {"values": {**LLAMA, "prices": "l4:cheap"}},
+        {"values": {**LLAMA, "use_case": "fun"}},
+    ],
+)
+def test_what_no_widget_sends_is_refused_in_a_sentence(api, body):
+    with pytest.raises(InvalidSettingError, match=r"\.$"):
+        answer(api, body)
+
+
+def test_a_wrong_address_gives_the_defaults(api):
+    assert DEFAULTS == given(api, {"search": "?r=abc&nosuch=1"})
+
+
+@pytest.mark.parametrize("model", [row.id for row in Api().models.all()])
+def test_every_model_of_the_catalogue_has_a_first_screen(api, model):
+    shown = answer(api, {"search": f"?model={model}"})
+
+    assert "not known" not in shown["records"]["16"]["figures"][0]
+    assert shown["chart"]["data"] and "Recommended" in shown["slots"]["advice"]
+
+
+def test_an_answer_is_strict_json(api):
+    assert json.dumps(answer(api, {"values": LLAMA}), allow_nan=False)
+
+
+def test_a_sweep_of_the_model_offers_its_own_metrics(api):
+    assert ["score", "percent"] == [key for key, _ in answer(api, {"values": LLAMA})["qualities"]]
+
+    embedded = {**DEFAULTS, "model": "embedded"}
+    shown = answer(api, {"values": embedded, "y": "loss"})
+
+    assert {"loss", "token_accuracy"} <= {key for key, _ in shown["qualities"]}
+    assert any(trace["name"].startswith("recorded runs") for trace in shown["chart"]["data"])

@@ -1,0 +1,58 @@
+"""Pinned configurations side by side."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.explore.compare import compare
+from tests.support.finished_runs import text_of
+
+LLAMA, QWEN = "?model=meta-llama/Llama-3.1-8B", "?model=Qwen/Qwen3-8B&r=64&dora=1"
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def test_columns_have_letters_figures_and_a_way_to_open_them(api):
+    shown = compare(api, {"pins": [LLAMA, QWEN]})
+
+    text = text_of(shown["html"])
+    assert "A: Llama-3.1-8B" in text and "B: Qwen3-8B" in text
+    assert "41.94 M" in text
+    assert 'href="?model=Qwen/Qwen3-8B&amp;r=64&amp;dora=1"' in shown["html"]
+
+
+def test_only_rows_that_differ_are_marked(api):
+    marked = compare(api, {"pins": [LLAMA, QWEN]})["html"].split("<tr")
+    differing = [text_of("<tr" + row).split("differs: ")[1] for row in marked if "rv-differs" in row]
+
+    assert {"dora", "Rank", "Adapter"} <= {row.split()[0] for row in differing}
+    assert 0 == compare(api, {"pins": [LLAMA, LLAMA]})["html"].count("rv-differs")
+
+
+def test_their_ranks_are_on_one_chart(api):
+    data = compare(api, {"pins": [LLAMA, QWEN]})["chart"]["data"]
+
+    assert ["A: Llama-3.1-8B", "B: Qwen3-8B"] == [trace["name"] for trace in data if trace["mode"] == "lines"]
+    assert [" A: r = 16", " B: r = 64"] == [text for trace in data for text in trace.get("text", ())]
+
+
+def test_nothing_pinned_says_how_to_pin(api):
+    assert "Press Pin" in compare(api, {"pins": []})["html"]
+
+
+@pytest.mark.parametrize("pins", [None, "x", [1], ["?r=8"] * 5, ["?" + "x" * 3000]])
+def test_what_no_page_pins_is_refused(api, pins):
+    with pytest.raises(InvalidSettingError):
+        compare(api, {"pins": pins})
+
+
+def test_a_pin_that_cannot_be_shown_is_named(api):
+    with pytest.raises(InvalidSettingError, match="B: nosuch cannot be shown"):
+        compare(api, {"pins": [LLAMA, "?model=nosuch"]})
+
+
+def test_a_pin_cannot_write_into_the_page(api):
+    assert "<img" not in compare(api, {"pins": [LLAMA + "&x=<img src=x>"]})["html"]

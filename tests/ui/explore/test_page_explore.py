@@ -1,0 +1,275 @@
+"""Explore in a real browser: numbers, chart and words follow the question."""
+
+import re
+
+import pytest
+
+from tests.support.pages import LLAMA, choose_rank, figure, open_section
+
+pytestmark = pytest.mark.browser
+Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"
+
+
+def test_it_opens_at_r_16_with_exact_numbers_of_the_model(llama):
+    # 32 blocks of (4096+4096)·2 + (4096+1024)·2 + (4096+14336)·3 = 81,920 a unit of r: 2,621,440 · 16.
+    figure(llama, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    assert "16" == llama.get_by_label("Rank r").input_value()
+    assert ["r = 8", "r = 32"] == figure(llama, "Trainable parameters").locator("dt").all_inner_texts()
+    assert ["20.97 M", "83.89 M"] == figure(llama, "Trainable parameters").locator("dd").all_inner_texts()
+    assert "α = 16, scale α / r = 1" == llama.locator(".rv-scale").inner_text()
+
+
+def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_the_zoom(llama):
+    figure(llama, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    llama.locator("#memory .rv-plot[data-drawn]").wait_for()
+    plot = llama.locator("#memory .nsewdrag").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    llama.mouse.move(box["x"] + 60, box["y"] + 60)
+    llama.mouse.down()
+    llama.mouse.move(box["x"] + 64, box["y"] + 160, steps=4)
+    llama.mouse.up()
+    zoomed = llama.evaluate(Y_RANGE)
+
+    choose_rank(llama, 24)
+
+    figure(llama, "Trainable parameters").locator("[title='62,914,560 parameters']").wait_for()
+    assert "62.91 M" in llama.locator("#ranks .rv-chosen").text_content()
+    llama.wait_for_url("**r=24**")
+    llama.wait_for_function("document.querySelector('#memory .rv-plot').data[0].x.includes('<b>24</b>')")
+    assert zoomed == llama.evaluate(Y_RANGE)
+    assert zoomed[0] > 0
+
+
+def test_figures_stay_whole_when_the_address_changes(llama):
+    llama.locator("#memory .rv-plot[data-drawn]").wait_for()
+
+    choose_rank(llama, 8)
+    llama.wait_for_url("**r=8**")
+
+    clips = llama.evaluate(
+        "[...document.querySelectorAll('.rv-plot [clip-path]')].map(e => e.getAttribute('clip-path'))"
+    )
+    assert clips
+    assert [] == [clip for clip in clips if "http" in clip]
+
+
+def test_a_click_in_the_table_of_ranks_chooses_the_rank(llama):
+    open_section(llama, "All ranks")
+    llama.locator("#ranks").get_by_role("button", name="64", exact=True).click()
+
+    figure(llama, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
+    assert "64" == llama.get_by_label("Rank r").input_value()
+
+
+def test_a_click_on_a_change_makes_it_and_keeps_the_tokens_trained(page):
+    page.goto(LLAMA)
+    open_section(page, "Fit and changes")
+
+    page.locator("#knobs").get_by_role("button", name="twice the length, 4,096 tokens per example").click()
+
+    page.wait_for_url("**max_length=4096&steps=500")
+    page.locator("#knobs", has_text="twice the length, 8,192 tokens per example").wait_for()
+
+
+def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
+    page.goto(LLAMA)
+    open_section(page, "Fit and changes")
+    price = page.get_by_label("$ per hour of the L4", exact=True)
+
+    price.fill("0.01")
+    price.press("Enter")
+
+    page.wait_for_url("**prices=l4%3A0.01")
+    page.wait_for_function("document.querySelector('#cards tbody tr').dataset.pick === 'gpu=l4'")
+    figure(page, "Cost").get_by_text("about $0.0").wait_for()
+
+    price.fill("-1")
+    price.press("Enter")
+
+    page.get_by_text("The price per hour of the l4 must be a number from 0 to 1,000,000 (got -1.0).").wait_for()
+
+
+def test_a_batch_of_zero_is_said_with_what_to_change(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").wait_for()  # by then the address has been read, and sets no widget any more
+    page.get_by_text("Training setup").click()
+
+    page.get_by_label("Batch", exact=True).fill("0")
+    page.get_by_label("Batch", exact=True).press("Enter")
+
+    page.get_by_text("Batch size must be a whole number from 1 to 4,096 (got 0).").wait_for()
+
+
+def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(llama):
+    figure(llama, "Trainable parameters").wait_for()
+
+    choose_rank(llama, 5000)
+
+    llama.get_by_text("Rank must be a whole number from 1 to 1,024.").wait_for()
+    assert "16" == llama.get_by_label("Rank r").input_value()
+
+
+def test_a_ticked_module_becomes_the_choice_of_targets(page):
+    page.goto(LLAMA + "&targets=qv")
+    # q and v: 32 · (8192 + 5120) a unit of r.
+    figure(page, "Trainable parameters").locator("[title='6,815,744 parameters']").wait_for()
+
+    page.get_by_label("k_proj × 32").check()
+
+    figure(page, "Trainable parameters").locator("[title='9,437,184 parameters']").wait_for()
+    page.wait_for_url(re.compile("targets=q_proj%2Ck_proj%2Cv_proj|targets=q_proj%2Cv_proj%2Ck_proj"))
+
+
+def test_the_picker_finds_a_model_by_another_name_though_one_is_chosen(page):
+    page.goto("/")
+    figure(page, "Trainable parameters").wait_for()
+
+    page.locator("#model input").click()
+    page.keyboard.type("unsloth/Qwen3-4B-unsloth")
+    page.get_by_role("option").first.click()
+
+    page.wait_for_url("**model=unsloth**Qwen3-4B**")
+    # 36 blocks of q 2560+4096, k and v 2560+1024, o 4096+2560, three of 2560+9728: 33,030,144 at r = 16.
+    figure(page, "Trainable parameters").locator("[title='33,030,144 parameters']").wait_for()
+
+
+def test_a_model_that_does_not_exist_gets_a_sentence_and_the_answer_stays(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+
+    page.locator("#model input").click()
+    page.keyboard.type("Qwen3-4-Bee")
+    page.keyboard.press("Enter")
+
+    page.locator("#slot-notice [role=alert]").wait_for()
+    assert "Qwen3-4-Bee" in page.locator("#slot-notice").inner_text()
+    assert figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").is_visible()
+
+
+def test_a_copied_address_opens_the_same_view(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    choose_rank(page, 64)
+    page.get_by_label("α = 2r").check()
+    page.get_by_label("rsLoRA").check()
+    page.wait_for_url("**rslora=1**")
+    page.locator(".rv-scale", has_text="16").wait_for()
+    copied = page.url
+
+    page.goto("about:blank")
+    page.goto(copied)
+
+    figure(page, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
+    assert "64" == page.get_by_label("Rank r").input_value()
+    assert page.get_by_label("rsLoRA").is_checked()
+    assert "α = 128, scale α / √r = 16" == page.locator(".rv-scale").inner_text()
+
+
+def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
+    page.goto("/?r=5000&tab=nowhere")
+
+    page.get_by_text("r must be a whole number from 1 to 1,024").wait_for()
+    page.get_by_text("Explore is shown").wait_for()
+    assert "16" == page.get_by_label("Rank r").input_value()
+
+
+def test_a_change_of_the_rank_asks_for_its_words_alone(llama):
+    requested = []
+    llama.on("request", lambda request: requested.append(request.url.rsplit("/", 1)[-1]))
+    open_section(llama, "All ranks")
+
+    with llama.expect_response("**/rankviz/words"):
+        choose_rank(llama, 32)
+
+    figure(llama, "Trainable parameters").locator("[title='83,886,080 parameters']").wait_for()
+    assert ["words"] == requested
+
+
+def test_the_handle_of_the_chart_is_the_rank(llama):
+    grip = llama.get_by_role("slider", name="Rank on the trade-off chart")
+    grip.focus()
+
+    llama.keyboard.press("ArrowRight")
+
+    figure(llama, "Trainable parameters").locator("[title='83,886,080 parameters']").wait_for()
+    assert ("32", "r = 32") == (grip.get_attribute("aria-valuenow"), grip.inner_text())
+    assert "32" == llama.get_by_label("Rank r").input_value()
+    assert grip.get_attribute("aria-valuetext").startswith("r = 32: ")
+    llama.keyboard.press("Shift+ArrowLeft")
+    assert "31" == grip.get_attribute("aria-valuenow")
+
+
+def test_a_click_in_the_chart_chooses_the_nearest_rank(llama):
+    place = """r => {
+        const host = document.querySelector('#tradeoff .rv-plot'), box = host.getBoundingClientRect();
+        const { xaxis, yaxis } = host._fullLayout;
+        const every = host.data.find(trace => trace.name === 'every rank');
+        return [box.x + xaxis._offset + xaxis.d2p(every.x[r - 1]), box.y + yaxis._offset + 20];
+    }"""
+    llama.locator("#tradeoff .rv-plot").scroll_into_view_if_needed()
+
+    llama.mouse.click(*llama.evaluate(place, 4))
+
+    figure(llama, "Trainable parameters").locator("[title='10,485,760 parameters']").wait_for()
+    llama.mouse.move(*llama.evaluate(place, 4))
+    llama.mouse.down()
+    llama.mouse.move(*llama.evaluate(place, 64), steps=5)
+    llama.mouse.up()
+    figure(llama, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
+
+
+def test_the_cost_axis_is_one_click_and_in_the_address(page):
+    page.goto(LLAMA)
+    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
+
+    page.get_by_role("button", name="Memory", exact=True).click()
+
+    page.wait_for_function("document.querySelector('#tradeoff .rv-plot').layout.xaxis.title.text.includes('GiB')")
+    page.wait_for_url("**x=memory**")
+    page.reload()
+    page.wait_for_function("document.querySelector('#tradeoff .rv-plot')?.layout?.xaxis.title.text.includes('GiB')")
+
+
+def test_pinned_configurations_are_compared_and_in_the_address(page):
+    page.goto(LLAMA)
+    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
+
+    page.get_by_role("button", name="Pin to compare").click()
+    choose_rank(page, 64)
+    page.wait_for_url("**r=64**")
+    page.locator("[data-pin]").click()
+    open_section(page, "Compare")
+
+    page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for()
+    assert 2 == page.url.count("pin=")
+    page.reload()
+    open_section(page, "Compare")
+    page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for()
+    page.get_by_role("button", name="Unpin A: Llama-3.1-8B").click()
+    page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for(state="detached")
+    assert 1 == page.url.count("pin=")
+
+
+def test_presenting_needs_no_network_and_escape_ends_it(page):
+    page.goto(LLAMA + "&present=1")
+    page.locator(".rv-presenting #tradeoff .rv-plot[data-drawn]").wait_for()
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
+
+    page.keyboard.press("ArrowRight")
+
+    figure(page, "Trainable parameters").locator("[title='83,886,080 parameters']").wait_for()
+    assert page.locator("#sections").is_hidden()
+    assert [] == requested
+    page.keyboard.press("Escape")
+    page.locator("#sections").wait_for()
+    assert "present" not in page.url
+
+
+def test_a_model_that_unsloth_refuses_by_default_opens_with_what_can_train_it(page):
+    page.goto("/?model=openai-community/gpt2")
+
+    # 12 blocks of 768+2304, 768+768, 768+3072 and 3072+768 a unit of r: 147,456 · 16.
+    figure(page, "Trainable parameters").locator("[title='2,359,296 parameters']").wait_for()
+    page.wait_for_url("**framework=trl**")

@@ -1,0 +1,60 @@
+"""Explore's own addresses: JSON in, JSON out, and a notice for what cannot be answered."""
+
+import gzip
+import json
+from functools import partial
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from rankviz.api import Api
+from rankviz.ui.explore.routes import MAX_BODY_BYTES, reply, routes
+from rankviz.ui.parts.question import DEFAULTS
+
+
+@pytest.fixture
+def client(tmp_path):
+    return TestClient(Starlette(routes=routes(Api(home=tmp_path))), raise_server_exceptions=True)
+
+
+def test_an_answer_is_zipped_where_the_browser_takes_it(client):
+    zipped = client.post("/rankviz/answer", json={"values": DEFAULTS}, headers={"accept-encoding": "gzip"})
+    plain = client.post("/rankviz/answer", json={"values": DEFAULTS}, headers={"accept-encoding": "identity"})
+
+    assert "gzip" == zipped.headers["content-encoding"] and "content-encoding" not in plain.headers
+    assert zipped.json() == plain.json()
+    assert "no-store" == plain.headers["cache-control"]
+
+
+def test_a_mistake_is_a_notice_with_its_text_escaped(client):
+    answer = client.post("/rankviz/answer", json={"values": {**DEFAULTS, "model": "<img src=x>"}})
+
+    assert 422 == answer.status_code
+    assert "&lt;img src=x&gt;" in answer.json()["notice"] and "<img" not in answer.json()["notice"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"\xff", b"[" * 50_000, b" " * (MAX_BODY_BYTES + 1) + b"{}"])
+def test_a_body_that_is_no_question_is_refused(client, body):
+    assert 422 == client.post("/rankviz/words", content=body).status_code
+
+
+def test_an_address_is_only_for_questions(client):
+    assert 405 == client.get("/rankviz/answer").status_code
+
+
+def test_an_unexpected_mistake_is_not_hidden():
+    def broken(body):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        reply(broken, b"{}")
+
+
+def test_nothing_that_is_no_number_leaves():
+    with pytest.raises(ValueError):
+        reply(partial(dict, value=float("nan")), b"{}")
+
+
+def test_a_zipped_answer_is_the_answer():
+    assert {"a": 1} == json.loads(gzip.decompress(reply(lambda body: {"a": 1}, b"{}", True).body))
