@@ -43,7 +43,7 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
     words = page.locator("#train-words")
     words.get_by_text("To train next: ").wait_for()
     words.get_by_text("To ship now: ").wait_for()
-    page.locator("#train-words").get_by_role("link", name="Open this sweep on its own page").click()
+    page.locator("#status").get_by_role("link", name="Open this sweep on its own page").click()
     page.locator("#sweep-words", has_text="To ship now: ").wait_for()
     page.wait_for_function(f"{NAMES.replace('train', 'sweep')}?.includes('estimated band')")
 
