@@ -8,7 +8,7 @@
 # make forecast  fit the published rank studies and validate the fit, minutes; writes assets/forecast.json
 # make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
-# make bench   print speed and size, as ratios where possible
+# make bench   print speed and size, as ratios where possible (make bench page: only the page, beside bare Gradio)
 
 PYTHON ?= python3
 VENV := .venv
@@ -65,8 +65,15 @@ validate: setup
 	$(BIN)/python -m rankviz validate -o assets/validation.json
 	$(BIN)/python -m docs.generate
 
-bench: setup
-	$(BIN)/python -m benchmarks.main
+# The words after bench name benchmarks; as targets they do nothing.
+ifeq (bench,$(firstword $(MAKECMDGOALS)))
+BENCHES := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+.PHONY: $(BENCHES)
+$(BENCHES): ;@:
+endif
+
+bench: setup-test
+	$(BIN)/python -m benchmarks.main $(BENCHES)
 
 fidelity: setup
 	$(BIN)/python -m benchmarks.fidelity

@@ -1,4 +1,4 @@
-"""Speed and size, as ratios within one run where possible. `make bench`, or `python -m benchmarks.main estimate cli`.
+"""Speed and size, as ratios within one run where possible. `make bench`, or `make bench page cli` for some.
 
 Nothing here fails: the machines are noisy, so it prints what it saw.
 """
@@ -6,35 +6,24 @@ Nothing here fails: the machines are noisy, so it prints what it saw.
 import gc
 import os
 import resource
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PEFT_MODELS = ("HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
 SWEEP_RANKS = (4, 8, 16, 32)
 SWEEP_STEPS = 10
 
-HELLO = """
-import gradio as gr
-with gr.Blocks(analytics_enabled=False) as demo:
-    gr.Markdown("# Hello")
-    gr.Textbox()
-demo.launch(server_name="127.0.0.1", server_port={port}, quiet=True, ssr_mode=False)
-"""
-
 
 def bench_estimate() -> None:
     """Nine ranks in process, for every catalogue model; PEFT on the meta device for some, in the same run."""
+    from benchmarks.start import RANKS
     from rankviz.api import Api
     from rankviz.core.cost.question import Question
     from rankviz.core.cost.setup import TrainingSetup
@@ -176,69 +165,35 @@ def _peft_count(model_id: str) -> tuple[float, int]:
 
 
 def bench_cli() -> None:
-    """`python -m rankviz estimate … --json` from cold: wall time and peak memory."""
-    command = [sys.executable, "-m", "rankviz", "estimate", "meta-llama/Llama-3.1-8B", "--json"]
-    command += [part for r in RANKS for part in ("-r", str(r))]
-    seconds, peaks = [], []
-    for _ in range(7):
-        start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds.append(time.perf_counter() - start)
-        peaks.append(usage.ru_maxrss * 1024)
-        assert status == 0
+    """`python -m rankviz estimate … --json` from cold: wall time beside a Python that does nothing, and peak memory."""
+    from benchmarks.start import cold_commands
+
+    pair, peak = cold_commands(7)
     print(
-        f"estimate --json, cold: median {statistics.median(seconds):.3f} s, "
-        f"slowest {max(seconds):.3f} s, peak {max(peaks) / 1e6:.0f} MB"
+        f"estimate --json, cold: median {statistics.median(pair.ours):.3f} s, slowest {max(pair.ours):.3f} s, "
+        f"{statistics.median(pair.ours) / statistics.median(pair.bare):.1f} times bare Python, peak {peak / 1e6:.0f} MB"
     )
 
 
 def bench_start() -> None:
     """Process start to the first HTTP 200, ours and a bare Gradio page in turn."""
+    from benchmarks.start import page_starts
+
     with tempfile.TemporaryDirectory() as home:
-        ours, bare = [], []
-        for _ in range(5):
-            port = _free_port()
-            bare.append(_first_200([sys.executable, "-c", HELLO.format(port=port)], port))
-            port = _free_port()
-            ours.append(_first_200([sys.executable, "app.py"], port, RANKVIZ_HOME=home, GRADIO_SERVER_PORT=str(port)))
-    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+        pair = page_starts(5, home)
+    ratios = [a / b for a, b in zip(pair.ours, pair.bare, strict=True)]
     print(
-        f"start to first 200: RankViz {statistics.median(ours):.2f} s, bare Gradio {statistics.median(bare):.2f} s, "
-        f"ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
+        f"start to first 200: RankViz {statistics.median(pair.ours):.2f} s, bare Gradio "
+        f"{statistics.median(pair.bare):.2f} s, ratio {statistics.median(ratios):.2f} "
+        f"(from {min(ratios):.2f} to {max(ratios):.2f})"
     )
 
 
-def _first_200(command: list[str], port: int, **env: str) -> float:
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", **env},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # it is interrupted below, and says so at length
-    )
-    try:
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                    assert answer.status == 200
-                    return time.perf_counter() - start
-            except OSError:
-                assert process.poll() is None, "the server died"
-                time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
+def bench_page() -> None:
+    """The page in a browser, beside a bare Gradio page."""
+    from benchmarks import page
 
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    page.bench_page()
 
 
 def bench_sweep() -> None:
@@ -299,6 +254,7 @@ def main() -> None:
     benches = {
         "cli": bench_cli,
         "start": bench_start,
+        "page": bench_page,
         "sweep": bench_sweep,
         "estimate": bench_estimate,
         "studies": bench_studies,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,29 +16,36 @@ from rankviz.errors import BadAdapterError, RunNotFoundError
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
+    from rankviz.core.spectrum.choices import Truncation
     from rankviz.core.spectrum.rank_pattern import Ranks
     from rankviz.core.spectrum.spectrum import Spectrum
+    from rankviz.store import RunStore
     from rankviz.trained.read import Adapter
     from rankviz.trained.resize import ResizePlan
 
 REMEMBERED = 4
 """Adapters whose spectrum is kept."""
+SAMPLE = "sample"
+"""Names the adapter that RankViz ships. A folder of this name is ./sample."""
 SUGGESTED_ENERGY = 0.99
+HUB_ADDRESS = "https://huggingface.co/"
 Ref = str | Path | Sequence[str]
-"""A folder, a zip, a .safetensors with its config beside it, a run's id or a Hub id; or the paths of both files."""
+"""A folder, a zip, a .safetensors with its config beside it, a run's id, a Hub id or SAMPLE; or the paths of its
+files."""
 
 
 class Source(NamedTuple):
     paths: list[Path]
-    run_id: str = ""
-    """The run that the adapter belongs to, if any. Its spectrum is named by it."""
-    steps: int | None = None
-    """Optimizer steps of that run."""
+    name: str = ""
+    """Of its spectrum, where it is not that of its file."""
+    run: RunRecord | None = None
+    """The run that trained the adapter, where RankViz did."""
 
 
 class Opened(NamedTuple):
     adapter: Adapter
     spectrum: Spectrum
+    run: RunRecord | None
 
 
 class Adapters:
@@ -50,6 +58,27 @@ class Adapters:
         """The singular values of a trained adapter's updates, and what they say."""
         return self._opened(adapter).spectrum
 
+    def trained_by(self, adapter: Ref) -> RunRecord | None:
+        """The run that trained it; None where RankViz did not."""
+        return self._opened(adapter).run
+
+    def sample(self) -> RunRecord:
+        """The run that trained the adapter that RankViz ships."""
+        return self._sample_store.all()[0]
+
+    @cached_property
+    def _sample_store(self) -> RunStore:
+        from rankviz.store import RunStore
+
+        return RunStore(self._workspace.assets / "sample_adapter")
+
+    def truncated_losses(self, adapter: Ref) -> Mapping[int, float]:
+        """Held-out loss by rank where it was measured after truncation, nats per token: of the sample alone."""
+        if adapter != SAMPLE:
+            return {}
+        measured = json.loads((self._workspace.assets / "sample_adapter" / "truncated.json").read_text())
+        return {int(r): loss for r, loss in measured["losses"].items()}
+
     def proposed_rank(self, adapter: Ref) -> int:
         """The rank to truncate an adapter to, unless another is chosen: it keeps 99 % of the energy."""
         from rankviz.core.spectrum.rank_pattern import proposed_rank
@@ -61,6 +90,19 @@ class Adapters:
         from rankviz.core.spectrum.rank_pattern import suggested
 
         return suggested(self.spectrum(adapter), energy)
+
+    def truncations(self, adapter: Ref, *, dtype: str | None = None) -> Sequence[tuple[Truncation, ResizePlan]]:
+        """Truncations worth a look, each with its result; none for an adapter that cannot be resized."""
+        from rankviz.core.spectrum.choices import truncations
+        from rankviz.trained.resize import plan
+
+        opened = self._opened(adapter)
+        if opened.adapter.config.not_resizable:
+            return ()
+        return [
+            (each, plan(opened.adapter, opened.spectrum, **each._asdict(), dtype=dtype))
+            for each in truncations(opened.spectrum)
+        ]
 
     def plan_resize(
         self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
@@ -88,10 +130,10 @@ class Adapters:
         """The resized adapter as a zip, in its own temporary folder."""
         from rankviz.trained.resize import zipped
 
-        source = self._opened(adapter).adapter
+        opened = self._opened(adapter)
         r = max(planned.by_module.values())
         folder = Path(tempfile.mkdtemp(prefix="rankviz-"))
-        return zipped(source, planned, folder / f"{source.name}-r{r}.zip")
+        return zipped(opened.adapter, planned, folder / f"{opened.spectrum.name}-r{r}.zip")
 
     def zip_truncated(self, run_id: str, r: int) -> Path:
         """The adapter of a run truncated to rank r, as a zip in its own temporary folder.
@@ -117,25 +159,24 @@ class Adapters:
             if record.adapter_path and (self._run_adapter(record) / "adapter_config.json").is_file()
         ]
 
-    def _run_adapter(self, record: RunRecord) -> Path:
-        return self._workspace.store.run_dir(record.run_id) / (record.adapter_path or "adapter")
+    def _run_adapter(self, record: RunRecord, store: RunStore | None = None) -> Path:
+        return (store or self._workspace.store).run_dir(record.run_id) / (record.adapter_path or "adapter")
 
     def _opened(self, ref: Ref) -> Opened:
         from rankviz.trained.files import MAX_BYTES, SHARED_MAX_BYTES
 
         limit = SHARED_MAX_BYTES if self._workspace.shared else MAX_BYTES
-        paths, run_id, steps = self._source(ref, limit)
-        key = (run_id, *(_stamp(path) for path in paths))
+        paths, name, run = self._source(ref, limit)
+        key = (name, *(_stamp(path) for path in paths))
         if key not in self._adapters:
             from rankviz.trained.read import read_adapter
             from rankviz.trained.spectrum import spectrum
-            from rankviz.trained.steps import training_steps
 
             adapter = read_adapter(paths, max_bytes=limit)
-            if steps is None:
-                steps = training_steps(paths[0] if paths[0].is_dir() else paths[0].parent)
-            values = replace(spectrum(adapter), steps=steps)
-            self._adapters[key] = Opened(adapter, replace(values, name=run_id) if run_id else values)
+            values = spectrum(adapter)
+            if run:
+                values = replace(values, name=name, training_steps=run.steps_done or None)
+            self._adapters[key] = Opened(adapter, values, run)
             while len(self._adapters) > REMEMBERED:
                 self._adapters.popitem(last=False)
         return self._adapters[key]
@@ -154,10 +195,13 @@ class Adapters:
         ref = ref.strip()
         if not ref:
             raise BadAdapterError("No adapter given: enter a folder, a zip, a run's id or a Hub id.")
-        path = Path(ref).expanduser()
-        self._workspace.refuse_private_path(str(path))
-        if path.exists():
+        if ref == SAMPLE:
+            return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
+        if path := _existing(ref):
+            self._workspace.refuse_private_path(str(path))
             return Source([path])
+        if ref.startswith(HUB_ADDRESS):
+            ref = "/".join(ref.removeprefix(HUB_ADDRESS).split("/")[:2])
         try:
             record = self._workspace.store.get(ref)
         except RunNotFoundError:
@@ -169,7 +213,16 @@ class Adapters:
             raise BadAdapterError(
                 f"Run {ref!r} has no adapter here: no adapter was saved, or the run was imported without it."
             )
-        return Source([folder], run_id=ref, steps=record.steps_done or None)
+        return Source([folder], ref, record)
+
+
+def _existing(ref: str) -> Path | None:
+    """The path that this is; None where it is none, or cannot be one: too long, or ~ of nobody."""
+    try:
+        path = Path(ref).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):
+        return None
 
 
 def _stamp(path: Path) -> tuple:

@@ -12,7 +12,8 @@ from rankviz.cli.shared import Json, print_json, table
 from rankviz.units import rounded_percent as percent
 
 Adapter = Annotated[
-    str, typer.Argument(help="A folder, a zip, a .safetensors beside its config, a run's id or a Hub id.")
+    str,
+    typer.Argument(help="A folder, a zip, a .safetensors beside its config, a run's id, a Hub id, or sample."),
 ]
 
 
@@ -48,8 +49,9 @@ def spectrum(adapter: Adapter, plot: Plot = None, as_json: Json = False) -> None
             ]
         )
     size = f"{units.file_size(spectrum.file_bytes)} in {spectrum.dtype}"
+    steps = f", {units.counted(spectrum.training_steps, 'step')}" if spectrum.training_steps else ""
     table(
-        f"{spectrum.name}: {units.counted(len(spectrum.layers), 'update')}, r = {spectrum.r}, {size}",
+        f"{spectrum.name}: {units.counted(len(spectrum.layers), 'update')}, r = {spectrum.r}, {size}{steps}",
         [
             "Module",
             "Updates",

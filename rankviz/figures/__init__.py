@@ -13,6 +13,7 @@ follows the light and the dark theme without being drawn again.
 from rankviz.figures.accuracy import AccuracyInfo, accuracy_figure, accuracy_info
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES
 from rankviz.figures.compare import CompareInfo, compare_figure, compare_info
+from rankviz.figures.energy import EnergyInfo, energy_figure, energy_info
 from rankviz.figures.files import plot_file, write_figure
 from rankviz.figures.forecast import ForecastInfo, forecast_figure, forecast_info
 from rankviz.figures.hero import HeroInfo, hero_figure, hero_info
@@ -33,6 +34,7 @@ __all__ = [
     "X_LABELS",
     "AccuracyInfo",
     "CompareInfo",
+    "EnergyInfo",
     "ForecastInfo",
     "HeroInfo",
     "MemoryInfo",
@@ -48,6 +50,8 @@ __all__ = [
     "accuracy_info",
     "compare_figure",
     "compare_info",
+    "energy_figure",
+    "energy_info",
     "forecast_figure",
     "forecast_info",
     "hero_figure",

@@ -2,7 +2,7 @@
 runs as a band."""
 
 from collections.abc import Mapping, Sequence
-from math import log2
+from math import log2, log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
@@ -10,10 +10,11 @@ from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, fast_curves, pic
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
+from rankviz.figures.calls import MARKS, calls_of
 from rankviz.figures.forecast import ForecastRank, forecast_info
 from rankviz.figures.labels import sweep_title
 from rankviz.figures.rank_band import band_rows, band_traces
-from rankviz.figures.style import CHOSEN, FAST_CURVE, MEASURED, draw, rgba, vertical_line
+from rankviz.figures.style import FAST_CURVE, MEASURED, NEUTRAL, draw, line_label, rgba, vertical_line
 from rankviz.figures.tradeoff import run_detail
 from rankviz.units import counted
 from rankviz.verdict import Verdict
@@ -34,6 +35,8 @@ class RunPoint(NamedTuple):
     high: float | None
     run_id: str
     detail: str
+    call: str = ""
+    """Of the verdict against the best rank; empty where there is none."""
 
 
 class TruncatedPoint(NamedTuple):
@@ -53,12 +56,13 @@ class FastCurveLine(NamedTuple):
 
 
 class RankCurveInfo(NamedTuple):
-    """What the figure of quality by rank shows. picked: the rank that is marked."""
+    """What the figure of quality by rank shows. picked: the rank that is marked. picked_as: why, in a few words."""
 
     runs: Sequence[RunPoint] = ()
     lines: Sequence[FastCurveLine] = ()
     ranks: Sequence[int] = ()
     picked: int | None = None
+    picked_as: str = ""
     metric: Metric = LOSS
     source: str = ""
     rows: Sequence[Mapping[str, object]] = ()
@@ -79,6 +83,7 @@ COLUMNS = (
     "high_80",
 )  # fmt: skip
 EMPTY = "Points appear here as runs finish."
+TO_TRAIN, ENOUGH, SMALLEST = "train next", "enough for this adapter", "smallest rank to consider"
 
 
 def rank_curve_info(
@@ -99,8 +104,9 @@ def rank_curve_info(
         picked: The rank to mark; by default the one that the fast curve or the verdict names.
     """
     groups = _groups(sweep.runs, verdict, metric)
+    calls = calls_of(verdict) if verdict else {}
     curves = [curve for curve in fast_curves(sweep.runs) if any(metric.of(point) is not None for point in curve.points)]
-    runs = [_run_point(group, metric) for group in groups]
+    runs = [_run_point(group, metric, calls.get(group.r, "")) for group in groups]
     lines = [_curve_line(curve, sweep, metric, alone=len(curves) == 1) for curve in curves]
     band = forecast_info(forecast).ranks
     return RankCurveInfo(
@@ -108,6 +114,7 @@ def rank_curve_info(
         lines=lines,
         ranks=sorted({point.r for point in (*runs, *band, *(point for line in lines for point in line.points))}),
         picked=picked or _picked(curves, verdict, metric),
+        picked_as=TO_TRAIN if picked else ENOUGH if curves else SMALLEST,
         metric=metric,
         source=_source(sweep, curves, banded=bool(band)),
         rows=_rows(groups, curves, band, metric),
@@ -133,7 +140,7 @@ def _groups(runs: Sequence[RunRecord], verdict: Verdict | None, metric: Metric) 
     return by_rank(points, verdict.rates)
 
 
-def _run_point(group: RankGroup, metric: Metric) -> RunPoint:
+def _run_point(group: RankGroup, metric: Metric, call: str) -> RunPoint:
     value = metric.turned(group.loss)
     return RunPoint(
         r=group.r,
@@ -142,6 +149,7 @@ def _run_point(group: RankGroup, metric: Metric) -> RunPoint:
         high=None if group.spread is None else value + group.spread,
         run_id=group.points[0].run_id,
         detail=run_detail(group),
+        call=call,
     )
 
 
@@ -215,13 +223,13 @@ def _rows(
 
 
 def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
-    """Runs and truncated adapters are never joined. The band lies under both."""
+    """Runs and truncated adapters are never joined. The band lies under both. Runs have the marks of the verdict."""
     ranks = info.ranks
     return draw(
         [
             *band_traces(info.band),
             *(_line(line, info.metric) for line in info.lines),
-            *([_markers(info.runs, info.metric)] if info.runs else []),
+            *_marked(info.runs, info.metric),
         ],
         height=height,
         uirevision=f"rank-curve|{info.metric.key}|{list(ranks)}",
@@ -230,9 +238,20 @@ def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
         x_title="LoRA rank r",
         y_title=info.metric.title,
         message="" if ranks else EMPTY,
-        shapes=[vertical_line(info.picked, CHOSEN)] if info.picked else [],
-        showlegend=bool(info.lines or info.band),
+        shapes=[vertical_line(info.picked, NEUTRAL)] if info.picked else [],
+        annotations=[_picked_label(info, info.picked)] if info.picked else [],
+        showlegend=True,
     )
+
+
+def _picked_label(info: RankCurveInfo, picked: int) -> dict[str, Any]:
+    on_the_right = picked * picked > info.ranks[0] * info.ranks[-1]
+    return line_label(log10(picked), f"r = {picked}: {info.picked_as}", left=on_the_right)
+
+
+def _marked(runs: Sequence[RunPoint], metric: Metric) -> list[dict[str, Any]]:
+    """One trace per call, so that each mark has its words in the legend."""
+    return [_markers(alike, metric) for call in ("", *MARKS) if (alike := [p for p in runs if p.call == call])]
 
 
 def _span(ranks: Sequence[int]) -> list[float] | None:
@@ -260,14 +279,16 @@ def _line(line: FastCurveLine, metric: Metric) -> dict[str, Any]:
 
 
 def _markers(runs: Sequence[RunPoint], metric: Metric) -> dict[str, Any]:
+    mark = MARKS.get(runs[0].call)
     return {
         "type": "scatter",
         "x": [p.r for p in runs],
         "y": [p.value for p in runs],
         "mode": "markers",
-        "name": "measured runs",
+        "name": f"measured: {mark.words}" if mark else "measured runs",
         "customdata": [p.run_id for p in runs],
-        "marker": {"color": MEASURED, "size": 11, "line": {"color": "white", "width": 1}},
+        "marker": {"color": MEASURED, "size": 11, "symbol": mark.symbol if mark else "circle"}
+        | {"line": {"color": MEASURED if mark and mark.symbol.endswith("open") else "white", "width": 1}},
         "error_y": {
             "type": "data",
             "array": [0 if p.high is None else p.high - p.value for p in runs],

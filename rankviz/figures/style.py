@@ -91,3 +91,28 @@ def vertical_line(x: float, colour: str) -> dict[str, Any]:
         "line": {"color": colour, "width": 1.2},
         "layer": "below",
     }
+
+
+def line_label(x: float, text: str, *, left: bool = False) -> dict[str, Any]:
+    """The words of a vertical line, at its top; left: on its left side. On a logarithmic axis x is the logarithm."""
+    return {
+        "x": x,
+        "y": 1,
+        "yref": "paper",
+        "yanchor": "top",
+        "text": text,
+        "showarrow": False,
+        "xanchor": "right" if left else "left",
+        "xshift": -5 if left else 5,
+    }
+
+
+def named_band(low: float, high: float, name: str) -> dict[str, Any]:
+    """A grey band over the whole width, with its words in the legend."""
+    return {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high} | {
+        "fillcolor": rgba(NEUTRAL, 0.13),
+        "line": {"width": 0},
+        "layer": "below",
+        "name": name,
+        "showlegend": True,
+    }

@@ -17,7 +17,7 @@ from rankviz.core.runs.tradeoff import (
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
 from rankviz.figures.labels import base_name, data_name, sweep_label
-from rankviz.figures.style import CHOSEN, MEASURED, NEUTRAL, draw, rgba, vertical_line
+from rankviz.figures.style import CHOSEN, MEASURED, NEUTRAL, draw, line_label, named_band, rgba, vertical_line
 from rankviz.units import counted
 from rankviz.verdict import Verdict, headline, judge, losses_of
 
@@ -74,6 +74,7 @@ NOISE_WIDTHS = 3
 """An axis that shows less than so many widths of the noise would make a picture of noise alone."""
 ONE_TWO_FIVE = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
 """Ticks of a logarithmic axis; Plotly's own are bare digits between powers of ten."""
+FRONT, SMALLEST = "no other rank is cheaper and better", "smallest rank to consider"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
 
 
@@ -265,12 +266,13 @@ def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> "go.Figure":
     groups = [group for group in info.groups if group.points]
     traces, shapes, notes = [], [], []
     for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
-        traces += [*_front(group), _markers(group, symbol), *_ring(group)]
+        traces += [*_front(group), _markers(group, symbol, alone=len(groups) == 1), *_ring(group)]
         if group.noise and len(groups) == 1:
-            shapes.append(_band(*group.noise))
+            shapes.append(named_band(*group.noise, "cannot be distinguished from the best"))
     if groups and info.chosen_x is not None:
         shapes.append(vertical_line(info.chosen_x, CHOSEN))
         notes.append(_chosen_note(info, info.chosen_x))
+    _name_once(traces)
     log_ticks = {"tickmode": "array", "tickvals": ONE_TWO_FIVE, "ticktext": [f"{tick:,g}" for tick in ONE_TWO_FIVE]}
     return draw(
         traces,
@@ -283,32 +285,24 @@ def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> "go.Figure":
         message="" if groups else info.empty,
         shapes=shapes,
         annotations=notes,
-        showlegend=len(groups) > 1,
+        showlegend=True,
     )
 
 
-def _band(low: float, high: float) -> dict[str, Any]:
-    return {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high} | {
-        "fillcolor": rgba(NEUTRAL, 0.13),
-        "line": {"width": 0},
-        "layer": "below",
-    }
+def _name_once(traces: Sequence[dict[str, Any]]) -> None:
+    """A mark that several groups have stands in the legend once."""
+    named = set()
+    for trace in traces:
+        if trace.get("legendgroup") in named:
+            trace["showlegend"] = False
+        named |= {trace["legendgroup"]} if "legendgroup" in trace else set()
 
 
 def _chosen_note(info: TradeoffInfo, x: float) -> dict[str, Any]:
     xs = [p.x for group in info.groups for p in group.points]
     on_the_right = x * x > min(xs) * max(xs)
-    return {
-        # Annotations on a logarithmic axis are placed by the logarithm; shapes are not.
-        "x": log10(x) if info.log_x else x,
-        "y": 1,
-        "yref": "paper",
-        "yanchor": "top",
-        "text": f"chosen r = {info.chosen_r}",
-        "showarrow": False,
-        "xanchor": "right" if on_the_right else "left",
-        "xshift": -5 if on_the_right else 5,
-    }
+    # Annotations on a logarithmic axis are placed by the logarithm; shapes are not.
+    return line_label(log10(x) if info.log_x else x, f"chosen r = {info.chosen_r}", left=on_the_right)
 
 
 def _front(group: PointGroup) -> list[dict[str, Any]]:
@@ -323,20 +317,20 @@ def _front(group: PointGroup) -> list[dict[str, Any]]:
             "mode": "lines",
             "line": {"color": rgba(MEASURED, 0.45), "width": 1.5, "shape": "hv", "dash": "dot"},
             "hoverinfo": "skip",
-            "showlegend": False,
-            "name": "Pareto front",
+            "name": FRONT,
+            "legendgroup": FRONT,
         }
     ]
 
 
-def _markers(group: PointGroup, symbol: str) -> dict[str, Any]:
+def _markers(group: PointGroup, symbol: str, *, alone: bool) -> dict[str, Any]:
     bars = [p.low is not None and p.high is not None for p in group.points]
     return {
         "type": "scatter",
         "x": [p.x for p in group.points],
         "y": [p.y for p in group.points],
         "mode": "markers+text",
-        "name": group.label,
+        "name": "measured runs" if alone else group.label,
         "text": [f"\u2009r = {p.r}" for p in group.points],  # a thin space keeps the label clear of the ring
         "textposition": "top right",
         "textfont": {"size": 12},
@@ -369,7 +363,7 @@ def _ring(group: PointGroup) -> list[dict[str, Any]]:
             "mode": "markers",
             "marker": {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}},
             "hoverinfo": "skip",
-            "showlegend": False,
-            "name": "smallest rank that cannot be distinguished from the best",
+            "name": SMALLEST,
+            "legendgroup": SMALLEST,
         }
     ]

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.runs.metric import LOSS, Metric
-from rankviz.figures.style import MEASURED, NEUTRAL, draw, rgba
-from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, RankLoss, Verdict
+from rankviz.figures.calls import BEST, MARKS
+from rankviz.figures.style import MEASURED, NEUTRAL, draw, named_band, rgba
+from rankviz.verdict import RankLoss, Verdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,10 +36,6 @@ class VerdictInfo(NamedTuple):
     rows: Sequence[Mapping[str, object]] = ()
 
 
-BEST = "best"
-SYMBOLS = {BEST: "diamond", DIFFERENT: "circle", EQUAL: "square", CANT_TELL: "circle-open"}
-"""A filled marker is known, an open one is not."""
-WORDS = {DIFFERENT: "different", EQUAL: "equal", CANT_TELL: "cannot be distinguished"}
 EMPTY = "No verdict yet. A verdict needs finished runs of at least two ranks."
 SOURCE = (
     "Differences are paired on held-out examples within a seed. Intervals have 95 % confidence over runs and examples, "
@@ -92,24 +89,12 @@ def _row(verdict: Verdict, rank: RankLoss) -> dict[str, object]:
 
 def verdict_figure(info: VerdictInfo, *, height: int = 260) -> "go.Figure":
     """Ranks from left to right, evenly; zero is the best, the grey band what counts as equal."""
-    band = {
-        "type": "rect",
-        "xref": "paper",
-        "x0": 0,
-        "x1": 1,
-        "y0": -info.within,
-        "y1": info.within,
-    } | {
-        "fillcolor": rgba(NEUTRAL, 0.13),
-        "line": {"width": 0},
-        "layer": "below",
-    }
     differences = info.differences
     return draw(
-        [_markers(differences, info.metric)] if differences else [],
+        [_markers(alike, info.metric) for call in MARKS if (alike := [d for d in differences if d.call == call])],
         height=height,
         uirevision=f"verdict|{info.best}|{[d.r for d in differences]}",
-        x={"type": "category"},
+        x={"type": "category", "categoryorder": "array", "categoryarray": [f"r = {d.r}" for d in differences]},
         y={
             "zeroline": True,
             "zerolinecolor": rgba(NEUTRAL, 0.7),
@@ -118,8 +103,8 @@ def verdict_figure(info: VerdictInfo, *, height: int = 260) -> "go.Figure":
         x_title="LoRA rank r",
         y_title=f"{_axis(info.metric)} {f'r = {info.best}' if differences else 'the best rank'}, {info.metric.units}",
         message="" if differences else EMPTY,
-        shapes=[band] if differences else [],
-        showlegend=False,
+        shapes=[named_band(-info.within, info.within, "counts as equal")] if differences else [],
+        showlegend=True,
     )
 
 
@@ -129,16 +114,17 @@ def _axis(metric: Metric) -> str:
 
 
 def _markers(differences: Sequence[Difference], metric: Metric) -> dict[str, Any]:
+    mark = MARKS[differences[0].call]
     return {
         "type": "scatter",
         "x": [f"r = {d.r}" for d in differences],
         "y": [d.value for d in differences],
         "mode": "markers",
-        "name": f"{_axis(metric)} the best",
+        "name": mark.words,
         "marker": {
             "color": MEASURED,
             "size": 11,
-            "symbol": [SYMBOLS[d.call] for d in differences],
+            "symbol": mark.symbol,
             "line": {"color": MEASURED, "width": 1.5},
         },
         "error_y": {
@@ -165,4 +151,4 @@ def _hover(d: Difference, metric: Metric) -> str:
     interval = "interval not known" if d.low is None else f"{d.low:+.{digits}f} to {d.high:+.{digits}f}"
     if d.call == BEST:
         return f"<b>r = {d.r}</b>: {metric.superlative}<br>{d.value:+.{digits}f} {metric.units}<br>"
-    return f"<b>r = {d.r}</b>: {WORDS[d.call]}<br>{d.value:+.{digits}f} {metric.units}<br>{interval}"
+    return f"<b>r = {d.r}</b>: {MARKS[d.call].words}<br>{d.value:+.{digits}f} {metric.units}<br>{interval}"

@@ -72,7 +72,7 @@ def find_adapter(ref: str, *, max_bytes: int) -> Path:
     """The folder of the adapter that has this Hub id, fetched unless it was before."""
     if not HUB_ID.fullmatch(ref):
         raise BadAdapterError(
-            f"There is no adapter {ref!r} here: give a folder, a zip, a run's id or a Hub id (owner/name)."
+            f"There is no adapter {ref[:80]!r} here: give a folder, a zip, a run's id or a Hub id (owner/name)."
         )
     from rankviz.hub.adapter import fetch_adapter
 

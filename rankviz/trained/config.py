@@ -82,7 +82,7 @@ def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterCo
         )
     try:
         raw = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadAdapterError(f"{name} is not JSON ({error}): give the adapter_config.json that PEFT saved.") from None
     if not isinstance(raw, dict) or "peft_type" not in raw:
         raise BadAdapterError(f"{name} has no peft_type: give the adapter_config.json that PEFT saved.")

@@ -1,5 +1,6 @@
 """Where an adapter's two files are: in a folder, side by side, or in a zip. Pickles are refused, sizes bounded."""
 
+import json
 import shutil
 import tempfile
 import zipfile
@@ -12,6 +13,9 @@ from rankviz.errors import BadAdapterError
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+TRAINER_STATE = "trainer_state.json"
+"""What transformers' Trainer saves beside the weights of a checkpoint."""
+MAX_STATE_BYTES = 64_000_000
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_BYTES = 64 * 10**9
 SHARED_MAX_BYTES = 10**9
@@ -30,6 +34,8 @@ class Located:
     config: Path
     name: str
     """A name for people: of the folder or the zip."""
+    steps: int | None = None
+    """Optimizer steps that it was trained for, where a trainer_state.json beside the weights says so."""
     held: Any = None
     """Keeps a zip's unpacked files while they are in use."""
 
@@ -43,9 +49,9 @@ def pack(folder: Path, target: Path) -> Path:
 
 
 def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
-    """The adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as two files.
+    """The adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as its files.
 
-    Only these two files of a folder or a zip are read.
+    Of a folder or a zip only these two files are read, and the number of steps from a trainer_state.json beside them.
     """
     if not paths:
         raise BadAdapterError(f"No adapter given: give a folder, a zip, or {WEIGHTS} and {CONFIG}.")
@@ -58,13 +64,26 @@ def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
     if len(paths) == 1 and paths[0].suffix == ".zip":
         return _in_zip(paths[0], max_bytes)
     weights = [path for path in paths if path.suffix == ".safetensors"]
-    configs = [path for path in paths if path.suffix == ".json"]
+    states = [path for path in paths if path.name == TRAINER_STATE]
+    configs = [path for path in paths if path.suffix == ".json" and path not in states]
     if not weights and len(paths) == 1 and configs and (configs[0].parent / WEIGHTS).is_file():
         weights = [configs[0].parent / WEIGHTS]
     if len(weights) != 1:
         raise BadAdapterError(f"Give one {WEIGHTS} with its {CONFIG}, a zip of both, or their folder.")
     config = configs[0] if len(configs) == 1 else weights[0].parent / CONFIG
-    return _checked(Located(weights[0], config, weights[0].parent.name or weights[0].stem), max_bytes)
+    state = states[0] if states else weights[0].parent / TRAINER_STATE
+    return _checked(Located(weights[0], config, weights[0].parent.name or weights[0].stem, steps_in(state)), max_bytes)
+
+
+def steps_in(state: Path) -> int | None:
+    """The steps that a trainer_state.json counts; None where there is none, or none that says so."""
+    if not state.is_file() or state.stat().st_size > MAX_STATE_BYTES:
+        return None
+    try:
+        steps = json.loads(state.read_bytes())["global_step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return steps if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else None
 
 
 def _refuse_pickle(name: str) -> None:
@@ -76,8 +95,11 @@ def _in_folder(folder: Path, max_bytes: int) -> Located:
     if not (folder / WEIGHTS).is_file():
         for pickle in sorted(path for path in folder.iterdir() if path.name.lower().endswith(PICKLES)):
             _refuse_pickle(pickle.name)
+        if any(folder.glob("model*.safetensors")):
+            raise BadAdapterError(f"{folder} holds a whole model: give the adapter as it was before it was merged.")
         raise BadAdapterError(f"{folder} holds no {WEIGHTS}: give the folder that PEFT's save_pretrained wrote.")
-    return _checked(Located(folder / WEIGHTS, folder / CONFIG, folder.resolve().name), max_bytes)
+    steps = steps_in(folder / TRAINER_STATE)
+    return _checked(Located(folder / WEIGHTS, folder / CONFIG, folder.resolve().name, steps), max_bytes)
 
 
 def _checked(located: Located, max_bytes: int) -> Located:
@@ -106,10 +128,14 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
             unpacked = tempfile.TemporaryDirectory(prefix="rankviz-adapter-")
             for member, file in zip(wanted, (WEIGHTS, CONFIG), strict=True):
                 _unpack(archive, member, Path(unpacked.name) / file)
+            beside = str(PurePosixPath(wanted[0].filename).parent / TRAINER_STATE)
+            for state in (m for m in members if m.filename == beside and m.file_size <= MAX_STATE_BYTES):
+                _unpack(archive, state, Path(unpacked.name) / TRAINER_STATE)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
     folder = Path(unpacked.name)
-    return _checked(Located(folder / WEIGHTS, folder / CONFIG, path.stem, unpacked), max_bytes)
+    steps = steps_in(folder / TRAINER_STATE)
+    return _checked(Located(folder / WEIGHTS, folder / CONFIG, path.stem, steps, unpacked), max_bytes)
 
 
 def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zipfile.ZipInfo:

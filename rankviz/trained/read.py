@@ -62,6 +62,8 @@ class Adapter:
     kept: tuple[str, ...]
     """Tensors that are not factors: DoRA magnitudes, biases, modules saved in full."""
     notes: tuple[str, ...]
+    steps: int | None = None
+    """Optimizer steps that it was trained for; None where its files do not say."""
     held: Any = field(default=None, repr=False)
 
     @property
@@ -134,6 +136,7 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         left_alone=tuple(left_alone),
         kept=tuple(kept),
         notes=(*_notes(config, kept), *_few(notes)),
+        steps=located.steps,
         held=located.held,
     )
 

@@ -28,4 +28,5 @@ def spectrum(adapter: Adapter) -> Spectrum:
         dtype=adapter.dtype,
         file_bytes=adapter.file.file_bytes,
         notes=adapter.notes,
+        training_steps=adapter.steps,
     )

@@ -18,7 +18,9 @@ from rankviz.ui.parts import question
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS
 
 NO_PARTS = "none"
-TABS = ("explore", "train", "sweep", "runs", "adapter", "guide")
+TABS = ("explore", "train", "runs", "adapter", "guide")
+RENAMED_TABS = {"sweep": "runs"}
+"""Of older addresses."""
 
 
 class Param(NamedTuple):

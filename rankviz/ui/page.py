@@ -1,8 +1,7 @@
-"""Builds the page: a header and six tabs. Its address holds the current tab and settings."""
+"""Builds the page: a header and five tabs. Its address holds the current tab and settings."""
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -18,10 +17,10 @@ from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.controls import address, header, plain
 from rankviz.ui.parts.question import DEFAULTS, NO_GPU, prices_of
 from rankviz.ui.runs import tab as runs
-from rankviz.ui.sweep import tab as sweep
+from rankviz.ui.runs.sweep import default_tolerance
 from rankviz.ui.train import badge
 from rankviz.ui.train import tab as train
-from rankviz.ui.wiring import notice_html, on_any, put, quiet
+from rankviz.ui.wiring import notice_html, on_any, put, quiet, with_messages
 
 
 def build_app(api: Api) -> gr.Blocks:
@@ -40,8 +39,6 @@ def build_app(api: Api) -> gr.Blocks:
                 exploring = explore.build(api)
             with gr.Tab("Train", id="train") as train_tab:
                 training = train.build(api)
-            with gr.Tab("Sweep", id="sweep") as sweep_tab:
-                sweeping = sweep.build(api)
             with gr.Tab("Runs", id="runs") as runs_tab:
                 running = runs.build(api)
             with gr.Tab("Adapter", id="adapter") as adapter_tab:
@@ -55,11 +52,13 @@ def build_app(api: Api) -> gr.Blocks:
             "notice": notice,
             "tabs": tabs,
             "training_sweep": training.sweep_id,
-            "sweep": sweeping.sweep_id,
-            "metric": sweeping.metric,
-            "tolerance": sweeping.tolerance,
-            "run": running.chosen,
-            "selected_runs": running.selected,
+            "sweep": running.sweep_id,
+            "run": running.run_id,
+            "open_sweep": running.open_id,
+            "metric": running.metric,
+            "tolerance": running.tolerance,
+            "details": running.details,
+            "showing_runs": running.showing,
         }
 
         # A closure, since Gradio finds gr.Request by the function's own type hints and loses it in a partial.
@@ -71,52 +70,48 @@ def build_app(api: Api) -> gr.Blocks:
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
         loaded.then(**training.draw).then(**training.fill).then(None, js=train.FOLD)
-        for event in (running_now.draw, sweeping.draw, running.draw, rules):
+        for event in (running_now.draw, running.draw):
             loaded.then(**event)
-        named = app.load(adapting.load, None, adapting.loaded, **quiet())
-        for event in (adapting.choices, adapting.open, adapting.draw):
-            named = named.then(**event)
+        app.load(adapting.load, None, adapting.loaded, **quiet())
 
-        tab_widgets = (explore_tab, train_tab, sweep_tab, runs_tab, adapter_tab, guide_tab)
+        tab_widgets = (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
         to["guide"].then(**rules)
         to["train"].then(**training.draw)
-        to["runs"].then(lambda: gr.Timer(active=True), None, running.timer, **quiet()).then(**running.draw)
-        to["sweep"].then(**sweeping.choices).then(lambda: None, None, sweeping.seen, **quiet()).then(**sweeping.draw)
+        to["runs"].then(lambda: True, None, running.showing, **quiet()).then(**running.first).then(**running.draw)
         to["adapter"].then(**adapting.choices)
         for name, chosen in to.items():
             written = link.address({"tab": None if name == "explore" else name})
             chosen.then(None, None, where, js=f"() => [{json.dumps(written)}]")  # at once, so in the order of clicks
             if name != "runs":
-                chosen.then(lambda: gr.Timer(active=False), None, running.timer, **quiet())
-            if name != "sweep":
-                chosen.then(lambda: gr.Timer(active=False), None, sweeping.timer, **quiet())
+                left = [running.showing, running.timer]
+                chosen.then(lambda: (False, gr.Timer(active=False)), None, left, **quiet())
 
         measuring = gr.on([exploring.measure.click], **train.measuring(api, training, exploring.question, tabs))
         training.started.then(**running_now.draw)
-        opened = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
+        picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
         measuring.success(**training.draw).then(None, js=train.READY)
-        opened.then(**training.draw)
-        opened.then(**training.fill)
-        for named, done in (
-            (training.sweep_id, measuring.success),
-            (training.sweep_id, opened.then),
-            (training.sweep_id, training.started.success),
-            (sweeping.sweep_id, on_any(sweeping.sweep_id.input).then),
-        ):
-            done(fn=partial(_address_of, "sweep"), inputs=named, outputs=where, **quiet())
-        judged = [sweeping.metric, sweeping.tolerance]
-        on_any(sweeping.tolerance.input).then(_judged_address, judged, where, **quiet())
-        sweeping.judged.then(_judged_address, judged, where, **quiet())
+        picked.then(**training.draw)
+        picked.then(**training.fill)
+        opened_runs = [running.sweep_id, running.run_id]
+        for done in (measuring.success, picked.then, training.started.success):
+            done(lambda sweep: (sweep, ""), training.sweep_id, opened_runs, **quiet()).then(
+                _opened_address, opened_runs, where, **quiet()
+            )
+        for opened in running.chosen:
+            opened.then(_opened_address, opened_runs, where, **quiet())
+        judged = [running.metric, running.tolerance]
+        on_any(running.tolerance.input).then(_judged_address, judged, where, **quiet())
+        running.judged.then(_judged_address, judged, where, **quiet())
+        running.train.click(lambda: gr.Tabs(selected="train"), None, tabs, **quiet())
         for shown in adapting.opened:
             shown.then(adapter.address_of, adapting.source, where, **quiet())
-        remember_run = {"fn": partial(_address_of, "run"), "inputs": running.chosen, "outputs": where, **quiet()}
-        for picked in running.picked:
-            picked.then(**remember_run)
-        pointed = (exploring.curve, training.curve, training.results, sweeping.curve, sweeping.results)
-        for clicked in pointed:
-            opened = clicked.select(open_run, None, [running.chosen, running.selected, tabs], **quiet())
-            opened.then(**running.draw).then(**remember_run)
+        shown = [*opened_runs, running.open_id, running.showing, tabs]
+        for clicked in (exploring.curve, training.curve, training.results):
+            opened = clicked.select(_opening(api), None, shown, **quiet())
+            opened.then(**running.draw).then(_opened_address, opened_runs, where, **quiet()).then(
+                None, js=runs.SHOW_RUN
+            )
     return app
 
 
@@ -128,11 +123,15 @@ class Restored(NamedTuple):
     question: Mapping[str, Any]
     """By the names of question.DEFAULTS."""
     training_sweep: str
-    sweep: Any
+    sweep: str
+    run: str
+    open_sweep: str
+    """Whose runs are listed: that of a run in the address."""
     metric: str
     tolerance: str
-    run: str
-    selected_runs: Sequence[str] | None
+    details: Any
+    """Of a sweep: open where the address has a tolerance, whose box is in them."""
+    showing_runs: bool
 
 
 def restore(api: Api, params: Mapping[str, str]) -> Restored:
@@ -149,19 +148,20 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         notes.append(f"The address has gpu={shown}, but gpu must be one of {', '.join(gpus)}. The default is shown.")
         values["gpu"] = DEFAULTS["gpu"]
     tab = params.get("tab", "explore")
+    tab = link.RENAMED_TABS.get(tab, tab)
     if tab not in link.TABS:
         notes.append(f"The address has tab={tab[:40]}, but the tabs are {', '.join(link.TABS)}. Explore is shown.")
         tab = "explore"
-    sweep_id, run_id, selected = params.get("sweep", ""), params.get("run", ""), None
+    sweep_id, run_id = params.get("sweep", ""), params.get("run", "")
     if sweep_id:
         try:
-            selected = [run.run_id for run in api.runs.sweep(sweep_id).runs]
+            api.runs.sweep(sweep_id)
         except RankVizError as error:
             notes.append(str(error))
             sweep_id = ""
     if run_id:
         try:
-            api.runs.get(run_id)
+            sweep_id = api.runs.get(run_id).request.sweep_id
         except RankVizError as error:
             notes.append(str(error))
             run_id = ""
@@ -179,26 +179,34 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         tabs=gr.Tabs(selected=tab),
         question=values,
         training_sweep=sweep_id,
-        sweep=gr.Dropdown(sweep.sweep_choices(api), value=sweep_id or None),
-        metric=metric,
-        tolerance=params.get("tolerance", sweep.default_tolerance(metric)),
+        sweep=sweep_id or runs.first_sweep(api),
         run=run_id,
-        selected_runs=selected,
+        open_sweep=sweep_id if run_id else "",
+        metric=metric,
+        tolerance=params.get("tolerance", default_tolerance(metric)),
+        details=gr.Accordion(open="tolerance" in params),
+        showing_runs=tab == "runs",
     )
 
 
-def open_run(event: gr.EventData) -> tuple[str, None, Any]:
-    """A point or a row was clicked: its run, on the tab of runs."""
-    return runs.picked(event), None, gr.Tabs(selected="runs")
+def _opening(api: Api) -> Any:
+    # A closure, since Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
+    def opened(event: gr.EventData) -> tuple[str, str, str, bool, Any]:
+        """A point or a row was clicked: its run, on the tab of runs."""
+        run_id = runs.clicked_id(event)
+        sweep_id = api.runs.get(run_id).request.sweep_id
+        return sweep_id, run_id, sweep_id, True, gr.Tabs(selected="runs")
+
+    return with_messages(opened)
 
 
 def _judged_address(metric: str, tolerance: str) -> str:
     """What a sweep is judged by and within."""
-    usual = sweep.default_tolerance(metric)
+    usual = default_tolerance(metric)
     return link.address(
         {"metric": None if metric == LOSS.key else metric, "tolerance": None if tolerance == usual else tolerance}
     )
 
 
-def _address_of(name: str, value: str) -> str:
-    return link.address({name: value or None})
+def _opened_address(sweep_id: str, run_id: str) -> str:
+    return link.address({"sweep": sweep_id or None, "run": run_id or None})

@@ -5,6 +5,7 @@ import socket
 
 from rankviz.api import Api
 from rankviz.errors import UserError
+from rankviz.ui import network
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options
 
@@ -13,7 +14,11 @@ def serve() -> None:
     """Build the page on the default runs folder, continue its queue and serve until the process ends."""
     api = Api()
     options = launch_options(api)
-    check_address(options["server_name"], options["server_port"])
+    host, port = options["server_name"], options["server_port"]
+    check_address(host, port)
+    if not api.workspace.shared:
+        for line in network.announcement(host, port, network.own_address()):
+            print(line, flush=True)
     api.workspace.work_queue()
     build_app(api).queue(api_open=False).launch(**options)
 

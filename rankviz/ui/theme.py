@@ -15,10 +15,11 @@ from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.paths import ASSETS
+from rankviz.ui import network
 from rankviz.ui.explore.routes import routes as answer_routes
 
-CSS = tuple(ASSETS / "css" / name for name in ("rankviz.css", "explore.css", "train.css"))
-SCRIPTS = tuple(ASSETS / "js" / name for name in ("files.js", "rankviz.js", "explore.js", "hero.js", "present.js"))
+STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("rankviz", "explore", "train", "runs"))
+SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "hero", "present"))
 
 
 def theme() -> gr.themes.Base:
@@ -55,12 +56,15 @@ def theme() -> gr.themes.Base:
     )
 
 
-def head() -> str:
-    """Loads our scripts before Gradio's components; the last one then asks for plotly.js."""
+def head(room: str | None = None) -> str:
+    """Loads our scripts before Gradio's components; the last one then asks for plotly.js.
+
+    room: the address at which others in the network open the page.
+    """
     space = os.environ.get("SPACE_ID", "")
     return "".join(
         f'<script src="{_script_url(script).lstrip("/")}" data-plotly="{_plotly_url().lstrip("/")}" '
-        f'data-space="{escape(space)}"></script>'
+        f'data-space="{escape(space)}" data-room="{escape(room or "")}"></script>'
         for script in SCRIPTS
     )
 
@@ -95,12 +99,13 @@ def _serve(path: Path) -> Any:
 
 def launch_options(api: Api) -> dict[str, Any]:
     """What the page is launched with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
+    host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     return {
-        "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        "server_port": int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
+        "server_name": host,
+        "server_port": port,
         "theme": theme(),
-        "css_paths": list(CSS),
-        "head": head(),
+        "css_paths": list(STYLESHEETS),
+        "head": head(network.room_url(host, port, network.own_address())),
         "app_kwargs": {"routes": [*file_routes(), *answer_routes(api)]},
         "footer_links": [],
         "run_history": False,

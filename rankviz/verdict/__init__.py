@@ -8,12 +8,14 @@ from rankviz.verdict.as_json import verdict_json
 from rankviz.verdict.borrowed import Borrowed, borrow
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
 from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
+from rankviz.verdict.summary import Answer, summary
 from rankviz.verdict.words import headline, sentences
 
 __all__ = [
     "CANT_TELL",
     "DIFFERENT",
     "EQUAL",
+    "Answer",
     "Borrowed",
     "Pair",
     "RankLoss",
@@ -27,5 +29,6 @@ __all__ = [
     "read_losses",
     "read_table",
     "sentences",
+    "summary",
     "verdict_json",
 ]

@@ -35,7 +35,7 @@ def headline(verdict: Verdict) -> str:
         return f"{_leaders(verdict)}. {_tie(verdict, calls)}"
     if calls == {EQUAL}:
         return (
-            f"The rank makes no practical difference here: {_list(_with_call(verdict, EQUAL))} are within "
+            f"The rank makes no practical difference here: {names(_with_call(verdict, EQUAL))} are within "
             f"{_tolerance(verdict)} of the best rank, {best}. The smallest of them is {smallest}."
         )
     if verdict.best == verdict.ranks[0].r:
@@ -54,8 +54,8 @@ def _leaders(verdict: Verdict) -> str:
         return f"r = {verdict.best} has the {verdict.metric.superlative}"
     value = verdict.metric.text(verdict.read(min(rank.loss for rank in verdict.ranks)))
     if len(verdict.tied) == len(verdict.ranks):
-        return f"{_list(verdict.tied)} have the same {verdict.metric.noun}, {value}"
-    return f"{_list(verdict.tied)} share the {verdict.metric.superlative}, {value}"
+        return f"{names(verdict.tied)} have the same {verdict.metric.noun}, {value}"
+    return f"{names(verdict.tied)} share the {verdict.metric.superlative}, {value}"
 
 
 def _tie(verdict: Verdict, calls: Collection[str]) -> str:
@@ -86,8 +86,8 @@ def _others(verdict: Verdict) -> str:
     equal = [r for r in _with_call(verdict, EQUAL) if r != verdict.best]
     undecided = _with_call(verdict, CANT_TELL)
     undecided = [] if undecided == [verdict.smallest_indistinguishable] else undecided  # the headline names it
-    parts = [f"{_list(equal)} {_is(equal)} equal to it within {_tolerance(verdict)}."] if equal else []
-    parts += [f"{_list(undecided)} cannot be distinguished from it."] if undecided else []
+    parts = [f"{names(equal)} {_is(equal)} equal to it within {_tolerance(verdict)}."] if equal else []
+    parts += [f"{names(undecided)} cannot be distinguished from it."] if undecided else []
     return " ".join(parts)
 
 
@@ -107,8 +107,7 @@ def _against_best(verdict: Verdict) -> Iterable[str]:
     if others := [p for p in verdict.pairs if verdict.best not in (p.r, p.s) and p.call == CANT_TELL]:
         yield f"No difference detected between {', '.join(f'r = {p.r} and {p.s}' for p in others)}."
     if alone := [_other(p, verdict.best) for p in verdict.pairs if p.low is None and verdict.best in (p.r, p.s)]:
-        names = _list(alone)
-        yield f"{names} cannot be compared with r = {verdict.best}: they have fewer than two seeds in common."
+        yield f"{names(alone)} cannot be compared with r = {verdict.best}: they have fewer than two seeds in common."
 
 
 def _noise(verdict: Verdict) -> Iterable[str]:
@@ -131,7 +130,7 @@ def _noise(verdict: Verdict) -> Iterable[str]:
         )
     yield (
         f"Intervals have {100 * CONFIDENCE:.0f} % confidence{at_once}, from {where}. {varies} Ranks count as "
-        f"equal if the whole interval of their difference is within {_tolerance(verdict)}."
+        f"equal if the whole interval of their difference is within {_tolerance(verdict, explained=True)}."
     )
 
 
@@ -236,15 +235,18 @@ def _with_call(verdict: Verdict, call: str) -> list[int]:
     return [rank.r for rank in verdict.ranks if rank.call == call]
 
 
-def _tolerance(verdict: Verdict) -> str:
+def _tolerance(verdict: Verdict, *, explained: bool = False) -> str:
+    """explained: with what nats are in perplexity, which is said once."""
     share = f" ({verdict.tolerance} of the gain)" if verdict.tolerance.strip().endswith("%") else ""
-    return f"{verdict.metric.amount(verdict.within, '.3g')}{share}"
+    metric = verdict.metric
+    return f"{(metric.explained if explained else metric.amount)(verdict.within, '.3g')}{share}"
 
 
 def _is(ranks: Sequence[int]) -> str:
     return "is" if len(ranks) == 1 else "are"
 
 
-def _list(ranks: Sequence[int]) -> str:
-    names = [f"r = {ranks[0]}", *map(str, ranks[1:])]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def names(ranks: Sequence[int]) -> str:
+    """ "r = 4, 16 and 64"."""
+    each = [f"r = {ranks[0]}", *map(str, ranks[1:])]
+    return each[0] if len(each) == 1 else f"{', '.join(each[:-1])} and {each[-1]}"

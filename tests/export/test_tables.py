@@ -15,7 +15,7 @@ from rankviz.export.tables import Table, ranks_table, runs_table, write_table
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import tables
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.runs import tab as runs
+from rankviz.ui.runs import listing
 from tests.support import questions
 
 
@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, sentence):
 def test_the_page_offers_the_table_that_it_shows(api):
     """Its ranks, and its runs as the filter lets them through."""
     shown = explore.ranks_of(api, **{**DEFAULTS, "model": "Qwen/Qwen3-4B", "r": 24})
-    filtered = runs.matching_runs(api, text="r=64", state=runs.ANY_STATE)
+    filtered = listing.matching_runs(api, text="r=64", state=listing.ANY_STATE)
 
     assert [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256] == [row["r"] for row in shown.rows]
     # three seeds of the recorded sweep, and the recorded fast curve

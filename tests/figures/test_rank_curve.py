@@ -67,6 +67,21 @@ def test_the_figure_draws_lines_dashed_runs_as_markers_and_the_rank_as_a_line():
     assert ((2, 8, 64), "dash") == (line.x, line.line.dash)
     assert ((2, 64), "markers") == (markers.x, markers.mode)
     assert 8 == figure.layout.shapes[0].x0
+    assert ["r = 8: enough for this adapter"] == [note.text for note in figure.layout.annotations]
+
+
+def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
+    sweep = plain_sweep({4: 2.5, 16: 1.5, 64: 1.5}, seeds=(0, 1, 2))
+
+    figure = rank_curve_figure(rank_curve_info(sweep, verdict_of(sweep)))
+
+    assert {
+        "measured: best rank": ("diamond", (16,)),
+        "measured: worse than the best": ("circle", (4,)),
+        "measured: equal within the tolerance": ("square", (64,)),
+    } == {trace.name: (trace.marker.symbol, trace.x) for trace in figure.data}
+    assert figure.layout.showlegend
+    assert ["r = 16: smallest rank to consider"] == [note.text for note in figure.layout.annotations]
 
 
 def counted(sweep, accuracies):

@@ -90,7 +90,7 @@ def test_an_unknown_axis_is_refused(axes):
 
 
 def test_measured_points_are_filled_vermilion_markers_labelled_by_rank():
-    trace = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "a sweep")
+    trace = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "measured runs")
 
     assert (100.0, 400.0) == trace.x
     assert ["r = 4", "r = 16"] == [text.strip() for text in trace.text]
@@ -100,7 +100,7 @@ def test_measured_points_are_filled_vermilion_markers_labelled_by_rank():
 
 
 def test_error_bars_stand_only_where_a_spread_is_known():
-    bars = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "a sweep").error_y
+    bars = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "measured runs").error_y
 
     assert [0.1, 0] == [round(up, 9) for up in bars.array]
     assert [0.1, 0] == [round(down, 9) for down in bars.arrayminus]
@@ -120,8 +120,25 @@ def test_the_front_joins_points_of_one_group_only():
 def test_the_smallest_rank_within_noise_is_ringed():
     figure = tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS, smallest_good=1)))
 
-    ring = named(figure, "smallest rank that cannot be distinguished from the best")
+    ring = named(figure, "smallest rank to consider")
     assert ((400.0,), (1.5,)) == (ring.x, ring.y)
+
+
+def test_every_mark_has_its_words_in_the_legend_once():
+    groups = [PointGroup(label=label, points=POINTS, front=(0, 1), smallest_good=0) for label in ("one", "two")]
+
+    figure = tradeoff_figure(info(*groups))
+
+    legend = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert ["no other rank is cheaper and better", "one", "smallest rank to consider", "two"] == legend
+    assert figure.layout.showlegend
+
+
+def test_the_band_of_what_cannot_be_distinguished_has_its_words_in_the_legend():
+    figure = tradeoff_figure(info(PointGroup(label="one", points=POINTS, noise=(1.5, 1.7))))
+
+    (band,) = figure.layout.shapes
+    assert ("cannot be distinguished from the best", True) == (band.name, band.showlegend)
 
 
 def test_no_data_gives_the_same_axes_and_a_sentence():

@@ -47,17 +47,20 @@ def test_what_is_not_known_is_an_open_marker_and_the_band_is_the_tolerance():
 
     figure = verdict_figure(VerdictInfo(differences, best=16, within=0.05))
 
-    assert ("circle", "circle-open", "diamond") == figure.data[0].marker.symbol
-    assert MEASURED == figure.data[0].marker.color
+    assert {"worse than the best": "circle", "cannot be distinguished from the best": "circle-open"} | {
+        "best rank": "diamond"
+    } == {trace.name: trace.marker.symbol for trace in figure.data}
+    assert {MEASURED} == {trace.marker.color for trace in figure.data}
+    assert ("r = 4", "r = 8", "r = 16") == figure.layout.xaxis.categoryarray
     (band,) = figure.layout.shapes
-    assert (-0.05, 0.05) == (band.y0, band.y1)
+    assert (-0.05, 0.05, "counts as equal", True) == (band.y0, band.y1, band.name, band.showlegend)
     assert "loss above r = 16, nats" == figure.layout.yaxis.title.text
 
 
 def test_one_run_each_has_points_and_no_intervals():
     figure = verdict_figure(verdict_info(judge(table({4: [[2.2]], 16: [[1.5]]}))))
 
-    (trace,) = figure.data
-    assert ("circle-open", "diamond") == trace.marker.symbol
-    assert (None, None) == trace.error_y.array
-    assert "cannot be distinguished" in trace.hovertext[0] and "interval not known" in trace.hovertext[0]
+    best, other = figure.data
+    assert ("diamond", "circle-open") == (best.marker.symbol, other.marker.symbol)
+    assert ((None,), (None,)) == (best.error_y.array, other.error_y.array)
+    assert "cannot be distinguished" in other.hovertext[0] and "interval not known" in other.hovertext[0]

@@ -1,5 +1,15 @@
-"""Addresses and gestures that several tests of the page share."""
+"""The browser, and addresses and gestures that several tests of the page share."""
 
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 LLAMA = "/?model=meta-llama/Llama-3.1-8B"
 
 
@@ -16,3 +26,8 @@ def choose_rank(page, r):
 def open_section(page, label):
     """A section below Explore's first screen."""
     page.locator("#sections").get_by_role("tab", name=label, exact=True).click()
+
+
+def chromium(playwright):
+    """The system's own, started without a window."""
+    return playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS)

@@ -319,3 +319,41 @@ def test_files_that_are_missing_or_torn_are_refused(tmp_path):
     ):
         with pytest.raises(BadAdapterError, match=message):
             read_adapter([given])
+
+
+def test_the_steps_of_a_trainer_state_beside_the_weights_are_read(tmp_path):
+    folder = two_blocks(tmp_path / "checkpoint-400")
+    assert spectrum(read_adapter([folder])).training_steps is None
+
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 400, "log_history": []}))
+
+    ways = [
+        read_adapter([folder]),
+        read_adapter([zip_of(folder, tmp_path / "mine.zip")]),
+        read_adapter([folder / WEIGHTS]),
+        read_adapter([folder / WEIGHTS, folder / "adapter_config.json", folder / "trainer_state.json"]),
+    ]
+    assert [400] * 4 == [spectrum(each).training_steps for each in ways]
+
+
+@pytest.mark.parametrize("state", ["{", "[]", "{}", '{"global_step": "400"}', '{"global_step": 0}', "\xff\xfe"])
+def test_a_trainer_state_that_says_nothing_leaves_the_steps_unknown(tmp_path, state):
+    folder = two_blocks(tmp_path / "mine")
+    (folder / "trainer_state.json").write_bytes(state.encode("latin-1"))
+
+    assert spectrum(read_adapter([folder])).training_steps is None
+
+
+def test_a_whole_model_is_refused_as_one(tmp_path):
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"")
+
+    with pytest.raises(BadAdapterError, match="holds a whole model: give the adapter as it was before it was merged"):
+        read_adapter([tmp_path])
+
+
+def test_a_config_nested_without_end_is_no_json(tmp_path):
+    folder = two_blocks(tmp_path / "mine")
+    (folder / "adapter_config.json").write_text("[" * 100_000)
+
+    with pytest.raises(BadAdapterError, match="is not JSON"):
+        read_adapter([folder])

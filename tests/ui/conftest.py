@@ -10,19 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pages import LLAMA, choose_rank, figure, open_section
+from tests.support.pages import LLAMA, choose_rank, chromium, figure, open_section
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 START_SECONDS = 120
 WAIT_MILLISECONDS = 60_000
 """Far more than a page needs: another test may have the machine to itself meanwhile."""
@@ -67,7 +57,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS)
+        browser = chromium(playwright)
         yield browser
         browser.close()
 

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.trained.read import read_adapter
 from tests.support.finished_runs import counted
-from tests.support.saved_adapters import two_blocks
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
@@ -280,30 +278,3 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.wait_for_url("**run=**")
     assert "1.000" in page.locator("#run-detail tr", has_text="Trainable parameters").inner_text()
     assert "1.000" in page.locator("#run-detail tr", has_text="Adapter file").inner_text()
-
-
-def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_path):
-    zipped = shutil.make_archive(str(tmp_path / "mine"), "zip", two_blocks(tmp_path / "files"))
-    page.goto("/?tab=adapter")
-    page.locator("#adapter-top .rv-empty").wait_for()
-
-    page.locator("#adapter-files input[type=file]").set_input_files(zipped)
-    page.get_by_text("Trained with r = 4").wait_for()
-    page.get_by_role("button", name="model.layers.1.self_attn.q_proj").click()
-    page.locator("#adapter-table tr.rv-chosen", has_text="model.layers.1.self_attn.q_proj").wait_for()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Resize and download").click()
-    download.value.save_as(tmp_path / "smaller.zip")
-
-    assert "mine-r3.zip" == download.value.suggested_filename
-    assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
-
-
-def test_the_address_of_an_adapter_opens_it_and_a_wrong_one_says_so(page, tmp_path):
-    folder = two_blocks(tmp_path / "mine")
-
-    page.goto(f"/?tab=adapter&adapter={folder}")
-    page.get_by_text("Trained with r = 4").wait_for()
-    page.goto("/?tab=adapter&adapter=nothing")
-
-    page.get_by_text("There is no adapter 'nothing' here").wait_for()

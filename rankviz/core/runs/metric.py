@@ -4,6 +4,7 @@ Everything that compares works with values of which lower is better. An accuracy
 the accuracy, and back into an accuracy where it is read; a difference of 1 % in an accuracy is called a point.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,8 @@ from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 
 TOLERANCE_POINTS = 1.0
 """Differences of an accuracy surely smaller than this don't matter, unless another tolerance is chosen."""
+TWICE = 2.0
+"""A perplexity that grows by this factor or more is said as a factor, one that grows by less in percent."""
 
 
 class Measured(Protocol):
@@ -64,6 +67,15 @@ class Metric:
         """A difference with its unit: "0.011 nats", "1 point"."""
         number = format(difference, spec or f".{self.digits}f")
         return f"{number} {self.unit if number == '1' else self.units}"
+
+    def explained(self, difference: float, spec: str | None = None) -> str:
+        """The same, with what nats are in perplexity, the exponential of the loss: "0.02 nats (2 % in perplexity)"."""
+        amount = self.amount(difference, spec)
+        if self.higher_is_better:
+            return amount
+        factor = math.exp(difference)
+        change = f"{100 * (factor - 1):.2g} % in" if factor < TWICE else f"{factor:.2g} times the"
+        return f"{amount} ({change} perplexity)"
 
     @property
     def units(self) -> str:

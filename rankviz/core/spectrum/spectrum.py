@@ -114,8 +114,8 @@ class Spectrum:
     dtype: str = ""
     file_bytes: int = 0
     notes: tuple[str, ...] = ()
-    steps: int | None = None
-    """Optimizer steps of its training; None where nothing beside the adapter tells."""
+    training_steps: int | None = None
+    """Optimizer steps that it was trained for; None where neither its files nor a run of RankViz says so."""
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
@@ -166,16 +166,16 @@ def in_words(spectrum: Spectrum) -> str:
 
 def steps_caution(spectrum: Spectrum) -> str:
     """That the ranks are not yet those of the task, after few steps or an unknown number of them; "" after enough."""
-    if spectrum.steps is None:
+    if spectrum.training_steps is None:
         return (
             f"The number of training steps is not known: below about {FEW_STEPS}, these ranks mostly reflect the "
             "random start, not the task."
         )
-    if spectrum.steps >= FEW_STEPS:
+    if spectrum.training_steps >= FEW_STEPS:
         return ""
     return (
-        f"It was trained for {counted(spectrum.steps, 'step')} only: below about {FEW_STEPS}, these ranks mostly "
-        "reflect the random start. They do not say which rank the task needs."
+        f"It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these ranks "
+        "mostly reflect the random start. They do not say which rank the task needs."
     )
 
 
@@ -205,12 +205,12 @@ def as_json(spectrum: Spectrum) -> dict[str, Any]:
         "base_model": spectrum.base_model or None,
         "dtype": spectrum.dtype,
         "file_bytes": spectrum.file_bytes,
+        "training_steps": spectrum.training_steps,
         "layers": [_layer_json(layer) for layer in spectrum.layers],
         "rank_for_energy": _shares(spectrum.rank_for),
         "energy_kept": {str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
         "dead": list(spectrum.dead),
         "faint": list(spectrum.faint),
-        "steps": spectrum.steps,
         "in_words": in_words(spectrum),
         "notes": list(spectrum.notes),
     }

@@ -11,21 +11,17 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.api.adapters import SUGGESTED_ENERGY
+from rankviz.api.adapters import SAMPLE, SUGGESTED_ENERGY
 from rankviz.errors import RankVizError
 from rankviz.figures.labels import base_name, data_name
+from rankviz.figures.spectrum import hardest_module
 from rankviz.ui import link
-from rankviz.ui.adapter.view import AdapterView, Resize, adapter_view, empty_view, pattern_html
+from rankviz.ui.adapter import details, resize, view
+from rankviz.ui.adapter.resize import AS_IT_IS, BY_ENERGY, BY_RANK, resize_of
+from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
-from rankviz.ui.wiring import action, notice_html, quiet, wire
-
-HOW = (
-    "Only adapter_config.json and adapter_model.safetensors are read. The singular values come from the factors A and "
-    "B. The base model is not needed."
-)
-AS_IT_IS = "unchanged"
-BY_RANK, BY_ENERGY = "rank", "energy"
+from rankviz.ui.wiring import action, notice_html, put, quiet, unchanged, wire
 
 
 class Adapting(NamedTuple):
@@ -35,13 +31,28 @@ class Adapting(NamedTuple):
     """Takes the page's request: the adapter that the address names."""
     loaded: Sequence[Any]
     """Its outputs."""
-    open: dict[str, Any]
-    draw: dict[str, Any]
     choices: dict[str, Any]
     """Finds this machine's runs anew."""
     source: gr.State
     opened: Sequence[Any]
     """Events after which another adapter is shown: the address is to name it."""
+
+
+class Shown(NamedTuple):
+    """Everything on the right. `parts` holds all of it that needs an adapter."""
+
+    notice: str
+    top: str
+    sample: Any
+    parts: Any
+    energy_chart: str
+    choices: str
+    sizes: str
+    make: Any
+    heat: str
+    values: str
+    table: str
+    pattern: str
 
 
 def build(api: Api) -> Adapting:
@@ -59,78 +70,119 @@ def build(api: Api) -> Adapting:
                 max_lines=1,
                 elem_id="adapter-ref",
             )
-            runs = gr.Dropdown([], value=None, label="Finished run on this machine", elem_id="adapter-runs")
+            runs = gr.Dropdown([], value=None, label="Sample or finished run", elem_id="adapter-runs")
             busy_line("adapter-busy")
-            plain('<h2 class="rv-section">Lower rank</h2>')
-            mode = gr.Radio(
-                [("One rank for all modules", BY_RANK), ("By energy of each module", BY_ENERGY)],
-                value=BY_RANK,
-                label="Ranks",
-                show_label=False,
-                elem_id="adapter-mode",
-            )
-            r = gr.Slider(1, 64, value=8, step=1, label="Rank", interactive=True, elem_id="adapter-r")
-            energy = gr.Number(
-                99.0, label="Energy to keep, %", interactive=True, visible=False, elem_id="adapter-energy"
-            )
-            dtype = gr.Dropdown(
-                [AS_IT_IS, "fp32", "bf16", "fp16"],
-                value=AS_IT_IS,
-                label="Data type",
-                interactive=True,
-                elem_id="adapter-dtype",
-            )
-            sizes = plain(elem_id="adapter-sizes")
-            make = gr.Button("Resize and download (zip)", interactive=False, elem_id="adapter-resize")
-            zipped = gr.DownloadButton("zip", visible="hidden", elem_id="adapter-zip")
         with gr.Column(elem_classes="rv-answer"):
             notice = plain(elem_id="adapter-notice")
-            top = plain(elem_id="adapter-top")
-            heat = chart("Modules by block", height=300, elem_id="adapter-heat")
-            values = chart("Singular values of one module", height=320, elem_id="adapter-values")
-            table = pickable(elem_id="adapter-table")
-            pattern = copyable(elem_id="adapter-pattern")
-    source, cell = gr.State(""), gr.State("")
+            top = plain(view.empty_html(api.adapters.sample()), elem_id="adapter-top")
+            with gr.Row(elem_classes="rv-bar"):
+                sample = gr.Button("Open the sample adapter", variant="primary", elem_id="adapter-sample")
+            # Not inside the parts: what becomes visible there shows it too.
+            zipped = gr.DownloadButton("zip", visible="hidden", elem_id="adapter-zip")
+            with gr.Column(visible=False, elem_id="adapter-parts") as parts:
+                with gr.Row(elem_classes="rv-charts"):
+                    energy_chart = chart(
+                        "Energy kept by rank", height=view.ENERGY_HEIGHT, elem_id="adapter-energy-kept"
+                    )
+                    with gr.Column(elem_id="adapter-lower"):
+                        plain('<h2 class="rv-section">Make it smaller</h2>')
+                        choices = pickable(elem_id="adapter-choices")
+                        make = gr.Button("Resize", interactive=False, variant="primary", elem_id="adapter-resize")
+                        busy_line("resize-busy")
+                        made = plain(html.paragraphs(view.CAUTION), elem_id="adapter-made")
+                with gr.Accordion("Another rank, energy or data type", open=False, elem_id="adapter-own"):
+                    with gr.Row(elem_classes="rv-pair"):
+                        mode = gr.Radio(
+                            [("One rank for all modules", BY_RANK), ("By energy of each module", BY_ENERGY)],
+                            value=BY_RANK,
+                            label="Ranks",
+                            show_label=False,
+                            elem_id="adapter-mode",
+                        )
+                        r = gr.Slider(1, 64, value=8, step=1, label="Rank", interactive=True, elem_id="adapter-r")
+                        energy = gr.Number(
+                            99.0, label="Energy to keep, %", interactive=True, visible=False, elem_id="adapter-energy"
+                        )
+                        dtype = gr.Dropdown(
+                            [AS_IT_IS, "fp32", "bf16", "fp16"],
+                            value=AS_IT_IS,
+                            label="Data type",
+                            interactive=True,
+                            elem_id="adapter-dtype",
+                        )
+                    sizes = plain(elem_id="adapter-sizes")
+                heat = chart("Modules by block", height=view.HEAT_HEIGHT, elem_id="adapter-heat")
+                with gr.Accordion(
+                    "Details: singular values, all modules, ranks for a new training", open=False
+                ) as more:
+                    values = chart(
+                        "Singular values of one module",
+                        height=details.VALUES_HEIGHT,
+                        elem_id="adapter-values",
+                        optional=True,
+                    )
+                    table = pickable(elem_id="adapter-table")
+                    pattern = copyable(elem_id="adapter-pattern")
+    source, cell, detailed = gr.State(""), gr.State(""), gr.State(False)
 
-    drawing = wire(
-        partial(view, api),
-        inputs={"source": source, "mode": mode, "r": r, "energy": energy, "dtype": dtype, "cell": cell},
-        outputs={
-            "notice": notice, "top": top, "heat": heat, "values": values, "table": table, "pattern": pattern,
-            "sizes": sizes, "make": make,
-        },
-    )  # fmt: skip
-    opening = {"fn": partial(opened, api), "inputs": source, "outputs": [r, cell], **quiet()}
+    outputs = {
+        "notice": notice, "top": top, "sample": sample, "parts": parts, "energy_chart": energy_chart,
+        "choices": choices, "sizes": sizes, "make": make, "heat": heat, "values": values, "table": table,
+        "pattern": pattern,
+    }  # fmt: skip
+    inputs = {"source": source, "mode": mode, "r": r, "energy": energy, "dtype": dtype, "cell": cell}
+    drawing = wire(partial(shown, api), inputs=inputs | {"detailed": detailed}, outputs=outputs)
+    opening = {"fn": partial(opened, api), "inputs": source, "outputs": [r, cell, made], **quiet()}
 
-    shown = []
+    opened_by = []
     for event, widget in ((files.change, files), (ref.submit, ref), (runs.input, runs)):
         event(**busy("adapter-busy", "Reading the adapter…"))
-        located = event(source_of, widget, source, **quiet())
-        shown.append(located.then(**opening).then(**drawing).then(**done("adapter-busy")))
+        opened_by.append(event(source_of, widget, source, **quiet()))
+    sample.click(**busy("adapter-busy", "Reading the adapter…"))
+    opened_by.append(sample.click(lambda: (SAMPLE, SAMPLE), None, [source, runs], **quiet()))
+    opened_by = [located.then(**opening).then(**drawing).then(**done("adapter-busy")) for located in opened_by]
+
     mode.change(by_mode, mode, [r, energy], **quiet()).then(**drawing)
     for widget in (r, energy, dtype):
         widget.change(**drawing)
-    for clicked in (heat, table):
-        clicked.select(picked, None, cell, **quiet()).then(**drawing)
+    for clicked in (choices, energy_chart):
+        clicked.select(choose, None, [mode, r, energy], **quiet())
+    heat.select(picked, None, cell, **quiet()).then(_open, None, [more, detailed], **quiet()).then(**drawing)
+    table.select(picked, None, cell, **quiet()).then(**drawing)
+    more.expand(lambda: True, None, detailed, **quiet()).then(**drawing)
+    more.collapse(lambda: False, None, detailed, **quiet())
     settings = [source, mode, r, energy, dtype]
-    make.click(**busy("adapter-busy", "Resizing…"))
-    make.click(inputs=settings, outputs=zipped, **action(partial(zip_of, api))).then(**done("adapter-busy")).success(
-        None, js="() => { setTimeout(() => document.querySelector('#adapter-zip').click(), 60); }"
-    )
+    make.click(**busy("resize-busy", "Resizing…"))
+    make.click(inputs=settings, outputs=[zipped, made], **action(partial(zip_of, api))).then(
+        **done("resize-busy")
+    ).success(None, js="() => { setTimeout(() => document.querySelector('#adapter-zip').click(), 60); }")
 
-    def load(request: gr.Request) -> list[Any]:
-        address_ref = request.query_params.get("adapter", "")[:300]
-        return [address_ref, address_ref]
+    filled = {"source": source, "ref": ref, "runs": runs, "r": r, "cell": cell, **outputs}
+
+    def load(request: gr.Request) -> dict[Any, Any]:
+        params = request.query_params
+        return put(restored(api, params.get("adapter", "")[:300], params.get("tab", "")), filled)
 
     return Adapting(
         load=load,
-        loaded=[source, ref],
-        open=opening,
-        draw=drawing,
+        loaded=list(filled.values()),
         choices={"fn": partial(run_choices, api), "inputs": None, "outputs": runs, **quiet()},
         source=source,
-        opened=shown,
+        opened=opened_by,
     )
+
+
+def restored(api: Api, ref: str, tab: str) -> dict[str, Any]:
+    """The adapter that the address names, shown; nothing where neither it nor this tab is asked for."""
+    if not ref and tab != "adapter":
+        return {}
+    values = {"source": ref, "ref": ref, "runs": run_choices(api)}
+    if not ref:
+        return values
+    slider, cell, _ = opened(api, ref)
+    r = slider.value if isinstance(slider, gr.Slider) else 1
+    at = {"mode": BY_RANK, "r": r, "energy": 99.0, "dtype": AS_IT_IS, "cell": cell, "detailed": False}
+    return values | {"r": slider} | shown(api, source=ref, **at)._asdict()
 
 
 def source_of(value: str | list[str] | None) -> Any:
@@ -140,24 +192,38 @@ def source_of(value: str | list[str] | None) -> Any:
 
 def opened(api: Api, source: str | list[str]) -> list[Any]:
     """The slider for this adapter, at the rank that holds 99 % of its energy; no module is chosen yet."""
+    made = html.paragraphs(view.CAUTION)
     if not source:
-        return [gr.skip(), ""]
+        return [gr.skip(), "", made]
     try:
         spectrum = api.adapters.spectrum(source)
     except RankVizError:  # the view shows it
-        return [gr.skip(), ""]
+        return [gr.skip(), "", made]
     highest = max(1, spectrum.r - 1)
     proposed = api.adapters.proposed_rank(source)
-    return [gr.Slider(maximum=max(2, highest), value=proposed, interactive=spectrum.r > 2), ""]
+    return [gr.Slider(maximum=max(2, highest), value=proposed, interactive=spectrum.r > 2), "", made]
 
 
 def by_mode(mode: str) -> list[Any]:
     return [gr.Slider(visible=mode == BY_RANK), gr.Number(visible=mode == BY_ENERGY)]
 
 
+def choose(event: gr.EventData) -> list[Any]:
+    """The mode and its value, of the choice or the point that was clicked."""
+    chosen = resize.chosen_of(picked(event))
+    if chosen is None:
+        return [gr.skip(), gr.skip(), gr.skip()]
+    mode, value = chosen
+    return [mode, value if mode == BY_RANK else gr.skip(), value if mode == BY_ENERGY else gr.skip()]
+
+
 def picked(event: gr.EventData) -> str:
-    """The name of the module that was clicked, in the picture or in the table."""
+    """What was clicked, in a picture or in a table."""
     return str(event._data.get("id", ""))
+
+
+def _open() -> tuple[Any, bool]:
+    return gr.Accordion(open=True), True
 
 
 def address_of(source: str | list[str]) -> str:
@@ -165,48 +231,83 @@ def address_of(source: str | list[str]) -> str:
 
 
 def run_choices(api: Api) -> Any:
-    choices = [
-        (f"r = {run.request.r}, {base_name(run.request.base)} on {data_name(run.request.data)}", run.run_id)
-        for run in api.adapters.runs()
-    ]
-    return gr.Dropdown(
-        choices=choices,
-        interactive=bool(choices),
-        info=None if choices else "No finished run yet. Train one on the Train tab.",
-    )
+    """The sample, and the finished runs whose adapter is here."""
+    sample = api.adapters.sample()
+    choices = [(f"Sample: {_run_text(sample)}", SAMPLE), *((_run_text(run), run.run_id) for run in api.adapters.runs())]
+    none = "No finished run yet. Train one on the Train tab." if len(choices) == 1 else None
+    return gr.Dropdown(choices=choices, info=none)
 
 
-def resize_of(mode: str, r: float, energy: float, dtype: str) -> Resize:
-    return Resize(
-        r=int(r) if mode == BY_RANK else None,
-        energy=(energy or 0) / 100 if mode == BY_ENERGY else None,
-        dtype=None if dtype == AS_IT_IS else dtype,
-    )
+def _run_text(run: Any) -> str:
+    return f"r = {run.request.r}, {base_name(run.request.base)} on {data_name(run.request.data)}"
 
 
-def view(
-    api: Api, *, source: str | list[str], mode: str, r: float, energy: float, dtype: str, cell: str
-) -> AdapterView:
-    """Everything on the right, and the size after a resize; an error stands where the result would."""
+def shown(
+    api: Api,
+    *,
+    source: str | list[str],
+    mode: str,
+    r: float,
+    energy: float,
+    dtype: str,
+    cell: str,
+    detailed: bool,
+) -> Shown:
+    """Everything on the right; an error stands where the result would. detailed: whether the details are open."""
     if not source:
-        return empty_view(HOW)
-    resize = resize_of(mode, r, energy, dtype)
+        return _closed(api)
     try:
         spectrum = api.adapters.spectrum(source)
     except RankVizError as error:
-        return empty_view(HOW)._replace(notice=notice_html(str(error), kind="error"))
+        return _closed(api)._replace(notice=notice_html(str(error), kind="error"))
+    wanted = resize_of(mode, r, energy, dtype)
     try:
-        plan = api.adapters.plan_resize(source, **resize._asdict())
+        plan, refused = api.adapters.plan_resize(source, **wanted._asdict()), ""
     except RankVizError as error:
-        return adapter_view(spectrum, resize, None, cell)._replace(
-            sizes=notice_html(str(error), kind="error"), make=gr.Button(interactive=False)
-        )
-    energy = resize.energy or SUGGESTED_ENERGY
-    return adapter_view(spectrum, resize, plan, cell)._replace(
-        pattern=pattern_html(api.adapters.suggested_ranks(source, energy), energy)
+        plan, refused = None, notice_html(str(error), kind="error")
+    ranks = resize.by_module(spectrum, plan)
+    chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
+    choices = resize.choices_html(
+        spectrum,
+        api.adapters.truncations(source, dtype=wanted.dtype),
+        wanted,
+        api.adapters.truncated_losses(source),
+    )
+    result = unchanged(
+        Shown,
+        notice=notice_html(*spectrum.notes),
+        top=view.top_html(spectrum, api.adapters.trained_by(source)),
+        sample=gr.Button(visible=False),
+        parts=gr.Column(visible=True),
+        energy_chart=view.energy_chart(spectrum, wanted.r),
+        choices=choices + refused,
+        sizes=resize.sizes_html(plan) if plan else "",
+        make=gr.Button(resize.button_text(plan) if plan else "Resize", interactive=plan is not None),
+        heat=view.heat_chart(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name),
+    )
+    if not detailed:
+        return result
+    share = wanted.energy if plan and wanted.energy else SUGGESTED_ENERGY
+    return result._replace(
+        values=details.values_chart(spectrum, chosen, ranks),
+        table=details.table_html(spectrum, ranks, chosen),
+        pattern=details.pattern_html(api.adapters.suggested_ranks(source, share), share),
     )
 
 
-def zip_of(api: Api, source: str | list[str], mode: str, r: float, energy: float, dtype: str) -> str:
+def _closed(api: Api) -> Shown:
+    """Nothing is open: what to do, and the sample."""
+    return unchanged(
+        Shown,
+        notice="",
+        top=view.empty_html(api.adapters.sample()),
+        sample=gr.Button(visible=True),
+        parts=gr.Column(visible=False),
+    )
+
+
+def zip_of(api: Api, source: str | list[str], mode: str, r: float, energy: float, dtype: str) -> tuple[str, str]:
+    """The resized adapter's zip, and a sentence about it."""
     plan = api.adapters.plan_resize(source, **resize_of(mode, r, energy, dtype)._asdict())
-    return str(api.adapters.zip_resized(source, plan))
+    path = api.adapters.zip_resized(source, plan)
+    return str(path), notice_html(resize.resized_text(path.name, plan))

@@ -1,119 +1,56 @@
-"""Makes what the Adapter tab shows of a spectrum: a sentence, figures, tables and a suggestion."""
+"""Makes what the Adapter tab shows of a spectrum: numbers, a sentence, the energy by rank and the modules by block."""
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import gradio as gr
+from typing import TYPE_CHECKING
 
 from rankviz import units
-from rankviz.core.spectrum.rank_pattern import Ranks
-from rankviz.core.spectrum.spectrum import (
-    FAINT,
-    MOST,
-    NEARLY_ALL,
-    SHARES,
-    LayerSpectrum,
-    Spectrum,
-    Spread,
-    in_words,
-    spread,
-)
-from rankviz.figures import modules_figure, modules_info, spectrum_figure, spectrum_info
-from rankviz.figures.modules import NO_ADAPTER, share_text
-from rankviz.figures.spectrum import NO_SPECTRUM, hardest_module
+from rankviz.core.spectrum.spectrum import FAINT, MOST, NEARLY_ALL, Spectrum, Spread, in_words, spread
+from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info
+from rankviz.figures.labels import base_name, data_name
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
-from rankviz.ui.parts.controls import code_html
-from rankviz.ui.parts.html import Cell, Figure, Row
-from rankviz.ui.wiring import notice_html
+from rankviz.ui.parts.html import Figure
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
-    from rankviz.trained.resize import ResizePlan
+    from rankviz.core.runs.record import RunRecord
 
-ROWS_SHOWN = 1000
 NAMED = 4
-HEADERS = (
-    "Module", "r", *(f"Rank for {percent(share, 0)}" for share in SHARES), "Effective rank", "Stable rank", "Norm",
-    "Truncated to", "Energy kept",
-)  # fmt: skip
-CAUTION = (
-    "Energy describes the weights, not the loss. The truncated part may matter more or less than its share of the "
-    "energy. Evaluate the resized adapter before you use it."
-)
-WHAT_RANKS_MEAN = (
-    "Effective rank: the exponential of the entropy of the singular values (Roy and Vetterli 2007). Stable rank: "
-    "squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007)."
-)
-HEAT_HEIGHT, VALUES_HEIGHT = 300, 320
+CAUTION = "Energy describes the weights, not the loss: evaluate the resized adapter before you use it."
+ENERGY_HEIGHT, HEAT_HEIGHT = 300, 250
 
 
-class Resize(NamedTuple):
-    """What the adapter is to be truncated to: one rank, or a share of each module's energy."""
-
-    r: int | None
-    energy: float | None
-    dtype: str | None
-
-
-class AdapterView(NamedTuple):
-    notice: str
-    top: str
-    heat: str
-    values: str
-    table: str
-    pattern: str
-    sizes: str
-    make: Any
-
-
-def empty_view(how: str) -> AdapterView:
-    return AdapterView(
-        notice="",
-        top=html.paragraphs("Add a trained adapter to see which rank it really uses.", how, css="rv-empty"),
-        heat=chart_value(modules_figure(NO_ADAPTER, height=HEAT_HEIGHT), [], file="heat"),
-        values=chart_value(spectrum_figure(NO_SPECTRUM, height=VALUES_HEIGHT), [], file="singular-values"),
-        table="",
-        pattern="",
-        sizes="",
-        make=gr.Button(interactive=False),
+def empty_html(sample: "RunRecord") -> str:
+    """What to do without an adapter, and what the sample is."""
+    return html.paragraphs(
+        "Open a trained LoRA adapter to see which rank it really uses, and to make it smaller.",
+        f"The sample is a real adapter: {base_name(sample.request.base)}, r = {sample.request.r}, "
+        f"{training_text(sample)}.",
+        "RankViz reads adapter_config.json and adapter_model.safetensors. The base model is not needed.",
+        css="rv-empty",
     )
 
 
-def adapter_view(spectrum: Spectrum, resize: Resize, plan: "ResizePlan | None", cell: str) -> AdapterView:
-    """Everything of one adapter. cell: the name of the module that was clicked, or empty."""
-    ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
-    chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
-    modules = modules_info(spectrum, r=resize.r, energy=resize.energy, ranks=ranks, chosen=chosen.name)
-    values = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
-    return AdapterView(
-        notice=notice_html(*spectrum.notes),
-        top=_top(spectrum),
-        heat=chart_value(
-            modules_figure(modules, height=HEAT_HEIGHT), modules.rows, file="adapter-modules", source=modules.source
-        ),
-        values=chart_value(
-            spectrum_figure(values, height=VALUES_HEIGHT), values.rows, file="singular-values", source=values.source
-        ),
-        table=_table(spectrum, ranks, chosen),
-        pattern="",
-        sizes=_sizes(plan, ranks) if plan else "",
-        make=gr.Button(interactive=plan is not None),
-    )
+def training_text(run: "RunRecord") -> str:
+    """ "400 steps on phonemes, learning rate 0.001, held-out loss 4.21 → 0.95 nats"."""
+    text = f"{run.steps_done} steps on {data_name(run.request.data)}, learning rate {run.request.learning_rate:g}"
+    if run.loss_before and run.loss_after:
+        text += f", held-out loss {run.loss_before.loss:.2f} → {run.loss_after.loss:.2f} nats"
+    return text
 
 
-def _top(spectrum: Spectrum) -> str:
+def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
+    """Name and origin, five numbers, and what they mean in at most three sentences."""
     scales = {layer.scale for layer in spectrum.layers}
     scale = f"scale {next(iter(scales)):.4g}" if len(scales) == 1 else f"scale {min(scales):.4g} to {max(scales):.4g}"
     row = [
         Figure("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
         Figure(
             f"Rank for {percent(NEARLY_ALL, 0)} of the energy",
-            f"r = {spectrum.rank_for(NEARLY_ALL)}",
-            sub=f"{percent(MOST, 0)}: r = {spectrum.rank_for(MOST)}",
+            f"r = {spectrum.rank_for(NEARLY_ALL)}" if spectrum.kept[-1] else "–",
+            sub=f"{percent(MOST, 0)}: r = {spectrum.rank_for(MOST)}" if spectrum.kept[-1] else "no update",
         ),
         _middle("Effective rank", spread(spectrum.layers, "effective_rank")),
         _middle("Stable rank", spread(spectrum.layers, "stable_rank")),
@@ -128,14 +65,22 @@ def _top(spectrum: Spectrum) -> str:
             ),
         ),
     ]
-    base = f"{spectrum.name}, {units.file_size(spectrum.file_bytes)}" + (
-        f", on {_base_name(spectrum.base_model)}" if spectrum.base_model else ""
-    )
     return (
-        f'<div class="rv-caption"><p>{escape(base)}</p></div>'
-        f'<div class="rv-advice"><p>{escape(in_words(spectrum))}</p></div>{html.figures(row)}'
-        + html.paragraphs(f"{WHAT_RANKS_MEAN} {CAUTION}")
+        f'<div class="rv-caption"><p>{escape(_origin(spectrum, run))}</p></div>{html.figures(row)}'
+        f'<div class="rv-advice"><p>{escape(in_words(spectrum))}</p></div>'
     )
+
+
+def _origin(spectrum: Spectrum, run: "RunRecord | None") -> str:
+    """Name, size, base and training, as far as they are known."""
+    parts = [spectrum.name, units.file_size(spectrum.file_bytes)]
+    if spectrum.base_model:
+        parts.append(f"on {_base_name(spectrum.base_model)}")
+    if run:
+        parts.append(training_text(run))
+    elif spectrum.training_steps:
+        parts.append(f"{spectrum.training_steps:,} steps")
+    return ", ".join(parts)
 
 
 def _base_name(base_model: str) -> str:
@@ -155,60 +100,15 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _table(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
-    rows = [
-        Row(cells=_cells(layer, ranks.get(layer.name)), pick=layer.name, chosen=layer is chosen)
-        for layer in spectrum.layers[:ROWS_SHOWN]
-    ]
-    left_out = len(spectrum.layers) - ROWS_SHOWN
-    more = (
-        html.paragraphs(f"{left_out:,} more modules are in the CSV file of the figure above.") if left_out > 0 else ""
-    )
-    return html.table(HEADERS, rows, label="Modules") + more
+def energy_chart(spectrum: Spectrum, r: int | None) -> str:
+    """The energy that each rank keeps."""
+    info = energy_info(spectrum, r=r)
+    return chart_value(energy_figure(info, height=ENERGY_HEIGHT), info.rows, file="energy-by-rank", source=info.source)
 
 
-def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
-    if layer.is_dead:
-        return (layer.name, str(layer.r), "no update", *("–",) * 4, str(k or "–"), "–")
-    kept = layer.energy_kept(k) if k else None
-    return (
-        layer.name,
-        str(layer.r),
-        str(layer.rank_for(MOST)),
-        str(layer.rank_for(NEARLY_ALL)),
-        f"{layer.effective_rank:.1f}",
-        f"{layer.stable_rank:.2f}",
-        f"{layer.norm:.3g}",
-        str(k or "–"),
-        share_text(kept) if kept is not None else "–",
-    )
-
-
-def _sizes(plan: "ResizePlan", ranks: Mapping[str, int]) -> str:
-    low, high = min(ranks.values()), max(ranks.values())
-    kept = share_text(plan.energy_kept) if plan.energy_kept is not None else "no update"
-    return html.stats(
-        [
-            ("Ranks", str(low) if low == high else f"{low} – {high}"),
-            ("Energy kept", kept),
-            ("Parameters", f"{plan.parameters:,}"),
-            ("File", f"{plan.file_bytes:,} bytes"),
-            ("Before", f"{plan.file_bytes_before:,} bytes"),
-            ("Smaller by", percent(plan.smaller_by)),
-        ]
-    )
-
-
-def pattern_html(ranks: Ranks, energy: float) -> str:
-    """The ranks for a new training. energy: the share of each module's that they keep."""
-    title = f"Suggestion for a new training: per module the rank for {100 * energy:g} % of its energy in this adapter"
-    return code_html(_as_python(ranks), title=title)
-
-
-def _as_python(ranks: Ranks) -> str:
-    """The arguments of PEFT's LoraConfig."""
-    lines = [f"r={ranks.r},", f"lora_alpha={ranks.lora_alpha:g},"]
-    for name in ("rank_pattern", "alpha_pattern"):
-        if pattern := getattr(ranks, name):
-            lines.append(f"{name}={json.dumps(pattern, indent=4)},")
-    return "\n".join(lines)
+def heat_chart(
+    spectrum: Spectrum, *, r: int | None, energy: float | None, ranks: Mapping[str, int], chosen: str
+) -> str:
+    """Every module by block. chosen: the name of the framed one."""
+    info = modules_info(spectrum, r=r, energy=energy, ranks=ranks, chosen=chosen)
+    return chart_value(modules_figure(info, height=HEAT_HEIGHT), info.rows, file="adapter-modules", source=info.source)

@@ -2,6 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
+
+import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
@@ -10,7 +13,8 @@ from rankviz.figures import AccuracyInfo, accuracy_figure, accuracy_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.parts.html import Row
+from rankviz.ui.parts.html import Figure, Row
+from rankviz.ui.wiring import wire
 from rankviz.units import rounded_percent as percent
 
 HEIGHT = 460
@@ -25,14 +29,62 @@ RANGES = (
 )
 
 
-def build(api: Api) -> None:
-    report = api.accuracy.shipped()
-    plain("<h2>Accuracy of these numbers</h2>" + html.paragraphs(summary(report)))
-    memory = chart("Peak memory, predicted against measured", height=HEIGHT, elem_id="validation-memory")
-    memory.value = accuracy_chart(accuracy_info(report, "memory"))
-    time = chart("Seconds per step, predicted against measured", height=HEIGHT, elem_id="validation-time")
-    time.value = accuracy_chart(accuracy_info(report, "time"))
-    plain(scores_html(report) + html.paragraphs(RANGES) + two_depths_html(report.rows) + left_out_html(report.rows))
+class Details(NamedTuple):
+    memory: str
+    time: str
+    tables: str
+
+
+def build_details(api: Api) -> None:
+    """The charts and tables, folded and made when they are opened."""
+    with gr.Accordion("Details: every measurement and every source", open=False, elem_id="accuracy-details") as fold:
+        outputs = {
+            "memory": chart("Peak memory, predicted against measured", height=HEIGHT, elem_id="validation-memory"),
+            "time": chart("Seconds per step, predicted against measured", height=HEIGHT, elem_id="validation-time"),
+            "tables": plain(elem_id="accuracy-tables"),
+        }
+    fold.expand(**wire(lambda: details(api.accuracy.shipped()), inputs={}, outputs=outputs))
+
+
+def details(report: AccuracyReport) -> Details:
+    """Every row that can be compared, and the tables."""
+    return Details(
+        memory=accuracy_chart(accuracy_info(report, "memory")),
+        time=accuracy_chart(accuracy_info(report, "time")),
+        tables=scores_html(report)
+        + html.paragraphs(RANGES)
+        + two_depths_html(report.rows)
+        + left_out_html(report.rows),
+    )
+
+
+def accuracy_html(report: AccuracyReport) -> str:
+    """How far off memory and time have been: four figures and three sentences."""
+    return f"<h2>Accuracy of these numbers</h2>{figures_html(report)}{html.paragraphs(summary(report))}"
+
+
+def figures_html(report: AccuracyReport) -> str:
+    """Errors and shares are those of sources that have not been seen."""
+    every, time = report.left_out.overall, report.left_out.time
+    furthest = max(score.mean_abs_error for score in _on_cards(report))
+    return html.figures(
+        [
+            Figure("Parameters and file", "exact", sub="equal to PEFT, Unsloth and saved files"),
+            Figure(
+                "Memory, mean error", percent(every.mean_abs_error), sub=f"{percent(furthest)} for the worst source"
+            ),
+            Figure(
+                "Memory inside its range", percent(every.inside_band, 0), sub=f"±{percent(every.mean_half_width)} wide"
+            ),
+            Figure("Time, mean error", percent(time.mean_abs_error, 0), sub=f"{time.rows} timings"),
+            Figure("Time inside its range", percent(time.inside_range, 0), sub="predicted in the same way"),
+        ]
+    )
+
+
+def _on_cards(report: AccuracyReport) -> Sequence[Score]:
+    """The sources that measured on GPUs, each predicted without itself."""
+    return [score for score in report.left_out.origins if score.group in report.sources_on_gpus]
 
 
 def accuracy_chart(info: AccuracyInfo) -> str:
@@ -40,23 +92,14 @@ def accuracy_chart(info: AccuracyInfo) -> str:
 
 
 def summary(report: AccuracyReport) -> str:
-    """The report in a few sentences. Errors and shares are those of sources that have not been seen."""
-    unseen, seen = report.left_out, report.overall
-    every, time = unseen.overall, unseen.time
-    on_cards = [score for score in unseen.origins if score.group in report.sources_on_gpus]
-    bounds = sum(score.rows for score in report.bounds)
-    kept = sum(round(score.rows * score.inside_band) for score in report.bounds)
+    """What the figures rest on, in three sentences."""
+    every = report.left_out.overall
     return (
-        f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from {len(on_cards)} "
-        "sources, with every setting known. Each source is predicted without its own measurements. The mean error is "
-        f"{percent(every.mean_abs_error)}, {percent(max(score.mean_abs_error for score in on_cards))} for the source "
-        f"that is furthest off; {percent(every.inside_band)} of the setups are inside the predicted range, which is "
-        f"±{percent(every.mean_half_width)} wide on average. With all sources seen, the mean error is "
-        f"{percent(seen.mean_abs_error)}. {bounds} more rows state only a maximum length, so that the measured peak "
-        f"must be at most the upper end; {kept} of them are. Of {time.rows} timings, predicted in the same way, "
-        f"{percent(time.inside_range)} are inside their range; the mean error is {percent(time.mean_abs_error)} "
-        f"({percent(report.time.mean_abs_error)} with all sources seen). To compare measurements of your own, run "
-        "rankviz validate FILE.csv."
+        f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from "
+        f"{len(_on_cards(report))} sources, each source predicted without its own measurements. With all sources seen, "
+        f"the mean error is {percent(report.overall.mean_abs_error)} for memory and "
+        f"{percent(report.time.mean_abs_error)} for time. To compare measurements of your own, run rankviz validate "
+        "FILE.csv."
     )
 
 

@@ -14,7 +14,7 @@ import gradio as gr
 from rankviz import __version__
 
 TEMPLATE = """
-<figure class="rv-chart{css}">
+<figure class="rv-chart rv-none{css}">
   <figcaption><h2>{title}</h2><details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
     <div class="rv-tools"><button type="button" data-do="png" disabled>PNG</button>
     <button type="button" data-do="svg" disabled>SVG</button>
@@ -29,7 +29,8 @@ TEMPLATE = """
 def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> gr.HTML:
     """A figure with title and downloads. Its value is what chart_value makes; a click on a point is `select`.
 
-    optional: without a value it takes no room.
+    Without a value it has neither title nor downloads, and keeps the room of the figure to come; a figure without data
+    has no downloads. optional: without a value it takes no room.
     """
     return gr.HTML(
         value="",

@@ -119,12 +119,14 @@ def code_html(
 HEADER = """
 <div class="rv-header"><h1>RankViz</h1>
 <p>What a LoRA rank costs, and what it buys</p>
+<span class="rv-hint" role="status"></span>
 <button type="button" class="rv-button" data-do="link">Copy link</button></div>
 """
 
 
 def header() -> gr.HTML:
-    """The page's h1, and a button that copies an address at which the page looks as it does now."""
+    """The page's h1, and a button that copies an address at which the page looks as it does now. A sentence says where
+    only this computer can open it."""
     return gr.HTML(
         value="",
         html_template=HEADER,

@@ -15,13 +15,16 @@ from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.decision import decision_html
-from rankviz.ui.parts.verdict import verdict_html
-from rankviz.verdict import Verdict
+from rankviz.ui.parts.verdict import summary_html, verdict_html
+from rankviz.verdict import Verdict, summary
 
 
 class Curve(NamedTuple):
     chart: str
-    words: str
+    summary: str
+    """What to train next, what to ship now and how sure that is, in at most three sentences."""
+    details: str
+    """All sentences, and the forecast by rank."""
     verdict: Verdict | None
     """Of several ranks that ran by themselves; None of a fast curve alone, which has nothing to compare."""
     within: float
@@ -32,6 +35,11 @@ class Curve(NamedTuple):
     """The best fast curve as a table; nothing where there is none."""
     decision: Decision | None
     """Of a sweep with finished runs at two ranks, by loss; None where another metric is shown."""
+
+    @property
+    def words(self) -> str:
+        """The summary, and the details folded under it."""
+        return self.summary + (html.folded("Details", self.details) if self.details else "")
 
 
 def curve(
@@ -44,14 +52,14 @@ def curve(
     verdict = judged.verdict if judged else None
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
     decision = api.decisions.of(sweep.sweep_id, tolerance) if metric is LOSS else None
-    words = [
+    details = [
         decision_html(decision) if decision else "",
         fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
         verdict_html(verdict, judged.borrowed) if compares else "",
     ]
     judged_by_seeds = compares and not verdict.unknown
     if judged_by_seeds:
-        words.reverse()
+        details.reverse()
     info = rank_curve_info(
         sweep,
         verdict,
@@ -61,7 +69,8 @@ def curve(
     )
     return Curve(
         chart=chart_value(rank_curve_figure(info, height=height), info.rows, file="rank-curve", source=info.source),
-        words="".join(words),
+        summary=summary_html(summary(verdict, decision, reading)),
+        details="".join(details),
         verdict=verdict if compares else None,
         within=verdict.within if verdict else metric.tolerance,
         reading=reading,

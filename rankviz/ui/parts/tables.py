@@ -1,5 +1,6 @@
 """Adds a download menu (CSV or Parquet) to a table. The file is written on demand."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
@@ -12,7 +13,7 @@ from rankviz.api.json import run_json
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, runs_table, write_table
 from rankviz.ui.parts.controls import pickable
-from rankviz.ui.wiring import action
+from rankviz.ui.wiring import action, quiet
 
 MENU = (
     '<div class="rv-table-tools"><details class="rv-menu"><summary aria-label="Download: {label}">Download</summary>'
@@ -22,22 +23,36 @@ MENU = (
 
 
 class Offer(NamedTuple):
-    """The menu, and the button behind it that hands the file to the browser."""
+    """The menu, its markup, and the button behind it that hands the file to the browser."""
 
     menu: gr.HTML
+    markup: str
     file: gr.DownloadButton
 
 
-def download_widgets(label: str, *, elem_id: str) -> Offer:
-    """The menu where it stands on the page; `offer` connects it later, when its inputs exist."""
+def download_widgets(label: str, *, elem_id: str, may_be_empty: bool = False) -> Offer:
+    """The menu where it stands on the page; `offer` connects it later, when its inputs exist.
+
+    may_be_empty: the table may have no rows; then `offer` shows the menu once it has some.
+    """
+    markup = MENU.format(label=label)
     return Offer(
-        pickable(MENU.format(label=label), elem_id=elem_id),
+        pickable("" if may_be_empty else markup, elem_id=elem_id),
+        markup,
         gr.DownloadButton("file", visible="hidden", elem_id=f"{elem_id}-file"),
     )
 
 
-def offer(download: Offer, table: Callable[..., Table], inputs: Mapping[str, Any]) -> None:
-    """A choice in the menu writes the table of these inputs, passed by name, and downloads it."""
+def offer(
+    download: Offer, table: Callable[..., Table], inputs: Mapping[str, Any], *, of: gr.HTML | None = None
+) -> None:
+    """A choice in the menu writes the table of these inputs, passed by name, and downloads it.
+
+    of: a table that may be empty; while it has no rows there is no menu.
+    """
+    if of is not None:
+        shown = f"(html) => html?.includes('<td') ? {json.dumps(download.markup)} : ''"
+        of.change(None, of, download.menu, js=shown, **quiet())
     names = list(inputs)
 
     # A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.

@@ -1,11 +1,20 @@
-"""Shows a sweep's verdict: its sentences, and how far each rank is above the best."""
+"""Shows a sweep's verdict: its answers, all its sentences, and how far each rank is above the best."""
+
+from collections.abc import Sequence
 
 from rankviz.figures import verdict_figure, verdict_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
-from rankviz.verdict import Borrowed, Verdict, sentences
+from rankviz.verdict import Answer, Borrowed, Verdict, sentences
 
 EMPTY = "No verdict yet. A verdict needs finished runs."
+
+
+def summary_html(answers: Sequence[Answer]) -> str:
+    """The answers side by side, each with its sentence; nothing where there is none."""
+    if not answers:
+        return ""
+    return html.figures([html.Figure(each.about, each.value, each.sentence) for each in answers])
 
 
 def verdict_html(verdict: Verdict | None, borrowed: Borrowed | None = None) -> str:

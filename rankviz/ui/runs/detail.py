@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
-from urllib.parse import quote
 
 from rankviz import units
 from rankviz.api import Api
@@ -19,17 +18,17 @@ from rankviz.ui.parts.live import estimate_text
 
 
 def detail_html(api: Api, run: RunRecord) -> str:
-    """The section of one run on the Runs tab."""
+    """The section of one run: measured beside estimated, then configuration and environment, folded."""
     request, estimate = run.request, api.runs.expected_run(run)
     heading = f"r = {request.r}: {base_name(request.base)} on {data_name(request.data)}"
     parts = [
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
         html.paragraphs(f"{run.run_id}, {run.state.value}. {_when(run)}"),
-        f'<p class="rv-caption"><a href="?tab=sweep&amp;sweep={quote(request.sweep_id)}">Open the whole sweep</a></p>',
     ]
     if run.error:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(run.error)}</p></div>')
-    parts.append('<div class="rv-columns">')
+    if run.state is RunState.FAILED and run.log_tail:
+        parts.append(html.preformatted(run.log_tail, title="Last lines of the worker's log"))
     parts.append(
         html.table(
             ["Quantity", "Measured", "Estimated", "Measured / estimated"],
@@ -43,9 +42,6 @@ def detail_html(api: Api, run: RunRecord) -> str:
         parts.append(html.paragraphs(f"The time is estimated {estimate.timed_in_words}."))
     parts.append(facts_html("Configuration", request_facts([run])))
     parts.append(facts_html("Environment", environment_facts(run.environment)))
-    parts.append("</div>")
-    if run.state is RunState.FAILED and run.log_tail:
-        parts.append(html.preformatted(run.log_tail, title="Last lines of the worker's log"))
     return "".join(parts) + "</section>"
 
 
@@ -141,7 +137,8 @@ def environment_facts(environment: Mapping[str, Any]) -> Sequence[tuple[str, str
 
 
 def facts_html(title: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """Names and values, folded under the title."""
     if not pairs:
         return ""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
-    return f'<div class="rv-facts"><h3 class="rv-section">{escape(title)}</h3><dl>{rows}</dl></div>'
+    return html.folded(title, f'<div class="rv-facts"><dl>{rows}</dl></div>')

@@ -1,271 +1,213 @@
-"""The Runs tab shows every run with its state, the selected runs in one figure, and one run in detail."""
+"""The Runs tab lists sweeps with their runs, overlays selected runs, and shows one sweep and one run of it.
 
-import time
-from collections.abc import Mapping, Sequence
+As Train, it reads the store and owns nothing; what is shown here survives reloads and restarts.
+"""
+
 from functools import partial
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import run_json
-from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.errors import RankVizError, UserError
-from rankviz.export.tables import Table
-from rankviz.export.tables import runs_table as measured_table
-from rankviz.figures.labels import base_name, data_name
-from rankviz.ui.parts import html, live, points, tables
+from rankviz.core.runs.metric import LOSS, METRICS
+from rankviz.core.runs.record import RunState
+from rankviz.ui.parts import html, points, tables
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import pickable, plain
-from rankviz.ui.parts.html import Cell, Row
-from rankviz.ui.runs.detail import detail_html
-from rankviz.ui.train.tab import cancel_runs
-from rankviz.ui.wiring import action, notice_html, quiet, unchanged, wire
+from rankviz.ui.runs import sweep as of_sweep
+from rankviz.ui.runs.listing import ANY_STATE, all_sweeps, matching_runs
+from rankviz.ui.runs.selection import Choice, choice_of, imported, selected_after, zip_of
+from rankviz.ui.runs.sweep import HEIGHT, default_tolerance, tolerance_label, tolerance_of
+from rankviz.ui.runs.view import NOTHING_OF_YOURS, runs_view
+from rankviz.ui.wiring import action, on_any, quiet, wire, with_messages
 
 POLL_SECONDS = 2.0
-ANY_STATE = "any state"
+METRIC_CHOICES = [(metric.label, metric.key) for metric in METRICS.values()]
+SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
 
 
 class Running(NamedTuple):
     """What the rest of the page needs of this tab."""
 
-    chosen: gr.State
-    selected: gr.State
-    seen: gr.State
+    sweep_id: gr.State
+    run_id: gr.State
+    open_id: gr.State
+    """The sweep whose runs are listed."""
+    metric: gr.Dropdown
+    judged: Any
+    """The event after which metric and tolerance belong together."""
+    tolerance: gr.Textbox
+    details: gr.Accordion
+    showing: gr.State
+    """Whether this is the open tab; while it is not, nothing is drawn."""
     timer: gr.Timer
+    first: dict[str, Any]
+    """The event that opens a sweep where none is open."""
     draw: dict[str, Any]
-    picked: Sequence[Any]
-    """The clicks that chose a run."""
-
-
-class RunsView(NamedTuple):
-    """Everything that the tab shows."""
-
-    table: str
-    curve: str
-    loss: str
-    caption: str
-    detail: str
-    cancel: Any
-    y: Any
-    """The quality axes that the drawn runs have."""
-    seen: Any
-    """What was drawn, so that the next look can see whether anything changed."""
-
-
-def all_sweeps(api: Api) -> list[Sweep]:
-    """One's own, newest first, then the recorded ones."""
-    return [*api.runs.sweeps(), *api.runs.recorded()]
+    chosen: list[Any]
+    """The events after which another sweep or run is open."""
+    train: gr.Button
+    """Leads to Train."""
 
 
 def build(api: Api) -> Running:
+    w: dict[str, Any] = {}
+    with gr.Row(visible=False, elem_classes="rv-bar", elem_id="runs-empty") as w["empty_box"]:
+        plain(html.paragraphs(NOTHING_OF_YOURS, css="rv-empty"))
+        train = gr.Button("Train your first sweep", variant="primary", size="sm", elem_id="runs-train")
     with gr.Row(elem_classes="rv-bar"):
         text = gr.Textbox("", label="Filter", placeholder="base, data, rank, id", max_lines=1, min_width=160, scale=3)
         state = gr.Dropdown(
             [ANY_STATE, *(s.value for s in RunState)], value=ANY_STATE, label="State", interactive=True, min_width=120
         )
-        x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=150)
-        y = gr.Dropdown(points.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
-    table_file = tables.download_widgets("these runs", elem_id="runs-download")
-    table = pickable(elem_id="runs-table")
-    with gr.Row(elem_classes="rv-charts"):
-        curve = chart("Quality against cost, selected runs", height=340, elem_id="runs-curve")
-        loss = chart("Training loss, selected runs", height=340, elem_id="runs-loss")
-    caption = plain()
-    detail = plain(elem_id="run-detail")
-    with gr.Row(elem_classes="rv-bar"):
-        cancel = gr.Button("Cancel this run", visible=False, size="sm", elem_id="cancel-run")
-        export = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
+    table_file = tables.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
+    w["table"] = pickable(elem_id="runs-table")
+    with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
+        x = _selected_widgets(w)
     zipped = gr.DownloadButton("zip", visible="hidden", elem_id="runs-zip")
+    w["message"] = plain(elem_id="sweep-message")
+    with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
+        details, results_file = _sweep_widgets(w)
+    shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
-    chosen, selected, seen = gr.State(""), gr.State(None), gr.State(None)
-    timer = gr.Timer(POLL_SECONDS, active=False)
+    choice = sweep_id, run_id, open_id = gr.State(""), gr.State(""), gr.State("")
+    selected, showing = gr.State([]), gr.State(False)
+    w["seen"], w["timer"] = gr.State(None), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
+    judge = {"metric": w["metric"], "tolerance": w["tolerance"]}
     drawing = wire(
         partial(runs_view, api),
-        inputs={**filters, "x": x, "y": y, "chosen": chosen, "selected": selected, "seen": seen},
-        outputs={
-            "table": table, "curve": curve, "loss": loss, "caption": caption, "detail": detail, "cancel": cancel,
-            "y": y, "seen": seen,
-        },
-    )  # fmt: skip
-    timer.tick(**drawing)
-    gr.on([text.change, state.change, x.change, y.change], **drawing)
-
-    clicks = [clicked.select(picked, None, chosen, **quiet()) for clicked in (table, curve, loss)]
-    for click in clicks:
-        click.then(**drawing)
-    table.input(ticked, None, selected, **quiet()).then(**drawing)
-    cancel.click(inputs=chosen, **action(partial(cancel_runs, api))).then(**drawing)
-    export.click(inputs=selected, outputs=zipped, **action(partial(zip_of, api))).success(
-        None, js="() => { setTimeout(() => document.querySelector('#runs-zip').click(), 60); }"
+        inputs={**filters, "x": x, "y": w["y"], "selected": selected, "sweep_id": sweep_id, "run_id": run_id}
+        | {"open_id": open_id, **judge, "showing": showing, "seen": w["seen"]},
+        outputs=w,
     )
-    tables.offer(table_file, partial(matching_runs, api), filters)
-    bring.upload(inputs=bring, outputs=[selected, chosen], **action(partial(imported, api))).then(**drawing)
-    return Running(chosen=chosen, selected=selected, seen=seen, timer=timer, draw=drawing, picked=clicks)
+    w["timer"].tick(**drawing)
+    on_any(text.change, state.change, x.change, w["y"].change, w["tolerance"].input).then(**drawing)
+    judged = w["metric"].input(tolerance_of, w["metric"], w["tolerance"], **quiet())
+    judged.then(**drawing)
 
+    chosen = []
+    for clicked in (w["table"], w["curve"], w["selected_loss"], w["by_rank"], w["loss"], w["tradeoff"], w["results"]):
+        opened = clicked.select(_choosing(api), [*choice], [*choice], **quiet())
+        opened.then(**drawing).then(None, js=SHOW_RUN)
+        chosen.append(opened)
+    w["table"].input(_ticking(api), selected, selected, **quiet()).then(**drawing)
+    w["clear"].click(lambda: [], None, selected, **quiet()).then(**drawing)
+    for button, does in ((w["resume"], of_sweep.resume), (w["cancel"], _cancel), (w["add"], of_sweep.add)):
+        button.click(inputs=sweep_id, **action(partial(does, api))).then(**drawing)
+    w["cancel_run"].click(inputs=run_id, **action(partial(_cancel, api))).then(**drawing)
+    for button, file, make, inputs in (
+        (w["ship"], shipped, of_sweep.truncated_adapter, [sweep_id, w["tolerance"], w["metric"]]),
+        (w["export"], zipped, lambda api, sweep_id: zip_of(api, [sweep_id]), [sweep_id]),
+        (w["export_selected"], zipped, zip_of, [selected]),
+    ):
+        button.click(inputs=inputs, outputs=file, **action(partial(make, api))).success(
+            None, js=f"() => {{ setTimeout(() => document.querySelector('#{file.elem_id}').click(), 60); }}"
+        )
+    tables.offer(table_file, partial(matching_runs, api), filters, of=w["table"])
+    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
+    brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(imported, api)))
+    brought.then(**drawing)
 
-def runs_view(
-    api: Api, *, text: str, state: str, x: str, y: str, chosen: str, selected: list[str] | None, seen: Any
-) -> RunsView:
-    """Everything on this tab, or nothing when nothing changed since it was last drawn."""
-    sweeps, unreadable = all_sweeps(api), api.runs.unreadable()
-    now = (text, state, x, y, chosen, selected, tuple(unreadable), tuple(live.fingerprint(s) for s in sweeps))
-    if now == seen:
-        return unchanged(RunsView)
-    shown = selected if selected is not None else newest(sweeps)
-    overlaid = [s for s in sweeps if any(run.run_id in shown for run in s.runs)]
-    qualities = points.quality_choices(run for sweep in overlaid for run in sweep.runs if run.run_id in shown)
-    y = y if y in dict(qualities).values() else "loss"
-    tradeoff = points.tradeoff_chart(overlaid, x=x, y=y, run_ids=shown, height=340)
-    return RunsView(
-        table=runs_table(sweeps, text=text, state=state, shown=shown, chosen=chosen, unreadable=unreadable),
-        curve=tradeoff.chart,
-        loss=live.loss_chart(overlaid, shown),
-        caption=html.paragraphs(tradeoff.caption),
-        detail=detail_of(api, chosen),
-        cancel=gr.Button(visible=cancellable(api, chosen)),
-        y=gr.Dropdown(choices=qualities, value=y),
-        seen=now,
+    def first(open_sweep: str) -> str:
+        return open_sweep or first_sweep(api)
+
+    return Running(
+        sweep_id=sweep_id,
+        run_id=run_id,
+        open_id=open_id,
+        metric=w["metric"],
+        judged=judged,
+        tolerance=w["tolerance"],
+        details=details,
+        showing=showing,
+        timer=w["timer"],
+        first={"fn": first, "inputs": sweep_id, "outputs": sweep_id, **quiet()},
+        draw=drawing,
+        chosen=[*chosen, brought],
+        train=train,
     )
 
 
-def picked(event: gr.EventData) -> str:
-    """The id of what was clicked: a row or a point."""
+def first_sweep(api: Api) -> str:
+    """The id of the newest sweep, or else of the first recorded one."""
+    return next((sweep.sweep_id for sweep in all_sweeps(api)), "")
+
+
+def _selected_widgets(w: dict[str, Any]) -> gr.Dropdown:
+    """The charts of the selected runs; returns the choice of the cost axis."""
+    w["selected_title"] = plain()
+    with gr.Row(elem_classes="rv-bar"):
+        x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=150)
+        w["y"] = gr.Dropdown(points.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
+        w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
+        w["clear"] = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")
+    with gr.Row(elem_classes="rv-charts"):
+        w["curve"] = chart("Quality against cost, selected runs", height=HEIGHT, elem_id="runs-curve")
+        w["selected_loss"] = chart("Training loss, selected runs", height=HEIGHT, elem_id="runs-loss")
+    w["caption"] = plain()
+    return x
+
+
+def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer]:
+    """The chosen sweep: figure, answers, the chosen run, details."""
+    w["status"] = plain(elem_id="sweep-status")
+    with gr.Row(elem_classes="rv-bar"):
+        w["resume"] = gr.Button("Run failed and cancelled runs again", visible=False, size="sm", elem_id="sweep-resume")
+        w["cancel"] = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="sweep-cancel")
+        w["add"] = gr.Button("", visible=False, size="sm", elem_id="sweep-add")
+        w["ship"] = gr.Button("Download the truncated adapter", visible=False, size="sm", elem_id="sweep-ship")
+        w["export"] = gr.Button("Download this sweep (zip)", visible=False, size="sm", elem_id="sweep-export")
+    w["metric"] = gr.Dropdown(
+        METRIC_CHOICES, value=LOSS.key, label="Quality", interactive=True, visible=False, elem_id="sweep-metric"
+    )
+    w["by_rank"] = chart("Quality by rank", height=HEIGHT, elem_id="sweep-curve", optional=True)
+    w["summary"] = plain(elem_id="sweep-summary")
+    w["detail"] = plain(elem_id="run-detail")
+    w["cancel_run"] = gr.Button("Cancel this run", visible=False, size="sm", elem_id="cancel-run")
+    with gr.Accordion("Details", open=False, elem_id="sweep-details") as details:
+        w["tolerance"] = gr.Textbox(
+            default_tolerance(LOSS.key),
+            label=tolerance_label(LOSS),
+            max_lines=1,
+            max_length=20,
+            elem_id="sweep-tolerance",
+        )
+        w["above_best"] = chart("Difference from the best rank", height=HEIGHT, elem_id="sweep-verdict", optional=True)
+        with gr.Row(elem_classes="rv-charts"):
+            w["tradeoff"] = chart(
+                "Quality against adapter size", height=HEIGHT, elem_id="sweep-tradeoff", optional=True
+            )
+            w["loss"] = chart("Training loss by step", height=HEIGHT, elem_id="sweep-loss", optional=True)
+        w["words"] = plain(elem_id="sweep-words")
+        results_file = tables.download_widgets(
+            "runs of this sweep", elem_id="sweep-results-download", may_be_empty=True
+        )
+        w["results"] = pickable(elem_id="sweep-results")
+        w["facts"] = plain(elem_id="sweep-facts")
+    return details, results_file
+
+
+# Closures: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
+def _choosing(api: Api) -> Any:
+    def chosen(event: gr.EventData, sweep_id: str, run_id: str, open_id: str) -> Choice:
+        return choice_of(api, clicked_id(event), Choice(sweep_id, run_id, open_id))
+
+    return with_messages(chosen)
+
+
+def _ticking(api: Api) -> Any:
+    def ticked(event: gr.EventData, selected: list[str]) -> list[str]:
+        return selected_after(api, selected, clicked_id(event), on=bool(event._data.get("on")))
+
+    return with_messages(ticked)
+
+
+def clicked_id(event: gr.EventData) -> str:
+    """The id of what was clicked: a row, a box or a point."""
     return str(event._data.get("id", ""))
 
 
-def ticked(event: gr.EventData) -> list[str]:
-    return [str(run_id) for run_id in event._data.get("ids", ())]
-
-
-def newest(sweeps: Sequence[Sweep]) -> list[str]:
-    """The runs to draw when none is selected: those of the newest sweep that has something to draw."""
-    drawable = [sweep for sweep in sweeps if any(run.steps for run in sweep.runs)]
-    return [run.run_id for run in (drawable or sweeps)[0].runs] if sweeps else []
-
-
-def cancellable(api: Api, run_id: str) -> bool:
-    try:
-        return bool(run_id) and not api.runs.get(run_id).state.ended
-    except RankVizError:
-        return False
-
-
-def detail_of(api: Api, run_id: str) -> str:
-    if not run_id:
-        return html.paragraphs("Click a run in the table or in a figure to see its details.", css="rv-empty")
-    try:
-        return detail_html(api, api.runs.get(run_id))
-    except RankVizError as error:
-        return notice_html(str(error), kind="error")
-
-
-HEADERS = (
-    "Run",
-    "State",
-    "Base",
-    "Data",
-    "α",
-    "Learning rate",
-    "Seed",
-    "Loss",
-    "Gain",
-    "Adapter file",
-    "Memory",
-    "Time",
-    "Requested",
-)
-
-
-def runs_table(
-    sweeps: Sequence[Sweep],
-    *,
-    text: str,
-    state: str,
-    shown: Sequence[str],
-    chosen: str,
-    unreadable: Mapping[str, str] | None = None,
-) -> str:
-    """unreadable: folders that hold no run, with the reason of each; listed where nothing is filtered."""
-    pairs = filtered(sweeps, text=text, state=state)
-    broken = {} if text or state != ANY_STATE else unreadable or {}
-    if not pairs and not broken:
-        return html.paragraphs(
-            "No run matches the filter." if sweeps else "No runs yet. Train a sweep.", css="rv-empty"
-        )
-    return html.table(
-        HEADERS,
-        [
-            Row(cells=run_cells(sweep, run), pick=run.run_id, chosen=run.run_id == chosen, tick=run.run_id in shown)
-            for sweep, run in pairs
-        ]
-        + [Row(cells=unreadable_cells(run_id, reason)) for run_id, reason in broken.items()],
-        label="All runs",
-        left=4,
-    )
-
-
-def matching_runs(api: Api, *, text: str, state: str) -> Table:
-    """The runs that the filter lets through, as a file has them."""
-    records = [run for _, run in filtered(all_sweeps(api), text=text, state=state)]
-    return measured_table([(run, run_json(api.runs.summary(run.run_id))) for run in records])
-
-
-def filtered(sweeps: Sequence[Sweep], *, text: str, state: str) -> list[tuple[Sweep, RunRecord]]:
-    return [
-        (sweep, run)
-        for sweep in sweeps
-        for run in sweep.runs
-        if (state == ANY_STATE or run.state == state) and matches(run, text)
-    ]
-
-
-def matches(run: RunRecord, text: str) -> bool:
-    request = run.request
-    names = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data} r={request.r} r = {request.r}"
-    return all(word in names.lower() for word in (text or "").lower().split())
-
-
-def run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
-    request, done = run.request, run.completed
-    state = "recorded" if sweep.recorded else run.state.value
-    if run.state is RunState.RUNNING and run.steps:
-        state = f"running, step {run.steps[-1].step} of {request.max_steps}"
-    return (
-        Cell(f"r = {request.r}", title=run.run_id),
-        Cell(state),
-        Cell(base_name(request.base), title=request.base),
-        Cell(data_name(request.data), title=request.data),
-        Cell(f"{request.lora.lora_alpha:g}"),
-        Cell(f"{request.learning_rate:g}"),
-        Cell(str(request.seed)),
-        Cell(f"{run.loss_after.loss:.4f}" if run.loss_after else "–"),
-        Cell(f"{run.gain:.4f}" if run.gain is not None else "–"),
-        Cell(units.file_size(run.adapter_bytes) if run.adapter_bytes else "–"),
-        Cell(units.memory_size(done.peak_memory_bytes) if done else "–"),
-        Cell(units.duration(done.train_seconds) if done else "–"),
-        Cell(time.strftime("%Y-%m-%d %H:%M", time.localtime(request.created_at))),
-    )
-
-
-def unreadable_cells(run_id: str, reason: str) -> Sequence[Cell]:
-    return (Cell(run_id), Cell("unreadable"), Cell(reason, kind="wrap"), *[Cell("–")] * (len(HEADERS) - 3))
-
-
-def zip_of(api: Api, selected: list[str] | None) -> str:
-    """A zip of the selected runs, in a folder of its own so that two visitors don't share a file."""
-    run_ids = selected if selected is not None else newest(all_sweeps(api))
-    if not run_ids:
-        raise UserError("Select at least one run: tick its box in the table.")
-    return str(api.runs.export(run_ids, Path(mkdtemp(prefix="rankviz-")) / "rankviz-runs.zip"))
-
-
-def imported(api: Api, file: str) -> tuple[list[str], str]:
-    run_ids = list(api.runs.import_(Path(file)))
-    gr.Info(f"{units.counted(len(run_ids), 'run')} imported.")
-    return run_ids, run_ids[0]
+def _cancel(api: Api, run_or_sweep_id: str) -> None:
+    api.runs.cancel(run_or_sweep_id)

@@ -98,7 +98,9 @@ def build(api: Api) -> Training:
             answers = plain(elem_id="train-answers")
             adapters = copyable(elem_id="train-adapters")
             with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as runs_fold:
-                results_file = tables.download_widgets("runs of this sweep", elem_id="results-download")
+                results_file = tables.download_widgets(
+                    "runs of this sweep", elem_id="results-download", may_be_empty=True
+                )
                 results = pickable(elem_id="train-results")
             with gr.Accordion("Events", open=False, visible=False) as events_fold:
                 events = plain(elem_id="train-events")
@@ -174,7 +176,7 @@ def build(api: Api) -> Training:
     )
     started.then(**done("train-busy"))
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
-    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id})
+    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
     for button, act in ((add, partial(add_run, api)), (resume, partial(resume_runs, api))):
         button.click(inputs=sweep_id, **action(act)).then(**drawing)
 

@@ -63,7 +63,7 @@ def test_dead_and_faint_modules_are_named():
 
 
 def test_in_words():
-    spectrum = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0), steps=400)
+    spectrum = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0), training_steps=400)
 
     assert (
         "Trained with r = 4; r = 2 keeps 99 % of the update's energy, r = 1 keeps 90 %. "
@@ -91,14 +91,14 @@ def test_in_words():
     ],
 )
 def test_ranks_after_few_or_unknown_steps_are_said_to_be_those_of_the_random_start(steps, end):
-    spectrum = adapter(layer("q", 4.0, 3.0, 0.0), steps=steps)
+    spectrum = adapter(layer("q", 4.0, 3.0, 0.0), training_steps=steps)
 
     assert in_words(spectrum).endswith(end)
     assert steps == as_json(spectrum)["steps"]
 
 
 def test_an_adapter_without_an_update_says_nothing_of_steps():
-    assert "steps" not in in_words(adapter(layer("q", 0.0), steps=10))
+    assert "steps" not in in_words(adapter(layer("q", 0.0), training_steps=10))
 
 
 def test_json_has_the_keys_that_others_script_against():

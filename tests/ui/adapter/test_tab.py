@@ -1,6 +1,7 @@
 """The Adapter tab, as Gradio calls it."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterSaved
-from rankviz.errors import BadAdapterError, InvalidSettingError
+from rankviz.errors import BadAdapterError, InvalidSettingError, RankVizError
 from rankviz.trained.read import read_adapter
 from rankviz.ui.adapter import tab as adapter
 from tests.support.finished_runs import finished, text_of
@@ -24,8 +25,8 @@ def api(tmp_path):
     return Api(home=tmp_path / "home", assets=ASSETS, shared=False)
 
 
-def shown(api, source, *, mode=adapter.BY_RANK, r=2, energy=99.0, dtype=adapter.AS_IT_IS, cell=""):
-    return adapter.view(api, source=source, mode=mode, r=r, energy=energy, dtype=dtype, cell=cell)
+def shown(api, source, *, mode=adapter.BY_RANK, r=2, energy=99.0, dtype=adapter.AS_IT_IS, cell="", detailed=True):
+    return adapter.shown(api, source=source, mode=mode, r=r, energy=energy, dtype=dtype, cell=cell, detailed=detailed)
 
 
 def figure(value: str) -> dict:
@@ -35,14 +36,15 @@ def figure(value: str) -> dict:
 def test_without_an_adapter_the_page_says_what_to_do(api):
     view = shown(api, "")
 
-    assert "Add a trained adapter to see" in text_of(view.top)
-    assert "No adapter yet." == figure(view.heat)["layout"]["annotations"][0]["text"]
-    assert not view.make.interactive
+    assert "Open a trained LoRA adapter to see" in text_of(view.top)
+    assert "r = 16, 400 steps on phonemes, learning rate 0.001, held-out loss 7.64 → 1.14 nats" in text_of(view.top)
+    assert (True, False) == (view.sample.visible, view.parts.visible)
 
 
 def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
     view = shown(api, str(two_blocks(tmp_path / "mine", base_model_name_or_path="some/base")))
 
+    assert (False, True) == (view.sample.visible, view.parts.visible)
     text = text_of(view.top)
     assert "Trained with r = 4. 99 % of the update&#x27;s energy needs the full rank; r = 2 keeps 90 %." in text
     assert "α 8, scale 2, fp32" in text
@@ -94,16 +96,18 @@ def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
     folder = str(two_blocks(tmp_path / "mine"))
 
     text = text_of(shown(api, folder, r=1).sizes)
-    after = read_adapter([Path(adapter.zip_of(api, folder, adapter.BY_RANK, 1, 99, adapter.AS_IT_IS))])
+    path, words = adapter.zip_of(api, folder, adapter.BY_RANK, 1, 99, adapter.AS_IT_IS)
+    after = read_adapter([Path(path)])
 
     # (12 + 10) and (12 + 6), twice
     assert "Parameters 80" in text
     assert f"File {after.file.file_bytes:,} bytes" in text
+    assert f"mine-r1.zip has r = 1 and {after.file.file_bytes:,} bytes of weights" in text_of(words)
     assert ("mine-r1", 1, 80) == (after.name, after.r, sum(t.size for pair in after.pairs.values() for t in pair))
 
 
 def test_the_slider_ends_below_the_adapters_rank_and_starts_where_99_percent_are_kept(api, tmp_path):
-    slider, cell = adapter.opened(api, str(two_blocks(tmp_path / "mine")))
+    slider, cell, _ = adapter.opened(api, str(two_blocks(tmp_path / "mine")))
 
     assert (3, 3, "") == (slider.maximum, slider.value, cell)
 
@@ -119,7 +123,7 @@ def test_the_slider_ends_below_the_adapters_rank_and_starts_where_99_percent_are
 def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path, settings, message):
     view = shown(api, str(two_blocks(tmp_path / "mine")), **settings)
 
-    assert message in text_of(view.sizes)
+    assert message in text_of(view.choices)
     assert not view.make.interactive
     assert "Trained with r = 4" in text_of(view.top)
 
@@ -130,8 +134,7 @@ def test_what_is_no_adapter_gives_a_notice_and_the_one_before_is_gone(api, tmp_p
     view = shown(api, [str(tmp_path / "adapter_model.bin")])
 
     assert "pickle files can run code" in text_of(view.notice)
-    assert "No adapter yet." in view.heat
-    assert not view.make.interactive
+    assert (True, False) == (view.sample.visible, view.parts.visible)
 
 
 def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
@@ -140,7 +143,10 @@ def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
 
     choices = adapter.run_choices(api).choices
 
-    assert [("r = 4, SmolLM2-135M-Instruct on phonemes", run.run_id)] == choices
+    assert [
+        ("Sample: r = 16, SmolLM2-135M-Instruct on phonemes", "sample"),
+        ("r = 4, SmolLM2-135M-Instruct on phonemes", run.run_id),
+    ] == choices
     assert (4, run.run_id) == (api.adapters.spectrum(run.run_id).r, api.adapters.spectrum(run.run_id).name)
     assert "It was trained for 2 steps only: below about 200" in text_of(shown(api, run.run_id).top)
     with pytest.raises(BadAdapterError, match="has no adapter here: no adapter was saved, or the run was imported"):
@@ -191,8 +197,12 @@ def test_names_from_the_file_are_shown_as_text(api, tmp_path):
 
     view = shown(api, str(folder))
 
-    assert "<img" not in "".join((view.notice, view.top, view.table, view.pattern, view.sizes, view.heat, view.values))
+    assert "<img" not in "".join(_texts(view))
     assert 1 == len(api.adapters.spectrum(str(folder)).layers)
+
+
+def _texts(view) -> list[str]:
+    return [value for value in view if isinstance(value, str)]
 
 
 def test_only_what_has_an_address_is_in_the_address():
@@ -209,6 +219,8 @@ def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
 
     assert "this adapter changes nothing" in text_of(view.top)
     assert "Energy kept no update" in text_of(view.sizes)
+    assert "" == view.choices
+    assert "Rank for 99 % of the energy – no update" in text_of(view.top)
 
 
 def test_a_base_from_a_folder_is_named_without_where_it_lies(api, tmp_path):
@@ -218,3 +230,86 @@ def test_a_base_from_a_folder_is_named_without_where_it_lies(api, tmp_path):
 
     assert "on my-base" in view.top
     assert str(tmp_path) not in view.top
+
+
+def test_the_sample_opens_with_its_training_and_choices_with_exact_sizes(api):
+    view = shown(api, "sample", r=3)
+
+    assert "400 steps on phonemes" in text_of(view.top)
+    assert ["r2", "r3", "r8", "e99"] == re.findall('data-pick="([^"]+)"', view.choices)
+    assert 1 == view.choices.count('class="rv-chosen"')
+    plan = api.adapters.plan_resize("sample", r=3)
+    assert f'title="{plan.file_bytes:,} bytes"' in view.choices
+    assert "Resize to r = 3 and download (361.1 kB)" == view.make.value
+
+
+def test_a_choice_sets_the_rank_or_the_energy():
+    def choice(name):
+        return adapter.choose(SimpleNamespace(_data={"id": name}))
+
+    assert [adapter.BY_RANK, 8] == choice("r8")[:2]
+    assert [adapter.BY_ENERGY, 99.0] == choice("e99")[::2]
+    assert adapter.BY_RANK not in choice("<script>")
+
+
+def test_details_are_made_when_they_are_opened(api, tmp_path):
+    folder = str(two_blocks(tmp_path / "mine"))
+
+    closed, opened = shown(api, folder, detailed=False), shown(api, folder, detailed=True)
+
+    texts = [{name for name, value in view._asdict().items() if isinstance(value, str)} for view in (closed, opened)]
+    assert {"values", "table", "pattern"} == texts[1] - texts[0]
+
+
+def test_an_adapter_that_pefts_init_forbids_to_resize_offers_no_choice(api, tmp_path):
+    view = shown(api, str(two_blocks(tmp_path / "mine", init_lora_weights="pissa")))
+
+    assert "data-pick" not in view.choices
+    assert "cannot be resized" in text_of(view.choices)
+    assert not view.make.interactive
+
+
+def test_steps_of_a_checkpoint_are_shown(api, tmp_path):
+    folder = two_blocks(tmp_path / "checkpoint-1200")
+    (folder / "trainer_state.json").write_text('{"global_step": 1200}')
+
+    assert "checkpoint-1200, " in text_of(shown(api, str(folder)).top)
+    assert "1,200 steps" in text_of(shown(api, str(folder)).top)
+
+
+def test_the_steps_of_a_run_are_those_of_its_journal(api):
+    (run,) = finished(api, {4: 1.0}).runs
+    two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
+
+    assert 2 == api.adapters.spectrum(run.run_id).training_steps
+    assert run.run_id == api.adapters.trained_by(run.run_id).run_id
+
+
+def test_a_page_without_an_adapter_in_its_address_reads_nothing(api):
+    assert {} == adapter.restored(api, "", "")
+    assert {"source", "ref", "runs"} == adapter.restored(api, "", "adapter").keys()
+    opened = adapter.restored(api, "sample", "adapter")
+    assert ("sample", 3, True) == (opened["source"], opened["r"].value, opened["parts"].visible)
+
+
+def test_a_shared_page_opens_the_sample(tmp_path):
+    api = Api(home=tmp_path / "home", assets=ASSETS, shared=True)
+
+    assert 16 == api.adapters.spectrum("sample").r
+
+
+@pytest.mark.parametrize("ref", ["x" * 5000, "~nobody-of-this-name/x", "no adapter!", "a\0b"])
+def test_what_can_be_no_place_gets_one_sentence(api, ref):
+    notice = text_of(shown(api, ref).notice)
+
+    assert notice.startswith("There is no adapter ")
+    assert len(notice) < 200
+    assert notice.endswith("here: give a folder, a zip, a run&#x27;s id or a Hub id (owner/name).")
+
+
+def test_an_address_on_the_hub_is_its_id(api, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    for ref in ("https://huggingface.co/owner/name", "https://huggingface.co/owner/name/tree/main"):
+        with pytest.raises(RankVizError, match="'owner/name'"):
+            api.adapters.spectrum(ref)

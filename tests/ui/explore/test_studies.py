@@ -5,11 +5,10 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.advice.words import enough_in_words, rule_in_words
+from rankviz.core.advice.words import enough_in_words
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.ui.explore import studies
 from rankviz.ui.explore.answer import words
-from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.finished_runs import text_of
 
@@ -122,11 +121,3 @@ def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
     notice = text_of(studies.added(api, [str(tmp_path / "bad.json")]))
 
     assert "bad.json has no object" in notice
-
-
-def test_the_guides_counts_are_those_of_the_evidence(api):
-    rules = text_of(guide.rules(api, **LLAMA).rules)
-
-    enough = api.studies.rank_enough()
-    assert rule_in_words(enough, 16, last=False) in rules
-    assert rule_in_words(enough, 64, last=True) in rules

@@ -47,14 +47,24 @@ def test_rows_that_are_left_out_are_named_with_the_reason():
     assert "17 of peft-metamath: maximum includes batch-50 evaluation generation." in shown
 
 
-def test_the_summary_has_rows_error_and_share_inside():
-    summary = accuracy.summary(REPORT)
+def test_figures_come_first_then_three_sentences():
+    shown = text_of(accuracy.accuracy_html(REPORT))
 
     unseen = REPORT.left_out
-    assert f"{unseen.overall.rows} published memory peaks" in summary
-    assert f"The mean error is {100 * unseen.overall.mean_abs_error:.1f} %" in summary
-    assert f"With all sources seen, the mean error is {100 * REPORT.overall.mean_abs_error:.1f} %" in summary
-    assert "24 more rows state only a maximum length" in summary and "24 of them are" in summary
+    figures, summary = shown.split(" published memory peaks")
+    assert f"Memory, mean error {100 * unseen.overall.mean_abs_error:.1f} %" in figures
+    assert f"Memory inside its range {100 * unseen.overall.inside_band:.0f} %" in figures
+    assert f"Time, mean error {100 * unseen.time.mean_abs_error:.0f} % {unseen.time.rows} timings" in figures
+    assert figures.endswith(f" {unseen.overall.rows}")
+    assert f"With all sources seen, the mean error is {100 * REPORT.overall.mean_abs_error:.1f} % for memory" in summary
+    assert 3 == summary.count(". ") + 1
+
+
+def test_details_have_both_charts_and_all_tables():
+    details = accuracy.details(REPORT)
+
+    assert 2 == sum('"data"' in chart for chart in (details.memory, details.time))
+    assert "24" in text_of(details.tables) and "Rows that are not counted, and why" in details.tables
 
 
 def test_the_fold_shows_rows_escaped_and_how_far_off_they_were():

@@ -1,5 +1,6 @@
 """The views of Train and Runs as Gradio calls them, on runs folders of their own."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -9,16 +10,70 @@ from rankviz.api import Api
 from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
 from rankviz.errors import UserError
 from rankviz.ui.parts import live
-from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.detail import detail_html
+from rankviz.ui.runs.listing import ANY_STATE, list_html
+from rankviz.ui.runs.selection import Choice, choice_of, imported, selected_after, zip_of
+from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import tab as train
 from tests.support import questions
 from tests.support.finished_runs import finished, text_of
+
+FORM = {
+    "base": "embedded",
+    "data": "phonemes",
+    "file": None,
+    "mode": "sweep",
+    "ranks": ["16", "4"],
+    "other_ranks": "",
+    "independent": "",
+    "alpha_rule": "fixed",
+    "alpha_fixed": 32,
+    "learning_rates": "1e-3",
+    "seeds": 1,
+    "max_steps": 40,
+    "preset": "unsloth",
+    "names": "",
+    "use_rslora": False,
+    "use_dora": False,
+    "batch": 8,
+    "accumulation": 1,
+    "max_length": 256,
+    "held_out": 64,
+    "exact_match": 0,
+    "precision": "auto",
+    "optim": "auto",
+    "unsloth_class": "FastLanguageModel",
+    "parts": ["language", "attention", "mlp"],
+}
 
 
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path)
+
+
+EVERYTHING = {
+    "showing": True,
+    "text": "",
+    "state": ANY_STATE,
+    "x": "adapter",
+    "y": "loss",
+    "selected": (),
+    "sweep_id": "",
+    "run_id": "",
+    "open_id": "",
+    "metric": "loss",
+    "tolerance": "0.02",
+    "seen": None,
+}
+
+
+def drawn(api, **choices):
+    return runs_view(api, **EVERYTHING | choices)
+
+
+def listed(sweeps, **choices):
+    return list_html(sweeps, **{"text": "", "state": ANY_STATE, "selected": (), **choices})
 
 
 def test_a_sweep_that_has_ended_says_how(api):
@@ -99,24 +154,105 @@ def test_nothing_new_has_the_same_fingerprint(api):
     assert live.fingerprint(sweep) != live.fingerprint(later)
 
 
-def test_runs_are_filtered_by_words_and_by_state(api):
+def test_runs_are_filtered_by_words_and_by_state_and_then_listed_without_a_click(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
     def shown(text, state):
-        return re.findall(
-            r'data-pick="[^"]*r(\d+)"', runs.runs_table([sweep], text=text, state=state, shown=[], chosen="")
-        )
+        return re.findall(r'data-pick="[^"]*r(\d+)"', listed([sweep], text=text, state=state))
 
-    assert ["4", "16"] == shown("", "any state")
-    assert ["16"] == shown("smollm r=16", "any state")
+    assert ["4", "16"] == shown("smollm", ANY_STATE)
+    assert ["16"] == shown("smollm r=16", ANY_STATE)
+    assert ["4", "16"] == shown("", "completed")
     assert [] == shown("", "failed")
+
+
+def test_a_sweep_is_one_row_and_opens_onto_its_runs(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    def picks(choice):
+        return re.findall(r'data-pick="([^"]*)"', listed([sweep], choice=choice))
+
+    assert [sweep.sweep_id] == picks(Choice(sweep.sweep_id))
+    assert [sweep.sweep_id, *(run.run_id for run in sweep.runs)] == picks(Choice("", open_id=sweep.sweep_id))
+    shown = text_of(listed([sweep]))
+    assert "▸ SmolLM2-135M-Instruct on phonemes, r = 4, 16 2 runs, 2 steps, targets unsloth 2 completed" in shown
+    assert "1.5000 lowest 6.0000 largest 4.0 MB – 16.0 MB 2.00 GiB highest peak 16 s" in shown
+
+
+def test_recorded_sweeps_stand_at_the_end_and_are_marked(api):
+    sweep = finished(api, {4: 2.0})
+    recorded = api.runs.recorded()[0]
+
+    markup = listed([recorded, sweep])
+
+    assert markup.index(sweep.sweep_id) < markup.index(recorded.sweep_id)
+    assert 1 == text_of(markup).count("recorded")
+
+
+def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_it(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+    first, sweep_id = sweep.runs[0].run_id, sweep.sweep_id
+
+    opened = choice_of(api, sweep_id, Choice(""))
+    at_run = choice_of(api, first, opened)
+
+    assert Choice(sweep_id, "", sweep_id) == opened == choice_of(api, first, at_run)
+    assert Choice(sweep_id, first, sweep_id) == at_run == choice_of(api, first, Choice(""))
+    assert Choice(sweep_id, "", "") == choice_of(api, sweep_id, opened)
+
+
+def test_the_box_of_a_sweep_selects_all_its_runs_and_no_other_box_is_lost(api):
+    one, two = finished(api, {4: 2.0, 16: 1.5}), finished(api, {8: 1.0})
+    ids, other = [run.run_id for run in one.runs], two.runs[0].run_id
+
+    both = selected_after(api, [other], one.sweep_id, on=True)
+
+    assert [other, *ids] == both
+    assert [other, ids[1]] == selected_after(api, both, ids[0], on=False)
+    assert [other] == selected_after(api, both, one.sweep_id, on=False)
+
+
+def test_an_empty_home_has_recorded_sweeps_to_read_no_chart_of_a_selection_and_the_way_to_train(api):
+    view = drawn(api, sweep_id=api.runs.recorded()[0].sweep_id)
+
+    assert view.empty_box.visible
+    assert not view.selected_box.visible
+    assert not hasattr(view, "curve")
+    assert len(api.runs.recorded()) == view.table.count("<tr") - 1
+    assert json.loads(view.by_rank)["data"]
+
+
+def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
+    sweep = finished(api, {4: 2.0})
+
+    hidden = drawn(api, showing=False, sweep_id=sweep.sweep_id)
+    first = drawn(api, sweep_id=sweep.sweep_id)
+    again = drawn(api, sweep_id=sweep.sweep_id, seen=first.seen)
+
+    assert {"timer"} == set(vars(hidden))
+    assert not hidden.timer.active
+    assert {"seen", "timer"} == set(vars(again))
+    assert {"seen", "timer", "table", "empty_box", "selected_box", "selected_title", "curve", "selected_loss"} | {
+        "caption",
+        "y",
+    } == set(vars(drawn(api, sweep_id=sweep.sweep_id, selected=[sweep.runs[0].run_id], seen=first.seen)))
+
+
+def test_a_sweep_without_a_measured_run_has_no_empty_axes(api):
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16)))
+
+    view = drawn(api, sweep_id=sweep_id)
+
+    assert ("", "", "", "", "") == (view.by_rank, view.above_best, view.tradeoff, view.loss, view.summary)
+    assert view.cancel.visible
+    assert not view.export.visible
 
 
 def test_a_ticked_run_stays_ticked(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
     first = sweep.runs[0].run_id
 
-    markup = runs.runs_table([sweep], text="", state="any state", shown=[first], chosen=first)
+    markup = listed([sweep], selected=[first], choice=Choice("", first, sweep.sweep_id))
 
     assert 1 == markup.count(" checked")
     assert 1 == markup.count("rv-chosen")
@@ -124,14 +260,15 @@ def test_a_ticked_run_stays_ticked(api):
 
 def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
     sweep = finished(api, {4: 2.0, 16: 1.5})
-    path = runs.zip_of(api, [run.run_id for run in sweep.runs])
+    path = zip_of(api, [run.run_id for run in sweep.runs])
 
     other = Api(home=tmp_path / "other")
-    ids, chosen = runs.imported(other, path)
+    choice = imported(other, path)
 
-    assert [run.run_id for run in sweep.runs] == ids
-    assert ids[0] == chosen
-    assert 2.0 == other.runs.get(ids[0]).loss_after.loss
+    assert Choice(sweep.sweep_id, open_id=sweep.sweep_id) == choice
+    assert [2.0, 1.5] == [run.loss_after.loss for run in other.runs.sweep(choice.sweep_id).runs]
+    with pytest.raises(UserError, match="Select at least one run"):
+        zip_of(api, [])
 
 
 def test_the_quality_axes_offered_are_those_that_the_drawn_runs_have(api):
@@ -141,11 +278,9 @@ def test_the_quality_axes_offered_are_those_that_the_drawn_runs_have(api):
     counted = {"tokens": 10, "examples": 2, "seconds": 1.0, "correct_tokens": 5, "loss": 1.0}
     api.workspace.store.append(run.run_id, Evaluated(time=1.0, when="after", **counted))
 
-    def drawn(selected, y):
-        everything = {"text": "", "state": runs.ANY_STATE, "x": "adapter", "chosen": "", "seen": None}
-        return runs.runs_view(api, selected=selected, y=y, **everything).y
-
-    with_it, without = drawn([run.run_id], "token_accuracy"), drawn([sweep.runs[0].run_id], "token_accuracy")
+    with_it, without = (
+        drawn(api, selected=[each], y="token_accuracy").y for each in (run.run_id, sweep.runs[0].run_id)
+    )
     assert (["loss", "gain", "token_accuracy"], "token_accuracy") == ([k for _, k in with_it.choices], with_it.value)
     assert (["loss", "gain"], "loss") == ([k for _, k in without.choices], without.value)
 
@@ -156,16 +291,15 @@ def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     request = api.workspace.store.run_dir(spoiled) / "request.json"
     request.write_text(request.read_text().replace('"r": 16', '"r": -3'))
     fresh = Api(home=api.workspace.home)
-    everything = {"x": "adapter", "y": "loss", "chosen": spoiled, "selected": None, "seen": None}
 
-    view = runs.runs_view(fresh, text="", state=runs.ANY_STATE, **everything)
+    view = drawn(fresh, run_id=spoiled, open_id=fresh.runs.get(good).request.sweep_id)
 
     shown = text_of(view.table)
-    assert f"{spoiled} unreadable Rank must be a whole number from 1 to 1,024 (got -3)." in shown
+    assert f"{spoiled} unreadable: Rank must be a whole number from 1 to 1,024 (got -3)." in shown
     assert f'data-pick="{good}"' in view.table
     assert f'data-pick="{spoiled}"' not in view.table
     assert "No run or sweep" in text_of(view.detail)
-    assert "unreadable" not in runs.runs_view(fresh, text="completed", state=runs.ANY_STATE, **everything).table
+    assert "unreadable" not in drawn(fresh, text="completed").table
 
 
 def test_train_shows_a_quick_look_with_its_band_both_answers_and_the_run_that_would_narrow_it(api):

@@ -1,6 +1,7 @@
-"""The page of one sweep, and what a fast curve says on it."""
+"""One sweep on the Runs tab, and what a fast curve says there."""
 
 import json
+import re
 import zipfile
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
 from rankviz.ui.page import restore
 from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
-from rankviz.ui.sweep import tab as page
+from rankviz.ui.runs import sweep as page
 from tests.support import questions
 from tests.support.finished_runs import correct, counted, finished, text_of
 
@@ -98,7 +99,7 @@ def test_the_curve_is_a_table_too_and_names_what_was_trained_on(api):
 
 
 def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(api):
-    text = text_of(curve(api, fast(api, cuts=CUTS)).words)
+    text = text_of(curve(api, fast(api, cuts=CUTS)).details)
 
     assert text.startswith("This adapter was trained at r = 64 and needs at most r = 8")
     assert "It does not show what a run at a lower rank would learn in the same time" in text
@@ -176,7 +177,7 @@ def test_an_invalid_tolerance_gives_a_notice_and_the_default(api):
 
 
 def shown(api, sweep, **chosen):
-    return page.sweep_view(api, sweep_id=sweep.sweep_id, seen=None, **{"tolerance": "1", **chosen})
+    return page.sweep_view(api, sweep, **{"tolerance": "1", **chosen})
 
 
 def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
@@ -185,9 +186,9 @@ def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
     view = shown(api, sweep, metric="token_accuracy")
 
     by_rank, above, tradeoff = (json.loads(drawn) for drawn in (view.by_rank, view.above_best, view.tradeoff))
-    assert [61.0, 81.0] == by_rank["data"][0]["y"]
+    assert [[81.0], [61.0]] == [trace["y"] for trace in by_rank["data"]]  # the best, then what is worse
     assert "token accuracy on held-out tokens, % (higher is better)" == by_rank["layout"]["yaxis"]["title"]["text"]
-    assert pytest.approx([20.0, 0.0]) == above["data"][0]["y"]
+    assert pytest.approx([0.0, 20.0]) == [trace["y"][0] for trace in above["data"]]
     assert "token accuracy below r = 16, points" == above["layout"]["yaxis"]["title"]["text"]
     assert [61.0, 81.0] in [trace["y"] for trace in tradeoff["data"] if "text" in trace]
     assert "by (points): r = 4 +" in text_of(view.words)
@@ -207,15 +208,15 @@ def test_only_what_was_measured_is_offered(api):
 def test_a_quality_that_the_sweep_lacks_is_said_and_the_loss_is_shown(api):
     view = shown(api, finished(api, {4: 2.0, 16: 1.5}), metric="exact_match")
 
-    assert "Exact match was not measured in this sweep. Held-out loss is shown." in text_of(view.words)
+    assert "Exact match was not measured in this sweep. Held-out loss is shown." in text_of(view.summary)
     assert ("loss", "0.02") == (view.metric.value, view.tolerance.value)
 
 
 def test_a_wrong_tolerance_in_points_is_shown_with_one_point(api):
     view = shown(api, counted(api, {4: 60, 16: 80}), metric="token_accuracy", tolerance="a little")
 
-    assert "The tolerance must be in points, such as 1" in text_of(view.words)
-    assert "Shown with 1 point." in text_of(view.words)
+    assert "The tolerance must be in points, such as 1" in text_of(view.summary)
+    assert "Shown with 1 point." in text_of(view.summary)
 
 
 def test_the_table_of_runs_has_accuracies_where_they_were_measured(api):
@@ -248,21 +249,6 @@ def test_the_configuration_lists_what_differs_and_where_it_ran(api):
 
     assert "Rank 2, 64 Truncated to 2, 8, 32 Targets unsloth" in text
     assert "device name a CPU" in text
-
-
-def test_without_a_choice_the_page_asks_for_one_where_there_are_sweeps(api):
-    shown = page.sweep_view(api, sweep_id=None, tolerance="0.02", seen=None)
-
-    assert "Choose a sweep in the list above." in shown.status
-
-
-def test_the_list_has_recorded_sweeps_too(api):
-    sweep = finished(api, {4: 2.0})
-
-    ids = [value for _, value in page.sweep_choices(api)]
-
-    assert sweep.sweep_id == ids[0]
-    assert len(ids) == 1 + len(api.runs.recorded())
 
 
 def test_how_near_fast_curves_have_been_is_quoted_as_measured(api, tmp_path):
@@ -321,7 +307,7 @@ def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
 
 
 def test_a_verdict_on_several_seeds_comes_before_the_forecast_and_that_before_a_verdict_on_one(api):
-    three, one = (text_of(curve(api, finished(api, {4: 2.0, 64: 1.5}, seeds=s)).words) for s in ((0, 1, 2), (0,)))
+    three, one = (text_of(curve(api, finished(api, {4: 2.0, 64: 1.5}, seeds=s)).details) for s in ((0, 1, 2), (0,)))
 
     assert three.index("r = 64 is best") < three.index("What to train")
     assert one.index("What to train") < one.index("No verdict possible")
@@ -368,12 +354,50 @@ def test_a_quick_look_offers_the_run_that_would_narrow_its_forecast_here_too(api
     sweep = finished(api, {4: 3.0, 64: 1.6})
     third = api.decisions.of(sweep.sweep_id).forecast.third_run
 
-    shown = page.sweep_view(api, sweep_id=sweep.sweep_id, tolerance="0.02", seen=None)
+    view = shown(api, sweep, tolerance="0.02")
 
-    assert shown.add.visible
-    assert shown.add.value.startswith(f"Add a run at r = {third} (training ")
+    assert view.add.visible
+    assert view.add.value.startswith(f"Add a run at r = {third} (training ")
 
 
 def test_a_recorded_sweep_offers_no_further_run(api):
     for sweep in api.runs.recorded():
-        assert not page.sweep_view(api, sweep_id=sweep.sweep_id, tolerance="0.02", seen=None).add.visible
+        assert not shown(api, sweep, tolerance="0.02").add.visible
+
+
+def test_three_answers_come_before_the_details_and_all_sentences_are_in_them(api):
+    view = shown(api, fast(api, cuts=CUTS, independent={4: 1.75}), tolerance="0.02")
+
+    assert text_of(view.summary).startswith("Train next r = ")
+    assert ["Train next", "Ship now", "How sure"] == re.findall("<h2>(.*?)</h2>", view.summary)
+    assert "What to train" in view.words and "Forecast by rank" in view.words and "Fast curve by rank" in view.words
+
+
+def test_the_choice_of_quality_is_shown_only_where_there_is_one(api):
+    assert shown(api, counted(api, {4: 60, 16: 80})).metric.visible
+    assert not shown(api, finished(api, {4: 2.0, 16: 1.5})).metric.visible
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"tab": "sweep", "metric": "token_accuracy", "tolerance": "2"}, {"tab": "runs"}, {"tab": "runs", "run": ""}],
+)
+def test_addresses_of_either_tab_open_the_sweep_and_its_run(api, params):
+    sweep = counted(api, {4: 60, 16: 80})
+    run = sweep.runs[1].run_id
+    named = {"run": run} if "run" in params else {"sweep": sweep.sweep_id}
+
+    restored = restore(api, {**params, **named})
+
+    assert ("runs", True, "") == (restored.tabs.selected, restored.showing_runs, restored.notice)
+    assert (sweep.sweep_id, named.get("run", "")) == (restored.sweep, restored.run)
+    assert (sweep.sweep_id if restored.run else "") == restored.open_sweep
+    assert (params.get("metric", "loss"), "tolerance" in params) == (restored.metric, restored.details.open)
+
+
+def test_without_an_address_the_newest_sweep_is_read_and_a_recorded_one_where_there_is_none(api):
+    recorded = restore(api, {"tab": "runs"}).sweep
+    sweep = finished(api, {4: 2.0})
+
+    assert api.runs.recorded()[0].sweep_id == recorded
+    assert sweep.sweep_id == restore(api, {"tab": "runs"}).sweep

@@ -1,0 +1,78 @@
+"""Shows an adapter module by module: the singular values of one, a table of all, and ranks for a new training."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from rankviz.core.spectrum.rank_pattern import Ranks
+from rankviz.core.spectrum.spectrum import MOST, NEARLY_ALL, SHARES, LayerSpectrum, Spectrum
+from rankviz.figures import spectrum_figure, spectrum_info
+from rankviz.figures.modules import share_text
+from rankviz.ui.parts import html
+from rankviz.ui.parts.charts import chart_value
+from rankviz.ui.parts.controls import code_html
+from rankviz.ui.parts.html import Cell, Row
+from rankviz.units import rounded_percent as percent
+
+ROWS_SHOWN = 1000
+VALUES_HEIGHT = 320
+HEADERS = (
+    "Module", "r", *(f"Rank for {percent(share, 0)}" for share in SHARES), "Effective rank", "Stable rank", "Norm",
+    "Truncated to", "Energy kept",
+)  # fmt: skip
+WHAT_RANKS_MEAN = (
+    "Energy: the squared singular values of the update, scale · B·A; truncation keeps the largest (Eckart and Young "
+    "1936).",
+    "Effective rank: the exponential of the entropy of the singular values (Roy and Vetterli 2007).",
+    "Stable rank: squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007).",
+)
+
+
+def values_chart(spectrum: Spectrum, chosen: LayerSpectrum, ranks: Mapping[str, int]) -> str:
+    """The singular values of one module."""
+    info = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
+    return chart_value(
+        spectrum_figure(info, height=VALUES_HEIGHT), info.rows, file="singular-values", source=info.source
+    )
+
+
+def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
+    """Every module, as far as a page can hold them. ranks: what each is truncated to."""
+    rows = [
+        Row(cells=_cells(layer, ranks.get(layer.name)), pick=layer.name, chosen=layer is chosen)
+        for layer in spectrum.layers[:ROWS_SHOWN]
+    ]
+    left_out = len(spectrum.layers) - ROWS_SHOWN
+    more = f"{left_out:,} more modules are in the CSV file of the modules by block." if left_out > 0 else ""
+    return html.table(HEADERS, rows, label="Modules") + html.paragraphs(more, *WHAT_RANKS_MEAN)
+
+
+def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
+    if layer.is_dead:
+        return (layer.name, str(layer.r), "no update", *("–",) * 4, str(k or "–"), "–")
+    kept = layer.energy_kept(k) if k else None
+    return (
+        layer.name,
+        str(layer.r),
+        str(layer.rank_for(MOST)),
+        str(layer.rank_for(NEARLY_ALL)),
+        f"{layer.effective_rank:.1f}",
+        f"{layer.stable_rank:.2f}",
+        f"{layer.norm:.3g}",
+        str(k or "–"),
+        share_text(kept) if kept is not None else "–",
+    )
+
+
+def pattern_html(ranks: Ranks, energy: float) -> str:
+    """The ranks for a new training. energy: the share of each module's that they keep."""
+    title = f"Suggestion for a new training: per module the rank for {100 * energy:g} % of its energy in this adapter"
+    return code_html(_as_python(ranks), title=title)
+
+
+def _as_python(ranks: Ranks) -> str:
+    """The arguments of PEFT's LoraConfig."""
+    lines = [f"r={ranks.r},", f"lora_alpha={ranks.lora_alpha:g},"]
+    for name in ("rank_pattern", "alpha_pattern"):
+        if pattern := getattr(ranks, name):
+            lines.append(f"{name}={json.dumps(pattern, indent=4)},")
+    return "\n".join(lines)

@@ -1,0 +1,137 @@
+"""Shows what an adapter can be truncated to: choices with their exact sizes, and the result of the selected one."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from rankviz import units
+from rankviz.core.spectrum.spectrum import Spectrum
+from rankviz.figures.modules import share_text
+from rankviz.ui.parts import html
+from rankviz.ui.parts.html import Cell, Row
+from rankviz.units import rounded_percent as percent
+
+if TYPE_CHECKING:
+    from rankviz.core.spectrum.choices import Truncation
+    from rankviz.trained.resize import ResizePlan
+
+BY_RANK, BY_ENERGY = "rank", "energy"
+AS_IT_IS = "unchanged"
+
+
+class Resize(NamedTuple):
+    """What the adapter is to be truncated to: one rank, or a share of each module's energy."""
+
+    r: int | None
+    energy: float | None
+    dtype: str | None
+
+
+def resize_of(mode: str, r: float, energy: float, dtype: str) -> Resize:
+    """The widgets' values. energy: in percent."""
+    return Resize(
+        r=int(r) if mode == BY_RANK else None,
+        energy=(energy or 0) / 100 if mode == BY_ENERGY else None,
+        dtype=None if dtype == AS_IT_IS else dtype,
+    )
+
+
+def choice_id(resize: "Resize | Truncation") -> str:
+    """What a click on a choice reports: "r8", "e99"."""
+    return f"e{100 * resize.energy:g}" if resize.r is None else f"r{resize.r}"
+
+
+def chosen_of(choice: str) -> tuple[str, float] | None:
+    """The mode and its value (a rank, or percent) of a click; None for anything else."""
+    kind, number = choice[:1], choice[1:]
+    if kind == "r" and number.isdigit():
+        return BY_RANK, int(number)
+    if kind == "e" and number.replace(".", "", 1).isdigit():
+        return BY_ENERGY, float(number)
+    return None
+
+
+def choices_html(
+    spectrum: Spectrum,
+    choices: "Sequence[tuple[Truncation, ResizePlan]]",
+    resize: Resize,
+    losses: Mapping[int, float],
+) -> str:
+    """A row for each choice with its exact size; a click selects it. losses: held-out, by rank, where measured."""
+    rows = [
+        Row(
+            cells=[
+                Cell(_label(plan, each), kind="left", sub=_loss(losses, each.r) if each.r else "each module its own"),
+                _file(plan.file_bytes, _smaller(plan)),
+                _energy(spectrum, plan, each),
+            ],
+            pick=choice_id(each),
+            chosen=choice_id(each) == choice_id(resize),
+        )
+        for each, plan in choices
+    ]
+    now = Cell(f"r = {spectrum.r} (now)", kind="left", sub=_loss(losses, spectrum.r))
+    rows_and_now = [*rows, Row(cells=[now, _file(spectrum.file_bytes), "100.00 %"])]
+    return html.table(["Rank", "File", "Energy kept"], rows_and_now, label="Choices of a lower rank") if rows else ""
+
+
+def _loss(losses: Mapping[int, float], r: int | None) -> str:
+    return f"held-out loss {losses[r]:.3f}" if r in losses else ""
+
+
+def _label(plan: "ResizePlan", each: "Truncation") -> str:
+    return f"r = {each.r}" if each.r else _ranks(plan)
+
+
+def _ranks(plan: "ResizePlan") -> str:
+    ranks = plan.by_module.values()
+    low, high = min(ranks), max(ranks)
+    return f"r = {low}" if low == high else f"r = {low} – {high}"
+
+
+def _energy(spectrum: Spectrum, plan: "ResizePlan", each: "Truncation") -> Cell | str:
+    """What is kept of all updates, and of the module that keeps least."""
+    if plan.energy_kept is None:
+        return "–"
+    least = f"≥ {percent(each.energy, 0)}" if each.r is None else share_text(spectrum.weakest(each.r) or 0)
+    return Cell(share_text(plan.energy_kept), sub=f"weakest module {least}")
+
+
+def _file(size: int, smaller: str = "") -> Cell:
+    return Cell(units.file_size(size), title=f"{size:,} bytes", sub=smaller)
+
+
+def _smaller(plan: "ResizePlan") -> str:
+    share = plan.smaller_by
+    return f"{percent(abs(share))} {'smaller' if share >= 0 else 'larger'}"
+
+
+def sizes_html(plan: "ResizePlan") -> str:
+    """The selected truncation, exactly."""
+    kept = share_text(plan.energy_kept) if plan.energy_kept is not None else "no update"
+    return html.stats(
+        [
+            ("Ranks", _ranks(plan)),
+            ("Energy kept", kept),
+            ("Parameters", f"{plan.parameters:,}"),
+            ("File", f"{plan.file_bytes:,} bytes"),
+            ("Before", f"{plan.file_bytes_before:,} bytes"),
+            ("Change", _smaller(plan)),
+        ]
+    )
+
+
+def button_text(plan: "ResizePlan") -> str:
+    return f"Resize to {_ranks(plan)} and download ({units.file_size(plan.file_bytes)})"
+
+
+def resized_text(name: str, plan: "ResizePlan") -> str:
+    """What was made, and what to do with it."""
+    return (
+        f"{name} has {_ranks(plan)} and {plan.file_bytes:,} bytes of weights. Unpack it and load it with "
+        "PeftModel.from_pretrained(base, folder), then compare its answers with those of the original."
+    )
+
+
+def by_module(spectrum: Spectrum, plan: "ResizePlan | None") -> Mapping[str, int]:
+    """The rank of each layer after the resize; empty without a plan."""
+    return {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}

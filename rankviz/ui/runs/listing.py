@@ -1,0 +1,158 @@
+"""Lists sweeps, one row each, which opens onto its runs; recorded ones stand at the end."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.api.json import run_json
+from rankviz.core.runs.record import RunRecord, RunState, Sweep
+from rankviz.export.tables import Table
+from rankviz.export.tables import runs_table as measured_table
+from rankviz.figures.labels import base_name, data_name, sweep_title
+from rankviz.ui.parts import html
+from rankviz.ui.parts.html import Cell, Row
+from rankviz.ui.runs.selection import NOTHING, Choice
+
+ANY_STATE = "any state"
+HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory", "Time")
+HEADERS += ("Requested",)
+INDENT = "\u2003\u2003"
+
+
+def all_sweeps(api: Api) -> list[Sweep]:
+    """One's own, newest first, then the recorded ones."""
+    return [*api.runs.sweeps(), *api.runs.recorded()]
+
+
+def list_html(
+    sweeps: Sequence[Sweep],
+    *,
+    text: str,
+    state: str,
+    selected: Sequence[str],
+    choice: Choice = NOTHING,
+    unreadable: Mapping[str, str] | None = None,
+) -> str:
+    """A row per sweep, and under the open one a row per run; with a filter, all runs that it lets through.
+
+    Args:
+        sweeps: In the order of the list.
+        text: Words that a run must have.
+        state: Of a run, or ANY_STATE.
+        selected: Ids of the runs whose boxes are ticked.
+        choice: The sweep and the run that are shown, and the sweep that is open.
+        unreadable: Folders that hold no run, with the reason of each; listed where nothing is filtered.
+    """
+    filtering = bool(text) or state != ANY_STATE
+    own, recorded = [], []
+    for sweep in sweeps:
+        if matching := matching_of(sweep, text=text, state=state):
+            is_open = filtering or sweep.sweep_id == choice.open_id
+            rows = recorded if sweep.recorded else own
+            rows.append(_sweep_row(sweep, selected, is_open=is_open, chosen=sweep.sweep_id == choice.sweep_id))
+            rows += [_run_row(sweep, run, selected, choice.run_id) for run in matching if is_open]
+    broken = [] if filtering else [Row(cells=_unreadable_cells(*each)) for each in (unreadable or {}).items()]
+    if not (rows := [*own, *broken, *recorded]):
+        return html.paragraphs("No run matches the filter.", css="rv-empty")
+    return html.table(HEADERS, rows, label="Sweeps and runs", left=2)
+
+
+def matching_of(sweep: Sweep, *, text: str, state: str) -> list[RunRecord]:
+    return [run for run in sweep.runs if state in (ANY_STATE, run.state) and _matches(run, text)]
+
+
+def matching_runs(api: Api, *, text: str, state: str) -> Table:
+    """The runs that the filter lets through, as a file has them."""
+    records = [run for sweep in all_sweeps(api) for run in matching_of(sweep, text=text, state=state)]
+    return measured_table([(run, run_json(api.runs.summary(run.run_id))) for run in records])
+
+
+def _matches(run: RunRecord, text: str) -> bool:
+    request = run.request
+    names = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data} r={request.r} r = {request.r}"
+    return all(word in names.lower() for word in (text or "").lower().split())
+
+
+def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: bool) -> Row:
+    runs = sweep.runs
+    losses = [run.loss_after.loss for run in runs if run.loss_after]
+    gains = [run.gain for run in runs if run.gain is not None]
+    sizes = [run.adapter_bytes for run in runs if run.adapter_bytes]
+    peaks = [run.completed.peak_memory_bytes for run in runs if run.completed]
+    cells = (
+        Cell(f"{'▾' if is_open else '▸'} {sweep_title(sweep)}", title=sweep.sweep_id, kind="wrap", sub=_setting(sweep)),
+        Cell(_sweep_state(sweep), kind="left"),
+        Cell(_each(runs, lambda run: run.request.lora.lora_alpha)),
+        Cell(_each(runs, lambda run: run.request.learning_rate)),
+        Cell(_each(runs, lambda run: run.request.seed)),
+        Cell(f"{min(losses):.4f}" if losses else "–", sub="lowest" if len(losses) > 1 else ""),
+        Cell(f"{max(gains):.4f}" if gains else "–", sub="largest" if len(gains) > 1 else ""),
+        Cell(_span(sizes)),
+        Cell(units.memory_size(max(peaks)) if peaks else "–", sub="highest peak" if len(peaks) > 1 else ""),
+        Cell(units.duration(sweep.seconds_in_runs) if sweep.seconds_in_runs else "–"),
+        Cell(_when(runs[0])),
+    )
+    ticked = all(run.run_id in selected for run in runs)
+    return Row(cells=cells, pick=sweep.sweep_id, chosen=chosen, tick=ticked)
+
+
+def _setting(sweep: Sweep) -> str:
+    """What sweeps with the same title may differ by."""
+    request = sweep.runs[0].request
+    targets = request.lora.target_modules
+    named = targets if isinstance(targets, str) else ", ".join(targets)
+    runs, steps = units.counted(len(sweep.runs), "run"), units.counted(request.max_steps, "step")
+    return f"{runs}, {steps}, targets {named}"
+
+
+def _span(sizes: Sequence[int]) -> str:
+    """The smallest and the largest file."""
+    if not sizes:
+        return "–"
+    low, high = units.file_size(min(sizes)), units.file_size(max(sizes))
+    return low if low == high else f"{low} – {high}"
+
+
+def _each(runs: Sequence[RunRecord], value: Callable[[RunRecord], float]) -> str:
+    """The values of all runs, in order."""
+    return ", ".join(f"{each:g}" for each in sorted({value(run) for run in runs}))
+
+
+def _sweep_state(sweep: Sweep) -> str:
+    if sweep.recorded:
+        return "recorded"
+    counts = {state: sum(run.state is state for run in sweep.runs) for state in RunState}
+    return ", ".join(f"{n} {state.value}" for state, n in counts.items() if n)
+
+
+def _run_row(sweep: Sweep, run: RunRecord, selected: Sequence[str], run_id: str) -> Row:
+    return Row(cells=_run_cells(sweep, run), pick=run.run_id, chosen=run.run_id == run_id, tick=run.run_id in selected)
+
+
+def _run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
+    request, done = run.request, run.completed
+    state = "recorded" if sweep.recorded else run.state.value
+    if run.state is RunState.RUNNING and run.steps:
+        state = f"running, step {run.steps[-1].step} of {request.max_steps}"
+    return (
+        Cell(f"{INDENT}r = {request.r}", title=f"{run.run_id}: {base_name(request.base)} on {data_name(request.data)}"),
+        Cell(state),
+        Cell(f"{request.lora.lora_alpha:g}"),
+        Cell(f"{request.learning_rate:g}"),
+        Cell(str(request.seed)),
+        Cell(f"{run.loss_after.loss:.4f}" if run.loss_after else "–"),
+        Cell(f"{run.gain:.4f}" if run.gain is not None else "–"),
+        Cell(units.file_size(run.adapter_bytes) if run.adapter_bytes else "–"),
+        Cell(units.memory_size(done.peak_memory_bytes) if done else "–"),
+        Cell(units.duration(done.train_seconds) if done else "–"),
+        Cell(_when(run)),
+    )
+
+
+def _when(run: RunRecord) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.request.created_at))
+
+
+def _unreadable_cells(run_id: str, reason: str) -> Sequence[Cell]:
+    return (Cell(run_id), Cell(f"unreadable: {reason}", kind="wrap"), *[Cell("–")] * (len(HEADERS) - 2))

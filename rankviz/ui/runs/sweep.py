@@ -1,0 +1,137 @@
+"""Shows one sweep: quality by rank, what follows from it in three sentences, and the details."""
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
+from rankviz.core.runs.record import Sweep
+from rankviz.errors import InvalidSettingError, UserError
+from rankviz.ui.parts import live, points
+from rankviz.ui.parts.added_run import add_button, add_run
+from rankviz.ui.parts.curve import Curve, curve
+from rankviz.ui.parts.verdict import verdict_chart
+from rankviz.ui.runs.detail import environment_facts, facts_html, request_facts
+from rankviz.ui.wiring import notice_html
+from rankviz.units import counted
+
+HEIGHT = 340
+
+
+class SweepView(NamedTuple):
+    """Everything that the tab shows of one sweep, by the names of its widgets."""
+
+    sweep_box: Any
+    metric: Any
+    """What the sweep can be judged by; hidden where that is the loss alone."""
+    tolerance: Any
+    status: str
+    resume: Any
+    cancel: Any
+    add: Any
+    ship: Any
+    export: Any
+    by_rank: str
+    summary: str
+    above_best: str
+    tradeoff: str
+    loss: str
+    words: str
+    results: str
+    facts: str
+
+
+def default_tolerance(metric: str) -> str:
+    """Of a metric by its key, as it stands in the box."""
+    return f"{METRICS[metric].tolerance:g}"
+
+
+def tolerance_label(metric: Metric) -> str:
+    return f"Tolerance: counts as equal within ({metric.units}, or 2% of the gain over the base)"
+
+
+def tolerance_of(metric: str) -> Any:
+    """The usual one of a metric that was just chosen: nats say nothing of points."""
+    return gr.Textbox(default_tolerance(metric), label=tolerance_label(METRICS[metric]))
+
+
+def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key) -> SweepView:
+    """The sweep as far as it has got, judged by a metric (its key) within a tolerance (as written in the box)."""
+    offered, by = measured_metrics(sweep.runs), METRICS[metric]
+    known = by in offered or not any(run.loss_after for run in sweep.runs)
+    unknown = ""
+    if not known:
+        unknown = notice_html(f"{by.label} was not measured in this sweep. {LOSS.label} is shown.")
+        by, tolerance = LOSS, default_tolerance(LOSS.key)
+    shown, problem = curve_within(api, sweep, tolerance, by)
+    again, own = len(sweep.resumable), not sweep.recorded
+    compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
+    shippable = shown.reading.shippable if shown.reading else None
+    points_there = any(run.loss_after for run in sweep.runs)
+    return SweepView(
+        sweep_box=gr.Column(visible=True),
+        metric=gr.Dropdown(
+            choices=[(m.label, m.key) for m in METRICS.values() if m in offered or m is by],
+            value=by.key,
+            visible=len(offered) > 1,
+        ),
+        tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
+        status=live.status_html(sweep),
+        resume=gr.Button(f"Run {counted(again, 'failed or cancelled run')} again", visible=bool(again) and own),
+        cancel=gr.Button(visible=not sweep.ended),
+        add=add_button(api, sweep, shown.decision),
+        ship=gr.Button(
+            f"Download the adapter truncated to r = {shippable.r} (zip)" if shippable else "",
+            visible=shippable is not None and own,
+        ),
+        export=gr.Button(visible=any(run.state.ended for run in sweep.runs)),
+        by_rank=shown.chart if points_there else "",
+        summary=unknown + problem + shown.summary,
+        above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",
+        tradeoff=points.tradeoff_chart([sweep], x="adapter", y=by.key, tolerance=shown.within, height=HEIGHT).chart
+        if compares
+        else "",
+        loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
+        words=shown.details + shown.truncated,
+        results=live.results_table(api, sweep),
+        facts=facts_of(sweep),
+    )
+
+
+def facts_of(sweep: Sweep) -> str:
+    """The configuration, as far as it is the same for all runs, and the environment of the first; both folded."""
+    environment = next((run.environment for run in sweep.runs if run.environment), {})
+    return facts_html("Configuration", request_facts(sweep.runs)) + facts_html(
+        "Environment", environment_facts(environment)
+    )
+
+
+def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) -> tuple[Curve, str]:
+    """The curve, and a notice as HTML if the tolerance is not one: then the default tolerance is used."""
+    try:
+        return curve(api, sweep, tolerance, height=HEIGHT, metric=metric), ""
+    except InvalidSettingError as error:
+        usual = default_tolerance(metric.key)
+        problem = notice_html(f"{error} Shown with {metric.amount(metric.tolerance, 'g')}.", kind="error")
+        return curve(api, sweep, usual, height=HEIGHT, metric=metric), problem
+
+
+def truncated_adapter(
+    api: Api, sweep_id: str, tolerance: str = default_tolerance(LOSS.key), metric: str = LOSS.key
+) -> str:
+    """The adapter of a fast curve at that rank, as a zip that PEFT's loader takes once unpacked."""
+    sweep = api.runs.sweep(sweep_id)
+    # As on the page: a tolerance in points says nothing of the loss by which a fast curve is read.
+    reading = curve_within(api, sweep, tolerance if metric == LOSS.key else default_tolerance(LOSS.key))[0].reading
+    if reading is None or reading.shippable is None:
+        raise UserError("This sweep has no truncated adapter to download: no lower rank is within the tolerance.")
+    return str(api.adapters.zip_truncated(reading.curve.run_id, reading.shippable.r))
+
+
+def resume(api: Api, sweep_id: str) -> None:
+    api.runs.resume(sweep_id)
+
+
+def add(api: Api, sweep_id: str) -> None:
+    add_run(api, sweep_id)

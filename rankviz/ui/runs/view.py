@@ -1,0 +1,114 @@
+"""Makes what the Runs tab shows: the list, the selected runs, the chosen sweep, and the chosen run of it."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.core.runs.record import Sweep
+from rankviz.errors import RankVizError
+from rankviz.ui.parts import html, live
+from rankviz.ui.runs.detail import detail_html
+from rankviz.ui.runs.listing import all_sweeps, list_html
+from rankviz.ui.runs.selection import Choice, overlay
+from rankviz.ui.runs.sweep import HEIGHT, sweep_view
+from rankviz.ui.wiring import notice_html
+
+NOTHING_OF_YOURS = (
+    "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
+)
+CHOOSE = "Click a sweep in the list to read it."
+
+
+class Seen(NamedTuple):
+    """What each part was last drawn of; a part that is the same is not drawn again."""
+
+    listed: Any = None
+    overlaid: Any = None
+    sweep: Any = None
+    run: Any = None
+
+
+class RunsView(SimpleNamespace):
+    """What changed, by the names of the tab's widgets; a widget that is not named stays as it is."""
+
+    def _asdict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def runs_view(
+    api: Api,
+    *,
+    showing: bool,
+    text: str,
+    state: str,
+    x: str,
+    y: str,
+    selected: Sequence[str],
+    sweep_id: str,
+    run_id: str,
+    open_id: str,
+    metric: str,
+    tolerance: str,
+    seen: Seen | None,
+) -> RunsView:
+    """What changed since the parts were last drawn; nothing while another tab is open."""
+    if not showing:
+        return RunsView(timer=gr.Timer(active=False))
+    before, choice = seen or Seen(), Choice(sweep_id, run_id, open_id)
+    sweeps, unreadable = all_sweeps(api), api.runs.unreadable()
+    prints = tuple(live.fingerprint(sweep) for sweep in sweeps)
+    chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None)
+    now = Seen(
+        listed=(text, state, tuple(selected), choice, tuple(unreadable), prints),
+        overlaid=(x, y, tuple(selected), prints if selected else ()),
+        sweep=(sweep_id, tolerance, metric, live.fingerprint(chosen) if chosen else None),
+        run=(run_id, live.fingerprint(chosen) if chosen else None),
+    )
+    drawn: dict[str, Any] = {}
+    if now.listed != before.listed:
+        own = bool(unreadable) or any(not sweep.recorded for sweep in sweeps)
+        filters = {"text": text, "state": state}
+        drawn["empty_box"] = gr.Row(visible=not own)
+        drawn["table"] = list_html(sweeps, **filters, selected=selected, choice=choice, unreadable=unreadable)
+    if now.overlaid != before.overlaid:
+        drawn |= _overlaid(sweeps, selected, x, y)
+    if now.sweep != before.sweep:
+        drawn |= _sweep(api, chosen, sweep_id, tolerance, metric)
+    if now.run != before.run:
+        drawn |= _run(api, run_id)
+    return RunsView(**drawn, seen=now, timer=gr.Timer(active=True))
+
+
+def _overlaid(sweeps: Sequence[Sweep], selected: Sequence[str], x: str, y: str) -> dict[str, Any]:
+    if not selected:
+        return {"selected_box": gr.Column(visible=False)}
+    over = overlay(sweeps, selected, x=x, y=y, height=HEIGHT)
+    return {
+        "selected_box": gr.Column(visible=True),
+        "selected_title": html.titled(over.heading, ""),
+        "curve": over.curve,
+        "selected_loss": over.loss,
+        "caption": html.paragraphs(over.caption),
+        "y": gr.Dropdown(choices=over.qualities, value=over.y),
+    }
+
+
+def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str) -> dict[str, Any]:
+    if chosen is None:
+        gone = notice_html(f"No run or sweep {sweep_id!r} here.", kind="error") if sweep_id else ""
+        message = gone or html.paragraphs(CHOOSE, css="rv-empty")
+        return {"message": message, "sweep_box": gr.Column(visible=False)}
+    return {"message": "", **sweep_view(api, chosen, tolerance=tolerance, metric=metric)._asdict()}
+
+
+def _run(api: Api, run_id: str) -> dict[str, Any]:
+    if not run_id:
+        return {"detail": "", "cancel_run": gr.Button(visible=False)}
+    try:
+        run = api.runs.get(run_id)
+    except RankVizError as error:
+        return {"detail": notice_html(str(error), kind="error"), "cancel_run": gr.Button(visible=False)}
+    return {"detail": detail_html(api, run), "cancel_run": gr.Button(visible=not run.state.ended)}

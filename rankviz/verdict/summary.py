@@ -1,0 +1,193 @@
+"""What a sweep says in at most three sentences: what to train next, what to ship now, and how sure that is."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rankviz import units
+from rankviz.core.forecast.bent import BentRank
+from rankviz.core.forecast.decision import Decision, FinishedAdapter
+from rankviz.core.runs.fast_curve import Reading
+from rankviz.core.runs.metric import LOSS
+from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, RankLoss, Verdict
+from rankviz.verdict.noise import CONFIDENCE
+from rankviz.verdict.words import ENOUGH_SEEDS, names
+
+SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
+
+
+class Answer(NamedTuple):
+    """One answer: what it is about, the answer in a few characters, and a sentence."""
+
+    about: str
+    value: str
+    sentence: str
+
+
+def summary(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> tuple[Answer, ...]:
+    """The three answers, as far as they are known.
+
+    Args:
+        verdict: Of a sweep in any metric; None before a run has been evaluated.
+        decision: Of a sweep with finished runs at two ranks, by loss.
+        reading: Of its best fast curve.
+    """
+    if decision:
+        answers = [_train(decision, verdict), _ship(decision.ship)]
+    elif reading and (verdict is None or len(verdict.ranks) < 2):
+        return _enough(reading), _truncated(reading), _one_training(reading)
+    elif verdict and len(verdict.ranks) > 1:
+        answers = [_best(verdict), _smallest(verdict)]
+    elif verdict:
+        return (_only(verdict),)
+    else:
+        return ()
+    answers.append(_how_sure(verdict) if verdict else None)
+    return tuple(answer for answer in answers if answer)
+
+
+def _train(decision: Decision, verdict: Verdict | None) -> Answer:
+    rank = next(each for each in decision.forecast.ranks if each.r == decision.train_rank)
+    why = _between(decision) if decision.forecast.third_run else _why(decision, rank, verdict)
+    return Answer("Train next", f"r = {rank.r}", why)
+
+
+def _between(decision: Decision) -> str:
+    losses = [run.loss for run in decision.forecast.runs]
+    gap = LOSS.explained(max(losses) - min(losses))
+    return f"A run between these two would show how the loss falls: they differ by {gap}, more than the noise of a run."
+
+
+def _why(decision: Decision, rank: BentRank, verdict: Verdict | None) -> str:
+    best = verdict.best if decision.settled and verdict else min(decision.forecast.ranks, key=_loss).r
+    if rank.r == best == decision.forecast.ranks[0].r:
+        return f"It has the lowest loss. {_lower_still(rank.r)}"
+    if decision.settled and rank.r == best:
+        return "It has the lowest loss, and every lower rank is worse by more than the noise."
+    if decision.settled:
+        return f"It is the smallest rank that these runs cannot distinguish from the best one, r = {best}."
+    within = LOSS.explained(decision.tolerance, ".3g")
+    if rank.r == best:
+        return f"It has the lowest loss, and no lower rank here comes within {within} of it."
+    sense = "estimated" if rank.measured is None else "measured"
+    return f"It is the smallest rank whose {sense} loss is within {within} of the lowest, at r = {best}."
+
+
+def _lower_still(r: int) -> str:
+    return "No lower rank exists." if r == 1 else "It is also the lowest rank here, so a lower one may do as well."
+
+
+def _loss(rank: BentRank) -> float:
+    return rank.median if rank.measured is None else rank.measured
+
+
+def _ship(ship: FinishedAdapter | None) -> Answer | None:
+    if ship is None:
+        return None
+    size = units.file_size(ship.adapter_bytes)
+    loss = f"measured held-out loss {ship.loss:.4f}"
+    if ship.mean_loss is not None:
+        loss += f", the best of {ship.seeds} seeds (mean {ship.mean_loss:.4f})"
+    if ship.made == "trained":
+        return Answer("Ship now", f"r = {ship.r}, {size}", f"The adapter that was trained at this rank: {loss}.")
+    start = f"The adapter that was trained at r = {ship.trained_r}, truncated to r = {ship.r}"
+    return Answer("Ship now", f"r = {ship.r}, about {size}", f"{start}: {loss}.")
+
+
+def _enough(reading: Reading) -> Answer:
+    chosen, top = reading.chosen, reading.curve.trained
+    within = LOSS.explained(reading.tolerance, ".3g")
+    if chosen.r == top.r:
+        why = f"This adapter uses its whole rank: truncated to any lower rank, it loses more than {within}."
+    else:
+        why = f"Truncated to r = {chosen.r}, the adapter trained at r = {top.r} stays within {within} of its best loss."
+    return Answer("Enough for this adapter", f"r = {chosen.r}", why)
+
+
+def _truncated(reading: Reading) -> Answer:
+    point, top = reading.shippable, reading.curve.trained
+    if point is None:
+        size = units.file_size(top.adapter_bytes)
+        return Answer("Ship now", f"r = {top.r}, {size}", f"The adapter as trained: held-out loss {top.loss:.4f}.")
+    size = units.file_size(point.adapter_bytes)
+    loss = f"The adapter truncated to r = {point.r}: measured held-out loss {point.loss:.4f}."
+    return Answer("Ship now", f"r = {point.r}, about {size}", loss)
+
+
+def _one_training(reading: Reading) -> Answer:
+    lower = f"r = {reading.curve.points[0].r}" if reading.curve.points[0].r < reading.chosen.r else "a lower rank"
+    why = f"One training shows what this adapter needs; only a run at {lower} shows what such a run would learn."
+    return Answer("How sure", "One training", why)
+
+
+def _best(verdict: Verdict) -> Answer:
+    best = _rank(verdict, verdict.best)
+    value = verdict.metric.text(verdict.read(best.loss))
+    return Answer("Best rank", f"r = {best.r}", f"It has the {verdict.metric.superlative}: {value}.")
+
+
+def _smallest(verdict: Verdict) -> Answer | None:
+    if verdict.unknown:
+        return None
+    smallest = _rank(verdict, verdict.smallest_indistinguishable)
+    if smallest.r == verdict.best:
+        why = "No smaller rank comes as near to the best as the noise allows."
+        if smallest.r == verdict.ranks[0].r:
+            why = _lower_still(smallest.r)
+    else:
+        value = verdict.metric.text(verdict.read(smallest.loss))
+        why = f"The smallest rank that cannot be distinguished from the best one: {value}."
+    return Answer("Smallest rank to consider", f"r = {smallest.r}", why)
+
+
+def _only(verdict: Verdict) -> Answer:
+    value = verdict.metric.text(verdict.read(verdict.ranks[0].loss))
+    why = f"The {verdict.metric.noun} is {value}: train a second rank to compare it with."
+    return Answer("Only rank", f"r = {verdict.best}", why)
+
+
+def _how_sure(verdict: Verdict) -> Answer:
+    if verdict.noise.copies:
+        why = f"Different seeds gave identical {verdict.metric.nouns}: check that each seed is a run of its own."
+        return Answer("How sure", UNTESTED, why)
+    if verdict.unknown:
+        reason = f"{verdict.unknown[0].upper()}{verdict.unknown[1:]}"
+        why = f"{reason}, so a difference may be chance: {ENOUGH_SEEDS} seeds per rank would test it."
+        return Answer("How sure", UNTESTED, why)
+    return Answer("How sure", _settled(verdict), _tested(verdict))
+
+
+def _settled(verdict: Verdict) -> str:
+    calls = {rank.call for rank in verdict.ranks if rank.r != verdict.best}
+    if CANT_TELL not in calls:
+        return SETTLED
+    return OPEN if calls == {CANT_TELL} else PARTLY
+
+
+def _tested(verdict: Verdict) -> str:
+    """How each rank compares with the best, in one sentence."""
+    best = f"r = {verdict.best}"
+    calls = {call: _with_call(verdict, call) for call in (DIFFERENT, EQUAL, CANT_TELL)}
+    parts = []
+    if worse := calls[DIFFERENT]:
+        parts.append(f"{names(worse)} {_is(worse)} worse than {best}")
+    if equal := calls[EQUAL]:
+        within = verdict.metric.explained(verdict.within, ".3g")
+        parts.append(f"{names(equal)} {_is(equal)} equal to {'it' if parts else best} within {within}")
+    if parts:
+        parts[0] = f"With {100 * CONFIDENCE:.0f} % confidence, {parts[0]}"
+    if undecided := calls[CANT_TELL]:
+        seeds = units.counted(verdict.seeds, "seed")
+        parts.append(f"{names(undecided)} cannot be distinguished from {'it' if parts else best} with {seeds} per rank")
+    return f"{'; '.join(parts)}."
+
+
+def _with_call(verdict: Verdict, call: str) -> list[int]:
+    return [rank.r for rank in verdict.ranks if rank.r != verdict.best and rank.call == call]
+
+
+def _rank(verdict: Verdict, r: int) -> RankLoss:
+    return next(rank for rank in verdict.ranks if rank.r == r)
+
+
+def _is(ranks: Sequence[int]) -> str:
+    return "is" if len(ranks) == 1 else "are"

@@ -1,0 +1,71 @@
+"""The rule of thumb with live numbers, and the evidence for each of its ranks."""
+
+import re
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.advice.rules import RANK_RULES
+from rankviz.errors import RankVizError
+from rankviz.ui.guide import tab as guide
+from rankviz.ui.guide.rank import evidence_html, rules_html, what_is_html
+from rankviz.ui.parts.question import DEFAULTS
+from tests.support.finished_runs import text_of
+
+QWEN = DEFAULTS | {"model": "Qwen/Qwen3-8B"}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    return Api(home=tmp_path_factory.mktemp("home"))
+
+
+def test_what_a_rank_is_takes_three_sentences():
+    words = text_of(what_is_html()).split(" LoRA, Hu")[0]
+
+    assert 3 == len(re.findall(r"\.( |$)", words))
+
+
+def test_each_rank_of_the_rule_has_this_models_numbers(api):
+    """43,646,976 = 36 · 16 · Σ (in + out) over Unsloth's seven projections of Qwen3-8B."""
+    projections = (4096 + 4096) + 2 * (4096 + 1024) + (4096 + 4096) + 3 * (4096 + 12288)
+    table = rules_html(api, **QWEN)
+
+    for rule in RANK_RULES:
+        assert f'title="{36 * rule.r * projections:,}"' in table
+    assert 1 == table.count("rv-chosen")
+
+
+def test_each_rank_has_its_models_and_both_bands(api):
+    enough = api.studies.rank_enough()
+    loss = {at.r: at for at in api.forecasts.of("Qwen/Qwen3-8B", metric="loss").ranks}
+
+    shown = text_of(evidence_html(api, model="Qwen/Qwen3-8B", use_case="instruction"))
+
+    assert f"16 {enough.at_most(16)} of {enough.models}" in shown
+    assert f"{enough.not_run[8]} did not run it" in shown
+    assert f"64+ {enough.models} of {enough.models} {enough.models - enough.at_most(32)} needed it" in shown
+    assert f"{loss[16].median:.1f} 80 %:" in shown
+
+
+def test_a_band_that_is_not_validated_says_so_above_the_table(api):
+    validated = {metric: api.forecasts.of("Qwen/Qwen3-8B", metric=metric).validated for metric in ("loss", "score")}
+
+    shown = text_of(evidence_html(api, model="Qwen/Qwen3-8B", use_case="instruction"))
+
+    assert {"loss": False, "score": True} == validated
+    assert "80 % band. Not validated: loss. Rank" in shown
+
+
+def test_sources_are_links_where_they_have_an_address():
+    terms = guide.settings_html()
+
+    for paper in ("2106.09685", "2305.14314", "2312.03732", "2402.09353"):
+        assert f'href="https://arxiv.org/abs/{paper}"' in terms
+    assert 'href="https://unsloth.ai/docs/' in terms
+    assert terms.count("<dt>") == terms.count("rv-under")
+
+
+def test_the_guide_of_an_unknown_model_is_an_error_and_no_table(api):
+    with pytest.raises(RankVizError):
+        guide.guide(api, **QWEN | {"model": "no/such-model-here"})

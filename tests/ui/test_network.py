@@ -1,0 +1,75 @@
+"""Where others reach the page, and what the terminal says of it."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankviz.ui.network import announcement, own_address, room_url
+from rankviz.ui.theme import head
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_page_on_every_address_is_opened_at_the_machines_own():
+    assert "http://192.0.2.7:7860/" == room_url("0.0.0.0", 7860, "192.0.2.7")
+    assert "http://192.0.2.7:80/" == room_url("::", 80, "192.0.2.7")
+
+
+def test_a_page_on_one_address_is_opened_there():
+    assert "http://10.0.0.5:7860/" == room_url("10.0.0.5", 7860, "192.0.2.7")
+    assert "http://[fd00::2]:7860/" == room_url("fd00::2", 7860, "192.0.2.7")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
+def test_a_page_for_this_computer_only_has_no_address_for_others_and_needs_no_warning(host):
+    assert room_url(host, 7860, "192.0.2.7") is None
+    assert [] == announcement(host, 7860, "192.0.2.7")
+
+
+def test_the_terminal_names_the_address_and_warns_that_paths_of_the_machine_can_be_opened():
+    address, warning = announcement("0.0.0.0", 7860, "192.0.2.7")
+
+    assert "Address in your network: http://192.0.2.7:7860/" == address
+    assert warning.startswith("Warning: everyone in the network can use this page.")
+    assert "by their paths" in warning
+
+
+def test_without_a_known_address_the_terminal_says_which_one_to_use():
+    address, _ = announcement("0.0.0.0", 7860, None)
+
+    assert "the address of this machine (or of the host of this container), port 7860." in address
+    assert "None" not in address
+    assert room_url("0.0.0.0", 7860, None) is None
+
+
+def test_the_own_address_is_one_that_others_may_reach():
+    assert not (own_address() or "").startswith("127.")
+
+
+def test_the_scripts_know_the_address_for_others_and_nothing_where_there_is_none():
+    assert 'data-room="http://192.0.2.7:7860/"' in head("http://192.0.2.7:7860/")
+    assert 'data-room=""' in head()
+
+
+def test_the_terminal_says_so_before_the_page_runs(tmp_path):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = str(sock.getsockname()[1])
+    environment = {
+        **os.environ,
+        "RANKVIZ_HOME": str(tmp_path),
+        "GRADIO_SERVER_NAME": "0.0.0.0",
+        "GRADIO_SERVER_PORT": port,
+    }
+
+    with subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
+        first, second = (process.stdout.readline().decode() for _ in range(2))
+        process.kill()
+
+    assert first.startswith("Address in your network: ")
+    assert port in first
+    assert second.startswith("Warning: everyone in the network")

@@ -1,0 +1,44 @@
+"""Copy link, in a browser."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+ONLY_HERE = "This address works on this computer only. Start with --host 0.0.0.0 to share it in your network."
+
+
+@pytest.fixture
+def opened(page, address):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+    page.goto("/?r=32")
+    page.get_by_role("button", name="Copy link").wait_for()
+    yield page
+    page.context.clear_permissions()
+
+
+def copied(page):
+    page.get_by_role("button", name="Copy link").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+def listens_in_the_network(page, room):
+    """As the server writes it into the page when it listens on every address."""
+    page.evaluate("room => document.querySelectorAll('script[data-room]').forEach(s => (s.dataset.room = room))", room)
+
+
+def test_a_link_to_a_page_of_this_computer_says_that_it_opens_nowhere_else(opened, address):
+    link = copied(opened)
+
+    assert link.startswith(address + "/?")
+    opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()
+
+
+def test_a_page_that_listens_in_the_network_gives_its_address_there(opened):
+    listens_in_the_network(opened, "http://192.0.2.7:7860/")
+
+    link = copied(opened)
+
+    assert link.startswith("http://192.0.2.7:7860/?")
+    assert "r=32" in link
+    assert "" == opened.locator("#header [role=status]").text_content()

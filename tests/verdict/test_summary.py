@@ -1,0 +1,98 @@
+"""The three answers of a sweep, each in one sentence."""
+
+import numpy as np
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.metric import LOSS, TOKEN_ACCURACY
+from rankviz.verdict import judge, losses_of, summary
+from tests.support.finished_runs import counted, finished
+from tests.support.verdict_tables import planted, table
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def answers(api, sweep):
+    verdict = api.verdicts.of_sweep(sweep.sweep_id).verdict
+    return {each.about: each for each in summary(verdict, api.decisions.of(sweep.sweep_id), None)}
+
+
+def test_one_run_per_rank_says_what_to_train_what_to_ship_and_that_nothing_is_tested(api):
+    sweep = finished(api, {4: 3.0, 64: 1.6})
+    third = api.decisions.of(sweep.sweep_id).forecast.third_run
+
+    given = answers(api, sweep)
+
+    assert ["Train next", "Ship now", "How sure"] == list(given)
+    assert f"r = {third}" == given["Train next"].value
+    # exp(3.0 - 1.6) = 4.06
+    assert "they differ by 1.400 nats (4.1 times the perplexity), more than the noise" in given["Train next"].sentence
+    assert "r = 64, 64.0 MB" == given["Ship now"].value
+    assert "The adapter that was trained at this rank: measured held-out loss 1.6000." == given["Ship now"].sentence
+    assert "Not tested" == given["How sure"].value
+    assert given["How sure"].sentence.startswith("Each rank has one run, so a difference may be chance: 3 seeds")
+
+
+def test_several_seeds_say_which_ranks_are_worse_and_the_mean_of_what_is_shipped(api):
+    given = answers(api, finished(api, {4: 2.0, 16: 1.9, 64: 1.5}, seeds=(0, 1, 2)))
+
+    assert ("r = 64", "Settled") == (given["Train next"].value, given["How sure"].value)
+    assert "every lower rank is worse by more than the noise" in given["Train next"].sentence
+    assert "With 95 % confidence, r = 4 and 16 are worse than r = 64." == given["How sure"].sentence
+    assert "1.5000, the best of 3 seeds (mean 1.6000)." in given["Ship now"].sentence
+
+
+def test_ranks_that_the_noise_hides_are_not_settled_and_equal_ones_are():
+    noisy = judge(planted(np.random.default_rng(0), {4: 2.0, 16: 2.0}, run_sd=0.2))
+    same = judge(table({4: [[2.0, 2.1], [2.001, 2.1]], 16: [[2.0, 2.1], [2.0, 2.1]]}), tolerance=0.5)
+
+    hidden, equal = summary(noisy, None, None)[-1], summary(same, None, None)[-1]
+
+    assert "Not settled" == hidden.value
+    assert hidden.sentence.endswith("with 3 seeds per rank.")
+    assert "Settled" == equal.value
+    assert "With 95 % confidence, r = 4 is equal to r = 16 within 0.5 nats (65 % in perplexity)." == equal.sentence
+
+
+def test_an_accuracy_names_the_best_and_the_smallest_rank_to_consider(api):
+    sweep = counted(api, {4: 60, 16: 80})
+    verdict = judge(losses_of(sweep.runs, TOKEN_ACCURACY), metric=TOKEN_ACCURACY)
+
+    best, smallest, sure = summary(verdict, None, None)
+
+    assert ("Best rank", "r = 16", "It has the highest token accuracy: 81.0 %.") == best
+    assert ("Smallest rank to consider", "r = 16") == smallest[:2]
+    assert "r = 4 is worse than r = 16" in sure.sentence
+
+
+def test_the_lowest_rank_of_all_has_no_lower_one_to_try(api):
+    one, four = (answers(api, finished(api, {r: 1.4, 16: 1.5, 64: 1.5}))["Train next"].sentence for r in (1, 4))
+
+    assert "It has the lowest loss. No lower rank exists." == one
+    assert "It is also the lowest rank here, so a lower one may do as well." in four
+
+
+def test_a_single_rank_asks_for_a_second_one_and_nothing_has_no_answer():
+    (only,) = summary(judge(table({8: [[2.0]]})), None, None)
+
+    assert ("Only rank", "r = 8") == only[:2]
+    assert "train a second rank" in only.sentence
+    assert () == summary(None, None, None)
+
+
+def test_no_sweep_that_ships_has_more_than_three_sentences(api):
+    for sweep in api.runs.recorded():
+        verdict = api.verdicts.of_sweep(sweep.sweep_id).verdict
+        given = summary(verdict, api.decisions.of(sweep.sweep_id), api.verdicts.fast_curve(sweep.sweep_id))
+
+        assert 1 <= sum(each.sentence.count(". ") + 1 for each in given) <= 4
+        assert 3 >= len(given)
+
+
+def test_a_difference_of_nats_is_explained_as_perplexity():
+    assert "0.02 nats (2 % in perplexity)" == LOSS.explained(0.02, "g")  # exp(0.02) = 1.0202
+    assert "1.000 nats (2.7 times the perplexity)" == LOSS.explained(1.0)
+    assert "2.0 points" == TOKEN_ACCURACY.explained(2.0)
