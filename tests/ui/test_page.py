@@ -215,16 +215,16 @@ def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(pa
     assert "1" == tolerance.input_value()
 
 
-def test_the_examples_of_an_empty_train_page_are_drawn_and_open_on_sweep(page):
+def test_the_examples_of_an_empty_train_page_are_drawn_and_open_on_runs(page):
     page.goto("/?tab=train")
     for example in ("#example-matters", "#example-does-not"):
         page.wait_for_function(f"document.querySelector('{example} .rv-plot')?.data?.[0].x.length === 3")
         page.locator(f"{example} .rv-plot").wait_for()
 
-    page.locator("#example-matters-words").get_by_role("link", name="open on Sweep").click()
+    page.locator("#example-matters-words").get_by_role("link", name="open on Runs").click()
 
-    page.wait_for_url("**tab=sweep**")
-    page.locator("#sweep-words", has_text="r = 32 has the lowest loss").wait_for()
+    page.wait_for_url("**tab=runs**")
+    page.locator("#sweep-status", has_text="r = 2, 8, 32").wait_for()
 
 
 def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):

@@ -97,6 +97,6 @@ def resume_button(api: Api, sweep: Sweep) -> gr.Button:
 
 
 def sweep_link(sweep: Sweep) -> str:
-    address = f"?tab=sweep&amp;sweep={quote(sweep.sweep_id)}"
+    address = f"?tab=runs&amp;sweep={quote(sweep.sweep_id)}"
     closing = "" if sweep.ended else "You can close this page; the training goes on. "
-    return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on its own page</a></p>'
+    return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on Runs</a></p>'
