@@ -69,7 +69,8 @@ def build_app(api: Api) -> gr.Blocks:
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
-        for event in (training.draw, training.fill, running_now.draw, running.draw):
+        loaded.then(**training.draw).then(**training.fill).then(None, js=train.FOLD)
+        for event in (running_now.draw, running.draw):
             loaded.then(**event)
         app.load(adapting.load, None, adapting.loaded, **quiet())
 
@@ -89,7 +90,7 @@ def build_app(api: Api) -> gr.Blocks:
         measuring = gr.on([exploring.measure.click], **train.measuring(api, training, exploring.question, tabs))
         training.started.then(**running_now.draw)
         picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
-        measuring.success(**training.draw)
+        measuring.success(**training.draw).then(None, js=train.READY)
         picked.then(**training.draw)
         picked.then(**training.fill)
         opened_runs = [running.sweep_id, running.run_id]

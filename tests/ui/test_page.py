@@ -215,16 +215,16 @@ def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(pa
     assert "1" == tolerance.input_value()
 
 
-def test_the_examples_of_an_empty_train_page_are_drawn_and_open_on_sweep(page):
+def test_the_examples_of_an_empty_train_page_are_drawn_and_open_on_runs(page):
     page.goto("/?tab=train")
     for example in ("#example-matters", "#example-does-not"):
         page.wait_for_function(f"document.querySelector('{example} .rv-plot')?.data?.[0].x.length === 3")
         page.locator(f"{example} .rv-plot").wait_for()
 
-    page.locator("#example-matters-words").get_by_role("link", name="open on Sweep").click()
+    page.locator("#example-matters-words").get_by_role("link", name="open on Runs").click()
 
-    page.wait_for_url("**tab=sweep**")
-    page.locator("#sweep-words", has_text="r = 32 has the lowest loss").wait_for()
+    page.wait_for_url("**tab=runs**")
+    page.locator("#sweep-status", has_text="r = 2, 8, 32").wait_for()
 
 
 def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
@@ -251,11 +251,21 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.get_by_role("button", name="Train", exact=True).click()
     page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for(timeout=60_000)
     page.wait_for_url("**sweep=**")
-    page.get_by_role("button", name="Cancel this sweep").wait_for()
+    page.get_by_role("button", name="Cancel", exact=True).wait_for()
+    page.locator("#badge button").wait_for()
     page.reload()
 
     page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
+    page.wait_for_function("document.querySelector('#train-base input').value.endsWith('tiny-llama')")
+    assert page.get_by_label("letters.jsonl").is_checked()
+    assert ["2", "8"] == page.locator("#train-ranks input:checked").evaluate_all("boxes => boxes.map(box => box.name)")
+    assert "6" == page.get_by_label("Steps per run").input_value()
     page.locator("#status", has_text="2 completed").wait_for(timeout=RUN_SECONDS * 1000)
+    page.get_by_role("button", name="Train", exact=True).wait_for()
+    page.locator("#badge button").wait_for(state="hidden")
+    page.locator("#train-adapters", has_text="Adapter at r = 8").wait_for()
+    page.locator("#train-answers", has_text="Held-out prompt").wait_for()
+    page.get_by_role("button", name="Runs: measured and estimated").click()
     page.locator("#train-results", has_text="16,384").wait_for()
     page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
     page.locator("#train-words", has_text="No verdict possible: each rank has one run").wait_for()

@@ -40,11 +40,10 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
     assert ["estimated band", "fast curve", "measured runs"] == list(dict.fromkeys(page.evaluate(NAMES)))
     ranks = page.evaluate("document.querySelector('#train-curve .rv-plot').data[2].x")
     assert [2, 4, 8] == list(ranks)
-    words = page.locator("#train-words")
-    words.get_by_text("To train next: ").wait_for()
-    words.get_by_text("To ship now: ").wait_for()
-    page.locator("#train-words").get_by_role("link", name="Open this sweep on its own page").click()
-    page.locator("#sweep-words", has_text="To ship now: ").wait_for()
+    page.locator("#train-words", has_text="Train next").wait_for()
+    page.locator("#train-words", has_text="Ship now").wait_for()
+    page.locator("#status").get_by_role("link", name="Open this sweep on Runs").click()
+    page.locator("#sweep-summary", has_text="Ship now").wait_for()
     page.wait_for_function(f"{NAMES.replace('train', 'sweep')}?.includes('estimated band')")
 
 
