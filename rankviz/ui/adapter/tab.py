@@ -180,9 +180,16 @@ def restored(api: Api, ref: str, tab: str) -> dict[str, Any]:
     if not ref:
         return values
     slider, cell, _ = opened(api, ref)
-    r = slider.value if isinstance(slider, gr.Slider) else 1
-    at = {"mode": BY_RANK, "r": r, "energy": 99.0, "dtype": AS_IT_IS, "cell": cell, "detailed": False}
-    return values | {"r": slider} | shown(api, source=ref, **at)._asdict()
+    at = {"mode": BY_RANK, "r": _first_rank(api, ref), "energy": 99.0, "dtype": AS_IT_IS, "cell": cell}
+    return values | {"r": slider} | shown(api, source=ref, detailed=False, **at)._asdict()
+
+
+def _first_rank(api: Api, source: str | list[str]) -> int:
+    """The rank that is selected first; 1 for what cannot be read, which the view says."""
+    try:
+        return api.adapters.proposed_rank(source)
+    except RankVizError:
+        return 1
 
 
 def source_of(value: str | list[str] | None) -> Any:
@@ -199,9 +206,8 @@ def opened(api: Api, source: str | list[str]) -> list[Any]:
         spectrum = api.adapters.spectrum(source)
     except RankVizError:  # the view shows it
         return [gr.skip(), "", made]
-    highest = max(1, spectrum.r - 1)
-    proposed = api.adapters.proposed_rank(source)
-    return [gr.Slider(maximum=max(2, highest), value=proposed, interactive=spectrum.r > 2), "", made]
+    highest, first = max(2, spectrum.r - 1), _first_rank(api, source)
+    return [gr.Slider(maximum=highest, value=first, interactive=spectrum.r > 2), "", made]
 
 
 def by_mode(mode: str) -> list[Any]:
