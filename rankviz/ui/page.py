@@ -11,6 +11,7 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.ui import endpoints, link
 from rankviz.ui.adapter import tab as adapter
+from rankviz.ui.configuration import SmallBlocks
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
@@ -24,7 +25,7 @@ from rankviz.ui.wiring import notice_html, on_any, put, quiet, with_messages
 
 
 def build_app(api: Api) -> gr.Blocks:
-    with gr.Blocks(
+    with SmallBlocks(
         title="RankViz: what a LoRA rank costs, and what it buys",
         analytics_enabled=False,
         fill_width=True,
