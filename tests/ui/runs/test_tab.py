@@ -55,7 +55,7 @@ def api(tmp_path):
 
 
 EVERYTHING = {
-    "showing": True,
+    "showing": "showing",
     "text": "",
     "state": ANY_STATE,
     "x": "adapter",
@@ -367,7 +367,7 @@ def test_an_empty_home_has_recorded_sweeps_to_read_no_chart_of_a_selection_and_t
 def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
     sweep = finished(api, {4: 2.0})
 
-    hidden = drawn(api, showing=False, sweep_id=sweep.sweep_id)
+    hidden = drawn(api, showing="", sweep_id=sweep.sweep_id)
     first = drawn(api, sweep_id=sweep.sweep_id)
     again = drawn(api, sweep_id=sweep.sweep_id, seen=first.seen)
 
