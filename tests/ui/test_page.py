@@ -419,7 +419,7 @@ def test_the_examples_of_an_empty_train_page_are_drawn_and_open_on_runs(page):
         page.wait_for_function(f"document.querySelector('{example} .rv-plot')?.data?.flatMap(t => t.x).length === 3")
         page.locator(f"{example} .rv-plot").wait_for()
 
-    page.locator("#example-matters-words").get_by_role("link", name="open on Sweep").click()
+    page.locator("#example-matters-words").get_by_role("link", name="open on Runs").click()
 
     page.wait_for_url("**tab=runs**")
     page.locator("#sweep-summary", has_text="r = 2 is worse than r = 32").wait_for()

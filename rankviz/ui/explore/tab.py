@@ -254,7 +254,7 @@ def tradeoff(
     else:
         shown = [api.runs.sweep(sweep)]
     price = _price(api, gpu, usd_per_hour, prices)
-    drawn = points.tradeoff_chart(shown, x=x, y=y, chosen_r=r, usd_per_hour=price, height=TRADEOFF_HEIGHT)
+    drawn = points.tradeoff_chart(shown, x=x, y=y, usd_per_hour=price, height=TRADEOFF_HEIGHT)
     return Plotted(drawn.chart, html.paragraphs(drawn.caption))
 
 

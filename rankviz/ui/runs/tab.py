@@ -141,7 +141,7 @@ def _selected_widgets(w: dict[str, Any]) -> gr.Dropdown:
     """The charts of the selected runs; returns the choice of the cost axis."""
     w["selected_title"] = plain()
     with gr.Row(elem_classes="rv-bar"):
-        x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=150)
+        x = gr.Dropdown(points.X_WITHOUT_PRICE, value="adapter", label="Cost axis", interactive=True, min_width=150)
         w["y"] = gr.Dropdown(points.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
         w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
         w["clear"] = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")

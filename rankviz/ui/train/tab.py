@@ -164,7 +164,7 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
 
 
 def sweep_link(sweep_id: str) -> str:
-    address = f"?tab=sweep&amp;sweep={quote(sweep_id)}"
+    address = f"?tab=runs&amp;sweep={quote(sweep_id)}"
     return f'<p class="rv-caption"><a href="{address}">Open this sweep on its own page</a></p>'
 
 
