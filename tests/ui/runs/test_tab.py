@@ -315,9 +315,11 @@ def test_a_sweep_is_one_row_and_opens_onto_its_runs(api):
         return re.findall(r'data-pick="([^"]*)"', listed([sweep], choice=choice))
 
     assert [sweep.sweep_id] == picks(Choice(sweep.sweep_id))
+    assert 'aria-expanded="false"' in listed([sweep])
+    assert 'aria-expanded="true"' in listed([sweep], choice=Choice("", open_id=sweep.sweep_id))
     assert [sweep.sweep_id, *(run.run_id for run in sweep.runs)] == picks(Choice("", open_id=sweep.sweep_id))
     shown = text_of(listed([sweep]))
-    assert "▸ SmolLM2-135M-Instruct on phonemes, r = 4, 16 2 runs, 2 steps, targets unsloth 2 completed" in shown
+    assert "SmolLM2-135M-Instruct on phonemes, r = 4, 16 2 runs, 2 steps, targets unsloth 2 completed" in shown
     assert "1.5000 lowest 6.0000 largest 4.0 MB – 16.0 MB 2.00 GiB highest peak 16 s" in shown
 
 
