@@ -5,7 +5,8 @@
 window.RankVizExplore = (() => {
   const WORDS_AFTER = 180;
   const BUSY_AFTER = 500;
-  const state = { r: 16, values: null, x: null, y: null, answer: null };
+  const params = new URL(location.href).searchParams;
+  const state = { r: 16, values: null, x: params.get("x"), y: params.get("y"), answer: null };
   const mounted = {};
   const sections = {};
   let newest = 0;
@@ -118,7 +119,7 @@ window.RankVizExplore = (() => {
   }
 
   function remember(address) {
-    const page = { ...address, x: state.x === "file" ? null : state.x, y: state.chosenY ? state.y : null };
+    const page = { ...address, x: state.x === "file" ? null : state.x, y: state.chosenY || params.has("y") ? state.y : null };
     window.RankViz.remember(page);
   }
 

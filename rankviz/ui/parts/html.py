@@ -32,6 +32,8 @@ class Row(NamedTuple):
     chosen: bool = False
     tick: bool | None = None
     """Whether its box is ticked; None for a row without one."""
+    opened: bool | None = None
+    """Whether the rows that it opens onto are shown; None for a row that opens onto none."""
 
 
 def table(headers: Sequence[str], rows: Sequence[Row], *, label: str, left: int = 1) -> str:
@@ -68,8 +70,10 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
                 f'aria-label="{escape(cell.title)}">'
             )
         if row.pick and i == 0:
-            pressed = ' aria-pressed="true"' if row.chosen else ""
-            text = f'<button type="button"{pressed}>{text}</button>'
+            state = ' aria-pressed="true"' if row.chosen else ""
+            if row.opened is not None:
+                state = f' aria-expanded="{str(row.opened).lower()}"'
+            text = f'<button type="button"{state}>{text}</button>'
         if cell.sub:
             text += f'<span class="rv-under">{escape(cell.sub)}</span>'
         classes = ("rv-left " if i < left or cell.kind else "") + (f"rv-{cell.kind}" if cell.kind else "")
