@@ -9,6 +9,8 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
+from rankviz.figures import X_LABELS
+from rankviz.figures.hero import QUALITY_LABELS
 from rankviz.ui import endpoints, link
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.configuration import SmallBlocks
@@ -144,6 +146,12 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         shown = values["gpu"][:40]
         notes.append(f"The address has gpu={shown}, but gpu must be one of {', '.join(gpus)}. The default is shown.")
         values["gpu"] = DEFAULTS["gpu"]
+    for name, known in (("x", X_LABELS), ("y", QUALITY_LABELS)):
+        if params.get(name) not in (None, *known):
+            shown = params[name][:40]
+            notes.append(
+                f"The address has {name}={shown}, but {name} must be one of {', '.join(known)}. The default is shown."
+            )
     tab = params.get("tab", "explore")
     tab = link.RENAMED_TABS.get(tab, tab)
     if tab not in link.TABS:

@@ -64,9 +64,11 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = given(api, body)
     question, r = ask(values), values["r"]
-    x = body.get("x") or X_DEFAULT
+    x, y = body.get("x") or X_DEFAULT, body.get("y") or None
+    if "search" in body:  # a wrong axis in an address is told above the tabs
+        x, y = x if x in X_LABELS else X_DEFAULT, y if y in QUALITY_LABELS else None
     one_of(x, "Cost axis", tuple(X_LABELS))
-    tradeoff = api.tradeoffs.of(question, values["use_case"], body.get("y") or None)
+    tradeoff = api.tradeoffs.of(question, values["use_case"], y)
     info = hero_info(tradeoff, x=x)
     return {
         "values": values,
