@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from rankviz.api import Api
-from rankviz.core.advice.use_case import use_case
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.core.runs.request import (
@@ -19,6 +18,7 @@ from rankviz.core.runs.request import (
     quick_look,
 )
 from rankviz.errors import InvalidSettingError
+from rankviz.ui.explore.advice import goal_of
 from rankviz.ui.parts import question
 from rankviz.ui.parts.controls import STOPS
 from rankviz.ui.parts.question import CUSTOM, DEFAULT_PARTS, PARTS, flags_of
@@ -255,7 +255,7 @@ def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
 
 
 def measuring(api: Api, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The form that measures Explore's question in two runs, r = 4 and r = 64, with the use case's learning rate.
+    """The form that measures Explore's question in two runs, r = 4 and r = 64, with the recommended learning rate.
 
     values: of the widgets of question.DEFAULTS. A DoRA adapter cannot be truncated, so its two runs are a sweep. What
     only a GPU can train becomes "auto" on a machine without one.
@@ -264,13 +264,14 @@ def measuring(api: Api, values: Mapping[str, Any]) -> dict[str, Any]:
     targets = question.targets_of(values)
     custom = not isinstance(targets, str)
     gpu = api.workspace.here().cuda
+    advice = api.advice.advise(question.ask(values), goal_of(values)).advice
     return {
         **DEFAULTS,
         "base": (values["model"] or "").strip(),
         "data": KEPT_FILE if kept else DEFAULTS["data"],
         "kept": str(kept),
         "mode": "sweep" if values["use_dora"] else "quick",
-        "learning_rates": f"{use_case(values['use_case']).learning_rate:g}",
+        "learning_rates": f"{advice.learning_rate:g}",
         "preset": CUSTOM if custom else targets,
         "names": _listed(targets) if custom else "",
         "use_rslora": values["use_rslora"],

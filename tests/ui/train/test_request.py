@@ -157,7 +157,7 @@ def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(
         request.lora.use_rslora,
         request.training.per_device_train_batch_size,
     )
-    assert (2e-4,) == request.learning_rates  # of the use case
+    assert (3e-4,) == request.learning_rates  # as the card recommends
     assert "auto" == request.training.precision or api.workspace.here().cuda
 
 
