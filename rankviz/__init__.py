@@ -19,9 +19,10 @@ _HOMES = {
     "LoraConfig": "rankviz.core.lora.config",
     "Question": "rankviz.core.cost.question",
     "SweepRequest": "rankviz.core.runs.request",
+    "TrainingData": "rankviz.core.cost.data",
     "TrainingSetup": "rankviz.core.cost.setup",
 }
-__all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingSetup"]
+__all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingData", "TrainingSetup"]
 
 
 def __getattr__(name: str) -> Any:

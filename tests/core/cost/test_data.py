@@ -140,20 +140,24 @@ def test_notes_say_what_the_data_set():
 
 
 def test_what_fits_is_priced_for_the_same_examples():
-    asked = question(data=replace(CHATS, epochs=1), ranks=(16,))
+    long = replace(CHATS, mean_tokens=1000, epochs=1)
 
-    knobs = {knob.label: knob for knob in decide(TOY, asked, gpu(), [gpu()], ASSUMPTIONS).knobs}
+    knobs = {knob.label: knob for knob in decide(TOY, question(data=long), gpu(), [gpu()], ASSUMPTIONS).knobs}
 
     assert not any(label.startswith("twice the length") for label in knobs)  # no example is that long
-    assert knobs["half the length, 800 tokens per example"].device_bytes < 0
-    # The same 400 tokens of each example, in as many steps.
-    assert pytest.approx(0) == knobs["half the length, 800 tokens per example"].seconds
+    halved = knobs["half the length, 800 tokens per example"]
+    assert halved.device_bytes < 0
+    # As many steps, of 800 tokens an example instead of 1,000.
+    before, after = (estimate(TOY, question(data=long, max_length=n), gpu(), ASSUMPTIONS).ranks[0] for n in (2048, 800))
+    assert pytest.approx(625 * (after.duration.step.expected - before.duration.step.expected)) == halved.seconds
 
 
 def test_the_longest_length_that_fits_is_not_that_of_the_data():
-    with_data = decide(TOY, question(data=CHATS), gpu(), [gpu()], ASSUMPTIONS).limits[-1]
-    without = decide(TOY, question(), gpu(), [gpu()], ASSUMPTIONS).limits[-1]
+    card = gpu(usable_bytes=4 * 2**30)
+    with_data = decide(TOY, question(data=CHATS), card, [card], ASSUMPTIONS).limits[-1]
+    without = decide(TOY, question(), card, [card], ASSUMPTIONS).limits[-1]
 
+    assert without.expected < without.ceiling
     assert without == with_data
 
 

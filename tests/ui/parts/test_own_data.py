@@ -35,6 +35,7 @@ def test_the_length_of_given_data_is_in_epochs_unless_steps_or_tokens_are_set():
     assert "Time and cost are for 5,000 examples × 1 epoch: 625 steps of 8 examples." in note(**CHATS)
     assert "× 3 epochs: 1,875 steps" in note(**{**CHATS, "epochs": 3})
     set_by_hand = {**CHATS, "epochs": 3, "length": 60}
+    ask(set_by_hand).validate()
     assert 60 == ask(set_by_hand).training.total_steps
     assert "Time and cost are for 60 steps of 8 examples." in note(**set_by_hand)
 
