@@ -43,7 +43,9 @@ COLUMNS = {{
     "text": ["text"],
 }}
 ending = data_file.rpartition(".")[2]
-rows = load_dataset("json" if ending == "jsonl" else ending, data_files=data_file, split="train")
+as_text = {{name: str for name in ("messages", "prompt", "completion", "instruction", "input", "output", "text")}}
+csv = {{"keep_default_na": False, "converters": as_text}} if ending == "csv" else {{}}  # a cell with 4 or NA is text
+rows = load_dataset("json" if ending == "jsonl" else ending, data_files=data_file, split="train", **csv)
 if form is None:
     form = next((name for name, columns in COLUMNS.items() if set(columns) <= set(rows.column_names)), None)
 if form is None:
@@ -57,8 +59,8 @@ def as_trained(row):
     if form == "prompt-completion":
         return {{"prompt": row["prompt"], "completion": row["completion"]}}
     if form == "instruction":
-        request = "\\n\\n".join(part for part in (row["instruction"], row.get("input")) if part)
-        chat = [{{"role": "user", "content": request}}, {{"role": "assistant", "content": row["output"]}}]
+        request = "\\n\\n".join(str(part) for part in (row["instruction"], row.get("input")) if part)
+        chat = [{{"role": "user", "content": request}}, {{"role": "assistant", "content": str(row["output"])}}]
     else:
         chat = json.loads(row["messages"]) if isinstance(row["messages"], str) else row["messages"]
     if not tokenizer.chat_template:  # a base model
