@@ -35,6 +35,13 @@ def resize_of(mode: str, r: float, energy: float, dtype: str) -> Resize:
     )
 
 
+def refused_energy(resize: Resize) -> str:
+    """Why this share of energy cannot be kept, in percent as the page has it; "" where it can."""
+    if resize.energy is None or 0 < resize.energy <= 1:
+        return ""
+    return f"The energy to keep must be above 0 % and at most 100 % (got {100 * resize.energy:g} %)."
+
+
 def choice_id(resize: "Resize | Truncation") -> str:
     """What a click on a choice reports: "r8", "e99"."""
     return f"e{100 * resize.energy:g}" if resize.r is None else f"r{resize.r}"
@@ -54,9 +61,20 @@ def choices_html(
     spectrum: Spectrum,
     choices: "Sequence[tuple[Truncation, ResizePlan]]",
     resize: Resize,
+    selected: "ResizePlan | None",
     losses: Mapping[int, float],
 ) -> str:
-    """A row for each choice with its exact size; a click selects it. losses: held-out, by rank, where measured."""
+    """A row for each choice with its exact size; a click selects it.
+
+    Args:
+        spectrum: The adapter as it is.
+        choices: Truncations with their results.
+        resize: The selected one, which gets a row of its own where it is none of the choices.
+        selected: Its result; None where it cannot be.
+        losses: Held-out loss by rank, where it was measured.
+    """
+    if selected and choices and choice_id(resize) not in {choice_id(each) for each, _ in choices}:
+        choices = [*choices, (resize, selected)]
     rows = [
         Row(
             cells=[
@@ -78,7 +96,7 @@ def _loss(losses: Mapping[int, float], r: int | None) -> str:
     return f"held-out loss {losses[r]:.3f}" if r in losses else ""
 
 
-def _label(plan: "ResizePlan", each: "Truncation") -> str:
+def _label(plan: "ResizePlan", each: "Truncation | Resize") -> str:
     return f"r = {each.r}" if each.r else _ranks(plan)
 
 
@@ -88,7 +106,7 @@ def _ranks(plan: "ResizePlan") -> str:
     return f"r = {low}" if low == high else f"r = {low} – {high}"
 
 
-def _energy(spectrum: Spectrum, plan: "ResizePlan", each: "Truncation") -> Cell | str:
+def _energy(spectrum: Spectrum, plan: "ResizePlan", each: "Truncation | Resize") -> Cell | str:
     """What is kept of all updates, and of the module that keeps least."""
     if plan.energy_kept is None:
         return "–"

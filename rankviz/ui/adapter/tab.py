@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.api.adapters import SAMPLE, SUGGESTED_ENERGY
+from rankviz.api.adapters import SAMPLE
 from rankviz.errors import RankVizError
 from rankviz.figures.labels import base_name, data_name
-from rankviz.figures.spectrum import hardest_module
 from rankviz.ui import link
 from rankviz.ui.adapter import details, resize, view
+from rankviz.ui.adapter.answer import shown
 from rankviz.ui.adapter.resize import AS_IT_IS, BY_ENERGY, BY_RANK, resize_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
-from rankviz.ui.wiring import action, notice_html, put, quiet, unchanged, wire
+from rankviz.ui.wiring import action, notice_html, put, quiet, wire
 
 
 class Adapting(NamedTuple):
@@ -36,23 +36,6 @@ class Adapting(NamedTuple):
     source: gr.State
     opened: Sequence[Any]
     """Events after which another adapter is shown: the address is to name it."""
-
-
-class Shown(NamedTuple):
-    """Everything on the right. `parts` holds all of it that needs an adapter."""
-
-    notice: str
-    top: str
-    sample: Any
-    parts: Any
-    energy_chart: str
-    choices: str
-    sizes: str
-    make: Any
-    heat: str
-    values: str
-    table: str
-    pattern: str
 
 
 def build(api: Api) -> Adapting:
@@ -176,13 +159,20 @@ def restored(api: Api, ref: str, tab: str) -> dict[str, Any]:
     """The adapter that the address names, shown; nothing where neither it nor this tab is asked for."""
     if not ref and tab != "adapter":
         return {}
-    values = {"source": ref, "ref": ref, "runs": run_choices(api)}
+    values = {"source": ref, "ref": "" if ref == SAMPLE else ref, "runs": run_choices(api, chosen=ref)}
     if not ref:
         return values
     slider, cell, _ = opened(api, ref)
-    r = slider.value if isinstance(slider, gr.Slider) else 1
-    at = {"mode": BY_RANK, "r": r, "energy": 99.0, "dtype": AS_IT_IS, "cell": cell, "detailed": False}
-    return values | {"r": slider} | shown(api, source=ref, **at)._asdict()
+    at = {"mode": BY_RANK, "r": _first_rank(api, ref), "energy": 99.0, "dtype": AS_IT_IS, "cell": cell}
+    return values | {"r": slider} | shown(api, source=ref, detailed=False, **at)._asdict()
+
+
+def _first_rank(api: Api, source: str | list[str]) -> int:
+    """The rank that is selected first; 1 for what cannot be read, which the view says."""
+    try:
+        return api.adapters.proposed_rank(source)
+    except RankVizError:
+        return 1
 
 
 def source_of(value: str | list[str] | None) -> Any:
@@ -199,9 +189,8 @@ def opened(api: Api, source: str | list[str]) -> list[Any]:
         spectrum = api.adapters.spectrum(source)
     except RankVizError:  # the view shows it
         return [gr.skip(), "", made]
-    highest = max(1, spectrum.r - 1)
-    proposed = api.adapters.proposed_rank(source)
-    return [gr.Slider(maximum=max(2, highest), value=proposed, interactive=spectrum.r > 2), "", made]
+    highest, first = max(2, spectrum.r - 1), _first_rank(api, source)
+    return [gr.Slider(maximum=highest, value=first, interactive=spectrum.r > 2), "", made]
 
 
 def by_mode(mode: str) -> list[Any]:
@@ -230,80 +219,17 @@ def address_of(source: str | list[str]) -> str:
     return link.address({"adapter": source if isinstance(source, str) and source else None})
 
 
-def run_choices(api: Api) -> Any:
-    """The sample, and the finished runs whose adapter is here."""
+def run_choices(api: Api, *, chosen: str = "") -> Any:
+    """The sample, and the finished runs whose adapter is here. chosen: what to select, if it is among them."""
     sample = api.adapters.sample()
     choices = [(f"Sample: {_run_text(sample)}", SAMPLE), *((_run_text(run), run.run_id) for run in api.adapters.runs())]
     none = "No finished run yet. Train one on the Train tab." if len(choices) == 1 else None
-    return gr.Dropdown(choices=choices, info=none)
+    selected = {"value": chosen} if chosen in {value for _, value in choices} else {}
+    return gr.Dropdown(choices=choices, info=none, **selected)
 
 
 def _run_text(run: Any) -> str:
     return f"r = {run.request.r}, {base_name(run.request.base)} on {data_name(run.request.data)}"
-
-
-def shown(
-    api: Api,
-    *,
-    source: str | list[str],
-    mode: str,
-    r: float,
-    energy: float,
-    dtype: str,
-    cell: str,
-    detailed: bool,
-) -> Shown:
-    """Everything on the right; an error stands where the result would. detailed: whether the details are open."""
-    if not source:
-        return _closed(api)
-    try:
-        spectrum = api.adapters.spectrum(source)
-    except RankVizError as error:
-        return _closed(api)._replace(notice=notice_html(str(error), kind="error"))
-    wanted = resize_of(mode, r, energy, dtype)
-    try:
-        plan, refused = api.adapters.plan_resize(source, **wanted._asdict()), ""
-    except RankVizError as error:
-        plan, refused = None, notice_html(str(error), kind="error")
-    ranks = resize.by_module(spectrum, plan)
-    chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
-    choices = resize.choices_html(
-        spectrum,
-        api.adapters.truncations(source, dtype=wanted.dtype),
-        wanted,
-        api.adapters.truncated_losses(source),
-    )
-    result = unchanged(
-        Shown,
-        notice=notice_html(*spectrum.notes),
-        top=view.top_html(spectrum, api.adapters.trained_by(source)),
-        sample=gr.Button(visible=False),
-        parts=gr.Column(visible=True),
-        energy_chart=view.energy_chart(spectrum, wanted.r),
-        choices=choices + refused,
-        sizes=resize.sizes_html(plan) if plan else "",
-        make=gr.Button(resize.button_text(plan) if plan else "Resize", interactive=plan is not None),
-        heat=view.heat_chart(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name),
-    )
-    if not detailed:
-        return result
-    share = wanted.energy if plan and wanted.energy else SUGGESTED_ENERGY
-    return result._replace(
-        values=details.values_chart(spectrum, chosen, ranks),
-        table=details.table_html(spectrum, ranks, chosen),
-        pattern=details.pattern_html(api.adapters.suggested_ranks(source, share), share),
-    )
-
-
-def _closed(api: Api) -> Shown:
-    """Nothing is open: what to do, and the sample."""
-    return unchanged(
-        Shown,
-        notice="",
-        top=view.empty_html(api.adapters.sample()),
-        sample=gr.Button(visible=True),
-        parts=gr.Column(visible=False),
-    )
 
 
 def zip_of(api: Api, source: str | list[str], mode: str, r: float, energy: float, dtype: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAMED = 4
 CAUTION = "Energy describes the weights, not the loss: evaluate the resized adapter before you use it."
-ENERGY_HEIGHT, HEAT_HEIGHT = 300, 250
+ENERGY_HEIGHT, HEAT_HEIGHT = 340, 250
 
 
 def empty_html(sample: "RunRecord") -> str:

@@ -17,6 +17,7 @@ from rankviz.ui.explore.records import records
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
+from rankviz.ui.parts.own_data import length_note
 from rankviz.ui.parts.question import DEFAULTS, ask
 from rankviz.units import memory_span
 
@@ -63,9 +64,11 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = given(api, body)
     question, r = ask(values), values["r"]
-    x = body.get("x") or X_DEFAULT
+    x, y = body.get("x") or X_DEFAULT, body.get("y") or None
+    if "search" in body:  # a wrong axis in an address is told above the tabs
+        x, y = x if x in X_LABELS else X_DEFAULT, y if y in QUALITY_LABELS else None
     one_of(x, "Cost axis", tuple(X_LABELS))
-    tradeoff = api.tradeoffs.of(question, values["use_case"], body.get("y") or None)
+    tradeoff = api.tradeoffs.of(question, values["use_case"], y)
     info = hero_info(tradeoff, x=x)
     return {
         "values": values,
@@ -90,6 +93,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
         "slots": {
             "advice": card(api.advice.advise(question, goal_of(values)), estimate, values["r"]),
             "gpu-note": gpu_note(estimate),
+            "length-note": length_note(question),
         },
     }
 

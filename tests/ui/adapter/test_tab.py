@@ -115,8 +115,8 @@ def test_the_slider_ends_below_the_adapters_rank_and_starts_where_99_percent_are
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mode": adapter.BY_ENERGY, "energy": 0}, "above 0 and at most 1"),
-        ({"mode": adapter.BY_ENERGY, "energy": None}, "above 0 and at most 1"),
+        ({"mode": adapter.BY_ENERGY, "energy": 0}, "above 0 % and at most 100 % (got 0 %)"),
+        ({"mode": adapter.BY_ENERGY, "energy": 101}, "above 0 % and at most 100 % (got 101 %)"),
         ({"r": 4}, "a resize only lowers the rank: give a rank from 1 to 3"),
     ],
 )
@@ -148,7 +148,6 @@ def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
         ("r = 4, SmolLM2-135M-Instruct on phonemes", run.run_id),
     ] == choices
     assert (4, run.run_id) == (api.adapters.spectrum(run.run_id).r, api.adapters.spectrum(run.run_id).name)
-    assert "It was trained for 2 steps only: below about 200" in text_of(shown(api, run.run_id).top)
     with pytest.raises(BadAdapterError, match="has no adapter here: no adapter was saved, or the run was imported"):
         api.adapters.spectrum(without.run_id)
 
@@ -243,6 +242,19 @@ def test_the_sample_opens_with_its_training_and_choices_with_exact_sizes(api):
     assert "Resize to r = 3 and download (361.1 kB)" == view.make.value
 
 
+def test_a_rank_of_ones_own_gets_a_row_of_its_own(api):
+    view = shown(api, "sample", r=5)
+
+    assert ["r2", "r3", "r8", "e99", "r5"] == re.findall('data-pick="([^"]+)"', view.choices)
+    assert "r = 5" in text_of(view.choices.split('class="rv-chosen"')[1])
+
+
+def test_a_wrong_energy_leaves_the_picture_at_99_percent(api, tmp_path):
+    heat = figure(shown(api, str(two_blocks(tmp_path / "mine")), mode=adapter.BY_ENERGY, energy=0).heat)["data"][0]
+
+    assert "rank for 99 %" == heat["colorbar"]["title"]["text"]
+
+
 def test_a_choice_sets_the_rank_or_the_energy():
     def choice(name):
         return adapter.choose(SimpleNamespace(_data={"id": name}))
@@ -282,6 +294,7 @@ def test_the_steps_of_a_run_are_those_of_its_journal(api):
     two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
 
     assert 2 == api.adapters.spectrum(run.run_id).training_steps
+    assert "It was trained for 2 steps only: below about 200" in text_of(shown(api, run.run_id).top)
     assert run.run_id == api.adapters.trained_by(run.run_id).run_id
 
 
@@ -289,7 +302,8 @@ def test_a_page_without_an_adapter_in_its_address_reads_nothing(api):
     assert {} == adapter.restored(api, "", "")
     assert {"source", "ref", "runs"} == adapter.restored(api, "", "adapter").keys()
     opened = adapter.restored(api, "sample", "adapter")
-    assert ("sample", 3, True) == (opened["source"], opened["r"].value, opened["parts"].visible)
+    assert ("sample", "", "sample") == (opened["source"], opened["ref"], opened["runs"].value)
+    assert (3, True) == (opened["r"].value, opened["parts"].visible)
 
 
 def test_a_shared_page_opens_the_sample(tmp_path):

@@ -8,6 +8,7 @@ from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.records import FIGURES
+from rankviz.ui.page import restore
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.finished_runs import text_of
 
@@ -104,6 +105,13 @@ def test_what_no_widget_sends_is_refused_in_a_sentence(api, body):
 
 def test_a_wrong_address_gives_the_defaults(api):
     assert DEFAULTS == given(api, {"search": "?r=abc&nosuch=1"})
+
+
+def test_a_wrong_axis_in_an_address_gives_the_usual_one_and_is_told(api):
+    shown = answer(api, {"search": "?x=weight&y=taste", "x": "weight", "y": "taste"})
+
+    assert ("file", "percent") == (shown["x"], shown["y"])
+    assert "x must be one of file, memory" in restore(api, {"x": "weight"}).notice
 
 
 @pytest.mark.parametrize("model", [row.id for row in Api().models.all()])

@@ -1,0 +1,98 @@
+"""Makes everything on the right of the Adapter tab from where an adapter is and what it is to be truncated to."""
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz.api import Api
+from rankviz.api.adapters import SUGGESTED_ENERGY
+from rankviz.errors import RankVizError
+from rankviz.figures.spectrum import hardest_module
+from rankviz.ui.adapter import details, resize, view
+from rankviz.ui.wiring import notice_html, unchanged
+
+
+class Shown(NamedTuple):
+    """Everything on the right. `parts` holds all of it that needs an adapter."""
+
+    notice: str
+    top: str
+    sample: Any
+    parts: Any
+    energy_chart: str
+    choices: str
+    sizes: str
+    make: Any
+    heat: str
+    values: str
+    table: str
+    pattern: str
+
+
+def shown(
+    api: Api,
+    *,
+    source: str | list[str],
+    mode: str,
+    r: float,
+    energy: float,
+    dtype: str,
+    cell: str,
+    detailed: bool,
+) -> Shown:
+    """Everything on the right; an error stands where the result would. detailed: whether the details are open."""
+    if not source:
+        return _closed(api)
+    try:
+        spectrum = api.adapters.spectrum(source)
+    except RankVizError as error:
+        return _closed(api)._replace(notice=notice_html(str(error), kind="error"))
+    wanted = resize.resize_of(mode, r, energy, dtype)
+    plan, refused = None, resize.refused_energy(wanted)
+    if refused:
+        wanted = wanted._replace(energy=SUGGESTED_ENERGY)
+    else:
+        try:
+            plan = api.adapters.plan_resize(source, **wanted._asdict())
+        except RankVizError as error:
+            refused = str(error)
+    ranks = resize.by_module(spectrum, plan)
+    chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
+    choices = resize.choices_html(
+        spectrum,
+        api.adapters.truncations(source, dtype=wanted.dtype),
+        wanted,
+        plan,
+        api.adapters.truncated_losses(source),
+    )
+    result = unchanged(
+        Shown,
+        notice=notice_html(*spectrum.notes),
+        top=view.top_html(spectrum, api.adapters.trained_by(source)),
+        sample=gr.Button(visible=False),
+        parts=gr.Column(visible=True),
+        energy_chart=view.energy_chart(spectrum, wanted.r),
+        choices=choices + notice_html(refused, kind="error"),
+        sizes=resize.sizes_html(plan) if plan else "",
+        make=gr.Button(resize.button_text(plan) if plan else "Resize", interactive=plan is not None),
+        heat=view.heat_chart(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name),
+    )
+    if not detailed:
+        return result
+    share = wanted.energy if plan and wanted.energy else SUGGESTED_ENERGY
+    return result._replace(
+        values=details.values_chart(spectrum, chosen, ranks),
+        table=details.table_html(spectrum, ranks, chosen),
+        pattern=details.pattern_html(api.adapters.suggested_ranks(source, share), share),
+    )
+
+
+def _closed(api: Api) -> Shown:
+    """Nothing is open: what to do, and the sample."""
+    return unchanged(
+        Shown,
+        notice="",
+        top=view.empty_html(api.adapters.sample()),
+        sample=gr.Button(visible=True),
+        parts=gr.Column(visible=False),
+    )
