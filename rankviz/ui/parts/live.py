@@ -15,6 +15,7 @@ from rankviz.core.runs import events
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.progress import SweepProgress, progress_of
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
+from rankviz.core.runs.stages import TRAINING
 from rankviz.figures import training_figure, training_info
 from rankviz.figures.labels import run_label, sweep_title
 from rankviz.ui.parts import html
@@ -65,7 +66,7 @@ def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
     known = [
         ("Time left", "about " + units.duration(left) if left else "not known yet"),
         ("This stage", _stage_so_far(progress) if running else ""),
-        ("Step", f"{last.step} of {running.request.max_steps}" if last else ""),
+        ("Step", f"{last.step} of {running.request.max_steps}" if last and running.stage != TRAINING else ""),
         ("Training loss", f"{last.loss:.4f}" if last else ""),
         ("Tokens per second", f"{pace:,.0f}" if pace else ""),
         ("Memory in use", units.memory_size(last.memory_bytes) if last else ""),

@@ -66,8 +66,7 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
     status = live.status_html(sweep, None if sweep.ended else api.runs.progress(sweep)) + sweep_link(sweep)
     if now == seen:
         return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
-    evaluated = any(run.loss_after or run.cuts for run in sweep.runs)
-    drawn = by_rank(api, sweep, height=HEIGHT) if evaluated else None
+    drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
     stepped = any(run.steps for run in sweep.runs)
     return Progress(
         status=status,
@@ -86,6 +85,12 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
         seen=now,
         timer=timer,
     )
+
+
+def _has_a_result(sweep: Sweep) -> bool:
+    """Whether there is a loss at two ranks to compare, or at one when no more is to come."""
+    evaluated = {run.request.r for run in sweep.runs if run.loss_after}
+    return len(evaluated) > 1 or any(run.cuts for run in sweep.runs) or (bool(evaluated) and sweep.ended)
 
 
 def resume_button(api: Api, sweep: Sweep) -> gr.Button:

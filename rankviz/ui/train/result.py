@@ -67,4 +67,5 @@ def _answer(answer: GreedyAnswer | None) -> Cell:
     """Greedy; an answer that was cut off ends with three dots."""
     if answer is None:
         return Cell("–", kind="wrap")
-    return Cell(answer.text if answer.ended else f"{answer.text} …", kind="wrap")
+    text = answer.text.strip() or "(empty)"
+    return Cell(text if answer.ended else f"{text} …", kind="wrap")

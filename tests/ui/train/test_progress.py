@@ -76,6 +76,17 @@ def test_while_a_sweep_runs_the_button_cancels_and_the_loss_is_drawn_before_ther
     assert shown.timer.active
 
 
+def test_one_rank_of_two_is_no_result_before_the_sweep_has_ended(api):
+    sweep = finished(api, {4: 2.0})
+    assert progress(api, sweep_id=sweep.sweep_id, seen=None).curve
+    api.workspace.store.add(api.runs.added_request(sweep.sweep_id, 8))
+
+    shown = progress(api, sweep_id=sweep.sweep_id, seen=None)
+
+    assert ("", "") == (shown.curve, shown.words)
+    assert "Adapter at r = 4" in text_of(shown.adapters)
+
+
 def test_the_time_of_a_stage_goes_on_where_nothing_else_has_happened(api):
     sweep_id, _ = running(api)
     first = progress(api, sweep_id=sweep_id, seen=None)
@@ -168,7 +179,7 @@ def test_answers_of_the_base_stand_beside_those_of_the_lowest_and_the_highest_ra
     shown = answers_html(replace(sweep, runs=runs))
 
     assert "Held-out prompt Reference Base r = 4 r = 16" in text_of(shown)
-    assert "Say &lt;hi&gt;. hi no … yes 4 yes 16" in text_of(shown)
+    assert "Say &lt;hi&gt;. hi no … (empty) yes 16" in text_of(shown)
 
 
 def _answered(run):
@@ -178,7 +189,10 @@ def _answered(run):
         answer = GreedyAnswer(place=0, prompt="Say <hi>.", reference="hi", text=text, ended=ended)
         return Answered(time=1.0, when=when, answers=(answer,), seconds=1.0)
 
-    before, after = answered("before", "no", ended=False), answered("after", f"yes {run.request.r}", ended=True)
+    before, after = (
+        answered("before", "no", ended=False),
+        answered("after", f"yes {run.request.r}" if run.request.r > 4 else " ", ended=True),
+    )
     return replace(run, answered_before=before, answered_after=after)
 
 
