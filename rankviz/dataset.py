@@ -301,3 +301,5 @@ def _decode(content: bytes, name: str) -> str:
 
 
 _READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+SUFFIXES = tuple(_READERS)
+"""Of the files that can be read."""

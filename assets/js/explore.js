@@ -5,7 +5,8 @@
 window.RankVizExplore = (() => {
   const WORDS_AFTER = 180;
   const BUSY_AFTER = 500;
-  const state = { r: 16, values: null, x: null, y: null, answer: null };
+  const params = new URL(location.href).searchParams;
+  const state = { r: 16, values: null, x: params.get("x"), y: params.get("y"), answer: null };
   const mounted = {};
   const sections = {};
   let newest = 0;
@@ -28,7 +29,11 @@ window.RankVizExplore = (() => {
   /* The whole answer. Of several questions on their way only the newest is shown. */
   async function ask(question) {
     const mine = ++newest;
-    const busy = setTimeout(() => line("model-busy", "Reading the layers of this model …"), BUSY_AFTER);
+    const began = performance.now();
+    const busy = setInterval(() => {
+      const seconds = Math.round((performance.now() - began) / 1000);
+      line("model-busy", `Reading the layers of this model … ${seconds ? seconds + " s" : ""}`);
+    }, BUSY_AFTER);
     document.body.toggleAttribute("data-asking", true);
     try {
       const answer = await post("answer", { ...question, ...axes() });
@@ -38,7 +43,7 @@ window.RankVizExplore = (() => {
     } catch (error) {
       if (mine === newest) slot("notice", notice("The server does not answer. " + error.message + "."));
     } finally {
-      clearTimeout(busy);
+      clearInterval(busy);
       if (mine === newest) {
         line("model-busy", "");
         document.body.toggleAttribute("data-asking", false);
@@ -114,7 +119,7 @@ window.RankVizExplore = (() => {
   }
 
   function remember(address) {
-    const page = { ...address, x: state.x === "file" ? null : state.x, y: state.chosenY ? state.y : null };
+    const page = { ...address, x: state.x === "file" ? null : state.x, y: state.chosenY || params.has("y") ? state.y : null };
     window.RankViz.remember(page);
   }
 
@@ -160,8 +165,17 @@ window.RankVizExplore = (() => {
   function openSection() {
     const address = new URL(location.href).searchParams;
     const meant = address.has("take") ? "export" : address.has("pin") ? "compare" : "";
-    document.getElementById(`section-${address.get("section") || meant}-button`)?.click();
+    open(address.get("section") || meant);
   }
+  function open(name) {
+    document.getElementById(`section-${name}-button`)?.click();
+  }
+  document.addEventListener("click", (event) => {
+    const name = event.target.closest?.("button[data-open]")?.dataset.open;
+    if (!name) return;
+    open(name);
+    document.getElementById("sections").scrollIntoView({ behavior: "smooth" });
+  });
 
   /* Figures: value, exact value on hover, a second line, and half and twice the rank below. */
   function figures(element) {

@@ -177,9 +177,10 @@ window.RankViz = (() => {
     });
     element.addEventListener("scroll", (event) => (top = event.target.scrollTop), true);
     element.addEventListener("focusin", (event) => {
-      const { edit } = event.target.dataset;
+      const { edit, tick } = event.target.dataset;
       const row = event.target.closest("[data-pick]")?.dataset.pick;
-      focused = edit ? `[data-edit="${CSS.escape(edit)}"]` : row ? `[data-pick="${CSS.escape(row)}"] button` : "";
+      focused = edit ? `[data-edit="${CSS.escape(edit)}"]` : tick ? `[data-tick="${CSS.escape(tick)}"]` : "";
+      if (!focused && row) focused = `[data-pick="${CSS.escape(row)}"] button`;
     });
     watch("value", () => {
       const box = element.querySelector(".rv-table-box");

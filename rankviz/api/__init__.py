@@ -152,4 +152,4 @@ class Api:
         """Scripts, notebooks and configuration files."""
         from rankviz.api.exports import Exports
 
-        return Exports(self.models, self.advice)
+        return Exports(self.models, self.advice, self.estimates)

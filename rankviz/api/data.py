@@ -38,6 +38,7 @@ class MeasuredData:
             mean_tokens=max(1, round(self.mean_tokens.expected)),
             longest_tokens=max(1, round(self.longest_tokens.high)),
             epochs=epochs,
+            form=self.format,
         )
 
     @property

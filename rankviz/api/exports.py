@@ -5,21 +5,34 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rankviz import units
 from rankviz.api.advice import Advice
+from rankviz.api.estimates import Estimates
 from rankviz.api.models import Models
 from rankviz.core.cost.question import Question
 
 if TYPE_CHECKING:
     from rankviz.core.advice.use_case import Goal
-    from rankviz.export import Form, Written
+    from rankviz.export import Written
+
+
+T4 = "t4"
+FITS = {
+    "fits": "",
+    "tight": " It barely fits.",
+    "uncertain": " Whether it fits is uncertain.",
+    "does_not_fit": " It does not fit: choose {precision}a smaller model, a smaller batch or a shorter length.",
+    None: "",
+}
 
 
 class Exports:
     """Scripts, notebooks and configuration files."""
 
-    def __init__(self, models: Models, advice: Advice):
+    def __init__(self, models: Models, advice: Advice, estimates: Estimates):
         self._models = models
         self._advice = advice
+        self._estimates = estimates
 
     def write(
         self,
@@ -28,7 +41,6 @@ class Exports:
         format_name: str = "script",
         learning_rate: float | None = None,
         goal: Goal | None = None,
-        form: Form = "",
     ) -> Written:
         """The adapter at one rank and how to train it, as a file.
 
@@ -39,7 +51,6 @@ class Exports:
                 llamafactory. A script and a notebook follow the question's framework.
             learning_rate: None takes the recommended one for the goal, or export.LEARNING_RATE without a goal.
             goal: The use case and its data.
-            form: How the rows of the data look, if it is known: messages, prompt-completion, instruction or text.
         """
         from rankviz import export
 
@@ -47,4 +58,23 @@ class Exports:
         rate = learning_rate
         if rate is None:
             rate = self._advice.advise(question, goal).advice.learning_rate if goal else export.LEARNING_RATE
-        return export.write(self._models.get(question.model_id), question, r, format_name, rate, form)
+        model = self._models.get(question.model_id)
+        notes = (self._on_t4(question, r),) if format_name == "colab" else ()
+        return export.write(model, question, r, format_name, rate, notes)
+
+    def _on_t4(self, question: Question, r: int) -> str:
+        """What Unsloth takes on Colab's free GPU with these settings, in fp16 where they say bf16."""
+        from rankviz.export.defaults import STEPS
+
+        setup = replace(question.training, framework="unsloth")
+        if setup.precision == "bf16":
+            setup = replace(setup, precision="fp16")
+        if not setup.has_length:
+            setup = replace(setup, max_steps=STEPS)
+        answer = self._estimates.estimate(replace(question, ranks=(r,), gpu=T4, training=setup))
+        rank, gpu = answer.rank(r), answer.estimate.gpu
+        memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(gpu.usable_bytes)}"
+        time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
+        return f"Estimate for Colab's free T4: {memory}{time}." + FITS[rank.fit].format(
+            precision="" if setup.quantized else "precision nf4-dq, "
+        )

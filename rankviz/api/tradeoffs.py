@@ -62,9 +62,9 @@ class Tradeoffs:
         Args:
             question: Its ranks are added to RANKS.
             use_case: A name of core.advice.use_case.
-            quality: A key of SHORTFALLS or METRICS. By default % of the loss where there is a sweep of this model, or a
-                published line in losses of it or of its near relatives; else points. One that this model does not have
-                is replaced by that.
+            quality: A key of SHORTFALLS or METRICS. By default % of the loss where there is a sweep of this model, or
+                where the published line that leads the advice is in losses; else points. One that this model does not
+                have is replaced by that.
         """
         if quality is not None:
             one_of(quality, "Quality", (*SHORTFALLS, *METRICS))
@@ -89,8 +89,14 @@ class Tradeoffs:
         )
 
     def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep]) -> str:
-        near = any(line.near for line in self._published(model, use_case, LOSS))
-        return SHORTFALL_LOSS if sweeps or near else SHORTFALL_SCORE
+        """The unit of the recommendation's sentence, unless there are runs."""
+        from rankviz.core.advice.lead import leading
+        from rankviz.core.studies.lines import FACETS
+        from rankviz.core.studies.nearest import drawn_lines, nearest
+
+        lines = drawn_lines(self._studies.all(), ("lora",), FACETS)
+        lead = leading(nearest(lines, self._studies.subject(model, use_case)))
+        return SHORTFALL_LOSS if sweeps or (lead and lead.metric == LOSS) else SHORTFALL_SCORE
 
     def _published(self, model: str, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
@@ -111,7 +117,6 @@ class Tradeoffs:
                 lines[key],
                 each.line.study.where,
                 each.in_words,
-                each.same_model or (each.same_family and each.similar_size),
             )
             for each in near
             if (key := (each.line.study.study_id, each.line.model.base_model)) in lines

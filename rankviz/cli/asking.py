@@ -114,6 +114,7 @@ def _data(
         mean_tokens=measured.mean_tokens if mean is None else mean,
         longest_tokens=measured.longest_tokens if longest is None else longest,
         epochs=epochs,
+        form=measured.form,
     )
     return None if data == TrainingData() else data
 

@@ -2,7 +2,7 @@
 
 from rankviz.export.defaults import LEARNING_RATE
 from rankviz.export.formats import FORMATS, Written, write
-from rankviz.export.recipe import Form, Recipe, recipe
+from rankviz.export.recipe import Recipe, recipe
 from rankviz.export.script import script
 
-__all__ = ["FORMATS", "LEARNING_RATE", "Form", "Recipe", "Written", "recipe", "script", "write"]
+__all__ = ["FORMATS", "LEARNING_RATE", "Recipe", "Written", "recipe", "script", "write"]

@@ -1,6 +1,7 @@
 """Lists the export formats: each with its tool, its file name and the function that writes it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from rankviz.core.cost.device import card
@@ -15,7 +16,7 @@ from rankviz.export.defaults import LEARNING_RATE
 from rankviz.export.llamafactory import dataset_info, llamafactory, trains_with_unsloth
 from rankviz.export.lora_config import adapter_config
 from rankviz.export.notebook import colab, notebook
-from rankviz.export.recipe import Form, Reach, Recipe, recipe
+from rankviz.export.recipe import Reach, Recipe, recipe
 from rankviz.export.script import script
 
 
@@ -98,9 +99,9 @@ def write(
     r: int,
     format_name: str,
     learning_rate: float = LEARNING_RATE,
-    form: Form = "",
+    notes: tuple[str, ...] = (),
 ) -> Written:
-    """The question's adapter at one rank, in a format of FORMATS. form: of the rows of the data, if it is known."""
+    """The question's adapter at one rank, in a format of FORMATS. notes: to stand before those of the recipe."""
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]
@@ -113,7 +114,7 @@ def write(
         names_experts=chosen.names_experts,
         tool=chosen.tool,
         reached=chosen.reached,
-        form=form,
     )
+    made = replace(made, notes=(*notes, *made.notes))
     beside = tuple((name, each(made)) for name, each in chosen.beside)
     return Written(chosen.write(made), chosen.file_name, made.notes, beside)

@@ -1,9 +1,12 @@
-"""Says how a checkpoint is stored that is published quantized, by its name or by the config.json of a folder."""
+"""Says under which name a base is loaded, and how it is stored where it is published quantized."""
 
 import json
 from pathlib import Path
 
 from rankviz.core.cost.published import Published, by_method, by_name
+from rankviz.core.model.spec import ModelSpec
+
+EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
 def published(model_id: str) -> Published | None:
@@ -16,3 +19,11 @@ def published(model_id: str) -> Published | None:
         stored = json.loads(config.read_text(encoding="utf-8")).get("quantization_config") or {}
         return by_method(str(stored.get("quant_method", "")))
     return by_name(model_id)
+
+
+def loadable(model: ModelSpec, ref: str) -> str:
+    """The name that libraries load the model by: the catalogue also takes the part after the slash, in any case."""
+    ref = EMBEDDED.get(ref, ref)
+    names = (model.id.removesuffix(":whole"), *model.aliases)
+    known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
+    return known.get(ref.lower(), ref)

@@ -6,9 +6,10 @@ for the framework of the tool. Where that trains something else, a note says so,
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from rankviz.core.checks import number
+from rankviz.core.cost.data import Form
 from rankviz.core.cost.device import card
 from rankviz.core.cost.published import as_stored
 from rankviz.core.cost.question import Question
@@ -23,16 +24,13 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
 from rankviz.export.defaults import LEARNING_RATE, STEPS
 from rankviz.export.on_cpu import on_cpu
-from rankviz.export.published import published
+from rankviz.export.published import loadable, published
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 TEXT_TOWER = "language_model"
 """What the paths of these text towers have in common."""
-Form = Literal["", "messages", "prompt-completion", "instruction", "text"]
-"""As rankviz.dataset.Format."""
 Reach = Callable[..., tuple[str, ...] | None]
 """(model, plan, vision=…) to the paths that a tool hands to PEFT; None where it hands on the names themselves."""
-EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +53,6 @@ class Recipe:
     names_experts: bool = True
     """Whether the tool can name fused experts (PEFT's target_parameters)."""
     adapter_parameters: int
-    form: Form = ""
-    """How the rows of the data look; empty where that is not known."""
     learning_rate: float = LEARNING_RATE
     notes: tuple[str, ...] = ()
     """What the tool does otherwise than requested, in sentences."""
@@ -105,6 +101,11 @@ class Recipe:
         return data.epochs if data is not None and self.training.data_steps is not None else None
 
     @property
+    def form(self) -> Form | None:
+        """How the rows of the data look; None where that is not known."""
+        return self.training.data.form if self.training.data else None
+
+    @property
     def max_length(self) -> int:
         """No more than the data need, where that is known."""
         return self.training.fitted_length
@@ -148,17 +149,16 @@ def recipe(
     names_experts: bool = True,
     tool: str = "",
     reached: Reach | None = None,
-    form: Form = "",
 ) -> Recipe:
     """The question's adapter at one rank, for a tool that trains by `framework`.
 
     names_experts: whether the tool has target_parameters. tool: its name, if it isn't the framework's. reached: the
-    tool's own rule from names to modules, if it has one. form: of the rows of the data, if it is known.
+    tool's own rule from names to modules, if it has one.
     """
     number(learning_rate, "Learning rate", 0, 1, above=True)
     requested, chosen = question.lora_at(r), question.training.framework
     training = replace(question.training.without_auto(card(None)), framework=framework)
-    model_id = _loadable(model, question.model_id.strip().removesuffix(":whole"))
+    model_id = loadable(model, question.model_id.strip().removesuffix(":whole"))
     stored = published(model_id) if framework != "unsloth" else None
     about_stored = as_stored(model, model_id, stored, training)
     if stored and stored.config_class and training.quantized:
@@ -197,7 +197,6 @@ def recipe(
         trained=written.trained,
         names_experts=names_experts,
         adapter_parameters=wanted.parameters(r) if count is None else count,
-        form=form,
         learning_rate=learning_rate,
         notes=tuple(notes),
     )
@@ -215,14 +214,6 @@ def _wanted(
         plan = resolve(model, requested, training.framework, precision=training.precision)
         name = FRAMEWORKS[chosen]
         return plan, (f"{name} refuses this adapter, so this file is counted as {tool} trains it. {name}: {error}",)
-
-
-def _loadable(model: ModelSpec, ref: str) -> str:
-    """The name that libraries load the model by: the catalogue also takes the part after the slash, in any case."""
-    ref = EMBEDDED.get(ref, ref)
-    names = (model.id.removesuffix(":whole"), *model.aliases)
-    known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
-    return known.get(ref.lower(), ref)
 
 
 class _Written(NamedTuple):

@@ -1,7 +1,6 @@
 """Quality against cost: measured points, what none of them beats, and the smallest rank that is good enough."""
 
 from collections.abc import Mapping, Sequence
-from math import log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
@@ -17,7 +16,7 @@ from rankviz.core.runs.tradeoff import (
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
 from rankviz.figures.labels import base_name, data_name, sweep_label
-from rankviz.figures.style import CHOSEN, MEASURED, NEUTRAL, draw, line_label, named_band, rgba, vertical_line
+from rankviz.figures.style import MEASURED, NEUTRAL, draw, named_band, rgba
 from rankviz.units import counted
 from rankviz.verdict import Verdict, headline, judge, losses_of
 
@@ -54,15 +53,13 @@ class PointGroup(NamedTuple):
 
 
 class TradeoffInfo(NamedTuple):
-    """What the trade-off figure shows. chosen_x: where a chosen rank lies on the cost axis."""
+    """What the trade-off figure shows."""
 
     groups: Sequence[PointGroup]
     x_title: str
     y_title: str
     log_x: bool = True
     y_range: tuple[float, float] | None = None
-    chosen_r: int | None = None
-    chosen_x: float | None = None
     empty: str = "No finished runs yet. Train a sweep to see its points here."
     notes: Sequence[str] = ()
     """What the points are and what they show, in sentences."""
@@ -84,7 +81,6 @@ def tradeoff_info(
     x: str = "adapter",
     y: str = "loss",
     run_ids: Sequence[str] | None = None,
-    chosen_r: int | None = None,
     usd_per_hour: float | None = None,
     tolerance: float | None = None,
 ) -> TradeoffInfo:
@@ -96,7 +92,6 @@ def tradeoff_info(
         x: A key of COST_AXES.
         y: A key of QUALITY_AXES.
         run_ids: Only these runs; None means all.
-        chosen_r: A rank to mark.
         usd_per_hour: For x = "money".
         tolerance: Values that differ by no more than so many nats, or points, are equal in practice; None: as usual.
     """
@@ -131,8 +126,6 @@ def tradeoff_info(
         **titles,
         log_x=cost.per_rank,
         y_range=_y_range(groups),
-        chosen_r=chosen_r,
-        chosen_x=_chosen_x(groups, chosen_r, cost),
         notes=notes,
         rows=rows,
         **empty,
@@ -204,15 +197,6 @@ def _noise(ranks: Sequence[RankGroup], verdict: Verdict, quality: QualityAxis) -
     return min(ends), max(ends)
 
 
-def _chosen_x(groups: Sequence[PointGroup], r: int | None, cost: CostAxis) -> float | None:
-    """Where the chosen rank lies: at its point, or in proportion where the axis grows with rank. One group only."""
-    if r is None or len(groups) != 1:
-        return None
-    points = groups[0].points
-    here = next((p.x for p in points if p.r == r), None)
-    return here if here is not None or not cost.per_rank else points[-1].x / points[-1].r * r
-
-
 def _y_range(groups: Sequence[PointGroup]) -> tuple[float, float] | None:
     bands = [group.noise for group in groups if group.noise]
     if not bands:
@@ -264,14 +248,11 @@ def _row(sweep: Sweep, rank: RankGroup, cost: CostAxis, quality: QualityAxis) ->
 def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> "go.Figure":
     """Each group has its own marker shape; points of different groups are never joined."""
     groups = [group for group in info.groups if group.points]
-    traces, shapes, notes = [], [], []
+    traces, shapes = [], []
     for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
         traces += [*_front(group), _markers(group, symbol, alone=len(groups) == 1), *_ring(group)]
         if group.noise and len(groups) == 1:
             shapes.append(named_band(*group.noise, "cannot be distinguished from the best"))
-    if groups and info.chosen_x is not None:
-        shapes.append(vertical_line(info.chosen_x, CHOSEN))
-        notes.append(_chosen_note(info, info.chosen_x))
     _name_once(traces)
     log_ticks = {"tickmode": "array", "tickvals": ONE_TWO_FIVE, "ticktext": [f"{tick:,g}" for tick in ONE_TWO_FIVE]}
     return draw(
@@ -284,7 +265,6 @@ def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> "go.Figure":
         y_title=info.y_title,
         message="" if groups else info.empty,
         shapes=shapes,
-        annotations=notes,
         showlegend=True,
     )
 
@@ -296,13 +276,6 @@ def _name_once(traces: Sequence[dict[str, Any]]) -> None:
         if trace.get("legendgroup") in named:
             trace["showlegend"] = False
         named |= {trace["legendgroup"]} if "legendgroup" in trace else set()
-
-
-def _chosen_note(info: TradeoffInfo, x: float) -> dict[str, Any]:
-    xs = [p.x for group in info.groups for p in group.points]
-    on_the_right = x * x > min(xs) * max(xs)
-    # Annotations on a logarithmic axis are placed by the logarithm; shapes are not.
-    return line_label(log10(x) if info.log_x else x, f"chosen r = {info.chosen_r}", left=on_the_right)
 
 
 def _front(group: PointGroup) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from rankviz.core.advice.use_case import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
+from rankviz.core.cost.data import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
 from rankviz.core.cost.question import MAX_USD_PER_HOUR
 from rankviz.core.cost.setup import MAX_ACCUMULATION, MAX_BATCH, MAX_LENGTH, MAX_TRAINING_TOKENS
 from rankviz.core.lora.config import MAX_ALPHA, MAX_RANK, PRESETS, UNSLOTH_CLASSES
@@ -66,6 +66,16 @@ def _price(text: str) -> float:
     return value
 
 
+def _epochs(text: str) -> float | int:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= MAX_EPOCHS:
+        raise ValueError(f"a number above 0 and at most {MAX_EPOCHS:,}")
+    return int(value) if value.is_integer() else value
+
+
 def _prices(text: str) -> str:
     try:
         question.prices_of(_text(text))
@@ -94,6 +104,8 @@ PARAMS = {
     "use_case": Param("use_case", _one_of(question.USE_CASES)),
     "examples": Param("examples", _whole(1, MAX_EXAMPLES)),
     "example_tokens": Param("example_tokens", _whole(1, MAX_EXAMPLE_TOKENS)),
+    "longest": Param("longest_tokens", _whole(1, MAX_EXAMPLE_TOKENS)),
+    "epochs": Param("epochs", _epochs),
     "forgetting": Param("forgetting", _flag),
     "save": Param("save", _text),
     "rslora": Param("use_rslora", _flag),
@@ -123,9 +135,8 @@ def write(values: Mapping[str, Any]) -> dict[str, str | None]:
     targets = question.targets_of(values)
     params["targets"] = _spell(targets if isinstance(targets, str) else ",".join(targets), DEFAULTS["preset"])
     params["alpha"] = _spell(question.alpha_of(values), DEFAULTS["alpha_rule"])
-    default = (DEFAULTS["length"], DEFAULTS["length_unit"])
     for unit in LENGTHS:
-        is_set = unit == values["length_unit"] and (values["length"], unit) != default
+        is_set = unit == values["length_unit"] and values["length"] is not None
         params[unit] = str(values["length"]) if is_set else None
     return params
 

@@ -11,6 +11,7 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.ui import endpoints, link
 from rankviz.ui.adapter import tab as adapter
+from rankviz.ui.configuration import SmallBlocks
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
@@ -24,7 +25,7 @@ from rankviz.ui.wiring import notice_html, on_any, put, quiet, with_messages
 
 
 def build_app(api: Api) -> gr.Blocks:
-    with gr.Blocks(
+    with SmallBlocks(
         title="RankViz: what a LoRA rank costs, and what it buys",
         analytics_enabled=False,
         fill_width=True,
@@ -69,27 +70,25 @@ def build_app(api: Api) -> gr.Blocks:
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
-        for event in (training.draw, training.fill, running_now.draw, running.draw):
+        loaded.then(**training.draw).then(**training.fill).then(None, js=train.FOLD)
+        for event in (running_now.draw, running.draw):
             loaded.then(**event)
         app.load(adapting.load, None, adapting.loaded, **quiet())
 
         tab_widgets = (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
-        to["guide"].then(**rules)
-        to["train"].then(**training.draw)
-        to["runs"].then(lambda: True, None, running.showing, **quiet()).then(**running.first).then(**running.draw)
-        to["adapter"].then(**adapting.choices)
         for name, chosen in to.items():
             written = link.address({"tab": None if name == "explore" else name})
-            chosen.then(None, None, where, js=f"() => [{json.dumps(written)}]")  # at once, so in the order of clicks
-            if name != "runs":
-                left = [running.showing, running.timer]
-                chosen.then(lambda: (False, gr.Timer(active=False)), None, left, **quiet())
-
+            both = json.dumps([written, runs.SHOWING if name == "runs" else ""])
+            chosen.then(None, None, [where, running.showing], js=f"() => {both}")  # at once, so in the order of clicks
+        to["guide"].then(**rules)
+        to["train"].then(**training.draw)
+        to["runs"].then(**running.first).then(**running.draw)
+        to["adapter"].then(**adapting.choices)
         measuring = gr.on([exploring.measure.click], **train.measuring(api, training, exploring.question, tabs))
         training.started.then(**running_now.draw)
         picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
-        measuring.success(**training.draw)
+        measuring.success(**training.draw).then(None, js=train.READY)
         picked.then(**training.draw)
         picked.then(**training.fill)
         opened_runs = [running.sweep_id, running.run_id]
@@ -108,9 +107,8 @@ def build_app(api: Api) -> gr.Blocks:
         shown = [*opened_runs, running.open_id, running.showing, tabs]
         for clicked in (exploring.curve, training.curve, training.results):
             opened = clicked.select(_opening(api), None, shown, **quiet())
-            opened.then(**running.draw).then(_opened_address, opened_runs, where, **quiet()).then(
-                None, js=runs.SHOW_RUN
-            )
+            opened.then(**running.draw).then(None, js=runs.SHOW_RUN)
+            opened.then(_opened_address, opened_runs, where, **quiet())
     return app
 
 
@@ -130,7 +128,7 @@ class Restored(NamedTuple):
     tolerance: str
     details: Any
     """Of a sweep: open where the address has a tolerance, whose box is in them."""
-    showing_runs: bool
+    showing_runs: str
 
 
 def restore(api: Api, params: Mapping[str, str]) -> Restored:
@@ -184,17 +182,17 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         metric=metric,
         tolerance=params.get("tolerance", default_tolerance(metric)),
         details=gr.Accordion(open="tolerance" in params),
-        showing_runs=tab == "runs",
+        showing_runs=runs.SHOWING if tab == "runs" else "",
     )
 
 
 def _opening(api: Api) -> Any:
     # A closure, since Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
-    def opened(event: gr.EventData) -> tuple[str, str, str, bool, Any]:
+    def opened(event: gr.EventData) -> tuple[str, str, str, str, Any]:
         """A point or a row was clicked: its run, on the tab of runs."""
         run_id = runs.clicked_id(event)
         sweep_id = api.runs.get(run_id).request.sweep_id
-        return sweep_id, run_id, sweep_id, True, gr.Tabs(selected="runs")
+        return sweep_id, run_id, sweep_id, runs.SHOWING, gr.Tabs(selected="runs")
 
     return with_messages(opened)
 

@@ -85,9 +85,10 @@ def sentences(verdict: Verdict, borrowed: Borrowed | None = None) -> list[str]:
 def _others(verdict: Verdict) -> str:
     equal = [r for r in _with_call(verdict, EQUAL) if r != verdict.best]
     undecided = _with_call(verdict, CANT_TELL)
-    undecided = [] if undecided == [verdict.smallest_indistinguishable] else undecided  # the headline names it
+    others = [r for r in undecided if r != verdict.smallest_indistinguishable]  # the headline names that one
+    either = " either" if others != undecided else ""
     parts = [f"{names(equal)} {_is(equal)} equal to it within {_tolerance(verdict)}."] if equal else []
-    parts += [f"{names(undecided)} cannot be distinguished from it."] if undecided else []
+    parts += [f"{names(others)} cannot be distinguished from the best rank{either}."] if others else []
     return " ".join(parts)
 
 
@@ -96,12 +97,11 @@ def _against_best(verdict: Verdict) -> Iterable[str]:
     worse = [p for p in known if p.call == DIFFERENT]
     rest = [p for p in known if p.call != DIFFERENT]
     if worse:
-        spans = "; ".join(_span(verdict, p) for p in worse)
-        yield f"Worse than r = {verdict.best}, by ({verdict.metric.units}): {spans}."
+        spans = "; ".join(_worse_by(verdict, p) for p in worse)
+        yield f"Worse than r = {verdict.best}: {spans}."
     if rest:
         spans = "; ".join(_span(verdict, p) for p in rest)
-        more = ", more is worse" if verdict.metric.higher_is_better else ""
-        yield f"Difference from r = {verdict.best}, in {verdict.metric.units}{more}: {spans}."
+        yield f"Difference from r = {verdict.best} in {verdict.metric.units} (above 0 is worse): {spans}."
     if verdict.unknown:
         return
     if others := [p for p in verdict.pairs if verdict.best not in (p.r, p.s) and p.call == CANT_TELL]:
@@ -217,9 +217,18 @@ def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:
     )
 
 
-def _span(verdict: Verdict, pair: Pair) -> str:
+def _ends(verdict: Verdict, pair: Pair) -> tuple[float, float]:
     """How far the other rank lies above the best."""
-    low, high = (pair.low, pair.high) if pair.s == verdict.best else (-pair.high, -pair.low)
+    return (pair.low, pair.high) if pair.s == verdict.best else (-pair.high, -pair.low)
+
+
+def _worse_by(verdict: Verdict, pair: Pair) -> str:
+    low, high = _ends(verdict, pair)
+    return f"r = {_other(pair, verdict.best)} by {low:.{verdict.metric.digits}f} to {verdict.metric.amount(high)}"
+
+
+def _span(verdict: Verdict, pair: Pair) -> str:
+    low, high = _ends(verdict, pair)
     return f"r = {_other(pair, verdict.best)} {_signed(verdict, low)} to {_signed(verdict, high)}"
 
 

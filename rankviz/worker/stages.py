@@ -63,3 +63,7 @@ class Stages:
         finally:
             ended.set()
             thread.join()
+
+
+UNWATCHED = Stages(lambda event: None)
+"""For what nobody follows."""

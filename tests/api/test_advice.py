@@ -114,6 +114,19 @@ def test_a_small_qwen_gets_the_figures_of_its_own_sweep(api):
     assert "r = 16 is 0.8 % of the loss short of r = 128" in forecast_sentence(answer.advice, answer.forecast)
 
 
+@pytest.mark.parametrize(
+    ("model", "use_case"),
+    [("Qwen/Qwen3-0.6B", "instruction"), ("meta-llama/Llama-3.1-8B", "complex"), ("google/gemma-3-4b-it", "simple")],
+)
+def test_the_trade_off_chart_opens_in_the_unit_of_the_sentence(api, model, use_case):
+    question = Question(model_id=model)
+
+    lead = api.advice.advise(question, Goal(use_case=use_case)).advice.findings.lead
+
+    in_losses = lead is not None and lead.metric == "loss"
+    assert ("percent" if in_losses else "score") == api.tradeoffs.of(question, use_case).quality
+
+
 def test_the_exported_rate_is_the_recommended_one(api):
     question, goal = Question(model_id="Qwen/Qwen3-4B"), Goal()
 

@@ -205,6 +205,31 @@ def test_advise_gives_the_contracts_keys():
     assert "fits" == result["fit"]
 
 
+def test_data_set_steps_and_capacity_of_estimate_fit_and_advise():
+    data = ("--examples", "5000", "--example-tokens", "400", "--longest-tokens", "1600", "--epochs", "3")
+
+    estimate = json.loads(rankviz("estimate", "Qwen/Qwen3-4B", "--gpu", "T4", *data, "--json").stdout)
+    advised = json.loads(rankviz("advise", "Qwen/Qwen3-4B", *data, "--json").stdout)
+
+    assert (1875, 8 * 400) == (estimate["steps"], estimate["tokens_per_step"])
+    assert not any("Time and cost assume" in note for note in estimate["notes"])
+    assert (5000 * 400, 3.0, False) == tuple(advised["data"][name] for name in ("tokens", "epochs", "at_most"))
+    assert 3 * 5000 * 400 == json.loads(rankviz("fit", "Qwen/Qwen3-4B", *data, "--json").stdout)["tokens"]
+
+
+def test_a_data_file_is_measured_and_options_come_before_it(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "abcd", "completion": "abcd"}\n' * 16)
+
+    measured = rankviz("estimate", "Qwen/Qwen3-4B", "--data", str(file), "--json")
+    own = rankviz("estimate", "Qwen/Qwen3-4B", "--data", str(file), "--example-tokens", "3", "--epochs", "2", "--json")
+
+    assert "rows.jsonl: 16 examples (prompt-completion)" in measured.stderr
+    assert "Time and cost assume 1 epoch" in json.loads(measured.stdout)["notes"][0]
+    assert (2, 8 * 2) == tuple(json.loads(measured.stdout)[name] for name in ("steps", "tokens_per_step"))
+    assert (4, 8 * 3) == tuple(json.loads(own.stdout)[name] for name in ("steps", "tokens_per_step"))
+
+
 def test_forecast_gives_the_contracts_keys_and_a_table_with_its_coverage():
     answer = json.loads(rankviz("forecast", "Qwen/Qwen3-4B", "--use-case", "complex", "--json").stdout)
     text = rankviz("forecast", "Qwen/Qwen3-4B", "--metric", "loss").stdout
@@ -267,6 +292,20 @@ def test_an_export_for_llamafactory_writes_the_datas_description_beside_it(tmp_p
 
     assert [str(tmp_path / "lf.yaml"), str(tmp_path / "dataset_info.json")] == run.stdout.splitlines()
     assert {"train", "chats"} == set(json.loads((tmp_path / "dataset_info.json").read_text()))
+
+
+def test_a_notebook_for_colab_is_filled_from_a_data_file(tmp_path):
+    rows = [{"instruction": "Say the letter.", "input": letter, "output": letter * 3} for letter in "abcdefgh"]
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "--format", "colab", "--data", str(data), "--epochs", "3")
+
+    code = "".join("".join(cell["source"]) for cell in json.loads(rankviz(*arguments).stdout)["cells"])
+
+    assert 'form = "instruction"' in code
+    assert "num_train_epochs=3," in code
+    assert "max_length=64," in code
+    assert "# Your data, 8 examples, " in code
 
 
 def test_an_export_leaves_a_file_that_was_there_and_says_what_to_add(tmp_path):

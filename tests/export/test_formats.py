@@ -47,7 +47,7 @@ def test_every_format_names_the_model_the_rank_and_the_alpha(api, name):
     assert "Qwen/Qwen3-4B" in written.text
     assert "24" in written.text
     assert "48" in written.text
-    assert () == written.notes
+    assert () == written.notes[name == "colab" :]  # there the first is the estimate for a T4
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -196,7 +196,7 @@ def test_what_the_estimate_notes_stands_in_the_export_too(api):
         comments = " ".join(line.lstrip("# ") for line in written.text.splitlines())
         for note in written.notes:
             assert name == "adapter-config" or note in comments or json.dumps(note)[1:-1] in comments
-        assert "gate_proj and up_proj match nothing in this model" in written.notes[0]
+        assert "gate_proj and up_proj match nothing in this model" in written.notes[name == "colab"]
         assert any(f"trains {on_cpu:,} parameters" in note for note in written.notes) == (
             name in ("colab", "script", "notebook", "unsloth")
         )

@@ -153,7 +153,7 @@ def test_whole_chats_are_learned_by_the_assistants_turns():
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
 def test_a_script_shows_a_row_of_each_form_and_the_one_of_data_that_are_known(framework):
-    unknown, known = written(framework=framework), written(framework=framework, form="instruction")
+    unknown, known = written(framework=framework), written(framework=framework, data=TrainingData(form="instruction"))
 
     for form, row in ROW_OF.items():
         assert f"\n# {row}\n" in unknown

@@ -63,14 +63,6 @@ def test_money_is_hours_times_price_and_asks_for_a_price():
     assert ([], "Enter a price per hour.") == (unpaid.groups, unpaid.empty)
 
 
-def test_a_chosen_rank_lies_in_proportion_where_the_cost_grows_with_rank():
-    sweep = plain_sweep({4: 2.0, 16: 1.5})
-
-    assert 8.0 == tradeoff_info([sweep], chosen_r=8).chosen_x
-    assert tradeoff_info([sweep], x="time", chosen_r=8).chosen_x is None
-    assert tradeoff_info([sweep, sweep], chosen_r=8).chosen_x is None
-
-
 def test_only_the_named_runs_are_shown_and_the_table_has_a_row_per_point():
     sweep = plain_sweep({4: 2.0, 16: 1.5}, recorded=True)
 

@@ -133,6 +133,7 @@ def replace_kernels() -> None:
 
     # RoPE's tables are kept per card, by its number; tensors on a CPU have none.
     llama.DEVICE_COUNT, llama.get_current_device = _OneDevice(1), lambda: "cpu"
+    llama._LazyDeviceScratch = lambda count, make: _OnePlace(make("cpu"))  # room for generating
     llama.fast_rms_layernorm = rms_norm
     llama.fast_rope_embedding = rotate
     fast_lora.swiglu_fg_kernel = swiglu

@@ -11,7 +11,7 @@ from rankviz.paths import IMPORT_ROOT
 
 
 def run_exports(process: str, places: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By folder, what run_scripts prints. process: "unsloth" or "plain", since Unsloth patches the libraries."""
+    """By folder, what run_scripts prints. process: "unsloth", "cuda" or "plain": Unsloth patches the libraries."""
     environment = os.environ | {
         "PYTHONPATH": str(IMPORT_ROOT),
         "HF_HUB_OFFLINE": "1",

@@ -23,6 +23,11 @@ def choose_rank(page, r):
     page.get_by_label("Rank r").press("Enter")
 
 
+def restored(page):
+    """Wait until the address has been read, and sets no widget any more."""
+    page.wait_for_function("window.RankVizExplore?.state.question")
+
+
 def open_section(page, label):
     """A section below Explore's first screen."""
     page.locator("#sections").get_by_role("tab", name=label, exact=True).click()

@@ -1,7 +1,9 @@
 """Runs exported scripts and notebooks as they are, one after the other in one process, and prints what each has trained
 and saved.
 
-    python tests/support/run_scripts.py unsloth|plain < [folder, ...]
+    python tests/support/run_scripts.py unsloth|cuda|plain < [folder, ...]
+
+"cuda" is Unsloth's CUDA branch without a GPU (emulated_cuda.py); "plain" is without Unsloth.
 
 Each folder holds the data, and train.py or train.ipynb, and is the working directory while that runs: of a notebook
 the code cells in their order, but for the first, which installs. Prints a JSON object: for each folder its trainable
@@ -27,6 +29,10 @@ os.dup2(2, 1)
 
 if sys.argv[1] == "unsloth":
     import unsloth  # noqa: F401
+elif sys.argv[1] == "cuda":
+    from tests.support import emulated_cuda
+
+    emulated_cuda.install()
 else:
     import torch
     import trl

@@ -20,15 +20,37 @@ def endpoints(tmp_path_factory):
     return {fn.api_name: fn.fn for fn in page.fns.values()}
 
 
+DATA = ["examples", "example_tokens", "longest_tokens", "epochs"]
+
+
 @pytest.mark.parametrize("name", ["estimate", "fit"])
-def test_unsloths_class_and_flags_are_the_last_arguments_with_a_type_a_default_and_a_meaning(endpoints, name):
+def test_unsloths_settings_and_the_data_are_the_last_arguments_with_a_type_a_default_and_a_meaning(endpoints, name):
     parameters = signature(endpoints[name]).parameters
     hints, meanings = get_type_hints(endpoints[name]), get_function_description(endpoints[name])[1]
+    last = ["unsloth_class", *FLAGS, *DATA]
 
-    assert ["unsloth_class", *FLAGS] == list(parameters)[-5:]
-    assert ["FastLanguageModel", None, None, None, None] == [parameters[each].default for each in list(parameters)[-5:]]
-    assert [str, *[bool | None] * 4] == [hints[each] for each in ("unsloth_class", *FLAGS)]
+    assert last == list(parameters)[-9:]
+    assert ["FastLanguageModel", *[None] * 8] == [parameters[each].default for each in last]
+    assert [str, *[bool | None] * 4, *[int | None] * 3, float | None] == [hints[each] for each in last]
     assert set(parameters) == {each for each in parameters if meanings.get(each)}
+
+
+def test_data_set_the_steps_of_every_endpoint(endpoints):
+    data = {"examples": 5000, "example_tokens": 400, "longest_tokens": 1600, "epochs": 3}
+
+    assert 1875 == endpoints["estimate"]("Qwen/Qwen3-4B", **data)["steps"]
+    assert 3 * 5000 * 400 == endpoints["fit"]("Qwen/Qwen3-4B", **data)["tokens"]
+    advised = endpoints["advise"]("Qwen/Qwen3-4B", **data)
+    assert (5000 * 400, 3.0) == (advised["data"]["tokens"], advised["data"]["epochs"])
+    assert (5000, 400) == (advised["goal"]["examples"], advised["goal"]["example_tokens"])
+
+
+def test_an_assumed_length_is_said_in_the_notes(endpoints):
+    answers = [endpoints["estimate"]("Qwen/Qwen3-4B", **data) for data in ({}, {"examples": 5000})]
+
+    assert [1000, 625] == [answer["steps"] for answer in answers]
+    assert "Time and cost assume 1,000 optimizer steps" in answers[0]["notes"][0]
+    assert "Time and cost assume 1 epoch" in answers[1]["notes"][0]
 
 
 def test_the_class_and_the_flags_change_what_is_counted(endpoints):

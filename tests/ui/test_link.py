@@ -39,6 +39,9 @@ def test_the_address_names_what_differs():
         {"length": 10**14, "length_unit": "tokens"},
         {"prices": "l4:0.75,t4:0.2"},
         {"use_case": "complex", "examples": 20_000, "example_tokens": 300, "forgetting": True},
+        {"examples": 5000, "example_tokens": 400, "longest_tokens": 1600, "epochs": 3},
+        {"epochs": 0.5},
+        {"length": 1000},
     ],
 )
 def test_a_copied_address_restores_what_was_asked(changes):
@@ -62,6 +65,9 @@ def test_a_copied_address_restores_what_was_asked(changes):
         ({"usd": "inf"}, "usd must be a number of dollars"),
         ({"use_case": "poetry"}, "use_case must be one of simple, instruction"),
         ({"examples": "0"}, "examples must be a whole number from 1"),
+        ({"longest": "x"}, "longest must be a whole number from 1"),
+        ({"epochs": "0"}, "epochs must be a number above 0"),
+        ({"epochs": "inf"}, "epochs must be a number above 0"),
         ({"prices": "l4:-1"}, "prices must be GPU ids with a price each"),
         ({"precision": "fp8"}, "precision must be one of nf4-dq"),
         ({"steps": "0"}, "steps must be a whole number from 1"),

@@ -17,8 +17,7 @@ RUN_SECONDS = 150
 LANDMARKS = {
     "explore": "#figures .rv-figure",
     "train": "#train-button",
-    "sweep": "#sweep-words .rv-verdict",
-    "runs": "#runs-table",
+    "runs": "#sweep-summary .rv-figure",
     "adapter": "#adapter-top .rv-empty",
     "guide": "#rules table",
 }
@@ -129,18 +128,20 @@ def test_an_endpoint_says_what_was_wrong(address, arguments, sentence):
     assert sentence in response
 
 
-def test_a_sweep_has_a_page_of_its_own_at_its_address(page):
+def test_an_older_address_of_a_sweep_opens_it_on_runs_and_keeps_its_tolerance(page):
     sweep_id = sorted((ROOT / "assets/recorded/runs").iterdir())[0].name[:20]
 
     page.goto(f"/?tab=sweep&sweep={sweep_id}")
 
-    page.locator("#sweep-words", has_text="cannot be distinguished").wait_for()
+    page.locator("#sweep-summary", has_text="cannot be distinguished").wait_for()
+    page.wait_for_url(f"**tab=runs&sweep={sweep_id}")
     page.locator("#sweep-status", has_text="12 completed").wait_for()
+    page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data?.at(-1).x.length === 3")
+    page.get_by_role("button", name="Details").click()
     page.locator("#sweep-facts", has_text="unsloth").wait_for()
-    page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data?.at(-1).x.length === 4")
     tolerance = page.locator("#sweep-tolerance textarea, #sweep-tolerance input")
     written(tolerance, "a little")
-    page.locator("#sweep-words", has_text="such as 0.02, or a share of the gain").wait_for()
+    page.locator("#sweep-summary", has_text="such as 0.02, or a share of the gain").wait_for()
     written(tolerance, "5%")
     page.locator("#sweep-words", has_text="(5% of the gain)").wait_for()
     page.wait_for_url("**tolerance=5**")
@@ -170,15 +171,47 @@ def test_the_first_tab_removes_nothing_from_an_address_that_is_not_read_yet(page
             route.continue_()
 
     page.route("**/run/predict*", hold)
-    page.goto("/?tab=sweep")
+    page.goto("/?tab=runs")
     while not held:
         page.wait_for_timeout(100)
     page.wait_for_timeout(2000)  # what the first tab writes has been written by then, if anything has
 
-    assert page.url.endswith("/?tab=sweep")
+    assert page.url.endswith("/?tab=runs")
     held[0].continue_()
-    page.locator(LANDMARKS["sweep"]).first.wait_for()
-    assert page.url.endswith("/?tab=sweep")
+    page.locator(LANDMARKS["runs"]).first.wait_for()
+    assert page.url.endswith("/?tab=runs")
+
+
+def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
+    page.goto("/?tab=runs")
+    page.locator(LANDMARKS["runs"]).first.wait_for()
+    assert page.locator("#selected-runs").is_hidden()
+    row = page.locator("#runs-table tr[data-pick]", has_text="r = 1, 4, 16, 64").first
+    sweep_id = row.get_attribute("data-pick")
+
+    row.get_by_role("button").click()
+    page.locator(f"#runs-table tr[data-pick='{sweep_id}-001-r1'] button").click()
+
+    page.locator("#run-detail tr", has_text="Held-out loss after training").wait_for()
+    page.wait_for_url(f"**run={sweep_id}-001-r1")
+    page.locator(f"#runs-table tr[data-pick='{sweep_id}'] input").check()
+    page.locator("#selected-runs", has_text="12 selected runs of 1 sweep").wait_for()
+    page.wait_for_function("document.querySelector('#runs-curve .rv-plot')?.data?.some(t => t.x.length === 4)")
+    page.locator(f"#runs-table tr[data-pick='{sweep_id}-001-r1'] input").uncheck()
+    page.locator("#selected-runs", has_text="11 selected runs of 1 sweep").wait_for()
+    page.get_by_role("button", name="Clear the selection").click()
+    page.locator("#selected-runs").wait_for(state="hidden")
+
+
+def test_a_menu_of_downloads_stands_only_where_there_is_something_to_download(page):
+    page.goto("/?tab=runs")
+    page.locator(LANDMARKS["runs"]).first.wait_for()
+    page.locator("#runs-download summary").wait_for()
+
+    page.get_by_label("Filter").press_sequentially("no such run")
+
+    page.locator("#runs-table", has_text="No run matches the filter.").wait_for()
+    page.locator("#runs-download summary").wait_for(state="detached")
 
 
 @pytest.fixture
@@ -192,16 +225,16 @@ def counted_sweep(home):
 
 
 def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(page, counted_sweep):
-    page.goto(f"/?tab=sweep&sweep={counted_sweep}")
+    page.goto(f"/?tab=runs&sweep={counted_sweep}&tolerance=0.02")
     page.locator("#sweep-words", has_text="nats").wait_for()
 
     page.locator("#sweep-metric input").click()
     page.get_by_role("option", name="Token accuracy").click()
 
-    page.locator("#sweep-words", has_text="by (points): r = 4 +").wait_for()
+    page.locator("#sweep-words", has_text="Worse than r = 16: r = 4 by").wait_for()
     tolerance = page.locator("#sweep-tolerance textarea, #sweep-tolerance input")
     assert "1" == tolerance.input_value()
-    page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data[0].y[1] === 81")
+    page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data[0].y[0] === 81")
     page.wait_for_url("**metric=token_accuracy**")
     written(tolerance, "30")
     page.locator("#sweep-words", has_text="within 30 points").wait_for()
@@ -215,16 +248,16 @@ def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(pa
     assert "1" == tolerance.input_value()
 
 
-def test_the_examples_of_an_empty_train_page_are_drawn_and_open_on_sweep(page):
+def test_the_examples_of_an_empty_train_page_are_drawn_and_open_on_runs(page):
     page.goto("/?tab=train")
     for example in ("#example-matters", "#example-does-not"):
-        page.wait_for_function(f"document.querySelector('{example} .rv-plot')?.data?.[0].x.length === 3")
+        page.wait_for_function(f"document.querySelector('{example} .rv-plot')?.data?.flatMap(t => t.x).length === 3")
         page.locator(f"{example} .rv-plot").wait_for()
 
-    page.locator("#example-matters-words").get_by_role("link", name="open on Sweep").click()
+    page.locator("#example-matters-words").get_by_role("link", name="open on Runs").click()
 
-    page.wait_for_url("**tab=sweep**")
-    page.locator("#sweep-words", has_text="r = 32 has the lowest loss").wait_for()
+    page.wait_for_url("**tab=runs**")
+    page.locator("#sweep-summary", has_text="r = 2 is worse than r = 32").wait_for()
 
 
 def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
@@ -251,14 +284,24 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.get_by_role("button", name="Train", exact=True).click()
     page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for(timeout=60_000)
     page.wait_for_url("**sweep=**")
-    page.get_by_role("button", name="Cancel this sweep").wait_for()
+    page.get_by_role("button", name="Cancel", exact=True).wait_for()
+    page.locator("#badge button").wait_for()
     page.reload()
 
     page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
+    page.wait_for_function("document.querySelector('#train-base input').value.endsWith('tiny-llama')")
+    assert page.get_by_label("letters.jsonl").is_checked()
+    assert ["2", "8"] == page.locator("#train-ranks input:checked").evaluate_all("boxes => boxes.map(box => box.name)")
+    assert "6" == page.get_by_label("Steps per run").input_value()
     page.locator("#status", has_text="2 completed").wait_for(timeout=RUN_SECONDS * 1000)
+    page.get_by_role("button", name="Train", exact=True).wait_for()
+    page.locator("#badge button").wait_for(state="hidden")
+    page.locator("#train-adapters", has_text="Adapter at r = 8").wait_for()
+    page.locator("#train-answers", has_text="Held-out prompt").wait_for()
+    page.get_by_role("button", name="Runs: measured and estimated").click()
     page.locator("#train-results", has_text="16,384").wait_for()
     page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
-    page.locator("#train-words", has_text="No verdict possible: each rank has one run").wait_for()
+    page.locator("#train-words", has_text="Each rank has one run, so a difference may be chance").wait_for()
     assert 2 == page.evaluate(
         "document.querySelector('#train-loss .rv-plot').data.filter(t => t.mode === 'lines' && t.x.length === 6).length"
     )

@@ -41,15 +41,15 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
     ranks = page.evaluate("document.querySelector('#train-curve .rv-plot').data[2].x")
     assert [2, 4, 8] == list(ranks)
     words = page.locator("#train-words")
-    words.get_by_text("To train next: ").wait_for()
-    words.get_by_text("To ship now: ").wait_for()
-    page.locator("#train-words").get_by_role("link", name="Open this sweep on its own page").click()
-    page.locator("#sweep-words", has_text="To ship now: ").wait_for()
+    words.get_by_text("Train next").wait_for()
+    words.get_by_text("Ship now").wait_for()
+    page.locator("#status").get_by_role("link", name="Open this sweep on Runs").click()
+    page.locator("#sweep-summary", has_text="Ship now").wait_for()
     page.wait_for_function(f"{NAMES.replace('train', 'sweep')}?.includes('estimated band')")
 
 
-@pytest.mark.parametrize(("tab", "status"), [("train", "#status"), ("sweep", "#sweep-status")])
-def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home, tmp_path, tab, status):
+@pytest.mark.parametrize(("tab", "status", "part"), [("train", "#status", "train"), ("runs", "#sweep-status", "sweep")])
+def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home, tmp_path, tab, status, part):
     base, data = make_tiny_llama(tmp_path / "tiny-llama"), write_tiny_data(tmp_path / "letters.jsonl")
     elsewhere = RunStore(tmp_path / "elsewhere")
     sweep_id = elsewhere.create(
@@ -66,5 +66,8 @@ def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home
     add.click()
 
     page.locator(status, has_text="3 completed").wait_for(timeout=RUN_MILLISECONDS)
-    page.wait_for_function(f"document.querySelector('#{tab}-curve .rv-plot').data.at(-1).x.length === 3")
-    assert 3 == page.locator(f"#{tab}-results tbody tr").count()
+    page.wait_for_function(f"document.querySelector('#{part}-curve .rv-plot').data.at(-1).x.length === 3")
+    if tab == "runs":
+        page.get_by_role("button", name="Details").click()
+    page.locator(f"#{part}-results tbody tr").nth(2).wait_for()
+    assert 3 == page.locator(f"#{part}-results tbody tr").count()

@@ -220,3 +220,14 @@ def test_the_noise_width_is_the_widest_interval_with_the_best():
 
     assert verdict.pair(4, 8).half_width == verdict.noise_width
     assert 5.0 == judge(HAND, tolerance=5).noise_width
+
+
+def test_the_headline_names_each_rank_that_cannot_be_distinguished_once():
+    noisy = table({2: [[2.0], [2.3], [2.1]], 8: [[2.1], [2.0], [2.2]], 32: [[2.2], [2.1], [2.1]]})
+
+    first = sentences(judge(noisy))[0]
+
+    assert (
+        "r = 8 has the lowest loss. The smallest rank that cannot be distinguished from it is r = 2. r = 32 cannot be "
+        "distinguished from the best rank either."
+    ) == first

@@ -238,8 +238,7 @@ def remembering(*args, **kwargs):
     return trainer
 training.build_trainer = remembering
 
-stages = Stages(print)
-session = Session.load(request, resolve(request.base, home, stages), dataset.read(request.data), stages)
+session = Session.load(request, resolve(request.base, home), dataset.read(request.data), Stages(print))
 def hooks():
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in session.model.modules())
 told["hooks"] = [hooks()]
@@ -250,7 +249,7 @@ told["environment"] = session.environment
 
 for name in ("nobody/nothing", "tiny"):
     try:
-        load_base(Base(name=name, is_local=False), session.settings, stages)
+        load_base(Base(name=name, is_local=False), session.settings)
     except Exception as error:
         told[name] = explain(error)
 import httpx, torch, unsloth

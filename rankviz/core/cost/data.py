@@ -14,13 +14,16 @@ that attention costs more in a long example than in one of the mean length. Hand
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from rankviz.core.checks import number, whole
+from rankviz.core.checks import number, one_of, whole
 from rankviz.core.lora.config import Framework
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
+Form = Literal["messages", "prompt-completion", "instruction", "text"]
+"""As rankviz.dataset tells them apart."""
 MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304
 MAX_EPOCHS = 10_000
@@ -44,6 +47,8 @@ class TrainingData:
     """Tokens of the longest example."""
     epochs: float | None = None
     """How often each example is seen; None where steps or tokens are given, or no length at all."""
+    form: Form | None = None
+    """How the rows look, for an export that reads them."""
 
     def validate(self) -> None:
         """InvalidSettingError says which value to change, and its limits."""
@@ -54,6 +59,8 @@ class TrainingData:
         ):
             if value is not None:
                 whole(value, name, 1, high)
+        if self.form is not None:
+            one_of(self.form, "Form of the data", get_args(Form))
         if self.epochs is not None:
             number(self.epochs, "Epochs", 0, MAX_EPOCHS, above=True)
             if self.examples is None:
@@ -64,10 +71,13 @@ class TrainingData:
                 f"{self.mean_tokens:,}. Raise the longest example or lower the tokens per example."
             )
 
-    def steps(self, examples_per_step: int) -> int | None:
-        """Optimizer steps of all epochs, as transformers' Trainer counts them; None where they are not known."""
-        if self.examples is None or self.epochs is None:
-            return None
+    @property
+    def has_length(self) -> bool:
+        """Whether examples and epochs say how long the training is."""
+        return self.examples is not None and self.epochs is not None
+
+    def steps(self, examples_per_step: int) -> int:
+        """Optimizer steps of all epochs, as transformers' Trainer counts them. Examples and epochs must be known."""
         return max(1, math.ceil(self.epochs * math.ceil(self.examples / examples_per_step)))
 
     def fitted(self, max_length: int) -> int:

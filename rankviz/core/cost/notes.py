@@ -15,7 +15,6 @@ from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
-from rankviz.core.lora.targets import listed
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.note import Caution
 
@@ -126,22 +125,18 @@ def unsloth_notes(
 
 
 def _forced_fp32(model: ModelSpec, question: Question, stack: Stack, device: Device, predicted: Prediction) -> Caution:
-    """What fp32 hidden states cost, as the estimate has it: this training beside the same one in bf16."""
+    """What fp32 hidden states take, as the estimate has it: this training beside the same one in bf16. That it is
+    slower was never measured here."""
     gpu, setup, r = device.gpu, stack.setup, question.ranks[0]
     able = card(replace(gpu, supports_bf16=True)) if gpu else device
     in_bf16 = replace(stack, setup=replace(setup, precision="bf16" if setup.precision == "fp16" else setup.precision))
-    usable = gpu and gpu.usable_bytes
-    plain = predict(model, question.lora_at(r), in_bf16, able, usable_bytes=usable)
+    plain = predict(model, question.lora_at(r), in_bf16, able, usable_bytes=gpu and gpu.usable_bytes)
     more = predicted.memory_at(r).device - plain.memory_at(r).device
-    slow, fast = predicted.duration_at(r), plain.duration_at(r)
-    costs = [units.memory_change(more)] if more > 0 else []
-    if slow and fast:
-        costs.append(f"{100 * (slow.step.expected / fast.step.expected - 1):+.0f} % time")
+    takes = f" That takes {units.memory_size(more)} more than bf16, which the estimate includes." if more > 0 else ""
     lacks = f"{gpu.name} has no bf16, and " if gpu and not gpu.supports_bf16 else ""
-    against = f" Estimated against bf16 at r = {r}: {listed(costs)}, included here." if costs else ""
     return Caution(
         f"{lacks}fp16 overflows in this model, so Unsloth trains it with fp32 hidden states and without "
-        f"autocast.{against}"
+        f"autocast.{takes} It is slower too; no measured run says by how much."
     )
 
 

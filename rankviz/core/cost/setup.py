@@ -107,14 +107,15 @@ class TrainingSetup:
     @property
     def data_steps(self) -> int | None:
         """Optimizer steps of the epochs over the data, which neither steps nor tokens replace; None without them."""
-        if self.data is None or self.max_steps is not None or self.tokens is not None:
+        if self.data is None or not self.data.has_length or self.max_steps is not None or self.tokens is not None:
             return None
         return self.data.steps(self.rows_per_step)
 
     @property
     def has_length(self) -> bool:
         """Whether steps, tokens or epochs of known data are given."""
-        return self.max_steps is not None or self.tokens is not None or self.data_steps is not None
+        of_data = self.data is not None and self.data.has_length
+        return self.max_steps is not None or self.tokens is not None or of_data
 
     @property
     def total_steps(self) -> int:

@@ -14,20 +14,21 @@ PARTS = {
     "scratch": "other",
 }
 """By what a reader sees: properties of MemoryEstimate that add up to what is allocated."""
-SHOWN_FROM = 2**20
-"""Bytes: a smaller change of a part is not written."""
+SHOWN_FROM = 0.01
+"""As a share of the peak: a smaller change of a part is not written."""
 
 
 def peak_words(before: MemoryEstimate, after: MemoryEstimate) -> str:
     """ "Peak: logits 264 MiB → 0 MiB, activations 56 MiB → 416 MiB; 651 MiB of weights and optimizer states stay"."""
-    moved, kept = [], []
-    for name, field in PARTS.items():
-        was, now = getattr(before, field), getattr(after, field)
-        if abs(now - was) >= SHOWN_FROM:
-            moved.append(f"{name} {memory_size(was)} → {memory_size(now)}")
-        elif now >= SHOWN_FROM:
-            kept.append((now, f"{memory_size(now)} of {name}"))
-    largest = max(kept)[1] if kept else ""
+    sizes = {name: (getattr(before, field), getattr(after, field)) for name, field in PARTS.items()}
+    shown_from = SHOWN_FROM * max(map(sum, zip(*sizes.values(), strict=True)))
+    moved = [
+        f"{name} {memory_size(was)} → {memory_size(now)}"
+        for name, (was, now) in sizes.items()
+        if abs(now - was) >= shown_from
+    ]
     if not moved:
         return "Peak: no part changes"
-    return f"Peak: {', '.join(moved)}" + (f"; {largest} stay" if largest else "")
+    kept = [(now, name) for name, (was, now) in sizes.items() if abs(now - was) < shown_from <= now]
+    stays = f"; {memory_size(max(kept)[0])} of {max(kept)[1]} stay" if kept else ""
+    return f"Peak: {', '.join(moved)}{stays}"

@@ -183,7 +183,9 @@ def _verdict_sentences(decision: Decision, chosen: BentRank) -> Iterable[str]:
 
 
 def _lowest_of_all(chosen: BentRank) -> str:
-    return f"r = {chosen.r} has the lowest loss and is the lowest rank of your runs. Lower ranks were not measured."
+    if chosen.r == 1:
+        return "r = 1 has the lowest loss, and no lower rank exists."
+    return f"r = {chosen.r} has the lowest loss and is the lowest rank of these runs. Lower ranks were not measured."
 
 
 def _enough_sentences(decision: Decision, chosen: BentRank, best: BentRank) -> Iterable[str]:

@@ -26,8 +26,6 @@ class PublishedLine(NamedTuple):
     source: str
     why: str
     """What makes it near to the model."""
-    near: bool
-    """Of the same model, or of the same family and a similar size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

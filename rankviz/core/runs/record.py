@@ -77,7 +77,7 @@ class RunRecord:
     loss_before: Evaluated | None = None
     loss_after: Evaluated | None = None
     answered_before: Answered | None = None
-    """None where no answers were requested, and in every journal of before 27 November 2026."""
+    """None where no answers were requested, and in journals that are older than answers."""
     answered_after: Answered | None = None
     cuts: tuple[AdapterCut, ...] = ()
     """Of a fast curve: what the trained adapter comes to at lower ranks."""

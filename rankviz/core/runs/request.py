@@ -68,8 +68,8 @@ class RunRequest:
     """Held-out prompts that each evaluated adapter answers greedily, at most; 0 answers none, and more than there are
     answers all."""
     shown_answers: int = 0
-    """Held-out prompts whose greedy answers are kept as text, before and after training, at most; 0 writes none, and
-    so did every run of before 27 November 2026."""
+    """Held-out prompts whose greedy answers are kept as text, before and after training, at most; 0 writes none, as
+    did every run that is older than this setting."""
     cut_ranks: tuple[int, ...] = ()
     """Lower ranks that the trained adapter is truncated to, each evaluated: a fast curve. Empty for an ordinary run."""
 

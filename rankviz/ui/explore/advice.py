@@ -42,7 +42,7 @@ def card(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
     warned = len(by_level(estimate.notes)[0])
     details = f"Details and {counted(warned, 'warning')}" if warned else "Details"
     return (
-        f'<div class="rv-advice"><h2>{escape(title(advice, r))}</h2>{html.stats(settings(advice))}'
+        f'<div class="rv-advice"><h2>{escape(title(advice, r))}</h2>{html.named_values(settings(advice))}'
         f"{html.paragraphs(' '.join(main_sentences(advice)), css='')}"
         f"{html.folded(details, _details(answer, estimate, r))}</div>"
     )

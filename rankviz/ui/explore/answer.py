@@ -17,6 +17,7 @@ from rankviz.ui.explore.records import records
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
+from rankviz.ui.parts.own_data import length_note
 from rankviz.ui.parts.question import DEFAULTS, ask
 from rankviz.units import memory_span
 
@@ -90,6 +91,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
         "slots": {
             "advice": card(api.advice.advise(question, goal_of(values)), estimate, values["r"]),
             "gpu-note": gpu_note(estimate),
+            "length-note": length_note(question),
         },
     }
 

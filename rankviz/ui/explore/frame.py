@@ -25,6 +25,7 @@ TOOLS = """
 <div class="rv-bar-buttons">
   <button type="button" class="rv-button" data-pin><span>Pin to compare</span><span data-pins></span></button>
   <button type="button" class="rv-button" data-present>Present</button>
+  <button type="button" class="rv-button" data-open="export">Colab or script</button>
 </div>
 """
 COMPARE = """

@@ -42,7 +42,7 @@ def _serve(view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callable:
 
 
 def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, zipped: bool = False) -> Response:
-    """A view's answer as JSON; a mistake as a notice, with status 422."""
+    """A view's answer as JSON. A mistake is an answer too, a notice; what is no question at all has status 422."""
     try:
         question = json.loads(body) if len(body) <= MAX_BODY_BYTES else None
     except (ValueError, RecursionError):
@@ -52,7 +52,7 @@ def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, z
     try:
         return _json(view(question), 200, zipped)
     except RankVizError as error:
-        return _json({"notice": notice_html(str(error), kind="error")}, 422)
+        return _json({"notice": notice_html(str(error), kind="error")}, 200)
 
 
 def _json(value: Mapping[str, Any], status: int, zipped: bool = False) -> Response:

@@ -14,7 +14,7 @@ from rankviz.core.runs.request import QUICK_RANKS
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import frame, sections
 from rankviz.ui.explore.start import suitable
-from rankviz.ui.parts import question
+from rankviz.ui.parts import own_data, question
 from rankviz.ui.parts.controls import busy, done, plain, slot
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.wiring import on_any, quiet, wire
@@ -22,7 +22,7 @@ from rankviz.ui.wiring import on_any, quiet, wire
 MEASURE = f"Measure it: two runs ({' and '.join(f'r = {r}' for r in QUICK_RANKS)})"
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that decide, with the model, which modules there are to tick."""
-TYPED = ("modules", "parts", "examples", "example_tokens")
+TYPED = ("modules", "parts", "length", *own_data.NAMES)
 """Only a person changes these; an empty number box reports a change whenever the page loads."""
 
 
@@ -81,6 +81,13 @@ def build(api: Api) -> Exploring:
     w["alpha_rule"].change(
         lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
     )
+    measuring = wire(
+        partial(own_data.measured, api),
+        inputs={"file": w["data_file"], "epochs": w["epochs"]},
+        outputs={name: w[name] for name in own_data.Measured._fields},
+        notice=notice,
+    )
+    w["data_file"].upload(**measuring).then(**asking)
     w["upload"].upload(**busy("model-busy", "Building the model of this config.json, without weights …"))
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
     w["upload"].upload(**upload).then(**done("model-busy"))
@@ -103,10 +110,8 @@ def _in_browser(function: str, names: list[str], inputs: list[Any]) -> dict[str,
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
-    """Catalogue rows, then every other name with what it stands for, so that a search finds both."""
-    rows = api.models.all()
-    own = [(model_label(row), row.id) for row in rows]
-    return own + [(f"{alias} (as {row.id})", alias) for row in rows for alias in row.aliases]
+    """The rows of the catalogue. Their other names can be typed: a list of all 583 would weigh on every event."""
+    return [(model_label(row), row.id) for row in api.models.all()]
 
 
 def model_label(row: Any) -> str:

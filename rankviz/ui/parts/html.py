@@ -32,6 +32,8 @@ class Row(NamedTuple):
     chosen: bool = False
     tick: bool | None = None
     """Whether its box is ticked; None for a row without one."""
+    opened: bool | None = None
+    """Whether the rows that it opens onto are shown; None for a row that opens onto none."""
 
 
 def table(headers: Sequence[str], rows: Sequence[Row], *, label: str, left: int = 1) -> str:
@@ -68,8 +70,10 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
                 f'aria-label="{escape(cell.title)}">'
             )
         if row.pick and i == 0:
-            pressed = ' aria-pressed="true"' if row.chosen else ""
-            text = f'<button type="button"{pressed}>{text}</button>'
+            state = ' aria-pressed="true"' if row.chosen else ""
+            if row.opened is not None:
+                state = f' aria-expanded="{str(row.opened).lower()}"'
+            text = f'<button type="button"{state}>{text}</button>'
         if cell.sub:
             text += f'<span class="rv-under">{escape(cell.sub)}</span>'
         classes = ("rv-left " if i < left or cell.kind else "") + (f"rv-{cell.kind}" if cell.kind else "")
@@ -101,14 +105,17 @@ def figures(row: Sequence[Figure]) -> str:
 
 def _figure(f: Figure) -> str:
     verdict = fit_chip(f.verdict) + " " if f.verdict else ""
-    steps = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in f.steps)
     return (
         f'<div class="rv-figure"><h2>{escape(f.name)}</h2>'
         f'<div class="rv-value" title="{escape(f.title)}">{escape(f.value)}</div>'
-        f'<div class="rv-sub">{verdict}{escape(f.sub)}</div>'
-        + (f'<dl class="rv-steps">{steps}</dl>' if steps else "")
-        + "</div>"
+        f'<div class="rv-sub">{verdict}{escape(f.sub)}</div>' + (named_values(f.steps) if f.steps else "") + "</div>"
     )
+
+
+def named_values(pairs: Sequence[tuple[str, str]]) -> str:
+    """Names on the left, values on the right, a small line for each."""
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
+    return f'<dl class="rv-steps">{rows}</dl>'
 
 
 def titled(title: str, body: str) -> str:

@@ -43,41 +43,42 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:
 
     progress: as api.runs.progress has it, from earlier runs too; None takes it from this sweep alone.
     """
-    running = sweep.running
     parts = [
         f'<div class="rv-status"><h2>{escape(sweep_title(sweep))}</h2>',
         f'<p role="status">{escape(_where(sweep))}</p>',
     ]
     if not sweep.ended:
-        last = running.steps[-1] if running and running.steps else None
-        pace = running.tokens_per_second if running else None
-        progress = progress or progress_of(sweep, time.time())
-        share = sweep.share_done if progress.share is None else progress.share
-        left = progress.seconds_left
-        parts.append(html.progress(share, label="Share of the whole sweep"))
-        parts.append(
-            html.stats(
-                [
-                    ("Time left", "about " + units.duration(left) if left else "not known yet"),
-                    *([("This stage", _stage_so_far(progress))] if running else []),
-                    ("Step", f"{last.step} of {running.request.max_steps}" if last else "–"),
-                    ("Training loss", f"{last.loss:.4f}" if last else "–"),
-                    ("Tokens per second", f"{pace:,.0f}" if pace else "–"),
-                    ("Memory in use", units.memory_size(last.memory_bytes) if last else "–"),
-                ]
-            )
-        )
+        parts.append(_how_far(sweep, progress or progress_of(sweep, time.time())))
     failed = next((run for run in sweep.runs if run.state is RunState.FAILED), None)
     if failed:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(failed.error)}</p></div>')
     return "".join(parts) + "</div>"
 
 
+def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
+    """A bar, the time left, and what is known of the current run. The bar is the stage's while no more is known."""
+    running, whole = sweep.running, progress.share
+    last = running.steps[-1] if running and running.steps else None
+    pace, left = running.tokens_per_second if running else None, progress.seconds_left
+    share = next((known for known in (whole, progress.stage_share) if known is not None), sweep.share_done)
+    of_stage = whole is None and progress.stage_share is not None
+    known = [
+        ("Time left", "about " + units.duration(left) if left else "not known yet"),
+        ("This stage", _stage_so_far(progress) if running else ""),
+        ("Step", f"{last.step} of {running.request.max_steps}" if last else ""),
+        ("Training loss", f"{last.loss:.4f}" if last else ""),
+        ("Tokens per second", f"{pace:,.0f}" if pace else ""),
+        ("Memory in use", units.memory_size(last.memory_bytes) if last else ""),
+    ]
+    bar = html.progress(share, label="Share of this stage" if of_stage else "Share of the whole sweep")
+    return bar + html.stats([(name, value) for name, value in known if value])
+
+
 def _stage_so_far(progress: SweepProgress) -> str:
     """ "16 of 64 examples, 3 s": what the stage has done, and its time so far."""
-    counted = progress.stage.partition(", ")[2]
-    so_far = units.duration(progress.stage_seconds) if progress.stage_seconds is not None else ""
-    return ", ".join(part for part in (counted, so_far) if part) or "–"
+    counted, seconds = progress.stage.partition(", ")[2], progress.stage_seconds
+    so_far = units.duration(round(seconds)) if seconds is not None and seconds >= 1 else ""
+    return ", ".join(part for part in (counted, so_far) if part)
 
 
 def _where(sweep: Sweep) -> str:

@@ -9,6 +9,8 @@ from rankviz.figures import COST_AXES, QUALITY_AXES, tradeoff_figure, tradeoff_i
 from rankviz.ui.parts.charts import chart_value
 
 X_CHOICES = [(axis.label, name) for name, axis in COST_AXES.items()]
+X_WITHOUT_PRICE = [(label, name) for label, name in X_CHOICES if name != "money"]
+"""Where no price is asked for."""
 LOSS_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric is LOSS]
 
 
@@ -30,14 +32,11 @@ def tradeoff_chart(
     x: str,
     y: str,
     run_ids: Sequence[str] | None = None,
-    chosen_r: int | None = None,
     usd_per_hour: float | None = None,
     tolerance: float | None = None,
     height: int = 380,
 ) -> Drawn:
     """The figure with its data, and what it shows in sentences. Arguments as for tradeoff_info."""
-    info = tradeoff_info(
-        sweeps, x=x, y=y, run_ids=run_ids, chosen_r=chosen_r, usd_per_hour=usd_per_hour, tolerance=tolerance
-    )
+    info = tradeoff_info(sweeps, x=x, y=y, run_ids=run_ids, usd_per_hour=usd_per_hour, tolerance=tolerance)
     caption = " ".join(info.notes)
     return Drawn(chart_value(tradeoff_figure(info, height=height), info.rows, file="tradeoff", source=caption), caption)

@@ -8,11 +8,12 @@ import gradio as gr
 from rankviz.core.advice import use_case
 from rankviz.core.checks import whole
 from rankviz.core.cost.gpu import Gpu
-from rankviz.core.cost.question import ASSUMED_STEPS, Question, validate_price
+from rankviz.core.cost.question import Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.ui.parts.controls import STOPS, busy_line, rank_picker, remembered, slot
+from rankviz.ui.parts.own_data import box, data_of, data_widgets
 from rankviz.units import memory_size
 
 CUSTOM = "custom"
@@ -63,6 +64,8 @@ DEFAULTS: dict[str, Any] = {
     "use_case": "instruction",
     "examples": None,
     "example_tokens": None,
+    "longest_tokens": None,
+    "epochs": None,
     "forgetting": False,
     "preset": "unsloth",
     "modules": [],
@@ -83,7 +86,7 @@ DEFAULTS: dict[str, Any] = {
     "optim": "adamw_8bit",
     "checkpointing": "unsloth",
     "loss_path": "fused",
-    "length": ASSUMED_STEPS,
+    "length": None,
     "length_unit": "steps",
     "gpu": "l4",
     "usd_per_hour": None,
@@ -94,13 +97,12 @@ DEFAULTS: dict[str, Any] = {
 
 
 def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
-    """Build the column; widgets by the names of DEFAULTS."""
+    """Build the column; widgets by the names of DEFAULTS. In sight is what most people change, the rest is folded."""
     w: dict[str, Any] = {}
     w["model"] = gr.Dropdown(
         models,
         value=DEFAULTS["model"],
-        label="Base model",
-        info="Search, or enter a Hub id or a folder",
+        label="Base model: search, or enter any Hub id",
         allow_custom_value=True,
         interactive=True,
         elem_classes="rv-search",
@@ -109,12 +111,23 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     busy_line("model-busy")
     w["r"] = rank_picker(DEFAULTS["r"])
     w["use_case"] = gr.Dropdown(USE_CASES, value=DEFAULTS["use_case"], label="Use case", interactive=True)
-    with gr.Accordion("Data", open=False):
-        with gr.Row(elem_classes="rv-pair"):
-            w["examples"] = _whole("Examples", DEFAULTS["examples"])
-            w["example_tokens"] = _whole("Tokens per example", DEFAULTS["example_tokens"])
-        w["forgetting"] = gr.Checkbox(DEFAULTS["forgetting"], label="The base model must keep its abilities")
     w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)
+    w["gpu"] = gr.Dropdown(
+        [*((gpu_label(g), g.id) for g in gpus), ("No GPU", NO_GPU)],
+        value=DEFAULTS["gpu"],
+        label="GPU",
+        interactive=True,
+        elem_classes="rv-search",
+    )
+    w |= data_widgets(DEFAULTS)
+    with gr.Accordion("Modules, alpha, DoRA", open=False):
+        _adapter_widgets(w)
+    with gr.Accordion("Training setup and price", open=False):
+        _training_widgets(w)
+    return w
+
+
+def _adapter_widgets(w: dict[str, Any]) -> None:
     w["modules"] = gr.CheckboxGroup([], label="Modules of this model (× copies)", elem_id="modules")
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(ALPHA_RULES, value=DEFAULTS["alpha_rule"], label="Alpha", scale=3, min_width=180)
@@ -123,65 +136,49 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         w["use_rslora"] = gr.Checkbox(DEFAULTS["use_rslora"], label="rsLoRA", min_width=100)
         w["use_dora"] = gr.Checkbox(DEFAULTS["use_dora"], label="DoRA", min_width=100)
     slot("scale")
+    w["forgetting"] = gr.Checkbox(DEFAULTS["forgetting"], label="The base model must keep its abilities")
     w["moe_scheme"] = gr.Dropdown(
         MOE_SCHEMES, value=DEFAULTS["moe_scheme"], label="Experts", visible=False, interactive=True
     )
     w["parts"] = gr.CheckboxGroup(
         PARTS, value=DEFAULTS["parts"], label="Trained parts (Unsloth's finetune_ flags)", visible=False
     )
-    with gr.Accordion("GPU and price", open=False):
-        w["gpu"] = gr.Dropdown(
-            [*((gpu_label(g), g.id) for g in gpus), ("No GPU", NO_GPU)],
-            value=DEFAULTS["gpu"],
-            label="GPU",
-            interactive=True,
-            elem_classes="rv-search",
-        )
-        w["usd_per_hour"] = gr.Number(None, label="Price, $ per hour", info="Empty: price from the table")
-        slot("gpu-note")
-        w["prices"] = remembered(DEFAULTS["prices"])
-    with gr.Accordion("Training setup", open=False):
-        w["framework"] = gr.Radio(FRAMEWORKS, value=DEFAULTS["framework"], label="Framework")
-        w["unsloth_class"] = gr.Dropdown(
-            list(UNSLOTH_CLASSES),
-            value=DEFAULTS["unsloth_class"],
-            label="Unsloth class",
-            info="FastModel reaches layers outside attention and MLP too",
-            interactive=True,
-        )
-        w["precision"] = gr.Dropdown(
-            PRECISIONS, value=DEFAULTS["precision"], label="Base model precision", interactive=True
-        )
-        with gr.Row(elem_classes="rv-pair"):
-            w["batch"] = _whole("Batch", DEFAULTS["batch"])
-            w["accumulation"] = _whole("Accumulation", DEFAULTS["accumulation"])
-        with gr.Row(elem_classes="rv-pair"):
-            w["max_length"] = _whole("Max length (tokens)", DEFAULTS["max_length"])
-            w["optim"] = gr.Dropdown(
-                OPTIMS, value=DEFAULTS["optim"], label="Optimizer", interactive=True, min_width=120
-            )
-        with gr.Row(elem_classes="rv-pair"):
-            w["checkpointing"] = gr.Dropdown(
-                CHECKPOINTING, value=DEFAULTS["checkpointing"], label="Checkpointing", interactive=True, min_width=120
-            )
-            w["loss_path"] = gr.Dropdown(
-                LOSS_PATHS, value=DEFAULTS["loss_path"], label="Loss", interactive=True, min_width=120
-            )
-        with gr.Row(elem_classes="rv-pair"):
-            w["length"] = _whole("Training length", DEFAULTS["length"])
-            w["length_unit"] = gr.Radio(["steps", "tokens"], value=DEFAULTS["length_unit"], label="Unit", min_width=120)
-    with gr.Accordion("More targets and your own config.json", open=False):
-        w["names"] = gr.Textbox(
-            DEFAULTS["names"], label="Other module names", placeholder="q_proj, experts.gate_up_proj"
-        )
-        w["save"] = gr.Textbox(DEFAULTS["save"], label="modules_to_save", placeholder="lm_head, embed_tokens")
-        w["upload"] = gr.UploadButton("Upload a config.json", file_types=[".json"], size="sm")
-    return w
+    w["names"] = gr.Textbox(DEFAULTS["names"], label="Other module names", placeholder="q_proj, experts.gate_up_proj")
+    w["save"] = gr.Textbox(DEFAULTS["save"], label="modules_to_save", placeholder="lm_head, embed_tokens")
+    w["upload"] = gr.UploadButton("Upload a config.json", file_types=[".json"], size="sm")
 
 
-def _whole(label: str, value: int) -> gr.Number:
-    """Without a minimum: Gradio would refuse the event without a word where the core says what to change."""
-    return gr.Number(value, label=label, precision=0, step=1, min_width=120)
+def _training_widgets(w: dict[str, Any]) -> None:
+    w["usd_per_hour"] = gr.Number(None, label="Price, $ per hour", placeholder="Price from the table")
+    slot("gpu-note")
+    w["prices"] = remembered(DEFAULTS["prices"])
+    w["framework"] = gr.Radio(FRAMEWORKS, value=DEFAULTS["framework"], label="Framework")
+    w["unsloth_class"] = gr.Dropdown(
+        list(UNSLOTH_CLASSES),
+        value=DEFAULTS["unsloth_class"],
+        label="Unsloth class",
+        info="FastModel reaches layers outside attention and MLP too",
+        interactive=True,
+    )
+    w["precision"] = gr.Dropdown(
+        PRECISIONS, value=DEFAULTS["precision"], label="Base model precision", interactive=True
+    )
+    with gr.Row(elem_classes="rv-pair"):
+        w["batch"] = box("Batch", DEFAULTS["batch"])
+        w["accumulation"] = box("Accumulation", DEFAULTS["accumulation"])
+    with gr.Row(elem_classes="rv-pair"):
+        w["max_length"] = box("Max length (tokens)", DEFAULTS["max_length"])
+        w["optim"] = gr.Dropdown(OPTIMS, value=DEFAULTS["optim"], label="Optimizer", interactive=True, min_width=120)
+    with gr.Row(elem_classes="rv-pair"):
+        w["checkpointing"] = gr.Dropdown(
+            CHECKPOINTING, value=DEFAULTS["checkpointing"], label="Checkpointing", interactive=True, min_width=120
+        )
+        w["loss_path"] = gr.Dropdown(
+            LOSS_PATHS, value=DEFAULTS["loss_path"], label="Loss", interactive=True, min_width=120
+        )
+    with gr.Row(elem_classes="rv-pair"):
+        w["length"] = box("Training length", DEFAULTS["length"], placeholder="Epochs of your data")
+        w["length_unit"] = gr.Radio(["steps", "tokens"], value=DEFAULTS["length_unit"], label="Unit", min_width=120)
 
 
 def gpu_label(gpu: Gpu) -> str:
@@ -259,13 +256,14 @@ def prices_of(prices: str) -> dict[str, float]:
 
 
 def ask(values: Mapping[str, Any]) -> Question:
-    """The widgets' values as a question to the core, for every rank that the page shows.
+    """The widgets' values as a question to the core, for every rank that the page shows. Where they say no length of
+    training, it is the assumed one, which own_data.length_note says.
 
     Values arrive from a browser or from anyone's HTTP call; the core checks them all. Only the rank is checked here,
     because the ranks to show are made from it.
     """
     prices = prices_of(values["prices"])
-    return Question(
+    question = Question(
         model_id=(values["model"] or "").strip(),
         ranks=ranks_shown(rank_of(values)),
         lora=lora_of(values),
@@ -280,7 +278,9 @@ def ask(values: Mapping[str, Any]) -> Question:
             gradient_checkpointing=values["checkpointing"],
             loss_path=values["loss_path"],
             **{"tokens" if values["length_unit"] == "tokens" else "max_steps": values["length"]},
+            data=data_of(values),
         ),
         gpu=None if values["gpu"] in (None, NO_GPU) else values["gpu"],
         usd_per_hour=prices.get(values["gpu"]) if values["usd_per_hour"] is None else values["usd_per_hour"],
     )
+    return question.with_assumed_length()[0]

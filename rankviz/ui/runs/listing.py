@@ -81,7 +81,7 @@ def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: 
     sizes = [run.adapter_bytes for run in runs if run.adapter_bytes]
     peaks = [run.completed.peak_memory_bytes for run in runs if run.completed]
     cells = (
-        Cell(f"{'▾' if is_open else '▸'} {sweep_title(sweep)}", title=sweep.sweep_id, kind="wrap", sub=_setting(sweep)),
+        Cell(sweep_title(sweep), title=sweep.sweep_id, kind="wrap", sub=_setting(sweep)),
         Cell(_sweep_state(sweep), kind="left"),
         Cell(_each(runs, lambda run: run.request.lora.lora_alpha)),
         Cell(_each(runs, lambda run: run.request.learning_rate)),
@@ -94,7 +94,7 @@ def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: 
         Cell(_when(runs[0])),
     )
     ticked = all(run.run_id in selected for run in runs)
-    return Row(cells=cells, pick=sweep.sweep_id, chosen=chosen, tick=ticked)
+    return Row(cells=cells, pick=sweep.sweep_id, chosen=chosen, tick=ticked, opened=is_open)
 
 
 def _setting(sweep: Sweep) -> str:

@@ -13,7 +13,7 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, points, tables
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import pickable, plain
+from rankviz.ui.parts.controls import editable, pickable, plain, remembered
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE, all_sweeps, matching_runs
 from rankviz.ui.runs.selection import Choice, choice_of, imported, selected_after, zip_of
@@ -22,6 +22,7 @@ from rankviz.ui.runs.view import NOTHING_OF_YOURS, runs_view
 from rankviz.ui.wiring import action, on_any, quiet, wire, with_messages
 
 POLL_SECONDS = 2.0
+SHOWING = "showing"
 METRIC_CHOICES = [(metric.label, metric.key) for metric in METRICS.values()]
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
 
@@ -38,8 +39,9 @@ class Running(NamedTuple):
     """The event after which metric and tolerance belong together."""
     tolerance: gr.Textbox
     details: gr.Accordion
-    showing: gr.State
-    """Whether this is the open tab; while it is not, nothing is drawn."""
+    showing: gr.HTML
+    """SHOWING while this is the open tab, else empty; then nothing is drawn. Set in the browser, so in the order of
+    clicks."""
     timer: gr.Timer
     first: dict[str, Any]
     """The event that opens a sweep where none is open."""
@@ -62,7 +64,7 @@ def build(api: Api) -> Running:
         )
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
     table_file = tables.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
-    w["table"] = pickable(elem_id="runs-table")
+    w["table"] = editable(elem_id="runs-table")
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         x = _selected_widgets(w)
     zipped = gr.DownloadButton("zip", visible="hidden", elem_id="runs-zip")
@@ -72,7 +74,7 @@ def build(api: Api) -> Running:
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
     choice = sweep_id, run_id, open_id = gr.State(""), gr.State(""), gr.State("")
-    selected, showing = gr.State([]), gr.State(False)
+    selected, showing = gr.State([]), remembered()
     w["seen"], w["timer"] = gr.State(None), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
     judge = {"metric": w["metric"], "tolerance": w["tolerance"]}
@@ -139,7 +141,7 @@ def _selected_widgets(w: dict[str, Any]) -> gr.Dropdown:
     """The charts of the selected runs; returns the choice of the cost axis."""
     w["selected_title"] = plain()
     with gr.Row(elem_classes="rv-bar"):
-        x = gr.Dropdown(points.X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=150)
+        x = gr.Dropdown(points.X_WITHOUT_PRICE, value="adapter", label="Cost axis", interactive=True, min_width=150)
         w["y"] = gr.Dropdown(points.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
         w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
         w["clear"] = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")

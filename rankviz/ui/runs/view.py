@@ -41,7 +41,7 @@ class RunsView(SimpleNamespace):
 def runs_view(
     api: Api,
     *,
-    showing: bool,
+    showing: str,
     text: str,
     state: str,
     x: str,
@@ -54,7 +54,7 @@ def runs_view(
     tolerance: str,
     seen: Seen | None,
 ) -> RunsView:
-    """What changed since the parts were last drawn; nothing while another tab is open."""
+    """What changed since the parts were last drawn. Nothing while another tab is open, when `showing` is empty."""
     if not showing:
         return RunsView(timer=gr.Timer(active=False))
     before, choice = seen or Seen(), Choice(sweep_id, run_id, open_id)

@@ -21,7 +21,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.train.form import NOTED
-from rankviz.ui.train.request import DEFAULTS, data_of, problem_in, request_of
+from rankviz.ui.train.request import DEFAULTS, KEPT_FILE, OWN_FILE, data_of, problem_in, request_of
 from rankviz.ui.wiring import notice_html
 
 HUB = "Hub"
@@ -57,24 +57,14 @@ def preview(api: Api, **values: Any) -> Preview:
     if not data:
         return Preview(html.paragraphs("Upload a file to see its first examples."))
     try:
-        seen = api.runs.preview(data)
+        seen, measured = api.runs.preview(data), api.data.measure(data)
     except RankVizError as error:
         return Preview(notice_html(str(error), kind="error"))
     rows = [Row(cells=[Cell(prompt, kind="wrap"), Cell(answer, kind="wrap")]) for prompt, answer in seen.examples]
-    per_token = api.workspace.assumptions.range("characters-per-token")
-
-    def long(characters: float) -> str:
-        low, high = characters / per_token.high, characters / per_token.low
-        return f"{characters:,.0f} characters ({low:,.0f} to {high:,.0f} tokens)"
-
-    about = (
-        f"{seen.title}: {units.counted(seen.rows, 'example')} of {long(seen.mean_characters)} on average. The longest "
-        f"has {long(seen.longest_characters)}."
-    )
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
     short = sum(len(text) for example in seen.examples for text in example) <= SHORT_ROWS
     first = f"First {units.counted(len(rows), 'example')}"
-    return Preview(html.paragraphs(about) + html.folded(first, table, is_open=short))
+    return Preview(html.paragraphs(measured.in_words) + html.folded(first, table, is_open=short))
 
 
 def before(api: Api, **values: Any) -> Before:
@@ -174,7 +164,8 @@ def notebook(api: Api, **values: Any) -> str:
         training=request.training.without_auto(card(gpu)),
         gpu=gpu.id,
     )
-    written = api.exports.write(question, r, "notebook", learning_rate=request.learning_rates[0])
+    form = api.runs.preview(request.data).format if values["data"] in (OWN_FILE, KEPT_FILE) else ""
+    written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0], form=form)
     target = Path(mkdtemp(prefix="rankviz-")) / written.file_name
     target.write_text(written.text, encoding="utf-8")
     return str(target)

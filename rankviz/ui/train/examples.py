@@ -106,13 +106,13 @@ def _drawn(api: Api, example: Example, verdict: Verdict, top: float) -> tuple[st
 
 def words_html(example: Example, verdict: Verdict, runs: Sequence[RunRecord], source: str) -> str:
     """The verdict, how large the gap is beside the noise, the lesson, what was trained, and where the sweep opens."""
-    address = f"?tab=sweep&amp;sweep={quote(example.sweep_id)}"
+    address = f"?tab=runs&amp;sweep={quote(example.sweep_id)}"
     captions = gap_sentence(verdict), example.lesson, training_sentence(runs), rates_sentence(runs), source
     return (
         f'<div class="rv-verdict">{html.paragraphs(sentences(verdict)[0], css="rv-headline")}'
         f"{html.paragraphs(*captions)}"
-        f'<p class="rv-caption"><a href="{address}" aria-label="{escape(example.title)}: open on Sweep">'
-        "Open on Sweep</a></p></div>"
+        f'<p class="rv-caption"><a href="{address}" aria-label="{escape(example.title)}: open on Runs">'
+        "Open on Runs</a></p></div>"
     )
 
 

@@ -107,7 +107,7 @@ def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-pair"):
         w["learning_rates"] = gr.Textbox(DEFAULTS["learning_rates"], label="Learning rates", max_lines=1, min_width=100)
         w["seeds"] = _whole("Seeds", DEFAULTS["seeds"], visible=False)
-        w["max_steps"] = _whole("Steps per run", DEFAULTS["max_steps"])
+        w["max_steps"] = _whole("Steps per run", DEFAULTS["max_steps"], elem_id="train-steps")
     w["numbers_problem"] = plain(elem_id="train-problem-numbers")
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
@@ -143,9 +143,9 @@ def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tup
     return [*samples, *([(data_name(kept), KEPT_FILE)] if kept else []), ("Own file", OWN_FILE)]
 
 
-def _whole(label: str, value: int, *, visible: bool = True) -> gr.Number:
+def _whole(label: str, value: int, **more: Any) -> gr.Number:
     """Without a minimum: Gradio would refuse the event without a word where the core says what to change."""
-    return gr.Number(value, label=label, precision=0, step=1, min_width=80, visible=visible)
+    return gr.Number(value, label=label, precision=0, step=1, min_width=80, **more)
 
 
 def _ranks_label(mode: str) -> str:

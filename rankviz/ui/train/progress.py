@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RankVizError
@@ -32,6 +33,7 @@ class Progress(NamedTuple):
     status: str = ""
     start: Any = gr.skip()
     add: Any = gr.Button(visible=False)
+    resume: Any = gr.Button(visible=False)
     loss: str = ""
     curve: str = ""
     words: str = ""
@@ -71,6 +73,7 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
         status=status,
         start=train if sweep.ended else gr.Button(CANCEL, variant="stop", interactive=True),
         add=add_button(api, sweep, drawn.decision if drawn else None),
+        resume=resume_button(api, sweep),
         loss=live.loss_chart([sweep]) if stepped else "",
         curve=drawn.chart if drawn else "",
         words=drawn.words if drawn else "",
@@ -85,6 +88,15 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
     )
 
 
+def resume_button(api: Api, sweep: Sweep) -> gr.Button:
+    """Shown once all runs have ended and some did not complete."""
+    again = len(sweep.resumable)
+    if not again or not sweep.ended or sweep.recorded or api.workspace.why_not_train():
+        return gr.Button(visible=False)
+    return gr.Button(f"Run {units.counted(again, 'failed or cancelled run')} again", visible=True)
+
+
 def sweep_link(sweep: Sweep) -> str:
-    address = f"?tab=sweep&amp;sweep={quote(sweep.sweep_id)}"
-    return f'<p class="rv-caption"><a href="{address}">Open this sweep on its own page</a></p>'
+    address = f"?tab=runs&amp;sweep={quote(sweep.sweep_id)}"
+    closing = "" if sweep.ended else "You can close this page; the training goes on. "
+    return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on Runs</a></p>'

@@ -24,9 +24,19 @@ from rankviz.ui.wiring import action, notice_html, put, quiet, show, wire
 POLL_SECONDS = 1.0
 PRESSED = f"""() => RankViz.busy("train-busy",
   document.querySelector("#train-button").textContent.trim() === "{CANCEL}" ? "Cancelling …" : "Starting …")"""
-IN_VIEW = """() => {
+FOLD = """() => {
   const fold = document.querySelector(".rv-train-form > button");
-  if (fold?.offsetParent && fold.classList.contains("open")) fold.click();
+  const shown = document.querySelector("#status .rv-status");
+  if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
+}"""
+"""Where a sweep is shown on a phone the form folds, so that button and progress stand one under the other."""
+READY = """() => {
+  document.querySelector("#train-button").focus({ preventScroll: true });
+  if (innerWidth < 900) document.querySelector("#train-bar").scrollIntoView({ block: "end" });
+  else scrollTo(0, 0);
+}"""
+"""Where Explore has filled the form, the next press starts it."""
+IN_VIEW = """() => {
   const status = document.querySelector("#status");
   status.tabIndex = -1;
   status.focus({ preventScroll: true });
@@ -36,7 +46,6 @@ IN_VIEW = """() => {
     if (y < 0 || y > innerHeight / 2) top.scrollIntoView({ block: "start" });
   }, 100);
 }"""
-"""On a phone the form folds, so that button and progress stand one under the other."""
 
 
 class Training(NamedTuple):
@@ -67,8 +76,10 @@ def build(api: Api) -> Training:
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
                 with gr.Row(elem_classes="rv-bar"):
-                    w["embedded"] = gr.Button("Use the embedded model instead", visible=False, elem_id="train-embedded")
-                    w["notebook"] = gr.Button("", visible=False, elem_id="train-notebook")
+                    w["embedded"] = gr.Button(
+                        "Use the embedded model instead", visible=False, size="sm", elem_id="train-embedded"
+                    )
+                    w["notebook"] = gr.Button("", visible=False, size="sm", elem_id="train-notebook")
                 if why_not := api.workspace.why_not_train():
                     plain(notice_html(why_not), elem_id="train-trainer")
                 busy_line("train-busy")
@@ -81,7 +92,9 @@ def build(api: Api) -> Training:
                 curve = chart("Held-out loss by rank", height=HEIGHT, elem_id="train-curve", optional=True)
                 loss = chart("Training loss by step", height=HEIGHT, elem_id="train-loss", optional=True)
             words = plain(elem_id="train-words")
-            add = gr.Button("", visible=False, size="sm", elem_id="add-run")
+            with gr.Row(elem_classes="rv-bar", elem_id="train-next"):
+                add = gr.Button("", visible=False, size="sm", elem_id="add-run")
+                resume = gr.Button("", visible=False, size="sm", elem_id="train-resume")
             answers = plain(elem_id="train-answers")
             adapters = copyable(elem_id="train-adapters")
             with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as runs_fold:
@@ -138,6 +151,7 @@ def build(api: Api) -> Training:
         "status": status,
         "start": start,
         "add": add,
+        "resume": resume,
         "loss": loss,
         "curve": curve,
         "words": words,
@@ -161,9 +175,10 @@ def build(api: Api) -> Training:
         **action(partial(pressed, api)),
     )
     started.then(**done("train-busy"))
-    started.success(**drawing).then(None, js=IN_VIEW)
+    started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
     tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
-    add.click(inputs=sweep_id, **action(partial(add_run, api))).then(**drawing)
+    for button, act in ((add, partial(add_run, api)), (resume, partial(resume_runs, api))):
+        button.click(inputs=sweep_id, **action(act)).then(**drawing)
 
     def fill(shown: str) -> dict[Any, Any]:
         values = form_of(api, shown)
@@ -203,6 +218,10 @@ def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:
     api.runs.cancel(run_or_sweep_id)
+
+
+def resume_runs(api: Api, sweep_id: str) -> None:
+    api.runs.resume(sweep_id)
 
 
 def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from rankviz.core.runs.stages import CONVERTING, DOWNLOADING
 from rankviz.errors import UnknownModelError
-from rankviz.worker.stages import Stages
+from rankviz.worker.stages import UNWATCHED, Stages
 from rankviz.worker.wheels import fetch_member
 
 EMBEDDED = "embedded"
@@ -31,7 +31,7 @@ class Base:
     is_local: bool
 
 
-def resolve(base: str, home: Path, stages: Stages) -> Base:
+def resolve(base: str, home: Path, stages: Stages = UNWATCHED) -> Base:
     """Where the weights are; the embedded default is made on first use."""
     if base == EMBEDDED:
         return Base(name=str(embedded_folder(home, stages)), is_local=True)
@@ -47,7 +47,7 @@ def resolve(base: str, home: Path, stages: Stages) -> Base:
     return Base(name=base, is_local=False)
 
 
-def embedded_folder(home: Path, stages: Stages) -> Path:
+def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
     """HOME/models/SmolLM2-135M-Instruct, fetched and converted once; whoever comes meanwhile waits."""
     folder = home / "models" / EMBEDDED_MODEL
     if folder.is_dir():

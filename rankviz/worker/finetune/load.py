@@ -1,5 +1,6 @@
 """Loads the base with Unsloth, and says what is wrong where that fails. Importing this module imports Unsloth."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,35 @@ from rankviz.worker import device
 from rankviz.worker.downloads import HubDownload, hub_weight_bytes
 from rankviz.worker.finetune.base import Base
 from rankviz.worker.settings import Settings
-from rankviz.worker.stages import Stages
+from rankviz.worker.stages import UNWATCHED, Stages
 
 
 def load_base(
-    base: Base, settings: Settings, stages: Stages, unsloth_class: UnslothClass = "FastLanguageModel"
-) -> tuple[Any, Any, str]:
-    """(model, tokenizer, the folder or repository that was loaded). On a GPU, Unsloth takes a quantized copy of many
-    bases from another repository, such as unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B."""
-    download, resolved = HubDownload(stages, Path(HF_HUB_CACHE), hub_weight_bytes), [base.name]
+    base: Base,
+    settings: Settings,
+    on_resolved: Callable[[str], None] = lambda name: None,
+    unsloth_class: UnslothClass = "FastLanguageModel",
+    stages: Stages = UNWATCHED,
+) -> tuple[Any, Any]:
+    """(model, tokenizer).
 
-    def on_resolved(name: str) -> None:
-        resolved.append(name)
-        download.of(name)
+    on_resolved: told the folder or repository that is loaded. On a GPU, Unsloth takes a quantized copy of many bases
+    from another repository, such as unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B.
+    stages: told how much of a download has come.
+    """
+    download = HubDownload(stages, Path(HF_HUB_CACHE), hub_weight_bytes)
 
-    if not base.is_local:
-        download.of(base.name)
+    def resolved(name: str) -> None:
+        on_resolved(name)
+        if not base.is_local:
+            download.of(name)
+
+    resolved(base.name)
     # The CPU backend loads what it was given, and does not know this argument.
-    telling = {"on_model_resolved": on_resolved} if settings.cuda else {}
+    telling = {"on_model_resolved": resolved} if settings.cuda else {}
     try:
         with stages.watched(download.look):
-            model, tokenizer = getattr(unsloth, unsloth_class).from_pretrained(
+            return getattr(unsloth, unsloth_class).from_pretrained(
                 base.name,
                 max_seq_length=settings.training.max_length,
                 dtype=settings.dtype_name and getattr(torch, settings.dtype_name),
@@ -50,7 +59,6 @@ def load_base(
         if (explained := explain_failure(error, base, settings)) is None:
             raise
         raise explained from error
-    return model, tokenizer, resolved[-1]
 
 
 def explain_failure(error: Exception, base: Base, settings: Settings) -> Exception | None:

@@ -93,14 +93,15 @@ class Session:
         memory = Memory(cuda=settings.cuda)
         memory.settle()
         stages.begin(LOADING)
-        model, tokenizer, loaded_from = load_base(base, settings, stages, request.lora.unsloth_class)
+        resolved: list[str] = []
+        model, tokenizer = load_base(base, settings, resolved.append, request.lora.unsloth_class, stages)
         stages.begin(TOKENIZING)
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         questions, shown = data.questions(request.exact_match_examples), data.shown_questions(request.shown_answers)
         environment = {
             **machine(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
-            "loaded_from": Path(base.name).name if base.is_local else loaded_from,
+            "loaded_from": Path(base.name).name if base.is_local else resolved[-1],
             "model_fingerprint": model_fingerprint(model),
             "total_parameters": model.num_parameters(),
             "data_fingerprint": rows.fingerprint,

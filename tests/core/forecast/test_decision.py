@@ -130,6 +130,12 @@ def test_with_a_verdict_the_rank_to_train_is_the_one_of_the_verdict():
     assert why.endswith("Its mean loss is 0.050 nats higher.")
 
 
+def test_below_rank_1_there_is_no_rank_to_measure():
+    decision = decide(plain_sweep({1: 1.7, 64: 1.8}).runs, forecast({1: 1.7, 64: 1.8}))
+
+    assert "r = 1 has the lowest loss, and no lower rank exists." in decision.train_sentences
+
+
 def test_of_lower_ranks_that_were_not_measured_nothing_is_said():
     decision = decide(quick_look_runs(1.7, 1.8), forecast({4: 1.7, 64: 1.8}))
 

@@ -94,7 +94,7 @@ def test_ranks_after_few_or_unknown_steps_are_said_to_be_those_of_the_random_sta
     spectrum = adapter(layer("q", 4.0, 3.0, 0.0), training_steps=steps)
 
     assert in_words(spectrum).endswith(end)
-    assert steps == as_json(spectrum)["steps"]
+    assert steps == as_json(spectrum)["training_steps"]
 
 
 def test_an_adapter_without_an_update_says_nothing_of_steps():

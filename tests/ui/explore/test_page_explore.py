@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.pages import LLAMA, choose_rank, figure, open_section
+from tests.support.pages import LLAMA, choose_rank, figure, open_section, restored
 
 pytestmark = pytest.mark.browser
 Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"
@@ -92,7 +92,7 @@ def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
 
 def test_a_batch_of_zero_is_said_with_what_to_change(page):
     page.goto(LLAMA)
-    figure(page, "Trainable parameters").wait_for()  # by then the address has been read, and sets no widget any more
+    restored(page)
     page.get_by_text("Training setup").click()
 
     page.get_by_label("Batch", exact=True).fill("0")
@@ -115,6 +115,7 @@ def test_a_ticked_module_becomes_the_choice_of_targets(page):
     # q and v: 32 · (8192 + 5120) a unit of r.
     figure(page, "Trainable parameters").locator("[title='6,815,744 parameters']").wait_for()
 
+    page.get_by_text("Modules, alpha, DoRA").click()
     page.get_by_label("k_proj × 32").check()
 
     figure(page, "Trainable parameters").locator("[title='9,437,184 parameters']").wait_for()
@@ -126,10 +127,10 @@ def test_the_picker_finds_a_model_by_another_name_though_one_is_chosen(page):
     figure(page, "Trainable parameters").wait_for()
 
     page.locator("#model input").click()
-    page.keyboard.type("unsloth/Qwen3-4B-unsloth")
-    page.get_by_role("option").first.click()
+    page.keyboard.type("unsloth/Qwen3-4B-unsloth-bnb-4bit")
+    page.keyboard.press("Enter")
 
-    page.wait_for_url("**model=unsloth**Qwen3-4B**")
+    page.wait_for_url("**model=unsloth**Qwen3-4B-unsloth-bnb-4bit**")
     # 36 blocks of q 2560+4096, k and v 2560+1024, o 4096+2560, three of 2560+9728: 33,030,144 at r = 16.
     figure(page, "Trainable parameters").locator("[title='33,030,144 parameters']").wait_for()
 
@@ -151,6 +152,7 @@ def test_a_copied_address_opens_the_same_view(page):
     page.goto(LLAMA)
     figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
     choose_rank(page, 64)
+    page.get_by_text("Modules, alpha, DoRA").click()
     page.get_by_label("α = 2r").check()
     page.get_by_label("rsLoRA").check()
     page.wait_for_url("**rslora=1**")
@@ -162,8 +164,28 @@ def test_a_copied_address_opens_the_same_view(page):
 
     figure(page, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
     assert "64" == page.get_by_label("Rank r").input_value()
+    page.get_by_text("Modules, alpha, DoRA").click()
     assert page.get_by_label("rsLoRA").is_checked()
     assert "α = 128, scale α / √r = 16" == page.locator(".rv-scale").inner_text()
+
+
+def test_typed_data_and_a_dropped_file_set_the_steps_and_the_address(page, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "abcd", "completion": "abcd"}\n' * 80)
+    page.goto(LLAMA)
+    page.locator("#slot-length-note", has_text="time and cost assume 1,000 steps of 8 examples").wait_for()
+    restored(page)
+
+    for label, value in (("Examples", "5000"), ("Tokens per example", "400"), ("Longest example", "1600")):
+        page.get_by_label(label, exact=True).fill(value)
+        page.get_by_label(label, exact=True).press("Tab")
+    page.locator("#slot-length-note", has_text="5,000 examples × 1 epoch: 625 steps of 8 examples").wait_for()
+    page.wait_for_url("**examples=5000&example_tokens=400&longest=1600**")
+
+    page.set_input_files("input[type=file][accept*=jsonl]", str(file))
+    page.locator("#file-note", has_text="rows.jsonl: 80 examples (prompt-completion), about 2 tokens").wait_for()
+    page.locator("#slot-length-note", has_text="80 examples × 1 epoch: 10 steps of 8 examples").wait_for()
+    page.wait_for_url("**examples=80&example_tokens=2&longest=3&epochs=1**")
 
 
 def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
@@ -225,10 +247,12 @@ def test_the_cost_axis_is_one_click_and_in_the_address(page):
 
     page.get_by_role("button", name="Memory", exact=True).click()
 
-    page.wait_for_function("document.querySelector('#tradeoff .rv-plot').layout.xaxis.title.text.includes('GiB')")
+    page.wait_for_function("document.querySelector('#tradeoff .rv-plot')._fullLayout.xaxis.title.text.includes('GiB')")
     page.wait_for_url("**x=memory**")
     page.reload()
-    page.wait_for_function("document.querySelector('#tradeoff .rv-plot')?.layout?.xaxis.title.text.includes('GiB')")
+    page.wait_for_function(
+        "document.querySelector('#tradeoff .rv-plot')?._fullLayout?.xaxis.title.text.includes('GiB')"
+    )
 
 
 def test_pinned_configurations_are_compared_and_in_the_address(page):
@@ -255,7 +279,7 @@ def test_presenting_needs_no_network_and_escape_ends_it(page):
     page.goto(LLAMA + "&present=1")
     page.locator(".rv-presenting #tradeoff .rv-plot[data-drawn]").wait_for()
     requested = []
-    page.on("request", lambda request: requested.append(request.url))
+    page.on("request", lambda request: requested.append(request.url) if "/rankviz/" in request.url else None)
 
     page.keyboard.press("ArrowRight")
 

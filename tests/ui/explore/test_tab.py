@@ -125,12 +125,12 @@ def test_a_model_with_experts_offers_their_schemes(api):
     assert fitted.moe_scheme.visible is True
 
 
-def test_aliases_are_found_and_say_what_they_stand_for(api):
+def test_the_list_of_models_has_one_row_a_model_and_other_names_are_understood(api):
     choices = {value: label for label, value in explore.model_choices(api)}
 
-    assert "unsloth/Llama-3.1-8B (as meta-llama/Llama-3.1-8B)" == choices["unsloth/Llama-3.1-8B"]
     assert choices["meta-llama/Llama-3.1-8B"].startswith("meta-llama/Llama-3.1-8B · 8.03 B")
-    assert len(choices) > 500
+    assert [row.id for row in api.models.all()] == list(choices)
+    assert "meta-llama/Llama-3.1-8B" == api.models.get("unsloth/Llama-3.1-8B").id
 
 
 def test_pictures_add_up_to_the_estimate(api):
@@ -223,13 +223,12 @@ def test_seeds_give_error_bars(api):
     assert [0.070711, 0.070711] == [round(up, 6) for up in trace["error_y"]["array"]]
 
 
-def test_the_chosen_rank_has_its_place_though_it_was_not_run(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
+def test_no_chosen_rank_is_drawn_through_the_points_of_another_model(api):
+    finished(api, {4: 2.0, 16: 1.5})
 
-    drawn = points.tradeoff_chart([sweep], x="adapter", y="loss", chosen_r=8)
+    shown = explore.tradeoff(api, sweep=explore.NEWEST, x="adapter", y="loss", r=128, usd_per_hour=None, gpu="l4")
 
-    lines = [s for s in json.loads(drawn.chart)["layout"]["shapes"] if s["type"] == "line"]
-    assert [8.0] == [line["x0"] for line in lines]
+    assert [] == [s for s in json.loads(shown.chart)["layout"].get("shapes", []) if s["type"] == "line"]
 
 
 def test_money_needs_a_price(api):

@@ -191,7 +191,7 @@ def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
     assert pytest.approx([0.0, 20.0]) == [trace["y"][0] for trace in above["data"]]
     assert "token accuracy below r = 16, points" == above["layout"]["yaxis"]["title"]["text"]
     assert [61.0, 81.0] in [trace["y"] for trace in tradeoff["data"] if "text" in trace]
-    assert "by (points): r = 4 +" in text_of(view.words)
+    assert "Worse than r = 16: r = 4 by " in text_of(view.words)
     assert "(points, or 2% of the gain over the base)" in view.tolerance.label
     assert by_rank["csv"].splitlines()[0].startswith("kind,r,token_accuracy_percent,")
 
@@ -389,7 +389,7 @@ def test_addresses_of_either_tab_open_the_sweep_and_its_run(api, params):
 
     restored = restore(api, {**params, **named})
 
-    assert ("runs", True, "") == (restored.tabs.selected, restored.showing_runs, restored.notice)
+    assert ("runs", "showing", "") == (restored.tabs.selected, restored.showing_runs, restored.notice)
     assert (sweep.sweep_id, named.get("run", "")) == (restored.sweep, restored.run)
     assert (sweep.sweep_id if restored.run else "") == restored.open_sweep
     assert (params.get("metric", "loss"), "tolerance" in params) == (restored.metric, restored.details.open)

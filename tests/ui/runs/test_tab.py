@@ -53,7 +53,7 @@ def api(tmp_path):
 
 
 EVERYTHING = {
-    "showing": True,
+    "showing": "showing",
     "text": "",
     "state": ANY_STATE,
     "x": "adapter",
@@ -173,9 +173,11 @@ def test_a_sweep_is_one_row_and_opens_onto_its_runs(api):
         return re.findall(r'data-pick="([^"]*)"', listed([sweep], choice=choice))
 
     assert [sweep.sweep_id] == picks(Choice(sweep.sweep_id))
+    assert 'aria-expanded="false"' in listed([sweep])
+    assert 'aria-expanded="true"' in listed([sweep], choice=Choice("", open_id=sweep.sweep_id))
     assert [sweep.sweep_id, *(run.run_id for run in sweep.runs)] == picks(Choice("", open_id=sweep.sweep_id))
     shown = text_of(listed([sweep]))
-    assert "▸ SmolLM2-135M-Instruct on phonemes, r = 4, 16 2 runs, 2 steps, targets unsloth 2 completed" in shown
+    assert "SmolLM2-135M-Instruct on phonemes, r = 4, 16 2 runs, 2 steps, targets unsloth 2 completed" in shown
     assert "1.5000 lowest 6.0000 largest 4.0 MB – 16.0 MB 2.00 GiB highest peak 16 s" in shown
 
 
@@ -225,7 +227,7 @@ def test_an_empty_home_has_recorded_sweeps_to_read_no_chart_of_a_selection_and_t
 def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
     sweep = finished(api, {4: 2.0})
 
-    hidden = drawn(api, showing=False, sweep_id=sweep.sweep_id)
+    hidden = drawn(api, showing="", sweep_id=sweep.sweep_id)
     first = drawn(api, sweep_id=sweep.sweep_id)
     again = drawn(api, sweep_id=sweep.sweep_id, seen=first.seen)
 

@@ -22,7 +22,7 @@ def test_each_example_has_its_verdict_its_lesson_and_a_way_to_the_sweep(api):
     for example, words in ((MATTERS, shown.matters_words), (DOES_NOT_MATTER, shown.does_not_words)):
         assert sentences(api.verdicts.of_sweep(example.sweep_id).verdict)[0] in text_of(words)
         assert example.lesson in text_of(words)
-        assert f"?tab=sweep&amp;sweep={example.sweep_id}" in words
+        assert f"?tab=runs&amp;sweep={example.sweep_id}" in words
 
 
 def test_the_captions_say_what_differs_between_the_two_sweeps(api):

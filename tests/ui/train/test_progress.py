@@ -114,6 +114,7 @@ def test_after_an_end_of_any_kind_the_button_trains_again(api, ending, words):
     shown = progress(api, sweep_id=sweep_id, seen=None)
 
     assert "Train" == shown.start.value
+    assert "Run 2 failed or cancelled runs again" == shown.resume.value
     assert words in shown.status
     assert not shown.timer.active
 

@@ -126,7 +126,7 @@ def test_each_refusal_belongs_to_the_field_that_is_wrong_and_the_others_stand_as
             ranks=(4, 16), precision="bf16", optim="sgd", max_length=64, finetune_mlp_modules=False,
             finetune_vision_layers=False, finetune_language_layers=True, finetune_attention_modules=True,
         ),
-        questions.sweep(ranks=(4, 8), data="/home/me/letters.jsonl", use_rslora=True, shown_answers=0),
+        questions.sweep(ranks=(4, 8), data="/data/letters.jsonl", use_rslora=True, shown_answers=0),
     ],
 )  # fmt: skip
 def test_a_stored_sweep_fills_the_form_that_asks_for_the_same_sweep(request_):

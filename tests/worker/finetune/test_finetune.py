@@ -142,8 +142,7 @@ from rankviz.worker.stages import Stages
 home, run_id = Path(sys.argv[1]), sys.argv[2]
 store = RunStore(home)
 run = store.get(run_id).request
-stages = Stages(print)
-session = Session.load(run, resolve(run.base, home, stages), dataset.read(run.data), stages)
+session = Session.load(run, resolve(run.base, home), dataset.read(run.data), Stages(print))
 before = facts(session.model)
 session.run(run, lambda event: store.append(run_id, event), store.run_dir(run_id))
 (home / "untouched.json").write_text(json.dumps(facts(session.model) == before))
@@ -237,9 +236,8 @@ def test_the_embedded_model_has_the_chat_template_and_the_ends_of_the_original(t
     from transformers import AutoTokenizer
 
     from rankviz.worker.finetune.base import embedded_folder
-    from rankviz.worker.stages import Stages
 
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder(tmp_path, Stages(print)))
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder(tmp_path))
 
     assert ("<|im_start|>", "<|im_end|>") == (tokenizer.bos_token, tokenizer.eos_token)
     assert "<|im_start|>assistant\n" in tokenizer.apply_chat_template(

@@ -1,0 +1,71 @@
+"""A data file in numbers."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import BadDataError
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home")
+
+
+def chat(question, answer):
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def written(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_examples_mean_and_longest_are_measured_from_characters(api, tmp_path):
+    # "abcd" is 4 · 0.25 = 1 token, and each of the two messages 5 for the template.
+    rows = [chat("abcd", "abcd"), chat("abcd", "abcd" * 5)]
+
+    held = api.data.measure(written(tmp_path / "chats.jsonl", rows))
+
+    assert ("chats.jsonl", "messages", 2) == (held.title, held.format, held.examples)
+    assert pytest.approx(10 + (2 + 6) / 2) == held.mean_tokens.expected
+    assert pytest.approx(10 + 6) == held.longest_tokens.expected
+    assert pytest.approx(2 * 8 + 1.6 * 6) == held.longest_tokens.high
+    assert held.in_words == (
+        "chats.jsonl: 2 examples (messages), about 14 tokens (9 to 22) each, the longest about 16 tokens (11 to 26). "
+        "Tokens are estimated from characters."
+    )
+
+
+def test_an_estimate_takes_the_expected_mean_and_the_upper_end_of_the_longest(api, tmp_path):
+    rows = [chat("abcd", "abcd"), chat("abcd", "abcd" * 5)]
+
+    data = api.data.measure(written(tmp_path / "chats.jsonl", rows)).training_data(epochs=3)
+
+    assert (2, 14, 26, 3) == (data.examples, data.mean_tokens, data.longest_tokens, data.epochs)
+
+
+def test_of_many_examples_some_are_looked_at_and_all_lengths_count(api, tmp_path):
+    rows = [{"prompt": "", "completion": "a" * (4 if i % 3 else 40)} for i in range(9000)]
+
+    held = api.data.measure(written(tmp_path / "rows.jsonl", rows))
+
+    # 4 characters in two of three and 40 in one: 16 on average, 4 tokens
+    assert 9000 == held.examples
+    assert pytest.approx(4) == held.mean_tokens.expected
+    assert pytest.approx(10) == held.longest_tokens.expected
+
+
+def test_a_csv_and_a_sample_are_measured_too(api, tmp_path):
+    (tmp_path / "rows.csv").write_text("instruction,output\nabcd,abcd\nabcd,abcd\n")
+
+    assert ("instruction", 2) == (lambda held: (held.format, held.examples))(
+        api.data.measure(str(tmp_path / "rows.csv"))
+    )
+    assert "prompt-completion" == api.data.measure("phonemes").format
+
+
+def test_a_row_that_cannot_be_used_is_named(api, tmp_path):
+    with pytest.raises(BadDataError, match="Row 2 of rows"):
+        api.data.measure(written(tmp_path / "rows.jsonl", [chat("a", "b"), {"messages": 3}]))

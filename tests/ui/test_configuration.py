@@ -1,0 +1,44 @@
+"""What the browser is told of the page."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.ui.configuration import DESCRIPTIONS, UNREAD_OF_EVENTS
+from rankviz.ui.page import build_app
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    return build_app(Api(home=tmp_path_factory.mktemp("home")))
+
+
+def test_the_widgets_of_the_page_are_not_described_for_endpoints_that_they_do_not_belong_to(app):
+    described = {c["type"] for c in app.get_config_file()["components"] if set(DESCRIPTIONS) & set(c)}
+
+    assert {"api"} == described
+
+
+def test_events_hold_neither_nulls_nor_what_the_page_does_not_use(app):
+    events = app.get_config_file()["dependencies"]
+
+    assert not any(name in UNREAD_OF_EVENTS or value is None for event in events for name, value in event.items())
+    assert all({"id", "targets", "inputs", "outputs", "backend_fn", "trigger_mode"} <= set(event) for event in events)
+
+
+def test_the_endpoints_keep_their_schemas(app):
+    endpoints = app.get_api_info()["named_endpoints"]
+    estimate = {p["parameter_name"]: p["type"] for p in endpoints["/estimate"]["parameters"]}
+
+    assert {"type": "string"} == estimate["model"]
+
+
+def test_no_widget_starts_with_more_than_a_kilobyte_of_content_except_the_choice_of_models(app):
+    """The page is built from this configuration, and each event copies the values that it takes."""
+    values = {
+        c["props"].get("elem_id") or c["id"]: len(json.dumps(c["props"].get("value")))
+        for c in app.get_config_file()["components"]
+    }
+
+    assert [] == [name for name, size in values.items() if size > 4_000]

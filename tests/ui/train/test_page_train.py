@@ -1,0 +1,58 @@
+"""Train in a real browser, without a training: filled from Explore, corrected, and told what runs elsewhere."""
+
+import pytest
+
+from rankviz.store import RunStore
+from tests.support import questions
+
+pytestmark = pytest.mark.browser
+
+
+def test_explores_button_fills_train_and_a_base_that_cannot_be_fetched_offers_two_ways_on(page):
+    page.goto("/?model=Qwen/Qwen3-4B&targets=attention")
+    page.locator("#figures [title]").first.wait_for()
+    page.get_by_role("button", name="Measure it: two runs (r = 4 and r = 64)").click()
+
+    page.wait_for_function("document.querySelector('#train-base input').value === 'Qwen/Qwen3-4B'")
+    page.locator("#train-notice", has_text="Qwen3-4B cannot be trained here now").wait_for()
+    page.wait_for_url("**tab=train**")
+    page.wait_for_function("document.activeElement.id === 'train-button'")
+    assert page.get_by_label("Quick look: two runs").is_checked()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Notebook for Colab: Qwen3-4B, r = 64").click()
+    assert download.value.suggested_filename.endswith(".ipynb")
+    page.get_by_role("button", name="Use the embedded model instead").click()
+
+    page.wait_for_function("document.querySelector('#train-base input').value.startsWith('SmolLM2')")
+    page.locator("#expected", has_text="2 runs").wait_for()
+    page.locator("#train-notice .rv-notice").wait_for(state="hidden")
+    assert page.get_by_role("button", name="Use the embedded model instead").is_hidden()
+
+
+def test_a_wrong_number_is_told_under_its_field_and_stays_as_typed(page):
+    page.goto("/?tab=train")
+    page.locator("#expected", has_text="2 runs").wait_for()
+
+    page.get_by_label("Learning rates").fill("quick")
+
+    page.locator("#train-problem-numbers", has_text="Learning rates must be numbers").wait_for()
+    assert "quick" == page.get_by_label("Learning rates").input_value()
+    page.get_by_label("Learning rates").fill("1e-3")
+    page.locator("#expected", has_text="2 runs").wait_for()
+    page.locator("#train-problem-numbers .rv-notice").wait_for(state="hidden")
+
+
+def test_the_line_on_every_tab_opens_what_trains_with_its_form_and_the_same_button_cancels_and_trains(page, home):
+    sweep_id = RunStore(home).create(questions.sweep(ranks=(2, 8), max_steps=7, data="pairs"))
+    page.goto("/?tab=guide")
+
+    page.locator("#badge button").click()
+
+    page.wait_for_url(f"**sweep={sweep_id}**")
+    page.wait_for_function("document.querySelector('#train-steps input').value === '7'")
+    assert page.get_by_label("Random word pairs").is_checked()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#status", has_text="2 cancelled").wait_for()
+    page.get_by_role("button", name="Train", exact=True).wait_for()
+    page.get_by_role("button", name="Run 2 failed or cancelled runs again").wait_for()
+    page.locator("#badge button").wait_for(state="hidden")
