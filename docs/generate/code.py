@@ -51,6 +51,7 @@ ASSETS = {
     "recorded": "Four sweeps and a fast curve that RankViz ran itself.",
     "llamafactory_templates.csv": "LLaMA-Factory's chat template for each model that it lists.",
     "run_times.csv": "What 31 runs on a busy machine took, for the figures in `docs/method.md`.",
+    "sample_adapter": "A trained adapter to try, with the run that made it and its loss after truncation.",
     "screenshot.png": "The picture in the README.",
     "validation": "Measured runs, published ones and RankViz's own probes, each with its source.",
     "validation.json": "These runs predicted, as `make validate` writes it.",

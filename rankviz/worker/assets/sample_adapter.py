@@ -1,4 +1,4 @@
-"""Writes assets/sample_adapter/ from a finished run: the adapter that the page and `rankviz spectrum sample` open.
+"""Writes assets/sample_adapter/ from a finished run: the adapter that `rankviz spectrum sample` opens.
 
     rankviz sweep embedded --data phonemes -r 16 --targets qv --steps 400 --seeds 1
     python -m rankviz.worker.assets.sample_adapter HOME/runs/RUN
