@@ -68,7 +68,6 @@ validate: setup
 # The words after bench name benchmarks; as targets they do nothing.
 ifeq (bench,$(firstword $(MAKECMDGOALS)))
 BENCHES := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
-.PHONY: $(BENCHES)
 $(BENCHES): ;@:
 endif
 

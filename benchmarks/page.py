@@ -24,9 +24,9 @@ QUIET_MILLISECONDS = 700
 LONGEST_SECONDS = 60
 
 PROBE = """(selector) => {
-  const probe = (window.probe = { input: 0, changes: [] });
+  const probe = (window.probe = { inputs: [], changes: [] });
   let last = "";
-  addEventListener("input", () => (probe.input = performance.now()), true);
+  addEventListener("input", () => probe.inputs.push(performance.now()), true);
   new MutationObserver(() => {
     const box = document.querySelector(selector);
     const status = box?.querySelector("[data-testid=status-tracker]")?.textContent ?? "";
@@ -103,7 +103,7 @@ class Tab:
         return self._change(lambda: self.page.locator(self.kind.box).fill(str(r)))
 
     def drag(self, start: float, end: float) -> Change:
-        """With the mouse along the slider; timed from its last move."""
+        """With the mouse along the slider; timed from the last move that changes the rank."""
         box = self.page.locator(self.kind.slider).bounding_box()
         mouse, y = self.page.mouse, box["y"] + box["height"] / 2
 
@@ -116,12 +116,12 @@ class Tab:
         return self._change(move)
 
     def _change(self, act: Callable[[], None]) -> Change:
-        self.page.evaluate("window.probe.changes = []")
+        self.page.evaluate("Object.assign(window.probe, { inputs: [], changes: [] })")
         requests, busy = self.requests, self._busy()
         act()
         self._settle()
         return Change(
-            milliseconds=self._probe("changes.at(-1)") - self._probe("input"),
+            milliseconds=self._probe("changes.at(-1) - probe.inputs.findLast((time) => time <= probe.changes.at(-1))"),
             requests=self.requests - requests,
             main_thread_milliseconds=self._busy() - busy,
         )

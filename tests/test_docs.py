@@ -18,7 +18,7 @@ from docs.generate.commands import commands
 from docs.generate.endpoints import endpoints
 from docs.generate.markdown import replace_block
 from docs.generate.pages import ROOT, built_page, pages
-from rankviz.cli import app
+from rankviz.cli.commands import app
 
 README_LIMIT_BYTES = 8000
 README = ROOT / "README.md"

@@ -6,7 +6,7 @@ from typing import Any
 from typer.main import get_command
 
 from docs.generate.markdown import table
-from rankviz.cli import app
+from rankviz.cli.commands import app
 
 SHARED = "estimate"
 """The command whose options others have too: they refer to it instead of repeating them."""

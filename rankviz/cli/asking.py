@@ -6,8 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from rankviz.cli.options import Option
 from rankviz.cli.shared import Flag, Model, Targets, UnslothClass, VisionFlag, print_notes
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import ASSUMED_EPOCHS, ASSUMED_STEPS, Question
@@ -18,50 +17,50 @@ from rankviz.core.lora.targets import names_in, targets_in
 
 def question(
     model: Model,
-    r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; repeatable.")] = None,
+    r: Annotated[list[int] | None, Option("-r", "--rank", help="Rank; repeatable.")] = None,
     targets: Targets = "unsloth",
-    alpha: Annotated[str, typer.Option(help="r, 2r or a number.")] = "r",
-    rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
-    dora: Annotated[bool, typer.Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
-    modules_to_save: Annotated[str, typer.Option(help="Modules to train and save in full: lm_head,embed_tokens.")] = "",
+    alpha: Annotated[str, Option(help="r, 2r or a number.")] = "r",
+    rslora: Annotated[bool, Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
+    dora: Annotated[bool, Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
+    modules_to_save: Annotated[str, Option(help="Modules to train and save in full: lm_head,embed_tokens.")] = "",
     moe: Annotated[
-        str, typer.Option(help="Experts: default, linear-only, peft-remap, unsloth or target-parameters.")
+        str, Option(help="Experts: default, linear-only, peft-remap, unsloth or target-parameters.")
     ] = "default",
     unsloth_class: UnslothClass = "FastLanguageModel",
     finetune_vision_layers: VisionFlag = None,
     finetune_language_layers: Flag = None,
     finetune_attention_modules: Flag = None,
     finetune_mlp_modules: Flag = None,
-    precision: Annotated[str, typer.Option(help="bf16, fp16, fp32, nf4, nf4-dq or int8.")] = "nf4-dq",
-    framework: Annotated[str, typer.Option(help="unsloth, trl or peft.")] = "unsloth",
-    batch: Annotated[int, typer.Option(help="Batch size per micro-step.")] = 2,
-    accum: Annotated[int, typer.Option(help="Micro-steps per optimizer step.")] = 4,
-    max_length: Annotated[int, typer.Option(help="Tokens per example, padding included.")] = 2048,
-    optim: Annotated[str, typer.Option(help="adamw_8bit, adamw_torch, paged_adamw_8bit or sgd.")] = "adamw_8bit",
-    checkpointing: Annotated[str, typer.Option(help="unsloth, hf or none.")] = "unsloth",
-    loss_path: Annotated[str, typer.Option(help="fused, fused-func (Unsloth's of before), triton or full.")] = "fused",
-    gpu: Annotated[str | None, typer.Option(help="GPU, by its name in the table.")] = None,
+    precision: Annotated[str, Option(help="bf16, fp16, fp32, nf4, nf4-dq or int8.")] = "nf4-dq",
+    framework: Annotated[str, Option(help="unsloth, trl or peft.")] = "unsloth",
+    batch: Annotated[int, Option(help="Batch size per micro-step.")] = 2,
+    accum: Annotated[int, Option(help="Micro-steps per optimizer step.")] = 4,
+    max_length: Annotated[int, Option(help="Tokens per example, padding included.")] = 2048,
+    optim: Annotated[str, Option(help="adamw_8bit, adamw_torch, paged_adamw_8bit or sgd.")] = "adamw_8bit",
+    checkpointing: Annotated[str, Option(help="unsloth, hf or none.")] = "unsloth",
+    loss_path: Annotated[str, Option(help="fused, fused-func (Unsloth's of before), triton or full.")] = "fused",
+    gpu: Annotated[str | None, Option(help="GPU, by its name in the table.")] = None,
     tokens: Annotated[
-        int | None, typer.Option(help="Tokens to train on; padding is included where no data are given.")
+        int | None, Option(help="Tokens to train on; padding is included where no data are given.")
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help=f"Optimizer steps; estimate and fit assume {ASSUMED_STEPS:,} where no length is given."),
+        Option(help=f"Optimizer steps; estimate and fit assume {ASSUMED_STEPS:,} where no length is given."),
     ] = None,
-    examples: Annotated[int | None, typer.Option(help="Number of different training examples.")] = None,
-    example_tokens: Annotated[int | None, typer.Option(help="Mean tokens per example, chat template included.")] = None,
-    longest_tokens: Annotated[int | None, typer.Option(help="Tokens of the longest example.")] = None,
+    examples: Annotated[int | None, Option(help="Number of different training examples.")] = None,
+    example_tokens: Annotated[int | None, Option(help="Mean tokens per example, chat template included.")] = None,
+    longest_tokens: Annotated[int | None, Option(help="Tokens of the longest example.")] = None,
     epochs: Annotated[
         float | None,
-        typer.Option(help=f"Passes over the examples; estimate and fit assume {ASSUMED_EPOCHS} with --examples alone."),
+        Option(help=f"Passes over the examples; estimate and fit assume {ASSUMED_EPOCHS} with --examples alone."),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="A JSONL, CSV or Parquet file: measures examples, mean and longest tokens, which then need no option."
         ),
     ] = None,
-    usd_per_hour: Annotated[float | None, typer.Option(help="Your own price instead of the table's.")] = None,
+    usd_per_hour: Annotated[float | None, Option(help="Your own price instead of the table's.")] = None,
 ) -> Question:
     """The question of these options; the core checks it."""
     return Question(

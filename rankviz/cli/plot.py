@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rankviz.cli.options import Option
 
 if TYPE_CHECKING:
     from rankviz.core.cost.estimate import Estimate
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Plot = Annotated[
     Path | None,
-    typer.Option("--plot", metavar="FILE", help="Also write a figure: FILE.html, FILE.png or FILE.svg."),
+    Option("--plot", metavar="FILE", help="Also write a figure: FILE.html, FILE.png or FILE.svg."),
 ]
 
 

@@ -12,6 +12,7 @@ from rankviz.api import Api
 from rankviz.api.json import run_json
 from rankviz.cli.run_output import print_sweep, runs_table, sweep_json
 from rankviz.cli.shared import Json, print_json, table
+from rankviz.cli.typer_options import Commands
 from rankviz.cli.watch import watch
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
 
 
-runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import and cancel runs.")
+runs = Commands(no_args_is_help=True, help="List, show, add, export, import and cancel runs.")
 
 
 @runs.command("list")

@@ -5,15 +5,15 @@ import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-import typer
+from rankviz.cli.options import Argument, Option
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Model = Annotated[str, typer.Argument(help="A catalogue id, a Hub id, a folder or a config.json.")]
-Targets = Annotated[str, typer.Option(help="all-linear, attention, mlp, qv, unsloth, or module names: NAME,NAME.")]
+Json = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
+Model = Annotated[str, Argument(help="A catalogue id, a Hub id, a folder or a config.json.")]
+Targets = Annotated[str, Option(help="all-linear, attention, mlp, qv, unsloth, or module names: NAME,NAME.")]
 
-UnslothClass = Annotated[str, typer.Option(help="Under Unsloth: FastLanguageModel or FastModel.")]
-VisionFlag = Annotated[bool | None, typer.Option(help="Unsloth's flag for whole multimodal models.")]
-Flag = Annotated[bool | None, typer.Option(help="Unsloth's flag.")]
+UnslothClass = Annotated[str, Option(help="Under Unsloth: FastLanguageModel or FastModel.")]
+VisionFlag = Annotated[bool | None, Option(help="Unsloth's flag for whole multimodal models.")]
+Flag = Annotated[bool | None, Option(help="Unsloth's flag.")]
 
 
 def fail(message: str, code: int) -> None:

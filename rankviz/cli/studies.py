@@ -11,6 +11,7 @@ from rankviz.api import Api
 from rankviz.api.json import advice_json
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, fail, print_json, table
+from rankviz.cli.typer_options import Commands
 from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rankviz.core.studies.lines import Study
 
 UseCaseOption = Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")]
-evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank studies.")
+evidence = Commands(no_args_is_help=True, help="List, add and remove rank studies.")
 
 
 @asking
