@@ -12,7 +12,7 @@ ESTIMATED = "#64748b"
 MEASURED = "#d9480f"
 PUBLISHED = "#0d9488"
 FAST_CURVE = "#a855f7"
-CHOSEN = "#3b82f6"
+CHOSEN = "#2563eb"
 NEUTRAL = "#8b95a5"
 
 FONT = "Source Sans Pro, ui-sans-serif, system-ui, sans-serif"

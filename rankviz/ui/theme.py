@@ -18,7 +18,7 @@ from rankviz.paths import ASSETS
 from rankviz.ui import network
 from rankviz.ui.explore.routes import routes as answer_routes
 
-STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("rankviz", "explore", "train", "runs"))
+STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
 SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "hero", "present"))
 
 
@@ -48,6 +48,7 @@ def theme() -> gr.themes.Base:
         block_info_text_color_dark="*neutral_400",
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
+        color_accent="*primary_600",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         checkbox_label_padding="4px 8px",
