@@ -153,14 +153,18 @@ window.RankVizExplore = (() => {
     sections[name] = redraw;
   }
   function refreshSection() {
-    const open = document.querySelector("#sections > .tab-wrapper [role=tab][aria-selected=true]");
+    const open = document.querySelector(`#sections > .tab-wrapper [role=tab][aria-selected=true]`);
     sections[open?.textContent.trim()]?.();
   }
 
   /* The open section is in the address, and what an address has of one opens it. */
   document.addEventListener("click", (event) => {
-    const name = /^section-(.*)-button$/.exec(event.target.closest?.("#sections [role=tab]")?.id)?.[1];
-    if (name) window.RankViz.remember({ section: name === "ranks" ? null : name });
+    if (!event.target.closest?.("#sections > .tab-wrapper")) return;
+    setTimeout(() => {
+      const shown = [...document.querySelectorAll("#sections > [id^=section-]")].find((panel) => panel.checkVisibility());
+      const name = shown?.id.slice("section-".length);
+      if (name) window.RankViz.remember({ section: name === "ranks" ? null : name });
+    }, 50);
   });
   function openSection() {
     const address = new URL(location.href).searchParams;
@@ -168,7 +172,11 @@ window.RankVizExplore = (() => {
     open(address.get("section") || meant);
   }
   function open(name) {
-    document.getElementById(`section-${name}-button`)?.click();
+    if (!name) return;
+    // On a narrow page those without room stand in a menu, where Gradio gives them no id; each label has its name.
+    const more = [...document.querySelectorAll("#sections .overflow-dropdown button")];
+    const button = document.getElementById(`section-${name}-button`);
+    (button || more.find((each) => each.textContent.toLowerCase().includes(name)))?.click();
   }
   document.addEventListener("click", (event) => {
     const name = event.target.closest?.("button[data-open]")?.dataset.open;
@@ -193,7 +201,7 @@ window.RankVizExplore = (() => {
           second.textContent = sub;
           if (i === 2 && shown.fit) second.prepend(chip(shown.fit), " ");
           card.querySelector(".rv-steps").replaceChildren(
-            ...beside.flatMap((other) => [text("dt", "r = " + other), text("dd", record(other).figures[i][3])]),
+            ...beside.flatMap((other) => [text("dt", "r = " + other), exactly(text("dd", record(other).figures[i][3]), record(other).figures[i][1])]),
           );
         });
         element.querySelector(".rv-figures").removeAttribute("data-waiting");
@@ -207,6 +215,7 @@ window.RankVizExplore = (() => {
     if (css) node.className = css;
     return node;
   }
+  const exactly = (node, title) => Object.assign(node, { title });
   const chip = (fit) => text("span", state.answer.fits[fit], "rv-fit rv-fit-" + fit);
 
   /* All ranks as a table; a row chooses its rank. */

@@ -19,7 +19,7 @@ from rankviz.ui import network
 from rankviz.ui.explore.routes import routes as answer_routes
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
-SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "hero", "present"))
+SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "hero", "present", "focus"))
 
 
 def theme() -> gr.themes.Base:
