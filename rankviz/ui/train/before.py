@@ -21,7 +21,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.train.form import NOTED
-from rankviz.ui.train.request import DEFAULTS, KEPT_FILE, OWN_FILE, data_of, problem_in, request_of
+from rankviz.ui.train.request import DEFAULTS, data_of, problem_in, request_of
 from rankviz.ui.wiring import notice_html
 
 HUB = "Hub"
@@ -164,8 +164,7 @@ def notebook(api: Api, **values: Any) -> str:
         training=request.training.without_auto(card(gpu)),
         gpu=gpu.id,
     )
-    form = api.runs.preview(request.data).format if values["data"] in (OWN_FILE, KEPT_FILE) else ""
-    written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0], form=form)
+    written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0])
     target = Path(mkdtemp(prefix="rankviz-")) / written.file_name
     target.write_text(written.text, encoding="utf-8")
     return str(target)
