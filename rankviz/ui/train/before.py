@@ -1,6 +1,7 @@
 """Shows what a training will take before it starts: the data, time and memory here, and what stands in its way."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.train.form import NOTED
-from rankviz.ui.train.request import DEFAULTS, data_of, problem_in, request_of
+from rankviz.ui.train.request import DEFAULTS, KEPT_FILE, OWN_FILE, data_of, problem_in, request_of
 from rankviz.ui.wiring import notice_html
 
 HUB = "Hub"
@@ -155,13 +156,15 @@ def notebook(api: Api, **values: Any) -> str:
     """A file with a notebook that trains the highest rank of the form on a GPU of Colab."""
     request = request_of(values)
     gpu = next(gpu for gpu in api.workspace.gpus if gpu.id == COLAB_GPU)
-    r = max(request.ranks)
+    r, training = max(request.ranks), request.training.without_auto(card(gpu))
+    if values["data"] in (OWN_FILE, KEPT_FILE):
+        training = replace(training, data=api.data.measure(request.data).training_data())
     question = Question(
         model_id=request.base,
         ranks=(r,),
         lora=request.lora,
         alpha=request.alpha,
-        training=request.training.without_auto(card(gpu)),
+        training=training,
         gpu=gpu.id,
     )
     written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0])
