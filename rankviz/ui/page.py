@@ -87,7 +87,8 @@ def build_app(api: Api) -> gr.Blocks:
         to["train"].then(**training.draw)
         to["runs"].then(**running.first).then(**running.draw)
         to["adapter"].then(**adapting.choices)
-        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, exploring.question, tabs))
+        asked = {**exploring.question, "data_file": exploring.data_file}
+        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, asked, tabs))
         training.started.then(**running_now.draw)
         picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
         measuring.success(**training.draw).then(None, js=train.READY)

@@ -4,13 +4,17 @@ import pytest
 
 from rankviz.store import RunStore
 from tests.support import questions
+from tests.support.tiny_llama import write_tiny_data
 
 pytestmark = pytest.mark.browser
 
 
-def test_explores_button_fills_train_and_a_base_that_cannot_be_fetched_offers_two_ways_on(page):
+def test_explores_button_fills_train_and_a_base_that_cannot_be_fetched_offers_two_ways_on(page, tmp_path):
     page.goto("/?model=Qwen/Qwen3-4B&targets=attention")
     page.locator("#figures [title]").first.wait_for()
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    page.locator("input[type=file][accept*='.parquet']").first.set_input_files(data)
+    page.locator("#file-note", has_text="96 examples").wait_for()
     page.get_by_role("button", name="Measure it: two runs (r = 4 and r = 64)").click()
 
     page.wait_for_function("document.querySelector('#train-base input').value === 'Qwen/Qwen3-4B'")
@@ -18,6 +22,7 @@ def test_explores_button_fills_train_and_a_base_that_cannot_be_fetched_offers_tw
     page.wait_for_url("**tab=train**")
     page.wait_for_function("document.activeElement.id === 'train-button'")
     assert page.get_by_label("Quick look: two runs").is_checked()
+    assert page.get_by_label("letters.jsonl", exact=True).is_checked()
     with page.expect_download() as download:
         page.get_by_role("button", name="Notebook for Colab: Qwen3-4B, r = 64").click()
     assert download.value.suggested_filename.endswith(".ipynb")
