@@ -67,7 +67,9 @@ def build_app(api: Api) -> gr.Blocks:
         # A closure, since Gradio finds gr.Request by the function's own type hints and loses it in a partial.
         def load(request: gr.Request) -> dict[Any, Any]:
             result = restore(api, dict(request.query_params))
-            return put(result._asdict(), restored) | put(result.question, exploring.question)
+            # What the address leaves as it is stays untouched: someone may have typed meanwhile.
+            given = {name: value for name, value in result.question.items() if value != DEFAULTS[name]}
+            return put(result._asdict(), restored) | put(given, exploring.question)
 
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")

@@ -67,7 +67,7 @@ def build(api: Api) -> Exploring:
             partial(view, api),
             inputs={name: w[name] for name in FITTED_BY},
             outputs={name: w[name] for name in Fitted._fields},
-            notice=notice,
+            silent=True,
         )
         for view in (fitted, followed)
     )
