@@ -35,6 +35,8 @@ class SmallBlocks(gr.Blocks):
             if component["id"] not in described:
                 _remove(component, (*DESCRIPTIONS, *UNREAD_OF_COMPONENTS))
                 _remove(component["props"], UNREAD_PROPS)
+            if component["type"] == "number":
+                component["props"].setdefault("value", None)  # Gradio leaves it out, and then shows 0
         for event in config["dependencies"]:
             _remove(event, UNREAD_OF_EVENTS)
             _remove(event, [name for name in event if event[name] is None])
