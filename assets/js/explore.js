@@ -153,18 +153,14 @@ window.RankVizExplore = (() => {
     sections[name] = redraw;
   }
   function refreshSection() {
-    const open = document.querySelector(`#sections > .tab-wrapper [role=tab][aria-selected=true]`);
+    const open = document.querySelector("#sections > .tab-wrapper [role=tab][aria-selected=true]");
     sections[open?.textContent.trim()]?.();
   }
 
   /* The open section is in the address, and what an address has of one opens it. */
   document.addEventListener("click", (event) => {
-    if (!event.target.closest?.("#sections > .tab-wrapper")) return;
-    setTimeout(() => {
-      const shown = [...document.querySelectorAll("#sections > [id^=section-]")].find((panel) => panel.checkVisibility());
-      const name = shown?.id.slice("section-".length);
-      if (name) window.RankViz.remember({ section: name === "ranks" ? null : name });
-    }, 50);
+    const name = /^section-(.*)-button$/.exec(event.target.closest?.("#sections [role=tab]")?.id)?.[1];
+    if (name) window.RankViz.remember({ section: name === "ranks" ? null : name });
   });
   function openSection() {
     const address = new URL(location.href).searchParams;
@@ -172,11 +168,7 @@ window.RankVizExplore = (() => {
     open(address.get("section") || meant);
   }
   function open(name) {
-    if (!name) return;
-    // On a narrow page those without room stand in a menu, where Gradio gives them no id; each label has its name.
-    const more = [...document.querySelectorAll("#sections .overflow-dropdown button")];
-    const button = document.getElementById(`section-${name}-button`);
-    (button || more.find((each) => each.textContent.toLowerCase().includes(name)))?.click();
+    document.getElementById(`section-${name}-button`)?.click();
   }
   document.addEventListener("click", (event) => {
     const name = event.target.closest?.("button[data-open]")?.dataset.open;

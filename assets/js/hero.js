@@ -22,7 +22,7 @@ window.RankVizHero = (() => {
     /* A legend of several lines, as on a phone, takes no height from the chart; a long title breaks there. */
     const NARROW = 560;
     const HEIGHT = parseFloat(host.style.height);
-    const ONE_LINE_LEGEND = 50;
+    const TWO_LINES = 60;
 
     function fitted(layout) {
       if (host.clientWidth < NARROW) layout.yaxis.title.text = layout.yaxis.title.text.replace(" (", "<br>(");
@@ -30,7 +30,7 @@ window.RankVizHero = (() => {
     }
     function makeRoom(P) {
       if (document.body.classList.contains("rv-presenting")) return;
-      const height = HEIGHT + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - ONE_LINE_LEGEND);
+      const height = HEIGHT + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - TWO_LINES);
       if (height === host._fullLayout.height) return;
       host.style.height = height + "px";
       P.relayout(host, { height });

@@ -17,7 +17,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import ForecastRank, bands, forecast_info
 from rankviz.figures.hero_axes import X_AXES
 from rankviz.figures.hero_lines import HeroLine, published_lines, run_lines
-from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED, draw, rgba
+from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED, SMALL, draw, rgba
 from rankviz.units import rounded_percent
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             "y": [rank.median for rank in stops],
             "text": [str(rank.r) for rank in stops],
             "textposition": "top center",
-            "textfont": {"size": 11},
+            "textfont": {"size": SMALL},
             "marker": {"size": 6, "color": ESTIMATED},
             "hoverinfo": "skip",
         },

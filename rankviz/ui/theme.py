@@ -48,7 +48,6 @@ def theme() -> gr.themes.Base:
         block_info_text_color_dark="*neutral_400",
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
-        color_accent="*primary_600",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         checkbox_label_padding="4px 8px",
@@ -63,7 +62,13 @@ def head(room: str | None = None) -> str:
     room: the address at which others in the network open the page.
     """
     space = os.environ.get("SPACE_ID", "")
-    return "".join(
+    # With its fonts from the start the page need not move when they come.
+    fonts_first = "".join(
+        f'<link rel="preload" href="static/fonts/SourceSansPro/SourceSansPro-{weight}.woff2" as="font" '
+        'type="font/woff2" crossorigin>'
+        for weight in ("Regular", "Bold")
+    )
+    return fonts_first + "".join(
         f'<script src="{_script_url(script).lstrip("/")}" data-plotly="{_plotly_url().lstrip("/")}" '
         f'data-space="{escape(space)}" data-room="{escape(room or "")}"></script>'
         for script in SCRIPTS
