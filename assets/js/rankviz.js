@@ -237,13 +237,14 @@ window.RankViz = (() => {
   const THIS_COMPUTER_ONLY =
     "This address works on this computer only. Start with --host 0.0.0.0 to share it in your network.";
 
-  /* The tab of the address opens as soon as the tabs stand, not only when the page is restored. */
+  /* The tab of the address opens as soon as the tabs stand, not only when the page is restored. Not the Guide, which is
+     made for the restored model when it is opened. */
   function openTab() {
     const name = new URL(location.href).searchParams.get("tab") || "explore";
     const title = name === "sweep" ? "runs" : name;
     const buttons = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")];
     const found = () => buttons().find((button) => button.textContent.trim().toLowerCase() === title);
-    if (name === "explore") return;
+    if (name === "explore" || name === "guide") return;
     const watcher = new MutationObserver(() => {
       if (!found()) return;
       watcher.disconnect();

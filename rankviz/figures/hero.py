@@ -93,7 +93,8 @@ def _band_label(tradeoff: Tradeoff) -> str:
     """What the band is, with how often such bands have held where that was counted."""
     forecast = tradeoff.forecast
     if forecast is None:
-        return "forecast between your runs, 80 % band"
+        recorded = tradeoff.bent is not None and tradeoff.sweeps[0].recorded
+        return f"forecast between {'recorded' if recorded else 'your'} runs, 80 % band"
     if forecast.coverage_80_left_out is None:
         return "forecast, 80 % band (not checked)"
     held = f"held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen points"
