@@ -62,7 +62,8 @@
   /* Past header, tabs and question to the chart's handle, or on another tab to what stands there instead. */
   document.addEventListener("click", (event) => {
     if (!event.target.closest?.("[data-skip]")) return;
-    const target = [...document.querySelectorAll(".rv-grip, .rv-answer")].find((each) => each.checkVisibility());
+    const places = [".rv-grip", ".rv-answer"].flatMap((css) => [...document.querySelectorAll(css)]);
+    const target = places.find((each) => each.checkVisibility());
     if (!target) return;
     if (!target.matches(FOCUSABLE)) target.tabIndex = -1;
     target.focus();
