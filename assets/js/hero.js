@@ -33,7 +33,7 @@ window.RankVizHero = (() => {
       const height = HEIGHT + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - TWO_LINES);
       if (height === host._fullLayout.height) return;
       host.style.height = height + "px";
-      P.relayout(host, { height });
+      P.relayout(host, { height, autosize: true });
     }
 
     const axis = (name) => host._fullLayout?.[name];

@@ -75,7 +75,8 @@ window.RankVizPresent = (() => {
         sizes[axis + ".tickfont.size"] = small;
         sizes[axis + ".title.font.size"] = base;
       }
-      window.Plotly.relayout(host, { height, ...sizes }).then(() => window.Plotly.Plots.resize(host));
+      // Without autosize Plotly would take the width of now for one that was asked for.
+      window.Plotly.update(host, { "textfont.size": small }, { height, autosize: true, ...sizes });
     }
     if (on) document.querySelector("#tradeoff .rv-grip")?.focus();
     else document.querySelector("[data-present]")?.focus({ preventScroll: true });

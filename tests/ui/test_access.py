@@ -15,9 +15,9 @@ SECTIONS = {
     "Memory": "#memory .rv-plot[data-drawn]",
     "Modules": "#module-map .rv-plot[data-drawn]",
     "Studies": "#section-studies .rv-plot[data-drawn]",
-    "Accuracy": "#rests-on table",
+    "Accuracy": "#rests-on details",
     "Probe": "#probe",
-    "Export": "#section-export pre",
+    "Export": "#section-export .rv-code",
     "Compare": "#compare table",
 }
 ADDRESSES = {
@@ -36,7 +36,8 @@ MOST_SHIFT = 0.1
 
 
 def serious(page):
-    """{(rule, selector): the element} of axe's serious and critical findings."""
+    """{(rule, selector): the element} of axe's serious and critical findings, with all details open."""
+    page.evaluate("document.querySelectorAll('.rv-details').forEach(details => details.open = true)")
     findings = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     return {
         (finding["id"], " ".join(node["target"])): node["html"][:120]
