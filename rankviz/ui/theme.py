@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.themes.utils import fonts
+from starlette.middleware import Middleware
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
@@ -17,6 +18,7 @@ from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui import network
 from rankviz.ui.explore.routes import routes as answer_routes
+from rankviz.ui.head import Head
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("rankviz", "explore", "train", "runs"))
 SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "hero", "present"))
@@ -57,16 +59,17 @@ def theme() -> gr.themes.Base:
 
 
 def head(room: str | None = None) -> str:
-    """Loads our scripts before Gradio's components; the last one then asks for plotly.js.
+    """Loads our scripts before Gradio's, in this order. plotly.js comes too, but runs only when a figure needs it.
 
     room: the address at which others in the network open the page.
     """
     space = os.environ.get("SPACE_ID", "")
+    plotly = _plotly_url().lstrip("/")
     return "".join(
-        f'<script src="{_script_url(script).lstrip("/")}" data-plotly="{_plotly_url().lstrip("/")}" '
+        f'<script defer src="{_script_url(script).lstrip("/")}" data-plotly="{plotly}" '
         f'data-space="{escape(space)}" data-room="{escape(room or "")}"></script>'
         for script in SCRIPTS
-    )
+    ) + f'<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
 
 
 def file_routes() -> list[Route]:
@@ -105,8 +108,10 @@ def launch_options(api: Api) -> dict[str, Any]:
         "server_port": port,
         "theme": theme(),
         "css_paths": list(STYLESHEETS),
-        "head": head(network.room_url(host, port, network.own_address())),
-        "app_kwargs": {"routes": [*file_routes(), *answer_routes(api)]},
+        "app_kwargs": {
+            "routes": [*file_routes(), *answer_routes(api)],
+            "middleware": [Middleware(Head, tags=head(network.room_url(host, port, network.own_address())))],
+        },
         "footer_links": [],
         "run_history": False,
         "show_error": False,
