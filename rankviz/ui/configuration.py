@@ -71,6 +71,7 @@ class SmallBlocks(gr.Blocks):
             _remove_defaults(event, EVENT_DEFAULTS)
             if event["id"] not in endpoints:
                 _remove(event, UNREAD_OF_PRIVATE_EVENTS)
+            event["targets"] = [target for target in event["targets"] if target[0] is not None]
             if not event["backend_fn"]:
                 _remove(event, UNREAD_IN_THE_BROWSER)
         for page in config["page"].values():
