@@ -125,12 +125,15 @@ def test_every_endpoint_is_documented(page):
 
 
 def test_every_tab_is_in_the_readme_and_has_a_section_in_the_tour(page):
-    labels = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
+    tabs = [block for block in page.blocks.values() if isinstance(block, gr.Tab)]
+    labels = [tab.label for tab in tabs if tab.parent.elem_id == "tabs"]
+    sections = [tab.label for tab in tabs if tab.parent.elem_id == "sections"]
     tour = HEADING.findall((DOCS / "tour.md").read_text("utf-8"))
 
     assert "Explore" in labels
     assert [] == [label for label in labels if f"**{label}**" not in README.read_text("utf-8")]
     assert labels == [heading for heading in tour if heading in labels]
+    assert [] == [section for section in sections if f"**{section}**" not in (DOCS / "tour.md").read_text("utf-8")]
     assert f"The page has {['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven'][len(labels)]} tabs" in prose(
         DOCS / "tour.md"
     )

@@ -180,6 +180,12 @@ window.RankVizExplore = (() => {
   /* Figures: value, exact value on hover, a second line, and half and twice the rank below. */
   function figures(element) {
     const cards = [...element.querySelectorAll(".rv-figure")];
+    const seen = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      seen.disconnect();
+      if (!newest) ask({ search: location.search });
+    });
+    seen.observe(element);
     mount("figures", {
       ranked(r, shown) {
         if (!shown) return;
@@ -250,6 +256,7 @@ window.RankVizExplore = (() => {
     }
   }
 
-  ask({ search: location.search });
+  /* Asked before Gradio has mounted anything; on another tab only when Explore is opened. */
+  if ((params.get("tab") || "explore") === "explore") ask({ search: location.search });
   return { state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, chip };
 })();

@@ -251,7 +251,23 @@ window.RankViz = (() => {
   const THIS_COMPUTER_ONLY =
     "This address works on this computer only. Start with --host 0.0.0.0 to share it in your network.";
 
+  /* The tab of the address opens as soon as the tabs stand, not only when the page is restored. */
+  function openTab() {
+    const name = new URL(location.href).searchParams.get("tab") || "explore";
+    const title = name === "sweep" ? "runs" : name;
+    const buttons = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")];
+    const found = () => buttons().find((button) => button.textContent.trim().toLowerCase() === title);
+    if (name === "explore") return;
+    const watcher = new MutationObserver(() => {
+      if (!found()) return;
+      watcher.disconnect();
+      found().click();
+    });
+    watcher.observe(document.body, { childList: true, subtree: true });
+  }
+
   function header(element) {
+    openTab();
     element.addEventListener("click", async (event) => {
       const button = event.target.closest("[data-do=link]");
       if (!button) return;

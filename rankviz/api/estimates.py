@@ -125,13 +125,6 @@ class Estimates:
         """Prices by GPU id, from prices by GPU as people name it."""
         return {hardware.find_gpu(self._workspace.gpus, name).id: price for name, price in prices.items()}
 
-    def usd_per_hour(self, gpu: str | None, own: float | None = None) -> float | None:
-        """The price that an estimate uses: your own, or the table's; None where neither is known."""
-        from rankviz.core.cost.duration import price_of
-
-        price = price_of(hardware.find_gpu(self._workspace.gpus, gpu), own) if gpu else None
-        return price.usd_per_hour if price else own
-
     def _gpu_calibration(self, answer: Estimate) -> Calibration | None:
         """What was measured says of an estimate for the GPU of this very machine."""
         from rankviz import machine

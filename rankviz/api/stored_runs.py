@@ -45,11 +45,6 @@ class StoredRuns:
         """Folders in the place of runs that cannot be read, by name, with the reason of each."""
         return self._workspace.store.unreadable()
 
-    def newest_evaluated(self) -> Sweep | None:
-        """The newest sweep with a held-out loss: your own, or else a recorded one."""
-        own = (sweep for sweep in self.sweeps() if any(run.loss_after for run in sweep.runs))
-        return next(own, None) or next(iter(self.recorded()), None)
-
     def sweep(self, sweep_id: str) -> Sweep:
         """One sweep, recorded ones among them."""
         for sweep in self.recorded():

@@ -63,6 +63,8 @@ class SmallBlocks(gr.Blocks):
                 _remove_defaults(component["props"], PROP_DEFAULTS)
                 if component["type"] == "html":
                     _remove_defaults(component["props"], HTML_DEFAULTS)
+            if component["type"] == "number":
+                component["props"].setdefault("value", None)  # Gradio leaves it out, and then shows 0
         endpoints = {fn._id for fn in public}
         for event in config["dependencies"]:
             _remove(event, UNREAD_OF_EVENTS)

@@ -124,7 +124,7 @@ PARAMS = {
     "gpu": Param("gpu", _text),
     "usd": Param("usd_per_hour", _price),
     "prices": Param("prices", _prices),
-    "take": Param("take", _one_of(list(FORMATS))),
+    "take": Param("take", _one_of([name for name in FORMATS if name != "colab"])),  # has a box of its own
 }
 LENGTHS = ("steps", "tokens")
 

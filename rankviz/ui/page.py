@@ -67,7 +67,9 @@ def build_app(api: Api) -> gr.Blocks:
         # A closure, since Gradio finds gr.Request by the function's own type hints and loses it in a partial.
         def load(request: gr.Request) -> dict[Any, Any]:
             result = restore(api, dict(request.query_params))
-            return put(result._asdict(), restored) | put(result.question, exploring.question)
+            # What the address leaves as it is stays untouched: someone may have typed meanwhile.
+            given = {name: value for name, value in result.question.items() if value != DEFAULTS[name]}
+            return put(result._asdict(), restored) | put(given, exploring.question)
 
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
@@ -87,7 +89,8 @@ def build_app(api: Api) -> gr.Blocks:
         to["train"].then(**training.draw)
         to["runs"].then(**running.first).then(**running.draw)
         to["adapter"].then(**adapting.choices)
-        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, exploring.question, tabs))
+        asked = {**exploring.question, "data_file": exploring.data_file}
+        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, asked, tabs))
         training.started.then(**running_now.draw)
         picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
         measuring.success(**training.draw).then(None, js=train.READY)

@@ -115,13 +115,3 @@ def test_json_of_answers_is_plain(api):
 
     assert ["model_id", "model_id", "sweep_id", "run_id"] == [next(iter(answer)) for answer in answers]
     assert all(json.loads(json.dumps(answer)) for answer in answers)
-
-
-def test_the_price_is_your_own_or_the_tables(api):
-    assert 0.8 == api.estimates.usd_per_hour("l4")
-    assert 0.5 == api.estimates.usd_per_hour("l4", 0.5)
-    assert None is api.estimates.usd_per_hour(None)
-
-
-def test_the_newest_evaluated_sweep_is_a_recorded_one_as_long_as_there_is_none_of_your_own(api):
-    assert api.runs.recorded()[0] == api.runs.newest_evaluated()

@@ -289,7 +289,7 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.reload()
 
     page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
-    page.wait_for_function("document.querySelector('#train-base input').value.endsWith('tiny-llama')")
+    page.wait_for_function("document.querySelector('#train-base input')?.value?.endsWith('tiny-llama')")
     assert page.get_by_label("letters.jsonl").is_checked()
     assert ["2", "8"] == page.locator("#train-ranks input:checked").evaluate_all("boxes => boxes.map(box => box.name)")
     assert "6" == page.get_by_label("Steps per run").input_value()

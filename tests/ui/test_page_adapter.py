@@ -46,8 +46,13 @@ def test_a_click_on_a_module_opens_the_details_on_it(page, tmp_path):
     page.goto(f"/?tab=adapter&adapter={two_blocks(tmp_path / 'mine')}")
     page.locator("#adapter-heat .rv-plot[data-drawn] .heatmaplayer").wait_for()
 
-    box = page.locator("#adapter-heat .nsewdrag").bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.75)
+    cells = page.locator("#adapter-heat .nsewdrag")
+    cells.scroll_into_view_if_needed()
+    box = cells.bounding_box()
+    at = (box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.75)
+    page.mouse.move(*at)
+    page.locator("#adapter-heat .hovertext").wait_for()
+    page.mouse.click(*at)
 
     page.locator("#adapter-table tr.rv-chosen", has_text="model.layers.1.self_attn.v_proj").wait_for()
 

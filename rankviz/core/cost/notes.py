@@ -79,8 +79,10 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
         )
     if data.truncates(limit):
         notes.append(
-            f"The longest example has {data.longest_tokens:,} tokens. Examples above the maximum length of {limit:,} "
-            "are truncated."
+            Caution(
+                f"The longest example has {data.longest_tokens:,} tokens. Examples above the maximum length of "
+                f"{limit:,} are truncated."
+            )
         )
     elif setup.fitted_length < limit:
         notes.append(

@@ -31,7 +31,7 @@ def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         w: The question's widgets.
         inputs: Those of them that make the question.
     """
-    with gr.Tabs(elem_id="sections"):
+    with gr.Tabs(elem_id="sections", overflow_behavior="wrap"):
         with _tab("All ranks", "ranks"):
             frame.ranks()
             ranks_file = tables.download_widgets("all ranks", elem_id="ranks-download")

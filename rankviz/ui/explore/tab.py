@@ -37,6 +37,7 @@ class Exploring(NamedTuple):
     """The event after it: from here on a change of a widget is a question."""
     curve: gr.HTML
     measure: gr.Button
+    data_file: gr.UploadButton
 
 
 def build(api: Api) -> Exploring:
@@ -66,7 +67,7 @@ def build(api: Api) -> Exploring:
             partial(view, api),
             inputs={name: w[name] for name in FITTED_BY},
             outputs={name: w[name] for name in Fitted._fields},
-            notice=notice,
+            silent=True,
         )
         for view in (fitted, followed)
     )
@@ -97,6 +98,7 @@ def build(api: Api) -> Exploring:
         restored=_in_browser("restored", names, list(inputs.values())),
         curve=curve,
         measure=measure,
+        data_file=w["data_file"],
     )
 
 

@@ -1,6 +1,7 @@
 """Shows what a training will take before it starts: the data, time and memory here, and what stands in its way."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
@@ -155,17 +156,18 @@ def notebook(api: Api, **values: Any) -> str:
     """A file with a notebook that trains the highest rank of the form on a GPU of Colab."""
     request = request_of(values)
     gpu = next(gpu for gpu in api.workspace.gpus if gpu.id == COLAB_GPU)
-    r = max(request.ranks)
+    r, training = max(request.ranks), request.training.without_auto(card(gpu))
+    if values["data"] in (OWN_FILE, KEPT_FILE):
+        training = replace(training, data=api.data.measure(request.data).training_data())
     question = Question(
         model_id=request.base,
         ranks=(r,),
         lora=request.lora,
         alpha=request.alpha,
-        training=request.training.without_auto(card(gpu)),
+        training=training,
         gpu=gpu.id,
     )
-    form = api.runs.preview(request.data).format if values["data"] in (OWN_FILE, KEPT_FILE) else ""
-    written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0], form=form)
+    written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0])
     target = Path(mkdtemp(prefix="rankviz-")) / written.file_name
     target.write_text(written.text, encoding="utf-8")
     return str(target)

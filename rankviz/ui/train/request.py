@@ -257,10 +257,10 @@ def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
 def measuring(api: Api, values: Mapping[str, Any]) -> dict[str, Any]:
     """The form that measures Explore's question in two runs, r = 4 and r = 64, with the recommended learning rate.
 
-    values: of the widgets of question.DEFAULTS. A DoRA adapter cannot be truncated, so its two runs are a sweep. What
-    only a GPU can train becomes "auto" on a machine without one.
+    values: of the widgets of question.DEFAULTS, and `data_file`, the file that was measured there. A DoRA adapter can't
+    be truncated, so its two runs are a sweep. What only a GPU can train becomes "auto" on a machine without one.
     """
-    kept = values.get("data_file") or ""
+    kept = values["data_file"] or ""
     targets = question.targets_of(values)
     custom = not isinstance(targets, str)
     gpu = api.workspace.here().cuda

@@ -48,7 +48,7 @@ def test_the_card_leads_with_the_nearest_study_and_folds_the_rest(api):
 
 
 def test_use_case_data_and_forgetting_reach_the_card(api):
-    values = {**LLAMA, "use_case": "complex", "examples": 100, "example_tokens": 50, "forgetting": True}
+    values = {**LLAMA, "use_case": "complex", "examples": 100, "example_tokens": 50, "length": 1000, "forgetting": True}
 
     text = text_of(words(api, values)["slots"]["advice"])
 

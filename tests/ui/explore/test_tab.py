@@ -223,14 +223,6 @@ def test_seeds_give_error_bars(api):
     assert [0.070711, 0.070711] == [round(up, 6) for up in trace["error_y"]["array"]]
 
 
-def test_no_chosen_rank_is_drawn_through_the_points_of_another_model(api):
-    finished(api, {4: 2.0, 16: 1.5})
-
-    shown = explore.tradeoff(api, sweep=explore.NEWEST, x="adapter", y="loss", r=128, usd_per_hour=None, gpu="l4")
-
-    assert [] == [s for s in json.loads(shown.chart)["layout"].get("shapes", []) if s["type"] == "line"]
-
-
 def test_money_needs_a_price(api):
     sweep = finished(api, {4: 2.0})
 

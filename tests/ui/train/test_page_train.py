@@ -4,26 +4,31 @@ import pytest
 
 from rankviz.store import RunStore
 from tests.support import questions
+from tests.support.tiny_llama import write_tiny_data
 
 pytestmark = pytest.mark.browser
 
 
-def test_explores_button_fills_train_and_a_base_that_cannot_be_fetched_offers_two_ways_on(page):
+def test_explores_button_fills_train_and_a_base_that_cannot_be_fetched_offers_two_ways_on(page, tmp_path):
     page.goto("/?model=Qwen/Qwen3-4B&targets=attention")
     page.locator("#figures [title]").first.wait_for()
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    page.locator("input[type=file][accept*='.parquet']").first.set_input_files(data)
+    page.locator("#file-note", has_text="96 examples").wait_for()
     page.get_by_role("button", name="Measure it: two runs (r = 4 and r = 64)").click()
 
-    page.wait_for_function("document.querySelector('#train-base input').value === 'Qwen/Qwen3-4B'")
+    page.wait_for_function("document.querySelector('#train-base input')?.value === 'Qwen/Qwen3-4B'")
     page.locator("#train-notice", has_text="Qwen3-4B cannot be trained here now").wait_for()
     page.wait_for_url("**tab=train**")
     page.wait_for_function("document.activeElement.id === 'train-button'")
     assert page.get_by_label("Quick look: two runs").is_checked()
+    assert page.get_by_label("letters.jsonl", exact=True).is_checked()
     with page.expect_download() as download:
         page.get_by_role("button", name="Notebook for Colab: Qwen3-4B, r = 64").click()
     assert download.value.suggested_filename.endswith(".ipynb")
     page.get_by_role("button", name="Use the embedded model instead").click()
 
-    page.wait_for_function("document.querySelector('#train-base input').value.startsWith('SmolLM2')")
+    page.wait_for_function("document.querySelector('#train-base input')?.value?.startsWith('SmolLM2')")
     page.locator("#expected", has_text="2 runs").wait_for()
     page.locator("#train-notice .rv-notice").wait_for(state="hidden")
     assert page.get_by_role("button", name="Use the embedded model instead").is_hidden()
@@ -49,7 +54,7 @@ def test_the_line_on_every_tab_opens_what_trains_with_its_form_and_the_same_butt
     page.locator("#badge button").click()
 
     page.wait_for_url(f"**sweep={sweep_id}**")
-    page.wait_for_function("document.querySelector('#train-steps input').value === '7'")
+    page.wait_for_function("document.querySelector('#train-steps input')?.value === '7'")
     assert page.get_by_label("Random word pairs").is_checked()
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.locator("#status", has_text="2 cancelled").wait_for()

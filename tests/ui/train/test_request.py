@@ -6,11 +6,12 @@ from rankviz.api import Api
 from rankviz.core.runs.request import SweepRequest, quick_look
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
-from rankviz.ui.train.form import mode_chosen
+from rankviz.ui.train.form import data_choices, mode_chosen
 from rankviz.ui.train.request import DEFAULTS, measuring, problem_in, request_of, values_of
 from tests.support import questions
 from tests.support.train_form import FORM
 
+ASKED = {**question.DEFAULTS, "data_file": None}
 SAMPLES = ("phonemes", "syllables", "pairs")
 
 
@@ -147,7 +148,7 @@ def test_the_form_of_a_quick_look_stays_one_when_a_run_was_added():
 
 
 def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(api):
-    asked = {**question.DEFAULTS, "model": "Qwen/Qwen3-4B", "preset": "attention", "use_rslora": True, "batch": 1}
+    asked = {**ASKED, "model": "Qwen/Qwen3-4B", "preset": "attention", "use_rslora": True, "batch": 1}
 
     request = request_of(measuring(api, asked))
 
@@ -161,14 +162,21 @@ def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(
     assert "auto" == request.training.precision or api.workspace.here().cuda
 
 
+def test_the_file_that_was_measured_on_explore_is_the_data(api):
+    form = measuring(api, {**ASKED, "data_file": "/uploads/letters.jsonl"})
+
+    assert "/uploads/letters.jsonl" == request_of(form).data
+    assert ("letters.jsonl", "kept") in data_choices([], form["kept"])
+
+
 def test_a_question_with_ticked_modules_is_measured_on_those(api):
-    asked = {**question.DEFAULTS, "preset": question.CUSTOM, "modules": ["q_proj"], "names": "v_proj"}
+    asked = {**ASKED, "preset": question.CUSTOM, "modules": ["q_proj"], "names": "v_proj"}
 
     assert ("q_proj", "v_proj") == request_of(measuring(api, asked)).lora.target_modules
 
 
 def test_a_dora_adapter_is_measured_by_two_runs_of_a_sweep_since_it_cannot_be_truncated(api):
-    request = request_of(measuring(api, {**question.DEFAULTS, "use_dora": True}))
+    request = request_of(measuring(api, {**ASKED, "use_dora": True}))
 
     assert ((4, 64), (), True) == (request.ranks, request.cut_ranks, request.lora.use_dora)
 
