@@ -46,7 +46,7 @@ class Kind(NamedTuple):
     slider: str
 
 
-OURS = Kind("#figures", "#rv-rank-box", "#rank input[type=range]")
+OURS = Kind("#figures, .rv-first-figures", "#rv-rank-box", "#rank input[type=range]")
 BARE = Kind("#parameters", "#number input", "#slider input[type=range]")
 
 

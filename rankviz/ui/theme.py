@@ -1,5 +1,6 @@
 """Defines how the page looks, and serves its script, stylesheet and plotly.js from its own host."""
 
+import json
 import os
 from hashlib import sha256
 from html import escape
@@ -17,11 +18,14 @@ from starlette.routing import Route
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui import network
+from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("rankviz", "explore", "train", "runs"))
-SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "hero", "present"))
+SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "first", "hero", "present"))
+FIRST_STYLES = ASSETS / "css" / "first.css"
+"""Of what the scripts show before Gradio has added the other stylesheets."""
 
 
 def theme() -> gr.themes.Base:
@@ -63,18 +67,25 @@ def head(room: str | None = None) -> str:
 
     room: the address at which others in the network open the page.
     """
-    space = os.environ.get("SPACE_ID", "")
     plotly = _plotly_url().lstrip("/")
-    return "".join(
-        f'<script defer src="{_script_url(script).lstrip("/")}" data-plotly="{plotly}" '
-        f'data-space="{escape(space)}" data-room="{escape(room or "")}"></script>'
-        for script in SCRIPTS
-    ) + f'<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
+    data = {
+        "plotly": plotly,
+        "space": os.environ.get("SPACE_ID", ""),
+        "room": room or "",
+        "figures": json.dumps(FIGURES),
+    }
+    attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
+    scripts = "".join(f'<script defer src="{_url(script).lstrip("/")}" {attributes}></script>' for script in SCRIPTS)
+    return (
+        f'<link rel="stylesheet" href="{_url(FIRST_STYLES).lstrip("/")}">{scripts}'
+        f'<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
+    )
 
 
 def file_routes() -> list[Route]:
     """The addresses hold a version or a fingerprint, so that a browser may keep the files for good."""
-    return [Route(_plotly_url(), _serve(plotly_js())), *(Route(_script_url(path), _serve(path)) for path in SCRIPTS)]
+    own = [Route(_url(path), _serve(path)) for path in (FIRST_STYLES, *SCRIPTS)]
+    return [Route(_plotly_url(), _serve(plotly_js())), *own]
 
 
 def plotly_js() -> Path:
@@ -87,14 +98,16 @@ def _plotly_url() -> str:
     return f"/rankviz/plotly-{version('plotly')}.min.js"
 
 
-def _script_url(script: Path) -> str:
-    return f"/rankviz/{script.stem}-{sha256(script.read_bytes()).hexdigest()[:12]}.js"
+def _url(path: Path) -> str:
+    return f"/rankviz/{path.stem}-{sha256(path.read_bytes()).hexdigest()[:12]}{path.suffix}"
 
 
 def _serve(path: Path) -> Any:
+    media_type = "text/css" if path.suffix == ".css" else "text/javascript"
+
     async def file(request: Any) -> Response:
         return FileResponse(
-            path, media_type="text/javascript", headers={"Cache-Control": "public, max-age=31536000, immutable"}
+            path, media_type=media_type, headers={"Cache-Control": "public, max-age=31536000, immutable"}
         )
 
     return file
