@@ -1,18 +1,22 @@
 /* What the page does in the browser: draw figures, pick a rank, click tables, keep the address in step.
-   Loaded once in <head>; Gradio's custom HTML components call window.RankViz from their js_on_load. */
+   Loaded once in <head>, before Gradio; its custom HTML components call window.RankViz from their js_on_load. */
 "use strict";
 
 window.RankViz = (() => {
   const script = document.currentScript;
 
-  /* One copy of plotly.js, ours, asked for at once and awaited by every figure. */
-  const plotly = new Promise((resolve, reject) => {
-    const tag = document.createElement("script");
-    tag.src = script.dataset.plotly;
-    tag.onload = () => resolve(window.Plotly);
-    tag.onerror = () => reject(new Error("plotly.js did not load"));
-    document.head.append(tag);
-  });
+  /* One copy of plotly.js, ours. It runs for half a second: when the first figure needs it, after the numbers. */
+  let plotly = null;
+  function loadPlotly() {
+    plotly ||= new Promise((resolve, reject) => {
+      const tag = document.createElement("script");
+      tag.src = script.dataset.plotly;
+      tag.onload = () => resolve(window.Plotly);
+      tag.onerror = () => reject(new Error("plotly.js did not load"));
+      document.head.append(tag);
+    });
+    return plotly;
+  }
 
   const CONFIG = {
     displaylogo: false,
@@ -46,7 +50,7 @@ window.RankViz = (() => {
       figure.classList.toggle("rv-none", !next);
       figure.classList.toggle("rv-empty-chart", !next?.data.length);
       if (!next) return;
-      const P = await plotly;
+      const P = await loadPlotly();
       spec = next;
       element.querySelectorAll(".rv-menu [data-do]").forEach((button) => {
         button.disabled = button.dataset.do === "csv" && !next.csv;
@@ -72,9 +76,9 @@ window.RankViz = (() => {
       const what = event.target.closest("[data-do]")?.dataset.do;
       if (!what || !spec) return;
       const title = element.querySelector("h2").textContent;
-      if (what === "png") savePng(await plotly, host, spec, title);
-      if (what === "svg") saveSvg(await plotly, host, spec, title);
-      if (what === "html") saveHtml(await plotly, host, spec, title, CONFIG);
+      if (what === "png") savePng(await loadPlotly(), host, spec, title);
+      if (what === "svg") saveSvg(await loadPlotly(), host, spec, title);
+      if (what === "html") saveHtml(await loadPlotly(), host, spec, title, CONFIG);
       if (what === "csv") save(spec.file + ".csv", spec.csv, "text/csv");
     });
     watch("value", draw);
@@ -300,5 +304,21 @@ window.RankViz = (() => {
     if (event.target.matches?.(".rv-search input")) event.target.select();
   });
 
-  return { plotly, withoutBase, remember, chart, rank, pick, editable, copyable, address, restored, header, busy, done };
+  return {
+    get plotly() {
+      return loadPlotly();
+    },
+    withoutBase,
+    remember,
+    chart,
+    rank,
+    pick,
+    editable,
+    copyable,
+    address,
+    restored,
+    header,
+    busy,
+    done,
+  };
 })();

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ class Accuracy:
 
     def of_file(self, file: Path) -> AccuracyReport:
         """Measured rows of a CSV file beside their predictions, with errors by group."""
-        from rankviz.catalog.accuracy import read_rows
+        from rankviz.catalog.measurements import read_rows
 
         return self._report(read_rows(Path(file)), self._workspace.assumptions)
 
@@ -43,10 +42,11 @@ class Accuracy:
     def remake(self) -> AccuracyReport:
         """The shipped report, computed again. Ranges rest on errors, and errors do not rest on ranges: first the
         errors, then the rows again with the ranges that these give, and each once more without its source."""
-        from rankviz.catalog.accuracy import measured_widths, shipped_rows
+        from rankviz.catalog.accuracy import measured_widths
+        from rankviz.catalog.measurements import shipped_rows
         from rankviz.core.accuracy.left_out import left_out_predictions
 
-        rows, made = shipped_rows(self._workspace.assets), date.today().isoformat()
+        rows, made = shipped_rows(self._workspace.assets), _today()
         constants = hardware.load_constants(self._workspace.assets)
         widths = measured_widths(self._report(rows, constants))
         unseen = left_out_predictions(rows, self._predict, constants, made)
@@ -67,7 +67,7 @@ class Accuracy:
         from rankviz.core.accuracy.summarize import summarize
 
         predictions = [self._predict(row, assumptions) for row in rows]
-        return summarize(predictions, date.today().isoformat(), unseen)
+        return summarize(predictions, _today(), unseen)
 
     def _predict(self, row: MeasuredRow, assumptions: Assumptions) -> PredictedRow:
         from rankviz.core.accuracy.predicted import predict_row
@@ -79,3 +79,9 @@ class Accuracy:
             return hardware.find_gpu(self._workspace.gpus, name)
         except UnknownGpuError:
             return hardware.gpu_of_device(self._workspace.gpus, name)
+
+
+def _today() -> str:
+    from datetime import date
+
+    return date.today().isoformat()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +42,8 @@ class Workspace:
         """A shared page must not become a window on its server's files."""
         if not self.shared or not (path := Path(ref)).exists():
             return
+        import tempfile
+
         uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
         if not any(path.resolve().is_relative_to(folder.resolve()) for folder in (uploads, self.home)):
             raise InvalidSettingError("This page is shared, so it reads no files of its machine: upload yours instead.")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from rankviz.catalog.accuracy import shipped_rows
+from rankviz.catalog.measurements import shipped_rows
 from rankviz.catalog.schema import Positive, Rate, Text, strict, validate
 from rankviz.core.accuracy.rows import KINDS, MeasuredRow
 from rankviz.core.lora.config import MAX_RANK

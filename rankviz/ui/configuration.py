@@ -1,6 +1,6 @@
 """Makes the page's configuration smaller, which Gradio writes into the HTML: what its front end does not read goes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -20,14 +20,39 @@ UNREAD_OF_EVENTS = (
     "collects_event_data",
 )
 """RankViz streams and batches nothing, and its endpoints have their own description. The rest is for the server."""
-FALSE_WITHOUT = ("trigger_only_on_success", "trigger_only_on_failure", "cancels", "component_prop_inputs")
+UNREAD_OF_PRIVATE_EVENTS = ("api_name",)
+UNREAD_IN_THE_BROWSER = ("types", "queue", "show_progress", "show_progress_on")
+"""Of events without a server function."""
+FALSE_WITHOUT = (
+    "trigger_only_on_success",
+    "trigger_only_on_failure",
+    "cancels",
+    "component_prop_inputs",
+    "event_specific_args",
+)
+EVENT_DEFAULTS = {"connection": "sse"}
+PROP_DEFAULTS = {"visible": True, "_selectable": False, "equal_height": False, "show_progress": False}
+"""What the front end takes these properties for, where they are absent."""
+HTML_DEFAULTS = {
+    "html_template": "${value}",
+    "css_template": "",
+    "component_class_name": "HTML",
+    "elem_classes": [],
+    "props": {},
+    "buttons": [],
+    "show_label": False,
+    "autoscroll": False,
+    "streamable": False,
+}
+"""The same for its HTML component."""
 
 
 class SmallBlocks(gr.Blocks):
     """Blocks with a small configuration."""
 
     def get_config_file(self) -> Any:
-        """Gradio's, smaller. The components of public endpoints keep their descriptions."""
+        """Gradio's, smaller. Public endpoints keep their descriptions, and belong to no page: who calls them reads
+        /config or /gradio_api/info, which tell of every page."""
         config = super().get_config_file()
         public = [fn for fn in self.fns.values() if fn.api_visibility != "private"]
         described = {block._id for fn in public for block in (*fn.inputs, *fn.outputs)}
@@ -35,15 +60,39 @@ class SmallBlocks(gr.Blocks):
             if component["id"] not in described:
                 _remove(component, (*DESCRIPTIONS, *UNREAD_OF_COMPONENTS))
                 _remove(component["props"], UNREAD_PROPS)
+                _remove_defaults(component["props"], PROP_DEFAULTS)
+                if component["type"] == "html":
+                    _remove_defaults(component["props"], HTML_DEFAULTS)
             if component["type"] == "number":
                 component["props"].setdefault("value", None)  # Gradio leaves it out, and then shows 0
+        endpoints = {fn._id for fn in public}
         for event in config["dependencies"]:
             _remove(event, UNREAD_OF_EVENTS)
             _remove(event, [name for name in event if event[name] is None])
             _remove(event, [name for name in FALSE_WITHOUT if not event.get(name)])
+            _remove_defaults(event, EVENT_DEFAULTS)
+            if event["id"] not in endpoints:
+                _remove(event, UNREAD_OF_PRIVATE_EVENTS)
+            event["targets"] = [target for target in event["targets"] if target[0] is not None]
+            if not event["backend_fn"]:
+                _remove(event, UNREAD_IN_THE_BROWSER)
+        for page in config["page"].values():
+            page["dependencies"] = [each for each in page["dependencies"] if each not in endpoints]
+            page["components"] = [each for each in page["components"] if each not in described]
+            page["layout"]["children"] = [each for each in page["layout"]["children"] if each["id"] not in described]
         return config
+
+    def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
+        """Gradio's. Endpoints belong to no page, whose HTML would hold their description."""
+        if page is not None:
+            return {"named_endpoints": {}, "unnamed_endpoints": {}}
+        return super().get_api_info(all_endpoints=all_endpoints)
 
 
 def _remove(row: dict[str, Any], names: Iterable[str]) -> None:
     for name in names:
         row.pop(name, None)
+
+
+def _remove_defaults(row: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    _remove(row, [name for name in defaults if name in row and row[name] == defaults[name]])

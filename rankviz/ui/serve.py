@@ -20,7 +20,9 @@ def serve() -> None:
         for line in network.announcement(host, port, network.own_address()):
             print(line, flush=True)
     api.workspace.work_queue()
-    build_app(api).queue(api_open=False).launch(**options)
+    app = build_app(api)
+    app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
+    app.launch(**options)
 
 
 def check_address(host: str, port: int) -> None:

@@ -1,5 +1,6 @@
 """Defines how the page looks, and serves its script, stylesheet and plotly.js from its own host."""
 
+import json
 import os
 from hashlib import sha256
 from html import escape
@@ -10,16 +11,23 @@ from typing import Any
 
 import gradio as gr
 from gradio.themes.utils import fonts
+from starlette.middleware import Middleware
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui import network
+from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
+from rankviz.ui.head import Head
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
-SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "hero", "present", "focus"))
+SCRIPTS = tuple(
+    ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "first", "hero", "present", "focus")
+)
+FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
+"""Of what the scripts show before Gradio has added the other stylesheets."""
 
 
 def theme() -> gr.themes.Base:
@@ -57,27 +65,33 @@ def theme() -> gr.themes.Base:
 
 
 def head(room: str | None = None) -> str:
-    """Loads our scripts before Gradio's components; the last one then asks for plotly.js.
+    """Loads our scripts before Gradio's, in this order. plotly.js comes too, but runs only when a figure needs it.
 
     room: the address at which others in the network open the page.
     """
-    space = os.environ.get("SPACE_ID", "")
+    plotly = _plotly_url().lstrip("/")
+    data = {
+        "plotly": plotly,
+        "space": os.environ.get("SPACE_ID", ""),
+        "room": room or "",
+        "figures": json.dumps(FIGURES),
+    }
+    attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
+    scripts = "".join(f'<script defer src="{_url(script).lstrip("/")}" {attributes}></script>' for script in SCRIPTS)
+    styles = "".join(f'<link rel="stylesheet" href="{_url(path).lstrip("/")}">' for path in FIRST_STYLES)
     # With its fonts from the start the page need not move when they come.
     fonts_first = "".join(
         f'<link rel="preload" href="static/fonts/SourceSansPro/SourceSansPro-{weight}.woff2" as="font" '
         'type="font/woff2" crossorigin>'
         for weight in ("Regular", "Bold")
     )
-    return fonts_first + "".join(
-        f'<script src="{_script_url(script).lstrip("/")}" data-plotly="{_plotly_url().lstrip("/")}" '
-        f'data-space="{escape(space)}" data-room="{escape(room or "")}"></script>'
-        for script in SCRIPTS
-    )
+    return f'{styles}{fonts_first}{scripts}<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
 
 
 def file_routes() -> list[Route]:
     """The addresses hold a version or a fingerprint, so that a browser may keep the files for good."""
-    return [Route(_plotly_url(), _serve(plotly_js())), *(Route(_script_url(path), _serve(path)) for path in SCRIPTS)]
+    own = [Route(_url(path), _serve(path)) for path in (*FIRST_STYLES, *SCRIPTS)]
+    return [Route(_plotly_url(), _serve(plotly_js())), *own]
 
 
 def plotly_js() -> Path:
@@ -90,14 +104,16 @@ def _plotly_url() -> str:
     return f"/rankviz/plotly-{version('plotly')}.min.js"
 
 
-def _script_url(script: Path) -> str:
-    return f"/rankviz/{script.stem}-{sha256(script.read_bytes()).hexdigest()[:12]}.js"
+def _url(path: Path) -> str:
+    return f"/rankviz/{path.stem}-{sha256(path.read_bytes()).hexdigest()[:12]}{path.suffix}"
 
 
 def _serve(path: Path) -> Any:
+    media_type = "text/css" if path.suffix == ".css" else "text/javascript"
+
     async def file(request: Any) -> Response:
         return FileResponse(
-            path, media_type="text/javascript", headers={"Cache-Control": "public, max-age=31536000, immutable"}
+            path, media_type=media_type, headers={"Cache-Control": "public, max-age=31536000, immutable"}
         )
 
     return file
@@ -111,8 +127,10 @@ def launch_options(api: Api) -> dict[str, Any]:
         "server_port": port,
         "theme": theme(),
         "css_paths": list(STYLESHEETS),
-        "head": head(network.room_url(host, port, network.own_address())),
-        "app_kwargs": {"routes": [*file_routes(), *answer_routes(api)]},
+        "app_kwargs": {
+            "routes": [*file_routes(), *answer_routes(api)],
+            "middleware": [Middleware(Head, tags=head(network.room_url(host, port, network.own_address())))],
+        },
         "footer_links": [],
         "run_history": False,
         "show_error": False,

@@ -1,6 +1,7 @@
 """What the browser is told of the page."""
 
 import json
+import urllib.request
 
 import pytest
 
@@ -25,6 +26,29 @@ def test_events_hold_neither_nulls_nor_what_the_page_does_not_use(app):
 
     assert not any(name in UNREAD_OF_EVENTS or value is None for event in events for name, value in event.items())
     assert all({"id", "targets", "inputs", "outputs", "backend_fn", "trigger_mode"} <= set(event) for event in events)
+    assert all({"types", "queue", "show_progress"} <= set(event) for event in events if event["backend_fn"])
+
+
+def test_what_is_private_is_said_to_be_so_to_those_who_call_endpoints(app):
+    named = {event.get("api_name"): event["api_visibility"] for event in app.get_config_file()["dependencies"]}
+
+    assert "private" == named.pop(None)
+    assert {"estimate", "fit", "advise", "forecast", "models", "runs", "run"} == set(named)
+    assert {"public"} == set(named.values())
+
+
+def test_the_html_of_the_page_has_at_most_250_kilobytes(address):
+    assert len(urllib.request.urlopen(address).read()) <= 250_000
+
+
+def test_endpoints_are_told_to_those_who_call_them_and_not_in_the_page(address):
+    page = urllib.request.urlopen(address).read().decode()
+    told = json.load(urllib.request.urlopen(f"{address}/gradio_api/info"))["named_endpoints"]
+    events = json.load(urllib.request.urlopen(f"{address}/config"))["dependencies"]
+
+    assert "finetune_vision_layers" not in page
+    assert "/estimate" in told
+    assert "estimate" in [event.get("api_name") for event in events]
 
 
 def test_the_endpoints_keep_their_schemas(app):

@@ -1,4 +1,4 @@
-"""How much the page asks of the server. How long that takes stands in `make bench page`."""
+"""How much the page asks of the server, and in which order it builds. How long that takes: `make bench page`."""
 
 import pytest
 
@@ -28,3 +28,55 @@ def _choose_and_see(page, r):
     before = page.locator("#figures").inner_text()
     choose_rank(page, r)
     page.wait_for_function("old => document.querySelector('#figures').innerText !== old", arg=before)
+
+
+def test_the_figures_stand_before_gradio_has_built_the_page_and_go_to_their_place_in_it(page):
+    held = []
+    page.route("**/assets/Blocks-*.js", held.append)
+
+    page.goto("/?model=Qwen/Qwen3-8B&r=32", wait_until="commit")
+    first = page.locator(".rv-first-figures")
+    first.wait_for()
+    values, place = first.locator(".rv-first-value").all_inner_texts(), first.bounding_box()
+    while not held:
+        page.wait_for_timeout(50)
+    assert 0 == page.locator("#figures").count()
+    for route in held:
+        route.continue_()
+    first.wait_for(state="detached")
+
+    assert 5 == len(values)
+    assert values == page.locator("#figures .rv-value").all_inner_texts()
+    figures = page.locator(".rv-figures").first.bounding_box()
+    assert [place["x"], place["y"], place["width"]] == pytest.approx(
+        [figures[name] for name in ("x", "y", "width")], abs=2
+    )
+
+
+def test_on_another_tab_no_figures_of_explore_appear(page):
+    held = []
+    page.route("**/assets/Blocks-*.js", held.append)
+
+    page.goto("/?tab=guide", wait_until="commit")
+    page.wait_for_function("window.RankVizExplore?.state.answer")
+
+    assert 0 == page.locator(".rv-first").count()
+    while not held:
+        page.wait_for_timeout(50)
+    for route in held:
+        route.continue_()
+    page.locator("#figures").wait_for(state="attached")
+
+
+def test_plotly_runs_only_once_the_figures_stand(page):
+    page.add_init_script(
+        """new MutationObserver(() => {
+            if (window.Plotly && window.figuresFirst === undefined)
+              window.figuresFirst = Boolean(document.querySelector("#figures .rv-figure"));
+        }).observe(document, { subtree: true, childList: true });"""
+    )
+
+    page.goto("/")
+    page.locator("#tradeoff [data-drawn]").wait_for()
+
+    assert page.evaluate("window.figuresFirst")

@@ -36,8 +36,8 @@ def rank_picker(value: int = 16) -> gr.HTML:
 
 
 def plain(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
-    """HTML in our own styles, without Gradio's for prose."""
-    return gr.HTML(value=value, apply_default_css=False, elem_id=elem_id)
+    """HTML in our own styles, without Gradio's for prose and without its report of clicks."""
+    return gr.HTML(value=value, js_on_load=None, apply_default_css=False, elem_id=elem_id)
 
 
 def slot(name: str) -> gr.HTML:
@@ -71,7 +71,9 @@ def editable(value: str = "", *, elem_id: str) -> gr.HTML:
 
 def remembered(value: str = "") -> gr.HTML:
     """Invisible: a text that is part of the question, set from elsewhere on the page."""
-    return gr.HTML(value=value, html_template="<span hidden></span>", apply_default_css=False, visible="hidden")
+    return gr.HTML(
+        value=value, html_template="<span hidden></span>", js_on_load=None, apply_default_css=False, visible="hidden"
+    )
 
 
 def busy_line(line_id: str) -> gr.HTML:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.accuracy import load_validation, measured_widths, read_rows, shipped_rows
+from rankviz.catalog.accuracy import load_validation, measured_widths
 from rankviz.catalog.hardware import load_constants
+from rankviz.catalog.measurements import read_rows, shipped_rows
 from rankviz.core.accuracy import bands
 from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.accuracy.report import as_json, from_json

@@ -1,0 +1,41 @@
+"""Writes into the HTML of the page what the browser is to fetch at once.
+
+What Gradio is given as `head` it adds only when its own scripts have run, which is when the page's first numbers should
+stand there already.
+"""
+
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+
+BEFORE = b"<script>window.gradio_config"
+
+
+class Head:
+    """ASGI middleware: the address of the page is answered with these tags before Gradio's first script."""
+
+    def __init__(self, app: Any, tags: str) -> None:
+        self.app = app
+        self.tags = tags.encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        is_page = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/"
+        await self.app(scope, receive, self._written(send) if is_page else send)
+
+    def _written(self, send: Any) -> Any:
+        start: dict[str, Any] = {}
+        parts: list[bytes] = []
+
+        async def write(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = b"".join(parts).replace(BEFORE, self.tags + BEFORE, 1)
+            MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+
+        return write

@@ -1,0 +1,36 @@
+"""What is written into the HTML of the page."""
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from rankviz.ui.head import Head
+
+PAGE = "<head><script>window.gradio_config = {};</script></head>"
+TAGS = '<script defer src="é.js"></script>'
+
+
+@pytest.fixture
+def client():
+    async def page(request):
+        return HTMLResponse(PAGE)
+
+    async def config(request):
+        return JSONResponse({"html": PAGE})
+
+    routes = [Route("/", page), Route("/config", config)]
+    return TestClient(Starlette(routes=routes, middleware=[Middleware(Head, tags=TAGS)]))
+
+
+def test_the_tags_stand_before_gradios_first_script(client):
+    answer = client.get("/")
+
+    assert PAGE.replace("<script>", f"{TAGS}<script>", 1) == answer.text
+    assert str(len(answer.content)) == answer.headers["content-length"]
+
+
+def test_other_addresses_are_answered_as_they_were(client):
+    assert {"html": PAGE} == client.get("/config").json()
