@@ -1,9 +1,9 @@
-"""What axe-core and the keyboard say of the page, in every tab and state. The script of axe-core comes with its package."""
+"""What axe-core and the keyboard say of the page, in every tab and state."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.support.pages import choose_rank, open_section, restored
+from tests.support.pages import open_section, restored
 
 pytestmark = pytest.mark.browser
 
@@ -74,7 +74,9 @@ def test_the_chart_is_reached_by_keys_and_every_stop_shows_its_ring(page):
     page.locator(DRAWN).wait_for()
     restored(page)
     page.keyboard.press("Tab")
-    ring = "(e => getComputedStyle(e).outlineStyle + parseFloat(getComputedStyle(e).outlineWidth))(document.activeElement)"
+    ring = (
+        "(e => getComputedStyle(e).outlineStyle + parseFloat(getComputedStyle(e).outlineWidth))(document.activeElement)"
+    )
 
     assert "Skip to the result" == page.evaluate(f"{FOCUS}.textContent")
     assert "solid2" == page.evaluate(ring)

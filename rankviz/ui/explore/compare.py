@@ -63,21 +63,24 @@ def _pins(pins: Any) -> list[str]:
     return pins
 
 
-def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
-    """Row name and text: the settings that are not the page's own, then the figures."""
+def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, html.Cell]:
+    """By row name: the settings that are not the page's own, then the figures."""
     params = {name: text for name, text in link.write(values).items() if text is not None and name != "r"}
-    figures = {name: figure[0] for name, figure in zip(FIGURES, record["figures"], strict=True)}
-    return {
+    figures = {name: html.Cell(*figure[:2]) for name, figure in zip(FIGURES, record["figures"], strict=True)}
+    settings = {
         "model": values["model"],
         "Rank": f"r = {values['r']}",
         **{name: text for name, text in params.items() if name not in ("model", "take")},
-        **figures,
-        "Fit": html.FITS.get(record["fit"], ""),
-        "Forecast": record["quality"],
     }
+    judged = {"Fit": html.FITS.get(record["fit"], ""), "Forecast": record["quality"]}
+    return (
+        {name: html.Cell(text) for name, text in settings.items()}
+        | figures
+        | {name: html.Cell(text) for name, text in judged.items()}
+    )
 
 
-def _table(columns: Sequence[tuple[str, str, Mapping[str, str]]]) -> str:
+def _table(columns: Sequence[tuple[str, str, Mapping[str, html.Cell]]]) -> str:
     """Settings first, figures last; a row in which the columns differ is marked."""
     ends = [*FIGURES, "Fit", "Forecast"]
     names = list(dict.fromkeys(name for _, _, cells in columns for name in cells if name not in ends)) + ends
@@ -89,9 +92,9 @@ def _table(columns: Sequence[tuple[str, str, Mapping[str, str]]]) -> str:
     )
     body = []
     for name in names:
-        texts = [cells.get(name, "default") for _, _, cells in columns]
-        differs = len(set(texts)) > 1
-        cells = "".join(f'<td class="rv-left">{escape(text)}</td>' for text in texts)
+        shown = [cells.get(name, html.Cell("default")) for _, _, cells in columns]
+        differs = len({cell.text for cell in shown}) > 1
+        cells = "".join(f'<td class="rv-left" title="{escape(cell.title)}">{escape(cell.text)}</td>' for cell in shown)
         mark = '<span class="rv-unseen">differs: </span>' if differs else ""
         title = escape(name.replace("_", " "))
         body.append(f'<tr class="{"rv-differs" if differs else ""}"><th scope="row">{mark}{title}</th>{cells}</tr>')
