@@ -58,6 +58,8 @@ window.RankVizHero = (() => {
       element.querySelector("figure").removeAttribute("data-waiting");
       host.setAttribute("data-drawn", String(Number(host.getAttribute("data-drawn") || 0) + 1));
       move();
+      element.querySelector("[data-model]").textContent = answer.values.model;
+      document.dispatchEvent(new Event("rv-drawn"));
       element.querySelectorAll(".rv-menu [data-do]").forEach((button) => {
         button.disabled = button.dataset.do === "csv" && !spec.csv;
       });

@@ -61,37 +61,44 @@ window.RankVizPresent = (() => {
 
   const size = (name) => parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--rv-" + name));
 
+  const presenting = () => document.body.classList.contains("rv-presenting");
+
   /* The chart on the whole screen. It needs no network: the page holds every rank. */
   function present(on) {
     document.body.classList.toggle("rv-presenting", on);
     window.RankViz.remember({ present: on ? "1" : null });
-    const host = document.querySelector("#tradeoff .rv-plot");
-    if (host?._fullLayout) {
-      const height = on ? Math.max(300, innerHeight - host.getBoundingClientRect().top - 70) : 400;
-      host.style.height = height + "px";
-      const [base, small] = on ? [size("huge"), size("huge")] : [size("base"), size("small")];
-      const sizes = { "font.size": base, "legend.font.size": small };
-      for (const axis of ["xaxis", "yaxis"]) {
-        sizes[axis + ".tickfont.size"] = small;
-        sizes[axis + ".title.font.size"] = base;
-      }
-      // Without autosize Plotly would take the width of now for one that was asked for.
-      window.Plotly.update(host, { "textfont.size": small }, { height, autosize: true, ...sizes });
-    }
+    document.querySelectorAll("[data-presenting]").forEach((part) => (part.hidden = !on));
+    fitScreen();
     if (on) document.querySelector("#tradeoff .rv-grip")?.focus();
     else document.querySelector("[data-present]")?.focus({ preventScroll: true });
     if (on) return;
     if (document.fullscreenElement) document.exitFullscreen();
     explore.tell();
   }
+  function fitScreen() {
+    const host = document.querySelector("#tradeoff .rv-plot");
+    if (!host?._fullLayout) return;
+    const on = presenting();
+    const height = on ? Math.max(300, innerHeight - host.getBoundingClientRect().top - 70) : 400;
+    host.style.height = height + "px";
+    const [base, small] = on ? [size("huge"), size("huge")] : [size("base"), size("small")];
+    const sizes = { "font.size": base, "legend.font.size": small };
+    for (const axis of ["xaxis", "yaxis"]) {
+      sizes[axis + ".tickfont.size"] = small;
+      sizes[axis + ".title.font.size"] = base;
+    }
+    // Without autosize Plotly would take the width of now for one that was asked for.
+    window.Plotly.update(host, { "textfont.size": small }, { height, autosize: true, ...sizes });
+  }
+  document.addEventListener("rv-drawn", () => presenting() && fitScreen());
   document.addEventListener("fullscreenchange", () => {
-    if (!document.fullscreenElement && document.body.classList.contains("rv-presenting")) present(false);
+    if (!document.fullscreenElement && presenting()) present(false);
   });
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("button");
     if (button?.matches("[data-present]")) {
-      const on = !document.body.classList.contains("rv-presenting");
+      const on = !presenting();
       if (on) document.documentElement.requestFullscreen?.().catch(() => {});
       present(on);
     }
@@ -102,7 +109,7 @@ window.RankVizPresent = (() => {
     }
   });
   document.addEventListener("keydown", (event) => {
-    if (!document.body.classList.contains("rv-presenting")) return;
+    if (!presenting()) return;
     if (event.key === "Escape") return present(false);
     const r = window.RankVizHero.step(event.key, event.shiftKey);
     if (r === null || event.target.closest?.(".rv-grip, input, select")) return;

@@ -1,4 +1,4 @@
-"""What axe-core and the keyboard say of the page, in every tab and state. axe-core's script is in its package."""
+"""What axe-core and the keyboard say of the page, in every tab and state."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe

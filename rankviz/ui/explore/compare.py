@@ -51,7 +51,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
                 raise InvalidSettingError(" ".join(notes))
             tradeoff = api.tradeoffs.of(ask(values), values["use_case"], quality)
         except RankVizError as error:
-            columns.append((label, pin, {"model": values["model"], PROBLEM: str(error)}))
+            columns.append((label, pin, {"model": html.Cell(values["model"]), PROBLEM: html.Cell(str(error))}))
             continue
         tradeoffs.append((label, values["r"], tradeoff))
         columns.append((label, pin, _cells(values, records(tradeoff)[str(values["r"])])))
@@ -73,28 +73,31 @@ def _pins(pins: Any) -> list[str]:
     return pins
 
 
-def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
-    """Row name and text: the settings that are not the page's own, then the figures."""
+def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, html.Cell]:
+    """By row name: the settings that are not the page's own, then the figures."""
     params = {name: text for name, text in link.write(values).items() if text is not None and name != "r"}
-    figures = {name: figure[0] for name, figure in zip(FIGURES, record["figures"], strict=True)}
-    return {
+    figures = {name: html.Cell(*figure[:2]) for name, figure in zip(FIGURES, record["figures"], strict=True)}
+    settings = {
         "model": values["model"],
         "Rank": f"r = {values['r']}",
         **{name: text for name, text in params.items() if name not in ("model", "take")},
-        **figures,
-        "Fit": html.FITS.get(record["fit"], ""),
-        "Forecast": record["quality"],
     }
+    judged = {"Fit": html.FITS.get(record["fit"], ""), "Forecast": record["quality"]}
+    return (
+        {name: html.Cell(text) for name, text in settings.items()}
+        | figures
+        | {name: html.Cell(text) for name, text in judged.items()}
+    )
 
 
-def _text(name: str, cells: Mapping[str, str]) -> str:
-    """A cell; of a setting that the address leaves out, what it then is; of a column that cannot be shown, a dash."""
+def _cell(name: str, cells: Mapping[str, html.Cell]) -> html.Cell:
+    """Of a setting that the address leaves out, what it then is; of a column that cannot be shown, a dash."""
     if name in cells or PROBLEM in cells:
-        return cells.get(name, "–")
-    return "" if name == PROBLEM else link.usual(name)
+        return cells.get(name, html.Cell("–"))
+    return html.Cell("" if name == PROBLEM else link.usual(name))
 
 
-def _table(columns: Sequence[tuple[str, str, Mapping[str, str]]]) -> str:
+def _table(columns: Sequence[tuple[str, str, Mapping[str, html.Cell]]]) -> str:
     """Settings first, figures last; a row in which the columns differ is marked."""
     ends = [*FIGURES, "Fit", "Forecast"]
     names = list(dict.fromkeys(name for _, _, cells in columns for name in cells if name not in ends)) + ends
@@ -106,9 +109,9 @@ def _table(columns: Sequence[tuple[str, str, Mapping[str, str]]]) -> str:
     )
     body = []
     for name in names:
-        texts = [_text(name, cells) for _, _, cells in columns]
-        differs = len(set(texts)) > 1
-        cells = "".join(f'<td class="rv-left">{escape(text)}</td>' for text in texts)
+        shown = [_cell(name, cells) for _, _, cells in columns]
+        differs = len({cell.text for cell in shown}) > 1
+        cells = "".join(f'<td class="rv-left" title="{escape(cell.title)}">{escape(cell.text)}</td>' for cell in shown)
         mark = '<span class="rv-unseen">differs: </span>' if differs else ""
         title = escape(name.replace("_", " "))
         body.append(f'<tr class="{"rv-differs" if differs else ""}"><th scope="row">{mark}{title}</th>{cells}</tr>')

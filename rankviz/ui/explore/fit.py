@@ -148,10 +148,10 @@ def methods_html(result: FitAnswer) -> str:
     methods = result.methods
     rows = [
         ("Trained", [Cell(units.count(m.trained_parameters), title=f"{m.trained_parameters:,}") for m in methods]),
-        ("Memory", [memory_span(m.device) for m in methods]),
+        ("Memory", [html.rounded_span(memory_span, m.device, "bytes") for m in methods]),
         *([("Fit", [html.FITS[m.fit] for m in methods])] if result.setting.gpu else []),
-        ("Time", [time_span(m.seconds) for m in methods]),
-        ("Cost", [money_span(m.usd) for m in methods]),
+        ("Time", [html.rounded_span(time_span, m.seconds, "seconds") for m in methods]),
+        ("Cost", [html.rounded_span(money_span, m.usd, "$") for m in methods]),
         ("Saved", [_saved(m) for m in methods]),
     ]
     table = html.table(
@@ -196,11 +196,11 @@ def _card_row(card: Card, chosen: Gpu | None) -> Row:
         cells=[
             gpu.name,
             html.FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
-            units.gib(card.spare.expected) if card.spare else "",
+            html.rounded(units.gib, card.spare.expected, "bytes") if card.spare else "",
             Cell(_price(price.usd_per_hour) if price else "", edit=gpu.id, title=f"$ per hour of the {gpu.name}"),
             ", ".join(filter(None, (price.provider, price.checked))) if price else NOT_KNOWN,
-            time_span(card.seconds),
-            money_span(card.usd),
+            html.rounded_span(time_span, card.seconds, "seconds"),
+            html.rounded_span(money_span, card.usd, "$"),
         ],
         pick=urlencode({"gpu": gpu.id}),
         chosen=gpu == chosen,

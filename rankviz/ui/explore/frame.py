@@ -37,7 +37,9 @@ COMPARE = """
 HERO = """
 <figure class="rv-chart rv-hero" data-waiting>
   <figcaption><h2>Cost and quality by rank</h2>
+    <b data-presenting data-model hidden></b>
     <span class="rv-choice" role="group" aria-label="Cost axis">{axes}</span>
+    <button type="button" class="rv-button" data-presenting data-present hidden>Close</button>
     <label class="rv-select"><span>Quality</span><select aria-label="Quality axis"></select></label>
     <details class="rv-menu"><summary aria-label="Download: Cost and quality by rank">Download</summary>
     <div class="rv-tools"><button type="button" data-do="png" disabled>PNG</button>

@@ -13,7 +13,7 @@ from rankviz.core.forecast.bands import Forecast, RankForecast
 from rankviz.core.studies.findings import RankEnough
 from rankviz.ui.guide.sources import linked
 from rankviz.ui.parts import html
-from rankviz.ui.parts.html import Cell, Row
+from rankviz.ui.parts.html import Cell, Row, rounded
 from rankviz.ui.parts.question import ask
 from rankviz.units import rounded_percent as percent
 
@@ -54,7 +54,7 @@ def _rule_row(rule: RankRule, answer: EstimateAnswer) -> Row:
             Cell(units.count(rank.adapter_parameters), title=f"{rank.adapter_parameters:,}"),
             units.percent(answer.share(rank)),
             Cell(units.file_size(rank.adapter_bytes), title=f"{rank.adapter_bytes:,} bytes"),
-            units.memory_size(rank.memory.device),
+            rounded(units.memory_size, rank.memory.device, "bytes"),
             Cell(rule.reason, kind="wrap", sub=rule.source),
         ],
         chosen=rule.recommended,

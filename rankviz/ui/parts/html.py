@@ -3,9 +3,9 @@
 gr.HTML puts its value into the page as it is, so nothing else in ui/ writes a text between tags by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import FIT_WORDS
 
@@ -23,6 +23,20 @@ class Cell(NamedTuple):
     """What an edit of the text reports; then it stands in a box that `title` names."""
     href: str = ""
     """Where the text leads; only an https address becomes a link."""
+
+
+def rounded(text: Callable[[float], str], value: float | None, unit: str, *, sub: str = "") -> Cell:
+    """A rounded number, the exact one on hover; a dash where there is none."""
+    return Cell("–", sub=sub) if value is None else Cell(text(value), title=_exact(value, unit), sub=sub)
+
+
+def rounded_span(text: Callable[[Any], str], ends: Any, unit: str) -> Cell:
+    """The same of a range with `low` and `high`; what `text` has for None where there is none."""
+    return Cell(text(ends), title=f"{_exact(ends.low)} to {_exact(ends.high, unit)}" if ends else "")
+
+
+def _exact(value: float, unit: str = "") -> str:
+    return f"{value:,.12g} {unit}".strip()
 
 
 class Row(NamedTuple):

@@ -13,7 +13,7 @@ from rankviz.core.runs.metric import LOSS, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.figures.labels import base_name, data_name
 from rankviz.ui.parts import html
-from rankviz.ui.parts.html import Cell, Row
+from rankviz.ui.parts.html import Cell, Row, rounded
 from rankviz.ui.parts.live import estimate_text
 
 
@@ -86,7 +86,7 @@ def _comparison(
     middle = estimate.expected if isinstance(estimate, Range) else estimate
     return (
         Cell(name),
-        Cell(text(measured) if measured is not None else "–"),
+        rounded(text, measured, ""),
         Cell(estimate_text(estimate, text) if estimate is not None else "–"),
         Cell(f"{measured / middle:.3f}" if measured and middle else "–"),
     )

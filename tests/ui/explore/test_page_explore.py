@@ -16,6 +16,7 @@ def test_it_opens_at_r_16_with_exact_numbers_of_the_model(llama):
     assert "16" == llama.get_by_label("Rank r").input_value()
     assert ["r = 8", "r = 32"] == figure(llama, "Trainable parameters").locator("dt").all_inner_texts()
     assert ["20.97 M", "83.89 M"] == figure(llama, "Trainable parameters").locator("dd").all_inner_texts()
+    llama.get_by_text("Modules, alpha, DoRA").click()
     assert "α = 16, scale α / r = 1" == llama.locator(".rv-scale").inner_text()
 
 
