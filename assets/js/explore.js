@@ -14,6 +14,7 @@ window.RankVizExplore = (() => {
   let wordsTimer = 0;
   let choices = 0;
   let unwritten = null;
+  let settled = null;
 
   async function post(path, body) {
     const response = await fetch("rankviz/" + path, {
@@ -67,6 +68,21 @@ window.RankVizExplore = (() => {
     remember({ ...answer.address, r: rankInAddress(r) });
     if (r === answer.r) refreshSection();
     else tell();
+    settle();
+  }
+
+  /* What was written into the widgets while the page was still being restored is a question too. */
+  function settle() {
+    if (!isRestored || !state.answer || settled === state.question) return;
+    settled = state.question;
+    const shown = comparable(state.answer.values);
+    const meant = comparable(settled);
+    if (Object.keys(meant).some((name) => name !== "r" && meant[name] !== shown[name])) ask({ values: settled });
+  }
+  function comparable(values) {
+    const told = { ...values, modules: values.preset === "custom" ? values.modules : [] };
+    const plain = (value) => (Array.isArray(value) ? [...value].sort().join() : value || "");
+    return Object.fromEntries(Object.entries(told).map(([name, value]) => [name, String(plain(value))]));
   }
   const rankInAddress = (r) => (r === state.answer.usual_r ? null : String(r));
 
@@ -125,6 +141,7 @@ window.RankVizExplore = (() => {
     if (state.answer) mounted.rank?.set(state.r);
     if (unwritten) remember(unwritten);
     openSection();
+    settle();
   }
 
   function axis(name, value) {
@@ -161,6 +178,7 @@ window.RankVizExplore = (() => {
   function mount(name, part) {
     mounted[name] = part;
     if (!state.answer) return;
+    part.set?.(state.r);
     part.answered?.(state.answer);
     part.ranked?.(state.r, record(state.r));
   }

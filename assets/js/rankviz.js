@@ -270,14 +270,19 @@ window.RankViz = (() => {
   /* What takes longer than a blink says so: a sentence that appears after half a second and goes with done(). */
   const timers = {};
 
+  function write(id, text) {
+    const line = document.getElementById(id); // absent on a tab that is not built yet
+    if (line) line.textContent = text;
+  }
+
   function busy(id, text) {
     clearTimeout(timers[id]);
-    timers[id] = setTimeout(() => (document.getElementById(id).textContent = text), 500);
+    timers[id] = setTimeout(() => write(id, text), 500);
   }
 
   function done(id) {
     clearTimeout(timers[id]);
-    document.getElementById(id).textContent = "";
+    write(id, "");
   }
 
   /* A menu closes when something in it was chosen or something else is clicked, and on Escape. */

@@ -114,7 +114,7 @@ def test_a_format_is_chosen_copied_saved_and_in_the_address(page, tmp_path):
     page.get_by_role("option", name="LLaMA-Factory YAML").click()
     page.locator("#script h2", has_text="llamafactory.yaml").wait_for()
 
-    assert "take=llamafactory" in page.url
+    page.wait_for_url("**take=llamafactory**")
     with page.expect_download() as download:
         page.locator("#script [data-do=save]").first.click()  # the second is dataset_info.json
     download.value.save_as(tmp_path / "recipe.yaml")

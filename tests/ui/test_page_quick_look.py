@@ -67,7 +67,6 @@ def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home
 
     page.locator(status, has_text="3 completed").wait_for(timeout=RUN_MILLISECONDS)
     page.wait_for_function(f"document.querySelector('#{part}-curve .rv-plot').data.at(-1).x.length === 3")
-    if tab == "runs":
-        page.get_by_role("button", name="Details").click()
+    page.get_by_role("button", name="Details" if tab == "runs" else "Runs: measured and estimated").click()
     page.locator(f"#{part}-results tbody tr").nth(2).wait_for()
     assert 3 == page.locator(f"#{part}-results tbody tr").count()

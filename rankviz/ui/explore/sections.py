@@ -23,13 +23,14 @@ from rankviz.ui.parts.controls import plain
 from rankviz.ui.wiring import put, quiet, wire
 
 
-def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any], asking: Mapping[str, Any]) -> None:
     """The row of sections.
 
     Args:
         api: All operations.
         w: The question's widgets.
         inputs: Those of them that make the question.
+        asking: The event that sends the question as it stands.
     """
     with gr.Tabs(elem_id="sections", overflow_behavior="wrap"):
         with _tab("All ranks", "ranks"):
@@ -69,7 +70,7 @@ def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
     for tab, drawing in drawn:
         gr.on([tab.select, frame.redraw(tab.label).submit], **drawing)
     w["take"].change(**exporting)
-    _applying(w, decided)
+    _applying(w, decided, asking)
 
 
 def _tab(label: str, name: str) -> gr.Tab:
@@ -77,7 +78,7 @@ def _tab(label: str, name: str) -> gr.Tab:
     return gr.Tab(label, id=name, elem_id=f"section-{name}")
 
 
-def _applying(w: Mapping[str, Any], decided: Mapping[str, gr.HTML]) -> None:
+def _applying(w: Mapping[str, Any], decided: Mapping[str, gr.HTML], asking: Mapping[str, Any]) -> None:
     """A click on a change or a GPU sets widgets of the question; a price can be edited."""
     settable = {name: w[name] for name in APPLIED}
     own_price = {name: w[name] for name in Priced._fields}
@@ -90,7 +91,8 @@ def _applying(w: Mapping[str, Any], decided: Mapping[str, gr.HTML]) -> None:
         return put(priced(prices, gpu, event)._asdict(), own_price)
 
     for changeable in ("knobs", "cards"):
-        decided[changeable].select(apply, None, list(settable.values()), **quiet())
+        # Once more when all widgets are set: the first that changes asks before the others are.
+        decided[changeable].select(apply, None, list(settable.values()), **quiet()).then(**asking)
     decided["cards"].input(set_price, [w["prices"], w["gpu"]], list(own_price.values()), **quiet())
 
 

@@ -57,7 +57,9 @@ def build(api: Api) -> Exploring:
                     frame.tools()
             w["take"] = takeaway.choice()
             inputs = {name: w[name] for name in question.DEFAULTS}
-            sections.build(api, w, inputs)
+            names = list(inputs)
+            asking = _in_browser("asked", names, list(inputs.values()))
+            sections.build(api, w, inputs, asking)
 
     fitting, following = (
         wire(
@@ -68,8 +70,6 @@ def build(api: Api) -> Exploring:
         )
         for view in (fitted, followed)
     )
-    names = list(inputs)
-    asking = _in_browser("asked", names, list(inputs.values()))
     changes = [w[name].change for name in names if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
     w["model"].change(**following).then(**asking)

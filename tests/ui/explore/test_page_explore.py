@@ -17,6 +17,7 @@ def test_it_opens_at_r_16_with_exact_numbers_of_the_model(llama):
     assert ["r = 8", "r = 32"] == figure(llama, "Trainable parameters").locator("dt").all_inner_texts()
     assert ["20.97 M", "83.89 M"] == figure(llama, "Trainable parameters").locator("dd").all_inner_texts()
     llama.get_by_text("Modules, alpha, DoRA").click()
+    llama.get_by_role("button", name="Modules, alpha, DoRA").click()
     assert "α = 16, scale α / r = 1" == llama.locator(".rv-scale").inner_text()
 
 
