@@ -230,6 +230,7 @@ window.RankViz = (() => {
 
   function restored() {
     isRestored = true;
+    if (new URL(location.href).searchParams.get("tab") === "sweep") remember({ tab: "runs" }); // its name before
   }
 
   function address(props, watch) {
