@@ -27,6 +27,10 @@ class Range:
         """With this value inside."""
         return Range(min(self.low, value), self.expected, max(self.high, value))
 
+    def reaching(self, high: float) -> "Range":
+        """With a high end no lower than this; the low end stays."""
+        return Range(self.low, self.expected, max(self.high, high))
+
     def multiplied(self, other: "Range") -> "Range":
         """End by end; for ranges above zero."""
         return Range(self.low * other.low, self.expected * other.expected, self.high * other.high)

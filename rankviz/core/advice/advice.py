@@ -110,10 +110,19 @@ class Advice:
         return (rate / 2, rate, max(2 * rate, self.rates.high if self.rates else 0.0))
 
     @property
+    def needed(self) -> int | None:
+        """The higher rank that the lead needed, where it tuned each rank and this one missed its mark; else None."""
+        lead = self.findings.lead
+        if lead is None or not lead.is_tuned_loss:
+            return None
+        needed = lead.line.smallest_within(TOLERANCE).rank
+        return needed if needed > self.r else None
+
+    @property
     def confidence(self) -> str:
         """well supported, supported or rule of thumb."""
         lead = self.findings.lead
-        if lead and lead.is_tuned_loss and lead.near.same_model and lead.near.same_task:
+        if lead and lead.is_tuned_loss and lead.near.same_model and lead.near.same_task and self.needed is None:
             return "well supported"
         if (lead and (lead.is_tuned_loss or lead.near.same_task)) or self.findings.similar:
             return "supported"

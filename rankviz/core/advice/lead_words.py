@@ -55,13 +55,10 @@ def needed_sentence(advice: Advice) -> str:
     """Which higher rank the nearest line needed, and when to choose it; "" where the recommended rank was enough, or
     where the line does not speak for this rank."""
     lead = advice.findings.lead
-    if lead is None or not lead.speaks_for_rank:
-        return ""
-    needed = lead.line.smallest_within(TOLERANCE).rank
-    if needed <= advice.r:
+    if advice.needed is None or not lead.speaks_for_rank:
         return ""
     had, trained = advice.data.examples, lead.line.study.examples
-    came = f"r = {needed} came within {percent(TOLERANCE)} there"
+    came = f"r = {advice.needed} came within {percent(TOLERANCE)} there"
     if had is not None and trained is not None and had < trained:
         return f"{came}, with more examples than your {had:,}."
     return f"{came}: choose it if you have as much data."
@@ -88,7 +85,12 @@ def sure_sentence(advice: Advice) -> str:
         )
         if not holds
     ]
-    return f"Supported, but: {', '.join((*limits, 'other data, one run per rank'))}."
+    known = "" if limits else "the same model and kind of task, but "
+    limits.append("other data, one run per rank")
+    if advice.needed is None:
+        return f"Supported, but: {', '.join(limits)}."
+    missed = f"the study needed r = {advice.needed} for {percent(TOLERANCE)}"
+    return f"How sure: {known}{', '.join(limits)}, and {missed}."
 
 
 def lead_sentences(advice: Advice) -> tuple[str, ...]:

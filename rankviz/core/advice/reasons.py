@@ -10,7 +10,7 @@ from rankviz.core.advice.lead_words import KINDS, result_words
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH
 from rankviz.core.advice.words import best_rates, enough_in_words, lower_first, near_name, rate_text
 from rankviz.core.lora.targets import listed
-from rankviz.core.studies.findings import TOLERANCE, RankEnough
+from rankviz.core.studies.findings import RankEnough
 from rankviz.core.studies.lines import Line, Study
 from rankviz.core.studies.nearest import Near
 from rankviz.units import rounded_percent as percent
@@ -38,7 +38,7 @@ def reasons(advice: Advice) -> tuple[Reason, ...]:
         Reason("rule", f"Rule of thumb: r = {rule.label} for {lower_first(rule.use)}. {rule.reason}", rule.source)
     )
     if findings.enough:
-        main.append(_enough(findings.enough, findings.lead, advice.r))
+        main.append(_enough(findings.enough, advice))
     main += [_step(step, advice) for step in advice.steps]
     main.append(Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL))
     more = (_rate(advice), _targets(advice), _full(advice), _forgetting(advice), _epochs(advice))
@@ -54,22 +54,23 @@ def capacity_in_words(advice: Advice) -> str:
     )
     if cap.tokens is None:
         return f"{holds} The size of your data is not known: give the number of examples."
-    yours = f"{'at most ' if cap.at_most else ''}{units.count(cap.tokens)}"
+    of = "Your data" if advice.data.examples is not None else "No data is given: the assumed training"
+    yours = f"{of} has {'at most ' if cap.at_most else ''}{units.count(cap.tokens)} tokens"
     if cap.enough:
-        return f"{holds} Your data has {yours} tokens, {_share(cap.filled)} of that."
+        return f"{holds} {yours}, {_share(cap.filled)} of that."
     more = f"r = {advice.holds_from} would hold them" if advice.holds_from else "no usual rank holds them"
     better = " Give the number of examples and their tokens for a better figure." if cap.at_most else ""
-    return f"{holds} Your data has {yours} tokens: {more}. Above its capacity LoRA learns, but more slowly.{better}"
+    return f"{holds} {yours}: {more}. Above its capacity LoRA learns, but more slowly.{better}"
 
 
-def _enough(enough: RankEnough, lead: Lead | None, r: int) -> Reason:
-    text = enough_in_words(enough, r)
+def _enough(enough: RankEnough, advice: Advice) -> Reason:
+    text = enough_in_words(enough, advice.r)
     ranks = ", ".join(str(rank) for rank in enough.ranks)
     kinds = " and ".join(KINDS[kind] for kind in enough.task_kinds) or "the kind of task is not known"
     source, url = _cited(enough.studies)
     text = f"{text[0].upper()}{text[1:]}. Ranks run: {ranks}; {kinds}."
-    if lead and lead.is_tuned_loss and (needed := lead.line.smallest_within(TOLERANCE).rank) > r:
-        text += f" {lead.line.model.base_model} is not one of them: it needed r = {needed}."
+    if advice.needed is not None:
+        text += f" {advice.findings.lead.line.model.base_model} is not one of them: it needed r = {advice.needed}."
     return Reason("evidence", text, source, url)
 
 

@@ -117,7 +117,7 @@ def confidence_in_words(advice: Advice) -> str:
         return (
             f"{advice.confidence.capitalize()}: {lead.line.study.label} swept {lead.line.model.base_model} "
             f"({lead.near.why[0]}) on {kind}, with the learning rate tuned at each rank. Each of its points is one "
-            "run, and it used other data than yours."
+            f"run, and it used other data than yours.{_needed_more(advice)}"
         )
     similar = lead.near if lead and lead.near.same_task else similar
     if similar:
@@ -125,6 +125,13 @@ def confidence_in_words(advice: Advice) -> str:
         return f"Supported: {study.label} is similar ({similar.in_words}), with the {study.learning_rate_label}."
     nearest = f" The nearest study is {near[0].line.study.label} ({near[0].in_words})." if near else ""
     return f"A rule of thumb: no published sweep is similar to this model and this kind of task.{nearest}"
+
+
+def _needed_more(advice: Advice) -> str:
+    """What speaks against the rank."""
+    if advice.needed is None:
+        return ""
+    return f" To come within {percent(TOLERANCE)} of its best loss it needed r = {advice.needed}."
 
 
 def would_change(advice: Advice) -> tuple[str, ...]:

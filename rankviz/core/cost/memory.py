@@ -28,6 +28,8 @@ from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 
+BANDS = ("allocated_band", "reserved_band", "device_band")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryEstimate:
@@ -50,13 +52,11 @@ class MemoryEstimate:
 
     def reaching(self, other: "MemoryEstimate") -> "MemoryEstimate":
         """The same, with high ends no lower than the other's."""
-        bands = ("allocated_band", "reserved_band", "device_band")
-        return replace(self, **{name: getattr(self, name).including(getattr(other, name).high) for name in bands})
+        return replace(self, **{name: getattr(self, name).reaching(getattr(other, name).high) for name in BANDS})
 
     def covering(self, other: "MemoryEstimate") -> "MemoryEstimate":
         """The same, with the other's bands inside its own."""
-        bands = ("allocated_band", "reserved_band", "device_band")
-        lower = {name: getattr(self, name).including(getattr(other, name).low) for name in bands}
+        lower = {name: getattr(self, name).including(getattr(other, name).low) for name in BANDS}
         return replace(self, **lower).reaching(other)
 
     @property

@@ -53,11 +53,30 @@ def question_notes(
         notes.append(
             "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full."
         )
+    notes += _about_dynamic(model, question, assume)
     if model.tower == "whole model":
         notes.append(
             "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
         )
     return notes
+
+
+def _about_dynamic(model: ModelSpec, question: Question, assume: Assumptions) -> list[str]:
+    """That the repository asked for is dynamic 4-bit, where a program other than Unsloth loads it."""
+    checkpoint, setup = model.unsloth_checkpoint, question.training
+    if setup.framework == "unsloth" or not checkpoint or not checkpoint.dynamic:
+        return []
+    if not checkpoint.is_named(question.model_id):
+        return []
+    if setup.precision in ("nf4", "nf4-dq"):
+        share = assume.range("unsloth-dynamic-4bit-extra")
+        takes = f"about {100 * share.expected:.0f} % more than plain NF4 (at most {100 * share.high:.0f} %)"
+        size = checkpoint.file_bytes
+        weighs = takes if size is None else f"{units.memory_size(size)} in all"
+        rest = f"Its weights take {weighs}, but the estimate is for plain NF4."
+    else:
+        rest = f"It is loaded in 4 bit, but the estimate is for {setup.precision}: choose precision nf4-dq."
+    return [f"{checkpoint.repository} is dynamic 4-bit: some layers stay in 16 bit. {rest}"]
 
 
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
@@ -154,8 +173,8 @@ def _about_both_ends(predicted: Prediction, elsewhere: Sequence[Prediction], ran
 
 def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTerms) -> str:
     """Which repository is loaded for a name, and what of its size is known and was added."""
-    same = f"/{checkpoint.repository}".lower().endswith(f"/{name.strip().lower()}")
-    which = f"Unsloth loads {checkpoint.repository}{'' if same else ' in place of this model'}."
+    instead = "" if checkpoint.is_named(name) else " in place of this model"
+    which = f"Unsloth loads {checkpoint.repository}{instead}."
     if not checkpoint.quantized:
         return f"{which} It is in 16 bit, and Unsloth quantizes it as it loads it."
     if not checkpoint.dynamic:
@@ -163,7 +182,7 @@ def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTe
     if checkpoint.file_bytes is not None:
         more = units.memory_size(memory.base_extra.expected)
         return (
-            f"{which} It keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}, {more} "
+            f"{which} It is dynamic 4-bit: it keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}, {more} "
             "more than plain NF4."
         )
     expected, high = (
@@ -172,6 +191,6 @@ def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTe
     most = checkpoint.at_most_bytes
     seen = f", since a load of it took {units.memory_size(most)} at most" if most is not None else ""
     return (
-        f"{which} It keeps some layers in 16 bit, and its size is not known here: the estimate adds {expected:.0f} % "
-        f"to the size of plain NF4, the upper estimate {high:.0f} %{seen}."
+        f"{which} It is dynamic 4-bit: it keeps some layers in 16 bit, and its size is not known here: the estimate "
+        f"adds {expected:.0f} % to the size of plain NF4, the upper estimate {high:.0f} %{seen}."
     )

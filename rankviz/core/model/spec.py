@@ -89,6 +89,10 @@ class UnslothCheckpoint:
     at_most_bytes: int | None = None
     """What the weights take at most, where only a measured load of them is known."""
 
+    def is_named(self, name: str) -> bool:
+        """Whether a name, with or without its owner, is this repository."""
+        return f"/{self.repository}".lower().endswith(f"/{name.strip().lower()}")
+
     @property
     def dynamic(self) -> bool:
         """Whether some of its layers are kept in 16 bit."""

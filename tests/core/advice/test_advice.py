@@ -105,11 +105,31 @@ def test_how_sure_it_is_depends_on_how_near_the_evidence_is():
     far = replace(subject(), model_id="x/y", names=frozenset({"x/y"}), family="X", parameters=10**12)
     family = replace(subject(), model_id="toy/Mid-3B", names=frozenset({"toy/mid-3b"}), parameters=3 * 10**9)
 
-    assert "well supported" == given().confidence
+    reached = given(points=[point(4, 1.02), point(16, 1.0), point(64, 1.0)])
+
+    assert "well supported" == reached.confidence
     assert "supported" == given(about=family).confidence
     assert "rule of thumb" == given(about=far).confidence
-    assert confidence_in_words(given()).startswith("Well supported: Tuned swept toy/Small-1B (the same model)")
+    assert confidence_in_words(reached).startswith("Well supported: Tuned swept toy/Small-1B (the same model)")
     assert confidence_in_words(given(about=far)).startswith("A rule of thumb: no published sweep is similar")
+
+
+def test_a_rank_that_missed_the_mark_of_the_study_is_not_well_supported():
+    """1.01 at r = 16 is 1 % short of 1.0 at r = 64."""
+    missed = given()
+
+    assert (64, "supported") == (missed.needed, missed.confidence)
+    assert confidence_in_words(missed).startswith("Supported: Tuned swept toy/Small-1B (the same model)")
+    assert confidence_in_words(missed).endswith("To come within 0.5 % of its best loss it needed r = 64.")
+
+
+def test_without_data_the_capacity_is_compared_with_the_assumed_training():
+    """8 rows a step, 1,000 steps, 2,048 tokens each."""
+    assumed = given(data=data_of(Goal(), STEPS))
+    own = given(Goal(examples=100, example_tokens=10))
+
+    assert "No data is given: the assumed training has at most 16.38 M tokens" in capacity_in_words(assumed)
+    assert "Your data has 1.00 k tokens" in capacity_in_words(own)
 
 
 def test_without_any_study_the_rule_of_thumb_remains_and_nothing_is_counted():

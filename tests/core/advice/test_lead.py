@@ -65,7 +65,10 @@ def test_the_sentence_gives_the_shortfall_at_the_recommended_rank():
         "same model), 1,000 examples, learning rate tuned at each rank."
     )
     assert "r = 64 came within 0.5 % there: choose it if you have as much data." == second
-    assert third.startswith("Well supported")
+    assert (
+        "How sure: the same model and kind of task, but other data, one run per rank, and the study needed r = 64 for "
+        "0.5 %." == third
+    )
 
 
 def test_with_less_data_than_the_study_the_higher_rank_is_not_proposed():
@@ -130,8 +133,14 @@ def test_without_a_lead_the_general_rule_is_the_reason():
 def test_how_sure_it_is_names_what_is_not_the_same():
     relative = subject(model_id="toy/Mid-3B", parameters=3 * 10**9)
     short = [point(1, 1.1), point(2, 1.05), point(4, 1.0)]
+    reached = [point(4, 1.02), point(16, 1.0), point(64, 1.0)]
 
-    assert "Supported, but: another model, other data, one run per rank." == sure_sentence(given(about=relative))
+    assert "Supported, but: another model, other data, one run per rank." == (
+        sure_sentence(given(about=relative, points=reached))
+    )
+    assert "How sure: another model, other data, one run per rank, and the study needed r = 64 for 0.5 %." == (
+        sure_sentence(given(about=relative))
+    )
     assert "Supported, but: no rank above 4, other data, one run per rank." == sure_sentence(given(points=short))
 
 

@@ -2,6 +2,7 @@
 
 import runpy
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from rankviz.core.cost.device import card
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
 from rankviz.core.cost.unsloth import FORCED_FP32, forces_fp32, quantizes_experts, settled
+from rankviz.errors import InvalidSettingError
 from tests.support.questions import question
 from tests.support.toy import ASSUMPTIONS, TOY, gpu
 
@@ -171,14 +173,22 @@ def notes_of(model_id, gpu_name, *, ranks=(8,), **training):
     [
         (
             "Qwen/Qwen3-14B",
-            "Unsloth loads unsloth/Qwen3-14B-unsloth-bnb-4bit in place of this model. It keeps some layers in 16 bit "
-            "and weighs 10.36 GiB, 1.11 GiB more than plain NF4.",
+            "Unsloth loads unsloth/Qwen3-14B-unsloth-bnb-4bit in place of this model. It is dynamic 4-bit: it keeps "
+            "some layers in 16 bit and weighs 10.36 GiB, 1.11 GiB more than plain NF4.",
         ),
         ("unsloth/Qwen3-14B-bnb-4bit", "Unsloth loads unsloth/Qwen3-14B-bnb-4bit. It is plain NF4."),
         ("Qwen3-14B-bnb-4bit", "Unsloth loads unsloth/Qwen3-14B-bnb-4bit. It is plain NF4."),
         (
             "Qwen/Qwen3-8B",
             "its size is not known here: the estimate adds 8 % to the size of plain NF4, the upper estimate 12 %.",
+        ),
+        (
+            "unsloth/Qwen3-8B-unsloth-bnb-4bit",
+            "Unsloth loads unsloth/Qwen3-8B-unsloth-bnb-4bit. It is dynamic 4-bit: it keeps some layers in 16 bit",
+        ),
+        (
+            "unsloth/gemma-3-4b-it-unsloth-bnb-4bit",
+            "Unsloth loads unsloth/gemma-3-4b-it-unsloth-bnb-4bit. It is dynamic 4-bit: it keeps some layers in 16 bit",
         ),
         (
             "openai/gpt-oss-20b",
@@ -207,6 +217,45 @@ def notes_of(model_id, gpu_name, *, ranks=(8,), **training):
 )
 def test_the_notes_name_what_is_loaded_and_say_what_was_done_about_its_size(model_id, sentences):
     assert sentences in notes_of(model_id, "A100-80GB (SXM)")
+
+
+def test_a_dynamic_4_bit_repository_is_named_whatever_loads_it():
+    name, larger = "unsloth/Qwen3-8B-unsloth-bnb-4bit", "take about 8 % more than plain NF4 (at most 12 %)"
+    at = {(fw, p): notes_of(name, "L4", framework=fw, precision=p) for fw in ("trl", "peft") for p in ("nf4", "bf16")}
+
+    assert all(f"{name} is dynamic 4-bit: some layers stay in 16 bit." in notes for notes in at.values())
+    assert all((larger in notes) == (precision == "nf4") for (_, precision), notes in at.items())
+    assert "dynamic" not in notes_of("Qwen/Qwen3-8B", "L4", framework="trl")
+
+
+@pytest.mark.parametrize("gpu_name", ["T4", "L4", "A100-80GB (SXM)"])
+def test_memory_of_every_model_grows_up_to_rank_1024_but_where_the_embedding_moves(gpu_name):
+    """Where it moves, the expected value and the low end may fall, by no more than it takes."""
+    moves = 0
+    for row in API.models.all():
+        ranks = (1, 16, 64, 128, 256, 300, 400, 512, 700, 1024)
+        asked = question(row.id, ranks=ranks, gpu=gpu_name, precision="nf4-dq", target_modules="all-linear")
+        try:
+            each = [rank.memory for rank in API.estimates.estimate(asked).estimate.ranks]
+        except InvalidSettingError:  # Unsloth refuses some of the models
+            continue
+        for lower, higher in pairwise(each):
+            moved = lower.base_weights - higher.base_weights
+            moves += moved > 0
+            assert lower.high <= higher.high, row.id
+            assert lower.device <= higher.device + 1.1 * moved, row.id
+            assert lower.low <= higher.low + 1.1 * moved, row.id
+            assert moved or lower.low < higher.low, row.id
+    assert moves > 10
+
+
+def test_the_low_end_above_the_rank_where_the_embedding_moves_keeps_its_distance_from_the_expected_value():
+    asked = question("Qwen/Qwen3-8B", ranks=(256, 400, 1024), gpu="L4", precision="nf4-dq", max_steps=100)
+    before, after, highest = (rank.memory for rank in API.estimates.estimate(asked).estimate.ranks)
+
+    assert before.base_weights > after.base_weights
+    assert 15 * GIB < after.low < after.device < 17 * GIB
+    assert highest.device - highest.low < 1.5 * GIB
 
 
 def test_no_checkpoint_is_named_where_the_models_own_files_are_loaded():
