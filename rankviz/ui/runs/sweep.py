@@ -14,7 +14,6 @@ from rankviz.ui.parts.curve import Curve, curve
 from rankviz.ui.parts.verdict import verdict_chart
 from rankviz.ui.runs.detail import environment_facts, facts_html, request_facts
 from rankviz.ui.wiring import notice_html
-from rankviz.units import counted
 
 HEIGHT = 340
 
@@ -78,7 +77,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
         status=live.status_html(sweep),
-        resume=gr.Button(f"Run {counted(again, 'failed or cancelled run')} again", visible=bool(again) and own),
+        resume=gr.Button(live.again_label(again), visible=bool(again) and own),
         cancel=gr.Button(visible=not sweep.ended),
         add=add_button(api, sweep, shown.decision),
         ship=gr.Button(

@@ -303,7 +303,7 @@ def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
     later = replace(sweep, runs=(first, replace(last, started_at=90_000.0, ended_at=90_008.0)))
 
     assert (1.0, 9.0) == (first.started_at, first.ended_at)
-    assert "2 completed in 16 s." in text_of(live.status_html(later))
+    assert "2 runs completed in 16 s." in text_of(live.status_html(later))
 
 
 def test_a_verdict_on_several_seeds_comes_before_the_forecast_and_that_before_a_verdict_on_one(api):
