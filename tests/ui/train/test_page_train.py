@@ -77,10 +77,9 @@ def test_an_address_with_a_sweep_never_shows_the_empty_state_and_brings_the_form
 
     page.locator("#status h2", has_text="r = 2, 8").wait_for()
     page.wait_for_function("document.querySelector('#train-steps input')?.value === '9'")
-    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#status", has_text="2 runs cancelled").wait_for()
     seen = page.evaluate("window.seenTexts")
     assert "Reading the runs of this machine" in seen
     assert "Nothing trained yet" not in seen
     assert "Rank matters here" not in seen
-    page.get_by_role("button", name="Cancel", exact=True).click()
-    page.locator("#status", has_text="2 runs cancelled").wait_for()
