@@ -135,21 +135,35 @@ class Adapters:
         folder = Path(tempfile.mkdtemp(prefix="rankviz-"))
         return zipped(opened.adapter, planned, folder / f"{opened.spectrum.name}-r{r}.zip")
 
-    def zip_truncated(self, run_id: str, r: int) -> Path:
-        """The adapter of a run truncated to rank r, as a zip in its own temporary folder.
+    def is_here(self, run_id: str, r: int) -> bool:
+        """Whether this machine has the files that `zip_of_rank` needs; never those of a run that RankViz ships."""
+        try:
+            record = self._workspace.store.get(run_id)
+        except RunNotFoundError:
+            return False
+        return (self._saved(record, r) or self._run_adapter(record)).is_dir()
 
-        It is the one that a fast curve saved after recovery training, or else one truncated now.
+    def zip_of_rank(self, run_id: str, r: int) -> Path:
+        """The adapter of a run at rank r, as a zip in its own temporary folder.
+
+        It is the one that the run saved at this rank, as trained or after recovery training, or else one truncated now.
         """
         from rankviz.trained.files import pack
 
         record = self._workspace.store.get(run_id)
-        path = next((cut.path for cut in record.cuts if cut.r == r), "")
-        if not path:
+        folder = self._saved(record, r)
+        if folder is None:
             return self.zip_resized(run_id, self.plan_resize(run_id, r=r))
-        folder = self._workspace.store.run_dir(run_id) / path
         if not folder.is_dir():
             raise BadAdapterError(f"Run {run_id!r} has no adapter of r = {r} here: it was imported without it.")
         return pack(folder, Path(tempfile.mkdtemp(prefix="rankviz-")) / f"adapter-r{r}.zip")
+
+    def _saved(self, record: RunRecord, r: int) -> Path | None:
+        """The folder in which the run saved an adapter of this rank; None where it saved none of it."""
+        if r == record.request.r:
+            return self._run_adapter(record)
+        path = next((cut.path for cut in record.cuts if cut.r == r), "")
+        return self._workspace.store.run_dir(record.run_id) / path if path else None
 
     def runs(self) -> Sequence[RunRecord]:
         """The finished runs of this machine whose adapter is here, newest first."""

@@ -110,7 +110,8 @@ class StoredRuns:
         return store.export_runs([self._recorded_store, self._workspace.store], ids, Path(target))
 
     def import_(self, source: Path) -> Sequence[str]:
-        """Read a zip that export_runs wrote; returns the ids of its runs."""
+        """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz import store
 
-        return store.import_runs(self._workspace.store, Path(source))
+        shipped = {record.run_id for sweep in self._recorded for record in sweep.runs}
+        return store.import_runs(self._workspace.store, Path(source), shipped)

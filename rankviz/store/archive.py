@@ -9,7 +9,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rankviz.core.runs.record import RunRecord
@@ -52,8 +52,9 @@ def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
     return dict.fromkeys(last.run_ids(name), last)
 
 
-def import_runs(store: RunStore, source: Path) -> list[str]:
-    """Bring the runs of an exported zip into the store and return their ids. All of them, or none."""
+def import_runs(store: RunStore, source: Path, shipped: Collection[str] = ()) -> list[str]:
+    """Bring the runs of an exported zip into the store and return their ids. All of them, or none; without those that
+    RankViz ships (their ids), which are here already."""
     if not Path(source).is_file():
         raise InvalidSettingError(f"There is no file {str(source)!r}.")
     try:
@@ -73,6 +74,11 @@ def import_runs(store: RunStore, source: Path) -> list[str]:
         zlib.error,
     ) as error:
         raise InvalidSettingError(f"{Path(source).name} cannot be read as a RankViz export: {error}.") from error
+    if not (folders := {run_id: files for run_id, files in folders.items() if run_id not in shipped}):
+        raise InvalidSettingError(
+            f"The runs of {Path(source).name} are recorded ones that ship with RankViz, so they are here already; "
+            "nothing was imported."
+        )
     for run_id, files in folders.items():
         _check(run_id, files)
         if store.run_dir(run_id).exists():

@@ -74,7 +74,8 @@ def build_app(api: Api) -> gr.Blocks:
         loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
-        loaded.then(**training.draw).then(**training.fill).then(None, js=train.FOLD)
+        loaded.then(**training.fill)
+        loaded.then(**training.draw).then(None, js=train.FOLD)
         for event in (running_now.draw, running.draw):
             loaded.then(**event)
         app.load(adapting.load, None, adapting.loaded, **quiet())

@@ -8,7 +8,7 @@ from rankviz.verdict.as_json import verdict_json
 from rankviz.verdict.borrowed import Borrowed, borrow
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
 from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
-from rankviz.verdict.summary import Answer, summary
+from rankviz.verdict.summary import Answer, Shipped, shipped, summary
 from rankviz.verdict.words import headline, sentences
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Pair",
     "RankLoss",
     "RunLosses",
+    "Shipped",
     "Verdict",
     "base_loss_of",
     "borrow",
@@ -29,6 +30,7 @@ __all__ = [
     "read_losses",
     "read_table",
     "sentences",
+    "shipped",
     "summary",
     "verdict_json",
 ]

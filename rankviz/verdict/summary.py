@@ -8,6 +8,7 @@ from rankviz.core.forecast.bent import BentRank
 from rankviz.core.forecast.decision import Decision, FinishedAdapter
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.metric import LOSS
+from rankviz.core.spectrum.spectrum import FEW_STEPS
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, RankLoss, Verdict
 from rankviz.verdict.noise import CONFIDENCE
 from rankviz.verdict.words import ENOUGH_SEEDS, names
@@ -23,17 +24,64 @@ class Answer(NamedTuple):
     sentence: str
 
 
-def summary(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> tuple[Answer, ...]:
+class Shipped(NamedTuple):
+    """The adapter that the answer on shipping names."""
+
+    run_id: str
+    r: int
+    trained_r: int
+    """The rank of its run; higher than r of a truncated one."""
+
+
+def shipped(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> Shipped | None:
+    """What `summary` says to ship, of the same arguments; None where it says nothing of it."""
+    if decision:
+        ship = decision.ship
+        return ship and Shipped(ship.run_id, ship.r, ship.trained_r)
+    if not _of_one_training(verdict, reading):
+        return None
+    top = reading.curve.trained
+    return Shipped(reading.curve.run_id, (reading.shippable or top).r, top.r)
+
+
+def _of_one_training(verdict: Verdict | None, reading: Reading | None) -> bool:
+    return reading is not None and (verdict is None or len(verdict.ranks) < 2)
+
+
+def summary(
+    verdict: Verdict | None,
+    decision: Decision | None,
+    reading: Reading | None,
+    *,
+    steps: int = FEW_STEPS,
+    not_here: str = "",
+) -> tuple[Answer, ...]:
     """The three answers, as far as they are known.
 
     Args:
         verdict: Of a sweep in any metric; None before a run has been evaluated.
         decision: Of a sweep with finished runs at two ranks, by loss.
         reading: Of its best fast curve.
+        steps: Of its shortest run.
+        not_here: Why the adapter to ship cannot be downloaded, as a sentence.
     """
+    answers = _answers(verdict, decision, reading)
+    more = {"Ship now": not_here, "How sure": _few(steps)}
+    return tuple(each._replace(sentence=f"{each.sentence} {more.get(each.about, '')}".rstrip()) for each in answers)
+
+
+def _few(steps: int) -> str:
+    if steps >= FEW_STEPS:
+        return ""
+    return (
+        f"Training had only {units.counted(steps, 'step')}: this says little, and longer training may change the ranks."
+    )
+
+
+def _answers(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> tuple[Answer, ...]:
     if decision:
         answers = [_train(decision, verdict), _ship(decision.ship)]
-    elif reading and (verdict is None or len(verdict.ranks) < 2):
+    elif _of_one_training(verdict, reading):
         return _enough(reading), _truncated(reading), _one_training(reading)
     elif verdict and len(verdict.ranks) > 1:
         answers = [_best(verdict), _smallest(verdict)]

@@ -96,3 +96,15 @@ def test_a_difference_of_nats_is_explained_as_perplexity():
     assert "0.02 nats (2 % in perplexity)" == LOSS.explained(0.02, "g")  # exp(0.02) = 1.0202
     assert "1.000 nats (2.7 times the perplexity)" == LOSS.explained(1.0)
     assert "2.0 points" == TOKEN_ACCURACY.explained(2.0)
+
+
+def test_after_few_steps_how_sure_says_that_it_says_little(api):
+    sweep = finished(api, {4: 2.0, 64: 1.5}, seeds=(0, 1, 2))
+    verdict, decision = api.verdicts.of_sweep(sweep.sweep_id).verdict, api.decisions.of(sweep.sweep_id)
+
+    few, enough = (summary(verdict, decision, None, steps=steps)[-1] for steps in (12, 200))
+
+    assert few.sentence.endswith(
+        "Training had only 12 steps: this says little, and longer training may change the ranks."
+    )
+    assert "step" not in enough.sentence

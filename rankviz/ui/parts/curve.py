@@ -16,7 +16,10 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.decision import decision_html
 from rankviz.ui.parts.verdict import summary_html, verdict_html
-from rankviz.verdict import Verdict, summary
+from rankviz.verdict import Shipped, Verdict, shipped, summary
+
+NOT_RECORDED = "The recording does not include this adapter."
+NOT_IMPORTED = "The files of this adapter are not on this machine."
 
 
 class Curve(NamedTuple):
@@ -35,6 +38,8 @@ class Curve(NamedTuple):
     """The best fast curve as a table; nothing where there is none."""
     decision: Decision | None
     """Of a sweep with finished runs at two ranks, by loss; None where another metric is shown."""
+    ship: Shipped | None
+    """What the summary says to ship; None where it says nothing of it, or where its files are not here."""
 
     @property
     def words(self) -> str:
@@ -52,6 +57,15 @@ def curve(
     verdict = judged.verdict if judged else None
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
     decision = api.decisions.of(sweep.sweep_id, tolerance) if metric is LOSS else None
+    ship = shipped(verdict, decision, reading)
+    here = ship is None or api.adapters.is_here(ship.run_id, ship.r)
+    answers = summary(
+        verdict,
+        decision,
+        reading,
+        steps=min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0),
+        not_here="" if here else NOT_RECORDED if sweep.recorded else NOT_IMPORTED,
+    )
     details = [
         decision_html(decision) if decision else "",
         fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
@@ -69,13 +83,14 @@ def curve(
     )
     return Curve(
         chart=chart_value(rank_curve_figure(info, height=height), info.rows, file="rank-curve", source=info.source),
-        summary=summary_html(summary(verdict, decision, reading)),
+        summary=summary_html(answers),
         details="".join(details),
         verdict=verdict if compares else None,
         within=verdict.within if verdict else metric.tolerance,
         reading=reading,
         truncated=truncated_table(reading) if reading else "",
         decision=decision,
+        ship=ship if here else None,
     )
 
 

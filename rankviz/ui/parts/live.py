@@ -56,6 +56,16 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:
     return "".join(parts) + "</div>"
 
 
+def one_line(sweep: Sweep) -> str:
+    """Title and state in one line, as HTML."""
+    return f"Newest sweep: <b>{escape(sweep_title(sweep))}</b>. {escape(_where(sweep))}"
+
+
+def again_label(count: int) -> str:
+    """Of the button that queues what did not complete."""
+    return f"Train {units.counted(count, 'failed or cancelled run')} again"
+
+
 def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
     """A bar, the time left, and what is known of the current run. The bar is the stage's while no more is known."""
     running, whole = sweep.running, progress.share
@@ -86,7 +96,9 @@ def _where(sweep: Sweep) -> str:
     runs, running = sweep.runs, sweep.running
     if sweep.ended:
         counts = {state: sum(run.state is state for run in runs) for state in RunState}
-        ended = ", ".join(f"{n} {state.value}" for state, n in counts.items() if n)
+        of_each = [(n, state.value) for state, n in counts.items() if n]
+        (first, state), *others = of_each
+        ended = ", ".join([f"{units.counted(first, 'run')} {state}", *(f"{n} {state}" for n, state in others)])
         duration = f" in {units.duration(sweep.seconds_in_runs)}" if sweep.seconds_in_runs else ""
         recorded = "Recorded by RankViz and shipped with it: " if sweep.recorded else ""
         return f"{recorded}{ended}{duration}."

@@ -14,7 +14,7 @@ from rankviz.ui.parts.curve import Curve, curve
 from rankviz.ui.parts.verdict import verdict_chart
 from rankviz.ui.runs.detail import environment_facts, facts_html, request_facts
 from rankviz.ui.wiring import notice_html
-from rankviz.units import counted
+from rankviz.verdict import Shipped
 
 HEIGHT = 340
 
@@ -67,7 +67,6 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
     shown, problem = curve_within(api, sweep, tolerance, by)
     again, own = len(sweep.resumable), not sweep.recorded
     compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
-    shippable = shown.reading.shippable if shown.reading else None
     points_there = any(run.loss_after for run in sweep.runs)
     return SweepView(
         sweep_box=gr.Column(visible=True),
@@ -78,13 +77,10 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
         status=live.status_html(sweep),
-        resume=gr.Button(f"Run {counted(again, 'failed or cancelled run')} again", visible=bool(again) and own),
+        resume=gr.Button(live.again_label(again), visible=bool(again) and own),
         cancel=gr.Button(visible=not sweep.ended),
         add=add_button(api, sweep, shown.decision),
-        ship=gr.Button(
-            f"Download the adapter truncated to r = {shippable.r} (zip)" if shippable else "",
-            visible=shippable is not None and own,
-        ),
+        ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=shown.ship is not None),
         export=gr.Button(visible=any(run.state.ended for run in sweep.runs)),
         by_rank=shown.chart if points_there else "",
         summary=unknown + problem + shown.summary,
@@ -117,16 +113,21 @@ def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) 
         return curve(api, sweep, usual, height=HEIGHT, metric=metric), problem
 
 
-def truncated_adapter(
+def ship_label(ship: Shipped) -> str:
+    """Of the button that downloads what the answer on shipping names."""
+    if ship.r == ship.trained_r:
+        return f"Download the adapter of r = {ship.r} (zip)"
+    return f"Download the adapter truncated to r = {ship.r} (zip)"
+
+
+def shipped_adapter(
     api: Api, sweep_id: str, tolerance: str = default_tolerance(LOSS.key), metric: str = LOSS.key
 ) -> str:
-    """The adapter of a fast curve at that rank, as a zip that PEFT's loader takes once unpacked."""
-    sweep = api.runs.sweep(sweep_id)
-    # As on the page: a tolerance in points says nothing of the loss by which a fast curve is read.
-    reading = curve_within(api, sweep, tolerance if metric == LOSS.key else default_tolerance(LOSS.key))[0].reading
-    if reading is None or reading.shippable is None:
-        raise UserError("This sweep has no truncated adapter to download: no lower rank is within the tolerance.")
-    return str(api.adapters.zip_truncated(reading.curve.run_id, reading.shippable.r))
+    """The adapter that the answer on shipping names, as a zip that PEFT's loader takes once unpacked."""
+    ship = curve_within(api, api.runs.sweep(sweep_id), tolerance, METRICS[metric])[0].ship
+    if ship is None:
+        raise UserError("This sweep has no adapter to download here: none was saved, or it was imported without it.")
+    return str(api.adapters.zip_of_rank(ship.run_id, ship.r))
 
 
 def resume(api: Api, sweep_id: str) -> None:

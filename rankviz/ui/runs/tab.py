@@ -100,7 +100,7 @@ def build(api: Api) -> Running:
         button.click(inputs=sweep_id, **action(partial(does, api))).then(**drawing)
     w["cancel_run"].click(inputs=run_id, **action(partial(_cancel, api))).then(**drawing)
     for button, file, make, inputs in (
-        (w["ship"], shipped, of_sweep.truncated_adapter, [sweep_id, w["tolerance"], w["metric"]]),
+        (w["ship"], shipped, of_sweep.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),
         (w["export"], zipped, lambda api, sweep_id: zip_of(api, [sweep_id]), [sweep_id]),
         (w["export_selected"], zipped, zip_of, [selected]),
     ):
@@ -159,7 +159,7 @@ def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer]:
         w["resume"] = gr.Button("Run failed and cancelled runs again", visible=False, size="sm", elem_id="sweep-resume")
         w["cancel"] = gr.Button("Cancel this sweep", visible=False, size="sm", elem_id="sweep-cancel")
         w["add"] = gr.Button("", visible=False, size="sm", elem_id="sweep-add")
-        w["ship"] = gr.Button("Download the truncated adapter", visible=False, size="sm", elem_id="sweep-ship")
+        w["ship"] = gr.Button("Download the adapter", visible=False, size="sm", elem_id="sweep-ship")
         w["export"] = gr.Button("Download this sweep (zip)", visible=False, size="sm", elem_id="sweep-export")
     w["metric"] = gr.Dropdown(
         METRIC_CHOICES, value=LOSS.key, label="Quality", interactive=True, visible=False, elem_id="sweep-metric"

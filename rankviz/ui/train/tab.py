@@ -18,7 +18,7 @@ from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
 from rankviz.ui.train import before, examples, request
 from rankviz.ui.train import form as train_form
-from rankviz.ui.train.progress import CANCEL, HEIGHT, progress, train_button
+from rankviz.ui.train.progress import CANCEL, HEIGHT, progress, restoring_html, train_button
 from rankviz.ui.wiring import action, notice_html, put, quiet, show, wire
 
 POLL_SECONDS = 1.0
@@ -52,6 +52,7 @@ class Training(NamedTuple):
     """What the rest of the page needs of this tab."""
 
     sweep_id: gr.State
+    """None until the page is restored from its address; then empty where no sweep is shown."""
     seen: gr.State
     draw: Any
     """Call with no arguments to redraw after sweep_id was set: returns keyword arguments for an event."""
@@ -85,8 +86,8 @@ def build(api: Api) -> Training:
                 busy_line("train-busy")
                 start = gr.Button(**train_button(api), elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            status = plain(elem_id="status")
-            sweep_id = gr.State("")
+            status = plain(restoring_html(), elem_id="status")
+            sweep_id = gr.State(None)
             examples.build(api, sweep_id)
             with gr.Row(elem_classes="rv-charts"):
                 curve = chart("Held-out loss by rank", height=HEIGHT, elem_id="train-curve", optional=True)

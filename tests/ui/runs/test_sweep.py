@@ -130,13 +130,47 @@ def test_a_truncated_adapter_that_was_trained_on_is_downloaded_as_it_was_saved(a
     folder = api.workspace.store.run_dir(sweep.runs[0].run_id) / "cuts" / "r2"
 
     assert 2 == shipped_rank(api, sweep)
+    with pytest.raises(UserError, match="imported without it"):
+        page.shipped_adapter(api, sweep.sweep_id)
     with pytest.raises(BadAdapterError, match="imported without it"):
-        page.truncated_adapter(api, sweep.sweep_id)
+        api.adapters.zip_of_rank(sweep.runs[0].run_id, 2)
+    write_adapter(folder)
+    with zipfile.ZipFile(page.shipped_adapter(api, sweep.sweep_id)) as archive:
+        assert b"adapter_config.json in r2" == archive.read("adapter-r2/adapter_config.json")
+
+
+def write_adapter(folder):
     folder.mkdir(parents=True)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
-        (folder / name).write_text(name)
-    with zipfile.ZipFile(page.truncated_adapter(api, sweep.sweep_id)) as archive:
-        assert b"adapter_config.json" == archive.read("adapter-r2/adapter_config.json")
+        (folder / name).write_text(f"{name} in {folder.name}")
+
+
+def test_the_button_offers_what_ship_now_names(api):
+    """The run at r = 4 is within the tolerance, and the truncated adapters, which are higher ones, do not count."""
+    sweep = fast(api, cuts=CUTS, independent={4: 1.75})
+    for run in sweep.runs:
+        write_adapter(api.workspace.store.run_dir(run.run_id) / "adapter")
+
+    near, far = (shown(api, sweep, tolerance=tolerance) for tolerance in ("0.02", "0.2"))
+
+    assert "Ship now r = 8, about 8.0 MB" in text_of(near.summary)
+    assert ("Download the adapter truncated to r = 8 (zip)", True) == (near.ship.value, near.ship.visible)
+    assert "Ship now r = 4, 4.0 MB" in text_of(far.summary)
+    assert ("Download the adapter of r = 4 (zip)", True) == (far.ship.value, far.ship.visible)
+    with zipfile.ZipFile(page.shipped_adapter(api, sweep.sweep_id, "0.2")) as archive:
+        assert b"adapter_config.json in adapter" == archive.read("adapter-r4/adapter_config.json")
+
+
+def test_an_adapter_that_is_not_here_is_named_without_a_button_and_with_the_reason(api):
+    imported = shown(api, finished(api, {4: 2.0, 16: 1.5}), tolerance="0.02")
+    recorded = next(
+        view for sweep in api.runs.recorded() if "Ship now" in (view := shown(api, sweep, tolerance="0.02")).summary
+    )
+
+    assert "The files of this adapter are not on this machine." in text_of(imported.summary)
+    assert "The recording does not include this adapter." in text_of(recorded.summary)
+    assert not imported.ship.visible
+    assert not recorded.ship.visible
 
 
 @pytest.mark.parametrize(
@@ -236,12 +270,12 @@ def test_the_events_say_accuracies():
     assert "held-out loss of the adapter: 2.0000 on 2 examples" == live.in_words(evaluated("after", 2.0))
 
 
-def test_a_sweep_without_a_curve_ships_nothing(api):
+def test_a_sweep_without_a_saved_adapter_has_nothing_to_download(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
     assert shipped_rank(api, sweep) is None
-    with pytest.raises(UserError, match="no truncated adapter to download"):
-        page.truncated_adapter(api, sweep.sweep_id)
+    with pytest.raises(UserError, match="no adapter to download here"):
+        page.shipped_adapter(api, sweep.sweep_id)
 
 
 def test_the_configuration_lists_what_differs_and_where_it_ran(api):
@@ -303,7 +337,7 @@ def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
     later = replace(sweep, runs=(first, replace(last, started_at=90_000.0, ended_at=90_008.0)))
 
     assert (1.0, 9.0) == (first.started_at, first.ended_at)
-    assert "2 completed in 16 s." in text_of(live.status_html(later))
+    assert "2 runs completed in 16 s." in text_of(live.status_html(later))
 
 
 def test_a_verdict_on_several_seeds_comes_before_the_forecast_and_that_before_a_verdict_on_one(api):

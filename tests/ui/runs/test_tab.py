@@ -82,7 +82,7 @@ def test_a_sweep_that_has_ended_says_how(api):
     shown = text_of(live.status_html(sweep))
 
     assert "SmolLM2-135M-Instruct on phonemes, r = 4, 16" in shown
-    assert "2 completed" in shown
+    assert "2 runs completed" in shown
 
 
 def test_a_running_sweep_says_which_run_how_far_and_how_long(api):

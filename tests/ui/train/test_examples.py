@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS, empty_state, gap_sentence, view
 from rankviz.verdict import judge, sentences
-from tests.support.finished_runs import text_of
+from tests.support.finished_runs import finished, text_of
 from tests.support.verdict_tables import table
 
 
@@ -49,8 +49,16 @@ def test_the_figures_are_those_of_the_two_sweeps(api):
 
 
 def test_the_examples_give_way_to_a_sweep(api):
-    assert view(lambda: empty_state(api), sweep_id="").box.visible
-    assert not view(lambda: empty_state(api), sweep_id=MATTERS.sweep_id).box.visible
+    assert view(api, lambda: empty_state(api), sweep_id="").box.visible
+    assert not view(api, lambda: empty_state(api), sweep_id=MATTERS.sweep_id).box.visible
+
+
+def test_the_examples_wait_until_the_page_is_restored_and_stay_away_where_sweeps_of_ones_own_are(api, tmp_path):
+    own = Api(home=tmp_path)
+    finished(own, {4: 2.0})
+
+    assert "visible" not in view(api, lambda: empty_state(api), sweep_id=None).box
+    assert not view(own, lambda: empty_state(own), sweep_id="").box.visible
 
 
 def test_the_gap_is_told_in_standard_deviations_of_one_run():

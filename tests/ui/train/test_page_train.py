@@ -57,7 +57,29 @@ def test_the_line_on_every_tab_opens_what_trains_with_its_form_and_the_same_butt
     page.wait_for_function("document.querySelector('#train-steps input')?.value === '7'")
     assert page.get_by_label("Random word pairs").is_checked()
     page.get_by_role("button", name="Cancel", exact=True).click()
-    page.locator("#status", has_text="2 cancelled").wait_for()
+    page.locator("#status", has_text="2 runs cancelled").wait_for()
     page.get_by_role("button", name="Train", exact=True).wait_for()
-    page.get_by_role("button", name="Run 2 failed or cancelled runs again").wait_for()
+    page.get_by_role("button", name="Train 2 failed or cancelled runs again").wait_for()
     page.locator("#badge button").wait_for(state="hidden")
+
+
+def test_an_address_with_a_sweep_never_shows_the_empty_state_and_brings_the_form(page, home):
+    sweep_id = RunStore(home).create(questions.sweep(ranks=(2, 8), max_steps=9, data="pairs"))
+    page.add_init_script(
+        """window.seenTexts = "";
+        new MutationObserver(() => {
+          const status = document.querySelector("#status"), examples = document.querySelector("#examples");
+          window.seenTexts += (status?.innerText ?? "") + (examples?.innerText ?? "") + "|";
+        }).observe(document, { childList: true, subtree: true, characterData: true });"""
+    )
+
+    page.goto(f"/?tab=train&sweep={sweep_id}")
+
+    page.locator("#status h2", has_text="r = 2, 8").wait_for()
+    page.wait_for_function("document.querySelector('#train-steps input')?.value === '9'")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#status", has_text="2 runs cancelled").wait_for()
+    seen = page.evaluate("window.seenTexts")
+    assert "Reading the runs of this machine" in seen
+    assert "Nothing trained yet" not in seen
+    assert "Rank matters here" not in seen

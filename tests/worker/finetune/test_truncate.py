@@ -151,7 +151,7 @@ def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(swept):
     assert RunState.COMPLETED is run.state, run.error + run.log_tail
     assert [(8, 0, ""), (4, 2, "cuts/r4"), (1, 4, "cuts/r1")] == [(c.r, c.recovery_steps, c.path) for c in run.cuts]
     for r in (1, 4, 8):
-        saved = read_adapter([Api(home=store.home).adapters.zip_truncated(run.run_id, r)])
+        saved = read_adapter([Api(home=store.home).adapters.zip_of_rank(run.run_id, r)])
         assert {r} == {module.r for module in saved.modules}
     assert all(16 == len(cut.example_losses) for cut in run.cuts)
     assert run.loss_after.loss < run.loss_before.loss
