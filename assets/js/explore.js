@@ -199,7 +199,7 @@ window.RankVizExplore = (() => {
           second.textContent = sub;
           if (i === 2 && shown.fit) second.prepend(chip(shown.fit), " ");
           card.querySelector(".rv-steps").replaceChildren(
-            ...beside.flatMap((other) => [text("dt", "r = " + other), text("dd", record(other).figures[i][3])]),
+            ...beside.flatMap((other) => [text("dt", "r = " + other), exactly(text("dd", record(other).figures[i][3]), record(other).figures[i][1])]),
           );
         });
         element.querySelector(".rv-figures").removeAttribute("data-waiting");
@@ -213,6 +213,7 @@ window.RankVizExplore = (() => {
     if (css) node.className = css;
     return node;
   }
+  const exactly = (node, title) => Object.assign(node, { title });
   const chip = (fit) => text("span", state.answer.fits[fit], "rv-fit rv-fit-" + fit);
 
   /* All ranks as a table; a row chooses its rank. */

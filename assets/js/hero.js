@@ -19,6 +19,23 @@ window.RankVizHero = (() => {
     let drawn = null;
     let dragging = false;
 
+    /* A legend of several lines, as on a phone, takes no height from the chart; a long title breaks there. */
+    const NARROW = 560;
+    const HEIGHT = parseFloat(host.style.height);
+    const TWO_LINES = 60;
+
+    function fitted(layout) {
+      if (host.clientWidth < NARROW) layout.yaxis.title.text = layout.yaxis.title.text.replace(" (", "<br>(");
+      return layout;
+    }
+    function makeRoom(P) {
+      if (document.body.classList.contains("rv-presenting")) return;
+      const height = HEIGHT + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - TWO_LINES);
+      if (height === host._fullLayout.height) return;
+      host.style.height = height + "px";
+      P.relayout(host, { height, autosize: true });
+    }
+
     const axis = (name) => host._fullLayout?.[name];
     const pixel = (name, value) => axis(name)._offset + axis(name).d2p(value);
 
@@ -33,7 +50,8 @@ window.RankVizHero = (() => {
         every.hovertemplate = HOVER;
       }
       const P = await window.RankViz.plotly;
-      await window.RankViz.withoutBase(() => P.react(host, spec.data, structuredClone(spec.layout), CONFIG));
+      await window.RankViz.withoutBase(() => P.react(host, spec.data, fitted(structuredClone(spec.layout)), CONFIG));
+      makeRoom(P);
       if (!drawn) wire(P);
       drawn = P;
       element.querySelector("figure").removeAttribute("data-waiting");

@@ -59,6 +59,8 @@ window.RankVizPresent = (() => {
     if (pins.length) draw();
   }
 
+  const size = (name) => parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--rv-" + name));
+
   /* The chart on the whole screen. It needs no network: the page holds every rank. */
   function present(on) {
     document.body.classList.toggle("rv-presenting", on);
@@ -67,15 +69,18 @@ window.RankVizPresent = (() => {
     if (host?._fullLayout) {
       const height = on ? Math.max(300, innerHeight - host.getBoundingClientRect().top - 70) : 400;
       host.style.height = height + "px";
-      const sizes = { "font.size": on ? 20 : 13, "legend.font.size": on ? 16 : 12 };
+      const [base, small] = on ? [size("huge"), size("huge")] : [size("base"), size("small")];
+      const sizes = { "font.size": base, "legend.font.size": small };
       for (const axis of ["xaxis", "yaxis"]) {
-        sizes[axis + ".tickfont.size"] = on ? 18 : 12;
-        sizes[axis + ".title.font.size"] = on ? 18 : 13;
+        sizes[axis + ".tickfont.size"] = small;
+        sizes[axis + ".title.font.size"] = base;
       }
-      window.Plotly.relayout(host, { height, ...sizes }).then(() => window.Plotly.Plots.resize(host));
+      // Without autosize Plotly would take the width of now for one that was asked for.
+      window.Plotly.update(host, { "textfont.size": small }, { height, autosize: true, ...sizes });
     }
     if (on) document.querySelector("#tradeoff .rv-grip")?.focus();
-    else if (document.fullscreenElement) document.exitFullscreen();
+    else document.querySelector("[data-present]")?.focus({ preventScroll: true });
+    if (!on && document.fullscreenElement) document.exitFullscreen();
   }
 
   document.addEventListener("click", (event) => {

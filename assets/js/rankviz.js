@@ -170,28 +170,18 @@ window.RankViz = (() => {
     });
   }
 
-  /* As pick, and boxes with data-edit report what was written into them. An update keeps scroll and focus. */
+  /* As pick, and boxes with data-edit report what was written into them. An update keeps the scroll. */
   function editable(element, props, trigger, watch) {
     let top = 0;
-    let focused = "";
     pick(element, props, trigger, watch);
     element.addEventListener("change", (event) => {
       const id = event.target.dataset?.edit;
       if (id) trigger("input", { id, text: event.target.value });
     });
     element.addEventListener("scroll", (event) => (top = event.target.scrollTop), true);
-    element.addEventListener("focusin", (event) => {
-      const { edit, tick } = event.target.dataset;
-      const row = event.target.closest("[data-pick]")?.dataset.pick;
-      focused = edit ? `[data-edit="${CSS.escape(edit)}"]` : tick ? `[data-tick="${CSS.escape(tick)}"]` : "";
-      if (!focused && row) focused = `[data-pick="${CSS.escape(row)}"] button`;
-    });
     watch("value", () => {
       const box = element.querySelector(".rv-table-box");
       if (box) box.scrollTop = top;
-      if (focused && document.activeElement === document.body) {
-        element.querySelector(focused)?.focus({ preventScroll: true });
-      }
     });
   }
 
@@ -251,13 +241,14 @@ window.RankViz = (() => {
   const THIS_COMPUTER_ONLY =
     "This address works on this computer only. Start with --host 0.0.0.0 to share it in your network.";
 
-  /* The tab of the address opens as soon as the tabs stand, not only when the page is restored. */
+  /* The tab of the address opens as soon as the tabs stand, not only when the page is restored. Not the Guide, which is
+     made for the restored model when it is opened. */
   function openTab() {
     const name = new URL(location.href).searchParams.get("tab") || "explore";
     const title = name === "sweep" ? "runs" : name;
     const buttons = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")];
     const found = () => buttons().find((button) => button.textContent.trim().toLowerCase() === title);
-    if (name === "explore") return;
+    if (name === "explore" || name === "guide") return;
     const watcher = new MutationObserver(() => {
       if (!found()) return;
       watcher.disconnect();
@@ -291,12 +282,22 @@ window.RankViz = (() => {
 
   /* A menu closes when something in it was chosen or something else is clicked, and on Escape. */
   function closeMenus(but) {
-    document.querySelectorAll(".rv-menu[open]").forEach((menu) => menu === but || (menu.open = false));
+    document.querySelectorAll(".rv-menu[open]").forEach((menu) => {
+      if (menu === but) return;
+      if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+      menu.open = false;
+    });
   }
   document.addEventListener("click", (event) => {
     closeMenus(event.target.closest?.("button") ? null : event.target.closest?.(".rv-menu"));
   });
   document.addEventListener("keydown", (event) => event.key === "Escape" && closeMenus(null));
+
+  /* On a phone the rest of the question is folded until someone asks for it. */
+  document.addEventListener("click", (event) => {
+    const more = event.target.closest?.("[data-more]");
+    if (more) more.setAttribute("aria-expanded", String(more.getAttribute("aria-expanded") === "false"));
+  });
 
   /* Typing in a drop-down that shows a value would append to the value: select it, so that typing replaces it. */
   document.addEventListener("focusin", (event) => {

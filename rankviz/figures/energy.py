@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.spectrum.spectrum import NEARLY_ALL, Spectrum
-from rankviz.figures.style import CHOSEN, MEASURED, draw, rgba, vertical_line
+from rankviz.figures.style import CHOSEN, MEASURED, SMALL, draw, rgba, vertical_line
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def energy_figure(info: EnergyInfo, *, height: int = 300) -> "go.Figure":
         x={"showgrid": False, **_ticks(info.ranks[-1])},
         y={"range": [min(info.weakest) - 3, 101.5], "ticksuffix": " %"},
         shapes=[_nearly_all(), *([vertical_line(info.r, CHOSEN)] if info.r else [])],
-        annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": 12}}],
+        annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": SMALL}}],
         showlegend=True,
         **look,
         **titles,

@@ -11,6 +11,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rankviz.errors import InvalidSettingError
+from rankviz.figures.style import LARGE, SMALL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -86,7 +87,7 @@ def _on_white(figure: "go.Figure", title: str, source: str) -> "go.Figure":
             "pad": {"l": 16},
             "y": 0.98,
         }
-        | {"yanchor": "top", "yref": "container", "font": {"size": 16}},
+        | {"yanchor": "top", "yref": "container", "font": {"size": LARGE}},
         margin={"t": top + TITLE_PIXELS, "b": bottom + 12 + below},
     )
     page.add_annotation(
@@ -100,6 +101,6 @@ def _on_white(figure: "go.Figure", title: str, source: str) -> "go.Figure":
         yshift=-bottom,
         align="left",
         showarrow=False,
-        font={"size": 11},
+        font={"size": SMALL},
     )
     return page

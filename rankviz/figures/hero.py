@@ -17,7 +17,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import ForecastRank, bands, forecast_info
 from rankviz.figures.hero_axes import X_AXES
 from rankviz.figures.hero_lines import HeroLine, published_lines, run_lines
-from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED, draw, rgba
+from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED, SMALL, draw, rgba
 from rankviz.units import rounded_percent
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def _band_label(tradeoff: Tradeoff) -> str:
     """What the band is, with how often such bands have held where that was counted."""
     forecast = tradeoff.forecast
     if forecast is None:
-        return "forecast between your runs, 80 % band"
+        recorded = tradeoff.bent is not None and tradeoff.sweeps[0].recorded
+        return f"forecast between {'recorded' if recorded else 'your'} runs, 80 % band"
     if forecast.coverage_80_left_out is None:
         return "forecast, 80 % band (not checked)"
     held = f"held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen points"
@@ -238,7 +239,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             "y": [rank.median for rank in stops],
             "text": [str(rank.r) for rank in stops],
             "textposition": "top center",
-            "textfont": {"size": 11},
+            "textfont": {"size": SMALL},
             "marker": {"size": 6, "color": ESTIMATED},
             "hoverinfo": "skip",
         },

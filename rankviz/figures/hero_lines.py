@@ -15,6 +15,7 @@ from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.figures.labels import data_name
 from rankviz.figures.studies import shapes_of
+from rankviz.units import counted
 
 SWEEPS_DRAWN = 3
 REACH = NormalDist().inv_cdf(0.9)
@@ -81,7 +82,8 @@ def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[in
     metric = METRICS.get(tradeoff.quality, LOSS)
     lines = []
     with_values = [sweep for sweep in tradeoff.sweeps if _by_rank(sweep.runs, metric)]
-    for sweep in with_values[:SWEEPS_DRAWN]:
+    # A shortfall compares each sweep with itself; values as measured depend on steps and data, so one sweep is drawn.
+    for sweep in with_values[: SWEEPS_DRAWN if tradeoff.quality in SHORTFALLS else 1]:
         measured = _by_rank(sweep.runs, metric)
         turn = _turn(tradeoff.quality, {r: fmean(values) for r, (values, _) in measured.items()}, median)
         if turn is None:
@@ -89,7 +91,7 @@ def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[in
         whose = "recorded runs" if sweep.recorded else "your runs"
         lines.append(
             HeroLine(
-                label=f"{whose}: {data_name(sweep.runs[0].request.data)}",
+                label=f"{whose}: {_made(sweep)}",
                 kind="runs",
                 points=[
                     HeroPoint(
@@ -109,6 +111,12 @@ def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[in
         )
         lines += _fast_curves(sweep, metric, turn, place)
     return lines
+
+
+def _made(sweep: Sweep) -> str:
+    """What tells sweeps of one model apart."""
+    request = sweep.runs[0].request
+    return f"{data_name(request.data)}, {counted(request.max_steps, 'step')}"
 
 
 def _runs_text(runs: int) -> str:
@@ -144,7 +152,7 @@ def _fast_curves(
 ) -> list[HeroLine]:
     return [
         HeroLine(
-            label=f"fast curve: {data_name(sweep.runs[0].request.data)}",
+            label=f"fast curve: {_made(sweep)}",
             kind="fast",
             points=[
                 HeroPoint(

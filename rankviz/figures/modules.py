@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.spectrum.grid import grid
 from rankviz.core.spectrum.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Spectrum
-from rankviz.figures.style import CHOSEN, MEASURED, draw, rgba
+from rankviz.figures.style import CHOSEN, MEASURED, SMALL, draw, rgba
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _heat(info: ModulesInfo) -> dict[str, Any]:
         "z": [[None if cell is None else faint if cell.value is None else cell.value for cell in row] for row in cells],
         "text": [["×" if cell is not None and cell.value is None else "" for cell in row] for row in cells],
         "texttemplate": "%{text}",
-        "textfont": {"size": 12},
+        "textfont": {"size": SMALL},
         "colorscale": [[0, rgba(MEASURED, 0.12)], [1, rgba(MEASURED, 0.95)]],
         "reversescale": info.low_stands_out,
         "zmin": info.low,
@@ -170,7 +170,7 @@ def _heat(info: ModulesInfo) -> dict[str, Any]:
         "hovertemplate": "%{hovertext}<extra></extra>",
         "hoverongaps": False,
         "colorbar": {"thickness": 8, "outlinewidth": 0, "len": 0.9, "ticksuffix": info.unit}
-        | {"title": {"text": info.title, "side": "right", "font": {"size": 12}}},
+        | {"title": {"text": info.title, "side": "right", "font": {"size": SMALL}}},
     }
 
 

@@ -11,7 +11,7 @@ from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.core.studies.lines import Line, QualityPoint
 from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.style import CHOSEN, PUBLISHED, draw, rgba, vertical_line
+from rankviz.figures.style import CHOSEN, PUBLISHED, SMALL, draw, rgba, vertical_line
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -255,7 +255,7 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
             "y": 0,
             "yref": "container",
             "yanchor": "bottom",
-            "font": {"size": 11},
+            "font": {"size": SMALL},
             "tracegroupgap": 0,
         },
         margin={"l": 58, "r": 14, "t": 12, "b": 52 + legend},
@@ -275,7 +275,7 @@ def _lines(group: Sequence[PublishedLine], dash: str, *, by_rank: bool) -> dict[
         "mode": "lines+markers" if by_rank else "lines+markers+text",
         "text": None if by_rank else [f"{p.r}" if p else "" for p in points],
         "textposition": "top center",
-        "textfont": {"size": 11},
+        "textfont": {"size": SMALL},
         "connectgaps": False,
         "name": group[0].label,
         "line": {"color": rgba(PUBLISHED, 0.6), "width": 1.2, "dash": dash},

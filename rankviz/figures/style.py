@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Told apart under deuteranopia, protanopia and tritanopia, and at least 3 : 1 against both the white and the dark page.
+# As in assets/css/tokens.css. Told apart under deuteranopia, protanopia and tritanopia, and at least 3 : 1 against both
+# the white and the dark page.
 ESTIMATED = "#64748b"
 MEASURED = "#d9480f"
 PUBLISHED = "#0d9488"
 FAST_CURVE = "#a855f7"
-CHOSEN = "#3b82f6"
+CHOSEN = "#2563eb"
 NEUTRAL = "#8b95a5"
+
+# Type in pixels: what is written in a figure, its axes' titles, and a sentence instead of data.
+SMALL = 12
+BASE = 13
+MEDIUM = 14
+LARGE = 16
 
 FONT = "Source Sans Pro, ui-sans-serif, system-ui, sans-serif"
 
@@ -47,7 +54,7 @@ def draw(
     import plotly.graph_objects as go
 
     axis = {
-        "tickfont": {"size": 12},
+        "tickfont": {"size": SMALL},
         "gridcolor": rgba(NEUTRAL, 0.25),
         "zeroline": False,
         "linecolor": rgba(NEUTRAL, 0.6),
@@ -59,7 +66,7 @@ def draw(
         text = "<br>".join(wrap(message, 34))
         layout["annotations"] = [
             {"text": text, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
-            | {"font": {"size": 14}}
+            | {"font": {"size": MEDIUM}}
         ]
     return go.Figure(
         data=data,
@@ -69,9 +76,9 @@ def draw(
             "margin": {"l": 62, "r": 18, "t": 14, "b": 46},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"family": FONT, "size": 13, "color": "#475569"},
-            "hoverlabel": {"font": {"family": FONT, "size": 13}, "align": "left"},
-            "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
+            "font": {"family": FONT, "size": BASE, "color": "#475569"},
+            "hoverlabel": {"font": {"family": FONT, "size": BASE}, "align": "left"},
+            "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": SMALL}},
             "uirevision": uirevision,
             "dragmode": "zoom",
             "xaxis": {**axis, **x, "title": _title(x_title)},
@@ -82,7 +89,7 @@ def draw(
 
 
 def _title(text: str) -> dict[str, Any]:
-    return {"text": text, "standoff": 8, "font": {"size": 13}}
+    return {"text": text, "standoff": 8, "font": {"size": BASE}}
 
 
 def vertical_line(x: float, colour: str) -> dict[str, Any]:

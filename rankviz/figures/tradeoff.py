@@ -16,7 +16,7 @@ from rankviz.core.runs.tradeoff import (
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
 from rankviz.figures.labels import base_name, data_name, sweep_label
-from rankviz.figures.style import MEASURED, NEUTRAL, draw, named_band, rgba
+from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, draw, named_band, rgba
 from rankviz.units import counted
 from rankviz.verdict import Verdict, headline, judge, losses_of
 
@@ -306,7 +306,7 @@ def _markers(group: PointGroup, symbol: str, *, alone: bool) -> dict[str, Any]:
         "name": "measured runs" if alone else group.label,
         "text": [f"\u2009r = {p.r}" for p in group.points],  # a thin space keeps the label clear of the ring
         "textposition": "top right",
-        "textfont": {"size": 12},
+        "textfont": {"size": SMALL},
         "cliponaxis": False,
         "customdata": [p.run_id for p in group.points],
         "marker": {"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},

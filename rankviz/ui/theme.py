@@ -22,8 +22,10 @@ from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
 
-STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("rankviz", "explore", "train", "runs"))
-SCRIPTS = tuple(ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "first", "hero", "present"))
+STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
+SCRIPTS = tuple(
+    ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "first", "hero", "present", "focus")
+)
 FIRST_STYLES = ASSETS / "css" / "first.css"
 """Of what the scripts show before Gradio has added the other stylesheets."""
 
@@ -76,8 +78,14 @@ def head(room: str | None = None) -> str:
     }
     attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
     scripts = "".join(f'<script defer src="{_url(script).lstrip("/")}" {attributes}></script>' for script in SCRIPTS)
+    # With its fonts from the start the page need not move when they come.
+    fonts = "".join(
+        f'<link rel="preload" href="static/fonts/SourceSansPro/SourceSansPro-{weight}.woff2" as="font" '
+        'type="font/woff2" crossorigin>'
+        for weight in ("Regular", "Bold")
+    )
     return (
-        f'<link rel="stylesheet" href="{_url(FIRST_STYLES).lstrip("/")}">{scripts}'
+        f'<link rel="stylesheet" href="{_url(FIRST_STYLES).lstrip("/")}">{scripts}{fonts}'
         f'<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
     )
 

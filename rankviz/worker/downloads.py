@@ -4,6 +4,7 @@ Nothing is fetched here but the list of a repository's files with their sizes. O
 counted, so a base that is there already is no download.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -23,12 +24,14 @@ def bytes_in(folder: Path) -> int:
 
 def bytes_by_file(folder: Path) -> Iterator[int]:
     """On disk: a file that was given its length before its content counts what has been written."""
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and not path.is_symlink():
-                yield path.stat().st_blocks * _BLOCK_BYTES
-        except OSError:
-            continue  # moved into place meanwhile
+    for place, _, names in os.walk(folder):  # which passes over folders that vanish meanwhile
+        for name in names:
+            path = Path(place, name)
+            try:
+                if path.is_file() and not path.is_symlink():
+                    yield path.stat().st_blocks * _BLOCK_BYTES
+            except OSError:
+                continue  # moved into place meanwhile
 
 
 class HubDownload:

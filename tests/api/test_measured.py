@@ -28,7 +28,8 @@ def finish(
 ):
     """One run that took these seconds, on the journal of a sweep of its own; returns its record. slowed: how many times
     longer other programs made its training, with two threads; None is a journal without that."""
-    sweep_id = api.workspace.store.create(questions.sweep(**{"ranks": (16,), "max_steps": 40, **settings}))
+    asked = {"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}
+    sweep_id = api.workspace.store.create(questions.sweep(**asked))
     (run,) = api.workspace.store.sweep(sweep_id).runs
     training = compiling + step * run.request.max_steps
     began = ended_at - (load + training + 2 * evaluation + 1)
@@ -64,7 +65,7 @@ def finish(
 
 
 def expected(api, **settings):
-    return api.runs.expected(questions.sweep(**{"ranks": (16,), "max_steps": 40, **settings}))
+    return api.runs.expected(questions.sweep(**{"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}))
 
 
 def test_without_a_finished_run_the_announcement_says_that_it_is_the_formulas(api):

@@ -60,6 +60,7 @@ def test_no_operation_returns_a_dict_of_anything():
         "json.verdict_json",
         "json.run_json",
         "json.curve_points_json",
+        "data.MeasuredData.as_json",
     } == untyped
 
 

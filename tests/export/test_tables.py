@@ -12,7 +12,7 @@ from rankviz.api.json import run_json
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.export.tables import Table, ranks_table, runs_table, write_table
-from rankviz.ui.explore import tab as explore
+from rankviz.ui.explore import sections
 from rankviz.ui.parts import tables
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import listing
@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, sentence):
 
 def test_the_page_offers_the_table_that_it_shows(api):
     """Its ranks, and its runs as the filter lets them through."""
-    shown = explore.ranks_of(api, **{**DEFAULTS, "model": "Qwen/Qwen3-4B", "r": 24})
+    shown = sections.ranks_of(api, **{**DEFAULTS, "model": "Qwen/Qwen3-4B", "r": 24})
     filtered = listing.matching_runs(api, text="r=64", state=listing.ANY_STATE)
 
     assert [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256] == [row["r"] for row in shown.rows]

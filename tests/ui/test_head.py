@@ -1,13 +1,11 @@
 """What is written into the HTML of the page."""
 
-import asyncio
-
-import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from rankviz.ui.head import Head
 
@@ -16,7 +14,7 @@ TAGS = '<script defer src="é.js"></script>'
 
 
 @pytest.fixture
-def get():
+def client():
     async def page(request):
         return HTMLResponse(PAGE)
 
@@ -24,21 +22,15 @@ def get():
         return JSONResponse({"html": PAGE})
 
     routes = [Route("/", page), Route("/config", config)]
-    app = Starlette(routes=routes, middleware=[Middleware(Head, tags=TAGS)])
-
-    async def get(address):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page") as client:
-            return await client.get(address)
-
-    return lambda address: asyncio.run(get(address))
+    return TestClient(Starlette(routes=routes, middleware=[Middleware(Head, tags=TAGS)]))
 
 
-def test_the_tags_stand_before_gradios_first_script(get):
-    answer = get("/")
+def test_the_tags_stand_before_gradios_first_script(client):
+    answer = client.get("/")
 
     assert PAGE.replace("<script>", f"{TAGS}<script>", 1) == answer.text
     assert str(len(answer.content)) == answer.headers["content-length"]
 
 
-def test_other_addresses_are_answered_as_they_were(get):
-    assert {"html": PAGE} == get("/config").json()
+def test_other_addresses_are_answered_as_they_were(client):
+    assert {"html": PAGE} == client.get("/config").json()

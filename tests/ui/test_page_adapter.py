@@ -2,8 +2,12 @@
 
 import shutil
 
+import pytest
+
 from rankviz.trained.read import read_adapter
 from tests.support.saved_adapters import two_blocks
+
+pytestmark = pytest.mark.browser
 
 
 def test_the_sample_opens_in_one_click_and_a_choice_is_taken_away(page, tmp_path):

@@ -42,10 +42,7 @@ class Exploring(NamedTuple):
 
 def build(api: Api) -> Exploring:
     with gr.Row(elem_classes="rv-split"):
-        with (
-            gr.Column(elem_classes="rv-question rv-sticky"),
-            gr.Accordion("Model and training", elem_classes="rv-fold"),
-        ):
+        with gr.Column(elem_classes="rv-question rv-sticky"):
             w = question.question_widgets(model_choices(api), list(api.workspace.gpus))
         with gr.Column(elem_classes="rv-answer"):
             slot("notice")

@@ -12,7 +12,7 @@ from rankviz.core.cost.question import Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
-from rankviz.ui.parts.controls import STOPS, busy_line, rank_picker, remembered, slot
+from rankviz.ui.parts.controls import STOPS, busy_line, plain, rank_picker, remembered, slot
 from rankviz.ui.parts.own_data import box, data_of, data_widgets
 from rankviz.units import memory_size
 
@@ -96,6 +96,12 @@ DEFAULTS: dict[str, Any] = {
 """The page when it opens. r = 16 and alpha = r is Unsloth's own default and survives published sweeps."""
 
 
+MORE = """
+<button type="button" class="rv-button rv-more" data-more aria-expanded="false">Use case, targets, GPU, your data</button>
+"""
+"""Opens the rest of the question on a phone, where the figures come first."""
+
+
 def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
     """Build the column; widgets by the names of DEFAULTS. In sight is what most people change, the rest is folded."""
     w: dict[str, Any] = {}
@@ -110,20 +116,22 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     )
     busy_line("model-busy")
     w["r"] = rank_picker(DEFAULTS["r"])
-    w["use_case"] = gr.Dropdown(USE_CASES, value=DEFAULTS["use_case"], label="Use case", interactive=True)
-    w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)
-    w["gpu"] = gr.Dropdown(
-        [*((gpu_label(g), g.id) for g in gpus), ("No GPU", NO_GPU)],
-        value=DEFAULTS["gpu"],
-        label="GPU",
-        interactive=True,
-        elem_classes="rv-search",
-    )
-    w |= data_widgets(DEFAULTS)
-    with gr.Accordion("Modules, alpha, DoRA", open=False):
-        _adapter_widgets(w)
-    with gr.Accordion("Training setup and price", open=False):
-        _training_widgets(w)
+    plain(MORE)
+    with gr.Column(elem_classes="rv-rest"):
+        w["use_case"] = gr.Dropdown(USE_CASES, value=DEFAULTS["use_case"], label="Use case", interactive=True)
+        w["preset"] = gr.Dropdown(TARGETS, value=DEFAULTS["preset"], label="Target modules", interactive=True)
+        w["gpu"] = gr.Dropdown(
+            [*((gpu_label(g), g.id) for g in gpus), ("No GPU", NO_GPU)],
+            value=DEFAULTS["gpu"],
+            label="GPU",
+            interactive=True,
+            elem_classes="rv-search",
+        )
+        w |= data_widgets(DEFAULTS)
+        with gr.Accordion("Modules, alpha, DoRA", open=False):
+            _adapter_widgets(w)
+        with gr.Accordion("Training setup and price", open=False):
+            _training_widgets(w)
     return w
 
 

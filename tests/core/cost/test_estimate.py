@@ -18,6 +18,7 @@ from rankviz.core.cost.full_finetuning import full_finetuning
 from rankviz.core.cost.pace import Timing, Workload, paces
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.slowdown import Others
+from rankviz.core.cost.tokens import characters, token_range
 from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.core.probe.calibrate import applies, calibrate
 from rankviz.core.probe.estimate import ProbeEstimate
@@ -269,5 +270,7 @@ def test_every_assumption_is_used_by_some_estimate():
         slowed = replace(timed, slowdowns={"training": 1.5})
         paces([slowed], here, listening, Others(threads=1.0, cpus=2, at=1.0))
     capacity(16, 1000, 100, False, listening)
+    for text in ("plain words", "ドラゴン"):
+        token_range(characters(text), 1, listening)
 
     assert {row.id for row in ASSUMPTIONS} == used

@@ -1,0 +1,135 @@
+"""The stylesheets: one set of tokens, which the figures share, and little else."""
+
+import re
+from itertools import chain
+
+import pytest
+
+from rankviz.figures import style
+from rankviz.paths import ASSETS
+from rankviz.ui.theme import STYLESHEETS
+
+TOKENS = next(path for path in STYLESHEETS if path.stem == "tokens")
+OTHERS = [path for path in STYLESHEETS if path != TOKENS]
+SHARED = {
+    "estimated": style.ESTIMATED,
+    "measured": style.MEASURED,
+    "published": style.PUBLISHED,
+    "fast-curve": style.FAST_CURVE,
+    "chosen": style.CHOSEN,
+    "neutral": style.NEUTRAL,
+}
+SIZES = {"small": style.SMALL, "base": style.BASE, "medium": style.MEDIUM, "large": style.LARGE}
+TEXT = ("text", "quiet", "error")
+ALLOWED_VALUE = re.compile(r"(var\(--rv-\d\)|0|auto)( (var\(--rv-\d\)|0|auto))*")
+SPACING = re.compile(r"^\s*((?:margin|padding|gap|row-gap|column-gap)(?:-\w+)?): ([^;]+);", re.M)
+MOST_LINES = 750
+PLOTLY = re.compile(r"\.js-plotly-plot")
+GEOMETRY = {"-1px 0 0 -1px", "-7px"}
+"""A line that lies under its neighbour's, and half of a dot: not distances between things."""
+
+
+def code(path):
+    return re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.S)
+
+
+def tokens(selector):
+    (block,) = re.findall(re.escape(selector) + r" \{(.*?)\}", code(TOKENS), re.S)
+    return dict(re.findall(r"--rv-([\w-]+): ([^;]+);", block))
+
+
+LIGHT = tokens(":root")
+DARK = LIGHT | tokens(".dark")
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_contrast_is_that_of_wcag():
+    assert 21 == pytest.approx(contrast("#000000", "#ffffff"))
+    assert 4.48 == pytest.approx(contrast("#777777", "#ffffff"), abs=0.005)
+
+
+def test_figures_and_page_have_the_same_colours_and_sizes():
+    assert SHARED == {name: LIGHT[name] for name in SHARED}
+    assert {name: f"{size}px" for name, size in SIZES.items()} == {name: LIGHT[name] for name in SIZES}
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_colour_can_be_seen_on_the_page(theme):
+    page, raised = theme["page"], theme["raised"]
+
+    marks = {name: contrast(theme[name], page) for name in SHARED}
+    texts = {name: min(contrast(theme[name], page), contrast(theme[name], raised)) for name in TEXT}
+
+    assert {} == {name: ratio for name, ratio in marks.items() if ratio < 3}
+    assert {} == {name: ratio for name, ratio in texts.items() if ratio < 4.5}
+    assert contrast(theme["on-chosen"], theme["chosen"]) >= 4.5
+
+
+def test_there_are_at_most_six_sizes_of_type_and_one_scale_of_distances():
+    sizes = [value for name, value in LIGHT.items() if value.endswith("px") and not name.isdigit()]
+    distances = [int(value.removesuffix("px")) for name, value in LIGHT.items() if name.isdigit()]
+
+    assert len(sizes) <= 6
+    assert distances == sorted(set(distances))
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_colours_sizes_and_distances_are_tokens(path):
+    text = code(path)
+
+    colours = re.findall(r"#[0-9a-f]{3,8}\b(?=[^{]*;)|\b(?:rgba?|hsla?)\([^)]*\)", text)
+    sizes = [value for value in re.findall(r"font-size: ([^;]+);", text) if not value.startswith("var(--rv-")]
+    distances = [
+        f"{name}: {value}"
+        for name, value in SPACING.findall(text)
+        if not ALLOWED_VALUE.fullmatch(value) and value not in GEOMETRY
+    ]
+
+    assert [] == colours
+    assert [] == sizes
+    assert [] == distances
+
+
+def test_every_token_is_used():
+    text = "".join(code(path) for path in OTHERS)
+    scripts = "".join(path.read_text() for path in (ASSETS / "js").glob("*.js"))
+
+    unused = {name for name in LIGHT if f"var(--rv-{name})" not in text and f'size("{name}")' not in scripts}
+
+    assert {"neutral"} == unused  # the figures' bands and grids
+
+
+def test_the_stylesheets_stay_short():
+    assert sum(len(path.read_text().splitlines()) for path in STYLESHEETS) <= MOST_LINES
+
+
+def test_only_what_plotly_writes_into_an_element_is_overruled():
+    rules = chain.from_iterable(re.findall(r"([^{}]*)\{([^{}]*)\}", code(path)) for path in STYLESHEETS)
+
+    assert [] == [selector for selector, body in rules if "!important" in body and not PLOTLY.search(selector)]
+
+
+def test_a_line_holds_one_declaration():
+    lines = chain.from_iterable(code(path).splitlines() for path in STYLESHEETS)
+
+    assert [] == [line for line in lines if line.count(";") > 1]
+
+
+def test_every_class_of_the_stylesheets_is_on_the_page():
+    """Those that end a name are put together from a prefix and a word: rv-fit-tight, rv-wrap."""
+    sources = [*(ASSETS.parent / "rankviz").rglob("*.py"), *(ASSETS / "js").glob("*.js")]
+    written = "".join(path.read_text() for path in sources)
+    classes = set(chain.from_iterable(re.findall(r"\.(rv-[\w-]+)", code(path)) for path in STYLESHEETS))
+    composed = {"rv-narrow", "rv-wrap", "rv-fit-tight", "rv-fit-uncertain", "rv-fit-does_not_fit"}
+
+    assert set() == {name for name in classes - composed if not re.search(rf"\b{name}\b(?!-)", written)}
