@@ -6,12 +6,14 @@ window.RankVizExplore = (() => {
   const WORDS_AFTER = 180;
   const BUSY_AFTER = 500;
   const params = new URL(location.href).searchParams;
-  const state = { r: 16, values: null, x: params.get("x"), y: params.get("y"), answer: null };
+  const state = { r: Number(params.get("r")) || 16, values: null, x: params.get("x"), y: params.get("y"), answer: null };
   const mounted = {};
   const sections = {};
   let newest = 0;
   let isRestored = false;
   let wordsTimer = 0;
+  let choices = 0;
+  let unwritten = null;
 
   async function post(path, body) {
     const response = await fetch("rankviz/" + path, {
@@ -29,6 +31,7 @@ window.RankVizExplore = (() => {
   /* The whole answer. Of several questions on their way only the newest is shown. */
   async function ask(question) {
     const mine = ++newest;
+    const chosen = choices;
     const began = performance.now();
     const busy = setInterval(() => {
       const seconds = Math.round((performance.now() - began) / 1000);
@@ -39,7 +42,8 @@ window.RankVizExplore = (() => {
       const answer = await post("answer", { ...question, ...axes() });
       if (mine !== newest) return;
       slot("notice", answer.notice || "");
-      if (!answer.notice) show(answer);
+      document.body.toggleAttribute("data-stale", Boolean(answer.notice));
+      if (!answer.notice) show(answer, choices === chosen);
     } catch (error) {
       if (mine === newest) slot("notice", notice("The server does not answer. " + error.message + "."));
     } finally {
@@ -51,14 +55,20 @@ window.RankVizExplore = (() => {
     }
   }
 
-  function show(answer) {
-    Object.assign(state, { answer, r: answer.r, values: answer.values, x: answer.x, y: answer.y });
+  /* asIs: nobody has chosen another rank since the question was sent; a newer choice stands. */
+  function show(answer, asIs) {
+    const r = asIs ? answer.r : state.r;
+    Object.assign(state, { answer, r, values: { ...answer.values, r }, x: answer.x, y: answer.y });
+    if (!record(r)) return ask({ values: state.values });
     Object.entries(answer.slots).forEach(([name, html]) => slot(name, html));
+    if (asIs) mounted.rank?.set(r);
     paint();
     Object.values(mounted).forEach((part) => part.answered?.(answer));
-    remember(answer.address);
-    refreshSection();
+    remember({ ...answer.address, r: rankInAddress(r) });
+    if (r === answer.r) refreshSection();
+    else tell();
   }
+  const rankInAddress = (r) => (r === state.answer.usual_r ? null : String(r));
 
   const record = (r) => state.answer?.records[r];
 
@@ -70,10 +80,13 @@ window.RankVizExplore = (() => {
 
   /* A rank was chosen, anywhere on the page. */
   function choose(r, from) {
-    if (!state.answer || r === state.r) return;
+    if (r === state.r) return;
     state.r = r;
+    choices += 1;
+    if (!state.answer) return;
     state.values = { ...state.values, r };
     if (from !== "rank") mounted.rank?.set(r);
+    remember({ r: rankInAddress(r) });
     clearTimeout(wordsTimer);
     if (!record(r)) {
       wordsTimer = setTimeout(() => ask({ values: state.values }), WORDS_AFTER);
@@ -110,6 +123,7 @@ window.RankVizExplore = (() => {
     isRestored = true;
     state.question = { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
     if (state.answer) mounted.rank?.set(state.r);
+    if (unwritten) remember(unwritten);
     openSection();
   }
 
@@ -118,7 +132,12 @@ window.RankVizExplore = (() => {
     ask({ values: state.values });
   }
 
+  /* Gradio reads the address once, when the page has loaded: until then nothing is written there. */
   function remember(address) {
+    if (!isRestored) {
+      unwritten = { ...unwritten, ...address };
+      return;
+    }
     const page = { ...address, x: state.x === "file" ? null : state.x, y: state.chosenY || params.has("y") ? state.y : null };
     window.RankViz.remember(page);
   }
@@ -128,7 +147,10 @@ window.RankVizExplore = (() => {
   function slot(name, text) {
     html[name] = text;
     const place = document.getElementById("slot-" + name);
-    if (place) place.innerHTML = text;
+    if (!place) return;
+    const opened = [...place.querySelectorAll("details")].map((fold) => fold.open);
+    place.innerHTML = text;
+    place.querySelectorAll("details").forEach((fold, i) => (fold.open = opened[i] || fold.open));
   }
 
   function line(id, content) {
@@ -199,7 +221,10 @@ window.RankVizExplore = (() => {
           second.textContent = sub;
           if (i === 2 && shown.fit) second.prepend(chip(shown.fit), " ");
           card.querySelector(".rv-steps").replaceChildren(
-            ...beside.flatMap((other) => [text("dt", "r = " + other), exactly(text("dd", record(other).figures[i][3]), record(other).figures[i][1])]),
+            ...beside.flatMap((other) => {
+              const [, title, , short] = record(other).figures[i];
+              return [text("dt", "r = " + other), exactly(text("dd", short), title)];
+            }),
           );
         });
         element.querySelector(".rv-figures").removeAttribute("data-waiting");
@@ -259,5 +284,5 @@ window.RankVizExplore = (() => {
 
   /* Asked before Gradio has mounted anything; on another tab only when Explore is opened. */
   if ((params.get("tab") || "explore") === "explore") ask({ search: location.search });
-  return { state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, chip };
+  return { state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, chip, tell };
 })();

@@ -4,6 +4,7 @@
 
 window.RankVizHero = (() => {
   const EVERY_RANK = "every rank";
+  const LAST = 256; // of the chart
   const HOVER =
     "<b>r = %{customdata[0]}</b><br>%{customdata[6]}<br>%{customdata[1]} parameters, file %{customdata[2]}<br>" +
     "memory %{customdata[3]}<br>time %{customdata[4]}<br>cost %{customdata[5]}<extra></extra>";
@@ -73,7 +74,8 @@ window.RankVizHero = (() => {
       const { _offset: top, _length: length } = axis("yaxis");
       grip.style.transform = `translateX(${pixel("xaxis", known)}px)`;
       Object.assign(grip.style, { top: top + "px", height: length + "px" });
-      label.textContent = "r = " + r;
+      // Beyond the chart's last rank the handle can only point on.
+      label.textContent = `r = ${r}${spec.xs.length < r ? " →" : ""}`;
       label.classList.toggle("rv-left-of-line", pixel("xaxis", known) > host.clientWidth * 0.8);
       const median = shown?.median;
       dot.hidden = median == null;
@@ -117,8 +119,9 @@ window.RankVizHero = (() => {
 
     function wire(P) {
       host.on("plotly_click", (event) => {
-        const [r, run] = event.points[0].customdata || [];
-        if (run) trigger("select", { id: run });
+        const [point] = event.points;
+        const [r, run] = point.customdata || [];
+        if (run && point.data.name !== EVERY_RANK) trigger("select", { id: run });
         else if (r) explore.choose(Number(r));
       });
       host.on("plotly_afterplot", move);
@@ -187,8 +190,8 @@ window.RankVizHero = (() => {
     const at = Math.log2(r);
     const up = single ? r + 1 : 2 ** (Math.floor(at) + 1);
     const down = single ? r - 1 : 2 ** (Math.ceil(at) - 1);
-    const next = { ArrowRight: up, ArrowUp: up, ArrowLeft: down, ArrowDown: down, Home: 1, End: 256 }[key];
-    return next === undefined ? null : Math.max(1, Math.min(256, Math.floor(next)));
+    const next = { ArrowRight: up, ArrowUp: up, ArrowLeft: down, ArrowDown: down, Home: 1, End: LAST }[key];
+    return next === undefined ? null : Math.max(1, Math.min(Math.max(LAST, r), Math.floor(next)));
   }
 
   return { chart, step };

@@ -10,7 +10,7 @@ window.RankVizPresent = (() => {
   /* The configuration as its own address: what the page's address says of the question. */
   function current() {
     const url = new URL(location.href);
-    for (const name of ["tab", "pin", "present", "x", "y", "__theme"]) url.searchParams.delete(name);
+    for (const name of ["tab", "pin", "present", "section", "take", "x", "y", "__theme"]) url.searchParams.delete(name);
     return url.search;
   }
 
@@ -56,7 +56,7 @@ window.RankVizPresent = (() => {
     new ResizeObserver(() => host.clientWidth && host._fullLayout && window.Plotly.Plots.resize(host)).observe(element);
     redraw = draw;
     explore.section("Compare", draw);
-    if (pins.length) draw();
+    draw();
   }
 
   const size = (name) => parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--rv-" + name));
@@ -80,8 +80,13 @@ window.RankVizPresent = (() => {
     }
     if (on) document.querySelector("#tradeoff .rv-grip")?.focus();
     else document.querySelector("[data-present]")?.focus({ preventScroll: true });
-    if (!on && document.fullscreenElement) document.exitFullscreen();
+    if (on) return;
+    if (document.fullscreenElement) document.exitFullscreen();
+    explore.tell();
   }
+  document.addEventListener("fullscreenchange", () => {
+    if (!document.fullscreenElement && document.body.classList.contains("rv-presenting")) present(false);
+  });
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("button");

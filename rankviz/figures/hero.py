@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Enough for a smooth band on any axis."""
 STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+LABEL_ROOM = 0.035
+"""Share of the axis that a rank's label takes."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+"""Of lines of one study, which share its marker."""
 WHOLE_BAND_FROM = 8
 """The whole 80 % band is in the picture from this rank on."""
 QUALITY_LABELS = {
@@ -144,7 +148,7 @@ LOOKS: Mapping[str, Mapping[str, Any]] = {
     "published": {
         "mode": "lines+markers",
         "line": {"color": rgba(PUBLISHED, 0.55), "width": 1.2},
-        "marker": {"size": 8, "color": rgba(PUBLISHED, 0.0), "line": {"color": PUBLISHED, "width": 1.4}},
+        "marker": {"size": 8, "color": PUBLISHED, "line": {"width": 1.4}},
     },
     "runs": {
         "mode": "markers",
@@ -237,7 +241,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             "mode": "markers+text",
             "x": [xs[rank.r] for rank in stops],
             "y": [rank.median for rank in stops],
-            "text": [str(rank.r) for rank in stops],
+            "text": _labels([xs[rank.r] for rank in stops], [str(rank.r) for rank in stops], info),
             "textposition": "top center",
             "textfont": {"size": SMALL},
             "marker": {"size": 6, "color": ESTIMATED},
@@ -246,13 +250,32 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
     ]
 
 
+def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[str]:
+    """Only those that have room: on a cost that rank hardly moves, the low ranks lie on one another."""
+    low, high = _x_range(info)
+    labels, last = [], float("-inf")
+    for x, text in zip(xs, texts, strict=True):
+        place = ((log10(x) if info.log_x else x) - low) / (high - low)
+        has_room = place - last >= LABEL_ROOM
+        labels.append(text if has_room else "")
+        last = place if has_room else last
+    return labels
+
+
 def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
-    runs = iter(RUN_SHAPES * len(lines))
-    return [_line_trace(line, next(runs) if line.kind == "runs" else line.shape) for line in lines]
+    runs, dashes = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines))
+    return [
+        _line_trace(line, next(runs) if line.kind == "runs" else line.shape, next(dashes))
+        if line.kind != "fast"
+        else _line_trace(line, line.shape, "dash")
+        for line in lines
+    ]
 
 
-def _line_trace(line: HeroLine, shape: str) -> dict[str, Any]:
-    look = LOOKS[line.kind]
+def _line_trace(line: HeroLine, shape: str, dash: str) -> dict[str, Any]:
+    look = dict(LOOKS[line.kind])
+    if line.kind == "published":
+        look["line"] = {**look["line"], "dash": dash}
     colour = PUBLISHED if line.kind == "published" else MEASURED
     return {
         "type": "scatter",

@@ -141,6 +141,13 @@ def write(values: Mapping[str, Any]) -> dict[str, str | None]:
     return params
 
 
+def usual(name: str) -> str:
+    """What a parameter stands for where the address leaves it out."""
+    widget = {"targets": "preset", "alpha": "alpha_rule"}.get(name) or (PARAMS[name].widget if name in PARAMS else "")
+    value = DEFAULTS.get(widget)
+    return "not set" if value in (None, "", []) else ", ".join(value) if isinstance(value, list) else str(value)
+
+
 def address(params: Mapping[str, str | None]) -> str:
     """As controls.address takes it."""
     return json.dumps(params)

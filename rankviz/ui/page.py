@@ -18,7 +18,7 @@ from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.controls import address, header, plain
-from rankviz.ui.parts.question import DEFAULTS, NO_GPU, prices_of
+from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import default_tolerance
 from rankviz.ui.train import badge
@@ -139,16 +139,6 @@ class Restored(NamedTuple):
 def restore(api: Api, params: Mapping[str, str]) -> Restored:
     """The page that the address describes. For a wrong parameter the default is shown, with a notice above the tabs."""
     values, notes = question_of(api, params)
-    try:
-        api.estimates.own_prices(prices_of(values["prices"]))
-    except RankVizError as error:
-        notes.append(f"The address contains wrong prices. {error} The prices of the table are shown.")
-        values["prices"] = DEFAULTS["prices"]
-    gpus = [*(gpu.id for gpu in api.workspace.gpus), NO_GPU]
-    if values["gpu"] not in gpus:
-        shown = values["gpu"][:40]
-        notes.append(f"The address has gpu={shown}, but gpu must be one of {', '.join(gpus)}. The default is shown.")
-        values["gpu"] = DEFAULTS["gpu"]
     for name, known in (("x", X_LABELS), ("y", QUALITY_LABELS)):
         if params.get(name) not in (None, *known):
             shown = params[name][:40]

@@ -26,7 +26,7 @@ STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankv
 SCRIPTS = tuple(
     ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "first", "hero", "present", "focus")
 )
-FIRST_STYLES = ASSETS / "css" / "first.css"
+FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
 """Of what the scripts show before Gradio has added the other stylesheets."""
 
 
@@ -78,21 +78,19 @@ def head(room: str | None = None) -> str:
     }
     attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
     scripts = "".join(f'<script defer src="{_url(script).lstrip("/")}" {attributes}></script>' for script in SCRIPTS)
+    styles = "".join(f'<link rel="stylesheet" href="{_url(path).lstrip("/")}">' for path in FIRST_STYLES)
     # With its fonts from the start the page need not move when they come.
-    fonts = "".join(
+    fonts_first = "".join(
         f'<link rel="preload" href="static/fonts/SourceSansPro/SourceSansPro-{weight}.woff2" as="font" '
         'type="font/woff2" crossorigin>'
         for weight in ("Regular", "Bold")
     )
-    return (
-        f'<link rel="stylesheet" href="{_url(FIRST_STYLES).lstrip("/")}">{scripts}{fonts}'
-        f'<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
-    )
+    return f'{styles}{fonts_first}{scripts}<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
 
 
 def file_routes() -> list[Route]:
     """The addresses hold a version or a fingerprint, so that a browser may keep the files for good."""
-    own = [Route(_url(path), _serve(path)) for path in (FIRST_STYLES, *SCRIPTS)]
+    own = [Route(_url(path), _serve(path)) for path in (*FIRST_STYLES, *SCRIPTS)]
     return [Route(_plotly_url(), _serve(plotly_js())), *own]
 
 

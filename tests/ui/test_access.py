@@ -1,9 +1,9 @@
-"""What axe-core and the keyboard say of the page, in every tab and state. The script of axe-core comes with its package."""
+"""What axe-core and the keyboard say of the page, in every tab and state. axe-core's script is in its package."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.support.pages import choose_rank, open_section, restored
+from tests.support.pages import open_section, restored
 
 pytestmark = pytest.mark.browser
 

@@ -81,6 +81,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "caption": list(info.sentences),
         **words(api, values, tradeoff.estimate),
         "r": r,
+        "usual_r": DEFAULTS["r"],
     }
 
 

@@ -6,15 +6,17 @@ A pin is the query string of an address, so a comparison is part of the page's o
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+from urllib.parse import parse_qsl
 
 from rankviz.api import Api
 from rankviz.core.checks import one_of
-from rankviz.core.forecast.tradeoff import SHORTFALL_LOSS, SHORTFALLS
+from rankviz.core.forecast.tradeoff import SHORTFALL_LOSS, SHORTFALLS, Tradeoff
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.figures import X_LABELS, compare_figure, compare_info
 from rankviz.ui import link
-from rankviz.ui.explore.answer import X_DEFAULT, given
+from rankviz.ui.explore.answer import X_DEFAULT
 from rankviz.ui.explore.records import FIGURES, records
+from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
 from rankviz.ui.parts.question import ask
@@ -23,6 +25,7 @@ MAX_PINS = 4
 MAX_PIN_LENGTH = 2000
 LETTERS = "ABCD"
 HEIGHT = 320
+PROBLEM = "Cannot be shown"
 EMPTY = "Nothing is pinned. Press Pin beside the chart to keep a configuration here, then change the model or the rank."
 
 
@@ -41,18 +44,25 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     quality = body.get("y") if body.get("y") in SHORTFALLS else SHORTFALL_LOSS
     columns, tradeoffs = [], []
     for letter, pin in zip(LETTERS, pins, strict=False):
-        values = given(api, {"search": pin})
+        values, notes = question_of(api, dict(parse_qsl(pin.lstrip("?"))))
         label = f"{letter}: {values['model'].rsplit('/', 1)[-1]}"
         try:
+            if notes:
+                raise InvalidSettingError(" ".join(notes))
             tradeoff = api.tradeoffs.of(ask(values), values["use_case"], quality)
         except RankVizError as error:
-            raise InvalidSettingError(f"The pinned configuration {label} cannot be shown. {error}") from error
+            columns.append((label, pin, {"model": values["model"], PROBLEM: str(error)}))
+            continue
         tradeoffs.append((label, values["r"], tradeoff))
         columns.append((label, pin, _cells(values, records(tradeoff)[str(values["r"])])))
+    return {"html": _table(columns), "chart": _chart(tradeoffs, x) if tradeoffs else None}
+
+
+def _chart(tradeoffs: Sequence[tuple[str, int, Tradeoff]], x: str) -> dict[str, Any]:
     info = compare_info(tradeoffs, x=x)
     figure = compare_figure(info, height=HEIGHT)
     source = " ".join(tradeoffs[0][2].forecast.sentences)
-    return {"html": _table(columns), "chart": chart_json(figure, info.rows, file="compare", source=source)}
+    return chart_json(figure, info.rows, file="compare", source=source)
 
 
 def _pins(pins: Any) -> list[str]:
@@ -77,6 +87,13 @@ def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, st
     }
 
 
+def _text(name: str, cells: Mapping[str, str]) -> str:
+    """A cell; of a setting that the address leaves out, what it then is; of a column that cannot be shown, a dash."""
+    if name in cells or PROBLEM in cells:
+        return cells.get(name, "–")
+    return "" if name == PROBLEM else link.usual(name)
+
+
 def _table(columns: Sequence[tuple[str, str, Mapping[str, str]]]) -> str:
     """Settings first, figures last; a row in which the columns differ is marked."""
     ends = [*FIGURES, "Fit", "Forecast"]
@@ -89,7 +106,7 @@ def _table(columns: Sequence[tuple[str, str, Mapping[str, str]]]) -> str:
     )
     body = []
     for name in names:
-        texts = [cells.get(name, "default") for _, _, cells in columns]
+        texts = [_text(name, cells) for _, _, cells in columns]
         differs = len(set(texts)) > 1
         cells = "".join(f'<td class="rv-left">{escape(text)}</td>' for text in texts)
         mark = '<span class="rv-unseen">differs: </span>' if differs else ""

@@ -119,7 +119,8 @@ def code_html(
 
 
 HEADER = """
-<div class="rv-header"><button type="button" class="rv-button rv-skip" data-skip>Skip to the result</button><h1>RankViz</h1>
+<div class="rv-header"><button type="button" class="rv-button rv-skip" data-skip>Skip to the result</button>
+<h1>RankViz</h1>
 <p>What a LoRA rank costs, and what it buys</p>
 <span class="rv-hint" role="status"></span>
 <button type="button" class="rv-button" data-do="link">Copy link</button></div>

@@ -97,7 +97,8 @@ DEFAULTS: dict[str, Any] = {
 
 
 MORE = """
-<button type="button" class="rv-button rv-more" data-more aria-expanded="false">Use case, targets, GPU, your data</button>
+<button type="button" class="rv-button rv-more" data-more aria-expanded="false">
+Use case, targets, GPU, your data</button>
 """
 """Opens the rest of the question on a phone, where the figures come first."""
 

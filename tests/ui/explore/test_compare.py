@@ -49,9 +49,20 @@ def test_what_no_page_pins_is_refused(api, pins):
         compare(api, {"pins": pins})
 
 
-def test_a_pin_that_cannot_be_shown_is_named(api):
-    with pytest.raises(InvalidSettingError, match="B: nosuch cannot be shown"):
-        compare(api, {"pins": [LLAMA, "?model=nosuch"]})
+@pytest.mark.parametrize("bad", ["?model=nosuch", "?r=9999"])
+def test_a_pin_that_cannot_be_shown_says_why_beside_the_others_and_can_be_unpinned(api, bad):
+    shown = compare(api, {"pins": [LLAMA, bad]})
+
+    text = text_of(shown["html"])
+    assert "41.94 M" in text and "Cannot be shown" in text
+    assert 2 == shown["html"].count("data-unpin")
+    assert ["A: Llama-3.1-8B"] == [trace["name"] for trace in shown["chart"]["data"] if trace["mode"] == "lines"]
+
+
+def test_a_setting_that_an_address_leaves_out_shows_its_value(api):
+    text = text_of(compare(api, {"pins": [LLAMA, LLAMA + "&framework=trl&targets=qv"]})["html"])
+
+    assert "framework unsloth trl" in text and "targets unsloth qv" in text
 
 
 def test_a_pin_cannot_write_into_the_page(api):
