@@ -39,7 +39,8 @@ window.RankVizExplore = (() => {
       const answer = await post("answer", { ...question, ...axes() });
       if (mine !== newest) return;
       slot("notice", answer.notice || "");
-      if (!answer.notice) show(answer);
+      if (answer.notice) refused();
+      else show(answer);
     } catch (error) {
       if (mine === newest) slot("notice", notice("The server does not answer. " + error.message + "."));
     } finally {
@@ -51,7 +52,14 @@ window.RankVizExplore = (() => {
     }
   }
 
+  /* The figures stay; what they are for is no longer what the boxes say. */
+  function refused() {
+    state.isRefused = true;
+    slot("length-note", '<div class="rv-caption"><p>Figures, time and cost are for the last valid settings.</p></div>');
+  }
+
   function show(answer) {
+    state.isRefused = false;
     Object.assign(state, { answer, r: answer.r, values: answer.values, x: answer.x, y: answer.y });
     Object.entries(answer.slots).forEach(([name, html]) => slot(name, html));
     paint();
@@ -91,6 +99,7 @@ window.RankVizExplore = (() => {
     const words = await post("words", { values: state.values }).catch(() => ({ notice: "offline" }));
     if (mine !== newest || r !== state.r || words.notice) return;
     Object.entries(words.slots).forEach(([name, html]) => slot(name, html));
+    if (state.isRefused) refused();
     remember(words.address);
     refreshSection();
   }
