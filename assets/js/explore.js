@@ -43,8 +43,8 @@ window.RankVizExplore = (() => {
       const answer = await post("answer", { ...question, ...axes() });
       if (mine !== newest) return;
       slot("notice", answer.notice || "");
-      document.body.toggleAttribute("data-stale", Boolean(answer.notice));
-      if (!answer.notice) show(answer, choices === chosen);
+      if (answer.notice) refused();
+      else show(answer, choices === chosen);
     } catch (error) {
       if (mine === newest) slot("notice", notice("The server does not answer. " + error.message + "."));
     } finally {
@@ -56,8 +56,17 @@ window.RankVizExplore = (() => {
     }
   }
 
+  /* The figures stay, dimmed; what they are for is no longer what the boxes say. */
+  function refused() {
+    state.isRefused = true;
+    document.body.toggleAttribute("data-stale", true);
+    slot("length-note", '<div class="rv-caption"><p>Figures, time and cost are for the last valid settings.</p></div>');
+  }
+
   /* asIs: nobody has chosen another rank since the question was sent; a newer choice stands. */
   function show(answer, asIs) {
+    state.isRefused = false;
+    document.body.toggleAttribute("data-stale", false);
     const r = asIs ? answer.r : state.r;
     Object.assign(state, { answer, r, values: { ...answer.values, r }, x: answer.x, y: answer.y });
     if (!record(r)) return ask({ values: state.values });
@@ -120,6 +129,7 @@ window.RankVizExplore = (() => {
     const words = await post("words", { values: state.values }).catch(() => ({ notice: "offline" }));
     if (mine !== newest || r !== state.r || words.notice) return;
     Object.entries(words.slots).forEach(([name, html]) => slot(name, html));
+    if (state.isRefused) refused();
     remember(words.address);
     refreshSection();
   }

@@ -24,6 +24,8 @@ class MeasuredData:
     """A data file in numbers. Tokens are estimated from characters: no tokenizer is loaded."""
 
     title: str
+    file_name: str | None = None
+    """None of a shipped sample."""
     format: Format
     examples: int
     mean_tokens: Range
@@ -39,6 +41,8 @@ class MeasuredData:
             longest_tokens=max(1, round(self.longest_tokens.high)),
             epochs=epochs,
             form=self.format,
+            file_name=self.file_name,
+            longest_is_upper=True,
         )
 
     @property
@@ -47,7 +51,8 @@ class MeasuredData:
         count = units.counted(self.examples, "example")
         return (
             f"{self.title}: {count} ({self.format}), about {_tokens(self.mean_tokens)} each, the longest about "
-            f"{_tokens(self.longest_tokens)}. Tokens are estimated from characters."
+            f"{_tokens(self.longest_tokens)}. Tokens are estimated from characters. The longest example counts as "
+            "its upper estimate."
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -81,6 +86,7 @@ class Data:
         longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
         return MeasuredData(
             title=read.title,
+            file_name=None if dataset.is_sample(data, self._workspace.assets) else read.title,
             format=read.format,
             examples=len(examples),
             mean_tokens=self._tokens(sampled).times(share),

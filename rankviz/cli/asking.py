@@ -114,6 +114,8 @@ def _data(
         longest_tokens=measured.longest_tokens if longest is None else longest,
         epochs=epochs,
         form=measured.form,
+        file_name=measured.file_name,
+        longest_is_upper=measured.longest_is_upper and longest is None,
     )
     return None if data == TrainingData() else data
 

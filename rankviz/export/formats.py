@@ -34,6 +34,8 @@ class Format(NamedTuple):
     """Whether it has PEFT's target_parameters."""
     beside: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
     """Other files that it needs, by name."""
+    trains: bool = True
+    """Whether the file says how long to train, not only what the adapter is."""
     reached: Reach | None = None
     """Its own rule from names to modules, if it has one."""
 
@@ -66,7 +68,9 @@ FORMATS = {
     "unsloth": Format("Unsloth script", "train_unsloth.py", script, _always("unsloth")),
     "trl": Format("TRL script", "train_trl.py", script, _always("trl")),
     "peft": Format("PEFT script", "train_peft.py", script, _always("peft")),
-    "adapter-config": Format("PEFT adapter_config.json", "adapter_config.json", adapter_config, _always("peft")),
+    "adapter-config": Format(
+        "PEFT adapter_config.json", "adapter_config.json", adapter_config, _always("peft"), trains=False
+    ),
     "axolotl": Format("Axolotl YAML", "axolotl.yaml", axolotl, _always("trl"), "Axolotl"),
     "llamafactory": Format(
         "LLaMA-Factory YAML",
@@ -115,6 +119,7 @@ def write(
         tool=chosen.tool,
         reached=chosen.reached,
     )
-    made = replace(made, notes=(*notes, *made.notes))
+    held_out = (made.held_out_note,) if chosen.trains and made.held_out_note else ()
+    made = replace(made, notes=(*notes, *held_out, *made.notes))
     beside = tuple((name, each(made)) for name, each in chosen.beside)
     return Written(chosen.write(made), chosen.file_name, made.notes, beside)

@@ -4,6 +4,7 @@ The adapter stays the requested one: its modules are resolved for the framework 
 for the framework of the tool. Where that trains something else, a note says so, with both numbers.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -22,9 +23,10 @@ from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
-from rankviz.export.defaults import LEARNING_RATE, STEPS
+from rankviz.export.defaults import HELD_OUT_SHARE, LEARNING_RATE, STEPS
 from rankviz.export.on_cpu import on_cpu
 from rankviz.export.published import loadable, published
+from rankviz.units import counted
 
 FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
 TEXT_TOWER = "language_model"
@@ -101,9 +103,28 @@ class Recipe:
         return data.epochs if data is not None and self.training.data_steps is not None else None
 
     @property
+    def held_out_note(self) -> str:
+        """By how much the training is shorter than its estimate, which counts all examples: some rows are held out."""
+        if not self.epochs:
+            return ""
+        data, setup = self.training.data, self.training
+        held_out = math.ceil(HELD_OUT_SHARE * data.examples)
+        trained = replace(data, examples=max(1, data.examples - held_out))
+        return (
+            f"This file holds out {held_out:,} of {counted(data.examples, 'example')} and trains about "
+            f"{counted(trained.steps(setup.rows_per_step), 'step')}. The estimate is for all examples, "
+            f"{counted(setup.total_steps, 'step')}, without the evaluation of held-out rows."
+        )
+
+    @property
     def form(self) -> Form | None:
         """How the rows of the data look; None where that is not known."""
         return self.training.data.form if self.training.data else None
+
+    @property
+    def file_name(self) -> str | None:
+        """Of the file with the rows; None where that is not known."""
+        return self.training.data.file_name if self.training.data else None
 
     @property
     def max_length(self) -> int:

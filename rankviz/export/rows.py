@@ -7,10 +7,12 @@ sft_prepare_dataset). A base model without a chat template gets chats as RankViz
 """
 
 SETTINGS = """\
-{about}data_file = "train.jsonl"  # .jsonl, .csv or .parquet
+{about}data_file = {file}  # .jsonl, .csv or .parquet
 form = {form}
 """
 
+FILE_NAME = "train.jsonl"
+"""Where the user's file is not known."""
 FORM_UNKNOWN = """None  # taken from the columns; or "messages", "prompt-completion", "instruction" or "text\""""
 
 UPLOAD = """
@@ -42,7 +44,7 @@ COLUMNS = {{
     "instruction": ["instruction", "output"],
     "text": ["text"],
 }}
-ending = data_file.rpartition(".")[2]
+ending = data_file.rpartition(".")[2].lower()
 as_text = {{name: str for name in ("messages", "prompt", "completion", "instruction", "input", "output", "text")}}
 csv = {{"keep_default_na": False, "converters": as_text}} if ending == "csv" else {{}}  # a cell with 4 or NA is text
 rows = load_dataset("json" if ending == "jsonl" else ending, data_files=data_file, split="train", **csv)

@@ -4,6 +4,7 @@ Text only; nothing is computed here. tests/export/test_script.py binds every cal
 library's real signature, and tests/export/test_scripts_train.py runs them.
 """
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -140,7 +141,8 @@ def _quantization_import(recipe: Recipe) -> str:
 
 def _settings(recipe: Recipe) -> Part:
     form = f'"{recipe.form}"' if recipe.form else rows.FORM_UNKNOWN
-    return Part("Settings", rows.SETTINGS.format(about=commented(data_of_scripts(recipe)), form=form))
+    file = json.dumps(recipe.file_name or rows.FILE_NAME, ensure_ascii=False)
+    return Part("Settings", rows.SETTINGS.format(about=commented(data_of_scripts(recipe)), file=file, form=form))
 
 
 def _data(recipe: Recipe, more: str = "") -> Part:

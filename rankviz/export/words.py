@@ -82,10 +82,11 @@ def _amount(recipe: Recipe) -> str:
     data = recipe.training.data
     if data is None:
         return ""
+    upper = " (upper estimate)" if data.longest_is_upper else ""
     words = [
         data.examples and f"{data.examples:,} examples",
         data.mean_tokens and f"{data.mean_tokens:,} tokens on average",
-        data.longest_tokens and f"the longest {data.longest_tokens:,} tokens",
+        data.longest_tokens and f"the longest {data.longest_tokens:,} tokens{upper}",
     ]
     return ", ".join(word for word in words if word)
 

@@ -15,6 +15,7 @@ from rankviz.core.lora.targets import names_in
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
 from rankviz.ui.parts import question
+from rankviz.ui.parts.own_data import file_in
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS
 
 NO_PARTS = "none"
@@ -84,6 +85,14 @@ def _prices(text: str) -> str:
     return text
 
 
+def _file(text: str) -> str:
+    try:
+        file_in(text)
+    except InvalidSettingError as error:
+        raise ValueError("the form, longest example and name of a file, such as messages:1600:chats.jsonl") from error
+    return text
+
+
 def _text(text: str) -> str:
     if len(text) > 300:
         raise ValueError("at most 300 characters long")
@@ -106,6 +115,7 @@ PARAMS = {
     "example_tokens": Param("example_tokens", _whole(1, MAX_EXAMPLE_TOKENS)),
     "longest": Param("longest_tokens", _whole(1, MAX_EXAMPLE_TOKENS)),
     "epochs": Param("epochs", _epochs),
+    "file": Param("measured_file", _file),
     "forgetting": Param("forgetting", _flag),
     "save": Param("save", _text),
     "rslora": Param("use_rslora", _flag),

@@ -34,7 +34,7 @@ def test_examples_mean_and_longest_are_measured_from_characters(api, tmp_path):
     assert pytest.approx(2 * 8 + 1.6 * 6) == held.longest_tokens.high
     assert held.in_words == (
         "chats.jsonl: 2 examples (messages), about 14 tokens (9 to 22) each, the longest about 16 tokens (11 to 26). "
-        "Tokens are estimated from characters."
+        "Tokens are estimated from characters. The longest example counts as its upper estimate."
     )
 
 

@@ -171,6 +171,40 @@ def test_data_set_epochs_and_length_of_a_configuration_file(api, name, epochs, l
     assert "max_steps" not in config
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "adapter-config"])
+def test_a_file_says_how_many_steps_its_held_out_rows_leave(api, name):
+    """5 % of 5,000 examples are 250; 4,750 are 594 steps of 8, and all 5,000 are 625."""
+    data = TrainingData(examples=5000, mean_tokens=300, longest_tokens=1000, epochs=1)
+    written = api.exports.write(Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data)), 8, name)
+
+    held_out = (
+        "This file holds out 250 of 5,000 examples and trains about 594 steps. The estimate is for all examples, 625"
+    )
+    assert 1 == sum(note.startswith(held_out) for note in written.notes)
+    assert "holds out 250 of 5,000 examples" in written.text
+
+
+def test_steps_that_were_set_are_not_changed_by_held_out_rows(api):
+    data = TrainingData(examples=5000)
+    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data, max_steps=60))
+
+    assert "holds out" not in " ".join(api.exports.write(question, 8).notes)
+
+
+@pytest.mark.parametrize("name", ["script", "colab", "trl", "peft"])
+def test_a_script_reads_the_measured_file_in_its_form_and_marks_the_upper_estimate(api, name):
+    data = TrainingData(
+        examples=80, longest_tokens=900, epochs=1, form="text", file_name='my "rows".CSV', longest_is_upper=True
+    )
+    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
+    text = api.exports.write(question, 8, name).text
+    code = "".join(json.loads(text)["cells"][3]["source"]) if name == "colab" else text
+
+    assert """data_file = "my \\"rows\\".CSV"  #""" in code
+    assert 'form = "text"' in code
+    assert "the longest 900 tokens (upper estimate)" in code
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [

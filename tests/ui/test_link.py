@@ -40,6 +40,7 @@ def test_the_address_names_what_differs():
         {"prices": "l4:0.75,t4:0.2"},
         {"use_case": "complex", "examples": 20_000, "example_tokens": 300, "forgetting": True},
         {"examples": 5000, "example_tokens": 400, "longest_tokens": 1600, "epochs": 3},
+        {"examples": 80, "longest_tokens": 3, "measured_file": "prompt-completion:3:my rows, 2.jsonl"},
         {"epochs": 0.5},
         {"length": 1000},
     ],
@@ -55,6 +56,7 @@ def test_a_copied_address_restores_what_was_asked(changes):
     ("params", "sentence"),
     [
         ({"r": "5000"}, "r must be a whole number from 1 to 1,024"),
+        ({"file": "text:9:../x.csv"}, "file must be the form, longest example and name of a file"),
         ({"r": "-3"}, "r must be a whole number from 1 to 1,024"),
         ({"r": "١٦"}, "r must be a whole number"),
         ({"alpha": "nan"}, "alpha must be r, 2r or a number above 0"),

@@ -27,6 +27,7 @@ Form = Literal["messages", "prompt-completion", "instruction", "text"]
 MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304
 MAX_EPOCHS = 10_000
+MAX_FILE_NAME = 200
 LENGTH_STEP = 64
 """Lengths are rounded up to multiples of it where a setting is made of them."""
 ALWAYS_PADDED = ("gemma2", "gpt_oss")
@@ -49,6 +50,10 @@ class TrainingData:
     """How often each example is seen; None where steps or tokens are given, or no length at all."""
     form: Form | None = None
     """How the rows look, for an export that reads them."""
+    file_name: str | None = None
+    """Of the file that holds the rows, without folders, for an export that reads it."""
+    longest_is_upper: bool = False
+    """Whether longest_tokens is the upper end of an estimate."""
 
     def validate(self) -> None:
         """InvalidSettingError says which value to change, and its limits."""
@@ -61,6 +66,8 @@ class TrainingData:
                 whole(value, name, 1, high)
         if self.form is not None:
             one_of(self.form, "Form of the data", get_args(Form))
+        if self.file_name is not None and not is_file_name(self.file_name):
+            raise InvalidSettingError("The name of the data's file must be a plain name of at most 200 characters.")
         if self.epochs is not None:
             number(self.epochs, "Epochs", 0, MAX_EPOCHS, above=True)
             if self.examples is None:
@@ -111,6 +118,12 @@ class TrainingData:
             return Range(least, mean, mean)
         most = longest * (1 - (1 - mean / longest) ** batch)
         return Range(least, (mean + most) / 2, most)
+
+
+def is_file_name(name: str) -> bool:
+    """Whether this is a file's plain name: no folders, and nothing that cannot be printed."""
+    plain = 0 < len(name) <= MAX_FILE_NAME and name.isprintable()
+    return plain and name not in (".", "..") and not set(name) & set("/\\:")
 
 
 def pads(framework: Framework, model: ModelSpec) -> bool:

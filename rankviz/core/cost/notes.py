@@ -97,9 +97,10 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
             "lower for shorter examples."
         )
     if data.truncates(limit):
+        has = "may have up to" if data.longest_is_upper else "has"
         notes.append(
             Caution(
-                f"The longest example has {data.longest_tokens:,} tokens. Examples above the maximum length of "
+                f"The longest example {has} {data.longest_tokens:,} tokens. Examples above the maximum length of "
                 f"{limit:,} are truncated."
             )
         )

@@ -1,17 +1,20 @@
 """Builds the part "Your data" of the question: examples, their lengths and epochs, typed or measured from a file."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, get_args
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.cost.data import TrainingData
+from rankviz.core.checks import one_of
+from rankviz.core.cost.data import Form, TrainingData, is_file_name
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.dataset import SUFFIXES
+from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import html
-from rankviz.ui.parts.controls import plain, slot
+from rankviz.ui.parts.controls import plain, remembered, slot
 
 NAMES = ("examples", "example_tokens", "longest_tokens", "epochs")
 """Widgets of the question."""
@@ -25,21 +28,31 @@ class Measured(NamedTuple):
     longest_tokens: int
     epochs: float
     length: None
+    measured_file: str
     file_note: str
+
+
+class MeasuredFile(NamedTuple):
+    """What the page keeps of a measured file beside its numbers: what an export needs to read it."""
+
+    form: Form
+    longest_tokens: int
+    """The upper estimate. Another number in the box was typed."""
+    name: str
 
 
 def data_widgets(defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The widgets by NAMES, the button `data_file`, and `file_note`, which says what it measured."""
-    w: dict[str, Any] = {}
+    w: dict[str, Any] = {"measured_file": remembered(defaults["measured_file"])}
     plain('<h2 class="rv-hint">Your data</h2>')
     with gr.Row(elem_classes="rv-pair"):
-        w["examples"] = box("Examples", defaults["examples"], placeholder="5,000")
+        w["examples"] = box("Examples", defaults["examples"], placeholder="e.g. 5,000")
         w["epochs"] = gr.Number(
-            defaults["epochs"], label="Epochs", step=1, min_width=120, placeholder="1", interactive=True
+            defaults["epochs"], label="Epochs", step=1, min_width=120, placeholder="1 if empty", interactive=True
         )
     with gr.Row(elem_classes="rv-pair"):
-        w["example_tokens"] = box("Tokens per example", defaults["example_tokens"], placeholder="400")
-        w["longest_tokens"] = box("Longest example", defaults["longest_tokens"], placeholder="1,600")
+        w["example_tokens"] = box("Tokens per example", defaults["example_tokens"], placeholder="e.g. 400")
+        w["longest_tokens"] = box("Longest example", defaults["longest_tokens"], placeholder="e.g. 1,600")
     w["data_file"] = gr.UploadButton("Measure a file (JSONL, CSV, Parquet)", file_types=list(SUFFIXES), size="sm")
     w["file_note"] = plain(elem_id="file-note")
     slot("length-note")
@@ -62,17 +75,40 @@ def measured(api: Api, *, file: str, epochs: float | None = None) -> Measured:
         longest_tokens=data.longest_tokens,
         epochs=epochs or 1,
         length=None,
+        measured_file=file_text(MeasuredFile(data.form, data.longest_tokens, data.file_name)),
         file_note=html.paragraphs(held.in_words),
     )
 
 
+def file_text(file: MeasuredFile) -> str:
+    """As `file_in` reads it: "messages:1600:chats.jsonl"."""
+    return ":".join(map(str, file))
+
+
+def file_in(text: str) -> MeasuredFile:
+    """InvalidSettingError for another text."""
+    form, _, rest = text.partition(":")
+    longest, _, name = rest.partition(":")
+    one_of(form, "Form of the data", get_args(Form))
+    readable = is_file_name(name) and name.lower().endswith(SUFFIXES)
+    if not (longest.isascii() and longest.isdigit() and len(longest) < 10 and readable):
+        raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
+    return MeasuredFile(form, int(longest), name)
+
+
 def data_of(values: Mapping[str, Any]) -> TrainingData | None:
-    """The data of the widgets; None where all are empty. Steps or tokens come before epochs."""
+    """The data of the widgets; None where all are empty. Steps or tokens come before epochs. A measured file counts as
+    long as there is a number of examples."""
+    with_file = values["measured_file"] and values["examples"] is not None
+    file = file_in(values["measured_file"]) if with_file else None
     data = TrainingData(
         examples=values["examples"],
         mean_tokens=values["example_tokens"],
         longest_tokens=values["longest_tokens"],
         epochs=values["epochs"] if values["length"] is None else None,
+        form=file.form if file else None,
+        file_name=file.name if file else None,
+        longest_is_upper=file is not None and file.longest_tokens == values["longest_tokens"],
     )
     return None if data == TrainingData() else data
 
@@ -90,4 +126,17 @@ def length_note(question: Question) -> str:
             f"Time and cost are for {units.counted(data.examples, 'example')} × "
             f"{units.counted(data.epochs, 'epoch')}: {steps}."
         )
-    return html.paragraphs(text)
+    return html.paragraphs(text, *_lengths(training, data))
+
+
+def _lengths(training: TrainingSetup, data: TrainingData | None) -> Iterator[str]:
+    """What is assumed or estimated about the lengths of given examples, and that a measured file is remembered."""
+    if data is None:
+        return
+    if data.mean_tokens is None:
+        longest = min(training.max_length, data.longest_tokens or training.max_length)
+        yield f"Each example counts as {longest:,} tokens, because tokens per example are not given."
+    if data.longest_is_upper:
+        yield f"Longest example: {data.longest_tokens:,} tokens is the upper estimate."
+    if data.file_name:
+        yield f"The exported script reads {data.file_name} ({data.form})."

@@ -66,6 +66,7 @@ DEFAULTS: dict[str, Any] = {
     "example_tokens": None,
     "longest_tokens": None,
     "epochs": None,
+    "measured_file": "",
     "forgetting": False,
     "preset": "unsloth",
     "modules": [],

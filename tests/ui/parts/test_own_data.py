@@ -55,7 +55,35 @@ def test_a_file_sets_all_boxes_and_clears_steps(tmp_path):
         shown.epochs,
         shown.length,
     )
+    assert "prompt-completion:3:rows.jsonl" == shown.measured_file
     assert "rows.jsonl: 3 examples (prompt-completion)" in shown.file_note
+
+
+def test_form_and_name_of_a_measured_file_reach_the_data_while_examples_are_given():
+    data = ask({**CHATS, "measured_file": "messages:1600:my chats.jsonl"}).training.data
+
+    assert ("messages", "my chats.jsonl", True) == (data.form, data.file_name, data.longest_is_upper)
+    typed = {**CHATS, "measured_file": "messages:1600:my chats.jsonl", "longest_tokens": 1200}
+    assert not ask(typed).training.data.longest_is_upper
+    assert ask({**DEFAULTS, "measured_file": "messages:1600:my chats.jsonl"}).training.data is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["messages", "chats:1:a.csv", "text:x:a.csv", "text:1:../a.csv", "text:1:a\n.csv", "text:1:a.py", "text:1:"],
+)
+def test_what_is_no_measured_file_is_refused(text):
+    with pytest.raises(InvalidSettingError):
+        ask({**CHATS, "measured_file": text})
+
+
+def test_the_note_says_which_length_is_assumed_and_which_is_an_upper_estimate():
+    assert "Each example counts as 2,048 tokens, because tokens per example are not given." in note(examples=5000)
+    assert "Each example counts as 900 tokens" in note(examples=5000, longest_tokens=900)
+    assert "counts as" not in note(**CHATS)
+    measured = note(**{**CHATS, "measured_file": "messages:1600:chats.jsonl"})
+    assert "Longest example: 1,600 tokens is the upper estimate." in measured
+    assert "The exported script reads chats.jsonl (messages)." in measured
 
 
 def test_a_files_name_is_escaped(tmp_path):
