@@ -117,15 +117,9 @@ window.RankVizPresent = (() => {
     explore.choose(r);
   });
 
+  // Once the chart stands: before it there is nothing to put on the screen.
   if (new URL(location.href).searchParams.get("present") === "1") {
-    explore.mount("present", { answered: once(() => setTimeout(() => present(true), 300)) });
-  }
-  function once(act) {
-    let done = false;
-    return () => {
-      if (!done) act();
-      done = true;
-    };
+    document.addEventListener("rv-drawn", () => present(true), { once: true });
   }
 
   return { compare };

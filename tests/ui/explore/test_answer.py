@@ -107,6 +107,11 @@ def test_a_wrong_address_gives_the_defaults(api):
     assert DEFAULTS == given(api, {"search": "?r=abc&nosuch=1"})
 
 
+def test_a_wrong_gpu_in_an_address_gives_the_usual_one(api):
+    assert answer(api, {"search": "?gpu=zzz"}) == answer(api, {"search": ""})
+    assert "The address has gpu=zzz" in restore(api, {"gpu": "zzz"}).notice
+
+
 def test_a_wrong_axis_in_an_address_gives_the_usual_one_and_is_told(api):
     shown = answer(api, {"search": "?x=weight&y=taste", "x": "weight", "y": "taste"})
 

@@ -299,3 +299,52 @@ def test_a_model_that_unsloth_refuses_by_default_opens_with_what_can_train_it(pa
     # 12 blocks of 768+2304, 768+768, 768+3072 and 3072+768 a unit of r: 147,456 · 16.
     figure(page, "Trainable parameters").locator("[title='2,359,296 parameters']").wait_for()
     page.wait_for_url("**framework=trl**")
+
+
+def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):
+    page.goto(LLAMA)
+    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
+    restored(page)
+    held = []
+    page.route("**/rankviz/answer", lambda route: held.append(route))
+    page.get_by_role("button", name="Memory", exact=True).click()
+    page.wait_for_function("document.body.hasAttribute('data-asking')")
+
+    choose_rank(page, 64)
+    page.wait_for_url("**r=64**")  # the address does not wait for an answer
+    while not held:
+        page.wait_for_timeout(50)
+    page.unroute("**/rankviz/answer")
+    held[0].continue_()
+
+    page.wait_for_function("document.querySelector('#tradeoff .rv-plot')._fullLayout.xaxis.title.text.includes('GiB')")
+    figure(page, "Trainable parameters").locator("[title='167,772,160 parameters']").wait_for()
+    assert "64" == page.get_by_label("Rank r").input_value()
+    page.locator("#slot-advice", has_text="selected: r = 64").wait_for()
+    assert "r=64" in page.url
+
+
+def test_after_presenting_the_words_are_those_of_the_rank(page):
+    page.goto(LLAMA + "&present=1")
+    page.locator(".rv-presenting #tradeoff .rv-plot[data-drawn]").wait_for()
+    page.locator("#tradeoff", has_text="meta-llama/Llama-3.1-8B").wait_for()
+
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="Close", exact=True).click()
+
+    page.locator("#slot-advice", has_text="selected: r = 32").wait_for()
+    page.wait_for_url("**r=32**")
+
+
+def test_a_refused_model_dims_the_numbers_of_the_other_one(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    restored(page)
+
+    page.locator("#model input").click()
+    page.keyboard.type("Qwen3-4-Bee")
+    page.keyboard.press("Enter")
+
+    page.locator("#slot-notice [role=alert]").wait_for()
+    assert page.evaluate("document.body.hasAttribute('data-stale')")
+    assert 1 == page.get_by_role("alert").count()
