@@ -182,8 +182,8 @@ def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTe
     if checkpoint.file_bytes is not None:
         more = units.memory_size(memory.base_extra.expected)
         return (
-            f"{which} It is dynamic 4-bit: it keeps some layers in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}, {more} "
-            "more than plain NF4."
+            f"{which} It is dynamic 4-bit: it keeps some layers in 16 bit and weighs "
+            f"{units.memory_size(checkpoint.file_bytes)}, {more} more than plain NF4."
         )
     expected, high = (
         100 * more / memory.checkpoint_bytes for more in (memory.base_extra.expected, memory.base_extra.high)
