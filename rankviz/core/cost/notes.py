@@ -99,8 +99,8 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
     if data.truncates(limit):
         notes.append(
             Caution(
-                f"The longest example has {data.longest_tokens:,} tokens. Examples above the maximum length of "
-                f"{limit:,} are truncated."
+                f"Examples above the maximum length of {limit:,} tokens are truncated: the longest has "
+                f"{data.longest_tokens:,}."
             )
         )
     elif setup.fitted_length < limit:
