@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rankviz.api.exports import Exports
     from rankviz.api.forecasts import Forecasts
     from rankviz.api.measured import Measured
+    from rankviz.api.own_sweeps import OwnSweeps
     from rankviz.api.preflight import Preflight
     from rankviz.api.probes import Probes
     from rankviz.api.runs import Runs
@@ -103,7 +104,15 @@ class Api:
         """The recommended rank."""
         from rankviz.api.advice import Advice
 
-        return Advice(self.workspace, self.models, self.studies, self.estimates, self.forecasts)
+        return Advice(
+            self.workspace,
+            self.models,
+            self.studies,
+            self.estimates,
+            self.forecasts,
+            self.own_sweeps,
+            self.verdicts,
+        )
 
     @cached_property
     def runs(self) -> Runs:
@@ -124,7 +133,14 @@ class Api:
         """What a rank costs against what it buys."""
         from rankviz.api.tradeoffs import Tradeoffs
 
-        return Tradeoffs(self.workspace, self.models, self.estimates, self.studies, self.forecasts, self.runs)
+        return Tradeoffs(self.workspace, self.estimates, self.studies, self.forecasts, self.own_sweeps)
+
+    @cached_property
+    def own_sweeps(self) -> OwnSweeps:
+        """Sweeps that trained one model."""
+        from rankviz.api.own_sweeps import OwnSweeps
+
+        return OwnSweeps(self.models, self.runs, self.forecasts)
 
     @cached_property
     def verdicts(self) -> Verdicts:

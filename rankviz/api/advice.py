@@ -19,7 +19,10 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
+    from rankviz.api.own_sweeps import OwnSweeps
+    from rankviz.api.verdicts import Verdicts
     from rankviz.core.advice.advice import Advice as RankAdvice
+    from rankviz.core.advice.own_words import OwnResult
     from rankviz.core.advice.use_case import Goal
     from rankviz.core.forecast.bands import Forecast
 
@@ -42,6 +45,8 @@ class AdviceAnswer:
     """At the advised rank."""
     forecast: Forecast
     """Of quality by rank, in the unit of the study that leads the advice."""
+    own: OwnResult | None = None
+    """Of the newest sweep of this very model; None where there is none."""
 
     @property
     def fit(self) -> Fit | None:
@@ -53,13 +58,22 @@ class Advice:
     """The recommendation."""
 
     def __init__(
-        self, workspace: Workspace, models: Models, studies: Studies, estimates: Estimates, forecasts: Forecasts
+        self,
+        workspace: Workspace,
+        models: Models,
+        studies: Studies,
+        estimates: Estimates,
+        forecasts: Forecasts,
+        own: OwnSweeps,
+        verdicts: Verdicts,
     ):
         self._workspace = workspace
         self._models = models
         self._studies = studies
         self._estimates = estimates
         self._forecasts = forecasts
+        self._own = own
+        self._verdicts = verdicts
 
     def advise(self, question: Question, goal: Goal) -> AdviceAnswer:
         """A recommended rank, alpha, learning rate and targets, with reasons and confidence."""
@@ -92,6 +106,23 @@ class Advice:
             gpu=cost.gpu.name if cost.gpu else None,
             estimate=rank,
             forecast=self._forecasts.of(question.model_id, goal.use_case, metric=lead.metric if lead else None),
+            own=self._own_result(question.model_id),
+        )
+
+    def _own_result(self, model: str) -> OwnResult | None:
+        """What the verdict on the newest sweep of a model answers."""
+        from rankviz.core.advice.own_words import OwnResult
+
+        sweep = self._own.newest(model)
+        if sweep is None:
+            return None
+        judged = self._verdicts.of_sweep(sweep.sweep_id)
+        verdict = judged.verdict if judged else None
+        return OwnResult(
+            recorded=sweep.recorded,
+            ranks=[rank.r for rank in verdict.ranks] if verdict else [run.request.r for run in sweep.runs],
+            best=verdict.best if verdict else None,
+            smallest=verdict.smallest_indistinguishable if verdict and not verdict.unknown else None,
         )
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.estimates import Estimates
 from rankviz.api.forecasts import Forecasts
-from rankviz.api.models import Models
-from rankviz.api.runs import Runs
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import Workspace
 from rankviz.core.checks import one_of
@@ -27,6 +25,7 @@ from rankviz.core.runs.metric import METRICS, measured_metrics
 from rankviz.errors import RankVizError
 
 if TYPE_CHECKING:
+    from rankviz.api.own_sweeps import OwnSweeps
     from rankviz.core.forecast.bent import BentForecast
     from rankviz.core.forecast.lines import RankLine
     from rankviz.core.runs.record import Sweep
@@ -42,18 +41,16 @@ class Tradeoffs:
     def __init__(
         self,
         workspace: Workspace,
-        models: Models,
         estimates: Estimates,
         studies: Studies,
         forecasts: Forecasts,
-        runs: Runs,
+        own: OwnSweeps,
     ):
         self._workspace = workspace
-        self._models = models
         self._estimates = estimates
         self._studies = studies
         self._forecasts = forecasts
-        self._runs = runs
+        self._own = own
         self._lines: tuple[Evidence | None, tuple[RankLine, ...]] = (None, ())
 
     def of(self, question: Question, use_case: str = "instruction", quality: str | None = None) -> Tradeoff:
@@ -69,7 +66,7 @@ class Tradeoffs:
         if quality is not None:
             one_of(quality, "Quality", (*SHORTFALLS, *METRICS))
         every_rank = replace(question, ranks=tuple(sorted({*RANKS, *question.ranks})))
-        sweeps = self._sweeps(question.model_id)
+        sweeps = self._own.of(question.model_id)
         runs = [run for sweep in sweeps for run in sweep.runs]
         metrics = [metric.key for metric in measured_metrics(runs)] if runs else []
         qualities = (*SHORTFALLS, *metrics)
@@ -130,24 +127,6 @@ class Tradeoffs:
         if self._lines[0] is not evidence:
             self._lines = evidence, rank_lines(evidence)
         return self._lines[1]
-
-    def _sweeps(self, model: str) -> list[Sweep]:
-        """Sweeps that trained this very model. A base that only the Hub knows is compared by its name alone."""
-        spec = self._models.get(model)
-        return [
-            sweep
-            for sweep in (*self._runs.sweeps(), *self._runs.recorded())
-            if any(run.loss_after for run in sweep.runs) and self._is_of(sweep.runs[0].request.base, model, spec.id)
-        ]
-
-    def _is_of(self, base: str, model: str, model_id: str) -> bool:
-        if base == model:
-            return True
-        try:
-            trained = self._models.at_hand(base)
-            return trained is not None and trained.id == model_id and self._forecasts.same_kind(base, model)
-        except RankVizError:
-            return False
 
     def _bent(self, sweeps: Sequence[Sweep]) -> BentForecast | None:
         for sweep in sweeps[:1]:

@@ -33,6 +33,7 @@ def advise(
     """Recommend a rank, alpha, learning rate and targets, with reasons and confidence."""
     from rankviz.core.advice import words
     from rankviz.core.advice.forecast_words import forecast_sentence
+    from rankviz.core.advice.own_words import own_sentence
     from rankviz.core.advice.reasons import reasons
 
     if len(question.ranks) != 1:
@@ -42,7 +43,7 @@ def advise(
         return print_json(advice_json(answer))
     advice = answer.advice
     print(f"{answer.model_id}: {words.take(advice)}.")
-    print(" ".join(words.main_sentences(advice)))
+    print(" ".join((*words.main_sentences(advice), own_sentence(answer.own) if answer.own else "")).rstrip())
     print(f"{forecast_sentence(advice, answer.forecast)} {words.fit_in_words(answer.estimate, answer.gpu)}\n")
     print("Reasons")
     for reason in reasons(advice):

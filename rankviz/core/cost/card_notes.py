@@ -35,8 +35,8 @@ def card_notes(
     if gpu and _too_old(gpu, TORCH):
         notes.append(
             Caution(
-                f"{gpu.name} has compute capability {gpu.compute_capability}. torch for CUDA 13, the default, needs "
-                f"{TORCH} or newer: install a torch for CUDA 12.6, at most 2.14."
+                f"torch for CUDA 13, the default, needs compute capability {TORCH} or newer, and {gpu.name} has "
+                f"{gpu.compute_capability}. Install a torch for CUDA 12.6, at most 2.14."
             )
         )
     if setup.attn_implementation == "flash" and (gpu is None or _too_old(gpu, FLASH_ATTENTION)):

@@ -100,8 +100,8 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
         has = "may have up to" if data.longest_is_upper else "has"
         notes.append(
             Caution(
-                f"The longest example {has} {data.longest_tokens:,} tokens. Examples above the maximum length of "
-                f"{limit:,} are truncated."
+                f"Examples above the maximum length of {limit:,} tokens are truncated: the longest has "
+                f"{data.longest_tokens:,}."
             )
         )
     elif setup.fitted_length < limit:
@@ -183,9 +183,8 @@ def _about_checkpoint(checkpoint: UnslothCheckpoint, name: str, memory: MemoryTe
     if checkpoint.file_bytes is not None:
         more = units.memory_size(memory.base_extra.expected)
         return (
-            f"{which} It is dynamic 4-bit: it keeps some layers "
-            f"in 16 bit and weighs {units.memory_size(checkpoint.file_bytes)}, {more} "
-            "more than plain NF4."
+            f"{which} It is dynamic 4-bit: it keeps some layers in 16 bit and weighs "
+            f"{units.memory_size(checkpoint.file_bytes)}, {more} more than plain NF4."
         )
     expected, high = (
         100 * more / memory.checkpoint_bytes for more in (memory.base_extra.expected, memory.base_extra.high)

@@ -1,5 +1,6 @@
 """Shows the recommendation in a small card: settings, one reason, how sure; everything else is folded below."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from rankviz.api.advice import AdviceAnswer
 from rankviz.core.advice.advice import Advice
 from rankviz.core.advice.forecast_words import forecast_sentence
+from rankviz.core.advice.own_words import own_sentence
 from rankviz.core.advice.reasons import Reason, reasons
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.advice.words import (
@@ -21,6 +23,9 @@ from rankviz.core.cost.estimate import Estimate
 from rankviz.core.note import by_level
 from rankviz.ui.parts import html
 from rankviz.units import counted
+
+SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
+"""Between two sentences: a decimal point has no space behind it."""
 
 
 def goal_of(values: Mapping[str, Any]) -> Goal:
@@ -39,13 +44,25 @@ def card(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
     estimate: of the question as it stands, with its notes on this model and these targets. r: the selected rank.
     """
     advice = answer.advice
-    warned = len(by_level(estimate.notes)[0])
-    details = f"Details and {counted(warned, 'warning')}" if warned else "Details"
+    warnings = by_level(estimate.notes)[0]
+    more = len(warnings) - 1
+    details = f"Details and {counted(more, 'more warning')}" if more > 0 else "Details"
     return (
         f'<div class="rv-advice"><h2>{escape(title(advice, r))}</h2>{html.named_values(settings(advice))}'
-        f"{html.paragraphs(' '.join(main_sentences(advice)), css='')}"
+        f"{html.paragraphs(' '.join(_short(answer)), _first(warnings), css='')}"
         f"{html.folded(details, _details(answer, estimate, r))}</div>"
     )
+
+
+def _short(answer: AdviceAnswer) -> Sequence[str]:
+    """At most three sentences: of a model with a sweep, what that says takes the place of how sure the advice is."""
+    sentences = main_sentences(answer.advice)
+    return (*sentences[:-1], own_sentence(answer.own)) if answer.own else sentences
+
+
+def _first(warnings: Sequence[str]) -> str:
+    """The first sentence of the first warning; all of it is in the details."""
+    return f"Warning: {re.split(SENTENCE_END, warnings[0], maxsplit=1)[0]}" if warnings else ""
 
 
 def title(advice: Advice, r: int) -> str:

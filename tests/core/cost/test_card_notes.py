@@ -38,8 +38,8 @@ def test_a_v100_is_too_old_for_the_default_torch():
     (note,) = notes(name="V100-16GB")
 
     assert note == (
-        "V100-16GB SXM has compute capability 7.0. torch for CUDA 13, the default, needs 7.5 or newer: install a torch "
-        "for CUDA 12.6, at most 2.14."
+        "torch for CUDA 13, the default, needs compute capability 7.5 or newer, and V100-16GB SXM has 7.0. Install a "
+        "torch for CUDA 12.6, at most 2.14."
     )
     assert "warning" == level(note)
 

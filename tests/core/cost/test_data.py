@@ -133,7 +133,7 @@ def test_notes_say_what_the_data_set():
     assert "Time is for 400 tokens per example: Unsloth trains without padding." in notes
     assert "Memory is for batches of the longest example: 1,600 tokens instead of the maximum length of 2,048." in notes
     assert (
-        "The longest example has 1,600 tokens. Examples above the maximum length of 1,024 are truncated."
+        "Examples above the maximum length of 1,024 tokens are truncated: the longest has 1,600."
         in answer(CHATS, max_length=1024).notes
     )
     assert any("mean length of the examples is not known" in note for note in answer(TrainingData(examples=9)).notes)

@@ -1,0 +1,79 @@
+"""The recommendation in the card: what stands before the details."""
+
+import re
+
+import pytest
+
+from rankviz.api import EMBEDDED, Api
+from rankviz.core.advice.use_case import NAMES
+from rankviz.ui.explore.answer import words
+from rankviz.ui.parts.question import DEFAULTS
+from tests.support.finished_runs import finished, text_of
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def card(api, **values):
+    """What is in view, and what is folded."""
+    markup = words(api, {**DEFAULTS, **values})["slots"]["advice"]
+    shown, details = markup.split("<details", 1)
+    return text_of(shown), text_of(f"<details{details}")
+
+
+def test_a_warning_is_in_view_in_one_sentence_and_whole_in_the_details(api):
+    shown, details = card(api, model="google/gemma-3-4b-it", gpu="t4")
+
+    assert shown.endswith("Warning: T4 has no bf16, and fp16 overflows in this model, so Unsloth trains it with fp32 "
+    "hidden states and without autocast.")  # fmt: skip
+    assert details.startswith("Details Warnings T4 has no bf16")
+    assert "It is slower too" in details and "It is slower too" not in shown
+
+
+def test_a_version_does_not_end_the_first_sentence_and_further_warnings_are_counted(api):
+    shown, details = card(
+        api, model="google/gemma-3-4b-it", gpu="v100-16gb-sxm", examples=10, longest_tokens=9000, example_tokens=500
+    )
+
+    assert shown.endswith(
+        "Warning: torch for CUDA 13, the default, needs compute capability 7.5 or newer, and V100-16GB SXM has 7.0."
+    )
+    assert details.startswith("Details and 2 more warnings Warnings torch for CUDA 13")
+
+
+def test_without_a_warning_nothing_warns(api):
+    shown, details = card(api, model="Qwen/Qwen3-8B")
+
+    assert "Warning" not in shown
+    assert details.startswith("Details It fits L4")
+
+
+def test_a_recorded_sweep_of_the_model_is_named_and_its_rank_does_not_move_the_recommendation(api):
+    shown, details = card(api, model=EMBEDDED)
+
+    assert shown.startswith("Recommended: r = 16")
+    assert "The newest recorded sweep of this model (r = 2, 8 and 32): r = 2 has the lowest loss" in shown
+    assert "no published sweep is similar" not in shown
+    assert "A rule of thumb: no published sweep is similar" in details
+
+
+def test_ones_own_sweep_goes_before_recorded_ones(api):
+    finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1, 2))
+
+    shown, _ = card(api, model=EMBEDDED)
+
+    assert "Your newest sweep of this model (r = 4 and 16): r = 16 has the lowest loss" in shown
+    assert "recorded sweep" not in shown
+
+
+def test_a_model_without_a_sweep_speaks_of_none(api):
+    assert "newest" not in card(api, model="Qwen/Qwen3-8B")[0]
+
+
+@pytest.mark.parametrize("use_case", NAMES)
+def test_at_most_three_sentences_stand_before_the_warning(api, use_case):
+    for model in (EMBEDDED, "Qwen/Qwen3-8B", "google/gemma-3-4b-it"):
+        shown = card(api, model=model, use_case=use_case)[0].split(" Warning: ")[0].split(" all linear layers ")[1]
+        assert len(re.findall(r"\.(?= [A-Za-z]|$)", shown)) <= 3, shown
