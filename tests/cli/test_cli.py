@@ -302,6 +302,7 @@ def test_a_notebook_for_colab_is_filled_from_a_data_file(tmp_path):
 
     code = "".join("".join(cell["source"]) for cell in json.loads(rankviz(*arguments).stdout)["cells"])
 
+    assert 'data_file = "mine.jsonl"' in code
     assert 'form = "instruction"' in code
     assert "num_train_epochs=3," in code
     assert "max_length=64," in code

@@ -136,6 +136,8 @@ def test_notes_say_what_the_data_set():
         "Examples above the maximum length of 1,024 tokens are truncated: the longest has 1,600."
         in answer(CHATS, max_length=1024).notes
     )
+    upper = replace(CHATS, longest_is_upper=True)
+    assert any("longest example may have up to 1,600 tokens" in note for note in answer(upper, max_length=1024).notes)
     assert any("mean length of the examples is not known" in note for note in answer(TrainingData(examples=9)).notes)
 
 
@@ -164,6 +166,7 @@ def test_the_longest_length_that_fits_is_not_that_of_the_data():
 @pytest.mark.parametrize(
     ("data", "more", "sentence"),
     [
+        ({"file_name": "../a.csv"}, {}, "The name of the data's file must be a plain name of at most 200 characters."),
         ({"examples": 0}, {}, "Examples must be a whole number from 1 to 1,000,000,000,000 (got 0)."),
         ({"mean_tokens": 1.5}, {}, "Tokens per example must be a whole number from 1 to 4,194,304 (got 1.5)."),
         ({"longest_tokens": "x"}, {}, "Longest example must be a whole number from 1 to 4,194,304 (got 'x')."),

@@ -187,7 +187,28 @@ def test_typed_data_and_a_dropped_file_set_the_steps_and_the_address(page, tmp_p
     page.set_input_files("input[type=file][accept*=jsonl]", str(file))
     page.locator("#file-note", has_text="rows.jsonl: 80 examples (prompt-completion), about 2 tokens").wait_for()
     page.locator("#slot-length-note", has_text="80 examples × 1 epoch: 10 steps of 8 examples").wait_for()
-    page.wait_for_url("**examples=80&example_tokens=2&longest=3&epochs=1**")
+    page.wait_for_url("**examples=80&example_tokens=2&longest=3&epochs=1&file=prompt-completion%3A3%3Arows.jsonl**")
+
+
+def test_after_a_reload_the_script_still_reads_the_measured_file(page):
+    page.goto("/?examples=80&longest=3&file=prompt-completion:3:rows.jsonl&section=export")
+
+    page.locator("#slot-length-note", has_text="The exported script reads rows.jsonl (prompt-completion).").wait_for()
+    page.locator("#script", has_text='data_file = "rows.jsonl"').wait_for()
+
+
+def test_an_invalid_value_takes_the_sentence_of_the_old_figures_away_until_it_is_mended(page):
+    page.goto("/?model=meta-llama/Llama-3.1-8B&examples=5000")
+    note = page.locator("#slot-length-note")
+    note.get_by_text("5,000 examples × 1 epoch: 625 steps").wait_for()
+    restored(page)
+
+    page.get_by_label("Epochs", exact=True).fill("-1")
+    note.get_by_text("Figures, time and cost are for the last valid settings.").wait_for()
+    assert 0 == note.get_by_text("625 steps").count()
+
+    page.get_by_label("Epochs", exact=True).fill("2")
+    note.get_by_text("5,000 examples × 2 epochs: 1,250 steps").wait_for()
 
 
 def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
