@@ -69,9 +69,11 @@ def build_app(api: Api) -> gr.Blocks:
             result = restore(api, dict(request.query_params))
             # What the address leaves as it is stays untouched: someone may have typed meanwhile.
             given = {name: value for name, value in result.question.items() if value != DEFAULTS[name]}
-            return put(result._asdict(), restored) | put(given, exploring.question)
+            can_measure = {exploring.measure: gr.Button(interactive=True)}
+            return put(result._asdict(), restored) | put(given, exploring.question) | can_measure
 
-        loaded = app.load(load, None, [*restored.values(), *exploring.question.values()], **quiet())
+        filled = [*restored.values(), *exploring.question.values(), exploring.measure]
+        loaded = app.load(load, None, filled, **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
         loaded.then(**training.fill)

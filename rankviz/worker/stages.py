@@ -43,7 +43,7 @@ class Stages:
     def imports(self) -> Iterator[None]:
         """While the block imports, the modules that have come are told; nobody knows how many there will be."""
         before = len(sys.modules)
-        with self.watched(lambda: self.progress(len(sys.modules) - before, None, "modules")):
+        with self.watched(lambda: self.progress(len(sys.modules) - before, None, "Python modules")):
             yield
 
     @contextmanager

@@ -8,6 +8,7 @@ import pytest
 from rankviz.figures import style
 from rankviz.paths import ASSETS
 from rankviz.ui.theme import STYLESHEETS
+from rankviz.ui.theme import theme as ui_theme
 
 TOKENS = next(path for path in STYLESHEETS if path.stem == "tokens")
 OTHERS = [path for path in STYLESHEETS if path != TOKENS]
@@ -73,6 +74,9 @@ def test_every_colour_can_be_seen_on_the_page(theme):
     assert {} == {name: ratio for name, ratio in marks.items() if ratio < 3}
     assert {} == {name: ratio for name, ratio in texts.items() if ratio < 4.5}
     assert contrast(theme["on-chosen"], theme["chosen"]) >= 4.5
+
+    border = getattr(ui_theme(), f"checkbox_border_color{'_dark' if theme is DARK else ''}")
+    assert contrast(getattr(ui_theme(), border.removeprefix("*")), raised) >= 3, "an empty box or circle"
 
 
 def test_there_are_at_most_six_sizes_of_type_and_one_scale_of_distances():

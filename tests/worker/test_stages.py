@@ -73,7 +73,7 @@ def test_while_modules_are_imported_their_number_is_told(monkeypatch):
             monkeypatch.setitem(sys.modules, f"module_{number}", None)
         assert written.wait(20)
 
-    assert (3, None, "modules") == words(events)[-1]
+    assert (3, None, "Python modules") == words(events)[-1]
 
 
 class Cache:

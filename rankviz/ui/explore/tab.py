@@ -37,6 +37,7 @@ class Exploring(NamedTuple):
     """The event after it: from here on a change of a widget is a question."""
     curve: gr.HTML
     measure: gr.Button
+    """Cannot be pressed before the page is restored: the widgets have other values until then."""
     data_file: gr.UploadButton
 
 
@@ -53,7 +54,7 @@ def build(api: Api) -> Exploring:
                     curve = frame.hero()
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
-                    measure = gr.Button(MEASURE, variant="primary", size="md", elem_id="measure")
+                    measure = gr.Button(MEASURE, variant="primary", size="md", interactive=False, elem_id="measure")
                     frame.tools()
             w["take"] = takeaway.choice()
             inputs = {name: w[name] for name in question.DEFAULTS}

@@ -23,6 +23,8 @@ class Cell(NamedTuple):
     """What an edit of the text reports; then it stands in a box that `title` names."""
     href: str = ""
     """Where the text leads; only an https address becomes a link."""
+    column: str = ""
+    """What names the text where a phone shows the cells of a row one under the other."""
 
 
 def rounded(text: Callable[[float], str], value: float | None, unit: str, *, sub: str = "") -> Cell:
@@ -92,7 +94,8 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
             text += f'<span class="rv-under">{escape(cell.sub)}</span>'
         classes = ("rv-left " if i < left or cell.kind else "") + (f"rv-{cell.kind}" if cell.kind else "")
         title = f' title="{escape(cell.title)}"' if cell.title else ""
-        parts.append(f'<td class="{classes}"{title}>{text}</td>')
+        column = f' data-column="{escape(cell.column)}"' if cell.column else ""
+        parts.append(f'<td class="{classes}"{title}{column}>{text}</td>')
     pick = f' data-pick="{escape(row.pick)}"' if row.pick else ""
     return f'<tr class="{"rv-chosen" if row.chosen else ""}"{pick}>{"".join(parts)}</tr>'
 

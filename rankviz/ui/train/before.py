@@ -74,7 +74,7 @@ def before(api: Api, **values: Any) -> Before:
         return _wrong(*problem)
     request = request_of(values)
     try:
-        model = api.models.get(request.base)
+        api.models.get(request.base)
     except RankVizError as error:
         return _wrong("base", str(error))
     try:
@@ -91,8 +91,7 @@ def before(api: Api, **values: Any) -> Before:
     }
     if not sentence or request.base == EMBEDDED or api.workspace.why_not_train():
         return Before(**shown)
-    notebook = f"Notebook for Colab: {base_name(model.id)}, r = {max(request.ranks)}"
-    return Before(**shown, embedded=gr.Button(visible=True), notebook=gr.Button(notebook, visible=True))
+    return Before(**shown, embedded=gr.Button(visible=True), notebook=gr.Button(_notebook_label(request), visible=True))
 
 
 def _wrong(field: str, sentence: str) -> Before:
@@ -150,6 +149,45 @@ def instead(values: Mapping[str, Any]) -> dict[str, Any]:
     changed = ("precision", "optim", "learning_rates", "unsloth_class", "parts", "max_length", "batch", "accumulation")
     targets = {} if values["preset"] != CUSTOM else {"preset": DEFAULTS["preset"], "names": ""}
     return {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "base": EMBEDDED}
+
+
+class Replaced(NamedTuple):
+    """What stands above the button where the form has the embedded model in place of the one that was asked for."""
+
+    asked: dict[str, Any] | None = None
+    """The form as it was asked for; None where nothing was replaced."""
+    replaced: str = ""
+    asked_notebook: Any = gr.Button(visible=False)
+
+
+def trainable(api: Api, values: dict[str, Any]) -> tuple[dict[str, Any], Replaced]:
+    """The form as it is, or with the embedded model where this machine can train that, and not the base of the form;
+    then with the reason, and a notebook for that base."""
+    embedded = instead(values)
+    sentence = _obstacle_of(api, values)
+    if not sentence or api.workspace.why_not_train() or values["base"] == EMBEDDED or _obstacle_of(api, embedded):
+        return values, Replaced()
+    here = base_name(EMBEDDED)
+    why = f"{sentence} The form has the embedded model {here} instead, with its own rates, batch, length and precision."
+    return embedded, Replaced(values, notice_html(why), gr.Button(_notebook_label(request_of(values)), visible=True))
+
+
+def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
+    """Why the base of these values cannot be trained here. A wrong setting is none: it is said at its field."""
+    try:
+        request = request_of(values)
+        expected = api.runs.expected(request)
+    except RankVizError:
+        return ""
+    try:
+        request.training.settle(api.workspace.here())
+    except RankVizError as error:
+        return str(error)
+    return obstacle(api, request, expected, api.preflight.before(request.training, request.base))
+
+
+def _notebook_label(request: SweepRequest) -> str:
+    return f"Notebook for Colab: {base_name(request.base)}, r = {max(request.ranks)}"
 
 
 def notebook(api: Api, **values: Any) -> str:

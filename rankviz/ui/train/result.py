@@ -48,24 +48,18 @@ def answers_html(sweep: Sweep) -> str:
         return ""
     shown = answered if len(answered) < 3 else [answered[0], answered[-1]]
     by_place = [{answer.place: answer for answer in run.answers} for run in shown]
-    rows = [
-        Row(
-            [
-                Cell(answer.prompt, kind="wrap"),
-                Cell(answer.reference, kind="wrap"),
-                _answer(answer.before),
-                *(_answer(answers[answer.place].after if answer.place in answers else None) for answers in by_place),
-            ]
-        )
-        for answer in shown[0].answers
-    ]
     headers = ["Held-out prompt", "Reference", "Base", *(f"r = {run.request.r}" for run in shown)]
+    rows = []
+    for answer in shown[0].answers:
+        texts = [answer.prompt, answer.reference, _answer(answer.before)]
+        texts += [_answer(answers[answer.place].after if answer.place in answers else None) for answers in by_place]
+        rows.append(Row([Cell(text, kind="wrap", column=name) for text, name in zip(texts, headers, strict=True)]))
     return html.titled("Answers before and after training", html.table(headers, rows, label="Answers", left=2))
 
 
-def _answer(answer: GreedyAnswer | None) -> Cell:
+def _answer(answer: GreedyAnswer | None) -> str:
     """Greedy; an answer that was cut off ends with three dots."""
     if answer is None:
-        return Cell("–", kind="wrap")
+        return "–"
     text = answer.text.strip() or "(empty)"
-    return Cell(text if answer.ended else f"{text} …", kind="wrap")
+    return text if answer.ended else f"{text} …"

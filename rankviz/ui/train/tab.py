@@ -32,10 +32,14 @@ FOLD = """() => {
 """Where a sweep is shown on a phone the form folds, so that button and progress stand one under the other."""
 READY = """() => {
   document.querySelector("#train-button").focus({ preventScroll: true });
+  const fold = document.querySelector(".rv-train-form > button");
+  const replaced = document.querySelector("#train-replaced .rv-notice");
+  if (replaced && fold?.offsetParent && fold.classList.contains("open")) fold.click();
   if (innerWidth < 900) document.querySelector("#train-bar").scrollIntoView({ block: "end" });
   else scrollTo(0, 0);
 }"""
-"""Where Explore has filled the form, the next press starts it."""
+"""Where Explore has filled the form, the next press starts it. On a phone the form folds under a note on what was
+replaced, so that note and button are both in view."""
 IN_VIEW = """() => {
   const status = document.querySelector("#status");
   status.tabIndex = -1;
@@ -62,6 +66,8 @@ class Training(NamedTuple):
     """The form's widgets by name."""
     fill_from: Callable[[Mapping[str, Any]], dict[Any, Any]]
     """Takes values of request.DEFAULTS, as request.measuring makes them, and gives the updates of `form`."""
+    replaced: dict[str, Any]
+    """Widgets by the names of before.Replaced."""
     started: Any
     results: gr.HTML
     curve: gr.HTML
@@ -71,9 +77,11 @@ def build(api: Api) -> Training:
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
+            replaced_note = plain(elem_id="train-replaced")
+            asked_notebook = gr.Button("", visible=False, size="sm", elem_id="train-asked-notebook")
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
                 w = train_form.form_widgets(samples)
-            with gr.Column(elem_id="train-bar"):
+            with gr.Column(elem_id="train-before"):
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
                 with gr.Row(elem_classes="rv-bar"):
@@ -83,6 +91,7 @@ def build(api: Api) -> Training:
                     w["notebook"] = gr.Button("", visible=False, size="sm", elem_id="train-notebook")
                 if why_not := api.workspace.why_not_train():
                     plain(notice_html(why_not), elem_id="train-trainer")
+            with gr.Column(elem_id="train-bar"):
                 busy_line("train-busy")
                 start = gr.Button(**train_button(api), elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
@@ -139,12 +148,20 @@ def build(api: Api) -> Training:
         outputs=list(fillable.values()),
         **quiet(),
     )
-    gr.on(
-        [w["notebook"].click],
-        inputs_kwargs=form,
-        outputs=notebook_file,
-        **action(partial(before.notebook, api)),
-    ).success(None, js="() => { setTimeout(() => document.querySelector('#train-notebook-file').click(), 60); }")
+    asked = gr.State(None)
+    replaced = {"asked": asked, "replaced": replaced_note, "asked_notebook": asked_notebook}
+    w["base"].input(before.Replaced, None, list(replaced.values()), **quiet())
+    for written in (
+        gr.on(
+            [w["notebook"].click], inputs_kwargs=form, outputs=notebook_file, **action(partial(before.notebook, api))
+        ),
+        asked_notebook.click(
+            inputs=asked, outputs=notebook_file, **action(lambda values: before.notebook(api, **values))
+        ),
+    ):
+        written.success(
+            None, js="() => { setTimeout(() => document.querySelector('#train-notebook-file').click(), 60); }"
+        )
 
     seen = gr.State(None)
     timer = gr.Timer(POLL_SECONDS, active=False)
@@ -176,22 +193,28 @@ def build(api: Api) -> Training:
         **action(partial(pressed, api)),
     )
     started.then(**done("train-busy"))
+    started.success(before.Replaced, None, list(replaced.values()), **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
     tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
     for button, act in ((add, partial(add_run, api)), (resume, partial(resume_runs, api))):
         button.click(inputs=sweep_id, **action(act)).then(**drawing)
 
+    filled = [*fillable.values(), *replaced.values()]
+
     def fill(shown: str) -> dict[Any, Any]:
         values = form_of(api, shown)
-        return fill_from(values) if values else {widget: gr.skip() for widget in fillable.values()}
+        if not values:
+            return {widget: gr.skip() for widget in filled}
+        return fill_from(values) | put(before.Replaced()._asdict(), replaced)
 
     return Training(
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        fill={"fn": fill, "inputs": sweep_id, "outputs": list(fillable.values()), **quiet()},
+        fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,
+        replaced=replaced,
         started=started,
         results=results,
         curve=curve,
@@ -199,14 +222,20 @@ def build(api: Api) -> Training:
 
 
 def measuring(api: Api, training: Training, question: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
-    """The event of Explore's button: the form filled with Explore's question, on Train, with no sweep shown."""
+    """The event of Explore's button: the form filled with Explore's question, on Train, with no sweep shown. Where this
+    machine cannot train the model, with the embedded one."""
     shown = [training.sweep_id, training.seen, tabs]
 
     def fill(**values: Any) -> dict[Any, Any]:
-        filled = training.fill_from(request.measuring(api, values))
+        form, replaced = before.trainable(api, request.measuring(api, values))
+        filled = training.fill_from(form) | put(replaced._asdict(), training.replaced)
         return {**filled, **dict(zip(shown, ("", None, gr.Tabs(selected="train")), strict=True))}
 
-    return {"inputs_kwargs": dict(question), "outputs": [*training.form.values(), *shown], **action(fill)}
+    return {
+        "inputs_kwargs": dict(question),
+        "outputs": [*training.form.values(), *training.replaced.values(), *shown],
+        **action(fill),
+    }
 
 
 def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, None]:

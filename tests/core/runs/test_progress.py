@@ -240,8 +240,8 @@ def test_a_stage_says_what_it_has_done():
     assert "downloading the base, 34.0 MB" == stage_in_words(
         record(reached(1.0, "downloading the base"), progressed(2.0, 34_000_000, None, "bytes"))
     )
-    assert "importing Unsloth, 1,900 modules" == stage_in_words(
-        record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, None, "modules"))
+    assert "importing Unsloth, 1,900 Python modules" == stage_in_words(
+        record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, None, "Python modules"))
     )
     assert "training, step 10 of 40" == stage_in_words(record(reached(1.0, "training"), step(10, 30.0, 30.0)))
     assert "loading the base" == stage_in_words(record(reached(1.0, "loading the base")))

@@ -337,3 +337,16 @@ def test_no_run_is_offered_while_the_sweep_still_runs(api):
     assert "What to train" in text_of(shown.words)
     assert not shown.add.visible
     assert "Cancel" == shown.start.value
+
+
+def test_recorded_runs_are_not_imported_as_ones_own(api, tmp_path):
+    recorded, own = api.runs.recorded()[0], finished(api, {4: 2.0})
+    shipped, both = ([recorded.sweep_id], [recorded.sweep_id, own.sweep_id])
+    other = Api(home=tmp_path / "other")
+
+    with pytest.raises(UserError, match="recorded ones that ship with RankViz, so they are here already"):
+        other.runs.import_(api.runs.export(shipped, tmp_path / "shipped.zip"))
+
+    assert [] == other.runs.sweeps()
+    assert [own.runs[0].run_id] == other.runs.import_(api.runs.export(both, tmp_path / "both.zip"))
+    assert [own.sweep_id] == [sweep.sweep_id for sweep in other.runs.sweeps()]

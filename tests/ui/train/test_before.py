@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.preflight.checks import Check
-from rankviz.ui.train.before import before, instead, notebook, obstacle, preview
+from rankviz.ui.train.before import before, instead, notebook, obstacle, preview, trainable
 from rankviz.ui.train.request import request_of
 from tests.support.finished_runs import text_of
 from tests.support.train_form import FORM
@@ -119,6 +119,30 @@ def test_what_stands_in_the_way_comes_with_two_ways_out(api, monkeypatch):
     assert shown.notebook.visible
     assert "Notebook for Colab: Llama-3.1-405B, r = 16" == shown.notebook.value
     assert not before(api, **FORM).embedded.visible
+
+
+def test_a_base_that_cannot_be_trained_here_is_replaced_at_once_with_the_reason_and_its_notebook(api, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    asked = {**FORM, "base": HUGE}
+
+    form, replaced = trainable(api, asked)
+
+    assert ("embedded", asked["data"], asked["max_steps"]) == (form["base"], form["data"], form["max_steps"])
+    assert "Llama-3.1-405B cannot be trained here now" in replaced.replaced
+    assert "The form has the embedded model SmolLM2-135M-Instruct instead" in replaced.replaced
+    assert asked == replaced.asked
+    assert ("Notebook for Colab: Llama-3.1-405B, r = 16", True) == (
+        replaced.asked_notebook.value,
+        replaced.asked_notebook.visible,
+    )
+
+
+def test_a_form_that_can_be_trained_here_or_is_wrong_stays_as_it_is(api):
+    for asked in (FORM, {**FORM, "base": HUGE, "learning_rates": "fast"}):
+        form, replaced = trainable(api, asked)
+
+        assert (asked, None, "") == (form, replaced.asked, replaced.replaced)
+        assert not replaced.asked_notebook.visible
 
 
 def test_the_embedded_model_takes_the_form_over_with_settings_that_it_can_train(api):

@@ -1,15 +1,20 @@
 """Train in a real browser, without a training: filled from Explore, corrected, and told what runs elsewhere."""
 
+from pathlib import Path
+
 import pytest
 
+from rankviz.api import Api
+from rankviz.core.runs.events import Answered, GreedyAnswer
 from rankviz.store import RunStore
 from tests.support import questions
+from tests.support.finished_runs import finished
 from tests.support.tiny_llama import write_tiny_data
 
 pytestmark = pytest.mark.browser
 
 
-def test_explores_button_fills_train_and_a_base_that_cannot_be_fetched_offers_two_ways_on(page, tmp_path):
+def test_explores_button_fills_train_with_what_can_be_trained_here_and_offers_the_model_as_a_notebook(page, tmp_path):
     page.goto("/?model=Qwen/Qwen3-4B&targets=attention")
     page.locator("#figures [title]").first.wait_for()
     data = write_tiny_data(tmp_path / "letters.jsonl")
@@ -17,12 +22,26 @@ def test_explores_button_fills_train_and_a_base_that_cannot_be_fetched_offers_tw
     page.locator("#file-note", has_text="96 examples").wait_for()
     page.get_by_role("button", name="Measure it: two runs (r = 4 and r = 64)").click()
 
-    page.wait_for_function("document.querySelector('#train-base input')?.value === 'Qwen/Qwen3-4B'")
-    page.locator("#train-notice", has_text="Qwen3-4B cannot be trained here now").wait_for()
+    page.locator("#train-replaced", has_text="Qwen3-4B cannot be trained here now").wait_for()
+    page.wait_for_function("document.querySelector('#train-base input')?.value?.startsWith('SmolLM2')")
     page.wait_for_url("**tab=train**")
     page.wait_for_function("document.activeElement.id === 'train-button'")
+    page.locator("#expected", has_text="2 runs").wait_for()
     assert page.get_by_label("Quick look: two runs").is_checked()
     assert page.get_by_label("letters.jsonl", exact=True).is_checked()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Notebook for Colab: Qwen3-4B, r = 64").click()
+    assert "Qwen3-4B" in Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def test_a_base_that_cannot_be_fetched_offers_two_ways_on(page):
+    page.goto("/?tab=train")
+    page.locator("#expected", has_text="2 runs").wait_for()
+    page.locator("#train-base input").fill("Qwen/Qwen3-4B")
+    page.locator("#train-base input").press("Enter")
+
+    page.locator("#train-notice", has_text="Qwen3-4B cannot be trained here now").wait_for()
+    assert page.locator("#train-bar").bounding_box()["height"] < 100, "only the button covers what scrolls"
     with page.expect_download() as download:
         page.get_by_role("button", name="Notebook for Colab: Qwen3-4B, r = 64").click()
     assert download.value.suggested_filename.endswith(".ipynb")
@@ -83,3 +102,23 @@ def test_an_address_with_a_sweep_never_shows_the_empty_state_and_brings_the_form
     assert "Reading the runs of this machine" in seen
     assert "Nothing trained yet" not in seen
     assert "Rank matters here" not in seen
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_answers_before_and_after_are_read_without_scrolling_sideways(page, home, width):
+    api = Api(home=home)
+    sweep = finished(api, {4: 2.0, 64: 1.5})
+    text = "A long answer that goes on for a good while before it comes to its end. " * 3
+    for run in sweep.runs:
+        answer = GreedyAnswer(place=0, prompt=text, reference=text, text=text, ended=True)
+        for when in ("before", "after"):
+            event = Answered(time=8.5, when=when, answers=(answer,), seconds=1.0)
+            api.workspace.store.append(run.run_id, event)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"/?tab=train&sweep={sweep.sweep_id}")
+
+    page.locator("#train-answers td", has_text="A long answer").first.wait_for()
+
+    box = page.locator("#train-answers .rv-table-box")
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+    assert (390 == width) == (page.locator("#train-answers thead").is_hidden())

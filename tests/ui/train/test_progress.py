@@ -200,6 +200,7 @@ def test_answers_of_the_base_stand_beside_those_of_the_lowest_and_the_highest_ra
 
     assert "Held-out prompt Reference Base r = 4 r = 16" in text_of(shown)
     assert "Say &lt;hi&gt;. hi no … (empty) yes 16" in text_of(shown)
+    assert '<td class="rv-left rv-wrap" data-column="r = 16">yes 16</td>' in shown
 
 
 def _answered(run):
