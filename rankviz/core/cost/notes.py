@@ -100,7 +100,7 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
         has = "may have up to" if data.longest_is_upper else "has"
         notes.append(
             Caution(
-                f"Examples above the maximum length of {limit:,} tokens are truncated: the longest has "
+                f"Examples above the maximum length of {limit:,} tokens are truncated: the longest {has} "
                 f"{data.longest_tokens:,}."
             )
         )
