@@ -4,11 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api import Api
-from rankviz.core.runs.events import Answered, GreedyAnswer
 from rankviz.store import RunStore
 from tests.support import questions
-from tests.support.finished_runs import finished
 from tests.support.tiny_llama import write_tiny_data
 
 pytestmark = pytest.mark.browser
@@ -102,23 +99,3 @@ def test_an_address_with_a_sweep_never_shows_the_empty_state_and_brings_the_form
     assert "Reading the runs of this machine" in seen
     assert "Nothing trained yet" not in seen
     assert "Rank matters here" not in seen
-
-
-@pytest.mark.parametrize("width", [390, 1400])
-def test_answers_before_and_after_are_read_without_scrolling_sideways(page, home, width):
-    api = Api(home=home)
-    sweep = finished(api, {4: 2.0, 64: 1.5})
-    text = "A long answer that goes on for a good while before it comes to its end. " * 3
-    for run in sweep.runs:
-        answer = GreedyAnswer(place=0, prompt=text, reference=text, text=text, ended=True)
-        for when in ("before", "after"):
-            event = Answered(time=8.5, when=when, answers=(answer,), seconds=1.0)
-            api.workspace.store.append(run.run_id, event)
-    page.set_viewport_size({"width": width, "height": 900})
-    page.goto(f"/?tab=train&sweep={sweep.sweep_id}")
-
-    page.locator("#train-answers td", has_text="A long answer").first.wait_for()
-
-    box = page.locator("#train-answers .rv-table-box")
-    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
-    assert (390 == width) == (page.locator("#train-answers thead").is_hidden())
