@@ -312,5 +312,5 @@ window.RankVizExplore = (() => {
 
   /* Asked before Gradio has mounted anything; on another tab only when Explore is opened. */
   if ((params.get("tab") || "explore") === "explore") ask({ search: location.search });
-  return { state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, chip, tell };
+  return { state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, chip, tell, isRestored: () => isRestored };
 })();

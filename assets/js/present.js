@@ -70,7 +70,7 @@ window.RankVizPresent = (() => {
     document.querySelectorAll("[data-presenting]").forEach((part) => (part.hidden = !on));
     fitScreen();
     if (on) document.querySelector("#tradeoff .rv-grip")?.focus();
-    else document.querySelector("[data-present]")?.focus({ preventScroll: true });
+    else document.querySelector("[data-present]:not([data-presenting])")?.focus({ preventScroll: true });
     if (on) return;
     if (document.fullscreenElement) document.exitFullscreen();
     explore.tell();

@@ -143,9 +143,12 @@ window.RankViz = (() => {
       const stop = event.target.closest("[data-r]");
       if (stop) choose(Number(stop.dataset.r));
     });
+    // Until the page is restored Gradio's value is that of the build, and the address knows better.
     watch("value", () => {
-      paint(Number(props.value));
-      window.RankVizExplore.choose(Number(props.value), "rank");
+      const explore = window.RankVizExplore;
+      const r = explore.isRestored() ? Number(props.value) : explore.state.r;
+      paint(r);
+      explore.choose(r, "rank");
     });
     paint(Number(props.value));
     window.RankVizExplore.mount("rank", { set: choose });

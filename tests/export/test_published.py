@@ -137,7 +137,9 @@ def test_transformers_loads_a_small_one_as_the_script_does_in_16_bit(tmp_path, m
     text = write(model, question, 8, "trl").text
     loading = text[text.index("model = Auto") : text.index("\n)\n", text.index("model = Auto")) + 3]
 
-    names = {"torch": torch} | {name: getattr(transformers, name) for name in ("AutoModelForCausalLM", *IDS.values())}
+    names = {"torch": torch, "dtype": torch.bfloat16} | {
+        name: getattr(transformers, name) for name in ("AutoModelForCausalLM", *IDS.values())
+    }
     exec(loading, names)
     assert {torch.bfloat16} == {each.dtype for each in names["model"].parameters()}
     with pytest.raises(ValueError, match="BitsAndBytesConfig"):

@@ -22,7 +22,7 @@ SECTIONS = {
 }
 ADDRESSES = {
     "/?present=1": ".rv-presenting " + DRAWN,
-    "/?tab=train": "#example-matters .rv-plot[data-drawn]",
+    "/?tab=train": "#status .rv-empty, #status .rv-caption",
     f"/?tab=train&sweep={SWEEP}": "#train-words .rv-figure",
     f"/?tab=runs&run={SWEEP}-001-r1": "#run-detail table",
     "/?tab=adapter&adapter=sample": "#adapter-energy-kept .rv-plot[data-drawn]",

@@ -135,7 +135,7 @@ def test_an_older_address_of_a_sweep_opens_it_on_runs_and_keeps_its_tolerance(pa
 
     page.locator("#sweep-summary", has_text="cannot be distinguished").wait_for()
     page.wait_for_url(f"**tab=runs&sweep={sweep_id}")
-    page.locator("#sweep-status", has_text="12 completed").wait_for()
+    page.locator("#sweep-status", has_text="12 runs completed").wait_for()
     page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data?.at(-1).x.length === 3")
     page.get_by_role("button", name="Details").click()
     page.locator("#sweep-facts", has_text="unsloth").wait_for()
@@ -293,7 +293,7 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     assert page.get_by_label("letters.jsonl").is_checked()
     assert ["2", "8"] == page.locator("#train-ranks input:checked").evaluate_all("boxes => boxes.map(box => box.name)")
     assert "6" == page.get_by_label("Steps per run").input_value()
-    page.locator("#status", has_text="2 completed").wait_for(timeout=RUN_SECONDS * 1000)
+    page.locator("#status", has_text="2 runs completed").wait_for(timeout=RUN_SECONDS * 1000)
     page.get_by_role("button", name="Train", exact=True).wait_for()
     page.locator("#badge button").wait_for(state="hidden")
     page.locator("#train-adapters", has_text="Adapter at r = 8").wait_for()

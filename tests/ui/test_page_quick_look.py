@@ -34,7 +34,7 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
 
     page.get_by_role("button", name="Train", exact=True).click()
     page.wait_for_url("**sweep=**")
-    page.locator("#status", has_text="2 completed").wait_for(timeout=RUN_MILLISECONDS)
+    page.locator("#status", has_text="2 runs completed").wait_for(timeout=RUN_MILLISECONDS)
 
     page.wait_for_function(f"{NAMES}?.includes('estimated band')")
     assert ["estimated band", "fast curve", "measured runs"] == list(dict.fromkeys(page.evaluate(NAMES)))
@@ -65,7 +65,7 @@ def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home
 
     add.click()
 
-    page.locator(status, has_text="3 completed").wait_for(timeout=RUN_MILLISECONDS)
+    page.locator(status, has_text="3 runs completed").wait_for(timeout=RUN_MILLISECONDS)
     page.wait_for_function(f"document.querySelector('#{part}-curve .rv-plot').data.at(-1).x.length === 3")
     page.get_by_role("button", name="Details" if tab == "runs" else "Runs: measured and estimated").click()
     page.locator(f"#{part}-results tbody tr").nth(2).wait_for()
