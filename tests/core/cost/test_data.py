@@ -137,7 +137,7 @@ def test_notes_say_what_the_data_set():
         in answer(CHATS, max_length=1024).notes
     )
     upper = replace(CHATS, longest_is_upper=True)
-    assert any("longest example may have up to 1,600 tokens" in note for note in answer(upper, max_length=1024).notes)
+    assert any("the longest may have up to 1,600" in note for note in answer(upper, max_length=1024).notes)
     assert any("mean length of the examples is not known" in note for note in answer(TrainingData(examples=9)).notes)
 
 
