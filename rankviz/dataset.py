@@ -16,7 +16,7 @@ from typing import Literal
 
 from rankviz import installed
 from rankviz.errors import AssetError, BadDataError
-from rankviz.paths import ASSETS
+from rankviz.paths import ASSETS, existing
 
 MAX_FILE_BYTES = 200 * 10**6
 MAX_ROWS = 1_000_000
@@ -140,10 +140,12 @@ def read(data: str, assets: Path = ASSETS) -> Dataset:
     for sample in samples(assets):
         if sample.id == data:
             return _read_file(Path(assets) / "data" / sample.file, title=sample.title)
-    path = Path(data).expanduser()
-    if path.suffix.lower() not in _READERS:
+    path = existing(data)
+    if path is None and Path(data).suffix.lower() in _READERS:
+        raise BadDataError(f"There is no file {data[:200]!r}.")
+    if path is None or path.suffix.lower() not in _READERS:
         known = ", ".join(sample.id for sample in samples(assets))
-        raise BadDataError(f"{data!r} is neither a sample ({known}) nor a .jsonl, .csv or .parquet file.")
+        raise BadDataError(f"{data[:200]!r} is neither a sample ({known}) nor a .jsonl, .csv or .parquet file.")
     return _read_file(path, title=path.name)
 
 

@@ -89,9 +89,9 @@ window.RankVizExplore = (() => {
     if (Object.keys(meant).some((name) => name !== "r" && meant[name] !== shown[name])) ask({ values: settled });
   }
   function comparable(values) {
-    const told = { ...values, modules: values.preset === "custom" ? values.modules : [] };
+    const counted = { ...values, modules: values.preset === "custom" ? values.modules : [] };
     const plain = (value) => (Array.isArray(value) ? [...value].sort().join() : value || "");
-    return Object.fromEntries(Object.entries(told).map(([name, value]) => [name, String(plain(value))]));
+    return Object.fromEntries(Object.entries(counted).map(([name, value]) => [name, String(plain(value))]));
   }
   const rankInAddress = (r) => (r === state.answer.usual_r ? null : String(r));
 
@@ -312,5 +312,8 @@ window.RankVizExplore = (() => {
 
   /* Asked before Gradio has mounted anything; on another tab only when Explore is opened. */
   if ((params.get("tab") || "explore") === "explore") ask({ search: location.search });
-  return { state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, chip, tell, isRestored: () => isRestored };
+  return {
+    state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, tell,
+    isRestored: () => isRestored,
+  };
 })();

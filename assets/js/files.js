@@ -139,5 +139,13 @@ window.RankVizFiles = (() => {
     save(spec.file + ".html", page.join(""), "text/html");
   }
 
-  return { address, isForThisComputerOnly, save, saveSvg, savePng, saveHtml };
+  /* what: png, svg, html or csv. */
+  function saveFigure(what, P, host, spec, title, config) {
+    if (what === "png") savePng(P, host, spec, title);
+    if (what === "svg") saveSvg(P, host, spec, title);
+    if (what === "html") saveHtml(P, host, spec, title, config);
+    if (what === "csv") save(spec.file + ".csv", spec.csv, "text/csv");
+  }
+
+  return { address, isForThisComputerOnly, save, saveFigure };
 })();

@@ -5,8 +5,7 @@
 (() => {
   const NARROW = 1100; // the five do not stand in one row, or below the question
   const names = JSON.parse(document.currentScript.dataset.figures);
-  const tab = new URL(location.href).searchParams.get("tab") || "explore";
-  if (tab !== "explore" || innerWidth < NARROW) return;
+  if (innerWidth < NARROW) return;
 
   const built = () => document.querySelector("#figures .rv-figure");
   const box = element("div", "rv-first");

@@ -23,6 +23,7 @@ window.RankVizHero = (() => {
     /* A legend of several lines, as on a phone, takes no height from the chart; a long title breaks there. */
     const NARROW = 560;
     const HEIGHT = parseFloat(host.style.height);
+    host.dataset.height = HEIGHT;
     const TWO_LINES = 60;
 
     function fitted(layout) {
@@ -83,6 +84,7 @@ window.RankVizHero = (() => {
       dot.hidden = median == null;
       if (median != null) dot.style.top = pixel("yaxis", median) - top + "px";
       grip.setAttribute("aria-valuenow", String(r));
+      grip.setAttribute("aria-valuemax", String(Math.max(LAST, r)));
       if (shown) {
         const [parameters, file, memory, time, cost] = shown.figures.map(([value]) => value);
         const costs = `file ${file}, memory ${memory}, time ${time}, cost ${cost}, ${parameters} parameters`;
@@ -159,12 +161,8 @@ window.RankVizHero = (() => {
       if (button?.dataset.x) explore.axis("x", button.dataset.x);
       const what = button?.dataset.do;
       if (!what || !spec) return;
-      const files = window.RankVizFiles;
       const title = element.querySelector("h2").textContent + ": " + explore.state.values.model;
-      if (what === "png") files.savePng(await window.RankViz.plotly, host, spec, title);
-      if (what === "svg") files.saveSvg(await window.RankViz.plotly, host, spec, title);
-      if (what === "html") files.saveHtml(await window.RankViz.plotly, host, spec, title, CONFIG);
-      if (what === "csv") files.save(spec.file + ".csv", spec.csv, "text/csv");
+      window.RankVizFiles.saveFigure(what, await window.RankViz.plotly, host, spec, title, CONFIG);
     });
     element.querySelector("select").addEventListener("change", (event) => {
       explore.state.chosenY = true;

@@ -39,7 +39,8 @@ window.RankVizPresent = (() => {
     const host = element.querySelector(".rv-plot");
     async function draw() {
       const { x, y } = explore.state;
-      const answer = await explore.post("compare", { pins, x, y });
+      const offline = { notice: "The server does not answer. Reload the page.", chart: null };
+      const answer = await explore.post("compare", { pins, x, y }).catch(() => offline);
       words.innerHTML = answer.html || answer.notice;
       figure.hidden = !answer.chart;
       if (!answer.chart) return;
@@ -79,9 +80,9 @@ window.RankVizPresent = (() => {
     const host = document.querySelector("#tradeoff .rv-plot");
     if (!host?._fullLayout) return;
     const on = presenting();
-    const height = on ? Math.max(300, innerHeight - host.getBoundingClientRect().top - 70) : 400;
+    const height = on ? Math.max(300, innerHeight - host.getBoundingClientRect().top - 70) : parseFloat(host.dataset.height);
     host.style.height = height + "px";
-    const [base, small] = on ? [size("huge"), size("huge")] : [size("base"), size("small")];
+    const [base, small] = on ? ["huge", "huge"].map(size) : ["base", "small"].map(size);
     const sizes = { "font.size": base, "legend.font.size": small };
     for (const axis of ["xaxis", "yaxis"]) {
       sizes[axis + ".tickfont.size"] = small;

@@ -24,7 +24,7 @@ window.RankViz = (() => {
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage"],
   };
 
-  const { address: here, isForThisComputerOnly, save, savePng, saveSvg, saveHtml } = window.RankVizFiles;
+  const { address: here, isForThisComputerOnly, save, saveFigure } = window.RankVizFiles;
 
   /* Under a <base href>, which Gradio sets, Plotly writes the page's whole address into its clip paths, and all that is
      clipped disappears as soon as the address changes. It looks for the base when it starts to draw, so it finds none. */
@@ -75,11 +75,7 @@ window.RankViz = (() => {
     element.addEventListener("click", async (event) => {
       const what = event.target.closest("[data-do]")?.dataset.do;
       if (!what || !spec) return;
-      const title = element.querySelector("h2").textContent;
-      if (what === "png") savePng(await loadPlotly(), host, spec, title);
-      if (what === "svg") saveSvg(await loadPlotly(), host, spec, title);
-      if (what === "html") saveHtml(await loadPlotly(), host, spec, title, CONFIG);
-      if (what === "csv") save(spec.file + ".csv", spec.csv, "text/csv");
+      saveFigure(what, await loadPlotly(), host, spec, element.querySelector("h2").textContent, CONFIG);
     });
     watch("value", draw);
     draw().catch((error) => {

@@ -133,7 +133,7 @@ class Api:
         """What a rank costs against what it buys."""
         from rankviz.api.tradeoffs import Tradeoffs
 
-        return Tradeoffs(self.workspace, self.estimates, self.studies, self.forecasts, self.own_sweeps)
+        return Tradeoffs(self.estimates, self.studies, self.forecasts, self.own_sweeps)
 
     @cached_property
     def own_sweeps(self) -> OwnSweeps:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.workspace import Workspace
 from rankviz.errors import BadAdapterError, RunNotFoundError
+from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
@@ -211,7 +212,7 @@ class Adapters:
             raise BadAdapterError("No adapter given: enter a folder, a zip, a run's id or a Hub id.")
         if ref == SAMPLE:
             return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
-        if path := _existing(ref):
+        if path := existing(ref):
             self._workspace.refuse_private_path(str(path))
             return Source([path])
         if ref.startswith(HUB_ADDRESS):
@@ -228,15 +229,6 @@ class Adapters:
                 f"Run {ref!r} has no adapter here: no adapter was saved, or the run was imported without it."
             )
         return Source([folder], ref, record)
-
-
-def _existing(ref: str) -> Path | None:
-    """The path that this is; None where it is none, or cannot be one: too long, or ~ of nobody."""
-    try:
-        path = Path(ref).expanduser()
-        return path if path.exists() else None
-    except (OSError, RuntimeError):
-        return None
 
 
 def _stamp(path: Path) -> tuple:

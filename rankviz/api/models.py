@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
@@ -16,6 +15,7 @@ from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UnknownModelError
+from rankviz.paths import existing
 
 USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
     ("unsloth", "unsloth"),
@@ -51,7 +51,7 @@ class Models:
 
     def at_hand(self, ref: str) -> ModelSpec | None:
         """A model that can be had without asking the Hub; None for any other."""
-        if ref in self._known or ref == EMBEDDED or Path(ref).exists():
+        if ref in self._known or ref == EMBEDDED or existing(ref):
             return self.get(ref)
         try:
             return catalog_models.load_model(self._workspace.assets, ref)

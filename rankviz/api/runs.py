@@ -20,6 +20,7 @@ from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import BadDataError, InvalidSettingError, RankVizError
+from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
@@ -218,8 +219,8 @@ class Runs(StoredRuns):
         """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""
         from rankviz import dataset
 
-        path = Path(request.data)
-        if dataset.is_sample(request.data, assets=self._workspace.assets) or not path.is_file():
+        path = existing(request.data)
+        if dataset.is_sample(request.data, assets=self._workspace.assets) or path is None or not path.is_file():
             return request
         self._workspace.refuse_private_path(request.data)
         state = path.stat()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from rankviz.api.estimates import Estimates
 from rankviz.api.forecasts import Forecasts
 from rankviz.api.studies import Studies
-from rankviz.api.workspace import Workspace
 from rankviz.core.checks import one_of
 from rankviz.core.cost.question import Question
 from rankviz.core.forecast.bands import LOSS
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from rankviz.core.forecast.lines import RankLine
     from rankviz.core.runs.record import Sweep
     from rankviz.core.studies.lines import Evidence
+    from rankviz.core.studies.nearest import Near
 
 LINES_SHOWN = 3
 """Published lines of the nearest studies that are drawn."""
@@ -40,13 +40,11 @@ class Tradeoffs:
 
     def __init__(
         self,
-        workspace: Workspace,
         estimates: Estimates,
         studies: Studies,
         forecasts: Forecasts,
         own: OwnSweeps,
     ):
-        self._workspace = workspace
         self._estimates = estimates
         self._studies = studies
         self._forecasts = forecasts
@@ -88,37 +86,31 @@ class Tradeoffs:
     def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep]) -> str:
         """The unit of the recommendation's sentence, unless there are runs."""
         from rankviz.core.advice.lead import leading
-        from rankviz.core.studies.lines import FACETS
-        from rankviz.core.studies.nearest import drawn_lines, nearest
 
-        lines = drawn_lines(self._studies.all(), ("lora",), FACETS)
-        lead = leading(nearest(lines, self._studies.subject(model, use_case)))
+        lead = leading(self._near(model, use_case))
         return SHORTFALL_LOSS if sweeps or (lead and lead.metric == LOSS) else SHORTFALL_SCORE
+
+    def _near(self, model: str, use_case: str) -> Sequence[Near]:
+        """All studies of plain LoRA, the nearest first."""
+        from rankviz.core.studies.lines import FACETS
+
+        return self._studies.near(model, use_case, ("lora",), FACETS)
 
     def _published(self, model: str, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
-        from rankviz.core.studies.lines import FACETS
-        from rankviz.core.studies.nearest import drawn_lines, nearest
 
-        evidence = self._studies.all()
         kind = LOSS if metric == LOSS else KIND_OF_USE_CASE[use_case]
         lines: dict[tuple[str, str], RankLine] = {}
-        for line in self._rank_lines(evidence):
+        for line in self._rank_lines(self._studies.all()):
             if line.metric == metric and kind in ("any", line.kind):
                 lines.setdefault((line.study_id, line.base_model), line)
-        near = nearest(drawn_lines(evidence, ("lora",), FACETS), self._studies.subject(model, use_case))
-        found = [
-            PublishedLine(
-                each.line.study.label,
-                lines[key],
-                each.line.study.where,
-                each.in_words,
-            )
-            for each in near
+        nearest = [
+            PublishedLine(each.line.study.label, lines[key], each.line.study.where, each.in_words)
+            for each in self._near(model, use_case)
             if (key := (each.line.study.study_id, each.line.model.base_model)) in lines
         ]
-        return tuple(found[:LINES_SHOWN])
+        return tuple(nearest[:LINES_SHOWN])
 
     def _rank_lines(self, evidence: Evidence) -> tuple[RankLine, ...]:
         """Made once, as long as the evidence stays the same."""
@@ -129,9 +121,8 @@ class Tradeoffs:
         return self._lines[1]
 
     def _bent(self, sweeps: Sequence[Sweep]) -> BentForecast | None:
-        for sweep in sweeps[:1]:
-            try:
-                return self._forecasts.bent(sweep.sweep_id)
-            except RankVizError:
-                return None
-        return None
+        """Of the first of them; None where it has too few runs."""
+        try:
+            return self._forecasts.bent(sweeps[0].sweep_id) if sweeps else None
+        except RankVizError:
+            return None

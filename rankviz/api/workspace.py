@@ -12,7 +12,7 @@ from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.errors import InvalidSettingError
-from rankviz.paths import ASSETS
+from rankviz.paths import ASSETS, existing
 
 if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
@@ -40,7 +40,7 @@ class Workspace:
 
     def refuse_private_path(self, ref: str) -> None:
         """A shared page must not become a window on its server's files."""
-        if not self.shared or not (path := Path(ref)).exists():
+        if not self.shared or not (path := existing(ref)):
             return
         import tempfile
 

@@ -7,12 +7,12 @@ from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
 from rankviz.figures.forecast import forecast_info
 from rankviz.figures.hero import DRAWN_RANKS, y_title
 from rankviz.figures.hero_axes import X_AXES
+from rankviz.figures.studies import DASHES
 from rankviz.figures.style import CHOSEN, ESTIMATED, draw
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-DASHES = ("solid", "dash", "dot", "dashdot")
 SHAPES = ("circle", "square", "diamond", "triangle-up")
 
 

@@ -10,6 +10,7 @@ from math import log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.cost.estimate import RankEstimate
+from rankviz.core.forecast.curve import GRID
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, Tradeoff
 from rankviz.core.forecast.words import UNIT_WORDS
 from rankviz.core.runs.metric import METRICS
@@ -17,6 +18,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import ForecastRank, bands, forecast_info
 from rankviz.figures.hero_axes import X_AXES
 from rankviz.figures.hero_lines import HeroLine, published_lines, run_lines
+from rankviz.figures.studies import DASHES
 from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED, SMALL, draw, rgba
 from rankviz.units import rounded_percent
 
@@ -25,11 +27,8 @@ if TYPE_CHECKING:
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Enough for a smooth band on any axis."""
-STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LABEL_ROOM = 0.035
 """Share of the axis that a rank's label takes."""
-DASHES = ("solid", "dash", "dot", "dashdot")
-"""Of lines of one study, which share its marker."""
 WHOLE_BAND_FROM = 8
 """The whole 80 % band is in the picture from this rank on."""
 QUALITY_LABELS = {
@@ -223,7 +222,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
         {**trace, "name": info.band_label, "legendgroup": "band", "showlegend": place == 0, "hoverinfo": "skip"}
         for place, trace in enumerate(bands(drawn, xs))
     ]
-    stops = [rank for rank in info.band if rank.r in STOPS]
+    stops = [rank for rank in info.band if rank.r in GRID]
     base = {"type": "scatter", "showlegend": False, "mode": "markers"}
     return [
         *traces,
@@ -263,13 +262,9 @@ def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[s
 
 
 def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
+    """Lines of one study share its marker and differ in their dashes; each sweep has a marker of its own."""
     runs, dashes = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines))
-    return [
-        _line_trace(line, next(runs) if line.kind == "runs" else line.shape, next(dashes))
-        if line.kind != "fast"
-        else _line_trace(line, line.shape, "dash")
-        for line in lines
-    ]
+    return [_line_trace(line, next(runs) if line.kind == "runs" else line.shape, next(dashes)) for line in lines]
 
 
 def _line_trace(line: HeroLine, shape: str, dash: str) -> dict[str, Any]:

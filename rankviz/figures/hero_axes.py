@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.estimate import RankEstimate
+from rankviz.core.forecast.curve import GRID
 
 
 class XAxis(NamedTuple):
@@ -55,8 +56,7 @@ def _money(ranks: Sequence[RankEstimate]) -> XAxis:
 
 
 def _rank(ranks: Sequence[RankEstimate]) -> XAxis:
-    stops = [2**power for power in range(9)]
-    return XAxis("LoRA rank r (log scale)", lambda rank: rank.r, ticks=[(r, str(r)) for r in stops], log=True)
+    return XAxis("LoRA rank r (log scale)", lambda rank: rank.r, ticks=[(r, str(r)) for r in GRID], log=True)
 
 
 X_AXES: dict[str, Callable[[Sequence[RankEstimate]], XAxis]] = {

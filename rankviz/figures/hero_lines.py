@@ -46,6 +46,7 @@ class HeroLine(NamedTuple):
 def published_lines(
     published: Sequence[PublishedLine], place: Mapping[int, float], median: Mapping[int, float]
 ) -> list[HeroLine]:
+    """One line a study and base. place, median: where each rank lies on the cost axis, and the forecast's median."""
     shapes = shapes_of([each.line.study_id for each in published])
     lines = []
     for each in published:
@@ -77,6 +78,7 @@ def published_lines(
 
 
 def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
+    """The sweeps of the model that have values in this quality, each with its fast curve. Arguments as above."""
     if tradeoff.quality == SHORTFALL_SCORE:
         return []
     metric = METRICS.get(tradeoff.quality, LOSS)

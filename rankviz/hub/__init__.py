@@ -11,6 +11,7 @@ from typing import Any
 from rankviz import installed
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadAdapterError, NoSuchPathError, UnknownModelError
+from rankviz.paths import existing
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -26,14 +27,13 @@ def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = Non
     Raises:
         NoSuchPathError: ref is written as a path, and nothing is there.
     """
-    path = Path(ref).expanduser()
-    is_local = path.is_file() or path.is_dir()
-    if not is_local:
+    path = existing(ref)
+    if path is None:
         _refuse_path(ref)
-    if is_local or HUB_ID.fullmatch(ref):
+    if path or HUB_ID.fullmatch(ref):
         hint = f"{unknown} " if unknown and unknown.suggestions else ""
         installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
-    if is_local:
+    if path:
         from rankviz.hub.local import model_from_path
 
         return model_from_path(path, cache=cache)
@@ -49,10 +49,10 @@ def find_config(ref: str) -> dict[str, Any] | None:
     three."""
     from rankviz.core.model.config_check import parse_config
 
-    path = Path(ref).expanduser()
-    if path.is_dir():
+    path = existing(ref)
+    if path and path.is_dir():
         path /= "config.json"
-    if not path.is_file():
+    if path is None or not path.is_file():
         _refuse_path(ref)
         if not HUB_ID.fullmatch(ref):
             return None

@@ -36,10 +36,10 @@ def test_the_rate_lies_in_the_range_that_the_reasons_give(api, use_case):
     for model, answer in advised(api, use_case):
         advice = answer.advice
         (text,) = [reason.text for reason in reasons(advice) if reason.name == "rate"]
-        told = re.search(r"the best (?:were|was) (\S+?)(?: to (\S+))?\.$", text)
-        assert (told is None) == (advice.rates is None), model
-        if told:
-            low, high = float(told[1]), float(told[2] or told[1])
+        stated = re.search(r"the best (?:were|was) (\S+?)(?: to (\S+))?\.$", text)
+        assert (stated is None) == (advice.rates is None), model
+        if stated:
+            low, high = float(stated[1]), float(stated[2] or stated[1])
             assert low <= advice.learning_rate <= high, model
             assert rate_in_words(advice).startswith(rate_text(advice.learning_rate)), model
 
@@ -61,13 +61,13 @@ def test_the_shortfall_in_the_headline_is_that_of_its_rank_in_the_study(api, use
             continue
         short = abs(values[advice.r] - lead.line.best.value)
         amount = 100 * short / lead.line.best.value if lead.metric == "loss" else short
-        told = re.search(rf"r = {advice.r} ended ([\d.]+) (% of the loss|points) short", sentence)
-        if told is None:
+        stated = re.search(rf"r = {advice.r} ended ([\d.]+) (% of the loss|points) short", sentence)
+        if stated is None:
             assert f"r = {advice.r} was the best rank" in sentence or "came within 0.1" in sentence, model
         else:
             scales = (1, 100, 10) if lead.metric == "score" else (1,)
-            assert any(abs(float(told[1]) - scale * amount) <= 0.0501 for scale in scales), model
-            assert UNITS[lead.metric] == told[2], model
+            assert any(abs(float(stated[1]) - scale * amount) <= 0.0501 for scale in scales), model
+            assert UNITS[lead.metric] == stated[2], model
     assert led > 40
 
 
@@ -103,8 +103,8 @@ def test_no_sentence_calls_a_rank_well_supported_that_missed_the_mark_of_the_stu
             assert "Well supported" not in card + sure, model
             assert f"the study needed r = {needed} for 0.5 %" in card, model
             assert f"it needed r = {needed}." in sure, model
-            told = [reason.text for reason in reasons(advice) if "it needed r =" in reason.text]
-            assert all(f"it needed r = {needed}." in text for text in told), model
+            stated = [reason.text for reason in reasons(advice) if "it needed r =" in reason.text]
+            assert all(f"it needed r = {needed}." in text for text in stated), model
     assert missed or use_case != "instruction"
 
 

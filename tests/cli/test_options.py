@@ -12,7 +12,7 @@ from rankviz.cli.options import Argument, Option, read
 from rankviz.cli.typer_options import Commands
 
 ROOT = Path(__file__).parents[2]
-taken = []
+given = []
 
 
 def toy(
@@ -25,15 +25,15 @@ def toy(
     vision_layers: Annotated[bool | None, Option(help="A flag that may be unset.")] = None,
     file: Annotated[Path | None, Option(help="A file.")] = None,
 ) -> None:
-    taken.append(locals())
+    given.append(locals())
 
 
 def by_typer(words):
     app = Commands()
     app.command()(toy)
-    taken.clear()
+    given.clear()
     app(list(words), standalone_mode=False)
-    return taken[0]
+    return given[0]
 
 
 PLAIN = [

@@ -186,13 +186,13 @@ def test_a_card_without_bf16_gets_fp16_or_fp32_where_the_model_overflows_in_fp16
 
 
 def test_fp16_on_a_model_that_overflows_is_said():
-    def said(**changes):
+    def notes(**changes):
         return " ".join(script(made(**changes)).replace("\n# ", " ").split())
 
-    assert "such as a T4, Unsloth therefore computes it in fp32" in said(model_type="gemma3")
-    assert "the loss can become NaN" in said(framework="trl", precision="fp16", model_type="gpt_oss")
-    assert "overflows" not in said(framework="trl", precision="fp16", model_type="qwen3")
-    assert "overflows" not in said(model_type="llama")
+    assert "such as a T4, Unsloth therefore computes it in fp32" in notes(model_type="gemma3")
+    assert "the loss can become NaN" in notes(framework="trl", precision="fp16", model_type="gpt_oss")
+    assert "overflows" not in notes(framework="trl", precision="fp16", model_type="qwen3")
+    assert "overflows" not in notes(model_type="llama")
 
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])

@@ -70,3 +70,18 @@ def write_tiny_data(path: Path, rows: int = 96) -> Path:
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def generated(model, prompt, most):
+    """What transformers' generate answers to one prompt, without padding."""
+    import torch
+
+    out = model.generate(
+        input_ids=torch.tensor([prompt]),
+        attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=most,
+        eos_token_id=2,
+        pad_token_id=3,
+    )
+    return out[0, len(prompt) :].tolist()

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from rankviz.api import Api
-from rankviz.core.checks import one_of
+from rankviz.core.checks import is_number, one_of
 from rankviz.core.cost.estimate import Estimate
 from rankviz.core.forecast.tradeoff import Tradeoff
 from rankviz.errors import InvalidSettingError
@@ -13,6 +13,7 @@ from rankviz.figures import X_LABELS, hero_figure, hero_info
 from rankviz.figures.hero import QUALITY_LABELS, HeroInfo
 from rankviz.ui import link
 from rankviz.ui.explore.advice import card, goal_of
+from rankviz.ui.explore.frame import HERO_HEIGHT
 from rankviz.ui.explore.records import records
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts import html
@@ -22,7 +23,8 @@ from rankviz.ui.parts.question import DEFAULTS, ask
 from rankviz.units import memory_span
 
 X_DEFAULT = "file"
-HEIGHT = 400
+LARGEST = 10**15
+"""No number of the question is larger."""
 
 
 def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = is_number(value) and abs(value) <= LARGEST  # which no NaN is
     if isinstance(default, bool):
         fits = isinstance(value, bool)
     elif isinstance(default, str):
@@ -52,7 +54,7 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         fits = value is None or number
     if not fits:
         raise InvalidSettingError(f"{name} has a value of the wrong kind. Reload the page.")
-    return int(value) if number and float(value).is_integer() and isinstance(default, int | None) else value
+    return int(value) if isinstance(value, float) and value.is_integer() and isinstance(default, int | None) else value
 
 
 def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,8 +67,9 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     values = given(api, body)
     question, r = ask(values), values["r"]
     x, y = body.get("x") or X_DEFAULT, body.get("y") or None
-    if "search" in body:  # a wrong axis in an address is told above the tabs
-        x, y = x if x in X_LABELS else X_DEFAULT, y if y in QUALITY_LABELS else None
+    if "search" in body:  # the notice above the tabs names a wrong axis of an address
+        x = x if x in tuple(X_LABELS) else X_DEFAULT
+        y = y if y in tuple(QUALITY_LABELS) else None
     one_of(x, "Cost axis", tuple(X_LABELS))
     tradeoff = api.tradeoffs.of(question, values["use_case"], y)
     info = hero_info(tradeoff, x=x)
@@ -100,7 +103,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
 
 
 def _chart(tradeoff: Tradeoff, info: HeroInfo) -> dict[str, Any]:
-    figure = hero_figure(info, height=HEIGHT)
+    figure = hero_figure(info, height=HERO_HEIGHT)
     model = tradeoff.estimate.model.id
     source = " ".join([f"{model}.", *info.sentences])
     return {**chart_json(figure, info.rows, file=f"trade-off-{tradeoff.quality}", source=source), "xs": info.xs}

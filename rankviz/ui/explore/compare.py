@@ -41,7 +41,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         return {"html": html.paragraphs(EMPTY, css="rv-empty"), "chart": None}
     x = body.get("x") or X_DEFAULT
     one_of(x, "Cost axis", tuple(X_LABELS))
-    quality = body.get("y") if body.get("y") in SHORTFALLS else SHORTFALL_LOSS
+    quality = body.get("y") if body.get("y") in tuple(SHORTFALLS) else SHORTFALL_LOSS
     columns, tradeoffs = [], []
     for letter, pin in zip(LETTERS, pins, strict=False):
         values, notes = question_of(api, dict(parse_qsl(pin.lstrip("?"))))

@@ -9,7 +9,9 @@ import gradio as gr
 
 from rankviz.figures import X_LABELS
 from rankviz.ui.explore.records import FIGURES
+from rankviz.ui.parts.charts import MENU
 
+HERO_TITLE = "Cost and quality by rank"
 HERO_HEIGHT = 400
 
 FIGURE = (
@@ -36,16 +38,12 @@ COMPARE = """
 """
 HERO = """
 <figure class="rv-chart rv-hero" data-waiting>
-  <figcaption><h2>Cost and quality by rank</h2>
+  <figcaption><h2>{title}</h2>
     <b data-presenting data-model hidden></b>
     <span class="rv-choice" role="group" aria-label="Cost axis">{axes}</span>
     <button type="button" class="rv-button" data-presenting data-present hidden>Close</button>
     <label class="rv-select"><span>Quality</span><select aria-label="Quality axis"></select></label>
-    <details class="rv-menu"><summary aria-label="Download: Cost and quality by rank">Download</summary>
-    <div class="rv-tools"><button type="button" data-do="png" disabled>PNG</button>
-    <button type="button" data-do="svg" disabled>SVG</button>
-    <button type="button" data-do="html" disabled title="One file that opens without a network">HTML</button>
-    <button type="button" data-do="csv" disabled title="The data of this figure">CSV</button></div></details>
+    {menu}
   </figcaption>
   <div class="rv-hero-plot">
     <div class="rv-plot" role="group" aria-label="Trade-off chart" style="height:{height}px"></div>
@@ -72,7 +70,7 @@ def hero() -> gr.HTML:
         for key, label in X_LABELS.items()
     )
     return _filled(
-        HERO.format(axes=axes, height=HERO_HEIGHT),
+        HERO.format(title=HERO_TITLE, menu=MENU.format(title=HERO_TITLE), axes=axes, height=HERO_HEIGHT),
         "RankVizHero.chart(element, trigger); // 'select'",
         elem_id="tradeoff",
     )

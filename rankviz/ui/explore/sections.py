@@ -102,9 +102,9 @@ class Resting(NamedTuple):
 
 def resting(api: Api, **values: Any) -> Resting:
     """What the estimate rests on, and the measured rows most like it."""
-    asked = question.ask(values)
-    rows = api.estimates.rests_on(asked, values["r"]).rows
-    return Resting(rests_on_html(rows, in_words(api.estimates.estimate(asked).basis)))
+    every_rank = question.ask(values)
+    rows = api.estimates.rests_on(every_rank, values["r"]).rows
+    return Resting(rests_on_html(rows, in_words(api.estimates.estimate(every_rank).basis)))
 
 
 def ranks_of(api: Api, **values: Any) -> Table:

@@ -13,13 +13,17 @@ import gradio as gr
 
 from rankviz import __version__
 
-TEMPLATE = """
-<figure class="rv-chart rv-none{css}">
-  <figcaption><h2>{title}</h2><details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
+MENU = """
+<details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
     <div class="rv-tools"><button type="button" data-do="png" disabled>PNG</button>
     <button type="button" data-do="svg" disabled>SVG</button>
     <button type="button" data-do="html" disabled title="One file that opens without a network">HTML</button>
     <button type="button" data-do="csv" disabled title="The data of this figure">CSV</button></div></details>
+""".strip()
+"""The downloads of a figure with this title; its script enables those that there are."""
+TEMPLATE = """
+<figure class="rv-chart rv-none{css}">
+  <figcaption><h2>{title}</h2>{menu}
   </figcaption>
   <div class="rv-plot" role="group" aria-label="{title}" style="height:{height}px"></div>
 </figure>
@@ -34,7 +38,12 @@ def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> g
     """
     return gr.HTML(
         value="",
-        html_template=TEMPLATE.format(title=escape(title), height=height, css=" rv-optional" if optional else ""),
+        html_template=TEMPLATE.format(
+            title=escape(title),
+            menu=MENU.format(title=escape(title)),
+            height=height,
+            css=" rv-optional" if optional else "",
+        ),
         js_on_load="RankViz.chart(element, props, trigger, watch); // 'select'",
         apply_default_css=False,
         elem_id=elem_id,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import RankVizError
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.page import restore
@@ -94,12 +94,17 @@ def test_an_axis_that_is_not_known_says_what_to_do(api):
         {"values": LLAMA, "x": "weight"},
         {"values": LLAMA, "y": "taste"},
         {"values": LLAMA, "x": ["file"]},
+        {"values": {**LLAMA, "examples": 10**400}},
+        {"values": {**LLAMA, "alpha_fixed": float("nan")}},
+        {"values": {**LLAMA, "alpha_fixed": float("inf")}},
+        {"values": {**LLAMA, "model": "x" * 300}},
+        {"values": {**LLAMA, "model": "\ud800"}},
         {"values": {**LLAMA, "prices": "l4:cheap"}},
         {"values": {**LLAMA, "use_case": "fun"}},
     ],
 )
 def test_what_no_widget_sends_is_refused_in_a_sentence(api, body):
-    with pytest.raises(InvalidSettingError, match=r"\.$"):
+    with pytest.raises(RankVizError, match=r"[.?]$"):
         answer(api, body)
 
 

@@ -65,5 +65,13 @@ def test_a_setting_that_an_address_leaves_out_shows_its_value(api):
     assert "framework unsloth trl" in text and "targets unsloth qv" in text
 
 
+@pytest.mark.parametrize("axis", [[], {}, 3])
+def test_an_axis_that_is_no_text_is_refused_or_passed_over(api, axis):
+    assert compare(api, {"pins": [LLAMA], "y": axis})["chart"]
+    if axis:
+        with pytest.raises(InvalidSettingError, match="Cost axis"):
+            compare(api, {"pins": [LLAMA], "x": axis})
+
+
 def test_a_pin_cannot_write_into_the_page(api):
     assert "<img" not in compare(api, {"pins": [LLAMA + "&x=<img src=x>"]})["html"]

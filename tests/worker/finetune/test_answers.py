@@ -9,47 +9,10 @@ from rankviz.dataset import Example
 from rankviz.errors import BadDataError
 from rankviz.store import RunStore
 from rankviz.worker.finetune.data import Question, SweepData, ask, tokenize
+from tests.support.tiny_llama import generated
 from tests.support.tiny_runs import letters, run_to_the_end
 
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tiny)
-
-
-@pytest.fixture(scope="module")
-def model(tiny):
-    """A tiny Llama with larger weights, so that answers differ from prompt to prompt and some end."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny)
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" not in name:
-                weight.normal_(0, 0.3)
-        model.lm_head.weight[2] *= 1.5
-    return model
-
-
-def generated(model, prompt, most):
-    """What transformers' generate answers to one prompt, without padding."""
-    import torch
-
-    out = model.generate(
-        input_ids=torch.tensor([prompt]),
-        attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
-        do_sample=False,
-        max_new_tokens=most,
-        eos_token_id=2,
-        pad_token_id=3,
-    )
-    return out[0, len(prompt) :].tolist()
 
 
 def up_to_end(tokens):
@@ -60,15 +23,15 @@ PROMPTS = [[10 + 7 * i % 300 + j for j in range(length)] for i, length in enumer
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_greedy_answers_are_those_of_transformers_generate_whatever_is_padded(model, cached):
+def test_greedy_answers_are_those_of_transformers_generate_whatever_is_padded(answering, cached):
     from rankviz.worker.finetune import answers
     from rankviz.worker.finetune.evaluation import inference
 
-    expected = [generated(model, prompt, 20) for prompt in PROMPTS]
+    expected = [generated(answering, prompt, 20) for prompt in PROMPTS]
     continued = answers._with_cache if cached else answers._without_cache
 
-    with inference(model, None):
-        rows = continued(model, PROMPTS, 20, {2}, 3)
+    with inference(answering, None):
+        rows = continued(answering, PROMPTS, 20, {2}, 3)
 
     assert expected == [up_to_end(row) for row in rows]
     assert 2 <= sum(2 in row for row in expected) < len(PROMPTS)
@@ -76,22 +39,22 @@ def test_greedy_answers_are_those_of_transformers_generate_whatever_is_padded(mo
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_an_answer_is_exact_where_its_text_is_the_references(model, tokenizer, cached):
+def test_an_answer_is_exact_where_its_text_is_the_references(answering, tokenizer, cached):
     from rankviz.worker.finetune.answers import exact_matches
 
-    own = {place: generated(model, prompt, 60) for place, prompt in enumerate(PROMPTS)}
+    own = {place: generated(answering, prompt, 60) for place, prompt in enumerate(PROMPTS)}
     ending = {place: answer for place, answer in own.items() if answer[-1] == 2 and len(answer) > 1}
     right = {place: Question(PROMPTS[place], answer) for place, answer in ending.items()}
     wrong = {place + 20: Question(PROMPTS[place], [100, *answer]) for place, answer in ending.items()}
 
-    matches = exact_matches(model, tokenizer, right | wrong, examples=30, cached=cached)
+    matches = exact_matches(answering, tokenizer, right | wrong, examples=30, cached=cached)
 
     assert len(ending) > 2
     assert [1 if i in right else 0 if i in wrong else None for i in range(30)] == list(matches)
-    assert model.training is False
+    assert answering.training is False
 
 
-def test_space_around_an_answer_and_what_follows_its_end_do_not_count(model, tokenizer):
+def test_space_around_an_answer_and_what_follows_its_end_do_not_count(answering, tokenizer):
     from rankviz.worker.finetune import answers
 
     def text(answer):
@@ -101,26 +64,26 @@ def test_space_around_an_answer_and_what_follows_its_end_do_not_count(model, tok
     assert text("yes") != text("yes no")
 
 
-def test_answers_end_with_the_models_ends_and_the_special_tokens_of_the_references(model, tokenizer):
+def test_answers_end_with_the_models_ends_and_the_special_tokens_of_the_references(answering, tokenizer):
     from rankviz.worker.finetune.answers import end_tokens
 
     start_of_turn = tokenizer.convert_tokens_to_ids("<|im_start|>")
 
-    assert {2} == end_tokens(model, tokenizer, [Question([5], [40, 41])])
-    assert {2, start_of_turn} == end_tokens(model, tokenizer, [Question([5], [40, start_of_turn])])
+    assert {2} == end_tokens(answering, tokenizer, [Question([5], [40, 41])])
+    assert {2, start_of_turn} == end_tokens(answering, tokenizer, [Question([5], [40, start_of_turn])])
 
 
-def test_a_row_whose_tokens_are_all_correct_is_answered_exactly(model, tokenizer):
+def test_a_row_whose_tokens_are_all_correct_is_answered_exactly(answering, tokenizer):
     """Token accuracy feeds the true tokens, an answer feeds its own: where all are correct there is no difference."""
     from rankviz.worker.finetune.answers import exact_matches
     from rankviz.worker.finetune.data import IGNORED, Tokens
     from rankviz.worker.finetune.evaluation import evaluate
 
-    own = [answer for prompt in PROMPTS if (answer := (prompt, generated(model, prompt, 60)))[1][-1] == 2]
+    own = [answer for prompt in PROMPTS if (answer := (prompt, generated(answering, prompt, 60)))[1][-1] == 2]
     rows = [Tokens(prompt + answer, [IGNORED] * len(prompt) + answer) for prompt, answer in own]
 
-    evaluated = evaluate(model, rows, when="after", pad_token_id=3)
-    matches = exact_matches(model, tokenizer, dict(enumerate(Question(*pair) for pair in own)), examples=len(rows))
+    evaluated = evaluate(answering, rows, when="after", pad_token_id=3)
+    matches = exact_matches(answering, tokenizer, dict(enumerate(Question(*pair) for pair in own)), examples=len(rows))
 
     assert evaluated.tokens == evaluated.correct_tokens
     assert (1,) * len(rows) == matches

@@ -12,13 +12,6 @@ from tests.support import questions
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tiny):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tiny)
-
-
 def learned(tokens: Tokens, tokenizer) -> str:
     return tokenizer.decode([label for label in tokens.labels if label != IGNORED])
 

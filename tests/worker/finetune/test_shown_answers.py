@@ -5,31 +5,9 @@ import pytest
 from rankviz.core.runs.sweep_time import SHOWN_TOKENS
 from rankviz.dataset import Example
 from rankviz.worker.finetune.data import Question, ShownQuestion, SweepData
+from tests.support.tiny_llama import generated
 
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tiny)
-
-
-@pytest.fixture(scope="module")
-def model(tiny):
-    """A tiny Llama with larger weights, so that answers differ from prompt to prompt."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny)
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" not in name:
-                weight.normal_(0, 0.3)
-        model.lm_head.weight[2] *= 1.5
-    return model
 
 
 def shown(count, reference):
@@ -37,28 +15,14 @@ def shown(count, reference):
     return {place: ShownQuestion(question, f"prompt {place}", "((") for place, question in questions.items()}
 
 
-def generated(model, prompt, most):
-    import torch
-
-    out = model.generate(
-        input_ids=torch.tensor([prompt]),
-        attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
-        do_sample=False,
-        max_new_tokens=most,
-        eos_token_id=2,
-        pad_token_id=3,
-    )
-    return out[0, len(prompt) :].tolist()
-
-
 @pytest.mark.parametrize("cached", [True, False])
-def test_an_answer_is_the_text_of_the_greedy_tokens_and_says_whether_the_model_ended_it(model, tokenizer, cached):
+def test_an_answer_is_the_text_of_the_greedy_tokens_and_says_whether_the_model_ended_it(answering, tokenizer, cached):
     from rankviz.worker.finetune.answers import shown_answers
 
     asked = shown(6, reference=52)
-    expected = {place: generated(model, each.question.prompt, 60) for place, each in asked.items()}
+    expected = {place: generated(answering, each.question.prompt, 60) for place, each in asked.items()}
 
-    answers = shown_answers(model, tokenizer, asked, cached=cached, seconds=3600)
+    answers = shown_answers(answering, tokenizer, asked, cached=cached, seconds=3600)
 
     assert list(range(6)) == [each.place for each in answers]
     assert [tokenizer.decode(expected[i], skip_special_tokens=True).strip() for i in range(6)] == [
@@ -70,25 +34,25 @@ def test_an_answer_is_the_text_of_the_greedy_tokens_and_says_whether_the_model_e
 
 
 @pytest.mark.parametrize(("reference", "most"), [(4, 12), (1000, SHOWN_TOKENS)])
-def test_an_answer_ends_a_little_after_the_longest_reference_and_at_its_limit(model, tokenizer, reference, most):
+def test_an_answer_ends_a_little_after_the_longest_reference_and_at_its_limit(answering, tokenizer, reference, most):
     from rankviz.worker.finetune.answers import shown_answers
 
     told = []
-    shown_answers(model, tokenizer, shown(1, reference), seconds=3600, progress=lambda *so_far: told.append(so_far))
+    shown_answers(answering, tokenizer, shown(1, reference), seconds=3600, progress=lambda *so_far: told.append(so_far))
 
     assert {(most, "tokens")} == {(total, unit) for _, total, unit in told}
     assert [done for done, _, _ in told] == list(range(1, len(told) + 1))
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_where_time_is_up_each_answer_still_has_its_first_token(model, tokenizer, cached):
+def test_where_time_is_up_each_answer_still_has_its_first_token(answering, tokenizer, cached):
     from rankviz.worker.finetune.answers import shown_answers
 
     asked = shown(6, reference=52)
 
-    answers = shown_answers(model, tokenizer, asked, cached=cached, seconds=0.0)
+    answers = shown_answers(answering, tokenizer, asked, cached=cached, seconds=0.0)
 
-    first = [tokenizer.decode(generated(model, asked[i].question.prompt, 1)).strip() for i in range(6)]
+    first = [tokenizer.decode(generated(answering, asked[i].question.prompt, 1)).strip() for i in range(6)]
     assert first == [each.text for each in answers]
     assert not any(each.ended for each in answers)
 
