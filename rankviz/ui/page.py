@@ -78,6 +78,7 @@ def build_app(api: Api) -> gr.Blocks:
         loaded.then(**exploring.fit).then(**exploring.restored)
         loaded.then(**training.fill)
         loaded.then(**training.draw).then(None, js=train.FOLD)
+        loaded.then(**training.examples)
         for event in (running_now.draw, running.draw):
             loaded.then(**event)
         app.load(adapting.load, None, adapting.loaded, **quiet())
@@ -89,7 +90,7 @@ def build_app(api: Api) -> gr.Blocks:
             both = json.dumps([written, runs.SHOWING if name == "runs" else ""])
             chosen.then(None, None, [where, running.showing], js=f"() => {both}")  # at once, so in the order of clicks
         to["guide"].then(**rules)
-        to["train"].then(**training.draw)
+        to["train"].then(**training.draw).then(**training.examples)
         to["runs"].then(**running.first).then(**running.draw)
         to["adapter"].then(**adapting.choices)
         asked = {**exploring.question, "data_file": exploring.data_file}

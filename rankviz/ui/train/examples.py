@@ -16,7 +16,7 @@ from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.wiring import show
+from rankviz.ui.wiring import wire
 from rankviz.verdict import Verdict, sentences
 
 HEIGHT = 320
@@ -57,8 +57,11 @@ class Examples(NamedTuple):
     does_not_words: Any = gr.skip()
 
 
-def build(api: Api, sweep_id: gr.State) -> None:
-    """Both examples side by side, in the empty state of the tab."""
+def build(api: Api, sweep_id: gr.State) -> dict[str, Any]:
+    """Both examples side by side, in the empty state of the tab; returns the event that shows or hides them.
+
+    It follows the events that set sweep_id: a State that an event past the queue sets reports no change.
+    """
     with gr.Row(elem_classes="rv-charts", elem_id="examples", visible=False) as box:
         with gr.Column():
             matters = chart(MATTERS.title, height=HEIGHT, elem_id="example-matters")
@@ -68,7 +71,7 @@ def build(api: Api, sweep_id: gr.State) -> None:
             does_not_words = plain(elem_id="example-does-not-words")
 
     drawn_once = cache(partial(empty_state, api))  # recorded sweeps do not change
-    show(
+    return wire(
         partial(view, api, drawn_once),
         inputs={"sweep_id": sweep_id},
         outputs={

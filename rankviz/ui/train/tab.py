@@ -60,6 +60,8 @@ class Training(NamedTuple):
     seen: gr.State
     draw: Any
     """Call with no arguments to redraw after sweep_id was set: returns keyword arguments for an event."""
+    examples: dict[str, Any]
+    """The event that shows the recorded examples where there is no sweep to show, and hides them where there is."""
     fill: dict[str, Any]
     """The event that puts the shown sweep's own settings into the form."""
     form: dict[str, Any]
@@ -97,7 +99,7 @@ def build(api: Api) -> Training:
         with gr.Column(elem_classes="rv-answer"):
             status = plain(restoring_html(), elem_id="status")
             sweep_id = gr.State(None)
-            examples.build(api, sweep_id)
+            recorded_examples = examples.build(api, sweep_id)
             with gr.Row(elem_classes="rv-charts"):
                 curve = chart("Held-out loss by rank", height=HEIGHT, elem_id="train-curve", optional=True)
                 loss = chart("Training loss by step", height=HEIGHT, elem_id="train-loss", optional=True)
@@ -211,6 +213,7 @@ def build(api: Api) -> Training:
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
+        examples=recorded_examples,
         fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,
