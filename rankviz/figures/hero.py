@@ -218,9 +218,13 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
     drawn = [rank for rank in info.band if rank.r in DRAWN_RANKS]
+    pieces = bands(drawn, xs)
+    # The entry of the legend is a piece that is not extrapolated, where there is one, and stands first.
+    entry = next((place for place, piece in enumerate(pieces) if "fill" in piece and "fillpattern" not in piece), 0)
     traces = [
-        {**trace, "name": info.band_label, "legendgroup": "band", "showlegend": place == 0, "hoverinfo": "skip"}
-        for place, trace in enumerate(bands(drawn, xs))
+        {**piece, "name": info.band_label, "legendgroup": "band", "hoverinfo": "skip"}
+        | {"showlegend": place == entry, "legendrank": 1}
+        for place, piece in enumerate(pieces)
     ]
     stops = [rank for rank in info.band if rank.r in GRID]
     base = {"type": "scatter", "showlegend": False, "mode": "markers"}

@@ -88,6 +88,14 @@ def test_the_legend_says_how_often_the_band_held_and_whether_it_is_validated(api
     assert loss.band_label.endswith("not validated)")
 
 
+def test_the_forecast_stands_first_in_the_legend_with_a_piece_that_is_not_extrapolated(api):
+    data = figures.hero_figure(figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))).data
+
+    (entry,) = [trace for trace in data if trace.name.startswith("forecast") and trace.showlegend]
+    assert 1 == entry.legendrank and entry.fillpattern.shape is None
+    assert any(trace.fillpattern.shape for trace in data)
+
+
 def test_an_unknown_axis_or_quality_is_refused(api):
     with pytest.raises(InvalidSettingError, match="Quality must be one of"):
         api.tradeoffs.of(QWEN, quality="taste")

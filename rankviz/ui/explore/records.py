@@ -48,6 +48,8 @@ def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> st
     if tradeoff.forecast is None:
         metric = METRICS[tradeoff.quality]
         return f"{metric.text(rank.median)} ({metric.text(rank.low_80)} to {metric.text(rank.high_80)})"
+    if rank.r == tradeoff.forecast.reference_rank:
+        return "the reference"
     unit = UNIT_WORDS[tradeoff.forecast.unit]
     return f"{_number(rank.median)} ({_number(rank.low_80)} to {_number(rank.high_80)}) {unit}"
 

@@ -42,6 +42,7 @@ def test_a_rank_above_256_comes_with_its_half(api):
 
     assert ["512", "1024"] == list(shown["records"])[-2:]
     assert "no forecast" == shown["records"]["1024"]["quality"]
+    assert "the reference" == shown["records"]["128"]["quality"]
 
 
 def test_without_a_gpu_time_and_cost_are_not_known(api):
