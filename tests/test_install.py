@@ -160,10 +160,22 @@ def test_a_mistyped_name_is_still_corrected(light):
     assert HOW_TO_ADD in run.stderr
 
 
-def test_imported_runs_are_listed_and_have_their_verdict(light, tmp_path):
-    recorded = RunStore(ASSETS / "recorded")
+def copied_under_another_id(recorded: RunStore, home: Path) -> RunStore:
+    """A store with one of the recorded sweeps as someone's own: recorded runs themselves are not imported."""
     sweep = recorded.sweeps()[0]
-    archive = store.export_runs([recorded], [sweep.sweep_id], tmp_path / "runs.zip")
+    for run in sweep.runs:
+        folder = home / "runs" / run.run_id.replace(sweep.sweep_id, "mine")
+        folder.mkdir(parents=True)
+        for name in ("request.json", "events.jsonl"):
+            text = (recorded.run_dir(run.run_id) / name).read_text()
+            (folder / name).write_text(text.replace(sweep.sweep_id, "mine"))
+    return RunStore(home)
+
+
+def test_imported_runs_are_listed_and_have_their_verdict(light, tmp_path):
+    elsewhere = copied_under_another_id(RunStore(ASSETS / "recorded"), tmp_path / "elsewhere")
+    (sweep,) = elsewhere.sweeps()
+    archive = store.export_runs([elsewhere], [sweep.sweep_id], tmp_path / "runs.zip")
     zipfile.ZipFile(archive).extract("losses.csv", tmp_path)
 
     imported = light.run("rankviz", "runs", "import", str(archive))

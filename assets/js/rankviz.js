@@ -232,10 +232,14 @@ window.RankViz = (() => {
     if (new URL(location.href).searchParams.get("tab") === "sweep") remember({ tab: "runs" }); // its name before
   }
 
+  function write(params) {
+    if (isRestored) remember(params);
+  }
+
   function address(props, watch) {
-    const write = () => isRestored && props.value && remember(JSON.parse(props.value));
-    watch("value", write);
-    write();
+    const put = () => props.value && write(JSON.parse(props.value));
+    watch("value", put);
+    put();
   }
 
   const THIS_COMPUTER_ONLY =
@@ -270,19 +274,19 @@ window.RankViz = (() => {
   /* What takes longer than a blink says so: a sentence that appears after half a second and goes with done(). */
   const timers = {};
 
-  function write(id, text) {
+  function say(id, text) {
     const line = document.getElementById(id); // absent on a tab that is not built yet
     if (line) line.textContent = text;
   }
 
   function busy(id, text) {
     clearTimeout(timers[id]);
-    timers[id] = setTimeout(() => write(id, text), 500);
+    timers[id] = setTimeout(() => say(id, text), 500);
   }
 
   function done(id) {
     clearTimeout(timers[id]);
-    write(id, "");
+    say(id, "");
   }
 
   /* A menu closes when something in it was chosen or something else is clicked, and on Escape. */
@@ -315,6 +319,7 @@ window.RankViz = (() => {
     },
     withoutBase,
     remember,
+    write,
     chart,
     rank,
     pick,

@@ -25,6 +25,13 @@ from rankviz.ui.train import badge
 from rankviz.ui.train import tab as train
 from rankviz.ui.wiring import notice_html, on_any, put, quiet, with_messages
 
+_USUAL = json.dumps({key: default_tolerance(key) for key in METRICS})
+JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
+  metric: metric === "{LOSS.key}" ? null : metric,
+  tolerance: tolerance === {_USUAL}[metric] ? null : tolerance,
+}})"""
+"""What a sweep is judged by and within. In the browser, so in the order in which it was chosen."""
+
 
 def build_app(api: Api) -> gr.Blocks:
     with SmallBlocks(
@@ -59,6 +66,7 @@ def build_app(api: Api) -> gr.Blocks:
             "run": running.run_id,
             "open_sweep": running.open_id,
             "metric": running.metric,
+            "judged_by": running.judged_by,
             "tolerance": running.tolerance,
             "details": running.details,
             "showing_runs": running.showing,
@@ -85,13 +93,17 @@ def build_app(api: Api) -> gr.Blocks:
 
         tab_widgets = (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
+        named = {}
         for name, chosen in to.items():
-            written = link.address({"tab": None if name == "explore" else name})
-            both = json.dumps([written, runs.SHOWING if name == "runs" else ""])
-            chosen.then(None, None, [where, running.showing], js=f"() => {both}")  # at once, so in the order of clicks
+            place = json.dumps({"tab": None if name == "explore" else name})
+            shown = json.dumps(runs.SHOWING if name == "runs" else "")
+            # In the browser, so in the order of clicks.
+            named[name] = chosen.then(
+                None, None, running.showing, js=f"() => {{ RankViz.write({place}); return {shown}; }}"
+            )
         to["guide"].then(**rules)
         to["train"].then(**training.draw).then(**training.examples)
-        to["runs"].then(**running.first).then(**running.draw)
+        named["runs"].then(**running.draw)
         to["adapter"].then(**adapting.choices)
         asked = {**exploring.question, "data_file": exploring.data_file}
         measuring = gr.on([exploring.measure.click], **train.measuring(api, training, asked, tabs))
@@ -108,8 +120,8 @@ def build_app(api: Api) -> gr.Blocks:
         for opened in running.chosen:
             opened.then(_opened_address, opened_runs, where, **quiet())
         judged = [running.metric, running.tolerance]
-        on_any(running.tolerance.input).then(_judged_address, judged, where, **quiet())
-        running.judged.then(_judged_address, judged, where, **quiet())
+        for event in (on_any(running.tolerance.input), running.judged):
+            event.then(None, judged, None, js=JUDGED_ADDRESS)
         running.train.click(lambda: gr.Tabs(selected="train"), None, tabs, **quiet())
         for shown in adapting.opened:
             shown.then(adapter.address_of, adapting.source, where, **quiet())
@@ -134,6 +146,7 @@ class Restored(NamedTuple):
     open_sweep: str
     """Whose runs are listed: that of a run in the address."""
     metric: str
+    judged_by: str
     tolerance: str
     details: Any
     """Of a sweep: open where the address has a tolerance, whose box is in them."""
@@ -185,6 +198,7 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         run=run_id,
         open_sweep=sweep_id if run_id else "",
         metric=metric,
+        judged_by=metric,
         tolerance=params.get("tolerance", default_tolerance(metric)),
         details=gr.Accordion(open="tolerance" in params),
         showing_runs=runs.SHOWING if tab == "runs" else "",
@@ -200,14 +214,6 @@ def _opening(api: Api) -> Any:
         return sweep_id, run_id, sweep_id, runs.SHOWING, gr.Tabs(selected="runs")
 
     return with_messages(opened)
-
-
-def _judged_address(metric: str, tolerance: str) -> str:
-    """What a sweep is judged by and within."""
-    usual = default_tolerance(metric)
-    return link.address(
-        {"metric": None if metric == LOSS.key else metric, "tolerance": None if tolerance == usual else tolerance}
-    )
 
 
 def _opened_address(sweep_id: str, run_id: str) -> str:

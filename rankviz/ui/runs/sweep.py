@@ -51,9 +51,14 @@ def tolerance_label(metric: Metric) -> str:
     return f"Tolerance: counts as equal within ({metric.units}, or 2% of the gain over the base)"
 
 
-def tolerance_of(metric: str) -> Any:
-    """The usual one of a metric that was just chosen: nats say nothing of points."""
-    return gr.Textbox(default_tolerance(metric), label=tolerance_label(METRICS[metric]))
+def tolerance_of(metric: str, judged_by: str) -> tuple[Any, Any]:
+    """The usual one of a metric that was just chosen, since nats say nothing of points; and what it belongs to now.
+
+    A drop-down reports its choice again when it loses the focus: then what was written meanwhile stays.
+    """
+    if metric == judged_by:
+        return gr.skip(), gr.skip()
+    return gr.Textbox(default_tolerance(metric), label=tolerance_label(METRICS[metric])), metric
 
 
 def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key) -> SweepView:

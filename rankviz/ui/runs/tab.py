@@ -35,6 +35,8 @@ class Running(NamedTuple):
     open_id: gr.State
     """The sweep whose runs are listed."""
     metric: gr.Dropdown
+    judged_by: gr.State
+    """The metric that the tolerance belongs to."""
     judged: Any
     """The event after which metric and tolerance belong together."""
     tolerance: gr.Textbox
@@ -43,8 +45,6 @@ class Running(NamedTuple):
     """SHOWING while this is the open tab, else empty; then nothing is drawn. Set in the browser, so in the order of
     clicks."""
     timer: gr.Timer
-    first: dict[str, Any]
-    """The event that opens a sweep where none is open."""
     draw: dict[str, Any]
     chosen: list[Any]
     """The events after which another sweep or run is open."""
@@ -74,7 +74,7 @@ def build(api: Api) -> Running:
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
     choice = sweep_id, run_id, open_id = gr.State(""), gr.State(""), gr.State("")
-    selected, showing = gr.State([]), remembered()
+    selected, showing, judged_by = gr.State([]), remembered(), gr.State(LOSS.key)
     w["seen"], w["timer"] = gr.State(None), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
     judge = {"metric": w["metric"], "tolerance": w["tolerance"]}
@@ -86,7 +86,8 @@ def build(api: Api) -> Running:
     )
     w["timer"].tick(**drawing)
     on_any(text.change, state.change, x.change, w["y"].change, w["tolerance"].input).then(**drawing)
-    judged = w["metric"].input(tolerance_of, w["metric"], w["tolerance"], **quiet())
+    of_metric = [w["tolerance"], judged_by]
+    judged = w["metric"].input(tolerance_of, [w["metric"], judged_by], of_metric, **quiet())
     judged.then(**drawing)
 
     chosen = []
@@ -112,20 +113,17 @@ def build(api: Api) -> Running:
     brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(imported, api)))
     brought.then(**drawing)
 
-    def first(open_sweep: str) -> str:
-        return open_sweep or first_sweep(api)
-
     return Running(
         sweep_id=sweep_id,
         run_id=run_id,
         open_id=open_id,
         metric=w["metric"],
+        judged_by=judged_by,
         judged=judged,
         tolerance=w["tolerance"],
         details=details,
         showing=showing,
         timer=w["timer"],
-        first={"fn": first, "inputs": sweep_id, "outputs": sweep_id, **quiet()},
         draw=drawing,
         chosen=[*chosen, brought],
         train=train,
