@@ -10,7 +10,9 @@ RankVizError
     - InvalidSettingError     a setting out of range, or two that exclude each other
     - BadDataError            a training file that cannot be read; names the row
     - BadAdapterError         an adapter that cannot be read or resized; names the file or the module
-    - RunNotFoundError        no such run or sweep
+    - RunNotFoundError        no such run or sweep, or none that this visitor may see
+    - NotYoursError           it may be seen and not changed: it belongs to another visitor
+    - LimitError              more than this server gives a visitor, or all together; names the limit
     - NotInstalledError       the light install lacks a library for this; says how to add it
   + AssetError                RankViz's own data is broken: file, row, field, remedy
   + HubUnavailableError       no network, or no answer from the Hub; try again later
@@ -76,6 +78,16 @@ class RunNotFoundError(UserError):
     def __init__(self, run_id: str):
         self.run_id = run_id
         super().__init__(f"No run or sweep {run_id!r} here.")
+
+
+class NotYoursError(UserError):
+    def __init__(self, run_id: str):
+        self.run_id = run_id
+        super().__init__(f"{run_id!r} belongs to another visitor: you can look at it, not change it.")
+
+
+class LimitError(UserError):
+    """More than this server gives a visitor, or all together; the message names the limit."""
 
 
 class NotInstalledError(UserError):

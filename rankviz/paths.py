@@ -1,5 +1,6 @@
-"""Where RankViz's own files are, in a checkout and in an installed wheel alike; and whether a reference is a path."""
+"""Where RankViz's own files and the runs folder are; and whether a reference is a path."""
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -9,6 +10,12 @@ IMPORT_ROOT = _PACKAGE.parent
 
 ASSETS = next(folder for folder in (_PACKAGE / "assets", IMPORT_ROOT / "assets") if folder.is_dir())
 """RankViz's own data: a wheel carries it inside the package, a checkout has it beside the package."""
+
+
+def home() -> Path:
+    """The runs folder: RANKVIZ_HOME, or ~/.rankviz. Not read with the other settings, since an estimate on the command
+    line needs it and must not wait for their library."""
+    return Path(os.environ.get("RANKVIZ_HOME") or "~/.rankviz").expanduser()
 
 
 def existing(ref: str) -> Path | None:

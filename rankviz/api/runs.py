@@ -84,7 +84,7 @@ class Runs(StoredRuns):
         self.check(request)
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
             request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
-        sweep_id = self._workspace.store.create(request)
+        sweep_id = self._workspace.store.create(request, self._workspace.visitor.id)
         self._workspace.work_queue()
         return sweep_id
 
@@ -109,7 +109,8 @@ class Runs(StoredRuns):
         self.preview(request.data)
         refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.here())
         self._preflight.require(request.training, request.base)
-        self._workspace.store.add(request)
+        first = self.sweep(sweep_id).runs[0].run_id
+        self._workspace.store.add(request, self._workspace.store.ownership(first))
         self._workspace.work_queue()
         return request.run_id
 

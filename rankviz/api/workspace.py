@@ -8,14 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import ASSETS, existing
+from rankviz.visitor import HOST, NOBODY, Visitor
 
 if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
     from rankviz.supervisor import Supervisor
 
@@ -30,17 +33,39 @@ class Workspace:
     Args:
         home: The runs folder; RANKVIZ_HOME, or ~/.rankviz.
         assets: RankViz's own data.
-        shared: Whether strangers use it, as on a Space: then only uploads and the runs folder may be read.
+        shared: Whether strangers use it; as the settings say, unless given.
     """
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
-        self.home = Path(home or os.environ.get("RANKVIZ_HOME") or Path.home() / ".rankviz")
+        self.home = Path(home) if home else paths.home()
         self.assets = assets
-        self.shared = "SPACE_ID" in os.environ if shared is None else shared
+        self._given = {"home": self.home} | ({} if shared is None else {"shared": shared})
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Of this server. Read when something asks, since an estimate needs none."""
+        from rankviz.settings import Settings, read
+
+        return read(Settings, **self._given)
+
+    @property
+    def shared(self) -> bool:
+        """Whether strangers use it."""
+        return self.settings.shared
+
+    @property
+    def limits(self) -> Limits:
+        """What one visitor and all together may use."""
+        return self.settings.limits
+
+    @property
+    def visitor(self) -> Visitor:
+        """Who asks: the host on a machine of one's own, else the visitor of the request that is being answered."""
+        return visitor.current() or NOBODY if self.shared else HOST
 
     def refuse_private_path(self, ref: str) -> None:
         """A shared page must not become a window on its server's files."""
-        if not self.shared or not (path := existing(ref)):
+        if not (path := existing(ref)) or not self.shared:
             return
         import tempfile
 

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -28,6 +29,7 @@ from rankviz.store.journal import (
     parse_request,
     request_text,
 )
+from rankviz.store.ownership import NO_ONES, Ownership, read_ownership, write_ownership
 
 LOG_TAIL_BYTES = 4000
 
@@ -46,24 +48,38 @@ class RunStore:
     def run_dir(self, run_id: str) -> Path:
         return self.runs_dir / run_id
 
-    def create(self, request: SweepRequest) -> str:
+    def create(self, request: SweepRequest, owner: str = "") -> str:
         """Queue a sweep and return its id. Its runs appear whole, and together for whoever reads the queue."""
         now = time.time()
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
         self.publish(
-            {run.run_id: {"request.json": request_text(run)} for run in request.runs(sweep_id=sweep_id, created_at=now)}
+            {
+                run.run_id: {"request.json": request_text(run)}
+                for run in request.runs(sweep_id=sweep_id, created_at=now)
+            },
+            Ownership(owner),
         )
         return sweep_id
 
-    def add(self, request: RunRequest) -> None:
+    def add(self, request: RunRequest, ownership: Ownership = NO_ONES) -> None:
         """Queue one more run of a sweep that exists; nothing of its other runs is rewritten."""
-        self.publish({request.run_id: {"request.json": request_text(request)}})
+        self.publish({request.run_id: {"request.json": request_text(request)}}, ownership)
 
-    def create_probe(self, request: ProbeRequest, config: str) -> None:
+    def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
         """Queue a probe, with the config.json of its model beside it."""
-        self.publish({request.probe_id: {"request.json": request_text(request), "config.json": config}})
+        files = {"request.json": request_text(request), "config.json": config}
+        self.publish({request.probe_id: files}, Ownership(owner))
 
-    def publish(self, folders: dict[str, dict[str, str]]) -> None:
+    def ownership(self, run_id: str) -> Ownership:
+        """Whose a run or a probe is, and whether others may look at it."""
+        return read_ownership(self.run_dir(run_id))
+
+    def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
+        """Let others look at a run or at all runs of a sweep, or no longer."""
+        for run_id in self.run_ids(run_or_sweep_id):
+            write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
+
+    def publish(self, folders: dict[str, dict[str, str]], ownership: Ownership = NO_ONES) -> None:
         """Make run folders out of {run id: {file name: text}}: written aside first, then renamed into place."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.runs_dir) as aside:
@@ -71,6 +87,7 @@ class RunStore:
                 (Path(aside) / run_id).mkdir()
                 for name, text in files.items():
                     _write_durably(Path(aside) / run_id / name, text)
+                write_ownership(Path(aside) / run_id, ownership)
             with self.publishing():
                 for run_id in folders:
                     os.rename(Path(aside) / run_id, self.run_dir(run_id))

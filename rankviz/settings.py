@@ -1,0 +1,102 @@
+"""Every setting of a server, from environment variables: where things are, who may use it, and how much.
+
+A variable is RANKVIZ_ and the name of a field of Settings, or RANKVIZ_MAX_ and that of a limit. An empty limit is none.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rankviz import paths
+from rankviz.errors import InvalidSettingError
+
+Count = Annotated[int, Field(ge=0)]
+Read = TypeVar("Read", bound=BaseSettings)
+
+
+class Limits(BaseSettings):
+    """Of a page that one person uses: as far as the machine goes."""
+
+    model_config = SettingsConfigDict(env_prefix="RANKVIZ_MAX_", env_parse_none_str="", frozen=True, extra="ignore")
+
+    sweeps_per_visitor: Count | None = Field(None, description="Sweeps of one visitor that are queued or running")
+    sweeps: Count | None = Field(None, description="Sweeps of all visitors that are queued or running")
+    runs_per_sweep: Count = Field(256, description="Runs of one sweep")
+    steps: Count = Field(1_000_000, description="Optimizer steps of one run")
+    rank: Count = Field(1024, description="Rank of a run")
+    tokens_per_batch: Count | None = Field(None, description="Batch size × maximum length of a run")
+    base_parameters: Count | None = Field(None, description="Parameters of the base model of a run or probe")
+    run_minutes: Count | None = Field(None, description="Minutes that one run may take before it is ended")
+    runs_kept: Count | None = Field(None, description="Ended runs that are kept of one visitor")
+    upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
+    uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
+    uploads_mb_per_visitor: Count | None = Field(None, description="MB of all uploaded files of one visitor")
+    disk_mb: Count | None = Field(None, description="MB in use in the runs folder, beyond which nothing new starts")
+    introspections: Annotated[int, Field(ge=1)] = Field(
+        2, description="Models, adapters and imports that are read at once"
+    )
+    child_seconds: Annotated[int, Field(ge=1)] = Field(120, description="Seconds that reading one of them may take")
+    child_memory_mb: Annotated[int, Field(ge=256)] = Field(16_000, description="MB of memory that reading one may take")
+
+
+class SharedLimits(Limits):
+    """Of a page that strangers use: what a free Space with two cores and 16 GB can bear."""
+
+    sweeps_per_visitor: Count | None = 2
+    sweeps: Count | None = 20
+    runs_per_sweep: Count = 12
+    steps: Count = 200
+    rank: Count = 256
+    tokens_per_batch: Count | None = 8192
+    base_parameters: Count | None = 1_000_000_000
+    run_minutes: Count | None = 20
+    runs_kept: Count | None = 60
+    upload_mb: Count = 100
+    uploads_per_visitor: Count | None = 20
+    uploads_mb_per_visitor: Count | None = 300
+    disk_mb: Count | None = 20_000
+    introspections: Annotated[int, Field(ge=1)] = 1
+    child_seconds: Annotated[int, Field(ge=1)] = 60
+    child_memory_mb: Annotated[int, Field(ge=256)] = 4_000
+
+
+class Settings(BaseSettings):
+    """Of one server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RANKVIZ_", env_ignore_empty=True, frozen=True, extra="ignore", ignored_types=(cached_property,)
+    )
+
+    home: Path = Field(default_factory=paths.home, description="The runs folder")
+    shared: bool = Field(
+        default_factory=lambda: "SPACE_ID" in os.environ,
+        description="Whether strangers use the page: limits, owners, and no path of the machine is read",
+    )
+    admin_token: SecretStr | None = Field(None, description="Who knows it may see and end everything")
+    cookie_key: SecretStr | None = Field(
+        None, description="Signs the cookies of visitors; without it a key is made and kept in the runs folder"
+    )
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What one visitor and all together may use."""
+        return read(SharedLimits if self.shared else Limits)
+
+
+def read(kind: type[Read], **given: object) -> Read:
+    """The settings that the environment gives. InvalidSettingError names the first wrong variable.
+
+    given: goes before the environment.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"{kind.model_config['env_prefix']}{first['loc'][0]}".upper()
+        raise InvalidSettingError(f"{name} cannot be {first['input']!r}: {first['msg']}.") from None

@@ -1,0 +1,48 @@
+"""Who asks. On one's own machine there is only its owner; on a shared page each request has a visitor.
+
+Operations ask `current()` for it, so that it need not be handed through every one of them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody whose things are told apart from those of others."""
+
+    id: str
+    """Never an address or a session: a signed cookie's, or the stable one of a login."""
+    name: str = ""
+    """To be shown; empty of one who is not logged in."""
+    admin: bool = False
+    """Sees and may change everything."""
+
+    def owns(self, owner: str) -> bool:
+        """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""
+        return self.admin or (bool(owner) and owner == self.id)
+
+
+HOST = Visitor("", admin=True)
+"""Who uses RankViz on their own machine."""
+NOBODY = Visitor("")
+"""A visitor of a shared page who could not be told: may look at what is open to all."""
+
+_current: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
+
+
+@contextmanager
+def acting_as(visitor: Visitor) -> Iterator[None]:
+    """Within it, operations are asked for by this visitor."""
+    token = _current.set(visitor)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current() -> Visitor | None:
+    """The visitor of the request that is being answered; None outside any."""
+    return _current.get()
