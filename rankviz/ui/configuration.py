@@ -49,7 +49,7 @@ HTML_DEFAULTS = {
 
 
 class SmallConfig(BlocksConfig):
-    """What the page is made of, made smaller. Gradio asks for it four times before it serves, and gets the first one."""
+    """What the page is made of, made smaller. Gradio asks for it four times before it serves; it is made once."""
 
     def __init__(self, root_block: gr.Blocks) -> None:
         super().__init__(root_block)
