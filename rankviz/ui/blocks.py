@@ -5,7 +5,7 @@ from typing import Any
 
 from gradio.blocks import BlocksConfig
 
-from rankviz.ui.configuration import SmallBlocks
+from rankviz.ui.configuration import SmallBlocks, SmallConfig
 from rankviz.ui.visitors import visitor_of
 from rankviz.visitor import acting_as
 
@@ -13,8 +13,8 @@ from rankviz.visitor import acting_as
 class PageBlocks(SmallBlocks):
     """Every function of the page and every endpoint is called through `process_api`, through the queue or past it."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.default_config = PageConfig(self)
 
     async def process_api(self, *args: Any, request: Any = None, **kwargs: Any) -> dict[str, Any]:
@@ -31,7 +31,7 @@ class PageBlocks(SmallBlocks):
 NOT_KEPT: dict[str, Any] = {}
 
 
-class PageConfig(BlocksConfig):
+class PageConfig(SmallConfig):
     """What is on the page. Gradio copies it for each open page, and keeps the configuration of every component beside
     it, for deep links, of which there are none here."""
 
