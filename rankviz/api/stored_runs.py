@@ -113,5 +113,4 @@ class StoredRuns:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz import store
 
-        shipped = {record.run_id for sweep in self._recorded for record in sweep.runs}
-        return store.import_runs(self._workspace.store, Path(source), shipped)
+        return store.import_runs(self._workspace.store, Path(source), self._recorded)
