@@ -81,10 +81,15 @@ class Runs(StoredRuns):
         """
         from rankviz import dataset
 
+        owner = self._workspace.rights.somebody()
         self.check(request)
+        store, file = self._workspace.store, None
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
-            request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
-        sweep_id = self._workspace.store.create(request, self._workspace.visitor.id)
+            file = Path(request.data)
+            request = replace(request, data=str(store.keep(file)))
+        sweep_id = store.create(request, owner.id)
+        if file:
+            store.keep(file)  # the last run that had this copy may have been deleted before this sweep was there
         self._workspace.work_queue()
         return sweep_id
 
@@ -106,6 +111,7 @@ class Runs(StoredRuns):
 
         installed.require_trainer("Training")
         request = self.added_request(sweep_id, r)
+        self._required_run_ids(sweep_id)
         self.preview(request.data)
         refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.here())
         self._preflight.require(request.training, request.base)
@@ -148,8 +154,8 @@ class Runs(StoredRuns):
 
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
-        run_ids = self._workspace.store.run_ids(run_or_sweep_id)
-        self._workspace.supervisor.cancel(run_or_sweep_id)
+        run_ids = self._required_run_ids(run_or_sweep_id)
+        self._workspace.supervisor.cancel_runs(run_ids)
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
 
     def resume(self, sweep_id: str) -> Sequence[str]:
@@ -157,7 +163,8 @@ class Runs(StoredRuns):
         from rankviz import installed
 
         installed.require_trainer("Training")
-        again = [run.run_id for run in self._workspace.store.sweep(sweep_id).resumable]
+        self._required_run_ids(sweep_id)
+        again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:
             raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
         first = self.get(again[0]).request
