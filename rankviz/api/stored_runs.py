@@ -103,11 +103,11 @@ class StoredRuns:
         return any(record.run_id == run_id for sweep in self._recorded for record in sweep.runs)
 
     def events(self, run_id: str) -> Sequence[RunEvent]:
-        """All that happened in a run, in order."""
+        """What happened last in a run, in order, without its steps."""
         if self._is_recorded(run_id):
-            return self._recorded_store.events(run_id)
+            return self._recorded_store.latest(run_id)
         self.get(run_id)
-        return self._workspace.store.events(run_id)
+        return self._workspace.store.latest(run_id)
 
     def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
         """The fast curves of a sweep, the best first; none of an ordinary sweep."""

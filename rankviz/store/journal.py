@@ -6,8 +6,9 @@ stump with a newline, so that it stays one unreadable line and takes nothing wit
 
 import json
 import os
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.store.flat_requests import nested
 
+LATEST = 60
+"""Events of a run that are kept to be shown."""
 MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 16_000_000
 """An evaluation of 100,000 examples, the most there can be, has about 5 MB."""
@@ -106,6 +109,8 @@ class JournalReader:
     journal: Path
     record: Record
     offset: int = 0
+    latest: deque[RunEvent] = field(default_factory=lambda: deque(maxlen=LATEST))
+    """The last events, without steps and progress, of which there are many."""
 
     def read(self) -> Record:
         """Fold what is new. An ended run changes only when it is asked for again: its file's size is looked at, no
@@ -114,6 +119,7 @@ class JournalReader:
         self.offset += new.size
         if new.events:
             self.record = self.record.after_all(new.events)
+            self.latest.extend(event for event in new.events if not isinstance(event, StepLogged | StageProgressed))
         if new.unreadable:
             self.record = replace(self.record, unreadable_lines=self.record.unreadable_lines + new.unreadable)
         return self.record

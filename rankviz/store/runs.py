@@ -13,14 +13,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rankviz.core.bounds import NAME, printable
+from rankviz.core.bounds import INSIDE, NAME, printable
 from rankviz.core.from_json import Misfit
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.events import RunEvent, RunRequeued
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
-from rankviz.errors import InvalidSettingError, RunNotFoundError, UserError
+from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError, UserError
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -50,6 +50,11 @@ class RunStore:
 
     def run_dir(self, run_id: str) -> Path:
         return self.runs_dir / run_id
+
+    def path(self, run_id: str, relative: str) -> Path:
+        """A file or folder that a run's journal names, with links followed: it need not exist, but is nowhere else than
+        in the run's folder. BadAdapterError where it is."""
+        return path_in_run(self.run_dir(run_id), relative)
 
     def create(self, request: SweepRequest, owner: str = "") -> str:
         """Queue a sweep and return its id. Its runs appear whole, and together for whoever reads the queue."""
@@ -159,6 +164,12 @@ class RunStore:
         self.record(run_id)
         journal = self._journal(run_id)
         return tuple(parse_lines(journal.read_bytes()).events) if journal.exists() else ()
+
+    def latest(self, run_id: str) -> tuple[RunEvent, ...]:
+        """The last events in order, without steps and progress. No more is read than the journal's end."""
+        with self._lock:
+            self.record(run_id)
+            return tuple(self._readers[run_id].latest)
 
     def get(self, run_id: str) -> RunRecord:
         """A run; RunNotFoundError for a probe too."""
@@ -302,6 +313,19 @@ def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep
 def recorded(assets: Path) -> Sequence[Sweep]:
     """The sweeps shipped in ASSETS/recorded/runs, made by RankViz itself and folded as any other."""
     return group(RunStore(Path(assets) / "recorded").all(), recorded=True)
+
+
+def path_in_run(folder: Path, relative: str) -> Path:
+    """The path that a journal gives relative to its run's folder. BadAdapterError where it leaves that, by its name or
+    by a link."""
+    try:
+        inside = folder.resolve()
+        path = (inside / relative).resolve() if INSIDE.fullmatch(relative) else None
+    except (OSError, RuntimeError):  # links in a circle
+        path = None
+    if path is None or not path.is_relative_to(inside):
+        raise BadAdapterError(f"The adapter of run {folder.name!r} is not in the run's own folder, so it is not read.")
+    return path
 
 
 def _write_durably(path: Path, content: str | bytes) -> None:
