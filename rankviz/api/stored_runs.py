@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankviz.api.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store.ownership import Ownership
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 class StoredRuns:
     """The runs of one folder, as far as whoever asks may see them, and those that RankViz ships."""
 
-    def __init__(self, workspace: Workspace):
+    def __init__(self, workspace: Workspace, quota: Quota):
         self._workspace = workspace
+        self._quota = quota
 
     def samples(self) -> Sequence[Sample]:
         """The sample data that RankViz ships."""
@@ -128,13 +130,11 @@ class StoredRuns:
         from rankviz import store
 
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
-        return store.import_runs(
-            self._workspace.store,
-            Path(source),
-            self._recorded,
-            Ownership(owner.id),
-            store.ImportLimits(limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run),
-        )
+        self._quota.require_room(1)
+        most = store.ImportLimits(limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run)
+        folders = store.read_export(Path(source), self._recorded, most)
+        self._quota.require_room(len(folders))
+        return store.take_in(self._workspace.store, folders, self._recorded, Ownership(owner.id))
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
         """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""

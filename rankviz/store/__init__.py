@@ -6,7 +6,16 @@ What stands here is POSIX (Linux, macOS): one appending write a line, rename to 
 """
 
 from rankviz.store.archive import export_runs, summary_row
-from rankviz.store.imports import ImportLimits, import_runs
+from rankviz.store.imports import ImportLimits, import_runs, read_export, take_in
 from rankviz.store.runs import RunStore, recorded
 
-__all__ = ["ImportLimits", "RunStore", "export_runs", "import_runs", "recorded", "summary_row"]
+__all__ = [
+    "ImportLimits",
+    "RunStore",
+    "export_runs",
+    "import_runs",
+    "read_export",
+    "recorded",
+    "summary_row",
+    "take_in",
+]

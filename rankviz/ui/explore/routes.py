@@ -19,7 +19,9 @@ from rankviz.errors import RankVizError
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.charts import json_text
+from rankviz.ui.visitors import visitor_of
 from rankviz.ui.wiring import notice_html
+from rankviz.visitor import acting_as
 
 MAX_BODY_BYTES = 100_000
 
@@ -37,7 +39,8 @@ def routes(api: Api) -> list[Route]:
 def _serve(view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callable:
     async def respond(request: Request) -> Response:
         body = await request.body()
-        return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
+        with acting_as(visitor_of(request)):
+            return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
 
     return respond
 
