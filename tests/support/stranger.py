@@ -74,6 +74,11 @@ class Stranger:
         by_name = {key.replace("_", "-"): value for key, value in values.items()} | values.pop("named", {})
         return self.call(self.events.of(name, event)[0], by_name)
 
+    def run(self, name: str, event: str = "click", **values: Any) -> list["Answer"]:
+        """The event with all that follows from it on the server."""
+        by_name = {key.replace("_", "-"): value for key, value in values.items()} | values.pop("named", {})
+        return [self.call(each, by_name) for each in self.events.of(name, event)]
+
     def call(
         self, event: int, values: Mapping[str, Any] | None = None, *, data: Any = None, event_data: Any = None,
         referer: str = "",
