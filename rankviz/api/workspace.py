@@ -12,8 +12,8 @@ from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
-from rankviz.errors import InvalidSettingError
-from rankviz.paths import ASSETS, existing
+from rankviz.paths import ASSETS
+from rankviz.references import EMBEDDED, References
 from rankviz.visitor import HOST, NOBODY, Visitor
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from rankviz.store import RunStore
     from rankviz.supervisor import Supervisor
 
-EMBEDDED = "embedded"
+__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
+
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
 
@@ -63,15 +64,10 @@ class Workspace:
         """Who asks: the host on a machine of one's own, else the visitor of the request that is being answered."""
         return visitor.current() or NOBODY if self.shared else HOST
 
-    def refuse_private_path(self, ref: str) -> None:
-        """A shared page must not become a window on its server's files."""
-        if not (path := existing(ref)) or not self.shared:
-            return
-        import tempfile
-
-        uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
-        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in (uploads, self.home)):
-            raise InvalidSettingError("This page is shared, so it reads no files of its machine: upload yours instead.")
+    @property
+    def references(self) -> References:
+        """What the visitor may name a model, data or an adapter by."""
+        return References(self.home, self.assets, shared=self.shared, visitor=self.visitor)
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:
