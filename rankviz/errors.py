@@ -19,7 +19,6 @@ RankVizError
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
-
 SHOWN = 200
 """Characters of a name that somebody gave, in a message."""
 

@@ -18,6 +18,7 @@ def home() -> Path:
     line needs it and must not wait for their library."""
     return Path(os.environ.get("RANKVIZ_HOME") or "~/.rankviz").expanduser()
 
+
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 

@@ -17,7 +17,7 @@ from rankviz.catalog import models
 from rankviz.core.checks import named
 from rankviz.errors import InvalidSettingError, NoSuchPathError, UnknownModelError
 from rankviz.paths import ASSETS, existing, is_hub_id
-from rankviz.visitor import HOST, Visitor
+from rankviz.visitor import Visitor, data_folder, is_data_folder
 
 EMBEDDED = "embedded"
 PRIVATE = "This page is shared, so it reads no files of its machine: upload yours instead."
@@ -52,21 +52,14 @@ def is_own_upload(path: Path, visitor: Visitor) -> bool:
     return path.is_relative_to(uploads_folder().resolve())
 
 
-def kept_folder(home: Path, owner: str) -> Path:
-    """Where the data files of a visitor's runs are kept; "" is the host."""
-    import hashlib
-
-    return home / "data" / f"of-{hashlib.sha256(owner.encode()).hexdigest()[:24]}" if owner else home / "data"
-
-
 class References:
-    """The references of one visitor.
+    """What may be named here.
 
     Args:
         home: The runs folder.
         assets: RankViz's own data.
-        shared: Whether strangers use it.
-        visitor: Who asks.
+        stranger: Gives the visitor of a shared page, and None on a machine of one's own. Called when a reference may
+            be a path, since names are the same for everybody.
         own_upload: Whether a visitor uploaded a file, by its resolved path.
     """
 
@@ -75,12 +68,11 @@ class References:
         home: Path,
         assets: Path = ASSETS,
         *,
-        shared: bool,
-        visitor: Visitor = HOST,
+        stranger: Callable[[], Visitor | None],
         own_upload: Callable[[Path, Visitor], bool] = is_own_upload,
     ):
-        self._home, self._assets, self._shared, self._visitor = home, assets, shared, visitor
-        self._own_upload = own_upload
+        self._home, self._assets = home, assets
+        self._stranger, self._own_upload = stranger, own_upload
 
     def model(self, ref: object) -> Reference:
         """The embedded base, a catalogue id or one of its other names, a path of one's own, or a Hub id."""
@@ -113,30 +105,29 @@ class References:
         """The file or folder of this machine that a reference is, if this visitor may read it; None of one that is no
         path, and on one's own machine where there is nothing. InvalidSettingError for any path that is not theirs."""
         text = _text(ref, "The path")
-        if not self._shared:
+        if self._stranger() is None:
             return existing(text)
-        if is_hub_id(text) or not (text.startswith(".") or any(mark in text for mark in OF_PATHS)):
-            return None
-        return self.file(text)
+        is_name = is_hub_id(text) or not (text.startswith(".") or any(mark in text for mark in OF_PATHS))
+        return None if is_name else self.file(text)
 
     def file(self, ref: object) -> Path:
         """The path that a reference is, which has to be one. InvalidSettingError where this visitor may not read it."""
         text = _text(ref, "The file")
-        if not self._shared:
+        visitor = self._stranger()
+        if visitor is None:
             return Path(text).expanduser()
         path = Path(text)
         if path.is_absolute() and ".." not in path.parts:
             resolved = Path(os.path.realpath(path))
-            if self._is_kept(resolved) or self._own_upload(resolved, self._visitor):
+            if self._is_kept(resolved, visitor) or self._own_upload(resolved, visitor):
                 return resolved
         raise InvalidSettingError(PRIVATE)
 
-    def _is_kept(self, path: Path) -> bool:
-        """Whether it is a data file that this visitor's runs keep."""
-        home, visitor = Path(os.path.realpath(self._home)), self._visitor
-        if visitor.admin:
-            return path.is_relative_to(kept_folder(home, ""))
-        return bool(visitor.id) and path.is_relative_to(kept_folder(home, visitor.id))
+    def _is_kept(self, path: Path, visitor: Visitor) -> bool:
+        """Whether it is a data file that this visitor's runs keep: HOME, data, a folder for its content, the file."""
+        home, folder = Path(os.path.realpath(self._home)), path.parent.parent
+        owned = bool(visitor.id) and folder == data_folder(home, visitor.id)
+        return owned or (visitor.admin and is_data_folder(home, folder))
 
 
 def _text(ref: object, name: str) -> str:

@@ -49,7 +49,8 @@ class Probes:
             probe_id=f"probe-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}",
             created_at=now,
         )
-        self._workspace.store.create_probe(request, json.dumps(self._models.config(question.model_id)))
+        config = json.dumps(self._models.config(question.model_id))
+        self._workspace.store.create_probe(request, config, self._workspace.rights.somebody().id)
         self._workspace.work_queue()
         return request.probe_id
 
@@ -60,8 +61,8 @@ class Probes:
         return for_here(question, self._workspace.here())
 
     def all(self) -> Sequence[ProbeRecord]:
-        """All probes, the newest first."""
-        return self._workspace.store.probes()[::-1]
+        """All probes of whoever asks, the newest first."""
+        return self._workspace.rights.own(self._workspace.store.probes())[::-1]
 
     def newest(self, model: str) -> ProbeRecord | None:
         """The newest probe of a model; None where it has none."""
@@ -70,7 +71,9 @@ class Probes:
 
     def get(self, probe_id: str) -> ProbeRecord:
         """One probe."""
-        return self._workspace.store.probe(probe_id)
+        record = self._workspace.store.probe(probe_id)
+        self._workspace.rights.require_sight(probe_id)
+        return record
 
     def summary(self, probe_id: str) -> ProbeSummary:
         """One probe: its measurements, the whole model by extrapolation, and the estimate beside it."""

@@ -20,7 +20,6 @@ from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import BadDataError, InvalidSettingError, RankVizError
-from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
@@ -57,7 +56,7 @@ class Runs(StoredRuns):
         self._models = models
         self._measured = measured
         self._preflight = preflight
-        self._kept: dict[tuple[str, int, int], Path] = {}
+        self._kept: dict[tuple[str, str, int, int], Path] = {}
 
     def check(self, request: SweepRequest) -> None:
         """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
@@ -79,12 +78,18 @@ class Runs(StoredRuns):
         It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
         the page.
         """
-        from rankviz import dataset
-
+        owner, references = self._workspace.rights.somebody(), self._workspace.references
         self.check(request)
-        if not dataset.is_sample(request.data, assets=self._workspace.assets):
-            request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
-        sweep_id = self._workspace.store.create(request, self._workspace.visitor.id)
+        store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
+        if base.path:
+            request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
+        if file:
+            request = replace(request, data=str(store.keep(file, owner.id)))
+        sweep_id = store.create(request, owner.id)
+        if file:
+            store.keep(
+                file, owner.id
+            )  # deleted with the last run that had it, before this sweep was there?
         self._workspace.work_queue()
         return sweep_id
 
@@ -106,6 +111,7 @@ class Runs(StoredRuns):
 
         installed.require_trainer("Training")
         request = self.added_request(sweep_id, r)
+        self._required_run_ids(sweep_id)
         self.preview(request.data)
         refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.here())
         self._preflight.require(request.training, request.base)
@@ -148,8 +154,8 @@ class Runs(StoredRuns):
 
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
-        run_ids = self._workspace.store.run_ids(run_or_sweep_id)
-        self._workspace.supervisor.cancel(run_or_sweep_id)
+        run_ids = self._required_run_ids(run_or_sweep_id)
+        self._workspace.supervisor.cancel_runs(run_ids)
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
 
     def resume(self, sweep_id: str) -> Sequence[str]:
@@ -157,7 +163,8 @@ class Runs(StoredRuns):
         from rankviz import installed
 
         installed.require_trainer("Training")
-        again = [run.run_id for run in self._workspace.store.sweep(sweep_id).resumable]
+        self._required_run_ids(sweep_id)
+        again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:
             raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
         first = self.get(again[0]).request
@@ -218,16 +225,16 @@ class Runs(StoredRuns):
 
     def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
         """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""
-        from rankviz import dataset
-
-        path = existing(request.data)
-        if dataset.is_sample(request.data, assets=self._workspace.assets) or path is None or not path.is_file():
+        try:
+            path = self._workspace.references.data(request.data).path
+        except BadDataError:
             return request
-        self._workspace.refuse_private_path(request.data)
-        state = path.stat()
-        key = request.data, state.st_mtime_ns, state.st_size
+        if path is None or not path.is_file():
+            return request
+        state, owner = path.stat(), self._workspace.visitor.id
+        key = owner, str(path), state.st_mtime_ns, state.st_size
         if key not in self._kept:
-            self._kept[key] = self._workspace.store.kept_path(path)
+            self._kept[key] = self._workspace.store.kept_path(path, owner)
         kept = self._kept[key]
         return replace(request, data=str(kept)) if kept.exists() else request
 

@@ -14,9 +14,10 @@ from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, References
-from rankviz.visitor import HOST, NOBODY, Visitor
+from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
+    from rankviz.api.rights import Rights
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
@@ -64,10 +65,23 @@ class Workspace:
         """Who asks: the host on a machine of one's own, else the visitor of the request that is being answered."""
         return visitor.current() or NOBODY if self.shared else HOST
 
-    @property
+    @cached_property
     def references(self) -> References:
-        """What the visitor may name a model, data or an adapter by."""
-        return References(self.home, self.assets, shared=self.shared, visitor=self.visitor)
+        """What whoever asks may name a model, data or an adapter by."""
+        return References(self.home, self.assets, stranger=lambda: self.visitor if self.shared else None)
+
+    @cached_property
+    def rights(self) -> Rights:
+        """What that visitor may see and change."""
+        from rankviz.api.rights import Rights
+
+        return Rights(self)
+
+    @property
+    def own_home(self) -> Path:
+        """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it."""
+        visitor = self.visitor
+        return self.home if visitor.admin else home_of(self.home, visitor.id)
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:

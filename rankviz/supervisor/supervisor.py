@@ -89,7 +89,10 @@ class Supervisor:
         """Cancel a run, or all runs of a sweep. Returns when they have ended and no process of theirs is left; a run
         that has ended already stays as it ended. Works from any process: where another one supervises, it is asked by
         a marker in the run's folder."""
-        run_ids = self.store.run_ids(run_or_sweep_id)
+        self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
+
+    def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0) -> None:
+        """The same of these runs."""
         deadline = time.monotonic() + timeout_seconds
         marked = False
         while waiting := [run_id for run_id in run_ids if not self.store.record(run_id).state.ended]:
