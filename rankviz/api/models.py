@@ -13,7 +13,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import InvalidSettingError, UnknownModelError
+from rankviz.errors import InvalidSettingError, UserError
 from rankviz.references import EMBEDDED, Reference
 
 USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
@@ -55,7 +55,7 @@ class Models:
         """A model that can be had without asking the Hub; None for any other."""
         try:
             reference = self._workspace.references.model(ref)
-        except UnknownModelError:
+        except UserError:
             return None
         return None if reference.kind == "hub" and reference not in self._known else self.get(ref)
 

@@ -87,9 +87,7 @@ class Runs(StoredRuns):
             request = replace(request, data=str(store.keep(file, owner.id)))
         sweep_id = store.create(request, owner.id)
         if file:
-            store.keep(
-                file, owner.id
-            )  # deleted with the last run that had it, before this sweep was there?
+            store.keep(file, owner.id)  # deleted with the last run that had it, before this sweep was there?
         self._workspace.work_queue()
         return sweep_id
 

@@ -12,9 +12,12 @@ from pathlib import Path
 
 from rankviz.core.runs.events import GPU_LOST
 from rankviz.core.runs.stages import GETTING_BASE, IMPORTING, READING_DATA
+from rankviz.errors import UserError
 from rankviz.machine import load_average
+from rankviz.references import Reference
 from rankviz.store import RunStore
 from rankviz.worker import device
+from rankviz.worker.gate import admit
 from rankviz.worker.journal import Journal, redirect_output, set_environment
 from rankviz.worker.processor import ProcessorClock
 
@@ -31,9 +34,14 @@ def main(argv: Sequence[str]) -> int:
         journal = Journal(store, run_id)
         redirect_output(store.run_dir(run_id) / "worker.log")
         try:
+            given, data = admit(store, journal.request)
+        except UserError as error:
+            journal.fail(error)
+            continue
+        try:
             if session is None or not session.intact:
                 session = None  # frees the old base before the new one is loaded
-                session = _load(journal, home)
+                session = _load(journal, home, given, data)
             session.run(journal.request, journal.append, store.run_dir(run_id))
         except Exception as error:
             journal.fail(error)
@@ -48,16 +56,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _load(journal: Journal, home: Path):
+def _load(journal: Journal, home: Path, given: Reference, data: Reference):
     """Import and load step by step, saying so. Offline is set first: it is read once, when the Hub's client loads."""
     from rankviz import dataset
     from rankviz.worker.finetune import base as bases
 
     clock, average, stages = ProcessorClock(), load_average(), journal.stages
     stages.begin(READING_DATA)
-    rows = dataset.read(journal.request.data)
+    rows = dataset.read(data.text)
     stages.begin(GETTING_BASE)
-    base = bases.resolve(journal.request.base, home, stages)
+    base = bases.resolve(given, home, stages)
     if base.is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
     stages.begin(IMPORTING)
