@@ -107,7 +107,7 @@ class Patterns:
         self._left -= steps
         if self._left < 0:
             raise BadAdapterError(
-                "adapter_config.json has more patterns, or longer ones, than its modules need: RankViz does not read it."
+                "adapter_config.json has more patterns, or longer ones, than its modules need, so it is not read."
             )
 
 
