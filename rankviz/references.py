@@ -101,10 +101,10 @@ class References:
             return Reference("path", str(path))
         raise dataset.unknown(text, self._assets)
 
-    def path(self, ref: object) -> Path | None:
+    def path(self, ref: object, name: str = "The path") -> Path | None:
         """The file or folder of this machine that a reference is, if this visitor may read it; None of one that is no
         path, and on one's own machine where there is nothing. InvalidSettingError for any path that is not theirs."""
-        text = _text(ref, "The path")
+        text = _text(ref, name)
         if self._stranger() is None:
             return existing(text)
         is_name = is_hub_id(text) or not (text.startswith(".") or any(mark in text for mark in OF_PATHS))

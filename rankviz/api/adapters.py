@@ -217,7 +217,7 @@ class Adapters:
             return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
         if ref.startswith(HUB_ADDRESS):
             ref = "/".join(ref.removeprefix(HUB_ADDRESS).split("/")[:2])
-        elif path := self._workspace.references.path(ref):
+        elif path := self._workspace.references.path(ref, "The adapter"):
             return Source([path])
         try:
             record = self._own_run(ref)
