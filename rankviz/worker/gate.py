@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rankviz.core.probe.request import ProbeQuestion, ProbeRequest
+from rankviz.core.runs.limits import check_run
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UnknownModelError
 from rankviz.paths import ASSETS
@@ -12,17 +13,17 @@ from rankviz.store import RunStore
 from rankviz.visitor import Visitor
 
 
-def references(store: RunStore, run_id: str) -> References:
-    """What the owner of a run may name. A run that has an owner was made on a shared page, whatever holds now."""
-    owner = store.ownership(run_id).owner
-    shared = bool(owner) or read(Settings, home=store.home).shared
-    return References(store.home, ASSETS, stranger=lambda: Visitor(owner) if shared else None)
-
-
 def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
-    """The base and the data of a run, which may be trained with them; a UserError says why not."""
+    """The base and the data of a run, which may be trained with them; a UserError says why not.
+
+    A run that has an owner was made on a shared page, whatever holds now.
+    """
     request.validate()
-    known = references(store, request.run_id)
+    owner = store.ownership(request.run_id).owner
+    shared = {"shared": True} if owner else {}
+    settings = read(Settings, home=store.home, **shared)
+    check_run(request, settings.limits)
+    known = References(store.home, ASSETS, stranger=lambda: Visitor(owner) if settings.shared else None)
     base, data = known.model(request.base), known.data(request.data)
     refuse_shadowed(base)
     return base, data

@@ -48,8 +48,7 @@ def main(argv: Sequence[str]) -> int:
         admit_probe(journal.request)
         Probe(store, journal, home).run()
     except Exception as error:
-        journal.fail(error)
-        return 1
+        return journal.fail(error)
     return 0
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from rankviz.core.runs.events import AdapterSaved
 from rankviz.errors import BadAdapterError, InvalidSettingError, RankVizError
 from rankviz.trained.read import read_adapter
 from rankviz.ui.adapter import tab as adapter
+from rankviz.ui.page import build_app
 from rankviz.visitor import acting_as
 from tests.support.finished_runs import finished, text_of
 from tests.support.saved_adapters import Q, factors, save, two_blocks
@@ -41,6 +43,22 @@ def test_without_an_adapter_the_page_says_what_to_do(api):
     assert "Open a trained LoRA adapter to see" in text_of(view.top)
     assert "r = 16, 400 steps on phonemes, learning rate 0.001, held-out loss 7.64 → 1.14 nats" in text_of(view.top)
     assert (True, False) == (view.sample.visible, view.parts.visible)
+
+
+def test_the_page_is_built_without_reading_an_adapter_and_the_tab_tells_of_the_sample_when_it_is_opened(api, tmp_path):
+    others = tmp_path / "assets"
+    others.mkdir()
+    for each in ASSETS.iterdir():
+        if each.name != "sample_adapter":
+            (others / each.name).symlink_to(each)
+
+    build_app(Api(home=tmp_path / "home", assets=others, shared=False))
+    choices, top = adapter.offered(api, "")
+    with_one_open = adapter.offered(api, "sample")
+
+    assert [("Sample: r = 16, SmolLM2-135M-Instruct on phonemes", "sample")] == choices.choices
+    assert "r = 16, 400 steps on phonemes" in text_of(top)
+    assert gr.skip() == with_one_open[1]
 
 
 def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
@@ -304,7 +322,7 @@ def test_the_steps_of_a_run_are_those_of_its_journal(api):
 
 def test_a_page_without_an_adapter_in_its_address_reads_nothing(api):
     assert {} == adapter.restored(api, "", "")
-    assert {"source", "ref", "runs"} == adapter.restored(api, "", "adapter").keys()
+    assert {"source", "ref", "runs", "top"} == adapter.restored(api, "", "adapter").keys()
     opened = adapter.restored(api, "sample", "adapter")
     assert ("sample", "", "sample") == (opened["source"], opened["ref"], opened["runs"].value)
     assert (3, True) == (opened["r"].value, opened["parts"].visible)
