@@ -4,18 +4,15 @@ import re
 import reprlib
 from collections.abc import Sequence
 
+from rankviz.core.bounds import MAX_TEXT, UNPRINTABLE
 from rankviz.errors import InvalidSettingError
 
-MAX_TEXT = 1000
-"""Characters of a name, an id or a path."""
 SHOWN = 80
 """Characters of a refused value in its message."""
 MAX_NAMES = 256
 """Module names in one list."""
 MODULE_NAME = re.compile(r"[\w.{}-]{1,200}")
 """What a module or parameter can be called; nothing else reaches a library that takes names for patterns."""
-NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and halves of surrogate pairs, which no file and no page can hold."""
 
 
 def whole(value: object, name: str, low: int, high: int) -> None:
@@ -45,12 +42,12 @@ def named(value: object, name: str) -> None:
 
 
 def plain_text(value: object, name: str, most: int = MAX_TEXT) -> None:
-    """InvalidSettingError unless the value is a text of at most so many characters without any of NOT_TEXT."""
+    """InvalidSettingError unless the value is a text of at most so many characters on one line."""
     if not isinstance(value, str):
         raise InvalidSettingError(f"{name} must be a text (got {_shown(value)}).")
     if len(value) > most:
         raise InvalidSettingError(f"{name} must have at most {most:,} characters (got {len(value):,}).")
-    if NOT_TEXT.search(value):
+    if UNPRINTABLE.search(value):
         raise InvalidSettingError(f"{name} has a character that is no text: {_shown(value)}.")
 
 
