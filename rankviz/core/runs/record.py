@@ -253,4 +253,5 @@ class Sweep:
     @property
     def seconds_in_runs(self) -> float:
         """The runs' own time: between runs the sweep may have waited, or stood still until it was resumed."""
-        return sum(run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at)
+        spans = [run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at]
+        return sum(max(0.0, span) for span in spans)
