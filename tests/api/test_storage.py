@@ -52,7 +52,7 @@ def test_on_a_full_disk_every_operation_says_so_and_a_deletion_makes_room():
 
         assert 2 == len(api.runs.delete(sweep.sweep_id))
         assert "" == api.workspace.why_not_write()
-        api.runs.start(questions.sweep(ranks=(4,), max_steps=2))
+        api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2))
 
 
 READ_ONLY = """
