@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankviz.api.quota import Quota
-from rankviz.api.workspace import Workspace
+from rankviz.api.workspace import Workspace, writes
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store.ownership import Ownership
 
@@ -38,8 +38,7 @@ class StoredRuns:
         """The first rows of a sample or a file, with counts; BadDataError names a bad row."""
         from rankviz import dataset
 
-        self._workspace.refuse_private_path(data)
-        return dataset.preview(data, assets=self._workspace.assets)
+        return dataset.preview(self._workspace.references.data(data).text, assets=self._workspace.assets)
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps of whoever asks, the newest first."""
@@ -117,6 +116,7 @@ class StoredRuns:
 
         return fast_curves(self.sweep(sweep_id).runs)
 
+    @writes
     def export(self, ids: Sequence[str], target: Path) -> Path:
         """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
         from rankviz import store
@@ -125,6 +125,7 @@ class StoredRuns:
         run_ids = [run_id for name in ids for run_id in ([name] if name in shipped else self._required_run_ids(name))]
         return store.export_runs([self._recorded_store, self._workspace.store], run_ids, Path(target))
 
+    @writes
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz import store
@@ -132,7 +133,7 @@ class StoredRuns:
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         self._quota.require_room(1)
         most = store.ImportLimits(limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run)
-        folders = store.read_export(Path(source), self._recorded, most)
+        folders = store.read_export(self._workspace.references.file(source), self._recorded, most)
         self._quota.require_room(len(folders))
         return store.take_in(self._workspace.store, folders, self._recorded, Ownership(owner.id))
 
@@ -148,11 +149,13 @@ class StoredRuns:
         records = self._workspace.rights.seen(run_or_sweep_id)
         return all(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
+    @writes
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Let others look at a run or a sweep of one's own by its address, or no longer."""
         for run_id in self._required_run_ids(run_or_sweep_id):
             self._workspace.store.open_to_all(run_id, is_open)
 
+    @writes
     def delete(self, run_or_sweep_id: str) -> Sequence[str]:
         """Delete a run, a probe or a sweep of one's own that has ended, with its adapters and log; returns what is
         gone. The copy of its data goes too, unless another run has it."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
-from rankviz.errors import InvalidSettingError
-from rankviz.paths import ASSETS, existing
-from rankviz.visitor import HOST, NOBODY, Visitor
+from rankviz.errors import StorageError
+from rankviz.paths import ASSETS
+from rankviz.references import EMBEDDED, References
+from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
     from rankviz.api.rights import Rights
@@ -24,14 +25,24 @@ if TYPE_CHECKING:
     from rankviz.store import RunStore
     from rankviz.supervisor import Supervisor
 
-EMBEDDED = "embedded"
+__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
+
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
 
 
-def folder_of(visitor_id: str) -> str:
-    """A folder's name for a visitor, whatever their id is made of."""
-    return hashlib.sha256(visitor_id.encode()).hexdigest()[:16]
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def writes(method: Method) -> Method:
+    """Of an operation that writes into the runs folder: StorageError where that fails."""
+
+    @wraps(method)
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        with self._workspace.writing():
+            return method(self, *args, **kwargs)
+
+    return call
 
 
 class Workspace:
@@ -71,6 +82,11 @@ class Workspace:
         return visitor.current() or NOBODY if self.shared else HOST
 
     @cached_property
+    def references(self) -> References:
+        """What whoever asks may name a model, data or an adapter by."""
+        return References(self.home, self.assets, stranger=lambda: self.visitor if self.shared else None)
+
+    @cached_property
     def rights(self) -> Rights:
         """What that visitor may see and change."""
         from rankviz.api.rights import Rights
@@ -81,17 +97,7 @@ class Workspace:
     def own_home(self) -> Path:
         """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it."""
         visitor = self.visitor
-        return self.home if visitor.admin else self.home / "visitors" / folder_of(visitor.id)
-
-    def refuse_private_path(self, ref: str) -> None:
-        """A shared page must not become a window on its server's files."""
-        if not (path := existing(ref)) or not self.shared:
-            return
-        import tempfile
-
-        uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
-        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in (uploads, self.home)):
-            raise InvalidSettingError("This page is shared, so it reads no files of its machine: upload yours instead.")
+        return self.home if visitor.admin else home_of(self.home, visitor.id)
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:
@@ -119,10 +125,28 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Why nothing can be trained here and how to change that; empty where the trainer is installed."""
+        """Why nothing can be trained here and how to change that; empty where it can."""
         from rankviz import installed
 
-        return installed.missing_trainer("Training")
+        return installed.missing_trainer("Training") or self.why_not_write()
+
+    def why_not_write(self) -> str:
+        """Why nothing can be kept in the runs folder and how to change that; empty where it can."""
+        from rankviz.machine import disk
+
+        return disk.trouble(self.home)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around what writes into the runs folder: StorageError where that fails."""
+        try:
+            yield
+        except OSError as error:
+            from rankviz.machine import disk
+
+            if not disk.is_of_writing(error, self.home):
+                raise
+            raise StorageError(disk.explain(error)) from error
 
     def here(self) -> Device:
         """This machine, as training finds it."""
