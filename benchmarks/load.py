@@ -1,8 +1,8 @@
 """Fifty visitors explore the page for two minutes, alone and beside a training run. `make load`, on loopback only.
 
 Each has a session of their own and speaks as Gradio's front end does. They open the page, change rank and model, open
-sections, compare and look at Runs, with 0.5 to 2 s between two actions. Nothing here fails: it prints what it saw beside
-what is to be reached on two idle cores.
+sections, compare and look at Runs, with 0.5 to 2 s between two actions. Nothing here fails: it prints what it saw
+beside what is to be reached on two idle cores.
 """
 
 import argparse
@@ -161,7 +161,8 @@ async def crowd(app: App, visitors: int, seconds: float) -> None:
     report(seen, errors, seconds + ARRIVE_SECONDS)
     half = memory[len(memory) // 2 :]
     print(
-        f"memory: {start:.0f} MB at the start, highest {max(memory):.0f} MB (+{max(memory) - start:.0f}; to reach: +150), "
+        f"memory: {start:.0f} MB at the start, highest {max(memory):.0f} MB "
+        f"(+{max(memory) - start:.0f}; to reach: +150), "
         f"{half[0]:.0f} MB half way, {half[-1]:.0f} MB at the end, {app.mb:.0f} MB when all have left"
     )
 
