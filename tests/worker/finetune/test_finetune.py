@@ -214,6 +214,22 @@ def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
     assert [] == mine
 
 
+def test_a_worker_gives_way_between_two_runs_where_another_visitor_waits(tiny, tmp_path):
+    data = write_tiny_data(tmp_path / "letters.jsonl")
+    store = RunStore(tmp_path / "home")
+    first, third = store.run_ids(store.create(letters(tiny, data, 4, 8), "ann"))
+    (second,) = store.run_ids(store.create(letters(tiny, data, 4), "ben"))
+
+    supervisor = Supervisor(store, turn_minutes=0.0)
+    supervisor.start()
+    supervisor.settle(240)
+    supervisor.stop()
+
+    runs = [store.get(run_id) for run_id in (first, second, third)]
+    assert ["completed"] * 3 == [run.state.value for run in runs]
+    assert runs[0].ended_at < runs[1].started_at < runs[1].ended_at < runs[2].started_at
+
+
 @pytest.mark.slow
 def test_the_embedded_model_learns_the_phonemes_a_little_in_a_few_steps(tmp_path):
     store = RunStore(tmp_path / "home")
