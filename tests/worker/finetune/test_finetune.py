@@ -15,7 +15,8 @@ from rankviz.core.runs.record import RunState
 from rankviz.core.runs.stages import stages_of
 from rankviz.core.runs.times import times_of
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
+from rankviz.supervisor import WORKER_COMMAND, Supervisor
+from rankviz.supervisor.process import yield_file
 from tests.support import questions
 from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
 from tests.support.tiny_runs import letters, run_to_the_end
@@ -215,20 +216,19 @@ def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
     assert [] == mine
 
 
-def test_a_worker_gives_way_between_two_runs_where_another_visitor_waits(tiny, tmp_path):
+def test_a_worker_that_is_to_give_way_ends_after_the_run_that_it_is_at(tiny, tmp_path):
     data = write_tiny_data(tmp_path / "letters.jsonl")
     store = RunStore(tmp_path / "home")
-    first, third = store.run_ids(store.create(letters(tiny, data, 4, 8), "ann"))
-    (second,) = store.run_ids(store.create(letters(tiny, data, 4), "ben"))
+    run_ids = store.run_ids(store.create(letters(tiny, data, 4, 8)))
+    yield_file(store.home).touch()
 
-    supervisor = Supervisor(store, turn_minutes=0.0)
-    supervisor.start()
-    supervisor.settle(240)
-    supervisor.stop()
+    worker = subprocess.run(
+        [*WORKER_COMMAND, str(store.home), *run_ids], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
+    )
 
-    runs = [store.get(run_id) for run_id in (first, second, third)]
-    assert ["completed"] * 3 == [run.state.value for run in runs]
-    assert runs[0].ended_at < runs[1].started_at < runs[1].ended_at < runs[2].started_at
+    assert 0 == worker.returncode
+    assert ["completed", "queued"] == [store.get(run_id).state.value for run_id in run_ids]
+    assert not store.has_begun(run_ids[1])
 
 
 @pytest.mark.slow
