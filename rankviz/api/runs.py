@@ -61,9 +61,7 @@ class Runs(StoredRuns):
 
     def check(self, request: SweepRequest) -> None:
         """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_training()
         request.validate()
         here = self._workspace.here()
         request.training.settle(here)
@@ -107,9 +105,7 @@ class Runs(StoredRuns):
 
         It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
         """
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_training()
         request = self.added_request(sweep_id, r)
         self._required_run_ids(sweep_id)
         self.preview(request.data)
@@ -160,9 +156,7 @@ class Runs(StoredRuns):
 
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids."""
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_training()
         self._required_run_ids(sweep_id)
         again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:

@@ -13,7 +13,7 @@ from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, NotInstalledError
 from rankviz.paths import ASSETS, existing
 from rankviz.visitor import HOST, NOBODY, Visitor
 
@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
+
+INSTEAD = (
+    "To train, take a notebook for Colab (Export on Explore), or install RankViz on a machine of your own. You can "
+    "import on Runs what you train there."
+)
+ON_ZERO_GPU = (
+    "This Space runs on ZeroGPU. It lends a GPU for about a minute at a time, and a training needs it for longer, so "
+    f"nothing can be trained here; all else works. {INSTEAD} The Space can also be duplicated with other hardware."
+)
+NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; all else works. {INSTEAD}"
 
 
 def folder_of(visitor_id: str) -> str:
@@ -118,10 +128,18 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Why nothing can be trained here and how to change that; empty where the trainer is installed."""
+        """Why nothing can be trained here, and what to do instead; empty where something can be."""
         from rankviz import installed
 
-        return installed.missing_trainer("Training")
+        if installed.on_zero_gpu():
+            return ON_ZERO_GPU
+        missing = installed.missing_trainer("Training")
+        return NO_TRAINER_HERE if missing and self.shared else missing
+
+    def require_training(self) -> None:
+        """NotInstalledError where nothing can be trained here."""
+        if why_not := self.why_not_train():
+            raise NotInstalledError(why_not)
 
     def here(self) -> Device:
         """This machine, as training finds it."""

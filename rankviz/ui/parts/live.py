@@ -6,7 +6,6 @@ Reads what the worker wrote and owns nothing: the page may be closed and finds t
 import time
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
@@ -25,18 +24,11 @@ from rankviz.ui.parts.html import Cell, Row
 EVENTS_SHOWN = 60
 
 
-class Fingerprint(NamedTuple):
-    """What a sweep showed when it was last drawn; while it stays the same there is nothing to draw."""
-
-    sweep_id: str
-    seen: tuple[tuple[str, str, int, int, float], ...]
-
-
-def fingerprint(sweep: Sweep) -> Fingerprint:
-    return Fingerprint(
-        sweep.sweep_id,
-        tuple((run.state.value, run.stage, len(run.steps), len(run.cuts), run.ended_at or 0.0) for run in sweep.runs),
-    )
+def fingerprint(sweep: Sweep) -> int:
+    """Of what is shown of a sweep; while it stays the same there is nothing to draw. A number, since each open page
+    keeps some."""
+    runs = ((run.state.value, run.stage, len(run.steps), len(run.cuts), run.ended_at or 0.0) for run in sweep.runs)
+    return hash((sweep.sweep_id, *runs))
 
 
 def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:

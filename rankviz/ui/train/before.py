@@ -89,9 +89,11 @@ def before(api: Api, **values: Any) -> Before:
         "expected": notice_html(*noted, expected.warning) + expected_html(expected),
         "notice": notice_html(sentence, kind="error"),
     }
-    if not sentence or request.base == EMBEDDED or api.workspace.why_not_train():
+    never = bool(api.workspace.why_not_train())
+    if request.base == EMBEDDED or not (sentence or never):
         return Before(**shown)
-    return Before(**shown, embedded=gr.Button(visible=True), notebook=gr.Button(_notebook_label(request), visible=True))
+    notebook = gr.Button(_notebook_label(request), visible=True)
+    return Before(**shown, embedded=gr.Button(visible=not never), notebook=notebook)
 
 
 def _wrong(field: str, sentence: str) -> Before:
