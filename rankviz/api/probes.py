@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
+from rankviz.api.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.cost.adapter import plan_on
+from rankviz.core.runs.limits import check_batch
 from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 class Probes:
     """Measured here, without weights."""
 
-    def __init__(self, workspace: Workspace, models: Models, preflight: Preflight):
+    def __init__(self, workspace: Workspace, models: Models, preflight: Preflight, quota: Quota):
         self._workspace = workspace
         self._models = models
         self._preflight = preflight
+        self._quota = quota
 
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
@@ -36,7 +39,10 @@ class Probes:
         from rankviz.core.probe.request import settle
 
         installed.require_trainer("A probe")
+        owner = self._workspace.rights.somebody()
         question.validate()
+        check_batch(question.training.tokens_per_micro_step, self._workspace.limits)
+        self._quota.check_base(question.model_id)
         model = self._models.get(question.model_id)
         plan_on(model, question.lora, question.training, self._workspace.here())
         self._preflight.require(question.training)
@@ -50,7 +56,8 @@ class Probes:
             created_at=now,
         )
         config = json.dumps(self._models.config(question.model_id))
-        self._workspace.store.create_probe(request, config, self._workspace.rights.somebody().id)
+        with self._quota.admitting(new=1):
+            self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id
 

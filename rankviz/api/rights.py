@@ -50,6 +50,11 @@ class Rights:
         """Those of this visitor, in their order: what lists, charts and choices are made of."""
         return [record for record in records if self.mine(record.run_id)]
 
+    def made_by_visitor(self, records: Iterable[Kept]) -> list[Kept]:
+        """Those that this very visitor made, also where they are the admin and may change all."""
+        visitor, store = self._workspace.visitor, self._workspace.store
+        return [record for record in records if store.ownership(record.run_id).owner == visitor.id]
+
     def require_sight(self, run_id: str) -> None:
         """RunNotFoundError where this visitor may not know of it."""
         if not self.may_see(run_id):

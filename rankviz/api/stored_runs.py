@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankviz.api.quota import Quota
 from rankviz.api.workspace import Workspace
-from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.store.ownership import Ownership
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 class StoredRuns:
     """The runs of one folder, as far as whoever asks may see them, and those that RankViz ships."""
 
-    def __init__(self, workspace: Workspace):
+    def __init__(self, workspace: Workspace, quota: Quota):
         self._workspace = workspace
+        self._quota = quota
 
     def samples(self) -> Sequence[Sample]:
         """The sample data that RankViz ships."""
@@ -126,10 +128,18 @@ class StoredRuns:
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz import store
+        from rankviz.store.removal import remove
 
         owner = self._workspace.rights.somebody()
         shipped = {record.run_id for sweep in self._recorded for record in sweep.runs}
-        return store.import_runs(self._workspace.store, Path(source), shipped, Ownership(owner.id))
+        self._quota.require_room(1)
+        run_ids = store.import_runs(self._workspace.store, Path(source), shipped, Ownership(owner.id))
+        try:
+            self._quota.require_room(0)
+        except LimitError:
+            remove(self._workspace.store, run_ids)
+            raise
+        return run_ids
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
         """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""

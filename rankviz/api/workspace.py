@@ -121,7 +121,8 @@ class Workspace:
     def supervisor(self) -> Supervisor:
         from rankviz.supervisor import Supervisor
 
-        return Supervisor(self.store)
+        limits = self.limits
+        return Supervisor(self.store, run_minutes=limits.run_minutes, turn_minutes=limits.turn_minutes)
 
     def work_queue(self) -> None:
         """Go on with what is queued, and settle what an app that stopped has left behind."""

@@ -12,7 +12,8 @@ from rankviz.store.runs import RunStore
 
 ASIDE = ".gone-"
 ABANDONED_SECONDS = 3600.0
-_DIGEST = re.compile("[0-9a-f]{16}")
+_KEPT = re.compile("data/(of-[0-9a-f]+/)?[0-9a-f]{16}")
+"""A folder with a copy of a data file, below HOME."""
 
 
 def remove(store: RunStore, run_ids: Sequence[str]) -> None:
@@ -53,8 +54,8 @@ def _data_of(store: RunStore, run_id: str) -> set[str]:
 
 
 def _unused(store: RunStore, data: set[str]) -> list[Path]:
-    """The folders of these copies that no run names any more. A request may name any path: only HOME/data/<digest> is
-    RankViz's own."""
+    """The folders of these copies that no run names any more. A request may name any path: only the folders that
+    `keep` makes are RankViz's own."""
     used = {Path(record.request.data).parent for record in store.all()}
     folders = {Path(name).parent for name in data} - used
-    return [each for each in folders if each.parent == store.home / "data" and _DIGEST.fullmatch(each.name)]
+    return [each for each in folders if _KEPT.fullmatch(str(each).removeprefix(f"{store.home}/"))]

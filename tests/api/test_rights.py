@@ -220,19 +220,22 @@ def test_a_deleted_run_leaves_nothing_and_its_data_stays_while_another_run_reads
     assert [".publish.lock"] == [path.name for path in api.workspace.store.runs_dir.iterdir()]
 
 
-@pytest.mark.parametrize("name", ["data/../runs/x", "data/{digest}/../../x", "data/x/y", "../out/y"])
+@pytest.mark.parametrize(
+    "name", ["data/../runs/x", "data/{digest}/../../x", "data/x/y", "../out/y", "runs/../data/{digest}/y"]
+)
 def test_a_run_that_names_other_files_as_its_data_takes_none_with_it(api, tmp_path, name):
     home = api.workspace.store.home
-    for folder in (home / "runs" / "x", home / "data" / "x", home.parent / "out"):
+    digest = "0" * 16
+    for folder in (home / "runs" / "x", home / "data" / "x", home / "data" / digest, home.parent / "out"):
         folder.mkdir(parents=True)
         (folder / "y").touch()
-    before = {path for path in tmp_path.rglob("*") if path.name in ("x", "y", "out", "data")}
-    sweep_id = sweep_of(api, ANN, data=f"{home}/{name.format(digest='0' * 16)}")
+    before = sorted(path for path in tmp_path.rglob("*") if path.name in ("x", "y", digest))
+    sweep_id = sweep_of(api, ANN, data=f"{home}/{name.format(digest=digest)}")
 
     with acting_as(ANN):
         api.runs.delete(sweep_id)
 
-    assert before == {path for path in tmp_path.rglob("*") if path.name in ("x", "y", "out", "data")}
+    assert before == sorted(path for path in tmp_path.rglob("*") if path.name in ("x", "y", digest))
 
 
 def test_what_cannot_be_read_is_listed_for_its_owner_who_can_delete_it(api):
