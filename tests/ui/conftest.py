@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,18 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="session")
 def address(home):
     """Where `python app.py` answers."""
+    with serving(home) as url:
+        yield url
+
+
+@contextmanager
+def serving(home, **more):
+    """`python app.py` on this runs folder, with more environment variables; gives its address."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment |= more
     log = (home / "app.log").open("w")
     app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
