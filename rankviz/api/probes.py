@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.quota import Quota
-from rankviz.api.workspace import Workspace
+from rankviz.api.workspace import Workspace, writes
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.runs.limits import check_batch
 from rankviz.errors import InvalidSettingError, RankVizError
@@ -30,6 +30,7 @@ class Probes:
         self._preflight = preflight
         self._quota = quota
 
+    @writes
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
         import json
@@ -101,6 +102,7 @@ class Probes:
         """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
         import csv
 
+        from rankviz.core.cells import cell
         from rankviz.core.probe.rows import COLUMNS, probe_row
 
         record = self.get(probe_id)
@@ -110,7 +112,7 @@ class Probes:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             if not file.tell():
                 writer.writeheader()
-            writer.writerow(row)
+            writer.writerow({name: cell(value) for name, value in row.items()})
 
     def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """The probe again and again until it has ended."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankviz.api.quota import Quota
-from rankviz.api.workspace import Workspace
-from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
+from rankviz.api.workspace import Workspace, writes
+from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store.ownership import Ownership
 
 if TYPE_CHECKING:
@@ -105,11 +105,11 @@ class StoredRuns:
         return any(record.run_id == run_id for sweep in self._recorded for record in sweep.runs)
 
     def events(self, run_id: str) -> Sequence[RunEvent]:
-        """All that happened in a run, in order."""
+        """What happened last in a run, in order, without its steps."""
         if self._is_recorded(run_id):
-            return self._recorded_store.events(run_id)
+            return self._recorded_store.latest(run_id)
         self.get(run_id)
-        return self._workspace.store.events(run_id)
+        return self._workspace.store.latest(run_id)
 
     def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
         """The fast curves of a sweep, the best first; none of an ordinary sweep."""
@@ -117,6 +117,7 @@ class StoredRuns:
 
         return fast_curves(self.sweep(sweep_id).runs)
 
+    @writes
     def export(self, ids: Sequence[str], target: Path) -> Path:
         """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
         from rankviz import store
@@ -125,21 +126,17 @@ class StoredRuns:
         run_ids = [run_id for name in ids for run_id in ([name] if name in shipped else self._required_run_ids(name))]
         return store.export_runs([self._recorded_store, self._workspace.store], run_ids, Path(target))
 
+    @writes
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz import store
-        from rankviz.store.removal import remove
 
-        owner = self._workspace.rights.somebody()
-        shipped = {record.run_id for sweep in self._recorded for record in sweep.runs}
+        owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         self._quota.require_room(1)
-        run_ids = store.import_runs(self._workspace.store, Path(source), shipped, Ownership(owner.id))
-        try:
-            self._quota.require_room(0)
-        except LimitError:
-            remove(self._workspace.store, run_ids)
-            raise
-        return run_ids
+        most = store.ImportLimits(limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run)
+        folders = store.read_export(Path(source), self._recorded, most)
+        self._quota.require_room(len(folders))
+        return store.take_in(self._workspace.store, folders, self._recorded, Ownership(owner.id))
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
         """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""
@@ -153,11 +150,13 @@ class StoredRuns:
         records = self._workspace.rights.seen(run_or_sweep_id)
         return all(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
+    @writes
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Let others look at a run or a sweep of one's own by its address, or no longer."""
         for run_id in self._required_run_ids(run_or_sweep_id):
             self._workspace.store.open_to_all(run_id, is_open)
 
+    @writes
     def delete(self, run_or_sweep_id: str) -> Sequence[str]:
         """Delete a run, a probe or a sweep of one's own that has ended, with its adapters and log; returns what is
         gone. The copy of its data goes too, unless another run has it."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
-from rankviz.errors import InvalidSettingError, NotInstalledError
+from rankviz.errors import InvalidSettingError, NotInstalledError, StorageError
 from rankviz.paths import ASSETS, existing
 from rankviz.visitor import HOST, NOBODY, Visitor
 
@@ -42,6 +43,20 @@ NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; al
 def folder_of(visitor_id: str) -> str:
     """A folder's name for a visitor, whatever their id is made of."""
     return hashlib.sha256(visitor_id.encode()).hexdigest()[:16]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def writes(method: Method) -> Method:
+    """Of an operation that writes into the runs folder: StorageError where that fails."""
+
+    @wraps(method)
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        with self._workspace.writing():
+            return method(self, *args, **kwargs)
+
+    return call
 
 
 class Workspace:
@@ -135,12 +150,32 @@ class Workspace:
         if installed.on_zero_gpu():
             return ON_ZERO_GPU
         missing = installed.missing_trainer("Training")
-        return NO_TRAINER_HERE if missing and self.shared else missing
+        return NO_TRAINER_HERE if missing and self.shared else missing or self.why_not_write()
 
-    def require_training(self) -> None:
-        """NotInstalledError where nothing can be trained here."""
-        if why_not := self.why_not_train():
-            raise NotInstalledError(why_not)
+    def require_trainer(self) -> None:
+        """NotInstalledError where nothing can be trained here, whatever is done about the disk."""
+        from rankviz import installed
+
+        if installed.on_zero_gpu() or installed.missing_trainer("Training"):
+            raise NotInstalledError(self.why_not_train())
+
+    def why_not_write(self) -> str:
+        """Why nothing can be kept in the runs folder and how to change that; empty where it can."""
+        from rankviz.machine import disk
+
+        return disk.trouble(self.home)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around what writes into the runs folder: StorageError where that fails."""
+        try:
+            yield
+        except OSError as error:
+            from rankviz.machine import disk
+
+            if not disk.is_of_writing(error, self.home):
+                raise
+            raise StorageError(disk.explain(error)) from error
 
     def here(self) -> Device:
         """This machine, as training finds it."""

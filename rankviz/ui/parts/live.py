@@ -31,14 +31,15 @@ def fingerprint(sweep: Sweep) -> int:
     return hash((sweep.sweep_id, *runs))
 
 
-def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:
+def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: str = "") -> str:
     """The sweep's state in one line; while it runs how far it is, its time left and the numbers of the current run.
 
     progress: as api.runs.progress has it, from earlier runs too; None takes it from this sweep alone.
+    waiting: of waiting_words.
     """
     parts = [
         f'<div class="rv-status"><h2>{escape(sweep_title(sweep))}</h2>',
-        f'<p role="status">{escape(_where(sweep))}</p>',
+        f'<p role="status">{escape(" ".join(filter(None, [_where(sweep), waiting])))}</p>',
     ]
     if not sweep.ended:
         parts.append(_how_far(sweep, progress or progress_of(sweep, time.time())))
@@ -46,6 +47,14 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:
     if failed:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(failed.error)}</p></div>')
     return "".join(parts) + "</div>"
+
+
+def waiting_words(api: Api, sweep: Sweep) -> str:
+    """Its place in the queue and the wait, as a sentence; nothing of a sweep that does not wait."""
+    if sweep.ended or sweep.running:
+        return ""
+    place = api.runs.waiting(sweep.sweep_id)
+    return place.sentence if place else "It starts when the worker is free."
 
 
 def one_line(sweep: Sweep) -> str:
@@ -95,7 +104,7 @@ def _where(sweep: Sweep) -> str:
         recorded = "Recorded by RankViz and shipped with it: " if sweep.recorded else ""
         return f"{recorded}{ended}{duration}."
     if running is None:
-        return "Queued. It starts when the worker is free."
+        return "Queued."
     number = runs.index(running) + 1
     doing = running.stage if running.steps_done in (0, running.request.max_steps) else "training"
     return f"Run {number} of {len(runs)}, {run_label(running, sweep)}: {doing or 'starting'}."

@@ -89,7 +89,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
             visible=len(offered) > 1,
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
-        status=live.status_html(sweep),
+        status=live.status_html(sweep, waiting=live.waiting_words(api, sweep)),
         resume=gr.Button(live.again_label(again), visible=bool(again) and mine),
         cancel=gr.Button(visible=mine and not sweep.ended),
         add=add_button(api, sweep, shown.decision),

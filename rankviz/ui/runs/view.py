@@ -61,7 +61,7 @@ def runs_view(
     sweeps, unreadable = all_sweeps(api), api.runs.unreadable()
     prints = tuple(live.fingerprint(sweep) for sweep in sweeps)
     chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None) or _of_another(api, sweep_id)
-    state_of_it = (live.fingerprint(chosen), not chosen.recorded and api.runs.is_open(sweep_id)) if chosen else None
+    state_of_it = _state_of(api, chosen) if chosen else None
     now = Seen(
         listed=hash((text, state, tuple(selected), choice, tuple(unreadable), prints)),
         overlaid=hash((x, y, tuple(selected), prints if selected else ())),
@@ -81,6 +81,12 @@ def runs_view(
     if now.run != before.run:
         drawn |= _run(api, run_id)
     return RunsView(**drawn, seen=now, timer=gr.Timer(active=True))
+
+
+def _state_of(api: Api, sweep: Sweep) -> tuple[int, bool, str]:
+    """All that changes what is shown of it."""
+    is_open = not sweep.recorded and api.runs.is_open(sweep.sweep_id)
+    return live.fingerprint(sweep), is_open, live.waiting_words(api, sweep)
 
 
 def _of_another(api: Api, sweep_id: str) -> Sweep | None:

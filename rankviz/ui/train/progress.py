@@ -66,7 +66,8 @@ def progress(api: Api, *, sweep_id: str | None, seen: Any) -> Progress:
     except RankVizError as error:
         return Progress(status=notice_html(str(error), kind="error"), start=train)
     timer, now = gr.Timer(active=not sweep.ended), live.fingerprint(sweep)
-    status = live.status_html(sweep, None if sweep.ended else api.runs.progress(sweep)) + sweep_link(sweep)
+    far = None if sweep.ended else api.runs.progress(sweep)
+    status = live.status_html(sweep, far, live.waiting_words(api, sweep)) + sweep_link(sweep)
     if now == seen:
         return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
     mine = may_change(api, sweep)

@@ -174,3 +174,16 @@ def test_on_a_machine_of_ones_own_nothing_is_shared_and_everything_can_be_delete
 def test_what_an_open_page_keeps_of_the_drawn_runs_is_four_numbers(api, anns):
     with acting_as(ANN):
         assert all(isinstance(part, int) for part in drawn(api, anns)["seen"])
+
+
+def test_who_waits_reads_how_many_sweeps_go_first_and_not_whose(api):
+    anns = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id)
+    bens = api.workspace.store.create(questions.sweep(ranks=(8,)), BEN.id)
+
+    with acting_as(BEN):
+        status = text_of(drawn(api, bens)["status"])
+        assert "Queued. Place 2 in the queue: 1 sweep before it." in status
+        assert anns not in status
+        assert "Queued: 1 run, 1 sweep before it" == text_of(badge.now(api).line)
+    with acting_as(ANN):
+        assert "Queued. Next in the queue." in text_of(drawn(api, anns)["status"])
