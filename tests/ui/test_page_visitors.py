@@ -24,7 +24,7 @@ def shared_home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared_address(shared_home):
-    with serving(shared_home, SPACE_ID="someone/rankviz", RANKVIZ_ADMIN_TOKEN=TOKEN) as url:
+    with serving(shared_home, {"SPACE_ID": "someone/rankviz", "RANKVIZ_ADMIN_TOKEN": TOKEN}) as url:
         yield url
 
 
