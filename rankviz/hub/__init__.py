@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import installed
+from rankviz.children import Children
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadAdapterError, NoSuchPathError, UnknownModelError
 from rankviz.paths import existing
@@ -16,13 +17,16 @@ from rankviz.paths import existing
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = None) -> ModelSpec | None:
+def find_model(
+    ref: str, *, cache: Path, unknown: UnknownModelError | None = None, children: Children | None = None
+) -> ModelSpec | None:
     """The model that ref stands for outside the catalogue; None if it looks like none of the three.
 
     Args:
         ref: A folder with a config.json, a path of a config.json, or a Hub id.
         cache: Where introspected configs are remembered, by their content.
         unknown: The catalogue's error, for its suggestions.
+        children: Where it is laid out.
 
     Raises:
         NoSuchPathError: ref is written as a path, and nothing is there.
@@ -36,11 +40,12 @@ def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = Non
     if path:
         from rankviz.hub.local import model_from_path
 
-        return model_from_path(path, cache=cache)
+        return model_from_path(path, cache=cache, children=children)
     if HUB_ID.fullmatch(ref):
         from rankviz.hub.remote import model_from_hub
 
-        return model_from_hub(ref, cache=cache, suggestions=unknown.suggestions if unknown else ())
+        suggestions = unknown.suggestions if unknown else ()
+        return model_from_hub(ref, cache=cache, suggestions=suggestions, children=children)
     return None
 
 
