@@ -37,12 +37,17 @@ class Limits(BaseSettings):
     upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
     uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
     uploads_mb_per_visitor: Count | None = Field(None, description="MB of all uploaded files of one visitor")
+    temp_mb: Count | None = Field(None, description="MB of all uploads and downloads that are kept for a while")
     disk_mb: Count | None = Field(None, description="MB in use in the runs folder, beyond which nothing new starts")
     introspections: Annotated[int, Field(ge=1)] = Field(
         2, description="Models, adapters and imports that are read at once"
     )
     child_seconds: Annotated[int, Field(ge=1)] = Field(120, description="Seconds that reading one of them may take")
     child_memory_mb: Annotated[int, Field(ge=256)] = Field(16_000, description="MB of memory that reading one may take")
+    adapter_mb: Count = Field(64_000, description="MB of a trained adapter's weights, unpacked")
+    adapter_values: Count = Field(
+        10_000_000, description="Singular values of a trained adapter: its updates times their rank"
+    )
 
 
 class SharedLimits(Limits):
@@ -60,10 +65,13 @@ class SharedLimits(Limits):
     upload_mb: Count = 100
     uploads_per_visitor: Count | None = 20
     uploads_mb_per_visitor: Count | None = 300
+    temp_mb: Count | None = 5_000
     disk_mb: Count | None = 20_000
     introspections: Annotated[int, Field(ge=1)] = 1
     child_seconds: Annotated[int, Field(ge=1)] = 60
     child_memory_mb: Annotated[int, Field(ge=256)] = 4_000
+    adapter_mb: Count = 1_000
+    adapter_values: Count = 300_000
 
 
 class Settings(BaseSettings):
@@ -78,6 +86,7 @@ class Settings(BaseSettings):
         default_factory=lambda: "SPACE_ID" in os.environ,
         description="Whether strangers use the page: limits, owners, and no path of the machine is read",
     )
+    temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
     admin_token: SecretStr | None = Field(None, description="Who knows it may see and end everything")
     cookie_key: SecretStr | None = Field(
         None, description="Signs the cookies of visitors; without it a key is made and kept in the runs folder"

@@ -17,9 +17,11 @@ from rankviz.paths import ASSETS, existing
 from rankviz.visitor import HOST, NOBODY, Visitor
 
 if TYPE_CHECKING:
+    from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
+    from rankviz.store.temp import TempHome
     from rankviz.supervisor import Supervisor
 
 EMBEDDED = "embedded"
@@ -67,11 +69,34 @@ class Workspace:
         """A shared page must not become a window on its server's files."""
         if not (path := existing(ref)) or not self.shared:
             return
-        import tempfile
-
-        uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
-        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in (uploads, self.home)):
+        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in (self.temp.page, self.home)):
             raise InvalidSettingError("This page is shared, so it reads no files of its machine: upload yours instead.")
+
+    @cached_property
+    def temp(self) -> TempHome:
+        """Where everything lies that is written for a while."""
+        from rankviz.store.temp import TempHome
+
+        return TempHome(self.home)
+
+    @cached_property
+    def children(self) -> Children:
+        """The processes in which everything is read that comes from outside."""
+        from rankviz.children import Bounds, Children
+
+        limits = self.limits
+        bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
+        return Children(bounds, limits.introspections, self.temp.work)
+
+    def is_own_upload(self, path: Path) -> bool:
+        """Whether the page was given this file by who asks."""
+        return self.temp.owns(path, self.visitor.id)
+
+    def new_download(self, name: str) -> Path:
+        """A place for a file that who asks will download; older ones of theirs make room. LimitError where the server
+        has none."""
+        self.temp.require_room(self.limits.temp_mb)
+        return self.temp.download(name, self.visitor.id)
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:
