@@ -28,12 +28,17 @@ class Limits(BaseSettings):
     sweeps_per_visitor: Count | None = Field(None, description="Sweeps of one visitor that are queued or running")
     sweeps: Count | None = Field(None, description="Sweeps of all visitors that are queued or running")
     runs_per_sweep: Count = Field(256, description="Runs of one sweep")
+    truncations: Count | None = Field(None, description="Lower ranks that the adapter of one run is truncated to")
     steps: Count = Field(1_000_000, description="Optimizer steps of one run")
     rank: Count = Field(1024, description="Rank of a run")
     tokens_per_batch: Count | None = Field(None, description="Batch size × maximum length of a run")
+    held_out_tokens: Count | None = Field(None, description="Held-out examples × maximum length of a run")
     base_parameters: Count | None = Field(None, description="Parameters of the base model of a run or probe")
     run_minutes: Count | None = Field(None, description="Minutes that one run may take before it is ended")
-    runs_kept: Count | None = Field(None, description="Ended runs that are kept of one visitor")
+    turn_minutes: Count = Field(
+        10, description="Minutes after which a sweep gives way to one of another visitor, between two of its runs"
+    )
+    runs_kept: Count | None = Field(None, description="Runs and probes of one visitor that are kept, queued ones too")
     upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
     uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
     uploads_mb_per_visitor: Count | None = Field(None, description="MB of all uploaded files of one visitor")
@@ -56,9 +61,11 @@ class SharedLimits(Limits):
     sweeps_per_visitor: Count | None = 2
     sweeps: Count | None = 20
     runs_per_sweep: Count = 12
+    truncations: Count | None = 12
     steps: Count = 200
     rank: Count = 256
     tokens_per_batch: Count | None = 8192
+    held_out_tokens: Count | None = 65_536
     base_parameters: Count | None = 1_000_000_000
     run_minutes: Count | None = 20
     runs_kept: Count | None = 60

@@ -19,10 +19,12 @@ class Visitor:
     """To be shown; empty of one who is not logged in."""
     admin: bool = False
     """Sees and may change everything."""
+    also: str = ""
+    """Another id of the same visitor: of one who is logged in, the cookie's, so that what was made before is theirs."""
 
     def owns(self, owner: str) -> bool:
         """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""
-        return self.admin or (bool(owner) and owner == self.id)
+        return self.admin or (bool(owner) and owner in (self.id, self.also))
 
 
 HOST = Visitor("", admin=True)

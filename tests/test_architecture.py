@@ -17,7 +17,8 @@ HOMES = {
     "choreographer": {"figures"},
     "typer": {"cli"},
     "huggingface_hub": {"hub", "worker"},
-    "pydantic": {"catalog"},
+    "pydantic": {"catalog", "settings"},
+    "pydantic_settings": {"settings"},
     "pandas": {"ui", "export", "worker"},
     "yaml": {"export"},
     "numpy": {"trained", "verdict", "worker"},
@@ -81,6 +82,12 @@ def test_the_page_loads_neither_torch_nor_transformers():
 
     assert "gradio" in modules
     assert not modules & {"torch", "transformers", "peft", "trl", "unsloth", "datasets"}
+
+
+def test_the_page_starts_without_what_only_figures_verdicts_adapters_and_ray_need():
+    modules = loaded_after("import app; from rankviz import ui; from rankviz.api import Api; ui.build_app(Api())")
+
+    assert not modules & {"plotly", "scipy", "safetensors", "ray"}
 
 
 def test_an_estimate_loads_neither_pydantic_models_nor_pandas_nor_the_hub():

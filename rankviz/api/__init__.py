@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rankviz.api.own_sweeps import OwnSweeps
     from rankviz.api.preflight import Preflight
     from rankviz.api.probes import Probes
+    from rankviz.api.quota import Quota
     from rankviz.api.runs import Runs
     from rankviz.api.studies import Studies
     from rankviz.api.tradeoffs import Tradeoffs
@@ -76,7 +77,7 @@ class Api:
         """Memory and step time measured on this machine."""
         from rankviz.api.probes import Probes
 
-        return Probes(self.workspace, self.models, self.preflight)
+        return Probes(self.workspace, self.models, self.preflight, self.quota)
 
     @cached_property
     def measured(self) -> Measured:
@@ -115,11 +116,18 @@ class Api:
         )
 
     @cached_property
+    def quota(self) -> Quota:
+        """What a visitor may have at once."""
+        from rankviz.api.quota import Quota
+
+        return Quota(self.workspace, self.models)
+
+    @cached_property
     def runs(self) -> Runs:
         """Real training runs and sweeps."""
         from rankviz.api.runs import Runs
 
-        return Runs(self.workspace, self.models, self.measured, self.preflight)
+        return Runs(self.workspace, self.models, self.measured, self.preflight, self.quota)
 
     @cached_property
     def forecasts(self) -> Forecasts:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.workspace import Workspace
-from rankviz.errors import BadAdapterError, RunNotFoundError
+from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
 from rankviz.paths import existing
 
 if TYPE_CHECKING:
@@ -151,8 +151,8 @@ class Adapters:
     def is_here(self, run_id: str, r: int) -> bool:
         """Whether this machine has the files that `zip_of_rank` needs; never those of a run that RankViz ships."""
         try:
-            record = self._workspace.store.get(run_id)
-        except RunNotFoundError:
+            record = self._own_run(run_id)
+        except (RunNotFoundError, NotYoursError):
             return False
         return (self._saved(record, r) or self._run_adapter(record)).is_dir()
 
@@ -161,7 +161,7 @@ class Adapters:
 
         It is the one that the run saved at this rank, as trained or after recovery training, or else one truncated now.
         """
-        record = self._workspace.store.get(run_id)
+        record = self._own_run(run_id)
         folder = self._saved(record, r)
         if folder is None:
             return self.zip_resized(run_id, self.plan_resize(run_id, r=r))
@@ -180,9 +180,15 @@ class Adapters:
         """The finished runs of this machine whose adapter is here, newest first."""
         return [
             record
-            for record in reversed(self._workspace.store.all())
+            for record in reversed(self._workspace.rights.own(self._workspace.store.all()))
             if record.adapter_path and (self._run_adapter(record) / "adapter_config.json").is_file()
         ]
+
+    def _own_run(self, run_id: str) -> RunRecord:
+        """An adapter is read by who trained it: to look at a run is not to have its weights."""
+        record = self._workspace.store.get(run_id)
+        self._workspace.rights.require(run_id)
+        return record
 
     def _run_adapter(self, record: RunRecord, store: RunStore | None = None) -> Path:
         return (store or self._workspace.store).run_dir(record.run_id) / (record.adapter_path or "adapter")
@@ -241,7 +247,7 @@ class Adapters:
         if ref.startswith(HUB_ADDRESS):
             ref = "/".join(ref.removeprefix(HUB_ADDRESS).split("/")[:2])
         try:
-            record = self._workspace.store.get(ref)
+            record = self._own_run(ref)
         except RunNotFoundError:
             from rankviz import hub
 

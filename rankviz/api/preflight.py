@@ -62,6 +62,13 @@ class Preflight:
         if found := problems(self.before(training, base)):
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
+    def weight_bytes(self, training: TrainingSetup, base: str) -> int | None:
+        """Bytes that are still to be fetched of a base from the Hub; None of any other, and where the Hub does not
+        say."""
+        model = self._from_the_hub(base)
+        repository = _repository(base, model, training, on_gpu=uses_gpu(self.facts())) if model else ""
+        return self._weight_bytes(repository) if repository else None
+
     def warnings(self, training: TrainingSetup, base: str = "") -> Sequence[str]:
         """What is worth knowing before this training starts, as sentences."""
         return [check.sentence for check in warnings(self.before(training, base))]

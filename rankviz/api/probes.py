@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
+from rankviz.api.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.cost.adapter import plan_on
+from rankviz.core.runs.limits import check_batch
 from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 class Probes:
     """Measured here, without weights."""
 
-    def __init__(self, workspace: Workspace, models: Models, preflight: Preflight):
+    def __init__(self, workspace: Workspace, models: Models, preflight: Preflight, quota: Quota):
         self._workspace = workspace
         self._models = models
         self._preflight = preflight
+        self._quota = quota
 
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
@@ -36,7 +39,10 @@ class Probes:
         from rankviz.core.probe.request import settle
 
         installed.require_trainer("A probe")
+        owner = self._workspace.rights.somebody()
         question.validate()
+        check_batch(question.training.tokens_per_micro_step, self._workspace.limits)
+        self._quota.check_base(question.model_id)
         model = self._models.get(question.model_id)
         plan_on(model, question.lora, question.training, self._workspace.here())
         self._preflight.require(question.training)
@@ -49,7 +55,9 @@ class Probes:
             probe_id=f"probe-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}",
             created_at=now,
         )
-        self._workspace.store.create_probe(request, json.dumps(self._models.config(question.model_id)))
+        config = json.dumps(self._models.config(question.model_id))
+        with self._quota.admitting(new=1):
+            self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id
 
@@ -60,8 +68,8 @@ class Probes:
         return for_here(question, self._workspace.here())
 
     def all(self) -> Sequence[ProbeRecord]:
-        """All probes, the newest first."""
-        return self._workspace.store.probes()[::-1]
+        """All probes of whoever asks, the newest first."""
+        return self._workspace.rights.own(self._workspace.store.probes())[::-1]
 
     def newest(self, model: str) -> ProbeRecord | None:
         """The newest probe of a model; None where it has none."""
@@ -70,7 +78,9 @@ class Probes:
 
     def get(self, probe_id: str) -> ProbeRecord:
         """One probe."""
-        return self._workspace.store.probe(probe_id)
+        record = self._workspace.store.probe(probe_id)
+        self._workspace.rights.require_sight(probe_id)
+        return record
 
     def summary(self, probe_id: str) -> ProbeSummary:
         """One probe: its measurements, the whole model by extrapolation, and the estimate beside it."""

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from rankviz.api.measured import Measured
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
+from rankviz.api.quota import Quota
 from rankviz.api.stored_runs import StoredRuns
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.added import added_run
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
+from rankviz.core.runs.limits import check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import BadDataError, InvalidSettingError, RankVizError
@@ -52,8 +54,8 @@ class RunSummary:
 class Runs(StoredRuns):
     """What a rank buys, trained here."""
 
-    def __init__(self, workspace: Workspace, models: Models, measured: Measured, preflight: Preflight):
-        super().__init__(workspace)
+    def __init__(self, workspace: Workspace, models: Models, measured: Measured, preflight: Preflight, quota: Quota):
+        super().__init__(workspace, quota)
         self._models = models
         self._measured = measured
         self._preflight = preflight
@@ -65,6 +67,8 @@ class Runs(StoredRuns):
 
         installed.require_trainer("Training")
         request.validate()
+        check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
+        self._quota.check_base(request.base)
         here = self._workspace.here()
         request.training.settle(here)
         preview = self.preview(request.data)
@@ -72,6 +76,19 @@ class Runs(StoredRuns):
             preview.require_prompts()
         refuse_base(self._models.get(request.base), request.lora, request.training, here)
         self._preflight.require(request.training, request.base)
+        self._require_download(request)
+
+    def _require_run(self, run: RunRequest) -> None:
+        """Of one that is already there, or is made of such: what `check` asks, since it may come from elsewhere."""
+        self._quota.check_base(run.base)
+        self.preview(run.data)
+        refuse_base(self._models.get(run.base), run.lora, run.training, self._workspace.here())
+        self._preflight.require(run.training, run.base)
+        self._require_download(run)
+
+    def _require_download(self, request: RunRequest | SweepRequest) -> None:
+        if self._workspace.limits.base_parameters is not None:
+            self._quota.check_download(self._preflight.weight_bytes(request.training, request.base))
 
     def start(self, request: SweepRequest) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
@@ -81,10 +98,16 @@ class Runs(StoredRuns):
         """
         from rankviz import dataset
 
+        owner = self._workspace.rights.somebody()
         self.check(request)
+        store, file = self._workspace.store, None
         if not dataset.is_sample(request.data, assets=self._workspace.assets):
-            request = replace(request, data=str(self._workspace.store.keep(Path(request.data))))
-        sweep_id = self._workspace.store.create(request, self._workspace.visitor.id)
+            file = Path(request.data)
+            request = replace(request, data=str(store.keep(file)))
+        with self._quota.admitting(new=len(request.runs(sweep_id="asked", created_at=0.0))):
+            sweep_id = store.create(request, owner.id)
+        if file:
+            store.keep(file)  # the last run that had this copy may have been deleted before this sweep was there
         self._workspace.work_queue()
         return sweep_id
 
@@ -106,11 +129,12 @@ class Runs(StoredRuns):
 
         installed.require_trainer("Training")
         request = self.added_request(sweep_id, r)
-        self.preview(request.data)
-        refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.here())
-        self._preflight.require(request.training, request.base)
+        self._required_run_ids(sweep_id)
+        check_sweep([*(run.request for run in self.sweep(sweep_id).runs), request], self._workspace.limits)
+        self._require_run(request)
         first = self.sweep(sweep_id).runs[0].run_id
-        self._workspace.store.add(request, self._workspace.store.ownership(first))
+        with self._quota.admitting(new=1, sweep_id=sweep_id):
+            self._workspace.store.add(request, self._workspace.store.ownership(first))
         self._workspace.work_queue()
         return request.run_id
 
@@ -148,8 +172,8 @@ class Runs(StoredRuns):
 
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
-        run_ids = self._workspace.store.run_ids(run_or_sweep_id)
-        self._workspace.supervisor.cancel(run_or_sweep_id)
+        run_ids = self._required_run_ids(run_or_sweep_id)
+        self._workspace.supervisor.cancel_runs(run_ids)
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
 
     def resume(self, sweep_id: str) -> Sequence[str]:
@@ -157,13 +181,17 @@ class Runs(StoredRuns):
         from rankviz import installed
 
         installed.require_trainer("Training")
-        again = [run.run_id for run in self._workspace.store.sweep(sweep_id).resumable]
+        self._required_run_ids(sweep_id)
+        again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:
             raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
-        first = self.get(again[0]).request
-        self._preflight.require(first.training, first.base)
-        for run_id in again:
-            self._workspace.store.requeue(run_id)
+        requests = [self.get(run_id).request for run_id in again]
+        check_sweep(requests, self._workspace.limits)
+        for request in _unlike(requests):
+            self._require_run(request)
+        with self._quota.admitting(new=0, sweep_id=sweep_id):
+            for run_id in again:
+                self._workspace.store.requeue(run_id)
         self._workspace.work_queue()
         return again
 
@@ -179,6 +207,8 @@ class Runs(StoredRuns):
         from rankviz.core.runs.sweep_time import SHOWN_TOKENS, ExpectedSweep, sweep_time
 
         runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
+        check_sweep(runs, self._workspace.limits)
+        self._quota.check_base(request.base)
         here = machine.here()
         refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.device(here))
         paces = self._paces(runs[0], here, load_average=machine.load_average())
@@ -261,6 +291,15 @@ class Runs(StoredRuns):
         tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
         memory = self._measured.memory(model, request.lora, training, tokens, environment)
         return estimate_run(model, request, device, self._workspace.assumptions, rows, memory, paces)
+
+
+def _unlike(runs: Sequence[RunRequest]) -> Sequence[RunRequest]:
+    """One for each base, data and setting apart from rank, learning rate and seed; all of a sweep's are alike unless
+    they come from elsewhere."""
+    first: dict[tuple, RunRequest] = {}
+    for run in runs:
+        first.setdefault((run.base, run.data, replace(run.lora, r=1, lora_alpha=1.0), run.training), run)
+    return tuple(first.values())
 
 
 def _best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankviz.api.quota import Quota
 from rankviz.api.workspace import Workspace
-from rankviz.errors import RunNotFoundError
+from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
+from rankviz.store.ownership import Ownership
 
 if TYPE_CHECKING:
     from rankviz.core.runs.events import RunEvent
@@ -19,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class StoredRuns:
-    """The runs of one folder, and those that RankViz ships."""
+    """The runs of one folder, as far as whoever asks may see them, and those that RankViz ships."""
 
-    def __init__(self, workspace: Workspace):
+    def __init__(self, workspace: Workspace, quota: Quota):
         self._workspace = workspace
+        self._quota = quota
 
     def samples(self) -> Sequence[Sample]:
         """The sample data that RankViz ships."""
@@ -38,19 +42,25 @@ class StoredRuns:
         return dataset.preview(data, assets=self._workspace.assets)
 
     def sweeps(self) -> Sequence[Sweep]:
-        """All sweeps, the newest first."""
-        return self._workspace.store.sweeps()[::-1]
+        """All sweeps of whoever asks, the newest first."""
+        from rankviz.store.runs import group
+
+        return group(self._workspace.rights.own(self._workspace.store.all()))[::-1]
 
     def unreadable(self) -> Mapping[str, str]:
         """Folders in the place of runs that cannot be read, by name, with the reason of each."""
-        return self._workspace.store.unreadable()
+        unreadable, mine = self._workspace.store.unreadable(), self._workspace.rights.mine
+        return {name: reason for name, reason in unreadable.items() if mine(name)}
 
     def sweep(self, sweep_id: str) -> Sweep:
-        """One sweep, recorded ones among them."""
+        """One sweep, recorded ones among them, and those that others opened."""
         for sweep in self.recorded():
             if sweep.sweep_id == sweep_id:
                 return sweep
-        return self._workspace.store.sweep(sweep_id)
+        sweep = self._workspace.store.sweep(sweep_id)
+        if not (runs := self._workspace.rights.visible(sweep.runs)):
+            raise RunNotFoundError(sweep_id)
+        return replace(sweep, runs=tuple(runs))
 
     def is_sweep(self, run_or_sweep_id: str) -> bool:
         """Whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's."""
@@ -62,9 +72,12 @@ class StoredRuns:
         return True
 
     def get(self, run_id: str) -> RunRecord:
-        """One run, recorded ones among them."""
-        store = self._recorded_store if self._is_recorded(run_id) else self._workspace.store
-        return store.get(run_id)
+        """One run, recorded ones among them, and those that others opened."""
+        if self._is_recorded(run_id):
+            return self._recorded_store.get(run_id)
+        record = self._workspace.store.get(run_id)
+        self._workspace.rights.require_sight(run_id)
+        return record
 
     def folder(self, run_id: str) -> Path | None:
         """The folder of a run on this machine; None on a shared page, and of a run that RankViz ships."""
@@ -95,6 +108,7 @@ class StoredRuns:
         """All that happened in a run, in order."""
         if self._is_recorded(run_id):
             return self._recorded_store.events(run_id)
+        self.get(run_id)
         return self._workspace.store.events(run_id)
 
     def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
@@ -107,11 +121,55 @@ class StoredRuns:
         """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
         from rankviz import store
 
-        return store.export_runs([self._recorded_store, self._workspace.store], ids, Path(target))
+        shipped = {name for sweep in self._recorded for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))}
+        run_ids = [run_id for name in ids for run_id in ([name] if name in shipped else self._required_run_ids(name))]
+        return store.export_runs([self._recorded_store, self._workspace.store], run_ids, Path(target))
 
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz import store
+        from rankviz.store.removal import remove
 
+        owner = self._workspace.rights.somebody()
         shipped = {record.run_id for sweep in self._recorded for record in sweep.runs}
-        return store.import_runs(self._workspace.store, Path(source), shipped)
+        self._quota.require_room(1)
+        run_ids = store.import_runs(self._workspace.store, Path(source), shipped, Ownership(owner.id))
+        try:
+            self._quota.require_room(0)
+        except LimitError:
+            remove(self._workspace.store, run_ids)
+            raise
+        return run_ids
+
+    def is_mine(self, run_or_sweep_id: str) -> bool:
+        """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""
+        if self._is_recorded(run_or_sweep_id) or any(each.sweep_id == run_or_sweep_id for each in self._recorded):
+            return False
+        rights = self._workspace.rights
+        return all(rights.mine(record.run_id) for record in rights.seen(run_or_sweep_id))
+
+    def is_open(self, run_or_sweep_id: str) -> bool:
+        """Whether others may look at it, by its address."""
+        records = self._workspace.rights.seen(run_or_sweep_id)
+        return all(self._workspace.store.ownership(record.run_id).is_open for record in records)
+
+    def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
+        """Let others look at a run or a sweep of one's own by its address, or no longer."""
+        for run_id in self._required_run_ids(run_or_sweep_id):
+            self._workspace.store.open_to_all(run_id, is_open)
+
+    def delete(self, run_or_sweep_id: str) -> Sequence[str]:
+        """Delete a run, a probe or a sweep of one's own that has ended, with its adapters and log; returns what is
+        gone. The copy of its data goes too, unless another run has it."""
+        from rankviz.store.removal import remove
+
+        lone = run_or_sweep_id in self.unreadable()
+        run_ids = [run_or_sweep_id] if lone else self._required_run_ids(run_or_sweep_id)
+        remove(self._workspace.store, run_ids)
+        return run_ids
+
+    def _required_run_ids(self, name: str) -> list[str]:
+        """Of what whoever asks may change; NotYoursError or RunNotFoundError where they may not."""
+        if self._is_recorded(name) or any(sweep.sweep_id == name for sweep in self._recorded):
+            raise InvalidSettingError(f"{name!r} ships with RankViz and cannot be changed.")
+        return [record.run_id for record in self._workspace.rights.required(name)]

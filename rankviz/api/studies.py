@@ -35,10 +35,10 @@ class Studies:
         from rankviz.catalog import own_studies
         from rankviz.catalog.studies import load_evidence
 
-        stamp = own_studies.stamp(self._workspace.home)
+        stamp = own_studies.stamp(self._workspace.own_home)
         if stamp != self._evidence_stamp:
             shipped = load_evidence(self._workspace.assets)
-            own = own_studies.own_evidence(self._workspace.home, self._models.all()) if stamp else None
+            own = own_studies.own_evidence(self._workspace.own_home, self._models.all()) if stamp else None
             self._evidence, self._evidence_stamp = shipped.plus(own) if own else shipped, stamp
         return self._evidence
 
@@ -68,21 +68,22 @@ class Studies:
         """Add PEFT result files as studies; unreadable files are named with the reason."""
         from rankviz.catalog import own_studies
 
+        self._workspace.rights.somebody()
         for file in files:
             self._workspace.refuse_private_path(str(file))
-        return own_studies.add(self._workspace.home, [Path(file) for file in files])
+        return own_studies.add(self._workspace.own_home, [Path(file) for file in files])
 
     def remove(self, name: str) -> None:
         """Remove a file that was added, by a name from `added`."""
         from rankviz.catalog import own_studies
 
-        own_studies.remove(self._workspace.home, name)
+        own_studies.remove(self._workspace.own_home, name)
 
     def added(self) -> Sequence[str]:
         """The files that were added here."""
         from rankviz.catalog import own_studies
 
-        return own_studies.kept_files(self._workspace.home)
+        return own_studies.kept_files(self._workspace.own_home)
 
     def subject(self, ref: str, name: str) -> Subject:
         from rankviz.catalog.models import find_model

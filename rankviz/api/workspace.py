@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,6 +18,7 @@ from rankviz.paths import ASSETS, existing
 from rankviz.visitor import HOST, NOBODY, Visitor
 
 if TYPE_CHECKING:
+    from rankviz.api.rights import Rights
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.settings import Limits, Settings
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
+
+
+def folder_of(visitor_id: str) -> str:
+    """A folder's name for a visitor, whatever their id is made of."""
+    return hashlib.sha256(visitor_id.encode()).hexdigest()[:16]
 
 
 class Workspace:
@@ -64,6 +71,19 @@ class Workspace:
     def visitor(self) -> Visitor:
         """Who asks: the host on a machine of one's own, else the visitor of the request that is being answered."""
         return visitor.current() or NOBODY if self.shared else HOST
+
+    @cached_property
+    def rights(self) -> Rights:
+        """What that visitor may see and change."""
+        from rankviz.api.rights import Rights
+
+        return Rights(self)
+
+    @property
+    def own_home(self) -> Path:
+        """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it."""
+        visitor = self.visitor
+        return self.home if visitor.admin else self.home / "visitors" / folder_of(visitor.id)
 
     def refuse_private_path(self, ref: str) -> None:
         """A shared page must not become a window on its server's files."""
@@ -116,7 +136,8 @@ class Workspace:
     def supervisor(self) -> Supervisor:
         from rankviz.supervisor import Supervisor
 
-        return Supervisor(self.store)
+        limits = self.limits
+        return Supervisor(self.store, run_minutes=limits.run_minutes, turn_minutes=limits.turn_minutes)
 
     def work_queue(self) -> None:
         """Go on with what is queued, and settle what an app that stopped has left behind."""

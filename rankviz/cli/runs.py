@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
 
 
-runs = Commands(no_args_is_help=True, help="List, show, add, export, import and cancel runs.")
+runs = Commands(no_args_is_help=True, help="List, show, add, export, import, cancel and delete runs.")
 
 
 @runs.command("list")
@@ -118,8 +118,7 @@ def _before_and_after(run: "RunRecord", metric: Metric) -> Iterator[str]:
 def runs_watch(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]) -> None:
     """Follow a sweep with progress bars until it has ended, wherever it was started."""
     api = Api()
-    first, *_ = api.workspace.store.run_ids(run_id)
-    watch(api, api.runs.get(first).request.sweep_id)
+    watch(api, run_id if api.runs.is_sweep(run_id) else api.runs.get(run_id).request.sweep_id)
 
 
 @runs.command("add")
@@ -162,3 +161,10 @@ def runs_cancel(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")]
     """Cancel a run or a sweep, and wait until its process has ended."""
     cancelled = Api().runs.cancel(run_id)
     print("\n".join(f"{each} cancelled" for each in cancelled) or "Nothing to cancel: it has ended.")
+
+
+@runs.command("delete")
+def runs_delete(run_id: Annotated[str, typer.Argument(help="A run, a probe or a sweep that has ended.")]) -> None:
+    """Delete a run or a sweep with its adapters, logs and the copy of its data. It cannot be undone."""
+    for deleted in Api().runs.delete(run_id):
+        print(f"{deleted} deleted")

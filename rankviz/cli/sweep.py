@@ -21,6 +21,7 @@ from rankviz.core.runs.request import (
     VERDICT_SEEDS,
     SweepRequest,
     fast_ranks,
+    first_seeds,
     quick_look,
 )
 from rankviz.errors import InvalidSettingError
@@ -103,7 +104,7 @@ def sweep(
         cut_ranks=cut_ranks,
         alpha=alpha,
         learning_rates=tuple(lr or (1e-3,)),
-        seeds=tuple(range(count)),
+        seeds=first_seeds(count),
         held_out_examples=held_out,
         exact_match_examples=exact_match,
         shown_answers=answers,

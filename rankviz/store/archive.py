@@ -16,6 +16,7 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store.journal import parse_event, parse_request
+from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import RunStore
 
 MAX_ENTRIES = 4096
@@ -52,7 +53,9 @@ def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
     return dict.fromkeys(last.run_ids(name), last)
 
 
-def import_runs(store: RunStore, source: Path, shipped: Collection[str] = ()) -> list[str]:
+def import_runs(
+    store: RunStore, source: Path, shipped: Collection[str] = (), ownership: Ownership = NO_ONES
+) -> list[str]:
     """Bring the runs of an exported zip into the store and return their ids. All of them, or none; without those that
     RankViz ships (their ids), which are here already."""
     if not Path(source).is_file():
@@ -83,7 +86,7 @@ def import_runs(store: RunStore, source: Path, shipped: Collection[str] = ()) ->
         _check(run_id, files)
         if store.run_dir(run_id).exists():
             raise InvalidSettingError(f"Run {run_id!r} is here already; nothing was imported.")
-    store.publish(folders)
+    store.publish(folders, ownership)
     return list(folders)
 
 

@@ -4,6 +4,7 @@ A line counts once its newline is there: what a crash has cut off is not yet an 
 stump with a newline, so that it stays one unreadable line and takes nothing with it.
 """
 
+import errno
 import functools
 import json
 import os
@@ -33,7 +34,7 @@ def append_event(journal: Path, event: RunEvent) -> None:
         if size and os.pread(fd, 1, size - 1) != b"\n":
             data = b"\n" + data
         if os.write(fd, data) != len(data):
-            raise OSError(f"The disk is full: an event of {journal.parent.name} was not written whole.")
+            raise OSError(errno.ENOSPC, f"An event of {journal.parent.name} was not written whole")
         if not isinstance(event, StepLogged | StageProgressed):
             os.fsync(fd)
     finally:

@@ -187,6 +187,12 @@ class RunStore:
         """Every probe, the oldest first."""
         return [record for record in self.records() if isinstance(record, ProbeRecord)]
 
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Their folders have gone."""
+        with self._lock:
+            for run_id in run_ids:
+                self._readers.pop(run_id, None)
+
     def unreadable(self) -> dict[str, str]:
         """Why, for each folder whose request.json is of no run or probe that there can be, by its name. A folder
         without a request.json is someone else's."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from rankviz.core.runs.events import GPU_LOST
+from rankviz.core.runs.events import GPU_LOST, YIELD_FILE
 from rankviz.machine.cards import worker_environment
 from rankviz.paths import IMPORT_ROOT
 
@@ -114,6 +114,7 @@ def launch(command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: P
                 pass_fds=(fd,),
             )
         _write(fd, {"pid": popen.pid, "run_ids": list(run_ids)})
+        _prefer_when_memory_runs_out(popen.pid)
     finally:
         os.close(fd)
     return Worker(lock=lock, run_ids=tuple(run_ids), pid=popen.pid, popen=popen)
@@ -133,6 +134,11 @@ def find(home: Path) -> Worker | None:
 
 def lock_file(home: Path) -> Path:
     return home / "worker.lock"
+
+
+def yield_file(home: Path) -> Path:
+    """While it is there, the worker ends before its next run: its turn is over, and somebody else waits."""
+    return home / YIELD_FILE
 
 
 def is_held(lock: Path) -> bool:
@@ -166,6 +172,12 @@ def describe_exit(exit_code: int | None) -> str:
     if exit_code == 0:
         return "The worker stopped before this run was done; the end of its log says what it did last."
     return f"The worker stopped with exit code {exit_code}; the end of its log says why."
+
+
+def _prefer_when_memory_runs_out(pid: int) -> None:
+    """The kernel then kills this process and not the app, in which everybody else works."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("500")
 
 
 def _write(fd: int, content: dict) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import BlocksConfig
 
 DESCRIPTIONS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
 """What Gradio's schema of the endpoints is made from: for each component three times what its value may be."""
@@ -47,13 +48,22 @@ HTML_DEFAULTS = {
 """The same for its HTML component."""
 
 
-class SmallBlocks(gr.Blocks):
-    """Blocks with a small configuration."""
+class SmallConfig(BlocksConfig):
+    """What the page is made of, made smaller. Gradio asks for it four times before it serves; it is made once."""
 
-    def get_config_file(self) -> Any:
+    def __init__(self, root_block: gr.Blocks) -> None:
+        super().__init__(root_block)
+        self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def get_config(self, renderable: Any = None) -> dict[str, Any]:
         """Gradio's, smaller. Public endpoints keep their descriptions, and belong to no page: who calls them reads
         /config or /gradio_api/info, which tell of every page."""
-        config = super().get_config_file()
+        of = (renderable, len(self.blocks), len(self.fns))  # components and events are only ever added
+        if of not in self._configs:
+            self._configs[of] = self._small(super().get_config(renderable))
+        return self._configs[of]
+
+    def _small(self, config: dict[str, Any]) -> dict[str, Any]:
         public = [fn for fn in self.fns.values() if fn.api_visibility != "private"]
         described = {block._id for fn in public for block in (*fn.inputs, *fn.outputs)}
         for component in config["components"]:
@@ -81,6 +91,14 @@ class SmallBlocks(gr.Blocks):
             page["components"] = [each for each in page["components"] if each not in described]
             page["layout"]["children"] = [each for each in page["layout"]["children"] if each["id"] not in described]
         return config
+
+
+class SmallBlocks(gr.Blocks):
+    """Blocks with a small configuration."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.default_config = SmallConfig(self)
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
         """Gradio's. Endpoints belong to no page, whose HTML would hold their description."""

@@ -13,7 +13,7 @@ from rankviz.figures import X_LABELS
 from rankviz.figures.hero import QUALITY_LABELS
 from rankviz.ui import endpoints, link
 from rankviz.ui.adapter import tab as adapter
-from rankviz.ui.configuration import SmallBlocks
+from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
@@ -34,7 +34,7 @@ JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
 
 
 def build_app(api: Api) -> gr.Blocks:
-    with SmallBlocks(
+    with PageBlocks(
         title="RankViz: what a LoRA rank costs, and what it buys",
         analytics_enabled=False,
         fill_width=True,

@@ -1,6 +1,7 @@
 """Serves the page, for app.py and `rankviz serve`."""
 
 import errno
+import gc
 import socket
 
 from rankviz.api import Api
@@ -20,6 +21,7 @@ def serve() -> None:
         for line in network.announcement(host, port, network.own_address()):
             print(line, flush=True)
     api.workspace.work_queue()
+    gc.freeze()  # what is imported stays: to look through it again takes 0.1 s, here and during answers
     app = build_app(api)
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
     app.launch(**options)

@@ -17,10 +17,11 @@ from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.paths import ASSETS
-from rankviz.ui import network
+from rankviz.ui import identity, network
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
+from rankviz.ui.visitors import Identified, visitors_of
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
 SCRIPTS = tuple(
@@ -28,6 +29,8 @@ SCRIPTS = tuple(
 )
 FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
 """Of what the scripts show before Gradio has added the other stylesheets."""
+OPEN_PAGES = 1000
+"""Pages whose state is kept. Of the oldest ones beyond, lists that were filled meanwhile are as they were at first."""
 
 
 def theme() -> gr.themes.Base:
@@ -124,15 +127,20 @@ def _serve(path: Path) -> Any:
 def launch_options(api: Api) -> dict[str, Any]:
     """What the page is launched with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    visitors = visitors_of(api) if api.workspace.shared else None
     return {
         "server_name": host,
         "server_port": port,
         "theme": theme(),
         "css_paths": list(STYLESHEETS),
         "app_kwargs": {
-            "routes": [*file_routes(), *answer_routes(api)],
-            "middleware": [Middleware(Head, tags=head(network.room_url(host, port, network.own_address())))],
+            "routes": [*file_routes(), *answer_routes(api), *(identity.routes(visitors) if visitors else [])],
+            "middleware": [
+                *([Middleware(Identified, visitors=visitors)] if visitors else []),
+                Middleware(Head, tags=head(network.room_url(host, port, network.own_address()))),
+            ],
         },
+        "state_session_capacity": OPEN_PAGES,
         "footer_links": [],
         "run_history": False,
         "show_error": False,

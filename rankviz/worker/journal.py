@@ -1,12 +1,14 @@
 """Does the common work of all workers: environment, log, journal, and errors as one sentence."""
 
+import contextlib
 import os
 import sys
 import time
 import traceback
 from pathlib import Path
 
-from rankviz.core.runs.events import RunEvent, RunFailed
+from rankviz.core.runs.events import DISK_FULL, RunEvent, RunFailed
+from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.worker import device
 from rankviz.worker.stages import Stages
@@ -56,11 +58,21 @@ class Journal:
     def append(self, event: RunEvent) -> None:
         self.store.append(self.run_id, event)
 
-    def fail(self, error: Exception) -> None:
-        traceback.print_exception(error)
-        sys.stderr.flush()
+    def fail(self, error: Exception) -> int:
+        """Write down why this run ends, and return the exit code that says it. On a full disk that code may be all
+        that is left of it."""
+        full = disk.is_of_a_full_disk(error, self.store.home)
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
+            sys.stderr.flush()
         tail = self.store.log_tail(self.run_id)
-        self.append(RunFailed(time=time.time(), error=explain(error), log_tail=tail))
+        sentence = disk.FULL_SENTENCE if full else explain(error)
+        try:
+            self.append(RunFailed(time=time.time(), error=sentence, log_tail=tail))
+        except OSError:
+            if not full:
+                raise
+        return DISK_FULL if full else 1
 
 
 def explain(error: Exception) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.cli.run_output import print_sweep, sweep_json
-from rankviz.cli.runs import _facts, runs_show
+from rankviz.cli.runs import _facts, runs_delete, runs_show
 from rankviz.core.runs.events import Answered, GreedyAnswer
 from tests.support import questions
 from tests.support.finished_runs import counted, finished
@@ -85,3 +85,15 @@ def test_a_run_is_shown_with_its_answers_a_line_each(tmp_path, monkeypatch, caps
         "Base The cat … (cut off)",
         "Trained K AE T",
     ] == lines[-4:]
+
+
+def test_a_deleted_sweep_is_named_run_by_run_and_gone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANKVIZ_HOME", str(tmp_path))
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    api = Api(home=tmp_path)
+    sweep, other = finished(api, {4: 2.0, 8: 1.5}), finished(api, {4: 2.0})
+
+    runs_delete(sweep.sweep_id)
+
+    assert [f"{run.run_id} deleted" for run in sweep.runs] == capsys.readouterr().out.splitlines()
+    assert [other.sweep_id] == [each.sweep_id for each in Api(home=tmp_path).runs.sweeps()]

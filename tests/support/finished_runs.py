@@ -24,8 +24,9 @@ def text_of(markup: str) -> str:
 
 
 def finished(api: Api, losses: dict[int, float], *, seeds: tuple[int, ...] = (0,)) -> Sweep:
-    """A sweep whose runs have all completed with these held-out losses, 10 s and 2 GiB each."""
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(losses), max_steps=2, seeds=seeds))
+    """A sweep of whoever asks whose runs have all completed with these held-out losses, 10 s and 2 GiB each."""
+    request = questions.sweep(ranks=tuple(losses), max_steps=2, seeds=seeds)
+    sweep_id = api.workspace.store.create(request, api.workspace.visitor.id)
     for run in api.workspace.store.sweep(sweep_id).runs:
         for event in finished_events(run.request, losses[run.request.r]):
             api.workspace.store.append(run.run_id, event)

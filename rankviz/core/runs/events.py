@@ -11,6 +11,10 @@ from rankviz.core.quantity import median_error, middle
 
 GPU_LOST = 75
 """Exit code of a worker whose GPU has failed for good; a new process may find it well (EX_TEMPFAIL of sysexits.h)."""
+DISK_FULL = 74
+"""Exit code of a worker that could not write because the disk is full (EX_IOERR of sysexits.h)."""
+YIELD_FILE = "worker.yield"
+"""In the runs folder: asks the worker to end before its next run, since somebody else waits."""
 MAX_ANSWER_CHARACTERS = 1000
 
 

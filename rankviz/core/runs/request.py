@@ -181,6 +181,8 @@ class SweepRequest:
         for name, values in (("rank", self.ranks), ("learning rate", self.learning_rates), ("seed", self.seeds)):
             if not values:
                 raise InvalidSettingError(f"A sweep needs at least one {name}.")
+            if len(values) > MAX_RUNS:
+                raise InvalidSettingError(f"A sweep has at most {MAX_RUNS} {name}s (got {len(values):,}).")
         for r in self.ranks:
             whole(r, "Rank", 1, MAX_RANK)
             self.lora_at(r).validate()
@@ -221,6 +223,12 @@ class SweepRequest:
             raise InvalidSettingError(
                 "A fast curve truncates B·A, and a DoRA adapter is more than that. Turn DoRA off."
             )
+
+
+def first_seeds(count: int) -> tuple[int, ...]:
+    """The first seeds, bounded before they are made."""
+    whole(count, "The number of seeds", 1, MAX_RUNS)
+    return tuple(range(count))
 
 
 def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -32,7 +32,7 @@ class Adapting(NamedTuple):
     loaded: Sequence[Any]
     """Its outputs."""
     choices: dict[str, Any]
-    """Finds this machine's runs anew."""
+    """Finds this machine's runs anew, and says what to do while no adapter is open."""
     source: gr.State
     opened: Sequence[Any]
     """Events after which another adapter is shown: the address is to name it."""
@@ -57,7 +57,7 @@ def build(api: Api) -> Adapting:
             busy_line("adapter-busy")
         with gr.Column(elem_classes="rv-answer"):
             notice = plain(elem_id="adapter-notice")
-            top = plain(view.empty_html(api.adapters.sample()), elem_id="adapter-top")
+            top = plain(elem_id="adapter-top")
             with gr.Row(elem_classes="rv-bar"):
                 sample = gr.Button("Open the sample adapter", variant="primary", elem_id="adapter-sample")
             # Not inside the parts: what becomes visible there shows it too.
@@ -149,7 +149,7 @@ def build(api: Api) -> Adapting:
     return Adapting(
         load=load,
         loaded=list(filled.values()),
-        choices={"fn": partial(run_choices, api), "inputs": None, "outputs": runs, **quiet()},
+        choices={"fn": partial(offered, api), "inputs": source, "outputs": [runs, top], **quiet()},
         source=source,
         opened=opened_by,
     )
@@ -161,7 +161,7 @@ def restored(api: Api, ref: str, tab: str) -> dict[str, Any]:
         return {}
     values = {"source": ref, "ref": "" if ref == SAMPLE else ref, "runs": run_choices(api, chosen=ref)}
     if not ref:
-        return values
+        return values | {"top": view.empty_html(api.adapters.sample())}
     slider, cell, _ = opened(api, ref)
     at = {"mode": BY_RANK, "r": _first_rank(api, ref), "energy": 99.0, "dtype": AS_IT_IS, "cell": cell}
     return values | {"r": slider} | shown(api, source=ref, detailed=False, **at)._asdict()
@@ -217,6 +217,11 @@ def _open() -> tuple[Any, bool]:
 
 def address_of(source: str | list[str]) -> str:
     return link.address({"adapter": source if isinstance(source, str) and source else None})
+
+
+def offered(api: Api, source: str | list[str]) -> list[Any]:
+    """The adapters to choose from, and what to do while none is open. The page is built without: it reads files."""
+    return [run_choices(api), gr.skip() if source else view.empty_html(api.adapters.sample())]
 
 
 def run_choices(api: Api, *, chosen: str = "") -> Any:

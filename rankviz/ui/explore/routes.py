@@ -18,7 +18,9 @@ from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
+from rankviz.ui.visitors import visitor_of
 from rankviz.ui.wiring import notice_html
+from rankviz.visitor import acting_as
 
 MAX_BODY_BYTES = 100_000
 
@@ -36,7 +38,8 @@ def routes(api: Api) -> list[Route]:
 def _serve(view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callable:
     async def respond(request: Request) -> Response:
         body = await request.body()
-        return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
+        with acting_as(visitor_of(request)):
+            return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
 
     return respond
 

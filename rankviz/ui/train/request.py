@@ -15,6 +15,7 @@ from rankviz.core.runs.request import (
     RunRequest,
     SweepRequest,
     fast_ranks,
+    first_seeds,
     quick_look,
 )
 from rankviz.errors import InvalidSettingError
@@ -29,6 +30,8 @@ KEPT_FILE = "kept"
 MODE_RANKS = {"quick": QUICK_RANKS, "fast": FAST_RANKS, "sweep": SWEEP_RANKS, "single": (16,)}
 PRECISIONS = ("auto", "nf4-dq", "nf4", "bf16", "fp16", "fp32")
 START = SweepRequest(seeds=(0,))
+MAX_TEXT = 2000
+"""Of a list of numbers: more than the ranks or learning rates of any sweep need."""
 DEFAULTS: dict[str, Any] = {
     "base": START.base,
     "data": START.data,
@@ -110,7 +113,7 @@ def _changes(values: Mapping[str, Any]) -> Sequence[tuple[str, Callable[[SweepRe
         return replace(request, learning_rates=given)
 
     def seeds(request: SweepRequest) -> SweepRequest:
-        return replace(request, seeds=tuple(range(values["seeds"] or 0)))
+        return replace(request, seeds=first_seeds(values["seeds"]))
 
     def steps(request: SweepRequest) -> SweepRequest:
         return replace(request, training=replace(request.training, max_steps=values["max_steps"]))
@@ -178,7 +181,9 @@ def _ranks_of(values: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ..
 
 
 def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: str) -> tuple[Any, ...]:
-    """ "1e-3, 3e-4" as numbers."""
+    """ "1e-3, 3e-4" as numbers, bounded before they are read."""
+    if len(text or "") > MAX_TEXT:
+        raise InvalidSettingError(f"{what} can have at most {MAX_TEXT:,} characters (got {len(text):,}).")
     try:
         return tuple(kind(part) for part in (text or "").replace(";", ",").split(",") if part.strip())
     except ValueError:

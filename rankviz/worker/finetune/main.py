@@ -10,9 +10,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankviz.core.runs.events import GPU_LOST
+from rankviz.core.runs.events import DISK_FULL, GPU_LOST, YIELD_FILE
 from rankviz.core.runs.stages import GETTING_BASE, IMPORTING, READING_DATA
-from rankviz.machine import load_average
+from rankviz.machine import disk, load_average
 from rankviz.store import RunStore
 from rankviz.worker import device
 from rankviz.worker.journal import Journal, redirect_output, set_environment
@@ -26,19 +26,26 @@ def main(argv: Sequence[str]) -> int:
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
     session = None
     for run_id in run_ids:
-        if not store.begin(run_id):
-            continue
+        if session is not None and (home / YIELD_FILE).exists():
+            return 0
+        try:
+            if not store.begin(run_id):
+                continue
+            redirect_output(store.run_dir(run_id) / "worker.log")
+        except OSError as error:
+            return DISK_FULL if disk.is_of_a_full_disk(error, home) else 1
         journal = Journal(store, run_id)
-        redirect_output(store.run_dir(run_id) / "worker.log")
         try:
             if session is None or not session.intact:
                 session = None  # frees the old base before the new one is loaded
                 session = _load(journal, home)
             session.run(journal.request, journal.append, store.run_dir(run_id))
         except Exception as error:
-            journal.fail(error)
+            exit_code = journal.fail(error)
             if device.is_lost(error):
                 return GPU_LOST
+            if exit_code == DISK_FULL:
+                return exit_code  # the runs that have not begun wait until there is room
             if session is None:
                 # What keeps the base or the data from loading keeps it from the other runs too.
                 for other in run_ids:

@@ -46,8 +46,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         Probe(store, journal, home).run()
     except Exception as error:
-        journal.fail(error)
-        return 1
+        return journal.fail(error)
     return 0
 
 

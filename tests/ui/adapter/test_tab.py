@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -13,9 +14,12 @@ from rankviz.core.runs.events import AdapterSaved
 from rankviz.errors import BadAdapterError, InvalidSettingError, RankVizError
 from rankviz.trained.read import read_adapter
 from rankviz.ui.adapter import tab as adapter
+from rankviz.ui.page import build_app
+from rankviz.visitor import acting_as
 from tests.support.finished_runs import finished, text_of
 from tests.support.saved_adapters import Q, factors, save, two_blocks
 from tests.support.toy import ASSETS
+from tests.support.visitors import ANN
 
 K_DEAD = "model.layers.1.self_attn.v_proj"
 
@@ -39,6 +43,22 @@ def test_without_an_adapter_the_page_says_what_to_do(api):
     assert "Open a trained LoRA adapter to see" in text_of(view.top)
     assert "r = 16, 400 steps on phonemes, learning rate 0.001, held-out loss 7.64 → 1.14 nats" in text_of(view.top)
     assert (True, False) == (view.sample.visible, view.parts.visible)
+
+
+def test_the_page_is_built_without_reading_an_adapter_and_the_tab_tells_of_the_sample_when_it_is_opened(api, tmp_path):
+    others = tmp_path / "assets"
+    others.mkdir()
+    for each in ASSETS.iterdir():
+        if each.name != "sample_adapter":
+            (others / each.name).symlink_to(each)
+
+    build_app(Api(home=tmp_path / "home", assets=others, shared=False))
+    choices, top = adapter.offered(api, "")
+    with_one_open = adapter.offered(api, "sample")
+
+    assert [("Sample: r = 16, SmolLM2-135M-Instruct on phonemes", "sample")] == choices.choices
+    assert "r = 16, 400 steps on phonemes" in text_of(top)
+    assert gr.skip() == with_one_open[1]
 
 
 def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
@@ -167,14 +187,16 @@ def test_a_shared_page_reads_uploads_and_its_runs_and_nothing_else(tmp_path, mon
     api = Api(home=tmp_path / "home", assets=ASSETS, shared=True)
     private = two_blocks(tmp_path / "private")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    (run,) = finished(api, {4: 1.0}).runs
+    with acting_as(ANN):
+        (run,) = finished(api, {4: 1.0}).runs
     two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
 
     for source in (str(private), [str(private / "adapter_model.safetensors"), str(private / "adapter_config.json")]):
         with pytest.raises(InvalidSettingError, match="This page is shared"):
             api.adapters.spectrum(source)
     assert 4 == api.adapters.spectrum(str(two_blocks(tmp_path / "uploads" / "mine"))).r
-    assert 4 == api.adapters.spectrum(run.run_id).r
+    with acting_as(ANN):
+        assert 4 == api.adapters.spectrum(run.run_id).r
 
 
 def test_an_adapter_is_read_again_when_its_file_has_changed(api, tmp_path):
@@ -300,7 +322,7 @@ def test_the_steps_of_a_run_are_those_of_its_journal(api):
 
 def test_a_page_without_an_adapter_in_its_address_reads_nothing(api):
     assert {} == adapter.restored(api, "", "")
-    assert {"source", "ref", "runs"} == adapter.restored(api, "", "adapter").keys()
+    assert {"source", "ref", "runs", "top"} == adapter.restored(api, "", "adapter").keys()
     opened = adapter.restored(api, "sample", "adapter")
     assert ("sample", "", "sample") == (opened["source"], opened["ref"], opened["runs"].value)
     assert (3, True) == (opened["r"].value, opened["parts"].visible)

@@ -190,3 +190,21 @@ def test_the_form_opens_with_what_a_quick_look_of_the_embedded_model_takes():
     request = request_of(DEFAULTS)
 
     assert ("embedded", "phonemes", (4, 64), (0,)) == (request.base, request.data, request.ranks, request.seeds)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("seeds", 30_000_000, "The number of seeds must be a whole number from 1 to 256 (got 30,000,000)."),
+        ("seeds", 1e300, "The number of seeds must be a whole number from 1 to 256"),
+        ("learning_rates", "1e-3," * 30_000_000, "Learning rates can have at most 2,000 characters"),
+        ("other_ranks", "9" * 5000, "Ranks can have at most 2,000 characters (got 5,000)."),
+        ("learning_rates", ",".join(f"{n}e-6" for n in range(1, 300)), "A sweep has at most 256 learning rates"),
+    ],
+)
+def test_lists_are_bounded_before_they_are_made(field, value, sentence):
+    with pytest.raises(InvalidSettingError) as refusal:
+        request_of({**FORM, field: value})
+
+    assert sentence in str(refusal.value)
+    assert len(str(refusal.value)) < 200

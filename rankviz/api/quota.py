@@ -1,0 +1,134 @@
+"""What a visitor may have at once: sweeps in the queue, runs that are kept, room on the disk.
+
+Asked in one place before anything is queued or kept, and together with it: `admitting` lets one in at a time, so that
+two requests at once do not both take the last place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankviz import units
+from rankviz.core.runs.limits import check_base
+from rankviz.errors import LimitError
+
+if TYPE_CHECKING:
+    from rankviz.api.models import Models
+    from rankviz.api.workspace import Workspace
+    from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.runs.record import RunRecord
+
+DISK_SECONDS = 20.0
+"""So long is the size of the runs folder taken as known."""
+BYTES_PER_PARAMETER = 6
+"""A checkpoint with more than this is no model of that many parameters: fp32 has 4, and some is left over."""
+
+
+class Quota:
+    """Of whoever asks. In own mode nothing is limited unless the settings say so."""
+
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace = workspace
+        self._models = models
+        self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
+
+    @contextlib.contextmanager
+    def admitting(self, *, new: int, sweep_id: str = "") -> Iterator[None]:
+        """Within it, `new` runs or probes may be queued; LimitError where the visitor or the server has no room.
+
+        sweep_id: the sweep that they belong to, where it is there already.
+        """
+        if self._limitless:
+            yield
+            return
+        from filelock import FileLock
+
+        runs_dir = self._workspace.store.runs_dir
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(runs_dir / ".admission.lock", thread_local=False):
+            records = self._workspace.store.records()
+            self._require_place(records, sweep_id)
+            self.require_room(new, records)
+            yield
+
+    def require_room(self, new: int, records: Sequence[RunRecord | ProbeRecord] | None = None) -> None:
+        """LimitError where so many more runs cannot be kept for this visitor, or the disk is in use."""
+        limits, rights = self._workspace.limits, self._workspace.rights
+        if limits.runs_kept is not None:
+            kept = len(rights.made_by_visitor(self._workspace.store.records() if records is None else records))
+            if kept + new > limits.runs_kept:
+                raise LimitError(
+                    f"This server keeps at most {limits.runs_kept:,} runs per visitor (you have {kept:,}, and this "
+                    f"adds {new:,}). Export and delete some of yours first."
+                )
+        if limits.disk_mb is not None and (used := self._disk_bytes()) > limits.disk_mb * 10**6:
+            raise LimitError(
+                f"The runs on this server use {units.file_size(used)}, more than the {limits.disk_mb:,} MB that it "
+                "allows. Delete runs of yours, or try again later."
+            )
+
+    def check_base(self, base: str) -> None:
+        """LimitError where the base model is too large, by its config, or by its files where the Hub gives them."""
+        limits = self._workspace.limits
+        if limits.base_parameters is None:
+            return
+        check_base(self._models.get(base).total_parameters, limits)
+
+    def check_download(self, weight_bytes: int | None) -> None:
+        """LimitError where a base's files hold more than a model of the largest size: its config may say less."""
+        limit = self._workspace.limits.base_parameters
+        if limit is not None and weight_bytes is not None and weight_bytes > limit * BYTES_PER_PARAMETER:
+            raise LimitError(
+                f"The weights of this base take {units.file_size(weight_bytes)}, and this server allows at most "
+                f"{limit:,} parameters of the base model. Choose a smaller base."
+            )
+
+    @property
+    def _limitless(self) -> bool:
+        limits = self._workspace.limits
+        given = (limits.sweeps, limits.sweeps_per_visitor, limits.runs_kept, limits.disk_mb)
+        return all(limit is None for limit in given)
+
+    def _require_place(self, records: Sequence[RunRecord | ProbeRecord], sweep_id: str) -> None:
+        """In the queue, for one more sweep or probe; one that is in it has its place."""
+        limits = self._workspace.limits
+        unended = [record for record in records if not record.state.ended]
+        queued = {record.request.sweep_id for record in unended}
+        if sweep_id in queued:
+            return
+        mine = {record.request.sweep_id for record in self._workspace.rights.made_by_visitor(unended)}
+        if limits.sweeps_per_visitor is not None and len(mine) >= limits.sweeps_per_visitor:
+            raise LimitError(
+                f"This server allows {_sweeps(limits.sweeps_per_visitor)} queued or running per visitor (you have "
+                f"{len(mine):,}). Wait until one of yours has ended, or cancel one."
+            )
+        if limits.sweeps is not None and len(queued) >= limits.sweeps:
+            raise LimitError(
+                f"This server allows {_sweeps(limits.sweeps)} queued or running in total, and so many are. Try again "
+                "later."
+            )
+
+    def _disk_bytes(self) -> int:
+        at, used = self._disk
+        if time.monotonic() - at > DISK_SECONDS:
+            at, used = self._disk = time.monotonic(), _size_of(self._workspace.home)
+        return used
+
+
+def _sweeps(count: int) -> str:
+    return units.counted(count, "sweep")
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes on the disk of the files below a folder; one that goes meanwhile counts nothing."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_blocks * 512
+    return total

@@ -1,0 +1,66 @@
+"""Whether a folder can be written, and why not: its disk is full, or it is read-only."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+LEAST_FREE_BYTES = 2**20
+"""With less than this a disk counts as full: a run could not even say how it ended."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+FULL_SENTENCE = "The disk is full. Free some space on it, or delete runs that are no longer needed."
+
+
+def is_full(folder: Path) -> bool:
+    """Whether there is no room left on the disk of a folder, which may not be there yet."""
+    try:
+        return shutil.disk_usage(_there(folder)).free < LEAST_FREE_BYTES
+    except OSError:
+        return False
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether nothing can be written into a folder, or it cannot be made."""
+    return not os.access(_there(folder), os.W_OK | os.X_OK)
+
+
+def trouble(folder: Path) -> str:
+    """Why nothing can be written there and what to do, as a sentence; empty where it can."""
+    if is_read_only(folder):
+        return _read_only(folder)
+    return FULL_SENTENCE if is_full(folder) else ""
+
+
+def explain(error: OSError, folder: Path) -> str:
+    """What kept something from being written below a folder, as a sentence."""
+    if error.errno in FULL:
+        return FULL_SENTENCE
+    if error.errno in READ_ONLY:
+        return _read_only(folder)
+    return f"The runs folder could not be written ({error.strerror or error})."
+
+
+def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
+    """Whether this error, or one that it follows from, is that of a full disk. Libraries that write files themselves
+    have errors of their own, and then the disk is looked at."""
+    cause, seen = error, set()
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return is_full(folder)
+
+
+def _read_only(folder: Path) -> str:
+    return (
+        f"The runs folder {folder} is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a folder "
+        "that can be written."
+    )
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest one above that is there."""
+    folder = Path(folder).absolute()
+    return next(each for each in (folder, *folder.parents) if each.is_dir())

@@ -1,0 +1,61 @@
+"""Removes runs for good: set aside while nobody takes up the queue, then deleted. It needs no room on the disk."""
+
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankviz.core.runs.record import RunRecord
+from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.store.runs import RunStore
+
+ASIDE = ".gone-"
+ABANDONED_SECONDS = 3600.0
+_KEPT = re.compile("data/(of-[0-9a-f]+/)?[0-9a-f]{16}")
+"""A folder with a copy of a data file, below HOME."""
+
+
+def remove(store: RunStore, run_ids: Sequence[str]) -> None:
+    """Remove the folders of these runs and probes, and the copies of data that no run is left to read.
+
+    InvalidSettingError where one has not ended; then none is removed.
+    """
+    with store.publishing():
+        data = {name for run_id in run_ids for name in _data_of(store, run_id)}
+        for run_id in run_ids:
+            store.run_dir(run_id).rename(store.runs_dir / f"{ASIDE}{run_id}")
+        store.forget(run_ids)
+        for folder in _unused(store, data):
+            shutil.rmtree(folder, ignore_errors=True)
+    for run_id in run_ids:
+        shutil.rmtree(store.runs_dir / f"{ASIDE}{run_id}", ignore_errors=True)
+
+
+def tidy(store: RunStore) -> None:
+    """Remove what an app that was killed left half removed or half written."""
+    left = list(store.runs_dir.glob(f"{ASIDE}*"))
+    for folder in store.runs_dir.glob(".new-*"):
+        if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+            left.append(folder)
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _data_of(store: RunStore, run_id: str) -> set[str]:
+    """Of a run that may go; nothing is known of one that cannot be read, which no worker takes up."""
+    try:
+        record = store.record(run_id)
+    except RunNotFoundError:
+        return set()
+    if not record.state.ended:
+        raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
+    return {record.request.data} if isinstance(record, RunRecord) else set()
+
+
+def _unused(store: RunStore, data: set[str]) -> list[Path]:
+    """The folders of these copies that no run names any more. A request may name any path: only the folders that
+    `keep` makes are RankViz's own."""
+    used = {Path(record.request.data).parent for record in store.all()}
+    folders = {Path(name).parent for name in data} - used
+    return [each for each in folders if _KEPT.fullmatch(str(each).removeprefix(f"{store.home}/"))]

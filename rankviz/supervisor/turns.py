@@ -1,0 +1,63 @@
+"""Whose turn it is. Among visitors, the one served longest ago; of each visitor, the oldest sweep or probe first.
+
+When somebody was served last is read from the journals, so that a restart changes no order; whoever was served and then
+deleted it is remembered as long as the supervisor runs.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.runs.record import RunRecord, RunState
+
+Record = RunRecord | ProbeRecord
+
+
+class Batch(NamedTuple):
+    """What one worker is given: the waiting runs of a sweep, or a probe."""
+
+    owner: str
+    sweep_id: str
+    records: tuple[Record, ...]
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(record.run_id for record in self.records)
+
+
+def batches(records: Iterable[Record], owner_of: Callable[[str], str]) -> list[Batch]:
+    """What waits, in the order of `records`: the oldest first."""
+    waiting: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.state is RunState.QUEUED:
+            waiting.setdefault((owner_of(record.run_id), record.request.sweep_id), []).append(record)
+    return [Batch(owner, sweep_id, tuple(group)) for (owner, sweep_id), group in waiting.items()]
+
+
+def served_at(
+    records: Iterable[Record], owners: Iterable[str], owner_of: Callable[[str], str], *, now: float
+) -> dict[str, float]:
+    """When a run of each of these visitors began last, unix seconds; without those of whom none has. What a clock that
+    went wrong puts into the future counts as now."""
+    wanted, last = set(owners), {}
+    for record in records:
+        if record.started_at is not None and (owner := owner_of(record.run_id)) in wanted:
+            last[owner] = max(last.get(owner, -math.inf), min(record.started_at, now))
+    return last
+
+
+def in_turn(waiting: Sequence[Batch], served: Mapping[str, float]) -> list[Batch]:
+    """The order in which they are taken up if nothing more comes."""
+    lines: dict[str, deque[tuple[int, Batch]]] = {}
+    for place, batch in enumerate(waiting):
+        lines.setdefault(batch.owner, deque()).append((place, batch))
+    rounds, order = dict.fromkeys(lines, 0), []
+    while lines:
+        owner = min(lines, key=lambda each: (rounds[each], served.get(each, -math.inf), lines[each][0][0]))
+        order.append(lines[owner].popleft()[1])
+        rounds[owner] += 1
+        if not lines[owner]:
+            del lines[owner]
+    return order

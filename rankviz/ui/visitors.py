@@ -1,0 +1,209 @@
+"""Tells the visitors of a shared page apart, by a signed cookie, a login at Hugging Face or a header.
+
+Never by an address or a Gradio session. A request that another site's page sends is nobody's: on a Space the cookie
+goes along with it in some browsers, and Gradio lets any origin read the answer.
+"""
+
+import math
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from gradio.utils import get_space
+from itsdangerous import BadSignature, Signer, TimestampSigner
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+
+from rankviz.api import Api
+from rankviz.visitor import NOBODY, Visitor
+
+COOKIE, ADMIN_COOKIE = "rankviz_visitor", "rankviz_admin"
+HEADER = "x-rankviz-visitor"
+COOKIE_SECONDS = 365 * 24 * 3600
+ADMIN_SECONDS = 8 * 3600
+KEY_FILE = "cookie.key"
+LOGIN_VARIABLES = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+MARK = "rankviz.visitor"
+"""Where the visitor of a request stands in its ASGI scope."""
+
+
+def login_is_on() -> bool:
+    """Whether people can log in. Without the client's secret the key of Gradio's session is known to everyone, and
+    outside a Space its login is a mock."""
+    known = all(os.environ.get(name) for name in LOGIN_VARIABLES)
+    return known and get_space() is not None and find_spec("authlib") is not None
+
+
+def visitor_of_scope(scope: Mapping[str, Any]) -> Visitor:
+    """Who sent this request to a shared page."""
+    return scope.get(MARK, NOBODY)
+
+
+def visitor_of(request: Any) -> Visitor:
+    """The same, of a request as Gradio or Starlette hands it on; None is nobody's."""
+    inner = getattr(request, "request", None) if type(request).__module__.startswith("gradio") else request
+    return visitor_of_scope(inner.scope) if inner is not None else NOBODY
+
+
+class Visitors:
+    """Makes and reads what visitors identify themselves with.
+
+    Args:
+        key: Signs it. Whoever knows it can be everyone.
+        admin_token: Makes an admin of who presents it; empty where there is none.
+        logins: Whether Gradio's session cookie is to be believed.
+    """
+
+    def __init__(self, key: str, admin_token: str = "", logins: bool = False):
+        self.admin_token = admin_token
+        self.logins = logins
+        self._ids = Signer(key, salt="rankviz.visitor", key_derivation="hmac", digest_method=sha256)
+        # Another token, and nobody is admin any more.
+        salt = f"rankviz.admin.{sha256(admin_token.encode()).hexdigest()}"
+        self._admins = TimestampSigner(key, salt=salt, key_derivation="hmac", digest_method=sha256)
+
+    def token(self, visitor_id: str) -> str:
+        """What proves that one is this visitor."""
+        return self._ids.sign(visitor_id).decode()
+
+    def new_id(self) -> str:
+        return secrets.token_hex(16)
+
+    def id_in(self, token: str) -> str:
+        """The visitor that a token proves; empty where it proves none."""
+        try:
+            return self._ids.unsign(token).decode()
+        except (BadSignature, UnicodeError):
+            return ""
+
+    def admin_proof(self) -> str:
+        """For the cookie of an admin; it holds for some hours."""
+        return self._admins.sign("admin").decode()
+
+    def cookie_id(self, scope: Mapping[str, Any]) -> str:
+        """The id in the cookie; empty where there is none, or another site's page sent the request."""
+        return "" if is_foreign(scope) else self.id_in(HTTPConnection(scope).cookies.get(COOKIE, ""))
+
+    def of(self, scope: Mapping[str, Any]) -> Visitor:
+        """Who sent a request. A header says it of a program, which sends no cookies."""
+        if (by_header := self._by_header(Headers(scope=scope))) is not None:
+            return by_header
+        if is_foreign(scope):
+            return NOBODY
+        cookie_id, admin = self.cookie_id(scope), self._is_admin(HTTPConnection(scope).cookies.get(ADMIN_COOKIE, ""))
+        if profile := self._profile(scope):
+            return Visitor(f"hf:{profile['sub']}", profile["name"], admin, also=cookie_id)
+        return Visitor(cookie_id, admin=admin)
+
+    def _by_header(self, headers: Headers) -> Visitor | None:
+        """None where no header is meant for us: an access token of the Hub is for the Space's own door."""
+        if (token := headers.get(HEADER)) is not None:
+            return Visitor(self.id_in(token))
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        visitor_id = self.id_in(token.strip()) if scheme.lower() == "bearer" else ""
+        return Visitor(visitor_id) if visitor_id else None
+
+    def _is_admin(self, proof: str) -> bool:
+        if not self.admin_token or not proof:
+            return False
+        try:
+            return b"admin" == self._admins.unsign(proof, max_age=ADMIN_SECONDS)
+        except BadSignature:
+            return False
+
+    def _profile(self, scope: Mapping[str, Any]) -> Mapping[str, str] | None:
+        """Of who is logged in at Hugging Face."""
+        if not self.logins:
+            return None
+        info = scope.get("session", {}).get("oauth_info") or {}
+        if info.get("expires_at", math.inf) < time.time():
+            return None
+        user = info.get("userinfo") or {}
+        sub, name = user.get("sub"), user.get("preferred_username")
+        return {"sub": sub, "name": str(name or "")[:80]} if isinstance(sub, str) and sub else None
+
+
+def visitors_of(api: Api) -> Visitors:
+    """As the settings have it."""
+    settings = api.workspace.settings
+    key = settings.cookie_key.get_secret_value() if settings.cookie_key else kept_key(settings.home)
+    token = settings.admin_token.get_secret_value() if settings.admin_token else ""
+    return Visitors(key, token, login_is_on())
+
+
+def kept_key(home: Path) -> str:
+    """The key in the runs folder, made once. Where nothing can be written there, one that lasts as long as the app."""
+    kept, made = Path(home) / KEY_FILE, secrets.token_hex(32)
+    aside = kept.with_name(f".{KEY_FILE}-{secrets.token_hex(4)}")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(made)
+        try:
+            os.link(aside, kept)  # fails where another app was first
+        except FileExistsError:
+            pass
+        finally:
+            aside.unlink()
+    except OSError:
+        pass
+    try:
+        return kept.read_text().strip() or made
+    except (OSError, UnicodeError):
+        return made
+
+
+def is_foreign(scope: Mapping[str, Any]) -> bool:
+    """Whether another site's page sent it. A link to the page, and the frame that shows a Space, are no such thing."""
+    headers = Headers(scope=scope)
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        visited = scope.get("method") == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        return site not in ("same-origin", "none") and not visited
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    return urlsplit(origin).netloc not in (headers.get("host"), headers.get("x-forwarded-host"))
+
+
+def cookie(scope: Mapping[str, Any], name: str, value: str, seconds: int) -> str:
+    """A Set-Cookie header. A Space is shown in a frame of another site, where only such a cookie is kept."""
+    forwarded = Headers(scope=scope).get("x-forwarded-proto", "").partition(",")[0].strip()
+    https = "https" in (forwarded, scope.get("scheme"))
+    framed = https and get_space() is not None
+    site = "SameSite=None; Secure; Partitioned" if framed else "SameSite=Lax" + ("; Secure" if https else "")
+    return f"{name}={value}; Path=/; HttpOnly; Max-Age={seconds}; {site}"
+
+
+class Identified:
+    """ASGI middleware: says of each request who sent it, and gives each new visitor of the page a cookie."""
+
+    def __init__(self, app: Any, visitors: Visitors) -> None:
+        self.app = app
+        self.visitors = visitors
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        scope[MARK] = self.visitors.of(scope)
+        is_page = scope["method"] == "GET" and scope["path"] == "/" and not is_foreign(scope)
+        await self.app(scope, receive, self._with_cookie(scope, send) if is_page else send)
+
+    def _with_cookie(self, scope: Any, send: Any) -> Any:
+        """Renewed at each visit."""
+        visitor_id = self.visitors.cookie_id(scope) or self.visitors.new_id()
+
+        async def write(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.append("set-cookie", cookie(scope, COOKIE, self.visitors.token(visitor_id), COOKIE_SECONDS))
+                headers["cache-control"] = "private"
+            await send(message)
+
+        return write

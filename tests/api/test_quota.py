@@ -1,0 +1,224 @@
+"""What a server allows, refused before anything is queued, with the limit and what was asked."""
+
+import threading
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import RunCancelled
+from rankviz.core.runs.request import first_seeds
+from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.store.journal import request_text
+from rankviz.store.ownership import Ownership
+from rankviz.visitor import acting_as
+from tests.support import questions
+from tests.support.finished_runs import finished_events
+from tests.support.probes import request as probe_request
+from tests.support.visitors import ADMIN, ANN, BEN
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """Makes a shared page with these limits, whose queue nobody works."""
+
+    def make(**limits):
+        for name, value in limits.items():
+            monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
+        api = Api(home=tmp_path / "home", shared=True)
+        api.workspace.work_queue = lambda: None
+        return api
+
+    return make
+
+
+@pytest.fixture
+def api(shared):
+    return shared()
+
+
+SMALL = {"ranks": (4,), "max_steps": 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"max_steps": 201}, "at most 200 steps per run (got 201). Choose fewer steps."),
+        ({"ranks": (4, 257)}, "at most 256 as the rank (got 257). Choose a lower rank."),
+        ({"ranks": tuple(range(1, 14))}, "at most 12 runs per sweep (got 13)."),
+        ({"ranks": (4, 8), "seeds": tuple(range(7))}, "at most 12 runs per sweep (got 14)."),
+        (
+            {"per_device_train_batch_size": 33},
+            "at most 8,192 tokens per batch (batch size × maximum length) (got 8,448",
+        ),
+        (
+            {"held_out_examples": 257},
+            "at most 65,536 held-out tokens (held-out examples × maximum length) (got 65,792)",
+        ),
+        ({"ranks": (64,), "cut_ranks": tuple(range(1, 14))}, "at most 12 lower ranks to truncate to (got 13)."),
+        ({"base": "Qwen/Qwen3-4B"}, "at most 1,000,000,000 parameters of the base model (got 4,022,468,096)."),
+    ],
+)
+def test_a_request_over_a_limit_is_refused_with_the_limit_when_it_is_started_and_when_it_is_estimated(
+    api, settings, sentence
+):
+    request = questions.sweep(**{**SMALL, **settings})
+
+    with acting_as(ANN):
+        for ask in (api.runs.start, api.runs.check, api.runs.expected):
+            with pytest.raises(LimitError) as refusal:
+                ask(request)
+            assert sentence in str(refusal.value)
+    assert [] == api.workspace.store.records()
+
+
+def test_on_ones_own_machine_the_same_requests_are_taken(tmp_path):
+    api = Api(home=tmp_path / "home", shared=False)
+
+    for settings in ({"max_steps": 5000}, {"ranks": (512,)}, {"per_device_train_batch_size": 64}):
+        api.runs.check(questions.sweep(**{**SMALL, **settings}))
+
+
+def test_a_limit_is_an_environment_variable_also_on_ones_own_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_MAX_STEPS", "10")
+
+    with pytest.raises(LimitError, match="at most 10 steps per run"):
+        Api(home=tmp_path / "home", shared=False).runs.check(questions.sweep(max_steps=11))
+
+
+def test_a_visitor_has_so_many_sweeps_in_the_queue_and_others_still_find_a_place(api):
+    with acting_as(ANN):
+        first, _ = api.runs.start(questions.sweep(**SMALL)), api.runs.start(questions.sweep(**SMALL))
+        with pytest.raises(LimitError) as refusal:
+            api.runs.start(questions.sweep(**SMALL))
+        assert "allows 2 sweeps queued or running per visitor (you have 2)" in str(refusal.value)
+    with acting_as(BEN):
+        api.runs.start(questions.sweep(**SMALL))
+    with acting_as(ANN):
+        api.runs.cancel(first)
+        api.runs.start(questions.sweep(**SMALL))
+
+
+def test_probes_take_places_in_the_queue_too(api):
+    for number in range(2):
+        api.workspace.store.create_probe(probe_request(f"probe-{number}"), "{}", ANN.id)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="per visitor"):
+        api.runs.start(questions.sweep(**SMALL))
+    with acting_as(ANN), pytest.raises(LimitError, match="per visitor"):
+        api.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M"))
+
+
+def test_the_queue_of_all_visitors_is_bounded(shared):
+    api = shared(sweeps=3)
+    for number in range(3):
+        api.workspace.store.create(questions.sweep(**SMALL), f"visitor {number}")
+
+    for visitor in (ANN, ADMIN):
+        with acting_as(visitor), pytest.raises(LimitError) as refusal:
+            api.runs.start(questions.sweep(**SMALL))
+        assert "allows 3 sweeps queued or running in total" in str(refusal.value)
+
+
+def test_many_requests_at_once_get_no_more_places_than_one_after_another(api):
+    outcomes = []
+
+    def start():
+        with acting_as(ANN):
+            try:
+                outcomes.append(api.runs.start(questions.sweep(**SMALL)))
+            except LimitError:
+                outcomes.append(None)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 2 == sum(outcome is not None for outcome in outcomes)
+    assert 2 == len(api.workspace.store.sweeps())
+
+
+def test_runs_are_kept_up_to_a_number_and_none_is_deleted_by_itself(shared):
+    api = shared(runs_kept=4)
+    with acting_as(ANN):
+        sweep_id = api.runs.start(questions.sweep(ranks=(4, 8, 16), max_steps=2))
+        for run in api.runs.sweep(sweep_id).runs:
+            api.workspace.store.append(run.run_id, RunCancelled(time=1.0))
+
+        with pytest.raises(LimitError) as refusal:
+            api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
+        assert "keeps at most 4 runs per visitor (you have 3, and this adds 2)" in str(refusal.value)
+        assert 3 == len(api.runs.sweep(sweep_id).runs)
+        api.runs.delete(api.runs.sweep(sweep_id).runs[0].run_id)
+        api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
+
+
+def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_path):
+    api = shared(runs_kept=2)
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4, 8, 16), max_steps=2), BEN.id)
+    for run in store.sweep(sweep_id).runs:
+        for event in finished_events(run.request, 2.0):
+            store.append(run.run_id, event)
+    with acting_as(BEN):
+        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
+        api.runs.delete(sweep_id)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="keeps at most 2 runs per visitor"):
+        api.runs.import_(exported)
+
+    assert [] == store.records()
+
+
+def test_nothing_new_starts_where_the_runs_folder_is_over_its_size(shared, tmp_path):
+    api = shared(disk_mb=1)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "large").write_bytes(b"x" * 2_000_000)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="more than the 1 MB that it allows"):
+        api.runs.start(questions.sweep(**SMALL))
+
+
+def test_a_run_that_came_over_a_limit_is_not_resumed(api):
+    request = questions.run(
+        run_id="s1-001-r4", sweep_id="s1", base="embedded", data="phonemes", r=4, max_steps=100_000, created_at=1.0
+    )
+    api.workspace.store.publish({request.run_id: {"request.json": request_text(request)}}, Ownership(ANN.id))
+    api.workspace.store.append(request.run_id, RunCancelled(time=2.0))
+
+    with acting_as(ANN):
+        with pytest.raises(LimitError, match="200 steps per run"):
+            api.runs.resume("s1")
+        with pytest.raises(LimitError, match="200 steps per run"):
+            api.runs.add("s1", 8)
+        assert "cancelled" == api.runs.get(request.run_id).state
+
+
+def test_a_sweep_grows_by_added_runs_to_its_limit(shared):
+    api = shared(runs_per_sweep=2)
+    with acting_as(ANN):
+        sweep_id = api.runs.start(questions.sweep(**SMALL))
+        api.runs.add(sweep_id, 8)
+        with pytest.raises(LimitError, match="at most 2 runs per sweep"):
+            api.runs.add(sweep_id, 16)
+
+
+def test_an_added_run_is_its_sweeps_owners(api):
+    with acting_as(ANN):
+        sweep_id = api.runs.start(questions.sweep(**SMALL))
+        run_id = api.runs.add(sweep_id, 8)
+    assert ANN.id == api.workspace.store.ownership(run_id).owner
+
+
+def test_a_base_whose_files_are_larger_than_its_config_says_is_refused(api):
+    with acting_as(ANN):
+        api.quota.check_download(4_000_000_000)
+        with pytest.raises(LimitError, match="allows at most 1,000,000,000 parameters"):
+            api.quota.check_download(100_000_000_000)
+
+
+def test_so_many_seeds_are_refused_before_they_are_made():
+    for count in (30_000_000, 10**300, -1, 0, 2.5, None, True):
+        with pytest.raises(InvalidSettingError, match="number of seeds must be a whole number from 1 to 256"):
+            first_seeds(count)

@@ -1,0 +1,293 @@
+"""On a shared page runs belong to whoever made them; others look at most, and only where the owner lets them."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.catalog import own_studies
+from rankviz.core.runs.events import RunCancelled
+from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError
+from rankviz.store.journal import request_text
+from rankviz.store.ownership import Ownership
+from rankviz.visitor import NOBODY, acting_as
+from tests.catalog.test_peft_results import result
+from tests.support import questions
+from tests.support.finished_runs import finished_events
+from tests.support.probes import request as probe_request
+from tests.support.visitors import ADMIN, ANN, BEN
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=True)
+
+
+def sweep_of(api, owner, *ranks, ended=True, **settings):
+    """The id of a sweep that this visitor made."""
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=ranks or (4,), max_steps=2, **settings), owner.id)
+    for run in store.sweep(sweep_id).runs if ended else ():
+        for event in finished_events(run.request, 2.0):
+            store.append(run.run_id, event)
+        adapter = store.run_dir(run.run_id) / "adapter"
+        adapter.mkdir()
+        (adapter / "adapter_config.json").write_text("{}")
+    return sweep_id
+
+
+def first_run(api, sweep_id):
+    return api.workspace.store.sweep(sweep_id).runs[0].run_id
+
+
+def changes(api, tmp_path):
+    """Everything that a run or a sweep can be asked for beyond looking at it."""
+    return {
+        "cancel": api.runs.cancel,
+        "resume": api.runs.resume,
+        "add": lambda name: api.runs.add(name, 8),
+        "delete": api.runs.delete,
+        "export": lambda name: api.runs.export([name], tmp_path / "out.zip"),
+        "open": lambda name: api.runs.open_to_all(name, True),
+    }
+
+
+def test_lists_and_choices_hold_ones_own_runs_only(api):
+    mine, other = sweep_of(api, ANN), sweep_of(api, BEN)
+
+    with acting_as(ANN):
+        assert [mine] == [sweep.sweep_id for sweep in api.runs.sweeps()]
+        assert [mine] == [s.sweep_id for s in api.own_sweeps.of("embedded") if not s.recorded]
+        assert [first_run(api, mine)] == [run.run_id for run in api.adapters.runs()]
+    with acting_as(NOBODY):
+        assert [] == list(api.runs.sweeps())
+    with acting_as(ADMIN):
+        assert {mine, other} == {sweep.sweep_id for sweep in api.runs.sweeps()}
+
+
+def test_what_another_made_is_answered_as_if_it_were_not_there(api, tmp_path):
+    sweep_id = sweep_of(api, BEN)
+    run_id = first_run(api, sweep_id)
+    looks = {
+        "sweep": api.runs.sweep,
+        "is_sweep": api.runs.is_sweep,
+        "is_mine": api.runs.is_mine,
+        "fast_curves": api.runs.fast_curves,
+        "verdict": api.verdicts.of_sweep,
+        "decision": api.decisions.of,
+        "forecast": api.forecasts.bent,
+        "run": lambda _: api.runs.get(run_id),
+        "events": lambda _: api.runs.events(run_id),
+        "summary": lambda _: api.runs.summary(run_id),
+        **changes(api, tmp_path),
+    }
+
+    with acting_as(ANN):
+        for name, ask in looks.items():
+            with pytest.raises(RunNotFoundError) as refusal:
+                ask(sweep_id)
+            with pytest.raises(RunNotFoundError) as absent:
+                api.runs.sweep("20200101-000000-aaaa")
+            said = str(refusal.value).replace(run_id, "X").replace(sweep_id, "X")
+            assert str(absent.value).replace("20200101-000000-aaaa", "X") == said, name
+        assert not api.adapters.is_here(run_id, 4)
+
+
+def test_what_is_open_can_be_looked_at_by_its_address_and_nothing_more(api, tmp_path):
+    sweep_id = sweep_of(api, BEN)
+    run_id = first_run(api, sweep_id)
+    with acting_as(BEN):
+        assert not api.runs.is_open(sweep_id)
+        api.runs.open_to_all(sweep_id, True)
+
+    with acting_as(ANN):
+        assert sweep_id == api.runs.sweep(sweep_id).sweep_id
+        assert run_id == api.runs.get(run_id).run_id
+        assert api.runs.is_open(sweep_id) and not api.runs.is_mine(sweep_id)
+        assert [] == list(api.runs.sweeps())
+        for name, change in changes(api, tmp_path).items():
+            with pytest.raises(NotYoursError):
+                change(sweep_id)
+            assert "completed" == api.runs.get(run_id).state, name
+        with pytest.raises(NotYoursError):
+            api.adapters.zip_of_rank(run_id, 4)
+        with pytest.raises(NotYoursError):
+            api.adapters.spectrum(run_id)
+        assert not api.adapters.is_here(run_id, 4)
+    with acting_as(BEN):
+        api.runs.open_to_all(sweep_id, False)
+    with acting_as(ANN), pytest.raises(RunNotFoundError):
+        api.runs.sweep(sweep_id)
+
+
+def test_the_owner_and_the_admin_may_change_a_sweep(api, tmp_path):
+    for visitor in (BEN, ADMIN):
+        sweep_id = sweep_of(api, BEN)
+        with acting_as(visitor):
+            assert api.runs.is_mine(sweep_id)
+            assert api.runs.export([sweep_id], tmp_path / "out.zip").is_file()
+            assert [] == api.runs.cancel(sweep_id)
+            assert 1 == len(api.runs.delete(sweep_id))
+            with pytest.raises(RunNotFoundError):
+                api.runs.sweep(sweep_id)
+
+
+def test_an_imported_run_belongs_to_who_imports_it(api, tmp_path):
+    sweep_id = sweep_of(api, BEN)
+    with acting_as(BEN):
+        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
+        api.runs.delete(sweep_id)
+
+    with acting_as(ANN):
+        (run_id,) = api.runs.import_(exported)
+        assert [run_id] == [run.run_id for sweep in api.runs.sweeps() for run in sweep.runs]
+    with acting_as(BEN), pytest.raises(RunNotFoundError):
+        api.runs.get(run_id)
+
+
+def test_a_visitor_who_cannot_be_told_keeps_nothing_here(api, tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text("{}")
+
+    with acting_as(NOBODY):
+        for ask in (
+            lambda: api.runs.start(questions.sweep(ranks=(4,))),
+            lambda: api.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M")),
+            lambda: api.runs.import_(tmp_path / "out.zip"),
+            lambda: api.studies.add([file]),
+        ):
+            with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
+                ask()
+    assert [] == api.workspace.store.records()
+
+
+def test_an_intruder_under_the_name_of_a_sweep_does_not_come_before_the_owners_own(api, tmp_path):
+    sweep_id = sweep_of(api, ANN, 4)
+    mine = api.workspace.store.sweep(sweep_id).runs[0].request
+    named = questions.run(run_id=sweep_id, sweep_id="elsewhere", base=mine.base, data=mine.data, created_at=1.0)
+    inside = questions.run(run_id="inside", sweep_id=sweep_id, base=mine.base, data=mine.data, created_at=1.0)
+    for request in (named, inside):
+        api.workspace.store.publish(
+            {request.run_id: {"request.json": request_text(request)}}, Ownership(BEN.id, is_open=True)
+        )
+
+    with acting_as(ANN):
+        assert [mine.run_id] == [run.run_id for run in api.runs.sweep(sweep_id).runs]
+        assert [mine.run_id] == api.runs.delete(sweep_id)
+    assert {"inside", sweep_id} == {record.run_id for record in api.workspace.store.all()}
+
+
+def test_a_probe_is_seen_and_ended_by_who_started_it(api):
+    request = probe_request()
+    api.workspace.store.create_probe(request, "{}", BEN.id)
+
+    with acting_as(ANN):
+        assert [] == list(api.probes.all())
+        for ask in (api.probes.get, api.runs.cancel, api.runs.delete):
+            with pytest.raises(RunNotFoundError):
+                ask(request.probe_id)
+    with acting_as(BEN):
+        assert [request.probe_id] == [record.run_id for record in api.probes.all()]
+        assert [request.probe_id] == api.runs.cancel(request.probe_id)
+
+
+def test_what_has_not_ended_is_not_deleted(api):
+    sweep_id = sweep_of(api, ANN, 4, 8, ended=False)
+    first, second = (run.run_id for run in api.workspace.store.sweep(sweep_id).runs)
+    api.workspace.store.append(first, RunCancelled(time=1.0))
+
+    with acting_as(ANN):
+        with pytest.raises(InvalidSettingError, match="has not ended"):
+            api.runs.delete(sweep_id)
+        assert 2 == len(api.runs.sweep(sweep_id).runs)
+        assert [first] == api.runs.delete(first)
+        assert [second] == [run.run_id for run in api.runs.sweep(sweep_id).runs]
+
+
+def test_a_deleted_run_leaves_nothing_and_its_data_stays_while_another_run_reads_it(api, tmp_path):
+    rows = tmp_path / "mine.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+    kept = api.workspace.store.keep(rows)
+    first, second = sweep_of(api, ANN, data=str(kept)), sweep_of(api, BEN, data=str(kept))
+    folder = api.workspace.store.run_dir(first_run(api, first))
+
+    with acting_as(ANN):
+        api.runs.delete(first)
+    assert not folder.exists() and kept.exists()
+    with acting_as(BEN):
+        api.runs.delete(second)
+    assert not kept.parent.exists()
+    assert [".publish.lock"] == [path.name for path in api.workspace.store.runs_dir.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "name", ["data/../runs/x", "data/{digest}/../../x", "data/x/y", "../out/y", "runs/../data/{digest}/y"]
+)
+def test_a_run_that_names_other_files_as_its_data_takes_none_with_it(api, tmp_path, name):
+    home = api.workspace.store.home
+    digest = "0" * 16
+    for folder in (home / "runs" / "x", home / "data" / "x", home / "data" / digest, home.parent / "out"):
+        folder.mkdir(parents=True)
+        (folder / "y").touch()
+    before = sorted(path for path in tmp_path.rglob("*") if path.name in ("x", "y", digest))
+    sweep_id = sweep_of(api, ANN, data=f"{home}/{name.format(digest=digest)}")
+
+    with acting_as(ANN):
+        api.runs.delete(sweep_id)
+
+    assert before == sorted(path for path in tmp_path.rglob("*") if path.name in ("x", "y", digest))
+
+
+def test_what_cannot_be_read_is_listed_for_its_owner_who_can_delete_it(api):
+    sweep_id = sweep_of(api, ANN)
+    run_id = first_run(api, sweep_id)
+    folder = api.workspace.store.run_dir(run_id)
+    (folder / "request.json").write_text(json.dumps({"run_id": run_id, "max_steps": "many"}))
+    api.workspace.store.forget([run_id])
+
+    with acting_as(BEN):
+        assert {} == api.runs.unreadable()
+        with pytest.raises(RunNotFoundError):
+            api.runs.delete(run_id)
+    with acting_as(ANN):
+        assert [run_id] == list(api.runs.unreadable())
+        api.runs.delete(run_id)
+    assert not folder.exists()
+
+
+def test_a_recorded_sweep_is_everybodys_to_look_at_and_nobodys_to_change(api, tmp_path):
+    sweep = api.runs.recorded()[0]
+
+    with acting_as(ADMIN):
+        assert sweep.sweep_id == api.runs.sweep(sweep.sweep_id).sweep_id
+        assert not api.runs.is_mine(sweep.sweep_id)
+        for name in (sweep.sweep_id, sweep.runs[0].run_id):
+            with pytest.raises(InvalidSettingError, match="ships with RankViz"):
+                api.runs.delete(name)
+    with acting_as(NOBODY):
+        assert api.runs.export([sweep.sweep_id], tmp_path / "out.zip").is_file()
+
+
+def test_added_studies_are_their_visitors_own(api, tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(result())
+
+    with acting_as(ANN):
+        own_studies.add(api.workspace.own_home, [file])
+        assert 1 == len(api.studies.added())
+        mine = api.studies.all()
+    with acting_as(BEN):
+        assert [] == list(api.studies.added())
+        assert mine is not api.studies.all()
+    with acting_as(ANN):
+        api.studies.remove(api.studies.added()[0])
+        assert [] == list(api.studies.added())
+
+
+def test_on_ones_own_machine_everything_may_be_changed(tmp_path):
+    api = Api(home=tmp_path / "home", shared=False)
+    sweep_id = sweep_of(api, BEN)
+
+    assert [sweep_id] == [sweep.sweep_id for sweep in api.runs.sweeps()]
+    assert api.runs.is_mine(sweep_id)
+    assert 1 == len(api.runs.delete(sweep_id))

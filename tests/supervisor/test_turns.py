@@ -1,0 +1,176 @@
+"""Visitors take turns; a run that takes too long is ended."""
+
+import time
+
+from rankviz.core.runs.events import RunStarted
+from rankviz.core.runs.record import RunState
+from rankviz.store import RunStore
+from rankviz.store.removal import remove
+from rankviz.supervisor import Supervisor
+from rankviz.supervisor.process import yield_file
+from rankviz.supervisor.turns import Batch, batches, in_turn, served_at
+from tests.support import questions
+from tests.support.finished_runs import finished_events
+from tests.support.workers import COMPLETE_ALL, states, supervise, wait_for, worker
+
+
+def queued(store, owner, *ranks):
+    """The run ids of a sweep that waits."""
+    return store.run_ids(store.create(questions.sweep(ranks=ranks or (4,)), owner))
+
+
+def order_of(*owners, served=None):
+    waiting = [Batch(owner, f"{owner}{place}", ()) for place, owner in enumerate(owners)]
+    return [batch.sweep_id for batch in in_turn(waiting, served or {})]
+
+
+def started(store, run_ids):
+    """These runs in the order in which they began."""
+    return sorted(run_ids, key=lambda run_id: store.get(run_id).started_at)
+
+
+def test_visitors_take_turns_and_each_ones_oldest_goes_first():
+    assert ["a0", "b3", "c4", "a1", "a2"] == order_of("a", "a", "a", "b", "c")
+
+
+def test_who_was_served_longest_ago_goes_first_and_who_never_was_before_them():
+    assert ["c2", "b1", "a0", "b3"] == order_of("a", "b", "c", "b", served={"a": 9.0, "b": 5.0})
+
+
+def test_one_visitor_alone_is_served_in_the_order_of_asking():
+    assert ["a0", "a1", "a2"] == order_of("a", "a", "a", served={"a": 5.0})
+
+
+def test_an_intruder_in_a_sweep_of_another_visitor_is_a_batch_of_its_own(store):
+    mine = queued(store, "ann", 4, 8)
+    (theirs,) = queued(store, "ben")
+
+    owners = dict.fromkeys(mine, "ann") | {theirs: "ben", mine[1]: "ben"}
+
+    assert [("ann", (mine[0],)), ("ben", (mine[1],)), ("ben", (theirs,))] == [
+        (batch.owner, batch.run_ids) for batch in batches(store.records(), owners.get)
+    ]
+
+
+def test_when_somebody_was_served_is_read_from_the_journals_and_never_lies_in_the_future(store):
+    (a,), (b,) = queued(store, "ann"), queued(store, "ben")
+    store.append(a, RunStarted(time=1e12, environment={}))
+    store.append(b, RunStarted(time=50.0, environment={}))
+
+    served = served_at(store.records(), ["ann", "ben", "cem"], lambda run_id: "ann" if run_id == a else "ben", now=99.0)
+
+    assert {"ann": 99.0, "ben": 50.0} == served
+
+
+def test_a_visitor_with_one_sweep_does_not_wait_behind_all_of_anothers(store):
+    many = [queued(store, "ann")[0] for _ in range(4)]
+    (one,) = queued(store, "ben")
+
+    supervisor = supervise(store, COMPLETE_ALL)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [many[0], one, *many[1:]] == started(store, [*many, one])
+
+
+def test_a_restart_changes_no_order(store):
+    (served,) = queued(store, "ann")
+    for event in finished_events(store.get(served).request, 2.0):
+        store.append(served, event)
+    (second,), (first,) = queued(store, "ann"), queued(store, "ben")
+
+    supervisor = supervise(RunStore(store.home), COMPLETE_ALL)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [first, second] == started(store, [second, first])
+
+
+def test_who_deletes_what_ran_does_not_go_first_again(store):
+    supervisor = Supervisor(store, command=COMPLETE_ALL)
+    supervisor.tick()
+    queued(store, "ann")
+    supervisor.settle()
+    remove(store, [record.run_id for record in store.all()])
+    (second,), (first,) = queued(store, "ann"), queued(store, "ben")
+
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [first, second] == started(store, [second, first])
+
+
+YIELDING = worker(
+    "for number, run_id in enumerate(run_ids):\n"
+    "    if number and (store.home / 'worker.yield').exists(): raise SystemExit(0)\n"
+    "    if begin(run_id):\n"
+    "        step(run_id)\n"
+    "        while not (store.home / f'go{run_id[-1]}').exists(): time.sleep(0.02)\n"
+    "        complete(run_id)"
+)
+
+
+def test_a_long_sweep_gives_way_between_two_runs_and_goes_on_later(store):
+    long = queued(store, "ann", 1, 2, 3)
+    (other,) = queued(store, "ben")
+    supervisor = supervise(store, YIELDING, turn_minutes=0.0)
+    wait_for(lambda: yield_file(store.home).exists())
+
+    for name in ("go1", "go2", "go3", "go4"):
+        (store.home / name).touch()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [long[0], other, *long[1:]] == started(store, [*long, other])
+    assert ["completed"] * 4 == states(store, [*long, other])
+
+
+def test_a_sweep_does_not_give_way_to_another_of_the_same_visitor(store):
+    long = queued(store, "ann", 1, 2)
+    (other,) = queued(store, "ann")
+    for name in ("go1", "go2", "go4"):
+        (store.home / name).touch()
+
+    supervisor = supervise(store, YIELDING, turn_minutes=0.0)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [*long, other] == started(store, [*long, other])
+    assert not yield_file(store.home).exists()
+
+
+def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_sweep_goes_on(store):
+    run_ids = queued(store, "ann", 4, 8)
+    hangs_at_rank_4 = worker(
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        step(run_id)\n"
+        "        if run_id.endswith('r4'): time.sleep(60)\n"
+        "        complete(run_id)"
+    )
+
+    supervisor = supervise(store, hangs_at_rank_4, run_minutes=0.01)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["failed", "completed"] == states(store, run_ids)
+    assert store.get(run_ids[0]).error.startswith(
+        "This run took more than 0.01 minutes, the most that this server allows. Use fewer steps"
+    )
+
+
+def test_the_clock_of_the_limit_is_not_the_one_that_can_be_set(store):
+    """A run whose journal says that it began hours ago, since the clock was set meanwhile, has just begun here."""
+    run_ids = queued(store, "ann")
+    began_long_ago = worker(
+        "store.begin(run_ids[0])\n"
+        "store.append(run_ids[0], RunStarted(time=time.time() - 9e4, environment={'pid': os.getpid()}))\n"
+        "time.sleep(0.5); complete(run_ids[0])"
+    )
+
+    supervisor = supervise(store, began_long_ago, run_minutes=5)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert RunState.COMPLETED is store.get(run_ids[0]).state
+    assert time.time() - store.get(run_ids[0]).started_at > 8e4

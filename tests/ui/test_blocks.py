@@ -1,0 +1,112 @@
+"""Every function of the page runs as the visitor who called it, and an open page keeps little."""
+
+import json
+import tracemalloc
+
+import gradio as gr
+import httpx
+import pytest
+from gradio.state_holder import SessionState
+
+from rankviz import visitor
+from rankviz.api import Api
+from rankviz.ui.page import build_app
+from rankviz.ui.theme import launch_options
+from rankviz.ui.visitors import HEADER, visitors_of
+
+STATE_KILOBYTES = 200
+"""Of an open page."""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    return Api(home=tmp_path_factory.mktemp("home"), shared=True)
+
+
+@pytest.fixture(scope="module")
+def page(api):
+    return build_app(api)
+
+
+@pytest.fixture(scope="module")
+def client(api, page):
+    options = launch_options(api) | {"server_port": None}
+    page.api_open = False
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **options)
+    with httpx.Client(base_url=address, timeout=30) as client:
+        yield client
+    page.close()
+
+
+@pytest.fixture
+def callers(page, monkeypatch):
+    """Whom each function of the page was called by, in place of what it does."""
+    seen = []
+
+    def called_with(count):
+        def called(*args, **kwargs):
+            seen.append(visitor.current())
+            return None if count < 2 else (None,) * count
+
+        return called
+
+    for function in page.fns.values():
+        if function.fn is not None:
+            monkeypatch.setattr(function, "fn", called_with(len(function.outputs)))
+            monkeypatch.setattr(function, "preprocess", False)
+            monkeypatch.setattr(function, "postprocess", False)
+    return seen
+
+
+def test_every_function_of_the_page_runs_as_the_visitor_who_called_it(api, page, client, callers):
+    visitors = visitors_of(api)
+    functions = [function for function in page.fns.values() if function.fn is not None]
+
+    for number, function in enumerate(functions):
+        call(client, function, visitors.token(f"visitor-{number}"))
+
+    assert [f"visitor-{number}" for number in range(len(functions))] == [each.id for each in callers]
+    assert {True, False} == {function.queue for function in functions}
+
+
+def call(client, function, token):
+    """As the browser does it."""
+    headers = {HEADER: token}
+    body = {"fn_index": function._id, "data": [None] * len(function.inputs), "session_hash": "page"}
+    if not function.queue:
+        answer = client.post("/gradio_api/run/predict", json=body, headers=headers)
+        assert 200 == answer.status_code, (function.name, answer.text)
+        return
+    assert 200 == client.post("/gradio_api/queue/join", json=body, headers=headers).status_code
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "page"}) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data:") and "process_completed" == json.loads(line[5:])["msg"]:
+                assert json.loads(line[5:])["success"], (function.name, line)
+                break
+
+
+def test_an_open_page_keeps_little_on_the_server(page):
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        opened = [SessionState(page) for _ in range(10)]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert (after - before) / len(opened) < 1000 * STATE_KILOBYTES
+
+
+def test_what_changes_on_one_page_is_not_seen_on_another(page):
+    one, other = SessionState(page), SessionState(page)
+    button = next(block for block in page.blocks.values() if isinstance(block, gr.Button))
+
+    one[button._id] = gr.Button("Changed", render=False)
+
+    assert "Changed" == one[button._id].value
+    assert other[button._id] is button
+    assert page.blocks[button._id] is button
+
+
+def test_an_open_page_holds_no_stream_for_itself(page):
+    assert page.get_config_file()["connect_heartbeat"] is False

@@ -1,0 +1,206 @@
+"""Who a visitor of a shared page is: what is believed, and what is not."""
+
+import stat
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.ui.visitors import (
+    ADMIN_COOKIE,
+    COOKIE,
+    KEY_FILE,
+    LOGIN_VARIABLES,
+    Visitors,
+    cookie,
+    kept_key,
+    login_is_on,
+    visitor_of_scope,
+    visitors_of,
+)
+from rankviz.visitor import NOBODY
+
+KEY = "0" * 64
+
+
+@pytest.fixture
+def visitors():
+    return Visitors(KEY, admin_token="the token of the admin")
+
+
+def scope(method="GET", session=None, scheme="http", **headers):
+    given = {"host": "page.example", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return {
+        "type": "http",
+        "method": method,
+        "scheme": scheme,
+        "path": "/",
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
+        "session": session or {},
+    }
+
+
+def with_cookie(visitors, visitor_id="a", **headers):
+    return scope(cookie=f"{COOKIE}={visitors.token(visitor_id)}", **headers)
+
+
+def test_a_signed_cookie_says_who_one_is(visitors):
+    assert "a" == visitors.of(with_cookie(visitors, "a")).id
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "a", "a.", ".", "a.b", "a" * 100_000, "\xff.\xff", "a.b.c", '"a', "admin", "hf:1"],
+    ids=lambda value: repr(value[:10]),
+)
+def test_a_cookie_that_was_not_signed_here_is_nobodys(visitors, value):
+    assert NOBODY == visitors.of(scope(cookie=f"{COOKIE}={value}"))
+
+
+def test_a_changed_cookie_is_nobodys(visitors):
+    token = visitors.token("a")
+
+    for changed in (token.replace("a.", "b."), token[:-1], token + "0", Visitors("1" * 64).token("a")):
+        assert NOBODY == visitors.of(scope(cookie=f"{COOKIE}={changed}"))
+
+
+def test_what_proves_an_admin_proves_no_visitor_and_the_other_way_round(visitors):
+    swapped = f"{COOKIE}={visitors.admin_proof()}; {ADMIN_COOKIE}={visitors.token('admin')}"
+
+    assert NOBODY == visitors.of(scope(cookie=swapped))
+
+
+def test_a_program_says_who_it_is_in_a_header(visitors):
+    token = visitors.token("a")
+
+    assert "a" == visitors.of(scope(x_rankviz_visitor=token)).id
+    assert "a" == visitors.of(scope(authorization=f"Bearer {token}")).id
+    assert NOBODY == visitors.of(scope(x_rankviz_visitor=token[:-1]))
+
+
+def test_a_token_of_the_hub_is_for_the_door_of_the_space_and_leaves_the_cookie_as_it_is(visitors):
+    assert "a" == visitors.of(with_cookie(visitors, "a", authorization="Bearer hf_1234")).id
+
+
+def test_the_header_goes_before_the_cookie(visitors):
+    assert "b" == visitors.of(with_cookie(visitors, "a", x_rankviz_visitor=visitors.token("b"))).id
+    assert NOBODY == visitors.of(with_cookie(visitors, "a", x_rankviz_visitor="wrong"))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec_fetch_site": "cross-site", "method": "POST"},
+        {"sec_fetch_site": "same-site", "method": "POST"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "method": "POST"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "cors"},
+        {"origin": "https://elsewhere.example", "method": "POST"},
+        {"origin": "null", "method": "POST"},
+    ],
+    ids=str,
+)
+def test_a_request_that_another_sites_page_sends_is_nobodys(visitors, headers):
+    assert NOBODY == visitors.of(with_cookie(visitors, **headers))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec_fetch_site": "same-origin", "method": "POST"},
+        {"sec_fetch_site": "none", "sec_fetch_mode": "navigate"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"},
+        {"origin": "https://page.example", "method": "POST"},
+        {"origin": "https://outside.example", "x_forwarded_host": "outside.example", "method": "POST"},
+        {"method": "POST"},
+    ],
+    ids=str,
+)
+def test_a_request_of_the_page_itself_or_a_link_to_it_is_its_visitors(visitors, headers):
+    assert "a" == visitors.of(with_cookie(visitors, **headers)).id
+
+
+def test_the_admin_is_who_has_the_proof_as_long_as_the_token_is_the_same(visitors):
+    proof = f"{ADMIN_COOKIE}={visitors.admin_proof()}"
+
+    assert visitors.of(scope(cookie=proof)).admin
+    assert not visitors.of(scope(cookie=proof[:-1])).admin
+    assert not Visitors(KEY, admin_token="another token").of(scope(cookie=proof)).admin
+    assert not Visitors(KEY).of(scope(cookie=f"{ADMIN_COOKIE}={Visitors(KEY).admin_proof()}")).admin
+
+
+SESSION = {"oauth_info": {"userinfo": {"sub": "123", "preferred_username": "ann"}}}
+
+
+def test_a_login_is_believed_where_there_is_one_and_keeps_what_the_cookie_owned():
+    visitors = Visitors(KEY, logins=True)
+
+    ann = visitors.of(with_cookie(visitors, "a", session=SESSION))
+
+    assert ("hf:123", "ann") == (ann.id, ann.name)
+    assert ann.owns("hf:123")
+    assert ann.owns("a")
+    assert not ann.owns("b")
+    assert not ann.owns("")
+
+
+def test_gradios_session_is_not_believed_where_nobody_can_log_in(visitors):
+    assert "a" == visitors.of(with_cookie(visitors, "a", session=SESSION)).id
+
+
+def test_a_login_ends_when_its_time_is_over():
+    visitors = Visitors(KEY, logins=True)
+    over = {"oauth_info": {**SESSION["oauth_info"], "expires_at": 1}}
+
+    assert "a" == visitors.of(with_cookie(visitors, "a", session=over)).id
+
+
+@pytest.mark.parametrize("missing", [*LOGIN_VARIABLES, "SPACE_ID"])
+def test_nobody_can_log_in_where_a_variable_of_the_login_is_missing(monkeypatch, missing):
+    for name in (*LOGIN_VARIABLES, "SPACE_ID"):
+        monkeypatch.setenv(name, "value")
+    monkeypatch.setenv("SYSTEM", "spaces")
+    monkeypatch.delenv(missing)
+
+    assert not login_is_on()
+
+
+def test_a_cookie_is_kept_in_the_frame_of_a_space_and_stays_with_the_site_elsewhere(monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert cookie(scope(), "n", "v", 5).endswith("; Path=/; HttpOnly; Max-Age=5; SameSite=Lax")
+    assert cookie(scope(scheme="https"), "n", "v", 5).endswith("SameSite=Lax; Secure")
+    monkeypatch.setenv("SPACE_ID", "a/b")
+    monkeypatch.setenv("SYSTEM", "spaces")
+    assert cookie(scope(), "n", "v", 5).endswith("SameSite=Lax")
+    assert cookie(scope(x_forwarded_proto="https"), "n", "v", 5).endswith("SameSite=None; Secure; Partitioned")
+
+
+def test_the_key_is_made_once_and_nobody_else_can_read_it(tmp_path):
+    home = tmp_path / "home"
+
+    key = kept_key(home)
+
+    assert key == kept_key(home)
+    assert 64 == len(key)
+    assert 0o600 == stat.S_IMODE((home / KEY_FILE).stat().st_mode)
+    assert [KEY_FILE] == [path.name for path in home.iterdir()]
+    assert key != kept_key(tmp_path / "other")
+
+
+def test_without_a_folder_to_write_to_the_key_lasts_as_long_as_the_app(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    assert 64 == len(kept_key(tmp_path / "file" / "home"))
+
+
+def test_the_key_and_the_token_of_the_settings_are_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_COOKIE_KEY", KEY)
+    monkeypatch.setenv("RANKVIZ_ADMIN_TOKEN", "the token of the admin")
+
+    visitors = visitors_of(Api(home=tmp_path, shared=True))
+
+    assert Visitors(KEY).token("a") == visitors.token("a")
+    assert "the token of the admin" == visitors.admin_token
+    assert not (tmp_path / KEY_FILE).exists()
+
+
+def test_a_request_that_nobody_has_identified_is_nobodys():
+    assert NOBODY == visitor_of_scope(scope())
