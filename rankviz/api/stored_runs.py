@@ -36,10 +36,8 @@ class StoredRuns:
 
     def preview(self, data: str) -> Preview:
         """The first rows of a sample or a file, with counts; BadDataError names a bad row."""
-        from rankviz import dataset
-
         self._workspace.refuse_private_path(data)
-        return dataset.preview(data, assets=self._workspace.assets)
+        return self._workspace.data_files.look(data).preview
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps of whoever asks, the newest first."""

@@ -18,6 +18,7 @@ from rankviz.paths import ASSETS, existing
 from rankviz.visitor import HOST, NOBODY, Visitor
 
 if TYPE_CHECKING:
+    from rankviz.api.data_files import DataFiles
     from rankviz.api.rights import Rights
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
@@ -107,6 +108,13 @@ class Workspace:
         limits = self.limits
         bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
         return Children(bounds, limits.introspections, self.temp.work)
+
+    @cached_property
+    def data_files(self) -> DataFiles:
+        """Samples and data files, each looked at once."""
+        from rankviz.api.data_files import DataFiles
+
+        return DataFiles(self)
 
     def is_own_upload(self, path: Path) -> bool:
         """Whether the page was given this file by who asks."""
