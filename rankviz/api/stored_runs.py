@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from rankviz.api.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
-from rankviz.store.ownership import Ownership
 
 if TYPE_CHECKING:
     from rankviz.core.runs.events import RunEvent
@@ -117,21 +116,32 @@ class StoredRuns:
 
     def export(self, ids: Sequence[str], target: Path) -> Path:
         """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
-        from rankviz import store
-
         shipped = {name for sweep in self._recorded for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))}
         run_ids = [run_id for name in ids for run_id in ([name] if name in shipped else self._required_run_ids(name))]
-        return store.export_runs([self._recorded_store, self._workspace.store], run_ids, Path(target))
+        homes = [str(self._recorded_store.home), str(self._workspace.store.home)]
+        asked = {"homes": homes, "run_ids": run_ids, "target": str(Path(target).absolute())}
+        children = self._workspace.children
+        with children.turn():
+            children.ask("export", asked, about="these runs", error=InvalidSettingError)
+        return Path(target)
 
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
-        from rankviz import store
         from rankviz.store.removal import remove
 
         owner = self._workspace.rights.somebody()
         shipped = {record.run_id for sweep in self._recorded for record in sweep.runs}
         self._quota.require_room(1)
-        run_ids = store.import_runs(self._workspace.store, Path(source), shipped, Ownership(owner.id))
+        asked = {
+            "home": str(self._workspace.home.absolute()),
+            "source": str(Path(source).absolute()),
+            "shipped": sorted(shipped),
+            "owner": owner.id,
+        }
+        children = self._workspace.children
+        with children.turn():
+            about = Path(source).name
+            run_ids = children.ask("import", asked, about=about, error=InvalidSettingError)["run_ids"]
         try:
             self._quota.require_room(0)
         except LimitError:
