@@ -1,6 +1,7 @@
 # make run     set up and serve the page on 127.0.0.1:7860
 # make test    set up and run every test, on two workers (WORKERS=n: on n)
 # make test-gpu  the acceptance suite on one NVIDIA GPU, under ten minutes; says so where there is none
+# make fuzz    broken input for every reader, 10,000 cases each (make test: 2,000); RANKVIZ_FUZZ_SEED=... repeats a run
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs, the installed Unsloth and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow test-gpu lint assets docs golden validate fidelity forecast bench setup setup-test
+.PHONY: run test test-slow test-gpu fuzz lint assets docs golden validate fidelity forecast bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -44,6 +45,9 @@ test-slow: setup-test
 
 test-gpu: setup
 	$(BIN)/python -m tests.gpu
+
+fuzz: setup-test
+	RANKVIZ_FUZZ_CASES=10000 $(BIN)/python -m pytest tests/fuzz -n $(WORKERS) --timeout 3600
 
 lint: setup-test
 	$(BIN)/ruff check .

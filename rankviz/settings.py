@@ -43,6 +43,9 @@ class Limits(BaseSettings):
     uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
     uploads_mb_per_visitor: Count | None = Field(None, description="MB of all uploaded files of one visitor")
     temp_mb: Count | None = Field(None, description="MB of all uploads and downloads that are kept for a while")
+    import_mb: Count = Field(200, description="MB that one imported zip of runs unpacks to")
+    runs_per_import: Count = Field(2048, description="Runs of one imported zip")
+    events_per_run: Count = Field(2_000_000, description="Events in the journal of an imported run")
     disk_mb: Count | None = Field(None, description="MB in use in the runs folder, beyond which nothing new starts")
     introspections: Annotated[int, Field(ge=1)] = Field(
         2, description="Models, adapters and imports that are read at once"
@@ -73,6 +76,9 @@ class SharedLimits(Limits):
     uploads_per_visitor: Count | None = 20
     uploads_mb_per_visitor: Count | None = 300
     temp_mb: Count | None = 5_000
+    import_mb: Count = 50
+    runs_per_import: Count = 60
+    events_per_run: Count = 20_000
     disk_mb: Count | None = 20_000
     introspections: Annotated[int, Field(ge=1)] = 1
     child_seconds: Annotated[int, Field(ge=1)] = 60

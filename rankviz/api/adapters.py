@@ -152,9 +152,9 @@ class Adapters:
         """Whether this machine has the files that `zip_of_rank` needs; never those of a run that RankViz ships."""
         try:
             record = self._own_run(run_id)
-        except (RunNotFoundError, NotYoursError):
+            return (self._saved(record, r) or self._run_adapter(record)).is_dir()
+        except (RunNotFoundError, NotYoursError, BadAdapterError):
             return False
-        return (self._saved(record, r) or self._run_adapter(record)).is_dir()
 
     def zip_of_rank(self, run_id: str, r: int) -> Path:
         """The adapter of a run at rank r, as a zip to download.
@@ -174,15 +174,21 @@ class Adapters:
         if r == record.request.r:
             return self._run_adapter(record)
         path = next((cut.path for cut in record.cuts if cut.r == r), "")
-        return self._workspace.store.run_dir(record.run_id) / path if path else None
+        return self._workspace.store.path(record.run_id, path) if path else None
 
     def runs(self) -> Sequence[RunRecord]:
         """The finished runs of this machine whose adapter is here, newest first."""
         return [
             record
             for record in reversed(self._workspace.rights.own(self._workspace.store.all()))
-            if record.adapter_path and (self._run_adapter(record) / "adapter_config.json").is_file()
+            if record.adapter_path and self._has_adapter(record)
         ]
+
+    def _has_adapter(self, record: RunRecord) -> bool:
+        try:
+            return (self._run_adapter(record) / "adapter_config.json").is_file()
+        except BadAdapterError:
+            return False
 
     def _own_run(self, run_id: str) -> RunRecord:
         """An adapter is read by who trained it: to look at a run is not to have its weights."""
@@ -191,7 +197,7 @@ class Adapters:
         return record
 
     def _run_adapter(self, record: RunRecord, store: RunStore | None = None) -> Path:
-        return (store or self._workspace.store).run_dir(record.run_id) / (record.adapter_path or "adapter")
+        return (store or self._workspace.store).path(record.run_id, record.adapter_path or "adapter")
 
     @property
     def _max_bytes(self) -> int:

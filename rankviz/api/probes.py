@@ -101,6 +101,7 @@ class Probes:
         """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
         import csv
 
+        from rankviz.core.cells import cell
         from rankviz.core.probe.rows import COLUMNS, probe_row
 
         record = self.get(probe_id)
@@ -110,7 +111,7 @@ class Probes:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             if not file.tell():
                 writer.writeheader()
-            writer.writerow(row)
+            writer.writerow({name: cell(value) for name, value in row.items()})
 
     def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """The probe again and again until it has ended."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.quota import Quota
 from rankviz.api.workspace import Workspace
-from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
+from rankviz.errors import InvalidSettingError, RunNotFoundError
 
 if TYPE_CHECKING:
     from rankviz.core.runs.events import RunEvent
@@ -102,11 +102,11 @@ class StoredRuns:
         return any(record.run_id == run_id for sweep in self._recorded for record in sweep.runs)
 
     def events(self, run_id: str) -> Sequence[RunEvent]:
-        """All that happened in a run, in order."""
+        """What happened last in a run, in order, without its steps."""
         if self._is_recorded(run_id):
-            return self._recorded_store.events(run_id)
+            return self._recorded_store.latest(run_id)
         self.get(run_id)
-        return self._workspace.store.events(run_id)
+        return self._workspace.store.latest(run_id)
 
     def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
         """The fast curves of a sweep, the best first; none of an ordinary sweep."""
@@ -127,27 +127,21 @@ class StoredRuns:
 
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
-        from rankviz.store.removal import remove
-
-        owner = self._workspace.rights.somebody()
-        shipped = {record.run_id for sweep in self._recorded for record in sweep.runs}
+        owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         self._quota.require_room(1)
         asked = {
             "home": str(self._workspace.home.absolute()),
+            "assets": str(self._workspace.assets.absolute()),
             "source": str(Path(source).absolute()),
-            "shipped": sorted(shipped),
             "owner": owner.id,
+            "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
+            "kept": self._quota.kept,
+            "runs_kept": limits.runs_kept,
         }
         children = self._workspace.children
         with children.turn():
             about = Path(source).name
-            run_ids = children.ask("import", asked, about=about, error=InvalidSettingError)["run_ids"]
-        try:
-            self._quota.require_room(0)
-        except LimitError:
-            remove(self._workspace.store, run_ids)
-            raise
-        return run_ids
+            return children.ask("import", asked, about=about, error=InvalidSettingError)["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
         """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""

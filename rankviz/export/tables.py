@@ -12,6 +12,7 @@ from typing import Any
 
 from rankviz import __version__, installed
 from rankviz.core.accuracy.similar import Basis, in_words
+from rankviz.core.cells import cell
 from rankviz.core.cost.estimate import Estimate, as_json
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.record import RunRecord
@@ -121,7 +122,7 @@ def write_table(table: Table, kind: str, folder: Path) -> Path:
     columns = dict.fromkeys(name for row in table.rows for name in row)
     frame = pd.DataFrame({name: _column([row.get(name) for row in table.rows]) for name in columns})
     if kind == "csv":
-        frame.map(_harmless).to_csv(path, index=False, lineterminator="\n")
+        frame.map(cell).to_csv(path, index=False, lineterminator="\n")
         return path
     installed.require_pyarrow()
     import pyarrow as pa
@@ -141,8 +142,3 @@ def _column(values: Sequence[Any]) -> Any:
     names = ((bool, "boolean"), (int, "Int64"), (float, "Float64"), (str, "string"))
     dtype = next((name for kind, name in names if kinds == {kind}), "Float64" if kinds == {int, float} else "object")
     return pd.Series(values, dtype=dtype)
-
-
-def _harmless(value: object) -> object:
-    """A text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

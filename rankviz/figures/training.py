@@ -1,9 +1,10 @@
-"""A training as it goes: loss by step, one line per run."""
+"""A training as it goes: loss by step, one line per run. Of a long run so many steps as a screen can show."""
 
 from collections.abc import Mapping, Sequence
-from math import log2
+from math import isfinite, log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz.core.runs.events import StepLogged
 from rankviz.core.runs.record import Sweep
 from rankviz.figures.labels import data_name, run_label, sweep_title
 from rankviz.figures.style import MEASURED, draw, rgba
@@ -33,6 +34,11 @@ class TrainingInfo(NamedTuple):
     rows: Sequence[Mapping[str, object]] = ()
 
 
+MOST_POINTS = 1000
+"""Of one curve, which is wider than a figure has pixels."""
+LEAST_POINTS = 40
+ALL_POINTS = 12_000
+"""Of all curves of a figure, as long as that leaves each of them LEAST_POINTS."""
 MOST_NAMED = 8
 """With more curves than this the legend names ranks, which look alike, and the hover names runs."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -48,6 +54,9 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Sequence[str] | None = No
     pairs = [(run, sweep) for sweep in sweeps for run in sweep.runs if run_ids is None or run.run_id in run_ids]
     if not pairs:
         return TrainingInfo([])
+    each = min(MOST_POINTS, max(LEAST_POINTS, ALL_POINTS // len(pairs)))
+    shown = [thinned(run.steps, each) for run, _ in pairs]
+    left_out = any(len(steps) < len(run.steps) for steps, (run, _) in zip(shown, pairs, strict=True))
     several = len(sweeps) > 1
     ended = all(run.state.ended for run, _ in pairs)
     return TrainingInfo(
@@ -56,15 +65,16 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Sequence[str] | None = No
                 run_id=run.run_id,
                 label=(f"{data_name(run.request.data)}: " if several else "") + run_label(run, sweep),
                 r=run.request.r,
-                steps=[step.step for step in run.steps],
-                losses=[step.loss for step in run.steps],
-                final=run.loss_after.loss if run.loss_after else None,
+                steps=[step.step for step in steps],
+                losses=[step.loss for step in steps],
+                final=run.loss_after.loss if run.loss_after and isfinite(run.loss_after.loss) else None,
             )
-            for run, sweep in pairs
+            for steps, (run, sweep) in zip(shown, pairs, strict=True)
         ],
         max_steps=max(run.request.max_steps for run, _ in pairs),
         **({"empty": "No step was logged."} if ended else {}),
-        source=f"Measured: {'; '.join(sweep_title(sweep) for sweep in sweeps)}.",
+        source=f"Measured: {'; '.join(sweep_title(sweep) for sweep in sweeps)}."
+        + (f" At most {each} steps of each run are shown: the lowest and the highest of its parts." * left_out),
         rows=[
             {
                 "run": run.run_id,
@@ -73,10 +83,30 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Sequence[str] | None = No
                 "loss": step.loss,
                 "learning_rate": step.learning_rate,
             }
-            for run, _ in pairs
-            for step in run.steps
+            for steps, (run, _) in zip(shown, pairs, strict=True)
+            for step in steps
         ],
     )
+
+
+def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged]:
+    """At most so many of these steps: the first and the last, and of equal parts between them the lowest and the
+    highest loss, so that no peak is lost. most: at least 4."""
+    if len(steps) <= most:
+        return steps
+    first, *between, last = steps
+    parts = (most - 2) // 2
+    kept = [first]
+    for part in range(parts):
+        some = between[part * len(between) // parts : (part + 1) * len(between) // parts]
+        known = [step for step in some if isfinite(step.loss)]
+        ends = {min(known, key=_loss).step, max(known, key=_loss).step} if known else {some[0].step}
+        kept += [step for step in some if step.step in ends]
+    return [*kept, last]
+
+
+def _loss(step: StepLogged) -> float:
+    return step.loss
 
 
 def training_figure(info: TrainingInfo, *, height: int = 320) -> "go.Figure":

@@ -1,10 +1,21 @@
 """Runs and probes on disk: HOME/runs/<run_id>/{request.json, events.jsonl, worker.log, adapter/ or config.json}.
 
-`journal` is one run's file of events, `runs` the folder of them, `archive` takes them out and brings them in as a zip.
+`journal` is one run's file of events, `runs` the folder of them, `archive` takes them out as a zip, `imports` brings
+such a zip in.
 What stands here is POSIX (Linux, macOS): one appending write a line, rename to publish.
 """
 
-from rankviz.store.archive import export_runs, import_runs, summary_row
+from rankviz.store.archive import export_runs, summary_row
+from rankviz.store.imports import ImportLimits, import_runs, read_export, take_in
 from rankviz.store.runs import RunStore, recorded
 
-__all__ = ["RunStore", "export_runs", "import_runs", "recorded", "summary_row"]
+__all__ = [
+    "ImportLimits",
+    "RunStore",
+    "export_runs",
+    "import_runs",
+    "read_export",
+    "recorded",
+    "summary_row",
+    "take_in",
+]

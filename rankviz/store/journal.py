@@ -5,14 +5,16 @@ stump with a newline, so that it stays one unreadable line and takes nothing wit
 """
 
 import errno
-import functools
 import json
 import os
-import types
-import typing
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
+from rankviz.core.bounds import printable
+from rankviz.core.from_json import Misfit, build
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.events import EVENT_TYPES, RunEvent, StageProgressed, StepLogged
@@ -20,6 +22,11 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.store.flat_requests import nested
 
+LATEST = 60
+"""Events of a run that are kept to be shown."""
+MAX_REQUEST_BYTES = 1_000_000
+MAX_LINE_BYTES = 16_000_000
+"""An evaluation of 100,000 examples, the most there can be, has about 5 MB."""
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
 
@@ -42,20 +49,49 @@ def append_event(journal: Path, event: RunEvent) -> None:
 
 
 def parse_event(line: bytes) -> RunEvent | None:
-    """The event of a line; None where it is no event that this version knows."""
+    """The event of a line; None where it is no event that this version knows, or holds what none can."""
+    if len(line) > MAX_LINE_BYTES:
+        return None
     try:
-        row = json.loads(line)
-        return _build(EVENT_TYPES[row.pop("event")], row)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        row = json.loads(line.decode())
+        return build(EVENT_TYPES[row.pop("event")], row)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
+class Lines(NamedTuple):
+    """What stands in a piece of a journal."""
+
+    events: Sequence[RunEvent]
+    unreadable: int
+    """Whole lines that are no event."""
+    size: int
+    """Bytes up to the end of the last whole line."""
+
+
+def parse_lines(data: bytes) -> Lines:
+    """The events of all whole lines: the one reading of a journal, wherever it lies."""
+    size = data.rfind(b"\n") + 1
+    events = [parse_event(line) for line in data[:size].split(b"\n")[:-1]]
+    return Lines([event for event in events if event is not None], events.count(None), size)
+
+
 def parse_request(text: str | bytes) -> Request:
-    """The request of a request.json, a run's or a probe's; ValueError or TypeError where it is neither."""
-    row = json.loads(text)
+    """The request of a request.json, a run's or a probe's. UserError or ValueError says why it is neither."""
+    if len(text) > MAX_REQUEST_BYTES:
+        raise Misfit(f"request.json is larger than {MAX_REQUEST_BYTES:,} bytes.")
+    try:
+        row = json.loads(text if isinstance(text, str) else text.decode())
+    except (ValueError, RecursionError) as error:
+        raise Misfit(f"request.json is not JSON: {printable(str(error), 100)}.") from None
     if not isinstance(row, dict):
-        raise TypeError("request.json holds no object")
-    return _build(ProbeRequest if "probe_id" in row else RunRequest, nested(row))
+        raise Misfit("request.json holds no object.")
+    try:
+        request = build(ProbeRequest if "probe_id" in row else RunRequest, nested(row))
+    except Misfit as misfit:
+        raise Misfit(f"request.json: {misfit}.") from None
+    request.validate()
+    return request
 
 
 def request_text(request: Request) -> str:
@@ -74,67 +110,27 @@ class JournalReader:
     journal: Path
     record: Record
     offset: int = 0
+    latest: deque[RunEvent] = field(default_factory=lambda: deque(maxlen=LATEST))
+    """The last events, without steps and progress, of which there are many."""
 
     def read(self) -> Record:
         """Fold what is new. An ended run changes only when it is asked for again: its file's size is looked at, no
         more."""
-        events = [parse_event(line) for line in self._new_lines()]
-        if events:
-            self.record = self.record.after_all(event for event in events if event is not None)
-            if unreadable := events.count(None):
-                self.record = replace(self.record, unreadable_lines=self.record.unreadable_lines + unreadable)
+        new = parse_lines(self._appended())
+        self.offset += new.size
+        if new.events:
+            self.record = self.record.after_all(new.events)
+            self.latest.extend(event for event in new.events if not isinstance(event, StepLogged | StageProgressed))
+        if new.unreadable:
+            self.record = replace(self.record, unreadable_lines=self.record.unreadable_lines + new.unreadable)
         return self.record
 
-    def _new_lines(self) -> list[bytes]:
+    def _appended(self) -> bytes:
         try:
             if self.journal.stat().st_size <= self.offset:
-                return []
+                return b""
             with self.journal.open("rb") as file:
                 file.seek(self.offset)
-                new = file.read()
+                return file.read()
         except FileNotFoundError:
-            return []
-        whole = new[: new.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        return whole.splitlines()
-
-
-def _build(kind: type, row: dict):
-    """An instance of the dataclass from a JSON object; TypeError for a missing field or another type. Fields of a
-    later version are left out."""
-    hints = _hints(kind)
-    values = {field.name: row[field.name] for field in fields(kind) if field.name in row}
-    for name, value in values.items():
-        if not _fits(value, hints[name]):
-            raise TypeError(f"{kind.__name__}.{name} cannot be {value!r}")
-    return kind(**{name: _value(value, hints[name]) for name, value in values.items()})
-
-
-def _value(value: object, hint: object) -> object:
-    if is_dataclass(hint):
-        return _build(hint, value)
-    if isinstance(value, list):
-        return tuple(_value(item, typing.get_args(hint)[0]) if isinstance(item, dict) else item for item in value)
-    return value
-
-
-@functools.cache
-def _hints(kind: type) -> dict[str, object]:
-    return typing.get_type_hints(kind)
-
-
-def _fits(value: object, hint: object) -> bool:
-    """Whether a JSON value is of the annotated type; a tuple is a list in JSON, a whole number passes for a float."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(hint))
-    if typing.get_origin(hint) is typing.Literal:
-        return value in typing.get_args(hint)
-    if is_dataclass(hint) or typing.get_origin(hint) is dict:
-        return isinstance(value, dict)
-    if typing.get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
-    if hint is type(None):
-        return value is None
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
+            return b""

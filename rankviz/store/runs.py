@@ -7,25 +7,28 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
+from rankviz.core.bounds import INSIDE, NAME, printable
+from rankviz.core.from_json import Misfit
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.events import RunEvent, RunRequeued
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
-from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError, UserError
 from rankviz.store.journal import (
+    MAX_REQUEST_BYTES,
     JournalReader,
     Record,
     Request,
     append_event,
     new_record,
-    parse_event,
+    parse_lines,
     parse_request,
     request_text,
 )
@@ -47,6 +50,11 @@ class RunStore:
 
     def run_dir(self, run_id: str) -> Path:
         return self.runs_dir / run_id
+
+    def path(self, run_id: str, relative: str) -> Path:
+        """A file or folder that a run's journal names, with links followed: it need not exist, but is nowhere else than
+        in the run's folder. BadAdapterError where it is."""
+        return path_in_run(self.run_dir(run_id), relative)
 
     def create(self, request: SweepRequest, owner: str = "") -> str:
         """Queue a sweep and return its id. Its runs appear whole, and together for whoever reads the queue."""
@@ -79,8 +87,16 @@ class RunStore:
         for run_id in self.run_ids(run_or_sweep_id):
             write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
 
-    def publish(self, folders: dict[str, dict[str, str]], ownership: Ownership = NO_ONES) -> None:
-        """Make run folders out of {run id: {file name: text}}: written aside first, then renamed into place."""
+    def publish(
+        self,
+        folders: Mapping[str, Mapping[str, str | bytes]],
+        ownership: Ownership = NO_ONES,
+        require: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make run folders out of {run id: {file name: content}}: written aside first, then renamed into place.
+
+        require: called just before that, while nobody else publishes; what it raises leaves nothing behind.
+        """
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.runs_dir) as aside:
             for run_id, files in folders.items():
@@ -89,6 +105,10 @@ class RunStore:
                     _write_durably(Path(aside) / run_id / name, text)
                 write_ownership(Path(aside) / run_id, ownership)
             with self.publishing():
+                require()
+                for run_id in folders:
+                    if self.run_dir(run_id).exists():
+                        raise InvalidSettingError(f"Run {run_id!r} is here already.")
                 for run_id in folders:
                     os.rename(Path(aside) / run_id, self.run_dir(run_id))
 
@@ -143,8 +163,13 @@ class RunStore:
         """All events in order; unreadable lines left out, an unfinished last line too."""
         self.record(run_id)
         journal = self._journal(run_id)
-        whole = journal.read_bytes().rpartition(b"\n")[0] if journal.exists() else b""
-        return tuple(event for line in whole.splitlines() if (event := parse_event(line)) is not None)
+        return tuple(parse_lines(journal.read_bytes()).events) if journal.exists() else ()
+
+    def latest(self, run_id: str) -> tuple[RunEvent, ...]:
+        """The last events in order, without steps and progress. No more is read than the journal's end."""
+        with self._lock:
+            self.record(run_id)
+            return tuple(self._readers[run_id].latest)
 
     def get(self, run_id: str) -> RunRecord:
         """A run; RunNotFoundError for a probe too."""
@@ -165,10 +190,14 @@ class RunStore:
         with self._lock:
             reader = self._readers.get(run_id)
             if reader is None:
-                reader = self._readers[run_id] = JournalReader(
-                    journal=self._journal(run_id), record=new_record(self._request(run_id))
-                )
-            return reader.read()
+                reader = JournalReader(journal=self._journal(run_id), record=new_record(self._request(run_id)))
+            try:
+                record = reader.read()
+            except OSError:
+                self._readers.pop(run_id, None)
+                raise RunNotFoundError(run_id) from None
+            self._readers[run_id] = reader
+            return record
 
     def records(self) -> list[Record]:
         """Every run and probe, the oldest first, within a sweep in the order they run."""
@@ -194,18 +223,23 @@ class RunStore:
                 self._readers.pop(run_id, None)
 
     def unreadable(self) -> dict[str, str]:
-        """Why, for each folder whose request.json is of no run or probe that there can be, by its name. A folder
-        without a request.json is someone else's."""
+        """Why, for each folder whose request.json is of no run or probe that there can be, or whose journal cannot be
+        opened, by its name. A folder without a request.json is someone else's."""
         reasons = {}
         with self._lock:
             for run_id in sorted(self._ids() - self._readers.keys()):
                 try:
                     self._read_request(run_id)
-                except OSError:
+                    self._journal(run_id).open("rb").close()
+                except FileNotFoundError:
                     continue
-                except (ValueError, TypeError, InvalidSettingError) as error:
-                    reasons[run_id] = str(error)
+                except (OSError, ValueError, UserError) as error:
+                    reasons[printable(run_id)] = printable(str(error))
         return reasons
+
+    def names(self) -> tuple[set[str], set[str]]:
+        """The ids of all runs and probes, readable or not, and those of all sweeps."""
+        return self._ids(), {record.request.sweep_id for record in self.all()}
 
     def sweeps(self) -> list[Sweep]:
         """The oldest first."""
@@ -250,17 +284,18 @@ class RunStore:
 
     def _request(self, run_id: str) -> Request:
         # A run's name comes from addresses and command lines too: it must be one plain folder name.
-        if Path(run_id).name != run_id or run_id.startswith("."):
+        if not NAME.fullmatch(run_id):
             raise RunNotFoundError(run_id)
         try:
             return self._read_request(run_id)
-        except (OSError, ValueError, TypeError, InvalidSettingError):
+        except (OSError, ValueError, UserError):
             raise RunNotFoundError(run_id) from None
 
     def _read_request(self, run_id: str) -> Request:
-        request = parse_request((self.run_dir(run_id) / "request.json").read_bytes())
-        if isinstance(request, RunRequest):
-            request.validate()
+        with (self.run_dir(run_id) / "request.json").open("rb") as file:
+            request = parse_request(file.read(MAX_REQUEST_BYTES + 1))
+        if request.run_id != run_id:
+            raise Misfit(f"The request in this folder is of a run called {request.run_id!r}.")
         return request
 
     def _journal(self, run_id: str) -> Path:
@@ -280,8 +315,21 @@ def recorded(assets: Path) -> Sequence[Sweep]:
     return group(RunStore(Path(assets) / "recorded").all(), recorded=True)
 
 
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
+def path_in_run(folder: Path, relative: str) -> Path:
+    """The path that a journal gives relative to its run's folder. BadAdapterError where it leaves that, by its name or
+    by a link."""
+    try:
+        inside = folder.resolve()
+        path = (inside / relative).resolve() if INSIDE.fullmatch(relative) else None
+    except (OSError, RuntimeError):  # links in a circle
+        path = None
+    if path is None or not path.is_relative_to(inside):
+        raise BadAdapterError(f"The adapter of run {folder.name!r} is not in the run's own folder, so it is not read.")
+    return path
+
+
+def _write_durably(path: Path, content: str | bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())

@@ -88,7 +88,7 @@ def test_what_was_read_flat_is_written_nested_and_read_again(flat):
 
 
 def test_a_setting_that_no_version_knows_makes_a_request_unreadable():
-    with pytest.raises(TypeError, match=r"TrainingSetup\.precision"):
+    with pytest.raises(ValueError, match=r"training\.precision must be one of bf16, .*auto"):
         parse_request(FLAT_RUN.replace('"bf16"', '"fp8"'))
 
 

@@ -54,7 +54,7 @@ def test_an_intruder_in_a_sweep_of_another_visitor_is_a_batch_of_its_own(store):
 
 def test_when_somebody_was_served_is_read_from_the_journals_and_never_lies_in_the_future(store):
     (a,), (b,) = queued(store, "ann"), queued(store, "ben")
-    store.append(a, RunStarted(time=1e12, environment={}))
+    store.append(a, RunStarted(time=4e9, environment={}))
     store.append(b, RunStarted(time=50.0, environment={}))
 
     served = served_at(store.records(), ["ann", "ben", "cem"], lambda run_id: "ann" if run_id == a else "ben", now=99.0)

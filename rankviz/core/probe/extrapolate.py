@@ -55,8 +55,9 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
     depths = [each.depth for each in measured]
     if len(set(depths)) < 2:
         return None
-    if all(each.counts_exactly for each in measured):
-        moments = {name: fit(depths, [each.moments[name] for each in measured]) for name in measured[0].moments}
+    names = [name for name in measured[0].moments if all(name in each.moments for each in measured)]
+    if names and all(each.counts_exactly for each in measured):
+        moments = {name: fit(depths, [each.moments[name] for each in measured]) for name in names}
     else:
         moments = {"step": fit(depths, [each.peak_bytes for each in measured])}
     moment = max(moments, key=lambda name: moments[name].at(depth))

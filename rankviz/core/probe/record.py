@@ -7,10 +7,10 @@ is kept as a run is: request.json, a journal, and a record that is the fold of i
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from rankviz.core.probe.extrapolate import Extrapolation, extrapolate
-from rankviz.core.probe.request import ProbeRequest
+from rankviz.core.probe.request import MAX_DEPTHS, ProbeRequest
+from rankviz.core.runs.environment import Environment
 from rankviz.core.runs.events import (
     DepthDidNotFit,
     DepthMeasured,
@@ -34,7 +34,7 @@ class ProbeRecord:
     started_at: float | None = None
     ended_at: float | None = None
     stage: str = ""
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
     measured: tuple[DepthMeasured, ...] = ()
     did_not_fit: tuple[DepthDidNotFit, ...] = ()
     skipped: tuple[DepthSkipped, ...] = ()
@@ -74,11 +74,11 @@ class ProbeRecord:
             case StageReached():
                 begun = replace(self, stage=event.stage)
                 return replace(begun, state=RunState.RUNNING, started_at=self.started_at or event.time)
-            case DepthMeasured():
+            case DepthMeasured() if len(self.measured) < MAX_DEPTHS and event.depth <= self.request.total_depth:
                 return replace(self, measured=(*self.measured, event))
-            case DepthDidNotFit():
+            case DepthDidNotFit() if len(self.did_not_fit) < MAX_DEPTHS:
                 return replace(self, did_not_fit=(*self.did_not_fit, event))
-            case DepthSkipped():
+            case DepthSkipped() if len(self.skipped) < MAX_DEPTHS:
                 return replace(self, skipped=(*self.skipped, event))
             case ProbeCompleted():
                 return replace(self, state=RunState.COMPLETED, ended_at=event.time)

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
+from rankviz.core.bounds import Id, Items, Moment, Reference
 from rankviz.core.checks import named, number, one_of, whole
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import AUTO_FIELDS, TrainingSetup
@@ -11,6 +13,7 @@ from rankviz.core.lora.route import flags_not_followed
 from rankviz.core.model.periods import periods
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.base_check import refuse_whole
+from rankviz.core.runs.request import MAX_SEED
 from rankviz.errors import InvalidSettingError
 
 TIME_LIMIT_SECONDS = 300.0
@@ -20,6 +23,8 @@ SHARED_TIME_LIMIT_SECONDS = 90.0
 MIN_MEMORY_LIMIT_BYTES = 2**20
 MAX_MEMORY_LIMIT_BYTES = 2**50
 MAX_DEPTH = 10_000
+MAX_DEPTHS = 1000
+"""Of one probe."""
 SHARED_MEMORY_LIMIT_BYTES = 4 * 2**30
 SHARED_STEPS = 3
 FREE_MEMORY_SHARE = 0.8
@@ -53,13 +58,13 @@ PROBE_TRAINING = TrainingSetup(
 class ProbeRequest:
     """One probe, as request.json holds it."""
 
-    probe_id: str
-    created_at: float
-    model_id: str
+    probe_id: Id
+    created_at: Moment
+    model_id: Reference
     """Of the ModelSpec: a catalogue id, a path or a Hub id."""
     total_depth: int
     """Blocks of the whole model."""
-    depths: tuple[int, ...]
+    depths: Annotated[tuple[int, ...], Items(1, MAX_DEPTHS)]
     """To be measured, in this order; total_depth among them to check the extrapolation."""
     lora: LoraConfig
     training: TrainingSetup
@@ -71,6 +76,20 @@ class ProbeRequest:
     """Of the process, baseline included; None is FREE_MEMORY_SHARE of what is free. On a GPU the card is the limit
     too."""
     seed: int = 0
+
+    def validate(self) -> None:
+        """InvalidSettingError names the first setting that no probe could have asked for."""
+        whole(self.total_depth, "Blocks", 1, MAX_DEPTH)
+        whole(self.seed, "Seed", 0, MAX_SEED)
+        ProbeQuestion(
+            model_id=self.model_id,
+            lora=self.lora,
+            training=self.training,
+            depths=self.depths,
+            timed_steps=self.timed_steps,
+            time_limit_seconds=self.time_limit_seconds,
+            memory_limit_bytes=self.memory_limit_bytes,
+        ).validate()
 
     @property
     def run_id(self) -> str:
@@ -110,6 +129,8 @@ class ProbeQuestion:
             )
         whole(self.timed_steps, "Steps", 1, MAX_STEPS)
         number(self.time_limit_seconds, "Time limit in seconds", 1, MAX_TIME_LIMIT_SECONDS)
+        if len(self.depths) > MAX_DEPTHS:
+            raise InvalidSettingError(f"A probe has at most {MAX_DEPTHS:,} depths (got {len(self.depths):,}).")
         for depth in self.depths:
             whole(depth, "Depth", 1, MAX_DEPTH)
         if self.memory_limit_bytes is not None:

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from rankviz.core.lora.config import MAX_RANK
 from rankviz.core.quantity import middle
+from rankviz.core.runs.environment import Environment
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,
@@ -26,6 +28,9 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.held_out_answers import HeldOutAnswer, before_and_after
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.stages import TRAINING
+
+MAX_STAGES = 5000
+"""Of one run whose times are kept; one that truncates to a thousand ranks goes through fewer."""
 
 
 class RunState(StrEnum):
@@ -71,7 +76,7 @@ class RunRecord:
     """The latest of the current stage; None where the stage has said nothing of it."""
     ended_stages: tuple[StageTime, ...] = ()
     """In order; the stage in which a run failed or was cancelled is not one of them."""
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
     trainable_parameters: int | None = None
     steps: tuple[StepLogged, ...] = ()
     loss_before: Evaluated | None = None
@@ -88,7 +93,8 @@ class RunRecord:
     exit_code: int | None = None
     log_tail: str = ""
     unreadable_lines: int = 0
-    """Whole lines of the journal that are no event; they are left out of everything above."""
+    """Whole lines of the journal that are no event, and steps that cannot follow those before them; they are left out
+    of everything above."""
 
     @property
     def run_id(self) -> str:
@@ -176,8 +182,8 @@ class RunRecord:
             case Answered():
                 return replace(self, answered_after=event)
             case StepLogged():
-                return replace(self, steps=(*self.steps, event))
-            case AdapterCut():
+                return self._with_steps([event])
+            case AdapterCut() if len(self.cuts) < MAX_RANK:
                 return replace(self, cuts=(*self.cuts, event))
             case AdapterSaved():
                 return replace(self, adapter_path=event.path, adapter_bytes=event.file_bytes)
@@ -202,23 +208,38 @@ class RunRecord:
                 return replace(self, state=RunState.CANCELLED, ended_at=event.time)
 
     def after_all(self, events: Iterable[RunEvent]) -> "RunRecord":
-        """`after` for each event; steps in a row are added at once, so that a long journal folds in linear time."""
+        """`after` for each event; steps are added at once, so that a long journal folds in linear time."""
         record, steps = self, []
         for event in events:
-            if isinstance(event, StepLogged):
+            if not isinstance(event, StepLogged):
+                if isinstance(event, RunRequeued):
+                    record, steps = record._with_steps(steps), []
+                record = record.after(event)
+            elif not record.state.ended:
                 steps.append(event)
-                continue
-            record, steps = record._with_steps(steps).after(event), []
         return record._with_steps(steps)
 
     def _with_stage_ended(self, at: float) -> tuple[StageTime, ...]:
         """A clock that was set back meanwhile gives no time below 0."""
-        if self.stage_began_at is None:
+        if self.stage_began_at is None or len(self.ended_stages) >= MAX_STAGES:
             return self.ended_stages
         return (*self.ended_stages, StageTime(self.stage, max(0.0, at - self.stage_began_at)))
 
     def _with_steps(self, steps: list[StepLogged]) -> "RunRecord":
-        return self if self.state.ended or not steps else replace(self, steps=(*self.steps, *steps))
+        """With the steps that follow the last one: what counts up in a training never goes down."""
+        known, left_out = list(self.steps), 0
+        for step in steps:
+            if known and not _follows(step, known[-1]):
+                left_out += 1
+            else:
+                known.append(step)
+        if not steps:
+            return self
+        return replace(self, steps=tuple(known), unreadable_lines=self.unreadable_lines + left_out)
+
+
+def _follows(step: StepLogged, last: StepLogged) -> bool:
+    return step.step > last.step and step.seconds >= last.seconds and step.tokens >= last.tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,4 +274,5 @@ class Sweep:
     @property
     def seconds_in_runs(self) -> float:
         """The runs' own time: between runs the sweep may have waited, or stood still until it was resumed."""
-        return sum(run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at)
+        spans = [run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at]
+        return sum(max(0.0, span) for span in spans)

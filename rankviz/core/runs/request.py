@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
-from rankviz.core.checks import number, one_of, whole
+from rankviz.core.bounds import Id, Items, Moment, Reference
+from rankviz.core.checks import named, number, one_of, whole
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha
 from rankviz.errors import InvalidSettingError
@@ -50,12 +52,12 @@ SHORT_TRAINING = TrainingSetup(
 class RunRequest:
     """One run, as request.json holds it; written once."""
 
-    run_id: str
-    sweep_id: str
-    created_at: float
-    base: str
+    run_id: Id
+    sweep_id: Id
+    created_at: Moment
+    base: Reference
     """"embedded" (SmolLM2-135M-Instruct from its PyPI wheel), a local folder, or a Hub id."""
-    data: str
+    data: Reference
     """A shipped sample's id ("phonemes", "syllables", "pairs") or the path of a JSONL, CSV or Parquet file."""
     lora: LoraConfig
     training: TrainingSetup = SHORT_TRAINING
@@ -70,7 +72,7 @@ class RunRequest:
     shown_answers: int = 0
     """Held-out prompts whose greedy answers are kept as text, before and after training, at most; 0 writes none, as
     did every run that is older than this setting."""
-    cut_ranks: tuple[int, ...] = ()
+    cut_ranks: Annotated[tuple[int, ...], Items(0, MAX_RANK)] = ()
     """Lower ranks that the trained adapter is truncated to, each evaluated: a fast curve. Empty for an ordinary run."""
 
     @property
@@ -90,7 +92,11 @@ class RunRequest:
 
     def validate(self) -> None:
         """InvalidSettingError names the first setting that no sweep could have asked for."""
-        SweepRequest(
+        self.as_sweep().validate()
+
+    def as_sweep(self) -> "SweepRequest":
+        """The sweep of this run alone: what must hold of a new one must hold of it, wherever it came from."""
+        return SweepRequest(
             base=self.base,
             data=self.data,
             ranks=(self.lora.r,),
@@ -103,7 +109,7 @@ class RunRequest:
             cut_ranks=self.cut_ranks,
             lora=self.lora,
             training=self.training,
-        ).validate()
+        )
 
     def recovery_steps(self, r: int) -> int:
         """Steps that the adapter truncated to r is trained on, at its own rank, before it is evaluated. It is made of
@@ -178,6 +184,8 @@ class SweepRequest:
             raise InvalidSettingError('Choose a base: "embedded", a folder or a Hub id.')
         if not isinstance(self.data, str) or not self.data.strip():
             raise InvalidSettingError('Choose data: a sample ("phonemes", "syllables", "pairs") or a file.')
+        named(self.base, "Base")
+        named(self.data, "Data")
         for name, values in (("rank", self.ranks), ("learning rate", self.learning_rates), ("seed", self.seeds)):
             if not values:
                 raise InvalidSettingError(f"A sweep needs at least one {name}.")

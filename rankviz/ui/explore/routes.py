@@ -18,6 +18,7 @@ from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
+from rankviz.ui.parts.charts import json_text
 from rankviz.ui.visitors import visitor_of
 from rankviz.ui.wiring import notice_html
 from rankviz.visitor import acting_as
@@ -59,7 +60,7 @@ def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, z
 
 
 def _json(value: Mapping[str, Any], status: int, zipped: bool = False) -> Response:
-    text = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    text = json_text(value, separators=(",", ":")).encode()
     headers = {"Cache-Control": "no-store"}
     if zipped:
         text = gzip.compress(text, 1)

@@ -6,12 +6,14 @@ gr.Plot is not used: it mounts a figure anew on every change (zoom lost), ignore
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import gradio as gr
 
 from rankviz import __version__
+from rankviz.core.cells import cell
 
 MENU = """
 <details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
@@ -55,7 +57,23 @@ def chart_value(figure, rows: Sequence[Mapping[str, object]], *, file: str, sour
 
     source: what it rests on, in a sentence or two; it goes into every file beside the address of the view.
     """
-    return json.dumps(chart_json(figure, rows, file=file, source=source))
+    return json_text(chart_json(figure, rows, file=file, source=source))
+
+
+def json_text(value: object, **how: object) -> str:
+    """The value as JSON that a browser reads: a number that is none, as of a run that diverged, is null."""
+    try:
+        return json.dumps(value, allow_nan=False, **how)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, **how)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def chart_json(figure, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> dict[str, object]:
@@ -79,9 +97,5 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _harmless(value) for name, value in row.items()})
+        writer.writerow({name: cell(value) for name, value in row.items()})
     return out.getvalue()
-
-
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

@@ -1,0 +1,235 @@
+"""Reads JSON values into dataclasses by their annotations, with the bounds of core.bounds, on import and on every read.
+
+A value that does not fit is a Misfit, whose message says which field, what it may be and what it is. Fields that the
+dataclass does not have are left out: a later version wrote them. A dataclass may have a method `contradiction`, which
+returns a sentence where its fields, each in its bounds, exclude one another.
+"""
+
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+from rankviz.core.bounds import (
+    MAX_ITEMS,
+    MAX_KEYS,
+    MAX_NUMBER,
+    MAX_TEXT,
+    UNPRINTABLE,
+    Between,
+    Items,
+    Letters,
+    OrNan,
+    Prose,
+    printable,
+)
+
+T = TypeVar("T")
+Reader = Callable[[Any], Any]
+QUOTED = 60
+
+
+class Misfit(ValueError):
+    """A JSON value that is not what its field holds."""
+
+
+def build(kind: type[T], row: object) -> T:
+    """An instance of the dataclass from a JSON object. Misfit names the first field that cannot be read."""
+    return _of_dataclass(kind)(row)
+
+
+def quoted(value: object) -> str:
+    """A value as a message can quote it, however large it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_NUMBER:
+        return f"a number of {math.floor(math.log10(abs(value))) + 1} digits"
+    if isinstance(value, list | dict):
+        return "an object" if isinstance(value, dict) else f"a list of {len(value)}"
+    text = ascii(value[:QUOTED]) if isinstance(value, str) else str(value)
+    return text if len(text) <= QUOTED else f"{text[: QUOTED - 1]}…"
+
+
+@functools.cache
+def _of_dataclass(kind: type) -> Reader:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    readers = [(field.name, _reader(hints[field.name])) for field in fields(kind)]
+    required = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    contradiction = getattr(kind, "contradiction", None)
+
+    def read(row: object) -> Any:
+        if not isinstance(row, dict):
+            raise Misfit(f"must be an object (got {quoted(row)})")
+        values = {}
+        for name, reader in readers:
+            if name in row:
+                try:
+                    values[name] = reader(row[name])
+                except Misfit as misfit:
+                    raise Misfit(f"{name}{' ' if str(misfit).startswith('must ') else '.'}{misfit}") from None
+            elif name in required:
+                raise Misfit(f"{name} must be given (got nothing)")
+        made = kind(**values)
+        if contradiction is not None and (why := contradiction(made)):
+            raise Misfit(why)
+        return made
+
+    return read
+
+
+@functools.cache
+def _of_typed_dict(kind: type) -> Reader:
+    """Its own keys by their hints; others as long as they are plain values, since a later version may have more."""
+    readers = {name: _reader(hint) for name, hint in typing.get_type_hints(kind, include_extras=True).items()}
+    key = _text(Letters(100))
+
+    def read(row: object) -> dict[str, Any]:
+        if not isinstance(row, dict) or len(row) > MAX_KEYS:
+            raise Misfit(f"must be an object of at most {MAX_KEYS} entries (got {quoted(row)})")
+        values = {}
+        for name, value in row.items():
+            if (reader := readers.get(name)) is None:
+                if isinstance(value, list | dict):
+                    continue
+                reader = _PLAIN
+                key(name)
+            try:
+                values[name] = reader(value)
+            except Misfit as misfit:
+                raise Misfit(f"{quoted(name)} {misfit}") from None
+        return values
+
+    return read
+
+
+def _reader(hint: Any) -> Reader:
+    """Of any value with this annotation."""
+    bounds: tuple = ()
+    if typing.get_origin(hint) is Annotated:
+        hint, *bounds = typing.get_args(hint)
+    return _plain_reader(hint, {type(bound): bound for bound in bounds})
+
+
+def _plain_reader(hint: Any, bounds: Mapping[type, Any]) -> Reader:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _either(options)
+    if origin is Literal:
+        return _one_of(options)
+    if origin is tuple:
+        return _list(_reader(options[0]), bounds.get(Items, Items(0, MAX_ITEMS)))
+    if origin is dict:
+        return _mapping(_reader(options[0]), _reader(options[1]), bounds.get(Items, Items(0, MAX_KEYS)))
+    if typing.is_typeddict(hint):
+        return _of_typed_dict(hint)
+    if is_dataclass(hint):
+        return _of_dataclass(hint)
+    if hint is str:
+        prose = bounds.get(Prose)
+        return _prose(prose) if prose else _text(bounds.get(Letters, Letters(MAX_TEXT)))
+    if hint is bool:
+        return _truth
+    if hint in (int, float):
+        return _number(hint, bounds)
+    raise TypeError(f"no JSON value is read as {hint}")
+
+
+def _number(kind: type, bounds: Mapping[type, Any]) -> Reader:
+    low, high = bounds.get(Between) or bounds.get(OrNan) or (-MAX_NUMBER, MAX_NUMBER)
+    kinds = (int,) if kind is int else (float, int)
+    or_nan = OrNan in bounds
+
+    def read(value: object) -> float:
+        # By type, not isinstance: true and false are no numbers. nan lies between no two numbers.
+        if type(value) in kinds:
+            if low <= value <= high:
+                return value
+            if or_nan:
+                return math.nan
+        what = "a whole number" if kind is int else "a number"
+        raise Misfit(f"must be {what} from {low:,} to {high:,} (got {quoted(value)})")
+
+    return read
+
+
+def _text(letters: Letters) -> Reader:
+    most, pattern = letters
+
+    def read(value: object) -> str:
+        if type(value) is not str or len(value) > most or UNPRINTABLE.search(value):
+            raise Misfit(f"must be a text of at most {most} printable characters (got {quoted(value)})")
+        if pattern is not None and not pattern.fullmatch(value):
+            raise Misfit(f"must be a plain name of letters, digits, '.', '_' and '-' (got {quoted(value)})")
+        return value
+
+    return read
+
+
+def _prose(prose: Prose) -> Reader:
+    def read(value: object) -> str:
+        if type(value) is not str:
+            raise Misfit(f"must be a text (got {quoted(value)})")
+        return printable(value, prose.most)
+
+    return read
+
+
+def _truth(value: object) -> bool:
+    if type(value) is not bool:
+        raise Misfit(f"must be true or false (got {quoted(value)})")
+    return value
+
+
+def _nothing(value: object) -> None:
+    if value is not None:
+        raise Misfit(f"must be null (got {quoted(value)})")
+
+
+def _one_of(options: tuple[str, ...]) -> Reader:
+    def read(value: object) -> str:
+        if type(value) is not str or value not in options:
+            raise Misfit(f"must be one of {', '.join(options)} (got {quoted(value)})")
+        return value
+
+    return read
+
+
+def _list(item: Reader, items: Items) -> Reader:
+    def read(value: object) -> tuple:
+        if type(value) is not list or not items.least <= len(value) <= items.most:
+            raise Misfit(f"must be a list of {items.least} to {items.most:,} items (got {quoted(value)})")
+        return tuple([item(each) for each in value])
+
+    return read
+
+
+def _mapping(key: Reader, item: Reader, items: Items) -> Reader:
+    def read(value: object) -> dict:
+        if type(value) is not dict or not items.least <= len(value) <= items.most:
+            raise Misfit(f"must be an object of {items.least} to {items.most:,} entries (got {quoted(value)})")
+        return {key(name): item(each) for name, each in value.items()}
+
+    return read
+
+
+def _either(options: tuple[Any, ...]) -> Reader:
+    if all(typing.get_origin(option) is Literal for option in options):
+        return _one_of(tuple(word for option in options for word in typing.get_args(option)))
+    readers = [_nothing if option is type(None) else _reader(option) for option in options]
+    if len(readers) == 2 and _nothing in readers:
+        (known,) = (reader for reader in readers if reader is not _nothing)
+        return lambda value: None if value is None else known(value)
+
+    def read(value: object) -> Any:
+        for reader in readers:
+            try:
+                return reader(value)
+            except Misfit as misfit:
+                last = misfit
+        raise last
+
+    return read
+
+
+_PLAIN = _either((bool, int, float, str, type(None)))

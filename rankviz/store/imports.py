@@ -1,0 +1,210 @@
+"""Runs in from a zip that `archive` wrote, or somebody made by hand.
+
+Reading it is bounded: files, bytes, what they unpack to, runs and events. Every request passes what a new one passes,
+and a journal is read as the store reads it. Runs that have not ended are refused, since they would be trained here.
+Nothing is overwritten, no name means two things, and nothing is added to what belongs to another.
+"""
+
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rankviz.core.from_json import Misfit, quoted
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.request import RunRequest
+from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.store.archive import LOSSES, SUMMARY
+from rankviz.store.journal import MAX_REQUEST_BYTES, parse_lines, parse_request
+from rankviz.store.ownership import NO_ONES, Ownership
+from rankviz.store.runs import RunStore
+
+MAX_ENTRIES = 4096
+MAX_ARCHIVE_BYTES = 100 * 10**6
+MAX_DIRECTORY_BYTES = 10**6
+MAX_RATIO = 200
+"""Unpacked to packed bytes of a file of more than RATIO_BYTES; journals of real runs are below 20."""
+RATIO_BYTES = 10**6
+RESERVED = ("sample", "embedded")
+"""Names that mean something else where a run's name may stand."""
+_END = b"PK\x05\x06"
+_END_BYTES = 22
+_MEMBER = re.compile(r"runs/([A-Za-z0-9][A-Za-z0-9._-]{0,99})/(request\.json|events\.jsonl)")
+_UNREADABLE = (
+    OSError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    zlib.error,
+)
+
+
+class ImportLimits(NamedTuple):
+    """Of one zip."""
+
+    unpacked_bytes: int = 200 * 10**6
+    runs: int = MAX_ENTRIES
+    events: int = 2_000_000
+    """Lines of one journal."""
+
+
+class Folder(NamedTuple):
+    """One run of a zip."""
+
+    request: RunRequest
+    files: Mapping[str, bytes]
+
+
+def import_runs(
+    store: RunStore,
+    source: Path,
+    shipped: Iterable[Sweep] = (),
+    ownership: Ownership = NO_ONES,
+    limits: ImportLimits = ImportLimits(),  # noqa: B008, a tuple
+) -> list[str]:
+    """Bring the runs of an exported zip into the store and return their ids. All of them, or none; without those that
+    RankViz ships, which are here already."""
+    return take_in(store, read_export(Path(source), shipped, limits), shipped, ownership)
+
+
+def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) -> list[Folder]:
+    """The runs of the zip, without those that RankViz ships. InvalidSettingError says why it is no export, LimitError
+    what it has too much of."""
+    if not source.is_file():
+        raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
+    try:
+        _refuse_large(source)
+        with zipfile.ZipFile(source) as archive:
+            contents = _read_members(archive, limits)
+    except _UNREADABLE as error:
+        raise InvalidSettingError(f"{source.name} cannot be read as a RankViz export: {error}.") from error
+    ids = {run.run_id for sweep in shipped for run in sweep.runs}
+    if not (own := {run_id: files for run_id, files in contents.items() if run_id not in ids}):
+        raise InvalidSettingError(
+            f"The runs of {source.name} are recorded ones that ship with RankViz, so they are here already; "
+            "nothing was imported."
+        )
+    return [Folder(_checked(run_id, files, limits), files) for run_id, files in own.items()]
+
+
+def take_in(
+    store: RunStore, folders: Sequence[Folder], shipped: Iterable[Sweep] = (), ownership: Ownership = NO_ONES
+) -> list[str]:
+    """Publish what read_export has read; returns the ids."""
+    requests = [folder.request for folder in folders]
+    store.publish(
+        {folder.request.run_id: folder.files for folder in folders},
+        ownership,
+        require=lambda: _refuse_taken(requests, store, list(shipped), ownership),
+    )
+    return [request.run_id for request in requests]
+
+
+def _refuse_large(source: Path) -> None:
+    """The size of the file, and of its table of contents, which is read whole: its end is the file's, without a comment
+    and without the records of zips of more than 65,535 files."""
+    if (size := source.stat().st_size) > MAX_ARCHIVE_BYTES:
+        raise LimitError(f"{source.name} is over {MAX_ARCHIVE_BYTES // 10**6} MB: not a RankViz export.")
+    with source.open("rb") as file:
+        file.seek(max(0, size - _END_BYTES))
+        end = file.read(_END_BYTES)
+    if len(end) < _END_BYTES or not end.startswith(_END) or end[-2:] != b"\0\0":
+        raise zipfile.BadZipFile("it is not a zip file, or one with a comment")
+    if int.from_bytes(end[12:16], "little") > MAX_DIRECTORY_BYTES or b"\xff\xff" in (end[8:10], end[10:12]):
+        raise LimitError(f"{source.name} holds more than {MAX_ENTRIES:,} files: not a RankViz export.")
+
+
+def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, dict[str, bytes]]:
+    """Files by run, by name."""
+    members = archive.infolist()
+    if len(members) > MAX_ENTRIES:
+        raise LimitError(f"The zip holds {len(members):,} files, at most {MAX_ENTRIES:,} are read.")
+    folders: dict[str, dict[str, bytes]] = {}
+    left = limits.unpacked_bytes
+    for member in members:
+        if member.filename in (SUMMARY, LOSSES) or member.is_dir():
+            continue
+        match = _MEMBER.fullmatch(member.filename)
+        if match is None:
+            raise InvalidSettingError(f"The zip holds {quoted(member.filename)}, which no RankViz export does.")
+        run_id, name = match.groups()
+        if name in folders.setdefault(run_id, {}):
+            raise InvalidSettingError(f"The zip holds {member.filename!r} twice.")
+        if len(folders) > limits.runs:
+            raise LimitError(f"The zip holds more than {limits.runs:,} runs, the most that are imported at once.")
+        data = _read_member(archive, member, MAX_REQUEST_BYTES if name == "request.json" else left)
+        left -= len(data)
+        if left < 0:
+            raise LimitError(f"The zip unpacks to more than {limits.unpacked_bytes // 10**6} MB.")
+        folders[run_id][name] = data
+    if not folders:
+        raise InvalidSettingError("The zip holds no runs.")
+    return folders
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+    """At most one byte more than `most`: the header may lie about the size, so what really comes out is counted."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InvalidSettingError(f"{member.filename!r} in the zip is packed in a way that no RankViz export is.")
+    if member.file_size > max(RATIO_BYTES, MAX_RATIO * member.compress_size):
+        raise LimitError(f"{member.filename!r} in the zip unpacks to more than {MAX_RATIO} times its size.")
+    with archive.open(member) as file:
+        return file.read(most + 1)
+
+
+def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> RunRequest:
+    """The request of a run of the zip, which has ended."""
+    if "request.json" not in files:
+        raise InvalidSettingError(f"Run {run_id!r} in the zip has no readable request.json: it has none.")
+    try:
+        request = parse_request(files["request.json"])
+    except Misfit as misfit:
+        raise InvalidSettingError(f"Run {run_id!r} in the zip has no readable request.json. {misfit}") from None
+    except InvalidSettingError as error:
+        raise InvalidSettingError(
+            f"Run {run_id!r} in the zip cannot be read, so nothing was imported. {error}"
+        ) from None
+    if not isinstance(request, RunRequest):
+        raise InvalidSettingError(f"Run {run_id!r} in the zip is a probe; only runs can be imported.")
+    if request.run_id != run_id:
+        raise InvalidSettingError(f"Run {run_id!r} in the zip calls itself {request.run_id!r}.")
+    journal = files.get("events.jsonl", b"")
+    if (lines := journal.count(b"\n")) > limits.events:
+        raise LimitError(f"Run {run_id!r} in the zip has {lines:,} events; at most {limits.events:,} are imported.")
+    if not RunRecord(request=request).after_all(parse_lines(journal).events).state.ended:
+        raise InvalidSettingError(f"Run {run_id!r} in the zip has not ended; only ended runs can be imported.")
+    return request
+
+
+def _refuse_taken(
+    requests: Sequence[RunRequest], store: RunStore, shipped: Sequence[Sweep], ownership: Ownership
+) -> None:
+    """InvalidSettingError where a run's name is not new, or its sweep is another's. Names that differ in capitals alone
+    are one folder on some disks, and one name to a reader."""
+    here, sweeps_here = store.names()
+    runs, sweeps = _folded(request.run_id for request in requests), {request.sweep_id for request in requests}
+    if twice := [name for name, count in runs.items() if count > 1]:
+        raise InvalidSettingError(f"The zip holds two runs called {twice[0]!r}; nothing was imported.")
+    fixed = [name for sweep in shipped for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))]
+    taken = _folded([*here, *sweeps_here, *sweeps, *fixed, *RESERVED])
+    for request in requests:
+        if request.run_id.lower() in taken:
+            raise InvalidSettingError(f"Run {request.run_id!r} is here already; nothing was imported.")
+    others = _folded([*here, *fixed, *RESERVED, *(sweeps_here - sweeps)])
+    for sweep_id in sorted(sweeps):
+        if sweep_id.lower() in others or _folded(sweeps)[sweep_id.lower()] > 1:
+            raise InvalidSettingError(f"The name {sweep_id!r} of a sweep is here already; nothing was imported.")
+        if sweep_id in sweeps_here and any(
+            store.ownership(run.run_id).owner != ownership.owner for run in store.sweep(sweep_id).runs
+        ):
+            raise InvalidSettingError(f"Sweep {sweep_id!r} belongs to another visitor; nothing was imported.")
+
+
+def _folded(names: Iterable[str]) -> Counter[str]:
+    return Counter(name.lower() for name in names)

@@ -1,0 +1,59 @@
+"""The fixture `fuzz`: every case of a reader gives a result or an error of ours, within its bounds.
+
+RANKVIZ_FUZZ_CASES says how many a reader, RANKVIZ_FUZZ_SEED from which seed (else a new one, which a failure names),
+RANKVIZ_FUZZ_REPORT a file that counts are added to.
+"""
+
+import json
+import os
+import secrets
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.bounded import case, run_cases
+
+CASES = int(os.environ.get("RANKVIZ_FUZZ_CASES", 2000))
+SEED = os.environ.get("RANKVIZ_FUZZ_SEED") or secrets.token_hex(4)
+SHOWN = 5
+
+
+def pytest_report_header(config):
+    return f"fuzz: {CASES} cases a reader, RANKVIZ_FUZZ_SEED={SEED}"
+
+
+@pytest.fixture
+def fuzz(request):
+    """fuzz(make, read): `make(rng)` gives the input of a case, `read(input)` is tried on it. A case passes if it
+    returns or raises a RankVizError within 2 s of processor time and 500 MB. refuses: False of a reader that takes
+    everything, such as one that leaves out what it cannot read."""
+
+    def run(make, read, *, cases=CASES, refuses=True):
+        seed = f"{SEED}:{request.node.name}"
+        outcomes = run_cases(make, read, seed=seed, cases=range(cases))
+        counts = Counter(outcome.kind for outcome in outcomes)
+        _report(request.node.nodeid, counts)
+        broken = [outcome for outcome in outcomes if outcome.kind not in ("result", "refused")]
+        shown = [
+            f"case {outcome.index}: {outcome.kind} {outcome.detail}\n  {repr(case(make, seed, outcome.index))[:1500]}"
+            for outcome in _one_of_each(broken)[:SHOWN]
+        ]
+        if broken:
+            pytest.fail(f"{len(broken)} of {cases} cases broke it, seed {seed}\n" + "\n".join(shown), pytrace=False)
+        # A generator that no longer reaches the reader would pass for ever.
+        assert counts["result"], dict(counts)
+        assert counts["refused"] or not refuses, dict(counts)
+
+    return run
+
+
+def _one_of_each(outcomes):
+    """The first outcome of each cause, as far as the last line of a traceback tells causes apart."""
+    return list({(o.kind, o.detail.strip().rpartition("\n")[2][:80]): o for o in reversed(outcomes)}.values())[::-1]
+
+
+def _report(name, counts):
+    if path := os.environ.get("RANKVIZ_FUZZ_REPORT"):
+        with Path(path).open("a") as file:
+            file.write(json.dumps({"reader": name, **counts}) + "\n")
