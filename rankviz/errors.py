@@ -16,6 +16,7 @@ RankVizError
     - NotInstalledError       the light install lacks a library for this; says how to add it
   + AssetError                RankViz's own data is broken: file, row, field, remedy
   + HubUnavailableError       no network, or no answer from the Hub; try again later
+  + StorageError              the runs folder cannot be written: its disk is full, or it is read-only
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
@@ -100,6 +101,10 @@ class AssetError(RankVizError):
 
 class HubUnavailableError(RankVizError):
     """No network or no answer from the Hub."""
+
+
+class StorageError(RankVizError):
+    """The runs folder cannot be written; the message says why and what to do."""
 
 
 class WorkerError(RankVizError):

@@ -12,6 +12,7 @@ from rankviz.api.workspace import Workspace
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.errors import RankVizError
+from rankviz.visitor import HOST, acting_as
 
 if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration, MemoryCalibration
@@ -184,7 +185,8 @@ class Measured:
         key = record.run_id, record.ended_at
         if key not in self._timings:
             try:
-                timing = self._timing_of(record)
+                with acting_as(HOST):  # of whoever's run; only its times are used, without a name
+                    timing = self._timing_of(record)
             except RankVizError:
                 timing = None  # its base has gone, or is one that only the Hub knows
             self._timings[key] = machine_of(record.environment), timing

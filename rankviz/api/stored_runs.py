@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankviz.api.quota import Quota
-from rankviz.api.workspace import Workspace
+from rankviz.api.workspace import Workspace, writes
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class StoredRuns:
 
         return fast_curves(self.sweep(sweep_id).runs)
 
+    @writes
     def export(self, ids: Sequence[str], target: Path) -> Path:
         """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
         shipped = {name for sweep in self._recorded for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))}
@@ -125,6 +126,7 @@ class StoredRuns:
             children.ask("export", asked, about="these runs", error=InvalidSettingError)
         return Path(target)
 
+    @writes
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
@@ -155,11 +157,13 @@ class StoredRuns:
         records = self._workspace.rights.seen(run_or_sweep_id)
         return all(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
+    @writes
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Let others look at a run or a sweep of one's own by its address, or no longer."""
         for run_id in self._required_run_ids(run_or_sweep_id):
             self._workspace.store.open_to_all(run_id, is_open)
 
+    @writes
     def delete(self, run_or_sweep_id: str) -> Sequence[str]:
         """Delete a run, a probe or a sweep of one's own that has ended, with its adapters and log; returns what is
         gone. The copy of its data goes too, unless another run has it."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, StorageError
 from rankviz.paths import ASSETS, existing
 from rankviz.visitor import HOST, NOBODY, Visitor
 
@@ -35,6 +36,20 @@ EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 def folder_of(visitor_id: str) -> str:
     """A folder's name for a visitor, whatever their id is made of."""
     return hashlib.sha256(visitor_id.encode()).hexdigest()[:16]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def writes(method: Method) -> Method:
+    """Of an operation that writes into the runs folder: StorageError where that fails."""
+
+    @wraps(method)
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        with self._workspace.writing():
+            return method(self, *args, **kwargs)
+
+    return call
 
 
 class Workspace:
@@ -152,10 +167,28 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Why nothing can be trained here and how to change that; empty where the trainer is installed."""
+        """Why nothing can be trained here and how to change that; empty where it can."""
         from rankviz import installed
 
-        return installed.missing_trainer("Training")
+        return installed.missing_trainer("Training") or self.why_not_write()
+
+    def why_not_write(self) -> str:
+        """Why nothing can be kept in the runs folder and how to change that; empty where it can."""
+        from rankviz.machine import disk
+
+        return disk.trouble(self.home)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around what writes into the runs folder: StorageError where that fails."""
+        try:
+            yield
+        except OSError as error:
+            from rankviz.machine import disk
+
+            if not disk.is_of_writing(error, self.home):
+                raise
+            raise StorageError(disk.explain(error)) from error
 
     def here(self) -> Device:
         """This machine, as training finds it."""

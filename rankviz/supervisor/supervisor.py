@@ -158,7 +158,7 @@ class Supervisor:
                 self.tick()
                 complaint = ""
             except OSError as error:  # a full disk, say, or a read-only folder: runs wait, and it may be mended
-                if complaint != (complaint := disk.explain(error, self.store.home)):
+                if complaint != (complaint := disk.explain(error)):
                     logging.getLogger(__name__).warning("Runs wait. %s", complaint)
                 self._stopping.wait(5 * self._poll_seconds)
             except Exception as error:

@@ -47,7 +47,11 @@ def detail_html(api: Api, run: RunRecord) -> str:
 
 def _when(run: RunRecord) -> str:
     requested = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.request.created_at))
-    duration = f" Duration: {units.duration(run.ended_at - run.started_at)}." if run.ended_at and run.started_at else ""
+    duration = (
+        f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
+        if run.ended_at and run.started_at
+        else ""
+    )
     return f"Requested: {requested}.{duration}"
 
 
