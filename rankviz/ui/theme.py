@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.paths import ASSETS
-from rankviz.ui import identity, network
+from rankviz.ui import health, identity, network
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
@@ -134,7 +134,12 @@ def launch_options(api: Api) -> dict[str, Any]:
         "theme": theme(),
         "css_paths": list(STYLESHEETS),
         "app_kwargs": {
-            "routes": [*file_routes(), *answer_routes(api), *(identity.routes(visitors) if visitors else [])],
+            "routes": [
+                *file_routes(),
+                *answer_routes(api),
+                *health.routes(api),
+                *(identity.routes(visitors) if visitors else []),
+            ],
             "middleware": [
                 *([Middleware(Identified, visitors=visitors)] if visitors else []),
                 Middleware(Head, tags=head(network.room_url(host, port, network.own_address()))),

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,12 +29,21 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="session")
 def address(home):
     """Where `python app.py` answers."""
+    with serving(home) as url:
+        yield url
+
+
+@contextmanager
+def serving(home: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """`python app.py` on this folder, with these variables beside the usual ones; yields where it answers."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    usual = {**os.environ, "GRADIO_SERVER_PORT": str(port), "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     log = (home / "app.log").open("w")
-    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    app = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, env={**usual, **(environment or {})}, stdout=log, stderr=log
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_for(url, app)
