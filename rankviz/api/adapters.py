@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.workspace import Workspace
 from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
-from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
@@ -239,19 +238,16 @@ class Adapters:
         if isinstance(ref, Path):
             ref = str(ref)
         if not isinstance(ref, str):
-            for path in ref:
-                self._workspace.refuse_private_path(path)
-            return Source([Path(path) for path in ref])
+            return Source([self._workspace.references.file(path) for path in ref])
         ref = ref.strip()
         if not ref:
             raise BadAdapterError("No adapter given: enter a folder, a zip, a run's id or a Hub id.")
         if ref == SAMPLE:
             return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
-        if path := existing(ref):
-            self._workspace.refuse_private_path(str(path))
-            return Source([path])
         if ref.startswith(HUB_ADDRESS):
             ref = "/".join(ref.removeprefix(HUB_ADDRESS).split("/")[:2])
+        elif path := self._workspace.references.path(ref, "The adapter"):
+            return Source([path])
         try:
             record = self._own_run(ref)
         except RunNotFoundError:
@@ -268,5 +264,5 @@ class Adapters:
 
 def _stamp(path: Path) -> tuple:
     """Changes when a file or what is in a folder does."""
-    files = sorted(path.glob("adapter_*")) if path.is_dir() else [path]
+    files = sorted(path.glob("adapter_*")) if path.is_dir() else [path] if path.exists() else []
     return (str(path.resolve()), *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))

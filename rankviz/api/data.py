@@ -79,8 +79,7 @@ class Data:
 
         BadDataError names the first row that cannot be used.
         """
-        self._workspace.refuse_private_path(data)
-        return self._workspace.data_files.look(data).measured
+        return self._workspace.data_files.look(self._workspace.references.data(data).text).measured
 
 
 def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:

@@ -168,8 +168,7 @@ class Measured:
         return row_tokens(preview.mean_answer_characters, preview.longest_answer_characters, assume)
 
     def _preview(self, data: str) -> Preview:
-        self._workspace.refuse_private_path(data)
-        return self._workspace.data_files.look(data).preview
+        return self._workspace.data_files.look(self._workspace.references.data(data).text).preview
 
     def _with_versions(self, environment: Mapping[str, Any]) -> Mapping[str, Any]:
         from rankviz import machine

@@ -92,18 +92,17 @@ class Runs(ExpectedRuns):
         It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
         the page.
         """
-        from rankviz import dataset
-
-        owner = self._workspace.rights.somebody()
+        owner, references = self._workspace.rights.somebody(), self._workspace.references
         self.check(request)
-        store, file = self._workspace.store, None
-        if not dataset.is_sample(request.data, assets=self._workspace.assets):
-            file = Path(request.data)
-            request = replace(request, data=str(store.keep(file)))
+        store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
+        if base.path:
+            request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
+        if file:
+            request = replace(request, data=str(store.keep(file, owner.id)))
         with self._quota.admitting(new=len(request.runs(sweep_id="asked", created_at=0.0))):
             sweep_id = store.create(request, owner.id)
         if file:
-            store.keep(file)  # the last run that had this copy may have been deleted before this sweep was there
+            store.keep(file, owner.id)  # deleted with the last run that had it, before this sweep was there?
         self._workspace.work_queue()
         return sweep_id
 

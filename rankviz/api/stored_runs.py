@@ -35,8 +35,7 @@ class StoredRuns:
 
     def preview(self, data: str) -> Preview:
         """The first rows of a sample or a file, with counts; BadDataError names a bad row."""
-        self._workspace.refuse_private_path(data)
-        return self._workspace.data_files.look(data).preview
+        return self._workspace.data_files.look(self._workspace.references.data(data).text).preview
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps of whoever asks, the newest first."""
@@ -131,10 +130,11 @@ class StoredRuns:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         self._quota.require_room(1)
+        source = self._workspace.references.file(source)
         asked = {
             "home": str(self._workspace.home.absolute()),
             "assets": str(self._workspace.assets.absolute()),
-            "source": str(Path(source).absolute()),
+            "source": str(source.absolute()),
             "owner": owner.id,
             "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
             "kept": self._quota.kept,
@@ -142,8 +142,7 @@ class StoredRuns:
         }
         children = self._workspace.children
         with children.turn():
-            about = Path(source).name
-            return children.ask("import", asked, about=about, error=InvalidSettingError)["run_ids"]
+            return children.ask("import", asked, about=source.name, error=InvalidSettingError)["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
         """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""

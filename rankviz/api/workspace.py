@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
-from rankviz.errors import InvalidSettingError, StorageError
-from rankviz.paths import ASSETS, existing
-from rankviz.visitor import HOST, NOBODY, Visitor
+from rankviz.errors import StorageError
+from rankviz.paths import ASSETS
+from rankviz.references import EMBEDDED, References
+from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
     from rankviz.api.data_files import DataFiles
@@ -28,14 +28,10 @@ if TYPE_CHECKING:
     from rankviz.store.temp import TempHome
     from rankviz.supervisor import Supervisor
 
-EMBEDDED = "embedded"
+__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
+
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
-
-
-def folder_of(visitor_id: str) -> str:
-    """A folder's name for a visitor, whatever their id is made of."""
-    return hashlib.sha256(visitor_id.encode()).hexdigest()[:16]
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -89,6 +85,16 @@ class Workspace:
         return visitor.current() or NOBODY if self.shared else HOST
 
     @cached_property
+    def references(self) -> References:
+        """What whoever asks may name a model, data or an adapter by."""
+        return References(
+            self.home,
+            self.assets,
+            stranger=lambda: self.visitor if self.shared else None,
+            own_upload=lambda path, visitor: self.temp.owns(path, visitor),
+        )
+
+    @cached_property
     def rights(self) -> Rights:
         """What that visitor may see and change."""
         from rankviz.api.rights import Rights
@@ -99,14 +105,7 @@ class Workspace:
     def own_home(self) -> Path:
         """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it."""
         visitor = self.visitor
-        return self.home if visitor.admin else self.home / "visitors" / folder_of(visitor.id)
-
-    def refuse_private_path(self, ref: str) -> None:
-        """A shared page must not become a window on its server's files."""
-        if not (path := existing(ref)) or not self.shared:
-            return
-        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in (self.temp.page, self.home)):
-            raise InvalidSettingError("This page is shared, so it reads no files of its machine: upload yours instead.")
+        return self.home if visitor.admin else home_of(self.home, visitor.id)
 
     @cached_property
     def temp(self) -> TempHome:
@@ -130,10 +129,6 @@ class Workspace:
         from rankviz.api.data_files import DataFiles
 
         return DataFiles(self)
-
-    def is_own_upload(self, path: Path) -> bool:
-        """Whether the page was given this file by who asks."""
-        return self.temp.owns(path, self.visitor.id)
 
     def new_download(self, name: str) -> Path:
         """A place for a file that who asks will download; older ones of theirs make room. LimitError where the server

@@ -33,6 +33,7 @@ from rankviz.store.journal import (
     request_text,
 )
 from rankviz.store.ownership import NO_ONES, Ownership, read_ownership, write_ownership
+from rankviz.visitor import data_folder
 
 LOG_TAIL_BYTES = 4000
 
@@ -117,9 +118,9 @@ class RunStore:
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         return FileLock(self.runs_dir / ".publish.lock", thread_local=False)
 
-    def keep(self, data: Path) -> Path:
-        """A copy of a data file under HOME/data, filed by its content, for an upload that may not outlive the page."""
-        kept = self.kept_path(data)
+    def keep(self, data: Path, owner: str = "") -> Path:
+        """A copy of a data file for the runs of its owner, filed by its content: an upload may not outlive the page."""
+        kept = self.kept_path(data, owner)
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             aside = kept.with_name(f".{secrets.token_hex(4)}")
@@ -127,10 +128,10 @@ class RunStore:
             os.replace(aside, kept)
         return kept
 
-    def kept_path(self, data: Path) -> Path:
+    def kept_path(self, data: Path, owner: str = "") -> Path:
         """Where `keep` files it."""
         digest = hashlib.sha256(data.read_bytes()).hexdigest()[:16]
-        return self.home / "data" / digest / data.name
+        return data_folder(self.home, owner) / digest / data.name
 
     def append(self, run_id: str, event: RunEvent) -> None:
         """Write down what happened. One writer at a time: the worker while it lives, then the supervisor."""

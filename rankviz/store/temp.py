@@ -23,6 +23,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from rankviz.errors import LimitError
+from rankviz.visitor import Visitor
 
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 """The environment variable that tells Gradio where uploads and downloads lie."""
@@ -56,13 +57,15 @@ class TempHome:
 
     def use_for_gradio(self) -> None:
         """Let Gradio keep its files here, unless it was told of another place. Before a page is built."""
-        os.environ.setdefault(GRADIO_FOLDER, str(self.folder / "page"))
+        with suppress(OSError):  # where nothing can be written, Gradio has its own place
+            (self.folder / "page").mkdir(parents=True, exist_ok=True)
+            os.environ.setdefault(GRADIO_FOLDER, str(self.folder / "page"))
 
     def download(self, name: str, visitor_id: str) -> Path:
         """A place for a file that the page gives to one visitor: nobody can guess its folder. Only the newest few
         stay."""
         with self._changing:
-            downloads = [path for path in self._paths(visitor_id) if path.parent.name.startswith(DOWNLOAD)]
+            downloads = [path for path in self._paths(visitor_id) if self.is_download(path)]
             for path in sorted(downloads, key=lambda path: _age(path.parent))[KEPT_DOWNLOADS - 1 :]:
                 shutil.rmtree(path.parent, ignore_errors=True)
                 self._record(path, visitor_id).unlink(missing_ok=True)
@@ -70,6 +73,10 @@ class TempHome:
             folder.mkdir(parents=True)
             self.own(folder / name, visitor_id)
         return folder / name
+
+    def is_download(self, path: Path) -> bool:
+        """Whether a file was made to be downloaded, not uploaded."""
+        return _resolved(path).parent.name.startswith(DOWNLOAD)
 
     def require_room(self, most_mb: int | None) -> None:
         """LimitError where uploads and downloads take all the room that they may."""
@@ -107,13 +114,18 @@ class TempHome:
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(str(_resolved(path))), encoding="utf-8")
 
-    def owns(self, path: Path, visitor_id: str) -> bool:
-        """Whether a file lies among the uploads and this visitor has uploaded it."""
-        return _resolved(path).is_relative_to(_resolved(self.page)) and self._record(path, visitor_id).is_file()
+    def owns(self, path: Path, visitor: Visitor) -> bool:
+        """Whether a file lies among uploads and downloads, and is this visitor's."""
+        ids = [name for name in (visitor.id, visitor.also) if name]
+        return self.is_of_page(path) and any(self._record(path, name).is_file() for name in ids)
+
+    def is_of_page(self, path: Path) -> bool:
+        """Whether a file lies among uploads and downloads."""
+        return _resolved(path).is_relative_to(_resolved(self.page))
 
     def usage(self, visitor_id: str) -> Usage:
         """What a visitor has uploaded and is still here."""
-        uploads = [path for path in self._paths(visitor_id) if not path.parent.name.startswith(DOWNLOAD)]
+        uploads = [path for path in self._paths(visitor_id) if not self.is_download(path)]
         sizes = [path.stat().st_size for path in uploads if path.is_file()]
         return Usage(len(sizes), sum(sizes))
 

@@ -137,12 +137,13 @@ def facts(model):
 
 set_environment()
 from rankviz.worker.finetune.base import resolve
+from rankviz.worker.gate import admit
 from rankviz.worker.finetune.session import Session
 from rankviz.worker.stages import Stages
 home, run_id = Path(sys.argv[1]), sys.argv[2]
 store = RunStore(home)
 run = store.get(run_id).request
-session = Session.load(run, resolve(run.base, home), dataset.read(run.data), Stages(print))
+session = Session.load(run, resolve(admit(store, run)[0], home), dataset.read(run.data), Stages(print))
 before = facts(session.model)
 session.run(run, lambda event: store.append(run_id, event), store.run_dir(run_id))
 (home / "untouched.json").write_text(json.dumps(facts(session.model) == before))
