@@ -31,6 +31,7 @@ GENERATED = (
     "docs/command_line.md",
     "docs/forecast.md",
     "docs/http_and_mcp.md",
+    "docs/spaces_and_engines.md",
 )
 NAMES_ITSELF_GENERATED = GENERATED[1:]
 """The README starts with the settings of a Space."""
