@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.workspace import Workspace
 from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
-from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
@@ -216,19 +215,16 @@ class Adapters:
         if isinstance(ref, Path):
             ref = str(ref)
         if not isinstance(ref, str):
-            for path in ref:
-                self._workspace.refuse_private_path(path)
-            return Source([Path(path) for path in ref])
+            return Source([self._workspace.references.file(path) for path in ref])
         ref = ref.strip()
         if not ref:
             raise BadAdapterError("No adapter given: enter a folder, a zip, a run's id or a Hub id.")
         if ref == SAMPLE:
             return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
-        if path := existing(ref):
-            self._workspace.refuse_private_path(str(path))
-            return Source([path])
         if ref.startswith(HUB_ADDRESS):
             ref = "/".join(ref.removeprefix(HUB_ADDRESS).split("/")[:2])
+        elif path := self._workspace.references.path(ref, "The adapter"):
+            return Source([path])
         try:
             record = self._own_run(ref)
         except RunNotFoundError:

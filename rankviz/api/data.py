@@ -76,8 +76,8 @@ class Data:
 
         BadDataError names the first row that cannot be used.
         """
-        self._workspace.refuse_private_path(data)
-        read = dataset.read(data, self._workspace.assets)
+        reference = self._workspace.references.data(data)
+        read = dataset.read(reference.text, self._workspace.assets)
         examples = read.examples
         lengths = [_length(example) for example in examples]
         step = max(1, len(examples) // SAMPLED)
@@ -86,7 +86,7 @@ class Data:
         longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
         return MeasuredData(
             title=read.title,
-            file_name=None if dataset.is_sample(data, self._workspace.assets) else read.title,
+            file_name=read.title if reference.path else None,
             format=read.format,
             examples=len(examples),
             mean_tokens=self._tokens(sampled).times(share),

@@ -18,7 +18,6 @@ from rankviz.core.runs.estimate import RunEstimate, estimate_run
 from rankviz.core.runs.limits import check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import BadDataError, RankVizError
-from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
@@ -34,7 +33,7 @@ class ExpectedRuns(StoredRuns):
         super().__init__(workspace, quota)
         self._models = models
         self._measured = measured
-        self._kept: dict[tuple[str, int, int], Path] = {}
+        self._kept: dict[tuple[str, str, int, int], Path] = {}
 
     def expected(self, request: SweepRequest) -> ExpectedSweep:
         """Memory and time of a sweep on this machine, before it is started."""
@@ -105,16 +104,16 @@ class ExpectedRuns(StoredRuns):
 
     def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
         """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""
-        from rankviz import dataset
-
-        path = existing(request.data)
-        if dataset.is_sample(request.data, assets=self._workspace.assets) or path is None or not path.is_file():
+        try:
+            path = self._workspace.references.data(request.data).path
+        except BadDataError:
             return request
-        self._workspace.refuse_private_path(request.data)
-        state = path.stat()
-        key = request.data, state.st_mtime_ns, state.st_size
+        if path is None or not path.is_file():
+            return request
+        state, owner = path.stat(), self._workspace.visitor.id
+        key = owner, str(path), state.st_mtime_ns, state.st_size
         if key not in self._kept:
-            self._kept[key] = self._workspace.store.kept_path(path)
+            self._kept[key] = self._workspace.store.kept_path(path, owner)
         kept = self._kept[key]
         return replace(request, data=str(kept)) if kept.exists() else request
 

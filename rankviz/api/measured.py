@@ -172,7 +172,7 @@ class Measured:
         """A run's data never changes (samples are shipped, files are kept by their content), so it is read once."""
         from rankviz import dataset
 
-        self._workspace.refuse_private_path(data)
+        data = self._workspace.references.data(data).text
         if data not in self._previews:
             self._previews[data] = dataset.preview(data, assets=self._workspace.assets)
         return self._previews[data]

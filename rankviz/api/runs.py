@@ -58,9 +58,7 @@ class Runs(ExpectedRuns):
 
     def check(self, request: SweepRequest) -> None:
         """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_trainer()
         request.validate()
         check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
         self._quota.check_base(request.base)
@@ -92,18 +90,17 @@ class Runs(ExpectedRuns):
         It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
         the page.
         """
-        from rankviz import dataset
-
-        owner = self._workspace.rights.somebody()
+        owner, references = self._workspace.rights.somebody(), self._workspace.references
         self.check(request)
-        store, file = self._workspace.store, None
-        if not dataset.is_sample(request.data, assets=self._workspace.assets):
-            file = Path(request.data)
-            request = replace(request, data=str(store.keep(file)))
+        store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
+        if base.path:
+            request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
+        if file:
+            request = replace(request, data=str(store.keep(file, owner.id)))
         with self._quota.admitting(new=len(request.runs(sweep_id="asked", created_at=0.0))):
             sweep_id = store.create(request, owner.id)
         if file:
-            store.keep(file)  # the last run that had this copy may have been deleted before this sweep was there
+            store.keep(file, owner.id)  # deleted with the last run that had it, before this sweep was there?
         self._workspace.work_queue()
         return sweep_id
 
@@ -122,9 +119,7 @@ class Runs(ExpectedRuns):
 
         It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
         """
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_trainer()
         request = self.added_request(sweep_id, r)
         self._required_run_ids(sweep_id)
         check_sweep([*(run.request for run in self.sweep(sweep_id).runs), request], self._workspace.limits)
@@ -183,9 +178,7 @@ class Runs(ExpectedRuns):
     @writes
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids."""
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_trainer()
         self._required_run_ids(sweep_id)
         again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:

@@ -38,8 +38,7 @@ class StoredRuns:
         """The first rows of a sample or a file, with counts; BadDataError names a bad row."""
         from rankviz import dataset
 
-        self._workspace.refuse_private_path(data)
-        return dataset.preview(data, assets=self._workspace.assets)
+        return dataset.preview(self._workspace.references.data(data).text, assets=self._workspace.assets)
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps of whoever asks, the newest first."""
@@ -134,7 +133,7 @@ class StoredRuns:
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         self._quota.require_room(1)
         most = store.ImportLimits(limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run)
-        folders = store.read_export(Path(source), self._recorded, most)
+        folders = store.read_export(self._workspace.references.file(source), self._recorded, most)
         self._quota.require_room(len(folders))
         return store.take_in(self._workspace.store, folders, self._recorded, Ownership(owner.id))
 

@@ -70,8 +70,7 @@ class Studies:
         from rankviz.catalog import own_studies
 
         self._workspace.rights.somebody()
-        for file in files:
-            self._workspace.refuse_private_path(str(file))
+        files = [self._workspace.references.file(file) for file in files]
         return own_studies.add(self._workspace.own_home, [Path(file) for file in files])
 
     @writes

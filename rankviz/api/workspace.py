@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
-from rankviz.errors import InvalidSettingError, StorageError
-from rankviz.paths import ASSETS, existing
-from rankviz.visitor import HOST, NOBODY, Visitor
+from rankviz.errors import NotInstalledError, StorageError
+from rankviz.paths import ASSETS
+from rankviz.references import EMBEDDED, References
+from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
     from rankviz.api.rights import Rights
@@ -25,14 +25,20 @@ if TYPE_CHECKING:
     from rankviz.store import RunStore
     from rankviz.supervisor import Supervisor
 
-EMBEDDED = "embedded"
+__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
+
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
 
-
-def folder_of(visitor_id: str) -> str:
-    """A folder's name for a visitor, whatever their id is made of."""
-    return hashlib.sha256(visitor_id.encode()).hexdigest()[:16]
+INSTEAD = (
+    "To train, take a notebook for Colab (Export on Explore), or install RankViz on a machine of your own. You can "
+    "import on Runs what you train there."
+)
+ON_ZERO_GPU = (
+    "This Space runs on ZeroGPU. It lends a GPU for about a minute at a time, and a training needs it for longer, so "
+    f"nothing can be trained here; all else works. {INSTEAD} The Space can also be duplicated with other hardware."
+)
+NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; all else works. {INSTEAD}"
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -86,6 +92,11 @@ class Workspace:
         return visitor.current() or NOBODY if self.shared else HOST
 
     @cached_property
+    def references(self) -> References:
+        """What whoever asks may name a model, data or an adapter by."""
+        return References(self.home, self.assets, stranger=lambda: self.visitor if self.shared else None)
+
+    @cached_property
     def rights(self) -> Rights:
         """What that visitor may see and change."""
         from rankviz.api.rights import Rights
@@ -96,17 +107,7 @@ class Workspace:
     def own_home(self) -> Path:
         """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it."""
         visitor = self.visitor
-        return self.home if visitor.admin else self.home / "visitors" / folder_of(visitor.id)
-
-    def refuse_private_path(self, ref: str) -> None:
-        """A shared page must not become a window on its server's files."""
-        if not (path := existing(ref)) or not self.shared:
-            return
-        import tempfile
-
-        uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
-        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in (uploads, self.home)):
-            raise InvalidSettingError("This page is shared, so it reads no files of its machine: upload yours instead.")
+        return self.home if visitor.admin else home_of(self.home, visitor.id)
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:
@@ -134,10 +135,20 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Why nothing can be trained here and how to change that; empty where it can."""
+        """Why nothing can be trained here, and what to do instead; empty where something can be."""
         from rankviz import installed
 
-        return installed.missing_trainer("Training") or self.why_not_write()
+        if installed.on_zero_gpu():
+            return ON_ZERO_GPU
+        missing = installed.missing_trainer("Training")
+        return NO_TRAINER_HERE if missing and self.shared else missing or self.why_not_write()
+
+    def require_trainer(self) -> None:
+        """NotInstalledError where nothing can be trained here, whatever is done about the disk."""
+        from rankviz import installed
+
+        if installed.on_zero_gpu() or installed.missing_trainer("Training"):
+            raise NotInstalledError(self.why_not_train())
 
     def why_not_write(self) -> str:
         """Why nothing can be kept in the runs folder and how to change that; empty where it can."""

@@ -147,9 +147,10 @@ def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
             read()
 
 
-def test_a_shared_page_reads_what_was_uploaded(tmp_path):
+def test_a_shared_page_reads_what_was_uploaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     api = Api(home=tmp_path / "home", shared=True)
-    upload = api.workspace.home / "mine.jsonl"
+    upload = tmp_path / "uploads" / "mine.jsonl"
     upload.parent.mkdir()
     upload.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
 

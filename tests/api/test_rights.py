@@ -132,7 +132,8 @@ def test_the_owner_and_the_admin_may_change_a_sweep(api, tmp_path):
                 api.runs.sweep(sweep_id)
 
 
-def test_an_imported_run_belongs_to_who_imports_it(api, tmp_path):
+def test_an_imported_run_belongs_to_who_imports_it(api, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     sweep_id = sweep_of(api, BEN)
     with acting_as(BEN):
         exported = api.runs.export([sweep_id], tmp_path / "out.zip")

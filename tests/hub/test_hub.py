@@ -228,12 +228,7 @@ def test_what_only_calls_itself_safetensors_is_said(tmp_path):
 
 def test_a_folder_without_a_config_is_said(tmp_path):
     with pytest.raises(BadConfigError, match=r"holds no config\.json"):
-        find_model(str(tmp_path), cache=tmp_path)
-
-
-def test_what_looks_like_no_path_and_no_hub_id_is_left_to_the_catalogue(tmp_path):
-    assert find_model("llama", cache=tmp_path) is None
-    assert find_model("https://example.com/x", cache=tmp_path) is None
+        find_model(tmp_path, cache=tmp_path)
 
 
 # On the Hub

@@ -334,13 +334,22 @@ def test_a_shared_page_opens_the_sample(tmp_path):
     assert 16 == api.adapters.spectrum("sample").r
 
 
-@pytest.mark.parametrize("ref", ["x" * 5000, "~nobody-of-this-name/x", "no adapter!", "a\0b"])
+@pytest.mark.parametrize("ref", ["~nobody-of-this-name/x", "no adapter!"])
 def test_what_can_be_no_place_gets_one_sentence(api, ref):
     notice = text_of(shown(api, ref).notice)
 
     assert notice.startswith("There is no adapter ")
     assert len(notice) < 200
     assert notice.endswith("here: give a folder, a zip, a run&#x27;s id or a Hub id (owner/name).")
+
+
+@pytest.mark.parametrize(("ref", "message"), [("x" * 5000, "at most 1,000 characters"), ("a\0b", "that is no text")])
+def test_what_can_be_no_reference_at_all_gets_one_sentence(api, ref, message):
+    notice = text_of(shown(api, ref).notice)
+
+    assert notice.startswith("The adapter ")
+    assert message in notice
+    assert len(notice) < 200
 
 
 def test_an_address_on_the_hub_is_its_id(api, monkeypatch):
