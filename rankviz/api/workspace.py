@@ -13,7 +13,7 @@ from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
-from rankviz.errors import StorageError
+from rankviz.errors import NotInstalledError, StorageError
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, References
 from rankviz.visitor import HOST, NOBODY, Visitor, home_of
@@ -32,6 +32,16 @@ __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
 
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
+
+INSTEAD = (
+    "To train, take a notebook for Colab (Export on Explore), or install RankViz on a machine of your own. You can "
+    "import on Runs what you train there."
+)
+ON_ZERO_GPU = (
+    "This Space runs on ZeroGPU. It lends a GPU for about a minute at a time, and a training needs it for longer, so "
+    f"nothing can be trained here; all else works. {INSTEAD} The Space can also be duplicated with other hardware."
+)
+NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; all else works. {INSTEAD}"
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -162,10 +172,20 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Why nothing can be trained here and how to change that; empty where it can."""
+        """Why nothing can be trained here, and what to do instead; empty where something can be."""
         from rankviz import installed
 
-        return installed.missing_trainer("Training") or self.why_not_write()
+        if installed.on_zero_gpu():
+            return ON_ZERO_GPU
+        missing = installed.missing_trainer("Training")
+        return NO_TRAINER_HERE if missing and self.shared else missing or self.why_not_write()
+
+    def require_trainer(self) -> None:
+        """NotInstalledError where nothing can be trained here, whatever is done about the disk."""
+        from rankviz import installed
+
+        if installed.on_zero_gpu() or installed.missing_trainer("Training"):
+            raise NotInstalledError(self.why_not_train())
 
     def why_not_write(self) -> str:
         """Why nothing can be kept in the runs folder and how to change that; empty where it can."""

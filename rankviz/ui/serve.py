@@ -6,7 +6,7 @@ import socket
 
 from rankviz.api import Api
 from rankviz.errors import UserError
-from rankviz.ui import network
+from rankviz.ui import network, zero_gpu
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options
 
@@ -25,6 +25,7 @@ def serve() -> None:
     api.workspace.work_queue()
     gc.freeze()  # what is imported stays: to look through it again takes 0.1 s, here and during answers
     app = build_app(api)
+    zero_gpu.prepare(app)
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
     app.launch(**options)
 
