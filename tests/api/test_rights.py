@@ -139,6 +139,7 @@ def test_an_imported_run_belongs_to_who_imports_it(api, tmp_path, monkeypatch):
     with acting_as(BEN):
         exported = api.runs.export([sweep_id], tmp_path / "out.zip")
         api.runs.delete(sweep_id)
+    api.workspace.temp.own(exported, ANN.id)
 
     with acting_as(ANN):
         (run_id,) = api.runs.import_(exported)
