@@ -19,10 +19,13 @@ from rankviz.references import EMBEDDED, References
 from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
+    from rankviz.api.data_files import DataFiles
     from rankviz.api.rights import Rights
+    from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
+    from rankviz.store.temp import TempHome
     from rankviz.supervisor import Supervisor
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
@@ -89,12 +92,20 @@ class Workspace:
     @property
     def visitor(self) -> Visitor:
         """Who asks: the host on a machine of one's own, else the visitor of the request that is being answered."""
-        return visitor.current() or NOBODY if self.shared else HOST
+        asking = visitor.current()
+        if asking and asking.admin:
+            return asking  # on every server; the settings need not be read for that
+        return asking or NOBODY if self.shared else HOST
 
     @cached_property
     def references(self) -> References:
         """What whoever asks may name a model, data or an adapter by."""
-        return References(self.home, self.assets, stranger=lambda: self.visitor if self.shared else None)
+        return References(
+            self.home,
+            self.assets,
+            stranger=lambda: self.visitor if self.shared else None,
+            own_upload=lambda path, visitor: self.temp.owns(path, visitor),
+        )
 
     @cached_property
     def rights(self) -> Rights:
@@ -108,6 +119,35 @@ class Workspace:
         """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it."""
         visitor = self.visitor
         return self.home if visitor.admin else home_of(self.home, visitor.id)
+
+    @cached_property
+    def temp(self) -> TempHome:
+        """Where everything lies that is written for a while."""
+        from rankviz.store.temp import TempHome
+
+        return TempHome(self.home)
+
+    @cached_property
+    def children(self) -> Children:
+        """The processes in which everything is read that comes from outside."""
+        from rankviz.children import Bounds, Children
+
+        limits = self.limits
+        bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
+        return Children(bounds, limits.introspections, self.temp.work)
+
+    @cached_property
+    def data_files(self) -> DataFiles:
+        """Samples and data files, each looked at once."""
+        from rankviz.api.data_files import DataFiles
+
+        return DataFiles(self)
+
+    def new_download(self, name: str) -> Path:
+        """A place for a file that who asks will download; older ones of theirs make room. LimitError where the server
+        has none."""
+        self.temp.require_room(self.limits.temp_mb)
+        return self.temp.download(name, self.visitor.id)
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:

@@ -115,8 +115,8 @@ def build(api: Api) -> Running:
         button.click(inputs=inputs, outputs=file, **action(partial(make, api))).success(
             None, js=f"() => {{ setTimeout(() => document.querySelector('#{file.elem_id}').click(), 60); }}"
         )
-    tables.offer(table_file, partial(matching_runs, api), filters, of=w["table"])
-    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
+    tables.offer(api, table_file, partial(matching_runs, api), filters, of=w["table"])
+    tables.offer(api, results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
     brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(imported, api)))
     brought.then(**drawing)
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -209,6 +207,6 @@ def notebook(api: Api, **values: Any) -> str:
         gpu=gpu.id,
     )
     written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0])
-    target = Path(mkdtemp(prefix="rankviz-")) / written.file_name
+    target = api.workspace.new_download(written.file_name)
     target.write_text(written.text, encoding="utf-8")
     return str(target)

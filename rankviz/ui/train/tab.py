@@ -200,7 +200,7 @@ def build(api: Api) -> Training:
     started.then(**done("train-busy"))
     started.success(before.Replaced, None, list(replaced.values()), **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
-    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
+    tables.offer(api, results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
     for button, act in ((add, partial(add_run, api)), (resume, partial(resume_runs, api))):
         button.click(inputs=sweep_id, **action(act)).then(**drawing)
 
