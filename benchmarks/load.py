@@ -32,7 +32,7 @@ NUMBERS = ("answer", "words", "compare", "section-fit")
 THINK_SECONDS = (0.5, 2.0)
 ARRIVE_SECONDS = 10
 STILL_SECONDS = 3
-PAGES = 60
+PAGES = 40
 """Opened one after another and kept open, to see what one costs."""
 
 
@@ -53,9 +53,12 @@ class Visit:
 
     @contextlib.asynccontextmanager
     async def opened(self) -> Any:
-        """The page with what it loads, and the stream by which Gradio knows that it is still there."""
+        """The page with what it loads, and the stream that Gradio's front end keeps open where it is told to."""
         await self.timed("page", self.http.get("/"))
-        async with self.http.stream("GET", f"/gradio_api/heartbeat/{self.session}", timeout=None):
+        async with contextlib.AsyncExitStack() as stack:
+            if self.events.heartbeat:
+                stream = self.http.stream("GET", f"/gradio_api/heartbeat/{self.session}", timeout=None)
+                await stack.enter_async_context(stream)
             await self.timed("answer", self.http.post("/rankviz/answer", json={"search": ""}))
             for event in self.events.chain(self.events.loads):
                 await self.call("page's events", event)

@@ -14,7 +14,9 @@ from tests.support.saved_adapters import CONFIG, two_blocks
 def run_files(run_id, sweep_id="", *, change=None, events=None, loss=2.0):
     """{"request.json": ..., "events.jsonl": ...} of an ended run. change: edits the request's JSON; events: instead of
     what a finished run holds."""
-    (request,) = questions.sweep(ranks=(4,), max_steps=2).runs(sweep_id=sweep_id or run_id, created_at=1.76e9)
+    (request,) = questions.sweep(ranks=(4,), max_steps=2).runs(
+        sweep_id=sweep_id or f"{run_id}-sweep", created_at=1.76e9
+    )
     row = json.loads(request_text(request)) | {"run_id": run_id}
     lines = [json.dumps({"event": type(event).__name__, **asdict(event)}) for event in finished_events(request, loss)]
     return {

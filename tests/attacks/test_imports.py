@@ -141,7 +141,7 @@ def test_what_was_imported_cannot_be_trained_again_past_the_limits(during, ann, 
         said = []
         for i, change in enumerate(requests):
             imported(ann, poisoned(f"{name}-{i}", change, cancelled))
-            said.append(resumed(ann, f"{name}-{i}"))
+            said.append(resumed(ann, f"{name}-{i}-sweep"))
         return said
 
     for said in during(attack):

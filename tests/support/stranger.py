@@ -17,6 +17,7 @@ class Events:
     def __init__(self, config: Mapping[str, Any]):
         self.components = {row["id"]: row["props"] for row in config["components"]}
         self.rows = {row["id"]: row for row in config["dependencies"]}
+        self.heartbeat = config["connect_heartbeat"]
         self.loads = [row["id"] for row in self.rows.values() if any(event == "load" for _, event in row["targets"])]
 
     def of(self, name: str, event: str) -> list[int]:
@@ -67,7 +68,7 @@ class Stranger:
         """What a browser runs when the page is opened at an address; the errors."""
         self.page = self.http.get(f"/{search}")
         ids = self.events.chain(self.events.loads)
-        return [error for each in ids if (error := self.call(each, referer=search).error)]
+        return [error for each in ids if (error := self.call(each, search=search).error)]
 
     def press(self, name: str, event: str = "click", **values: Any) -> "Answer":
         """The first event of a component, alone."""
@@ -81,7 +82,7 @@ class Stranger:
 
     def call(
         self, event: int, values: Mapping[str, Any] | None = None, *, data: Any = None, event_data: Any = None,
-        referer: str = "",
+        search: str = "",
     ) -> "Answer":  # fmt: skip
         body = {
             "fn_index": event,
@@ -90,12 +91,12 @@ class Stranger:
             "event_data": event_data,
             "trigger_id": None,
         }
-        headers = {"referer": f"{self.http.base_url}/{referer}", "content-type": "application/json"}
+        headers = {"content-type": "application/json"}
         content = json.dumps(body).encode()
         if not self.events.rows[event]["queue"]:
-            reply = self.http.post("/gradio_api/run/predict", content=content, headers=headers)
+            reply = self.http.post(f"/gradio_api/run/predict{search}", content=content, headers=headers)
             return Answer.of(reply)
-        reply = self.http.post("/gradio_api/queue/join", content=content, headers=headers)
+        reply = self.http.post(f"/gradio_api/queue/join{search}", content=content, headers=headers)
         return Answer.of(reply) if reply.status_code != 200 else self._result(reply.json()["event_id"])
 
     def _result(self, event_id: str) -> "Answer":
