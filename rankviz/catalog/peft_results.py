@@ -20,6 +20,8 @@ MAX_RANK = 65_536
 QUOTED = 40
 """Characters of a file that an error quotes."""
 MAX_TEXT = 200
+MAX_METRICS = 50
+"""Of one file that are kept as points."""
 MAX_METRIC = 1e9
 """Of a quality, either way; a figure has no room for more."""
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -61,6 +63,8 @@ def read_result(text: str | bytes, file: str) -> tuple[QualityPoint, ...]:
         for name, value in metrics[-1].items()
         if _is_quality(name, value)
     )
+    if len(points) > MAX_METRICS:
+        raise BadDataError(f"{file} has {len(points):,} metrics, at most {MAX_METRICS} are read: leave some out.")
     if not points:
         raise BadDataError(f"{file}: the last of train_info.metrics has no quality metric, such as 'test accuracy'.")
     return points

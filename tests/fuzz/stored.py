@@ -82,9 +82,24 @@ def request_row(run_id: str, sweep_id: str, r: int = 16) -> dict:
 
 
 def broken_journal(rng: Random) -> bytes:
-    """Mostly of a run that has ended all the same."""
-    data = mutate.json_lines(ROWS, rng)
+    """Mostly of a run that has ended all the same. Some hold nothing but what is allowed, at its far ends."""
+    rows = [_extreme(row, rng) for row in ROWS]
+    data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    if rng.random() < 0.7:
+        data = mutate.json_lines(rng.choice((ROWS, rows)), rng)
     return data if rng.random() < 0.3 else data.rstrip(b"\n") + b"\n" + json.dumps(ROWS[-1]).encode() + b"\n"
+
+
+def _extreme(value: object, rng: Random) -> object:
+    """Half of the numbers in it at ends of what numbers of some kind may be."""
+    if isinstance(value, dict):
+        return {name: _extreme(each, rng) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_extreme(each, rng) for each in value]
+    if isinstance(value, bool) or not isinstance(value, int | float) or rng.random() < 0.5:
+        return value
+    ends = (0, 1, 2, 10**9, 10**15, 2**60)
+    return rng.choice(ends if isinstance(value, int) else (*ends, 1e-9, 1e-300, 0.5, 10.0, 1e7, float("nan")))
 
 
 def broken_request(rng: Random, run_id: str, sweep_id: str) -> bytes:
@@ -115,7 +130,7 @@ def show_all(api: Api) -> None:
             json.dumps(run_json(api.runs.summary(each.run_id)))
         for operation in (
             lambda sweep=sweep: sweep_json(api, sweep.sweep_id),
-            lambda sweep=sweep: verdict_json(api.verdicts.of_sweep(sweep.sweep_id)),
+            lambda sweep=sweep: (answer := api.verdicts.of_sweep(sweep.sweep_id)) and verdict_json(answer),
             lambda sweep=sweep: api.decisions.of(sweep.sweep_id),
             lambda sweep=sweep: api.forecasts.bent(sweep.sweep_id),
             lambda sweep=sweep: api.runs.export([sweep.sweep_id], api.workspace.home / "out.zip"),

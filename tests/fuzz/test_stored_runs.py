@@ -14,7 +14,7 @@ from tests.fuzz import mutate
 from tests.fuzz.conftest import CASES
 from tests.fuzz.stored import ROWS, broken_journal, broken_request, request_row, show_all, write_run
 
-PAGES = max(10, CASES // 20)
+PAGES = max(10, CASES // 50)
 """Cases of which everything is shown: that takes a hundred times as long as to read them."""
 
 
