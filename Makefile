@@ -21,9 +21,9 @@ WORKERS ?= 2
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
 
-$(VENV)/.installed: requirements.txt pyproject.toml hatch_build.py
+$(VENV)/.installed: requirements.txt requirements-train.txt pyproject.toml hatch_build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-train.txt -e .
 	$(BIN)/python -m pip check
 	touch $@
 

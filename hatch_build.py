@@ -1,22 +1,15 @@
-"""The package's dependencies, read from requirements.txt when it is built, so that they are written once."""
+"""The package's dependencies, read from the requirements files when it is built, so that they are written once."""
 
 from pathlib import Path
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-TRAIN_HEADING = "# [train]"
-"""Above this line is what `pip install .` installs, below it what `pip install '.[train]'` adds."""
-
 
 class Dependencies(MetadataHookInterface):
     def update(self, metadata: dict) -> None:
-        text = (Path(self.root) / "requirements.txt").read_text(encoding="utf-8")
-        light, heading, train = text.partition(TRAIN_HEADING)
-        if not heading:
-            raise ValueError(f"requirements.txt has no line that starts with {TRAIN_HEADING!r}.")
-        metadata["dependencies"] = _requirements(light)
-        metadata["optional-dependencies"] = {"train": _requirements(train.partition("\n")[2])}
+        metadata["dependencies"] = self._listed("requirements.txt")
+        metadata["optional-dependencies"] = {"train": self._listed("requirements-train.txt")}
 
-
-def _requirements(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+    def _listed(self, name: str) -> list[str]:
+        lines = (Path(self.root) / name).read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if line and not line.startswith("#")]

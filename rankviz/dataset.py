@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from rankviz import installed
-from rankviz.errors import AssetError, BadDataError
+from rankviz.errors import AssetError, BadDataError, quoted
 from rankviz.paths import ASSETS, existing
 
 MAX_FILE_BYTES = 200 * 10**6
@@ -119,7 +119,10 @@ def is_sample(data: str, assets: Path = ASSETS) -> bool:
 
 
 def preview(data: str, assets: Path = ASSETS) -> Preview:
-    dataset = read(data, assets)
+    return preview_of(read(data, assets))
+
+
+def preview_of(dataset: Dataset) -> Preview:
     lengths = [sum(map(len, example.as_pair())) for example in dataset.examples]
     answers = [len(example.as_pair()[1]) for example in dataset.examples]
     return Preview(
@@ -141,12 +144,17 @@ def read(data: str, assets: Path = ASSETS) -> Dataset:
         if sample.id == data:
             return _read_file(Path(assets) / "data" / sample.file, title=sample.title)
     path = existing(data)
-    if path is None and Path(data).suffix.lower() in _READERS:
-        raise BadDataError(f"There is no file {data[:200]!r}.")
     if path is None or path.suffix.lower() not in _READERS:
-        known = ", ".join(sample.id for sample in samples(assets))
-        raise BadDataError(f"{data[:200]!r} is neither a sample ({known}) nor a .jsonl, .csv or .parquet file.")
+        raise unknown(data, assets, exists=path is not None)
     return _read_file(path, title=path.name)
+
+
+def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDataError:
+    """The error for what is neither a sample nor a file that can be read."""
+    if not exists and Path(data).suffix.lower() in _READERS:
+        return BadDataError(f"There is no file {quoted(data)}.")
+    known = ", ".join(sample.id for sample in samples(assets))
+    return BadDataError(f"{quoted(data)} is neither a sample ({known}) nor a .jsonl, .csv or .parquet file.")
 
 
 def _read_file(path: Path, title: str) -> Dataset:

@@ -16,8 +16,18 @@ RankVizError
     - NotInstalledError       the light install lacks a library for this; says how to add it
   + AssetError                RankViz's own data is broken: file, row, field, remedy
   + HubUnavailableError       no network, or no answer from the Hub; try again later
+  + StorageError              the runs folder cannot be written: its disk is full, or it is read-only
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
+
+SHOWN = 200
+"""Characters of a name that somebody gave, in a message."""
+
+
+def quoted(name: object) -> str:
+    """A given name in a message: in quotes, on one line, no longer than tells which one it is."""
+    text = str(name)
+    return repr(text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…")
 
 
 class RankVizError(Exception):
@@ -33,21 +43,21 @@ class UnknownModelError(UserError):
         self.model_id = model_id
         self.suggestions = suggestions
         hint = f" Did you mean {' or '.join(repr(s) for s in suggestions)}?" if suggestions else ""
-        super().__init__(f"No model {model_id!r} in the catalogue{reason and ', ' + reason}.{hint}")
+        super().__init__(f"No model {quoted(model_id)} in the catalogue{reason and ', ' + reason}.{hint}")
 
 
 class NoSuchPathError(UnknownModelError):
     def __init__(self, path: str):
         self.model_id = path
         self.suggestions = ()
-        UserError.__init__(self, f"There is no folder or file {path!r}.")
+        UserError.__init__(self, f"There is no folder or file {quoted(path)}.")
 
 
 class GatedModelError(UserError):
     def __init__(self, model_id: str):
         self.model_id = model_id
         super().__init__(
-            f"{model_id!r} is gated or private on the Hub. Accept its licence there and set HF_TOKEN, "
+            f"{quoted(model_id)} is gated or private on the Hub. Accept its licence there and set HF_TOKEN, "
             "or upload its config.json here."
         )
 
@@ -59,7 +69,7 @@ class BadConfigError(UserError):
 class UnknownGpuError(UserError):
     def __init__(self, gpu: str, known: tuple[str, ...]):
         self.gpu = gpu
-        super().__init__(f"No GPU {gpu!r} in the table. Known: {', '.join(known)}.")
+        super().__init__(f"No GPU {quoted(gpu)} in the table. Known: {', '.join(known)}.")
 
 
 class InvalidSettingError(UserError):
@@ -77,13 +87,13 @@ class BadAdapterError(UserError):
 class RunNotFoundError(UserError):
     def __init__(self, run_id: str):
         self.run_id = run_id
-        super().__init__(f"No run or sweep {run_id!r} here.")
+        super().__init__(f"No run or sweep {quoted(run_id)} here.")
 
 
 class NotYoursError(UserError):
     def __init__(self, run_id: str):
         self.run_id = run_id
-        super().__init__(f"{run_id!r} belongs to another visitor: you can look at it, not change it.")
+        super().__init__(f"{quoted(run_id)} belongs to another visitor: you can look at it, not change it.")
 
 
 class LimitError(UserError):
@@ -100,6 +110,10 @@ class AssetError(RankVizError):
 
 class HubUnavailableError(RankVizError):
     """No network or no answer from the Hub."""
+
+
+class StorageError(RankVizError):
+    """The runs folder cannot be written; the message says why and what to do."""
 
 
 class WorkerError(RankVizError):

@@ -1,6 +1,7 @@
-"""Where RankViz's own files and the runs folder are; and whether a reference is a path."""
+"""Where RankViz's own files and the runs folder are; and whether a reference is a path or a Hub id."""
 
 import os
+import re
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -18,10 +19,18 @@ def home() -> Path:
     return Path(os.environ.get("RANKVIZ_HOME") or "~/.rankviz").expanduser()
 
 
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
+def is_hub_id(ref: str) -> bool:
+    """Whether this can be the id of a repository on the Hub, by the Hub's own rules."""
+    return bool(HUB_ID.fullmatch(ref)) and ".." not in ref and "--" not in ref and not ref.endswith((".git", "-", "."))
+
+
 def existing(ref: str) -> Path | None:
     """The path that a reference is; None where it is none, or cannot be one: too long, or ~ of nobody."""
     try:
         path = Path(ref).expanduser()
         return path if path.exists() else None
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return None

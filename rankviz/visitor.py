@@ -1,12 +1,15 @@
 """Who asks. On one's own machine there is only its owner; on a shared page each request has a visitor.
 
-Operations ask `current()` for it, so that it need not be handed through every one of them.
+Operations ask `current()` for it, so that it need not be handed through every one of them. Also where a visitor's own
+files are kept.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +51,19 @@ def acting_as(visitor: Visitor) -> Iterator[None]:
 def current() -> Visitor | None:
     """The visitor of the request that is being answered; None outside any."""
     return _current.get()
+
+
+def home_of(home: Path, owner: str) -> Path:
+    """Where what belongs to somebody is kept, beside the runs: the runs folder, or a visitor's part of it."""
+    return home / "visitors" / hashlib.sha256(owner.encode()).hexdigest()[:16] if owner else home
+
+
+def data_folder(home: Path, owner: str) -> Path:
+    """Where the data files of somebody's runs are kept, a folder for each content."""
+    return home_of(home, owner) / "data"
+
+
+def is_data_folder(home: Path, folder: Path) -> bool:
+    """Whether this is such a folder, of whomever."""
+    visitors = home / "visitors"
+    return folder == home / "data" or (folder.name == "data" and folder.parent.parent == visitors)

@@ -12,6 +12,7 @@ from rankviz.api.workspace import Workspace
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.errors import RankVizError
+from rankviz.visitor import HOST, acting_as
 
 if TYPE_CHECKING:
     from rankviz.core.cost.calibration import Calibration, MemoryCalibration
@@ -35,7 +36,6 @@ class Measured:
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
         self._models = models
-        self._previews: dict[str, Preview] = {}
         self._timings: dict[tuple[str, float], tuple[Any, Timing | None]] = {}
 
     def any(self, prefix: str = "") -> bool:
@@ -168,13 +168,7 @@ class Measured:
         return row_tokens(preview.mean_answer_characters, preview.longest_answer_characters, assume)
 
     def _preview(self, data: str) -> Preview:
-        """A run's data never changes (samples are shipped, files are kept by their content), so it is read once."""
-        from rankviz import dataset
-
-        self._workspace.refuse_private_path(data)
-        if data not in self._previews:
-            self._previews[data] = dataset.preview(data, assets=self._workspace.assets)
-        return self._previews[data]
+        return self._workspace.data_files.look(self._workspace.references.data(data).text).preview
 
     def _with_versions(self, environment: Mapping[str, Any]) -> Mapping[str, Any]:
         from rankviz import machine
@@ -190,7 +184,8 @@ class Measured:
         key = record.run_id, record.ended_at
         if key not in self._timings:
             try:
-                timing = self._timing_of(record)
+                with acting_as(HOST):  # of whoever's run; only its times are used, without a name
+                    timing = self._timing_of(record)
             except RankVizError:
                 timing = None  # its base has gone, or is one that only the Hub knows
             self._timings[key] = machine_of(record.environment), timing

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rankviz.api.workspace import EMBEDDED, EMBEDDED_MODEL, Workspace
+from rankviz.api.workspace import EMBEDDED_MODEL, Workspace
 from rankviz.catalog import models as catalog_models
-from rankviz.core.checks import named
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import InvalidSettingError, UnknownModelError
-from rankviz.paths import existing
+from rankviz.errors import InvalidSettingError, UserError
+from rankviz.references import EMBEDDED, Reference
 
 USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
     ("unsloth", "unsloth"),
@@ -25,6 +24,8 @@ USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
     ("trl", "attention"),
 )
 """Unsloth's own default first. Some families name their modules otherwise, and Unsloth refuses some."""
+REMEMBERED = 1000
+"""Models that are kept in memory."""
 
 
 class Models:
@@ -32,7 +33,7 @@ class Models:
 
     def __init__(self, workspace: Workspace):
         self._workspace = workspace
-        self._known: dict[str, ModelSpec] = {}
+        self._known: dict[Reference, ModelSpec] = {}
 
     def all(self) -> Sequence[catalog_models.ModelRow]:
         """The catalogue, a short row a model, sorted by id."""
@@ -43,48 +44,47 @@ class Models:
 
         The last three are built on the meta device in a worker process, under time and memory limits.
         """
-        named(ref, "Model")
-        ref = ref.strip()
-        if ref not in self._known:
-            self._known[ref] = self._find_model(ref)
-        return self._known[ref]
+        reference = self._workspace.references.model(ref)
+        if reference not in self._known:
+            self._known[reference] = self._find(reference)
+            while len(self._known) > REMEMBERED:
+                self._known.pop(next(iter(self._known)))
+        return self._known[reference]
 
     def at_hand(self, ref: str) -> ModelSpec | None:
         """A model that can be had without asking the Hub; None for any other."""
-        if ref in self._known or ref == EMBEDDED or existing(ref):
-            return self.get(ref)
         try:
-            return catalog_models.load_model(self._workspace.assets, ref)
-        except UnknownModelError:
+            reference = self._workspace.references.model(ref)
+        except UserError:
             return None
+        return None if reference.kind == "hub" and reference not in self._known else self.get(ref)
 
-    def _find_model(self, ref: str) -> ModelSpec:
-        if ref == EMBEDDED:
-            ref = EMBEDDED_MODEL
-        self._workspace.refuse_private_path(ref)
-        try:
-            return catalog_models.load_model(self._workspace.assets, ref)
-        except UnknownModelError as unknown:
-            from rankviz import hub
+    def _find(self, reference: Reference) -> ModelSpec:
+        assets = self._workspace.assets
+        if reference.kind == "name":
+            return catalog_models.load_model(assets, _catalogue_name(reference))
+        from rankviz import hub
 
-            if (spec := hub.find_model(ref, cache=self._workspace.home / "introspected", unknown=unknown)) is None:
-                raise
-            return spec
+        suggestions = ()
+        if reference.kind == "hub":
+            suggestions = catalog_models.close_names(catalog_models.load_index(assets), reference.text)
+        return hub.find_model(
+            reference.path or reference.text,
+            cache=self._workspace.home / "introspected",
+            suggestions=suggestions,
+            children=self._workspace.children,
+        )
 
     def config(self, ref: str) -> Mapping[str, Any]:
         """A model's config.json."""
         from rankviz.catalog.configs import load_config
 
-        ref = EMBEDDED_MODEL if ref.strip() == EMBEDDED else ref.strip()
-        self._workspace.refuse_private_path(ref)
-        try:
-            return load_config(self._workspace.assets, ref)
-        except UnknownModelError:
-            from rankviz import hub
+        reference = self._workspace.references.model(ref)
+        if reference.kind == "name":
+            return load_config(self._workspace.assets, _catalogue_name(reference))
+        from rankviz import hub
 
-            if (config := hub.find_config(ref)) is None:
-                raise
-            return config
+        return hub.find_config(reference.path or reference.text)
 
     def modules(self, model: ModelSpec) -> Sequence[ModuleChoice]:
         """Every name that target_modules can hit in this model, with how many modules it hits."""
@@ -103,3 +103,7 @@ class Models:
             return plan_on(model, lora, training, card(None)).target_names
         except InvalidSettingError:
             return ()
+
+
+def _catalogue_name(reference: Reference) -> str:
+    return EMBEDDED_MODEL if reference.text == EMBEDDED else reference.text

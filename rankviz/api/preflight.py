@@ -14,7 +14,6 @@ from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.preflight.checks import Check, checks, problems, uses_gpu, warnings
 from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, HubAnswer, TrialStep, Wanted
 from rankviz.errors import InvalidSettingError
-from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.api.models import Models
@@ -119,7 +118,7 @@ class Preflight:
 
     def _from_the_hub(self, base: str) -> ModelSpec | None:
         """None of a base that is on this machine."""
-        if not base or base == EMBEDDED or existing(base):
+        if not base or base == EMBEDDED or self._workspace.references.model(base).path:
             return None
         return self._models.get(base)
 

@@ -1,36 +1,33 @@
-"""Runs and sweeps: started, followed and cancelled, with their estimates. What only reads them is in stored_runs."""
+"""Runs and sweeps: started, followed and cancelled."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rankviz.api.expected_runs import ExpectedRuns
 from rankviz.api.measured import Measured
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.quota import Quota
-from rankviz.api.stored_runs import StoredRuns
-from rankviz.api.workspace import Workspace
+from rankviz.api.waiting import Place, Waiting
+from rankviz.api.workspace import Workspace, writes
 from rankviz.core.runs.added import added_run
 from rankviz.core.runs.base_check import refuse_base
-from rankviz.core.runs.estimate import RunEstimate, estimate_run
+from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.limits import check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
-from rankviz.errors import BadDataError, InvalidSettingError, RankVizError
-from rankviz.paths import existing
+from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.pace import Paces
-    from rankviz.core.quantity import Range
     from rankviz.core.runs.progress import SweepProgress
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
-    from rankviz.core.runs.sweep_time import ExpectedSweep
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,21 +48,17 @@ class RunSummary:
         return adapter if adapter and adapter.is_dir() else None
 
 
-class Runs(StoredRuns):
+class Runs(ExpectedRuns):
     """What a rank buys, trained here."""
 
     def __init__(self, workspace: Workspace, models: Models, measured: Measured, preflight: Preflight, quota: Quota):
-        super().__init__(workspace, quota)
-        self._models = models
-        self._measured = measured
+        super().__init__(workspace, models, measured, quota)
         self._preflight = preflight
-        self._kept: dict[tuple[str, int, int], Path] = {}
+        self._waiting = Waiting(workspace, self.seconds_of, lambda sweep: self.progress(sweep).seconds_left)
 
     def check(self, request: SweepRequest) -> None:
         """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_trainer()
         request.validate()
         check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
         self._quota.check_base(request.base)
@@ -90,24 +83,24 @@ class Runs(StoredRuns):
         if self._workspace.limits.base_parameters is not None:
             self._quota.check_download(self._preflight.weight_bytes(request.training, request.base))
 
+    @writes
     def start(self, request: SweepRequest) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
 
         It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
         the page.
         """
-        from rankviz import dataset
-
-        owner = self._workspace.rights.somebody()
+        owner, references = self._workspace.rights.somebody(), self._workspace.references
         self.check(request)
-        store, file = self._workspace.store, None
-        if not dataset.is_sample(request.data, assets=self._workspace.assets):
-            file = Path(request.data)
-            request = replace(request, data=str(store.keep(file)))
+        store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
+        if base.path:
+            request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
+        if file:
+            request = replace(request, data=str(store.keep(file, owner.id)))
         with self._quota.admitting(new=len(request.runs(sweep_id="asked", created_at=0.0))):
             sweep_id = store.create(request, owner.id)
         if file:
-            store.keep(file)  # the last run that had this copy may have been deleted before this sweep was there
+            store.keep(file, owner.id)  # deleted with the last run that had it, before this sweep was there?
         self._workspace.work_queue()
         return sweep_id
 
@@ -120,14 +113,13 @@ class Runs(StoredRuns):
         """
         return self.start(quick_look(request, ranks))
 
+    @writes
     def add(self, sweep_id: str, r: int) -> str:
         """Queue one more run of a sweep, at another rank and with the same settings; returns the run's id.
 
         It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
         """
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_trainer()
         request = self.added_request(sweep_id, r)
         self._required_run_ids(sweep_id)
         check_sweep([*(run.request for run in self.sweep(sweep_id).runs), request], self._workspace.limits)
@@ -170,17 +162,23 @@ class Runs(StoredRuns):
         environment = next((run.environment for run in sweep.runs if run.environment), None) or machine.here()
         return progress_of(sweep, time.time(), self._measured.completed_runs(environment))
 
+    def waiting(self, sweep_id: str) -> Place | None:
+        """Where a sweep or a probe stands in the queue of all visitors, and how long it will wait; None where it does
+        not wait."""
+        self._workspace.rights.seen(sweep_id)
+        return self._waiting.place(sweep_id)
+
+    @writes
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
         run_ids = self._required_run_ids(run_or_sweep_id)
         self._workspace.supervisor.cancel_runs(run_ids)
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
 
+    @writes
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids."""
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_trainer()
         self._required_run_ids(sweep_id)
         again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:
@@ -199,98 +197,6 @@ class Runs(StoredRuns):
         """One run: what was requested and measured, with the estimate beside it."""
         record = self.get(run_id)
         return RunSummary(record=record, estimate=self.expected_run(record), folder=self.folder(run_id))
-
-    def expected(self, request: SweepRequest) -> ExpectedSweep:
-        """Memory and time of a sweep on this machine, before it is started."""
-        from rankviz import machine
-        from rankviz.core.runs.estimate import precision_warning
-        from rankviz.core.runs.sweep_time import SHOWN_TOKENS, ExpectedSweep, sweep_time
-
-        runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
-        check_sweep(runs, self._workspace.limits)
-        self._quota.check_base(request.base)
-        here = machine.here()
-        refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.device(here))
-        paces = self._paces(runs[0], here, load_average=machine.load_average())
-        by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
-        model, assumptions = self._models.get(request.base), self._workspace.assumptions
-        first, shown = runs[0], request.shown_answers
-        answering = self._answering(first, here, first.answered_examples) if request.exact_match_examples else None
-        showing = self._answering(first, here, shown, SHOWN_TOKENS) if shown and self._has_prompts(first) else None
-        return ExpectedSweep(
-            device_name=here["device_name"],
-            runs=len(runs),
-            truncations=len(request.cut_ranks),
-            ranks=by_rank,
-            time=sweep_time(model, runs, [by_rank[run.r] for run in runs], assumptions, paces, answering, showing),
-            paces=paces,
-            first=runs[0],
-            warning=precision_warning(runs[0], self._workspace.device(here), assumptions),
-        )
-
-    def _has_prompts(self, run: RunRequest) -> bool:
-        """Whether its data can be read and has a row to answer."""
-        try:
-            return bool(self._measured.answer_tokens(run))
-        except BadDataError:
-            return False
-
-    def _answering(
-        self, run: RunRequest, here: Mapping[str, Any], answers: int, most: float = math.inf
-    ) -> Range | None:
-        """What a greedy answer costs in passes over a row; None where the data cannot be read."""
-        from rankviz.core.runs.sweep_time import answer_passes
-
-        tokens, rows = self._measured.answer_tokens(run), self._measured.row_tokens(run)
-        if tokens is None or rows is None:
-            return None
-        return answer_passes(tokens, rows, answers=answers, cuda=here.get("device") == "cuda", most=most)
-
-    def _with_kept_data(self, request: SweepRequest) -> SweepRequest:
-        """With the path that the data gets in a started run, so that earlier runs on the same rows are known."""
-        from rankviz import dataset
-
-        path = existing(request.data)
-        if dataset.is_sample(request.data, assets=self._workspace.assets) or path is None or not path.is_file():
-            return request
-        self._workspace.refuse_private_path(request.data)
-        state = path.stat()
-        key = request.data, state.st_mtime_ns, state.st_size
-        if key not in self._kept:
-            self._kept[key] = self._workspace.store.kept_path(path)
-        kept = self._kept[key]
-        return replace(request, data=str(kept)) if kept.exists() else request
-
-    def expected_run(self, record: RunRecord) -> RunEstimate | None:
-        """The estimate beside a run's measurements, computed again; None where its base model is not available.
-
-        memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
-        seconds is training alone, from what had finished on its machine before it began.
-        """
-        from rankviz.core.runs.times import load_average_of
-
-        try:
-            average = load_average_of(record)
-            paces = self._paces(record.request, record.environment, before=record.started_at, load_average=average)
-            return self._estimate_run(record.request, record.environment, paces)
-        except RankVizError:
-            return None
-
-    def _paces(self, request: RunRequest, environment: Mapping[str, Any], **when: float | None) -> Paces:
-        """The same for every rank of a sweep."""
-        from rankviz.core.runs.estimate import workload_of
-
-        model, device = self._models.get(request.base), self._workspace.device(environment)
-        workload = workload_of(model, request, device, self._measured.row_tokens(request))
-        return self._measured.paces(workload, environment, **when)
-
-    def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any], paces: Paces) -> RunEstimate:
-        model, device = self._models.get(request.base), self._workspace.device(environment)
-        rows = self._measured.row_tokens(request)
-        training = request.training.without_auto(device)
-        tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
-        memory = self._measured.memory(model, request.lora, training, tokens, environment)
-        return estimate_run(model, request, device, self._workspace.assumptions, rows, memory, paces)
 
 
 def _unlike(runs: Sequence[RunRequest]) -> Sequence[RunRequest]:

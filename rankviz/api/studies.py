@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
-from rankviz.api.workspace import Workspace
+from rankviz.api.workspace import Workspace, writes
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -64,15 +64,16 @@ class Studies:
             for p in line.points
         ]
 
+    @writes
     def add(self, files: Sequence[Path]) -> Added:
         """Add PEFT result files as studies; unreadable files are named with the reason."""
         from rankviz.catalog import own_studies
 
         self._workspace.rights.somebody()
-        for file in files:
-            self._workspace.refuse_private_path(str(file))
+        files = [self._workspace.references.file(file) for file in files]
         return own_studies.add(self._workspace.own_home, [Path(file) for file in files])
 
+    @writes
     def remove(self, name: str) -> None:
         """Remove a file that was added, by a name from `added`."""
         from rankviz.catalog import own_studies

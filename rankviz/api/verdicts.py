@@ -96,8 +96,7 @@ class Verdicts:
         """
         from rankviz import verdict
 
-        self._workspace.refuse_private_path(str(path))
-        runs, by = verdict.read_table(Path(path))
+        runs, by = verdict.read_table(self._workspace.references.file(path))
         base = base_loss if by is LOSS else base_accuracy
         return verdict.judge(runs, tolerance=tolerance, base_loss=base if base is None else by.turned(base), metric=by)
 

@@ -105,6 +105,11 @@ def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
     raise UnknownModelError(ref, close_names(rows, ref))
 
 
+def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
+    """Whether `find_model` has a model of this name."""
+    return ref.lower() in _names(tuple(rows))
+
+
 def full_name(rows: Sequence[ModelRow], ref: str) -> str:
     """The Hub id that a name of `find_model` means: the id or alias itself, or the first that ends in it."""
     row = find_model(rows, ref)

@@ -1,8 +1,18 @@
 """Checks of single values. Each refusal names the setting, its limits and the value."""
 
+import re
+import reprlib
 from collections.abc import Sequence
 
+from rankviz.core.bounds import MAX_TEXT, UNPRINTABLE
 from rankviz.errors import InvalidSettingError
+
+SHOWN = 80
+"""Characters of a refused value in its message."""
+MAX_NAMES = 256
+"""Module names in one list."""
+MODULE_NAME = re.compile(r"[\w.{}-]{1,200}")
+"""What a module or parameter can be called; nothing else reaches a library that takes names for patterns."""
 
 
 def whole(value: object, name: str, low: int, high: int) -> None:
@@ -25,9 +35,39 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
 
 
 def named(value: object, name: str) -> None:
-    """InvalidSettingError unless the value is a text with something in it."""
+    """InvalidSettingError unless the value is a short text with something in it."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidSettingError(f"{name} must be a name (got {_shown(value)}).")
+    plain_text(value, name)
+
+
+def plain_text(value: object, name: str, most: int = MAX_TEXT) -> None:
+    """InvalidSettingError unless the value is a text of at most so many characters on one line."""
+    if not isinstance(value, str):
+        raise InvalidSettingError(f"{name} must be a text (got {_shown(value)}).")
+    if len(value) > most:
+        raise InvalidSettingError(f"{name} must have at most {most:,} characters (got {len(value):,}).")
+    if UNPRINTABLE.search(value):
+        raise InvalidSettingError(f"{name} has a character that is no text: {_shown(value)}.")
+
+
+def module_names(values: object, name: str) -> None:
+    """InvalidSettingError unless the value is a list of names that modules can have."""
+    few(values, name, MAX_NAMES)
+    for value in values:
+        named(value, name)
+        if not MODULE_NAME.fullmatch(value):
+            raise InvalidSettingError(
+                f"{name} must be the name of a module, such as q_proj (got {_shown(value)}). Patterns are not read."
+            )
+
+
+def few(values: object, name: str, most: int) -> None:
+    """InvalidSettingError unless the value is a list of at most so many entries."""
+    if not isinstance(values, tuple | list):
+        raise InvalidSettingError(f"{name} must be a list (got {_shown(values)}).")
+    if len(values) > most:
+        raise InvalidSettingError(f"{name} must be a list of at most {most:,} (got {len(values):,}).")
 
 
 def is_number(value: object) -> bool:
@@ -36,6 +76,14 @@ def is_number(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
+    """The value in a message, no more of it than tells which one it is."""
     if value is None:
         return "nothing"
-    return f"{value:,}" if is_number(value) else repr(value)
+    if isinstance(value, int) and abs(value) >= 10**SHOWN:
+        return f"a number of more than {SHOWN} digits"
+    return f"{value:,}" if is_number(value) else _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = SHOWN
+_SHORT.maxlevel = 2

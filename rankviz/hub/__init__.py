@@ -4,75 +4,61 @@ Of a model only its config.json is read, and the headers of its safetensors file
 weight, and never code that comes with it.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
 from rankviz import installed
+from rankviz.children import Children
 from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import BadAdapterError, NoSuchPathError, UnknownModelError
-from rankviz.paths import existing
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+from rankviz.errors import BadAdapterError, BadConfigError, UnknownModelError, quoted
+from rankviz.paths import is_hub_id
 
 
-def find_model(ref: str, *, cache: Path, unknown: UnknownModelError | None = None) -> ModelSpec | None:
-    """The model that ref stands for outside the catalogue; None if it looks like none of the three.
+def find_model(
+    ref: str | Path, *, cache: Path, suggestions: tuple[str, ...] = (), children: Children | None = None
+) -> ModelSpec:
+    """A model from outside the catalogue.
 
     Args:
-        ref: A folder with a config.json, a path of a config.json, or a Hub id.
+        ref: The path of a folder with a config.json or of a config.json, or a Hub id, as references.py tells them
+            apart.
         cache: Where introspected configs are remembered, by their content.
-        unknown: The catalogue's error, for its suggestions.
-
-    Raises:
-        NoSuchPathError: ref is written as a path, and nothing is there.
+        suggestions: Names of the catalogue that look like a Hub id, for the message if it cannot be had.
+        children: Where it is laid out.
     """
-    path = existing(ref)
-    if path is None:
-        _refuse_path(ref)
-    if path or HUB_ID.fullmatch(ref):
-        hint = f"{unknown} " if unknown and unknown.suggestions else ""
-        installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
-    if path:
+    hint = f"{UnknownModelError(str(ref), suggestions)} " if suggestions else ""
+    installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
+    if isinstance(ref, Path):
         from rankviz.hub.local import model_from_path
 
-        return model_from_path(path, cache=cache)
-    if HUB_ID.fullmatch(ref):
-        from rankviz.hub.remote import model_from_hub
+        return model_from_path(ref, cache=cache, children=children)
+    from rankviz.hub.remote import model_from_hub
 
-        return model_from_hub(ref, cache=cache, suggestions=unknown.suggestions if unknown else ())
-    return None
+    return model_from_hub(ref, cache=cache, suggestions=suggestions, children=children)
 
 
-def find_config(ref: str) -> dict[str, Any] | None:
-    """The config.json of a model outside the catalogue, checked but not laid out; None if ref looks like none of the
-    three."""
-    from rankviz.core.model.config_check import parse_config
+def find_config(ref: str | Path) -> dict[str, Any]:
+    """The config.json of a model outside the catalogue, checked but not laid out; ref as in find_model."""
+    from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
 
-    path = existing(ref)
-    if path and path.is_dir():
-        path /= "config.json"
-    if path is None or not path.is_file():
-        _refuse_path(ref)
-        if not HUB_ID.fullmatch(ref):
-            return None
+    if isinstance(ref, Path):
+        path = ref / "config.json" if ref.is_dir() else ref
+        if not path.is_file():
+            raise BadConfigError(f"{path.name} holds no config.json: give the folder of a model, or its config.json.")
+    else:
         from rankviz.hub.remote import fetch_config
 
         path = fetch_config(ref).path
+    if (size := path.stat().st_size) > MAX_CONFIG_BYTES:
+        raise BadConfigError(too_large(path.name, size))
     return parse_config(path.read_bytes(), name=path.name)
-
-
-def _refuse_path(ref: str) -> None:
-    """NoSuchPathError for a reference that is written as a path and never as a Hub id."""
-    if ref.startswith((".", "/", "~")) or ref.endswith(".json"):
-        raise NoSuchPathError(ref)
 
 
 def find_adapter(ref: str, *, max_bytes: int) -> Path:
     """The folder of the adapter that has this Hub id, fetched unless it was before."""
-    if not HUB_ID.fullmatch(ref):
+    if not is_hub_id(ref):
         raise BadAdapterError(
-            f"There is no adapter {ref[:80]!r} here: give a folder, a zip, a run's id or a Hub id (owner/name)."
+            f"There is no adapter {quoted(ref)} here: give a folder, a zip, a run's id or a Hub id (owner/name)."
         )
     from rankviz.hub.adapter import fetch_adapter
 

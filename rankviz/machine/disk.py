@@ -9,6 +9,9 @@ LEAST_FREE_BYTES = 2**20
 """With less than this a disk counts as full: a run could not even say how it ended."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+READ_ONLY_SENTENCE = (
+    "The runs folder is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a writable folder."
+)
 FULL_SENTENCE = "The disk is full. Free some space on it, or delete runs that are no longer needed."
 
 
@@ -28,17 +31,26 @@ def is_read_only(folder: Path) -> bool:
 def trouble(folder: Path) -> str:
     """Why nothing can be written there and what to do, as a sentence; empty where it can."""
     if is_read_only(folder):
-        return _read_only(folder)
+        return READ_ONLY_SENTENCE
     return FULL_SENTENCE if is_full(folder) else ""
 
 
-def explain(error: OSError, folder: Path) -> str:
-    """What kept something from being written below a folder, as a sentence."""
+def explain(error: OSError) -> str:
+    """What kept something from being written into the runs folder, as a sentence."""
     if error.errno in FULL:
         return FULL_SENTENCE
     if error.errno in READ_ONLY:
-        return _read_only(folder)
+        return READ_ONLY_SENTENCE
     return f"The runs folder could not be written ({error.strerror or error})."
+
+
+def is_of_writing(error: OSError, folder: Path) -> bool:
+    """Whether an error says that something below a folder could not be written, and not that it is missing, or that a
+    file from elsewhere cannot be read."""
+    if error.errno in FULL:
+        return True
+    named = error.filename is None or Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
+    return error.errno in READ_ONLY and named
 
 
 def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
@@ -51,13 +63,6 @@ def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
         seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
     return is_full(folder)
-
-
-def _read_only(folder: Path) -> str:
-    return (
-        f"The runs folder {folder} is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a folder "
-        "that can be written."
-    )
 
 
 def _there(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """Removes runs for good: set aside while nobody takes up the queue, then deleted. It needs no room on the disk."""
 
+import contextlib
 import re
 import shutil
 import time
@@ -9,11 +10,11 @@ from pathlib import Path
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store.runs import RunStore
+from rankviz.visitor import is_data_folder
 
 ASIDE = ".gone-"
 ABANDONED_SECONDS = 3600.0
-_KEPT = re.compile("data/(of-[0-9a-f]+/)?[0-9a-f]{16}")
-"""A folder with a copy of a data file, below HOME."""
+_DIGEST = re.compile("[0-9a-f]{16}")
 
 
 def remove(store: RunStore, run_ids: Sequence[str]) -> None:
@@ -36,8 +37,9 @@ def tidy(store: RunStore) -> None:
     """Remove what an app that was killed left half removed or half written."""
     left = list(store.runs_dir.glob(f"{ASIDE}*"))
     for folder in store.runs_dir.glob(".new-*"):
-        if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
-            left.append(folder)
+        with contextlib.suppress(OSError):  # published meanwhile
+            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                left.append(folder)
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -54,8 +56,8 @@ def _data_of(store: RunStore, run_id: str) -> set[str]:
 
 
 def _unused(store: RunStore, data: set[str]) -> list[Path]:
-    """The folders of these copies that no run names any more. A request may name any path: only the folders that
-    `keep` makes are RankViz's own."""
+    """The folders of these copies that no run names any more. A request may name any path: only <digest> in a data
+    folder of this home is RankViz's own."""
     used = {Path(record.request.data).parent for record in store.all()}
     folders = {Path(name).parent for name in data} - used
-    return [each for each in folders if _KEPT.fullmatch(str(each).removeprefix(f"{store.home}/"))]
+    return [each for each in folders if is_data_folder(store.home, each.parent) and _DIGEST.fullmatch(each.name)]

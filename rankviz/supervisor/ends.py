@@ -27,9 +27,7 @@ class Ends:
             return
         self.unwritten[run_id] = event
         if error := self._write(run_id):
-            logging.getLogger(__name__).warning(
-                "How run %s ended is written later. %s", run_id, disk.explain(error, self._store.home)
-            )
+            logging.getLogger(__name__).warning("How run %s ended is written later. %s", run_id, disk.explain(error))
 
     def failed(self, run_id: str, failed: RunFailed, *, log_of: str) -> None:
         """The same with the tail of a log."""

@@ -158,7 +158,7 @@ class Supervisor:
                 self.tick()
                 complaint = ""
             except OSError as error:  # a full disk, say, or a read-only folder: runs wait, and it may be mended
-                if complaint != (complaint := disk.explain(error, self.store.home)):
+                if complaint != (complaint := disk.explain(error)):
                     logging.getLogger(__name__).warning("Runs wait. %s", complaint)
                 self._stopping.wait(5 * self._poll_seconds)
             except Exception as error:
@@ -175,12 +175,15 @@ class Supervisor:
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
-        tidy(self.store)
-        self._worker = process.find(self.store.home)
-        if self._worker is None:
-            self._fail_begun(
-                [record.run_id for record in self.store.records()], RunFailed(time=time.time(), error=ORPHANED)
-            )
+        try:
+            self._worker = process.find(self.store.home)
+            if self._worker is None:
+                orphaned = RunFailed(time=time.time(), error=ORPHANED)
+                self._fail_begun([record.run_id for record in self.store.records()], orphaned)
+            tidy(self.store)
+        except BaseException:
+            self._lock.release()  # or the next look would take a worker that lives for gone
+            raise
         return True
 
     def _release(self) -> None:

@@ -2,12 +2,12 @@
 
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rankviz.errors import BadAdapterError
+from rankviz.errors import BadAdapterError, quoted
+from rankviz.trained.patterns import Patterns
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_R = 65_536
@@ -27,8 +27,8 @@ class AdapterConfig:
     lora_alpha: float
     use_rslora: bool
     use_dora: bool
-    rank_pattern: Mapping[str, int]
-    alpha_pattern: Mapping[str, float]
+    rank_pattern: Patterns
+    alpha_pattern: Patterns
     target_parameters: tuple[str, ...]
     raw: Mapping[str, Any]
     """The whole file."""
@@ -40,10 +40,10 @@ class AdapterConfig:
         return name if isinstance(name, str) else ""
 
     def rank_of(self, module: str) -> int:
-        return self.rank_pattern.get(_pattern(self.rank_pattern, module), self.r)
+        return self.rank_pattern.get(module, self.r)
 
     def alpha_of(self, module: str) -> float:
-        return self.alpha_pattern.get(_pattern(self.alpha_pattern, module), self.lora_alpha)
+        return self.alpha_pattern.get(module, self.lora_alpha)
 
     def scale_of(self, module: str) -> float:
         return self.scale(self.alpha_of(module), self.rank_of(module))
@@ -69,11 +69,6 @@ class AdapterConfig:
         return ""
 
 
-def _pattern(patterns: Mapping[str, Any], module: str) -> str:
-    """The first pattern that matches, as PEFT looks for it."""
-    return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), module)
-
-
 def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterConfig:
     """An AdapterConfig from the file's bytes; BadAdapterError for anything but LoRA."""
     if len(data) > MAX_CONFIG_BYTES:
@@ -96,23 +91,19 @@ def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterCo
         lora_alpha=_number(raw.get("lora_alpha", PEFT_DEFAULT), "lora_alpha", name),
         use_rslora=bool(raw.get("use_rslora")),
         use_dora=bool(raw.get("use_dora")),
-        rank_pattern={key: _whole(r, key, name) for key, r in _patterns(raw, "rank_pattern", name)},
-        alpha_pattern={key: _number(alpha, key, name) for key, alpha in _patterns(raw, "alpha_pattern", name)},
+        rank_pattern=_patterns(raw, "rank_pattern", name, _whole),
+        alpha_pattern=_patterns(raw, "alpha_pattern", name, _number),
         target_parameters=tuple(map(str, raw.get("target_parameters") or ())),
         raw=raw,
     )
 
 
-def _patterns(raw: Mapping[str, Any], field: str, name: str) -> list[tuple[str, Any]]:
+def _patterns(raw: Mapping[str, Any], field: str, name: str, checked: Callable[[Any, str, str], Any]) -> Patterns:
     patterns = raw.get(field) or {}
     if not isinstance(patterns, dict):
         raise BadAdapterError(f"{name} has a {field} that is not an object of patterns: give the file that PEFT saved.")
-    for key in patterns:
-        try:
-            re.compile(key)
-        except re.error:
-            raise BadAdapterError(f"{name}: {field} has {key!r}, which is not a regular expression.") from None
-    return list(patterns.items())
+    values = {key: checked(value, f"{field} of {quoted(key)}", name) for key, value in patterns.items()}
+    return Patterns(values)
 
 
 def _whole(value: Any, field: str, name: str) -> int:

@@ -4,11 +4,19 @@ What Gradio is given as `head` it adds only when its own scripts have run, which
 stand there already.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
 
 BEFORE = b"<script>window.gradio_config"
+
+
+def is_page(scope: Mapping[str, Any]) -> bool:
+    """Whether this request asks for the page. Some proxies leave the path in front of it on, some take it off."""
+    if scope["type"] != "http" or scope["method"] != "GET":
+        return False
+    return scope["path"] in ("/", scope.get("root_path", "").rstrip("/") + "/")
 
 
 class Head:
@@ -19,8 +27,7 @@ class Head:
         self.tags = tags.encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        is_page = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/"
-        await self.app(scope, receive, self._written(send) if is_page else send)
+        await self.app(scope, receive, self._written(send) if is_page(scope) else send)
 
     def _written(self, send: Any) -> Any:
         start: dict[str, Any] = {}

@@ -17,10 +17,11 @@ from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.paths import ASSETS
-from rankviz.ui import identity, network
+from rankviz.ui import health, identity, network
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
+from rankviz.ui.uploads import Uploads
 from rankviz.ui.visitors import Identified, visitors_of
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
@@ -134,9 +135,15 @@ def launch_options(api: Api) -> dict[str, Any]:
         "theme": theme(),
         "css_paths": list(STYLESHEETS),
         "app_kwargs": {
-            "routes": [*file_routes(), *answer_routes(api), *(identity.routes(visitors) if visitors else [])],
+            "routes": [
+                *file_routes(),
+                *answer_routes(api),
+                *health.routes(api),
+                *(identity.routes(visitors) if visitors else []),
+            ],
             "middleware": [
                 *([Middleware(Identified, visitors=visitors)] if visitors else []),
+                *([Middleware(Uploads, workspace=api.workspace)] if visitors else []),
                 Middleware(Head, tags=head(network.room_url(host, port, network.own_address()))),
             ],
         },
@@ -148,5 +155,5 @@ def launch_options(api: Api) -> dict[str, Any]:
         "strict_cors": True,
         "ssr_mode": False,
         "pwa": False,
-        "max_file_size": "1gb",
+        "max_file_size": f"{api.workspace.limits.upload_mb}mb",
     }

@@ -21,6 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 
 from rankviz.api import Api
+from rankviz.ui.head import is_page
 from rankviz.visitor import NOBODY, Visitor
 
 COOKIE, ADMIN_COOKIE = "rankviz_visitor", "rankviz_admin"
@@ -173,12 +174,14 @@ def is_foreign(scope: Mapping[str, Any]) -> bool:
 
 
 def cookie(scope: Mapping[str, Any], name: str, value: str, seconds: int) -> str:
-    """A Set-Cookie header. A Space is shown in a frame of another site, where only such a cookie is kept."""
+    """A Set-Cookie header, for our own path: a proxy may have other servers beside it. A Space is shown in a frame of
+    another site, where only such a cookie is kept."""
     forwarded = Headers(scope=scope).get("x-forwarded-proto", "").partition(",")[0].strip()
     https = "https" in (forwarded, scope.get("scheme"))
     framed = https and get_space() is not None
     site = "SameSite=None; Secure; Partitioned" if framed else "SameSite=Lax" + ("; Secure" if https else "")
-    return f"{name}={value}; Path=/; HttpOnly; Max-Age={seconds}; {site}"
+    path = urlsplit(scope.get("root_path", "")).path or "/"
+    return f"{name}={value}; Path={path}; HttpOnly; Max-Age={seconds}; {site}"
 
 
 class Identified:
@@ -192,8 +195,8 @@ class Identified:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         scope[MARK] = self.visitors.of(scope)
-        is_page = scope["method"] == "GET" and scope["path"] == "/" and not is_foreign(scope)
-        await self.app(scope, receive, self._with_cookie(scope, send) if is_page else send)
+        gives = is_page(scope) and not is_foreign(scope)
+        await self.app(scope, receive, self._with_cookie(scope, send) if gives else send)
 
     def _with_cookie(self, scope: Any, send: Any) -> Any:
         """Renewed at each visit."""

@@ -9,6 +9,7 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
+from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
 
 
@@ -147,13 +148,18 @@ def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
             read()
 
 
-def test_a_shared_page_reads_what_was_uploaded(tmp_path):
+def test_a_shared_page_reads_what_was_uploaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     api = Api(home=tmp_path / "home", shared=True)
-    upload = api.workspace.home / "mine.jsonl"
+    upload = tmp_path / "uploads" / "mine.jsonl"
     upload.parent.mkdir()
     upload.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+    api.workspace.temp.own(upload, "ann")
 
-    assert 3 == api.runs.preview(str(upload)).rows
+    with acting_as(Visitor("ann")):
+        assert 3 == api.runs.preview(str(upload)).rows
+    with acting_as(Visitor("ben")), pytest.raises(InvalidSettingError, match="shared"):
+        api.runs.preview(str(upload))
 
 
 def test_an_unknown_model_without_a_slash_never_asks_the_hub(api):

@@ -154,7 +154,8 @@ def test_runs_are_kept_up_to_a_number_and_none_is_deleted_by_itself(shared):
         api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
 
 
-def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_path):
+def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     api = shared(runs_kept=2)
     store = api.workspace.store
     sweep_id = store.create(questions.sweep(ranks=(4, 8, 16), max_steps=2), BEN.id)
@@ -164,6 +165,7 @@ def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_
     with acting_as(BEN):
         exported = api.runs.export([sweep_id], tmp_path / "out.zip")
         api.runs.delete(sweep_id)
+    api.workspace.temp.own(exported, ANN.id)
 
     with acting_as(ANN), pytest.raises(LimitError, match="keeps at most 2 runs per visitor"):
         api.runs.import_(exported)

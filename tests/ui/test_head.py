@@ -7,7 +7,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.ui.head import Head
+from rankviz.ui.head import Head, is_page
 
 PAGE = "<head><script>window.gradio_config = {};</script></head>"
 TAGS = '<script defer src="é.js"></script>'
@@ -30,6 +30,21 @@ def test_the_tags_stand_before_gradios_first_script(client):
 
     assert PAGE.replace("<script>", f"{TAGS}<script>", 1) == answer.text
     assert str(len(answer.content)) == answer.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path", "expected"),
+    [
+        ("/", "", True),
+        ("/", "/team/rankviz", True),
+        ("/team/rankviz/", "/team/rankviz", True),
+        ("/team/rankviz/", "/team/rankviz/", True),
+        ("/team/rankviz/config", "/team/rankviz", False),
+        ("/config", "", False),
+    ],
+)
+def test_the_page_is_known_below_a_path_whether_or_not_the_proxy_takes_it_off(path, root_path, expected):
+    assert expected is is_page({"type": "http", "method": "GET", "path": path, "root_path": root_path})
 
 
 def test_other_addresses_are_answered_as_they_were(client):

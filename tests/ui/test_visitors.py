@@ -56,6 +56,14 @@ def test_a_cookie_that_was_not_signed_here_is_nobodys(visitors, value):
     assert NOBODY == visitors.of(scope(cookie=f"{COOKIE}={value}"))
 
 
+@pytest.mark.parametrize(
+    ("root_path", "path"),
+    [("", "/"), ("/team/rankviz", "/team/rankviz"), ("https://example.org/rankviz", "/rankviz")],
+)
+def test_a_cookie_is_for_our_own_path_only(root_path, path):
+    assert f"; Path={path};" in cookie(scope() | {"root_path": root_path}, COOKIE, "a", 1)
+
+
 def test_a_changed_cookie_is_nobodys(visitors):
     token = visitors.token("a")
 

@@ -224,6 +224,7 @@ from rankviz.worker.finetune import training
 from rankviz.worker.finetune.base import Base, resolve
 from rankviz.worker.finetune.load import load_base
 from rankviz.worker.finetune.session import Session
+from rankviz.worker.gate import admit
 from rankviz.worker.stages import Stages
 
 home, run_id = Path(sys.argv[1]), sys.argv[2]
@@ -238,7 +239,7 @@ def remembering(*args, **kwargs):
     return trainer
 training.build_trainer = remembering
 
-session = Session.load(request, resolve(request.base, home), dataset.read(request.data), Stages(print))
+session = Session.load(request, resolve(admit(store, request)[0], home), dataset.read(request.data), Stages(print))
 def hooks():
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in session.model.modules())
 told["hooks"] = [hooks()]

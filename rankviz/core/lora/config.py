@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rankviz.core.checks import named, number, one_of, whole
+from rankviz.core.checks import module_names, named, number, one_of, whole
 from rankviz.errors import InvalidSettingError
 
 Framework = Literal["unsloth", "trl", "peft"]
@@ -86,12 +86,13 @@ class LoraConfig:
         number(self.lora_alpha, "Alpha", 0, MAX_ALPHA, above=True)
         if not self.target_modules or (not isinstance(self.target_modules, str) and not all(self.target_modules)):
             raise InvalidSettingError(NO_TARGETS)
-        for name in (self.target_modules,) if isinstance(self.target_modules, str) else self.target_modules:
-            named(name, "A target module")
+        if isinstance(self.target_modules, str):
+            named(self.target_modules, "The preset of target modules")
+        else:
+            module_names(self.target_modules, "A target module")
         if isinstance(self.modules_to_save, str):
-            raise InvalidSettingError(f"modules_to_save must be a list of names (got {self.modules_to_save!r}).")
-        for name in self.modules_to_save:
-            named(name, "A module to save")
+            raise InvalidSettingError("modules_to_save must be a list of names, not a text.")
+        module_names(self.modules_to_save, "A module to save")
         one_of(self.moe_scheme, "MoE scheme", MOE_SCHEMES)
         one_of(self.unsloth_class, "Unsloth class", UNSLOTH_CLASSES)
         for flag, value in zip(FLAGS, self.flags, strict=True):

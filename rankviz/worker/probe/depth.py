@@ -23,6 +23,7 @@ from typing import Any
 
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
+from rankviz.core.model.config_check import parse_config
 from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
 from rankviz.store import RunStore
@@ -41,8 +42,8 @@ def main(argv: Sequence[str]) -> int:
     os.dup2(2, 1)
     store = RunStore(home)
     teller = Teller(lambda message: print(json.dumps(message), file=messages, flush=True))
-    config = json.loads((store.run_dir(probe_id) / "config.json").read_bytes())
     try:
+        config = parse_config((store.run_dir(probe_id) / "config.json").read_bytes())
         teller.tell("measured", measure(store.probe(probe_id).request, config, depth, folder, teller))
     except Exception as error:
         shortage = _shortage(error)

@@ -194,8 +194,11 @@ def test_a_shared_page_reads_uploads_and_its_runs_and_nothing_else(tmp_path, mon
     for source in (str(private), [str(private / "adapter_model.safetensors"), str(private / "adapter_config.json")]):
         with pytest.raises(InvalidSettingError, match="This page is shared"):
             api.adapters.spectrum(source)
-    assert 4 == api.adapters.spectrum(str(two_blocks(tmp_path / "uploads" / "mine"))).r
+    upload = sorted(two_blocks(tmp_path / "uploads" / "mine").iterdir())
+    for path in upload:
+        api.workspace.temp.own(path, ANN.id)
     with acting_as(ANN):
+        assert 4 == api.adapters.spectrum([str(path) for path in upload]).r
         assert 4 == api.adapters.spectrum(run.run_id).r
 
 
@@ -334,13 +337,22 @@ def test_a_shared_page_opens_the_sample(tmp_path):
     assert 16 == api.adapters.spectrum("sample").r
 
 
-@pytest.mark.parametrize("ref", ["x" * 5000, "~nobody-of-this-name/x", "no adapter!", "a\0b"])
+@pytest.mark.parametrize("ref", ["~nobody-of-this-name/x", "no adapter!"])
 def test_what_can_be_no_place_gets_one_sentence(api, ref):
     notice = text_of(shown(api, ref).notice)
 
     assert notice.startswith("There is no adapter ")
     assert len(notice) < 200
     assert notice.endswith("here: give a folder, a zip, a run&#x27;s id or a Hub id (owner/name).")
+
+
+@pytest.mark.parametrize(("ref", "message"), [("x" * 5000, "at most 1,000 characters"), ("a\0b", "that is no text")])
+def test_what_can_be_no_reference_at_all_gets_one_sentence(api, ref, message):
+    notice = text_of(shown(api, ref).notice)
+
+    assert notice.startswith("The adapter ")
+    assert message in notice
+    assert len(notice) < 200
 
 
 def test_an_address_on_the_hub_is_its_id(api, monkeypatch):

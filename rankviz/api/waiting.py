@@ -1,0 +1,135 @@
+"""Where a sweep that waits stands in the queue, and how long it will wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rankviz import units
+from rankviz.core.quantity import Range
+from rankviz.errors import RankVizError
+from rankviz.visitor import HOST, acting_as
+
+if TYPE_CHECKING:
+    from rankviz.api.workspace import Workspace
+    from rankviz.core.runs.record import Sweep
+    from rankviz.core.runs.request import RunRequest
+    from rankviz.supervisor.turns import Batch
+
+KNOWN_SECONDS = 60.0
+"""So long is the time of what goes first taken as known: pages ask each second."""
+MOST_KNOWN = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """In the queue of all visitors."""
+
+    ahead: int
+    """Sweeps and probes that go first, the running one among them."""
+    seconds: Range | None
+    """Until its turn; None where the time of one of those is not known."""
+    trouble: str = ""
+    """Why nothing starts at all, as a sentence."""
+
+    @property
+    def sentence(self) -> str:
+        """For who waits."""
+        if self.trouble:
+            return f"Waiting. {self.trouble}"
+        if not self.ahead:
+            return "Next in the queue."
+        first = f"Place {self.ahead + 1:,} in the queue: {units.counted(self.ahead, 'sweep')} before it."
+        wait = "not known" if self.seconds is None else units.time_span(self.seconds)
+        return f"{first} Expected wait: {wait}."
+
+
+class Waiting:
+    """What goes before a sweep is told by number and time alone, whoever's it is."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        time_of: Callable[[list[RunRequest]], Range | None],
+        seconds_left: Callable[[Sweep], float | None],
+    ):
+        self._workspace = workspace
+        self._time_of = time_of
+        self._seconds_left = seconds_left
+        self._known: dict[tuple[str, ...], tuple[float, Range | None]] = {}
+
+    def place(self, sweep_id: str) -> Place | None:
+        """Of a sweep or a probe; None where a worker has it, or nothing of it waits."""
+        from rankviz.machine import disk
+        from rankviz.supervisor import turns
+
+        store = self._workspace.store
+        records = [record for record in store.records() if not record.state.ended]
+        running = [record for record in records if record.state == "running"]
+        if any(record.request.sweep_id == sweep_id for record in running):
+            return None
+
+        def owner_of(run_id: str) -> str:
+            return store.ownership(run_id).owner
+
+        waiting = turns.batches(records, owner_of)
+        owners = {batch.owner for batch in waiting}
+        now = time.time()
+        served = turns.served_at(store.records(), owners, owner_of, now=now) if len(owners) > 1 else {}
+        order = [batch for batch in turns.in_turn(waiting, served) if not self._is_with(batch, running)]
+        place = next((at for at, batch in enumerate(order) if batch.sweep_id == sweep_id), None)
+        if place is None:
+            return None
+        with acting_as(HOST):
+            times = [self._running_time(running), *map(self._batch_time, order[:place])]
+        seconds = None if None in times else sum_of(times)
+        trouble = disk.trouble(self._workspace.home)
+        return Place(ahead=place + bool(running), seconds=seconds, trouble=trouble)
+
+    def _is_with(self, batch: Batch, running: list) -> bool:
+        """Whether it is the rest of what runs."""
+        return any(record.request.sweep_id == batch.sweep_id for record in running)
+
+    def _running_time(self, running: list) -> Range | None:
+        """Of the rest of what runs; a sweep that gives way ends its turn sooner."""
+        if not running:
+            return Range(0.0, 0.0, 0.0)
+        request = running[0].request
+        if hasattr(request, "time_limit_seconds"):
+            return Range(0.0, request.time_limit_seconds, request.time_limit_seconds)
+        left = self._seconds_left(self._workspace.store.sweep(request.sweep_id))
+        return None if left is None else Range(0.0, left, left)
+
+    def _batch_time(self, batch: Batch) -> Range | None:
+        at, known = self._known.get(batch.run_ids, (None, None))
+        if at is None or time.monotonic() - at > KNOWN_SECONDS:
+            known = self._bounded(batch)
+            self._known[batch.run_ids] = time.monotonic(), known
+            while len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+        return known
+
+    def _bounded(self, batch: Batch) -> Range | None:
+        """What it should take, and at most what the server lets it take."""
+        requests = [record.request for record in batch.records]
+        if hasattr(requests[0], "time_limit_seconds"):
+            limit = requests[0].time_limit_seconds
+            return Range(0.0, limit, limit)
+        try:
+            seconds = self._time_of(requests)
+        except RankVizError:
+            return None  # its base or its data has gone; the worker will say so
+        if seconds is None or (minutes := self._workspace.limits.run_minutes) is None:
+            return seconds
+        most = 60.0 * minutes * len(requests)
+        return Range(min(seconds.low, most), min(seconds.expected, most), min(seconds.high, most))
+
+
+def sum_of(times: list[Range]) -> Range:
+    """End by end."""
+    total = Range(0.0, 0.0, 0.0)
+    for each in times:
+        total = total.plus(each)
+    return total

@@ -1,0 +1,48 @@
+"""What a worker checks again before it loads anything: a stored request may have been imported, or written by hand."""
+
+from pathlib import Path
+
+from rankviz.core.probe.request import ProbeQuestion, ProbeRequest
+from rankviz.core.runs.limits import check_run
+from rankviz.core.runs.request import RunRequest
+from rankviz.errors import UnknownModelError
+from rankviz.paths import ASSETS
+from rankviz.references import Reference, References
+from rankviz.settings import Settings, read
+from rankviz.store import RunStore
+from rankviz.visitor import Visitor
+
+
+def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
+    """The base and the data of a run, which may be trained with them; a UserError says why not.
+
+    A run that has an owner was made on a shared page, whatever holds now.
+    """
+    request.validate()
+    owner = store.ownership(request.run_id).owner
+    shared = {"shared": True} if owner else {}
+    settings = read(Settings, home=store.home, **shared)
+    check_run(request, settings.limits)
+    known = References(store.home, ASSETS, stranger=lambda: Visitor(owner) if settings.shared else None)
+    base, data = known.model(request.base), known.data(request.data)
+    refuse_shadowed(base)
+    return base, data
+
+
+def admit_probe(request: ProbeRequest) -> None:
+    """A UserError where no probe could have asked for this."""
+    ProbeQuestion(
+        model_id=request.model_id,
+        lora=request.lora,
+        training=request.training,
+        depths=request.depths,
+        timed_steps=request.timed_steps,
+        time_limit_seconds=request.time_limit_seconds,
+        memory_limit_bytes=request.memory_limit_bytes,
+    ).validate()
+
+
+def refuse_shadowed(base: Reference) -> None:
+    """Loaders prefer a folder under the working directory, the runs folder, to the repository of the same name."""
+    if base.kind == "hub" and Path(base.text).exists():
+        raise UnknownModelError(base.text, reason="and a folder of the runs folder has this name")

@@ -1,0 +1,108 @@
+"""A runs folder that cannot be written: every operation that writes says why, and the planner goes on."""
+
+import errno
+import json
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.cost.question import Question
+from rankviz.errors import InvalidSettingError, StorageError
+from rankviz.machine import disk
+from tests.support import questions
+from tests.support.finished_runs import finished
+from tests.support.hostile_disks import fill, read_only_folder, small_disk, without_rights
+
+
+def refusals(api, **more):
+    """What each operation says."""
+    asked = {
+        "start": lambda: api.runs.start(questions.sweep(ranks=(4,), max_steps=2)),
+        "probe": lambda: api.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M")),
+    }
+    said = {}
+    for name, ask in (asked | more).items():
+        try:
+            said[name] = ask() and "done"
+        except (StorageError, InvalidSettingError) as error:
+            said[name] = str(error)
+    return said
+
+
+def test_on_a_full_disk_every_operation_says_so_and_a_deletion_makes_room():
+    with small_disk(8) as folder:
+        api = Api(home=folder / "home", shared=False)
+        api.workspace.work_queue = lambda: None
+        sweep = finished(api, {4: 2.0, 8: 1.5})
+        weights = api.workspace.store.run_dir(sweep.runs[0].run_id) / "adapter" / "weights"
+        weights.parent.mkdir()
+        weights.write_bytes(b"x" * 3_000_000)
+        fill(folder)
+
+        said = refusals(
+            api,
+            add=lambda: api.runs.add(sweep.sweep_id, 32),
+            export=lambda: api.runs.export([sweep.sweep_id], folder / "out.zip"),
+        )
+        assert disk.FULL_SENTENCE == said.pop("export")
+        assert {"start", "probe", "add"} == {name for name, text in said.items() if "free. Make room" in text}
+        assert disk.FULL_SENTENCE == api.workspace.why_not_train() == api.workspace.why_not_write()
+        assert api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B")).estimate.ranks
+        assert api.verdicts.of_sweep(sweep.sweep_id)
+
+        assert 2 == len(api.runs.delete(sweep.sweep_id))
+        assert "" == api.workspace.why_not_write()
+        api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2))
+
+
+READ_ONLY = """
+import json, sys
+from pathlib import Path
+from rankviz.api import Api
+from rankviz.core.cost.question import Question
+from tests.api.test_storage import refusals
+api = Api(home=Path(sys.argv[1]), shared=False)
+api.workspace.work_queue = lambda: None
+print(json.dumps({"said": refusals(api), "why": api.workspace.why_not_train(),
+                  "ranks": len(api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B")).estimate.ranks)}))
+"""
+
+
+def test_in_a_read_only_folder_the_planner_goes_on_and_what_writes_says_what_to_do():
+    with read_only_folder() as home:
+        ran = without_rights(READ_ONLY, home)
+
+    assert "" == ran.stderr
+    result = json.loads(ran.stdout)
+    assert (1, disk.READ_ONLY_SENTENCE) == (result["ranks"], result["why"])
+    assert {"start": disk.READ_ONLY_SENTENCE, "probe": disk.READ_ONLY_SENTENCE} == result["said"]
+
+
+@pytest.mark.parametrize("command", [["runs", "list"], ["estimate", "Qwen/Qwen3-4B", "--json"], ["models"]])
+def test_on_the_command_line_reading_works_in_a_read_only_folder(command):
+    program = "import sys; from rankviz.cli import main; sys.argv = ['rankviz', *sys.argv[1:]]; main()"
+    with read_only_folder() as home:
+        ran = without_rights(program, *command, RANKVIZ_HOME=str(home))
+
+    assert (0, "") == (ran.returncode, ran.stderr)
+
+
+def test_on_the_command_line_a_sweep_in_a_read_only_folder_is_one_line():
+    program = "import sys; from rankviz.cli import main; sys.argv = ['rankviz', *sys.argv[1:]]; main()"
+    with read_only_folder() as home:
+        ran = without_rights(program, "sweep", "embedded", "-r", "4", "--data", "phonemes", RANKVIZ_HOME=str(home))
+
+    assert 1 == ran.returncode
+    assert disk.READ_ONLY_SENTENCE == ran.stderr.splitlines()[-1]
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_error_about_anothers_file_is_not_called_one_of_the_runs_folder(tmp_path):
+    workspace = Api(home=tmp_path / "home").workspace
+
+    with pytest.raises(PermissionError), workspace.writing():
+        raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/else.csv")
+    with pytest.raises(StorageError, match="read-only"), workspace.writing():
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "home" / "runs"))
+    with pytest.raises(StorageError, match="disk is full"), workspace.writing():
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")

@@ -1,0 +1,121 @@
+"""One's place in the queue, and how long it will take."""
+
+import time
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import RunStarted, StepLogged
+from rankviz.errors import RunNotFoundError
+from rankviz.visitor import acting_as
+from tests.support import questions
+from tests.support.probes import request as probe_request
+from tests.support.visitors import ANN, BEN
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=True)
+
+
+def sweep_of(api, visitor, *ranks):
+    return api.workspace.store.create(questions.sweep(ranks=ranks or (4,), max_steps=2), visitor.id)
+
+
+def begin(api, sweep_id):
+    """Its first run, as its worker would."""
+    store = api.workspace.store
+    run_id = store.sweep(sweep_id).runs[0].run_id
+    store.begin(run_id)
+    store.append(run_id, RunStarted(time=time.time(), environment={"device": "cpu", "cpu_count": 2}))
+    return run_id
+
+
+def test_the_only_sweep_is_next(api):
+    sweep_id = sweep_of(api, ANN)
+
+    with acting_as(ANN):
+        place = api.runs.waiting(sweep_id)
+
+    assert (0, 0.0) == (place.ahead, place.seconds.high)
+    assert "Next in the queue." == place.sentence
+
+
+def test_the_place_counts_what_goes_first_by_turns_and_the_wait_grows_with_it(api):
+    mine = [sweep_of(api, ANN) for _ in range(3)]
+    theirs = sweep_of(api, BEN)
+
+    with acting_as(ANN):
+        places = [api.runs.waiting(sweep_id) for sweep_id in mine]
+    with acting_as(BEN):
+        other = api.runs.waiting(theirs)
+
+    assert [0, 2, 3] == [place.ahead for place in places]
+    assert 1 == other.ahead
+    assert 0 < other.seconds.expected < places[1].seconds.expected < places[2].seconds.expected
+    assert other.sentence.startswith("Place 2 in the queue: 1 sweep before it. Expected wait: ")
+
+
+def test_what_runs_has_no_place_and_counts_for_those_behind(api):
+    first, second = sweep_of(api, ANN, 4, 8), sweep_of(api, BEN)
+    begin(api, first)
+
+    with acting_as(ANN):
+        assert api.runs.waiting(first) is None
+    with acting_as(BEN):
+        place = api.runs.waiting(second)
+
+    assert 1 == place.ahead
+    assert place.seconds is None  # nothing is known yet of how long the running one takes
+    assert place.sentence.endswith("Expected wait: not known.")
+
+
+def test_the_wait_behind_a_running_sweep_is_what_is_left_of_it(api):
+    first, second = sweep_of(api, ANN), sweep_of(api, BEN)
+    run_id = begin(api, first)
+    now = time.time()
+    logged = {"loss": 3.0, "learning_rate": 1e-3, "tokens": 10, "memory_bytes": 1}
+    for step in (1, 2):
+        api.workspace.store.append(run_id, StepLogged(time=now, step=step, seconds=float(step), **logged))
+
+    with acting_as(ANN):
+        left = api.runs.progress(api.runs.sweep(first)).seconds_left
+    with acting_as(BEN):
+        place = api.runs.waiting(second)
+
+    assert left is None or 0 <= place.seconds.low <= left <= place.seconds.high + 5
+
+
+def test_a_probe_ahead_takes_at_most_its_time_limit(api):
+    request = probe_request(time_limit_seconds=40.0)
+    api.workspace.store.create_probe(request, "{}", ANN.id)
+    sweep_id = sweep_of(api, BEN)
+
+    with acting_as(BEN):
+        place = api.runs.waiting(sweep_id)
+
+    assert (1, 0.0, 40.0) == (place.ahead, place.seconds.low, place.seconds.high)
+
+
+def test_the_wait_is_bounded_by_what_a_run_may_take(api, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_MAX_RUN_MINUTES", "0")
+    sweep_of(api, ANN)
+    sweep_id = sweep_of(api, BEN)
+
+    with acting_as(BEN):
+        assert 0.0 == api.runs.waiting(sweep_id).seconds.high
+
+
+def test_a_base_that_has_gone_leaves_the_wait_unknown(api):
+    api.workspace.store.create(questions.sweep(base="no/such-base", ranks=(4,), max_steps=2), ANN.id)
+    sweep_id = sweep_of(api, BEN)
+
+    with acting_as(BEN):
+        assert api.runs.waiting(sweep_id).seconds is None
+
+
+def test_the_place_of_another_visitors_sweep_is_not_told(api):
+    sweep_id = sweep_of(api, BEN)
+
+    with acting_as(ANN), pytest.raises(RunNotFoundError):
+        api.runs.waiting(sweep_id)

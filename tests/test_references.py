@@ -1,0 +1,225 @@
+"""What a reference may mean: anything on a machine of one's own; names and one's own files on a shared page."""
+
+import json
+import os
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
+from rankviz.paths import is_hub_id
+from rankviz.references import PRIVATE, References
+from rankviz.visitor import Visitor, acting_as, data_folder
+
+ANNA, BEN, ADMIN = Visitor("anna"), Visitor("ben"), Visitor("boss", admin=True)
+ROWS = '{"prompt": "a", "completion": "b"}\n' * 3
+CONFIG = json.dumps({"model_type": "llama"})
+
+
+@pytest.fixture
+def uploads(tmp_path, monkeypatch):
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder
+
+
+def of(visitor, home):
+    return References(home, stranger=lambda: visitor, own_upload=lambda path, _: "uploads" == path.parent.name)
+
+
+@pytest.fixture
+def there(tmp_path, uploads, monkeypatch):
+    """A folder in which owner/name, secret.jsonl and .hidden are real, as the working directory and the home."""
+    place = tmp_path / "place"
+    for folder in (place / "owner" / "name", place / "home" / "runs", place / "home" / "data" / ("0" * 16)):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(CONFIG)
+        (folder / "secret.jsonl").write_text(ROWS)
+    (place / "secret.jsonl").write_text(ROWS)
+    (uploads / "link.jsonl").symlink_to(place / "secret.jsonl")
+    (uploads / "folder").symlink_to(place)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HOME", str(place))
+    return place
+
+
+def every_spelling(place, uploads):
+    """Ways to write the path of place/secret.jsonl and of folders beside it."""
+    name = place.name
+    return [
+        str(place / "secret.jsonl"),
+        f"{place}//secret.jsonl",
+        f"{place}/./secret.jsonl",
+        f"{place}/owner/../secret.jsonl",
+        f"{uploads}/../place/secret.jsonl",
+        f"{uploads}/folder/secret.jsonl",
+        str(uploads / "link.jsonl"),
+        "./secret.jsonl",
+        f"../{name}/secret.jsonl",
+        "..",
+        ".",
+        "~",
+        "~/secret.jsonl",
+        f"~/../{name}/secret.jsonl",
+        "~root/.ssh",
+        "$HOME/secret.jsonl",
+        "${HOME}/secret.jsonl",
+        f"file://{place}/secret.jsonl",
+        f"FILE:{place}/secret.jsonl",
+        f"{place}/",
+        f"{place}/owner/name",
+        "owner/name/",
+        "owner/name/config.json",
+        "owner/../owner/name",
+        "owner\\name",
+        str(place / "home" / "runs"),
+        str(place / "home" / "data" / ("0" * 16) / "secret.jsonl"),
+        "/proc/self/environ",
+        "/etc/passwd",
+    ]
+
+
+def test_a_stranger_reads_no_path_however_it_is_written(there, uploads):
+    known = of(ANNA, there / "home")
+
+    for ref in every_spelling(there, uploads):
+        for read in (known.path, known.model, known.data, known.file):
+            with pytest.raises((InvalidSettingError, BadDataError)) as refused:
+                read(ref)
+            assert PRIVATE == str(refused.value), ref
+
+
+def test_whether_a_path_is_there_changes_no_answer(there):
+    known = of(ANNA, there / "home")
+
+    for ref, gone in (("secret.jsonl", "other.jsonl"), (str(there), f"{there}2"), ("~/owner", "~/other")):
+        answers = []
+        for each in (ref, gone):
+            with pytest.raises(RankVizError) as refused:
+                known.data(each)
+            answers.append(str(refused.value).replace(each, "?"))
+        assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("ref", ["secret.jsonl", "／etc／passwd", "owner", "embedded\u2024x"])
+def test_a_plain_name_is_no_path_to_a_stranger(there, ref):
+    known = of(ANNA, there / "home")
+
+    assert known.path(ref) is None
+    with pytest.raises(UnknownModelError, match="in the catalogue"):
+        known.model(ref)
+    with pytest.raises(BadDataError):
+        known.data(ref)
+
+
+def test_a_hub_id_is_one_even_where_a_folder_has_its_name(there):
+    reference = of(ANNA, there / "home").model("owner/name")
+
+    assert ("hub", "owner/name", None) == (reference.kind, reference.text, reference.path)
+    assert "path" == of(None, there / "home").model("owner/name").kind
+
+
+def test_names_are_the_same_for_everybody(tmp_path):
+    for visitor in (ANNA, ADMIN, None):
+        known = of(visitor, tmp_path)
+
+        assert ["name"] * 3 == [known.model(ref).kind for ref in ("embedded", "Qwen/Qwen3-4B", " qwen3-4b ")]
+        assert ("name", "phonemes") == (known.data("phonemes").kind, known.data("phonemes").text)
+
+
+def test_an_upload_is_read_and_a_link_out_of_it_is_not(there, uploads):
+    (uploads / "mine.jsonl").write_text(ROWS)
+    known = of(ANNA, there / "home")
+
+    assert uploads / "mine.jsonl" == known.data(str(uploads / "mine.jsonl")).path
+    with pytest.raises(InvalidSettingError, match="shared"):
+        known.data(str(uploads / "link.jsonl"))
+
+
+def test_an_upload_belongs_to_one_visitor(tmp_path, uploads):
+    (uploads / "mine.jsonl").write_text(ROWS)
+    mine = {visitor: References(tmp_path, stranger=lambda v=visitor: v, own_upload=lambda p, v: v == ANNA)
+            for visitor in (ANNA, BEN)}  # fmt: skip
+
+    assert mine[ANNA].data(str(uploads / "mine.jsonl")).path
+    with pytest.raises(InvalidSettingError, match="shared"):
+        mine[BEN].data(str(uploads / "mine.jsonl"))
+
+
+def test_kept_data_belongs_to_whose_runs_it_is(tmp_path):
+    kept = data_folder(tmp_path, ANNA.id) / ("0" * 16) / "mine.jsonl"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(ROWS)
+
+    assert kept == of(ANNA, tmp_path).data(kept).path == of(ADMIN, tmp_path).data(kept).path
+    for other in (BEN, Visitor("")):
+        with pytest.raises(InvalidSettingError, match="shared"):
+            of(other, tmp_path).data(kept)
+
+
+def test_an_admin_of_a_shared_page_reads_no_path_of_its_machine_either(there):
+    with pytest.raises(InvalidSettingError, match="shared"):
+        of(ADMIN, there / "home").model(str(there / "owner" / "name"))
+
+
+def test_on_ones_own_machine_every_path_works(there, monkeypatch):
+    known = of(None, there / "home")
+
+    for ref in (str(there / "secret.jsonl"), "secret.jsonl", "./secret.jsonl", "~/secret.jsonl"):
+        assert os.path.samefile(there / "secret.jsonl", known.data(ref).path)
+    assert "path" == known.model("./owner/name").kind
+
+
+@pytest.mark.parametrize("ref", ["x" * 5000, "a\0b", "a\nb", "\ud800", "", "  ", None, 7, ["x"]])
+@pytest.mark.parametrize("visitor", [ANNA, None])
+def test_what_is_no_short_text_gets_a_sentence(tmp_path, visitor, ref):
+    known = of(visitor, tmp_path)
+
+    for read in (known.model, known.data, known.path, known.file):
+        with pytest.raises(InvalidSettingError) as refused:
+            read(ref)
+        assert len(str(refused.value)) < 200
+        assert str(refused.value).isprintable()
+
+
+def test_a_hub_id_is_what_the_hub_takes_for_one():
+    from huggingface_hub import errors, utils
+
+    for ref in (
+        "a/b",
+        "a/b.c",
+        "a-b/c_d",
+        "a..b/c",
+        "a/b--c",
+        "a/b.git",
+        "a/b-",
+        "a/b.",
+        "é/b",
+        "a/b/c",
+        "a/",
+        "a b/c",
+    ):
+        try:
+            utils.validate_repo_id(ref)
+            valid = "/" in ref
+        except errors.HFValidationError:
+            valid = False
+        assert not is_hub_id(ref) or valid, ref
+    assert is_hub_id("Qwen/Qwen3-4B")
+
+
+def test_two_visitors_of_one_page_do_not_share_a_model_of_ones_upload(tmp_path, uploads, monkeypatch):
+    """What was read for one is remembered, and is decided anew for each."""
+    api = Api(home=tmp_path / "home", shared=True)
+    config = uploads / "config.json"
+    config.write_text(CONFIG)
+    seen = []
+    monkeypatch.setattr(api.models, "_find", lambda reference: seen.append(reference) or "model")
+    monkeypatch.setattr(api.workspace.references, "_own_upload", lambda path, visitor: visitor == ANNA)
+
+    with acting_as(ANNA):
+        assert ("model", "model") == (api.models.get(str(config)), api.models.get(str(config)))
+    with acting_as(BEN), pytest.raises(InvalidSettingError, match="shared"):
+        api.models.get(str(config))
+    assert 1 == len(seen)

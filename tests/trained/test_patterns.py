@@ -1,0 +1,127 @@
+"""Patterns of rank_pattern and alpha_pattern: PEFT's own answer for all that is read, in bounded time."""
+
+import json
+import random
+import re
+
+import pytest
+
+from rankviz.core.spectrum.rank_pattern import patterns as written_by_rankviz
+from rankviz.errors import BadAdapterError
+from rankviz.trained.config import parse_config
+from rankviz.trained.patterns import Patterns
+
+NAMES = [
+    f"{top}.layers.{block}.{part}"
+    for top in ("model", "model.language_model", "transformer")
+    for block in (0, 1, 9, 10, 31)
+    for part in ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj", "mlp.experts.3.up_proj", "mlp.experts")
+] + ["lm_head", "model.embed_tokens", "q_proj", "x", "modelxlayersx0xself_attnxq_proj", "a", "aa", "aab"]
+USUAL = [
+    "q_proj",
+    "proj",
+    "self_attn.q_proj",
+    "model.layers.0.self_attn.q_proj",
+    "^model.layers.(0|31).self_attn.q_proj",
+    r"model\.layers\.[0-9]+\.mlp\.down_proj",
+    r".*\.gate_up_proj",
+    r".*(q|o)_proj",
+    r"layers\.(\d|1\d)\..*",
+    r"^model\.layers\.\d{1,2}\.self_attn\.(?:q_proj|o_proj)$",
+    r"(.*?(?:language).*?(?:self_attn|mlp).*?(?:q_proj|down_proj).*?)",
+    r"(?:model\.layers\.(?:0|1)\.self_attn\.(?:q_proj))|(?:\bnever)".removesuffix(r"|(?:\bnever)"),
+    "lm_head|embed_tokens",
+    "[^.]*_proj",
+    "layers.{}.mlp",
+    "a{2}b?",
+    "",
+    "(|a)b",
+]
+
+
+def peft_key(keys, name):
+    from peft.utils.other import get_pattern_key
+
+    return get_pattern_key(keys, name)
+
+
+@pytest.mark.parametrize("key", USUAL)
+def test_a_pattern_matches_as_in_peft(key):
+    known = Patterns({key: 1})
+
+    for name in NAMES:
+        assert (peft_key([key], name) == key) == (known.first(name) is not None or name == key), name
+
+
+def test_the_first_pattern_counts_as_in_peft():
+    chooser = random.Random(5)
+    for _ in range(200):
+        keys = chooser.sample(USUAL, 4)
+        known = Patterns(dict.fromkeys(keys, 0))
+        for name in NAMES:
+            assert peft_key(keys, name) == (known.first(name) or name)
+
+
+def test_what_rankviz_writes_is_read(tmp_path):
+    ranks = {f"model.layers.{block}.mlp.{part}": 1 + block % 3 for block in range(40) for part in ("up", "down")}
+    keys = written_by_rankviz(ranks, 1)
+    known = Patterns(keys)
+
+    for name, r in ranks.items():
+        assert r == known.get(name, 1)
+
+
+def test_random_patterns_match_as_in_python():
+    """Whatever is read has the answer of Python's re; what Python refuses is never read."""
+    chooser, read, hits = random.Random(7), 0, 0
+    for _ in range(3000):
+        key = "".join(chooser.choice(["a", "b", ".", "|", "(", ")", "*", "+", "?", "[ab]", "[^a]", "{1,2}", "^", "$",
+                                      "\\.", "\\d", "0", "(?:"]) for _ in range(chooser.randint(1, 7)))  # fmt: skip
+        try:
+            known = Patterns({key: 1})
+        except BadAdapterError:
+            continue
+        read += 1
+        for name in ("", "a", "b", "ab", "a.b", "b.a", "aab", "0.a", "a.0", "..", "ba.ab"):
+            expected = re.match(rf"(.*\.)?({key})$", name) is not None
+            assert expected == (known.first(name) is not None), (key, name)
+            hits += expected
+    assert read > 800
+    assert hits > 300
+
+
+@pytest.mark.parametrize("key", ["(a+)+b", "(a|a)*b", "(a*)*b", "(.*)*(.*)*b", "a*" * 60 + "b", "(a?){60}a{60}b"])
+def test_a_pattern_that_takes_re_for_ever_is_answered_at_once(key):
+    """Each step follows at most all places of the pattern."""
+    known = Patterns({key: 4})
+
+    assert known.first("a" * 34) is None
+    assert known.first("a" * 300) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["(", "a)", "[a", "*", "a**", "a{2}{3}", r"\bq_proj", r"(a)\1", "(?=a)", "(?i)a", "(?P<x>a)", "a++", "(?>a)", "\\",
+     "a{2000}", "(((a{1000}){1000}){1000})", "(" * 5000 + ")" * 5000, "a" * 30_000 + "*", "[z-a]", "{2}", "^*"],
+)  # fmt: skip
+def test_what_is_not_read_is_refused_with_a_sentence(key):
+    config = {"peft_type": "LORA", "r": 8, "rank_pattern": {key: 4}}
+
+    with pytest.raises(BadAdapterError, match=r"^The pattern .* RankViz reads names"):
+        parse_config(json.dumps(config).encode())
+
+
+def test_many_patterns_and_names_are_looked_up():
+    """As of every expert by its own name: a step for each kind of name, not for each pattern."""
+    keys = {f"model.layers.{block}.experts.{i}.up_proj": 1 + i for block in range(40) for i in range(60)}
+    known = Patterns(keys)
+
+    assert all(r == known.get(name, 0) for name, r in keys.items())
+    assert known._left > 1_800_000
+
+
+def test_more_work_than_any_adapter_needs_is_refused():
+    with pytest.raises(BadAdapterError, match="more patterns, or longer ones"):
+        known = Patterns({"x" * n: 1 for n in range(1, 1500)})
+        for place in range(3000):
+            known.first(f"{place}.y")

@@ -1,0 +1,100 @@
+"""What a worker refuses before it loads anything, although a stored request asks for it."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from rankviz.errors import InvalidSettingError, LimitError, UnknownModelError
+from rankviz.store import RunStore
+from rankviz.store.ownership import Ownership
+from rankviz.visitor import data_folder
+from rankviz.worker.finetune.main import main
+from rankviz.worker.gate import admit
+from tests.support import questions
+
+ANNA = Ownership("anna")
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    return RunStore(tmp_path / "home")
+
+
+def stored(store, owner, **changes):
+    """A run as an import or a hand may have written it, past every check of a page."""
+    (run,) = questions.sweep(ranks=(8,), seeds=(0,)).runs(sweep_id="s1", created_at=1.0)
+    run = replace(run, **changes)
+    store.add(run, owner)
+    return run
+
+
+def test_a_run_of_a_page_for_one_is_admitted_with_its_path(store, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n' * 3)
+
+    base, data = admit(store, stored(store, Ownership(), data=str(tmp_path / "rows.jsonl")))
+
+    assert ("name", tmp_path / "rows.jsonl") == (base.kind, data.path)
+
+
+@pytest.mark.parametrize("field", ["base", "data"])
+def test_a_visitors_run_names_no_path_of_the_machine(store, tmp_path, field):
+    (tmp_path / "config.json").write_text("{}")
+    for path in (str(tmp_path), "~", f"{tmp_path}/uploads/../config.json", "/etc/passwd"):
+        run = replace(questions.sweep(ranks=(8,), seeds=(0,)).runs(sweep_id="s", created_at=1.0)[0], **{field: path})
+        run = replace(run, run_id=f"s-{abs(hash(path))}")
+        store.add(run, ANNA)
+        with pytest.raises(InvalidSettingError, match="This page is shared"):
+            admit(store, run)
+
+
+def test_a_visitors_run_trains_on_the_data_that_it_keeps_and_on_no_others(store):
+    for owner in ("anna", "ben"):
+        kept = data_folder(store.home, owner) / ("a" * 16) / "rows.jsonl"
+        kept.parent.mkdir(parents=True)
+        kept.write_text('{"text": "a"}\n')
+    mine, other = (str(data_folder(store.home, who) / ("a" * 16) / "rows.jsonl") for who in ("anna", "ben"))
+
+    assert mine == admit(store, stored(store, ANNA, data=mine))[1].text
+    with pytest.raises(InvalidSettingError, match="This page is shared"):
+        admit(store, stored(store, ANNA, run_id="s2", data=other))
+
+
+def test_a_visitors_run_keeps_the_limits_of_a_shared_page(store):
+    run = stored(store, ANNA)
+    with pytest.raises(LimitError, match="steps per run"):
+        admit(store, replace(run, training=replace(run.training, max_steps=100_000)))
+    with pytest.raises(InvalidSettingError, match="Rank"):
+        admit(store, replace(run, lora=replace(run.lora, r=100_000)))
+    with pytest.raises(InvalidSettingError, match="Batch size"):
+        admit(store, replace(run, training=replace(run.training, per_device_train_batch_size=10**9)))
+
+
+def test_a_folder_in_the_runs_folder_is_not_taken_for_the_hub(store, monkeypatch):
+    """Loaders would look there first."""
+    (store.home / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(store.home)
+
+    with pytest.raises(UnknownModelError, match="a folder of the runs folder has this name"):
+        admit(store, stored(store, ANNA, base="owner/name"))
+
+
+def test_the_worker_fails_such_a_run_without_a_word_of_the_file(store, tmp_path):
+    """Neither columns nor rows of a file that isn't the visitor's are in its error or its log."""
+    secret = tmp_path / "payroll.csv"
+    secret.write_text("salary,name\n9999,Smith\n")
+    run = stored(store, ANNA, data=str(secret))
+    pid = os.fork()
+    if not pid:  # it moves to the runs folder and sends its output to the log
+        os._exit(main([str(store.home), run.run_id]))
+    os.waitpid(pid, 0)
+
+    record = store.get(run.run_id)
+    folder = store.run_dir(run.run_id)
+    texts = json.dumps([record.error, (folder / "worker.log").read_text(), (folder / "events.jsonl").read_text()])
+    assert "failed" == record.state
+    assert record.error.startswith("This page is shared")
+    assert not {word for word in ("salary", "9999", "Smith") if word in texts}
