@@ -133,10 +133,8 @@ def _rank_of(config: Mapping[str, Any] | None, file: str) -> int | None:
         return None
     rank = next((config[name] for name in ("r", "init_r", "rank") if config.get(name) is not None), None)
     if _whole(rank) is None or not 1 <= rank <= MAX_RANK:
-        kind = config.get("peft_type", "?")
-        raise BadDataError(
-            f"{file}: peft_config ({quoted(kind)}) has no rank r: only methods with a rank can be shown."
-        )
+        kind = quoted(config.get("peft_type")).strip("'")
+        raise BadDataError(f"{file}: peft_config ({kind}) has no rank r: only methods with a rank can be shown.")
     return rank
 
 
