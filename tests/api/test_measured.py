@@ -237,7 +237,7 @@ def test_an_estimate_for_the_gpu_of_this_machine_would_rest_on_them_too(api):
 def test_on_a_shared_page_imported_runs_say_nothing_of_this_machine_and_everybodys_own_do(tmp_path):
     api = Api(home=tmp_path, shared=True)
     with acting_as(ADMIN):
-        imported = [finish(api, 1000.0 * number, step=100.0) for number in range(1, 4)]
+        imported = [finish(api, 1000.0 * number) for number in range(1, 4)]
 
     with acting_as(ANN):
         assert () == api.runs.expected(questions.sweep(ranks=(16,))).paces.source_ids
