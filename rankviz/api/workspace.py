@@ -92,7 +92,10 @@ class Workspace:
     @property
     def visitor(self) -> Visitor:
         """Who asks: the host on a machine of one's own, else the visitor of the request that is being answered."""
-        return visitor.current() or NOBODY if self.shared else HOST
+        asking = visitor.current()
+        if asking and asking.admin:
+            return asking  # on every server; the settings need not be read for that
+        return asking or NOBODY if self.shared else HOST
 
     @cached_property
     def references(self) -> References:
