@@ -22,7 +22,7 @@ def test_no_path_of_the_server_is_a_model_or_data(during, ann):
             said.append(ann.http.post("/rankviz/answer", content=json.dumps({"values": {"model": path}})).text)
             said += [ann.endpoint(name, path).text for name in ("estimate", "fit", "advise", "forecast", "run")]
             said.append(ann.press("train-button", train_base=path, train_steps=2).text)
-            said.append(ann.press("train-button", train_data="file", train_file=file_data(path), train_steps=2).text)
+            said.append(ann.press("train-button", train_data="own", train_file=file_data(path), train_steps=2).text)
             said.append(ann.press("probe-button", model=path).text)
         return said
 

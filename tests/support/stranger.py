@@ -111,8 +111,9 @@ class Stranger:
         return Answer(0, None, "the stream ended")
 
     def endpoint(self, name: str, *arguments: Any) -> "Answer":
-        """A named endpoint, with arguments in their order."""
-        return self.call(self.events.api(name), data=list(arguments))
+        """A named endpoint, with its first arguments; the others are as the page has them."""
+        event = self.events.api(name)
+        return self.call(event, data=[*arguments, *self.events.data(event, {})[len(arguments) :]])
 
     def ask(self, name: str = "answer", **values: Any) -> httpx.Response:
         """An answer of Explore."""
