@@ -125,6 +125,12 @@ class Stranger:
         reply.raise_for_status()
         return reply.json()[0]
 
+    def become_another(self) -> None:
+        """A visitor without a past, as anyone is who clears the cookies."""
+        self.http.cookies.clear()
+        self.session = secrets.token_hex(6)
+        self.page = self.http.get("/")
+
     def close(self) -> None:
         self.http.close()
 
