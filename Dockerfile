@@ -1,18 +1,31 @@
-# RankViz: the same app in a container. CPU by default; `docker run --gpus all` where the host has CUDA.
+# RankViz for a Docker Space or a team's server; docs/spaces.md shows how to start it.
+#   docker build -t rankviz .                            training on the CPU
+#   docker build -t rankviz --build-arg TRAINER=cuda .   training on an NVIDIA GPU (docker run --gpus all)
+#   docker build -t rankviz --build-arg TRAINER=none .   the page without training
 FROM python:3.11-slim
+ARG TRAINER=cpu
 
-# Unsloth compiles small kernels when it trains.
-RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ \
-    && rm -rf /var/lib/apt/lists/*
+# Unsloth and Triton compile small kernels when they train.
+RUN case "$TRAINER" in \
+        none) ;; \
+        cpu|cuda) apt-get update && apt-get install -y --no-install-recommends gcc g++ && rm -rf /var/lib/apt/lists/* ;; \
+        *) echo "TRAINER must be cpu, cuda or none (got $TRAINER)." >&2; exit 1 ;; \
+    esac
 
-RUN useradd --create-home --uid 1000 user
+# A volume at the runs folder takes over its owner.
+RUN useradd --create-home --uid 1000 user && install --directory --owner user /home/user/.rankviz
 USER user
 WORKDIR /home/user/app
 ENV PATH=/home/user/.local/bin:$PATH
 
 # The libraries change less often than RankViz does, so their layer comes first.
-COPY --chown=user requirements.txt .
-RUN pip install --no-cache-dir --user -r requirements.txt
+COPY --chown=user requirements.txt requirements-train.txt ./
+RUN case "$TRAINER" in \
+        none) train="" ;; \
+        cpu) train="-r requirements-train.txt --extra-index-url https://download.pytorch.org/whl/cpu" ;; \
+        cuda) train="-r requirements-train.txt" ;; \
+    esac; \
+    pip install --no-cache-dir --user -r requirements.txt "gradio[oauth]" $train
 
 COPY --chown=user pyproject.toml hatch_build.py README.md LICENSE ./
 COPY --chown=user rankviz rankviz
@@ -24,5 +37,5 @@ ENV GRADIO_SERVER_NAME=0.0.0.0 \
     RANKVIZ_HOME=/home/user/.rankviz
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/', timeout=4)"
+    CMD python -c "import json, os, urllib.request as u; url = 'http://127.0.0.1:' + os.environ['GRADIO_SERVER_PORT'] + '/rankviz/health'; raise SystemExit(not json.load(u.urlopen(url, timeout=4))['home_writable'])"
 CMD ["rankviz", "serve"]

@@ -44,7 +44,7 @@ def _bench(name: str, shapes: dict, blocks: int, folder: Path, *, dense: bool) -
     _write(shapes, blocks, folder)
     adapter, reading = _timed(lambda: read_adapter([folder]))
     spectrum, looking = _timed(lambda: spectrum_of(adapter))
-    planned, planning = _timed(lambda: plan(adapter, spectrum, r=LOWER_R))
+    planned, planning = _timed(lambda: plan(adapter.outline, spectrum, r=LOWER_R))
     _, resizing = _timed(lambda: resized(adapter, planned))
     _, writing = _timed(lambda: resize(adapter, planned, folder / "new"))
     print(

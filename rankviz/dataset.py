@@ -119,7 +119,10 @@ def is_sample(data: str, assets: Path = ASSETS) -> bool:
 
 
 def preview(data: str, assets: Path = ASSETS) -> Preview:
-    dataset = read(data, assets)
+    return preview_of(read(data, assets))
+
+
+def preview_of(dataset: Dataset) -> Preview:
     lengths = [sum(map(len, example.as_pair())) for example in dataset.examples]
     answers = [len(example.as_pair()[1]) for example in dataset.examples]
     return Preview(

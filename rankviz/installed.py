@@ -1,5 +1,6 @@
 """What the light install lacks: the trainer (torch and what trains with it) and pyarrow. Looked for, never imported."""
 
+import os
 from functools import cache
 from importlib.util import find_spec
 
@@ -16,6 +17,11 @@ def missing_trainer(activity: str) -> str:
         f"{activity} needs the trainer, which is not installed: "
         "run pip install '.[train]' in the RankViz folder to add it."
     )
+
+
+def on_zero_gpu() -> bool:
+    """Whether this is a Space on ZeroGPU."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("", "0", "false")
 
 
 def require_trainer(activity: str) -> None:

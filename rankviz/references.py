@@ -40,16 +40,9 @@ class Reference:
         return Path(self.text) if self.kind == "path" else None
 
 
-def uploads_folder() -> Path:
-    """Where Gradio keeps what is uploaded."""
-    import tempfile
-
-    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
-
-
-def is_own_upload(path: Path, visitor: Visitor) -> bool:
-    """Whether a visitor uploaded the file that this resolved path is."""
-    return path.is_relative_to(uploads_folder().resolve())
+def no_upload(path: Path, visitor: Visitor) -> bool:
+    """Where nothing is uploaded, nothing is a visitor's upload."""
+    return False
 
 
 class References:
@@ -69,7 +62,7 @@ class References:
         assets: Path = ASSETS,
         *,
         stranger: Callable[[], Visitor | None],
-        own_upload: Callable[[Path, Visitor], bool] = is_own_upload,
+        own_upload: Callable[[Path, Visitor], bool] = no_upload,
     ):
         self._home, self._assets = home, assets
         self._stranger, self._own_upload = stranger, own_upload

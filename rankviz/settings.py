@@ -42,6 +42,7 @@ class Limits(BaseSettings):
     upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
     uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
     uploads_mb_per_visitor: Count | None = Field(None, description="MB of all uploaded files of one visitor")
+    temp_mb: Count | None = Field(None, description="MB of all uploads and downloads that are kept for a while")
     import_mb: Count = Field(200, description="MB that one imported zip of runs unpacks to")
     runs_per_import: Count = Field(2048, description="Runs of one imported zip")
     events_per_run: Count = Field(2_000_000, description="Events in the journal of an imported run")
@@ -51,6 +52,10 @@ class Limits(BaseSettings):
     )
     child_seconds: Annotated[int, Field(ge=1)] = Field(120, description="Seconds that reading one of them may take")
     child_memory_mb: Annotated[int, Field(ge=256)] = Field(16_000, description="MB of memory that reading one may take")
+    adapter_mb: Count = Field(64_000, description="MB of a trained adapter's weights, unpacked")
+    adapter_values: Count = Field(
+        10_000_000, description="Singular values of a trained adapter: its updates times their rank"
+    )
 
 
 class SharedLimits(Limits):
@@ -70,6 +75,7 @@ class SharedLimits(Limits):
     upload_mb: Count = 100
     uploads_per_visitor: Count | None = 20
     uploads_mb_per_visitor: Count | None = 300
+    temp_mb: Count | None = 5_000
     import_mb: Count = 50
     runs_per_import: Count = 60
     events_per_run: Count = 20_000
@@ -77,6 +83,8 @@ class SharedLimits(Limits):
     introspections: Annotated[int, Field(ge=1)] = 1
     child_seconds: Annotated[int, Field(ge=1)] = 60
     child_memory_mb: Annotated[int, Field(ge=256)] = 4_000
+    adapter_mb: Count = 1_000
+    adapter_values: Count = 300_000
 
 
 class Settings(BaseSettings):
@@ -91,6 +99,7 @@ class Settings(BaseSettings):
         default_factory=lambda: "SPACE_ID" in os.environ,
         description="Whether strangers use the page: limits, owners, and no path of the machine is read",
     )
+    temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
     admin_token: SecretStr | None = Field(None, description="Who knows it may see and end everything")
     cookie_key: SecretStr | None = Field(
         None, description="Signs the cookies of visitors; without it a key is made and kept in the runs folder"

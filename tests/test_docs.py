@@ -18,7 +18,9 @@ from docs.generate.commands import commands
 from docs.generate.endpoints import endpoints
 from docs.generate.markdown import replace_block
 from docs.generate.pages import ROOT, built_page, pages
+from docs.generate.settings import variable
 from rankviz.cli.commands import app
+from rankviz.settings import Limits, Settings
 
 README_LIMIT_BYTES = 8000
 README = ROOT / "README.md"
@@ -31,6 +33,7 @@ GENERATED = (
     "docs/command_line.md",
     "docs/forecast.md",
     "docs/http_and_mcp.md",
+    "docs/spaces_and_engines.md",
 )
 NAMES_ITSELF_GENERATED = GENERATED[1:]
 """The README starts with the settings of a Space."""
@@ -141,10 +144,11 @@ def test_every_tab_is_in_the_readme_and_has_a_section_in_the_tour(page):
 
 def test_every_environment_variable_is_documented():
     files = [*(ROOT / "rankviz").rglob("*.py"), ROOT / "app.py", ROOT / "Dockerfile"]
-    names = {name for file in files for name in re.findall(r"RANKVIZ_[A-Z_]+", file.read_text("utf-8"))}
+    names = {name for file in files for name in re.findall(r"RANKVIZ_[A-Z_]*[A-Z]\b", file.read_text("utf-8"))}
+    names |= {variable(kind, name) for kind in (Settings, Limits) for name in kind.model_fields}
     documented = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "spaces_and_engines.md").read_text("utf-8"), re.M))
 
-    assert "RANKVIZ_HOME" in names
+    assert {"RANKVIZ_HOME", "RANKVIZ_MAX_STEPS"} <= names
     assert set() == names - documented
 
 

@@ -25,7 +25,7 @@ def uploads(tmp_path, monkeypatch):
 
 
 def of(visitor, home):
-    return References(home, stranger=lambda: visitor)
+    return References(home, stranger=lambda: visitor, own_upload=lambda path, _: "uploads" == path.parent.name)
 
 
 @pytest.fixture

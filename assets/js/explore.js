@@ -247,6 +247,7 @@ window.RankVizExplore = (() => {
           box.title = exact;
           const second = card.querySelector(".rv-sub");
           second.textContent = sub;
+          second.title = exact;
           if (i === 2 && shown.fit) second.prepend(chip(shown.fit), " ");
           card.querySelector(".rv-steps").replaceChildren(
             ...beside.flatMap((other) => {
@@ -285,7 +286,7 @@ window.RankVizExplore = (() => {
       },
     });
     function row(r, chosen) {
-      const { figures, share, fit, quality } = record(r);
+      const { figures, share, fit, quality, quality_exact } = record(r);
       const line = document.createElement("tr");
       line.dataset.r = r;
       line.className = chosen ? "rv-chosen" : "";
@@ -296,8 +297,8 @@ window.RankVizExplore = (() => {
       first.className = "rv-left";
       first.append(button);
       const fits = fit ? state.answer.fits[fit] : "";
-      const cells = [...figures.map(([value, exact]) => [value, exact]), [fits, ""], [quality, ""]];
-      cells.splice(1, 0, [share, ""]);
+      const cells = [...figures.map(([value, exact]) => [value, exact]), [fits, ""], [quality, quality_exact]];
+      cells.splice(1, 0, [share, figures[0][1]]);
       line.append(
         first,
         ...cells.map(([value, exact]) => {

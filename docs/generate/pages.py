@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from docs.generate import accuracy, code, commands, endpoints, forecast
+from docs.generate import accuracy, code, commands, endpoints, forecast, settings
 from docs.generate.markdown import replace_block
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
             "publications": forecast.publications(forecasts),
         },
         "docs/command_line.md": {"commands": commands.reference()},
+        "docs/spaces_and_engines.md": {"settings": settings.settings(), "limits": settings.limits()},
         "docs/http_and_mcp.md": {"endpoints": endpoints.reference(built_page())},
     }
     texts = {path: _with_blocks(root / path, parts) for path, parts in blocks.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from rankviz.core.spectrum.rank_pattern import Ranks
     from rankviz.core.spectrum.spectrum import Spectrum
     from rankviz.store import RunStore
-    from rankviz.trained.read import Adapter
+    from rankviz.trained.read import Outline
     from rankviz.trained.resize import ResizePlan
 
 REMEMBERED = 4
@@ -43,9 +42,9 @@ class Source(NamedTuple):
 
 
 class Opened(NamedTuple):
-    adapter: Adapter
+    outline: Outline
     spectrum: Spectrum
-    run: RunRecord | None
+    source: Source
 
 
 class Adapters:
@@ -60,7 +59,7 @@ class Adapters:
 
     def trained_by(self, adapter: Ref) -> RunRecord | None:
         """The run that trained it; None where RankViz did not."""
-        return self._opened(adapter).run
+        return self._opened(adapter).source.run
 
     def sample(self) -> RunRecord:
         """The run that trained the adapter that RankViz ships."""
@@ -97,10 +96,10 @@ class Adapters:
         from rankviz.trained.resize import plan
 
         opened = self._opened(adapter)
-        if opened.adapter.config.not_resizable:
+        if opened.outline.not_resizable:
             return ()
         return [
-            (each, plan(opened.adapter, opened.spectrum, **each._asdict(), dtype=dtype))
+            (each, plan(opened.outline, opened.spectrum, **each._asdict(), dtype=dtype))
             for each in truncations(opened.spectrum)
         ]
 
@@ -118,22 +117,35 @@ class Adapters:
         from rankviz.trained.resize import plan
 
         opened = self._opened(adapter)
-        return plan(opened.adapter, opened.spectrum, r=r, energy=energy, dtype=dtype)
+        return plan(opened.outline, opened.spectrum, r=r, energy=energy, dtype=dtype)
 
     def resize(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
         """Write the resized adapter into a new folder, as PEFT loads it."""
-        from rankviz.trained.resize import resize
-
-        return resize(self._opened(adapter).adapter, planned, Path(target))
+        self._write(self._opened(adapter).source, Path(target).absolute(), planned, as_zip=False)
+        return Path(target)
 
     def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
-        """The resized adapter as a zip, in its own temporary folder."""
-        from rankviz.trained.resize import zipped
-
+        """The resized adapter as a zip to download."""
         opened = self._opened(adapter)
         r = max(planned.by_module.values())
-        folder = Path(tempfile.mkdtemp(prefix="rankviz-"))
-        return zipped(opened.adapter, planned, folder / f"{opened.spectrum.name}-r{r}.zip")
+        target = self._workspace.new_download(f"{opened.spectrum.name}-r{r}.zip")
+        return self._write(opened.source, target, planned)
+
+    def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> Path:
+        """The adapter in a new file or folder: resized, or as it is where there is no plan."""
+        from rankviz.trained.transfer import plan_json
+
+        asked = {
+            "paths": [str(path.absolute()) for path in source.paths],
+            "target": str(target),
+            "max_bytes": self._max_bytes,
+            "plan": plan_json(planned) if planned else None,
+            "as_zip": as_zip,
+        }
+        children = self._workspace.children
+        with children.turn():
+            children.ask("resize", asked, about=target.name, error=BadAdapterError)
+        return target
 
     def is_here(self, run_id: str, r: int) -> bool:
         """Whether this machine has the files that `zip_of_rank` needs; never those of a run that RankViz ships."""
@@ -144,19 +156,17 @@ class Adapters:
             return False
 
     def zip_of_rank(self, run_id: str, r: int) -> Path:
-        """The adapter of a run at rank r, as a zip in its own temporary folder.
+        """The adapter of a run at rank r, as a zip to download.
 
         It is the one that the run saved at this rank, as trained or after recovery training, or else one truncated now.
         """
-        from rankviz.trained.files import pack
-
         record = self._own_run(run_id)
         folder = self._saved(record, r)
         if folder is None:
             return self.zip_resized(run_id, self.plan_resize(run_id, r=r))
         if not folder.is_dir():
             raise BadAdapterError(f"Run {run_id!r} has no adapter of r = {r} here: it was imported without it.")
-        return pack(folder, Path(tempfile.mkdtemp(prefix="rankviz-")) / f"adapter-r{r}.zip")
+        return self._write(Source([folder]), self._workspace.new_download(f"adapter-r{r}.zip"))
 
     def _saved(self, record: RunRecord, r: int) -> Path | None:
         """The folder in which the run saved an adapter of this rank; None where it saved none of it."""
@@ -188,24 +198,37 @@ class Adapters:
     def _run_adapter(self, record: RunRecord, store: RunStore | None = None) -> Path:
         return (store or self._workspace.store).path(record.run_id, record.adapter_path or "adapter")
 
+    @property
+    def _max_bytes(self) -> int:
+        return self._workspace.limits.adapter_mb * 10**6
+
     def _opened(self, ref: Ref) -> Opened:
-        from rankviz.trained.files import MAX_BYTES, SHARED_MAX_BYTES
+        source = self._source(ref, self._max_bytes)
+        key = (source.name, *(_stamp(path) for path in source.paths))
+        if key in self._adapters:
+            return self._adapters[key]
+        children = self._workspace.children
+        with children.turn():
+            if key not in self._adapters:  # while this one waited
+                self._adapters[key] = self._read(source, repr(key))
+                while len(self._adapters) > REMEMBERED:
+                    self._adapters.popitem(last=False)
+            return self._adapters[key]
 
-        limit = SHARED_MAX_BYTES if self._workspace.shared else MAX_BYTES
-        paths, name, run = self._source(ref, limit)
-        key = (name, *(_stamp(path) for path in paths))
-        if key not in self._adapters:
-            from rankviz.trained.read import read_adapter
-            from rankviz.trained.spectrum import spectrum
+    def _read(self, source: Source, key: str) -> Opened:
+        from rankviz.trained.transfer import outline_from, spectrum_from
 
-            adapter = read_adapter(paths, max_bytes=limit)
-            values = spectrum(adapter)
-            if run:
-                values = replace(values, name=name, training_steps=run.steps_done or None)
-            self._adapters[key] = Opened(adapter, values, run)
-            while len(self._adapters) > REMEMBERED:
-                self._adapters.popitem(last=False)
-        return self._adapters[key]
+        asked = {
+            "paths": [str(path.absolute()) for path in source.paths],
+            "max_bytes": self._max_bytes,
+            "max_values": self._workspace.limits.adapter_values,
+        }
+        about = source.name or source.paths[0].name
+        said = self._workspace.children.ask("adapter", asked, about=about, error=BadAdapterError, key=key)
+        values = spectrum_from(said["spectrum"])
+        if source.run:
+            values = replace(values, name=source.name, training_steps=source.run.steps_done or None)
+        return Opened(outline_from(said["outline"]), values, source)
 
     @cached_property
     def _adapters(self) -> OrderedDict[tuple, Opened]:
@@ -241,5 +264,5 @@ class Adapters:
 
 def _stamp(path: Path) -> tuple:
     """Changes when a file or what is in a folder does."""
-    files = sorted(path.glob("adapter_*")) if path.is_dir() else [path]
+    files = sorted(path.glob("adapter_*")) if path.is_dir() else [path] if path.exists() else []
     return (str(path.resolve()), *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))

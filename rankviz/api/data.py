@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz import dataset, units
+from rankviz import units
 from rankviz.api.workspace import Workspace
+from rankviz.catalog.hardware import load_assumptions
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.tokens import characters, token_range
 from rankviz.core.quantity import Range
 
 if TYPE_CHECKING:
-    from rankviz.dataset import Example, Format
+    from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.dataset import Dataset, Example, Format
 
 SAMPLED = 2_000
 """Examples whose characters are looked at; of the others only the length is."""
@@ -76,29 +79,34 @@ class Data:
 
         BadDataError names the first row that cannot be used.
         """
-        reference = self._workspace.references.data(data)
-        read = dataset.read(reference.text, self._workspace.assets)
-        examples = read.examples
-        lengths = [_length(example) for example in examples]
-        step = max(1, len(examples) // SAMPLED)
-        sampled = examples[::step]
-        share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
-        longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
-        return MeasuredData(
-            title=read.title,
-            file_name=read.title if reference.path else None,
-            format=read.format,
-            examples=len(examples),
-            mean_tokens=self._tokens(sampled).times(share),
-            longest_tokens=self._tokens((longest,)),
-        )
+        return self._workspace.data_files.look(self._workspace.references.data(data).text).measured
 
-    def _tokens(self, examples: Sequence[Example]) -> Range:
-        """Tokens of these examples on average."""
-        counts = characters("\n".join(text for example in examples for text in _texts(example)))
-        messages = sum(len(example.messages) for example in examples) / len(examples)
-        mean = {kind: count / len(examples) for kind, count in counts.items()}
-        return token_range(mean, messages, self._workspace.assumptions)
+
+def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
+    """A data set that has been read, in numbers."""
+    assume = load_assumptions(assets)
+    examples = read.examples
+    lengths = [_length(example) for example in examples]
+    step = max(1, len(examples) // SAMPLED)
+    sampled = examples[::step]
+    share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
+    longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
+    return MeasuredData(
+        title=read.title,
+        file_name=read.title if is_file else None,
+        format=read.format,
+        examples=len(examples),
+        mean_tokens=_token_range(sampled, assume).times(share),
+        longest_tokens=_token_range((longest,), assume),
+    )
+
+
+def _token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
+    """Tokens of these examples on average."""
+    counts = characters("\n".join(text for example in examples for text in _texts(example)))
+    messages = sum(len(example.messages) for example in examples) / len(examples)
+    mean = {kind: count / len(examples) for kind, count in counts.items()}
+    return token_range(mean, messages, assume)
 
 
 def _texts(example: Example) -> Sequence[str]:

@@ -146,4 +146,11 @@ class ExpectedRuns(StoredRuns):
         training = request.training.without_auto(device)
         tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
         memory = self._measured.memory(model, request.lora, training, tokens, environment)
-        return estimate_run(model, request, device, self._workspace.assumptions, rows, memory, paces)
+        estimate = estimate_run(model, request, device, self._workspace.assumptions, rows, memory, paces)
+        return replace(
+            estimate, timed_by=self._named(estimate.timed_by), calibrated_by=self._named(estimate.calibrated_by)
+        )
+
+    def _named(self, run_ids: Sequence[str]) -> tuple[str, ...]:
+        """Times and memory of everybody's runs are used, and only one's own are named."""
+        return tuple(run_id if self._workspace.rights.mine(run_id) else "" for run_id in run_ids)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,8 +64,11 @@ def run_json(summary: RunSummary) -> dict[str, Any]:
     """What was requested and measured, flat, with the estimate beside it."""
     from rankviz.store.archive import summary_row
 
+    row = summary_row(summary.record)
+    if summary.folder is None:  # no path of this machine is for who reads this
+        row |= {name: Path(row[name]).name for name in ("base", "data") if Path(row[name]).is_absolute()}
     return {
-        **summary_row(summary.record),
+        **row,
         "error": summary.record.error or None,
         "folder": summary.folder and str(summary.folder),
         "adapter_folder": summary.adapter_folder and str(summary.adapter_folder),

@@ -36,7 +36,6 @@ class Measured:
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
         self._models = models
-        self._previews: dict[str, Preview] = {}
         self._timings: dict[tuple[str, float], tuple[Any, Timing | None]] = {}
 
     def any(self, prefix: str = "") -> bool:
@@ -169,13 +168,7 @@ class Measured:
         return row_tokens(preview.mean_answer_characters, preview.longest_answer_characters, assume)
 
     def _preview(self, data: str) -> Preview:
-        """A run's data never changes (samples are shipped, files are kept by their content), so it is read once."""
-        from rankviz import dataset
-
-        data = self._workspace.references.data(data).text
-        if data not in self._previews:
-            self._previews[data] = dataset.preview(data, assets=self._workspace.assets)
-        return self._previews[data]
+        return self._workspace.data_files.look(self._workspace.references.data(data).text).preview
 
     def _with_versions(self, environment: Mapping[str, Any]) -> Mapping[str, Any]:
         from rankviz import machine

@@ -68,8 +68,12 @@ class Models:
         suggestions = ()
         if reference.kind == "hub":
             suggestions = catalog_models.close_names(catalog_models.load_index(assets), reference.text)
-        cache = self._workspace.home / "introspected"
-        return hub.find_model(reference.path or reference.text, cache=cache, suggestions=suggestions)
+        return hub.find_model(
+            reference.path or reference.text,
+            cache=self._workspace.home / "introspected",
+            suggestions=suggestions,
+            children=self._workspace.children,
+        )
 
     def config(self, ref: str) -> Mapping[str, Any]:
         """A model's config.json."""

@@ -60,17 +60,17 @@ class Quota:
         """LimitError where so many more runs cannot be kept for this visitor, or the disk is in use."""
         limits, rights = self._workspace.limits, self._workspace.rights
         if limits.runs_kept is not None:
-            kept = len(rights.made_by_visitor(self._workspace.store.records() if records is None else records))
-            if kept + new > limits.runs_kept:
-                raise LimitError(
-                    f"This server keeps at most {limits.runs_kept:,} runs per visitor (you have {kept:,}, and this "
-                    f"adds {new:,}). Export and delete some of yours first."
-                )
+            require_kept(limits.runs_kept, self.kept if records is None else len(rights.made_by_visitor(records)), new)
         if limits.disk_mb is not None and (used := self._disk_bytes()) > limits.disk_mb * 10**6:
             raise LimitError(
                 f"The runs on this server use {units.file_size(used)}, more than the {limits.disk_mb:,} MB that it "
                 "allows. Delete runs of yours, or try again later."
             )
+
+    @property
+    def kept(self) -> int:
+        """Runs of the visitor that are kept."""
+        return len(self._workspace.rights.made_by_visitor(self._workspace.store.records()))
 
     def check_base(self, base: str) -> None:
         """LimitError where the base model is too large, by its config, or by its files where the Hub gives them."""
@@ -132,3 +132,12 @@ def _size_of(folder: Path) -> int:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(path, name)).st_blocks * 512
     return total
+
+
+def require_kept(most: int | None, kept: int, new: int) -> None:
+    """LimitError where a visitor who has `kept` runs may not keep so many more."""
+    if most is not None and kept + new > most:
+        raise LimitError(
+            f"This server keeps at most {most:,} runs per visitor (you have {kept:,}, and this adds {new:,}). Export "
+            "and delete some of yours first."
+        )

@@ -58,9 +58,7 @@ class Runs(ExpectedRuns):
 
     def check(self, request: SweepRequest) -> None:
         """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_trainer()
         request.validate()
         check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
         self._quota.check_base(request.base)
@@ -121,9 +119,7 @@ class Runs(ExpectedRuns):
 
         It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
         """
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_trainer()
         request = self.added_request(sweep_id, r)
         self._required_run_ids(sweep_id)
         check_sweep([*(run.request for run in self.sweep(sweep_id).runs), request], self._workspace.limits)
@@ -182,9 +178,7 @@ class Runs(ExpectedRuns):
     @writes
     def resume(self, sweep_id: str) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids."""
-        from rankviz import installed
-
-        installed.require_trainer("Training")
+        self._workspace.require_trainer()
         self._required_run_ids(sweep_id)
         again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:

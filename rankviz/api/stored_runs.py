@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from rankviz.api.quota import Quota
 from rankviz.api.workspace import Workspace, writes
 from rankviz.errors import InvalidSettingError, RunNotFoundError
-from rankviz.store.ownership import Ownership
 
 if TYPE_CHECKING:
     from rankviz.core.runs.events import RunEvent
@@ -36,9 +35,7 @@ class StoredRuns:
 
     def preview(self, data: str) -> Preview:
         """The first rows of a sample or a file, with counts; BadDataError names a bad row."""
-        from rankviz import dataset
-
-        return dataset.preview(self._workspace.references.data(data).text, assets=self._workspace.assets)
+        return self._workspace.data_files.look(self._workspace.references.data(data).text).preview
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps of whoever asks, the newest first."""
@@ -119,23 +116,33 @@ class StoredRuns:
     @writes
     def export(self, ids: Sequence[str], target: Path) -> Path:
         """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
-        from rankviz import store
-
         shipped = {name for sweep in self._recorded for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))}
         run_ids = [run_id for name in ids for run_id in ([name] if name in shipped else self._required_run_ids(name))]
-        return store.export_runs([self._recorded_store, self._workspace.store], run_ids, Path(target))
+        homes = [str(self._recorded_store.home), str(self._workspace.store.home)]
+        asked = {"homes": homes, "run_ids": run_ids, "target": str(Path(target).absolute())}
+        children = self._workspace.children
+        with children.turn():
+            children.ask("export", asked, about="these runs", error=InvalidSettingError)
+        return Path(target)
 
     @writes
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
-        from rankviz import store
-
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         self._quota.require_room(1)
-        most = store.ImportLimits(limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run)
-        folders = store.read_export(self._workspace.references.file(source), self._recorded, most)
-        self._quota.require_room(len(folders))
-        return store.take_in(self._workspace.store, folders, self._recorded, Ownership(owner.id))
+        source = self._workspace.references.file(source)
+        asked = {
+            "home": str(self._workspace.home.absolute()),
+            "assets": str(self._workspace.assets.absolute()),
+            "source": str(source.absolute()),
+            "owner": owner.id,
+            "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
+            "kept": self._quota.kept,
+            "runs_kept": limits.runs_kept,
+        }
+        children = self._workspace.children
+        with children.turn():
+            return children.ask("import", asked, about=source.name, error=InvalidSettingError)["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
         """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""

@@ -13,22 +13,35 @@ from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
-from rankviz.errors import StorageError
+from rankviz.errors import NotInstalledError, StorageError
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, References
 from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
+    from rankviz.api.data_files import DataFiles
     from rankviz.api.rights import Rights
+    from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
+    from rankviz.store.temp import TempHome
     from rankviz.supervisor import Supervisor
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
 
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
+
+INSTEAD = (
+    "To train, take a notebook for Colab (Export on Explore), or install RankViz on a machine of your own. You can "
+    "import on Runs what you train there."
+)
+ON_ZERO_GPU = (
+    "This Space runs on ZeroGPU. It lends a GPU for about a minute at a time, and a training needs it for longer, so "
+    f"nothing can be trained here; all else works. {INSTEAD} The Space can also be duplicated with other hardware."
+)
+NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; all else works. {INSTEAD}"
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -79,12 +92,20 @@ class Workspace:
     @property
     def visitor(self) -> Visitor:
         """Who asks: the host on a machine of one's own, else the visitor of the request that is being answered."""
-        return visitor.current() or NOBODY if self.shared else HOST
+        asking = visitor.current()
+        if asking and asking.admin:
+            return asking  # on every server; the settings need not be read for that
+        return asking or NOBODY if self.shared else HOST
 
     @cached_property
     def references(self) -> References:
         """What whoever asks may name a model, data or an adapter by."""
-        return References(self.home, self.assets, stranger=lambda: self.visitor if self.shared else None)
+        return References(
+            self.home,
+            self.assets,
+            stranger=lambda: self.visitor if self.shared else None,
+            own_upload=lambda path, visitor: self.temp.owns(path, visitor),
+        )
 
     @cached_property
     def rights(self) -> Rights:
@@ -98,6 +119,35 @@ class Workspace:
         """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it."""
         visitor = self.visitor
         return self.home if visitor.admin else home_of(self.home, visitor.id)
+
+    @cached_property
+    def temp(self) -> TempHome:
+        """Where everything lies that is written for a while."""
+        from rankviz.store.temp import TempHome
+
+        return TempHome(self.home)
+
+    @cached_property
+    def children(self) -> Children:
+        """The processes in which everything is read that comes from outside."""
+        from rankviz.children import Bounds, Children
+
+        limits = self.limits
+        bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
+        return Children(bounds, limits.introspections, self.temp.work)
+
+    @cached_property
+    def data_files(self) -> DataFiles:
+        """Samples and data files, each looked at once."""
+        from rankviz.api.data_files import DataFiles
+
+        return DataFiles(self)
+
+    def new_download(self, name: str) -> Path:
+        """A place for a file that who asks will download; older ones of theirs make room. LimitError where the server
+        has none."""
+        self.temp.require_room(self.limits.temp_mb)
+        return self.temp.download(name, self.visitor.id)
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:
@@ -125,10 +175,20 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Why nothing can be trained here and how to change that; empty where it can."""
+        """Why nothing can be trained here, and what to do instead; empty where something can be."""
         from rankviz import installed
 
-        return installed.missing_trainer("Training") or self.why_not_write()
+        if installed.on_zero_gpu():
+            return ON_ZERO_GPU
+        missing = installed.missing_trainer("Training")
+        return NO_TRAINER_HERE if missing and self.shared else missing or self.why_not_write()
+
+    def require_trainer(self) -> None:
+        """NotInstalledError where nothing can be trained here, whatever is done about the disk."""
+        from rankviz import installed
+
+        if installed.on_zero_gpu() or installed.missing_trainer("Training"):
+            raise NotInstalledError(self.why_not_train())
 
     def why_not_write(self) -> str:
         """Why nothing can be kept in the runs folder and how to change that; empty where it can."""

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 
 from rankviz.cli.shared import fail
 from rankviz.errors import RankVizError, RunNotFoundError, UserError
+from rankviz.visitor import HOST, acting_as
 
 
 def main() -> None:
     try:
-        if not _estimates(sys.argv[1:]):
-            from rankviz.cli.commands import run
+        with acting_as(HOST):  # whoever has a shell on the machine has its runs folder
+            if not _estimates(sys.argv[1:]):
+                from rankviz.cli.commands import run
 
-            run()
+                run()
     except KeyboardInterrupt:
         fail("Stopped.", 130)
     except RunNotFoundError as error:

@@ -105,17 +105,22 @@ def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
+def file_name(table: Table, kind: str) -> str:
+    """Of the table as a file. InvalidSettingError for a table without rows, and for a kind of file that is none."""
+    if kind not in KINDS:
+        raise InvalidSettingError(f"No kind of table {kind[:20]!r}: choose {' or '.join(KINDS)}.")
+    if not table.rows:
+        raise InvalidSettingError("There is nothing in this table yet: a file of it would be empty.")
+    return f"rankviz-{table.name}.{kind}"
+
+
 def write_table(table: Table, kind: str, folder: Path) -> Path:
     """The table as a file in this folder; returns its path."""
     import pandas as pd
 
-    if kind not in KINDS:
-        raise InvalidSettingError(f"No kind of table {kind!r}: choose {' or '.join(KINDS)}.")
-    if not table.rows:
-        raise InvalidSettingError("There is nothing in this table yet: a file of it would be empty.")
+    path = folder / file_name(table, kind)
     columns = dict.fromkeys(name for row in table.rows for name in row)
     frame = pd.DataFrame({name: _column([row.get(name) for row in table.rows]) for name in columns})
-    path = folder / f"rankviz-{table.name}.{kind}"
     if kind == "csv":
         frame.map(cell).to_csv(path, index=False, lineterminator="\n")
         return path

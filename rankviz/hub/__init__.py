@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import installed
+from rankviz.children import Children
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadAdapterError, BadConfigError, UnknownModelError, quoted
 from rankviz.paths import is_hub_id
 
 
-def find_model(ref: str | Path, *, cache: Path, suggestions: tuple[str, ...] = ()) -> ModelSpec:
+def find_model(
+    ref: str | Path, *, cache: Path, suggestions: tuple[str, ...] = (), children: Children | None = None
+) -> ModelSpec:
     """A model from outside the catalogue.
 
     Args:
@@ -21,16 +24,17 @@ def find_model(ref: str | Path, *, cache: Path, suggestions: tuple[str, ...] = (
             apart.
         cache: Where introspected configs are remembered, by their content.
         suggestions: Names of the catalogue that look like a Hub id, for the message if it cannot be had.
+        children: Where it is laid out.
     """
     hint = f"{UnknownModelError(str(ref), suggestions)} " if suggestions else ""
     installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
     if isinstance(ref, Path):
         from rankviz.hub.local import model_from_path
 
-        return model_from_path(ref, cache=cache)
+        return model_from_path(ref, cache=cache, children=children)
     from rankviz.hub.remote import model_from_hub
 
-    return model_from_hub(ref, cache=cache, suggestions=suggestions)
+    return model_from_hub(ref, cache=cache, suggestions=suggestions, children=children)
 
 
 def find_config(ref: str | Path) -> dict[str, Any]:

@@ -1,41 +1,25 @@
-"""A config.json laid out in a worker process, under limits of time and memory, and remembered by its content."""
+"""A config.json laid out in a child process, and remembered by its content."""
 
 import contextlib
 import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rankviz.children import Bounds, Children
 from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
-from rankviz.errors import BadConfigError, WorkerError
-from rankviz.paths import IMPORT_ROOT
+from rankviz.errors import BadConfigError
 from rankviz.units import GIB
 
-COMMAND = (sys.executable, "-m", "rankviz.worker", "introspect")
-TIMEOUT_S = 60
-CPU_SECONDS_PER_SECOND = 2
-LOG_TAIL = 2000
-"""Characters of the worker's log in an error."""
 ANSWERS = 2
 """Raised by 1 when the worker's answer gets new fields, so that older cached answers are not used."""
-MEMORY_BYTES = 16 * GIB
-"""Of address space: torch for the CPU takes 0.7 GiB, torch for CUDA several, a model on the meta device little."""
+BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
+"""Of a caller without bounds of its own. A normal model takes seconds, and about 1 GiB with torch for the CPU."""
 
 
-def introspect_config(
-    path: Path,
-    *,
-    cache: Path | None = None,
-    command: Sequence[str] = COMMAND,
-    timeout_s: float = TIMEOUT_S,
-    memory_bytes: int = MEMORY_BYTES,
-) -> dict[str, Any]:
+def introspect_config(path: Path, *, cache: Path | None = None, children: Children | None = None) -> dict[str, Any]:
     """The worker's introspection of a config.json: a ModelSpec as JSON, but for its name and source.
 
     BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason.
@@ -45,67 +29,24 @@ def introspect_config(
         raise BadConfigError(too_large(path.name, size))
     raw = path.read_bytes()
     parse_config(raw, name=path.name)
-    remembered = _remembered(raw, cache)
-    if remembered is not None and remembered.is_file():
-        with contextlib.suppress(ValueError):
-            return json.loads(remembered.read_bytes())
-    facts = _run(path, command=command, timeout_s=timeout_s, memory_bytes=memory_bytes)
-    if remembered is not None:
-        _write(remembered, facts)
+    key = hashlib.sha256(raw + f"{ANSWERS} {version('transformers')} {version('peft')}".encode()).hexdigest()[:32]
+    remembered = cache / f"{key}.json" if cache else None
+    if (facts := _read(remembered)) is not None:
+        return facts
+    children = children or Children(BOUNDS)
+    with children.turn():
+        if (facts := _read(remembered)) is None:  # while this one waited
+            asked = {"config": str(path.resolve())}
+            facts = children.ask("introspect", asked, about=path.name, error=BadConfigError, key=key)
+            if remembered is not None:
+                _write(remembered, facts)
     return facts
 
 
-def _run(path: Path, *, command: Sequence[str], timeout_s: float, memory_bytes: int) -> dict[str, Any]:
-    limits = [
-        "--memory-bytes",
-        str(memory_bytes),
-        "--cpu-seconds",
-        str(max(1, round(CPU_SECONDS_PER_SECOND * timeout_s))),
-    ]
-    worker = subprocess.Popen(
-        [*command, str(path.resolve()), *limits],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=IMPORT_ROOT,
-        start_new_session=True,
-    )
-    try:
-        output, log = worker.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        raise BadConfigError(
-            f"Building the model of {path.name} took more than {timeout_s:g} s, so RankViz stopped: "
-            "a normal model takes seconds. Check the sizes in the file."
-        ) from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
-        worker.communicate()
-    if worker.returncode == -signal.SIGXCPU:
-        raise BadConfigError(f"Building the model of {path.name} used too much CPU time: check the sizes in the file.")
-    try:
-        facts = json.loads(output)
-    except ValueError:
-        facts = None
-    if not isinstance(facts, dict) or worker.returncode not in (0, 2):
-        tail = log.decode(errors="replace")[-LOG_TAIL:]
-        raise WorkerError(
-            f"The process that builds the model of {path.name} ended with code {worker.returncode} and no answer: "
-            "it may have run out of memory.",
-            exit_code=worker.returncode,
-            log_tail=tail,
-        )
-    if "error" in facts:
-        raise BadConfigError(facts["message"])
-    return facts
-
-
-def _remembered(raw: bytes, cache: Path | None) -> Path | None:
-    """The file that remembers this config as these libraries build it."""
-    if cache is None:
-        return None
-    key = hashlib.sha256(raw + f"{ANSWERS} {version('transformers')} {version('peft')}".encode()).hexdigest()
-    return cache / f"{key[:32]}.json"
+def _read(path: Path | None) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError, OSError):
+        return json.loads(path.read_bytes()) if path else None
+    return None
 
 
 def _write(path: Path, facts: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+from rankviz.children import Children
 from rankviz.core.model.json import model_from_json
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadConfigError
@@ -14,13 +15,13 @@ MAX_HEADER_BYTES = 100_000_000
 """As safetensors itself allows."""
 
 
-def model_from_path(path: Path, *, cache: Path | None = None) -> ModelSpec:
+def model_from_path(path: Path, *, cache: Path | None = None, children: Children | None = None) -> ModelSpec:
     """A folder's config.json, or the file itself; a folder's safetensors headers are compared with the total."""
     folder = path if path.is_dir() else None
     config = path / "config.json" if folder else path
     if not config.is_file():
         raise BadConfigError(f"{path} holds no config.json: give the folder of a model, or its config.json.")
-    facts = introspect_config(config, cache=cache)
+    facts = introspect_config(config, cache=cache, children=children)
     stored = stored_parameters(folder) if folder else None
     where = folder or config
     return model_from_json(

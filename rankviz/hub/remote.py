@@ -7,6 +7,7 @@ import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rankviz.children import Children
 from rankviz.core.model.json import model_from_json
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError
@@ -29,11 +30,16 @@ class HubConfig(NamedTuple):
 
 
 def model_from_hub(
-    repo_id: str, *, cache: Path | None = None, suggestions: tuple[str, ...] = (), api: Any = None
+    repo_id: str,
+    *,
+    cache: Path | None = None,
+    suggestions: tuple[str, ...] = (),
+    api: Any = None,
+    children: Children | None = None,
 ) -> ModelSpec:
     """The model of a Hub id, laid out from its config.json."""
     config = fetch_config(repo_id, suggestions=suggestions, api=api)
-    facts = introspect_config(config.path, cache=cache)
+    facts = introspect_config(config.path, cache=cache, children=children)
     revision = f" at {config.revision[:12]}" if config.revision else ""
     return model_from_json(
         facts

@@ -1,5 +1,6 @@
 """Removes runs for good: set aside while nobody takes up the queue, then deleted. It needs no room on the disk."""
 
+import contextlib
 import re
 import shutil
 import time
@@ -36,8 +37,9 @@ def tidy(store: RunStore) -> None:
     """Remove what an app that was killed left half removed or half written."""
     left = list(store.runs_dir.glob(f"{ASIDE}*"))
     for folder in store.runs_dir.glob(".new-*"):
-        if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
-            left.append(folder)
+        with contextlib.suppress(OSError):  # published meanwhile
+            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                left.append(folder)
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
 

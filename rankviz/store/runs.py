@@ -32,7 +32,7 @@ from rankviz.store.journal import (
     parse_request,
     request_text,
 )
-from rankviz.store.ownership import NO_ONES, Ownership, read_ownership, write_ownership
+from rankviz.store.ownership import FILE, NO_ONES, Ownership, read_ownership, write_ownership
 from rankviz.visitor import data_folder
 
 LOG_TAIL_BYTES = 4000
@@ -47,6 +47,7 @@ class RunStore:
         self.home = Path(home).expanduser().resolve()
         self.runs_dir = self.home / "runs"
         self._readers: dict[str, JournalReader] = {}
+        self._owners: dict[str, tuple[tuple[int, int], Ownership]] = {}
         self._lock = threading.RLock()
 
     def run_dir(self, run_id: str) -> Path:
@@ -81,7 +82,15 @@ class RunStore:
 
     def ownership(self, run_id: str) -> Ownership:
         """Whose a run or a probe is, and whether others may look at it."""
-        return read_ownership(self.run_dir(run_id))
+        try:
+            state = os.stat(os.path.join(self.runs_dir, run_id, FILE))
+        except OSError:
+            return NO_ONES
+        stamp = state.st_ino, state.st_mtime_ns  # it is written anew and renamed, never changed in place
+        known = self._owners.get(run_id)
+        if known is None or known[0] != stamp:
+            known = self._owners[run_id] = stamp, read_ownership(self.run_dir(run_id))
+        return known[1]
 
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Let others look at a run or at all runs of a sweep, or no longer."""
@@ -222,6 +231,7 @@ class RunStore:
         with self._lock:
             for run_id in run_ids:
                 self._readers.pop(run_id, None)
+                self._owners.pop(run_id, None)
 
     def unreadable(self) -> dict[str, str]:
         """Why, for each folder whose request.json is of no run or probe that there can be, or whose journal cannot be

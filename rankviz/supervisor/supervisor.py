@@ -175,12 +175,15 @@ class Supervisor:
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
-        tidy(self.store)
-        self._worker = process.find(self.store.home)
-        if self._worker is None:
-            self._fail_begun(
-                [record.run_id for record in self.store.records()], RunFailed(time=time.time(), error=ORPHANED)
-            )
+        try:
+            self._worker = process.find(self.store.home)
+            if self._worker is None:
+                orphaned = RunFailed(time=time.time(), error=ORPHANED)
+                self._fail_begun([record.run_id for record in self.store.records()], orphaned)
+            tidy(self.store)
+        except BaseException:
+            self._lock.release()  # or the next look would take a worker that lives for gone
+            raise
         return True
 
     def _release(self) -> None:

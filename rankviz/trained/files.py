@@ -18,7 +18,9 @@ TRAINER_STATE = "trainer_state.json"
 MAX_STATE_BYTES = 64_000_000
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_BYTES = 64 * 10**9
-SHARED_MAX_BYTES = 10**9
+MAX_RATIO = 20
+"""How many times its size a zip of more than SMALL_BYTES unpacks to at most: trained weights hardly shrink."""
+SMALL_BYTES = 100 * 10**6
 MAX_ZIP_MEMBERS = 10_000
 CONVERT = (
     "pickle files can run code when they are opened, so RankViz does not open them. Load the adapter where you trust "
@@ -124,6 +126,11 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
             if size > max_bytes:
                 raise BadAdapterError(
                     f"{path.name} unpacks to {size:,} bytes, more than the {max_bytes:,} allowed here."
+                )
+            if size > max(SMALL_BYTES, MAX_RATIO * path.stat().st_size):
+                raise BadAdapterError(
+                    f"{path.name} unpacks to {size:,} bytes, more than {MAX_RATIO} times its own size: zip the "
+                    "adapter's folder again."
                 )
             unpacked = tempfile.TemporaryDirectory(prefix="rankviz-adapter-")
             for member, file in zip(wanted, (WEIGHTS, CONFIG), strict=True):

@@ -50,6 +50,22 @@ class Module:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What is known of an adapter without its numbers: enough to say what a resize gives, to the byte."""
+
+    name: str
+    raw_config: Mapping[str, Any]
+    not_resizable: str
+    """Why it cannot be resized; "" if it can."""
+    modules: tuple[Module, ...]
+    left_alone: tuple[Module, ...]
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    """dtype and shape by name."""
+    metadata: Mapping[str, str]
+    file_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Adapter:
     """A trained adapter on disk. Its numbers are read when they are needed."""
 
@@ -76,6 +92,19 @@ class Adapter:
         """fp32, bf16 or fp16: what most factors are saved in."""
         codes = [self.file.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
         return DTYPES[max(sorted(set(codes)), key=codes.count)]
+
+    @cached_property
+    def outline(self) -> Outline:
+        return Outline(
+            name=self.name,
+            raw_config=self.config.raw,
+            not_resizable=self.config.not_resizable,
+            modules=self.modules,
+            left_alone=self.left_alone,
+            tensors={name: (tensor.dtype, tensor.shape) for name, tensor in self.file.tensors.items()},
+            metadata=self.file.metadata,
+            file_bytes=self.file.file_bytes,
+        )
 
     @cached_property
     def pairs(self) -> Mapping[str, Pair]:

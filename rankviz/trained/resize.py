@@ -19,7 +19,7 @@ from rankviz.core.spectrum.rank_pattern import Ranks, by_module, in_peft, wanted
 from rankviz.core.spectrum.spectrum import Spectrum
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.files import CONFIG, WEIGHTS, pack
-from rankviz.trained.read import Adapter, Module
+from rankviz.trained.read import Adapter, Module, Outline
 from rankviz.trained.svd import Pair, decompose, truncate_all
 from rankviz.trained.tensors import NAMES, NewTensor, encode, file_bytes, write
 
@@ -50,7 +50,7 @@ class ResizePlan:
 
 
 def plan(
-    adapter: Adapter,
+    adapter: Outline,
     spectrum: Spectrum,
     *,
     r: int | None = None,
@@ -67,8 +67,8 @@ def plan(
     """
     if dtype is not None and dtype not in NAMES:
         raise InvalidSettingError(f"The dtype of an adapter must be fp32, bf16 or fp16 (got {dtype!r}).")
-    if adapter.config.not_resizable:
-        raise BadAdapterError(f"{adapter.name} cannot be resized: {adapter.config.not_resizable}")
+    if adapter.not_resizable:
+        raise BadAdapterError(f"{adapter.name} cannot be resized: {adapter.not_resizable}")
     wanted = by_module(spectrum, wanted_ranks(spectrum, r=r, energy=energy))
     code = NAMES[dtype] if dtype else None
     every = (*adapter.modules, *adapter.left_alone)
@@ -86,9 +86,9 @@ def plan(
         energy_kept=kept / spectrum.kept[-1] if spectrum.kept[-1] else None,
         parameters=sum(_parameters(module, k) for module, (_, k) in sizes.items()),
         parameters_before=sum(_parameters(module, r) for module, (r, _) in sizes.items()),
-        file_bytes=file_bytes(_layout(adapter, wanted, code), adapter.file.metadata),
-        file_bytes_before=adapter.file.file_bytes,
-        config={**adapter.config.raw, **ranks._asdict()},
+        file_bytes=file_bytes(_layout(adapter, wanted, code), adapter.metadata),
+        file_bytes_before=adapter.file_bytes,
+        config={**adapter.raw_config, **ranks._asdict()},
     )
 
 
@@ -142,17 +142,17 @@ def _joined(module: Module, pairs: list[Pair]) -> Pair:
 
 
 def _shapes(adapter: Adapter, module: Module, planned: ResizePlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return _shapes_at(adapter, module, planned.by_module[module.name])
+    return _shapes_at(adapter.outline, module, planned.by_module[module.name])
 
 
-def _shapes_at(adapter: Adapter, module: Module, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    a, b = adapter.file.tensors[module.a].shape, adapter.file.tensors[module.b].shape
+def _shapes_at(adapter: Outline, module: Module, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    (_, a), (_, b) = adapter.tensors[module.a], adapter.tensors[module.b]
     rows = k * module.experts
     return (rows, *a[1:]), (b[0], rows, *b[2:])
 
 
-def _layout(adapter: Adapter, wanted: Mapping[str, int], dtype: str | None) -> dict[str, tuple[str, tuple[int, ...]]]:
-    layout = {name: (tensor.dtype, tensor.shape) for name, tensor in adapter.file.tensors.items()}
+def _layout(adapter: Outline, wanted: Mapping[str, int], dtype: str | None) -> dict[str, tuple[str, tuple[int, ...]]]:
+    layout = dict(adapter.tensors)
     for module in adapter.modules:
         for name, shape in zip((module.a, module.b), _shapes_at(adapter, module, wanted[module.name]), strict=True):
             layout[name] = (dtype or layout[name][0], shape)

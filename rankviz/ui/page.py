@@ -11,7 +11,7 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.figures import X_LABELS
 from rankviz.figures.hero import QUALITY_LABELS
-from rankviz.ui import endpoints, link
+from rankviz.ui import endpoints, link, who
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
@@ -43,6 +43,7 @@ def build_app(api: Api) -> gr.Blocks:
         with gr.Row(elem_classes="rv-top"):
             header()
             running_now = badge.build(api)
+            who.login(api)
         notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
@@ -56,6 +57,7 @@ def build_app(api: Api) -> gr.Blocks:
             with gr.Tab("Guide", id="guide") as guide_tab:
                 rules = guide.build(api, exploring.question)
         where = address()
+        identity = who.build(api)
         endpoints.publish(api)
 
         restored = {
@@ -89,6 +91,8 @@ def build_app(api: Api) -> gr.Blocks:
         loaded.then(**training.examples)
         for event in (running_now.draw, running.draw):
             loaded.then(**event)
+        if identity:
+            app.load(**identity, **quiet())
         app.load(adapting.load, None, adapting.loaded, **quiet())
 
         tab_widgets = (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab)

@@ -6,7 +6,7 @@ import socket
 
 from rankviz.api import Api
 from rankviz.errors import UserError
-from rankviz.ui import network
+from rankviz.ui import network, zero_gpu
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options
 
@@ -14,15 +14,18 @@ from rankviz.ui.theme import launch_options
 def serve() -> None:
     """Build the page on the default runs folder, continue its queue and serve until the process ends."""
     api = Api()
+    api.workspace.temp.use_for_gradio()
     options = launch_options(api)
     host, port = options["server_name"], options["server_port"]
     check_address(host, port)
     if not api.workspace.shared:
         for line in network.announcement(host, port, network.own_address()):
             print(line, flush=True)
+    api.workspace.temp.keep_clean(api.workspace.settings.temp_hours * 3600)
     api.workspace.work_queue()
     gc.freeze()  # what is imported stays: to look through it again takes 0.1 s, here and during answers
     app = build_app(api)
+    zero_gpu.prepare(app)
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
     app.launch(**options)
 

@@ -21,6 +21,7 @@ from rankviz.ui import health, identity, network
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
+from rankviz.ui.uploads import Uploads
 from rankviz.ui.visitors import Identified, visitors_of
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
@@ -142,6 +143,7 @@ def launch_options(api: Api) -> dict[str, Any]:
             ],
             "middleware": [
                 *([Middleware(Identified, visitors=visitors)] if visitors else []),
+                *([Middleware(Uploads, workspace=api.workspace)] if visitors else []),
                 Middleware(Head, tags=head(network.room_url(host, port, network.own_address()))),
             ],
         },
@@ -153,5 +155,5 @@ def launch_options(api: Api) -> dict[str, Any]:
         "strict_cors": True,
         "ssr_mode": False,
         "pwa": False,
-        "max_file_size": "1gb",
+        "max_file_size": f"{api.workspace.limits.upload_mb}mb",
     }

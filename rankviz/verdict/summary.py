@@ -22,6 +22,8 @@ class Answer(NamedTuple):
     about: str
     value: str
     sentence: str
+    file_bytes: int | None = None
+    """Of the adapter whose rounded size the answer has."""
 
 
 class Shipped(NamedTuple):
@@ -136,9 +138,14 @@ def _ship(ship: FinishedAdapter | None) -> Answer | None:
     if ship.mean_loss is not None:
         loss += f", the best of {ship.seeds} seeds (mean {ship.mean_loss:.4f})"
     if ship.made == "trained":
-        return Answer("Ship now", f"r = {ship.r}, {size}", f"The adapter that was trained at this rank: {loss}.")
+        return Answer(
+            "Ship now",
+            f"r = {ship.r}, {size}",
+            f"The adapter that was trained at this rank: {loss}.",
+            ship.adapter_bytes,
+        )
     start = f"The adapter that was trained at r = {ship.trained_r}, truncated to r = {ship.r}"
-    return Answer("Ship now", f"r = {ship.r}, about {size}", f"{start}: {loss}.")
+    return Answer("Ship now", f"r = {ship.r}, about {size}", f"{start}: {loss}.", ship.adapter_bytes)
 
 
 def _enough(reading: Reading) -> Answer:
@@ -155,10 +162,15 @@ def _truncated(reading: Reading) -> Answer:
     point, top = reading.shippable, reading.curve.trained
     if point is None:
         size = units.file_size(top.adapter_bytes)
-        return Answer("Ship now", f"r = {top.r}, {size}", f"The adapter as trained: held-out loss {top.loss:.4f}.")
+        return Answer(
+            "Ship now",
+            f"r = {top.r}, {size}",
+            f"The adapter as trained: held-out loss {top.loss:.4f}.",
+            top.adapter_bytes,
+        )
     size = units.file_size(point.adapter_bytes)
     loss = f"The adapter truncated to r = {point.r}: measured held-out loss {point.loss:.4f}."
-    return Answer("Ship now", f"r = {point.r}, about {size}", loss)
+    return Answer("Ship now", f"r = {point.r}, about {size}", loss, point.adapter_bytes)
 
 
 def _one_training(reading: Reading) -> Answer:

@@ -9,6 +9,11 @@ COMMANDS = {
     "probe": "probe.main",
     "probe_depth": "probe.depth",
     "preflight": "preflight.main",
+    "adapter": "reading.adapter",
+    "resize": "reading.resize",
+    "data": "reading.data",
+    "import": "reading.imports",
+    "export": "reading.exports",
 }
 
 

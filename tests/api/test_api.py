@@ -9,6 +9,7 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
+from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
 
 
@@ -153,8 +154,12 @@ def test_a_shared_page_reads_what_was_uploaded(tmp_path, monkeypatch):
     upload = tmp_path / "uploads" / "mine.jsonl"
     upload.parent.mkdir()
     upload.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+    api.workspace.temp.own(upload, "ann")
 
-    assert 3 == api.runs.preview(str(upload)).rows
+    with acting_as(Visitor("ann")):
+        assert 3 == api.runs.preview(str(upload)).rows
+    with acting_as(Visitor("ben")), pytest.raises(InvalidSettingError, match="shared"):
+        api.runs.preview(str(upload))
 
 
 def test_an_unknown_model_without_a_slash_never_asks_the_hub(api):

@@ -165,6 +165,7 @@ def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_
     with acting_as(BEN):
         exported = api.runs.export([sweep_id], tmp_path / "out.zip")
         api.runs.delete(sweep_id)
+    api.workspace.temp.own(exported, ANN.id)
 
     with acting_as(ANN), pytest.raises(LimitError, match="keeps at most 2 runs per visitor"):
         api.runs.import_(exported)

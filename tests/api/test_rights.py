@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
+from rankviz.api.json import run_json
 from rankviz.catalog import own_studies
 from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError
@@ -138,6 +139,7 @@ def test_an_imported_run_belongs_to_who_imports_it(api, tmp_path, monkeypatch):
     with acting_as(BEN):
         exported = api.runs.export([sweep_id], tmp_path / "out.zip")
         api.runs.delete(sweep_id)
+    api.workspace.temp.own(exported, ANN.id)
 
     with acting_as(ANN):
         (run_id,) = api.runs.import_(exported)
@@ -292,3 +294,26 @@ def test_on_ones_own_machine_everything_may_be_changed(tmp_path):
     assert [sweep_id] == [sweep.sweep_id for sweep in api.runs.sweeps()]
     assert api.runs.is_mine(sweep_id)
     assert 1 == len(api.runs.delete(sweep_id))
+
+
+def test_an_estimate_from_everybodys_runs_names_ones_own_alone(api):
+    sweeps = [sweep_of(api, ANN), sweep_of(api, BEN)]
+    ids = [first_run(api, sweep_id) for sweep_id in sweeps]
+
+    with acting_as(ANN):
+        answer = run_json(api.runs.summary(ids[0]))
+        assert (ids[0], "") == api.runs._named(ids)
+        assert ids[1] not in json.dumps(answer)
+
+
+def test_a_shared_page_names_the_file_of_a_run_without_its_place(api, tmp_path):
+    rows = tmp_path / "mine.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+    kept = api.workspace.store.keep(rows, ANN.id)
+    sweep_id = sweep_of(api, ANN, data=str(kept))
+
+    with acting_as(ANN):
+        answer = run_json(api.runs.summary(first_run(api, sweep_id)))
+
+    assert "mine.jsonl" == answer["data"]
+    assert str(tmp_path) not in json.dumps(answer)

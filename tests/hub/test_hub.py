@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import HfApi, errors
 
+from rankviz.children import Bounds, Children
 from rankviz.core.model.config_check import parse_config
 from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError, WorkerError
 from rankviz.hub import find_model
 from rankviz.hub.introspection import introspect_config
 from rankviz.hub.local import model_from_path, stored_parameters
 from rankviz.hub.remote import fetch_config, model_from_hub
+from rankviz.units import GIB
 from tests.support.toy import TOY
 
 LLAMA = {
@@ -36,9 +38,9 @@ def config_file(folder: Path, config=LLAMA) -> Path:
     return path
 
 
-def answering(code: str) -> tuple[str, ...]:
-    """A worker that runs this code instead."""
-    return (sys.executable, "-c", code)
+def answering(code: str, *, seconds: float = 60) -> Children:
+    """Children that run this code instead of the worker."""
+    return Children(Bounds(seconds=seconds, memory_bytes=GIB), worker=(sys.executable, "-c", code))
 
 
 # What a config.json may be
@@ -65,7 +67,7 @@ def answering(code: str) -> tuple[str, ...]:
 )
 def test_an_absurd_config_is_one_sentence_without_starting_a_worker(content, sentence, tmp_path):
     with pytest.raises(BadConfigError) as caught:
-        introspect_config(config_file(tmp_path, content), command=answering("raise SystemExit('started')"))
+        introspect_config(config_file(tmp_path, content), children=answering("raise SystemExit('started')"))
 
     assert sentence in str(caught.value)
 
@@ -76,7 +78,7 @@ def test_fifty_megabytes_of_json_are_not_read(tmp_path):
         file.truncate(50_000_000)
 
     with pytest.raises(BadConfigError, match=r"config\.json is 50\.0 MB; .* RankViz reads at most 1 MB"):
-        introspect_config(path, command=answering("raise SystemExit('started')"))
+        introspect_config(path, children=answering("raise SystemExit('started')"))
 
 
 def test_a_sane_config_passes():
@@ -88,13 +90,13 @@ def test_a_sane_config_passes():
 
 def test_a_worker_that_takes_too_long_is_stopped(tmp_path):
     with pytest.raises(BadConfigError, match=r"took more than 0\.5 s"):
-        introspect_config(config_file(tmp_path), command=answering("import time; time.sleep(60)"), timeout_s=0.5)
+        introspect_config(config_file(tmp_path), children=answering("import time; time.sleep(60)", seconds=0.5))
 
 
 def test_a_worker_that_dies_without_an_answer_leaves_its_code_and_log(tmp_path):
     with pytest.raises(WorkerError, match="ended with code 9") as caught:
         introspect_config(
-            config_file(tmp_path), command=answering("import sys; print('the log', file=sys.stderr); sys.exit(9)")
+            config_file(tmp_path), children=answering("import sys; print('the log', file=sys.stderr); sys.exit(9)")
         )
 
     assert 9 == caught.value.exit_code
@@ -105,19 +107,19 @@ def test_what_the_worker_refuses_is_passed_on(tmp_path):
     code = """import json, sys; print(json.dumps({"error": "BadConfigError", "message": "No such."})); sys.exit(2)"""
 
     with pytest.raises(BadConfigError, match=r"^No such\.$"):
-        introspect_config(config_file(tmp_path), command=answering(code))
+        introspect_config(config_file(tmp_path), children=answering(code))
 
 
 def test_a_config_is_laid_out_once(tmp_path):
     path, cache = config_file(tmp_path), tmp_path / "cache"
-    first = introspect_config(path, cache=cache, command=answering("print('{\"total_parameters\": 7}')"))
+    first = introspect_config(path, cache=cache, children=answering("print('{\"total_parameters\": 7}')"))
 
-    again = introspect_config(path, cache=cache, command=answering("raise SystemExit(9)"))
+    again = introspect_config(path, cache=cache, children=answering("raise SystemExit(9)"))
 
     assert {"total_parameters": 7} == first == again
     with pytest.raises(WorkerError):
         introspect_config(
-            config_file(tmp_path, LLAMA | {"vocab_size": 101}), cache=cache, command=answering("raise SystemExit(9)")
+            config_file(tmp_path, LLAMA | {"vocab_size": 101}), cache=cache, children=answering("raise SystemExit(9)")
         )
 
 
@@ -176,7 +178,7 @@ def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
     huge = LLAMA | {"model_type": "mixtral", "num_hidden_layers": 1000, "hidden_size": 16, "num_local_experts": 8}
 
     with pytest.raises((BadConfigError, WorkerError)) as caught:
-        introspect_config(config_file(tmp_path, huge), timeout_s=2)
+        introspect_config(config_file(tmp_path, huge), children=Children(Bounds(seconds=2, memory_bytes=16 * GIB)))
 
     assert "took more than" in str(caught.value)
 
@@ -184,7 +186,7 @@ def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
 @pytest.mark.torch
 def test_a_worker_without_enough_memory_ends_with_one_sentence(tmp_path):
     with pytest.raises((BadConfigError, WorkerError)) as caught:
-        introspect_config(config_file(tmp_path), memory_bytes=200_000_000)
+        introspect_config(config_file(tmp_path), children=Children(Bounds(seconds=60, memory_bytes=150_000_000)))
 
     assert "memory" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -193,8 +195,8 @@ def test_a_worker_without_enough_memory_ends_with_one_sentence(tmp_path):
 def test_a_worker_that_burns_its_share_of_cpu_time_is_said(tmp_path):
     code = """import os, signal; os.kill(os.getpid(), signal.SIGXCPU)"""
 
-    with pytest.raises(BadConfigError, match="too much CPU time"):
-        introspect_config(config_file(tmp_path), command=answering(code))
+    with pytest.raises(BadConfigError, match="too much processor time"):
+        introspect_config(config_file(tmp_path), children=answering(code))
 
 
 # On this disk

@@ -12,11 +12,12 @@ from rankviz.core.runs.record import RunState
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
+from rankviz.supervisor.process import lock_file
 from rankviz.worker.journal import Journal
 from tests.support import questions
 from tests.support.finished_runs import finished_events
 from tests.support.hostile_disks import fill, read_only_folder, small_disk, without_rights
-from tests.support.workers import COMPLETE_ALL, states, supervise, sweep, wait_for, worker
+from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, states, supervise, sweep, wait_for, worker
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 JOURNAL_BECOMES_FULL = (
@@ -208,3 +209,38 @@ def test_clocks_that_were_set_give_no_time_below_nothing(store):
     store.append(run_id, RunCancelled(time=time.time()))
 
     assert 0.0 == store.sweep(store.get(run_id).request.sweep_id).seconds_in_runs
+
+
+def test_what_a_killed_app_left_half_written_or_half_removed_is_tidied_away(store):
+    (run_id,) = sweep(store, 4)
+    removed, abandoned, fresh = (store.runs_dir / name for name in (f".gone-{run_id}", ".new-old", ".new-now"))
+    for folder in (removed, abandoned, fresh):
+        (folder / "r4").mkdir(parents=True)
+    os.utime(abandoned, (0, 0))
+
+    supervisor = supervise(store, COMPLETE_ALL)
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [".new-now", ".publish.lock", run_id] == sorted(path.name for path in store.runs_dir.iterdir())
+
+
+def test_a_supervisor_that_stumbles_while_it_takes_over_does_not_hold_the_folder(store):
+    run_ids = sweep(store, 4)
+    first = supervise(store, HANG_IN_EACH)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    first.stop()
+    lock = lock_file(store.home)
+    content = lock.read_bytes()
+    lock.write_bytes(b"[]")  # not what a supervisor writes: found.get fails
+
+    second = Supervisor(RunStore(store.home), command=HANG_IN_EACH)
+    with pytest.raises(AttributeError):
+        second.tick()
+    lock.write_bytes(content)
+    second.tick()
+
+    assert ["running"] == states(store, run_ids)
+    second.cancel(run_ids[0])
+    second.stop()
+    assert ["cancelled"] == states(store, run_ids)

@@ -16,7 +16,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 def planned(folder, **options):
     adapter = read_adapter([folder])
-    return adapter, plan(adapter, spectrum(adapter), **options)
+    return adapter, plan(adapter.outline, spectrum(adapter), **options)
 
 
 def update(adapter, name: str) -> np.ndarray:

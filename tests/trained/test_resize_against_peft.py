@@ -86,7 +86,7 @@ def resized(model, folder, **options):
 
     model.save_pretrained(folder / "old")
     adapter = read_adapter([folder / "old"])
-    what = plan(adapter, spectrum(adapter), **options)
+    what = plan(adapter.outline, spectrum(adapter), **options)
     return PeftModel.from_pretrained(base(model.config.model_type), resize(adapter, what, folder / "new")).eval(), what
 
 

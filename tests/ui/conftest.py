@@ -1,21 +1,10 @@
 """One real app in its own process, with its own runs folder, and one browser for all tests of the page."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-
 import pytest
 
 from tests.support.pages import LLAMA, choose_rank, chromium, figure, open_section
+from tests.support.serving import serving
 
-ROOT = Path(__file__).parents[2]
-START_SECONDS = 120
 WAIT_MILLISECONDS = 60_000
 """Far more than a page needs: another test may have the machine to itself meanwhile."""
 
@@ -31,36 +20,6 @@ def address(home):
     """Where `python app.py` answers."""
     with serving(home) as url:
         yield url
-
-
-@contextmanager
-def serving(home: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """`python app.py` on this folder, with these variables beside the usual ones; yields where it answers."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    usual = {**os.environ, "GRADIO_SERVER_PORT": str(port), "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    log = (home / "app.log").open("w")
-    app = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=ROOT, env={**usual, **(environment or {})}, stdout=log, stderr=log
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(url, app)
-        yield url
-    finally:
-        app.terminate()
-        app.wait(20)
-
-
-def _wait_for(url, app):
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and app.poll() is None:
-        try:
-            return urllib.request.urlopen(url, timeout=5)
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("app.py did not answer")
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,11 @@
 """The addresses of a shared page that say who one is, and the cookie that the page gives."""
 
-import asyncio
-
-import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from rankviz.ui.identity import GUESSES, routes
 from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER, Identified, Visitors, visitor_of
@@ -31,30 +29,7 @@ class Site:
         )
 
     def client(self):
-        return Client(self.app)
-
-
-class Client:
-    def __init__(self, app):
-        self.cookies = httpx.Cookies()
-        self._app = app
-
-    def ask(self, method, path, **more):
-        async def asked():
-            transport = httpx.ASGITransport(self._app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://page.example") as client:
-                client.cookies = self.cookies
-                answer = await client.request(method, path, **more)
-                self.cookies = client.cookies
-                return answer
-
-        return asyncio.run(asked())
-
-    def get(self, path="/", **more):
-        return self.ask("GET", path, **more)
-
-    def post(self, path="/", **more):
-        return self.ask("POST", path, **more)
+        return TestClient(self.app, base_url="http://page.example", follow_redirects=False)
 
 
 @pytest.fixture
@@ -65,44 +40,44 @@ def site():
 def test_the_page_gives_each_browser_a_cookie_of_its_own_and_keeps_it(site):
     a, b = site.client(), site.client()
 
-    a.get(), b.get()
+    a.get("/"), b.get("/")
 
-    (first, _), (again, _) = a.get().json(), a.get().json()
+    (first, _), (again, _) = a.get("/").json(), a.get("/").json()
     assert first == again == site.visitors.id_in(a.cookies[COOKIE])
     assert first
-    assert first != b.get().json()[0]
+    assert first != b.get("/").json()[0]
 
 
 def test_a_tampered_cookie_is_replaced(site):
     client = site.client()
     client.cookies.set(COOKIE, "someone.else", domain="page.example")
 
-    client.get()
+    client.get("/")
 
-    assert client.get().json()[0]
+    assert client.get("/").json()[0]
 
 
 def test_only_the_page_gives_cookies_and_only_to_its_own_visitors(site):
-    assert "set-cookie" not in site.client().post().headers
-    assert "set-cookie" not in site.client().get(headers={"sec-fetch-site": "cross-site"}).headers
+    assert "set-cookie" not in site.client().post("/").headers
+    assert "set-cookie" not in site.client().get("/", headers={"sec-fetch-site": "cross-site"}).headers
 
 
 def test_a_program_gets_a_visitor_of_its_own_and_a_browser_its_own(site):
     program, browser = site.client(), site.client()
-    browser.get()
+    browser.get("/")
 
     made, known = program.get("/rankviz/visitor").json(), browser.get("/rankviz/visitor").json()
 
     assert known["visitor"] == browser.cookies[COOKIE]
     assert made["visitor"] != known["visitor"]
-    assert [site.visitors.id_in(made["visitor"]), False] == program.get(headers={HEADER: made["visitor"]}).json()
+    assert [site.visitors.id_in(made["visitor"]), False] == program.get("/", headers={HEADER: made["visitor"]}).json()
     again = program.get("/rankviz/visitor", headers={HEADER: made["visitor"]}).json()
     assert made == again
 
 
 def test_no_other_site_reads_a_visitors_token(site):
     browser = site.client()
-    browser.get()
+    browser.get("/")
 
     for headers in (
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"},
@@ -116,14 +91,14 @@ def test_no_other_site_reads_a_visitors_token(site):
 
 def test_the_token_makes_an_admin_until_one_signs_out(site):
     client = site.client()
-    client.get()
-    me = client.get().json()[0]
+    client.get("/")
+    me = client.get("/").json()[0]
 
     assert 303 == client.post("/rankviz/admin", data={"token": TOKEN}).status_code
-    assert [me, True] == client.get().json()
+    assert [me, True] == client.get("/").json()
     client.post("/rankviz/admin", data={"leave": "yes"})
 
-    assert [me, False] == client.get().json()
+    assert [me, False] == client.get("/").json()
 
 
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN + " ", "\u20ac", "x" * 100_000])

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.pages import LLAMA, figure
 from tests.support.proxy import proxy
-from tests.ui.conftest import serving
+from tests.support.serving import serving
 
 PATH = "/team/rankviz"
 

@@ -1,13 +1,15 @@
 """A probe as flat JSON, and in sentences: what the command line prints and the page shows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.probe.estimate import ProbeEstimate
 from rankviz.core.probe.extrapolate import Extrapolation
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import BUSY_SHARE
+from rankviz.core.quantity import Range
 from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured
 
 NOISE_SHARE = 0.1
@@ -105,7 +107,26 @@ def headers(summary: ProbeSummary) -> list[str]:
     return ["", f"Peak memory, {kind}" if kind else "Peak memory", "Step", "Tokens/s"]
 
 
+class Line(NamedTuple):
+    """A row of the table. memory_bytes, seconds: numbers, a range, or the words that stand in their place."""
+
+    name: str
+    memory_bytes: float | Range | str
+    seconds: float | Range | str
+    tokens_per_second: float | None = None
+
+    @property
+    def texts(self) -> tuple[str, str, str, str]:
+        pace = f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
+        return self.name, _written(self.memory_bytes, units.memory_size), _written(self.seconds, _seconds), pace
+
+
 def table_lines(summary: ProbeSummary) -> list[tuple[str, str, str, str]]:
+    """Rows of the table as texts."""
+    return [line.texts for line in lines_of(summary)]
+
+
+def lines_of(summary: ProbeSummary) -> list[Line]:
     """Rows of the table: the measured depths, the line through them, and the whole model extrapolated, measured and
     estimated."""
     record, estimate = summary.record, summary.estimate
@@ -117,8 +138,8 @@ def table_lines(summary: ProbeSummary) -> list[tuple[str, str, str, str]]:
     if extrapolated:
         memory, step = extrapolated.peak, extrapolated.step
         lines += [
-            ("Per block", units.memory_size(memory.slope), _seconds(step.slope), ""),
-            ("Once: embeddings, loss, the rest", units.memory_size(memory.intercept), _seconds(step.intercept), ""),
+            Line("Per block", memory.slope, step.slope),
+            Line("Once: embeddings, loss, the rest", memory.intercept, step.intercept),
             _extrapolated_line(f"{whole}, extrapolated", extrapolated, record),
         ]
     if full:
@@ -126,26 +147,24 @@ def table_lines(summary: ProbeSummary) -> list[tuple[str, str, str, str]]:
     if extrapolated and full:
         lines.append(_error_line(extrapolated, full))
     if estimate:
-        step = units.time_span(estimate.step_seconds) if estimate.step_seconds else ""
-        lines.append((f"{whole}, estimated", units.memory_span(estimate.memory_bytes), step, ""))
+        lines.append(Line(f"{whole}, estimated", estimate.memory_bytes, estimate.step_seconds or ""))
     return lines
 
 
-def _line(name: str, each: DepthMeasured) -> tuple[str, str, str, str]:
-    pace = f"{each.tokens_per_second:,.0f}" if each.tokens_per_second else ""
-    return name, units.memory_size(each.peak_bytes), _seconds(each.step_seconds), pace
+def _line(name: str, each: DepthMeasured) -> Line:
+    return Line(name, each.peak_bytes, each.step_seconds, each.tokens_per_second)
 
 
-def _extrapolated_line(name: str, each: Extrapolation, record: ProbeRecord) -> tuple[str, str, str, str]:
+def _extrapolated_line(name: str, each: Extrapolation, record: ProbeRecord) -> Line:
     seconds = _positive(each.step_seconds)
-    pace = f"{record.measured[0].tokens_per_step / seconds:,.0f}" if seconds else ""
-    return name, units.memory_size(round(each.peak_bytes)), _seconds(seconds), pace
+    pace = record.measured[0].tokens_per_step / seconds if seconds else None
+    return Line(name, round(each.peak_bytes), units.NOT_KNOWN if seconds is None else seconds, pace)
 
 
-def _error_line(extrapolated: Extrapolation, full: DepthMeasured) -> tuple[str, str, str, str]:
+def _error_line(extrapolated: Extrapolation, full: DepthMeasured) -> Line:
     seconds = _positive(extrapolated.step_seconds)
     step = f"{seconds / full.step_seconds - 1:+.1%}" if seconds else ""
-    return "Error of the extrapolation", f"{extrapolated.peak_bytes / full.peak_bytes - 1:+.1%}", step, ""
+    return Line("Error of the extrapolation", f"{extrapolated.peak_bytes / full.peak_bytes - 1:+.1%}", step)
 
 
 def _positive(seconds: float) -> float | None:
@@ -153,10 +172,16 @@ def _positive(seconds: float) -> float | None:
     return seconds if seconds > 0 else None
 
 
-def _seconds(value: float | None) -> str:
+def _written(value: float | Range | str, text: Callable[[float], str]) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Range):
+        return units.memory_span(value) if text is units.memory_size else units.time_span(value)
+    return text(value)
+
+
+def _seconds(value: float) -> str:
     """A line may cross zero where times are noisy."""
-    if value is None:
-        return "not known"
     return units.duration(value) if value >= 0 else f"-{units.duration(-value)}"
 
 

@@ -10,7 +10,7 @@ from rankviz.figures.modules import share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.controls import code_html
-from rankviz.ui.parts.html import Cell, Row
+from rankviz.ui.parts.html import Cell, Row, rounded
 from rankviz.units import rounded_percent as percent
 
 ROWS_SHOWN = 1000
@@ -55,9 +55,9 @@ def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
         str(layer.r),
         str(layer.rank_for(MOST)),
         str(layer.rank_for(NEARLY_ALL)),
-        f"{layer.effective_rank:.1f}",
-        f"{layer.stable_rank:.2f}",
-        f"{layer.norm:.3g}",
+        rounded("{:.1f}".format, layer.effective_rank, ""),
+        rounded("{:.2f}".format, layer.stable_rank, ""),
+        rounded("{:.3g}".format, layer.norm, ""),
         str(k or "–"),
         share_text(kept) if kept is not None else "–",
     )

@@ -92,8 +92,8 @@ def choices_html(
     return html.table(["Rank", "File", "Energy kept"], rows_and_now, label="Choices of a lower rank") if rows else ""
 
 
-def _loss(losses: Mapping[int, float], r: int | None) -> str:
-    return f"held-out loss {losses[r]:.3f}" if r in losses else ""
+def _loss(losses: Mapping[int, float], r: int | None) -> Cell | str:
+    return html.rounded("held-out loss {:.3f}".format, losses[r], html.PER_TOKEN) if r in losses else ""
 
 
 def _label(plan: "ResizePlan", each: "Truncation | Resize") -> str:
@@ -115,7 +115,7 @@ def _energy(spectrum: Spectrum, plan: "ResizePlan", each: "Truncation | Resize")
 
 
 def _file(size: int, smaller: str = "") -> Cell:
-    return Cell(units.file_size(size), title=f"{size:,} bytes", sub=smaller)
+    return html.rounded(units.file_size, size, "bytes", sub=smaller)
 
 
 def _smaller(plan: "ResizePlan") -> str:

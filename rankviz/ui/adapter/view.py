@@ -11,7 +11,7 @@ from rankviz.figures import energy_figure, energy_info, modules_figure, modules_
 from rankviz.figures.labels import base_name, data_name
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
-from rankviz.ui.parts.html import Figure
+from rankviz.ui.parts.html import Cell, Figure, exact, exact_span, rounded
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
         ),
     ]
     return (
-        f'<div class="rv-caption"><p>{escape(_origin(spectrum, run))}</p></div>{html.figures(row)}'
+        f"{html.paragraphs(Cell(_origin(spectrum, run), title=exact(spectrum.file_bytes, 'bytes')))}{html.figures(row)}"
         f'<div class="rv-advice"><p>{escape(in_words(spectrum))}</p></div>'
     )
 
@@ -92,7 +92,8 @@ def _base_name(base_model: str) -> str:
 def _middle(name: str, over: Spread | None) -> Figure:
     if over is None:
         return Figure(name, "–", sub="no updated module")
-    return Figure(name, f"{over.median:.1f}", sub=f"median; {over.low:.1f} to {over.high:.1f} by module")
+    by_module = f"median; {over.low:.1f} to {over.high:.1f} by module"
+    return Figure(name, rounded("{:.1f}".format, over.median, ""), sub=Cell(by_module, title=exact_span(over)))
 
 
 def _named(names: Sequence[str]) -> str:

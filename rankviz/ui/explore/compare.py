@@ -82,12 +82,11 @@ def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, ht
         "Rank": f"r = {values['r']}",
         **{name: text for name, text in params.items() if name not in ("model", "take")},
     }
-    judged = {"Fit": html.FITS.get(record["fit"], ""), "Forecast": record["quality"]}
-    return (
-        {name: html.Cell(text) for name, text in settings.items()}
-        | figures
-        | {name: html.Cell(text) for name, text in judged.items()}
-    )
+    judged = {
+        "Fit": html.Cell(html.FITS.get(record["fit"], "")),
+        "Forecast": html.Cell(record["quality"], title=record["quality_exact"]),
+    }
+    return {name: html.Cell(text) for name, text in settings.items()} | figures | judged
 
 
 def _cell(name: str, cells: Mapping[str, html.Cell]) -> html.Cell:

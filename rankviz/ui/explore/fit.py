@@ -79,11 +79,14 @@ def verdict_html(result: FitAnswer) -> str:
     lead = f"<p>{sentence}</p>"
     if start.row.fit:
         margin = start.spare
-        band = f"range: {units.gib(margin.low)} to {units.gib(margin.high)}"
+        spare = html.rounded(units.spare, margin.expected, "bytes")
+        usable = html.rounded_span(memory_span, start.answer.usable_bytes, "bytes")
+        band = html.rounded_span(
+            lambda ends: f"(range: {units.gib(ends.low)} to {units.gib(ends.high)})", margin, "bytes"
+        )
         lead = (
-            f"<p>{html.fit_chip(start.row.fit)} <b>{escape(units.spare(margin.expected))}</b> of "
-            f"{escape(memory_span(start.answer.usable_bytes))} usable on {escape(start.gpu.name)} "
-            f'<span class="rv-quiet-text">({escape(band)})</span>. {sentence}</p>'
+            f"<p>{html.fit_chip(start.row.fit)} {html.tag('b', spare)} of {html.tag('span', usable)} usable on "
+            f"{escape(start.gpu.name)} {html.tag('span', band, 'rv-quiet-text')}. {sentence}</p>"
         )
     rule = "" if start.row.fit in (None, "fits", "tight") else html.paragraphs(RULE)
     return f'<div class="rv-verdict"><h2>Fit and changes at r = {start.r}</h2>{lead}{rule}</div>'
@@ -102,16 +105,14 @@ def knobs_html(result: FitAnswer) -> str:
                     sub=knob.peak if knob.of_tokens_at_once else "",
                 ),
                 Cell(units.memory_change(knob.device_bytes), title=f"{knob.device_bytes:+,} bytes"),
-                Cell(
-                    NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds), title=_money(knob.usd)
-                ),
+                _time_change(knob),
                 *([html.FITS[knob.fit]] if has_gpu else []),
             ],
             pick=urlencode(knob.change),
         )
         for knob in result.knobs
     ]
-    title = f"Effect of one change (same {units.count(result.setting.tokens)} tokens). Click a row to apply it."
+    title = f"Effect of one change (same {result.setting.tokens:,} tokens). Click a row to apply it."
     headers = ["Change", "Memory", "Time", *(["Fit"] if has_gpu else [])]
     return html.titled(title, html.table(headers, rows, label="Effect of one change"))
 
@@ -120,8 +121,12 @@ def _effect(knob: Knob) -> str:
     return "Same training result" if knob.same_result else "Changes the training result"
 
 
-def _money(usd: float | None) -> str:
-    return "" if usd is None else f"{'-' if usd < 0 else '+'}{units.usd(abs(usd))}"
+def _time_change(knob: Knob) -> Cell:
+    """The exact seconds, and the money, on hover."""
+    if knob.seconds is None:
+        return Cell(NOT_KNOWN)
+    money = "" if knob.usd is None else f", {'-' if knob.usd < 0 else '+'}{units.usd(abs(knob.usd))}"
+    return Cell(units.duration_change(knob.seconds), title=f"{knob.seconds:+,.12g} seconds{money}")
 
 
 def limits_html(result: FitAnswer) -> str:

@@ -25,11 +25,12 @@ from rankviz.core.probe.request import (
     TIME_LIMIT_SECONDS,
     ProbeQuestion,
 )
-from rankviz.core.probe.summary import headers, sentences, table_lines
+from rankviz.core.probe.summary import Line, headers, lines_of, sentences
+from rankviz.core.quantity import Range
 from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.parts.html import Row
+from rankviz.ui.parts.html import Cell, Row, exact, exact_span
 from rankviz.ui.wiring import action, notice_html, wire
 from rankviz.units import rounded_percent as percent
 
@@ -162,13 +163,27 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         parts.append(notice_html(record.error, kind="error"))
     if record.measured:
         rows = [
-            Row(cells=line, chosen="All" in line[0] and "estimated" not in line[0]) for line in table_lines(summary)
+            Row(cells=_cells(line), chosen="All" in line.name and "estimated" not in line.name)
+            for line in lines_of(summary)
         ]
         parts.append(html.table(headers(summary), rows, label="Probe"))
     parts.append(notice_html(*sentences(record)))
     if record.environment:
         parts.append(html.paragraphs(_where(record)))
     return '<div class="rv-status">' + "".join(parts) + "</div>"
+
+
+def _cells(line: Line) -> tuple[Cell, ...]:
+    """With the exact values on hover."""
+    titles = ("", _exact(line.memory_bytes, "bytes"), _exact(line.seconds, "seconds"))
+    pace = exact(line.tokens_per_second) if line.tokens_per_second else ""
+    return tuple(Cell(text, title=title) for text, title in zip(line.texts, (*titles, pace), strict=True))
+
+
+def _exact(value: float | Range | str, unit: str) -> str:
+    if isinstance(value, str):
+        return ""
+    return exact_span(value, unit) if isinstance(value, Range) else exact(value, unit)
 
 
 def _standing(record: ProbeRecord) -> str:

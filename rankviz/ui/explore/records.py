@@ -12,6 +12,7 @@ from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.forecast.bent import BentRank
 from rankviz.core.forecast.tradeoff import Tradeoff
 from rankviz.core.forecast.words import UNIT_WORDS
+from rankviz.core.quantity import Range
 from rankviz.core.runs.metric import METRICS
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
@@ -32,6 +33,7 @@ def _record(tradeoff: Tradeoff, rank: RankEstimate, known: Mapping[int, RankFore
         "share": units.percent(rank.adapter_parameters / tradeoff.estimate.model.total_parameters),
         "fit": rank.fit or "",
         "quality": quality_text(tradeoff, known.get(rank.r)),
+        "quality_exact": _band(known.get(rank.r)),
         "median": known[rank.r].median if rank.r in known else None,
         "scale": f"α = {rank.lora_alpha:g}, scale {_rule(tradeoff.estimate)} = {rank.scale:.4g}",
     }
@@ -52,6 +54,11 @@ def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> st
         return "the reference"
     unit = UNIT_WORDS[tradeoff.forecast.unit]
     return f"{_number(rank.median)} ({_number(rank.low_80)} to {_number(rank.high_80)}) {unit}"
+
+
+def _band(rank: RankForecast | BentRank | None) -> str:
+    """The same to six digits after the point."""
+    return f"{rank.median:.6f} ({rank.low_80:.6f} to {rank.high_80:.6f})" if rank else ""
 
 
 def _number(value: float) -> str:
@@ -76,20 +83,28 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         ],
         [
             memory_span(memory),
-            f"{memory.low:,} to {memory.high:,} bytes",
+            f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}{_margin(rank)}",
             f"on {gpu.name}, {units.spare(rank.margin_bytes)}" if gpu and rank.fit else "no GPU selected",
             units.memory_size(memory.device),
         ],
         [
             time_span(duration and duration.total),
-            f"{duration.total.low:,.0f} to {duration.total.high:,.0f} seconds" if duration else "",
+            f"{_ends(duration.total, ',.1f')} seconds, expected {duration.total.expected:,.1f}" if duration else "",
             f"about {units.duration(duration.total.expected)}" if duration else "select a GPU with a known speed",
             units.duration(duration.total.expected) if duration else NOT_KNOWN,
         ],
         [
             money_span(cost and cost.usd),
-            f"${cost.usd.low:.4f} to ${cost.usd.high:.4f}" if cost else "",
+            f"${_ends(cost.usd, ',.4f', '$')}, expected ${cost.usd.expected:,.4f}" if cost else "",
             f"about {units.usd(cost.usd.expected)}" if cost else "select a GPU with a price, or enter one",
             units.usd(cost.usd.expected) if cost else NOT_KNOWN,
         ],
     ]
+
+
+def _margin(rank: RankEstimate) -> str:
+    return f"; margin {rank.margin_bytes:,}" if rank.fit else ""
+
+
+def _ends(values: Range, form: str, sign: str = "") -> str:
+    return f"{values.low:{form}} to {sign}{values.high:{form}}"

@@ -52,7 +52,7 @@ def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any], asking: Map
             probing = probe.build(api, w)
         with _tab("Export", "export") as export_tab:
             exported = takeaway.takeaway_widgets(w["take"])
-    tables.offer(ranks_file, partial(ranks_of, api), inputs)
+    tables.offer(api, ranks_file, partial(ranks_of, api), inputs)
 
     def view(function: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
         return wire(partial(function, api), inputs=inputs, outputs=outputs, silent=True)

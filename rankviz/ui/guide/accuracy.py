@@ -13,7 +13,7 @@ from rankviz.figures import AccuracyInfo, accuracy_figure, accuracy_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.parts.html import Figure, Row
+from rankviz.ui.parts.html import Figure, Row, rounded
 from rankviz.ui.wiring import wire
 from rankviz.units import rounded_percent as percent
 
@@ -157,11 +157,11 @@ def two_depths_html(rows: Sequence[ReportRow]) -> str:
     cells = [
         [
             html.Cell(row.model_id, kind="wrap", sub=row.setting),
-            units.memory_size(row.measured_bytes),
-            units.memory_size(row.two_depth_bytes),
+            rounded(units.memory_size, row.measured_bytes, "bytes"),
+            rounded(units.memory_size, row.two_depth_bytes, "bytes"),
             _signed(row.two_depth_bytes / row.measured_bytes - 1),
-            units.duration(row.measured_seconds_per_step),
-            units.duration(row.two_depth_seconds) if row.two_depth_seconds else "not known",
+            rounded(units.duration, row.measured_seconds_per_step, "seconds"),
+            rounded(units.duration, row.two_depth_seconds, "seconds") if row.two_depth_seconds else "not known",
             _signed(row.two_depth_seconds / row.measured_seconds_per_step - 1)
             if row.two_depth_seconds
             else "not known",
@@ -195,8 +195,8 @@ def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
             Row(
                 cells=[
                     html.Cell(row.model_id, kind="wrap", sub=row.setting),
-                    html.Cell(units.memory_size(row.measured_bytes), title=f"{row.measured_kind}; {row.source}"),
-                    units.memory_size(row.left_out_bytes or row.predicted_bytes),
+                    rounded(units.memory_size, row.measured_bytes, f"bytes, {row.measured_kind}; {row.source}"),
+                    rounded(units.memory_size, row.left_out_bytes or row.predicted_bytes, "bytes"),
                     "at most" if row.bound else _signed(row.error),
                 ]
             )

@@ -106,7 +106,11 @@ def _enough_cell(enough: RankEnough | None, rule: RankRule, last: bool) -> Cell 
 
 def _band_cell(forecast: Forecast, r: int) -> Cell:
     at = next(rank for rank in forecast.ranks if rank.r == r)
-    return Cell(_short(at.median), title=f"{at.lines_at_rank} published lines at r = {r}", sub=_ends(at))
+    return Cell(
+        _short(at.median),
+        title=f"{at.median:.6f} ({at.low_80:.6f} to {at.high_80:.6f}); {at.lines_at_rank} published lines at r = {r}",
+        sub=_ends(at),
+    )
 
 
 def _ends(at: RankForecast) -> str:

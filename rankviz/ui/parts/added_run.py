@@ -6,13 +6,14 @@ from rankviz.api import Api
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import UserError
+from rankviz.ui.parts.owned import may_change
 from rankviz.units import time_span
 
 
 def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
     """Shown once all runs have ended, where one more pays for itself."""
     r = decision.forecast.third_run if decision else None
-    if r is None or not sweep.ended or sweep.recorded or api.workspace.why_not_train():
+    if r is None or not sweep.ended or not may_change(api, sweep) or api.workspace.why_not_train():
         return gr.Button(visible=False)
     estimate = api.runs.expected_added(sweep.sweep_id, r)
     time = f" (training {time_span(estimate.seconds)})" if estimate and estimate.seconds else ""

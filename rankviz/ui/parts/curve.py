@@ -15,6 +15,7 @@ from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.decision import decision_html
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, exact, rounded
 from rankviz.ui.parts.verdict import summary_html, verdict_html
 from rankviz.verdict import Shipped, Verdict, shipped, summary
 
@@ -111,11 +112,11 @@ def truncated_table(reading: Reading) -> str:
             [
                 f"r = {point.r}",
                 html.Cell(how_made(point, reading.curve), kind="left"),
-                f"{point.loss:.4f}",
-                f"{reading.above_lowest(point):.4f}",
+                rounded(NATS, point.loss, PER_TOKEN),
+                rounded(NATS, reading.above_lowest(point), PER_TOKEN),
                 *("–" if (value := m.of(point)) is None else m.text(value) for m in accuracies),
                 f"{point.parameters:,}",
-                file_text(point, reading.curve),
+                Cell(file_text(point, reading.curve), title=exact(point.adapter_bytes, "bytes")),
             ],
             chosen=point is reading.chosen,
         )
@@ -164,7 +165,10 @@ def fidelity_table(fidelity: Fidelity | None) -> str:
                 str(each.cases),
                 *(_signed(each.differences.get(r)) for r in ranks),
                 ", ".join(map(str, each.picked)),
-                *(f"{loss:.3f}" for loss in (each.regret, each.regret_of_cut, each.regret_of_highest)),
+                *(
+                    rounded("{:.3f}".format, x, "nats")
+                    for x in (each.regret, each.regret_of_cut, each.regret_of_highest)
+                ),
             ]
         )
         for each in fidelity.settings
@@ -184,5 +188,7 @@ def _setting(each: SettingFidelity) -> str:
     return f"{each.base}, {each.data}, {units.counted(each.steps, 'step')}, {alpha}, {rate}"
 
 
-def _signed(difference: float | None) -> str:
-    return "" if difference is None else f"{difference:+.3f}".replace("-", "−")
+def _signed(difference: float | None) -> Cell | str:
+    if difference is None:
+        return ""
+    return Cell(f"{difference:+.3f}".replace("-", "−"), title=exact(difference, "nats"))

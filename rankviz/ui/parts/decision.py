@@ -1,7 +1,9 @@
 """Shows what to train next and what to ship, side by side, and the forecast that this rests on."""
 
 from rankviz.core.forecast.decision import Decision
+from rankviz.core.quantity import Range
 from rankviz.ui.parts import html
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, exact_span, rounded
 
 
 def decision_html(decision: Decision) -> str:
@@ -27,10 +29,10 @@ def forecast_table(decision: Decision) -> str:
         html.Row(
             [
                 f"r = {rank.r}",
-                f"{rank.median:.4f}",
-                f"{rank.low_50:.4f} – {rank.high_50:.4f}",
-                f"{rank.low_80:.4f} – {rank.high_80:.4f}",
-                "" if rank.measured is None else f"{rank.measured:.4f}",
+                rounded(NATS, rank.median, PER_TOKEN),
+                _band(rank.low_50, rank.median, rank.high_50),
+                _band(rank.low_80, rank.median, rank.high_80),
+                "" if rank.measured is None else rounded(NATS, rank.measured, PER_TOKEN),
             ],
             chosen=rank.r == decision.train_rank,
         )
@@ -38,3 +40,7 @@ def forecast_table(decision: Decision) -> str:
     ]
     headers = ["Rank", "Estimated loss", "50 % band", "80 % band", "Measured runs"]
     return html.table(headers, rows, label="Forecast by rank, nats per token")
+
+
+def _band(low: float, median: float, high: float) -> Cell:
+    return Cell(f"{low:.4f} – {high:.4f}", title=exact_span(Range(low, median, high), PER_TOKEN))

@@ -11,13 +11,13 @@ from rankviz.core.cost.estimate import FIT_WORDS
 
 
 class Cell(NamedTuple):
-    """A table's cell. title: the exact value, on hover. kind: "" a number, "left" a text, "narrow" and
-    "wrap" a text that may break."""
+    """A table's cell, or another text with the exact value on hover (title). kind: "" a number, "left" a text, "narrow"
+    and "wrap" a text that may break."""
 
     text: str
     title: str = ""
     kind: str = ""
-    sub: str = ""
+    sub: "str | Cell" = ""
     """A second, quieter line: what was estimated, where `text` was measured."""
     edit: str = ""
     """What an edit of the text reports; then it stands in a box that `title` names."""
@@ -27,18 +27,37 @@ class Cell(NamedTuple):
     """What names the text where a phone shows the cells of a row one under the other."""
 
 
-def rounded(text: Callable[[float], str], value: float | None, unit: str, *, sub: str = "") -> Cell:
+NATS = "{:.4f}".format
+"""How a loss is written."""
+PER_TOKEN = "nats per token"
+
+
+def rounded(text: Callable[[float], str], value: float | None, unit: str, *, sub: str | Cell = "") -> Cell:
     """A rounded number, the exact one on hover; a dash where there is none."""
-    return Cell("–", sub=sub) if value is None else Cell(text(value), title=_exact(value, unit), sub=sub)
+    return Cell("–", sub=sub) if value is None else Cell(text(value), title=exact(value, unit), sub=sub)
 
 
 def rounded_span(text: Callable[[Any], str], ends: Any, unit: str) -> Cell:
     """The same of a range with `low` and `high`; what `text` has for None where there is none."""
-    return Cell(text(ends), title=f"{_exact(ends.low)} to {_exact(ends.high, unit)}" if ends else "")
+    return Cell(text(ends), title=exact_span(ends, unit) if ends else "")
 
 
-def _exact(value: float, unit: str = "") -> str:
+def exact(value: float, unit: str = "") -> str:
+    """1_644_167_168 -> "1,644,167,168 bytes"."""
     return f"{value:,.12g} {unit}".strip()
+
+
+def exact_span(ends: Any, unit: str = "") -> str:
+    """The same of a range with `low` and `high`."""
+    return f"{exact(ends.low)} to {exact(ends.high, unit)}"
+
+
+def tag(name: str, content: str | Cell, css: str = "") -> str:
+    """An element that holds a text, with its exact value on hover."""
+    cell = content if isinstance(content, Cell) else Cell(content)
+    attributes = {"class": css, "title": cell.title}
+    written = "".join(f' {key}="{escape(value)}"' for key, value in attributes.items() if value)
+    return f"<{name}{written}>{escape(cell.text)}</{name}>"
 
 
 class Row(NamedTuple):
@@ -91,7 +110,7 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
                 state = f' aria-expanded="{str(row.opened).lower()}"'
             text = f'<button type="button"{state}>{text}</button>'
         if cell.sub:
-            text += f'<span class="rv-under">{escape(cell.sub)}</span>'
+            text += tag("span", cell.sub, "rv-under")
         classes = ("rv-left " if i < left or cell.kind else "") + (f"rv-{cell.kind}" if cell.kind else "")
         title = f' title="{escape(cell.title)}"' if cell.title else ""
         column = f' data-column="{escape(cell.column)}"' if cell.column else ""
@@ -101,15 +120,11 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
 
 
 class Figure(NamedTuple):
-    """One number of a row of them. steps: (label, value) pairs under it, such as half and double the rank."""
+    """One number of a row of them."""
 
     name: str
-    value: str
-    sub: str = ""
-    title: str = ""
-    steps: Sequence[tuple[str, str]] = ()
-    verdict: str = ""
-    """A key of FITS, or empty."""
+    value: str | Cell
+    sub: str | Cell = ""
 
 
 FIT_MARKS = {"fits": "✓", "tight": "✓", "uncertain": "?", "does_not_fit": "✕"}
@@ -121,17 +136,13 @@ def figures(row: Sequence[Figure]) -> str:
 
 
 def _figure(f: Figure) -> str:
-    verdict = fit_chip(f.verdict) + " " if f.verdict else ""
-    return (
-        f'<div class="rv-figure"><h2>{escape(f.name)}</h2>'
-        f'<div class="rv-value" title="{escape(f.title)}">{escape(f.value)}</div>'
-        f'<div class="rv-sub">{verdict}{escape(f.sub)}</div>' + (named_values(f.steps) if f.steps else "") + "</div>"
-    )
+    values = tag("div", f.value, "rv-value") + tag("div", f.sub, "rv-sub")
+    return f'<div class="rv-figure"><h2>{escape(f.name)}</h2>{values}</div>'
 
 
-def named_values(pairs: Sequence[tuple[str, str]]) -> str:
+def named_values(pairs: Sequence[tuple[str, str | Cell]]) -> str:
     """Names on the left, values on the right, a small line for each."""
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
+    rows = "".join(f"<dt>{escape(name)}</dt>{tag('dd', value)}" for name, value in pairs)
     return f'<dl class="rv-steps">{rows}</dl>'
 
 
@@ -150,8 +161,8 @@ def fit_chip(fit: str | None) -> str:
     return f'<span class="rv-fit rv-fit-{escape(fit)}">{FITS[fit]}</span>' if fit in FITS else ""
 
 
-def paragraphs(*sentences: str, css: str = "rv-caption") -> str:
-    return f'<div class="{css}">' + "".join(f"<p>{escape(s)}</p>" for s in sentences if s) + "</div>"
+def paragraphs(*sentences: str | Cell, css: str = "rv-caption") -> str:
+    return f'<div class="{css}">' + "".join(tag("p", s) for s in sentences if s) + "</div>"
 
 
 def bullet_list(items: Sequence[str]) -> str:
@@ -168,13 +179,10 @@ def progress(share: float, *, label: str) -> str:
     )
 
 
-def stats(pairs: Sequence[tuple[str, str]]) -> str:
+def stats(pairs: Sequence[tuple[str, str | Cell]]) -> str:
     """Names and values side by side."""
-    return (
-        '<dl class="rv-stats">'
-        + "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
-        + "</dl>"
-    )
+    rows = "".join(f"<div><dt>{escape(name)}</dt>{tag('dd', value)}</div>" for name, value in pairs)
+    return f'<dl class="rv-stats">{rows}</dl>'
 
 
 def preformatted(text: str, *, title: str) -> str:

@@ -6,7 +6,6 @@ Reads what the worker wrote and owns nothing: the page may be closed and finds t
 import time
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
@@ -20,33 +19,27 @@ from rankviz.figures import training_figure, training_info
 from rankviz.figures.labels import run_label, sweep_title
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
-from rankviz.ui.parts.html import Cell, Row
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, rounded
 
 EVENTS_SHOWN = 60
 
 
-class Fingerprint(NamedTuple):
-    """What a sweep showed when it was last drawn; while it stays the same there is nothing to draw."""
-
-    sweep_id: str
-    seen: tuple[tuple[str, str, int, int, float], ...]
-
-
-def fingerprint(sweep: Sweep) -> Fingerprint:
-    return Fingerprint(
-        sweep.sweep_id,
-        tuple((run.state.value, run.stage, len(run.steps), len(run.cuts), run.ended_at or 0.0) for run in sweep.runs),
-    )
+def fingerprint(sweep: Sweep) -> int:
+    """Of what is shown of a sweep; while it stays the same there is nothing to draw. A number, since each open page
+    keeps some."""
+    runs = ((run.state.value, run.stage, len(run.steps), len(run.cuts), run.ended_at or 0.0) for run in sweep.runs)
+    return hash((sweep.sweep_id, *runs))
 
 
-def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:
+def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: str = "") -> str:
     """The sweep's state in one line; while it runs how far it is, its time left and the numbers of the current run.
 
     progress: as api.runs.progress has it, from earlier runs too; None takes it from this sweep alone.
+    waiting: of waiting_words.
     """
     parts = [
         f'<div class="rv-status"><h2>{escape(sweep_title(sweep))}</h2>',
-        f'<p role="status">{escape(_where(sweep))}</p>',
+        f'<p role="status">{escape(" ".join(filter(None, [_where(sweep), waiting])))}</p>',
     ]
     if not sweep.ended:
         parts.append(_how_far(sweep, progress or progress_of(sweep, time.time())))
@@ -54,6 +47,14 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None) -> str:
     if failed:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(failed.error)}</p></div>')
     return "".join(parts) + "</div>"
+
+
+def waiting_words(api: Api, sweep: Sweep) -> str:
+    """Its place in the queue and the wait, as a sentence; nothing of a sweep that does not wait."""
+    if sweep.ended or sweep.running:
+        return ""
+    place = api.runs.waiting(sweep.sweep_id)
+    return place.sentence if place else "It starts when the worker is free."
 
 
 def one_line(sweep: Sweep) -> str:
@@ -74,12 +75,12 @@ def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
     share = next((known for known in (whole, progress.stage_share) if known is not None), sweep.share_done)
     of_stage = whole is None and progress.stage_share is not None
     known = [
-        ("Time left", "about " + units.duration(left) if left else "not known yet"),
+        ("Time left", Cell("about " + units.duration(left), title=exact(left, "seconds")) if left else "not known yet"),
         ("This stage", _stage_so_far(progress) if running else ""),
         ("Step", f"{last.step} of {running.request.max_steps}" if last and running.stage != TRAINING else ""),
-        ("Training loss", f"{last.loss:.4f}" if last else ""),
+        ("Training loss", rounded(NATS, last.loss, PER_TOKEN) if last else ""),
         ("Tokens per second", f"{pace:,.0f}" if pace else ""),
-        ("Memory in use", units.memory_size(last.memory_bytes) if last else ""),
+        ("Memory in use", rounded(units.memory_size, last.memory_bytes, "bytes") if last else ""),
     ]
     bar = html.progress(share, label="Share of this stage" if of_stage else "Share of the whole sweep")
     return bar + html.stats([(name, value) for name, value in known if value])
@@ -103,7 +104,7 @@ def _where(sweep: Sweep) -> str:
         recorded = "Recorded by RankViz and shipped with it: " if sweep.recorded else ""
         return f"{recorded}{ended}{duration}."
     if running is None:
-        return "Queued. It starts when the worker is free."
+        return "Queued."
     number = runs.index(running) + 1
     doing = running.stage if running.steps_done in (0, running.request.max_steps) else "training"
     return f"Run {number} of {len(runs)}, {run_label(running, sweep)}: {doing or 'starting'}."
@@ -202,34 +203,43 @@ def measured_cells(api: Api, run: RunRecord, accuracies: Sequence[Metric]) -> Se
         Cell(run.state.value, kind="left"),
         Cell(f"{run.request.learning_rate:g}"),
         Cell(str(run.request.seed)),
-        Cell(
-            f"{run.loss_after.loss:.4f}" if run.loss_after else "–",
-            sub=f"base {run.loss_before.loss:.4f}" if run.loss_before else "",
+        rounded(
+            NATS,
+            run.loss_after and run.loss_after.loss,
+            PER_TOKEN,
+            sub=rounded("base {:.4f}".format, run.loss_before.loss, PER_TOKEN) if run.loss_before else "",
         ),
-        Cell(f"{run.gain:.4f}" if run.gain is not None else "–"),
+        rounded(NATS, run.gain, PER_TOKEN),
         *(accuracy_cell(run, metric) for metric in accuracies),
-        beside(run.trainable_parameters, estimate and estimate.adapter_parameters, "{:,}".format),
-        beside(run.adapter_bytes, estimate and estimate.adapter_bytes, units.file_size, exact="bytes"),
+        beside(run.trainable_parameters, estimate and estimate.adapter_parameters, "{:,}".format, "parameters"),
+        beside(run.adapter_bytes, estimate and estimate.adapter_bytes, units.file_size, "bytes"),
         beside(
             done and done.peak_memory_bytes,
             estimate and estimate.memory_bytes,
             units.memory_size,
-            exact=f"bytes, {done.peak_memory_kind}" if done else "",
+            "bytes",
+            kind=done.peak_memory_kind if done else "",
         ),
-        beside(done and done.train_seconds, estimate and estimate.seconds, units.duration),
+        beside(done and done.train_seconds, estimate and estimate.seconds, units.duration, "seconds"),
     )
 
 
 def beside(
-    measured: float | None, estimate: float | Range | None, text: Callable[[float], str], *, exact: str = ""
+    measured: float | None,
+    estimate: float | Range | None,
+    text: Callable[[float], str],
+    unit: str,
+    *,
+    kind: str = "",
 ) -> Cell:
-    """A measurement with its estimate under it. exact: the unit of the exact value on hover."""
-    sub = f"est. {estimate_text(estimate, text)}" if estimate is not None else ""
-    if measured is None:
-        return Cell("–", sub=sub)
-    return Cell(text(measured), title=f"{measured:,} {exact}" if exact else "", sub=sub)
+    """A measurement with its estimate under it. unit: of the exact values on hover. kind: what was measured."""
+    expected = estimated(estimate, text, unit)
+    sub = expected._replace(text=f"est. {expected.text}") if estimate is not None else ""
+    return rounded(text, measured, f"{unit}, {kind}" if kind else unit, sub=sub)
 
 
-def estimate_text(estimate: float | Range, text: Callable[[float], str]) -> str:
-    """A number, or a range as low – high."""
-    return f"{text(estimate.low)} – {text(estimate.high)}" if isinstance(estimate, Range) else text(estimate)
+def estimated(estimate: float | Range | None, text: Callable[[float], str], unit: str) -> Cell:
+    """A number, or a range as low – high, with the exact values on hover; a dash where there is none."""
+    if not isinstance(estimate, Range):
+        return rounded(text, estimate, unit)
+    return Cell(f"{text(estimate.low)} – {text(estimate.high)}", title=exact_span(estimate, unit))

@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -11,7 +9,7 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.api.json import run_json
 from rankviz.errors import UserError
-from rankviz.export.tables import Table, runs_table, write_table
+from rankviz.export.tables import Table, file_name, runs_table, write_table
 from rankviz.ui.parts.controls import pickable
 from rankviz.ui.wiring import action, quiet
 
@@ -44,7 +42,7 @@ def download_widgets(label: str, *, elem_id: str, may_be_empty: bool = False) ->
 
 
 def offer(
-    download: Offer, table: Callable[..., Table], inputs: Mapping[str, Any], *, of: gr.HTML | None = None
+    api: Api, download: Offer, table: Callable[..., Table], inputs: Mapping[str, Any], *, of: gr.HTML | None = None
 ) -> None:
     """A choice in the menu writes the table of these inputs, passed by name, and downloads it.
 
@@ -58,7 +56,8 @@ def offer(
     # A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
     def written(event: gr.EventData, *values: Any) -> str:
         data = table(**dict(zip(names, values, strict=True)))
-        return str(write_table(data, str(event._data.get("id", "")), Path(mkdtemp(prefix="rankviz-"))))
+        kind = str(event._data.get("id", ""))
+        return str(write_table(data, kind, api.workspace.new_download(file_name(data, kind)).parent))
 
     download.menu.select(inputs=list(inputs.values()), outputs=download.file, **action(written)).success(
         None, js=f"() => {{ setTimeout(() => document.querySelector('#{download.file.elem_id}').click(), 60); }}"

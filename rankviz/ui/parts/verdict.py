@@ -14,7 +14,12 @@ def summary_html(answers: Sequence[Answer]) -> str:
     """The answers side by side, each with its sentence; nothing where there is none."""
     if not answers:
         return ""
-    return html.figures([html.Figure(each.about, each.value, each.sentence) for each in answers])
+    return html.figures([html.Figure(each.about, _value(each), each.sentence) for each in answers])
+
+
+def _value(answer: Answer) -> html.Cell:
+    """With the exact size of the file on hover."""
+    return html.Cell(answer.value, title="" if answer.file_bytes is None else html.exact(answer.file_bytes, "bytes"))
 
 
 def verdict_html(verdict: Verdict | None, borrowed: Borrowed | None = None) -> str:

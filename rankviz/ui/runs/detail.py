@@ -13,8 +13,8 @@ from rankviz.core.runs.metric import LOSS, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.figures.labels import base_name, data_name
 from rankviz.ui.parts import html
-from rankviz.ui.parts.html import Cell, Row, rounded
-from rankviz.ui.parts.live import estimate_text
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, rounded
+from rankviz.ui.parts.live import estimated
 
 
 def detail_html(api: Api, run: RunRecord) -> str:
@@ -23,7 +23,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
     heading = f"r = {request.r}: {base_name(request.base)} on {data_name(request.data)}"
     parts = [
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
-        html.paragraphs(f"{run.run_id}, {run.state.value}. {_when(run)}"),
+        html.paragraphs(_when(run)),
     ]
     if run.error:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(run.error)}</p></div>')
@@ -45,14 +45,13 @@ def detail_html(api: Api, run: RunRecord) -> str:
     return "".join(parts) + "</section>"
 
 
-def _when(run: RunRecord) -> str:
+def _when(run: RunRecord) -> Cell:
     requested = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.request.created_at))
-    duration = (
-        f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
-        if run.ended_at and run.started_at
-        else ""
-    )
-    return f"Requested: {requested}.{duration}"
+    text = f"Requested: {requested}."
+    if not (run.ended_at and run.started_at):
+        return Cell(text)
+    seconds = max(0.0, run.ended_at - run.started_at)
+    return Cell(f"{text} Duration: {units.duration(seconds)}.", title=exact(seconds, "seconds"))
 
 
 def _compared(run: RunRecord, estimate: RunEstimate | None) -> Sequence[Row]:
@@ -63,20 +62,22 @@ def _compared(run: RunRecord, estimate: RunEstimate | None) -> Sequence[Row]:
             run.trainable_parameters,
             estimate and estimate.adapter_parameters,
             "{:,}".format,
+            "parameters",
         ),
-        ("Adapter file", run.adapter_bytes, estimate and estimate.adapter_bytes, "{:,} bytes".format),
+        ("Adapter file", run.adapter_bytes, estimate and estimate.adapter_bytes, "{:,} bytes".format, "bytes"),
         (
             f"Peak memory, {done.peak_memory_kind}" if done else "Peak memory",
             done and done.peak_memory_bytes,
             estimate and estimate.memory_bytes,
             units.memory_size,
+            "bytes",
         ),
-        ("Training time", done and done.train_seconds, estimate and estimate.seconds, units.duration),
-        ("Held-out loss of the base", run.loss_before and run.loss_before.loss, None, "{:.4f}".format),
-        ("Held-out loss after training", run.loss_after and run.loss_after.loss, None, "{:.4f}".format),
+        ("Training time", done and done.train_seconds, estimate and estimate.seconds, units.duration, "seconds"),
+        ("Held-out loss of the base", run.loss_before and run.loss_before.loss, None, NATS, PER_TOKEN),
+        ("Held-out loss after training", run.loss_after and run.loss_after.loss, None, NATS, PER_TOKEN),
     ]
     rows += [
-        (f"{metric.label} {when}", metric.of(measured), None, metric.text)
+        (f"{metric.label} {when}", metric.of(measured), None, metric.text, metric.units)
         for metric in measured_metrics([run])
         if metric is not LOSS
         for when, measured in (("of the base", run.loss_before), ("after training", run.loss_after))
@@ -85,14 +86,14 @@ def _compared(run: RunRecord, estimate: RunEstimate | None) -> Sequence[Row]:
 
 
 def _comparison(
-    name: str, measured: float | None, estimate: float | Range | None, text: Callable[[float], str]
+    name: str, measured: float | None, estimate: float | Range | None, text: Callable[[float], str], unit: str
 ) -> Sequence[Cell]:
     middle = estimate.expected if isinstance(estimate, Range) else estimate
     return (
         Cell(name),
-        rounded(text, measured, ""),
-        Cell(estimate_text(estimate, text) if estimate is not None else "–"),
-        Cell(f"{measured / middle:.3f}" if measured and middle else "–"),
+        rounded(text, measured, unit),
+        estimated(estimate, text, unit),
+        rounded("{:.3f}".format, measured / middle if measured and middle else None, ""),
     )
 
 

@@ -11,14 +11,13 @@ from rankviz.export.tables import Table
 from rankviz.export.tables import runs_table as measured_table
 from rankviz.figures.labels import base_name, data_name, sweep_title
 from rankviz.ui.parts import html
-from rankviz.ui.parts.html import Cell, Row, rounded
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, rounded
 from rankviz.ui.runs.selection import NOTHING, Choice
 
 ANY_STATE = "any state"
 HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory", "Time")
 HEADERS += ("Requested",)
 INDENT = "\u2003\u2003"
-NATS = "{:.4f}".format
 
 
 def all_sweeps(api: Api) -> list[Sweep]:
@@ -87,8 +86,8 @@ def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: 
         Cell(_each(runs, lambda run: run.request.lora.lora_alpha)),
         Cell(_each(runs, lambda run: run.request.learning_rate)),
         Cell(_each(runs, lambda run: run.request.seed)),
-        rounded(NATS, min(losses, default=None), "nats per token", sub="lowest" if len(losses) > 1 else ""),
-        rounded(NATS, max(gains, default=None), "nats per token", sub="largest" if len(gains) > 1 else ""),
+        rounded(NATS, min(losses, default=None), PER_TOKEN, sub="lowest" if len(losses) > 1 else ""),
+        rounded(NATS, max(gains, default=None), PER_TOKEN, sub="largest" if len(gains) > 1 else ""),
         Cell(_span(sizes), title=f"{min(sizes):,} to {max(sizes):,} bytes" if sizes else ""),
         rounded(units.memory_size, max(peaks, default=None), "bytes", sub="highest peak" if len(peaks) > 1 else ""),
         rounded(units.duration, sweep.seconds_in_runs or None, "seconds"),
@@ -142,8 +141,8 @@ def _run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
         Cell(f"{request.lora.lora_alpha:g}"),
         Cell(f"{request.learning_rate:g}"),
         Cell(str(request.seed)),
-        rounded(NATS, run.loss_after and run.loss_after.loss, "nats per token"),
-        rounded(NATS, run.gain, "nats per token"),
+        rounded(NATS, run.loss_after and run.loss_after.loss, PER_TOKEN),
+        rounded(NATS, run.gain, PER_TOKEN),
         rounded(units.file_size, run.adapter_bytes or None, "bytes"),
         rounded(units.memory_size, done and done.peak_memory_bytes, "bytes"),
         rounded(units.duration, done and done.train_seconds, "seconds"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import NamedTuple
 
 import gradio as gr
@@ -74,7 +73,7 @@ def zip_of(api: Api, ids: Sequence[str]) -> str:
     """Runs or sweeps as another RankViz imports them. In a folder of its own: two visitors never share a file."""
     if not ids:
         raise UserError("Select at least one run: tick its box in the table.")
-    return str(api.runs.export(ids, Path(mkdtemp(prefix="rankviz-")) / "rankviz-runs.zip"))
+    return str(api.runs.export(ids, api.workspace.new_download("rankviz-runs.zip")))
 
 
 def imported(api: Api, file: str) -> Choice:

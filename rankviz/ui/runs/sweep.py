@@ -11,12 +11,15 @@ from rankviz.errors import InvalidSettingError, UserError
 from rankviz.ui.parts import live, points
 from rankviz.ui.parts.added_run import add_button, add_run
 from rankviz.ui.parts.curve import Curve, curve
+from rankviz.ui.parts.owned import may_change, share_box, words_on_owner
 from rankviz.ui.parts.verdict import verdict_chart
 from rankviz.ui.runs.detail import environment_facts, facts_html, request_facts
 from rankviz.ui.wiring import notice_html
+from rankviz.units import counted
 from rankviz.verdict import Shipped
 
 HEIGHT = 340
+SURE = "Delete this sweep, with its runs, losses and adapters? This cannot be undone."
 
 
 class SweepView(NamedTuple):
@@ -32,6 +35,10 @@ class SweepView(NamedTuple):
     add: Any
     ship: Any
     export: Any
+    share: Any
+    delete: Any
+    sure: Any
+    owner: str
     by_rank: str
     summary: str
     above_best: str
@@ -70,7 +77,8 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         unknown = notice_html(f"{by.label} was not measured in this sweep. {LOSS.label} is shown.")
         by, tolerance = LOSS, default_tolerance(LOSS.key)
     shown, problem = curve_within(api, sweep, tolerance, by)
-    again, own = len(sweep.resumable), not sweep.recorded
+    again, mine = len(sweep.resumable), may_change(api, sweep)
+    readable = mine or sweep.recorded
     compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
     points_there = any(run.loss_after for run in sweep.runs)
     return SweepView(
@@ -81,12 +89,16 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
             visible=len(offered) > 1,
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
-        status=live.status_html(sweep),
-        resume=gr.Button(live.again_label(again), visible=bool(again) and own),
-        cancel=gr.Button(visible=not sweep.ended),
+        status=live.status_html(sweep, waiting=live.waiting_words(api, sweep)),
+        resume=gr.Button(live.again_label(again), visible=bool(again) and mine),
+        cancel=gr.Button(visible=mine and not sweep.ended),
         add=add_button(api, sweep, shown.decision),
-        ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=shown.ship is not None),
-        export=gr.Button(visible=any(run.state.ended for run in sweep.runs)),
+        ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=readable and shown.ship is not None),
+        export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
+        share=share_box(api, sweep, mine),
+        delete=gr.Button(visible=mine and sweep.ended),
+        sure=gr.Row(visible=False),
+        owner=words_on_owner(api, sweep, mine),
         by_rank=shown.chart if points_there else "",
         summary=unknown + problem + shown.summary,
         above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",
@@ -141,3 +153,13 @@ def resume(api: Api, sweep_id: str) -> None:
 
 def add(api: Api, sweep_id: str) -> None:
     add_run(api, sweep_id)
+
+
+def share(api: Api, sweep_id: str, is_open: bool) -> None:
+    api.runs.open_to_all(sweep_id, is_open)
+
+
+def delete(api: Api, sweep_id: str) -> tuple[str, str, str]:
+    """Nothing is chosen afterwards."""
+    gr.Info(f"{counted(len(api.runs.delete(sweep_id)), 'run')} deleted.")
+    return "", "", ""

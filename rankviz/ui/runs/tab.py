@@ -14,6 +14,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, points, tables
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import editable, pickable, plain, remembered
+from rankviz.ui.parts.owned import SHARE
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE, all_sweeps, matching_runs
 from rankviz.ui.runs.selection import Choice, choice_of, imported, selected_after, zip_of
@@ -71,6 +72,7 @@ def build(api: Api) -> Running:
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details, results_file = _sweep_widgets(w)
+    delete_it, keep = w.pop("delete_it"), w.pop("keep")
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
     choice = sweep_id, run_id, open_id = gr.State(""), gr.State(""), gr.State("")
@@ -99,6 +101,11 @@ def build(api: Api) -> Running:
     w["clear"].click(lambda: [], None, selected, **quiet()).then(**drawing)
     for button, does in ((w["resume"], of_sweep.resume), (w["cancel"], _cancel), (w["add"], of_sweep.add)):
         button.click(inputs=sweep_id, **action(partial(does, api))).then(**drawing)
+    w["share"].input(inputs=[sweep_id, w["share"]], **action(partial(of_sweep.share, api))).then(**drawing)
+    for button, asks in ((w["delete"], True), (keep, False)):
+        button.click(partial(gr.Row, visible=asks), None, w["sure"], **quiet())
+    deleted = delete_it.click(inputs=sweep_id, outputs=[*choice], **action(partial(of_sweep.delete, api)))
+    deleted.then(**drawing)
     w["cancel_run"].click(inputs=run_id, **action(partial(_cancel, api))).then(**drawing)
     for button, file, make, inputs in (
         (w["ship"], shipped, of_sweep.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),
@@ -108,8 +115,8 @@ def build(api: Api) -> Running:
         button.click(inputs=inputs, outputs=file, **action(partial(make, api))).success(
             None, js=f"() => {{ setTimeout(() => document.querySelector('#{file.elem_id}').click(), 60); }}"
         )
-    tables.offer(table_file, partial(matching_runs, api), filters, of=w["table"])
-    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
+    tables.offer(api, table_file, partial(matching_runs, api), filters, of=w["table"])
+    tables.offer(api, results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
     brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(imported, api)))
     brought.then(**drawing)
 
@@ -125,7 +132,7 @@ def build(api: Api) -> Running:
         showing=showing,
         timer=w["timer"],
         draw=drawing,
-        chosen=[*chosen, brought],
+        chosen=[*chosen, brought, deleted],
         train=train,
     )
 
@@ -159,6 +166,13 @@ def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer]:
         w["add"] = gr.Button("", visible=False, size="sm", elem_id="sweep-add")
         w["ship"] = gr.Button("Download the adapter", visible=False, size="sm", elem_id="sweep-ship")
         w["export"] = gr.Button("Download this sweep (zip)", visible=False, size="sm", elem_id="sweep-export")
+        w["share"] = gr.Checkbox(False, label=SHARE, visible=False, elem_id="sweep-share")
+        w["delete"] = gr.Button("Delete this sweep", visible=False, size="sm", elem_id="sweep-delete")
+    with gr.Row(visible=False, elem_classes="rv-bar", elem_id="sweep-sure") as w["sure"]:
+        plain(html.paragraphs(of_sweep.SURE))
+        w["delete_it"] = gr.Button("Delete", variant="stop", size="sm", elem_id="sweep-delete-it")
+        w["keep"] = gr.Button("Keep", size="sm", elem_id="sweep-keep")
+    w["owner"] = plain(elem_id="sweep-owner")
     w["metric"] = gr.Dropdown(
         METRIC_CHOICES, value=LOSS.key, label="Quality", interactive=True, visible=False, elem_id="sweep-metric"
     )

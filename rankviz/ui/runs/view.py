@@ -23,12 +23,12 @@ CHOOSE = "Click a sweep in the list to read it."
 
 
 class Seen(NamedTuple):
-    """What each part was last drawn of; a part that is the same is not drawn again."""
+    """What each part was last drawn of, as a hash; a part that is the same is not drawn again."""
 
-    listed: Any = None
-    overlaid: Any = None
-    sweep: Any = None
-    run: Any = None
+    listed: int | None = None
+    overlaid: int | None = None
+    sweep: int | None = None
+    run: int | None = None
 
 
 class RunsView(SimpleNamespace):
@@ -60,12 +60,13 @@ def runs_view(
     before, choice = seen or Seen(), Choice(sweep_id, run_id, open_id)
     sweeps, unreadable = all_sweeps(api), api.runs.unreadable()
     prints = tuple(live.fingerprint(sweep) for sweep in sweeps)
-    chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None)
+    chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None) or _of_another(api, sweep_id)
+    state_of_it = _state_of(api, chosen) if chosen else None
     now = Seen(
-        listed=(text, state, tuple(selected), choice, tuple(unreadable), prints),
-        overlaid=(x, y, tuple(selected), prints if selected else ()),
-        sweep=(sweep_id, tolerance, metric, live.fingerprint(chosen) if chosen else None),
-        run=(run_id, live.fingerprint(chosen) if chosen else None),
+        listed=hash((text, state, tuple(selected), choice, tuple(unreadable), prints)),
+        overlaid=hash((x, y, tuple(selected), prints if selected else ())),
+        sweep=hash((sweep_id, tolerance, metric, state_of_it)),
+        run=hash((run_id, state_of_it)),
     )
     drawn: dict[str, Any] = {}
     if now.listed != before.listed:
@@ -80,6 +81,20 @@ def runs_view(
     if now.run != before.run:
         drawn |= _run(api, run_id)
     return RunsView(**drawn, seen=now, timer=gr.Timer(active=True))
+
+
+def _state_of(api: Api, sweep: Sweep) -> tuple[int, bool, str]:
+    """All that changes what is shown of it."""
+    is_open = not sweep.recorded and api.runs.is_open(sweep.sweep_id)
+    return live.fingerprint(sweep), is_open, live.waiting_words(api, sweep)
+
+
+def _of_another(api: Api, sweep_id: str) -> Sweep | None:
+    """A sweep that is not listed here, since another visitor shares it by its address."""
+    try:
+        return api.runs.sweep(sweep_id)
+    except RankVizError:
+        return None
 
 
 def _overlaid(sweeps: Sequence[Sweep], selected: Sequence[str], x: str, y: str) -> dict[str, Any]:
@@ -111,4 +126,5 @@ def _run(api: Api, run_id: str) -> dict[str, Any]:
         run = api.runs.get(run_id)
     except RankVizError as error:
         return {"detail": notice_html(str(error), kind="error"), "cancel_run": gr.Button(visible=False)}
-    return {"detail": detail_html(api, run), "cancel_run": gr.Button(visible=not run.state.ended)}
+    can_end = not run.state.ended and api.runs.is_mine(run_id)
+    return {"detail": detail_html(api, run), "cancel_run": gr.Button(visible=can_end)}

@@ -51,6 +51,8 @@ def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
         return ""
     shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
     words = in_words(api.runs.progress(shown))
+    if not shown.running and (place := api.runs.waiting(shown.sweep_id)):
+        words += f", {units.counted(place.ahead, 'sweep')} before it" if place.ahead else ", next"
     if len(unfinished) > 1:
         words += f", {units.counted(len(unfinished) - 1, 'more sweep')} queued"
     return (

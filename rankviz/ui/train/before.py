@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -19,7 +17,7 @@ from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.errors import RankVizError
 from rankviz.figures.labels import base_name
 from rankviz.ui.parts import html
-from rankviz.ui.parts.html import Cell, Row
+from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.train.form import NOTED
 from rankviz.ui.train.request import DEFAULTS, KEPT_FILE, OWN_FILE, data_of, problem_in, request_of
@@ -89,9 +87,11 @@ def before(api: Api, **values: Any) -> Before:
         "expected": notice_html(*noted, expected.warning) + expected_html(expected),
         "notice": notice_html(sentence, kind="error"),
     }
-    if not sentence or request.base == EMBEDDED or api.workspace.why_not_train():
+    never = bool(api.workspace.why_not_train())
+    if request.base == EMBEDDED or not (sentence or never):
         return Before(**shown)
-    return Before(**shown, embedded=gr.Button(visible=True), notebook=gr.Button(_notebook_label(request), visible=True))
+    notebook = gr.Button(_notebook_label(request), visible=True)
+    return Before(**shown, embedded=gr.Button(visible=not never), notebook=notebook)
 
 
 def _wrong(field: str, sentence: str) -> Before:
@@ -110,15 +110,16 @@ def expected_html(expected: ExpectedSweep) -> str:
             cells=[
                 f"r = {r}",
                 Cell(f"{run.adapter_parameters:,}"),
-                Cell(units.file_size(run.adapter_bytes), title=f"{run.adapter_bytes:,} bytes"),
-                units.memory_span(run.memory_bytes),
+                rounded(units.file_size, run.adapter_bytes, "bytes"),
+                rounded_span(units.memory_span, run.memory_bytes, "bytes"),
             ]
         )
         for r, run in expected.ranks.items()
     ]
-    return html.paragraphs(
-        first, f"Memory: {units.memory_size(low.low)} to {units.memory_size(high.high)}."
-    ) + html.folded(
+    time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
+    words = f"Memory: {units.memory_size(low.low)} to {units.memory_size(high.high)}."
+    bytes_ = f"{exact(low.low)} to {exact(high.high, 'bytes')}"
+    return html.paragraphs(Cell(first, title=time), Cell(words, title=bytes_)) + html.folded(
         "Parts and ranks",
         html.paragraphs(*(sentence for sentence in rest if sentence != expected.warning))
         + html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank"),
@@ -206,6 +207,6 @@ def notebook(api: Api, **values: Any) -> str:
         gpu=gpu.id,
     )
     written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0])
-    target = Path(mkdtemp(prefix="rankviz-")) / written.file_name
+    target = api.workspace.new_download(written.file_name)
     target.write_text(written.text, encoding="utf-8")
     return str(target)

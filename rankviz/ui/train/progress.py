@@ -11,6 +11,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui.parts import html, live
 from rankviz.ui.parts.added_run import add_button
 from rankviz.ui.parts.curve import curve as by_rank
+from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.wiring import notice_html, unchanged
 
@@ -65,21 +66,23 @@ def progress(api: Api, *, sweep_id: str | None, seen: Any) -> Progress:
     except RankVizError as error:
         return Progress(status=notice_html(str(error), kind="error"), start=train)
     timer, now = gr.Timer(active=not sweep.ended), live.fingerprint(sweep)
-    status = live.status_html(sweep, None if sweep.ended else api.runs.progress(sweep)) + sweep_link(sweep)
+    far = None if sweep.ended else api.runs.progress(sweep)
+    status = live.status_html(sweep, far, live.waiting_words(api, sweep)) + sweep_link(sweep)
     if now == seen:
         return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
+    mine = may_change(api, sweep)
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
     stepped = any(run.steps for run in sweep.runs)
     return Progress(
         status=status,
-        start=train if sweep.ended else gr.Button(CANCEL, variant="stop", interactive=True),
+        start=train if sweep.ended or not mine else gr.Button(CANCEL, variant="stop", interactive=True),
         add=add_button(api, sweep, drawn.decision if drawn else None),
         resume=resume_button(api, sweep),
         loss=live.loss_chart([sweep]) if stepped else "",
         curve=drawn.chart if drawn else "",
         words=drawn.words if drawn else "",
         answers=answers_html(sweep),
-        adapters=adapters_html(api, sweep),
+        adapters=adapters_html(api, sweep) if mine else "",
         runs_fold=gr.Accordion(visible=True),
         results=live.results_table(api, sweep),
         events_fold=gr.Accordion(visible=True),
@@ -111,7 +114,7 @@ def _has_a_result(sweep: Sweep) -> bool:
 def resume_button(api: Api, sweep: Sweep) -> gr.Button:
     """Shown once all runs have ended and some did not complete."""
     again = len(sweep.resumable)
-    if not again or not sweep.ended or sweep.recorded or api.workspace.why_not_train():
+    if not again or not sweep.ended or not may_change(api, sweep) or api.workspace.why_not_train():
         return gr.Button(visible=False)
     return gr.Button(live.again_label(again), visible=True)
 

@@ -16,8 +16,10 @@ from rankviz.ui.parts import tables
 from rankviz.ui.parts.added_run import add_run
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
+from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train import before, examples, request
 from rankviz.ui.train import form as train_form
+from rankviz.ui.train.allowed import allowed_html
 from rankviz.ui.train.progress import CANCEL, HEIGHT, progress, restoring_html, train_button
 from rankviz.ui.wiring import action, notice_html, put, quiet, show, wire
 
@@ -86,6 +88,7 @@ def build(api: Api) -> Training:
             with gr.Column(elem_id="train-before"):
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
+                plain(allowed_html(api), elem_id="train-allowed")
                 with gr.Row(elem_classes="rv-bar"):
                     w["embedded"] = gr.Button(
                         "Use the embedded model instead", visible=False, size="sm", elem_id="train-embedded"
@@ -197,7 +200,7 @@ def build(api: Api) -> Training:
     started.then(**done("train-busy"))
     started.success(before.Replaced, None, list(replaced.values()), **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
-    tables.offer(results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
+    tables.offer(api, results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
     for button, act in ((add, partial(add_run, api)), (resume, partial(resume_runs, api))):
         button.click(inputs=sweep_id, **action(act)).then(**drawing)
 
@@ -258,11 +261,14 @@ def resume_runs(api: Api, sweep_id: str) -> None:
 
 
 def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
-    """The form that the sweep came from; None where there is no such sweep."""
+    """The form that the sweep came from; None where there is no such sweep, or where it is another visitor's."""
     if not sweep_id:
         return None
     try:
-        runs = [run.request for run in api.runs.sweep(sweep_id).runs]
+        sweep = api.runs.sweep(sweep_id)
     except RankVizError:
         return None
+    if not (sweep.recorded or may_change(api, sweep)):
+        return None
+    runs = [run.request for run in sweep.runs]
     return request.values_of(runs, [sample.id for sample in api.runs.samples()])

@@ -72,7 +72,9 @@ def truncated_losses(folder: Path, request: Any, base: Path) -> dict[str, Any]:
     losses = {}
     with tempfile.TemporaryDirectory() as space:
         for r in (*RANKS, adapter.r):
-            at = folder if r == adapter.r else resize(adapter, plan(adapter, values, r=r), Path(space) / f"r{r}")
+            at = (
+                folder if r == adapter.r else resize(adapter, plan(adapter.outline, values, r=r), Path(space) / f"r{r}")
+            )
             model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), at)
             result = evaluate(model, data.held_out, when="after", pad_token_id=tokenizer.pad_token_id)
             losses[str(r)] = round(result.loss, 4)

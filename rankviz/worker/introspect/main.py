@@ -1,16 +1,11 @@
 """Prints a model's layers and what its blocks keep in training as JSON, from its config.json.
 
-    python -m rankviz.worker introspect CONFIG.json [--memory-bytes N] [--cpu-seconds N]
+    python -m rankviz.worker introspect FOLDER
 
-No weight is read or allocated, no code of the model's author runs (trust_remote_code is False), and the limits are
-set before torch is imported. Standard output holds one JSON object: the ModelSpec, or {"error": class, "message":
-sentence} with exit code 2.
+The request.json of the folder names the config.json. No weight is read or allocated, and no code of the model's author
+runs (trust_remote_code is False).
 """
 
-import argparse
-import json
-import os
-import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,37 +13,16 @@ from typing import Any
 from rankviz.core.model.config_check import parse_config
 from rankviz.core.model.json import model_from_json
 from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import UserError
+from rankviz.worker.answering import answer, request_in
 
 TOO_LARGE = "This config.json describes a model too large to lay out within the memory that RankViz allows for it."
 ACTIVATION_SECONDS = 20.0
 """At most, for what blocks hold while they train; a second or two is usual, and an estimate can do without."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="introspect")
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--memory-bytes", type=int)
-    parser.add_argument("--cpu-seconds", type=int)
-    args = parser.parse_args(argv)
-    if args.memory_bytes:
-        resource.setrlimit(resource.RLIMIT_AS, (args.memory_bytes, args.memory_bytes))
-    if args.cpu_seconds:
-        # Five seconds between the signal that says so (SIGXCPU) and the one that doesn't ask.
-        resource.setrlimit(resource.RLIMIT_CPU, (args.cpu_seconds, args.cpu_seconds + 5))
-
-    # Libraries print on standard output; the answer has it to itself.
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    try:
-        result, code = introspect(parse_config(args.config.read_bytes(), name=args.config.name)), 0
-    except UserError as error:
-        result, code = {"error": type(error).__name__, "message": str(error)}, 2
-    except MemoryError:
-        result, code = {"error": "BadConfigError", "message": TOO_LARGE}, 2
-    with answer:
-        json.dump(result, answer)
-    return code
+def main(argv: Sequence[str]) -> int:
+    config = Path(request_in(argv[0])["config"])
+    return answer(lambda: introspect(parse_config(config.read_bytes(), name=config.name)), too_large=TOO_LARGE)
 
 
 def layers_of(config: Mapping[str, Any]) -> ModelSpec:

@@ -194,8 +194,11 @@ def test_a_shared_page_reads_uploads_and_its_runs_and_nothing_else(tmp_path, mon
     for source in (str(private), [str(private / "adapter_model.safetensors"), str(private / "adapter_config.json")]):
         with pytest.raises(InvalidSettingError, match="This page is shared"):
             api.adapters.spectrum(source)
-    assert 4 == api.adapters.spectrum(str(two_blocks(tmp_path / "uploads" / "mine"))).r
+    upload = sorted(two_blocks(tmp_path / "uploads" / "mine").iterdir())
+    for path in upload:
+        api.workspace.temp.own(path, ANN.id)
     with acting_as(ANN):
+        assert 4 == api.adapters.spectrum([str(path) for path in upload]).r
         assert 4 == api.adapters.spectrum(run.run_id).r
 
 

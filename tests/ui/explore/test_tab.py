@@ -274,9 +274,10 @@ def test_text_from_outside_is_escaped_everywhere():
     evil = "<img src=x onerror=alert(1)>"
     markup = (
         html.table([evil], [html.Row(cells=[html.Cell(evil, title=evil, sub=evil)], pick=evil, tick=True)], label=evil)
-        + html.figures([html.Figure(name=evil, value=evil, sub=evil, title=evil, steps=[(evil, evil)])])
+        + html.figures([html.Figure(name=evil, value=html.Cell(evil, title=evil), sub=evil)])
         + html.paragraphs(evil)
-        + html.stats([(evil, evil)])
+        + html.stats([(evil, html.Cell(evil, title=evil, sub=evil))])
+        + html.named_values([(evil, evil)])
         + html.preformatted(evil, title=evil)
         + html.progress(0.5, label=evil)
     )

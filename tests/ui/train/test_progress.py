@@ -231,4 +231,4 @@ def test_the_badge_says_which_run_trains_and_how_far_and_leads_to_it(api):
 def test_the_badge_of_a_sweep_that_waits_says_so(api):
     queued(api)
 
-    assert "Queued: 2 runs" == text_of(badge.now(api).line)
+    assert "Queued: 2 runs, next" == text_of(badge.now(api).line)

@@ -1,0 +1,205 @@
+"""Everything that is written for a while, in one place: HOME/tmp.
+
+page/     what Gradio is given and gives: uploads and downloads, a folder each; removed when they are old
+owners/   whose an upload is: a folder a visitor, a small file an upload
+work/     what child processes unpack and write, a folder an app with a lock; removed when the app has ended
+"""
+
+import json
+import math
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from threading import RLock, Thread
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from rankviz.errors import LimitError
+from rankviz.visitor import Visitor
+
+GRADIO_FOLDER = "GRADIO_TEMP_DIR"
+"""The environment variable that tells Gradio where uploads and downloads lie."""
+CLEAN_SECONDS = 3600
+LOCK = ".lock"
+NEW = "new-"
+"""Of a folder of work that is not locked yet."""
+DOWNLOAD = "download-"
+KEPT_DOWNLOADS = 4
+"""Of one visitor."""
+
+
+class Usage(NamedTuple):
+    """Uploads of one visitor that are still here."""
+
+    files: int
+    size_bytes: int
+
+
+class TempHome:
+    """The temporary files of one runs folder. Several apps may use it at once."""
+
+    def __init__(self, home: Path):
+        self.folder = Path(home) / "tmp"
+        self._changing = RLock()
+
+    @property
+    def page(self) -> Path:
+        """Where uploads and downloads lie: as GRADIO_TEMP_DIR says, where Gradio has its own place."""
+        return Path(os.environ.get(GRADIO_FOLDER) or Path(tempfile.gettempdir()) / "gradio")
+
+    def use_for_gradio(self) -> None:
+        """Let Gradio keep its files here, unless it was told of another place. Before a page is built."""
+        with suppress(OSError):  # where nothing can be written, Gradio has its own place
+            (self.folder / "page").mkdir(parents=True, exist_ok=True)
+            os.environ.setdefault(GRADIO_FOLDER, str(self.folder / "page"))
+
+    def download(self, name: str, visitor_id: str) -> Path:
+        """A place for a file that the page gives to one visitor: nobody can guess its folder. Only the newest few
+        stay."""
+        with self._changing:
+            downloads = [path for path in self._paths(visitor_id) if self.is_download(path)]
+            for path in sorted(downloads, key=lambda path: _age(path.parent))[KEPT_DOWNLOADS - 1 :]:
+                shutil.rmtree(path.parent, ignore_errors=True)
+                self._record(path, visitor_id).unlink(missing_ok=True)
+            folder = self.page / f"{DOWNLOAD}{secrets.token_hex(16)}"
+            folder.mkdir(parents=True)
+            self.own(folder / name, visitor_id)
+        return folder / name
+
+    def is_download(self, path: Path) -> bool:
+        """Whether a file was made to be downloaded, not uploaded."""
+        return _resolved(path).parent.name.startswith(DOWNLOAD)
+
+    def require_room(self, most_mb: int | None) -> None:
+        """LimitError where uploads and downloads take all the room that they may."""
+        if most_mb is not None and _bytes(self.page) > most_mb * 10**6:
+            raise LimitError(
+                f"Uploads and downloads take all of the {most_mb:,} MB that this server has for them. They are "
+                "removed after a while: try again later."
+            )
+
+    @contextmanager
+    def work(self) -> Iterator[Path]:
+        """A folder that is removed afterwards, or once this app has ended however it does."""
+        with tempfile.TemporaryDirectory(dir=self._mine, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    @property
+    def _mine(self) -> Path | None:
+        """This app's folder of work; None, the system's, where nothing can be written in the runs folder."""
+        with self._changing, suppress(OSError):
+            return self._locked[0]
+        return None
+
+    @cached_property
+    def _locked(self) -> tuple[Path, FileLock]:
+        folder = self.folder / "work"
+        folder.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(dir=folder, prefix=NEW))
+        lock = FileLock(new / LOCK, thread_local=False)
+        lock.acquire()
+        return new.rename(folder / new.name.removeprefix(NEW)), lock
+
+    def own(self, path: Path, visitor_id: str) -> None:
+        """Remember whose an upload is. Two visitors may have uploaded the same file."""
+        record = self._record(path, visitor_id)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(str(_resolved(path))), encoding="utf-8")
+
+    def owns(self, path: Path, visitor: Visitor) -> bool:
+        """Whether a file lies among uploads and downloads, and is this visitor's."""
+        ids = [name for name in (visitor.id, visitor.also) if name]
+        return self.is_of_page(path) and any(self._record(path, name).is_file() for name in ids)
+
+    def is_of_page(self, path: Path) -> bool:
+        """Whether a file lies among uploads and downloads."""
+        return _resolved(path).is_relative_to(_resolved(self.page))
+
+    def usage(self, visitor_id: str) -> Usage:
+        """What a visitor has uploaded and is still here."""
+        uploads = [path for path in self._paths(visitor_id) if not self.is_download(path)]
+        sizes = [path.stat().st_size for path in uploads if path.is_file()]
+        return Usage(len(sizes), sum(sizes))
+
+    def _paths(self, visitor_id: str) -> list[Path]:
+        """The files of a visitor, as they were written down; some may be gone."""
+        records = _inside(self.folder / "owners" / _name(visitor_id))
+        return [path for record in records if (path := _path_in(record))]
+
+    def _record(self, path: Path, visitor_id: str) -> Path:
+        return self.folder / "owners" / _name(visitor_id) / _name(str(_resolved(path)))
+
+    def clean(self, keep_seconds: float) -> None:
+        """Remove what is older, and what apps that have ended left. Another app's work stays."""
+        for app in _inside(self.folder / "work"):
+            if not app.name.startswith(NEW) or _age(app) > keep_seconds:
+                _clean_work(app)
+        for folder in _inside(self.folder / "page"):
+            if _age(folder) > keep_seconds:
+                shutil.rmtree(folder, ignore_errors=True)
+        for visitor in _inside(self.folder / "owners"):
+            for record in _inside(visitor):
+                if _age(record) > keep_seconds and not ((path := _path_in(record)) and path.is_file()):
+                    record.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody's, who still has files
+                visitor.rmdir()
+
+    def keep_clean(self, keep_seconds: float, every_seconds: float = CLEAN_SECONDS) -> None:
+        """Clean now, and again and again while this process lives."""
+        self._mine  # noqa: B018 - taken before others are removed
+
+        def clean() -> None:
+            while True:
+                self.clean(keep_seconds)
+                time.sleep(every_seconds)
+
+        Thread(target=clean, name="temporary files", daemon=True).start()
+
+
+def _resolved(path: Path) -> Path:
+    return Path(path).resolve()
+
+
+def _name(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def _path_in(record: Path) -> Path | None:
+    with suppress(OSError, ValueError, TypeError):
+        return Path(json.loads(record.read_text(encoding="utf-8")))
+    return None
+
+
+def _clean_work(app: Path) -> None:
+    with suppress(Timeout, OSError), FileLock(app / LOCK).acquire(timeout=0):
+        shutil.rmtree(app, ignore_errors=True)
+
+
+def _inside(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return list(folder.iterdir())
+    return []
+
+
+def _age(path: Path) -> float:
+    """Seconds since anything in it was written."""
+    now = time.time()
+    with suppress(OSError):
+        return now - max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+    return 0.0 if path.exists() else math.inf
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    for each in folder.rglob("*"):
+        with suppress(OSError):  # removed meanwhile
+            total += each.stat().st_size if each.is_file() else 0
+    return total

@@ -1,0 +1,22 @@
+"""Says beside the form what a run may be on this page, before someone asks for more."""
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.ui.parts import html
+
+
+def allowed_html(api: Api) -> str:
+    """The limits of a shared page; nothing on a page of one's own."""
+    if not api.workspace.shared:
+        return ""
+    limits = api.workspace.limits
+    known = [
+        f"{units.counted(limits.runs_per_sweep, 'run')} per sweep",
+        f"{units.counted(limits.steps, 'step')} per run",
+        f"rank {limits.rank:,}",
+        limits.tokens_per_batch is not None and f"{limits.tokens_per_batch:,} tokens per batch (batch × max length)",
+        limits.base_parameters is not None and f"a base of {units.count(limits.base_parameters)} parameters",
+        limits.run_minutes is not None and f"{units.counted(limits.run_minutes, 'minute')} per run",
+        limits.sweeps_per_visitor is not None and f"{units.counted(limits.sweeps_per_visitor, 'sweep')} at once",
+    ]
+    return html.paragraphs(f"This page is shared. It allows at most: {', '.join(part for part in known if part)}.")

@@ -1,0 +1,39 @@
+"""How a short-lived child answers: one JSON object on standard output, an error of ours with exit code 2."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rankviz.children import REQUEST
+from rankviz.errors import RankVizError
+
+TOO_LARGE = "It needs more memory than RankViz allows for reading it."
+
+
+def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARGE) -> int:
+    """Print what `result` returns, or its error; the exit code."""
+    # Libraries print on standard output; the answer has it to itself.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        said, code = result(), 0
+    except RankVizError as error:
+        said, code = {"error": type(error).__name__, "message": str(error)}, 2
+    except MemoryError:
+        said, code = {"error": "", "message": too_large}, 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+            raise
+        said, code = {"error": "RankVizError", "message": f"It cannot be unpacked here: {error.strerror}."}, 2
+    with contextlib.suppress(BrokenPipeError), out:
+        json.dump(said, out)
+    return code
+
+
+def request_in(folder: str) -> Any:
+    """What was asked."""
+    return json.loads((Path(folder) / REQUEST).read_bytes())

@@ -1,0 +1,27 @@
+"""Prints the outline and the spectrum of a trained adapter."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rankviz.errors import BadAdapterError
+from rankviz.trained.read import read_adapter
+from rankviz.trained.spectrum import spectrum
+from rankviz.trained.transfer import outline_json, spectrum_json
+from rankviz.worker.answering import answer, request_in
+
+
+def main(argv: Sequence[str]) -> int:
+    asked = request_in(argv[0])
+    return answer(lambda: opened([Path(path) for path in asked["paths"]], asked["max_bytes"], asked["max_values"]))
+
+
+def opened(paths: Sequence[Path], max_bytes: int, max_values: int) -> Mapping[str, Any]:
+    """max_values: of singular values, and of tensors in the file."""
+    adapter = read_adapter(paths, max_bytes=max_bytes)
+    values = sum(module.r * module.experts for module in adapter.modules)
+    if (number := max(values, len(adapter.file.tensors))) > max_values:
+        raise BadAdapterError(
+            f"{adapter.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
+        )
+    return {"outline": outline_json(adapter.outline), "spectrum": spectrum_json(spectrum(adapter))}

@@ -1,0 +1,12 @@
+"""Prints what a data file holds: its first rows and its lengths."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankviz.api.data_files import look, look_json
+from rankviz.worker.answering import answer, request_in
+
+
+def main(argv: Sequence[str]) -> int:
+    asked = request_in(argv[0])
+    return answer(lambda: look_json(look(asked["data"], Path(asked["assets"]))))

@@ -1,0 +1,23 @@
+"""Brings the runs of an exported zip into the runs folder, and prints their ids."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rankviz import store
+from rankviz.api.quota import require_kept
+from rankviz.store.ownership import Ownership
+from rankviz.worker.answering import answer, request_in
+
+
+def main(argv: Sequence[str]) -> int:
+    asked = request_in(argv[0])
+    return answer(lambda: {"run_ids": imported(asked)})
+
+
+def imported(asked: Mapping[str, Any]) -> Sequence[str]:
+    """All runs of the zip, or none."""
+    shipped = store.recorded(Path(asked["assets"]))
+    folders = store.read_export(Path(asked["source"]), shipped, store.ImportLimits(*asked["limits"]))
+    require_kept(asked["runs_kept"], asked["kept"], len(folders))
+    return store.take_in(store.RunStore(Path(asked["home"])), folders, shipped, Ownership(asked["owner"]))

@@ -1,0 +1,158 @@
+"""The one home of temporary files: what is kept in it, for whom, and until when."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rankviz.errors import LimitError
+from rankviz.paths import IMPORT_ROOT
+from rankviz.store.temp import KEPT_DOWNLOADS, TempHome
+from rankviz.visitor import NOBODY, Visitor
+
+ANNA, BEN = Visitor("anna"), Visitor("ben")
+HOUR = 3600
+
+
+@pytest.fixture
+def temp(tmp_path, monkeypatch):
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    home = TempHome(tmp_path / "home")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(home.folder / "page"))
+    return home
+
+
+def upload(temp: TempHome, name: str, owner: Visitor, size: int = 10) -> Path:
+    path = temp.page / f"hash-of-{name}" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x" * size)
+    temp.own(path, owner.id)
+    return path
+
+
+def make_old(path: Path, seconds: float) -> None:
+    for each in (*path.rglob("*"), path):
+        os.utime(each, (time.time() - seconds,) * 2)
+
+
+def test_gradio_keeps_its_files_here_unless_it_was_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    temp = TempHome(tmp_path)
+
+    temp.use_for_gradio()
+    assert tmp_path / "tmp" / "page" == temp.page
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path / "elsewhere")
+    temp.use_for_gradio()
+    assert tmp_path / "elsewhere" == temp.page
+
+
+def test_an_upload_is_of_who_uploaded_it(temp):
+    path = upload(temp, "a.zip", ANNA)
+
+    assert temp.owns(path, ANNA)
+    assert temp.owns(path, Visitor("hf:1", also="anna"))
+    assert not temp.owns(path, BEN)
+    assert not temp.owns(path, NOBODY)
+
+
+def test_the_same_file_of_two_visitors_is_of_both(temp):
+    path = upload(temp, "a.zip", ANNA)
+    temp.own(path, BEN.id)
+
+    assert temp.owns(path, ANNA) and temp.owns(path, BEN)
+
+
+def test_a_link_among_the_uploads_is_what_it_leads_to(temp, tmp_path):
+    (tmp_path / "secret").touch()
+    path = temp.page / "hash" / "link"
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "secret")
+    temp.own(path, ANNA.id)
+
+    assert not temp.owns(path, ANNA)
+
+
+def test_what_a_visitor_uploaded_is_counted_without_downloads_and_what_is_gone(temp):
+    upload(temp, "a.zip", ANNA, 100)
+    upload(temp, "b.zip", ANNA, 20).unlink()
+    upload(temp, "c.zip", BEN, 3)
+    temp.download("d.zip", ANNA.id).write_bytes(b"x")
+
+    assert (1, 100) == temp.usage(ANNA.id)
+
+
+def test_only_the_newest_downloads_of_a_visitor_stay(temp):
+    other = temp.download("ben.zip", BEN.id)
+    other.write_bytes(b"x")
+    made = []
+    for number in range(KEPT_DOWNLOADS + 2):
+        made.append(temp.download(f"{number}.zip", ANNA.id))
+        made[-1].write_bytes(b"x")
+        for path in made:
+            if path.exists():
+                make_old(path.parent, HOUR - 60 * number if path is made[-1] else HOUR - 60 * made.index(path))
+
+    assert made[-KEPT_DOWNLOADS:] == [path for path in made if path.exists()]
+    assert other.exists()
+    assert 2 + KEPT_DOWNLOADS + 1 > len(list(temp.page.iterdir()))
+
+
+def test_nothing_more_is_taken_where_the_room_is_full(temp):
+    temp.require_room(1)
+    upload(temp, "a.zip", ANNA, 1_000_001)
+
+    with pytest.raises(LimitError, match="all of the 1 MB that this server has for them"):
+        temp.require_room(1)
+    temp.require_room(2)
+    temp.require_room(None)
+
+
+def test_what_is_old_goes_and_what_is_new_stays(temp):
+    old, new = upload(temp, "old.zip", ANNA), upload(temp, "new.zip", ANNA)
+    make_old(temp.folder, 3 * HOUR)
+    os.utime(new)
+
+    temp.clean(2 * HOUR)
+
+    assert (False, True) == (old.exists(), new.exists())
+    assert (False, True) == (temp.owns(old, ANNA), temp.owns(new, ANNA))
+
+
+def test_a_folder_of_work_is_removed_with_the_block(temp):
+    with temp.work() as folder:
+        (folder / "unpacked").write_bytes(b"x")
+        assert folder.is_relative_to(temp.folder / "work")
+
+    assert not folder.exists()
+
+
+def test_work_of_an_app_that_was_killed_goes_at_the_next_start_and_that_of_one_that_lives_stays(temp):
+    code = (
+        "import time; from pathlib import Path; from rankviz.store.temp import TempHome\n"
+        f"with TempHome(Path({str(temp.folder.parent)!r})).work() as f: print(f, flush=True); time.sleep(300)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(IMPORT_ROOT)}
+    app = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    left = Path(app.stdout.readline().strip())
+
+    with temp.work() as mine:
+        temp.clean(HOUR)
+        assert left.is_dir() and mine.is_dir()
+        os.kill(app.pid, signal.SIGKILL)
+        app.wait()
+        temp.clean(HOUR)
+        assert not left.parent.exists()
+        assert mine.is_dir()
+
+
+def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
+    (tmp_path / "home").write_text("a file")
+
+    with TempHome(tmp_path / "home").work() as folder:
+        assert folder.is_dir()
+        assert not folder.is_relative_to(tmp_path / "home")

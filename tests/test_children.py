@@ -1,0 +1,226 @@
+"""Child processes under bounds: what they may take, and that nothing of them is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from rankviz import children
+from rankviz.children import MAX_OF_A_VISITOR, MAX_WAITING, Bounds, Children
+from rankviz.errors import BadAdapterError, LimitError, NotInstalledError, WorkerError
+from rankviz.visitor import Visitor, acting_as
+
+WIDE = Bounds(seconds=60, memory_bytes=10**9)
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def running(code: str, bounds: Bounds = WIDE, **settings) -> Children:
+    """Children that run this code, whatever they are asked."""
+    return Children(bounds, worker=python(code), **settings)
+
+
+def ask(some: Children, **settings):
+    with some.turn():
+        return some.ask("anything", {}, about="mine.zip", error=BadAdapterError, **settings)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, be it that nobody has asked for its end yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_until(happens) -> None:
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_answer_of_a_child_is_what_it_prints():
+    assert {"r": 8} == ask(running("print('{\"r\": 8}')"))
+
+
+def test_a_child_reads_what_it_is_asked_from_a_folder_that_is_gone_afterwards():
+    code = (
+        "import sys, json; print(json.dumps({'asked': open(sys.argv[2] + '/request.json').read(), 'at': sys.argv[2]}))"
+    )
+    some = running(code)
+
+    with some.turn():
+        said = some.ask("read", {"path": "a.zip"}, about="a.zip", error=BadAdapterError)
+
+    assert {"path": "a.zip"} == json.loads(said["asked"])
+    assert not Path(said["at"]).exists()
+
+
+def test_an_error_of_ours_comes_out_as_it_went_in():
+    code = """print('{"error": "NotInstalledError", "message": "Add it."}'); raise SystemExit(2)"""
+
+    with pytest.raises(NotInstalledError, match=r"^Add it\.$"):
+        ask(running(code))
+
+
+@pytest.mark.parametrize("name", ("Exception", "annotations", "no such"))
+def test_an_error_of_another_name_is_one_of_what_is_read(name):
+    code = f"""print('{{"error": "{name}", "message": "No."}}'); raise SystemExit(2)"""
+
+    with pytest.raises(BadAdapterError, match=r"^No\.$"):
+        ask(running(code))
+
+
+@pytest.mark.parametrize("code", ("import os; os.abort()", "print('hello')", "print('[1]')", "1 / 0"))
+def test_a_child_without_an_answer_is_one_sentence(code):
+    with pytest.raises(WorkerError, match=r"reads mine\.zip ended with code .* and no answer"):
+        ask(running(code))
+
+
+def test_memory_beyond_the_bound_is_refused_to_a_child():
+    code = "try: x = bytearray(400_000_000)\nexcept MemoryError: print('{}')"
+
+    assert {} == ask(running(code, Bounds(seconds=60, memory_bytes=200_000_000)))
+
+
+def test_files_that_a_child_maps_are_not_its_memory(tmp_path):
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 10**9)
+    code = (
+        f"import mmap; f = open('{tmp_path}/large', 'rb'); mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); print('{{}}')"
+    )
+
+    assert {} == ask(running(code, Bounds(seconds=60, memory_bytes=200_000_000)))
+
+
+def test_a_child_that_holds_the_interpreter_is_stopped_at_its_time():
+    with pytest.raises(BadAdapterError, match=r"Reading mine\.zip took more than 0\.5 s, so RankViz stopped"):
+        ask(running("import re; re.match('(a+)+b', 'a' * 60)", Bounds(seconds=0.5, memory_bytes=10**9)))
+
+
+def test_a_child_that_closes_its_outputs_and_goes_on_is_stopped_at_its_time():
+    with pytest.raises(BadAdapterError, match="took more than"):
+        ask(running("import os, time; os.close(1); os.close(2); time.sleep(60)", Bounds(seconds=1, memory_bytes=10**9)))
+
+
+def test_a_child_that_burns_processor_time_in_threads_is_stopped():
+    code = "import resource, os, signal; os.kill(os.getpid(), signal.SIGXCPU)"
+
+    with pytest.raises(BadAdapterError, match="used too much processor time"):
+        ask(running(code))
+
+
+def test_processor_time_is_bounded_from_outside():
+    code = "import resource, time; time.sleep(0.5); print([resource.getrlimit(resource.RLIMIT_CPU)[0]])"
+
+    assert b"[20]\n" == children.run(python(code), Bounds(seconds=10, memory_bytes=10**9)).output
+
+
+def test_an_endless_answer_is_stopped():
+    with pytest.raises(BadAdapterError, match="gave more than 1 MB"):
+        ask(running("while True: print('x' * 1000)", Bounds(seconds=60, memory_bytes=10**9, answer_bytes=10**6)))
+
+
+def test_a_file_beyond_the_bound_cannot_be_written(tmp_path):
+    code = f"import time; time.sleep(0.5)\nwith open('{tmp_path}/out', 'wb') as f: f.write(b'x' * 2_000_000)"
+
+    ended = children.run(python(code), Bounds(seconds=60, memory_bytes=10**9, file_bytes=10**6))
+
+    assert "File too large" in ended.log
+    assert 10**6 >= (tmp_path / "out").stat().st_size
+
+
+SLEEPER = (
+    "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], stdout=2); "
+)
+
+
+def test_a_grandchild_ends_with_the_child():
+    pid = ask(running(SLEEPER + """print('{"pid": %d}' % p.pid)"""))["pid"]
+
+    wait_until(lambda: is_gone(pid))
+
+
+def test_nothing_is_left_of_an_app_that_is_killed(tmp_path):
+    pids = tmp_path / "pids"
+    child = SLEEPER + (
+        f"import os, re; open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{p.pid}}\\n'); re.match('(a+)+b', 'a' * 60)"
+    )
+    run = f"run([{sys.executable!r}, '-c', {child!r}], Bounds(seconds=300, memory_bytes=10**9))"
+    app = subprocess.Popen(
+        python(f"from rankviz.children import *; {run}"), env={**os.environ, "PYTHONPATH": str(children.IMPORT_ROOT)}
+    )
+    wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+
+    os.kill(app.pid, signal.SIGKILL)
+    app.wait()
+
+    for pid in pids.read_text().split():
+        wait_until(lambda pid=int(pid): is_gone(pid))
+
+
+def test_one_runs_at_a_time_a_few_wait_and_more_are_refused():
+    some, begun, go_on = running("print('{}')"), Event(), Event()
+
+    def hold(name: str) -> None:
+        with acting_as(Visitor(name)), some.turn():
+            begun.set()
+            assert go_on.wait(60)
+
+    with ThreadPoolExecutor(MAX_WAITING + 1) as pool:
+        held = [pool.submit(hold, str(number)) for number in range(MAX_WAITING + 1)]
+        wait_until(lambda: some.busy == MAX_WAITING + 1)
+        assert begun.is_set()
+        with pytest.raises(LimitError, match="at most 1 at once"), acting_as(Visitor("late")), some.turn():
+            pass
+        go_on.set()
+    assert [None] * len(held) == [each.result() for each in held]
+    assert {} == ask(some)
+
+
+def test_one_visitor_does_not_take_all_places():
+    some, go_on = running("print('{}')"), Event()
+
+    def hold() -> None:
+        with acting_as(Visitor("many")), some.turn():
+            assert go_on.wait(60)
+
+    with ThreadPoolExecutor(MAX_OF_A_VISITOR) as pool:
+        for _ in range(MAX_OF_A_VISITOR):
+            pool.submit(hold)
+        wait_until(lambda: some.busy == MAX_OF_A_VISITOR)
+        with pytest.raises(LimitError), acting_as(Visitor("many")), some.turn():
+            pass
+        go_on.set()
+        with acting_as(Visitor("other")):
+            assert {} == ask(some)
+
+
+def test_who_waits_too_long_is_told_that_the_server_is_busy():
+    some = running("print('{}')", Bounds(seconds=0.2, memory_bytes=10**9))
+
+    with some.turn(), pytest.raises(LimitError, match="Try again in a minute"):
+        ask(some)
+
+    assert 0 == some.busy
+
+
+def test_what_cannot_be_read_is_not_tried_again_for_a_while(tmp_path):
+    code = f"open({str(tmp_path / 'tried')!r}, 'a').write('x'); raise SystemExit(9)"
+    some = running(code)
+
+    for key in ("same", "same", "other"):
+        with pytest.raises(WorkerError, match="ended with code 9"):
+            ask(some, key=key)
+
+    assert "xx" == (tmp_path / "tried").read_text()

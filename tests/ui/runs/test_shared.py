@@ -1,0 +1,189 @@
+"""The Runs tab of a shared page: one's own sweeps, and what another visitor shares, to read only."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import NotYoursError, RunNotFoundError
+from rankviz.ui.parts.owned import COPY_IT, OF_ANOTHER
+from rankviz.ui.runs import sweep as of_sweep
+from rankviz.ui.runs.listing import ANY_STATE
+from rankviz.ui.runs.view import runs_view
+from rankviz.ui.train import badge
+from rankviz.ui.train import tab as train
+from rankviz.ui.train.progress import CANCEL, TRAIN, progress
+from rankviz.visitor import acting_as
+from tests.support import questions
+from tests.support.finished_runs import finished, text_of
+from tests.support.visitors import ADMIN, ANN, BEN
+
+CHANGES = ("resume", "cancel", "add", "ship", "export", "share", "delete")
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path, shared=True)
+
+
+@pytest.fixture
+def anns(api):
+    """A finished sweep of Ann's."""
+    with acting_as(ANN):
+        return finished(api, {4: 2.0, 16: 1.5}).sweep_id
+
+
+def drawn(api, sweep_id, **more):
+    texts = {"text": "", "state": ANY_STATE, "x": "adapter", "y": "loss", "run_id": "", "open_id": ""}
+    judged = {"metric": "loss", "tolerance": "0.02"}
+    return runs_view(
+        api, showing="yes", selected=(), sweep_id=sweep_id, **{**texts, **judged, "seen": None, **more}
+    )._asdict()
+
+
+def offered(view):
+    """The buttons that are shown."""
+    return {name for name in CHANGES if view[name].visible}
+
+
+def share(api, sweep_id, is_open=True):
+    with acting_as(ANN):
+        of_sweep.share(api, sweep_id, is_open)
+
+
+def test_another_visitors_sweep_is_neither_listed_nor_found_by_its_id(api, anns):
+    with acting_as(BEN):
+        view = drawn(api, anns)
+
+        assert anns not in view["table"]
+        assert not view["sweep_box"].visible
+        assert f"No run or sweep '{anns}' here." == text_of(view["message"]).replace("&#x27;", "'")
+        assert "" == badge.now(api).line
+
+
+def test_its_owner_is_offered_to_share_export_and_delete_it(api, anns):
+    with acting_as(ANN):
+        view = drawn(api, anns)
+
+    assert anns in view["table"]
+    assert {"add", "export", "share", "delete"} == offered(view)
+    assert not view["share"].value
+    assert "" == view["owner"]
+
+
+def test_a_shared_sweep_is_read_by_its_address_and_not_listed(api, anns):
+    share(api, anns)
+
+    with acting_as(BEN):
+        view = drawn(api, anns)
+
+    assert anns not in view["table"]
+    assert view["sweep_box"].visible
+    assert set() == offered(view)
+    assert OF_ANOTHER == text_of(view["owner"])
+    assert view["by_rank"]
+
+
+def test_its_owner_reads_that_it_is_shared(api, anns):
+    with acting_as(ANN):
+        before = drawn(api, anns)
+    share(api, anns)
+    with acting_as(ANN):
+        view = drawn(api, anns, seen=before["seen"])
+
+    assert view["share"].value
+    assert COPY_IT == text_of(view["owner"])
+
+
+def test_what_is_no_longer_shared_is_gone_for_others(api, anns):
+    share(api, anns)
+    with acting_as(BEN):
+        seen = drawn(api, anns)["seen"]
+    share(api, anns, is_open=False)
+
+    with acting_as(BEN):
+        assert not drawn(api, anns, seen=seen)["sweep_box"].visible
+
+
+def test_another_visitor_cannot_share_or_delete(api, anns):
+    with acting_as(BEN):
+        for change in (lambda: of_sweep.share(api, anns, True), lambda: of_sweep.delete(api, anns)):
+            with pytest.raises(RunNotFoundError):
+                change()
+    share(api, anns)
+    with acting_as(BEN), pytest.raises(NotYoursError):
+        of_sweep.delete(api, anns)
+
+
+def test_after_a_sweep_is_deleted_none_is_chosen(api, anns):
+    with acting_as(ANN):
+        assert ("", "", "") == of_sweep.delete(api, anns)
+        assert anns not in drawn(api, "")["table"]
+
+
+def test_the_admin_sees_and_may_change_everything(api, anns):
+    with acting_as(ADMIN):
+        view = drawn(api, anns)
+
+    assert anns in view["table"]
+    assert {"add", "export", "share", "delete"} == offered(view)
+
+
+def test_a_recorded_sweep_can_be_exported_and_not_changed(api):
+    recorded = api.runs.recorded()[0].sweep_id
+
+    with acting_as(BEN):
+        assert {"export"} == offered(drawn(api, recorded)) - {"ship"}
+
+
+def test_one_run_of_a_shared_sweep_is_read_and_not_cancelled(api):
+    with acting_as(ANN):
+        sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id)
+    run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
+    share(api, sweep_id)
+
+    for visitor, may in ((ANN, True), (BEN, False)):
+        with acting_as(visitor):
+            view = drawn(api, sweep_id, run_id=run_id)
+            assert run_id in view["detail"]
+            assert may == view["cancel_run"].visible
+            assert may == view["cancel"].visible
+
+
+def test_train_shows_a_shared_sweep_without_what_would_change_it(api):
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id)
+    share(api, sweep_id)
+
+    for visitor, button in ((ANN, CANCEL), (BEN, TRAIN)):
+        with acting_as(visitor):
+            assert button == progress(api, sweep_id=sweep_id, seen=None).start.value
+    with acting_as(BEN):
+        assert train.form_of(api, sweep_id) is None
+    with acting_as(ANN):
+        assert train.form_of(api, sweep_id)
+
+
+def test_on_a_machine_of_ones_own_nothing_is_shared_and_everything_can_be_deleted(tmp_path):
+    api = Api(home=tmp_path, shared=False)
+    sweep_id = finished(api, {4: 2.0, 16: 1.5}).sweep_id
+
+    view = drawn(api, sweep_id)
+
+    assert {"add", "export", "delete"} == offered(view)
+    assert "" == view["owner"]
+
+
+def test_what_an_open_page_keeps_of_the_drawn_runs_is_four_numbers(api, anns):
+    with acting_as(ANN):
+        assert all(isinstance(part, int) for part in drawn(api, anns)["seen"])
+
+
+def test_who_waits_reads_how_many_sweeps_go_first_and_not_whose(api):
+    anns = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id)
+    bens = api.workspace.store.create(questions.sweep(ranks=(8,)), BEN.id)
+
+    with acting_as(BEN):
+        status = text_of(drawn(api, bens)["status"])
+        assert "Queued. Place 2 in the queue: 1 sweep before it." in status
+        assert anns not in status
+        assert "Queued: 1 run, 1 sweep before it" == text_of(badge.now(api).line)
+    with acting_as(ANN):
+        assert "Queued. Next in the queue." in text_of(drawn(api, anns)["status"])

@@ -1,0 +1,57 @@
+"""Each rounded quantity in a table, a list of values or a figure of the page has its exact value on hover."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.ui.explore import fit
+from rankviz.ui.explore.compare import compare
+from rankviz.ui.guide import accuracy
+from rankviz.ui.guide.tab import guide
+from rankviz.ui.parts import live
+from rankviz.ui.parts.curve import curve
+from rankviz.ui.parts.question import DEFAULTS
+from rankviz.ui.runs.detail import detail_html
+from rankviz.ui.runs.listing import ANY_STATE, list_html
+from tests.support.finished_runs import finished
+from tests.support.hover import quantities, unexplained
+
+LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
+PINS = {"pins": ["?model=meta-llama/Llama-3.1-8B", "?model=Qwen/Qwen3-8B&r=64&dora=1"]}
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def explore(api):
+    return [*fit.decisions(api, **LLAMA), compare(api, PINS)["html"]]
+
+
+def guides(api):
+    report = api.accuracy.shipped()
+    return [*guide(api, **LLAMA), accuracy.details(report).tables, accuracy.rests_on_html(report.rows[:9], "")]
+
+
+def runs(api):
+    sweep = finished(api, {4: 2.0, 64: 1.5})
+    shown = [live.status_html(sweep), live.results_table(api, sweep), detail_html(api, sweep.runs[0])]
+    listed = list_html([sweep], text="", state=ANY_STATE, selected=[])
+    return [*shown, listed, curve(api, sweep).words]
+
+
+@pytest.mark.parametrize("part", [explore, guides, runs])
+def test_each_rounded_quantity_has_its_exact_value_on_hover(api, part):
+    markup = "".join(part(api))
+
+    assert [] == unexplained(markup)
+    assert quantities(markup)
+
+
+def test_a_title_that_does_not_round_to_what_is_shown_is_found():
+    cells = "<table><tr><td title='{}'>1.53 GiB</td></tr></table>"
+
+    assert [] == unexplained(cells.format("1,644,167,168 bytes"))
+    assert ["1.53 GiB []", "1.53 GiB [1,700,000,000 bytes]"] == [
+        each for title in ("", "1,700,000,000 bytes") for each in unexplained(cells.format(title))
+    ]
