@@ -4,8 +4,6 @@ changed by their owner."""
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, TypedDict
 
 from rankviz.api import Api
@@ -260,7 +258,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         if not ids:
             raise InvalidSettingError("Give the id of at least one run or sweep.")
-        return file(api.runs.export(ids, Path(mkdtemp(prefix="rankviz-")) / "rankviz-runs.zip"))
+        return file(api.runs.export(ids, api.workspace.new_download("rankviz-runs.zip")))
 
     return start_sweep, cancel, resume, delete, share, export_runs
 
