@@ -39,6 +39,7 @@ class Limits(BaseSettings):
         10, description="Minutes after which a sweep gives way to one of another visitor, between two of its runs"
     )
     runs_kept: Count | None = Field(None, description="Runs and probes of one visitor that are kept, queued ones too")
+    runs_in_total: Count | None = Field(None, description="The same of all visitors together")
     upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
     uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
     uploads_mb_per_visitor: Count | None = Field(None, description="MB of all uploaded files of one visitor")
@@ -72,6 +73,7 @@ class SharedLimits(Limits):
     base_parameters: Count | None = 1_000_000_000
     run_minutes: Count | None = 20
     runs_kept: Count | None = 60
+    runs_in_total: Count | None = 3_000
     upload_mb: Count = 100
     uploads_per_visitor: Count | None = 20
     uploads_mb_per_visitor: Count | None = 300

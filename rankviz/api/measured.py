@@ -37,6 +37,7 @@ class Measured:
         self._workspace = workspace
         self._models = models
         self._timings: dict[tuple[str, float], tuple[Any, Timing | None]] = {}
+        self._here: dict[tuple[str, float | None], bool] = {}
 
     def any(self, prefix: str = "") -> bool:
         """Whether there is a run or a probe whose id starts so. Looked up without the store, which an estimate from
@@ -79,7 +80,7 @@ class Measured:
         from rankviz.core.cost.pace import machine_of, paces
 
         here = machine_of(self._with_versions(environment))
-        records = self._workspace.store.records()
+        records = [record for record in self._workspace.store.records() if self._made_here(record)]
         ended = [record for record in records if record.ended_at]
         ended.sort(key=lambda record: record.ended_at)
         timings = [
@@ -141,8 +142,18 @@ class Measured:
         from rankviz.core.cost.pace import machine_of
 
         here = machine_of(self._with_versions(environment))
-        runs = [run for run in self._workspace.store.all() if run.completed and machine_of(run.environment) == here]
-        return runs[-MOST_RUNS:]
+        completed = [run for run in self._workspace.store.all() if run.completed and self._made_here(run)]
+        return [run for run in completed if machine_of(run.environment) == here][-MOST_RUNS:]
+
+    def _made_here(self, record: RunRecord | ProbeRecord) -> bool:
+        """On a shared page, whether a worker of this machine made it: what somebody imports may say anything of this
+        machine, and would move everybody's estimates."""
+        if not self._workspace.shared or not record.state.ended:
+            return True
+        key = record.run_id, record.ended_at
+        if key not in self._here:
+            self._here[key] = self._workspace.store.has_begun(record.run_id)
+        return self._here[key]
 
     def row_tokens(self, request: RunRequest) -> Range | None:
         """Tokens of a row of a run's data after padding; None where the data has gone since."""

@@ -58,9 +58,15 @@ class Quota:
 
     def require_room(self, new: int, records: Sequence[RunRecord | ProbeRecord] | None = None) -> None:
         """LimitError where so many more runs cannot be kept for this visitor, or the disk is in use."""
-        limits, rights = self._workspace.limits, self._workspace.rights
-        if limits.runs_kept is not None:
-            require_kept(limits.runs_kept, self.kept if records is None else len(rights.made_by_visitor(records)), new)
+        limits = self._workspace.limits
+        if (limits.runs_kept, limits.runs_in_total) != (None, None):
+            records = self._workspace.store.records() if records is None else records
+            require_kept(limits.runs_kept, len(self._workspace.rights.made_by_visitor(records)), new)
+            if limits.runs_in_total is not None and len(records) + new > limits.runs_in_total:
+                raise LimitError(
+                    f"This server keeps at most {limits.runs_in_total:,} runs of all visitors, and {len(records):,} "
+                    "are there. Delete runs of yours, or try again later."
+                )
         if limits.disk_mb is not None and (used := self._disk_bytes()) > limits.disk_mb * 10**6:
             raise LimitError(
                 f"The runs on this server use {units.file_size(used)}, more than the {limits.disk_mb:,} MB that it "
@@ -91,7 +97,7 @@ class Quota:
     @property
     def _limitless(self) -> bool:
         limits = self._workspace.limits
-        given = (limits.sweeps, limits.sweeps_per_visitor, limits.runs_kept, limits.disk_mb)
+        given = (limits.sweeps, limits.sweeps_per_visitor, limits.runs_kept, limits.runs_in_total, limits.disk_mb)
         return all(limit is None for limit in given)
 
     def _require_place(self, records: Sequence[RunRecord | ProbeRecord], sweep_id: str) -> None:

@@ -129,7 +129,6 @@ class StoredRuns:
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
-        self._quota.require_room(1)
         source = self._workspace.references.file(source)
         asked = {
             "home": str(self._workspace.home.absolute()),
@@ -137,11 +136,12 @@ class StoredRuns:
             "source": str(source.absolute()),
             "owner": owner.id,
             "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
-            "kept": self._quota.kept,
             "runs_kept": limits.runs_kept,
         }
         children = self._workspace.children
         with children.turn():
+            self._quota.require_room(1)  # others may have come before
+            asked["kept"] = self._quota.kept
             return children.ask("import", asked, about=source.name, error=InvalidSettingError)["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from rankviz.catalog.models import ModelRow, find_model
 from rankviz.catalog.peft_results import MAX_FILE_BYTES, USUAL_FILE_BYTES, read_result
+from rankviz.core.bounds import printable
 from rankviz.core.studies.lines import LABEL_LENGTH, BaseModel, Evidence, QualityPoint, Study
 from rankviz.errors import BadDataError, RankVizError, UnknownModelError
 
@@ -36,23 +37,24 @@ def add(home: Path, files: Sequence[Path]) -> Added:
     folder = home / FOLDER
     kept, points, refused = [], 0, []
     for file in files:
+        name = printable(file.name, MAX_STEM)
         try:
             if file.stat().st_size > MAX_FILE_BYTES:
                 raise BadDataError(
-                    f"{file.name} has more than {MAX_FILE_BYTES:,} bytes: a result file has about {USUAL_FILE_BYTES:,}."
+                    f"{name} has more than {MAX_FILE_BYTES:,} bytes: a result file has about {USUAL_FILE_BYTES:,}."
                 )
             content = file.read_bytes()
-            points += len(read_result(content, file.name))
+            points += len(read_result(content, name))
             if len(list(folder.glob("*.json"))) >= MAX_FILES:
-                raise BadDataError(f"{file.name}: there are {MAX_FILES} files already: remove some first.")
+                raise BadDataError(f"{name}: there are {MAX_FILES} files already: remove some first.")
         except OSError as error:
-            refused.append(f"{file.name} cannot be read ({error.strerror or error}): give a readable file.")
+            refused.append(f"{name} cannot be read ({error.strerror or error}): give a readable file.")
         except RankVizError as error:
             refused.append(str(error))
         else:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / _kept_name(file.stem, content)).write_bytes(content)
-            kept.append(file.name)
+            kept.append(name)
     return Added(kept, points, refused)
 
 

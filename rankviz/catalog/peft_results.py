@@ -5,10 +5,12 @@ the needed fields must be there, and every field is checked, because the files c
 """
 
 import json
-import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from rankviz.core.bounds import MAX_NUMBER, UNPRINTABLE, printable
+from rankviz.core.from_json import quoted
 from rankviz.core.studies.lines import FULL, Facet, QualityPoint, facet_of
 from rankviz.errors import BadDataError
 
@@ -18,6 +20,11 @@ MAX_RANK = 65_536
 QUOTED = 40
 """Characters of a file that an error quotes."""
 MAX_TEXT = 200
+MAX_METRICS = 50
+"""Of one file that are kept as points."""
+MAX_METRIC = 1e9
+"""Of a quality, either way; a figure has no room for more."""
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
 LOWER_IS_BETTER = ("loss", "nll", "perplexity", "error", "forgetting", "drift", "wer")
@@ -34,13 +41,14 @@ def read_result(text: str | bytes, file: str) -> tuple[QualityPoint, ...]:
             f"{file} has {size:,} bytes, more than {MAX_FILE_BYTES:,}: a result file has about {USUAL_FILE_BYTES:,}."
         )
     try:
-        result = json.loads(text)
+        result = json.loads(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as error:
-        raise BadDataError(f"{file} is not JSON ({str(error)[:80]}): give a result file as PEFT writes it.") from None
+        why = printable(str(error), 80)
+        raise BadDataError(f"{file} is not JSON ({why}): give a result file as PEFT writes it.") from None
     run, train = _object(result, "run_info", file), _object(result, "train_info", file)
     if train.get("status") != "success":
         raise BadDataError(
-            f"{file}: the run's status is {str(train.get('status'))[:QUOTED]!r}, not 'success': give the result of a "
+            f"{file}: the run's status is {quoted(train.get('status'))}, not 'success': give the result of a "
             "run that succeeded."
         )
     config, setup = run.get("peft_config"), _object(run, "train_config", file)
@@ -55,6 +63,8 @@ def read_result(text: str | bytes, file: str) -> tuple[QualityPoint, ...]:
         for name, value in metrics[-1].items()
         if _is_quality(name, value)
     )
+    if len(points) > MAX_METRICS:
+        raise BadDataError(f"{file} has {len(points):,} metrics, at most {MAX_METRICS} are read: leave some out.")
     if not points:
         raise BadDataError(f"{file}: the last of train_info.metrics has no quality metric, such as 'test accuracy'.")
     return points
@@ -89,7 +99,7 @@ def _shared(
         "duration": f"{steps} steps x batch {batch}" if steps and batch else "",
         "table": f"result files, learning rate {rate:g}" if rate else "result files",
         "experiment": _text(run.get("experiment_name"), "run_info.experiment_name", file),
-        "run_date": _text(run.get("created_at"), "run_info.created_at", file)[:10],
+        "run_date": _date(run, file),
     }
 
 
@@ -101,9 +111,20 @@ def _object(result: Any, key: str, file: str) -> Mapping[str, Any]:
 
 
 def _text(value: Any, field: str, file: str) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
+    if not _is_text(value):
         raise BadDataError(f"{file}: {field} is not a text of 1 to {MAX_TEXT} characters: correct it.")
     return value.strip()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= MAX_TEXT and not UNPRINTABLE.search(value)
+
+
+def _date(run: Mapping[str, Any], file: str) -> str:
+    created = _text(run.get("created_at"), "run_info.created_at", file)
+    if not DATE.match(created):
+        raise BadDataError(f"{file}: run_info.created_at is not a date such as 2026-01-31: correct it.")
+    return created[:10]
 
 
 def _rank_of(config: Mapping[str, Any] | None, file: str) -> int | None:
@@ -112,7 +133,7 @@ def _rank_of(config: Mapping[str, Any] | None, file: str) -> int | None:
         return None
     rank = next((config[name] for name in ("r", "init_r", "rank") if config.get(name) is not None), None)
     if _whole(rank) is None or not 1 <= rank <= MAX_RANK:
-        kind = str(config.get("peft_type", "?"))[:QUOTED]
+        kind = quoted(config.get("peft_type")).strip("'")
         raise BadDataError(f"{file}: peft_config ({kind}) has no rank r: only methods with a rank can be shown.")
     return rank
 
@@ -120,7 +141,8 @@ def _rank_of(config: Mapping[str, Any] | None, file: str) -> int | None:
 def _method(config: Mapping[str, Any] | None) -> str:
     if config is None:
         return FULL
-    kind = str(config.get("peft_type") or "?").lower()[:QUOTED]
+    kind = config.get("peft_type")
+    kind = kind.lower()[:QUOTED] if _is_text(kind) else "?"
     for flag, name in (("use_dora", "dora"), ("use_rslora", "rslora"), ("use_bdlora", "bd-lora")):
         if kind == "lora" and config.get(flag):
             return name
@@ -132,8 +154,8 @@ def _targets(config: Mapping[str, Any] | None) -> str:
         return "all weights"
     targets = config.get("target_modules")
     if isinstance(targets, str):
-        return targets[:MAX_TEXT]
-    if isinstance(targets, list) and all(isinstance(name, str) for name in targets):
+        return printable(targets, MAX_TEXT)
+    if isinstance(targets, list) and all(_is_text(name) for name in targets):
         return ",".join(sorted(targets))[:MAX_TEXT]
     return ""
 
@@ -150,13 +172,13 @@ def _facet(targets: str) -> Facet:
 def _task(run: Mapping[str, Any], file: str) -> str:
     """The format does not name its task: the dataset if it is given, otherwise the kind of comparison."""
     setup = run["train_config"]
-    if isinstance(setup.get("dataset_id"), str):
-        return setup["dataset_id"][:MAX_TEXT]
+    if _is_text(setup.get("dataset_id")):
+        return setup["dataset_id"]
     return "MetaMathQA" if "query_template" in setup else "result files"
 
 
 def _is_quality(name: Any, value: Any) -> bool:
-    if not isinstance(name, str) or len(name) > MAX_TEXT or _number(value, any_sign=True) is None:
+    if not _is_text(name) or not _is_number(value) or not -MAX_METRIC <= value <= MAX_METRIC:
         return False
     return not any(name.endswith(word) or name.startswith(word) for word in COUNTED)
 
@@ -167,11 +189,14 @@ def _kind(name: str) -> dict[str, Any]:
     return {"role": role, "higher_is_better": not any(word in lower for word in LOWER_IS_BETTER)}
 
 
-def _number(value: Any, *, any_sign: bool = False) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value) if any_sign or value > 0 else None
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> float | None:
+    """Above 0 and finite; a very large whole number is compared, since it cannot be converted."""
+    return float(value) if _is_number(value) and 0 < value <= MAX_NUMBER else None
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if isinstance(value, int) and _number(value) is not None else None

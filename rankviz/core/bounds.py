@@ -15,6 +15,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters and halves of characters."""
 ILL_FORMED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """The same of a text of several lines."""
+HALVES = re.compile("[\ud800-\udfff]")
 
 
 class Between(NamedTuple):
@@ -42,6 +43,8 @@ class Prose(NamedTuple):
     """A text to be read by people: what is longer is cut off, what cannot be printed is replaced."""
 
     most: int
+    controls: bool = False
+    """Whether control characters stay: of what a model wrote, where they are part of it."""
 
 
 class Items(NamedTuple):
@@ -72,6 +75,6 @@ Reference = Annotated[str, Letters(1000)]
 PathInside = Annotated[str, Letters(200, INSIDE)]
 
 
-def printable(text: str, most: int = MAX_TEXT) -> str:
+def printable(text: str, most: int = MAX_TEXT, *, controls: bool = False) -> str:
     """The text as it can be shown, stored and sent: cut off, and what is no character replaced."""
-    return ILL_FORMED.sub("\ufffd", text if len(text) <= most else text[: most - 1] + "…")
+    return (HALVES if controls else ILL_FORMED).sub("\ufffd", text if len(text) <= most else text[: most - 1] + "…")

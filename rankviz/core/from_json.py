@@ -170,7 +170,7 @@ def _prose(prose: Prose) -> Reader:
     def read(value: object) -> str:
         if type(value) is not str:
             raise Misfit(f"must be a text (got {quoted(value)})")
-        return printable(value, prose.most)
+        return printable(value, prose.most, controls=prose.controls)
 
     return read
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from rankviz.core.bounds import UNPRINTABLE
 from rankviz.core.runs.events import Evaluated
 from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, LOSS, TOKEN_ACCURACY, Metric
 from rankviz.core.runs.record import RunRecord
@@ -29,6 +30,15 @@ TOKENS = "target_tokens"
 CORRECT_WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 """pandas writes whole numbers beside an empty cell as 1.0, and truth as True."""
 MAX_FILE_BYTES = 200_000_000
+MAX_RANK = 65_536
+MAX_LOSS = 1e9
+"""Either way: no run that has not diverged is near it, and squares of it still add up."""
+MAX_RATE = 1e6
+MAX_TOKENS = 10**9
+MAX_TEXT = 200
+MAX_RUNS = 5000
+MAX_RANKS = 200
+"""Every two of them are compared."""
 WHOLE_RUN = "the whole held-out set"
 """The one example of runs that kept no losses of single examples."""
 
@@ -162,7 +172,7 @@ def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
                 )
             reader.fieldnames = names
             return _runs(path.name, reader, given[0]), VALUES[given[0]]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadDataError(f"{path.name} is not a CSV file in UTF-8 ({error}): save it as one.") from None
 
 
@@ -178,6 +188,8 @@ def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ..
             cell.refuse(RATE, "is empty in some rows and filled in others: fill it in for all rows, or for none")
         key = cell.rank(), rate, cell.text("seed")
         run = by_run.setdefault(key, {})
+        if len(by_run) > MAX_RUNS:
+            raise BadDataError(f"{file} has more than {MAX_RUNS:,} runs: give fewer.")
         example = cell.text("example")
         if example in run:
             cell.refuse("example", f"{example!r} appears twice for this rank, seed and learning rate")
@@ -185,6 +197,8 @@ def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ..
         tokens.setdefault(key, {})[example] = cell.tokens()
     if not by_run:
         raise BadDataError(f"{file} has no rows: give one row per example and run.")
+    if (ranks := len({r for r, _, _ in by_run})) > MAX_RANKS:
+        raise BadDataError(f"{file} has {ranks:,} ranks, at most {MAX_RANKS} are compared: give fewer.")
     if column == "loss" and all(count for counts in tokens.values() for count in counts.values()):
         shared = set.intersection(*map(set, tokens.values()))
         if shared:
@@ -208,6 +222,8 @@ class _Cells:
         text = (self.cells[column] or "").strip()
         if not text:
             self.refuse(column, "is empty; fill it in or remove the row")
+        if len(text) > MAX_TEXT or UNPRINTABLE.search(text):
+            self.refuse(column, f"is not a text of at most {MAX_TEXT} printable characters")
         return text
 
     def rank(self) -> int:
@@ -218,14 +234,19 @@ class _Cells:
             r = math.nan
         if not (r >= 1 and r.is_integer()):
             self.refuse("rank", f"{text!r} is not a whole number above 0")
+        if r > MAX_RANK:
+            self.refuse("rank", f"{text!r} is above {MAX_RANK:,}")
         return int(r)
 
     def loss(self) -> float:
         text = self.text("loss")
         try:
-            return float(text)
+            loss = float(text)
         except ValueError:
             self.refuse("loss", f"{text!r} is not a number; write nan for a run that diverged")
+        if MAX_LOSS < abs(loss) < math.inf:
+            self.refuse("loss", f"{text!r} is beyond {MAX_LOSS:,.0f}; write nan for a run that diverged")
+        return loss
 
     def error(self) -> float:
         """In points: 0 of a correct example, 100 of a wrong one."""
@@ -236,8 +257,10 @@ class _Cells:
 
     def tokens(self) -> int | None:
         text = (self.cells.get(TOKENS) or "").strip()
-        if text and not (text.isascii() and text.isdigit() and int(text)):
-            self.refuse(TOKENS, f"{text!r} is not a whole number above 0; leave the column empty if it is not known")
+        if text and not (text.isascii() and text.isdigit() and len(text) < 11 and 0 < int(text) <= MAX_TOKENS):
+            self.refuse(
+                TOKENS, f"{text[:MAX_TEXT]!r} is not a whole number above 0; leave the column empty if it is not known"
+            )
         return int(text) if text else None
 
     def rate(self) -> float | None:
@@ -248,6 +271,6 @@ class _Cells:
             rate = float(text)
         except ValueError:
             rate = math.nan
-        if not (math.isfinite(rate) and rate > 0):
-            self.refuse(RATE, f"{text!r} is not a number above 0")
+        if not 0 < rate <= MAX_RATE:
+            self.refuse(RATE, f"{text[:MAX_TEXT]!r} is not a number above 0")
         return rate

@@ -11,7 +11,9 @@ from rankviz.core.cost.pace import LIBRARIES, Workload
 from rankviz.core.cost.slowdown import UNSURE, Others
 from rankviz.core.runs.estimate import workload_of
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
+from rankviz.visitor import acting_as
 from tests.support import questions
+from tests.support.visitors import ADMIN, ANN
 
 CPU = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.0"}}
 WORKLOAD = Workload(base="a", parameters=1, kernels=(), tokens=1)
@@ -230,3 +232,17 @@ def test_an_estimate_for_the_gpu_of_this_machine_would_rest_on_them_too(api):
     assert [run.run_id] == measured.as_json()["run_ids"]
     assert "Time is estimated from 1 finished run here with other data or another batch" in measured.sentence
     assert api.measured.of_question(model, run.request.lora, replace(training, precision="bf16"), machine.here())
+
+
+def test_on_a_shared_page_imported_runs_say_nothing_of_this_machine_and_everybodys_own_do(tmp_path):
+    api = Api(home=tmp_path, shared=True)
+    with acting_as(ADMIN):
+        imported = [finish(api, 1000.0 * number) for number in range(1, 4)]
+
+    with acting_as(ANN):
+        assert () == api.runs.expected(questions.sweep(ranks=(16,))).paces.source_ids
+        for record in imported:
+            api.workspace.store.begin(record.run_id)
+        expected = Api(home=tmp_path, shared=True).runs.expected(questions.sweep(ranks=(16,)))
+
+    assert 3 == len(expected.paces.source_ids)

@@ -154,6 +154,16 @@ def test_runs_are_kept_up_to_a_number_and_none_is_deleted_by_itself(shared):
         api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
 
 
+def test_the_runs_of_all_visitors_together_are_bounded_too(shared):
+    api = shared(runs_in_total=3)
+    api.workspace.store.create(questions.sweep(ranks=(4, 8), max_steps=2), BEN.id)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="at most 3 runs of all visitors, and 2 are there"):
+        api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
+    with acting_as(ANN):
+        api.runs.start(questions.sweep(**SMALL))
+
+
 def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     api = shared(runs_kept=2)

@@ -190,3 +190,29 @@ def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
 
     assert ["a.json"] == added.files
     assert "there are 1 files already: remove some first" in added.refused[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train_info__metrics": [{"test accuracy": 10**400}]},
+        {"train_info__metrics": [{"test accuracy": float("inf")}]},
+        {"train_info__metrics": [{"test accuracy": 1e300}]},
+        {"train_info__metrics": [{"half \ud800": 1.0}]},
+        {"train_info__metrics": [{f"test {n}": 1.0 for n in range(1000)}]},
+        {"run_info__created_at": "someday"},
+        {"run_info__experiment_name": "half \ud800"},
+        {"run_info__peft_config__r": 10**400},
+    ],
+)
+def test_a_file_that_holds_what_none_can_is_refused(change):
+    with pytest.raises(BadDataError):
+        read_result(result(**change), "a.json")
+
+
+def test_numbers_beside_the_qualities_are_not_known_where_they_cannot_be():
+    text = result(train_info__train_time=10**400, train_info__file_size=1e300, train_info__num_trainable_params=-1)
+
+    (point, *_) = read_result(text, "a.json")
+
+    assert (None, None, None) == (point.train_seconds, point.adapter_bytes, point.trainable_parameters)

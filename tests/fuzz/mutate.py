@@ -176,6 +176,15 @@ def zip_bytes(members: Mapping[str, bytes], rng: Random) -> bytes:
     return data if rng.random() < 0.7 else file_bytes(data, rng)
 
 
+def zip_of(members: Mapping[str, bytes]) -> bytes:
+    """A sound zip of the members."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: bytes) -> None:
     import warnings
 

@@ -41,7 +41,7 @@ When = Literal["before", "after"]
 Blocks = Annotated[int, Between(1, 10_000)]
 Tokens = Annotated[int, Between(1, 10**12)]
 """Of one example or more: none has no target token."""
-Answer = Annotated[str, Prose(MAX_ANSWER_CHARACTERS)]
+Answer = Annotated[str, Prose(MAX_ANSWER_CHARACTERS, controls=True)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

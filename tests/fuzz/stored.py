@@ -1,0 +1,145 @@
+"""A valid run as it is stored, every kind of event in it, to be broken; and everything that shows a stored run."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from random import Random
+
+from rankviz.api import Api
+from rankviz.api.json import run_json, verdict_json
+from rankviz.cli.run_output import sweep_json
+from rankviz.core.runs.events import (
+    AdapterAttached,
+    AdapterCut,
+    AdapterSaved,
+    Answered,
+    Evaluated,
+    GreedyAnswer,
+    RunCompleted,
+    RunStarted,
+    StageProgressed,
+    StageReached,
+    StepLogged,
+)
+from rankviz.errors import RankVizError
+from rankviz.store.journal import request_text
+from rankviz.ui.parts import live
+from rankviz.ui.runs.view import runs_view
+from rankviz.ui.train.result import adapters_html, answers_html
+from tests.fuzz import mutate
+from tests.support import questions
+
+COUNTS = {"correct_tokens": 3, "example_tokens": (4, 2), "example_correct_tokens": (1, 2)}
+COUNTS |= {"example_exact_matches": (0, 1), "exact_match_seconds": 0.5}
+MEASURED = {"loss": 2.5, "tokens": 6, "examples": 2, "example_losses": (3.0, 1.5), **COUNTS}
+ENVIRONMENT = {
+    "device": "cpu",
+    "device_name": "a CPU",
+    "cpu_count": 2,
+    "cpu_bf16": False,
+    "threads": 2,
+    "python": "3.11.7",
+    "rankviz": "0.1.0",
+    "versions": {"torch": "2.13.0", "peft": "0.21.2"},
+    "model_fingerprint": "5d7678dd402886d3",
+    "total_parameters": 134515008,
+    "train_examples": 100,
+    "target_modules": ["q_proj", "v_proj"],
+    "load_average": 0.5,
+    "loading_own_cpu_seconds": 1.0,
+    "loading_waited_cpu_seconds": 0.1,
+}
+ANSWER = GreedyAnswer(place=0, prompt="a", reference="b", text="c", ended=True)
+CPU = {"own_cpu_seconds": 1.0, "waited_cpu_seconds": 0.2}
+EVENTS = (
+    StageReached(time=10.0, stage="loading the base"),
+    StageProgressed(time=10.5, done=5, total=10, unit="bytes"),
+    RunStarted(time=11.0, environment=ENVIRONMENT),
+    AdapterAttached(time=12.0, trainable_parameters=1000),
+    Evaluated(time=13.0, when="before", seconds=1.0, **MEASURED, **CPU),
+    Answered(time=14.0, when="before", answers=(ANSWER,), seconds=1.0),
+    StageReached(time=14.0, stage="training"),
+    *(
+        StepLogged(
+            time=14.0 + n, step=n, loss=5.0 / n, learning_rate=1e-3, tokens=8 * n, seconds=n / 2, memory_bytes=9, **CPU
+        )
+        for n in range(1, 9)
+    ),
+    Evaluated(time=30.0, when="after", seconds=1.0, **MEASURED, **CPU),
+    Answered(time=31.0, when="after", answers=(ANSWER,), seconds=1.0),
+    AdapterSaved(time=32.0, path="adapter", file_bytes=4000),
+    *(AdapterCut(time=33.0, r=r, seconds=1.0, path=f"cuts/r{r}", **MEASURED) for r in (8, 4, 1)),
+    RunCompleted(time=40.0, train_seconds=9.0, peak_memory_bytes=100, peak_memory_kind="process resident", **CPU),
+)
+ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)})) for event in EVENTS]
+SHOWN = {"showing": "runs", "text": "", "state": "all", "x": "adapter", "y": "loss", "metric": "loss", "tolerance": ""}
+
+
+def request_row(run_id: str, sweep_id: str, r: int = 16) -> dict:
+    sweep = questions.sweep(ranks=(r,), cut_ranks=(1, 4, 8) if r == 16 else (), max_steps=8)
+    (run,) = sweep.runs(sweep_id=sweep_id, created_at=10.0)
+    return json.loads(request_text(replace(run, run_id=run_id)))
+
+
+def broken_journal(rng: Random) -> bytes:
+    """Mostly of a run that has ended all the same. Some hold nothing but what is allowed, at its far ends."""
+    rows = [_extreme(row, rng) for row in ROWS]
+    data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    if rng.random() < 0.7:
+        data = mutate.json_lines(rng.choice((ROWS, rows)), rng)
+    return data if rng.random() < 0.3 else data.rstrip(b"\n") + b"\n" + json.dumps(ROWS[-1]).encode() + b"\n"
+
+
+def _extreme(value: object, rng: Random) -> object:
+    """Half of the numbers in it at ends of what numbers of some kind may be."""
+    if isinstance(value, dict):
+        return {name: _extreme(each, rng) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_extreme(each, rng) for each in value]
+    if isinstance(value, bool) or not isinstance(value, int | float) or rng.random() < 0.5:
+        return value
+    ends = (0, 1, 2, 10**9, 10**15, 2**60)
+    return rng.choice(ends if isinstance(value, int) else (*ends, 1e-9, 1e-300, 0.5, 10.0, 1e7, float("nan")))
+
+
+def broken_request(rng: Random, run_id: str, sweep_id: str) -> bytes:
+    row = request_row(run_id, sweep_id)
+    return json.dumps(row).encode() if rng.random() < 0.4 else mutate.json_bytes(row, rng)
+
+
+def write_run(home: Path, run_id: str, request: bytes, journal: bytes) -> None:
+    folder = home / "runs" / run_id
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_bytes(request)
+    (folder / "events.jsonl").write_bytes(journal)
+
+
+def show_all(api: Api) -> None:
+    """Everything that lists, draws, judges or exports the runs of this home. A refusal of one operation is an answer;
+    a page has none."""
+    sweeps = [sweep for sweep in api.runs.sweeps() if not sweep.recorded]
+    for sweep in sweeps:
+        run = sweep.runs[-1]
+        chosen = {"selected": [sweep.sweep_id], "sweep_id": sweep.sweep_id, "run_id": run.run_id, "open_id": ""}
+        json.dumps(str(vars(runs_view(api, **SHOWN, **chosen, seen=None))))
+        live.status_html(sweep, api.runs.progress(sweep))
+        live.events_html(api, sweep)
+        adapters_html(api, sweep)
+        answers_html(sweep)
+        for each in sweep.runs:
+            json.dumps(run_json(api.runs.summary(each.run_id)))
+        for operation in (
+            lambda sweep=sweep: sweep_json(api, sweep.sweep_id),
+            lambda sweep=sweep: (answer := api.verdicts.of_sweep(sweep.sweep_id)) and verdict_json(answer),
+            lambda sweep=sweep: api.decisions.of(sweep.sweep_id),
+            lambda sweep=sweep: api.forecasts.bent(sweep.sweep_id),
+            lambda sweep=sweep: api.runs.export([sweep.sweep_id], api.workspace.home / "out.zip"),
+            lambda sweep=sweep: api.adapters.zip_of_rank(sweep.runs[-1].run_id, 4),
+        ):
+            try:
+                operation()
+            except RankVizError:
+                continue
+    api.adapters.runs()
+    for name, reason in api.runs.unreadable().items():
+        f"{name} {reason}".encode()

@@ -1,0 +1,58 @@
+"""Result files and tables of losses, as anybody may give them."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from rankviz.api import Api
+from rankviz.catalog.peft_results import read_result
+from rankviz.ui.explore.studies import shown
+from rankviz.verdict import judge, read_table
+from tests.catalog.test_peft_results import result
+from tests.fuzz import mutate
+from tests.fuzz.conftest import CASES
+
+PAGES = max(10, CASES // 50)
+QUESTION = {
+    "model": "HuggingFaceTB/SmolLM2-135M",
+    "use_case": "instruction",
+    "r": 16,
+    "use_dora": False,
+    "use_rslora": True,
+}
+
+
+def test_a_result_file_is_read_or_refused(fuzz):
+    fuzz(lambda rng: mutate.json_bytes(json.loads(result()), rng), lambda data: read_result(data, "a.json"))
+
+
+def test_the_page_shows_what_result_files_hold(fuzz):
+    def make(rng):
+        return [mutate.json_bytes(json.loads(result(run_info__peft_config__r=r)), rng) for r in (4, 16, 64)]
+
+    def read(files):
+        with tempfile.TemporaryDirectory() as folder:
+            home = Path(folder) / "home"
+            paths = [Path(folder) / f"{place}.json" for place in range(len(files))]
+            for path, data in zip(paths, files, strict=True):
+                path.write_bytes(data)
+            api = Api(home=home)
+            api.studies.add(paths)
+            for x in ("rank", "parameters", "file"):
+                json.dumps(shown(api, **QUESTION, x=x, y="value")._asdict())
+
+    fuzz(make, read, cases=PAGES, refuses=False)
+
+
+def test_a_table_of_losses_is_judged_or_refused(fuzz):
+    header = ["rank", "seed", "example", "loss", "learning_rate", "target_tokens"]
+    rows = [[r, s, e, 2 + s / 9 - r / 99, 1e-3, 3 + e] for r in (4, 16) for s in (0, 1) for e in range(3)]
+
+    def read(data):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "losses.csv"
+            path.write_bytes(data)
+            runs, metric = read_table(path)
+            judge(runs, metric=metric)
+
+    fuzz(lambda rng: mutate.table(header, rows, rng), read)

@@ -1,0 +1,82 @@
+"""Runs that others wrote: what cannot be read is refused or left out, and what is read can be shown."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from rankviz.api import Api
+from rankviz.core.runs.record import RunRecord
+from rankviz.errors import InvalidSettingError
+from rankviz.store import RunStore, import_runs
+from rankviz.store.journal import parse_lines, parse_request
+from tests.fuzz import mutate
+from tests.fuzz.conftest import CASES
+from tests.fuzz.stored import ROWS, broken_journal, broken_request, request_row, show_all, write_run
+
+PAGES = max(10, CASES // 50)
+"""Cases of which everything is shown: that takes a hundred times as long as to read them."""
+
+
+def test_a_journal_is_read_whatever_stands_in_it(fuzz):
+    request = parse_request(json.dumps(request_row("a", "s")))
+
+    def read(data):
+        RunRecord(request=request).after_all(parse_lines(data).events)
+
+    fuzz(broken_journal, read, refuses=False)
+
+
+def test_a_request_is_read_or_refused(fuzz):
+    def read(data):
+        try:
+            request = parse_request(data)
+        except ValueError as misfit:
+            raise InvalidSettingError(str(misfit)) from None
+        json.dumps(request.as_sweep().alpha)
+
+    fuzz(lambda rng: broken_request(rng, "a", "s"), read)
+
+
+def test_an_imported_zip_is_taken_whole_or_refused(fuzz):
+    def make(rng):
+        members = {"runs/a/request.json": broken_request(rng, "a", "s"), "runs/a/events.jsonl": broken_journal(rng)}
+        members |= {f"runs/b/{name}": data for name, data in _sound("b").items()}
+        return mutate.zip_bytes(members, rng) if rng.random() < 0.5 else mutate.zip_of(members)
+
+    def read(data):
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "runs.zip"
+            archive.write_bytes(data)
+            ids = import_runs(RunStore(Path(folder)), archive)
+            assert sorted(ids) == sorted(record.run_id for record in RunStore(Path(folder)).all())
+
+    fuzz(make, read)
+
+
+def test_a_page_shows_what_is_stored_whatever_it_is(fuzz):
+    home = Path(tempfile.mkdtemp())
+    api = Api(home=home)
+
+    def make(rng):
+        return rng.randrange(10**9), broken_request(rng, "a", "s"), broken_journal(rng)
+
+    def read(case):
+        number, request, journal = case
+        shutil.rmtree(home / "runs", ignore_errors=True)
+        sweep_id, run_id = f"s{number}", f"a{number}"
+        request = request.replace(b'"a"', f'"{run_id}"'.encode(), 1).replace(b'"s"', f'"{sweep_id}"'.encode(), 1)
+        sound = _sound(f"b{number}", sweep_id)
+        write_run(home, run_id, request, journal)
+        write_run(home, f"b{number}", sound["request.json"], sound["events.jsonl"])
+        show_all(api)
+
+    try:
+        fuzz(make, read, cases=PAGES, refuses=False)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _sound(run_id, sweep_id="s"):
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS)
+    return {"request.json": json.dumps(request_row(run_id, sweep_id, r=4)).encode(), "events.jsonl": lines.encode()}

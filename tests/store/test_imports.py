@@ -1,0 +1,180 @@
+"""Zips that somebody made by hand: bounded, read as the store reads, and nothing of anyone else is touched."""
+
+import json
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.runs.record import Sweep
+from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.store import ImportLimits, RunStore, import_runs
+from rankviz.store.journal import request_text
+from rankviz.store.ownership import Ownership
+from tests.support import questions
+
+CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
+
+
+def request(run_id="a", sweep_id="s"):
+    (run,) = questions.sweep(ranks=(8,)).runs(sweep_id=sweep_id, created_at=1.0)
+    return request_text(replace(run, run_id=run_id))
+
+
+def made(tmp_path, *runs, journal=CANCELLED, packing=zipfile.ZIP_DEFLATED, more=()):
+    """A zip of runs, each given as (id, sweep's id)."""
+    path = tmp_path / "made.zip"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        for run_id, sweep_id in runs:
+            archive.writestr(f"runs/{run_id}/request.json", request(run_id, sweep_id))
+            archive.writestr(f"runs/{run_id}/events.jsonl", journal)
+        for name, content in more:
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [
+        CANCELLED.strip(),
+        CANCELLED.replace(" ", "\r").strip() + " ",
+        CANCELLED + '{"event": "RunRequeued", "time": 2.0}\n',
+        '{"event": "RunCancelled", "time": 1e300}\n',
+    ],
+)
+def test_what_would_be_queued_here_is_not_imported(tmp_path, journal):
+    store = RunStore(tmp_path)
+
+    with pytest.raises(InvalidSettingError, match="has not ended"):
+        import_runs(store, made(tmp_path, ("a", "s"), journal=journal))
+
+    assert [] == store.all()
+
+
+@pytest.mark.parametrize(
+    ("run_id", "sweep_id"),
+    [
+        ("theirs", "new"),
+        ("THEIRS", "new"),
+        ("Sweep", "new"),
+        ("b", "sweep"),
+        ("b", "Sweep"),
+        ("b", "theirs"),
+        ("b", "b"),
+    ],
+)
+def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(tmp_path, run_id, sweep_id):
+    store = RunStore(tmp_path)
+    import_runs(store, made(tmp_path, ("theirs", "sweep")), ownership=Ownership("ann"))
+
+    with pytest.raises(InvalidSettingError, match="nothing was imported"):
+        import_runs(store, made(tmp_path, (run_id, sweep_id)), ownership=Ownership("ben"))
+
+    assert ["theirs"] == [record.run_id for record in store.all()]
+
+
+def test_one_adds_runs_to_a_sweep_of_ones_own(tmp_path):
+    store = RunStore(tmp_path)
+    for run_id in ("a", "b"):
+        import_runs(store, made(tmp_path, (run_id, "s")), ownership=Ownership("ann"))
+
+    assert ["a", "b"] == [run.run_id for run in store.sweep("s").runs]
+    assert {"ann"} == {store.ownership(run_id).owner for run_id in ("a", "b")}
+
+
+@pytest.mark.parametrize("runs", [[("a", "s"), ("A", "s")], [("a", "s"), ("b", "S")], [("a", "s"), ("s", "t")]])
+def test_no_name_of_a_zip_means_two_things(tmp_path, runs):
+    with pytest.raises(InvalidSettingError, match="nothing was imported"):
+        import_runs(RunStore(tmp_path), made(tmp_path, *runs))
+
+
+@pytest.mark.parametrize("name", ["sample", "embedded", "Shipped", "shipped-sweep"])
+def test_a_name_that_means_something_else_is_not_taken(tmp_path, name):
+    there = RunStore(tmp_path / "there")
+    import_runs(there, made(tmp_path, ("shipped", "shipped-sweep")))
+    shipped = [Sweep(sweep_id="shipped-sweep", runs=tuple(there.all()), recorded=True)]
+
+    with pytest.raises(InvalidSettingError, match="nothing was imported"):
+        import_runs(RunStore(tmp_path), made(tmp_path, (name, "new")), shipped)
+    with pytest.raises(InvalidSettingError, match="nothing was imported"):
+        import_runs(RunStore(tmp_path), made(tmp_path, ("new", name)), shipped)
+
+
+def test_a_run_that_appears_while_the_zip_is_read_is_not_overwritten(tmp_path):
+    store = RunStore(tmp_path)
+    import_runs(store, made(tmp_path, ("a", "s")))
+    before = (store.run_dir("a") / "events.jsonl").read_text()
+
+    with pytest.raises(InvalidSettingError, match="'a' is here already"):
+        store.publish({"b": {}, "a": {"events.jsonl": ""}})
+
+    assert before == (store.run_dir("a") / "events.jsonl").read_text()
+    assert not store.run_dir("b").exists()
+
+
+def test_each_limit_of_an_import_is_named(tmp_path):
+    store, two = RunStore(tmp_path), made(tmp_path, ("a", "s"), ("b", "s"), journal=CANCELLED * 3)
+
+    with pytest.raises(LimitError, match="more than 1 runs"):
+        import_runs(store, two, limits=ImportLimits(runs=1))
+    with pytest.raises(LimitError, match="3 events; at most 2"):
+        import_runs(store, two, limits=ImportLimits(events=2))
+    with pytest.raises(LimitError, match="unpacks to more than 0 MB"):
+        import_runs(store, two, limits=ImportLimits(unpacked_bytes=1000))
+    assert [] == store.all()
+
+
+@pytest.mark.parametrize(
+    ("more", "packing", "message"),
+    [
+        ([("runs/a/events.jsonl", "0" * 3_000_000)], zipfile.ZIP_DEFLATED, "200 times its size"),
+        ([], zipfile.ZIP_BZIP2, "packed in a way"),
+        ([], zipfile.ZIP_LZMA, "packed in a way"),
+        ([("runs/a/request.json", request())], zipfile.ZIP_STORED, "twice"),
+        ([(f"runs/r{n}/events.jsonl", "") for n in range(5000)], zipfile.ZIP_STORED, "5,002 files"),
+        ([(f"runs/r{n}/events.jsonl", "") for n in range(20_000)], zipfile.ZIP_STORED, "more than 4,096 files"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_that_is_larger_than_it_looks_is_refused(tmp_path, more, packing, message):
+    if message == "200 times its size":
+        path = made(tmp_path, more=more)
+    else:
+        path = made(tmp_path, ("a", "s"), packing=packing, more=more)
+
+    with pytest.raises((InvalidSettingError, LimitError), match=message):
+        import_runs(RunStore(tmp_path), path)
+
+
+def test_a_zip_with_a_comment_may_hide_another_table_of_contents(tmp_path):
+    path = made(tmp_path, ("a", "s"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"PK\x05\x06" + b"\0" * 40
+
+    with pytest.raises(InvalidSettingError, match="one with a comment"):
+        import_runs(RunStore(tmp_path), path)
+
+
+def test_bytes_that_are_no_text_stay_one_unreadable_line(tmp_path):
+    path = tmp_path / "made.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("runs/a/request.json", request())
+        archive.writestr(
+            "runs/a/events.jsonl", b'{"event": "StageReached", "time": 1, "stage": "\xff"}\n' + CANCELLED.encode()
+        )
+    store = RunStore(tmp_path)
+
+    import_runs(store, path)
+
+    assert (1, "") == (store.get("a").unreadable_lines, store.get("a").stage)
+
+
+def test_an_import_passes_what_a_new_run_passes(tmp_path):
+    row = json.loads(request())
+    row["training"]["max_steps"] = 10**15
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("runs/a/request.json", json.dumps(row))
+        archive.writestr("runs/a/events.jsonl", CANCELLED)
+
+    with pytest.raises(InvalidSettingError, match=r"nothing was imported\. Steps must be a whole number from 1"):
+        import_runs(RunStore(tmp_path), tmp_path / "a.zip")
