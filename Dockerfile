@@ -5,12 +5,14 @@
 FROM python:3.11-slim
 ARG TRAINER=cpu
 
-# Unsloth and Triton compile small kernels when they train.
+# tini ends the app when the container is stopped, which the first process of a container is not by itself. Unsloth and
+# Triton compile small kernels when they train.
 RUN case "$TRAINER" in \
-        none) ;; \
-        cpu|cuda) apt-get update && apt-get install -y --no-install-recommends gcc g++ && rm -rf /var/lib/apt/lists/* ;; \
+        none) compilers="" ;; \
+        cpu|cuda) compilers="gcc g++" ;; \
         *) echo "TRAINER must be cpu, cuda or none (got $TRAINER)." >&2; exit 1 ;; \
-    esac
+    esac; \
+    apt-get update && apt-get install -y --no-install-recommends tini $compilers && rm -rf /var/lib/apt/lists/*
 
 # A volume at the runs folder takes over its owner.
 RUN useradd --create-home --uid 1000 user && install --directory --owner user /home/user/.rankviz
@@ -38,4 +40,5 @@ ENV GRADIO_SERVER_NAME=0.0.0.0 \
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD python -c "import json, os, urllib.request as u; url = 'http://127.0.0.1:' + os.environ['GRADIO_SERVER_PORT'] + '/rankviz/health'; raise SystemExit(not json.load(u.urlopen(url, timeout=4))['home_writable'])"
+ENTRYPOINT ["tini", "--"]
 CMD ["rankviz", "serve"]

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +24,10 @@ MAX_ROWS = 1_000_000
 MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
 PARQUET_BATCH = 1024
 PREVIEW_ROWS = 3
+SHOWN_COLUMNS = 10
+SHOWN_CHARACTERS = 40
+HALVES = re.compile("[\ud800-\udfff]")
+"""What no file can hold."""
 
 Format = Literal["messages", "prompt-completion", "instruction", "text"]
 _REQUIRED: dict[Format, tuple[str, ...]] = {
@@ -190,7 +195,9 @@ def _format_of(row: dict, name: str) -> Format:
         if all(column in row for column in required):
             return format_
     columns = "; or ".join(" and ".join(required) for required in _REQUIRED.values())
-    raise BadDataError(f"{name} has the columns {', '.join(map(str, row)) or 'none'}; RankViz needs {columns}.")
+    known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS)) or "none"
+    more = f" and {len(row) - SHOWN_COLUMNS:,} more" if len(row) > SHOWN_COLUMNS else ""
+    raise BadDataError(f"{name} has the columns {known}{more}; RankViz needs {columns}.")
 
 
 def _example(format_: Format, row: dict, where: str) -> Example:
@@ -223,7 +230,7 @@ def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:
     for message in _list(value, "messages", where):
         if not (isinstance(message, dict) and isinstance(message.get("role"), str)):
             raise BadDataError(f"{where}: each message must be an object with a role and a content.")
-        messages.append((message["role"], _text(message, "content", where, may_be_empty=True)))
+        messages.append((_text(message, "role", where), _text(message, "content", where, may_be_empty=True)))
     if not messages or messages[-1][0] != "assistant" or not messages[-1][1]:
         raise BadDataError(
             f"{where}: the last message must be the assistant's, and not empty, because training learns it."
@@ -243,6 +250,8 @@ def _text(row: dict, column: str, where: str, may_be_empty: bool = False) -> str
         value = str(value)
     if not isinstance(value, str):
         raise BadDataError(f"{where}: {column!r} must be text, not {type(value).__name__}.")
+    if HALVES.search(value):
+        raise BadDataError(f"{where}: {column!r} has half of a character: write it as UTF-8.")
     if not value.strip() and not may_be_empty:
         raise BadDataError(f"{where}: {column!r} is empty.")
     return value
@@ -284,6 +293,7 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
     import pyarrow
     import pyarrow.parquet
 
+    number = 0
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
         groups = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
@@ -293,13 +303,15 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
             )
         known = {column for required in _REQUIRED.values() for column in required} | {"input"}
         columns = [column for column in file.schema_arrow.names if column in known] or None
-        number = 0
         for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BadDataError(f"{name} cannot be read as Parquet: {error}.") from None
+    except UnicodeDecodeError:
+        raise BadDataError(f"{name} has texts that are not UTF-8, after row {number:,}: save it as UTF-8.") from None
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = quoted(str(error).partition("\n")[0])
+        raise BadDataError(f"{name} cannot be read as Parquet ({reason}).") from None
 
 
 def _decode(content: bytes, name: str) -> str:

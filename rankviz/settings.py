@@ -86,7 +86,7 @@ class SharedLimits(Limits):
     child_seconds: Annotated[int, Field(ge=1)] = 60
     child_memory_mb: Annotated[int, Field(ge=256)] = 4_000
     adapter_mb: Count = 1_000
-    adapter_values: Count = 300_000
+    adapter_values: Count = 100_000
 
 
 class Settings(BaseSettings):

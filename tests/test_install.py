@@ -9,9 +9,12 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from rankviz import store
 from rankviz.paths import ASSETS
@@ -102,6 +105,19 @@ def test_the_wheel_holds_the_package_and_its_assets_and_nothing_else(light):
 
     source = {f"rankviz/{name}" if name.startswith("assets/") else name for name in tracked}
     assert source - {"rankviz/assets/screenshot.png"} == names
+
+
+def test_the_wheel_asks_for_what_the_two_requirements_files_list(light):
+    archive = zipfile.ZipFile(light.wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    asked = [Requirement(line) for line in message_from_bytes(archive.read(name)).get_all("Requires-Dist")]
+
+    for file, marker in (("requirements.txt", None), ("requirements-train.txt", 'extra == "train"')):
+        lines = (ROOT / file).read_text().splitlines()
+        listed = {canonicalize_name(Requirement(line).name) for line in lines if not line.startswith("#")}
+        assert listed == {
+            canonicalize_name(each.name) for each in asked if marker == (each.marker and str(each.marker))
+        }
 
 
 def test_the_light_install_has_no_trainer_and_takes_under_450_mb(light):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,10 +41,13 @@ class Source(NamedTuple):
     """The run that trained the adapter, where RankViz did."""
 
 
-class Opened(NamedTuple):
+@dataclass(frozen=True)
+class Opened:
     outline: Outline
     spectrum: Spectrum
     source: Source
+    truncations: dict[str | None, Sequence[tuple[Truncation, ResizePlan]]] = field(default_factory=dict)
+    """By dtype; a page asks for them at each change of the rank."""
 
 
 class Adapters:
@@ -98,10 +101,12 @@ class Adapters:
         opened = self._opened(adapter)
         if opened.outline.not_resizable:
             return ()
-        return [
-            (each, plan(opened.outline, opened.spectrum, **each._asdict(), dtype=dtype))
-            for each in truncations(opened.spectrum)
-        ]
+        if dtype not in opened.truncations:
+            opened.truncations[dtype] = [
+                (each, plan(opened.outline, opened.spectrum, **each._asdict(), dtype=dtype))
+                for each in truncations(opened.spectrum)
+            ]
+        return opened.truncations[dtype]
 
     def plan_resize(
         self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None

@@ -4,6 +4,7 @@ import datetime
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from rankviz.children import Children
 from rankviz.core.model.json import model_from_json
@@ -13,6 +14,8 @@ from rankviz.hub.introspection import introspect_config
 
 MAX_HEADER_BYTES = 100_000_000
 """As safetensors itself allows."""
+MAX_DIMENSIONS = 16
+MAX_ELEMENTS = 10**15
 
 
 def model_from_path(path: Path, *, cache: Path | None = None, children: Children | None = None) -> ModelSpec:
@@ -52,11 +55,19 @@ def _elements(file: Path) -> int:
             raise BadConfigError(f"{file.name} is not a safetensors file: its header's length is {length:,}.")
         try:
             header = json.loads(stream.read(length))
-            return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadConfigError(
-                f"{file.name} is not a safetensors file: its header cannot be read ({error})."
-            ) from None
+            shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+            elements = sum(math.prod(shape) for shape in shapes if _is_shape(shape))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            elements, shapes = 0, [None]
+    if not all(map(_is_shape, shapes)) or elements > MAX_ELEMENTS:
+        raise BadConfigError(f"{file.name} is not a safetensors file: its header cannot be read.")
+    return elements
+
+
+def _is_shape(shape: Any) -> bool:
+    """A tensor's: a few whole numbers."""
+    few = isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS
+    return few and all(isinstance(size, int) and 0 <= size <= MAX_ELEMENTS for size in shape)
 
 
 def compare_totals(counted: int, stored: int | None, where: str) -> str:

@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rankviz.core.bounds import MAX_TEXT, UNPRINTABLE
+from rankviz.core.checks import MODULE_NAME, shown
 from rankviz.errors import BadAdapterError, quoted
 from rankviz.trained.patterns import Patterns
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_R = 65_536
+MAX_ALPHA = 10**9
+MAX_NAMES = 10_000
+MAX_DEPTH = 20
 PEFT_DEFAULT = 8
 """PEFT's r and lora_alpha where a config names none."""
 MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -37,7 +42,7 @@ class AdapterConfig:
     def base_model(self) -> str:
         """The id or path of the base that it was trained on; "" where the file does not say."""
         name = self.raw.get("base_model_name_or_path")
-        return name if isinstance(name, str) else ""
+        return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
 
     def rank_of(self, module: str) -> int:
         return self.rank_pattern.get(module, self.r)
@@ -82,7 +87,9 @@ def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterCo
     if not isinstance(raw, dict) or "peft_type" not in raw:
         raise BadAdapterError(f"{name} has no peft_type: give the adapter_config.json that PEFT saved.")
     if raw["peft_type"] != "LORA":
-        raise BadAdapterError(f"{name} has peft_type {raw['peft_type']!r}: RankViz reads LoRA adapters only.")
+        raise BadAdapterError(f"{name} has peft_type {shown(raw['peft_type'])}: RankViz reads LoRA adapters only.")
+    if _is_deep(raw):
+        raise BadAdapterError(f"{name} is nested deeper than PEFT nests it: give the file that PEFT saved.")
     for setting in OWN_ARITHMETIC:
         if raw.get(setting):
             raise BadAdapterError(f"{name} sets {setting}: its update is not B·A alone, so its spectrum is not known.")
@@ -93,9 +100,28 @@ def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterCo
         use_dora=bool(raw.get("use_dora")),
         rank_pattern=_patterns(raw, "rank_pattern", name, _whole),
         alpha_pattern=_patterns(raw, "alpha_pattern", name, _number),
-        target_parameters=tuple(map(str, raw.get("target_parameters") or ())),
+        target_parameters=_names(raw, "target_parameters", name),
         raw=raw,
     )
+
+
+def _is_deep(raw: Mapping[str, Any]) -> bool:
+    """Whether it cannot be written again as it was read."""
+    level: list[Any] = [raw]
+    for _ in range(MAX_DEPTH):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+    return bool(level)
+
+
+def _names(raw: Mapping[str, Any], field: str, name: str) -> tuple[str, ...]:
+    names = raw.get(field) or ()
+    if not isinstance(names, list | tuple) or len(names) > MAX_NAMES:
+        raise BadAdapterError(f"{name}: {field} must be a list of at most {MAX_NAMES:,} names.")
+    for each in names:
+        if not isinstance(each, str) or not MODULE_NAME.fullmatch(each):
+            raise BadAdapterError(f"{name}: {field} has {shown(each)}, which is not the name of a parameter.")
+    return tuple(names)
 
 
 def _patterns(raw: Mapping[str, Any], field: str, name: str, checked: Callable[[Any, str, str], Any]) -> Patterns:
@@ -108,11 +134,11 @@ def _patterns(raw: Mapping[str, Any], field: str, name: str, checked: Callable[[
 
 def _whole(value: Any, field: str, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_R:
-        raise BadAdapterError(f"{name}: {field} must be a whole number from 1 to {MAX_R:,} (got {value!r}).")
+        raise BadAdapterError(f"{name}: {field} must be a whole number from 1 to {MAX_R:,} (got {shown(value)}).")
     return value
 
 
 def _number(value: Any, field: str, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadAdapterError(f"{name}: {field} must be a number (got {value!r}).")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_ALPHA:
+        raise BadAdapterError(f"{name}: {field} must be a number of at most {MAX_ALPHA:,} (got {shown(value)}).")
     return value

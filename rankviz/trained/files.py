@@ -1,9 +1,11 @@
 """Where an adapter's two files are: in a folder, side by side, or in a zip. Pickles are refused, sizes bounded."""
 
 import json
+import lzma
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +24,8 @@ MAX_RATIO = 20
 """How many times its size a zip of more than SMALL_BYTES unpacks to at most: trained weights hardly shrink."""
 SMALL_BYTES = 100 * 10**6
 MAX_ZIP_MEMBERS = 10_000
+UNZIPPING = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+"""What zipfile and the libraries under it raise of a zip that is none."""
 CONVERT = (
     "pickle files can run code when they are opened, so RankViz does not open them. Load the adapter where you trust "
     f"it and save it with PEFT's model.save_pretrained(folder), which writes {WEIGHTS}"
@@ -138,7 +142,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
             beside = str(PurePosixPath(wanted[0].filename).parent / TRAINER_STATE)
             for state in (m for m in members if m.filename == beside and m.file_size <= MAX_STATE_BYTES):
                 _unpack(archive, state, Path(unpacked.name) / TRAINER_STATE)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (*UNZIPPING, OSError) as error:
         raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
     folder = Path(unpacked.name)
     steps = steps_in(folder / TRAINER_STATE)

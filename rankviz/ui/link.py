@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from rankviz.core.bounds import UNPRINTABLE
 from rankviz.core.cost.data import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
 from rankviz.core.cost.question import MAX_USD_PER_HOUR
 from rankviz.core.cost.setup import MAX_ACCUMULATION, MAX_BATCH, MAX_LENGTH, MAX_TRAINING_TOKENS
@@ -19,6 +20,11 @@ from rankviz.ui.parts.own_data import file_in
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS
 
 NO_PARTS = "none"
+MAX_TEXT = 2000
+"""Characters of a parameter, such as your own price of every GPU."""
+MAX_DIGITS = 20
+SHOWN = 40
+"""Characters of a wrong parameter in its note."""
 TABS = ("explore", "train", "runs", "adapter", "guide")
 RENAMED_TABS = {"sweep": "runs"}
 """Of older addresses."""
@@ -33,7 +39,7 @@ class Param(NamedTuple):
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low:,} to {high:,}")
         return int(text)
 
@@ -180,11 +186,14 @@ def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     def use(name: str, reader: Callable[[str], Any], *widgets: str) -> None:
         if name not in params:
             return
+        text = params[name]
         try:
-            read_values = reader(params[name])
+            if len(text) > MAX_TEXT or UNPRINTABLE.search(text):
+                raise ValueError(f"a text of at most {MAX_TEXT:,} characters on one line")
+            read_values = reader(text)
         except ValueError as error:
-            shown = params[name][:40]
-            notes.append(f"The address has {name}={shown}, but {name} must be {error}. The default is shown.")
+            printable = UNPRINTABLE.sub("?", text[:SHOWN])
+            notes.append(f"The address has {name}={printable}, but {name} must be {error}. The default is shown.")
             return
         values.update(zip(widgets, read_values if len(widgets) > 1 else [read_values], strict=True))
 

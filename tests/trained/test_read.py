@@ -1,6 +1,7 @@
 """Reading a trained adapter: where its files may be, what is in them, and what is refused with a sentence."""
 
 import json
+import tempfile
 import zipfile
 
 import numpy as np
@@ -357,3 +358,16 @@ def test_a_config_nested_without_end_is_no_json(tmp_path):
 
     with pytest.raises(BadAdapterError, match="is not JSON"):
         read_adapter([folder])
+
+
+def test_a_zip_that_unpacks_to_many_times_its_size_is_not_unpacked(tmp_path, monkeypatch):
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("adapter_model.safetensors", "w") as weights:
+            for _ in range(120):
+                weights.write(bytes(10**6))
+        archive.writestr("adapter_config.json", json.dumps(CONFIG))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
+
+    with pytest.raises(BadAdapterError, match=r"unpacks to 120,000,\d\d\d bytes, more than 20 times its own size"):
+        read_adapter([bomb])

@@ -86,3 +86,14 @@ def test_a_bad_parameter_gives_a_sentence_and_the_default(params, sentence):
 
 def test_a_parameter_that_rankviz_does_not_know_is_left_alone():
     assert (DEFAULTS, []) == link.read({"utm_source": "mail", "__theme": "dark"})
+
+
+@pytest.mark.parametrize("name", [*link.PARAMS, "targets", "alpha", "steps", "tokens"])
+@pytest.mark.parametrize("text", ["x" * 5000, "\ud800", "a\0b", "1" * 5000, "a\nb"], ids=ascii)
+def test_a_parameter_that_is_no_short_text_gets_a_note(name, text):
+    values, notes = link.read({name: text})
+
+    assert values == link.DEFAULTS
+    assert 1 == len(notes)
+    assert notes[0].isprintable()
+    assert len(notes[0]) < 500

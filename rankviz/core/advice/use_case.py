@@ -8,7 +8,7 @@ from rankviz.core.checks import whole
 from rankviz.core.cost.data import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.studies.lines import TaskKind
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, quoted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +89,7 @@ def use_case(name: str) -> UseCase:
     for case in USE_CASES:
         if case.name == name:
             return case
-    raise InvalidSettingError(f"There is no use case {name!r}: choose one of {', '.join(NAMES)}.")
+    raise InvalidSettingError(f"There is no use case {quoted(name)}: choose one of {', '.join(NAMES)}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from rankviz.core.checks import named, number, whole
+from rankviz.core.checks import few, named, number, plain_text, whole
 from rankviz.core.cost.device import card
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup, refuse_bf16
@@ -10,6 +10,7 @@ from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha
 from rankviz.errors import InvalidSettingError
 
 MAX_USD_PER_HOUR = 1_000_000
+MAX_ALPHA_TEXT = 40
 ASSUMED_STEPS = 1_000
 """Optimizer steps where no length and no number of examples is given: on the page, at the endpoints, and for
 `rankviz estimate` and `rankviz fit`."""
@@ -56,8 +57,12 @@ class Question:
         named(self.model_id, "Model")
         if not self.ranks:
             raise InvalidSettingError("No rank is given. Give at least one, such as 16.")
+        few(self.ranks, "Ranks", MAX_RANK)
         for r in self.ranks:
             whole(r, "Rank", 1, MAX_RANK)
+        plain_text(self.alpha, "Alpha", MAX_ALPHA_TEXT)
+        if self.gpu is not None:
+            named(self.gpu, "GPU")
         self.lora_at(self.ranks[0]).validate()
         self.training.validate()
         if self.usd_per_hour is not None:

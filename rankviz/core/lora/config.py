@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rankviz.core.checks import module_names, named, number, one_of, whole
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, quoted
 
 Framework = Literal["unsloth", "trl", "peft"]
 MoeScheme = Literal["default", "linear-only", "peft-remap", "unsloth", "target-parameters"]
@@ -140,5 +140,7 @@ def lora_alpha(alpha: str, r: int) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and 0 < value <= MAX_ALPHA):
-        raise InvalidSettingError(f"Alpha must be r, 2r or a number above 0 and at most {MAX_ALPHA:,} (got {alpha!r}).")
+        raise InvalidSettingError(
+            f"Alpha must be r, 2r or a number above 0 and at most {MAX_ALPHA:,} (got {quoted(alpha)})."
+        )
     return value

@@ -5,19 +5,51 @@ transformers can build the model is for the worker to find out, under its time a
 """
 
 import json
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from rankviz.core.bounds import UNPRINTABLE
+from rankviz.core.checks import shown
 from rankviz.errors import BadConfigError
 from rankviz.units import MB
 
 MAX_CONFIG_BYTES = 1 * MB
 MAX_LAYERS = 1000
-MAX_SIZE = 100_000_000
+MAX_EXPERTS = 4096
+MAX_EXPERT_LAYERS = 100_000
+"""Layers × experts: each may be a module of its own."""
+MAX_COUNT = 65_536
+MAX_SIZE = 10_000_000
+MAX_FREE = 10**11
 MAX_LIST = 10_000
+MAX_VALUES = 50_000
+MAX_DEPTH = 20
+MAX_TEXT = 20_000
+
+HALVES = re.compile("[\ud800-\udfff]")
 
 LAYER_KEYS = frozenset(
-    ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth", "encoder_layers", "decoder_layers")
+    ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth", "depths", "encoder_layers", "decoder_layers")
+)
+EXPERT_KEYS = frozenset(("num_experts", "num_local_experts", "n_routed_experts"))
+FREE_WORDS = ("theta", "freq", "position", "length", "window", "context", "seed", "base")
+"""In keys of numbers that nothing is built of."""
+
+
+class Kind(NamedTuple):
+    """Integers of one meaning: the most that a model has, and a test of their keys. The first that fits counts."""
+
+    most: int
+    fits: Callable[[str], bool]
+
+
+KINDS = (
+    Kind(MAX_LAYERS, lambda key: key in LAYER_KEYS or key.endswith("layers")),
+    Kind(MAX_EXPERTS, lambda key: key.endswith("experts")),
+    Kind(MAX_FREE, lambda key: any(word in key for word in FREE_WORDS)),
+    Kind(MAX_COUNT, lambda key: key.startswith(("num_", "n_")) and key not in SIZE_KEYS),
+    Kind(MAX_SIZE, lambda key: True),
 )
 SIZE_KEYS = frozenset(
     (
@@ -37,13 +69,12 @@ SIZE_KEYS = frozenset(
         "n_head",
         "num_heads",
         "num_key_value_heads",
-        "num_experts",
-        "num_local_experts",
-        "n_routed_experts",
         "max_position_embeddings",
         "n_positions",
     )
 )
+WHOLE_KEYS = SIZE_KEYS | LAYER_KEYS | EXPERT_KEYS
+"""What is a whole number, or a list of them, or null."""
 
 
 def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
@@ -62,8 +93,7 @@ def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
         raise BadConfigError(
             f'{name} has no "model_type", so its architecture is unknown: give the config.json of a transformers model.'
         )
-    for key, value in _settings(config):
-        _check(key, value, name)
+    _check(config, name)
     return config
 
 
@@ -75,30 +105,54 @@ def too_large(name: str, size_bytes: int) -> str:
     )
 
 
-def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every key with its value, those of nested configs included."""
-    stack = [config]
-    while stack:
-        current = stack.pop()
-        for key, value in current.items():
-            yield key, value
-            if isinstance(value, dict):
-                stack.append(value)
+def _check(config: dict[str, Any], name: str) -> None:
+    """Every key and value, those of nested configs and lists included."""
+    most = {"layers": 1, "experts": 1}
+    left: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in config.items()]
+    values = 0
+    while left:
+        key, value, depth = left.pop()
+        values += 1
+        if values > MAX_VALUES or depth > MAX_DEPTH:
+            raise BadConfigError(f"{name} has more values, or deeper ones, than any model's config.json.")
+        if len(key) > MAX_LIST or UNPRINTABLE.search(key):
+            raise BadConfigError(f"{name} has a key that is no name.")
+        match value:
+            case dict() if key in WHOLE_KEYS:
+                raise BadConfigError(f"{name}: {key} is an object; it should be a whole number.")
+            case dict() | list():
+                if isinstance(value, list) and len(value) > MAX_LIST:
+                    raise BadConfigError(
+                        f"{name}: {key} has {len(value):,} entries; no model has more than {MAX_LIST:,}."
+                    )
+                within = value.items() if isinstance(value, dict) else ((key, each) for each in value)
+                left.extend((inner, each, depth + 1) for inner, each in within)
+            case str() if key not in WHOLE_KEYS:
+                if len(value) > MAX_TEXT or HALVES.search(value):
+                    raise BadConfigError(f"{name}: {key} is no text that a model's config.json has.")
+            case _:
+                _check_number(key, value, name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            for part, keys in (("layers", LAYER_KEYS), ("experts", EXPERT_KEYS)):
+                if key in keys or key.endswith(part):
+                    most[part] = max(most[part], value)
+    if most["layers"] * most["experts"] > MAX_EXPERT_LAYERS:
+        raise BadConfigError(
+            f"{name} has {most['layers']:,} layers and {most['experts']:,} experts; RankViz takes at most "
+            f"{MAX_EXPERT_LAYERS:,} of both together."
+        )
 
 
-def _check(key: str, value: Any, name: str) -> None:
-    if isinstance(value, list) and len(value) > MAX_LIST:
-        raise BadConfigError(f"{name}: {key} has {len(value):,} entries; no model has more than {MAX_LIST:,}.")
-    if key in LAYER_KEYS:
-        low, high = 0, MAX_LAYERS
-    elif key in SIZE_KEYS:
-        low, high = 0, MAX_SIZE
-    else:
+def _check_number(key: str, value: Any, name: str) -> None:
+    if value is None:
         return
-    for number in value if isinstance(value, list) else [value]:
-        if number is None:
-            continue
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise BadConfigError(f"{name}: {key} is {number!r}; it should be a whole number.")
-        if not low <= number <= high:
-            raise BadConfigError(f"{name}: {key} is {number:,}; RankViz takes {low} to {high:,}.")
+    if isinstance(value, bool) or not isinstance(value, int):
+        if key in WHOLE_KEYS:
+            raise BadConfigError(f"{name}: {key} is {shown(value)}; it should be a whole number.")
+        if value != value:
+            raise BadConfigError(f"{name}: {key} is not a number.")
+        return
+    most = next(kind.most for kind in KINDS if kind.fits(key))
+    least = 0 if key in WHOLE_KEYS else -most
+    if not least <= value <= most:
+        raise BadConfigError(f"{name}: {key} is {shown(value)}; RankViz takes {least:,} to {most:,}.")

@@ -133,7 +133,12 @@ class Spectrum:
 
     def weakest(self, k: int) -> float | None:
         """The smallest share of its energy that any module keeps at this rank."""
-        return min((kept for layer in self.layers if (kept := layer.energy_kept(k)) is not None), default=None)
+        return self._weakest[min(k, self.r)]
+
+    @cached_property
+    def _weakest(self) -> tuple[float | None, ...]:
+        used = [layer for layer in self.layers if not layer.is_dead]
+        return tuple(min((layer.energy_kept(k) for layer in used), default=None) for k in range(self.r + 1))
 
     @cached_property
     def dead(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from rankviz.api import Api
-from rankviz.core.checks import is_number, one_of
+from rankviz.core.checks import few, is_number, one_of, plain_text
 from rankviz.core.cost.estimate import Estimate
 from rankviz.core.forecast.tradeoff import Tradeoff
 from rankviz.errors import InvalidSettingError
@@ -25,6 +25,10 @@ from rankviz.units import memory_span
 X_DEFAULT = "file"
 LARGEST = 10**15
 """No number of the question is larger."""
+MAX_TEXT = 2000
+MAX_CHOICES = 256
+MAX_ADDRESS = 8000
+"""Characters of a text, entries of a list, characters of a whole address."""
 
 
 def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,6 +37,7 @@ def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     Every value has the type of its widget; what it may be is checked by the core.
     """
     if isinstance(body.get("search"), str):
+        plain_text(body["search"], "The address", MAX_ADDRESS)
         return question_of(api, dict(parse_qsl(body["search"].lstrip("?"))))[0]
     values = body.get("values")
     if not isinstance(values, Mapping):
@@ -54,6 +59,11 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         fits = value is None or number
     if not fits:
         raise InvalidSettingError(f"{name} has a value of the wrong kind. Reload the page.")
+    if isinstance(value, list):
+        few(value, name, MAX_CHOICES)
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str):
+            plain_text(text, name, MAX_TEXT)
     return int(value) if isinstance(value, float) and value.is_integer() and isinstance(default, int | None) else value
 
 

@@ -1,0 +1,94 @@
+"""What visitors bring is read in child processes, so that who waits for it keeps nobody else waiting."""
+
+import json
+import sys
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.children import MAX_OF_A_VISITOR, Bounds, Children
+from rankviz.core.cost.question import Question
+from rankviz.errors import BadAdapterError, BadDataError, InvalidSettingError, LimitError, RankVizError, WorkerError
+from rankviz.visitor import Visitor, acting_as
+from tests.support.saved_adapters import two_blocks
+
+ANNA, BEN = Visitor("anna"), Visitor("ben")
+
+
+def wait_until(happens) -> None:
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_while_the_files_of_one_visitor_hang_another_gets_an_estimate(tmp_path):
+    begun, go_on = tmp_path / "begun", tmp_path / "go on"
+    code = (
+        f"import os, time; open({str(begun)!r}, 'w').close()\n"
+        f"while not os.path.exists({str(go_on)!r}): time.sleep(0.02)\nraise SystemExit(9)"
+    )
+    api = Api(home=tmp_path / "home")
+    api.workspace.children = Children(Bounds(seconds=300, memory_bytes=10**9), worker=(sys.executable, "-c", code))
+    folders = [two_blocks(tmp_path / str(number)) for number in range(20)]
+
+    def read(folder) -> RankVizError:
+        with acting_as(ANNA):
+            try:
+                return api.adapters.spectrum(str(folder))
+            except RankVizError as error:
+                return error
+
+    with ThreadPoolExecutor(20) as pool:
+        reading = [pool.submit(read, folder) for folder in folders]
+        try:
+            wait_until(begun.exists)
+            wait_until(lambda: sum(each.done() for each in reading) == 20 - MAX_OF_A_VISITOR)
+            with acting_as(BEN):
+                answer = api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8,)))
+            assert [8] == [row.r for row in answer.estimate.ranks]
+            assert {LimitError} == {type(each.result()) for each in reading if each.done()}
+        finally:
+            go_on.touch()
+
+    kinds = [type(each.result()) for each in reading]
+    assert (MAX_OF_A_VISITOR, 20 - MAX_OF_A_VISITOR) == (kinds.count(WorkerError), kinds.count(LimitError))
+
+
+def test_an_adapter_of_more_values_than_the_server_reads_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_MAX_ADAPTER_VALUES", "10")
+
+    with pytest.raises(BadAdapterError, match="singular values or tensors, more than the 10 allowed here"):
+        Api(home=tmp_path / "home").adapters.spectrum(str(two_blocks(tmp_path / "mine")))
+
+
+def test_a_reader_that_needs_too_much_memory_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_MAX_CHILD_MEMORY_MB", "256")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"text": "x" * 400}) + "\n" + (json.dumps({"text": "x" * 400}) + "\n") * 450_000)
+
+    with pytest.raises(BadDataError, match="more memory than RankViz allows"):
+        Api(home=tmp_path / "home").data.measure(str(rows))
+
+
+def test_nothing_is_left_of_an_adapters_zip_after_it_was_read(tmp_path):
+    folder, zipped = two_blocks(tmp_path / "mine"), tmp_path / "mine.zip"
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    api = Api(home=tmp_path / "home")
+
+    assert 4 == api.adapters.spectrum(str(zipped)).r
+
+    files = [path for path in (tmp_path / "home" / "tmp").rglob("*") if path.is_file()]
+    assert [".lock"] == [path.name for path in files]
+
+
+def test_a_zip_of_runs_that_is_none_is_a_sentence_from_its_child(tmp_path):
+    (tmp_path / "runs.zip").write_bytes(b"PK" + b"\0" * 100)
+
+    with pytest.raises(InvalidSettingError, match=r"runs\.zip cannot be read as a RankViz export"):
+        Api(home=tmp_path / "home").runs.import_(tmp_path / "runs.zip")

@@ -1,0 +1,66 @@
+"""Broken data files: rows, or a sentence that names the row."""
+
+import io
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from rankviz import dataset
+from tests.fuzz import mutate
+
+PAIRS = [{"prompt": f"say {i}", "completion": f"word {i}"} for i in range(6)]
+CHATS = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": str(i)}]} for i in range(4)]
+INSTRUCTIONS = [{"instruction": "a", "input": "b", "output": str(i)} for i in range(4)]
+TEXTS = [{"text": f"some words {i}"} for i in range(4)]
+SAMPLES = (PAIRS, CHATS, INSTRUCTIONS, TEXTS)
+
+
+def reading(path):
+    def read(data):
+        path.write_bytes(data)
+        preview = dataset.preview(str(path))
+        json.dumps(preview.examples).encode()
+        "".join(part for example in preview.examples for part in example).encode()
+
+    return read
+
+
+def test_json_lines(fuzz, tmp_path):
+    fuzz(lambda rng: mutate.json_lines(rng.choice(SAMPLES), rng), reading(tmp_path / "d.jsonl"))
+
+
+def test_csv(fuzz, tmp_path):
+    def make(rng):
+        rows = rng.choice((PAIRS, INSTRUCTIONS, TEXTS))
+        return mutate.table(list(rows[0]), [list(row.values()) for row in rows], rng)
+
+    fuzz(make, reading(tmp_path / "d.csv"))
+
+
+def parquet(rows, **columns):
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), out, **columns)
+    return out.getvalue()
+
+
+def test_parquet(fuzz, tmp_path):
+    files = [parquet(rows) for rows in SAMPLES] + [parquet(PAIRS, use_dictionary=False, compression="none")]
+    files += [parquet([{"prompt": i, "completion": [i]} for i in range(3)]), parquet([{"text": b"\xff\xfe"}] * 3)]
+
+    fuzz(lambda rng: mutate.file_bytes(rng.choice(files), rng), reading(tmp_path / "d.parquet"))
+
+
+@pytest.mark.parametrize("broken", [b"\xff\xfe", "a\ud800".encode("utf-8", "surrogatepass")])
+def test_parquet_whose_texts_are_no_utf8_is_refused(tmp_path, broken):
+    """Arrow does not look at the bytes of a text that a file declares to be one."""
+    bad = pyarrow.StringArray.from_buffers(
+        2, pyarrow.py_buffer(b"\0\0\0\0\x01\0\0\0" + (1 + len(broken)).to_bytes(4, "little")),
+        pyarrow.py_buffer(b"x" + broken)
+    )  # fmt: skip
+    path = tmp_path / "d.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": bad}), path)
+
+    with pytest.raises(dataset.BadDataError, match=r"d\.parquet"):
+        dataset.read(str(path))

@@ -1,0 +1,110 @@
+"""Broken config.json and adapter files: a result or a sentence."""
+
+import io
+import json
+
+import numpy as np
+from safetensors.numpy import save
+
+from rankviz.catalog.configs import load_config
+from rankviz.core.model.config_check import parse_config
+from rankviz.hub.local import stored_parameters
+from rankviz.paths import ASSETS
+from rankviz.trained.config import parse_config as parse_adapter_config
+from rankviz.trained.read import read_adapter
+from rankviz.trained.spectrum import spectrum
+from tests.fuzz import mutate
+
+ADAPTER_CONFIG = {
+    "peft_type": "LORA",
+    "base_model_name_or_path": "Qwen/Qwen3-4B",
+    "r": 4,
+    "lora_alpha": 8,
+    "use_rslora": False,
+    "use_dora": False,
+    "init_lora_weights": True,
+    "target_modules": ["q_proj", "v_proj"],
+    "target_parameters": ["mlp.experts.down_proj"],
+    "modules_to_save": ["lm_head"],
+    "exclude_modules": None,
+    "layers_pattern": None,
+    "rank_pattern": {"^model.layers.(0|1).self_attn.v_proj": 2, r".*\.k_proj": 8},
+    "alpha_pattern": {"v_proj": 4},
+}
+RANKS = {"q_proj": 4, "v_proj": 2}
+
+
+def weights():
+    generator = np.random.default_rng(0)
+    tensors = {}
+    for block in (0, 1):
+        for name, r in RANKS.items():
+            module = f"base_model.model.model.layers.{block}.self_attn.{name}"
+            tensors[f"{module}.lora_A.weight"] = generator.standard_normal((r, 6), dtype=np.float32)
+            tensors[f"{module}.lora_B.weight"] = generator.standard_normal((5, r), dtype=np.float32)
+    return save(tensors)
+
+
+WEIGHTS = weights()
+
+
+def broken_weights(rng):
+    """The file with its header broken as JSON, or as bytes."""
+    if rng.random() < 0.3:
+        return mutate.file_bytes(WEIGHTS, rng)
+    length = int.from_bytes(WEIGHTS[:8], "little")
+    header = mutate.json_bytes(json.loads(WEIGHTS[8 : 8 + length]), rng)
+    said = len(header) if rng.random() < 0.9 else rng.choice((0, 1, 2**31, 2**63, length))
+    return said.to_bytes(8, "little") + header + WEIGHTS[8 + length :]
+
+
+def test_a_models_config(fuzz):
+    config = load_config(ASSETS, "Qwen/Qwen3-30B-A3B")
+
+    fuzz(lambda rng: mutate.json_bytes(config, rng), parse_config)
+
+
+def test_an_adapters_config(fuzz):
+    def read(data):
+        config = parse_adapter_config(data)
+        for name in ("model.layers.0.self_attn.q_proj", "a" * 40, "mlp.experts"):
+            config.scale_of(name)
+            config.parameters_of(name)
+        assert isinstance(config.not_resizable + config.base_model, str)
+
+    fuzz(lambda rng: mutate.json_bytes(ADAPTER_CONFIG, rng), read)
+
+
+def test_an_adapter(fuzz, tmp_path):
+    def make(rng):
+        which = rng.random()
+        config = mutate.json_bytes(ADAPTER_CONFIG, rng) if which < 0.4 else json.dumps(ADAPTER_CONFIG).encode()
+        return config, broken_weights(rng) if which > 0.3 else WEIGHTS
+
+    def read(files):
+        config, tensors = files
+        (tmp_path / "adapter_config.json").write_bytes(config)
+        (tmp_path / "adapter_model.safetensors").write_bytes(tensors)
+        spectrum(read_adapter([tmp_path]))
+
+    fuzz(make, read)
+
+
+def test_the_headers_of_a_models_weights(fuzz, tmp_path):
+    def read(data):
+        (tmp_path / "model.safetensors").write_bytes(data)
+        assert stored_parameters(tmp_path) >= 0
+
+    fuzz(broken_weights, read)
+
+
+def test_a_zipped_adapter(fuzz, tmp_path):
+    members = {"a/adapter_config.json": json.dumps(ADAPTER_CONFIG).encode(), "a/adapter_model.safetensors": WEIGHTS}
+
+    def read(data):
+        path = tmp_path / "a.zip"
+        path.write_bytes(data)
+        read_adapter([path])
+
+    assert io.BytesIO(WEIGHTS).read(8)
+    fuzz(lambda rng: mutate.zip_bytes(members, rng), read)

@@ -1,0 +1,109 @@
+"""Broken addresses, and broken bodies of Explore's requests: an answer, or a sentence in place of it."""
+
+import json
+from functools import partial
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.references import References
+from rankviz.ui import link
+from rankviz.ui.explore.answer import answer, given, words
+from rankviz.ui.explore.compare import compare
+from rankviz.ui.explore.routes import reply
+from rankviz.ui.explore.start import question_of
+from rankviz.ui.parts.question import DEFAULTS
+from rankviz.visitor import Visitor
+from tests.fuzz import mutate
+from tests.fuzz.conftest import CASES
+
+ADDRESS = {
+    "model": "Qwen/Qwen3-4B", "r": "32", "use_case": "complex", "examples": "1000", "example_tokens": "300",
+    "longest": "900", "epochs": "2.5", "file": "messages:1600:chats.jsonl", "forgetting": "1", "save": "lm_head",
+    "rslora": "1", "dora": "0", "parts": "attention", "framework": "trl", "precision": "bf16", "batch": "4",
+    "accum": "2", "max_length": "1024", "gpu": "l4", "usd": "0.7", "prices": "l4:0.75,t4:0.2",
+    "targets": "q_proj,v_proj", "alpha": "2r", "steps": "100", "tokens": "100000", "class": "FastModel",
+    "pin": "model=Qwen/Qwen3-4B",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    return Api(home=tmp_path_factory.mktemp("home"), shared=True)
+
+
+def broken_address(rng):
+    params = {name: ADDRESS[name] for name in rng.sample(list(ADDRESS), 6)}
+    broken = mutate.value(params, rng)
+    if not isinstance(broken, dict):
+        return {"model": repr(broken)[:3000]}
+    return {str(name): each if isinstance(each, str) else repr(each)[:3000] for name, each in broken.items()}
+
+
+def broken_body(rng, api=None):
+    kind = rng.random()
+    if kind < 0.2:
+        text = urlencode(broken_address(rng), errors="surrogatepass")
+        body = {"search": f"?{text}", "x": "file"}
+    else:
+        body = {"values": DEFAULTS, "x": "memory", "y": "loss"}
+    return mutate.json_bytes(body, rng)
+
+
+def answering(view):
+    """As the page's address answers: whatever comes, a JSON text. 422 and a notice are answers too."""
+
+    def read(body):
+        response = reply(view, body)
+        assert response.status_code in (200, 422)
+        json.loads(response.body)
+
+    return read
+
+
+def test_an_address(fuzz, api):
+    def read(params):
+        values, notes = question_of(api, params)
+        assert all(len(note) < 2000 for note in notes)
+        json.dumps(link.write(values)).encode()
+        link.changes(params)
+
+    fuzz(broken_address, read, refuses=False)
+
+
+def test_an_answer(fuzz, api):
+    fuzz(broken_body, answering(partial(answer, api)), cases=CASES // 8, refuses=False)
+
+
+def test_the_words_of_an_answer(fuzz, api):
+    fuzz(broken_body, answering(lambda body: words(api, given(api, body))), refuses=False)
+
+
+def test_a_comparison(fuzz, api):
+    def make(rng):
+        pins = [urlencode(broken_address(rng), errors="surrogatepass") for _ in range(rng.choice((1, 2)))]
+        return mutate.json_bytes({"pins": pins, "x": "file", "y": "loss"}, rng)
+
+    fuzz(make, answering(partial(compare, api)), cases=CASES // 8, refuses=False)
+
+
+def test_a_reference(fuzz, tmp_path):
+    known = References(tmp_path, stranger=lambda: Visitor("anna"))
+    samples = ["Qwen/Qwen3-4B", "embedded", "owner/name", str(tmp_path / "a.jsonl"), "phonemes", "./a", "~/a"]
+
+    def make(rng):
+        if rng.random() < 0.3:
+            return rng.choice(samples)
+        return mutate.junk(rng) if rng.random() < 0.5 else rng.choice(samples) + str(rng.choice(mutate.TEXTS))
+
+    def read(ref):
+        known.model(ref)
+
+    fuzz(make, read)
+
+
+def test_the_samples_are_whole():
+    """Else every case would be refused at its first check."""
+    assert dict(parse_qsl(urlencode(ADDRESS))) == ADDRESS
+    assert [] == link.read({**ADDRESS, "tokens": "1"})[1]
