@@ -33,7 +33,8 @@ class Rights:
         if not visitor.id and not visitor.admin:
             raise InvalidSettingError(
                 "This page cannot tell you from other visitors, so it keeps nothing for you. Allow its cookie and "
-                "reload the page; a program sends the header X-RankViz-Visitor."
+                "reload the page; a program sends the header X-RankViz-Visitor, whose value it gets from "
+                "/rankviz/visitor."
             )
         return visitor
 

@@ -1,11 +1,13 @@
 """The page's Blocks: each call runs as the visitor who sent it, and an open page keeps little on the server."""
 
+import os
 from collections import ChainMap
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import BlocksConfig
 
+from rankviz.errors import UserError
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
 from rankviz.ui.visitors import visitor_of
 from rankviz.visitor import acting_as
@@ -17,6 +19,16 @@ class PageBlocks(SmallBlocks):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.default_config = PageConfig(self)
+
+    def launch(self, *args: Any, **options: Any) -> Any:
+        """UserError where the page is to ask for a login and serve MCP, which asks for none."""
+        mcp = options.get("mcp_server")
+        serves_mcp = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true" if mcp is None else mcp
+        if serves_mcp and (options.get("auth") or options.get("auth_dependency")):
+            raise UserError(
+                "MCP clients would get past the login. Leave out auth, or turn MCP off: unset GRADIO_MCP_SERVER."
+            )
+        return super().launch(*args, **options)
 
     async def process_api(self, *args: Any, request: Any = None, **kwargs: Any) -> dict[str, Any]:
         with acting_as(visitor_of(request[0] if isinstance(request, list) else request)):

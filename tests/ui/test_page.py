@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
+from tests.support.endpoints import ENDPOINTS
 from tests.support.finished_runs import counted
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
@@ -101,9 +102,7 @@ def test_named_endpoints_answer(address):
     assert [20_971_520, 41_943_040] == [row["adapter_parameters"] for row in answer["ranks"]]
     assert "meta-llama/Llama-3.1-8B" in names
     assert [0.25] == [row["usd_per_hour"] for row in decided["gpus"] if row["gpu"] == "L4"]
-    assert {"/advise", "/estimate", "/fit", "/forecast", "/models", "/runs", "/run"} == set(
-        client.view_api(return_format="dict")["named_endpoints"]
-    )
+    assert {f"/{name}" for name in ENDPOINTS} == set(client.view_api(return_format="dict")["named_endpoints"])
 
 
 @pytest.mark.parametrize(
@@ -112,6 +111,10 @@ def test_named_endpoints_answer(address):
         ({"model": "meta-llama/Llama-3.1-8B", "ranks": [0]}, "Rank must be a whole number from 1 to 1,024 (got 0)."),
         ({"model": "meta-llama/Llama-3.1-8B", "ranks": 16}, "ranks must be a list of whole numbers"),
         ({"model": "meta-llama/Llama-3.1-8B", "targets": ["q_proj"]}, "targets must be a text"),
+        (
+            {"model": "meta-llama/Llama-3.1-8B", "ranks": [16] * 1000},
+            "ranks must be a list of at most 256 (got 1,000).",
+        ),
         ({}, "Model must be a name"),
     ],
 )

@@ -65,15 +65,16 @@ def json_text(value: object, **how: object) -> str:
     try:
         return json.dumps(value, allow_nan=False, **how)
     except ValueError:
-        return json.dumps(_finite(value), allow_nan=False, **how)
+        return json.dumps(finite(value), allow_nan=False, **how)
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> object:
+    """The same with null in place of each number that JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
+        return {name: finite(each) for name, each in value.items()}
+    return [finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def chart_json(figure, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> dict[str, object]:

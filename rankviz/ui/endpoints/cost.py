@@ -1,16 +1,14 @@
-"""Defines the named HTTP endpoints, /gradio_api/call/<name>. Their schemas come from these docstrings."""
+"""Endpoints for what a rank costs and buys: estimate, fit, advise, forecast; and the settings as a file."""
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from inspect import cleandoc, signature
 from textwrap import indent
-from typing import Any
-
-import gradio as gr
+from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.json import advice_json, estimate_json, run_json
+from rankviz.api.json import advice_json, estimate_json
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
@@ -20,29 +18,38 @@ from rankviz.core.forecast.json import as_json as forecast_json
 from rankviz.core.forecast.json import bent_json
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in
-from rankviz.errors import InvalidSettingError
-from rankviz.ui.wiring import with_messages
 
 
-def publish(api: Api) -> None:
-    """Register the endpoints. Values come from anyone, and the core checks them.
+class TextFileJSON(TypedDict):
+    """A file's name and what is in it."""
 
-    A model or run that a call leaves out is empty and refused as such: Gradio answers a missing argument without words.
-    """
+    file_name: str
+    text: str
+
+
+class ExportJSON(TextFileJSON):
+    """A file, what to know of it, and the files that belong beside it."""
+
+    notes: list[str]
+    beside: list[TextFileJSON]
+
+
+def operations(api: Api) -> Sequence[Callable[..., Any]]:
+    """A model that a call leaves out is empty and refused as such: Gradio answers a missing argument without words."""
 
     @_with_more
     def estimate(
         model: str = "",
         ranks: list[int] = [16],  # noqa: B006 - Gradio reads defaults from the signature; nobody changes it
         targets: str = "unsloth",
-        alpha: str = "r",
+        alpha: str | float = "r",
         precision: str = "nf4-dq",
         framework: str = "unsloth",
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
         steps: int | None = None,
-        gpu: str = "l4",
+        gpu: str | None = "l4",
         *,
         data: TrainingData | None,
         unsloth: dict[str, Any],
@@ -74,14 +81,14 @@ def publish(api: Api) -> None:
         model: str = "",
         r: int = 16,
         targets: str = "unsloth",
-        alpha: str = "r",
+        alpha: str | float = "r",
         precision: str = "nf4-dq",
         framework: str = "unsloth",
         batch: int = 2,
         accumulation: int = 4,
         max_length: int = 2048,
         steps: int | None = None,
-        gpu: str = "l4",
+        gpu: str | None = "l4",
         prices: dict[str, float] | None = None,
         *,
         data: TrainingData | None,
@@ -122,7 +129,7 @@ def publish(api: Api) -> None:
         accumulation: int = 4,
         max_length: int = 2048,
         steps: int | None = None,
-        gpu: str = "l4",
+        gpu: str | None = "l4",
         longest_tokens: int | None = None,
         epochs: float | None = None,
     ) -> dict[str, Any]:
@@ -171,24 +178,53 @@ def publish(api: Api) -> None:
         answer, bent = api.forecasts.answer(model, use_case, base=base, metric=metric, runs=runs)
         return forecast_json(answer) | ({"bent": bent_json(bent)} if bent else {})
 
-    def models() -> list[dict[str, Any]]:
-        """The base models of the catalogue, with parameter counts from their real layers."""
-        return [asdict(row) for row in api.models.all()]
-
-    def runs() -> list[dict[str, Any]]:
-        """All runs on this machine, newest first: settings, measurements and estimate."""
-        return [run_json(api.runs.summary(run.run_id)) for sweep in api.runs.sweeps() for run in sweep.runs]
-
-    def run(run_id: str = "") -> dict[str, Any]:
-        """One run: settings, measurements and estimate.
+    @_with_more
+    def export(
+        model: str = "",
+        r: int = 16,
+        format: str = "script",
+        targets: str = "unsloth",
+        alpha: str | float = "r",
+        precision: str = "nf4-dq",
+        framework: str = "unsloth",
+        batch: int = 2,
+        accumulation: int = 4,
+        max_length: int = 2048,
+        steps: int | None = None,
+        gpu: str | None = "l4",
+        learning_rate: float | None = None,
+        use_case: str | None = None,
+        *,
+        data: TrainingData | None,
+        unsloth: dict[str, Any],
+    ) -> ExportJSON:
+        """A script, a notebook or a configuration file that trains with these settings elsewhere.
 
         Args:
-            run_id: An id from `runs`.
+            model: A catalogue id, an alias of one, or a Hub id.
+            r: LoRA rank, 1 to 1024.
+            format: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or llamafactory.
+            targets: As for estimate, like the arguments down to gpu.
+            alpha: r, 2r or a number.
+            precision: bf16, fp16, fp32, nf4, nf4-dq or int8.
+            framework: unsloth, trl or peft.
+            batch: Batch size per micro-step.
+            accumulation: Micro-steps per optimizer step.
+            max_length: Maximum tokens per example.
+            steps: Optimizer steps; empty for the epochs of the data.
+            gpu: A GPU of the table; empty for no GPU.
+            learning_rate: Empty for a usual one, or that of the use case.
+            use_case: Take the learning rate for it: simple, instruction, complex, near-full or pretraining.
         """
-        return run_json(api.runs.summary(run_id))
+        question = _question(
+            model, [r], targets, alpha, precision, framework, batch, accumulation, max_length, steps, gpu, data
+        )
+        question = replace(question, lora=replace(question.lora, **unsloth))
+        written = api.exports.write(question, r, format, learning_rate, Goal(use_case=use_case) if use_case else None)
+        beside = [TextFileJSON(file_name=name, text=text) for name, text in written.beside]
+        return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 
-    for operation in (estimate, fit, advise, forecast, models, runs, run):
-        gr.api(with_messages(operation), api_name=operation.__name__, concurrency_limit=None)
+    return estimate, fit, advise, forecast, export
 
 
 def _more(
@@ -254,20 +290,16 @@ def _question(
     model: str,
     ranks: list[int],
     targets: str,
-    alpha: str,
+    alpha: str | float,
     precision: str,
     framework: str,
     batch: int,
     accumulation: int,
     max_length: int,
     steps: int | None,
-    gpu: str,
+    gpu: str | None,
     data: TrainingData | None,
 ) -> Question:
-    if not isinstance(ranks, list):
-        raise InvalidSettingError(f"ranks must be a list of whole numbers, such as [16] (got {ranks!r}).")
-    if not isinstance(targets, str):
-        raise InvalidSettingError(f"targets must be a text, such as 'q_proj,v_proj' (got {targets!r}).")
     return Question(
         model_id=model,
         ranks=tuple(ranks),

@@ -1,0 +1,81 @@
+"""Checks the arguments of an endpoint before any code sees them: types as annotated, bounded sizes, finite numbers.
+
+What a value may be beyond that, the core says.
+"""
+
+import reprlib
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
+
+from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER
+from rankviz.core.checks import few, is_number, plain_text
+from rankviz.errors import InvalidSettingError
+
+MAX_ARGUMENT = 10_000
+"""Characters of a text."""
+MAX_LIST = 256
+WORDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    NoneType: "empty",
+    list[int]: "a list of whole numbers, such as [16]",
+    list[float]: "a list of numbers, such as [0.001]",
+    list[str]: "a list of texts",
+    dict[str, float]: "numbers by name",
+}
+"""The types that an argument may have."""
+
+
+def checked(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """The operation, called only with arguments that its signature allows: InvalidSettingError names another one."""
+    parameters = signature(operation).parameters
+
+    @wraps(operation)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = signature(operation).bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            require(value, parameters[name].annotation, name)
+        return operation(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def require(value: object, kind: Any, name: str) -> None:
+    """InvalidSettingError unless the value is of this type and no larger than an argument may be."""
+    if isinstance(value, list):
+        few(value, name, MAX_LIST)
+    if isinstance(value, dict):
+        few(list(value), name, MAX_KEYS)
+    options = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if not any(_is(value, option) for option in options):
+        words = " or ".join(WORDS[option] for option in options)
+        raise InvalidSettingError(f"{name} must be {words} (got {_SHORT.repr(value)}).")
+    for each in value if isinstance(value, list) else (*value, *value.values()) if isinstance(value, dict) else [value]:
+        _bound(each, name)
+
+
+def _bound(value: object, name: str) -> None:
+    if isinstance(value, str):
+        plain_text(value, name, MAX_ARGUMENT)
+    elif is_number(value) and not abs(value) <= MAX_NUMBER:
+        raise InvalidSettingError(f"{name} must be finite and at most 10^18.")
+
+
+def _is(value: object, kind: Any) -> bool:
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is(each, get_args(kind)[0]) for each in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is(each, get_args(kind)[1]) for each in value.values())
+    if kind is float:
+        return is_number(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlevel = 2

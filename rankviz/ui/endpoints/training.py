@@ -1,0 +1,272 @@
+"""Endpoints for runs and sweeps: looked at by whoever may see them, started by whoever can be told from others, and
+changed by their owner."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
+from typing import Any, TypedDict
+
+from rankviz.api import Api
+from rankviz.api.json import run_json
+from rankviz.core.checks import one_of
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.targets import targets_in
+from rankviz.core.runs.request import (
+    FAST_RANKS,
+    QUICK_RANKS,
+    SHORT_TRAINING,
+    SHOWN_ANSWERS,
+    SWEEP_RANKS,
+    VERDICT_SEEDS,
+    SweepRequest,
+    fast_ranks,
+    first_seeds,
+    quick_look,
+)
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.endpoints.results import FileJSON, check_part, file
+
+SHOWN_STEPS = 400
+"""Of a run, of which some have thousands."""
+MODES = ("sweep", "quick", "fast")
+RANKS = dict(zip(MODES, (SWEEP_RANKS, QUICK_RANKS, FAST_RANKS), strict=True))
+
+
+class RunStateJSON(TypedDict):
+    """How far one run is."""
+
+    run_id: str
+    r: int
+    state: str
+    error: str | None
+
+
+class PlaceJSON(TypedDict):
+    """In the queue of all visitors: how many go first, and the seconds until its turn as low, expected and high."""
+
+    ahead: int
+    seconds: dict[str, float] | None
+    in_words: str
+
+
+class StatusJSON(TypedDict):
+    """How far a sweep is. place is null once it runs, and what is not known is null."""
+
+    sweep_id: str
+    ended: bool
+    yours: bool
+    shared: bool
+    place: PlaceJSON | None
+    share_done: float | None
+    seconds_left: float | None
+    in_words: str
+    runs: list[RunStateJSON]
+
+
+class StartedJSON(TypedDict):
+    """A sweep that is queued now; expected says what it will take, in sentences."""
+
+    sweep_id: str
+    run_ids: list[str]
+    expected: list[str]
+    place: PlaceJSON | None
+
+
+class IdsJSON(TypedDict):
+    """The runs that were changed."""
+
+    run_ids: list[str]
+
+
+class SharedJSON(TypedDict):
+    """Whether others may look at it, and its address on this page."""
+
+    shared: bool
+    address: str
+
+
+def looking(api: Api) -> Sequence[Callable[..., Any]]:
+    def runs(limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
+        """Your runs, the newest sweep first: settings, measurements and estimate.
+
+        Args:
+            limit: How many, 1 to 500.
+            offset: How many to leave out before them.
+        """
+        check_part(limit, offset)
+        ids = (run.run_id for sweep in api.runs.sweeps() for run in sweep.runs)
+        return [run_json(api.runs.summary(run_id)) for run_id in islice(ids, offset, offset + limit)]
+
+    def run(run_id: str = "") -> dict[str, Any]:
+        """One run: settings, measurements and estimate, and its training loss by step.
+
+        Args:
+            run_id: An id from `runs`.
+        """
+        from rankviz.figures.training import thinned
+
+        summary = api.runs.summary(run_id)
+        steps = thinned(summary.record.steps, SHOWN_STEPS)
+        return {**run_json(summary), "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
+
+    def status(sweep_id: str = "") -> StatusJSON:
+        """How far a sweep is: its place in the queue, its runs, and the time left.
+
+        Args:
+            sweep_id: From start_sweep, or the sweep_id of a run.
+        """
+        sweep = api.runs.sweep(sweep_id)
+        progress, place = api.runs.progress(sweep), None if sweep.recorded else _place(api, sweep_id)
+        return StatusJSON(
+            sweep_id=sweep.sweep_id,
+            ended=sweep.ended,
+            yours=api.runs.is_mine(sweep_id),
+            shared=sweep.recorded or api.runs.is_open(sweep_id),
+            place=place,
+            share_done=progress.share,
+            seconds_left=progress.seconds_left,
+            in_words="All runs have ended." if sweep.ended else progress.sentence or (place or {}).get("in_words", ""),
+            runs=[
+                RunStateJSON(run_id=run.run_id, r=run.request.r, state=str(run.state), error=run.error or None)
+                for run in sweep.runs
+            ],
+        )
+
+    return runs, run, status
+
+
+def changing(api: Api) -> Sequence[Callable[..., Any]]:
+    def start_sweep(
+        model: str = "embedded",
+        data: str = "phonemes",
+        mode: str = "sweep",
+        ranks: list[int] | None = None,
+        independent: list[int] | None = None,
+        targets: str = "unsloth",
+        alpha: str | float = "32",
+        learning_rates: list[float] = [1e-3],  # noqa: B006 - as in estimate
+        seeds: int | None = None,
+        steps: int = SHORT_TRAINING.max_steps,
+        batch: int = SHORT_TRAINING.per_device_train_batch_size,
+        accumulation: int = SHORT_TRAINING.gradient_accumulation_steps,
+        max_length: int = SHORT_TRAINING.max_length,
+        precision: str = "auto",
+        held_out: int = 64,
+        exact_match: int = 0,
+        answers: int = SHOWN_ANSWERS,
+        rslora: bool = False,
+        dora: bool = False,
+    ) -> StartedJSON:
+        """Train one adapter per rank on the same data, to compare their held-out losses. Returns once it is queued.
+
+        Args:
+            model: embedded (SmolLM2-135M-Instruct), a Hub id, or a folder on a machine of your own.
+            data: phonemes, syllables, pairs, or the path of a file that you uploaded.
+            mode: sweep (each rank), quick (two ranks and a forecast) or fast (the highest rank, then truncated).
+            ranks: Empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve.
+            independent: Of a fast curve: lower ranks that are also trained by themselves.
+            targets: all-linear, attention, mlp, qv, unsloth, or module names separated by commas.
+            alpha: A number for all ranks, r or 2r.
+            learning_rates: Each rank is trained at each.
+            seeds: Per rank and learning rate; empty for 3 of a sweep and 1 of the others.
+            steps: Optimizer steps per run.
+            batch: Batch size per micro-step.
+            accumulation: Micro-steps per optimizer step.
+            max_length: Maximum tokens per example.
+            precision: auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16.
+            held_out: Held-out examples.
+            exact_match: Held-out prompts to answer and to compare with the reference; 0 for none.
+            answers: Held-out prompts whose answers are kept as text; 0 for none.
+            rslora: Scale by alpha / sqrt(r).
+            dora: Add DoRA's magnitude vectors.
+        """
+        one_of(mode, "mode", MODES)
+        chosen, truncated = tuple(ranks or RANKS[mode]), ()
+        if mode == "fast":
+            chosen, truncated = fast_ranks(chosen, independent or ())
+        request = SweepRequest(
+            base=model,
+            data=data,
+            ranks=chosen,
+            cut_ranks=truncated,
+            alpha=str(alpha),
+            learning_rates=tuple(learning_rates),
+            seeds=first_seeds(seeds if seeds is not None else VERDICT_SEEDS if mode == "sweep" else 1),
+            held_out_examples=held_out,
+            exact_match_examples=exact_match,
+            shown_answers=answers,
+            lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
+            training=replace(
+                SHORT_TRAINING,
+                max_steps=steps,
+                per_device_train_batch_size=batch,
+                gradient_accumulation_steps=accumulation,
+                max_length=max_length,
+                precision=precision,
+            ),
+        )
+        if mode == "quick":
+            request = quick_look(request, chosen)
+        sweep_id = api.runs.start(request)
+        return StartedJSON(
+            sweep_id=sweep_id,
+            run_ids=[each.run_id for each in api.runs.sweep(sweep_id).runs],
+            expected=list(api.runs.expected(request).sentences),
+            place=_place(api, sweep_id),
+        )
+
+    def cancel(id: str = "") -> IdsJSON:
+        """Cancel a run or a sweep of yours. Returns when its process has ended.
+
+        Args:
+            id: Of the run or the sweep.
+        """
+        return IdsJSON(run_ids=list(api.runs.cancel(id)))
+
+    def resume(sweep_id: str = "") -> IdsJSON:
+        """Queue the failed and cancelled runs of a sweep of yours again.
+
+        Args:
+            sweep_id: From start_sweep or runs.
+        """
+        return IdsJSON(run_ids=list(api.runs.resume(sweep_id)))
+
+    def delete(id: str = "") -> IdsJSON:
+        """Delete a run or a sweep of yours that has ended, with its adapters and log.
+
+        Args:
+            id: Of the run or the sweep.
+        """
+        return IdsJSON(run_ids=list(api.runs.delete(id)))
+
+    def share(id: str = "", shared: bool = True) -> SharedJSON:
+        """Let others look at a sweep of yours by its address, or no longer. They cannot change it.
+
+        Args:
+            id: Of the sweep, or of one run.
+            shared: Whether others may look at it.
+        """
+        api.runs.open_to_all(id, shared)
+        kind = "sweep" if api.runs.is_sweep(id) else "run"
+        return SharedJSON(shared=api.runs.is_open(id), address=f"?tab=runs&{kind}={id}")
+
+    def export_runs(ids: list[str] = []) -> FileJSON:  # noqa: B006 - as in estimate
+        """The journals of runs and sweeps and a summary, as a zip.
+
+        Args:
+            ids: Of runs and sweeps of yours, or that RankViz ships.
+        """
+        if not ids:
+            raise InvalidSettingError("Give the id of at least one run or sweep.")
+        return file(api.runs.export(ids, api.workspace.new_download("rankviz-runs.zip")))
+
+    return start_sweep, cancel, resume, delete, share, export_runs
+
+
+def _place(api: Api, sweep_id: str) -> PlaceJSON | None:
+    place = api.runs.waiting(sweep_id)
+    if place is None:
+        return None
+    return PlaceJSON(
+        ahead=place.ahead, seconds=asdict(place.seconds) if place.seconds else None, in_words=place.sentence
+    )

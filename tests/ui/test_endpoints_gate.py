@@ -1,0 +1,129 @@
+"""What is checked of an endpoint's arguments before any of its code runs, and of what it returns."""
+
+import inspect
+import json
+import math
+
+import gradio as gr
+import pytest
+from gradio.utils import get_function_description
+
+from rankviz.api import Api
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.endpoints import publish
+from rankviz.ui.endpoints.gate import MAX_ARGUMENT, MAX_LIST, WORDS, checked, require
+from rankviz.ui.endpoints.results import MAX_PART, as_json, part
+from tests.support.endpoints import ENDPOINTS
+
+DEEP = json.loads("[" * 900 + "]" * 900)
+HOSTILE = [
+    *("x" * (MAX_ARGUMENT + 1), "\ud800", "\x00"),
+    *(math.nan, math.inf, -math.inf, 1e300, 10**300),
+    *([16] * (MAX_LIST + 1), ["x"] * 1_000_000, DEEP, {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}),
+    {str(number): 1.0 for number in range(1000)},
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with gr.Blocks() as page:
+        publish(Api(home=tmp_path_factory.mktemp("home"), shared=True))
+    return page
+
+
+@pytest.fixture(scope="module")
+def endpoints(page):
+    return {fn.api_name: fn.fn for fn in page.fns.values()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "accepted", "refused"),
+    [
+        (str, ["", "q_proj", "x" * MAX_ARGUMENT], [None, 1, ["x"]]),
+        (int, [0, -1, 10**18], [None, "1", 1.0, True, 10**18 + 1]),
+        (float, [0, 0.5], [None, "1", True, math.nan, math.inf]),
+        (bool, [True, False], [0, "yes", None]),
+        (int | None, [None, 3], ["3", 3.0]),
+        (str | float, ["2r", 32, 0.5], [None, [1], True]),
+        (list[int], [[], [1] * MAX_LIST], [None, 1, [1.5], [True], [[1]], [1] * (MAX_LIST + 1)]),
+        (list[str], [["a"]], [["a", 1], ["\ud800"]]),
+        (dict[str, float], [{"L4": 1}], [[1], {"L4": "1"}, {"L4": math.nan}, {"\ud800": 1.0}]),
+    ],
+)
+def test_a_value_is_accepted_as_far_as_its_type_and_its_size_go(kind, accepted, refused):
+    for value in accepted:
+        require(value, kind, "it")
+    for value in refused:
+        with pytest.raises(InvalidSettingError, match=r"^it "):
+            require(value, kind, "it")
+
+
+def test_a_refusal_says_what_the_argument_must_be():
+    @checked
+    def endpoint(ranks: list[int], gpu: str | None = None) -> None: ...
+
+    with pytest.raises(InvalidSettingError, match=r"ranks must be a list of whole numbers, such as \[16\] \(got 16\)"):
+        endpoint(16)
+    with pytest.raises(InvalidSettingError, match="gpu must be a text or empty"):
+        endpoint([16], gpu=4)
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_every_argument_of_every_endpoint_refuses_what_is_hostile_with_a_sentence(endpoints, name):
+    function = endpoints[name]
+    for argument, parameter in inspect.signature(function).parameters.items():
+        for value in HOSTILE:
+            with pytest.raises(gr.Error, match=argument) as refusal:
+                function(**{argument: value})
+            assert len(refusal.value.message) < 400, parameter
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_every_endpoint_has_typed_arguments_with_a_meaning_and_a_typed_result(page, endpoints, name):
+    function, described = endpoints[name], page.get_api_info()["named_endpoints"][f"/{name}"]
+    description, meanings, _ = get_function_description(function)
+
+    assert description.endswith(".") and "Args" not in description
+    for argument, parameter in inspect.signature(function).parameters.items():
+        require(parameter.default, parameter.annotation, argument)
+        assert meanings[argument].endswith("."), argument
+        assert meanings[argument] in inspect.getdoc(function)
+    assert all(each["type"] for each in described["parameters"])
+    (result,) = described["returns"]
+    assert result["type"]["type"] in ("object", "array")
+
+
+def test_all_endpoints_wait_in_the_queue_where_mcp_asks_for_the_login_too(page):
+    assert set(ENDPOINTS) == {fn.api_name for fn in page.fns.values() if fn.queue}
+    assert len(ENDPOINTS) == len(page.fns)
+
+
+def test_what_changes_runs_or_writes_files_is_called_two_at_a_time(page):
+    limits = {fn.api_name: (fn.concurrency_limit, fn.concurrency_id) for fn in page.fns.values()}
+
+    assert (2, "training") == limits["start_sweep"] == limits["delete"]
+    assert (2, "files") == limits["resize"] == limits["spectrum"]
+    assert limits["estimate"][0] is None
+
+
+def test_numbers_that_json_does_not_have_are_null():
+    @as_json
+    def endpoint() -> dict: ...
+
+    assert {"a": [None, 1.5, None]} == as_json(lambda: {"a": (math.nan, 1.5, math.inf)})()
+    assert endpoint() is None
+
+
+def test_a_list_comes_in_parts():
+    assert [2, 3] == part(iter(range(9)), 2, 2)
+    assert [] == part(range(9), 5, 100)
+    for limit, offset in ((0, 0), (MAX_PART + 1, 0), (1, -1)):
+        with pytest.raises(InvalidSettingError):
+            part(range(9), limit, offset)
+
+
+def test_each_type_of_an_argument_has_words(endpoints):
+    kinds = {p.annotation for function in endpoints.values() for p in inspect.signature(function).parameters.values()}
+
+    assert {str, int, bool} <= kinds
+    assert [] == [kind for kind in kinds if not hasattr(kind, "__args__") and kind not in WORDS]

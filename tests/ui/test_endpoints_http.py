@@ -1,0 +1,156 @@
+"""The endpoints of a shared page that serves, as other programs call them: curl and Gradio's Python client."""
+
+import json
+import re
+import subprocess
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from tests.support.serving import serving
+from tests.support.workers import wait_for
+
+PAGE = Path(__file__).parents[2] / "docs" / "http_and_mcp.md"
+DOCUMENTED_AT = "http://127.0.0.1:7860"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("home"), {"SPACE_ID": "someone/rankviz"}) as url:
+        yield url
+
+
+def client(address, token=None):
+    return Client(address, headers={"X-RankViz-Visitor": token} if token else None, verbose=False)
+
+
+@pytest.fixture
+def visitor(address):
+    """A new visitor's client, which ends what it has started."""
+    visitor = client(address, token_of(address))
+    yield visitor
+    for run in visitor.predict(api_name="/runs"):
+        if run["state"] in ("queued", "running"):
+            visitor.predict(run["sweep_id"], api_name="/cancel")
+            break
+
+
+def token_of(address):
+    return json.load(urllib.request.urlopen(f"{address}/rankviz/visitor"))["visitor"]
+
+
+def documented(word, address):
+    """The curl commands of the page with this word in them, for this address."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
+    (block,) = [block for block in blocks if "curl" in block and word in block]
+    assert DOCUMENTED_AT in block
+    return block.replace(DOCUMENTED_AT, address)
+
+
+def answer_of(block):
+    run = subprocess.run(["bash", "-eu", "-c", block], capture_output=True, text=True, timeout=120, check=True)
+    event, data = re.search(r"event: (complete|error)\ndata: (.*)", run.stdout).groups()
+    return event, json.loads(data)
+
+
+def test_the_documented_estimate_by_curl(address):
+    event, (answer,) = answer_of(documented("call/v2/estimate", address))
+
+    assert "complete" == event
+    assert [16_515_072, 33_030_144] == [row["adapter_parameters"] for row in answer["ranks"]]
+
+
+def test_the_documented_sweep_by_curl_belongs_to_the_visitor_of_its_header(address):
+    token = token_of(address)
+    block = documented("start_sweep", address).replace("$(curl -s $PAGE/rankviz/visitor | cut -d '\"' -f 8)", token)
+
+    event, (answer,) = answer_of(block)
+
+    mine = client(address, token)
+    assert "complete" == event and token in block
+    assert answer["run_ids"] == [run["run_id"] for run in mine.predict(api_name="/runs")]
+    assert answer["run_ids"] == mine.predict(answer["sweep_id"], api_name="/cancel")["run_ids"]
+
+
+def test_the_documented_way_to_a_token_gives_one_that_holds(address):
+    line = next(line for line in documented("start_sweep", address).splitlines() if line.startswith("VISITOR="))
+    run = subprocess.run(
+        ["bash", "-eu", "-c", f"PAGE={address}\n{line}\necho $VISITOR"], capture_output=True, text=True, check=True
+    )
+
+    visitor = client(address, run.stdout.strip())
+
+    assert [] == visitor.predict(api_name="/runs")
+    with pytest.raises(AppError, match="No run or sweep 'x' here"):
+        visitor.predict("x", api_name="/cancel")
+
+
+def test_a_program_without_a_token_or_with_a_forged_one_starts_nothing(address):
+    for token in (None, "someone.AAAA", token_of(address)[:-1] + "!"):
+        nobody = client(address, token)
+
+        assert nobody.predict("Qwen/Qwen3-4B", api_name="/estimate")["ranks"]
+        with pytest.raises(AppError, match="whose value it gets from /rankviz/visitor"):
+            nobody.predict(api_name="/start_sweep")
+
+
+def test_a_sweep_is_followed_shared_and_ended_by_its_owner_alone(address, visitor):
+    other = client(address, token_of(address))
+    sweep_id = visitor.predict(mode="quick", steps=2, api_name="/start_sweep")["sweep_id"]
+
+    status = visitor.predict(sweep_id, api_name="/status")
+    assert (True, False) == (status["yours"], status["ended"])
+    with pytest.raises(AppError, match="No run or sweep"):
+        other.predict(sweep_id, api_name="/status")
+    visitor.predict(sweep_id, True, api_name="/share")
+    assert not other.predict(sweep_id, api_name="/status")["yours"]
+    with pytest.raises(AppError, match="belongs to another visitor"):
+        other.predict(sweep_id, api_name="/cancel")
+    visitor.predict(sweep_id, api_name="/cancel")
+    wait_for(lambda: visitor.predict(sweep_id, api_name="/status")["ended"])
+    visitor.predict(sweep_id, api_name="/delete")
+    assert [] == visitor.predict(api_name="/runs")
+
+
+def test_a_resized_adapter_is_downloaded(address, visitor):
+    answer = visitor.predict("sample", 4, api_name="/resize")
+
+    with zipfile.ZipFile(answer["file"]) as archive:
+        assert {"adapter_config.json", "adapter_model.safetensors"} == {Path(n).name for n in archive.namelist()}
+
+
+def test_a_long_request_is_refused_before_it_is_read(address):
+    for path in ("call/v2/estimate", "call/estimate", "mcp/"):
+        request = urllib.request.Request(
+            f"{address}/gradio_api/{path}",
+            data=json.dumps({"ranks": [16] * 100_000}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        assert 413 == refused.value.code
+        assert "at most 100,000 bytes" in json.load(refused.value)["detail"]
+
+
+def test_another_sites_page_cannot_call_an_endpoint_from_a_visitors_browser(address):
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        request = urllib.request.Request(
+            f"{address}/gradio_api/call/v2/start_sweep",
+            data=b"{}",
+            headers={"Content-Type": content_type, "Origin": "https://elsewhere.example"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        assert refused.value.code in (400, 403, 415, 422)
+
+
+def test_openapi_describes_every_endpoint(address):
+    described = json.load(urllib.request.urlopen(f"{address}/gradio_api/openapi.json"))
+
+    body = described["paths"]["/gradio_api/call/v2/start_sweep"]["post"]["requestBody"]
+    assert "quick (two ranks and a forecast)" in json.dumps(body) or "mode" in json.dumps(body)

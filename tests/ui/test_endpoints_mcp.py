@@ -1,0 +1,140 @@
+"""The endpoints as MCP tools, called with the official client, in an environment with requirements-mcp.txt."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import urllib.request
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from rankviz.errors import UserError
+from rankviz.ui.blocks import PageBlocks
+from tests.support.endpoints import ENDPOINTS
+from tests.support.serving import ROOT, serving
+
+CALLS = """
+import asyncio, json, sys
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+
+address, headers, calls = json.load(sys.stdin)
+
+async def main():
+    async with streamablehttp_client(f"{address}/gradio_api/mcp/", headers=headers) as (read, write, _):
+        async with ClientSession(read, write) as session:
+            await session.initialize()
+            tools = [tool.model_dump(mode="json") for tool in (await session.list_tools()).tools]
+            answers = []
+            for name, arguments in calls:
+                answer = await session.call_tool(name, arguments)
+                answers.append([bool(answer.isError), answer.content[0].text])
+    print(json.dumps([tools, answers]))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """An environment over this one: what requirements-mcp.txt changes goes before what is installed here."""
+    folder = tmp_path_factory.mktemp("mcp")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
+    (Path(paths["purelib"]) / "beneath.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python]
+    subprocess.run([*pip, "install", "-r", ROOT / "requirements-mcp.txt"], check=True)
+    subprocess.run([*pip, "check"], check=True)
+    return python
+
+
+@pytest.fixture(scope="module")
+def address(python, tmp_path_factory):
+    shared = {"SPACE_ID": "someone/rankviz", "GRADIO_MCP_SERVER": "True"}
+    with serving(tmp_path_factory.mktemp("home"), shared, python) as url:
+        yield url
+
+
+@pytest.fixture
+def ask(python, address):
+    def asked(*calls, token=None):
+        headers = {"X-RankViz-Visitor": token} if token else {}
+        run = subprocess.run(
+            [python, "-c", CALLS],
+            input=json.dumps([address, headers, calls]),
+            env=os.environ | {"PYTHONPATH": ""},
+            capture_output=True,
+            text=True,
+        )
+        assert 0 == run.returncode, run.stderr
+        return json.loads(run.stdout)
+
+    return asked
+
+
+@pytest.fixture
+def token(address):
+    return json.load(urllib.request.urlopen(f"{address}/rankviz/visitor"))["visitor"]
+
+
+@pytest.mark.install
+def test_every_endpoint_is_a_tool_whose_arguments_are_described(ask):
+    tools, _ = ask()
+
+    assert set(ENDPOINTS) == {tool["name"] for tool in tools}
+    for tool in tools:
+        assert tool["description"].endswith(".")
+        for name, schema in tool["inputSchema"]["properties"].items():
+            assert schema["description"].endswith("."), (tool["name"], name)
+            assert {"type", "oneOf", "anyOf"} & set(schema), (tool["name"], name)
+
+
+@pytest.mark.install
+def test_a_tool_answers_and_refuses_with_a_sentence(ask):
+    _, answers = ask(
+        ["estimate", {"model": "Qwen/Qwen3-4B", "ranks": [16]}],
+        ["estimate", {"model": "Qwen/Qwen3-4B", "ranks": [0]}],
+        ["estimate", {"model": "Qwen/Qwen3-4B", "ranks": [16] * 1000}],
+        ["estimate", {"model": "x" * 20_000}],
+        ["run", {"run_id": "nothing"}],
+    )
+
+    assert [False, True, True, True, True] == [is_error for is_error, _ in answers]
+    estimate, *refusals = [text for _, text in answers]
+    assert "'adapter_parameters': 33030144" in estimate
+    assert [
+        "Rank must be a whole number from 1 to 1,024 (got 0).",
+        "ranks must be a list of at most 256 (got 1,000).",
+        "model must have at most 10,000 characters (got 20,000).",
+        "No run or sweep 'nothing' here.",
+    ] == refusals
+
+
+@pytest.mark.install
+def test_a_sweep_is_started_by_a_visitor_and_not_by_nobody(ask, token):
+    call = ["start_sweep", {"mode": "quick", "steps": 2}]
+
+    _, [[refused, sentence]] = ask(call)
+    _, [[failed, started], [_, listed]] = ask(call, ["runs", {}], token=token)
+
+    assert refused and "/rankviz/visitor" in sentence
+    assert not failed and "'run_ids'" in started
+    sweep_id = started.partition("'sweep_id': '")[2].partition("'")[0]
+    assert sweep_id in listed
+    _, [[_, others]] = ask(["runs", {}])
+    assert sweep_id not in others
+    _, [[failed, _], [_, deleted]] = ask(["cancel", {"id": sweep_id}], ["delete", {"id": sweep_id}], token=token)
+    assert not failed and sweep_id in deleted
+
+
+@pytest.mark.parametrize("login", [{"auth": ("ann", "secret")}, {"auth_dependency": lambda request: "ann"}])
+def test_a_login_and_mcp_are_not_started_together(login):
+    with PageBlocks() as page:
+        gr.Markdown("A page")
+
+    with pytest.raises(UserError, match="MCP clients would get past the login"):
+        page.launch(mcp_server=True, prevent_thread_lock=True, **login)
