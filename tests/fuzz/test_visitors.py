@@ -4,7 +4,6 @@ import json
 
 from rankviz.store.ownership import FILE, NO_ONES, Ownership, read_ownership
 from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER, Visitors
-from rankviz.visitor import NOBODY
 from tests.fuzz import mutate
 
 OURS = Visitors("a key", "a token")
@@ -25,7 +24,9 @@ def test_no_cookie_or_header_but_the_signed_one_is_anybody(fuzz):
 
     def read(headers):
         who = OURS.of({"type": "http", "headers": headers, "scheme": "http", "path": "/", "query_string": b""})
-        assert who == NOBODY or (who.id == "ann" and not who.admin), who
+        assert who.id in ("", "ann"), who
+        # Some changes change nothing: the last letter of a signature has bits that mean nothing.
+        assert not who.admin or admin[:-1].encode() in dict(headers)[b"cookie"], who
 
     fuzz(request, read, refuses=False)
 
