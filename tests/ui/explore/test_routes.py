@@ -54,9 +54,8 @@ def test_an_unexpected_mistake_is_not_hidden():
         reply(broken, b"{}")
 
 
-def test_nothing_that_is_no_number_leaves():
-    with pytest.raises(ValueError):
-        reply(partial(dict, value=float("nan")), b"{}")
+def test_a_number_that_is_none_leaves_as_null():
+    assert {"value": None} == json.loads(reply(partial(dict, value=float("nan")), b"{}").body)
 
 
 def test_a_zipped_answer_is_the_answer():
