@@ -63,13 +63,14 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_zip_that_unpacks_to_more_is_refused_and_leaves_nothing(during, ann, space, tmp_path, bomb):
+def test_a_zip_that_unpacks_to_far_more_leaves_nothing(during, ann, space, tmp_path, bomb):
     before = used(space.temp)
     data = adapter_zip(tmp_path, BOMBS[bomb].items())
 
     said = during(lambda: opened(ann, data))
 
-    assert "rv-error" in said or "Not done" in said or "zip" in said
+    # What is no part of an adapter is never unpacked, so a file beside it does no harm.
+    assert bomb == "a file beside" or "rv-error" in said
     assert used(space.temp) - before < 20 * 10**6 + len(data)
 
 
