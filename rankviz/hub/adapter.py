@@ -8,6 +8,7 @@ from rankviz.errors import BadAdapterError, HubUnavailableError
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 TIMEOUT_S = 10
+MAX_CONFIG_BYTES = 4_000_000
 
 
 def fetch_adapter(repo_id: str, *, max_bytes: int, api: Any = None) -> Path:
@@ -61,6 +62,8 @@ def _check(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:
         )
     if CONFIG not in sizes:
         raise BadAdapterError(f"{repo_id!r} holds no {CONFIG}, which holds r and lora_alpha: check the name.")
+    if sizes[CONFIG] > MAX_CONFIG_BYTES:
+        raise BadAdapterError(f"{CONFIG} of {repo_id!r} has {sizes[CONFIG]:,} bytes, more than one can have.")
     if sizes[WEIGHTS] > max_bytes:
         raise BadAdapterError(
             f"{repo_id!r} has {sizes[WEIGHTS]:,} bytes of weights, more than the {max_bytes:,} allowed here."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankviz.children import Children
+from rankviz.core.model.config_check import MAX_CONFIG_BYTES, too_large
 from rankviz.core.model.json import model_from_json
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError
@@ -71,7 +72,8 @@ def fetch_config(repo_id: str, *, suggestions: tuple[str, ...] = (), api: Any = 
 
     api = api or HfApi()
     try:
-        info = api.model_info(repo_id, timeout=TIMEOUT_S)
+        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+        _check_size(info)
         path = Path(api.hf_hub_download(repo_id, "config.json", etag_timeout=TIMEOUT_S))
     except errors.GatedRepoError:
         raise GatedModelError(repo_id) from None
@@ -91,6 +93,13 @@ def fetch_config(repo_id: str, *, suggestions: tuple[str, ...] = (), api: Any = 
         licence=card.get("license") if card is not None else None,
         gated=bool(info.gated) if getattr(info, "gated", None) is not None else None,
     )
+
+
+def _check_size(info: Any) -> None:
+    """BadConfigError where the config.json is too large to be one, before it is fetched."""
+    sizes = {file.rfilename: file.size or 0 for file in getattr(info, "siblings", None) or ()}
+    if (size := sizes.get("config.json", 0)) > MAX_CONFIG_BYTES:
+        raise BadConfigError(too_large("config.json", size))
 
 
 def _unavailable(repo_id: str, suggestions: tuple[str, ...]) -> str:

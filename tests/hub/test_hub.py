@@ -239,14 +239,16 @@ def test_a_folder_without_a_config_is_said(tmp_path):
 class Hub:
     """Answers like HfApi."""
 
-    def __init__(self, path=None, error=None, total=None):
+    def __init__(self, path=None, error=None, total=None, size=1000):
+        self.size = size
         self.path, self.error, self.total = path, error, total
 
-    def model_info(self, repo_id, *, timeout):
+    def model_info(self, repo_id, *, files_metadata, timeout):
         if self.error:
             raise self.error
         return SimpleNamespace(
             sha="0123456789abcdef",
+            siblings=[SimpleNamespace(rfilename="config.json", size=self.size)],
             safetensors=SimpleNamespace(total=self.total),
             gated="manual",
             card_data={"license": "apache-2.0"},
@@ -255,6 +257,12 @@ class Hub:
     def hf_hub_download(self, repo_id, filename, *, etag_timeout):
         assert "config.json" == filename
         return str(self.path)
+
+
+def test_a_config_that_is_too_large_is_not_fetched():
+    """The fake has no file to give."""
+    with pytest.raises(BadConfigError, match="RankViz reads at most 1 MB"):
+        fetch_config("a/b", api=Hub(size=10**9))
 
 
 def refused(kind):
