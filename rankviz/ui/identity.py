@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from rankviz.ui.body import body_of
 from rankviz.ui.visitors import (
     ADMIN_COOKIE,
     ADMIN_SECONDS,
@@ -65,7 +66,7 @@ class Door:
             return self._form("You are the admin." if visitor_of_scope(request.scope).admin else "", request)
         if is_foreign(request.scope):
             return self._form("Sign in from this page.", request, 403)
-        fields = parse_qs((await _start_of(request)).decode(errors="replace"), max_num_fields=5)
+        fields = parse_qs((await body_of(request, MAX_BODY_BYTES)).decode(errors="replace"), max_num_fields=5)
         if fields.get("leave"):
             return self._moved(request, "", 0)
         if len(self._wrong) == GUESSES and time.monotonic() - self._wrong[0] < GUESSES_SECONDS:
@@ -85,13 +86,3 @@ class Door:
         response = RedirectResponse("..", 303, NO_STORE)
         response.headers.append("set-cookie", cookie(request.scope, ADMIN_COOKIE, proof, seconds))
         return response
-
-
-async def _start_of(request: Request) -> bytes:
-    """Of the body, no more than a form has."""
-    start = b""
-    async for part in request.stream():
-        start += part
-        if len(start) > MAX_BODY_BYTES:
-            return b""
-    return start

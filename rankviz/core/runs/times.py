@@ -117,7 +117,8 @@ def _training_seconds(run: RunRecord) -> float | None:
     ]
     if len(later) < LEAST_LATER_STEPS:
         return None
-    usual = [seconds for seconds in later if seconds <= COMPILED * median(later)]
+    longest = COMPILED * median(later)
+    usual = [seconds for seconds in later if seconds <= longest]
     return min(run.completed.train_seconds, fmean(usual) * run.steps[-1].step)
 
 

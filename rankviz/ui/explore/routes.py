@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
+from rankviz.ui.body import body_of
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.charts import json_text
@@ -38,7 +39,7 @@ def routes(api: Api) -> list[Route]:
 
 def _serve(view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callable:
     async def respond(request: Request) -> Response:
-        body = await request.body()
+        body = await body_of(request, MAX_BODY_BYTES)
         with acting_as(visitor_of(request)):
             return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
 

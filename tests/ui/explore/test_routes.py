@@ -6,11 +6,14 @@ from functools import partial
 
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
+from rankviz import visitor
 from rankviz.api import Api
 from rankviz.ui.explore.routes import MAX_BODY_BYTES, reply, routes
 from rankviz.ui.parts.question import DEFAULTS
+from rankviz.ui.visitors import HEADER, Identified, Visitors
 
 
 @pytest.fixture
@@ -51,10 +54,23 @@ def test_an_unexpected_mistake_is_not_hidden():
         reply(broken, b"{}")
 
 
-def test_nothing_that_is_no_number_leaves():
-    with pytest.raises(ValueError):
-        reply(partial(dict, value=float("nan")), b"{}")
+def test_a_number_that_is_none_leaves_as_null():
+    assert {"value": None} == json.loads(reply(partial(dict, value=float("nan")), b"{}").body)
 
 
 def test_a_zipped_answer_is_the_answer():
     assert {"a": 1} == json.loads(gzip.decompress(reply(lambda body: {"a": 1}, b"{}", True).body))
+
+
+def test_each_answer_is_made_for_the_visitor_who_asks(tmp_path, monkeypatch):
+    for view in ("answer", "words", "compare", "given"):
+        monkeypatch.setattr(f"rankviz.ui.explore.routes.{view}", lambda *given: {"asks": visitor.current().id})
+    visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True))
+    app = Starlette(routes=addresses, middleware=[Middleware(Identified, visitors=visitors)])
+
+    asked = [
+        TestClient(app).post(route.path, json={}, headers={HEADER: visitors.token(f"v{number}")}).json()["asks"]
+        for number, route in enumerate(addresses)
+    ]
+
+    assert [f"v{number}" for number in range(len(addresses))] == asked
