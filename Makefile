@@ -9,6 +9,8 @@
 # make forecast  fit the published rank studies and validate the fit, minutes; writes assets/forecast.json
 # make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
+# make attacks  what hostile visitors do to a shared page, replayed in full (make test: the quick ones)
+# make load    fifty visitors for two minutes, alone and beside a training run: errors, p50 and p95, memory
 # make bench   print speed and size, as ratios where possible (make bench page: only the page, beside bare Gradio)
 
 PYTHON ?= python3
@@ -16,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow test-gpu fuzz lint assets docs golden validate fidelity forecast bench setup setup-test
+.PHONY: run test test-slow test-gpu fuzz attacks load lint assets docs golden validate fidelity forecast bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -48,6 +50,12 @@ test-gpu: setup
 
 fuzz: setup-test
 	RANKVIZ_FUZZ_CASES=10000 $(BIN)/python -m pytest tests/fuzz -n $(WORKERS) --timeout 3600
+
+attacks: setup-test
+	$(BIN)/python -m pytest tests/attacks -m "slow or not slow" -n0
+
+load: setup-test
+	$(BIN)/python -m benchmarks.load
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import os
 from collections import ChainMap
 from typing import Any
 
+import gradio as gr
 from gradio.blocks import BlocksConfig
 
 from rankviz.errors import UserError
@@ -32,6 +33,15 @@ class PageBlocks(SmallBlocks):
     async def process_api(self, *args: Any, request: Any = None, **kwargs: Any) -> dict[str, Any]:
         with acting_as(visitor_of(request[0] if isinstance(request, list) else request)):
             return await super().process_api(*args, request=request, **kwargs)
+
+    async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
+        """Values that no widget of the page sends are a mistake of who sent them: a sentence, not a line in the log."""
+        try:
+            return await super().preprocess_data(*args, **kwargs)
+        except gr.Error as error:
+            raise gr.Error(error.message, print_exception=False) from error
+        except Exception as error:
+            raise gr.Error("The request could not be read. Reload the page.", print_exception=False) from error
 
     def get_config_file(self) -> Any:
         """Without the stream that each open page would hold: a browser has six connections to a host, so a seventh page

@@ -24,6 +24,12 @@ def pytest_report_header(config):
 
 
 @pytest.fixture
+def cases():
+    """How many a reader gets."""
+    return CASES
+
+
+@pytest.fixture
 def fuzz(request):
     """fuzz(make, read): `make(rng)` gives the input of a case, `read(input)` is tried on it. A case passes if it
     returns or raises a RankVizError within 2 s of processor time and 500 MB. refuses: False of a reader that takes

@@ -110,3 +110,20 @@ def test_what_changes_on_one_page_is_not_seen_on_another(page):
 
 def test_an_open_page_holds_no_stream_for_itself(page):
     assert page.get_config_file()["connect_heartbeat"] is False
+
+
+def test_a_value_that_no_widget_sends_is_a_sentence_and_no_traceback(client, page, capfd):
+    """Of an event with a number among its inputs."""
+    event, place = next(
+        (fn._id, at)
+        for fn in page.fns.values()
+        for at, widget in enumerate(fn.inputs)
+        if isinstance(widget, gr.Number) and not fn.queue and fn.fn
+    )
+    data = [None] * len(page.fns[event].inputs)
+    data[place] = "x"
+
+    reply = client.post("/gradio_api/run/predict", json={"fn_index": event, "data": data, "session_hash": "odd"})
+
+    assert "The request could not be read. Reload the page." == reply.json()["error"]
+    assert "Traceback" not in capfd.readouterr().err

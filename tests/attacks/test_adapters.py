@@ -1,0 +1,137 @@
+"""Adapters that strangers give to be opened: patterns without end, bombs, configurations of other types."""
+
+import json
+import struct
+
+import pytest
+
+from tests.attacks.payloads import adapter_zip, zip_of
+from tests.support.saved_adapters import CONFIG
+from tests.support.stranger import file_data
+
+MODULE = "a" * 34
+PATTERNS = [
+    "(a+)+b",
+    "(a|aa)+$",
+    "((a*)*)*b",
+    "(.*.*.*.*.*.*)*x",
+    "a{1,9999}{1,9999}",
+    "(?=(a+)+b)a",
+    "^(([a-z])+.)+[A-Z]$",
+]
+FIELDS = ["rank_pattern", "alpha_pattern", "target_modules", "modules_to_save", "exclude_modules", "target_parameters"]
+
+
+def named_a(r=4):
+    """A safetensors file of one module whose name is 34 a's."""
+    name = f"base_model.model.{MODULE}"
+    header = {
+        f"{name}.lora_A.weight": {"dtype": "F32", "shape": [r, 8], "data_offsets": [0, 32 * r]},
+        f"{name}.lora_B.weight": {"dtype": "F32", "shape": [8, r], "data_offsets": [32 * r, 64 * r]},
+    }
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + struct.pack("<f", 0.5) * (16 * r)
+
+
+def opened(stranger, data, name="adapter.zip"):
+    """What the Adapter tab says of an uploaded file."""
+    path = stranger.upload(name, data)
+    answers = stranger.run("adapter-files", "change", adapter_files=[file_data(path, name)])
+    return " ".join(answer.text for answer in answers)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_patterns_of_an_adapter_stop_nobody(during, ann, field):
+    def attack():
+        said = []
+        for pattern in PATTERNS:
+            value = {pattern: 4} if field.endswith("_pattern") else pattern
+            for given in (value, [pattern]) if field not in ("rank_pattern", "alpha_pattern") else (value,):
+                text = json.dumps(CONFIG | {field: given})
+                said.append(opened(ann, zip_of({"adapter_config.json": text, "adapter_model.safetensors": named_a()})))
+        return said
+
+    assert all(len(said) > 20 for said in during(attack))
+
+
+BOMBS = {
+    "weights of zeros": {"adapter_model.safetensors": b"\0" * (300 * 10**6)},
+    "a config of spaces": {"adapter_config.json": json.dumps(CONFIG) + " " * (150 * 10**6)},
+    "many files": {f"f{i}.bin": b"0" * 1000 for i in range(20_000)},
+    "a file beside": {"other.bin": b"\0" * (300 * 10**6)},
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_zip_that_unpacks_to_more_is_refused_and_leaves_nothing(during, ann, space, tmp_path, bomb):
+    before = used(space.temp)
+    data = adapter_zip(tmp_path, BOMBS[bomb].items())
+
+    said = during(lambda: opened(ann, data))
+
+    assert "rv-error" in said or "Not done" in said or "zip" in said
+    assert used(space.temp) - before < 20 * 10**6 + len(data)
+
+
+def used(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+HEADERS = {
+    "a header of 10^18 bytes": struct.pack("<Q", 10**18) + b"{}",
+    "a shape of 10^6 × 10^9": b'{"x.lora_A.weight":{"dtype":"F32","shape":[1000000,1000000000],"data_offsets":[0,4]}}',
+    "offsets below zero": b'{"x.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[-4,0]}}',
+    "a shape of texts": b'{"x.lora_A.weight":{"dtype":"F32","shape":["a"],"data_offsets":[0,4]}}',
+    "50,000 tensors": json.dumps(
+        {f"m{i}.lora_A.weight": {"dtype": "F32", "shape": [0, 1], "data_offsets": [0, 0]} for i in range(50_000)}
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_that_lies_is_a_sentence(during, ann, header):
+    text = HEADERS[header]
+    weights = text if text[:1] != b"{" else struct.pack("<Q", len(text)) + text + b"\0\0\0\0"
+    data = zip_of({"adapter_config.json": json.dumps(CONFIG), "adapter_model.safetensors": weights})
+
+    assert "rv-error" in during(lambda: opened(ann, data))
+
+
+CONFIGS = {
+    "r of 10^9": {"r": 10**9},
+    "r true": {"r": True},
+    "alpha 10^400": {"lora_alpha": 10**400},
+    "alpha NaN": {"lora_alpha": float("nan")},
+    "numeric target_parameters": {"target_parameters": [1, 2.5, None]},
+    "target_parameters a number": {"target_parameters": 7},
+    "a base of 5,000 characters": {"base_model_name_or_path": "A" * 5000},
+    "a surrogate": {"base_model_name_or_path": "\ud800"},
+    "100,000 patterns": {"rank_pattern": {f"m{i}": 4 for i in range(20_000)}},
+    "a path": {"base_model_name_or_path": "/etc/passwd"},
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_configuration_of_other_values_is_read_or_a_sentence(during, ann, tmp_path, config):
+    said = during(lambda: opened(ann, adapter_zip(tmp_path, **CONFIGS[config])))
+
+    assert "rv-" in said
+    assert "root:" not in said
+
+
+def test_a_deep_configuration_is_a_sentence(during, ann, tmp_path):
+    deep = '{"peft_type":"LORA","r":4,"x":' + "[" * 100_000 + "]" * 100_000 + "}"
+
+    assert "rv-error" in during(
+        lambda: opened(ann, zip_of({"adapter_config.json": deep, "adapter_model.safetensors": named_a()}))
+    )
+
+
+@pytest.mark.parametrize(
+    "ref", ["/etc", "~/../etc", "~root", "../..", "file:///etc", "~nosuchuser", "A" * 5000, "a\x00b", "\ud800"]
+)
+def test_no_path_of_the_server_is_an_adapter(during, ann, ref):
+    said = during(lambda: " ".join(answer.text for answer in ann.run("adapter-ref", "submit", adapter_ref=ref)))
+
+    assert "rv-error" in said or "Not done" in said or len(said) > 20
+    assert "adapter_config.json is missing" not in said

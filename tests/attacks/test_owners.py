@@ -1,0 +1,150 @@
+"""What one visitor can do to the sweeps of another: look by the address where that is allowed, and nothing else."""
+
+import json
+import zipfile
+
+import pytest
+
+from tests.attacks.conftest import ADMIN_TOKEN
+from tests.attacks.payloads import run_files, runs_zip
+from tests.attacks.test_imports import imported
+from tests.support.stranger import Stranger
+
+BUTTONS = ("sweep-cancel", "sweep-resume", "sweep-add", "sweep-export", "sweep-ship", "cancel-run")
+TRAIN_BUTTONS = ("add-run", "train-resume")
+FORGED = ("0" * 32, "admin", "", "x" * 5000, "a.b.c", "\u00e9", "ann.", ".", "0" * 32 + "." + "A" * 43)
+
+
+def sweeps_of(stranger):
+    answer = stranger.endpoint("runs")
+    assert not answer.error
+    return json.dumps(answer.data)
+
+
+def signed_in(stranger, token):
+    """What the admin's door answers."""
+    return stranger.http.post("/rankviz/admin", data={"token": token})
+
+
+def gives(answer, name):
+    """Whether a button did something to these runs. A page whose sweep it may not see shows a recorded one instead,
+    which everybody may download."""
+    if answer.error:
+        return False
+    files = [each["path"] for each in answer.data or [] if isinstance(each, dict) and each.get("path")]
+    return not files or any(name in member for path in files for member in zipfile.ZipFile(path).namelist())
+
+
+def test_a_sweep_is_its_owners(during, ann, ben, name):
+    imported(ben, runs_zip((name, run_files(name))))
+    assert name in sweeps_of(ben)
+
+    def attack():
+        ann.load(f"?tab=runs&sweep={name}-sweep&run={name}")
+        pressed = {button: ann.press(button) for button in BUTTONS}
+        ann.load(f"?tab=train&sweep={name}-sweep")
+        return pressed | {button: ann.press(button) for button in TRAIN_BUTTONS}
+
+    done = during(attack)
+
+    assert [] == [button for button, answer in done.items() if gives(answer, name)]
+    assert name in sweeps_of(ben)
+    assert name not in sweeps_of(ann)
+    assert ann.endpoint("run", name).error
+
+
+def test_an_import_cannot_take_or_join_the_sweep_of_another(during, ann, ben, name):
+    imported(ben, runs_zip((f"{name}-1", run_files(f"{name}-1", name))))
+    before = ben.endpoint("run", f"{name}-1").text
+
+    def attack():
+        for run_id, sweep_id in ((f"{name}-1", name), (name, name), (f"{name}-2", name), (f"{name}-2", f"{name}-1")):
+            imported(ann, runs_zip((run_id, run_files(run_id, sweep_id, loss=0.00123))))
+
+    during(attack)
+
+    assert before == ben.endpoint("run", f"{name}-1").text
+    assert f"{name}-2" not in sweeps_of(ben)
+    assert "0.00123" not in sweeps_of(ben)
+
+
+@pytest.mark.parametrize("cookie", FORGED)
+def test_a_forged_cookie_is_nobody(space, during, ben, name, cookie):
+    imported(ben, runs_zip((name, run_files(name))))
+    (key,) = [each.name for each in ben.http.cookies.jar if "visitor" in each.name]
+
+    def attack():
+        forger = Stranger(space.url)
+        forger.http.cookies.clear()
+        forger.http.headers = [(b"cookie", f"{key}={cookie}".encode("latin-1"))]
+        return sweeps_of(forger)
+
+    assert name not in during(attack)
+
+
+def test_the_cookie_of_another_visitor_with_its_id_changed_is_nobody(space, during, ann, ben, name):
+    imported(ben, runs_zip((name, run_files(name))))
+    (theirs,) = [each.value for each in ben.http.cookies.jar if "visitor" in each.name]
+    ((key, mine),) = [(each.name, each.value) for each in ann.http.cookies.jar if "visitor" in each.name]
+
+    def attack():
+        forger = Stranger(space.url)
+        forger.http.cookies.clear()
+        forger.http.headers["cookie"] = f"{key}={theirs.partition('.')[0]}.{mine.partition('.')[2]}"
+        return sweeps_of(forger)
+
+    assert name not in during(attack)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"x-forwarded-for": "127.0.0.1"}, {"x-forwarded-user": "admin"}, {"authorization": "Bearer x"}]
+)
+def test_a_header_makes_nobody_an_owner(during, ann, ben, name, headers):
+    imported(ben, runs_zip((name, run_files(name))))
+    ann.http.headers.update(headers)
+
+    assert name not in during(lambda: sweeps_of(ann))
+
+
+def test_the_session_of_another_visitor_gives_nothing(during, ann, ben, name):
+    """A session hash is an address of a page, and no proof of who asks."""
+    imported(ben, runs_zip((name, run_files(name))))
+    ben.load(f"?tab=runs&sweep={name}-sweep")
+    ann.session = ben.session
+
+    answers = during(lambda: [ann.press(button) for button in BUTTONS])
+
+    assert [] == [answer for answer in answers if gives(answer, name)]
+
+
+def test_an_admin_sees_what_a_visitor_has(space, ben, name):
+    imported(ben, runs_zip((name, run_files(name))))
+    admin = Stranger(space.url)
+    signed_in(admin, ADMIN_TOKEN)
+
+    assert name in sweeps_of(admin)
+
+
+@pytest.mark.parametrize("token", ["", "x", ADMIN_TOKEN[:-1], ADMIN_TOKEN + " ", ADMIN_TOKEN.upper(), "A" * 10**5])
+def test_no_other_token_makes_an_admin(space, during, ann, ben, name, token):
+    imported(ben, runs_zip((name, run_files(name))))
+
+    during(lambda: signed_in(ann, token))
+
+    assert name not in sweeps_of(ann)
+
+
+def test_queued_sweeps_of_one_visitor_have_an_end(during, ann, name):
+    """Two hundred presses of Train; what is queued is cancelled again."""
+
+    def attack():
+        return [ann.press("train-button", train_steps=2).error for _ in range(30)]
+
+    refused = during(attack)
+    queued = [row for row in json.loads(sweeps_of(ann))[0]]
+    for row in queued:
+        ann.load(f"?tab=runs&sweep={row['sweep_id']}")
+        ann.press("sweep-cancel")
+
+    assert 28 <= len([error for error in refused if error])
+    assert any("2" in error for error in refused)

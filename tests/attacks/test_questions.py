@@ -1,0 +1,115 @@
+"""Models, data and numbers that strangers ask for: paths of the server, and sizes that no machine has."""
+
+import json
+
+import pytest
+
+from tests.support.stranger import file_data
+
+PATHS = ["/etc/passwd", "~/../etc/passwd", "~root", "../../etc/passwd", "./app.py", "file:///etc/passwd", "assets"]
+PATHS += ["//etc/passwd", "/proc/self/environ", "~nosuchuser/x", "$HOME", "a\x00b", "\ud800", "A" * 5000]
+SECRETS = ("root:x:0:0", "RANKVIZ_", "column")
+
+
+def told(text):
+    assert not [secret for secret in SECRETS if secret in text]
+
+
+def test_no_path_of_the_server_is_a_model_or_data(during, ann):
+    def attack():
+        said = []
+        for path in PATHS:
+            said.append(ann.http.post("/rankviz/answer", content=json.dumps({"values": {"model": path}})).text)
+            said += [ann.endpoint(name, path).text for name in ("estimate", "fit", "advise", "forecast", "run")]
+            said.append(ann.press("train-button", train_base=path, train_steps=2).text)
+            said.append(ann.press("train-button", train_data="own", train_file=file_data(path), train_steps=2).text)
+            said.append(ann.press("probe-button", model=path).text)
+        return said
+
+    for text in during(attack):
+        told(text)
+    assert "[[]]" == json.dumps(ann.endpoint("runs").data)
+
+
+HUGE = ["0-30000000", "1," * 10**6, "1e9", "9" * 5000, "0:30000000", "-1", "nan", "1 2 3 " * 10**5]
+
+
+def test_numbers_without_end_are_refused_before_anything_is_built(during, ann):
+    def attack():
+        said = []
+        for text in HUGE:
+            for field in ("Seeds", "Learning rates", "train-independent", "Other ranks"):
+                said += ann.run("train-mode", "input", named={field: text})
+                said.append(ann.press("train-button", train_steps=2, named={field: text}))
+        for steps in (10**6, 10**15, 10**300, -1, None, "x"):
+            said.append(ann.press("train-button", train_steps=steps))
+        return said
+
+    during(attack)
+    assert len(json.loads(json.dumps(ann.endpoint("runs").data))[0]) <= 24
+
+
+NUMBERS = ("num_hidden_layers", "hidden_size", "vocab_size", "num_labels", "num_attention_heads", "intermediate_size")
+NUMBERS += (
+    "num_local_experts",
+    "num_experts",
+    "head_dim",
+    "max_position_embeddings",
+    "num_key_value_heads",
+    "pad_token_id",
+)
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 128}
+LLAMA |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [10**8, 10**9, 10**15])
+def test_a_config_of_any_size_is_bounded(during, ann, value):
+    def attack():
+        for name in NUMBERS:
+            path = ann.upload("config.json", json.dumps(LLAMA | {name: value}).encode())
+            ann.run("Upload a config.json", "upload", named={"Upload a config.json": file_data(path, "config.json")})
+            ann.ask(model=path)
+
+    during(attack)
+
+
+BODIES = [
+    b"",
+    b"[]",
+    b"null",
+    b"{" * 5000,
+    b'{"values": {"r": 1e999}}',
+    b'{"values": {"ranks": null, "model": 5}}',
+    b"x" * 200_000,
+]
+BODIES += [
+    b'{"values": {"model": "\\ud800"}}',
+    b'{"search": "' + b"?r=1&" * 15_000 + b'"}',
+    b'{"values": {"prices": "l4=1e999"}}',
+]
+
+
+@pytest.mark.parametrize("name", ["answer", "words", "compare"])
+def test_any_body_is_answered(during, ann, name):
+    replies = during(lambda: [ann.http.post(f"/rankviz/{name}", content=body).status_code for body in BODIES])
+
+    assert {200, 422} >= set(replies)
+
+
+def test_uploads_of_one_visitor_have_an_end(during, ann, space):
+    """Files of 6 MB that nobody uses; 100 MB is what one file may have, and 300 MB all of a visitor."""
+
+    def attack():
+        codes = []
+        for i in range(60):
+            reply = ann.http.post("/gradio_api/upload", files={"files": (f"{i}.bin", bytes([i]) * 6 * 10**6)})
+            codes.append(reply.status_code)
+        big = ann.http.post("/gradio_api/upload", files={"files": ("big.bin", b"0" * (101 * 10**6))})
+        return codes, big.status_code
+
+    codes, big = during(attack)
+
+    assert 413 == big
+    assert codes[-1] >= 400
+    assert 300 * 10**6 >= sum(path.stat().st_size for path in space.temp.rglob("*.bin") if path.is_file())
