@@ -29,6 +29,12 @@ window.RankVizExplore = (() => {
   const notice = (text) => `<div class="rv-notice rv-error" role="alert"><p>${text}</p></div>`;
   const axes = () => ({ x: state.x, y: state.y });
 
+  /* How long a model that is not in the catalogue took on this machine, where one was read before. */
+  function usually() {
+    const seconds = state.answer?.reading_seconds;
+    return seconds ? ` Usually about ${Math.max(1, Math.round(seconds))} s here.` : "";
+  }
+
   /* The whole answer. Of several questions on their way only the newest is shown. */
   async function ask(question) {
     const mine = ++newest;
@@ -36,7 +42,7 @@ window.RankVizExplore = (() => {
     const began = performance.now();
     const busy = setInterval(() => {
       const seconds = Math.round((performance.now() - began) / 1000);
-      line("model-busy", `Reading the layers of this model … ${seconds ? seconds + " s" : ""}`);
+      line("model-busy", `Reading the layers of this model … ${seconds ? seconds + " s." : ""}${usually()}`);
     }, BUSY_AFTER);
     document.body.toggleAttribute("data-asking", true);
     try {
@@ -314,7 +320,7 @@ window.RankVizExplore = (() => {
   /* Asked before Gradio has mounted anything; on another tab only when Explore is opened. */
   if ((params.get("tab") || "explore") === "explore") ask({ search: location.search });
   return {
-    state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, tell,
+    state, record, choose, asked, restored, axis, mount, place, section, figures, ranks, post, tell, usually,
     isRestored: () => isRestored,
   };
 })();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rankviz.api.workspace import EMBEDDED_MODEL, Workspace
@@ -59,6 +60,10 @@ class Models:
             return None
         return None if reference.kind == "hub" and reference not in self._known else self.get(ref)
 
+    @property
+    def _cache(self) -> Path:
+        return self._workspace.home / "introspected"
+
     def _find(self, reference: Reference) -> ModelSpec:
         assets = self._workspace.assets
         if reference.kind == "name":
@@ -70,10 +75,16 @@ class Models:
             suggestions = catalog_models.close_names(catalog_models.load_index(assets), reference.text)
         return hub.find_model(
             reference.path or reference.text,
-            cache=self._workspace.home / "introspected",
+            cache=self._cache,
             suggestions=suggestions,
             children=self._workspace.children,
         )
+
+    def usual_reading_seconds(self) -> float | None:
+        """What laying out a model that is not in the catalogue has taken here; None where none was laid out yet."""
+        from rankviz.hub.introspection import usual_seconds
+
+        return usual_seconds(self._cache)
 
     def config(self, ref: str) -> Mapping[str, Any]:
         """A model's config.json."""

@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import statistics
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from rankviz.units import GIB
 
 ANSWERS = 2
 """Raised by 1 when the worker's answer gets new fields, so that older cached answers are not used."""
+TIMES = "seconds.txt"
+LAST_TIMES = 10
+"""Of layouts, kept in the cache to say how long the next one may take."""
 BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
 """Of a caller without bounds of its own. A normal model takes seconds, and about 1 GiB with torch for the CPU."""
 
@@ -36,11 +41,27 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
     children = children or Children(BOUNDS)
     with children.turn():
         if (facts := _read(remembered)) is None:  # while this one waited
-            asked = {"config": str(path.resolve())}
+            asked, began = {"config": str(path.resolve())}, time.monotonic()
             facts = children.ask("introspect", asked, about=path.name, error=BadConfigError, key=key)
             if remembered is not None:
                 _write(remembered, facts)
+                _note_seconds(cache, time.monotonic() - began)
     return facts
+
+
+def usual_seconds(cache: Path) -> float | None:
+    """What laying out a model has taken here, the median of the last ones; None where there were none yet."""
+    try:
+        took = [float(line) for line in (cache / TIMES).read_text().split()[-LAST_TIMES:]]
+    except (OSError, ValueError):
+        return None
+    return statistics.median(took) if took else None
+
+
+def _note_seconds(cache: Path, seconds: float) -> None:
+    with contextlib.suppress(OSError):  # it would only have been said to who waits
+        before = (cache / TIMES).read_text().split() if (cache / TIMES).exists() else []
+        (cache / TIMES).write_text("\n".join([*before, f"{seconds:.2f}"][-LAST_TIMES:]) + "\n")
 
 
 def _read(path: Path | None) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
-from rankviz.ui.parts.controls import address, header, plain
+from rankviz.ui.parts.controls import address, done, header, plain
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import default_tolerance
@@ -93,7 +93,8 @@ def build_app(api: Api) -> gr.Blocks:
             loaded.then(**event)
         if identity:
             app.load(**identity, **quiet())
-        app.load(adapting.load, None, adapting.loaded, **quiet())
+        app.load(None, js=adapter.BUSY_OF_THE_ADDRESS)
+        app.load(adapting.load, None, adapting.loaded, **quiet()).then(**done("adapter-busy"))
 
         tab_widgets = (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
@@ -117,8 +118,8 @@ def build_app(api: Api) -> gr.Blocks:
         picked.then(**training.draw)
         picked.then(**training.fill)
         opened_runs = [running.sweep_id, running.run_id]
-        for done in (measuring.success, picked.then, training.started.success):
-            done(lambda sweep: (sweep, ""), training.sweep_id, opened_runs, **quiet()).then(
+        for after in (measuring.success, picked.then, training.started.success):
+            after(lambda sweep: (sweep, ""), training.sweep_id, opened_runs, **quiet()).then(
                 _opened_address, opened_runs, where, **quiet()
             )
         for opened in running.chosen:

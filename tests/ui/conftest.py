@@ -78,6 +78,6 @@ def llama(llama_loaded):
     page = llama_loaded.page
     if "16" != page.get_by_label("Rank r").input_value():
         choose_rank(page, 16)
-    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
     yield page
     assert [] == llama_loaded.errors

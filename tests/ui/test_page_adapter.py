@@ -46,6 +46,20 @@ def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_pat
     assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
 
 
+def test_an_adapter_of_the_address_is_said_to_be_read(page):
+    held, is_held = [], True
+    page.route("**/gradio_api/run/predict**", lambda route: held.append(route) if is_held else route.continue_())
+    page.goto("/?tab=adapter&adapter=sample", wait_until="commit")
+
+    page.locator("#adapter-busy", has_text="Reading the adapter…").wait_for()
+    is_held = False
+    for route in held:
+        route.continue_()
+
+    page.get_by_text("Trained with r = 16").wait_for()
+    page.wait_for_function("document.getElementById('adapter-busy').textContent === ''")
+
+
 def test_a_click_on_a_module_opens_the_details_on_it(page, tmp_path):
     page.goto(f"/?tab=adapter&adapter={two_blocks(tmp_path / 'mine')}")
     page.locator("#adapter-heat .rv-plot[data-drawn] .heatmaplayer").wait_for()

