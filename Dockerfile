@@ -4,6 +4,8 @@
 #   docker build -t rankviz --build-arg TRAINER=none .   the page without training
 FROM python:3.11-slim
 ARG TRAINER=cpu
+# Where pip finds torch builds for the CPU alone, which are smaller; PyTorch's installation page names the address.
+ARG TORCH_INDEX=""
 
 # tini ends the app when the container is stopped, which the first process of a container is not by itself. Unsloth and
 # Triton compile small kernels when they train.
@@ -15,7 +17,7 @@ RUN case "$TRAINER" in \
     apt-get update && apt-get install -y --no-install-recommends tini $compilers && rm -rf /var/lib/apt/lists/*
 
 # A volume at the runs folder takes over its owner.
-RUN useradd --create-home --uid 1000 user && install --directory --owner user /home/user/.rankviz
+RUN useradd --create-home --uid 1000 user && install --directory --owner user /data
 USER user
 WORKDIR /home/user/app
 ENV PATH=/home/user/.local/bin:$PATH
@@ -24,7 +26,7 @@ ENV PATH=/home/user/.local/bin:$PATH
 COPY --chown=user requirements.txt requirements-train.txt ./
 RUN case "$TRAINER" in \
         none) train="" ;; \
-        cpu) train="-r requirements-train.txt --extra-index-url https://download.pytorch.org/whl/cpu" ;; \
+        cpu) train="-r requirements-train.txt ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX}" ;; \
         cuda) train="-r requirements-train.txt" ;; \
     esac; \
     pip install --no-cache-dir --user -r requirements.txt "gradio[oauth]" $train
@@ -36,7 +38,7 @@ RUN pip install --no-cache-dir --user --no-deps .
 
 ENV GRADIO_SERVER_NAME=0.0.0.0 \
     GRADIO_SERVER_PORT=7860 \
-    RANKVIZ_HOME=/home/user/.rankviz
+    RANKVIZ_HOME=/data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD python -c "import json, os, urllib.request as u; url = 'http://127.0.0.1:' + os.environ['GRADIO_SERVER_PORT'] + '/rankviz/health'; raise SystemExit(not json.load(u.urlopen(url, timeout=4))['home_writable'])"
