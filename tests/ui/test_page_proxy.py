@@ -38,7 +38,7 @@ def test_the_page_works_below_a_path(browser, below, path):
     page.on("pageerror", lambda error: errors.append(str(error)))
 
     page.goto(below[path] + LLAMA.removeprefix("/"))
-    figure(page, "Trainable parameters").locator("[title='41,943,040 parameters']").wait_for()
+    figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
     page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
     page.get_by_role("tab", name="Guide").click()
     page.locator("#rules table").first.wait_for()
