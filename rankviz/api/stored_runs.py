@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.quota import Quota
 from rankviz.api.workspace import Workspace, writes
-from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.errors import InvalidSettingError, RunNotFoundError, quoted
 
 if TYPE_CHECKING:
     from rankviz.core.runs.events import RunEvent
@@ -130,6 +130,8 @@ class StoredRuns:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         source = self._workspace.references.file(source)
+        if not source.is_file():  # said with the path as it was given; the child gets the absolute one
+            raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
         asked = {
             "home": str(self._workspace.home.absolute()),
             "assets": str(self._workspace.assets.absolute()),

@@ -61,6 +61,7 @@ def test_no_operation_returns_a_dict_of_anything():
         "json.run_json",
         "json.curve_points_json",
         "data.MeasuredData.as_json",
+        "data_files.look_json",
     } == untyped
 
 

@@ -63,7 +63,7 @@ def test_an_accuracy_names_the_best_and_the_smallest_rank_to_consider(api):
 
     best, smallest, sure = summary(verdict, None, None)
 
-    assert ("Best rank", "r = 16", "It has the highest token accuracy: 81.0 %.") == best
+    assert ("Best rank", "r = 16", "It has the highest token accuracy: 81.0 %.") == best[:3]
     assert ("Smallest rank to consider", "r = 16") == smallest[:2]
     assert "r = 4 is worse than r = 16" in sure.sentence
 
