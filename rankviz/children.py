@@ -273,10 +273,10 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError]) -> Any:
     if ended.stopped:
         raise error(f"Reading {about} {ended.stopped}, so RankViz stopped: check what is in it.")
     try:
-        said = json.loads(ended.output)
+        reply = json.loads(ended.output)
     except ValueError:
-        said = None
-    if not isinstance(said, dict) or ended.code not in (0, 2):
+        reply = None
+    if not isinstance(reply, dict) or ended.code not in (0, 2):
         raise WorkerError(
             f"The process that reads {about} ended with code {ended.code} and no answer: "
             "it may have run out of memory.",
@@ -284,8 +284,8 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError]) -> Any:
             log_tail=ended.log,
         )
     if ended.code == 2:
-        raise remade(said["error"], said["message"], otherwise=error)
-    return said
+        raise remade(reply["error"], reply["message"], otherwise=error)
+    return reply
 
 
 def remade(name: str, message: str, *, otherwise: type[RankVizError]) -> RankVizError:

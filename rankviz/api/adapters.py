@@ -229,11 +229,11 @@ class Adapters:
             "max_values": self._workspace.limits.adapter_values,
         }
         about = source.name or source.paths[0].name
-        said = self._workspace.children.ask("adapter", asked, about=about, error=BadAdapterError, key=key)
-        values = spectrum_from(said["spectrum"])
+        reply = self._workspace.children.ask("adapter", asked, about=about, error=BadAdapterError, key=key)
+        values = spectrum_from(reply["spectrum"])
         if source.run:
             values = replace(values, name=source.name, training_steps=source.run.steps_done or None)
-        return Opened(outline_from(said["outline"]), values, source)
+        return Opened(outline_from(reply["outline"]), values, source)
 
     @cached_property
     def _adapters(self) -> OrderedDict[tuple, Opened]:

@@ -48,8 +48,8 @@ class DataFiles:
             if key not in self._looks:  # while this one waited
                 asked = {"data": data, "assets": str(self._workspace.assets)}
                 about = Path(data).name[:80]
-                said = children.ask("data", asked, about=about, error=BadDataError, key=repr(key))
-                self._remember(key, look_from(said))
+                reply = children.ask("data", asked, about=about, error=BadDataError, key=repr(key))
+                self._remember(key, look_from(reply))
             return self._looks[key]
 
     def _remember(self, key: tuple, seen: Look) -> Look:

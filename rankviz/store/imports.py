@@ -101,7 +101,7 @@ def take_in(
     store.publish(
         {folder.request.run_id: folder.files for folder in folders},
         ownership,
-        require=lambda: _refuse_taken(requests, store, list(shipped), ownership),
+        require=lambda: _refuse_used_names(requests, store, list(shipped), ownership),
     )
     return [request.run_id for request in requests]
 
@@ -182,7 +182,7 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> R
     return request
 
 
-def _refuse_taken(
+def _refuse_used_names(
     requests: Sequence[RunRequest], store: RunStore, shipped: Sequence[Sweep], ownership: Ownership
 ) -> None:
     """InvalidSettingError where a run's name is not new, or its sweep is another's. Names that differ in capitals alone
@@ -192,9 +192,9 @@ def _refuse_taken(
     if twice := [name for name, count in runs.items() if count > 1]:
         raise InvalidSettingError(f"The zip holds two runs called {twice[0]!r}; nothing was imported.")
     fixed = [name for sweep in shipped for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))]
-    taken = _folded([*here, *sweeps_here, *sweeps, *fixed, *RESERVED])
+    used = _folded([*here, *sweeps_here, *sweeps, *fixed, *RESERVED])
     for request in requests:
-        if request.run_id.lower() in taken:
+        if request.run_id.lower() in used:
             raise InvalidSettingError(f"Run {request.run_id!r} is here already; nothing was imported.")
     others = _folded([*here, *fixed, *RESERVED, *(sweeps_here - sweeps)])
     for sweep_id in sorted(sweeps):

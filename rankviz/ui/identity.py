@@ -25,7 +25,9 @@ GUESSES, GUESSES_SECONDS = 10, 60.0
 """Wrong tokens that are heard in this time. Of all together, since nobody has an address that can be trusted."""
 MAX_BODY_BYTES = 2000
 NO_STORE = {"Cache-Control": "no-store"}
-FORM = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>RankViz: admin</title></head><body>
+FORM = """<!doctype html><html lang="en" style="color-scheme: light dark"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>RankViz: admin</title></head>
+<body style="max-width: 30rem; margin: 3rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif">
 <h1>Admin</h1><p role="status">{says}</p><form method="post">{fields}</form>
 <p><a href="..">Back to the page</a></p></body></html>"""
 SIGN_IN = """<label>Token <input type="password" name="token" autocomplete="current-password" required></label>

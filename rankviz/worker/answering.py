@@ -20,17 +20,17 @@ def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARG
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        said, code = result(), 0
+        reply, code = result(), 0
     except RankVizError as error:
-        said, code = {"error": type(error).__name__, "message": str(error)}, 2
+        reply, code = {"error": type(error).__name__, "message": str(error)}, 2
     except MemoryError:
-        said, code = {"error": "", "message": too_large}, 2
+        reply, code = {"error": "", "message": too_large}, 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             raise
-        said, code = {"error": "RankVizError", "message": f"It cannot be unpacked here: {error.strerror}."}, 2
+        reply, code = {"error": "RankVizError", "message": f"It cannot be unpacked here: {error.strerror}."}, 2
     with contextlib.suppress(BrokenPipeError), out:
-        json.dump(said, out)
+        json.dump(reply, out)
     return code
 
 

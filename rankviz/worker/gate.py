@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rankviz.core.probe.request import ProbeQuestion, ProbeRequest
 from rankviz.core.runs.limits import check_run
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UnknownModelError
@@ -27,19 +26,6 @@ def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
     base, data = known.model(request.base), known.data(request.data)
     refuse_shadowed(base)
     return base, data
-
-
-def admit_probe(request: ProbeRequest) -> None:
-    """A UserError where no probe could have asked for this."""
-    ProbeQuestion(
-        model_id=request.model_id,
-        lora=request.lora,
-        training=request.training,
-        depths=request.depths,
-        timed_steps=request.timed_steps,
-        time_limit_seconds=request.time_limit_seconds,
-        memory_limit_bytes=request.memory_limit_bytes,
-    ).validate()
 
 
 def refuse_shadowed(base: Reference) -> None:

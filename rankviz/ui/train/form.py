@@ -53,14 +53,14 @@ NOTED = ("base", "data", "ranks", "alpha", "numbers")
 """The fields with a line under them for what is wrong there."""
 
 
-def form_widgets(samples: list[tuple[str, str]]) -> dict[str, Any]:
-    """Build the column; widgets by the names of DEFAULTS, and what belongs to them."""
+def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
+    """Build the column; widgets by the names of DEFAULTS, and what belongs to them. shared: where no folder is read."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
     w["base"] = gr.Dropdown(
         BASES,
         value=DEFAULTS["base"],
         label="Base model",
-        info="Embedded model, or enter a Hub id or a folder",
+        info=f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}",
         allow_custom_value=True,
         interactive=True,
         elem_classes="rv-search",

@@ -86,7 +86,7 @@ def build(api: Api) -> Training:
             replaced_note = plain(elem_id="train-replaced")
             asked_notebook = gr.Button("", visible=False, size="sm", elem_id="train-asked-notebook")
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
-                w = train_form.form_widgets(samples)
+                w = train_form.form_widgets(samples, shared=api.workspace.shared)
             with gr.Column(elem_id="train-before"):
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")

@@ -16,7 +16,7 @@ from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingE
 from rankviz.worker import device
 from rankviz.worker.downloads import HubDownload, hub_weight_bytes
 from rankviz.worker.finetune.base import Base
-from rankviz.worker.finetune.weights import weights_told
+from rankviz.worker.finetune.weights import weights_followed
 from rankviz.worker.settings import Settings
 from rankviz.worker.stages import UNWATCHED, Stages
 
@@ -32,7 +32,7 @@ def load_base(
 
     on_resolved: told the folder or repository that is loaded. On a GPU, Unsloth takes a quantized copy of many bases
     from another repository, such as unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B.
-    stages: told how much of a download has come, and how many tensors are loaded.
+    stages: get how much of a download has come, and how many tensors are loaded.
     """
     download = HubDownload(stages, Path(HF_HUB_CACHE), hub_weight_bytes)
 
@@ -45,7 +45,7 @@ def load_base(
     # The CPU backend loads what it was given, and does not know this argument.
     telling = {"on_model_resolved": resolved} if settings.cuda else {}
     try:
-        with stages.watched(download.look), weights_told(stages):
+        with stages.watched(download.look), weights_followed(stages):
             return getattr(unsloth, unsloth_class).from_pretrained(
                 base.name,
                 max_seq_length=settings.training.max_length,

@@ -1,4 +1,4 @@
-"""Tells how many tensors of a base have been loaded, from the progress bar that transformers would draw."""
+"""Counts the tensors of a base as they are loaded, by the progress bar that transformers would draw."""
 
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
@@ -12,21 +12,21 @@ TENSORS = "tensors"
 
 
 @contextmanager
-def weights_told(stages: Stages) -> Iterator[None]:
-    """While the block loads, each of its bars is told to `stages`."""
+def weights_followed(stages: Stages) -> Iterator[None]:
+    """While the block loads, each of its bars is written as progress of the stage."""
 
-    def told(factory: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def follow(factory: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         bar = factory(*args, **options)
-        return _Told(bar, len(args[0]), stages) if args and isinstance(args[0], Sized) else bar
+        return _FollowedBar(bar, len(args[0]), stages) if args and isinstance(args[0], Sized) else bar
 
-    before = logging.set_tqdm_hook(told)
+    before = logging.set_tqdm_hook(follow)
     try:
         yield
     finally:
         logging.set_tqdm_hook(before)
 
 
-class _Told:
+class _FollowedBar:
     """A bar, and what it has been through."""
 
     def __init__(self, bar: Any, total: int, stages: Stages):

@@ -22,7 +22,6 @@ from rankviz.core.probe.request import BUSY_SHARE, FREE_MEMORY_SHARE, MOST_TRIES
 from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
 from rankviz.errors import UserError
 from rankviz.store import RunStore
-from rankviz.worker.gate import admit_probe
 from rankviz.worker.journal import Journal, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
@@ -45,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     for left in store.runs_dir.glob("*/base-*"):  # of a probe that was killed; one worker works at a time
         shutil.rmtree(left, ignore_errors=True)
     try:
-        admit_probe(journal.request)
+        journal.request.validate()
         Probe(store, journal, home).run()
     except Exception as error:
         return journal.fail(error)
