@@ -5,6 +5,7 @@ Bounds are of processor time and of memory, since the clock says more about the 
 
 import contextlib
 import faulthandler
+import gc
 import os
 import pickle
 import resource
@@ -73,6 +74,7 @@ def _be_child(make, read, seed: str, batch: range, out: int) -> None:
     """Never returns: a fork of pytest must not go on as pytest."""
     try:
         faulthandler.disable()
+        gc.freeze()  # what the tests before left is not the reader's to look through: in a whole run it takes seconds
         # A file of its own, so that what a reader prints does not mix with pytest's.
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)

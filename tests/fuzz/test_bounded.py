@@ -1,5 +1,6 @@
 """The harness itself: a reader that hangs, fills the memory, dies or raises is found, and the rest goes on."""
 
+import gc
 import os
 from random import Random
 
@@ -48,3 +49,12 @@ def test_a_reader_that_fills_the_memory_is_found_and_the_cases_after_it_run():
 
 def test_a_reader_that_ends_its_process_is_found():
     assert ["result", "died", "result", "result"] == outcomes_of(once(lambda: os._exit(3)))
+
+
+def test_what_the_process_held_before_does_not_slow_a_reader():
+    held = [[] for _ in range(10_000_000)]
+
+    try:
+        assert ["result"] * 2 == outcomes_of(lambda given: [gc.collect() for _ in range(4)], cases=2)
+    finally:
+        held.clear()
