@@ -217,11 +217,17 @@ def _change(holder: Any, key: Any, rng: Random) -> None:
     elif kind == 8 and isinstance(holder, dict) and holder:
         holder[key] = copy.deepcopy(holder[rng.choice(list(holder))])
     elif kind == 9:
-        holder[key] = [old] * rng.choice((1, 2, 1000)) if not isinstance(old, list) else (old[0] if old else None)
+        holder[key] = (old[0] if old else None) if isinstance(old, list) else _repeated(old, rng)
     elif kind == 10 and isinstance(old, int | float | str) and not isinstance(old, bool):
         holder[key] = _near(old, rng)
     else:
         holder[key] = {"x": old} if rng.random() < 0.5 else str(old)
+
+
+def _repeated(old: Any, rng: Random) -> list:
+    """Copies, so that a later change is not in each; never more than makes a file larger than any reader takes."""
+    size = len(_places([old]))
+    return [copy.deepcopy(old) for _ in range(min(rng.choice((1, 2, 1000)), 1 + 2 * LONG // size))]
 
 
 def _near(old: int | float | str, rng: Random) -> Any:
