@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from rankviz.api.adapters import Adapters
     from rankviz.api.advice import Advice
     from rankviz.api.data import Data
-    from rankviz.api.decisions import Decisions
     from rankviz.api.estimates import Estimates
     from rankviz.api.exports import Exports
     from rankviz.api.forecasts import Forecasts
-    from rankviz.api.measured import Measured
-    from rankviz.api.own_sweeps import OwnSweeps
     from rankviz.api.preflight import Preflight
     from rankviz.api.probes import Probes
-    from rankviz.api.quota import Quota
-    from rankviz.api.runs import Runs
+    from rankviz.api.runs.decisions import Decisions
+    from rankviz.api.runs.measured import Measured
+    from rankviz.api.runs.own_sweeps import OwnSweeps
+    from rankviz.api.runs.runs import Runs
+    from rankviz.api.runs.verdicts import Verdicts
     from rankviz.api.studies import Studies
     from rankviz.api.tradeoffs import Tradeoffs
-    from rankviz.api.verdicts import Verdicts
+    from rankviz.api.visitors.quota import Quota
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
@@ -82,7 +82,7 @@ class Api:
     @cached_property
     def measured(self) -> Measured:
         """What has finished on this machine says of estimates."""
-        from rankviz.api.measured import Measured
+        from rankviz.api.runs.measured import Measured
 
         return Measured(self.workspace, self.models)
 
@@ -118,14 +118,14 @@ class Api:
     @cached_property
     def quota(self) -> Quota:
         """What a visitor may have at once."""
-        from rankviz.api.quota import Quota
+        from rankviz.api.visitors.quota import Quota
 
         return Quota(self.workspace, self.models)
 
     @cached_property
     def runs(self) -> Runs:
         """Real training runs and sweeps."""
-        from rankviz.api.runs import Runs
+        from rankviz.api.runs.runs import Runs
 
         return Runs(self.workspace, self.models, self.measured, self.preflight, self.quota)
 
@@ -146,21 +146,21 @@ class Api:
     @cached_property
     def own_sweeps(self) -> OwnSweeps:
         """Sweeps that trained one model."""
-        from rankviz.api.own_sweeps import OwnSweeps
+        from rankviz.api.runs.own_sweeps import OwnSweeps
 
         return OwnSweeps(self.models, self.runs, self.forecasts)
 
     @cached_property
     def verdicts(self) -> Verdicts:
         """Which ranks can be distinguished."""
-        from rankviz.api.verdicts import Verdicts
+        from rankviz.api.runs.verdicts import Verdicts
 
         return Verdicts(self.workspace, self.runs)
 
     @cached_property
     def decisions(self) -> Decisions:
         """What to train next and what to ship."""
-        from rankviz.api.decisions import Decisions
+        from rankviz.api.runs.decisions import Decisions
 
         return Decisions(self.runs, self.verdicts, self.forecasts)
 

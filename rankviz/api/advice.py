@@ -19,8 +19,8 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
-    from rankviz.api.own_sweeps import OwnSweeps
-    from rankviz.api.verdicts import Verdicts
+    from rankviz.api.runs.own_sweeps import OwnSweeps
+    from rankviz.api.runs.verdicts import Verdicts
     from rankviz.core.advice.advice import Advice as RankAdvice
     from rankviz.core.advice.own_words import OwnResult
     from rankviz.core.advice.use_case import Goal

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.accuracy import Accuracy
-from rankviz.api.measured import Measured
 from rankviz.api.models import Models
+from rankviz.api.runs.measured import Measured
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.similar import Basis, SimilarRows, basis_of, rests_on

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
-from rankviz.api.runs import Runs
+from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.forecast.bands import UNITS, band_for
 from rankviz.core.forecast.curve import GRID

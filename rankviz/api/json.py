@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rankviz.api.advice import AdviceAnswer
     from rankviz.api.estimates import EstimateAnswer
-    from rankviz.api.runs import RunSummary
-    from rankviz.api.verdicts import SweepVerdict
+    from rankviz.api.runs.runs import RunSummary
+    from rankviz.api.runs.verdicts import SweepVerdict
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.held_out_answers import HeldOutAnswer
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
-from rankviz.api.quota import Quota
+from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.runs.limits import check_batch

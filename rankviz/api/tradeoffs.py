@@ -24,7 +24,7 @@ from rankviz.core.runs.metric import METRICS, measured_metrics
 from rankviz.errors import RankVizError
 
 if TYPE_CHECKING:
-    from rankviz.api.own_sweeps import OwnSweeps
+    from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.core.forecast.bent import BentForecast
     from rankviz.core.forecast.lines import RankLine
     from rankviz.core.runs.record import Sweep

@@ -20,7 +20,7 @@ from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
     from rankviz.api.data_files import DataFiles
-    from rankviz.api.rights import Rights
+    from rankviz.api.visitors.rights import Rights
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.settings import Limits, Settings
@@ -110,7 +110,7 @@ class Workspace:
     @cached_property
     def rights(self) -> Rights:
         """What that visitor may see and change."""
-        from rankviz.api.rights import Rights
+        from rankviz.api.visitors.rights import Rights
 
         return Rights(self)
 

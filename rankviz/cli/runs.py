@@ -17,7 +17,7 @@ from rankviz.cli.watch import watch
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 
 if TYPE_CHECKING:
-    from rankviz.api.runs import RunSummary
+    from rankviz.api.runs.runs import RunSummary
     from rankviz.core.runs.events import GreedyAnswer
     from rankviz.core.runs.record import RunRecord
 

@@ -1,6 +1,6 @@
 """What a server allows of one run, sweep or probe. Each refusal names the limit, what was asked, and what to change.
 
-Limits of how much a visitor may have are not here, since they depend on what is there already (api.quota).
+Limits of how much a visitor may have are not here, since they depend on what is there already (api.visitors.quota).
 """
 
 from collections.abc import Sequence

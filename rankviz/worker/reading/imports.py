@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import store
-from rankviz.api.quota import require_kept
+from rankviz.api.visitors.quota import require_kept
 from rankviz.store.ownership import Ownership
 from rankviz.worker.answering import answer, request_in
 

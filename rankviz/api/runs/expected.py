@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz.api.measured import Measured
 from rankviz.api.models import Models
-from rankviz.api.quota import Quota
-from rankviz.api.stored_runs import StoredRuns
+from rankviz.api.runs.measured import Measured
+from rankviz.api.runs.stored import StoredRuns
+from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate, estimate_run

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankviz.api.expected_runs import ExpectedRuns
-from rankviz.api.measured import Measured
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
-from rankviz.api.quota import Quota
-from rankviz.api.waiting import Place, Waiting
+from rankviz.api.runs.expected import ExpectedRuns
+from rankviz.api.runs.measured import Measured
+from rankviz.api.runs.waiting import Place, Waiting
+from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
 from rankviz.core.runs.added import added_run
 from rankviz.core.runs.base_check import refuse_base

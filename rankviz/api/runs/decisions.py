@@ -8,8 +8,8 @@ from rankviz.errors import RankVizError
 
 if TYPE_CHECKING:
     from rankviz.api.forecasts import Forecasts
-    from rankviz.api.runs import Runs
-    from rankviz.api.verdicts import Verdicts
+    from rankviz.api.runs.runs import Runs
+    from rankviz.api.runs.verdicts import Verdicts
     from rankviz.core.forecast.decision import Decision
 
 

@@ -9,7 +9,7 @@ from rankviz.errors import RankVizError
 if TYPE_CHECKING:
     from rankviz.api.forecasts import Forecasts
     from rankviz.api.models import Models
-    from rankviz.api.runs import Runs
+    from rankviz.api.runs.runs import Runs
     from rankviz.core.runs.record import Sweep
 
 
