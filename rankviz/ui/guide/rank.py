@@ -41,7 +41,8 @@ def rules_html(api: Api, **values: Any) -> str:
     )
     estimate = answer.estimate
     where = f" on {estimate.gpu.name}" if estimate.gpu else ""
-    about = f"Numbers for {estimate.model.id}{where}, with the settings of Explore. α = r or 2r, dropout 0, bias none."
+    name = question.model_id if question.model_id in estimate.model.aliases else estimate.model.id
+    about = f"Numbers for {name}{where}, with the settings of Explore. α = r or 2r, dropout 0, bias none."
     return html.paragraphs(about) + table
 
 

@@ -36,6 +36,12 @@ def test_each_rank_of_the_rule_has_this_models_numbers(api):
     assert 1 == table.count("rv-chosen")
 
 
+def test_the_numbers_are_named_as_the_model_that_was_chosen(api):
+    shown = text_of(rules_html(api, **DEFAULTS | {"model": "unsloth/Qwen3-8B"}))
+
+    assert "Numbers for unsloth/Qwen3-8B on" in shown
+
+
 def test_each_rank_has_its_models_and_both_bands(api):
     enough = api.studies.rank_enough()
     loss = {at.r: at for at in api.forecasts.of("Qwen/Qwen3-8B", metric="loss").ranks}
