@@ -55,6 +55,13 @@ class SmallConfig(BlocksConfig):
         super().__init__(root_block)
         self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
+    def attach_load_events(self, rendered_in: Any = None) -> None:
+        """Gradio's. What its components do when a page loads, as its login button does, is no endpoint."""
+        before = set(self.fns)
+        super().attach_load_events(rendered_in)
+        for number in self.fns.keys() - before:
+            self.fns[number].api_visibility = "private"
+
     def get_config(self, renderable: Any = None) -> dict[str, Any]:
         """Gradio's, smaller. Public endpoints keep their descriptions, and belong to no page: who calls them reads
         /config or /gradio_api/info, which tell of every page."""
