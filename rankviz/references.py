@@ -20,6 +20,8 @@ from rankviz.paths import ASSETS, existing, is_hub_id
 from rankviz.visitor import Visitor, data_folder, is_data_folder
 
 EMBEDDED = "embedded"
+EMBEDDED_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The embedded model on the Hub."""
 PRIVATE = "This page is shared, so it reads no files of its machine: upload yours instead."
 OF_PATHS = ("/", "\\", "~", "$", ":")
 """What no name but a Hub id has, whose grammar is checked first."""

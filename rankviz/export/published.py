@@ -5,8 +5,9 @@ from pathlib import Path
 
 from rankviz.core.cost.published import Published, by_method, by_name
 from rankviz.core.model.spec import ModelSpec
+from rankviz.references import EMBEDDED, EMBEDDED_ID
 
-EMBEDDED = {"embedded": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+HUB_IDS = {EMBEDDED: EMBEDDED_ID}
 
 
 def published(model_id: str) -> Published | None:
@@ -23,7 +24,7 @@ def published(model_id: str) -> Published | None:
 
 def loadable(model: ModelSpec, ref: str) -> str:
     """The name that libraries load the model by: the catalogue also takes the part after the slash, in any case."""
-    ref = EMBEDDED.get(ref, ref)
+    ref = HUB_IDS.get(ref, ref)
     names = (model.id.removesuffix(":whole"), *model.aliases)
     known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
     return known.get(ref.lower(), ref)

@@ -17,6 +17,7 @@ from typing import Any
 
 from rankviz import dataset
 from rankviz.paths import ASSETS
+from rankviz.references import EMBEDDED_ID
 from rankviz.store import RunStore
 from rankviz.trained.files import CONFIG, WEIGHTS
 from rankviz.trained.read import read_adapter
@@ -27,7 +28,6 @@ from rankviz.worker.finetune.base import embedded_folder
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.evaluation import evaluate
 
-BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 JOURNAL = ("request.json", "events.jsonl")
 RANKS = (1, 2, 3, 8)
 
@@ -54,7 +54,7 @@ def copy_run(run: Path, folder: Path) -> Path:
         for name, tensor in file.tensors.items()
     }
     write(target / "adapter" / WEIGHTS, tensors, file.metadata)
-    config = json.loads((run / "adapter" / CONFIG).read_text()) | {"base_model_name_or_path": BASE}
+    config = json.loads((run / "adapter" / CONFIG).read_text()) | {"base_model_name_or_path": EMBEDDED_ID}
     (target / "adapter" / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return target / "adapter"
 

@@ -17,7 +17,7 @@ from rankviz.catalog.models import full_name, load_index
 from rankviz.core.runs.stages import CONVERTING, DOWNLOADING
 from rankviz.errors import UnknownModelError
 from rankviz.paths import ASSETS
-from rankviz.references import EMBEDDED, Reference
+from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
 from rankviz.worker.stages import UNWATCHED, Stages
 from rankviz.worker.wheels import fetch_member
 
@@ -33,12 +33,14 @@ class Base:
     name: str
     """What from_pretrained takes: a folder or a Hub id."""
     is_local: bool
+    published_as: str = ""
+    """The Hub id by which others load it, where that is another name: of the embedded model."""
 
 
 def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
     """Where the weights are; the embedded default is made on first use."""
     if base.text == EMBEDDED:
-        return Base(name=str(embedded_folder(home, stages)), is_local=True)
+        return Base(name=str(embedded_folder(home, stages)), is_local=True, published_as=EMBEDDED_ID)
     if folder := base.path:
         if not (folder / "config.json").is_file():
             raise UnknownModelError(base.text, reason="and its folder holds no config.json")

@@ -52,6 +52,7 @@ from rankviz.worker.finetune.base import Base
 from rankviz.worker.finetune.data import Question, ShownQuestion, SweepData
 from rankviz.worker.finetune.evaluation import evaluate
 from rankviz.worker.finetune.load import load_base
+from rankviz.worker.finetune.saving import save
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
 from rankviz.worker.finetune.truncate import Truncator
 from rankviz.worker.introspect.main import layers_of
@@ -65,6 +66,7 @@ from rankviz.worker.stages import Stages
 class Session:
     model: Any
     """The base, without an adapter between runs."""
+    base: Base
     spec: ModelSpec
     """Its layers; of a multimodal model on a CPU, those of the text model alone."""
     left_out: tuple[str, ...]
@@ -118,7 +120,7 @@ class Session:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
             spec, left_out = text_part(spec), second_towers(spec)
         hooks = Hooks(model)
-        return cls(model, spec, left_out, tokenizer, data, settings, memory, environment, hooks, questions, shown)
+        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, environment, hooks, questions, shown)
 
     def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
         """One run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not needs
@@ -158,7 +160,7 @@ class Session:
             if self.shown:
                 log(self._answer(adapter, evaluation, stages))
             stages.begin(SAVING)
-            adapter.save_pretrained(run_dir / "adapter")
+            save(adapter, run_dir / "adapter", self.base)
             file_bytes = (run_dir / "adapter" / "adapter_model.safetensors").stat().st_size
             log(AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
             if request.cut_ranks:
@@ -219,7 +221,7 @@ class Session:
                     log=lambda step, steps=steps: stages.progress(step.step, steps, "recovery steps"),
                 )
                 truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
-                truncator.save(r, run_dir / path)
+                truncator.save(r, run_dir / path, self.base)
             evaluation = self._evaluate(adapter, "after", stages)
             measured = {f.name: getattr(evaluation, f.name) for f in fields(HeldOut)}
             log(

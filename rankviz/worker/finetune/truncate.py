@@ -5,7 +5,6 @@ place of the trained pair in the adapter. PEFT's scale stays what it was, so a f
 of the trained one. A lower rank is made of the next higher one as that was trained, so that it has all of their steps.
 """
 
-import json
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import torch
 from rankviz.core.spectrum.spectrum import alpha_for
 from rankviz.errors import InvalidSettingError
 from rankviz.trained import svd
+from rankviz.worker.finetune.base import Base
+from rankviz.worker.finetune.saving import save
 
 ADAPTER = "default"
 
@@ -44,11 +45,8 @@ class Truncator:
                 weight.grad = None
                 weight.data = torch.from_numpy(factor).to(weight)
 
-    def save(self, k: int, folder: Path) -> None:
+    def save(self, k: int, folder: Path, base: Base) -> None:
         """The adapter as it now is, truncated to rank k and perhaps trained on, as PEFT loads one of rank k."""
         config = self._model.peft_config[ADAPTER]
-        self._model.save_pretrained(folder)
-        file = folder / "adapter_config.json"
         scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
-        changed = {"r": k, "lora_alpha": alpha_for(scale, k, use_rslora=config.use_rslora)}
-        file.write_text(json.dumps(json.loads(file.read_text()) | changed, indent=2, sort_keys=True), encoding="utf-8")
+        save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from rankviz.errors import UnknownModelError, UserError
-from rankviz.references import References
+from rankviz.references import EMBEDDED_ID, References
 from rankviz.worker.finetune.base import Base, resolve
 from rankviz.worker.wheels import announced_bytes, fetch_member
 
@@ -41,7 +41,9 @@ def test_a_model_converted_before_is_taken_as_it_is(tmp_path):
     folder = tmp_path / "models" / "SmolLM2-135M-Instruct"
     folder.mkdir(parents=True)
 
-    assert Base(name=str(folder), is_local=True) == resolve(own(tmp_path, "embedded"), tmp_path)
+    assert Base(name=str(folder), is_local=True, published_as=EMBEDDED_ID) == resolve(
+        own(tmp_path, "embedded"), tmp_path
+    )
 
 
 def write_wheel(path, words):

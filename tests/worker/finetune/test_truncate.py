@@ -1,5 +1,7 @@
 """An adapter truncated in place, and the fast curve that a run draws of it."""
 
+import json
+
 import pytest
 
 from rankviz.api import Api
@@ -127,11 +129,12 @@ def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, ti
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    from rankviz.worker.finetune.base import Base
     from rankviz.worker.finetune.truncate import Truncator
 
     truncator = Truncator(adapter)
     truncator.truncate(2)
-    truncator.save(2, tmp_path / "r2")
+    truncator.save(2, tmp_path / "r2", Base(name=str(tiny), is_local=True))
     ids = torch.arange(4, 20)[None]
     base = AutoModelForCausalLM.from_pretrained(tiny)
     plain = base(ids).logits
@@ -159,3 +162,27 @@ def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(swept):
     assert abs(run.cuts[0].loss - run.loss_after.loss) < 0.1 < abs(run.cuts[-1].loss - run.loss_before.loss)
     assert 16 * 2 * (2 * 128 + 2 * 96 + 3 * 192) == run.trainable_parameters
     assert run.adapter_bytes > 4 * run.trainable_parameters
+
+
+@pytest.mark.torch
+def test_a_saved_adapter_names_its_base_as_others_find_it_and_no_folder_of_this_machine(adapter, tiny, tmp_path):
+    from rankviz.worker.finetune.base import Base
+    from rankviz.worker.finetune.saving import save
+
+    save(adapter, tmp_path, Base(name=str(tiny), is_local=True, published_as="owner/tiny"))
+
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert "owner/tiny" == config["base_model_name_or_path"]
+    written = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert len(written) >= 3
+    assert not any(str(tiny).encode() in content for content in written)
+
+
+@pytest.mark.torch
+def test_a_base_in_a_folder_of_ones_own_keeps_its_name(adapter, tiny, tmp_path):
+    from rankviz.worker.finetune.base import Base
+    from rankviz.worker.finetune.saving import save
+
+    save(adapter, tmp_path, Base(name=str(tiny), is_local=True))
+
+    assert str(tiny) == json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
