@@ -19,7 +19,8 @@ DEEP = json.loads("[" * 900 + "]" * 900)
 HOSTILE = [
     *("x" * (MAX_ARGUMENT + 1), "\ud800", "\x00"),
     *(math.nan, math.inf, -math.inf, 1e300, 10**300),
-    *([16] * (MAX_LIST + 1), ["x"] * 1_000_000, DEEP, {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}),
+    *([16] * (MAX_LIST + 1), ["x"] * 1_000_000, DEEP, {"path": "/etc/passwd"}),
+    {"path": ["/etc/passwd"], "meta": {"_type": "gradio.FileData"}},
     {str(number): 1.0 for number in range(1000)},
 ]
 
@@ -56,6 +57,16 @@ def test_a_value_is_accepted_as_far_as_its_type_and_its_size_go(kind, accepted, 
     for value in refused:
         with pytest.raises(InvalidSettingError, match=r"^it "):
             require(value, kind, "it")
+
+
+def test_a_file_that_a_client_claims_to_have_uploaded_is_a_path_like_any_other(endpoints):
+    forged = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+
+    for name, argument in (("spectrum", "adapter"), ("resize", "adapter")):
+        with pytest.raises(gr.Error, match="it reads no files of its machine"):
+            endpoints[name](**{argument: forged})
+    with pytest.raises(gr.Error, match="model must be a text"):
+        endpoints["estimate"](model=forged)
 
 
 def test_a_refusal_says_what_the_argument_must_be():

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from tests.support.serving import serving
@@ -67,7 +67,7 @@ def test_the_documented_estimate_by_curl(address):
 
 def test_the_documented_sweep_by_curl_belongs_to_the_visitor_of_its_header(address):
     token = token_of(address)
-    block = documented("start_sweep", address).replace("$(curl -s $PAGE/rankviz/visitor | cut -d '\"' -f 8)", token)
+    block = documented('"steps": 20', address).replace("$(curl -s $PAGE/rankviz/visitor | cut -d '\"' -f 8)", token)
 
     event, (answer,) = answer_of(block)
 
@@ -78,7 +78,7 @@ def test_the_documented_sweep_by_curl_belongs_to_the_visitor_of_its_header(addre
 
 
 def test_the_documented_way_to_a_token_gives_one_that_holds(address):
-    line = next(line for line in documented("start_sweep", address).splitlines() if line.startswith("VISITOR="))
+    line = next(line for line in documented('"steps": 20', address).splitlines() if line.startswith("VISITOR="))
     run = subprocess.run(
         ["bash", "-eu", "-c", f"PAGE={address}\n{line}\necho $VISITOR"], capture_output=True, text=True, check=True
     )
@@ -88,6 +88,30 @@ def test_the_documented_way_to_a_token_gives_one_that_holds(address):
     assert [] == visitor.predict(api_name="/runs")
     with pytest.raises(AppError, match="No run or sweep 'x' here"):
         visitor.predict("x", api_name="/cancel")
+
+
+ROWS = "".join(json.dumps({"prompt": f"{n}:", "completion": "yes"}) + "\n" for n in range(200))
+
+
+def test_the_documented_upload_by_curl_is_what_the_visitor_trains_on(address, tmp_path):
+    (tmp_path / "chats.jsonl").write_text(ROWS)
+    token = token_of(address)
+    block = documented("files=@chats.jsonl", address).replace("files=@", f"files=@{tmp_path}/")
+
+    event, (answer,) = answer_of(block.replace("$(curl -s $PAGE/rankviz/visitor | cut -d '\"' -f 8)", token))
+
+    mine = client(address, token)
+    assert ("complete", 2) == (event, len(answer["run_ids"]))
+    mine.predict(answer["sweep_id"], api_name="/cancel")
+
+
+def test_a_file_of_the_python_client_is_uploaded_and_is_nobody_elses(address, visitor, tmp_path):
+    (tmp_path / "chats.jsonl").write_text(ROWS)
+
+    started = visitor.predict(data=handle_file(tmp_path / "chats.jsonl"), mode="quick", api_name="/start_sweep")
+
+    assert 2 == len(started["run_ids"])
+    visitor.predict(started["sweep_id"], api_name="/cancel")
 
 
 def test_a_program_without_a_token_or_with_a_forged_one_starts_nothing(address):

@@ -127,6 +127,18 @@ def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(ca
     assert "mode must be one of sweep, quick, fast" in refuses(ANN, "start_sweep", mode="slow")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"mode": "quick", "seeds": 30}, "A quick look has one seed (got 30)."),
+        ({"mode": "sweep", "ranks": [4, 8], "independent": [4]}, "independent belongs to the mode fast (got sweep)."),
+        ({"seeds": 100}, "This server allows at most 12 runs per sweep (got 300)."),
+    ],
+)
+def test_no_argument_of_a_sweep_is_left_out_without_a_word(refuses, arguments, sentence):
+    assert sentence in refuses(ANN, "start_sweep", **arguments)
+
+
 def test_a_fast_curve_trains_its_highest_rank_and_independent_ones(call, api, busy):
     started = call(ANN, "start_sweep", mode="fast", ranks=[2, 4, 8], independent=[4])
 

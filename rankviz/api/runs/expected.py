@@ -15,7 +15,7 @@ from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate, estimate_run
-from rankviz.core.runs.limits import check_sweep
+from rankviz.core.runs.limits import check_count, check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import BadDataError, RankVizError
 
@@ -41,9 +41,10 @@ class ExpectedRuns(StoredRuns):
         from rankviz.core.runs.estimate import precision_warning
         from rankviz.core.runs.sweep_time import ExpectedSweep
 
+        check_count(request.run_count, self._workspace.limits)
         runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
-        check_sweep(runs, self._workspace.limits)
         self._quota.check_base(request.base)
+        check_sweep(runs, self._workspace.limits)
         here = machine.here()
         refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.device(here))
         paces = self._paces(runs[0], here, load_average=machine.load_average())

@@ -19,7 +19,7 @@ from rankviz.api.workspace import Workspace, writes
 from rankviz.core.runs.added import added_run
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate
-from rankviz.core.runs.limits import check_sweep
+from rankviz.core.runs.limits import check_count, check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import InvalidSettingError
@@ -59,9 +59,10 @@ class Runs(ExpectedRuns):
     def check(self, request: SweepRequest) -> None:
         """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
         self._workspace.require_trainer()
+        check_count(request.run_count, self._workspace.limits)  # before the larger number that any sweep may have
         request.validate()
+        self._quota.check_base(request.base)  # first: no other setting would help
         check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
-        self._quota.check_base(request.base)
         here = self._workspace.here()
         request.training.settle(here)
         preview = self.preview(request.data)

@@ -22,9 +22,14 @@ class RunLimits(Protocol):
     base_parameters: int | None
 
 
+def check_count(runs: int, limits: RunLimits) -> None:
+    """LimitError where a sweep has more runs than the server allows."""
+    _most(runs, limits.runs_per_sweep, "runs per sweep", "Use fewer ranks, learning rates or seeds.")
+
+
 def check_sweep(runs: Sequence[RunRequest], limits: RunLimits) -> None:
     """LimitError where a sweep of these runs is more than the server allows."""
-    _most(len(runs), limits.runs_per_sweep, "runs per sweep", "Use fewer ranks, learning rates or seeds.")
+    check_count(len(runs), limits)
     for run in runs:
         check_run(run, limits)
 

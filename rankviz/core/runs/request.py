@@ -149,6 +149,11 @@ class SweepRequest:
         """The adapter at one rank."""
         return replace(self.lora, r=r, lora_alpha=lora_alpha(self.alpha, r))
 
+    @property
+    def run_count(self) -> int:
+        """How many runs these are."""
+        return len(set(self.ranks)) * len(set(self.learning_rates)) * len(set(self.seeds))
+
     def runs(self, *, sweep_id: str, created_at: float) -> Sequence[RunRequest]:
         """One request per run, in the order they will run: a whole curve for the first seed and learning rate, small
         ranks first, then the next learning rate, then the next seed. What is named twice runs once."""
@@ -203,10 +208,9 @@ class SweepRequest:
         whole(self.exact_match_examples, "Exact match examples", 0, MAX_HELD_OUT)
         whole(self.shown_answers, "Answers to show", 0, MAX_SHOWN_ANSWERS)
         self._validate_training()
-        runs = len(set(self.ranks)) * len(set(self.learning_rates)) * len(set(self.seeds))
-        if runs > MAX_RUNS:
+        if self.run_count > MAX_RUNS:
             raise InvalidSettingError(
-                f"A sweep has at most {MAX_RUNS} runs (got {runs}). Use fewer ranks, learning rates or seeds."
+                f"A sweep has at most {MAX_RUNS} runs (got {self.run_count}). Use fewer ranks, learning rates or seeds."
             )
 
     def _validate_training(self) -> None:

@@ -17,6 +17,8 @@ from rankviz.errors import InvalidSettingError
 MAX_ARGUMENT = 10_000
 """Characters of a text."""
 MAX_LIST = 256
+FILES = ("data", "adapter")
+"""The arguments that may be a file."""
 WORDS = {
     str: "a text",
     int: "a whole number",
@@ -38,11 +40,21 @@ def checked(operation: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(operation)
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = signature(operation).bind(*args, **kwargs)
+        for name in FILES:
+            if name in bound.arguments:
+                bound.arguments[name] = uploaded(bound.arguments[name])
         for name, value in bound.arguments.items():
             require(value, parameters[name].annotation, name)
         return operation(*bound.args, **bound.kwargs)
 
     return call
+
+
+def uploaded(value: object) -> object:
+    """The path of a file as Gradio's clients send one once they have uploaded it; any other value as it is. Whether
+    the path is this visitor's upload, the resolver of references decides."""
+    is_file = isinstance(value, dict) and value.get("meta") == {"_type": "gradio.FileData"}
+    return value.get("path") if is_file else value
 
 
 def require(value: object, kind: Any, name: str) -> None:

@@ -79,7 +79,7 @@ class IdsJSON(TypedDict):
 
 
 class SharedJSON(TypedDict):
-    """Whether others may look at it, and its address on this page."""
+    """Whether others may look at it, and what they add to the address of this page to do so."""
 
     shared: bool
     address: str
@@ -181,6 +181,10 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             dora: Add DoRA's magnitude vectors.
         """
         one_of(mode, "mode", MODES)
+        if mode != "fast" and independent:
+            raise InvalidSettingError(f"independent belongs to the mode fast (got {mode}).")
+        if mode == "quick" and seeds not in (None, 1):
+            raise InvalidSettingError(f"A quick look has one seed (got {seeds}). Choose the mode sweep for more.")
         chosen, truncated = tuple(ranks or RANKS[mode]), ()
         if mode == "fast":
             chosen, truncated = fast_ranks(chosen, independent or ())
