@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.spectrum.spectrum import NEARLY_ALL, Spectrum
+from rankviz.core.spectrum.thin import spaced
 from rankviz.figures.style import CHOSEN, MEASURED, SMALL, draw, rgba, vertical_line
 from rankviz.units import rounded_percent as percent
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 FEW = 32
 """Up to this rank the axis is linear; above, in powers of two."""
+MOST_RANKS = 256
+"""That are drawn: of a higher rank, some are left out, evenly on the axis."""
 
 
 class EnergyInfo(NamedTuple):
@@ -25,6 +28,8 @@ class EnergyInfo(NamedTuple):
     """Of the module that keeps least."""
     r: int | None = None
     """A rank to truncate to."""
+    left_out: int = 0
+    """Ranks that are not drawn."""
     source: str = ""
     rows: Sequence[Mapping[str, object]] = ()
 
@@ -33,7 +38,7 @@ def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
     """Energy kept at each rank from 1 to the trained one."""
     if not spectrum.kept[-1]:
         return EnergyInfo()
-    ranks = range(1, spectrum.r + 1)
+    ranks = spaced(spectrum.r, MOST_RANKS, always=[r] if r and r < spectrum.r else ())
     kept = [spectrum.energy_kept(k) for k in ranks]
     weakest = [spectrum.weakest(k) for k in ranks]
     return EnergyInfo(
@@ -41,6 +46,7 @@ def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
         kept=[100 * share for share in kept],
         weakest=[100 * share for share in weakest],
         r=r if r and r < spectrum.r else None,
+        left_out=spectrum.r - len(ranks),
         source=f"Spectrum of the adapter {spectrum.name}.",
         rows=[
             {"r": k, "energy_kept": share, "weakest_module": least}
@@ -57,7 +63,8 @@ def energy_figure(info: EnergyInfo, *, height: int = 300) -> "go.Figure":
         _line(info.ranks, info.kept, "all updates", MEASURED, 2),
     ]
     look = {"height": height, "uirevision": "energy"}
-    titles = {"x_title": "rank after truncation", "y_title": "energy kept"}
+    drawn = f" ({len(info.ranks)} of {len(info.ranks) + info.left_out:,} ranks drawn)" if info.left_out else ""
+    titles = {"x_title": f"rank after truncation{drawn}", "y_title": "energy kept"}
     if not info.ranks:
         return draw([], x={}, y={}, message="No module has an update.", **look, **titles)
     label = {"text": percent(NEARLY_ALL, 0), "x": 1, "xref": "paper", "xanchor": "right", "showarrow": False}

@@ -2,16 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import chain
 from math import floor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankviz.core.spectrum.grid import grid
+from rankviz.core.spectrum.grid import Grid, grid
 from rankviz.core.spectrum.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Spectrum
+from rankviz.core.spectrum.thin import MOST_POINTS, grouped
 from rankviz.figures.style import CHOSEN, MEASURED, SMALL, draw, rgba
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+
+MOST_ROWS = 64
+"""Of the map: more cannot be told apart."""
 
 
 class ModuleCell(NamedTuple):
@@ -23,7 +29,7 @@ class ModuleCell(NamedTuple):
 
 
 class ModulesInfo(NamedTuple):
-    """What the map of modules shows: modules (rows) by blocks (columns)."""
+    """What the map of modules shows: modules (rows) by blocks, or groups of neighbouring ones (columns)."""
 
     modules: Sequence[str]
     blocks: Sequence[str]
@@ -34,8 +40,10 @@ class ModulesInfo(NamedTuple):
     low: float
     high: float
     low_stands_out: bool
-    chosen: tuple[str, str] | None
-    """The module and the block of the cell that is framed."""
+    chosen: tuple[int, int] | None
+    """The row and the column of the cell that is framed."""
+    left_out: str = ""
+    """What is not shown of a large adapter."""
     source: str = ""
     rows: Sequence[Mapping[str, object]] = ()
     """The spectrum's numbers by module, as a table."""
@@ -62,16 +70,21 @@ def modules_info(
         chosen: The name of the module to frame.
     """
     layout = grid(spectrum)
-    layers = [[_hardest(layout.cells.get((row, block), ())) for block in layout.blocks] for row in layout.rows]
+    modules = _standing_out_rows(layout)
+    groups = grouped(layout.blocks, MOST_POINTS // len(modules))
+    inside = [
+        [[each for block in group for each in layout.cells.get((row, block), ())] for group in groups]
+        for row in modules
+    ]
+    drawn = [[_standing_out(layers, r, energy) for layers in row] for row in inside]
     cells = [
-        [layer and ModuleCell(layer.name, _value(layer, r, energy), _hover(layer, r)) for layer in row]
-        for row in layers
+        [layer and ModuleCell(layer.name, _value(layer, r, energy), _hover(layer, r)) for layer in row] for row in drawn
     ]
     values = [cell.value for row in cells for cell in row if cell and cell.value is not None]
     low, high = (min(values, default=0.0), 100.0) if energy is None else (0.0, max(values, default=1.0))
     return ModulesInfo(
-        modules=layout.rows,
-        blocks=layout.blocks,
+        modules=modules,
+        blocks=[group[0] if len(group) == 1 else f"{group[0]}–{group[-1]}" for group in groups],
         cells=cells,
         title=f"energy kept at r = {r}" if energy is None else f"rank for {100 * energy:g} %",
         unit=" %" if energy is None else "",
@@ -79,16 +92,51 @@ def modules_info(
         high=high,
         low_stands_out=energy is None,
         chosen=next(
-            (place for place, inside in layout.cells.items() if chosen in {each.name for each in inside}), None
+            (
+                (y, x)
+                for y, row in enumerate(inside)
+                for x, layers in enumerate(row)
+                if chosen in {layer.name for layer in layers}
+            ),
+            None,
         ),
+        left_out=_left_out(layout, modules, groups),
         source=f"Spectrum of the adapter {spectrum.name}.",
-        rows=[_row(layer, ranks or {}) for layer in spectrum.layers],
+        rows=[
+            _row(layer, ranks or {})
+            for layer in (spectrum.layers if len(spectrum.layers) <= MOST_POINTS else filter(None, chain(*drawn)))
+        ],
     )
 
 
-def _hardest(layers: Sequence[LayerSpectrum]) -> LayerSpectrum | None:
-    """Of several in one cell the one that needs the highest rank."""
-    return max(layers, key=lambda layer: layer.rank_for(NEARLY_ALL), default=None)
+def _standing_out_rows(layout: Grid) -> Sequence[str]:
+    """All modules or, of too many, those that need the highest ranks."""
+    if len(layout.rows) <= MOST_ROWS:
+        return layout.rows
+    needs = {row: 0 for row in layout.rows}
+    for (row, _), layers in layout.cells.items():
+        needs[row] = max(needs[row], *(layer.rank_for(NEARLY_ALL) for layer in layers))
+    highest = set(sorted(needs, key=needs.get, reverse=True)[:MOST_ROWS])
+    return [row for row in layout.rows if row in highest]
+
+
+def _left_out(layout: Grid, modules: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
+    """What a map of a large adapter does not show, as the end of its axis title."""
+    parts = [
+        f"one column for {len(groups[0])} blocks, with the module that stands out" if len(groups[0]) > 1 else "",
+        f"{len(modules)} of {len(layout.rows):,} modules: those that need the highest ranks"
+        if len(modules) < len(layout.rows)
+        else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _standing_out(layers: Sequence[LayerSpectrum], r: int | None, energy: float | None) -> LayerSpectrum | None:
+    """Of several in one cell the one that keeps least, or needs the highest rank; one without update comes last."""
+    if len(layers) < 2:
+        return next(iter(layers), None)
+    sign = -1 if energy is None else 1
+    return max(layers, key=lambda layer: (not layer.is_dead, sign * (_value(layer, r, energy) or 0)))
 
 
 def _value(layer: LayerSpectrum, r: int | None, energy: float | None) -> float | None:
@@ -102,7 +150,9 @@ def _hover(layer: LayerSpectrum, r: int | None) -> str:
     if layer.is_dead:
         return f"{name}<br>no update"
     kept = f"r = {r} keeps {share_text(layer.energy_kept(r) or 0)}<br>" if r else ""
-    needs = ", ".join(f"{percent(share, 0)} needs r = {layer.rank_for(share)}" for share in SHARES[::-1])
+    needs = ", ".join(
+        f"{percent(share, 0)} needs r = {k}" for share, k in zip(SHARES[::-1], layer.needs[::-1], strict=True)
+    )
     return f"{name}<br>{kept}{needs}"
 
 
@@ -116,8 +166,7 @@ def _row(layer: LayerSpectrum, ranks: Mapping[str, int]) -> dict[str, object]:
         "module": layer.name,
         "r": layer.r,
         "scale": layer.scale,
-        "rank_for_0.9": layer.rank_for(0.9),
-        "rank_for_0.99": layer.rank_for(0.99),
+        **{f"rank_for_{share:g}": k for share, k in zip(SHARES, layer.needs, strict=True)},
         "effective_rank": layer.effective_rank,
         "stable_rank": layer.stable_rank,
         "norm": layer.norm,
@@ -141,7 +190,7 @@ def modules_figure(info: ModulesInfo, *, height: int = 340, empty: str = "No ada
             "tickvals": info.blocks[::every],
         },
         y={"showgrid": False, "type": "category", "autorange": "reversed"},
-        x_title="block",
+        x_title=f"block ({info.left_out})" if info.left_out else "block",
         message="" if info.modules else empty,
         shapes=_frame(info),
     )
@@ -177,6 +226,6 @@ def _heat(info: ModulesInfo) -> dict[str, Any]:
 def _frame(info: ModulesInfo) -> list[dict[str, Any]]:
     if info.chosen is None:
         return []
-    y, x = list(info.modules).index(info.chosen[0]), list(info.blocks).index(info.chosen[1])
+    y, x = info.chosen
     box = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
     return [box | {"line": {"color": CHOSEN, "width": 2}}]

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz.core.lora.targets import listed
 from rankviz.core.spectrum.grid import grid
 from rankviz.core.spectrum.spectrum import NEARLY_ALL, LayerSpectrum, Spectrum
+from rankviz.core.spectrum.thin import MOST_POINTS, QUANTILES, quantiles, spaced
 from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, draw, rgba, vertical_line
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ class SpectrumLine(NamedTuple):
 
     name: str
     values: Sequence[float]
+    index: Sequence[int]
+    """Of each value, from 1."""
 
 
 class SpectrumInfo(NamedTuple):
@@ -26,6 +30,8 @@ class SpectrumInfo(NamedTuple):
     chosen: SpectrumLine | None
     """The line that stands out."""
     others: Sequence[SpectrumLine] = ()
+    others_name: str = ""
+    """What the others are, in the legend."""
     r: int | None = None
     """A rank to truncate to, a line after it."""
     empty: str = ""
@@ -34,6 +40,8 @@ class SpectrumInfo(NamedTuple):
     rows: Sequence[Mapping[str, object]] = ()
 
 
+MOST_INDICES = 256
+"""Of one line: of more, some are left out, evenly on a logarithmic scale."""
 MOST_TICKS = 16
 """One for each index, up to so many."""
 NO_SPECTRUM = SpectrumInfo(None, empty="No adapter yet.")
@@ -52,17 +60,32 @@ def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None)
     row = next(row for (row, _), inside in layout.cells.items() if chosen in inside)
     peers = [layout.cells[row, block][0] for block in layout.blocks if (row, block) in layout.cells]
     others = [layer for layer in peers if layer is not chosen and not layer.is_dead]
+    lines, others_name = _peers(others)
+    strong = _line(chosen.name, chosen.singular_values)
     return SpectrumInfo(
-        chosen=None if chosen.is_dead else _line(chosen),
-        others=[_line(layer) for layer in others],
+        chosen=None if chosen.is_dead else strong,
+        others=lines,
+        others_name=others_name,
         r=r if r and r < chosen.r else None,
         empty=f"{escape(chosen.name)} has no update, so it has no singular values." if chosen.is_dead else "",
         source=f"Singular values of {chosen.name} in the adapter {spectrum.name}.",
         rows=[
-            {"module": layer.name, "index": i, "singular_value": value}
-            for layer in (chosen, *others)
-            for i, value in enumerate(layer.singular_values, 1)
+            {"module": line.name, "index": i, "singular_value": value}
+            for line in (strong, *lines)
+            for i, value in zip(line.index, line.values, strict=True)
         ],
+    )
+
+
+def _peers(layers: Sequence[LayerSpectrum]) -> tuple[Sequence[SpectrumLine], str]:
+    """Their lines, and what those are: each block's own, or quantiles over the blocks where those would be too many."""
+    name = "the same module in other blocks"
+    if sum(layer.r for layer in layers) <= MOST_POINTS:
+        return [_line(layer.name, layer.singular_values) for layer in layers], name
+    lines = quantiles([layer.singular_values for layer in layers])
+    return (
+        [_line(f"{quantile} of other blocks", values) for quantile, values in lines.items()],
+        f"the same module in {len(layers):,} other blocks: {listed(QUANTILES)}",
     )
 
 
@@ -71,15 +94,16 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
     return max(spectrum.layers, key=lambda layer: (layer.rank_for(NEARLY_ALL), layer.energy))
 
 
-def _line(layer: LayerSpectrum) -> SpectrumLine:
-    return SpectrumLine(escape(layer.name), layer.singular_values)
+def _line(name: str, values: Sequence[float]) -> SpectrumLine:
+    index = spaced(len(values), MOST_INDICES)
+    return SpectrumLine(name, [values[i - 1] for i in index], index)
 
 
 def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> "go.Figure":
     """Singular values on a logarithmic axis; those of other blocks are drawn faintly."""
     traces = []
     if info.others:
-        traces.append(_faint(info.others))
+        traces.append(_faint(info.others, info.others_name))
     if info.chosen is not None:
         traces.append(_strong(info.chosen))
     return draw(
@@ -113,29 +137,29 @@ def _strong(line: SpectrumLine) -> dict[str, Any]:
     drawn = [value or None for value in line.values]
     return {
         "type": "scatter",
-        "x": list(range(1, len(drawn) + 1)),
+        "x": list(line.index),
         "y": drawn,
         "mode": "lines+markers",
-        "name": line.name,
+        "name": escape(line.name),
         "line": {"color": MEASURED, "width": 2},
         "marker": {"size": 5, "color": MEASURED},
         "hovertemplate": "σ<sub>%{x}</sub> = %{y:.4g}<extra></extra>",
     }
 
 
-def _faint(lines: Sequence[SpectrumLine]) -> dict[str, Any]:
+def _faint(lines: Sequence[SpectrumLine], name: str) -> dict[str, Any]:
     """All in one trace, a gap after each: one trace per line would be slow."""
     x: list[int | None] = []
     y: list[float | None] = []
     for line in lines:
-        x += [*range(1, len(line.values) + 1), None]
+        x += [*line.index, None]
         y += [*(value or None for value in line.values), None]
     return {
         "type": "scatter",
         "x": x,
         "y": y,
         "mode": "lines",
-        "name": "the same module in other blocks",
+        "name": name,
         "line": {"color": rgba(ESTIMATED, 0.4), "width": 1},
         "hoverinfo": "skip",
     }

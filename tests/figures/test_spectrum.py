@@ -33,7 +33,7 @@ def test_at_one_rank_the_map_shows_the_energy_that_each_module_keeps():
     assert (["q_proj", "v_proj"], ["0", "1"]) == (list(info.modules), list(info.blocks))
     assert [64.0, 100.0] == [row[0].value for row in info.cells]
     assert info.cells[1][1].value is None
-    assert ("v_proj", "0") == info.chosen
+    assert (1, 0) == info.chosen
     assert ("energy kept at r = 1", True) == (info.title, info.low_stands_out)
     assert [(1, 0.64), ("", "")] == [(row["truncated_to"], row["energy_kept"]) for row in info.rows[:2]]
 
@@ -51,7 +51,7 @@ def test_a_module_without_update_is_a_cross_and_a_module_that_a_block_lacks_is_n
     figure = modules_figure(
         ModulesInfo(
             ["q", "v"], ["0", "1"], cells, title="kept", unit=" %", low=0, high=100, low_stands_out=True,
-            chosen=("v", "1"),
+            chosen=(1, 1),
         )
     ).to_dict()  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_a_module_without_update_is_a_cross_and_a_module_that_a_block_lacks_is_n
 def test_the_spectrum_begins_with_the_module_that_needs_the_highest_rank():
     info = spectrum_info(ADAPTER)
 
-    assert SpectrumLine(Q1, (1.0, 1.0, 1.0)) == info.chosen
+    assert SpectrumLine(Q1, [1.0, 1.0, 1.0], [1, 2, 3]) == info.chosen
     assert [Q0] == [line.name for line in info.others]
     assert 6 == len(info.rows)
 
@@ -80,7 +80,9 @@ def test_a_module_without_update_has_no_line_but_a_sentence():
 
 
 def test_other_blocks_are_drawn_faintly_and_zero_is_no_point():
-    figure = spectrum_figure(SpectrumInfo(SpectrumLine("q", (2.0, 0.0)), [SpectrumLine("v", (1.0,))], r=1))
+    figure = spectrum_figure(
+        SpectrumInfo(SpectrumLine("q", (2.0, 0.0), (1, 2)), [SpectrumLine("v", (1.0,), (1,))], r=1)
+    )
 
     assert [(1.0, None), (2.0, None)] == [trace.y for trace in figure.data]
     assert 1.5 == figure.layout.shapes[0].x0
@@ -88,7 +90,7 @@ def test_other_blocks_are_drawn_faintly_and_zero_is_no_point():
 
 def test_few_singular_values_have_a_tick_each_and_an_axis_within_two_decades_has_ticks_between():
     def axes(*values):
-        layout = spectrum_figure(SpectrumInfo(SpectrumLine("q", values))).to_dict()["layout"]
+        layout = spectrum_figure(SpectrumInfo(SpectrumLine("q", values, range(1, len(values) + 1)))).to_dict()["layout"]
         return layout["xaxis"].get("dtick"), layout["yaxis"]["dtick"]
 
     assert (1, "D2") == axes(3.0, 2.0, 0.5, 0.0)
