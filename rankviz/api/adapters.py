@@ -82,7 +82,8 @@ class Adapters:
         return {int(r): loss for r, loss in measured["losses"].items()}
 
     def proposed_rank(self, adapter: Ref) -> int:
-        """The rank to truncate an adapter to, unless another is chosen: it keeps 99 % of the energy."""
+        """The rank to truncate an adapter to, unless another is chosen: it keeps 99 % of the energy, or after few
+        steps it is half the trained rank."""
         from rankviz.core.spectrum.rank_pattern import proposed_rank
 
         return proposed_rank(self.spectrum(adapter))

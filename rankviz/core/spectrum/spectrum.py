@@ -127,6 +127,11 @@ class Spectrum:
         """Energy of all updates truncated to rank k, k = 0 to r."""
         return tuple(map(fsum, self._by_rank(layer.kept for layer in self.layers)))
 
+    @property
+    def after_few_steps(self) -> bool:
+        """Whether its ranks are known to be mostly those of the random start."""
+        return self.training_steps is not None and self.training_steps < FEW_STEPS
+
     def energy_kept(self, k: int) -> float | None:
         """The share of all updates' energy at one rank for all; None when there is none."""
         return self.kept[min(k, self.r)] / self.kept[-1] if self.kept[-1] else None
@@ -186,7 +191,7 @@ def steps_caution(spectrum: Spectrum) -> str:
             f"The number of training steps is not known: below about {FEW_STEPS}, these ranks mostly reflect the "
             "random start, not the task."
         )
-    if spectrum.training_steps >= FEW_STEPS:
+    if not spectrum.after_few_steps:
         return ""
     return (
         f"It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these ranks "
