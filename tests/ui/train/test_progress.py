@@ -68,15 +68,49 @@ def test_before_anything_ran_there_is_something_to_read_and_no_figure(api):
     assert not shown.runs_fold.visible
 
 
-def test_the_newest_sweep_of_ones_own_stands_where_nothing_is_chosen_and_leads_to_runs(api):
+def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_button_trains(api):
     older, newest = finished(api, {4: 2.0}), finished(api, {4: 2.0, 16: 1.5})
+    queued(api)
 
-    shown = progress(api, sweep_id="", seen=None).status
+    shown = progress(api, sweep_id="", seen=None)
+    again = progress(api, sweep_id="", seen=shown.seen)
 
-    assert f"?tab=runs&amp;sweep={newest.sweep_id}" in shown
-    assert older.sweep_id not in shown
-    assert "r = 4, 16 . 2 runs completed in " in text_of(shown)
-    assert "Nothing trained yet" not in shown
+    assert f"?tab=runs&amp;sweep={newest.sweep_id}" in shown.status
+    assert older.sweep_id not in shown.status
+    assert "Your newest sweep. The form starts another one." in text_of(shown.status)
+    assert "r = 4, 16 2 runs completed in " in text_of(shown.status)
+    chosen = progress(api, sweep_id=newest.sweep_id, seen=None)
+    for part in ("curve", "words", "adapters", "loss", "answers"):
+        assert getattr(chosen, part) == getattr(shown, part)
+    assert all((shown.curve, shown.words, shown.adapters, shown.loss))
+    assert ("Train", False, False) == (shown.start.value, shown.add.visible, shown.runs_fold.visible)
+    assert "update" == again.curve["__type__"]
+
+
+def test_a_sweep_without_any_result_is_a_line_above_the_recorded_ones(api):
+    sweep_id = queued(api)
+
+    shown = progress(api, sweep_id="", seen=None)
+
+    assert f"?tab=runs&amp;sweep={sweep_id}" in shown.status
+    assert "Newest sweep: " in text_of(shown.status)
+    assert "" == shown.curve
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_sweep_that_was_deleted_is_one_sentence_and_the_form_stays(api, others):
+    left = [finished(api, {4: 2.0, 16: 1.5}) for _ in range(others)]
+    deleted = finished(api, {4: 2.0}).sweep_id
+    api.runs.delete(deleted)
+
+    shown = progress(api, sweep_id=deleted, seen=None)
+
+    sentence = f"Sweep '{deleted}' is not here: it may have been deleted. The form stays as it is."
+    assert 1 == text_of(shown.status).replace("&#x27;", "'").count(sentence)
+    assert form_of(api, deleted) is None
+    assert ("Train", "primary") == (shown.start.value, shown.start.variant)
+    assert all(sweep.sweep_id in shown.status for sweep in left)
+    assert bool(left) is bool(shown.curve)
 
 
 def test_until_the_page_is_restored_nothing_replaces_the_waiting_line(api):
