@@ -13,9 +13,8 @@ from rankviz.core.forecast.tradeoff import SHORTFALL_SCORE, SHORTFALLS, Publishe
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.figures.labels import data_name
+from rankviz.figures.labels import made_of
 from rankviz.figures.studies import shapes_of
-from rankviz.units import counted
 
 SWEEPS_DRAWN = 3
 REACH = NormalDist().inv_cdf(0.9)
@@ -93,7 +92,7 @@ def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[in
         whose = "recorded runs" if sweep.recorded else "your runs"
         lines.append(
             HeroLine(
-                label=f"{whose}: {_made(sweep)}",
+                label=f"{whose}: {made_of(sweep)}",
                 kind="runs",
                 points=[
                     HeroPoint(
@@ -113,12 +112,6 @@ def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[in
         )
         lines += _fast_curves(sweep, metric, turn, place)
     return lines
-
-
-def _made(sweep: Sweep) -> str:
-    """What tells sweeps of one model apart."""
-    request = sweep.runs[0].request
-    return f"{data_name(request.data)}, {counted(request.max_steps, 'step')}"
 
 
 def _runs_text(runs: int) -> str:
@@ -154,7 +147,7 @@ def _fast_curves(
 ) -> list[HeroLine]:
     return [
         HeroLine(
-            label=f"fast curve: {_made(sweep)}",
+            label=f"fast curve: {made_of(sweep)}",
             kind="fast",
             points=[
                 HeroPoint(
