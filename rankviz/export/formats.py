@@ -16,8 +16,9 @@ from rankviz.export.defaults import LEARNING_RATE
 from rankviz.export.llamafactory import dataset_info, llamafactory, trains_with_unsloth
 from rankviz.export.lora_config import adapter_config
 from rankviz.export.notebook import colab, notebook
-from rankviz.export.recipe import Reach, Recipe, recipe
+from rankviz.export.recipe import Recipe, recipe
 from rankviz.export.script import script
+from rankviz.export.ways import Reach
 
 
 class Format(NamedTuple):

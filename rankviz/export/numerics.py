@@ -4,7 +4,8 @@ Unsloth's script leaves this to Unsloth, which does the same.
 """
 
 from rankviz.core.cost.unsloth import FORCED_FP32
-from rankviz.export.recipe import FRAMEWORKS, Recipe
+from rankviz.export.recipe import Recipe
+from rankviz.export.ways import FRAMEWORKS
 
 EXACT = {"fp16": "torch.float16", "fp32": "torch.float32"}
 """Precisions that any card can do."""

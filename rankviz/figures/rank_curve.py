@@ -5,17 +5,22 @@ from collections.abc import Mapping, Sequence
 from math import log2, log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankviz import units
-from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, fast_curves, pick
+from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
 from rankviz.figures.calls import MARKS, calls_of
+from rankviz.figures.fast_curve import (
+    WHAT_A_FAST_CURVE_IS,
+    FastCurveLine,
+    curve_line,
+    dashed_line,
+)
 from rankviz.figures.forecast import ForecastRank, forecast_info
 from rankviz.figures.labels import sweep_title
 from rankviz.figures.rank_band import band_rows, band_traces
-from rankviz.figures.style import FAST_CURVE, MEASURED, NEUTRAL, draw, line_label, rgba, vertical_line
-from rankviz.figures.tradeoff import run_detail
+from rankviz.figures.style import MEASURED, NEUTRAL, draw, line_label, rgba, vertical_line
+from rankviz.figures.tradeoff_points import run_detail
 from rankviz.units import counted
 from rankviz.verdict import Verdict
 
@@ -39,22 +44,6 @@ class RunPoint(NamedTuple):
     """Of the verdict against the best rank; empty where there is none."""
 
 
-class TruncatedPoint(NamedTuple):
-    """The trained adapter at one rank."""
-
-    r: int
-    value: float
-    detail: str
-
-
-class FastCurveLine(NamedTuple):
-    """One training, its adapter truncated to lower ranks."""
-
-    label: str
-    run_id: str
-    points: Sequence[TruncatedPoint]
-
-
 class RankCurveInfo(NamedTuple):
     """What the figure of quality by rank shows. picked: the rank that is marked. picked_as: why, in a few words."""
 
@@ -69,11 +58,6 @@ class RankCurveInfo(NamedTuple):
     band: Sequence[ForecastRank] = ()
 
 
-WHAT_A_FAST_CURVE_IS = (
-    "The dashed curve is one training at the highest rank, its adapter truncated to each lower rank. It shows how much "
-    "rank the learned update needs. It does not show what a run at a lower rank would learn in the same time; "
-    "independent runs show that."
-)
 WHAT_THE_BAND_IS = (
     "The band is a forecast of what runs at the ranks between the measured ones would reach; nothing is forecast below "
     "the lowest run or above the highest."
@@ -107,7 +91,7 @@ def rank_curve_info(
     calls = calls_of(verdict) if verdict else {}
     curves = [curve for curve in fast_curves(sweep.runs) if any(metric.of(point) is not None for point in curve.points)]
     runs = [_run_point(group, metric, calls.get(group.r, "")) for group in groups]
-    lines = [_curve_line(curve, sweep, metric, alone=len(curves) == 1) for curve in curves]
+    lines = [curve_line(curve, sweep, metric, alone=len(curves) == 1) for curve in curves]
     band = forecast_info(forecast).ranks
     return RankCurveInfo(
         runs=runs,
@@ -151,31 +135,6 @@ def _run_point(group: RankGroup, metric: Metric, call: str) -> RunPoint:
         detail=run_detail(group),
         call=call,
     )
-
-
-def _curve_line(curve: FastCurve, sweep: Sweep, metric: Metric, *, alone: bool) -> FastCurveLine:
-    seed = next(run.request.seed for run in sweep.runs if run.run_id == curve.run_id)
-    return FastCurveLine(
-        label="fast curve" if alone else f"fast curve, seed {seed}",
-        run_id=curve.run_id,
-        points=[
-            TruncatedPoint(point.r, value, f"{how_made(point, curve)}, {file_text(point, curve)}")
-            for point in curve.points
-            if (value := metric.of(point)) is not None
-        ],
-    )
-
-
-def how_made(point: CurvePoint, curve: FastCurve) -> str:
-    """ "trained", "truncated", or with how many steps of training after it."""
-    if point is curve.trained:
-        return "trained"
-    return f"truncated, then {point.recovery_steps} training steps" if point.recovery_steps else "truncated"
-
-
-def file_text(point: CurvePoint, curve: FastCurve) -> str:
-    """The adapter's file; of a truncated adapter it is in proportion to rank, which leaves out the header."""
-    return ("" if point is curve.trained else "about ") + units.file_size(point.adapter_bytes)
 
 
 def _picked(curves: Sequence[FastCurve], verdict: Verdict | None, metric: Metric) -> int | None:
@@ -228,7 +187,7 @@ def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
     return draw(
         [
             *band_traces(info.band),
-            *(_line(line, info.metric) for line in info.lines),
+            *(dashed_line(line, info.metric) for line in info.lines),
             *_marked(info.runs, info.metric),
         ],
         height=height,
@@ -260,22 +219,6 @@ def _span(ranks: Sequence[int]) -> list[float] | None:
         return None
     ends = log2(ranks[0]) - 0.5, log2(ranks[-1]) + 0.5
     return [end / log2(10) for end in ends]
-
-
-def _line(line: FastCurveLine, metric: Metric) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "x": [p.r for p in line.points],
-        "y": [p.value for p in line.points],
-        "mode": "lines+markers",
-        "name": line.label,
-        "customdata": [line.run_id for _ in line.points],
-        "line": {"color": FAST_CURVE, "width": 2, "dash": "dash"},
-        "marker": {"color": FAST_CURVE, "size": 8, "symbol": "x-thin-open", "line": {"width": 2}},
-        "hovertext": [f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in line.points],
-        "hoverinfo": "text",
-        "cliponaxis": False,
-    }
 
 
 def _markers(runs: Sequence[RunPoint], metric: Metric) -> dict[str, Any]:

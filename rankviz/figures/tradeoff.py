@@ -5,51 +5,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.runs.metric import measured_metrics
-from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.tradeoff import (
     RankGroup,
-    TradeoffPoint,
     by_rank,
     learning_rate_note,
-    pareto_front,
 )
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
-from rankviz.figures.labels import base_name, data_name, sweep_label
+from rankviz.figures.labels import base_name, data_name
 from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, draw, named_band, rgba
+from rankviz.figures.tradeoff_points import PointGroup, measured_points, point_group
 from rankviz.units import counted
 from rankviz.verdict import Verdict, headline, judge, losses_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-
-class PlottedPoint(NamedTuple):
-    """One rank of one sweep. low, high: one standard deviation over seeds, or None where there was one run."""
-
-    run_id: str
-    r: int
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
-    x_text: str = ""
-    y_text: str = ""
-    detail: str = ""
-    """What else the hover shows: learning rate and seeds."""
-
-
-class PointGroup(NamedTuple):
-    """Points that may be compared: one sweep, one base, one set of data."""
-
-    label: str
-    points: Sequence[PlottedPoint]
-    front: Sequence[int] = ()
-    """Indices of the points that no other beats in both cost and quality."""
-    smallest_good: int | None = None
-    """Index of the smallest rank that cannot be distinguished from the best."""
-    noise: tuple[float, float] | None = None
-    """The band of quality that cannot be distinguished from the best."""
 
 
 class TradeoffInfo(NamedTuple):
@@ -115,8 +86,8 @@ def tradeoff_info(
         if all(run.diverged for run in losses):
             continue
         verdict = judge(losses, tolerance=tolerance, metric=quality.metric)
-        if ranks := by_rank(_points(runs, cost, quality, price), verdict.rates):
-            groups.append(_point_group(sweep, ranks, verdict, cost, quality))
+        if ranks := by_rank(measured_points(runs, cost, quality, price), verdict.rates):
+            groups.append(point_group(sweep, ranks, verdict, cost, quality))
             notes.append(_note(sweep, ranks, verdict))
             rows += [_row(sweep, rank, cost, quality) for rank in ranks]
     if x == "money":
@@ -130,71 +101,6 @@ def tradeoff_info(
         rows=rows,
         **empty,
     )
-
-
-def _points(runs: Sequence[RunRecord], cost: CostAxis, quality: QualityAxis, price: float) -> Sequence[TradeoffPoint]:
-    return [
-        TradeoffPoint(
-            r=run.request.r,
-            cost=spent * price,
-            loss=quality.sign * value,
-            learning_rate=run.request.learning_rate,
-            seed=run.request.seed,
-            run_id=run.run_id,
-        )
-        for run in runs
-        if (spent := cost.value(run)) is not None and (value := quality.value(run)) is not None
-    ]
-
-
-def _point_group(
-    sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict, cost: CostAxis, quality: QualityAxis
-) -> PointGroup:
-    front = {rank.r for rank in pareto_front(ranks)}
-    return PointGroup(
-        label=sweep_label(sweep),
-        points=[_plotted(rank, cost, quality) for rank in ranks],
-        front=[i for i, rank in enumerate(ranks) if rank.r in front],
-        smallest_good=_smallest_good(ranks, verdict),
-        noise=_noise(ranks, verdict, quality),
-    )
-
-
-def _plotted(rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> PlottedPoint:
-    value = quality.sign * rank.loss
-    return PlottedPoint(
-        run_id=rank.points[0].run_id,
-        r=rank.r,
-        x=rank.cost / cost.unit,
-        y=value,
-        low=value - rank.spread if rank.spread is not None else None,
-        high=value + rank.spread if rank.spread is not None else None,
-        x_text=cost.text(rank.cost),
-        y_text=quality.metric.text(value),
-        detail=run_detail(rank),
-    )
-
-
-def run_detail(rank: RankGroup) -> str:
-    """How a rank's runs were made, for a hover."""
-    repeats = f"{rank.runs} seeds, bar is one standard deviation" if rank.spread is not None else "one run"
-    return f"learning rate {rank.learning_rate:g}, {repeats}"
-
-
-def _smallest_good(ranks: Sequence[RankGroup], verdict: Verdict) -> int | None:
-    """None where no verdict is possible."""
-    if verdict.noise_width is None:
-        return None
-    return next((i for i, rank in enumerate(ranks) if rank.r == verdict.smallest_indistinguishable), None)
-
-
-def _noise(ranks: Sequence[RankGroup], verdict: Verdict, quality: QualityAxis) -> tuple[float, float] | None:
-    """From the best to what cannot be distinguished from it; None where no verdict is possible."""
-    best = next((rank for rank in ranks if rank.r == verdict.best), None)
-    if verdict.noise_width is None or best is None:
-        return None
-    ends = quality.sign * best.loss, quality.sign * (best.loss + verdict.noise_width)
-    return min(ends), max(ends)
 
 
 def _y_range(groups: Sequence[PointGroup]) -> tuple[float, float] | None:
