@@ -69,7 +69,7 @@ def test_before_anything_ran_there_is_something_to_read_and_no_figure(api):
 
 
 def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_button_trains(api):
-    older, newest = finished(api, {4: 2.0}), finished(api, {4: 2.0, 16: 1.5})
+    older, newest = finished(api, {4: 2.0}), with_adapters(api, finished(api, {4: 2.0, 16: 1.5}))
     queued(api)
 
     shown = progress(api, sweep_id="", seen=None)
@@ -204,8 +204,19 @@ def test_a_reopened_page_has_the_form_of_the_sweep_that_it_shows(api):
     assert form_of(api, "nothing") is None
 
 
+def with_adapters(api, sweep):
+    """The sweep, and a folder where each run says that its adapter lies."""
+    for run in sweep.runs:
+        (api.workspace.store.run_dir(run.run_id) / run.adapter_path).mkdir()
+    return sweep
+
+
+def test_an_imported_run_lists_no_adapter(api):
+    assert "" == adapters_html(api, finished(api, {4: 2.0}))
+
+
 def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
+    sweep = with_adapters(api, finished(api, {4: 2.0, 16: 1.5}))
 
     shown = adapters_html(api, sweep)
 
@@ -217,7 +228,7 @@ def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):
 
 def test_a_shared_page_opens_an_adapter_and_shows_no_path_of_its_machine(tmp_path):
     api = Api(home=tmp_path, shared=True)
-    sweep = finished(api, {4: 2.0})
+    sweep = with_adapters(api, finished(api, {4: 2.0}))
 
     shown = adapters_html(api, sweep)
 
