@@ -20,9 +20,11 @@ from rankviz.ui.train import badge
 from rankviz.ui.train.progress import progress
 from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.train.tab import form_of, pressed
+from rankviz.visitor import acting_as
 from tests.support import questions
 from tests.support.finished_runs import finished, text_of
 from tests.support.train_form import FORM
+from tests.support.visitors import ANN
 
 
 @pytest.fixture
@@ -44,6 +46,13 @@ def running(api):
         spent = {"tokens": 60 * step, "seconds": 3.0 * step, "memory_bytes": 2**30}
         api.workspace.store.append(run_id, StepLogged(time=1.0, step=step, loss=3.0, learning_rate=0.0, **spent))
     return sweep_id, run_id
+
+
+def with_adapters(api, sweep):
+    """The sweep, and a folder where each run says that its adapter lies."""
+    for run in sweep.runs:
+        (api.workspace.store.run_dir(run.run_id) / run.adapter_path).mkdir()
+    return sweep
 
 
 def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
@@ -131,7 +140,7 @@ def test_while_a_sweep_runs_the_button_cancels_and_the_loss_is_drawn_before_ther
 
 
 def test_one_rank_of_two_is_no_result_before_the_sweep_has_ended(api):
-    sweep = finished(api, {4: 2.0})
+    sweep = with_adapters(api, finished(api, {4: 2.0}))
     assert progress(api, sweep_id=sweep.sweep_id, seen=None).curve
     api.workspace.store.add(api.runs.added_request(sweep.sweep_id, 8))
 
@@ -204,13 +213,6 @@ def test_a_reopened_page_has_the_form_of_the_sweep_that_it_shows(api):
     assert form_of(api, "nothing") is None
 
 
-def with_adapters(api, sweep):
-    """The sweep, and a folder where each run says that its adapter lies."""
-    for run in sweep.runs:
-        (api.workspace.store.run_dir(run.run_id) / run.adapter_path).mkdir()
-    return sweep
-
-
 def test_an_imported_run_lists_no_adapter(api):
     assert "" == adapters_html(api, finished(api, {4: 2.0}))
 
@@ -228,9 +230,8 @@ def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):
 
 def test_a_shared_page_opens_an_adapter_and_shows_no_path_of_its_machine(tmp_path):
     api = Api(home=tmp_path, shared=True)
-    sweep = with_adapters(api, finished(api, {4: 2.0}))
-
-    shown = adapters_html(api, sweep)
+    with acting_as(ANN):
+        shown = adapters_html(api, with_adapters(api, finished(api, {4: 2.0})))
 
     assert str(tmp_path) not in shown
     assert "Open r = 4 on Adapter" in text_of(shown)
