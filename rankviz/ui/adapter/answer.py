@@ -7,7 +7,7 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.api.adapters import SUGGESTED_ENERGY
 from rankviz.errors import RankVizError
-from rankviz.figures.spectrum import hardest_module
+from rankviz.figures.adapter.spectrum import hardest_module
 from rankviz.ui.adapter import details, resize, view
 from rankviz.ui.wiring import notice_html, unchanged
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from rankviz.core.spectrum.rank_pattern import Ranks
 from rankviz.core.spectrum.spectrum import MOST, NEARLY_ALL, SHARES, LayerSpectrum, Spectrum
 from rankviz.figures import spectrum_figure, spectrum_info
-from rankviz.figures.modules import share_text
+from rankviz.figures.adapter.modules import share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.controls import code_html

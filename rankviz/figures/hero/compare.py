@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
 from rankviz.figures.forecast import forecast_info
-from rankviz.figures.hero import DRAWN_RANKS, y_title
-from rankviz.figures.hero_axes import X_AXES
+from rankviz.figures.hero.axes import X_AXES
+from rankviz.figures.hero.chart import DRAWN_RANKS, y_title
 from rankviz.figures.studies import DASHES
 from rankviz.figures.style import CHOSEN, ESTIMATED, draw
 

@@ -9,18 +9,18 @@ from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
-from rankviz.figures.calls import MARKS, calls_of
-from rankviz.figures.fast_curve import (
+from rankviz.figures.forecast import ForecastRank, forecast_info
+from rankviz.figures.labels import sweep_title
+from rankviz.figures.style import MEASURED, NEUTRAL, draw, line_label, rgba, vertical_line
+from rankviz.figures.sweep.calls import MARKS, calls_of
+from rankviz.figures.sweep.fast_curve import (
     WHAT_A_FAST_CURVE_IS,
     FastCurveLine,
     curve_line,
     dashed_line,
 )
-from rankviz.figures.forecast import ForecastRank, forecast_info
-from rankviz.figures.labels import sweep_title
-from rankviz.figures.rank_band import band_rows, band_traces
-from rankviz.figures.style import MEASURED, NEUTRAL, draw, line_label, rgba, vertical_line
-from rankviz.figures.tradeoff_points import run_detail
+from rankviz.figures.sweep.points import run_detail
+from rankviz.figures.sweep.rank_band import band_rows, band_traces
 from rankviz.units import counted
 from rankviz.verdict import Verdict
 

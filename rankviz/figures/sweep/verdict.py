@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.runs.metric import LOSS, Metric
-from rankviz.figures.calls import BEST, MARKS
 from rankviz.figures.style import MEASURED, NEUTRAL, draw, named_band, rgba
+from rankviz.figures.sweep.calls import BEST, MARKS
 from rankviz.verdict import RankLoss, Verdict
 
 if TYPE_CHECKING:

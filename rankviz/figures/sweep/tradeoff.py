@@ -12,10 +12,10 @@ from rankviz.core.runs.tradeoff import (
     learning_rate_note,
 )
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
 from rankviz.figures.labels import base_name, data_name
 from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, draw, named_band, rgba
-from rankviz.figures.tradeoff_points import PointGroup, measured_points, point_group
+from rankviz.figures.sweep.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
+from rankviz.figures.sweep.points import PointGroup, measured_points, point_group
 from rankviz.units import counted
 from rankviz.verdict import Verdict, headline, judge, losses_of
 

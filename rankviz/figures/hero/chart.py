@@ -16,8 +16,8 @@ from rankviz.core.forecast.words import UNIT_WORDS
 from rankviz.core.runs.metric import METRICS
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import ForecastRank, bands, forecast_info
-from rankviz.figures.hero_axes import X_AXES
-from rankviz.figures.hero_lines import HeroLine, published_lines, run_lines
+from rankviz.figures.hero.axes import X_AXES
+from rankviz.figures.hero.lines import HeroLine, published_lines, run_lines
 from rankviz.figures.studies import DASHES
 from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED, SMALL, draw, rgba
 from rankviz.units import rounded_percent

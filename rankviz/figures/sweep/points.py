@@ -9,8 +9,8 @@ from rankviz.core.runs.tradeoff import (
     TradeoffPoint,
     pareto_front,
 )
-from rankviz.figures.axes import CostAxis, QualityAxis
 from rankviz.figures.labels import sweep_label
+from rankviz.figures.sweep.axes import CostAxis, QualityAxis
 from rankviz.verdict import Verdict
 
 
