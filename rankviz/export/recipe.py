@@ -20,8 +20,8 @@ from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
+from rankviz.export.code.on_cpu import on_cpu
 from rankviz.export.defaults import HELD_OUT_SHARE, LEARNING_RATE, STEPS
-from rankviz.export.on_cpu import on_cpu
 from rankviz.export.published import loadable, published
 from rankviz.export.ways import FRAMEWORKS, Reach, best_way, wanted_plan
 from rankviz.units import counted

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from rankviz.errors import InvalidSettingError
-from rankviz.export.axolotl import VERSION, axolotl
+from rankviz.export.tools.axolotl import VERSION, axolotl
 from tests.support.recipes import SETTINGS, made
 from tests.support.tiny_llama import save_tokenizer
 from tests.support.tool_wheels import AXOLOTL, checked, unpacked

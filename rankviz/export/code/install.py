@@ -18,8 +18,8 @@ PINNED = {
     "datasets": "4.8.5",
     "bitsandbytes": "0.50.2",
 }
-"""With these versions the scripts are run in tests/export/test_scripts_train.py. unsloth_zoo, which unsloth asks for
-without an upper limit, has the pattern that finds the layers."""
+"""With these versions the scripts are run in tests/export/code/test_scripts_train.py. unsloth_zoo, which unsloth asks
+for without an upper limit, has the pattern that finds the layers."""
 LEFT_OUT = {"unsloth": (), "trl": ("unsloth", "unsloth_zoo"), "peft": ("unsloth", "unsloth_zoo", "trl")}
 """What a framework's script does not use."""
 PYTHON = ">=3.11"

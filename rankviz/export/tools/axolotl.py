@@ -1,6 +1,6 @@
 """Writes a configuration for Axolotl: `axolotl train axolotl.yaml`.
 
-tests/export/test_axolotl.py gives it to the validation of the pinned Axolotl, the same that `axolotl train`
+tests/export/tools/test_axolotl.py gives it to the validation of the pinned Axolotl, the same that `axolotl train`
 begins with.
 """
 
@@ -9,6 +9,7 @@ from typing import Any
 from rankviz.export import defaults
 from rankviz.export.chat import end_of_turn
 from rankviz.export.recipe import Recipe
+from rankviz.export.tools.yaml_text import Section, document, in_one_line
 from rankviz.export.words import (
     HELD_OUT,
     MESSAGES_ROW,
@@ -19,7 +20,6 @@ from rankviz.export.words import (
     sources,
     title,
 )
-from rankviz.export.yaml_text import Section, document, in_one_line
 
 VERSION = "0.21.0"
 """The release whose schema the keys are checked against."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankviz.export.rows import DATA
+from rankviz.export.code.rows import DATA
 
 pytestmark = pytest.mark.torch  # datasets is there with the trainer
 

@@ -10,7 +10,7 @@ import yaml
 from rankviz.catalog.models import load_index, load_model
 from rankviz.errors import InvalidSettingError
 from rankviz.export import chat, recipe
-from rankviz.export.llamafactory import PLAIN_TEXT, VERSION, dataset_info, llamafactory, trains_with_unsloth
+from rankviz.export.tools.llamafactory import PLAIN_TEXT, VERSION, dataset_info, llamafactory, trains_with_unsloth
 from tests.support import questions
 from tests.support.recipes import SETTINGS, made
 from tests.support.tool_wheels import LLAMAFACTORY, checked, unpacked

@@ -12,7 +12,7 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.export import recipe, script
-from rankviz.export.on_cpu import plan_on_cpu
+from rankviz.export.code.on_cpu import plan_on_cpu
 from tests.support.exports import run_exports
 from tests.support.tiny_models import SHAPES, make_tiny, write_rows
 

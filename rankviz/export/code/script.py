@@ -1,7 +1,7 @@
 """Writes the Python script for Unsloth, TRL or plain PEFT, in parts that become the cells of a notebook.
 
-Text only; nothing is computed here. tests/export/test_script.py binds every call in the scripts to the installed
-library's real signature, and tests/export/test_scripts_train.py runs them.
+Text only; nothing is computed here. tests/export/code/test_script.py binds every call in the scripts to the installed
+library's real signature, and tests/export/code/test_scripts_train.py runs them.
 """
 
 import json
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
-from rankviz.export import answers, defaults, install, peft_loop, rows
-from rankviz.export import templates as text
-from rankviz.export.numerics import EXACT, dtype_lines, fp16_notes
+from rankviz.export import defaults
+from rankviz.export.code import answers, install, peft_loop, rows
+from rankviz.export.code import templates as text
+from rankviz.export.code.numerics import EXACT, dtype_lines, fp16_notes
 from rankviz.export.recipe import Recipe
 from rankviz.export.words import commented, data_of_scripts, sources, title
 

@@ -8,8 +8,9 @@ from importlib.metadata import version
 
 import pytest
 
-from rankviz.export import install, script
-from rankviz.export.notebook import colab
+from rankviz.export import script
+from rankviz.export.code import install
+from rankviz.export.code.notebook import colab
 from tests.support.recipes import SETTINGS, made
 
 FRAMEWORKS = ("unsloth", "trl", "peft")

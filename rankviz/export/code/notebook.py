@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from rankviz import __version__
-from rankviz.export import install, rows
+from rankviz.export.code import install, rows
+from rankviz.export.code.script import header, parts
 from rankviz.export.recipe import Recipe
-from rankviz.export.script import header, parts
 from rankviz.export.words import title
 
 OPEN_IN_COLAB = (

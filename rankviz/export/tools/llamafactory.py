@@ -1,6 +1,6 @@
 """Writes a configuration for LLaMA-Factory: `llamafactory-cli train llamafactory.yaml`.
 
-tests/export/test_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
+tests/export/tools/test_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
 """
 
 import json
@@ -9,10 +9,10 @@ from typing import Any
 from rankviz.core.lora.config import QUANTIZED
 from rankviz.export import defaults
 from rankviz.export.chat import llamafactory_template
-from rankviz.export.composite import composite
 from rankviz.export.recipe import Recipe
+from rankviz.export.tools.composite import composite
+from rankviz.export.tools.yaml_text import Section, document
 from rankviz.export.words import HELD_OUT, MESSAGES_ROW, ROWS, TEXT_ROW, Verbatim, other_program, sources, title
-from rankviz.export.yaml_text import Section, document
 
 VERSION = "0.9.5"
 """The release whose arguments the keys are checked against."""

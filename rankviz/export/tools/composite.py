@@ -3,7 +3,7 @@
 It loads the whole checkpoint, also where the text tower alone was asked for. Then it takes every module whose path
 contains one of the names, except in the towers that it freezes (patch_target_modules and find_all_linear_modules).
 Source: LLaMA-Factory 0.9.5, src/llamafactory/model/model_utils/visual.py and misc.py, checked 2026-11-26. Compared with
-these functions on the real models in tests/export/test_llamafactory_composite.py.
+these functions on the real models in tests/export/tools/test_composite.py.
 """
 
 from collections.abc import Sequence

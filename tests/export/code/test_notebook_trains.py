@@ -13,7 +13,7 @@ from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.export import recipe
-from rankviz.export.notebook import colab
+from rankviz.export.code.notebook import colab
 from tests.support.exports import run_exports
 from tests.support.tiny_models import SHAPES, make_tiny, write_rows
 
