@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -82,7 +82,8 @@ class Adapters:
         return {int(r): loss for r, loss in measured["losses"].items()}
 
     def proposed_rank(self, adapter: Ref) -> int:
-        """The rank to truncate an adapter to, unless another is chosen: it keeps 99 % of the energy."""
+        """The rank to truncate an adapter to, unless another is chosen: it keeps 99 % of the energy, or after few
+        steps it is half the trained rank."""
         from rankviz.core.spectrum.rank_pattern import proposed_rank
 
         return proposed_rank(self.spectrum(adapter))
@@ -95,17 +96,11 @@ class Adapters:
 
     def truncations(self, adapter: Ref, *, dtype: str | None = None) -> Sequence[tuple[Truncation, ResizePlan]]:
         """Truncations worth a look, each with its result; none for an adapter that cannot be resized."""
-        from rankviz.core.spectrum.choices import truncations
-        from rankviz.trained.resize import plan
+        from rankviz.trained.resize import planned_truncations
 
         opened = self._opened(adapter)
-        if opened.outline.not_resizable:
-            return ()
         if dtype not in opened.truncations:
-            opened.truncations[dtype] = [
-                (each, plan(opened.outline, opened.spectrum, **each._asdict(), dtype=dtype))
-                for each in truncations(opened.spectrum)
-            ]
+            opened.truncations[dtype] = planned_truncations(opened.outline, opened.spectrum, dtype)
         return opened.truncations[dtype]
 
     def plan_resize(
@@ -221,7 +216,8 @@ class Adapters:
             return self._adapters[key]
 
     def _read(self, source: Source, key: str) -> Opened:
-        from rankviz.trained.transfer import outline_from, spectrum_from
+        from rankviz.core.spectrum.choices import Truncation
+        from rankviz.trained.transfer import outline_from, plan_from, spectrum_from
 
         asked = {
             "paths": [str(path.absolute()) for path in source.paths],
@@ -230,10 +226,10 @@ class Adapters:
         }
         about = source.name or source.paths[0].name
         reply = self._workspace.children.ask("adapter", asked, about=about, error=BadAdapterError, key=key)
-        values = spectrum_from(reply["spectrum"])
-        if source.run:
-            values = replace(values, name=source.name, training_steps=source.run.steps_done or None)
-        return Opened(outline_from(reply["outline"]), values, source)
+        trained = {"name": source.name, "training_steps": source.run.steps_done or None} if source.run else {}
+        values = spectrum_from(reply["spectrum"] | trained)
+        planned = [(Truncation(*each), plan_from(result)) for each, result in reply["truncations"]]
+        return Opened(outline_from(reply["outline"]), values, source, {None: planned})
 
     @cached_property
     def _adapters(self) -> OrderedDict[tuple, Opened]:

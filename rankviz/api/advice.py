@@ -46,7 +46,7 @@ class AdviceAnswer:
     forecast: Forecast
     """Of quality by rank, in the unit of the study that leads the advice."""
     own: OwnResult | None = None
-    """Of the newest sweep of this very model; None where there is none."""
+    """Of the sweep of this very model that the trade-off chart goes through too; None where there is none."""
 
     @property
     def fit(self) -> Fit | None:
@@ -110,16 +110,18 @@ class Advice:
         )
 
     def _own_result(self, model: str) -> OwnResult | None:
-        """What the verdict on the newest sweep of a model answers."""
+        """What the verdict on the sweep that leads for a model answers."""
         from rankviz.core.advice.own_words import OwnResult
+        from rankviz.figures.labels import made_of
 
-        sweep = self._own.newest(model)
+        sweep = self._own.leading(model)
         if sweep is None:
             return None
         judged = self._verdicts.of_sweep(sweep.sweep_id)
         verdict = judged.verdict if judged else None
         return OwnResult(
             recorded=sweep.recorded,
+            made_of=made_of(sweep),
             ranks=[rank.r for rank in verdict.ranks] if verdict else [run.request.r for run in sweep.runs],
             best=verdict.best if verdict else None,
             smallest=verdict.smallest_indistinguishable if verdict and not verdict.unknown else None,

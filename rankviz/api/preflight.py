@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.workspace import EMBEDDED, Workspace
-from rankviz.core.preflight.checks import Check, checks, problems, uses_gpu, warnings
+from rankviz.core.preflight.check import Check
+from rankviz.core.preflight.checks import checks, problems, uses_gpu, warnings
 from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, HubAnswer, TrialStep, Wanted
 from rankviz.errors import InvalidSettingError
 

@@ -80,7 +80,7 @@ class Tradeoffs:
             else None,
             published=self._published(question.model_id, use_case, shortfall) if shortfall else (),
             sweeps=tuple(sweeps),
-            bent=self._bent(sweeps) if quality == LOSS else None,
+            bent=self._bent(question.model_id) if quality == LOSS else None,
         )
 
     def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep]) -> str:
@@ -120,9 +120,10 @@ class Tradeoffs:
             self._lines = evidence, rank_lines(evidence)
         return self._lines[1]
 
-    def _bent(self, sweeps: Sequence[Sweep]) -> BentForecast | None:
-        """Of the first of them; None where it has too few runs."""
+    def _bent(self, model: str) -> BentForecast | None:
+        """Through the runs of the sweep that leads; None where it has too few."""
         try:
-            return self._forecasts.bent(sweeps[0].sweep_id) if sweeps else None
+            leading = self._own.leading(model)
+            return self._forecasts.bent(leading.sweep_id) if leading else None
         except RankVizError:
             return None

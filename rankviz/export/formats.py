@@ -10,14 +10,15 @@ from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.export.axolotl import axolotl
-from rankviz.export.composite import composite, reached
+from rankviz.export.code.notebook import colab, notebook
+from rankviz.export.code.script import script
 from rankviz.export.defaults import LEARNING_RATE
-from rankviz.export.llamafactory import dataset_info, llamafactory, trains_with_unsloth
 from rankviz.export.lora_config import adapter_config
-from rankviz.export.notebook import colab, notebook
-from rankviz.export.recipe import Reach, Recipe, recipe
-from rankviz.export.script import script
+from rankviz.export.recipe import Recipe, recipe
+from rankviz.export.tools.axolotl import axolotl
+from rankviz.export.tools.composite import composite, reached
+from rankviz.export.tools.llamafactory import dataset_info, llamafactory, trains_with_unsloth
+from rankviz.export.ways import Reach
 
 
 class Format(NamedTuple):

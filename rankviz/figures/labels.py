@@ -1,6 +1,7 @@
 """What sweeps and runs are called, in figures, tables and lists."""
 
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.units import counted
 
 
 def sweep_title(sweep: Sweep) -> str:
@@ -43,3 +44,9 @@ def run_label(run: RunRecord, sweep: Sweep) -> str:
     if len({other.request.seed for other in sweep.runs}) > 1:
         parts.append(f"seed {run.request.seed}")
     return ", ".join(parts)
+
+
+def made_of(sweep: Sweep) -> str:
+    """What tells sweeps of one model apart: "phonemes, 400 steps"."""
+    request = sweep.runs[0].request
+    return f"{data_name(request.data)}, {counted(request.max_steps, 'step')}"

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rankviz.core.spectrum.choices import Truncation, truncations
 from rankviz.core.spectrum.rank_pattern import Ranks, by_module, in_peft, wanted_ranks
 from rankviz.core.spectrum.spectrum import Spectrum
 from rankviz.errors import BadAdapterError, InvalidSettingError
@@ -90,6 +91,15 @@ def plan(
         file_bytes_before=adapter.file_bytes,
         config={**adapter.raw_config, **ranks._asdict()},
     )
+
+
+def planned_truncations(
+    adapter: Outline, spectrum: Spectrum, dtype: str | None = None
+) -> list[tuple[Truncation, ResizePlan]]:
+    """Truncations worth a look, each with its result; none for an adapter that cannot be resized."""
+    if adapter.not_resizable:
+        return []
+    return [(each, plan(adapter, spectrum, **each._asdict(), dtype=dtype)) for each in truncations(spectrum)]
 
 
 def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:

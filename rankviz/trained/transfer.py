@@ -9,6 +9,11 @@ from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
 from rankviz.trained.read import Module, Outline
 from rankviz.trained.resize import ResizePlan
 
+COMPUTED = "computed"
+CACHED = {Spectrum: ("kept", "weakest_by_rank"), LayerSpectrum: ("effective_rank", "needs")}
+"""Cached properties that take the time of all singular values: they travel along, so that a page need not compute
+them."""
+
 
 def outline_json(outline: Outline) -> dict[str, Any]:
     return {
@@ -30,12 +35,26 @@ def outline_from(row: Mapping[str, Any]) -> Outline:
 
 
 def spectrum_json(spectrum: Spectrum) -> dict[str, Any]:
-    return {**_fields(spectrum), "layers": [_fields(layer) for layer in spectrum.layers]}
+    layers = [_fields(layer) | {COMPUTED: _computed(layer)} for layer in spectrum.layers]
+    return {**_fields(spectrum), "layers": layers, COMPUTED: _computed(spectrum)}
 
 
 def spectrum_from(row: Mapping[str, Any]) -> Spectrum:
-    layers = (LayerSpectrum(**{**layer, "singular_values": tuple(layer["singular_values"])}) for layer in row["layers"])
-    return Spectrum(**{**row, "layers": tuple(layers), "notes": tuple(row["notes"])})
+    layers = tuple(
+        _with_computed(LayerSpectrum, {**layer, "singular_values": tuple(layer["singular_values"])})
+        for layer in row["layers"]
+    )
+    return _with_computed(Spectrum, {**row, "layers": layers, "notes": tuple(row["notes"])})
+
+
+def _computed(row: Spectrum | LayerSpectrum) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in CACHED[type(row)]}
+
+
+def _with_computed(kind: type, row: Mapping[str, Any]) -> Any:
+    made = kind(**{name: value for name, value in row.items() if name != COMPUTED})
+    vars(made).update(row[COMPUTED])  # where a cached property keeps its value
+    return made
 
 
 def plan_json(planned: ResizePlan) -> dict[str, Any]:

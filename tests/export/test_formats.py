@@ -15,10 +15,11 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
-from rankviz.export import FORMATS, LEARNING_RATE, install, script
+from rankviz.export import FORMATS, LEARNING_RATE, script
+from rankviz.export.code import install
+from rankviz.export.code.notebook import colab, notebook
+from rankviz.export.code.script import header
 from rankviz.export.lora_config import adapter_config
-from rankviz.export.notebook import colab, notebook
-from rankviz.export.script import header
 from tests.support import questions
 from tests.support.recipes import SETTINGS, made
 

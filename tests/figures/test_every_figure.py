@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 from rankviz import figures
-from rankviz.figures.modules import NO_ADAPTER
-from rankviz.figures.spectrum import NO_SPECTRUM
+from rankviz.figures.adapter.modules import NO_ADAPTER
+from rankviz.figures.adapter.spectrum import NO_SPECTRUM
 
 
 def test_every_figure_is_transparent_and_has_a_height():

@@ -31,11 +31,9 @@ class OwnSweeps:
             if any(run.loss_after for run in sweep.runs) and self._is_of(sweep.runs[0].request.base, model, spec.id)
         ]
 
-    def newest(self, model: str) -> Sweep | None:
-        """One's own newest sweep or, without one, the newest recorded one."""
-        sweeps = self.of(model)
-        own = [sweep for sweep in sweeps if not sweep.recorded]
-        return max(own or sweeps, key=lambda sweep: sweep.sweep_id, default=None)
+    def leading(self, model: str) -> Sweep | None:
+        """The one that the advice speaks of, and that the chart's forecast goes through."""
+        return next(iter(self.of(model)), None)
 
     def _is_of(self, base: str, model: str, model_id: str) -> bool:
         if base == model:

@@ -1,4 +1,4 @@
-"""What the newest sweep of the very model says, in one sentence beside the advice. It does not move the advice."""
+"""What a sweep of the very model says, in one sentence beside the advice. It does not move the advice."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +11,8 @@ class OwnResult(NamedTuple):
 
     recorded: bool
     """Shipped with RankViz, not trained here."""
+    made_of: str
+    """What tells it from other sweeps of the model: its data and steps."""
     ranks: Sequence[int]
     best: int | None
     """The rank with the lowest mean loss; None without a verdict."""
@@ -19,9 +21,10 @@ class OwnResult(NamedTuple):
 
 
 def own_sentence(result: OwnResult) -> str:
-    """ "Your newest sweep of this model (r = 2, 8 and 32): the smallest rank that cannot be distinguished …"."""
-    whose = "The newest recorded sweep" if result.recorded else "Your newest sweep"
-    return f"{whose} of this model (r = {listed(map(str, sorted(set(result.ranks))))}): {_answer(result)}."
+    """ "Your newest sweep of this model (phonemes, 400 steps; r = 2 and 8): r = 8 has the lowest loss, and …"."""
+    whose = "A recorded sweep" if result.recorded else "Your newest sweep"
+    ranks = listed(map(str, sorted(set(result.ranks))))
+    return f"{whose} of this model ({result.made_of}; r = {ranks}): {_answer(result)}."
 
 
 def _answer(result: OwnResult) -> str:

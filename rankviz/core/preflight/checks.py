@@ -6,40 +6,16 @@ needs, bitsandbytes' native library, disk, the Hub, and the worker's own trial. 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rankviz import units
-from rankviz.core.preflight import torch_build
+from rankviz.core.preflight import gpu
+from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Wanted
 
-State = Literal["ok", "warning", "problem", "not needed"]
-
-DRIVER_FOR_CUDA = {11: "450", 12: "525", 13: "580"}
-"""The oldest Linux driver that runs every CUDA of this major version (NVIDIA, CUDA Compatibility, minor version
-compatibility)."""
-LEAST_CAPABILITY = (7, 0)
-"""Of Triton's kernels, so of Unsloth."""
 BF16_CAPABILITY = (8, 0)
-BUSY_SHARE = 0.1
-"""Of the card's memory in the hands of other programs, from which it is worth a warning."""
 LEAST_DISK_BYTES = units.GB
 LOW_DISK_BYTES = 5 * units.GB
-ON_THE_CPU = "To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing)."
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    name: str
-    state: State
-    found: str
-    """One sentence."""
-    remedy: str = ""
-    """What to do, in one or two sentences; empty where there is nothing to do."""
-
-    @property
-    def sentence(self) -> str:
-        return " ".join(part for part in (self.found, self.remedy) if part)
 
 
 def uses_gpu(facts: Facts) -> bool:
@@ -71,7 +47,7 @@ def as_json(facts: Facts, found: Sequence[Check]) -> dict[str, Any]:
         "device_memory_bytes": card.memory_bytes if card else facts.memory_bytes,
         "driver": facts.driver.version if facts.driver else None,
         "torch": facts.software.torch or None,
-        "torch_cuda": _dotted(facts.software.torch_cuda) if facts.software.torch_cuda else None,
+        "torch_cuda": gpu.dotted(facts.software.torch_cuda) if facts.software.torch_cuda else None,
         "checks": [
             {"name": check.name, "state": check.state, "found": check.found, "remedy": check.remedy} for check in found
         ],
@@ -81,13 +57,16 @@ def as_json(facts: Facts, found: Sequence[Check]) -> dict[str, Any]:
 def _checks(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     yield _trainer(facts)
     yield _device(facts)
-    gpu = uses_gpu(facts)
-    if gpu:
-        yield _driver(facts)
-        yield _generation(facts)
-        yield _memory(facts)
+    on_gpu = uses_gpu(facts)
+    if on_gpu:
+        yield gpu.driver(facts)
+        yield gpu.generation(facts)
+        yield gpu.memory(facts)
     yield _bf16(facts, wanted)
-    yield from (_compiler(facts), _headers(facts), _bitsandbytes(facts, wanted)) if gpu else (_not_on_a_cpu(),)
+    if on_gpu:
+        yield from (gpu.compiler(facts), gpu.headers(facts), gpu.bitsandbytes(facts, wanted))
+    else:
+        yield _not_on_a_cpu()
     yield from _disk(facts, wanted)
     if facts.hub is not None:
         yield _hub(facts, wanted)
@@ -168,82 +147,6 @@ def _number(card: Card) -> str:
     return f" (number {card.index})" if card.index is not None else ""
 
 
-def _driver(facts: Facts) -> Check:
-    driver, needed = facts.driver, facts.software.torch_cuda
-    versions = (
-        f"Driver {driver.version} runs CUDA up to {_dotted(driver.cuda)}, torch {facts.software.torch} is built for "
-        f"CUDA {_dotted(needed)}"
-    )
-    if driver.cuda[0] >= needed[0]:
-        return Check(name="driver", state="ok", found=f"{versions}.")
-    oldest = DRIVER_FOR_CUDA.get(needed[0])
-    newer = f"driver {oldest} or newer" if oldest else "the newest driver"
-    older = torch_build.command(facts.card, driver.cuda)
-    return Check(
-        name="driver",
-        state="problem",
-        found=f"This driver is too old for this torch: {versions}.",
-        remedy=f"Install {newer}{f', or a torch for an older CUDA: {older}' if older else ''}. {ON_THE_CPU}",
-    )
-
-
-def _generation(facts: Facts) -> Check:
-    card = facts.card
-    has = f"{card.name} has compute capability {_dotted(card.capability)}"
-    if card.capability < LEAST_CAPABILITY:
-        return Check(
-            name="generation",
-            state="problem",
-            found=f"{has}; Unsloth's kernels need {_dotted(LEAST_CAPABILITY)}.",
-            remedy=f"Use a newer GPU. {ON_THE_CPU}",
-        )
-    install = torch_build.command(card, facts.driver.cuda)
-    remedy = f"Install another torch: {install}" if install else f"Install the newest driver and torch. {ON_THE_CPU}"
-    architectures = next((step.architectures for step in facts.trial if step.architectures), ())
-    if architectures:
-        if torch_build.holds_kernels(architectures, card.capability):
-            return Check(name="generation", state="ok", found=f"{has}, which this torch supports.")
-        return Check(
-            name="generation",
-            state="problem",
-            found=f"{has}; torch {facts.software.torch} has kernels for {', '.join(architectures)} only.",
-            remedy=remedy,
-        )
-    if reason := torch_build.why_not(card, facts.software):
-        published = torch_build.is_published(facts.software)
-        return Check(
-            name="generation",
-            state="problem" if published else "warning",
-            found=f"{has}; {reason}.",
-            remedy=remedy
-            if published
-            else f"This is not one of PyTorch's own builds: `rankviz doctor` tries whether it runs. If not: {remedy}",
-        )
-    return Check(name="generation", state="ok", found=f"{has}, which this torch supports.")
-
-
-def _memory(facts: Facts) -> Check:
-    card = facts.card
-    if card.memory_bytes is None:
-        return Check(
-            name="GPU memory",
-            state="ok",
-            found="The driver does not give this GPU's memory, as for a GPU that shares the machine's memory. Its size "
-            "is not known, so RankViz does not say whether a model fits.",
-        )
-    found = (
-        f"The GPU has {units.memory_size(card.memory_bytes)}, of which {units.memory_size(card.used_bytes)} are used"
-    )
-    if card.used_bytes > BUSY_SHARE * card.memory_bytes:
-        return Check(
-            name="GPU memory",
-            state="warning",
-            found=f"{found} by other programs now.",
-            remedy="Estimates assume a free GPU. `nvidia-smi` lists the programs; stop them, or choose less memory.",
-        )
-    return Check(name="GPU memory", state="ok", found=f"{found} now.")
-
-
 def _bf16(facts: Facts, wanted: Wanted) -> Check:
     if not uses_gpu(facts):
         if facts.cpu_bf16 is None:
@@ -265,64 +168,6 @@ def _bf16(facts: Facts, wanted: Wanted) -> Check:
         state="problem" if refused else "ok",
         found=f"{facts.card.name} has no bf16, so training computes in fp16.",
         remedy="Choose precision nf4-dq or fp16." if refused else "",
-    )
-
-
-def _compiler(facts: Facts) -> Check:
-    if facts.software.compiler:
-        return Check(name="compiler", state="ok", found=f"Triton can compile with {facts.software.compiler}.")
-    if facts.software.wrong_cc is not None:
-        return Check(
-            name="compiler",
-            state="problem",
-            found=f"CC={facts.software.wrong_cc} names no program of this machine, and Triton compiles with CC alone "
-            "where it is set.",
-            remedy="Unset CC, or set it to one compiler without arguments, such as /usr/bin/gcc.",
-        )
-    return Check(
-        name="compiler",
-        state="problem",
-        found="There is no C compiler, and Triton compiles a small one-off program before the first kernel runs.",
-        remedy="Install gcc (Debian, Ubuntu: apt install gcc), or name your compiler in CC.",
-    )
-
-
-def _headers(facts: Facts) -> Check:
-    if facts.software.has_headers:
-        return Check(name="headers", state="ok", found="Python.h is there, which Triton compiles against.")
-    return Check(
-        name="headers",
-        state="problem",
-        found=f"Python.h is not in {facts.software.headers}, and Triton compiles against it.",
-        remedy="Install Python's headers (Debian, Ubuntu: apt install python3-dev, of the same version of Python).",
-    )
-
-
-def _bitsandbytes(facts: Facts, wanted: Wanted) -> Check:
-    software = facts.software
-    state = "problem" if wanted.needs_bitsandbytes else "not needed"
-    other = "or train with precision bf16 or fp16 and optimizer adamw_torch."
-    if not software.bitsandbytes:
-        return Check(
-            name="bitsandbytes",
-            state=state,
-            found="bitsandbytes is not installed; 4-bit and 8-bit bases and 8-bit optimizers need it.",
-            remedy=f"Run pip install bitsandbytes, {other}",
-        )
-    # bitsandbytes takes the nearest library of the same major version (cextension.get_cuda_bnb_library_path).
-    if not any(built[0] == software.torch_cuda[0] for built in software.bitsandbytes_cuda):
-        built = ", ".join(_dotted(each) for each in software.bitsandbytes_cuda) or "no CUDA"
-        return Check(
-            name="bitsandbytes",
-            state=state,
-            found=f"bitsandbytes {software.bitsandbytes} is built for {built}, torch for CUDA "
-            f"{_dotted(software.torch_cuda)}: 4-bit and 8-bit bases and 8-bit optimizers would fail.",
-            remedy=f"Run pip install --upgrade bitsandbytes, {other}",
-        )
-    return Check(
-        name="bitsandbytes",
-        state="ok",
-        found=f"bitsandbytes {software.bitsandbytes} has a native library for CUDA {software.torch_cuda[0]}.",
     )
 
 
@@ -374,7 +219,3 @@ def _hub(facts: Facts, wanted: Wanted) -> Check:
         found=f"The Hugging Face Hub does not answer ({hub.endpoint}: {hub.reason}).",
         remedy=f"{local} For others, check the network and HTTPS_PROXY.",
     )
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return ".".join(str(part) for part in version)

@@ -1,12 +1,15 @@
 """A spectrum laid out as blocks × modules, for pictures and tables."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rankviz.core.spectrum.rank_pattern import BLOCK
 from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
 
+MOST_PARTS = 8
+"""Of a name that is shortened, so that one made of dots alone takes no time."""
 OUTSIDE = "–"
 """The block of a module that is in none."""
 USUAL_ORDER = (
@@ -60,16 +63,21 @@ def _place(name: str) -> tuple[str, str]:
 def _short(kinds: Sequence[str]) -> dict[str, str]:
     """Each kind by as few of its last parts as no other ends in; stars, "base_layer" and "weight" alone do not name a
     module."""
-    short = {}
-    for kind in kinds:
-        parts = kind.split(".")
-        needed = next((n for n in range(1, len(parts)) if parts[-n] not in ("*", "base_layer", "weight")), len(parts))
-        for n in range(needed, len(parts) + 1):
-            tail = ".".join(parts[-n:])
-            if sum(f".{other}".endswith(f".{tail}") for other in kinds) == 1:
-                break
-        short[kind] = tail
-    return short
+    alike = Counter(tail for kind in kinds for tail in _tails(kind))
+    return {
+        kind: next((tail for tail in _tails(kind) if alike[tail] == 1 and _names_a_module(tail)), kind)
+        for kind in kinds
+    }
+
+
+def _tails(kind: str) -> list[str]:
+    """Its last part, its last two, …"""
+    parts = kind.rsplit(".", MOST_PARTS)
+    return [".".join(parts[-n:]) for n in range(1, min(len(parts), MOST_PARTS) + 1)]
+
+
+def _names_a_module(tail: str) -> bool:
+    return any(part not in ("*", "base_layer", "weight") for part in tail.split("."))
 
 
 def _order(row: str) -> tuple[int, str]:

@@ -86,7 +86,10 @@ def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
 
 
 def proposed_rank(spectrum: Spectrum) -> int:
-    """One rank for all modules that keeps 99 % of the energy, lower than the trained one where that is above 1."""
+    """One rank for all modules that keeps 99 % of the energy, lower than the trained one where that is above 1; after
+    too few steps for that to mean anything, half the trained one."""
+    if spectrum.after_few_steps:
+        return max(1, spectrum.r // 2)
     return min(max(1, spectrum.rank_for(SHARES[-1])), max(1, spectrum.r - 1))
 
 

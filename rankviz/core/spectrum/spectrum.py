@@ -5,10 +5,11 @@ rank-k approximation keeps those of the k largest (Eckart and Young 1936). Singu
 the model gets it, scale · B·A.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, repeat
 from math import exp, floor, fsum, isclose, log, sqrt
 from statistics import median
 from typing import Any, Literal, NamedTuple
@@ -88,6 +89,11 @@ class LayerSpectrum:
         """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007); 0 when dead."""
         return self.energy / self.energies[0] if not self.is_dead else 0.0
 
+    @cached_property
+    def needs(self) -> tuple[int, ...]:
+        """The rank for each of SHARES."""
+        return tuple(map(self.rank_for, SHARES))
+
     def energy_kept(self, k: int) -> float | None:
         """The share of its energy that the first k values hold; None when dead."""
         return None if self.is_dead else self.kept[min(k, self.r)] / self.energy
@@ -96,8 +102,7 @@ class LayerSpectrum:
         """The smallest rank that keeps this share of the energy; 0 when dead."""
         if self.is_dead:
             return 0
-        enough = share * self.energy * (1 - SAME)
-        return next(k for k, kept in enumerate(self.kept) if kept >= enough)
+        return bisect_left(self.kept, share * self.energy * (1 - SAME))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +125,12 @@ class Spectrum:
     @cached_property
     def kept(self) -> tuple[float, ...]:
         """Energy of all updates truncated to rank k, k = 0 to r."""
-        return tuple(fsum(layer.kept[min(k, layer.r)] for layer in self.layers) for k in range(self.r + 1))
+        return tuple(map(fsum, self._by_rank(layer.kept for layer in self.layers)))
+
+    @property
+    def after_few_steps(self) -> bool:
+        """Whether its ranks are known to be mostly those of the random start."""
+        return self.training_steps is not None and self.training_steps < FEW_STEPS
 
     def energy_kept(self, k: int) -> float | None:
         """The share of all updates' energy at one rank for all; None when there is none."""
@@ -128,17 +138,22 @@ class Spectrum:
 
     def rank_for(self, share: float) -> int:
         """The smallest rank for all modules that keeps this share of all their energy; 0 when there is none."""
-        enough = share * self.kept[-1] * (1 - SAME)
-        return next(k for k, kept in enumerate(self.kept) if kept >= enough) if self.kept[-1] else 0
+        return bisect_left(self.kept, share * self.kept[-1] * (1 - SAME)) if self.kept[-1] else 0
 
     def weakest(self, k: int) -> float | None:
         """The smallest share of its energy that any module keeps at this rank."""
-        return self._weakest[min(k, self.r)]
+        return self.weakest_by_rank[min(k, self.r)]
 
     @cached_property
-    def _weakest(self) -> tuple[float | None, ...]:
+    def weakest_by_rank(self) -> tuple[float | None, ...]:
+        """The same for k = 0 to r."""
         used = [layer for layer in self.layers if not layer.is_dead]
-        return tuple(min((layer.energy_kept(k) for layer in used), default=None) for k in range(self.r + 1))
+        shares = ([kept / layer.energy for kept in layer.kept] for layer in used)
+        return tuple(map(min, self._by_rank(shares))) if used else (None,) * (self.r + 1)
+
+    def _by_rank(self, lines: Iterable[Sequence[float]]) -> Iterable[tuple[float, ...]]:
+        """Values by k = 0 to r of each layer, as those of all layers by k; a layer of a lower rank keeps its last."""
+        return zip(*((*line, *repeat(line[-1], self.r + 1 - len(line))) for line in lines), strict=True)
 
     @cached_property
     def dead(self) -> tuple[str, ...]:
@@ -176,7 +191,7 @@ def steps_caution(spectrum: Spectrum) -> str:
             f"The number of training steps is not known: below about {FEW_STEPS}, these ranks mostly reflect the "
             "random start, not the task."
         )
-    if spectrum.training_steps >= FEW_STEPS:
+    if not spectrum.after_few_steps:
         return ""
     return (
         f"It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these ranks "

@@ -7,7 +7,7 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.api.adapters import SUGGESTED_ENERGY
 from rankviz.errors import RankVizError
-from rankviz.figures.spectrum import hardest_module
+from rankviz.figures.adapter.spectrum import hardest_module
 from rankviz.ui.adapter import details, resize, view
 from rankviz.ui.wiring import notice_html, unchanged
 
@@ -72,9 +72,9 @@ def shown(
         sample=gr.Button(visible=False),
         parts=gr.Column(visible=True),
         energy_chart=view.energy_chart(spectrum, wanted.r),
-        choices=choices + notice_html(refused, kind="error"),
+        choices=notice_html(resize.few_steps_note(spectrum)) + choices + notice_html(refused, kind="error"),
         sizes=resize.sizes_html(plan) if plan else "",
-        make=gr.Button(resize.button_text(plan) if plan else "Resize", interactive=plan is not None),
+        make=resize.button(spectrum, plan),
         heat=view.heat_chart(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name),
     )
     if not detailed:

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from rankviz.core.spectrum.rank_pattern import Ranks
 from rankviz.core.spectrum.spectrum import MOST, NEARLY_ALL, SHARES, LayerSpectrum, Spectrum
 from rankviz.figures import spectrum_figure, spectrum_info
-from rankviz.figures.modules import share_text
+from rankviz.figures.adapter.modules import share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.controls import code_html
 from rankviz.ui.parts.html import Cell, Row, rounded
 from rankviz.units import rounded_percent as percent
 
-ROWS_SHOWN = 1000
+ROWS_SHOWN = 200
+"""Of more modules, those that need the highest ranks."""
 VALUES_HEIGHT = 320
 HEADERS = (
     "Module", "r", *(f"Rank for {percent(share, 0)}" for share in SHARES), "Effective rank", "Stable rank", "Norm",
@@ -36,13 +37,19 @@ def values_chart(spectrum: Spectrum, chosen: LayerSpectrum, ranks: Mapping[str, 
 
 
 def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
-    """Every module, as far as a page can hold them. ranks: what each is truncated to."""
+    """Every module or, of a large adapter, those that need the highest ranks. ranks: what each is truncated to."""
+    layers, more = spectrum.layers, ""
+    if len(layers) > ROWS_SHOWN:
+        needs = {layer.name: layer.rank_for(NEARLY_ALL) for layer in layers}
+        shown = set(sorted(needs, key=needs.get, reverse=True)[:ROWS_SHOWN]) | {chosen.name}
+        more = (
+            f"{len(shown)} of {len(layers):,} modules: those that need the highest ranks, the others at most r = "
+            f"{max(k for name, k in needs.items() if name not in shown)} for {percent(NEARLY_ALL, 0)}."
+        )
+        layers = [layer for layer in layers if layer.name in shown]
     rows = [
-        Row(cells=_cells(layer, ranks.get(layer.name)), pick=layer.name, chosen=layer is chosen)
-        for layer in spectrum.layers[:ROWS_SHOWN]
+        Row(cells=_cells(layer, ranks.get(layer.name)), pick=layer.name, chosen=layer is chosen) for layer in layers
     ]
-    left_out = len(spectrum.layers) - ROWS_SHOWN
-    more = f"{left_out:,} more modules are in the CSV file of the modules by block." if left_out > 0 else ""
     return html.table(HEADERS, rows, label="Modules") + html.paragraphs(more, *WHAT_RANKS_MEAN)
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import gradio as gr
+
 from rankviz import units
-from rankviz.core.spectrum.spectrum import Spectrum
-from rankviz.figures.modules import share_text
+from rankviz.core.spectrum.spectrum import FEW_STEPS, Spectrum
+from rankviz.figures.adapter.modules import share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.units import rounded_percent as percent
@@ -135,6 +137,25 @@ def sizes_html(plan: "ResizePlan") -> str:
             ("Before", f"{plan.file_bytes_before:,} bytes"),
             ("Change", _smaller(plan)),
         ]
+    )
+
+
+def few_steps_note(spectrum: Spectrum) -> str:
+    """That no rank is recommended after few steps; "" otherwise."""
+    if not spectrum.after_few_steps:
+        return ""
+    return (
+        f"After {units.counted(spectrum.training_steps, 'step')}, the ranks below are mostly noise, so none is "
+        f"recommended. Half the trained rank is selected first. Train for {FEW_STEPS} steps or more, then look again."
+    )
+
+
+def button(spectrum: Spectrum, plan: "ResizePlan | None") -> gr.Button:
+    """Resizes to the selected ranks. It stands out only where a rank can be recommended."""
+    return gr.Button(
+        button_text(plan) if plan else "Resize",
+        variant="secondary" if spectrum.after_few_steps else "primary",
+        interactive=plan is not None,
     )
 
 

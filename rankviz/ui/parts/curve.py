@@ -11,7 +11,7 @@ from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import Sweep
 from rankviz.figures import rank_curve_figure, rank_curve_info
-from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
+from rankviz.figures.sweep.fast_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.decision import decision_html

@@ -11,7 +11,8 @@ from rankviz.api import Api
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.device import card
 from rankviz.core.cost.question import Question
-from rankviz.core.preflight.checks import Check, problems, warnings
+from rankviz.core.preflight.check import Check
+from rankviz.core.preflight.checks import problems, warnings
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.errors import RankVizError

@@ -16,6 +16,7 @@ from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
+from rankviz.ui.train.progress import shown_sweep
 from rankviz.ui.wiring import wire
 from rankviz.verdict import Verdict, sentences
 
@@ -48,7 +49,7 @@ DOES_NOT_MATTER = Example(
 
 
 class Examples(NamedTuple):
-    """What is shown of the two. box: hidden where there is a sweep of one's own to show."""
+    """What is shown of the two. box: hidden where there is a result of one's own to show."""
 
     box: Any = gr.skip()
     matters: Any = gr.skip()
@@ -85,11 +86,11 @@ def build(api: Api, sweep_id: gr.State) -> dict[str, Any]:
 
 
 def view(api: Api, drawn: Callable[[], Examples], *, sweep_id: str | None) -> Examples:
-    """Both examples, or nothing in place of them where there is a sweep of one's own. sweep_id: None while the page is
+    """Both examples, or nothing in place of them where the result of a sweep is shown. sweep_id: None while the page is
     not yet restored from its address, when nobody knows."""
     if sweep_id is None:
         return Examples()
-    return Examples(gr.Row(visible=False)) if sweep_id or api.runs.sweeps() else drawn()
+    return Examples(gr.Row(visible=False)) if shown_sweep(api, sweep_id) else drawn()
 
 
 def empty_state(api: Api) -> Examples:

@@ -1,5 +1,6 @@
 """Shows the right column of Train: where the shown sweep stands, and its result in place."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -7,7 +8,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
-from rankviz.errors import RankVizError
+from rankviz.errors import RunNotFoundError, quoted
 from rankviz.ui.parts import html, live
 from rankviz.ui.parts.added_run import add_button
 from rankviz.ui.parts.curve import curve as by_rank
@@ -26,6 +27,8 @@ CANNOT_TRAIN = (
     "Nothing trained yet, and nothing can be trained here: the note above the Train button says why. Here are two "
     "recorded sweeps to read."
 )
+NEWEST = '<p class="rv-caption rv-newest">Your newest sweep. The form starts another one.</p>'
+GONE = "Sweep {} is not here: it may have been deleted. The form stays as it is."
 RESTORING = "Reading the runs of this machine …"
 
 
@@ -49,33 +52,59 @@ class Progress(NamedTuple):
     timer: Any = gr.Timer(active=False)
 
 
+NOT_CHOSEN = {
+    "add": gr.Button(visible=False),
+    "resume": gr.Button(visible=False),
+    "runs_fold": gr.Accordion(visible=False),
+    "events_fold": gr.Accordion(visible=False),
+}
+"""What belongs to the chosen sweep alone. Runs has it of every sweep."""
+
+
 def train_button(api: Api) -> dict[str, Any]:
     """As it looks while nothing of the shown sweep runs."""
     return {"value": TRAIN, "variant": "primary", "interactive": not api.workspace.why_not_train()}
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: Any) -> Progress:
-    """What changed since it was last drawn. sweep_id: None while the page is not yet restored from its address."""
-    train = gr.Button(**train_button(api))
+    """What changed since it was last drawn: of the chosen sweep or, without one, of one's own newest with a result.
+
+    sweep_id: None while the page is not yet restored from its address.
+    """
     if sweep_id is None:
         return unchanged(Progress)
-    if not sweep_id:
-        return Progress(status=empty_html(api), start=train)
-    try:
-        sweep = api.runs.sweep(sweep_id)
-    except RankVizError as error:
-        return Progress(status=notice_html(str(error), kind="error"), start=train)
-    timer, now = gr.Timer(active=not sweep.ended), live.fingerprint(sweep)
+    sweep = shown_sweep(api, sweep_id)
+    if sweep and sweep.sweep_id == sweep_id:
+        return _drawn(api, sweep, seen)
+    gone = notice_html(GONE.format(quoted(sweep_id)), kind="error") if sweep_id else ""
+    train = gr.Button(**train_button(api))
+    if sweep:
+        return _drawn(api, sweep, seen, above=gone + NEWEST)._replace(start=train, **NOT_CHOSEN)
+    return Progress(status=gone + empty_html(api), start=train)
+
+
+def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
+    """The chosen sweep or, where none is chosen or it is not here, one's own newest with something to show."""
+    if sweep_id:
+        with suppress(RunNotFoundError):
+            return api.runs.sweep(sweep_id)
+    return next((sweep for sweep in api.runs.sweeps() if _has_a_result(sweep)), None)
+
+
+def _drawn(api: Api, sweep: Sweep, seen: Any, *, above: str = "") -> Progress:
+    """One sweep. above: what stands over its state."""
+    timer, now = gr.Timer(active=not sweep.ended), hash((above, live.fingerprint(sweep)))
     far = None if sweep.ended else api.runs.progress(sweep)
-    status = live.status_html(sweep, far, live.waiting_words(api, sweep)) + sweep_link(sweep)
+    status = above + live.status_html(sweep, far, live.waiting_words(api, sweep)) + sweep_link(sweep)
     if now == seen:
         return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
     mine = may_change(api, sweep)
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
     stepped = any(run.steps for run in sweep.runs)
+    button = train_button(api) if sweep.ended or not mine else {"value": CANCEL, "variant": "stop", "interactive": True}
     return Progress(
         status=status,
-        start=train if sweep.ended or not mine else gr.Button(CANCEL, variant="stop", interactive=True),
+        start=gr.Button(**button),
         add=add_button(api, sweep, drawn.decision if drawn else None),
         resume=resume_button(api, sweep),
         loss=live.loss_chart([sweep]) if stepped else "",
@@ -98,7 +127,8 @@ def restoring_html() -> str:
 
 
 def empty_html(api: Api) -> str:
-    """The newest sweep of one's own in one line, with where to read it; without any, what to do first."""
+    """Above the recorded sweeps, where no sweep of one's own has a result yet: the newest in one line, or what to do
+    first."""
     if newest := next(iter(api.runs.sweeps()), None):
         return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
     empty = CANNOT_TRAIN if api.workspace.why_not_train() else EMPTY

@@ -23,11 +23,10 @@ def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
 
 
 def adapters_html(api: Api, sweep: Sweep) -> str:
-    """The adapter of each rank: its size, the folder it lies in (of one's own machine), and where to open it."""
-    runs = best_of_each_rank(sweep)
-    if not runs or sweep.recorded:
-        return ""
-    return html.titled("Adapters", "".join(_adapter(api, run) for run in runs))
+    """The adapter of each rank: its size, the folder it lies in (of one's own machine), and where to open it. An
+    imported run comes without its adapter."""
+    runs = [run for run in best_of_each_rank(sweep) if api.adapters.is_here(run.run_id, run.request.r)]
+    return html.titled("Adapters", "".join(_adapter(api, run) for run in runs)) if runs else ""
 
 
 def _adapter(api: Api, run: RunRecord) -> str:

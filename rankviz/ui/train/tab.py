@@ -30,10 +30,10 @@ BASE_BUSY = """() =>
   RankViz.busy("base-busy", "Reading the layers of this base model …" + RankVizExplore.usually())"""
 FOLD = """() => {
   const fold = document.querySelector(".rv-train-form > button");
-  const shown = document.querySelector("#status .rv-status");
+  const shown = document.querySelector("#status:not(:has(.rv-newest)) .rv-status");
   if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
 }"""
-"""Where a sweep is shown on a phone the form folds, so that button and progress stand one under the other."""
+"""Where a sweep was chosen, on a phone the form folds, so that button and progress stand one under the other."""
 READY = """() => {
   document.querySelector("#train-button").focus({ preventScroll: true });
   const fold = document.querySelector(".rv-train-form > button");

@@ -6,8 +6,9 @@ from typing import Any
 
 from rankviz.errors import BadAdapterError
 from rankviz.trained.read import read_adapter
+from rankviz.trained.resize import planned_truncations
 from rankviz.trained.spectrum import spectrum
-from rankviz.trained.transfer import outline_json, spectrum_json
+from rankviz.trained.transfer import outline_json, plan_json, spectrum_json
 from rankviz.worker.answering import answer, request_in
 
 
@@ -24,4 +25,9 @@ def opened(paths: Sequence[Path], max_bytes: int, max_values: int) -> Mapping[st
         raise BadAdapterError(
             f"{adapter.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
         )
-    return {"outline": outline_json(adapter.outline), "spectrum": spectrum_json(spectrum(adapter))}
+    values = spectrum(adapter)
+    return {
+        "outline": outline_json(adapter.outline),
+        "spectrum": spectrum_json(values),
+        "truncations": [[each, plan_json(planned)] for each, planned in planned_truncations(adapter.outline, values)],
+    }

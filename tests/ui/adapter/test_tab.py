@@ -323,6 +323,33 @@ def test_the_steps_of_a_run_are_those_of_its_journal(api):
     assert run.run_id == api.adapters.trained_by(run.run_id).run_id
 
 
+def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_selected(api, tmp_path):
+    (run,) = finished(api, {4: 1.0}).runs
+    two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
+
+    slider, _, _ = adapter.opened(api, run.run_id)
+    view = shown(api, run.run_id)
+
+    assert 2 == slider.value
+    assert "After 2 steps, the ranks below are mostly noise, so none is recommended." in text_of(view.choices)
+    assert "secondary" == view.make.variant
+
+
+@pytest.mark.parametrize(("steps", "known"), [(1200, True), (None, False)])
+def test_after_enough_or_an_unknown_number_of_steps_a_rank_is_offered_and_an_unknown_number_is_named(
+    api, tmp_path, steps, known
+):
+    folder = two_blocks(tmp_path / "mine")
+    if steps:
+        (folder / "trainer_state.json").write_text(f'{{"global_step": {steps}}}')
+
+    view = shown(api, str(folder))
+
+    assert ("primary", 3) == (view.make.variant, adapter.opened(api, str(folder))[0].value)
+    assert "noise" not in view.choices
+    assert known is ("The number of training steps is not known" not in text_of(view.top))
+
+
 def test_a_page_without_an_adapter_in_its_address_reads_nothing(api):
     assert {} == adapter.restored(api, "", "")
     assert {"source", "ref", "runs", "top"} == adapter.restored(api, "", "adapter").keys()

@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import EMBEDDED, Api
 from rankviz.core.advice.use_case import NAMES
 from rankviz.ui.explore.answer import words
-from rankviz.ui.parts.question import DEFAULTS
+from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.finished_runs import finished, text_of
 
 
@@ -54,7 +54,9 @@ def test_a_recorded_sweep_of_the_model_is_named_and_its_rank_does_not_move_the_r
     shown, details = card(api, model=EMBEDDED)
 
     assert shown.startswith("Recommended: r = 16")
-    assert "The newest recorded sweep of this model (r = 2, 8 and 32): r = 2 has the lowest loss" in shown
+    assert (
+        "A recorded sweep of this model (phonemes, 60 steps; r = 1, 4, 16 and 64): r = 1 has the lowest loss" in shown
+    )
     assert "no published sweep is similar" not in shown
     assert "A rule of thumb: no published sweep is similar" in details
 
@@ -64,12 +66,26 @@ def test_ones_own_sweep_goes_before_recorded_ones(api):
 
     shown, _ = card(api, model=EMBEDDED)
 
-    assert "Your newest sweep of this model (r = 4 and 16): r = 16 has the lowest loss" in shown
+    assert "Your newest sweep of this model (phonemes, 2 steps; r = 4 and 16): r = 16 has the lowest loss" in shown
     assert "recorded sweep" not in shown
 
 
 def test_a_model_without_a_sweep_speaks_of_none(api):
-    assert "newest" not in card(api, model="Qwen/Qwen3-8B")[0]
+    assert "sweep of this model" not in card(api, model="Qwen/Qwen3-8B")[0]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_card_speaks_of_the_sweep_that_the_chart_goes_through(api, own):
+    if own:
+        finished(api, {4: 2.0, 16: 1.5})
+        finished(api, {4: 2.0, 64: 1.5})
+
+    drawn = api.tradeoffs.of(ask({**DEFAULTS, "model": EMBEDDED}), quality="loss")
+
+    leading = api.own_sweeps.leading(EMBEDDED)
+    assert leading.sweep_id == drawn.bent.sweep_id == drawn.sweeps[0].sweep_id
+    ranks = " and ".join(", ".join(str(each.r) for each in drawn.bent.runs).rsplit(", ", 1))
+    assert f"; r = {ranks})" in card(api, model=EMBEDDED)[0]
 
 
 @pytest.mark.parametrize("use_case", NAMES)

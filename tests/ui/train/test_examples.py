@@ -53,7 +53,11 @@ def test_the_examples_give_way_to_a_sweep(api):
     assert not view(api, lambda: empty_state(api), sweep_id=MATTERS.sweep_id).box.visible
 
 
-def test_the_examples_wait_until_the_page_is_restored_and_stay_away_where_sweeps_of_ones_own_are(api, tmp_path):
+def test_the_examples_stand_under_a_sweep_that_was_deleted(api):
+    assert view(api, lambda: empty_state(api), sweep_id="deleted").box.visible
+
+
+def test_the_examples_wait_until_the_page_is_restored_and_stay_away_where_a_result_of_ones_own_is(api, tmp_path):
     own = Api(home=tmp_path)
     finished(own, {4: 2.0})
 

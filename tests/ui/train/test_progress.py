@@ -20,9 +20,11 @@ from rankviz.ui.train import badge
 from rankviz.ui.train.progress import progress
 from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.train.tab import form_of, pressed
+from rankviz.visitor import acting_as
 from tests.support import questions
 from tests.support.finished_runs import finished, text_of
 from tests.support.train_form import FORM
+from tests.support.visitors import ANN
 
 
 @pytest.fixture
@@ -44,6 +46,13 @@ def running(api):
         spent = {"tokens": 60 * step, "seconds": 3.0 * step, "memory_bytes": 2**30}
         api.workspace.store.append(run_id, StepLogged(time=1.0, step=step, loss=3.0, learning_rate=0.0, **spent))
     return sweep_id, run_id
+
+
+def with_adapters(api, sweep):
+    """The sweep, and a folder where each run says that its adapter lies."""
+    for run in sweep.runs:
+        (api.workspace.store.run_dir(run.run_id) / run.adapter_path).mkdir()
+    return sweep
 
 
 def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
@@ -68,15 +77,49 @@ def test_before_anything_ran_there_is_something_to_read_and_no_figure(api):
     assert not shown.runs_fold.visible
 
 
-def test_the_newest_sweep_of_ones_own_stands_where_nothing_is_chosen_and_leads_to_runs(api):
-    older, newest = finished(api, {4: 2.0}), finished(api, {4: 2.0, 16: 1.5})
+def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_button_trains(api):
+    older, newest = finished(api, {4: 2.0}), with_adapters(api, finished(api, {4: 2.0, 16: 1.5}))
+    queued(api)
 
-    shown = progress(api, sweep_id="", seen=None).status
+    shown = progress(api, sweep_id="", seen=None)
+    again = progress(api, sweep_id="", seen=shown.seen)
 
-    assert f"?tab=runs&amp;sweep={newest.sweep_id}" in shown
-    assert older.sweep_id not in shown
-    assert "r = 4, 16 . 2 runs completed in " in text_of(shown)
-    assert "Nothing trained yet" not in shown
+    assert f"?tab=runs&amp;sweep={newest.sweep_id}" in shown.status
+    assert older.sweep_id not in shown.status
+    assert "Your newest sweep. The form starts another one." in text_of(shown.status)
+    assert "r = 4, 16 2 runs completed in " in text_of(shown.status)
+    chosen = progress(api, sweep_id=newest.sweep_id, seen=None)
+    for part in ("curve", "words", "adapters", "loss", "answers"):
+        assert getattr(chosen, part) == getattr(shown, part)
+    assert all((shown.curve, shown.words, shown.adapters, shown.loss))
+    assert ("Train", False, False) == (shown.start.value, shown.add.visible, shown.runs_fold.visible)
+    assert "update" == again.curve["__type__"]
+
+
+def test_a_sweep_without_any_result_is_a_line_above_the_recorded_ones(api):
+    sweep_id = queued(api)
+
+    shown = progress(api, sweep_id="", seen=None)
+
+    assert f"?tab=runs&amp;sweep={sweep_id}" in shown.status
+    assert "Newest sweep: " in text_of(shown.status)
+    assert "" == shown.curve
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_sweep_that_was_deleted_is_one_sentence_and_the_form_stays(api, others):
+    left = [finished(api, {4: 2.0, 16: 1.5}) for _ in range(others)]
+    deleted = finished(api, {4: 2.0}).sweep_id
+    api.runs.delete(deleted)
+
+    shown = progress(api, sweep_id=deleted, seen=None)
+
+    sentence = f"Sweep '{deleted}' is not here: it may have been deleted. The form stays as it is."
+    assert 1 == text_of(shown.status).replace("&#x27;", "'").count(sentence)
+    assert form_of(api, deleted) is None
+    assert ("Train", "primary") == (shown.start.value, shown.start.variant)
+    assert all(sweep.sweep_id in shown.status for sweep in left)
+    assert bool(left) is bool(shown.curve)
 
 
 def test_until_the_page_is_restored_nothing_replaces_the_waiting_line(api):
@@ -97,7 +140,7 @@ def test_while_a_sweep_runs_the_button_cancels_and_the_loss_is_drawn_before_ther
 
 
 def test_one_rank_of_two_is_no_result_before_the_sweep_has_ended(api):
-    sweep = finished(api, {4: 2.0})
+    sweep = with_adapters(api, finished(api, {4: 2.0}))
     assert progress(api, sweep_id=sweep.sweep_id, seen=None).curve
     api.workspace.store.add(api.runs.added_request(sweep.sweep_id, 8))
 
@@ -170,8 +213,12 @@ def test_a_reopened_page_has_the_form_of_the_sweep_that_it_shows(api):
     assert form_of(api, "nothing") is None
 
 
+def test_an_imported_run_lists_no_adapter(api):
+    assert "" == adapters_html(api, finished(api, {4: 2.0}))
+
+
 def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
+    sweep = with_adapters(api, finished(api, {4: 2.0, 16: 1.5}))
 
     shown = adapters_html(api, sweep)
 
@@ -183,9 +230,8 @@ def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):
 
 def test_a_shared_page_opens_an_adapter_and_shows_no_path_of_its_machine(tmp_path):
     api = Api(home=tmp_path, shared=True)
-    sweep = finished(api, {4: 2.0})
-
-    shown = adapters_html(api, sweep)
+    with acting_as(ANN):
+        shown = adapters_html(api, with_adapters(api, finished(api, {4: 2.0})))
 
     assert str(tmp_path) not in shown
     assert "Open r = 4 on Adapter" in text_of(shown)

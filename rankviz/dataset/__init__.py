@@ -1,0 +1,163 @@
+"""Training data as rows of prompt and completion: the shipped samples, or a JSONL, CSV or Parquet file of one's own.
+
+Reads and checks; tokenizing is the worker's. A row that cannot be used is named by its number: the line of a JSONL
+file, the record under the header of a CSV file, the row of a Parquet file. Nothing is guessed and no row is skipped.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from rankviz.dataset.files import MAX_FILE_BYTES, MAX_ROWS, READERS, SUFFIXES
+from rankviz.dataset.rows import Example, Format, example_of, format_of
+from rankviz.errors import AssetError, BadDataError, quoted
+from rankviz.paths import ASSETS, existing
+
+__all__ = [
+    "SUFFIXES",
+    "BadDataError",
+    "Dataset",
+    "Example",
+    "Format",
+    "Preview",
+    "Sample",
+    "is_sample",
+    "preview",
+    "preview_of",
+    "read",
+    "samples",
+    "unknown",
+]
+PREVIEW_ROWS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    title: str
+    format: Format
+    examples: tuple[Example, ...]
+    fingerprint: str
+    """The first 16 digits of the file's SHA-256."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """A first look at data before training on it."""
+
+    title: str
+    format: Format
+    rows: int
+    examples: tuple[tuple[str, str], ...]
+    """The first three rows as (prompt, completion)."""
+    mean_characters: float
+    longest_characters: int
+    rows_with_prompt: int
+    """Rows that can be answered, for exact match."""
+    mean_answer_characters: float
+    longest_answer_characters: int
+    """Of what is learned after the prompt."""
+
+    def require_prompts(self) -> None:
+        """BadDataError where no row has a prompt to answer."""
+        if not self.rows_with_prompt:
+            raise BadDataError(
+                f"Exact match needs prompts, and no row of {self.title} has one. Set exact match to 0, or give rows of "
+                "prompt and completion, instruction and output, or messages."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """Data shipped with RankViz, from assets/data/index.json."""
+
+    id: str
+    title: str
+    description: str
+    file: str
+    rows: int
+    licence: str
+    source: str
+    checked: str
+
+
+def samples(assets: Path = ASSETS) -> list[Sample]:
+    index = Path(assets) / "data" / "index.json"
+    try:
+        return [Sample(**row) for row in json.loads(index.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise AssetError(f"{index} cannot be read ({error}): run `make assets`.") from error
+
+
+def is_sample(data: str, assets: Path = ASSETS) -> bool:
+    """Whether this names a shipped sample, not a file."""
+    return any(sample.id == data for sample in samples(assets))
+
+
+def preview(data: str, assets: Path = ASSETS) -> Preview:
+    return preview_of(read(data, assets))
+
+
+def preview_of(dataset: Dataset) -> Preview:
+    lengths = [sum(map(len, example.as_pair())) for example in dataset.examples]
+    answers = [len(example.as_pair()[1]) for example in dataset.examples]
+    return Preview(
+        title=dataset.title,
+        format=dataset.format,
+        rows=len(dataset.examples),
+        examples=tuple(example.as_pair() for example in dataset.examples[:PREVIEW_ROWS]),
+        mean_characters=sum(lengths) / len(lengths),
+        longest_characters=max(lengths),
+        rows_with_prompt=sum(example.has_prompt for example in dataset.examples),
+        mean_answer_characters=sum(answers) / len(answers),
+        longest_answer_characters=max(answers),
+    )
+
+
+def read(data: str, assets: Path = ASSETS) -> Dataset:
+    """Read a sample by its id or a file by its path; BadDataError names what to correct."""
+    for sample in samples(assets):
+        if sample.id == data:
+            return _read_file(Path(assets) / "data" / sample.file, title=sample.title)
+    path = existing(data)
+    if path is None or path.suffix.lower() not in READERS:
+        raise unknown(data, assets, exists=path is not None)
+    return _read_file(path, title=path.name)
+
+
+def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDataError:
+    """The error for what is neither a sample nor a file that can be read."""
+    if not exists and Path(data).suffix.lower() in READERS:
+        return BadDataError(f"There is no file {quoted(data)}.")
+    known = ", ".join(sample.id for sample in samples(assets))
+    return BadDataError(f"{quoted(data)} is neither a sample ({known}) nor a .jsonl, .csv or .parquet file.")
+
+
+def _read_file(path: Path, title: str) -> Dataset:
+    if not path.is_file():
+        raise BadDataError(f"There is no file {str(path)!r}.")
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise BadDataError(
+            f"{path.name} has {size / 1e6:,.0f} MB, more than the {MAX_FILE_BYTES / 1e6:,.0f} MB allowed."
+        )
+    content = path.read_bytes()
+    rows = READERS[path.suffix.lower()](content, path.name)
+    format_, examples = _examples(rows, path.name)
+    return Dataset(title=title, format=format_, examples=examples, fingerprint=hashlib.sha256(content).hexdigest()[:16])
+
+
+def _examples(rows: Iterator[tuple[int, dict]], name: str) -> tuple[Format, tuple[Example, ...]]:
+    first = next(rows, None)
+    if first is None:
+        raise BadDataError(f"{name} has no rows.")
+    format_ = format_of(first[1], name)
+    examples = [example_of(format_, first[1], f"Row {first[0]} of {name}")]
+    for number, row in islice(rows, MAX_ROWS):
+        examples.append(example_of(format_, row, f"Row {number} of {name}"))
+    if len(examples) > MAX_ROWS:
+        raise BadDataError(f"{name} has more than {MAX_ROWS:,} rows: use a part of it.")
+    if len(examples) < 2:
+        raise BadDataError(f"{name} has a single row: training needs at least two, because one is held out.")
+    return format_, tuple(examples)

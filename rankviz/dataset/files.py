@@ -1,0 +1,81 @@
+"""The rows of a JSONL, CSV or Parquet file, each with its number: the line, the record under the header, or the row."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+
+from rankviz import installed
+from rankviz.dataset.rows import REQUIRED
+from rankviz.errors import BadDataError, quoted
+
+MAX_FILE_BYTES = 200 * 10**6
+MAX_ROWS = 1_000_000
+MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
+PARQUET_BATCH = 1024
+
+
+def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
+    for number, line in enumerate(_decode(content, name).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            hint = " The file seems to hold one JSON array: write one object per line." if line.strip() == "[" else ""
+            raise BadDataError(f"Row {number} of {name} is not a JSON object ({error}).{hint}") from None
+        if not isinstance(row, dict):
+            raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
+        yield number, row
+
+
+def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
+    csv.field_size_limit(MAX_FILE_BYTES)
+    reader = csv.DictReader(io.StringIO(_decode(content, name), newline=""), strict=True)
+    number = 0
+    try:
+        for number, row in enumerate(reader, start=1):
+            if None in row:
+                raise BadDataError(f"Row {number} of {name} has more cells than the header: check the quotes.")
+            yield number, row
+    except csv.Error as error:
+        raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: {error}.") from None
+
+
+def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
+    installed.require_pyarrow()
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+        groups = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
+        if file.metadata.num_rows > MAX_ROWS or sum(groups) > MAX_UNPACKED_BYTES:
+            raise BadDataError(
+                f"{name} has {file.metadata.num_rows:,} rows or is too large when unpacked: use a part of it."
+            )
+        known = {column for required in REQUIRED.values() for column in required} | {"input"}
+        columns = [column for column in file.schema_arrow.names if column in known] or None
+        for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except UnicodeDecodeError:
+        raise BadDataError(f"{name} has texts that are not UTF-8, after row {number:,}: save it as UTF-8.") from None
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = quoted(str(error).partition("\n")[0])
+        raise BadDataError(f"{name} cannot be read as Parquet ({reason}).") from None
+
+
+def _decode(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        raise BadDataError(f"{name} is not UTF-8 (line {row}): save it as UTF-8.") from None
+
+
+READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+SUFFIXES = tuple(READERS)
+"""Of the files that can be read."""

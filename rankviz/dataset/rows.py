@@ -1,0 +1,118 @@
+"""What a row of training data means: its format, told from the columns, and the example that it is."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from rankviz.errors import BadDataError
+
+SHOWN_COLUMNS = 10
+SHOWN_CHARACTERS = 40
+HALVES = re.compile("[\ud800-\udfff]")
+"""What no file can hold."""
+
+Format = Literal["messages", "prompt-completion", "instruction", "text"]
+
+REQUIRED: dict[Format, tuple[str, ...]] = {
+    "messages": ("messages",),
+    "prompt-completion": ("prompt", "completion"),
+    "instruction": ("instruction", "output"),
+    "text": ("text",),
+}
+"""The columns of each format, in the order in which the first row is tested for them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One row. With messages, a chat: the model's chat template writes it, and the assistant's turns are learned.
+    Otherwise prompt and completion stand next to each other as they are, and the completion is learned."""
+
+    prompt: str = ""
+    completion: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
+    """(role, content), the last one the assistant's."""
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether something is given before the last text that is learned."""
+        return len(self.messages) > 1 if self.messages else bool(self.prompt.strip())
+
+    def as_pair(self) -> tuple[str, str]:
+        """(prompt, answer): what the model is given and what it learns."""
+        if not self.messages:
+            return self.prompt, self.completion
+        return "\n".join(f"{role}: {content}" for role, content in self.messages[:-1]), self.messages[-1][1]
+
+
+def format_of(row: dict, name: str) -> Format:
+    for format_, required in REQUIRED.items():
+        if all(column in row for column in required):
+            return format_
+    columns = "; or ".join(" and ".join(required) for required in REQUIRED.values())
+    known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS)) or "none"
+    more = f" and {len(row) - SHOWN_COLUMNS:,} more" if len(row) > SHOWN_COLUMNS else ""
+    raise BadDataError(f"{name} has the columns {known}{more}; RankViz needs {columns}.")
+
+
+def example_of(format_: Format, row: dict, where: str) -> Example:
+    for column in REQUIRED[format_]:
+        if row.get(column) is None:
+            raise BadDataError(f"{where} has no {column!r}, which the first row has.")
+    match format_:
+        case "messages":
+            return Example(messages=_messages(row["messages"], where))
+        case "prompt-completion" if isinstance(row["prompt"], list):
+            return Example(messages=_messages([*row["prompt"], *_list(row["completion"], "completion", where)], where))
+        case "prompt-completion":
+            return Example(
+                prompt=_text(row, "prompt", where, may_be_empty=True), completion=_text(row, "completion", where)
+            )
+        case "instruction":
+            given = "\n\n".join(filter(None, [_text(row, "instruction", where), _optional_text(row, "input", where)]))
+            return Example(messages=(("user", given), ("assistant", _text(row, "output", where))))
+        case "text":
+            return Example(completion=_text(row, "text", where))
+
+
+def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, str):  # CSV has no lists: the cell holds JSON
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise BadDataError(f"{where}: messages must be a JSON list.") from None
+    messages = []
+    for message in _list(value, "messages", where):
+        if not (isinstance(message, dict) and isinstance(message.get("role"), str)):
+            raise BadDataError(f"{where}: each message must be an object with a role and a content.")
+        messages.append((_text(message, "role", where), _text(message, "content", where, may_be_empty=True)))
+    if not messages or messages[-1][0] != "assistant" or not messages[-1][1]:
+        raise BadDataError(
+            f"{where}: the last message must be the assistant's, and not empty, because training learns it."
+        )
+    return tuple(messages)
+
+
+def _list(value: object, column: str, where: str) -> Sequence:
+    if not isinstance(value, list):
+        raise BadDataError(f"{where}: {column!r} must be a list of messages.")
+    return value
+
+
+def _text(row: dict, column: str, where: str, may_be_empty: bool = False) -> str:
+    value = row.get(column)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise BadDataError(f"{where}: {column!r} must be text, not {type(value).__name__}.")
+    if HALVES.search(value):
+        raise BadDataError(f"{where}: {column!r} has half of a character: write it as UTF-8.")
+    if not value.strip() and not may_be_empty:
+        raise BadDataError(f"{where}: {column!r} is empty.")
+    return value
+
+
+def _optional_text(row: dict, column: str, where: str) -> str:
+    return "" if row.get(column) is None else _text(row, column, where, may_be_empty=True)

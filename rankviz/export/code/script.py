@@ -1,0 +1,291 @@
+"""Writes the Python script for Unsloth, TRL or plain PEFT, in parts that become the cells of a notebook.
+
+Text only; nothing is computed here. tests/export/code/test_script.py binds every call in the scripts to the installed
+library's real signature, and tests/export/code/test_scripts_train.py runs them.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rankviz.core.runs.request import WARMUP_STEPS_SHARE
+from rankviz.export import defaults
+from rankviz.export.code import answers, install, peft_loop, rows
+from rankviz.export.code import templates as text
+from rankviz.export.code.numerics import EXACT, dtype_lines, fp16_notes
+from rankviz.export.recipe import Recipe
+from rankviz.export.words import commented, data_of_scripts, sources, title
+
+
+class Part(NamedTuple):
+    """One step of a script."""
+
+    heading: str
+    code: str
+
+
+ATTENTION = {"flash": "flash_attention_2", "eager": "eager"}
+
+
+def script(recipe: Recipe) -> str:
+    """It says how to install what it needs, trains, evaluates on held-out rows, saves adapter and tokenizer, and shows
+    answers from before and after."""
+    above = install.above_script(recipe.training.framework) + commented(header(recipe))
+    return above + "\n" + "\n".join(part.code for part in parts(recipe))
+
+
+def header(recipe: Recipe) -> tuple[str, ...]:
+    """What stands above it: what it is, by whose count, and what the program does otherwise than asked."""
+    return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_otherwise(recipe))
+
+
+def parts(recipe: Recipe) -> tuple[Part, ...]:
+    """The steps, each of which a notebook has as a cell."""
+    trained = {"unsloth": _unsloth, "trl": _trl, "peft": _peft}[recipe.training.framework]
+    return (_settings(recipe), *trained(recipe))
+
+
+def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
+    values, setup = _values(recipe) | {"loader": recipe.plan.unsloth_class}, recipe.training
+    flags = "".join(f"\n    {flag}={value}," for flag, value in recipe.plan.unsloth_flags.items())
+    dtype = EXACT.get(setup.precision)
+    return (
+        Part("Libraries", text.UNSLOTH_IMPORTS.format(**values, torch="import torch\n" if dtype else "")),
+        Part(
+            "The base model",
+            text.UNSLOTH_MODEL.format(
+                **values,
+                load_in_4bit=setup.precision in ("nf4", "nf4-dq"),
+                load_in_8bit=setup.precision == "int8",
+                dtype=f"\n    dtype={dtype}," if dtype else "",
+            ),
+        ),
+        Part(
+            "The adapter",
+            text.UNSLOTH_ADAPTER.format(
+                **values,
+                use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[
+                    setup.gradient_checkpointing
+                ],
+                extra=flags + _experts(recipe) + ("\n    use_dora=True," if recipe.lora.use_dora else ""),
+            ),
+        ),
+        _data(recipe),
+        Part("The trainer", _trainer(recipe, with_model="processing_class=tokenizer") + text.UNSLOTH_RESPONSES),
+        _before(),
+        Part("Training", text.UNSLOTH_TRAIN),
+        _after(recipe),
+        Part("Merging and sharing", text.UNSLOTH_AFTERWARDS),
+    )
+
+
+def _trl(recipe: Recipe) -> tuple[Part, ...]:
+    values = _values(recipe)
+    more = (
+        f"        gradient_checkpointing={recipe.training.gradient_checkpointing != 'none'},\n"
+        "        fp16=dtype == torch.float16,\n"
+        "        bf16=dtype == torch.bfloat16,\n"
+        '        assistant_only_loss="messages" in rows["train"].column_names,  # whole chats\n'
+    )
+    return (
+        Part("Libraries", text.TRL_IMPORTS.format(**values, quantization=_quantization_import(recipe))),
+        Part("The base model", text.TOKENIZER.format(**values) + _model(recipe)),
+        Part("The adapter", f"set_seed({defaults.SEED})\n" + _lora(recipe)),
+        _data(recipe),
+        Part(
+            "The trainer",
+            _trainer(recipe, with_model="peft_config=lora", more=more)
+            + (text.TRL_RAISED if recipe.training.quantized else ""),
+        ),
+        _before(),
+        Part("Training", text.TRL_TRAIN.format(**values)),
+        _after(recipe),
+        _afterwards(recipe, "trainer.model"),
+    )
+
+
+def _peft(recipe: Recipe) -> tuple[Part, ...]:
+    values = _values(recipe)
+    optimizer = peft_loop.OPTIMIZERS[recipe.training.optim]
+    return (
+        Part(
+            "Libraries",
+            peft_loop.IMPORTS.format(
+                auto_class=values["auto_class"],
+                optimizer_import="" if "." in optimizer else f"from bitsandbytes.optim import {optimizer}\n",
+                preparation=_imported("prepare_model_for_kbit_training", recipe),
+                quantization=_quantization_import(recipe),
+            ),
+        ),
+        Part(
+            "The base model",
+            peft_loop.MODEL.format(**values) + _model(recipe, '\n    device_map="auto",') + _prepared(recipe),
+        ),
+        Part("The adapter", _lora(recipe) + peft_loop.WRAP.format(**values)),
+        _data(recipe, peft_loop.DATA.format(**values)),
+        _before(),
+        Part("Training", peft_loop.TRAIN.format(**values, optimizer=optimizer)),
+        Part("Saving", peft_loop.SAVE),
+        _after(recipe),
+        _afterwards(recipe, "model"),
+    )
+
+
+def _imported(name: str, recipe: Recipe) -> str:
+    """The rest of an import line, for a base that is quantized as it is loaded."""
+    return f", {name}" if recipe.training.quantized else ""
+
+
+def _quantization_import(recipe: Recipe) -> str:
+    return f", {recipe.dequantize}" if recipe.dequantize else _imported("BitsAndBytesConfig", recipe)
+
+
+def _settings(recipe: Recipe) -> Part:
+    form = f'"{recipe.form}"' if recipe.form else rows.FORM_UNKNOWN
+    file = json.dumps(recipe.file_name or rows.FILE_NAME, ensure_ascii=False)
+    return Part("Settings", rows.SETTINGS.format(about=commented(data_of_scripts(recipe)), file=file, form=form))
+
+
+def _data(recipe: Recipe, more: str = "") -> Part:
+    return Part("The data", rows.DATA.format(**_values(recipe)) + more)
+
+
+def _before() -> Part:
+    code = answers.BEFORE.format(shown_rows=answers.SHOWN_ROWS, new_tokens=answers.NEW_TOKENS)
+    return Part("Answers before the training", code)
+
+
+def _after(recipe: Recipe) -> Part:
+    """Answers, and the size of the adapter beside RankViz's number, where it has one."""
+    counted = f" RankViz counts {recipe.adapter_bytes:,}." if recipe.adapter_bytes else ""
+    return Part("Answers after the training", answers.AFTER.format(counted=counted))
+
+
+def _afterwards(recipe: Recipe, model: str) -> Part:
+    """Commented lines: merging, GGUF, pushing."""
+    dtype = EXACT.get(recipe.training.precision, "torch.bfloat16")
+    more = f", quantization_config={_dequantized(recipe)}" if recipe.dequantize else ""
+    return Part("Merging and sharing", text.AFTERWARDS.format(**_values(recipe), dtype=dtype, model=model, more=more))
+
+
+def _prepared(recipe: Recipe) -> str:
+    """Checkpointing, and for a quantized base what PEFT wants done to it first."""
+    checkpointed = recipe.training.gradient_checkpointing != "none"
+    if recipe.training.quantized:
+        return f"model = prepare_model_for_kbit_training(model, use_gradient_checkpointing={checkpointed})\n"
+    return "model.gradient_checkpointing_enable()\nmodel.enable_input_require_grads()\n" if checkpointed else ""
+
+
+def _otherwise(recipe: Recipe) -> list[str]:
+    """Settings that the program has no word for."""
+    setup, notes = recipe.training, [*fp16_notes(recipe)]
+    if recipe.loads_whole_for_text and recipe.training.framework != "unsloth":
+        notes.append(
+            "transformers loads this model with its other towers. The pattern in target_modules keeps to the text "
+            "tower. The file's tensor names are longer than the estimate's, so the file is slightly larger."
+        )
+    if recipe.training.framework == "unsloth":
+        if setup.precision == "nf4":
+            notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
+        if setup.attn_implementation != "sdpa":
+            notes.append(f"Unsloth chooses the attention itself: {setup.attn_implementation!r} is not set.")
+        if setup.loss_path != "fused":
+            notes.append(f"Unsloth chooses the loss itself: loss path {setup.loss_path!r} is not set.")
+        return notes
+    if setup.gradient_checkpointing == "unsloth":
+        notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
+    if recipe.training.framework == "trl" and setup.loss_path != "fused":
+        notes.append(f"TRL computes the loss in chunks by itself: loss path {setup.loss_path!r} is not set.")
+    if recipe.training.framework == "peft" and setup.loss_path != "full":
+        notes.append(f"The loop's loss holds all logits: loss path {setup.loss_path!r} is not set.")
+    return notes
+
+
+def _values(recipe: Recipe) -> dict[str, object]:
+    lora, setup = recipe.lora, recipe.training
+    return {
+        "model_id": recipe.model_id,
+        "auto_class": "AutoModelForImageTextToText" if recipe.is_multimodal else "AutoModelForCausalLM",
+        "max_length": recipe.max_length,
+        "r": lora.r,
+        "lora_alpha": recipe.lora_alpha,
+        "target_modules": literal(recipe.target_modules),
+        "use_rslora": lora.use_rslora,
+        "use_dora": lora.use_dora,
+        "modules_to_save": list(recipe.modules_to_save) or None,
+        "per_device_train_batch_size": setup.per_device_train_batch_size,
+        "gradient_accumulation_steps": setup.gradient_accumulation_steps,
+        **_length(recipe),
+        "learning_rate": recipe.learning_rate,
+        "scheduler": defaults.SCHEDULER,
+        "weight_decay": defaults.WEIGHT_DECAY,
+        "optim": setup.optim,
+        "seed": defaults.SEED,
+        "held_out_share": defaults.HELD_OUT_SHARE,
+        "eval_steps": defaults.EVAL_STEPS,
+        "logging_steps": defaults.LOGGING_STEPS,
+        "adapter_parameters": recipe.adapter_parameters,
+    }
+
+
+def _length(recipe: Recipe) -> dict[str, object]:
+    """Steps or full passes over the data, and the warmup: transformers takes a number below 1 as a share."""
+    accumulation = recipe.training.gradient_accumulation_steps
+    if recipe.epochs:
+        epochs = f"{recipe.epochs:g}"
+        return {
+            "length": f"num_train_epochs={epochs},",
+            "loop_length": f"max_steps = max(1, round({epochs} * len(train) / {accumulation}))",
+            "warmup_steps": WARMUP_STEPS_SHARE,
+            "warmup_share": WARMUP_STEPS_SHARE,
+        }
+    steps = recipe.max_steps
+    return {
+        "length": f"max_steps={steps},  # or, for full passes over the data: num_train_epochs=1",
+        "loop_length": f"max_steps = {steps}  # or, for full passes: epochs * len(train) // {accumulation}",
+        "warmup_steps": recipe.warmup_steps,
+        "warmup_share": WARMUP_STEPS_SHARE,
+    }
+
+
+def _trainer(recipe: Recipe, *, with_model: str, more: str = "") -> str:
+    return text.TRAINER.format(**_values(recipe), with_model=with_model, more=more)
+
+
+def _model(recipe: Recipe, more: str = "") -> str:
+    attention = ATTENTION.get(recipe.training.attn_implementation)
+    return text.MODEL.format(
+        **_values(recipe),
+        dtype=dtype_lines(recipe),
+        more=_quantization(recipe) + (f"\n    attn_implementation={attention!r}," if attention else "") + more,
+    )
+
+
+def _dequantized(recipe: Recipe) -> str:
+    return f"{recipe.dequantize}(dequantize=True)"
+
+
+def _lora(recipe: Recipe) -> str:
+    return text.LORA.format(**_values(recipe), extra=_experts(recipe))
+
+
+def _experts(recipe: Recipe) -> str:
+    return f"\n    target_parameters={literal(recipe.target_parameters)}," if recipe.target_parameters else ""
+
+
+def literal(names: str | Sequence[str]) -> str:
+    """Names as Python has them, in double quotes."""
+    if isinstance(names, str):
+        return f'"{names}"'
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+def _quantization(recipe: Recipe) -> str:
+    precision = recipe.training.precision
+    if recipe.dequantize:
+        return f"\n    quantization_config={_dequantized(recipe)},"
+    if precision == "int8":
+        return "\n    quantization_config=BitsAndBytesConfig(load_in_8bit=True),"
+    if precision in ("nf4", "nf4-dq"):
+        return text.FOUR_BIT.format(double_quantization=precision == "nf4-dq")
+    return ""

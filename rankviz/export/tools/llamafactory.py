@@ -1,0 +1,214 @@
+"""Writes a configuration for LLaMA-Factory: `llamafactory-cli train llamafactory.yaml`.
+
+tests/export/tools/test_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
+"""
+
+import json
+from typing import Any
+
+from rankviz.core.lora.config import QUANTIZED
+from rankviz.export import defaults
+from rankviz.export.chat import llamafactory_template
+from rankviz.export.recipe import Recipe
+from rankviz.export.tools.composite import composite
+from rankviz.export.tools.yaml_text import Section, document
+from rankviz.export.words import HELD_OUT, MESSAGES_ROW, ROWS, TEXT_ROW, Verbatim, other_program, sources, title
+
+VERSION = "0.9.5"
+"""The release whose arguments the keys are checked against."""
+ATTENTION = {"sdpa": "sdpa", "flash": "fa2", "eager": "disabled"}
+PLAIN_TEXT = "fewshot"
+"""The template for base models: it leaves the prompt unchanged and ends the completion with two line breaks and the
+tokenizer's end token. "empty" would leave the end token out, and the model would never learn to stop."""
+DATASETS = {
+    "train": {"file_name": "train.jsonl", "columns": {"prompt": "prompt", "response": "completion"}},
+    "chats": {
+        "file_name": "train.jsonl",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages"},
+        "tags": {
+            "role_tag": "role",
+            "content_tag": "content",
+            "user_tag": "user",
+            "assistant_tag": "assistant",
+            "system_tag": "system",
+        },
+    },
+}
+"""dataset_info.json: train.jsonl as rows of prompt and completion, and as whole chats."""
+
+
+def dataset_info(recipe: Recipe) -> str:
+    """The file that tells LLaMA-Factory how to read train.jsonl. It is the same for every recipe."""
+    return json.dumps(DATASETS, indent=2) + "\n"
+
+
+def llamafactory(recipe: Recipe) -> str:
+    """The YAML, with a comment for each thing that LLaMA-Factory does otherwise than was asked."""
+    lora, setup = recipe.lora, recipe.training
+    header = (
+        f"{title(recipe)}, for LLaMA-Factory {VERSION}: llamafactory-cli train llamafactory.yaml",
+        sources(recipe),
+        other_program("LLaMA-Factory"),
+        *recipe.notes,
+        *_otherwise(recipe),
+    )
+    modules = recipe.plan.target_modules  # it keeps to the text tower by itself
+    adapter = {
+        "lora_rank": lora.r,
+        "lora_alpha": recipe.whole_alpha("LLaMA-Factory"),
+        "lora_dropout": 0.0,
+        "lora_target": "all" if modules == "all-linear" else ",".join(modules),
+    }
+    if any(adapted.layer.part == "vision" for adapted in (recipe.trained or recipe.plan).adapted):
+        # By default the names reach the text tower alone (model/model_utils/visual.py).
+        adapter |= {"freeze_vision_tower": False, "freeze_multi_modal_projector": False}
+    if recipe.modules_to_save:
+        adapter["additional_target"] = ",".join(recipe.modules_to_save)
+    return document(
+        header,
+        [
+            Section({"model_name_or_path": recipe.model_id, **_precision(setup.precision)}),
+            Section(
+                {"stage": "sft", "do_train": True, "finetuning_type": "lora", **adapter}
+                | {"use_rslora": lora.use_rslora, "use_dora": lora.use_dora}
+            ),
+            Section(
+                {
+                    "dataset": "train",
+                    "dataset_dir": ".",
+                    **_template(recipe),
+                    "cutoff_len": recipe.max_length,
+                    "packing": False,
+                    "val_size": defaults.HELD_OUT_SHARE,
+                },
+                _about_data(recipe),
+            ),
+            Section(
+                {
+                    "per_device_train_batch_size": setup.per_device_train_batch_size,
+                    "per_device_eval_batch_size": setup.per_device_train_batch_size,
+                    "gradient_accumulation_steps": setup.gradient_accumulation_steps,
+                    **({"num_train_epochs": recipe.epochs} if recipe.epochs else {"max_steps": recipe.max_steps}),
+                    "learning_rate": recipe.learning_rate,
+                    "lr_scheduler_type": defaults.SCHEDULER,
+                    "warmup_steps": recipe.warmup_steps,
+                    "weight_decay": defaults.WEIGHT_DECAY,
+                    "optim": setup.optim,
+                    "seed": defaults.SEED,
+                    "eval_strategy": "steps",
+                    "eval_steps": defaults.EVAL_STEPS,
+                    "flash_attn": ATTENTION[setup.attn_implementation],
+                    **_checkpointing(recipe),
+                    "output_dir": "outputs",
+                    "logging_steps": defaults.LOGGING_STEPS,
+                    "report_to": "none",
+                },
+                ()
+                if recipe.epochs
+                else ("For full passes over the data, write num_train_epochs: 1 instead of max_steps.",),
+            ),
+            Section(*_loss(recipe)),
+            Section({}, _merging(recipe)),
+        ],
+    )
+
+
+def _template(recipe: Recipe) -> dict[str, str]:
+    """Empty where its template is unknown: LLaMA-Factory then reads the tokenizer's own."""
+    name = llamafactory_template(recipe.model_id, recipe.model_type) if recipe.is_chat else PLAIN_TEXT
+    return {"template": name} if name else {}
+
+
+def _about_data(recipe: Recipe) -> tuple[str, ...]:
+    rows = (
+        f"{ROWS} the prompt as a string, the completion as a string.",
+        TEXT_ROW,
+        "Put dataset_info.json, which comes with this file, beside it.",
+    )
+    if not recipe.is_chat:
+        return (
+            *rows,
+            f"template {PLAIN_TEXT} leaves the prompt unchanged, and ends the completion with two line breaks and the "
+            "end token.",
+            HELD_OUT,
+        )
+    chats = ("For whole chats, write dataset: chats. The rows are then:", MESSAGES_ROW)
+    if not _template(recipe):
+        chats += (
+            f"RankViz knows no template of LLaMA-Factory {VERSION} for this model. Without one, LLaMA-Factory reads "
+            "the tokenizer's own chat template: check in the log that the labels it prints end with the end token.",
+        )
+    return (*rows, *chats, HELD_OUT)
+
+
+def _merging(recipe: Recipe) -> tuple[str, ...]:
+    template = "".join(f" --template {name}" for name in _template(recipe).values())
+    return (
+        "Base and adapter as one model:",
+        Verbatim(
+            f"llamafactory-cli export --model_name_or_path {recipe.model_id} --adapter_name_or_path outputs{template} "
+            "--export_dir merged"
+        ),
+    )
+
+
+def trains_with_unsloth(framework: str, precision: str) -> bool:
+    """use_unsloth loads a base in 16 or 4 bit; in 8 bit it would quietly load 16 bit."""
+    return framework == "unsloth" and precision in ("nf4", "nf4-dq", "bf16", "fp16")
+
+
+def _precision(precision: str) -> dict[str, Any]:
+    compute = {"fp16": True} if precision == "fp16" else {"bf16": True}
+    if precision in QUANTIZED:
+        bits: dict[str, Any] = {"quantization_method": "bnb", "quantization_bit": 8 if precision == "int8" else 4}
+        if precision != "int8":
+            bits |= {"quantization_type": "nf4", "double_quantization": precision == "nf4-dq"}
+        return bits | compute
+    return {} if precision == "fp32" else compute
+
+
+def _checkpointing(recipe: Recipe) -> dict[str, Any]:
+    if recipe.training.framework == "unsloth":
+        return {"use_unsloth": True}
+    return {**({"use_unsloth": False} if composite(recipe.plan.model) else {}), **_plain_checkpointing(recipe)}
+
+
+def _plain_checkpointing(recipe: Recipe) -> dict[str, Any]:
+    match recipe.training.gradient_checkpointing:
+        case "unsloth":
+            return {"use_unsloth_gc": True}
+        case "none":
+            return {"disable_gradient_checkpointing": True}
+    return {"disable_gradient_checkpointing": False}
+
+
+def _loss(recipe: Recipe) -> tuple[dict[str, Any], tuple[str, ...]]:
+    if recipe.training.loss_path == "fused" and recipe.training.framework != "unsloth":
+        return (
+            {"enable_liger_kernel": True},
+            ("Liger's fused loss never holds all logits; it needs the package liger-kernel.",),
+        )
+    return {}, ()
+
+
+def _otherwise(recipe: Recipe) -> list[str]:
+    setup, notes = recipe.training, []
+    unsloth = recipe.training.framework == "unsloth"
+    if composite(recipe.plan.model):
+        notes.append(
+            "LLaMA-Factory loads this model with all its towers and turns the names in lora_target into full module "
+            "paths. Unsloth's FastLanguageModel finds no layers by such paths and stops, so use_unsloth is false: "
+            + (f"PEFT trains {recipe.adapter_parameters:,} parameters." if recipe.trained else "PEFT trains.")
+        )
+    if unsloth and setup.gradient_checkpointing != "unsloth":
+        notes.append(
+            f"With use_unsloth checkpointing is always Unsloth's: {setup.gradient_checkpointing!r} is not set."
+        )
+    if unsloth and setup.precision == "nf4":
+        notes.append("Unsloth always quantizes the constants of a 4-bit base too, as nf4-dq does.")
+    if setup.loss_path == "triton" or (unsloth and setup.loss_path == "full"):
+        notes.append(f"LLaMA-Factory has no setting for the loss path {setup.loss_path!r}: not set.")
+    if setup.precision == "fp32":
+        notes.append("LLaMA-Factory has no fp32 base: without bf16 and fp16 it uses the GPU's best type.")
+    return notes

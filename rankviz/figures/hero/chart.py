@@ -1,0 +1,298 @@
+"""The trade-off chart of one model: every rank at its cost, against its expected quality.
+
+Estimated is a band with a median, published lines are faint with open markers, own runs are filled markers with error
+bars, a fast curve is dashed. The chosen rank is not drawn here: the page draws it over the chart, so that it follows at
+once.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import log10
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rankviz.core.cost.estimate import RankEstimate
+from rankviz.core.forecast.curve import GRID
+from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, Tradeoff
+from rankviz.core.forecast.words import UNIT_WORDS
+from rankviz.core.runs.metric import METRICS
+from rankviz.errors import InvalidSettingError
+from rankviz.figures.forecast import ForecastRank, bands, forecast_info
+from rankviz.figures.hero.axes import X_AXES
+from rankviz.figures.hero.lines import HeroLine, published_lines, run_lines
+from rankviz.figures.studies import DASHES
+from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED, SMALL, draw, rgba
+from rankviz.units import rounded_percent
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
+"""Enough for a smooth band on any axis."""
+LABEL_ROOM = 0.035
+"""Share of the axis that a rank's label takes."""
+WHOLE_BAND_FROM = 8
+"""The whole 80 % band is in the picture from this rank on."""
+QUALITY_LABELS = {
+    SHORTFALL_LOSS: "Shortfall, % of loss",
+    SHORTFALL_SCORE: "Shortfall, points",
+    **{metric.key: metric.label for metric in METRICS.values()},
+}
+HANGS = (
+    "Published lines and runs know only differences between their own ranks: each is placed so that its highest rank "
+    "lies on the median."
+)
+
+
+class HeroInfo(NamedTuple):
+    """What the chart shows. xs: the cost of every rank of RANKS, None where it is not known."""
+
+    xs: Sequence[float | None]
+    band: Sequence[ForecastRank]
+    band_label: str
+    lines: Sequence[HeroLine]
+    x_title: str
+    y_title: str
+    log_x: bool
+    ticks: Sequence[tuple[float, str]]
+    sentences: Sequence[str]
+    empty: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+
+
+def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
+    """Every rank of the trade-off at its cost. x: a key of X_AXES."""
+    if x not in X_AXES:
+        raise InvalidSettingError(f"The cost axis must be one of {', '.join(X_AXES)} (got {x}).")
+    costs = {rank.r: rank for rank in tradeoff.estimate.ranks}
+    axis = X_AXES[x]([costs[r] for r in RANKS])
+    place = {r: axis.value(costs[r]) for r in costs}
+    known = {r: value for r, value in place.items() if value is not None}
+    band = [rank for rank in forecast_info(tradeoff.forecast or tradeoff.bent).ranks if rank.r in known]
+    median = {point.r: point.median for point in band}
+    lines = [*published_lines(tradeoff.published, known, median), *run_lines(tradeoff, known, median)]
+    return HeroInfo(
+        xs=[place[r] for r in RANKS],
+        band=band,
+        band_label=_band_label(tradeoff),
+        lines=lines,
+        x_title=axis.title,
+        y_title=y_title(tradeoff),
+        log_x=axis.log,
+        ticks=axis.ticks,
+        sentences=_sentences(tradeoff, lines),
+        empty="" if known else axis.unknown,
+        rows=_rows(band, lines, costs),
+    )
+
+
+def y_title(tradeoff: Tradeoff) -> str:
+    """The quality, its unit, and which way is better."""
+    if tradeoff.forecast:
+        unit = UNIT_WORDS[tradeoff.forecast.unit]
+        return f"{unit} short of r = {tradeoff.forecast.reference_rank} (lower is better)"
+    return METRICS[tradeoff.quality].title
+
+
+def _band_label(tradeoff: Tradeoff) -> str:
+    """What the band is, with how often such bands have held where that was counted."""
+    forecast = tradeoff.forecast
+    if forecast is None:
+        recorded = tradeoff.bent is not None and tradeoff.sweeps[0].recorded
+        return f"forecast between {'recorded' if recorded else 'your'} runs, 80 % band"
+    if forecast.coverage_80_left_out is None:
+        return "forecast, 80 % band (not checked)"
+    held = f"held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen points"
+    return f"forecast, 80 % band ({held}{'' if forecast.validated else ', not validated'})"
+
+
+def _sentences(tradeoff: Tradeoff, lines: Sequence[HeroLine]) -> list[str]:
+    """What the chart rests on; the first sentences of the forecast, then how lines are placed."""
+    forecast = tradeoff.forecast or tradeoff.bent
+    words = list(forecast.sentences) if forecast else []
+    if tradeoff.forecast and lines:
+        words.append(HANGS)
+    if tradeoff.sweeps and tradeoff.quality == SHORTFALL_SCORE:
+        words.append("Runs of this model measured a loss, not a score: choose another quality to see them.")
+    return words
+
+
+def _rows(
+    band: Sequence[ForecastRank], lines: Sequence[HeroLine], costs: Mapping[int, RankEstimate]
+) -> list[dict[str, object]]:
+    rows = []
+    for point in (point for point in band if point.r in DRAWN_RANKS):
+        cost = costs[point.r]
+        rows.append(
+            {
+                "kind": "forecast",
+                "source": "",
+                "r": point.r,
+                "value": point.median,
+                **{name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")},
+                "adapter_parameters": cost.adapter_parameters,
+                "adapter_bytes": cost.adapter_bytes,
+                "memory_bytes": cost.memory.device,
+                "seconds": cost.duration.total.expected if cost.duration else "",
+                "usd": cost.cost.usd.expected if cost.cost else "",
+            }
+        )
+    columns = list(rows[0]) if rows else ["kind", "source", "r", "value"]
+    for line in lines:
+        for point in line.points:
+            row = dict.fromkeys(columns, "") | {"kind": line.kind, "source": line.label, "r": point.r, "value": point.y}
+            rows.append(row)
+    return rows
+
+
+LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "published": {
+        "mode": "lines+markers",
+        "line": {"color": rgba(PUBLISHED, 0.55), "width": 1.2},
+        "marker": {"size": 8, "color": PUBLISHED, "line": {"width": 1.4}},
+    },
+    "runs": {
+        "mode": "markers",
+        "marker": {"size": 11, "color": MEASURED, "line": {"color": "white", "width": 1}},
+    },
+    "fast": {
+        "mode": "lines+markers",
+        "line": {"color": FAST_CURVE, "width": 1.6, "dash": "dash"},
+        "marker": {"size": 6, "color": FAST_CURVE},
+    },
+}
+"""How each kind of line is drawn: estimated is a band, measured filled, published open, a fast curve dashed."""
+RUN_SHAPES = ("circle", "square", "diamond")
+EVERY_RANK = "every rank"
+"""The trace that the page fills with all costs of a rank, for its hover."""
+
+
+def hero_figure(info: HeroInfo, *, height: int = 400) -> "go.Figure":
+    """The band below, lines over it, runs on top."""
+    ticks = {
+        "tickmode": "array",
+        "tickvals": [at for at, _ in info.ticks],
+        "ticktext": [text for _, text in info.ticks],
+    }
+    return draw(
+        [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
+        height=height,
+        uirevision=f"{info.x_title}|{info.y_title}",
+        x={"type": "log" if info.log_x else "linear", "range": _x_range(info), **(ticks if info.ticks else {})},
+        y={"range": _y_range(info)},
+        x_title=info.x_title,
+        y_title=info.y_title,
+        message=info.empty,
+        hovermode="closest",
+        hoverdistance=30,
+        dragmode=False,
+        showlegend=not info.empty,
+    )
+
+
+def _x_range(info: HeroInfo) -> list[float] | None:
+    """A little more than all ranks, so that the ends can be grasped."""
+    xs = [x for x in info.xs if x is not None]
+    if not xs:
+        return None
+    low, high = (log10(xs[0]), log10(xs[-1])) if info.log_x else (min(xs), max(xs))
+    room = 0.04 * (high - low) or abs(high) * 0.05 or 1.0
+    return [low - room, high + room]
+
+
+def _y_range(info: HeroInfo) -> list[float] | None:
+    """All but the far end of the 80 % band at the lowest ranks, which would press everything else flat."""
+    band = [(rank.low_50, rank.high_50) for rank in info.band]
+    band += [(rank.low_80, rank.high_80) for rank in info.band if rank.r >= WHOLE_BAND_FROM]
+    points = [
+        (point.y - (point.error or 0), point.y + (point.error or 0)) for line in info.lines for point in line.points
+    ]
+    ends = [end for pair in (*band, *points) for end in pair]
+    if not ends:
+        return None
+    room = 0.06 * (max(ends) - min(ends)) or 1.0
+    return [min(ends) - room, max(ends) + room]
+
+
+def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
+    """One entry of the legend for band and median; the ranks that a band has by name; every rank, for the hover."""
+    if not info.band:
+        return []
+    xs = dict(zip(RANKS, info.xs, strict=True))
+    drawn = [rank for rank in info.band if rank.r in DRAWN_RANKS]
+    pieces = bands(drawn, xs)
+    # The entry of the legend is a piece that is not extrapolated, where there is one, and stands first.
+    entry = next((place for place, piece in enumerate(pieces) if "fill" in piece and "fillpattern" not in piece), 0)
+    traces = [
+        {**piece, "name": info.band_label, "legendgroup": "band", "hoverinfo": "skip"}
+        | {"showlegend": place == entry, "legendrank": 1}
+        for place, piece in enumerate(pieces)
+    ]
+    stops = [rank for rank in info.band if rank.r in GRID]
+    base = {"type": "scatter", "showlegend": False, "mode": "markers"}
+    return [
+        *traces,
+        {
+            **base,
+            "name": EVERY_RANK,
+            "x": [xs[rank.r] for rank in info.band],
+            "y": [rank.median for rank in info.band],
+            "ids": [str(rank.r) for rank in info.band],
+            "marker": {"size": 9, "color": "rgba(0,0,0,0)"},
+        },
+        {
+            **base,
+            "name": "powers of two",
+            "mode": "markers+text",
+            "x": [xs[rank.r] for rank in stops],
+            "y": [rank.median for rank in stops],
+            "text": _labels([xs[rank.r] for rank in stops], [str(rank.r) for rank in stops], info),
+            "textposition": "top center",
+            "textfont": {"size": SMALL},
+            "marker": {"size": 6, "color": ESTIMATED},
+            "hoverinfo": "skip",
+        },
+    ]
+
+
+def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[str]:
+    """Only those that have room: on a cost that rank hardly moves, the low ranks lie on one another."""
+    low, high = _x_range(info)
+    labels, last = [], float("-inf")
+    for x, text in zip(xs, texts, strict=True):
+        place = ((log10(x) if info.log_x else x) - low) / (high - low)
+        has_room = place - last >= LABEL_ROOM
+        labels.append(text if has_room else "")
+        last = place if has_room else last
+    return labels
+
+
+def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
+    """Lines of one study share its marker and differ in their dashes; each sweep has a marker of its own."""
+    runs, dashes = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines))
+    return [_line_trace(line, next(runs) if line.kind == "runs" else line.shape, next(dashes)) for line in lines]
+
+
+def _line_trace(line: HeroLine, shape: str, dash: str) -> dict[str, Any]:
+    look = dict(LOOKS[line.kind])
+    if line.kind == "published":
+        look["line"] = {**look["line"], "dash": dash}
+    colour = PUBLISHED if line.kind == "published" else MEASURED
+    return {
+        "type": "scatter",
+        "name": line.label,
+        "x": [point.x for point in line.points],
+        "y": [point.y for point in line.points],
+        **look,
+        "marker": {**look["marker"], "symbol": f"{shape}-open" if line.kind == "published" else shape},
+        "error_y": {
+            "type": "data",
+            "array": [point.error or 0 for point in line.points],
+            "visible": any(point.error for point in line.points),
+            "color": rgba(colour, 0.6),
+            "thickness": 1.2,
+            "width": 3,
+        },
+        "customdata": [[point.r, point.run_id] for point in line.points],
+        "hovertext": [f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in line.points],
+        "hoverinfo": "text",
+        "cliponaxis": False,
+    }

@@ -1,0 +1,247 @@
+"""Held-out loss or accuracy by rank: independent runs as markers, a fast curve as a dashed line, a forecast between
+runs as a band."""
+
+from collections.abc import Mapping, Sequence
+from math import log2, log10
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
+from rankviz.core.runs.metric import LOSS, Metric
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
+from rankviz.figures.forecast import ForecastRank, forecast_info
+from rankviz.figures.labels import sweep_title
+from rankviz.figures.style import MEASURED, NEUTRAL, draw, line_label, rgba, vertical_line
+from rankviz.figures.sweep.calls import MARKS, calls_of
+from rankviz.figures.sweep.fast_curve import (
+    WHAT_A_FAST_CURVE_IS,
+    FastCurveLine,
+    curve_line,
+    dashed_line,
+)
+from rankviz.figures.sweep.points import run_detail
+from rankviz.figures.sweep.rank_band import band_rows, band_traces
+from rankviz.units import counted
+from rankviz.verdict import Verdict
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from rankviz.core.forecast.bent import BentForecast
+
+
+class RunPoint(NamedTuple):
+    """One rank's independent runs at one learning rate. low, high: one standard deviation; None of one run."""
+
+    r: int
+    value: float
+    """Nats, or percent."""
+    low: float | None
+    high: float | None
+    run_id: str
+    detail: str
+    call: str = ""
+    """Of the verdict against the best rank; empty where there is none."""
+
+
+class RankCurveInfo(NamedTuple):
+    """What the figure of quality by rank shows. picked: the rank that is marked. picked_as: why, in a few words."""
+
+    runs: Sequence[RunPoint] = ()
+    lines: Sequence[FastCurveLine] = ()
+    ranks: Sequence[int] = ()
+    picked: int | None = None
+    picked_as: str = ""
+    metric: Metric = LOSS
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+    band: Sequence[ForecastRank] = ()
+
+
+WHAT_THE_BAND_IS = (
+    "The band is a forecast of what runs at the ranks between the measured ones would reach; nothing is forecast below "
+    "the lowest run or above the highest."
+)
+COLUMNS = (
+    "standard_deviation", "runs", "recovery_steps", "learning_rate", "low_50", "high_50", "low_80",
+    "high_80",
+)  # fmt: skip
+EMPTY = "Points appear here as runs finish."
+TO_TRAIN, ENOUGH, SMALLEST = "train next", "enough for this adapter", "smallest rank to consider"
+
+
+def rank_curve_info(
+    sweep: Sweep,
+    verdict: Verdict | None,
+    *,
+    metric: Metric = LOSS,
+    forecast: "BentForecast | None" = None,
+    picked: int | None = None,
+) -> RankCurveInfo:
+    """Quality by rank of one sweep, a fast curve or both, as far as it has got.
+
+    Args:
+        sweep: A sweep in any state.
+        verdict: Of its runs, in this metric; None as long as there is none.
+        metric: What is drawn; points without it are left out.
+        forecast: Of the loss between its runs; None where there is none, or another metric is drawn.
+        picked: The rank to mark; by default the one that the fast curve or the verdict names.
+    """
+    groups = _groups(sweep.runs, verdict, metric)
+    calls = calls_of(verdict) if verdict else {}
+    curves = [curve for curve in fast_curves(sweep.runs) if any(metric.of(point) is not None for point in curve.points)]
+    runs = [_run_point(group, metric, calls.get(group.r, "")) for group in groups]
+    lines = [curve_line(curve, sweep, metric, alone=len(curves) == 1) for curve in curves]
+    band = forecast_info(forecast).ranks
+    return RankCurveInfo(
+        runs=runs,
+        lines=lines,
+        ranks=sorted({point.r for point in (*runs, *band, *(point for line in lines for point in line.points))}),
+        picked=picked or _picked(curves, verdict, metric),
+        picked_as=TO_TRAIN if picked else ENOUGH if curves else SMALLEST,
+        metric=metric,
+        source=_source(sweep, curves, banded=bool(band)),
+        rows=_rows(groups, curves, band, metric),
+        band=band,
+    )
+
+
+def _groups(runs: Sequence[RunRecord], verdict: Verdict | None, metric: Metric) -> Sequence[RankGroup]:
+    if verdict is None:
+        return ()
+    points = [
+        TradeoffPoint(
+            r=run.request.r,
+            cost=float(run.adapter_bytes or 0),
+            loss=metric.turned(value),
+            learning_rate=run.request.learning_rate,
+            seed=run.request.seed,
+            run_id=run.run_id,
+        )
+        for run in runs
+        if (value := metric.of(run.loss_after)) is not None
+    ]
+    return by_rank(points, verdict.rates)
+
+
+def _run_point(group: RankGroup, metric: Metric, call: str) -> RunPoint:
+    value = metric.turned(group.loss)
+    return RunPoint(
+        r=group.r,
+        value=value,
+        low=None if group.spread is None else value - group.spread,
+        high=None if group.spread is None else value + group.spread,
+        run_id=group.points[0].run_id,
+        detail=run_detail(group),
+        call=call,
+    )
+
+
+def _picked(curves: Sequence[FastCurve], verdict: Verdict | None, metric: Metric) -> int | None:
+    """The fast curve's pick; without one the verdict's, where it compares ranks."""
+    if curves:
+        return pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
+    return verdict.smallest_indistinguishable if verdict and len(verdict.ranks) > 1 else None
+
+
+def _source(sweep: Sweep, curves: Sequence[FastCurve], *, banded: bool) -> str:
+    steps = sweep.runs[0].request.max_steps
+    measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {counted(steps, 'step')}."
+    return " ".join([measured, *([WHAT_A_FAST_CURVE_IS] if curves else []), *([WHAT_THE_BAND_IS] if banded else [])])
+
+
+def _rows(
+    groups: Sequence[RankGroup], curves: Sequence[FastCurve], band: Sequence[ForecastRank], metric: Metric
+) -> Sequence[Mapping[str, object]]:
+    column = f"{metric.key}_percent" if metric.higher_is_better else metric.key
+    measured = [
+        {
+            "kind": "independent runs",
+            "r": group.r,
+            column: metric.turned(group.loss),
+            "standard_deviation": "" if group.spread is None else group.spread,
+            "runs": group.runs,
+            "learning_rate": group.learning_rate,
+        }
+        for group in groups
+    ]
+    truncated = [
+        {
+            "kind": f"truncated from {curve.run_id}",
+            "r": point.r,
+            column: value,
+            "runs": 1,
+            "recovery_steps": point.recovery_steps,
+        }
+        for curve in curves
+        for point in curve.points
+        if (value := metric.of(point)) is not None
+    ]
+    rows = [*measured, *truncated, *band_rows(band)]
+    return [{name: row.get(name, "") for name in ("kind", "r", column, *COLUMNS)} for row in rows]
+
+
+def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
+    """Runs and truncated adapters are never joined. The band lies under both. Runs have the marks of the verdict."""
+    ranks = info.ranks
+    return draw(
+        [
+            *band_traces(info.band),
+            *(dashed_line(line, info.metric) for line in info.lines),
+            *_marked(info.runs, info.metric),
+        ],
+        height=height,
+        uirevision=f"rank-curve|{info.metric.key}|{list(ranks)}",
+        x={"type": "log", "tickvals": ranks, "ticktext": [str(r) for r in ranks], "range": _span(ranks)},
+        y={} if info.metric.higher_is_better else {"tickformat": ".2f"},
+        x_title="LoRA rank r",
+        y_title=info.metric.title,
+        message="" if ranks else EMPTY,
+        shapes=[vertical_line(info.picked, NEUTRAL)] if info.picked else [],
+        annotations=[_picked_label(info, info.picked)] if info.picked else [],
+        showlegend=True,
+    )
+
+
+def _picked_label(info: RankCurveInfo, picked: int) -> dict[str, Any]:
+    on_the_right = picked * picked > info.ranks[0] * info.ranks[-1]
+    return line_label(log10(picked), f"r = {picked}: {info.picked_as}", left=on_the_right)
+
+
+def _marked(runs: Sequence[RunPoint], metric: Metric) -> list[dict[str, Any]]:
+    """One trace per call, so that each mark has its words in the legend."""
+    return [_markers(alike, metric) for call in ("", *MARKS) if (alike := [p for p in runs if p.call == call])]
+
+
+def _span(ranks: Sequence[int]) -> list[float] | None:
+    """In powers of ten, with half a doubling of room on either side."""
+    if not ranks:
+        return None
+    ends = log2(ranks[0]) - 0.5, log2(ranks[-1]) + 0.5
+    return [end / log2(10) for end in ends]
+
+
+def _markers(runs: Sequence[RunPoint], metric: Metric) -> dict[str, Any]:
+    mark = MARKS.get(runs[0].call)
+    return {
+        "type": "scatter",
+        "x": [p.r for p in runs],
+        "y": [p.value for p in runs],
+        "mode": "markers",
+        "name": f"measured: {mark.words}" if mark else "measured runs",
+        "customdata": [p.run_id for p in runs],
+        "marker": {"color": MEASURED, "size": 11, "symbol": mark.symbol if mark else "circle"}
+        | {"line": {"color": MEASURED if mark and mark.symbol.endswith("open") else "white", "width": 1}},
+        "error_y": {
+            "type": "data",
+            "array": [0 if p.high is None else p.high - p.value for p in runs],
+            "arrayminus": [0 if p.low is None else p.value - p.low for p in runs],
+            "visible": any(p.high is not None for p in runs),
+            "color": rgba(MEASURED, 0.7),
+            "thickness": 1.3,
+            "width": 4,
+        },
+        "hovertext": [f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in runs],
+        "hoverinfo": "text",
+        "cliponaxis": False,
+    }

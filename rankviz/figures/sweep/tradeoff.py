@@ -1,0 +1,248 @@
+"""Quality against cost: measured points, what none of them beats, and the smallest rank that is good enough."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rankviz import units
+from rankviz.core.runs.metric import measured_metrics
+from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.tradeoff import (
+    RankGroup,
+    by_rank,
+    learning_rate_note,
+)
+from rankviz.errors import InvalidSettingError
+from rankviz.figures.labels import base_name, data_name
+from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, draw, named_band, rgba
+from rankviz.figures.sweep.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
+from rankviz.figures.sweep.points import PointGroup, measured_points, point_group
+from rankviz.units import counted
+from rankviz.verdict import Verdict, headline, judge, losses_of
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+class TradeoffInfo(NamedTuple):
+    """What the trade-off figure shows."""
+
+    groups: Sequence[PointGroup]
+    x_title: str
+    y_title: str
+    log_x: bool = True
+    y_range: tuple[float, float] | None = None
+    empty: str = "No finished runs yet. Train a sweep to see its points here."
+    notes: Sequence[str] = ()
+    """What the points are and what they show, in sentences."""
+    rows: Sequence[Mapping[str, object]] = ()
+    """The points as a table."""
+
+
+NOISE_WIDTHS = 3
+"""An axis that shows less than so many widths of the noise would make a picture of noise alone."""
+ONE_TWO_FIVE = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
+"""Ticks of a logarithmic axis; Plotly's own are bare digits between powers of ten."""
+FRONT, SMALLEST = "no other rank is cheaper and better", "smallest rank to consider"
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
+
+
+def tradeoff_info(
+    sweeps: Sequence[Sweep],
+    *,
+    x: str = "adapter",
+    y: str = "loss",
+    run_ids: Sequence[str] | None = None,
+    usd_per_hour: float | None = None,
+    tolerance: float | None = None,
+) -> TradeoffInfo:
+    """Finished runs of the sweeps, one group per sweep, since only within a sweep are base, data, order and held-out
+    set the same.
+
+    Args:
+        sweeps: Sweeps with finished runs; others are left out.
+        x: A key of COST_AXES.
+        y: A key of QUALITY_AXES.
+        run_ids: Only these runs; None means all.
+        usd_per_hour: For x = "money".
+        tolerance: Values that differ by no more than so many nats, or points, are equal in practice; None: as usual.
+    """
+    if x not in COST_AXES or y not in QUALITY_AXES:
+        raise InvalidSettingError(
+            f"No such axis: the cost axis is one of {', '.join(COST_AXES)}, the quality axis {', '.join(QUALITY_AXES)}."
+        )
+    cost, quality = COST_AXES[x], QUALITY_AXES[y]
+    titles = {"x_title": cost.title, "y_title": quality.title}
+    if x == "money" and not usd_per_hour:
+        notes = ["The price per hour of these runs is not known."]
+        return TradeoffInfo([], **titles, empty="Enter a price per hour.", notes=notes)
+    price = usd_per_hour / 3600 if x == "money" else 1.0
+    groups, notes, rows, empty = [], [], [], {}
+    all_runs = [run for sweep in sweeps for run in sweep.runs if run.loss_after]
+    if all_runs and quality.metric not in measured_metrics(all_runs):
+        empty = {"empty": f"None of these runs measured {quality.metric.noun}."}
+    for sweep in sweeps:
+        runs = [run for run in sweep.runs if run_ids is None or run.run_id in run_ids]
+        losses = losses_of(runs, quality.metric)
+        if all(run.diverged for run in losses):
+            continue
+        verdict = judge(losses, tolerance=tolerance, metric=quality.metric)
+        if ranks := by_rank(measured_points(runs, cost, quality, price), verdict.rates):
+            groups.append(point_group(sweep, ranks, verdict, cost, quality))
+            notes.append(_note(sweep, ranks, verdict))
+            rows += [_row(sweep, rank, cost, quality) for rank in ranks]
+    if x == "money":
+        notes.append(f"Price: {units.usd(usd_per_hour)} per hour.")
+    return TradeoffInfo(
+        groups,
+        **titles,
+        log_x=cost.per_rank,
+        y_range=_y_range(groups),
+        notes=notes,
+        rows=rows,
+        **empty,
+    )
+
+
+def _y_range(groups: Sequence[PointGroup]) -> tuple[float, float] | None:
+    bands = [group.noise for group in groups if group.noise]
+    if not bands:
+        return None
+    ends = [y for group in groups for p in group.points for y in (p.low, p.y, p.high) if y is not None]
+    ends += [y for band in bands for y in band]
+    middle, span = (min(ends) + max(ends)) / 2, (max(ends) - min(ends)) * 1.15
+    span = max(span, NOISE_WIDTHS * max(high - low for low, high in bands))
+    return middle - span / 2, middle + span / 2
+
+
+def _note(sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict) -> str:
+    start = "Recorded by RankViz on a CPU (not your run): " if sweep.recorded else ""
+    request = sweep.runs[0].request
+    setting = f"{start}{base_name(request.base)} on {data_name(request.data)}, {counted(request.max_steps, 'step')}."
+    if len(ranks) < 2:
+        return f"{setting} Only one rank has finished."
+    notes = [setting, headline(verdict)]
+    if verdict.noise_width is not None:
+        notes.append(
+            f"The ring marks r = {verdict.smallest_indistinguishable}. Ranks inside the grey band cannot be "
+            f"distinguished from r = {verdict.best} (95 % intervals over runs and examples)."
+        )
+    lowest = min(ranks, key=lambda rank: rank.loss)
+    if lowest.r != verdict.best:
+        notes.append(
+            f"The figure averages over tokens, and r = {lowest.r} is best there. The verdict averages over examples."
+        )
+    return " ".join([*notes, learning_rate_note(ranks)])
+
+
+def _row(sweep: Sweep, rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> dict[str, object]:
+    request = sweep.runs[0].request
+    return {
+        "sweep": sweep.sweep_id,
+        "recorded": sweep.recorded,
+        "base": base_name(request.base),
+        "data": data_name(request.data),
+        "r": rank.r,
+        cost.label.lower().replace(" ", "_"): rank.cost,
+        quality.column: quality.sign * rank.loss,
+        "standard_deviation": rank.spread if rank.spread is not None else "",
+        "runs": rank.runs,
+        "learning_rate": rank.learning_rate,
+        "learning_rates_tried": rank.learning_rates_tried,
+    }
+
+
+def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> "go.Figure":
+    """Each group has its own marker shape; points of different groups are never joined."""
+    groups = [group for group in info.groups if group.points]
+    traces, shapes = [], []
+    for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
+        traces += [*_front(group), _markers(group, symbol, alone=len(groups) == 1), *_ring(group)]
+        if group.noise and len(groups) == 1:
+            shapes.append(named_band(*group.noise, "cannot be distinguished from the best"))
+    _name_once(traces)
+    log_ticks = {"tickmode": "array", "tickvals": ONE_TWO_FIVE, "ticktext": [f"{tick:,g}" for tick in ONE_TWO_FIVE]}
+    return draw(
+        traces,
+        height=height,
+        uirevision=f"{info.x_title}|{info.y_title}|{'|'.join(group.label for group in groups)}",
+        x={"type": "log", **log_ticks} if info.log_x else {"type": "linear"},
+        y={"range": list(info.y_range) if info.y_range else None},
+        x_title=info.x_title,
+        y_title=info.y_title,
+        message="" if groups else info.empty,
+        shapes=shapes,
+        showlegend=True,
+    )
+
+
+def _name_once(traces: Sequence[dict[str, Any]]) -> None:
+    """A mark that several groups have stands in the legend once."""
+    named = set()
+    for trace in traces:
+        if trace.get("legendgroup") in named:
+            trace["showlegend"] = False
+        named |= {trace["legendgroup"]} if "legendgroup" in trace else set()
+
+
+def _front(group: PointGroup) -> list[dict[str, Any]]:
+    front = sorted((group.points[i] for i in group.front), key=lambda p: p.x)
+    if len(front) < 2:
+        return []
+    return [
+        {
+            "type": "scatter",
+            "x": [p.x for p in front],
+            "y": [p.y for p in front],
+            "mode": "lines",
+            "line": {"color": rgba(MEASURED, 0.45), "width": 1.5, "shape": "hv", "dash": "dot"},
+            "hoverinfo": "skip",
+            "name": FRONT,
+            "legendgroup": FRONT,
+        }
+    ]
+
+
+def _markers(group: PointGroup, symbol: str, *, alone: bool) -> dict[str, Any]:
+    bars = [p.low is not None and p.high is not None for p in group.points]
+    return {
+        "type": "scatter",
+        "x": [p.x for p in group.points],
+        "y": [p.y for p in group.points],
+        "mode": "markers+text",
+        "name": "measured runs" if alone else group.label,
+        "text": [f"\u2009r = {p.r}" for p in group.points],  # a thin space keeps the label clear of the ring
+        "textposition": "top right",
+        "textfont": {"size": SMALL},
+        "cliponaxis": False,
+        "customdata": [p.run_id for p in group.points],
+        "marker": {"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
+        "error_y": {
+            "type": "data",
+            "array": [(p.high - p.y) if bar else 0 for p, bar in zip(group.points, bars, strict=True)],
+            "arrayminus": [(p.y - p.low) if bar else 0 for p, bar in zip(group.points, bars, strict=True)],
+            "visible": any(bars),
+            "color": rgba(MEASURED, 0.7),
+            "thickness": 1.3,
+            "width": 4,
+        },
+        "hovertext": [f"<b>r = {p.r}</b><br>{p.y_text}<br>{p.x_text}<br>{p.detail}" for p in group.points],
+        "hoverinfo": "text",
+    }
+
+
+def _ring(group: PointGroup) -> list[dict[str, Any]]:
+    if group.smallest_good is None:
+        return []
+    point = group.points[group.smallest_good]
+    return [
+        {
+            "type": "scatter",
+            "x": [point.x],
+            "y": [point.y],
+            "mode": "markers",
+            "marker": {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}},
+            "hoverinfo": "skip",
+            "name": SMALLEST,
+            "legendgroup": SMALLEST,
+        }
+    ]

@@ -1,0 +1,220 @@
+"""The YAML for Axolotl: it carries the chosen values, and Axolotl's own validation takes every key of it."""
+
+import pytest
+import yaml
+
+from rankviz.errors import InvalidSettingError
+from rankviz.export.tools.axolotl import VERSION, axolotl
+from tests.support.recipes import SETTINGS, made
+from tests.support.tiny_llama import save_tokenizer
+from tests.support.tool_wheels import AXOLOTL, checked, unpacked
+
+VALIDATE = """
+import json, sys
+from axolotl.utils.config import prepare_plugins, validate_config
+from axolotl.utils.dict import DictDefault
+from axolotl.integrations.liger.args import LigerArgs
+from axolotl.utils.schemas.config import AxolotlInputConfig
+from axolotl.utils.schemas.enums import CustomSupportedOptimizers
+from transformers.training_args import OptimizerNames
+known = {*AxolotlInputConfig.model_fields, *LigerArgs.model_fields}
+optimizers = {each.value for names in (OptimizerNames, CustomSupportedOptimizers) for each in names}
+card = {"bf16": True, "fp8": False, "tf32": True, "n_gpu": 1, "n_node": 1, "compute_capability": "sm_89"}
+results = {}
+for name, config in json.load(sys.stdin).items():
+    settings = DictDefault(config)
+    prepare_plugins(settings)
+    try:
+        accepted, error = validate_config(settings, card, {"torch_version": "2.14.0"}).to_dict(), None
+    except ValueError as wrong:
+        accepted, error = {}, str(wrong)
+    accepted = {key: value for key, value in accepted.items() if key in config}
+    unknown = {*config} - known | ({config["optimizer"]} - optimizers)
+    results[name] = {"unknown": sorted(unknown), "error": error, "accepted": accepted}
+print("CHECKED", json.dumps(results, default=str))
+"""
+
+
+ROWS = """
+import json, sys
+from axolotl.prompt_strategies import chat_template, user_defined
+from axolotl.utils.dict import DictDefault
+from transformers import AutoTokenizer
+cases = json.load(sys.stdin)
+
+def learned(config, eos, row):
+    tokenizer = AutoTokenizer.from_pretrained(cases["tokenizer"])
+    tokenizer.eos_token = eos
+    (rows,), cfg = config["datasets"], DictDefault(config)
+    if isinstance(rows["type"], dict):
+        strategy = user_defined.load(tokenizer, cfg, user_defined.UserDefinedDatasetConfig(**rows["type"]))
+    else:
+        strategy = chat_template.load(tokenizer, cfg, ds_cfg=DictDefault(rows))
+    return tokenizer.decode([label for label in strategy.tokenize_prompt(row)["labels"] if label != -100])
+
+print("CHECKED", json.dumps({name: learned(*case) for name, case in cases["cases"].items()}))
+"""
+CHAT = {
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Name a letter."},
+        {"role": "assistant", "content": "abc"},
+        {"role": "user", "content": "Another."},
+        {"role": "assistant", "content": "xyz"},
+    ]
+}
+TEXT = {"prompt": "Name a letter. ", "completion": "abc"}
+BASE = {"model_id": "meta-llama/Llama-3.1-8B", "model_type": "llama"}
+GEMMA = {"model_id": "google/gemma-3-4b-it", "model_type": "gemma3_text"}
+BASES = {"base": BASE["model_id"], "gemma": GEMMA["model_id"]}
+
+
+def other_rows(text):
+    """The line in the comments that takes the other kind of rows."""
+    (line,) = (line for line in text.splitlines() if line.startswith("# datasets: "))
+    return line.removeprefix("# ")
+
+
+def config(**changes):
+    return yaml.safe_load(axolotl(made(**{"framework": "trl", **changes})))
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    return unpacked(AXOLOTL, tmp_path_factory.mktemp("axolotl"))
+
+
+@pytest.fixture(scope="module")
+def learned(wheels, tmp_path_factory):
+    """What Axolotl's own strategies learn of a row: the tokenizer's end token ends a turn, or another token does."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder)
+    other = {**config(), "eot_tokens": ["<|im_end|>"]}
+    cases = {
+        "chat": (config(), "<|im_end|>", CHAT),
+        "other end": (other, "<|endoftext|>", CHAT),
+        "other end, not said": (config(), "<|endoftext|>", CHAT),
+        "text": (config(**BASE), "<|endoftext|>", TEXT),
+    }
+    return checked(wheels, ROWS, {"tokenizer": str(folder), "cases": cases}, folder)
+
+
+@pytest.fixture(scope="module")
+def validated(wheels, tmp_path_factory):
+    """What Axolotl's validation says of each setting, and of three that are wrong."""
+    cases = {name: config(**changes) for name, changes in SETTINGS.items()}
+    cases["base"] = config(**BASE)
+    cases["gemma"] = config(**GEMMA)
+    cases["other rows"] = {**config(), **yaml.safe_load(other_rows(axolotl(made(framework="trl"))))}
+    cases["experts"] = config(target_parameters=("mlp.experts.down_proj",))
+    cases["experts alone"] = config(target_modules=(), target_parameters=("mlp.experts.down_proj",))
+    cases["misspelt"] = {**config(), "lora_rank": 8}
+    cases["wrong"] = {**config(), "lora_r": "many"}
+    cases["optimizer"] = {**config(), "optimizer": "no_such_optimizer"}
+    return checked(wheels, VALIDATE, cases, tmp_path_factory.mktemp("run"))
+
+
+def test_it_carries_the_chosen_values():
+    values = config(
+        use_rslora=True, max_length=512, optim="sgd", max_steps=70, learning_rate=1e-4, gradient_checkpointing="none"
+    )
+
+    assert ("Qwen/Qwen3-4B", "qlora", True) == (values["base_model"], values["adapter"], values["load_in_4bit"])
+    assert (8, 16, 0.0) == (values["lora_r"], values["lora_alpha"], values["lora_dropout"])
+    assert ["q_proj", "v_proj"] == values["lora_target_modules"]
+    assert (True, False) == (values["peft_use_rslora"], values["peft_use_dora"])
+    assert (2, 4, 512) == (values["micro_batch_size"], values["gradient_accumulation_steps"], values["sequence_len"])
+    assert ("sgd", 70, 1e-4) == (values["optimizer"], values["max_steps"], values["learning_rate"])
+    assert values["gradient_checkpointing"] is False
+
+
+def test_a_16_bit_base_takes_plain_lora_and_all_linear_is_axolotls_own():
+    values = config(precision="bf16", target_modules="all-linear", modules_to_save=("lm_head",))
+
+    assert "lora" == values["adapter"]
+    assert not {"load_in_4bit", "load_in_8bit", "lora_target_modules"} & set(values)
+    assert values["lora_target_linear"] is True
+    assert ["lm_head"] == values["lora_modules_to_save"]
+
+
+def test_double_quantization_is_turned_off_where_it_was_not_asked_for():
+    assert {"bnb_4bit_use_double_quant": False} == config(precision="nf4")["bnb_config_kwargs"]
+    assert "bnb_config_kwargs" not in config(precision="nf4-dq")
+
+
+def test_a_chat_model_is_given_chats_through_its_own_template():
+    values = config()
+
+    (rows,) = values["datasets"]
+    assert ("chat_template", "tokenizer_default") == (rows["type"], rows["chat_template"])
+    assert (["assistant"], "turn") == (rows["roles_to_train"], rows["train_on_eos"])
+    assert "eot_tokens" not in values
+    assert ["<end_of_turn>"] == config(**GEMMA)["eot_tokens"]
+
+
+def test_a_base_model_is_given_plain_text():
+    (rows,) = config(**BASE)["datasets"]
+
+    assert ("prompt", "completion") == (rows["type"]["field_instruction"], rows["type"]["field_output"])
+
+
+def test_the_other_kind_of_rows_is_a_line_to_copy():
+    chat, base = axolotl(made(framework="trl")), axolotl(made(framework="trl", **BASE))
+
+    assert yaml.safe_load(other_rows(chat))["datasets"] == yaml.safe_load(base)["datasets"]
+    assert yaml.safe_load(other_rows(base))["datasets"] == yaml.safe_load(chat)["datasets"]
+
+
+def test_it_says_how_long_it_warms_up_and_evaluates_on_rows_that_it_holds_out():
+    values = config(max_steps=100)
+
+    assert (5, 0.0, 3407) == (values["warmup_steps"], values["weight_decay"], values["seed"])
+    assert (0.05, 0.25) == (values["val_set_size"], values["eval_steps"])
+
+
+def test_it_says_what_it_is_and_what_rankviz_can_not_say_of_it():
+    text = axolotl(made(framework="trl", notes=("Something is otherwise.",)))
+
+    assert text.startswith(f"# LoRA r = 8, alpha = 16 on Qwen/Qwen3-4B, for Axolotl {VERSION}")
+    assert "1,234 trainable parameters" in text
+    assert "not of Axolotl" in text
+    assert "# Something is otherwise.\n" in text
+
+
+def test_half_an_alpha_is_refused_since_axolotl_has_whole_ones():
+    with pytest.raises(InvalidSettingError, match=r"whole number as lora_alpha \(got 2\.5\)"):
+        axolotl(made(lora_alpha=2.5))
+
+
+@pytest.mark.torch
+def test_the_version_is_the_one_that_is_checked():
+    assert f"axolotl=={VERSION}" == AXOLOTL[0]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("setting", [*SETTINGS, "experts", "experts alone", "base", "gemma", "other rows"])
+def test_axolotls_own_validation_takes_it(validated, setting):
+    result = validated[setting]
+
+    assert result["error"] is None
+    assert [] == result["unknown"]
+    assert BASES.get(setting, "Qwen/Qwen3-4B") == result["accepted"]["base_model"]
+    assert SETTINGS.get(setting, {}).get("r", 8) == result["accepted"]["lora_r"]
+
+
+@pytest.mark.torch
+def test_the_check_sees_a_key_and_a_value_that_axolotl_does_not_know(validated):
+    assert ["lora_rank"] == validated["misspelt"]["unknown"]
+    assert "lora_r" in validated["wrong"]["error"]
+    assert ["no_such_optimizer"] == validated["optimizer"]["unknown"]
+
+
+@pytest.mark.torch
+def test_axolotls_own_code_learns_the_answers_with_their_end_token(learned):
+    assert "abc<|im_end|>xyz<|im_end|>" == learned["chat"] == learned["other end"]
+    assert "abc<|endoftext|>" == learned["text"]
+
+
+@pytest.mark.torch
+def test_the_check_sees_a_turn_that_never_ends(learned):
+    assert "abcxyz" == learned["other end, not said"]

@@ -1,0 +1,103 @@
+"""The trade-off chart: what is drawn where."""
+
+import pytest
+
+from rankviz import figures
+from rankviz.api import Api
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.errors import InvalidSettingError
+from rankviz.figures.hero.chart import EVERY_RANK
+from tests.support.finished_runs import finished
+
+QWEN = Question(model_id="Qwen/Qwen3-8B", gpu="l4", training=TrainingSetup(max_steps=1000))
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def traces(info):
+    return {trace.name: trace for trace in figures.hero_figure(info).data}
+
+
+def test_each_rank_lies_at_its_exact_cost(api):
+    tradeoff = api.tradeoffs.of(QWEN)
+    by_rank = {rank.r: rank for rank in tradeoff.estimate.ranks}
+
+    assert [by_rank[r].adapter_bytes / 1e6 for r in range(1, 257)] == figures.hero_info(tradeoff).xs
+    money = figures.hero_info(tradeoff, x="money").xs
+    assert by_rank[16].cost.usd.expected == money[15]
+
+
+def test_the_nearest_study_of_the_model_hangs_at_its_highest_rank_on_the_median(api):
+    tradeoff = api.tradeoffs.of(QWEN)
+    info = figures.hero_info(tradeoff)
+
+    line = info.lines[0]
+    assert "Qwen3-8B (Tinker SFT sweep)" == line.label
+    median = {rank.r: rank.median for rank in tradeoff.forecast.ranks}
+    assert median[line.points[-1].r] == line.points[-1].y
+    # 0.5458 and 0.5382 nats at r = 4 and 64, as published: 100 ln(0.5458 / 0.5382) = 1.40 % apart.
+    assert [4, 16, 64, 128] == [point.r for point in line.points] or [4, 16, 64] == [p.r for p in line.points]
+    by_rank = {point.r: point.y for point in line.points}
+    assert 1.40 == pytest.approx(by_rank[4] - by_rank[64], abs=0.01)
+
+
+def test_own_runs_are_filled_and_published_ones_open(api):
+    finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
+    info = figures.hero_info(api.tradeoffs.of(Question(model_id="embedded"), quality="percent"))
+    drawn = figures.hero_figure(info).data
+
+    own = next(trace for trace in drawn if trace.name.startswith("your runs"))
+    study = next(trace for trace in drawn if "Tinker" in (trace.name or ""))
+    assert "circle" == own.marker.symbol and study.marker.symbol.endswith("-open")
+    assert own.error_y.visible and own.customdata[0][1]
+    assert "markers" == own.mode
+
+
+def test_loss_shows_own_runs_in_nats_with_the_band_between_them(api):
+    finished(api, {4: 2.0, 64: 1.5})
+    info = figures.hero_info(api.tradeoffs.of(Question(model_id="embedded"), quality="loss"))
+
+    assert [2.0, 1.5] == [point.y for point in info.lines[0].points]
+    assert (4, 64) == (info.band[0].r, info.band[-1].r)
+    assert "nats" in info.y_title
+
+
+def test_runs_of_another_model_are_not_drawn(api):
+    finished(api, {4: 2.0, 16: 1.5})
+
+    tradeoff = api.tradeoffs.of(QWEN)
+
+    assert () == tradeoff.sweeps and ("score", "percent") == tradeoff.qualities
+
+
+def test_every_rank_answers_the_pointer(api):
+    trace = traces(figures.hero_info(api.tradeoffs.of(QWEN)))[EVERY_RANK]
+
+    assert tuple(str(r) for r in range(1, 257)) == tuple(trace.ids)
+
+
+def test_the_legend_says_how_often_the_band_held_and_whether_it_is_validated(api):
+    score = figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))
+    loss = figures.hero_info(api.tradeoffs.of(QWEN, quality="percent"))
+
+    assert "forecast, 80 % band (held 78 % of unseen points)" == score.band_label
+    assert loss.band_label.endswith("not validated)")
+
+
+def test_the_forecast_stands_first_in_the_legend_with_a_piece_that_is_not_extrapolated(api):
+    data = figures.hero_figure(figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))).data
+
+    (entry,) = [trace for trace in data if trace.name.startswith("forecast") and trace.showlegend]
+    assert 1 == entry.legendrank and entry.fillpattern.shape is None
+    assert any(trace.fillpattern.shape for trace in data)
+
+
+def test_an_unknown_axis_or_quality_is_refused(api):
+    with pytest.raises(InvalidSettingError, match="Quality must be one of"):
+        api.tradeoffs.of(QWEN, quality="taste")
+    with pytest.raises(InvalidSettingError, match="cost axis"):
+        figures.hero_info(api.tradeoffs.of(QWEN), x="weight")

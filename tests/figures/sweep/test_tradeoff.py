@@ -1,0 +1,166 @@
+"""Quality against cost: what the info holds of sweeps, and what the figure draws of it."""
+
+from dataclasses import replace
+
+import pytest
+
+from rankviz.errors import InvalidSettingError
+from rankviz.figures import TradeoffInfo, tradeoff_figure, tradeoff_info
+from rankviz.figures.style import MEASURED
+from rankviz.figures.sweep.points import PlottedPoint, PointGroup
+from tests.figures.support import named
+from tests.support.finished_runs import plain_sweep
+
+POINTS = (
+    PlottedPoint(run_id="a", r=4, x=100.0, y=2.0, low=1.9, high=2.1, x_text="100 B", detail="lr 0.001"),
+    PlottedPoint(run_id="b", r=16, x=400.0, y=1.5, x_text="400 B", detail="lr 0.001"),
+)
+
+
+def info(*groups, **more):
+    return TradeoffInfo(groups, x_title="bytes", y_title="loss", **more)
+
+
+def test_the_info_has_a_point_per_rank_at_its_cost_and_mean_loss():
+    """1 MB per rank; the second seed is worse by 0.1, so the standard deviation is 0.1 / √2."""
+    (group,) = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1))]).groups
+
+    assert [(4, 4.0), (16, 16.0)] == [(p.r, p.x) for p in group.points]
+    assert [2.05, 1.55] == pytest.approx([p.y for p in group.points])
+    assert 0.1 / 2**0.5 == pytest.approx(group.points[0].high - group.points[0].y)
+    assert "learning rate 0.001, 2 seeds, bar is one standard deviation" == group.points[0].detail
+    assert [0, 1] == list(group.front)
+
+
+def test_the_info_of_one_run_per_rank_has_no_bars_no_ring_and_no_band():
+    (group,) = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})]).groups
+
+    assert (None, None) == (group.points[0].low, group.smallest_good)
+    assert group.noise is None
+
+
+def test_the_ring_is_at_the_smallest_rank_within_the_tolerance_chosen():
+    sweep = plain_sweep({4: 1.56, 16: 1.5}, seeds=(0, 1, 2))
+
+    (strict,), (loose,) = tradeoff_info([sweep]).groups, tradeoff_info([sweep], tolerance=1.0).groups
+
+    assert (1, 0) == (strict.smallest_good, loose.smallest_good)
+
+
+def test_a_gain_is_higher_where_the_loss_is_lower():
+    (group,) = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})], y="gain").groups
+
+    assert [5.5, 6.0] == [p.y for p in group.points]
+
+
+def test_money_is_hours_times_price_and_asks_for_a_price():
+    sweep = plain_sweep({4: 2.0, 16: 1.5})
+
+    paid, unpaid = tradeoff_info([sweep], x="money", usd_per_hour=36.0), tradeoff_info([sweep], x="money")
+
+    assert [0.1, 0.1] == [p.x for p in paid.groups[0].points]  # 10 s
+    assert "Price: $36.00 per hour." == paid.notes[-1]
+    assert ([], "Enter a price per hour.") == (unpaid.groups, unpaid.empty)
+
+
+def test_only_the_named_runs_are_shown_and_the_table_has_a_row_per_point():
+    sweep = plain_sweep({4: 2.0, 16: 1.5}, recorded=True)
+
+    shown = tradeoff_info([sweep], run_ids=[sweep.runs[0].run_id])
+
+    assert [(4, 4e6, 2.0, True)] == [
+        (row["r"], row["adapter_file"], row["held_out_loss"], row["recorded"]) for row in shown.rows
+    ]
+    assert shown.notes[0].startswith("Recorded by RankViz on a CPU (not your run): SmolLM2-135M-Instruct on phonemes")
+    assert shown.notes[0].endswith("Only one rank has finished.")
+
+
+@pytest.mark.parametrize("axes", [{"x": "colour"}, {"y": "colour"}])
+def test_an_unknown_axis_is_refused(axes):
+    with pytest.raises(InvalidSettingError, match="No such axis: the cost axis is one of adapter, parameters"):
+        tradeoff_info([], **axes)
+
+
+def test_measured_points_are_filled_vermilion_markers_labelled_by_rank():
+    trace = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "measured runs")
+
+    assert (100.0, 400.0) == trace.x
+    assert ["r = 4", "r = 16"] == [text.strip() for text in trace.text]
+    assert ("a", "b") == trace.customdata
+    assert MEASURED == trace.marker.color
+    assert "circle" == trace.marker.symbol
+
+
+def test_error_bars_stand_only_where_a_spread_is_known():
+    bars = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "measured runs").error_y
+
+    assert [0.1, 0] == [round(up, 9) for up in bars.array]
+    assert [0.1, 0] == [round(down, 9) for down in bars.arrayminus]
+
+
+def test_the_front_joins_points_of_one_group_only():
+    groups = [PointGroup(label=label, points=POINTS, front=(0, 1)) for label in ("one", "two")]
+
+    figure = tradeoff_figure(info(*groups))
+
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    assert 2 == len(lines)
+    assert all((100.0, 400.0) == line.x for line in lines)
+    assert named(figure, "one").marker.symbol != named(figure, "two").marker.symbol
+
+
+def test_the_smallest_rank_within_noise_is_ringed():
+    figure = tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS, smallest_good=1)))
+
+    ring = named(figure, "smallest rank to consider")
+    assert ((400.0,), (1.5,)) == (ring.x, ring.y)
+
+
+def test_every_mark_has_its_words_in_the_legend_once():
+    groups = [PointGroup(label=label, points=POINTS, front=(0, 1), smallest_good=0) for label in ("one", "two")]
+
+    figure = tradeoff_figure(info(*groups))
+
+    legend = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert ["no other rank is cheaper and better", "one", "smallest rank to consider", "two"] == legend
+    assert figure.layout.showlegend
+
+
+def test_the_band_of_what_cannot_be_distinguished_has_its_words_in_the_legend():
+    figure = tradeoff_figure(info(PointGroup(label="one", points=POINTS, noise=(1.5, 1.7))))
+
+    (band,) = figure.layout.shapes
+    assert ("cannot be distinguished from the best", True) == (band.name, band.showlegend)
+
+
+def test_no_data_gives_the_same_axes_and_a_sentence():
+    figure = tradeoff_figure(info(empty="Nothing yet."))
+
+    assert "bytes" == figure.layout.xaxis.title.text
+    assert ["Nothing yet."] == [note.text for note in figure.layout.annotations]
+
+
+def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
+    sweep = plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1, 2))
+    hits = {4: 60, 16: 80}
+    runs = [
+        replace(run, loss_after=replace(run.loss_after, tokens=100, correct_tokens=hits[r] + run.request.seed))
+        for run in sweep.runs
+        for r in [run.request.r]
+    ]
+
+    info = tradeoff_info([replace(sweep, runs=tuple(runs))], y="token_accuracy")
+
+    (group,) = info.groups
+    assert [(4, 61.0, "61.0 %"), (16, 81.0, "81.0 %")] == [(p.r, p.y, p.y_text) for p in group.points]
+    assert [0, 1] == list(group.front)
+    assert group.noise[0] <= 80.0
+    assert 81.0 == group.noise[1]
+    assert [61.0, 81.0] == [row["token_accuracy_percent"] for row in info.rows]
+    assert "r = 16" in info.notes[0]
+
+
+def test_an_accuracy_that_no_run_measured_is_said():
+    info = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})], y="exact_match")
+
+    assert ([], "None of these runs measured exact match.") == (info.groups, info.empty)

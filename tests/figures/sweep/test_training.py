@@ -1,0 +1,90 @@
+"""Loss by step."""
+
+from dataclasses import replace
+
+from rankviz.core.runs.record import Sweep
+from rankviz.figures import TrainingInfo, training_figure, training_info
+from rankviz.figures.sweep.training import LossCurve
+from tests.figures.support import named
+from tests.support.finished_runs import plain_sweep
+
+
+def test_the_info_has_a_curve_per_run_that_says_what_differs():
+    info = training_info([plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1))])
+
+    first = info.curves[0]
+    assert ("r = 4, seed 0", [1, 2], [5.0, 4.0], 2.0) == (first.label, first.steps, first.losses, first.final)
+    assert (2, 8) == (info.max_steps, len(info.rows))
+    assert "Measured: SmolLM2-135M-Instruct on phonemes, r = 4, 16." == info.source
+
+
+def test_only_the_named_runs_have_curves():
+    sweep = plain_sweep({4: 2.0, 16: 1.5})
+
+    assert [16] == [curve.r for curve in training_info([sweep], run_ids=[sweep.runs[1].run_id]).curves]
+    assert [] == training_info([sweep], run_ids=[]).curves
+
+
+def test_a_loss_curve_ends_in_its_held_out_loss():
+    curve = LossCurve(run_id="a", label="r = 4", r=4, steps=[1, 2], losses=[3.0, 2.5], final=2.75)
+
+    figure = training_figure(TrainingInfo([curve], max_steps=2))
+
+    assert (3.0, 2.5) == named(figure, "r = 4").y
+    assert (2.75,) == named(figure, "held-out loss").y
+    assert ("a", "a") == named(figure, "r = 4").customdata
+
+
+def test_many_loss_curves_are_named_by_rank_once_each():
+    curves = [
+        LossCurve(run_id=f"{r}-{seed}", label=f"r = {r}, seed {seed}", r=r, steps=[1], losses=[2.0])
+        for seed in range(3)
+        for r in (2, 8, 32)
+    ]
+
+    def legend(curves):
+        return [line.name for line in training_figure(TrainingInfo(curves)).data if line.showlegend is not False]
+
+    assert ["r = 2", "r = 8", "r = 32"] == legend(curves)
+    assert [curve.label for curve in curves[:8]] == legend(curves[:8])
+    assert "r = 8, seed 2" in training_figure(TrainingInfo(curves)).data[7].hovertemplate
+
+
+def long_run(count, peak):
+    (run,) = plain_sweep({8: 2.0}).runs
+    steps = [
+        replace(run.steps[0], step=n, loss=99.0 if n == peak else 2.0 + n % 7, tokens=n, seconds=float(n))
+        for n in range(1, count + 1)
+    ]
+    return Sweep(sweep_id="s1", runs=(replace(run, steps=tuple(steps)),))
+
+
+def test_of_a_long_run_so_many_steps_are_drawn_as_a_screen_shows_and_no_peak_is_lost():
+    info = training_info([long_run(100_000, peak=54_321)])
+
+    (curve,) = info.curves
+    assert 900 <= len(curve.steps) <= 1000 >= len(info.rows)
+    assert (1, 100_000, 99.0) == (curve.steps[0], curve.steps[-1], curve.losses[curve.steps.index(54_321)])
+    assert sorted(curve.steps) == list(curve.steps)
+    assert "At most 1000 steps of each run are shown" in info.source
+
+
+def test_many_runs_share_the_points_of_a_figure():
+    (run,) = long_run(2000, peak=5).runs
+    sweep = Sweep(
+        sweep_id="s1", runs=tuple(replace(run, request=replace(run.request, run_id=f"r{n}")) for n in range(60))
+    )
+
+    info = training_info([sweep])
+
+    assert {True} == {len(curve.steps) <= 200 for curve in info.curves}
+    assert "At most 200 steps" in info.source
+
+
+def test_a_short_run_is_drawn_whole_and_a_loss_that_is_no_number_has_no_marker():
+    (run,) = plain_sweep({8: float("nan")}).runs
+
+    info = training_info([Sweep(sweep_id="s1", runs=(run,))])
+
+    assert ([1, 2], None) == (info.curves[0].steps, info.curves[0].final)
+    assert "At most" not in info.source
