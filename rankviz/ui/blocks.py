@@ -1,11 +1,14 @@
 """The page's Blocks: each call runs as the visitor who sent it, and an open page keeps little on the server."""
 
+import copy
 import os
-from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import anyio.to_thread
 import gradio as gr
-from gradio.blocks import BlocksConfig
+from gradio.blocks import BlockFunction, BlocksConfig, convert_component_dict_to_list
+from gradio.state_holder import SessionState
 
 from rankviz.errors import UserError
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
@@ -34,14 +37,40 @@ class PageBlocks(SmallBlocks):
         with acting_as(visitor_of(request[0] if isinstance(request, list) else request)):
             return await super().process_api(*args, request=request, **kwargs)
 
-    async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
-        """Values that no widget of the page sends are a mistake of who sent them: a sentence, not a line in the log."""
+    async def preprocess_data(
+        self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
+    ) -> Any:
+        """Gradio's, in one thread: it enters one for each widget, and on a busy page waits for its turn each time.
+
+        Values that no widget of the page sends are a mistake of who sent them: a sentence, not a line in the log.
+        """
+        state = state or SessionState(self)
         try:
-            return await super().preprocess_data(*args, **kwargs)
+            sent = await super().preprocess_data(_with(block_fn, preprocess=False), inputs, state, explicit_call)
+            if not block_fn.preprocess:
+                return sent
+            return await anyio.to_thread.run_sync(_read, block_fn.inputs, sent, state, limiter=self.limiter)
         except gr.Error as error:
             raise gr.Error(error.message, print_exception=False) from error
         except Exception as error:
             raise gr.Error("The request could not be read. Reload the page.", print_exception=False) from error
+
+    async def postprocess_data(self, block_fn: BlockFunction, predictions: Any, state: SessionState | None) -> Any:
+        """Gradio's, of the widgets that change. For each that stays as it is Gradio makes a new component too, and keeps
+        it for the open page."""
+        outputs = block_fn.outputs
+        values = _in_order(outputs, predictions)
+        changed = [at for at, value in enumerate(values) if not _is_skip(value)]
+        if len(values) != len(outputs) or len(changed) == len(values):
+            return await super().postprocess_data(block_fn, predictions, state)
+        shown = [None if output.stateful else gr.skip() for output in outputs]
+        if changed:
+            some = _with(block_fn, outputs=[outputs[at] for at in changed])
+            new = [values[at] for at in changed]
+            made = await super().postprocess_data(some, new if len(new) > 1 else new[0], state)
+            for at, value in zip(changed, made, strict=True):
+                shown[at] = value
+        return shown
 
     def get_config_file(self) -> Any:
         """Without the stream that each open page would hold: a browser has six connections to a host, so a seventh page
@@ -66,9 +95,61 @@ class OpenPage(BlocksConfig):
 
     def __init__(self, page: PageConfig):
         super().__init__(page.root_block)
-        self.blocks = ChainMap({}, page.blocks)
+        self.blocks = Changed(page.blocks)
         self.fns = page.fns
         self.fn_id = page.fn_id
 
     def config_for_block(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return NOT_KEPT
+
+
+class Changed(dict[int, Any]):
+    """What was changed, over what all share. Who goes through it sees the changes only."""
+
+    def __init__(self, shared: Mapping[int, Any]) -> None:
+        super().__init__()
+        self.shared = shared
+
+    def __missing__(self, key: int) -> Any:
+        return self.shared[key]
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in self.shared
+
+    def get(self, key: int, default: Any = None) -> Any:
+        return self[key] if key in self else default
+
+
+def _with(block_fn: BlockFunction, **changes: Any) -> BlockFunction:
+    other = copy.copy(block_fn)
+    vars(other).update(changes)
+    return other
+
+
+def _read(widgets: Sequence[Any], sent: Sequence[Any], state: SessionState) -> list[Any]:
+    """What a function gets for what a browser sent."""
+    return [
+        value if widget.stateful else _value(state[widget._id], value)
+        for widget, value in zip(widgets, sent, strict=True)
+    ]
+
+
+def _value(widget: Any, sent: Any) -> Any:
+    if getattr(widget, "data_model", None) and sent is not None:
+        sent = widget.data_model.model_validate(sent, context={"validate_meta": True})
+    return widget.preprocess(sent)
+
+
+def _in_order(outputs: Sequence[Any], predictions: Any) -> Sequence[Any]:
+    """What a function returned, one value an output."""
+    if isinstance(predictions, dict) and predictions and not _is_skip(predictions):
+        predictions = convert_component_dict_to_list(list(outputs), predictions)
+    if len(outputs) == 1:
+        return [predictions]
+    if _is_skip(predictions):
+        return [predictions] * len(outputs)
+    return predictions if isinstance(predictions, list | tuple) else []
+
+
+def _is_skip(value: Any) -> bool:
+    return isinstance(value, dict) and value == gr.skip()
