@@ -226,9 +226,19 @@ window.RankViz = (() => {
   /* Until the page is restored from its address nothing is written there: Gradio selects the first tab at the start,
      and on a slow machine that would remove the tab from the address before the server reads it. */
   let isRestored = false;
+  const drawnThen = {};
+  const tabButtons = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")];
+  const nameOf = (button) => button.textContent.trim().toLowerCase();
+
+  /* What draws the tab of this name, if it is open when the page is restored. */
+  function restoredWith(tab, draw) {
+    drawnThen[tab] = draw;
+  }
 
   function restored() {
     isRestored = true;
+    const open = tabButtons().find((button) => button.getAttribute("aria-selected") === "true");
+    if (open) drawnThen[nameOf(open)]?.();
     if (new URL(location.href).searchParams.get("tab") === "sweep") remember({ tab: "runs" }); // its name before
   }
 
@@ -250,8 +260,7 @@ window.RankViz = (() => {
   function openTab() {
     const name = new URL(location.href).searchParams.get("tab") || "explore";
     const title = name === "sweep" ? "runs" : name;
-    const buttons = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")];
-    const found = () => buttons().find((button) => button.textContent.trim().toLowerCase() === title);
+    const found = () => tabButtons().find((button) => nameOf(button) === title);
     if (name === "explore" || name === "guide") return;
     const watcher = new MutationObserver(() => {
       if (!found()) return;
@@ -327,6 +336,7 @@ window.RankViz = (() => {
     copyable,
     address,
     restored,
+    restoredWith,
     header,
     busy,
     done,

@@ -17,7 +17,7 @@ from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
-from rankviz.ui.parts.controls import address, done, header, plain
+from rankviz.ui.parts.controls import address, done, header, plain, restored_with
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import default_tolerance
@@ -80,17 +80,14 @@ def build_app(api: Api) -> gr.Blocks:
             # What the address leaves as it is stays untouched: someone may have typed meanwhile.
             given = {name: value for name, value in result.question.items() if value != DEFAULTS[name]}
             can_measure = {exploring.measure: gr.Button(interactive=True)}
-            return put(result._asdict(), restored) | put(given, exploring.question) | can_measure
+            form = training.fill["fn"](result.training_sweep)
+            return put(result._asdict(), restored) | put(given, exploring.question) | can_measure | form
 
-        filled = [*restored.values(), *exploring.question.values(), exploring.measure]
+        filled = [*restored.values(), *exploring.question.values(), exploring.measure, *training.fill["outputs"]]
         loaded = app.load(load, None, filled, **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
-        loaded.then(**training.fill)
-        loaded.then(**training.draw).then(None, js=train.FOLD)
-        loaded.then(**training.examples)
-        for event in (running_now.draw, running.draw):
-            loaded.then(**event)
+        loaded.then(**running_now.draw)
         if identity:
             app.load(**identity, **quiet())
         app.load(None, js=adapter.BUSY_OF_THE_ADDRESS)
@@ -98,6 +95,7 @@ def build_app(api: Api) -> gr.Blocks:
 
         tab_widgets = (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
+        to["runs"] = on_any(runs_tab.select, restored_with("runs").submit)
         named = {}
         for name, chosen in to.items():
             place = json.dumps({"tab": None if name == "explore" else name})
@@ -107,7 +105,12 @@ def build_app(api: Api) -> gr.Blocks:
                 None, None, running.showing, js=f"() => {{ RankViz.write({place}); return {shown}; }}"
             )
         to["guide"].then(**rules)
-        to["train"].then(**training.draw).then(**training.examples)
+        to["train"].then(**training.draw)
+        train_at_start = on_any(restored_with("train").submit)
+        train_at_start.then(**training.draw).then(None, js=train.FOLD)
+        for chosen in (to["train"], train_at_start):
+            for event in training.opened:
+                chosen.then(**event)
         named["runs"].then(**running.draw)
         to["adapter"].then(**adapting.choices)
         asked = {**exploring.question, "data_file": exploring.data_file}

@@ -93,6 +93,11 @@ def on_any(*events: Any, inputs: Sequence[Any] = ()) -> Any:
     return gr.on(list(events) or None, None, list(inputs), js="() => []", queue=False, show_progress="hidden")
 
 
+def changes(inputs: Mapping[str, Any]) -> list[Any]:
+    """The events of these widgets that say that a value has changed."""
+    return [widget.change for widget in inputs.values() if hasattr(widget, "change")]
+
+
 def show(view: View, *, triggers: Sequence[Any] = (), **wiring: Any) -> Any:
     """`wire`, on these events; none means load and every change of an input."""
     return on_any(*triggers, inputs=list(wiring["inputs"].values())).then(**wire(view, **wiring))

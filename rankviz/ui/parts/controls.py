@@ -139,6 +139,17 @@ def header() -> gr.HTML:
     )
 
 
+def restored_with(tab: str) -> gr.HTML:
+    """Invisible: `submit` when the page has been restored from its address, if this tab is open then. Its `select` may
+    come before, when nobody knows what it is to show."""
+    return gr.HTML(
+        html_template="<span hidden></span>",
+        js_on_load=f"RankViz.restoredWith({tab!r}, () => trigger('submit'))",
+        apply_default_css=False,
+        visible="hidden",
+    )
+
+
 def address() -> gr.HTML:
     """Invisible: its value is a JSON object of query parameters, which are put into the browser's address."""
     return gr.HTML(

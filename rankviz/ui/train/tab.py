@@ -21,7 +21,7 @@ from rankviz.ui.train import before, examples, request
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.allowed import allowed_html
 from rankviz.ui.train.progress import CANCEL, HEIGHT, progress, restoring_html, train_button
-from rankviz.ui.wiring import action, notice_html, put, quiet, show, wire
+from rankviz.ui.wiring import action, changes, notice_html, on_any, put, quiet, show, wire
 
 POLL_SECONDS = 1.0
 PRESSED = f"""() => RankViz.busy("train-busy",
@@ -64,8 +64,9 @@ class Training(NamedTuple):
     seen: gr.State
     draw: Any
     """Call with no arguments to redraw after sweep_id was set: returns keyword arguments for an event."""
-    examples: dict[str, Any]
-    """The event that shows the recorded examples where there is no sweep to show, and hides them where there is."""
+    opened: tuple[dict[str, Any], ...]
+    """The events that show what does not depend on a sweep, for when the tab is opened: the form's preview and estimate,
+    and the recorded examples where there is no sweep to show."""
     fill: dict[str, Any]
     """The event that puts the shown sweep's own settings into the form."""
     form: dict[str, Any]
@@ -135,15 +136,14 @@ def build(api: Api) -> Training:
         inputs={"mode": w["mode"], "ranks": w["ranks"]},
         outputs={name: w[name] for name in train_form.Mode._fields},
     )
-    show(
-        partial(before.preview, api),
-        inputs={name: w[name] for name in ("data", "file", "kept")},
-        outputs={"preview": w["preview"]},
-    )
+    data = {name: w[name] for name in ("data", "file", "kept")}
+    previewing = wire(partial(before.preview, api), inputs=data, outputs={"preview": w["preview"]})
+    on_any(*changes(data)).then(**previewing)
     w["base"].change(None, js=BASE_BUSY)
-    show(partial(before.before, api), inputs=form, outputs={name: w[name] for name in before.Before._fields}).then(
-        **done("base-busy")
+    estimating = wire(
+        partial(before.before, api), inputs=form, outputs={name: w[name] for name in before.Before._fields}
     )
+    on_any(*changes(form)).then(**estimating).then(**done("base-busy"))
 
     def fill_from(values: Mapping[str, Any]) -> dict[Any, Any]:
         return put(train_form.filled(values, samples), fillable)
@@ -218,7 +218,7 @@ def build(api: Api) -> Training:
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        examples=recorded_examples,
+        opened=(previewing, estimating, recorded_examples),
         fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,
