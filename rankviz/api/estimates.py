@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.accuracy import Accuracy
@@ -24,8 +25,17 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.note import Caution
 
 if TYPE_CHECKING:
+    from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.calibration import Calibration
+    from rankviz.core.cost.gpu import Gpu
     from rankviz.core.fit.decide import FitAnswer
+    from rankviz.core.model.spec import ModelSpec
+
+
+KEPT = 32
+"""Questions whose answers are kept, of about 0.4 MB each. Every page opens with the same one."""
+MANY_RANKS = 32
+"""An estimate of so many is kept. One of a few ranks takes 1 ms to make."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +83,8 @@ class Estimates:
     def estimate(self, question: Question) -> EstimateAnswer:
         """Exact adapter numbers, and ranges for memory, time and cost, for every rank of the question."""
         gpu = hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
-        answer = estimate(self._models.get(question.model_id), question, gpu, self._workspace.assumptions)
+        estimated = _estimate_once if len(question.ranks) >= MANY_RANKS else estimate
+        answer = estimated(self._models.get(question.model_id), question, gpu, self._workspace.assumptions)
         answer = replace(answer, notes=(*self._about_cards(answer), *answer.notes))
         calibration = self._gpu_calibration(answer) if gpu and self._measured.any() else None
         if calibration is not None:
@@ -112,13 +123,16 @@ class Estimates:
             r: The rank.
             prices: Your own, in USD per hour by GPU, instead of the table's.
         """
-        from rankviz.core.fit.decide import decide
-
         gpu = hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
         own = self.own_prices(prices or {})
         one = replace(question, ranks=(r,))
-        return decide(
-            self._models.get(question.model_id), one, gpu, self._workspace.gpus, self._workspace.assumptions, own
+        return _decide_once(
+            self._models.get(question.model_id),
+            one,
+            gpu,
+            self._workspace.gpus,
+            self._workspace.assumptions,
+            tuple(own.items()),
         )
 
     def own_prices(self, prices: Mapping[str, float]) -> dict[str, float]:
@@ -152,3 +166,20 @@ class Estimates:
                 saved_dtype=saved_dtype(training.framework, training.precision),
             ),
         )
+
+
+_estimate_once = lru_cache(KEPT)(estimate)
+
+
+@lru_cache(KEPT)
+def _decide_once(
+    model: ModelSpec,
+    question: Question,
+    gpu: Gpu | None,
+    gpus: tuple[Gpu, ...],
+    assumptions: Assumptions,
+    prices: tuple[tuple[str, float], ...],
+) -> FitAnswer:
+    from rankviz.core.fit.decide import decide
+
+    return decide(model, question, gpu, gpus, assumptions, dict(prices))

@@ -56,7 +56,7 @@ class PageBlocks(SmallBlocks):
             raise gr.Error("The request could not be read. Reload the page.", print_exception=False) from error
 
     async def postprocess_data(self, block_fn: BlockFunction, predictions: Any, state: SessionState | None) -> Any:
-        """Gradio's, of the widgets that change. For each that stays as it is Gradio makes a new component too, and keeps
+        """Gradio's, of the widgets that change. For one that stays as it is Gradio would make a new component, and keep
         it for the open page."""
         outputs = block_fn.outputs
         values = _in_order(outputs, predictions)
@@ -117,7 +117,7 @@ class Changed(dict[int, Any]):
         return super().__contains__(key) or key in self.shared
 
     def get(self, key: int, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        return super().get(key, self.shared.get(key, default))
 
 
 def _with(block_fn: BlockFunction, **changes: Any) -> BlockFunction:

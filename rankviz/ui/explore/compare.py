@@ -15,7 +15,7 @@ from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.figures import X_LABELS, compare_figure, compare_info
 from rankviz.ui import link
 from rankviz.ui.explore.answer import X_DEFAULT
-from rankviz.ui.explore.records import FIGURES, records
+from rankviz.ui.explore.records import FIGURES, record
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
@@ -54,7 +54,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
             columns.append((label, pin, {"model": html.Cell(values["model"]), PROBLEM: html.Cell(str(error))}))
             continue
         tradeoffs.append((label, values["r"], tradeoff))
-        columns.append((label, pin, _cells(values, records(tradeoff)[str(values["r"])])))
+        columns.append((label, pin, _cells(values, record(tradeoff, values["r"]))))
     return {"html": _table(columns), "chart": _chart(tradeoffs, x) if tradeoffs else None}
 
 

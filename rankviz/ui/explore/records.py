@@ -22,9 +22,19 @@ FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
 
 def records(tradeoff: Tradeoff) -> dict[str, Any]:
     """By rank: `figures` has value, exact value, second line and short form of each of FIGURES."""
-    forecast = tradeoff.forecast or tradeoff.bent
-    known = {rank.r: rank for rank in forecast.ranks} if forecast else {}
+    known = _known(tradeoff)
     return {str(rank.r): _record(tradeoff, rank, known) for rank in tradeoff.estimate.ranks}
+
+
+def record(tradeoff: Tradeoff, r: int) -> dict[str, Any]:
+    """The same of one rank."""
+    rank = next(rank for rank in tradeoff.estimate.ranks if rank.r == r)
+    return _record(tradeoff, rank, _known(tradeoff))
+
+
+def _known(tradeoff: Tradeoff) -> dict[int, RankForecast | BentRank]:
+    forecast = tradeoff.forecast or tradeoff.bent
+    return {rank.r: rank for rank in forecast.ranks} if forecast else {}
 
 
 def _record(tradeoff: Tradeoff, rank: RankEstimate, known: Mapping[int, RankForecast | BentRank]) -> dict[str, Any]:

@@ -65,8 +65,8 @@ class Training(NamedTuple):
     draw: Any
     """Call with no arguments to redraw after sweep_id was set: returns keyword arguments for an event."""
     opened: tuple[dict[str, Any], ...]
-    """The events that show what does not depend on a sweep, for when the tab is opened: the form's preview and estimate,
-    and the recorded examples where there is no sweep to show."""
+    """The events that show the rest, for when the tab is opened: what the form's settings mean, and the recorded
+    examples where there is no sweep to show."""
     fill: dict[str, Any]
     """The event that puts the shown sweep's own settings into the form."""
     form: dict[str, Any]
