@@ -1,8 +1,8 @@
 """Fifty visitors explore the page for two minutes, alone and beside a training run. `make load`, on loopback only.
 
 Each has a session of their own and speaks as Gradio's front end does. They open the page, change rank and model, open
-sections, compare and look at Runs, with 0.5 to 2 s between two actions. Nothing here fails: it prints what it saw
-beside what is to be reached on two idle cores.
+sections, compare and look at Runs, with 0.5 to 2 s between two actions. It prints what it saw beside what is to be
+reached on two idle cores, and fails only where the training run does not last.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import socket
 import statistics
 import subprocess
@@ -32,6 +31,10 @@ NUMBERS = ("answer", "words", "compare", "section-fit")
 THINK_SECONDS = (0.5, 2.0)
 ARRIVE_SECONDS = 10
 STILL_SECONDS = 3
+STEPS, RUNS = 5000, 200
+"""Of the training. Rows are prepared for all steps of a run before its first: those of a million steps do not fit into
+memory."""
+BEGIN_SECONDS, BETWEEN_RUNS_SECONDS = 300, 30
 PAGES = 40
 """Opened one after another and kept open, to see what one costs."""
 
@@ -175,7 +178,7 @@ def report(seen: dict[str, list[float]], errors: list[str], seconds: float) -> N
     print(f"{count} requests in {seconds:.0f} s, {count / seconds:.0f} a second; {len(errors)} errors (to reach: 0)")
     for error in errors[:5]:
         print(f"  {error}")
-    groups = {"numbers": NUMBERS, "pictures": (*PICTURES, "runs"), "other": ("page", "page's events")}
+    groups = {"numbers": NUMBERS, "pictures": (*PICTURES, "runs"), "arrival (to reach: 2 s)": ("page", "page's events")}
     print(f"{'':24}{'count':>7}{'p50 ms':>9}{'p95 ms':>9}")
     for group, names in groups.items():
         _row(group.upper(), [each for name in names for each in seen[name]])
@@ -216,19 +219,55 @@ def events_of(url: str) -> Any:
     return Events(httpx.get(f"{url}/config").json())
 
 
-def training(home: Path) -> subprocess.Popen:
-    """A run of a tiny model, which goes on until it is ended. In a runs folder of its own: no shared page starts it."""
-    base = home / "tiny"
-    make = "import sys; from tests.support.tiny_llama import *; make_tiny_llama(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", make, str(base)], cwd=ROOT, check=True)
-    command = [sys.executable, "-m", "rankviz", "sweep", str(base), "--data", "phonemes", "-r", "8", "--seeds", "1"]
-    return subprocess.Popen(
-        [*command, "--steps", "1000000"],
-        cwd=ROOT,
-        env={**os.environ, "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+class Training:
+    """Runs of a tiny model, one after another until they are ended. In a runs folder of their own: no shared page would
+    start so many."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        base = home / "tiny"
+        make = "import sys; from tests.support.tiny_llama import *; make_tiny_llama(Path(sys.argv[1]))"
+        subprocess.run([sys.executable, "-c", make, str(base)], cwd=ROOT, check=True)
+        command = [sys.executable, "-m", "rankviz", "sweep", str(base), "--data", "phonemes", "--steps", str(STEPS)]
+        self.process = subprocess.Popen(
+            [*command, "-r", "8", "--seeds", str(RUNS)],
+            cwd=ROOT,
+            env={**os.environ, "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+
+    def begin(self) -> None:
+        """Wait for the first steps. Until then the worker imports and loads."""
+        for _ in range(BEGIN_SECONDS):
+            if self.process.poll() is None and self._count("StepLogged") > 10:
+                return
+            time.sleep(1)
+        raise SystemExit(f"The training run did not begin within {BEGIN_SECONDS} s.")
+
+    @contextlib.contextmanager
+    def goes_on(self) -> Any:
+        """SystemExit where no worker trains until the end of this block, since what was measured in it means little."""
+        begun = self._count("StepLogged")
+        yield
+        steps = self._count("StepLogged")
+        for _ in range(BETWEEN_RUNS_SECONDS):
+            if goes_on := self.process.poll() is None and self._count("StepLogged") > steps:
+                break
+            time.sleep(1)
+        if steps == begun or not goes_on or self._count("RunFailed"):
+            raise SystemExit("The training run ended early: what stands above was not measured beside one.")
+        print(f"the training run made {steps - begun} steps meanwhile")
+
+    def end(self) -> None:
+        from rankviz.supervisor.process import find
+
+        self.process.kill()  # an interrupt would end the display alone
+        self.process.wait()
+        if worker := find(self.home):
+            worker.end(STILL_SECONDS)
+
+    def _count(self, event: str) -> int:
+        return sum(file.read_text().count(f'"event": "{event}"') for file in self.home.glob("runs/*/events.jsonl"))
 
 
 def main() -> None:
@@ -249,15 +288,13 @@ def main() -> None:
                 asyncio.run(open_pages(app))
             if options.only in (None, "beside"):
                 print("\nBeside a training run (to reach: p95 1,000 ms)")
-                run = training(Path(folder) / "trainer")
-                time.sleep(40)
+                run = Training(Path(folder) / "trainer")
                 try:
-                    asyncio.run(crowd(app, options.visitors, options.seconds))
-                    print("the training run was" + (" still running" if run.poll() is None else " OVER"))
+                    run.begin()
+                    with run.goes_on():
+                        asyncio.run(crowd(app, options.visitors, options.seconds))
                 finally:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(run.pid, signal.SIGINT)
-                    run.wait(60)
+                    run.end()
         finally:
             app.process.terminate()
             app.process.wait(20)

@@ -3,12 +3,17 @@
 import errno
 import gc
 import socket
+import sys
 
 from rankviz.api import Api
 from rankviz.errors import UserError
 from rankviz.ui import network, zero_gpu
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options
+
+SWITCH_SECONDS = 0.001
+"""How long one thread computes while others wait. With Python's 5 ms the server itself, which passes each request on
+from thread to thread, waits for several of those at each step."""
 
 
 def serve() -> None:
@@ -23,6 +28,7 @@ def serve() -> None:
             print(line, flush=True)
     api.workspace.temp.keep_clean(api.workspace.settings.temp_hours * 3600)
     api.workspace.work_queue()
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what is imported stays: to look through it again takes 0.1 s, here and during answers
     app = build_app(api)
     zero_gpu.prepare(app)
