@@ -89,6 +89,9 @@ class SharedLimits(Limits):
     adapter_values: Count = 100_000
 
 
+SHARED_NICENESS = 10
+
+
 class Settings(BaseSettings):
     """Of one server."""
 
@@ -102,10 +105,19 @@ class Settings(BaseSettings):
         description="Whether strangers use the page: limits, owners, and no path of the machine is read",
     )
     temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
+    worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(
+        None, description="How far the priority of a training is below that of the page; 10 on a shared page"
+    )
     admin_token: SecretStr | None = Field(None, description="Who knows it may see and end everything")
     cookie_key: SecretStr | None = Field(
         None, description="Signs the cookies of visitors; without it a key is made and kept in the runs folder"
     )
+
+    @property
+    def niceness(self) -> int:
+        """Of workers. On a shared page they yield the processors to the page, whose answers take milliseconds."""
+        own = SHARED_NICENESS if self.shared else 0
+        return own if self.worker_niceness is None else self.worker_niceness
 
     @cached_property
     def limits(self) -> Limits:

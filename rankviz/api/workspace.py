@@ -168,7 +168,12 @@ class Workspace:
         from rankviz.supervisor import Supervisor
 
         limits = self.limits
-        return Supervisor(self.store, run_minutes=limits.run_minutes, turn_minutes=limits.turn_minutes)
+        return Supervisor(
+            self.store,
+            run_minutes=limits.run_minutes,
+            turn_minutes=limits.turn_minutes,
+            niceness=self.settings.niceness,
+        )
 
     def work_queue(self) -> None:
         """Go on with what is queued, and settle what an app that stopped has left behind."""

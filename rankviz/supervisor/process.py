@@ -24,8 +24,6 @@ from rankviz.machine.cards import worker_environment
 from rankviz.paths import IMPORT_ROOT
 
 _POLL_SECONDS = 0.02
-NICENESS = 10
-"""Of a worker, from 0 to 19."""
 
 
 @dataclass(slots=True)
@@ -83,9 +81,11 @@ class Worker:
                 os.kill(pid, number)
 
 
-def launch(command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: Path) -> Worker | None:
+def launch(
+    command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: Path, niceness: int = 0
+) -> Worker | None:
     """Start `command HOME RUN_ID...` in HOME, its output going to `log`. OSError where it can't be started. Of several
-    GPUs it sees one.
+    GPUs it sees one. niceness: how far its priority is below that of this process.
 
     None where some process still holds the lock, as the threads of a worker do for a moment after its leader has ended.
     """
@@ -117,7 +117,7 @@ def launch(command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: P
             )
         _write(fd, {"pid": popen.pid, "run_ids": list(run_ids)})
         _prefer_when_memory_runs_out(popen.pid)
-        _yield_processors(popen.pid)
+        _yield_processors(popen.pid, niceness)
     finally:
         os.close(fd)
     return Worker(lock=lock, run_ids=tuple(run_ids), pid=popen.pid, popen=popen)
@@ -183,14 +183,12 @@ def _prefer_when_memory_runs_out(pid: int) -> None:
         Path(f"/proc/{pid}/oom_score_adj").write_text("500")
 
 
-def _yield_processors(pid: int) -> None:
-    """To the app, whose answers take milliseconds. On a machine that has nothing else to do a worker loses nothing.
-
-    Where the kernel shares processors among sessions, the priority of the worker's session counts.
-    """
+def _yield_processors(pid: int, niceness: int) -> None:
+    """Where the kernel shares processors among sessions, the priority of the worker's session counts."""
+    nice = str(min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness))
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
-        Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS))
+        os.setpriority(os.PRIO_PROCESS, pid, int(nice))
+        Path(f"/proc/{pid}/autogroup").write_text(nice)
 
 
 def _write(fd: int, content: dict) -> None:

@@ -44,6 +44,7 @@ class Supervisor:
     Args:
         run_minutes: A run that takes longer is ended, and the rest of its sweep goes on.
         turn_minutes: A worker that is longer at a sweep ends between two runs where another visitor waits.
+        niceness: How far the priority of a worker is below that of this process.
         room_seconds: After a worker has found the disk full, the next one starts no sooner, and only with room.
     """
 
@@ -57,6 +58,7 @@ class Supervisor:
         grace_seconds: float = 2.0,
         run_minutes: float | None = None,
         turn_minutes: float = math.inf,
+        niceness: int = 0,
         room_seconds: float = 30.0,
     ):
         self.store = store
@@ -66,6 +68,7 @@ class Supervisor:
         self._grace_seconds = grace_seconds
         self._run_minutes = math.inf if run_minutes is None else run_minutes
         self._turn_minutes = turn_minutes
+        self._niceness = niceness
         self._lock = FileLock(store.home / "supervisor.lock", thread_local=False)
         self._mutex = threading.RLock()
         self._worker: process.Worker | None = None
@@ -269,7 +272,9 @@ class Supervisor:
         command = self._probe_command if isinstance(batch.records[0], ProbeRecord) else self._command
         process.yield_file(self.store.home).unlink(missing_ok=True)
         try:
-            self._worker = process.launch(command, home=self.store.home, run_ids=batch.run_ids, log=log)
+            self._worker = process.launch(
+                command, home=self.store.home, run_ids=batch.run_ids, log=log, niceness=self._niceness
+            )
         except OSError as error:
             if error.errno in disk.FULL:
                 raise

@@ -1,6 +1,7 @@
 """A full disk, a read-only folder, a journal cut anywhere: the true cause is said, and the queue goes on."""
 
 import errno
+import json
 import os
 import time
 
@@ -244,3 +245,14 @@ def test_a_supervisor_that_stumbles_while_it_takes_over_does_not_hold_the_folder
     second.cancel(run_ids[0])
     second.stop()
     assert ["cancelled"] == states(store, run_ids)
+
+
+def test_a_worker_can_have_a_lower_priority(store):
+    (run_id,) = sweep(store, 4)
+    supervisor = Supervisor(store, command=worker("begin(run_ids[0]); step(run_ids[0]); time.sleep(600)"), niceness=3)
+
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    nice = os.getpriority(os.PRIO_PROCESS, json.loads(lock_file(store.home).read_text())["pid"])
+    supervisor.stop()
+
+    assert min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3) == nice

@@ -13,6 +13,7 @@ from rankviz.api import Api
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options
 from rankviz.ui.visitors import HEADER, visitors_of
+from tests.support.stranger import Events
 
 STATE_KILOBYTES = 200
 """Of an open page."""
@@ -95,6 +96,29 @@ def test_an_open_page_keeps_little_on_the_server(page):
         tracemalloc.stop()
 
     assert (after - before) / len(opened) < 1000 * STATE_KILOBYTES
+
+
+def test_an_open_page_keeps_the_components_that_changed_on_it_and_no_others(page, client):
+    events = Events(client.get("/config").json())
+    at_start = events.chain(events.loads)
+
+    for event in at_start:
+        body = {"fn_index": event, "data": events.data(event, {}), "session_hash": "opened"}
+        assert 200 == client.post("/gradio_api/run/predict", json=body).status_code
+
+    kept = page.app.state_holder.session_data["opened"].blocks_config.blocks
+    outputs = {output._id for event in at_start for output in page.fns[event].outputs if not output.stateful}
+    assert {"tabs", "measure", "modules"} <= {component.elem_id for component in kept.values()}
+    assert len(kept) < len(outputs) / 4
+
+
+def test_a_page_is_opened_without_events_for_the_tabs_that_are_closed(page):
+    events = Events(page.get_config_file())
+
+    filled = {output.elem_id for event in events.chain(events.loads) for output in page.fns[event].outputs}
+
+    assert {"tabs", "modules"} <= filled
+    assert not {"status", "expected", "example-matters", "train-curve", "runs-table"} & filled
 
 
 def test_what_changes_on_one_page_is_not_seen_on_another(page):
