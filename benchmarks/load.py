@@ -24,8 +24,6 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rankviz.settings import SHARED_NICENESS  # noqa: E402
-
 MODELS = ("Qwen/Qwen3-4B", "meta-llama/Llama-3.1-8B", "unsloth/Llama-3.1-8B", "Qwen/Qwen3-8B", "google/gemma-3-4b-it")
 RANKS = (1, 2, 4, 8, 16, 24, 32, 64, 128, 256)
 PICTURES = ("section-memory", "section-modules", "section-studies", "section-accuracy")
@@ -36,7 +34,6 @@ STILL_SECONDS = 3
 STEPS, RUNS = 5000, 200
 """Of the training. Rows are prepared for all steps of a run before its first: those of a million steps do not fit into
 memory."""
-AS_SHARED = {"RANKVIZ_WORKER_NICENESS": str(SHARED_NICENESS)}
 BEGIN_SECONDS, BETWEEN_RUNS_SECONDS = 300, 30
 PAGES = 40
 """Opened one after another and kept open, to see what one costs."""
@@ -227,6 +224,9 @@ class Training:
     start so many."""
 
     def __init__(self, home: Path):
+        from rankviz.settings import SHARED_NICENESS
+
+        as_shared = {"RANKVIZ_WORKER_NICENESS": str(SHARED_NICENESS)}
         self.home = home
         base = home / "tiny"
         make = "import sys; from tests.support.tiny_llama import *; make_tiny_llama(Path(sys.argv[1]))"
@@ -235,7 +235,7 @@ class Training:
         self.process = subprocess.Popen(
             [*command, "-r", "8", "--seeds", str(RUNS)],
             cwd=ROOT,
-            env={**os.environ, "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1", **AS_SHARED},
+            env={**os.environ, "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1", **as_shared},
             stdout=subprocess.DEVNULL,
         )
 
