@@ -34,7 +34,7 @@ STILL_SECONDS = 3
 STEPS, RUNS = 5000, 200
 """Of the training. Rows are prepared for all steps of a run before its first: those of a million steps do not fit into
 memory."""
-BEGIN_SECONDS, BETWEEN_RUNS_SECONDS = 300, 30
+BEGIN_SECONDS, BETWEEN_RUNS_SECONDS = 600, 30
 PAGES = 40
 """Opened one after another and kept open, to see what one costs."""
 
