@@ -19,11 +19,12 @@ from filelock import FileLock, Timeout
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.events import DISK_FULL, RunCancelled, RunFailed
 from rankviz.core.runs.record import RunRecord, RunState
+from rankviz.engines import process
 from rankviz.errors import WorkerError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
-from rankviz.supervisor import process, turns
+from rankviz.supervisor import turns
 from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.stopwatch import Stopwatch
 

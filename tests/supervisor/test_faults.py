@@ -9,10 +9,10 @@ import pytest
 
 from rankviz.core.runs.events import DISK_FULL, RunCancelled, RunFailed, RunStarted
 from rankviz.core.runs.record import RunState
+from rankviz.engines.process import lock_file
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from rankviz.supervisor.process import lock_file
 from rankviz.worker.journal import Journal
 from tests.support import questions
 from tests.support.finished_runs import finished_events

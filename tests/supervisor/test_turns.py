@@ -4,10 +4,10 @@ import time
 
 from rankviz.core.runs.events import RunStarted
 from rankviz.core.runs.record import RunState
+from rankviz.engines.process import yield_file
 from rankviz.store import RunStore
 from rankviz.store.removal import remove
 from rankviz.supervisor import Supervisor
-from rankviz.supervisor.process import yield_file
 from rankviz.supervisor.turns import Batch, batches, in_turn, served_at
 from tests.support import questions
 from tests.support.finished_runs import finished_events
