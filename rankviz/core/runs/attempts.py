@@ -5,12 +5,13 @@ a journal says whose it is. Only lines of the current attempt count. A late line
 thought lost, say, stays in the file and changes nothing.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from rankviz.core.bounds import Between, Count, Moment, Prose, Word
 
-MAX_ATTEMPTS = 1000
+MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
 AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
 
@@ -19,13 +20,14 @@ class Attempt(NamedTuple):
     """One try of one run, as a worker is given it: "RUN_ID@2"."""
 
     run_id: str
-    number: int = 1
+    number: int = 0
+    """0: the current one, whichever that is."""
 
     @classmethod
     def parse(cls, text: str) -> "Attempt":
-        """The first attempt where the text gives no number. ValueError where it is none."""
+        """Of a text with or without a number. ValueError where what stands for it is none."""
         run_id, _, number = text.partition("@")
-        return cls(run_id, int(number or 1))
+        return cls(run_id, int(number or 0))
 
     def __str__(self) -> str:
         return f"{self.run_id}@{self.number}"
@@ -64,3 +66,52 @@ class RunRequeued(AttemptEvent):
     time: Moment
     lost: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
     """Why the last attempt was lost, where that is the reason; empty where somebody asked again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempted:
+    """What the record of a run or a probe has of its attempts."""
+
+    attempt: int = 1
+    """The number of the current one; what earlier ones wrote counts no more."""
+    lost_attempts: int = 0
+    """How many in a row were lost with the place where they ran; asking again starts anew."""
+    place: AttemptPlaced | None = None
+    """Where the current one is; None while no engine has it, and in journals of before engines."""
+    copied_bytes: int = 0
+    """Of the current one's own journal elsewhere: how much of it is here."""
+
+    @property
+    def engine(self) -> str:
+        """The engine that has the current attempt; empty where none has."""
+        return self.place.engine if self.place else ""
+
+    def counts(self, event: AttemptEvent) -> bool:
+        """Whether an event is of the current attempt and has not been brought before."""
+        return event.attempt in (0, self.attempt) and (not event.offset or event.offset > self.copied_bytes)
+
+    def another(self, event: AttemptEvent, *, ended: bool) -> dict[str, Any] | None:
+        """The fields that a new record begins with, where this event begins another attempt; None where it does not.
+        What has ended is begun again only where it is asked for."""
+        if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not ended:
+            return {"attempt": event.attempt, "lost_attempts": self.lost_attempts, "place": event}
+        if isinstance(event, RunRequeued) and self.counts(event):
+            lost_attempts = self.lost_attempts + 1 if event.lost else 0
+            return {"attempt": following(self.attempt), "lost_attempts": lost_attempts}
+        return None
+
+
+def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
+    """The events that count, where so many attempts have begun before them."""
+    for event in events:
+        if isinstance(event, AttemptPlaced):
+            attempt = max(attempt, event.attempt)
+        if event.attempt in (0, attempt):
+            yield event
+            if isinstance(event, RunRequeued):
+                attempt = following(attempt)
+
+
+def following(attempt: int) -> int:
+    """The number of the attempt after this one."""
+    return min(attempt + 1, MAX_ATTEMPTS)
