@@ -165,10 +165,18 @@ class Workspace:
 
     @cached_property
     def supervisor(self) -> Supervisor:
+        from rankviz.engines.known import engines
         from rankviz.supervisor import Supervisor
 
-        limits = self.limits
-        return Supervisor(self.store, run_minutes=limits.run_minutes, turn_minutes=limits.turn_minutes)
+        settings, limits = self.settings, self.limits
+        return Supervisor(
+            self.store,
+            engines=engines(self.store, settings),
+            run_minutes=limits.run_minutes,
+            turn_minutes=limits.turn_minutes,
+            max_attempts=limits.attempts,
+            split_runs=settings.split_runs,
+        )
 
     def work_queue(self) -> None:
         """Go on with what is queued, and settle what an app that stopped has left behind."""

@@ -79,6 +79,9 @@ class Engine(Protocol):
     shares_disk: bool
     """Whether its workers write into the store's own run folders. Then nothing is brought back, and `begin` is taken by
     worker and supervisor from the same folder."""
+    divides: bool = False
+    """Whether a sweep is divided among its free places. False where a place costs money, and loading the base in each
+    would too."""
 
     def room(self) -> int:
         """How many more jobs it would start now."""
@@ -89,8 +92,8 @@ class Engine(Protocol):
         its owner should know of, and then the others' jobs are tried. OSError or EngineError: it cannot be started at
         all, and why: its runs fail with that.
 
-        The journals hold an AttemptPlaced of each attempt already, so a job that has started is never unknown.
-        Starting the same name twice starts one.
+        Where the disk is not shared, the journals hold an AttemptPlaced of each attempt already. A job that has started
+        is among `live` from then on, also after a restart of the app. Starting the same name twice starts one.
         """
         ...
 

@@ -17,7 +17,7 @@ from rankviz.core.bounds import printable
 from rankviz.core.from_json import Misfit, build
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
-from rankviz.core.runs.attempts import counting
+from rankviz.core.runs.attempts import AttemptPlaced, counting
 from rankviz.core.runs.events import EVENT_TYPES, RunEvent, StageProgressed, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
@@ -28,17 +28,18 @@ LATEST = 60
 MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 16_000_000
 """An evaluation of 100,000 examples, the most there can be, has about 5 MB."""
+SMALL = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
 
 
 def append_event(journal: Path, event: RunEvent) -> None:
-    """One write, so that a reader sees the whole line or none. On disk before this returns, steps and progress
+    """One write, so that a reader sees the whole line or none. On disk before this returns, steps, progress and places
     excepted: there are many, and a machine that loses power may lose the last few."""
-    write_lines(journal, [event], durable=not isinstance(event, StepLogged | StageProgressed))
+    append_events(journal, [event])
 
 
-def write_lines(journal: Path, events: Sequence[RunEvent], *, durable: bool) -> None:
+def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
     """The same of several events."""
     if not events:
         return
@@ -50,7 +51,7 @@ def write_lines(journal: Path, events: Sequence[RunEvent], *, durable: bool) -> 
             data = b"\n" + data
         if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, f"An event of {journal.parent.name} was not written whole")
-        if durable:
+        if not all(isinstance(event, SMALL) for event in events):
             os.fsync(fd)
     finally:
         os.close(fd)

@@ -22,17 +22,18 @@ from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError, UserError
+from rankviz.store.destination import ANYWHERE, Destination
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
     Record,
     Request,
     append_event,
+    append_events,
     new_record,
     parse_lines,
     parse_request,
     request_text,
-    write_lines,
 )
 from rankviz.store.ownership import FILE, NO_ONES, Ownership, read_ownership, write_ownership
 from rankviz.visitor import data_folder
@@ -60,13 +61,13 @@ class RunStore:
         in the run's folder. BadAdapterError where it is."""
         return path_in_run(self.run_dir(run_id), relative)
 
-    def create(self, request: SweepRequest, owner: str = "") -> str:
+    def create(self, request: SweepRequest, owner: str = "", destination: Destination = ANYWHERE) -> str:
         """Queue a sweep and return its id. Its runs appear whole, and together for whoever reads the queue."""
         now = time.time()
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
         self.publish(
             {
-                run.run_id: {"request.json": request_text(run)}
+                run.run_id: {"request.json": request_text(run), **destination.files}
                 for run in request.runs(sweep_id=sweep_id, created_at=now)
             },
             Ownership(owner),
@@ -150,7 +151,7 @@ class RunStore:
 
     def append_copied(self, run_id: str, events: Sequence[RunEvent]) -> None:
         """Write down what an attempt wrote elsewhere, each with its attempt and its offset there."""
-        write_lines(self._journal(run_id), events, durable=True)
+        append_events(self._journal(run_id), events)
 
     def begin(self, run_id: str, attempt: int = 0) -> bool:
         """Take an attempt of a queued run up, for good; 0 is the current one. True for one caller only: the worker that

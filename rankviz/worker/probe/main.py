@@ -1,4 +1,5 @@
-"""Runs `python -m rankviz.worker probe HOME PROBE_ID@ATTEMPT`: each depth in its own process, with limits of time and memory.
+"""Runs `python -m rankviz.worker probe HOME PROBE_ID@ATTEMPT`: each depth in its own process, with limits of time and
+memory.
 
 This process loads no torch: it starts depth.py, reads what that says, watches the memory it takes and ends it
 at a limit. That memory ran out is a result; that time ran out is one too as long as two depths are known.
@@ -42,8 +43,9 @@ def main(argv: Sequence[str]) -> int:
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
     journal = Journal(store, probe_id, attempt)
     redirect_output(store.run_dir(probe_id) / "worker.log")
-    for left in store.runs_dir.glob("*/base-*"):  # of a probe that was killed; others may be running
-        if left.parent.name == probe_id or store.record(left.parent.name).state.ended:
+    killed = {probe_id, *(probe.run_id for probe in store.probes() if probe.state.ended)}
+    for left in store.runs_dir.glob("*/base-*"):
+        if left.parent.name in killed:
             shutil.rmtree(left, ignore_errors=True)
     try:
         journal.request.validate()
