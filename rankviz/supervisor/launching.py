@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.attempts import Attempt, following
 from rankviz.engines import End, Engine, Job
-from rankviz.errors import EngineError, quoted
+from rankviz.errors import EngineError, UserError, quoted
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.destination import read_destination
@@ -100,10 +100,12 @@ class Launching:
         )
         try:
             live = self._jobs.start(engine, job)
-        except (OSError, EngineError) as error:
+        except (OSError, EngineError, UserError) as error:
             if isinstance(error, OSError) and error.errno in disk.FULL:
                 raise
-            self._outcomes.give_up(batch.records, End(why=f"The worker could not be started: {error}."))
+            self._outcomes.give_up(
+                batch.records, End(why=f"The worker could not be started: {str(error).rstrip('.')}.")
+            )
             return False
         if live is not None:
             self._served[batch.owner] = time.time()

@@ -92,6 +92,11 @@ class Supervisor:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """Where it may run."""
+        return tuple(self._jobs.engines.values())
+
     def start(self) -> None:
         """Work in a background thread, now or as soon as no other supervisor does."""
         if self._thread is None:

@@ -35,8 +35,8 @@ def step(run_id, number=1):
     write(run_id, StepLogged(time=time.time(), step=number, loss=3.0 / number, learning_rate=1e-3,
                               tokens=10 * number, seconds=0.5 * number, memory_bytes=1000))
 
-def complete(run_id):
-    step(run_id)
+def complete(run_id, number=1):
+    step(run_id, number)
     write(run_id, RunCompleted(time=time.time(), train_seconds=1.0, peak_memory_bytes=2000,
                                 peak_memory_kind="process resident"))
 """
