@@ -15,6 +15,7 @@ from rankviz.cli.shared import Json, print_json, table
 from rankviz.cli.typer_options import Commands
 from rankviz.cli.watch import watch
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
+from rankviz.store.destination import Destination
 
 if TYPE_CHECKING:
     from rankviz.api.runs.runs import RunSummary
@@ -70,6 +71,10 @@ def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     request, completed = run.request, run.completed
     yield "Sweep", run.request.sweep_id
     yield "State", str(run.state)
+    if run.place_in_words:
+        yield "Place", run.place_in_words
+    if run.state == "queued" and run.waits:
+        yield "Waits", run.waits
     if run.error:
         yield "Error", run.error
     yield "Base model", request.base
@@ -133,10 +138,13 @@ def runs_add(
 
 
 @runs.command("resume")
-def runs_resume(sweep_id: Annotated[str, typer.Argument(help="A sweep.")]) -> None:
+def runs_resume(
+    sweep_id: Annotated[str, typer.Argument(help="A sweep.")],
+    engine: Annotated[str, typer.Option(help="Where they run from now on; without it where they were to run.")] = "",
+) -> None:
     """Run the failed and cancelled runs of a sweep again; completed runs stay."""
     api = Api()
-    api.runs.resume(sweep_id)
+    api.runs.resume(sweep_id, Destination(engine) if engine else None)
     watch(api, sweep_id)
 
 

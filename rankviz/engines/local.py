@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.events import GPU_LOST
 from rankviz.engines import process
 from rankviz.engines.engine import End, Engine, Job, Kind, Live
@@ -41,7 +42,7 @@ class Local(Engine):
         gpus: Their names as CUDA_VISIBLE_DEVICES has them, instead of those that the driver reports.
     """
 
-    name = "local"
+    name = LOCAL
     shares_disk = True
     divides = True
 

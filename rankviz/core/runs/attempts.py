@@ -11,6 +11,8 @@ from typing import Annotated, Any, NamedTuple
 
 from rankviz.core.bounds import Between, Count, Moment, Prose, Word
 
+LOCAL = "local"
+"""The engine of this machine."""
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
 AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
@@ -85,6 +87,22 @@ class Attempted:
     def engine(self) -> str:
         """The engine that has the current attempt; empty where none has."""
         return self.place.engine if self.place else ""
+
+    @property
+    def where(self) -> str:
+        """Where the current one is, for people; empty where no engine has it or it is not known."""
+        return self.place.where if self.place else ""
+
+    @property
+    def waits(self) -> str:
+        """Why the engine that has it has not begun it, as a sentence."""
+        return self.place.waits if self.place else ""
+
+    @property
+    def place_in_words(self) -> str:
+        """Where it is or was and which attempt that is, short; empty where nothing is known."""
+        place = ": ".join(filter(None, [self.engine if self.engine != LOCAL else "", self.where]))
+        return ", ".join(filter(None, [place, f"attempt {self.attempt}" if self.attempt > 1 else ""]))
 
     def counts(self, event: AttemptEvent) -> bool:
         """Whether an event is of the current attempt and has not been brought before."""
