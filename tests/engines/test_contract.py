@@ -3,7 +3,6 @@
 To add an engine: a class like those below, and its name in ENGINES.
 """
 
-import json
 import os
 import signal
 from collections.abc import Sequence
@@ -12,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.core.runs.events import AttemptPlaced, RunRequeued, StepLogged
+from rankviz.core.runs.events import AttemptPlaced, RunFailed, RunRequeued, StepLogged
 from rankviz.engines import Engine
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
+from tests.support import questions
 from tests.support.elsewhere import Elsewhere
 from tests.support.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
 
@@ -215,23 +215,24 @@ def test_what_ended_while_no_app_looked_is_settled_by_the_next(supervise, settin
 
 def test_a_late_event_of_an_earlier_attempt_is_kept_and_changes_nothing(supervise, setting, store):
     (run_id,) = sweep(store, 4)
-    lost_once = "if attempts[run_id] == '1': os.kill(os.getpid(), signal.SIGKILL)"
-    supervise(worker(three_steps(lost_once))).settle()
-    before = store.get(run_id)
-    late = replace(before.steps[-1], step=4, loss=0.0, attempt=1, offset=0)
+    go = store.home.parent / "go"
+    lost_once = f"""if attempts[run_id] == '1': os.kill(os.getpid(), signal.SIGKILL)
+    while not os.path.exists({str(go)!r}): time.sleep(0.02)"""
+    supervisor = supervise(worker(three_steps(lost_once)))
+    wait_for(lambda: store.get(run_id).attempt == 2 and len(store.get(run_id).steps) == 2)
+    late = replace(store.get(run_id).steps[-1], step=9, loss=0.0, attempt=1, offset=0)
 
     store.append(run_id, late)
+    store.append(run_id, RunFailed(time=1.0, error="late", attempt=1))
+    assert ("running", [1, 2]) == (store.get(run_id).state, steps_of(store, [run_id])[0])
+    go.touch()
+    supervisor.settle()
 
-    assert "completed" == before.state
-    assert before == store.get(run_id)
-    assert before == RunStore(store.home).get(run_id)
-    lines = (store.run_dir(run_id) / "events.jsonl").read_text().splitlines()
-    assert (4, 1) == tuple(json.loads(lines[-1])[name] for name in ("step", "attempt"))
+    assert (["completed"], [[1, 2, 3]]) == (states(store, [run_id]), steps_of(store, [run_id]))
+    assert late in store.events(run_id)
 
 
 def test_visitors_run_side_by_side(supervise, setting, store):
-    from tests.support import questions
-
     mine = store.run_ids(store.create(questions.sweep(ranks=(1, 2, 3, 4)), "ann"))
     theirs = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ben"))
     go = store.home.parent / "go"
