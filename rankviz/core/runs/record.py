@@ -195,11 +195,8 @@ class RunRecord(Attempted):
         record, steps, copied_bytes = self, [], self.copied_bytes
         for event in events:
             if isinstance(event, StepLogged):
-                if (
-                    not record.state.ended
-                    and record.counts(event)
-                    and (not event.offset or event.offset > copied_bytes)
-                ):
+                is_new = not event.offset or event.offset > copied_bytes
+                if is_new and record.counts(event) and not record.state.ended:
                     steps.append(event)
                     copied_bytes = max(copied_bytes, event.offset)
                 continue
