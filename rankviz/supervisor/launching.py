@@ -43,6 +43,9 @@ class Launching:
 
     def launch(self) -> None:
         """Start what there is room for."""
+        reached = [engine for name, engine in self._jobs.engines.items() if name not in self._jobs.away]
+        if not any(engine.room() > 0 for engine in reached):
+            return
         records, waiting = self._waiting()
         if not waiting:
             return

@@ -26,7 +26,7 @@ from rankviz.supervisor.bounds import Bounds
 from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.launching import Launching
-from rankviz.supervisor.outcomes import ORPHANED, Outcomes, given_up
+from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
 
 WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
 CANCEL_MARKER = "cancel"
@@ -171,7 +171,7 @@ class Supervisor:
                     self._ended(engine, live, live.end)
             self._bounds.check()
             if unended:
-                self._settle_orphans()
+                self._settle_orphans(unended)
                 if time.monotonic() >= self._not_before and not disk.trouble(self.store.home):
                     self._launching.launch()
 
@@ -201,7 +201,7 @@ class Supervisor:
             return False
         try:
             self._jobs.look()
-            self._settle_orphans()
+            self._settle_orphans(self.store.records())
             tidy(self.store)
         except BaseException:
             self._lock.release()  # or the next look would take a worker that lives for gone
@@ -287,13 +287,15 @@ class Supervisor:
         if self._outcomes.count(left[0].request.sweep_id, completed=completed):
             self._outcomes.give_up(left, given_up(end))
 
-    def _settle_orphans(self) -> None:
+    def _settle_orphans(self, records: Iterable[Record]) -> None:
         """Runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
-        may still live."""
+        may still live. A queued run is looked at while no job is there: one that was taken up and wrote nothing."""
         taken, reached = self._jobs.run_ids, {"", *self._jobs.engines} - self._jobs.away.keys()
         orphans = (
             record.run_id
-            for record in self.store.records()
-            if not record.state.ended and record.run_id not in taken and record.engine in reached
+            for record in records
+            if (record.state is RunState.RUNNING or (record.state is RunState.QUEUED and not taken))
+            and record.run_id not in taken
+            and record.engine in reached
         )
         self._outcomes.settle(orphans, ORPHANED)
