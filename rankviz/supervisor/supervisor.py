@@ -82,13 +82,8 @@ class Supervisor:
             split_runs=split_runs,
             unwritten=self._ends.unwritten,
         )
-        self._bounds = Bounds(
-            self._jobs,
-            self._launching,
-            run_minutes=self._run_minutes,
-            turn_minutes=turn_minutes,
-            end_run=self._end_run,
-        )
+        minutes = {"run_minutes": self._run_minutes, "turn_minutes": turn_minutes}
+        self._bounds = Bounds(self._jobs, self._launching, **minutes, end_run=self._end_run)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -113,7 +108,7 @@ class Supervisor:
         self._release()
 
     def settle(self, timeout_seconds: float = 60.0) -> None:
-        """Return once every run has ended and no worker is left; TimeoutError if that takes longer."""
+        """Return once every run has ended and no job is left; TimeoutError if that takes longer."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             if self._thread is None:
@@ -294,8 +289,8 @@ class Supervisor:
         orphans = (
             record.run_id
             for record in records
-            if (record.state is RunState.RUNNING or (record.state is RunState.QUEUED and not taken))
-            and record.run_id not in taken
+            if record.run_id not in taken
+            and record.state in ((RunState.RUNNING,) if taken else (RunState.RUNNING, RunState.QUEUED))
             and record.engine in reached
         )
         self._outcomes.settle(orphans, ORPHANED)
