@@ -74,7 +74,7 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _facts(summary: "RunSummary", waits: str) -> Iterator[tuple[str, str]]:
+def _facts(summary: "RunSummary", waits: str = "") -> Iterator[tuple[str, str]]:
     """Settings, measurements, and the estimate beside them, in words."""
     run, estimate = summary.record, summary.estimate
     request, completed = run.request, run.completed
