@@ -79,7 +79,7 @@ def test_a_gpu_that_becomes_free_takes_half_of_what_is_left(store):
     long, short = sweep(store, *range(1, 13)), sweep(store, 64)
     yields = (
         "for number, run_id in enumerate(run_ids):\n"
-        "    if number and (store.home / os.environ['RANKVIZ_YIELD_FILE']).exists(): raise SystemExit(0)\n"
+        "    if number and (store.home / os.environ['WORKER_YIELD_FILE']).exists(): raise SystemExit(0)\n"
         "    if begin(run_id):\n"
         "        step(run_id)\n"
         "        while not (store.home / 'go').exists() and not run_id.endswith('r64'): time.sleep(0.02)\n"

@@ -31,7 +31,7 @@ DISK_FULL = 74
 """Exit code of a worker that could not write because the disk is full (EX_IOERR of sysexits.h)."""
 YIELD_FILE = "worker.yield"
 """In the runs folder: asks the worker to end before its next run, since somebody else waits."""
-YIELD_VARIABLE = "RANKVIZ_YIELD_FILE"
+YIELD_VARIABLE = "WORKER_YIELD_FILE"
 """Of the environment of a worker that has another name for it."""
 MAX_ANSWER_CHARACTERS = 1000
 MAX_ERROR_CHARACTERS = 4000
