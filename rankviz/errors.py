@@ -17,6 +17,8 @@ RankVizError
   + AssetError                RankViz's own data is broken: file, row, field, remedy
   + HubUnavailableError       no network, or no answer from the Hub; try again later
   + StorageError              the runs folder cannot be written: its disk is full, or it is read-only
+  + EngineError               an engine refused a job, or lost what it made; says why
+  + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
@@ -114,6 +116,14 @@ class HubUnavailableError(RankVizError):
 
 class StorageError(RankVizError):
     """The runs folder cannot be written; the message says why and what to do."""
+
+
+class EngineError(RankVizError):
+    """An engine refused a job, or what the job made is not there; the message says why and what to do."""
+
+
+class EngineUnavailableError(RankVizError):
+    """An engine cannot be reached, or cannot start a job now; the message says why. It is asked again later."""
 
 
 class WorkerError(RankVizError):

@@ -38,6 +38,9 @@ class Limits(BaseSettings):
     turn_minutes: Count = Field(
         10, description="Minutes after which a sweep gives way to one of another visitor, between two of its runs"
     )
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        2, description="Attempts of a run whose worker, node or job is lost; an error of the run itself is not retried"
+    )
     runs_kept: Count | None = Field(None, description="Runs and probes of one visitor that are kept, queued ones too")
     runs_in_total: Count | None = Field(None, description="The same of all visitors together")
     upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
@@ -103,6 +106,13 @@ class Settings(BaseSettings):
     shared: bool = Field(
         default_factory=lambda: "SPACE_ID" in os.environ,
         description="Whether strangers use the page: limits, owners, and no path of the machine is read",
+    )
+    engine: str = Field("local", description="The engine of runs that name none")
+    gpus: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="GPUs of this machine that train at once, one worker each; without it all that are alike"
+    )
+    split_runs: Annotated[int, Field(ge=1)] = Field(
+        3, description="Runs that a worker must have at least for a sweep to be divided among free GPUs"
     )
     temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
     worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(

@@ -70,6 +70,10 @@ def run_json(summary: RunSummary) -> dict[str, Any]:
     return {
         **row,
         "error": summary.record.error or None,
+        "engine": summary.record.engine or None,
+        "where": summary.record.where or None,
+        "attempt": summary.record.attempt,
+        "waits": summary.record.waits or None,
         "folder": summary.folder and str(summary.folder),
         "adapter_folder": summary.adapter_folder and str(summary.adapter_folder),
         "answers": [_answer_json(each) for each in summary.record.answers],

@@ -165,14 +165,17 @@ class Workspace:
 
     @cached_property
     def supervisor(self) -> Supervisor:
+        from rankviz.engines.known import engines
         from rankviz.supervisor import Supervisor
 
-        limits = self.limits
+        settings, limits = self.settings, self.limits
         return Supervisor(
             self.store,
+            engines=engines(self.store, settings),
             run_minutes=limits.run_minutes,
             turn_minutes=limits.turn_minutes,
-            niceness=self.settings.niceness,
+            max_attempts=limits.attempts,
+            split_runs=settings.split_runs,
         )
 
     def work_queue(self) -> None:

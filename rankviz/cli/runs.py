@@ -15,6 +15,7 @@ from rankviz.cli.shared import Json, print_json, table
 from rankviz.cli.typer_options import Commands
 from rankviz.cli.watch import watch
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
+from rankviz.store.destination import Destination
 
 if TYPE_CHECKING:
     from rankviz.api.runs.runs import RunSummary
@@ -44,13 +45,22 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
     if api.runs.is_sweep(run_id):
         return print_json(sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
     summary = api.runs.summary(run_id)
+    waits = _waits(api, summary.record)
     if as_json:
-        return print_json(run_json(summary))
-    table(f"Run {run_id}", ["", "Value"], [list(fact) for fact in _facts(summary)])
+        return print_json(run_json(summary) | {"waits": waits or None})
+    table(f"Run {run_id}", ["", "Value"], [list(fact) for fact in _facts(summary, waits)])
     for answer in summary.record.answers:
         print(f"\nPrompt      {_one_line(answer.prompt)}\nReference   {_one_line(answer.reference)}")
         for label, given in (("Base", answer.before), ("Trained", answer.after)):
             print(f"{label:12}{_answer(given)}")
+
+
+def _waits(api: Api, run: "RunRecord") -> str:
+    """Why a queued run has not begun: what its engine says, or its place in the queue."""
+    if run.state != "queued" or run.waits:
+        return run.waits
+    place = api.runs.waiting(run.request.sweep_id)
+    return place.sentence if place else ""
 
 
 def _answer(given: "GreedyAnswer | None") -> str:
@@ -64,12 +74,16 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _facts(summary: "RunSummary") -> Iterator[tuple[str, str]]:
+def _facts(summary: "RunSummary", waits: str = "") -> Iterator[tuple[str, str]]:
     """Settings, measurements, and the estimate beside them, in words."""
     run, estimate = summary.record, summary.estimate
     request, completed = run.request, run.completed
     yield "Sweep", run.request.sweep_id
     yield "State", str(run.state)
+    if run.place_in_words:
+        yield "Place", run.place_in_words
+    if waits:
+        yield "Waits", waits
     if run.error:
         yield "Error", run.error
     yield "Base model", request.base
@@ -133,10 +147,13 @@ def runs_add(
 
 
 @runs.command("resume")
-def runs_resume(sweep_id: Annotated[str, typer.Argument(help="A sweep.")]) -> None:
+def runs_resume(
+    sweep_id: Annotated[str, typer.Argument(help="A sweep.")],
+    engine: Annotated[str, typer.Option(help="Where they run from now on; without it where they were to run.")] = "",
+) -> None:
     """Run the failed and cancelled runs of a sweep again; completed runs stay."""
     api = Api()
-    api.runs.resume(sweep_id)
+    api.runs.resume(sweep_id, Destination(engine) if engine else None)
     watch(api, sweep_id)
 
 

@@ -25,6 +25,7 @@ from rankviz.core.runs.request import (
     quick_look,
 )
 from rankviz.errors import InvalidSettingError
+from rankviz.store.destination import Destination
 
 
 def sweep(
@@ -79,6 +80,7 @@ def sweep(
             help="Held-out prompts whose greedy answers are kept to be read, before and after training; 0 for none.",
         ),
     ] = SHOWN_ANSWERS,
+    engine: Annotated[str, typer.Option(help="Where the runs execute; without it RANKVIZ_ENGINE.")] = "",
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -133,7 +135,7 @@ def sweep(
     api.runs.check(request)
     for sentence in api.runs.expected(request).sentences:
         print(sentence, file=sys.stderr)
-    sweep_id = api.runs.start(request)
+    sweep_id = api.runs.start(request, Destination(engine))
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     watch(api, sweep_id)
     runs = api.runs.sweep(sweep_id).runs

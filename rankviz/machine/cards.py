@@ -35,15 +35,27 @@ def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ, nvml:
     if driver is None or not driver.cards:
         return None
     if (wanted := environ.get(VISIBLE)) is None:
-        return _slice_of(max(driver.cards, key=lambda card: card.memory_bytes or 0), nvml)
-    first = wanted.split(",")[0].strip()
-    if first.isdecimal():
-        return next((_slice_of(card, nvml) for card in driver.cards if card.index == int(first)), None)
-    if first.startswith("MIG-"):
-        return _by_uuid(first, driver, nvml)
-    # CUDA takes the beginning of a UUID too, as long as it is the only one.
-    named = [card for card in driver.cards if first.startswith("GPU-") and card.uuid.startswith(first)]
-    return _slice_of(named[0], nvml) if len(named) == 1 else None
+        return _slice_of(_largest(driver), nvml)
+    return _named(wanted.split(",")[0].strip(), driver, nvml)
+
+
+def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ, nvml: Any = None) -> tuple[Card, ...]:
+    """The cards that workers use at the same time, `chosen` first: those that CUDA_VISIBLE_DEVICES names up to the
+    first that is not there, as CUDA reads it; where it is not set, those of the same name and memory as the chosen one,
+    for which the page's estimates hold."""
+    if driver is None or not driver.cards:
+        return ()
+    if (wanted := environ.get(VISIBLE)) is None:
+        first = _largest(driver)
+        alike = [card for card in driver.cards if (card.name, card.memory_bytes) == (first.name, first.memory_bytes)]
+        return tuple(_slice_of(card, nvml) for card in alike)
+    cards: list[Card] = []
+    for name in wanted.split(","):
+        card = _named(name.strip(), driver, nvml)
+        if card is None or card.uuid in [each.uuid for each in cards]:
+            break
+        cards.append(card)
+    return tuple(cards)
 
 
 def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> dict[str, str]:
@@ -57,11 +69,31 @@ def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None
     return {ORDER: PCI, VISIBLE: "0" if card.index is None else str(card.index)} if card else {}
 
 
+def only(card: Card) -> dict[str, str]:
+    """Variables with which a worker sees this card alone."""
+    return {ORDER: PCI, VISIBLE: card.uuid or str(card.index)}
+
+
 def other_order(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> str:
     """The user's CUDA_DEVICE_ORDER, where a number in CUDA_VISIBLE_DEVICES may mean another card by it; else empty."""
     order, first = environ.get(ORDER, PCI), environ.get(VISIBLE, "").split(",")[0].strip()
     several = driver is not None and len(driver.cards) > 1
     return order if several and order != PCI and first.isdecimal() else ""
+
+
+def _largest(driver: Driver) -> Card:
+    return max(driver.cards, key=lambda card: card.memory_bytes or 0)
+
+
+def _named(name: str, driver: Driver, nvml: Any) -> Card | None:
+    """As one of CUDA_VISIBLE_DEVICES is read."""
+    if name.isdecimal():
+        return next((_slice_of(card, nvml) for card in driver.cards if card.index == int(name)), None)
+    if name.startswith("MIG-"):
+        return _by_uuid(name, driver, nvml)
+    # CUDA takes the beginning of a UUID too, as long as it is the only one.
+    named = [card for card in driver.cards if name.startswith("GPU-") and card.uuid.startswith(name)]
+    return _slice_of(named[0], nvml) if len(named) == 1 else None
 
 
 def _cards(nvml: Any) -> Iterator[Card]:

@@ -17,6 +17,7 @@ from rankviz.core.bounds import printable
 from rankviz.core.from_json import Misfit, build
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
+from rankviz.core.runs.attempts import AttemptPlaced, counting
 from rankviz.core.runs.events import EVENT_TYPES, RunEvent, StageProgressed, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
@@ -27,14 +28,22 @@ LATEST = 60
 MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 16_000_000
 """An evaluation of 100,000 examples, the most there can be, has about 5 MB."""
+SMALL = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
 
 
 def append_event(journal: Path, event: RunEvent) -> None:
-    """One write, so that a reader sees the whole line or none. On disk before this returns, steps and progress
+    """One write, so that a reader sees the whole line or none. On disk before this returns, steps, progress and places
     excepted: there are many, and a machine that loses power may lose the last few."""
-    data = (json.dumps({"event": type(event).__name__, **asdict(event)}) + "\n").encode()
+    append_events(journal, [event])
+
+
+def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
+    """The same of several events."""
+    if not events:
+        return
+    data = b"".join(_line(event) for event in events)
     fd = os.open(journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(fd).st_size
@@ -42,10 +51,16 @@ def append_event(journal: Path, event: RunEvent) -> None:
             data = b"\n" + data
         if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, f"An event of {journal.parent.name} was not written whole")
-        if not isinstance(event, StepLogged | StageProgressed):
+        if not all(isinstance(event, SMALL) for event in events):
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _line(event: RunEvent) -> bytes:
+    """Without an attempt and an offset of 0, as older journals are."""
+    row = {name: value for name, value in asdict(event).items() if value or name not in ("attempt", "offset")}
+    return (json.dumps({"event": type(event).__name__, **row}) + "\n").encode()
 
 
 def parse_event(line: bytes) -> RunEvent | None:
@@ -111,7 +126,7 @@ class JournalReader:
     record: Record
     offset: int = 0
     latest: deque[RunEvent] = field(default_factory=lambda: deque(maxlen=LATEST))
-    """The last events, without steps and progress, of which there are many."""
+    """The last events that counted, without steps and progress, of which there are many."""
 
     def read(self) -> Record:
         """Fold what is new. An ended run changes only when it is asked for again: its file's size is looked at, no
@@ -119,8 +134,9 @@ class JournalReader:
         new = parse_lines(self._appended())
         self.offset += new.size
         if new.events:
+            counted = counting(new.events, self.record.attempt)
+            self.latest.extend(event for event in counted if not isinstance(event, StepLogged | StageProgressed))
             self.record = self.record.after_all(new.events)
-            self.latest.extend(event for event in new.events if not isinstance(event, StepLogged | StageProgressed))
         if new.unreadable:
             self.record = replace(self.record, unreadable_lines=self.record.unreadable_lines + new.unreadable)
         return self.record

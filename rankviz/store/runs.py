@@ -17,16 +17,19 @@ from rankviz.core.bounds import INSIDE, NAME, printable
 from rankviz.core.from_json import Misfit
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
-from rankviz.core.runs.events import RunEvent, RunRequeued
+from rankviz.core.runs.attempts import RunRequeued
+from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError, UserError
+from rankviz.store.destination import ANYWHERE, Destination
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
     Record,
     Request,
     append_event,
+    append_events,
     new_record,
     parse_lines,
     parse_request,
@@ -58,13 +61,13 @@ class RunStore:
         in the run's folder. BadAdapterError where it is."""
         return path_in_run(self.run_dir(run_id), relative)
 
-    def create(self, request: SweepRequest, owner: str = "") -> str:
+    def create(self, request: SweepRequest, owner: str = "", destination: Destination = ANYWHERE) -> str:
         """Queue a sweep and return its id. Its runs appear whole, and together for whoever reads the queue."""
         now = time.time()
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
         self.publish(
             {
-                run.run_id: {"request.json": request_text(run)}
+                run.run_id: {"request.json": request_text(run), **destination.files}
                 for run in request.runs(sweep_id=sweep_id, created_at=now)
             },
             Ownership(owner),
@@ -146,11 +149,19 @@ class RunStore:
         """Write down what happened. One writer at a time: the worker while it lives, then the supervisor."""
         append_event(self._journal(run_id), event)
 
-    def begin(self, run_id: str) -> bool:
-        """Take a queued run up, for good. True for one caller only: the worker that will write its journal, or the
-        supervisor that cancels it before one has."""
+    def append_copied(self, run_id: str, events: Sequence[RunEvent]) -> None:
+        """Write down what an attempt wrote elsewhere, each with its attempt and its offset there."""
+        append_events(self._journal(run_id), events)
+
+    def begin(self, run_id: str, attempt: int = 0) -> bool:
+        """Take an attempt of a queued run up, for good; 0 is the current one. True for one caller only: the worker that
+        will write its journal, or the supervisor that cancels it before one has. False where another attempt is the
+        current one by now."""
+        current = self.record(run_id).attempt
+        if attempt not in (0, current):
+            return False
         try:
-            os.close(os.open(self.run_dir(run_id) / "begun", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            os.close(os.open(self._begun(run_id, current), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         except FileExistsError:
             return False
         except FileNotFoundError:
@@ -158,16 +169,21 @@ class RunStore:
         return True
 
     def requeue(self, run_id: str) -> None:
-        """Ask again for a run that failed or was cancelled. The mark of its beginning goes first, while the run still
-        counts as ended: a queued run that has begun would be taken for one that its worker left."""
-        folder = self.run_dir(run_id)
-        for mark in ("begun", "cancel"):
-            (folder / mark).unlink(missing_ok=True)
-        shutil.rmtree(folder / "adapter", ignore_errors=True)
-        self.append(run_id, RunRequeued(time=time.time()))
+        """Ask again for a run that failed or was cancelled."""
+        self.clear(run_id)
+        self.append(run_id, RunRequeued(time=time.time(), attempt=self.record(run_id).attempt))
+
+    def clear(self, run_id: str) -> None:
+        """Before another attempt: without the wish to cancel it, and without an adapter of the last one."""
+        (self.run_dir(run_id) / "cancel").unlink(missing_ok=True)
+        shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
     def has_begun(self, run_id: str) -> bool:
-        return (self.run_dir(run_id) / "begun").exists()
+        """Whether somebody took up its current attempt."""
+        return self._begun(run_id, self.record(run_id).attempt).exists()
+
+    def _begun(self, run_id: str, attempt: int) -> Path:
+        return self.run_dir(run_id) / ("begun" if attempt == 1 else f"begun-{attempt}")
 
     def events(self, run_id: str) -> tuple[RunEvent, ...]:
         """All events in order; unreadable lines left out, an unfinished last line too."""

@@ -1,6 +1,7 @@
-"""Running: the queue, worker processes, cancel.
+"""Running: the queue, whose turn it is, and how runs ended.
 
-`process` is one worker and everything it started; `supervisor` decides which one runs and writes down how it ended.
+`supervisor` decides what runs next on which engine (rankviz.engines) and writes down how it ended; `turns` is fair
+between visitors.
 """
 
 from rankviz.supervisor.supervisor import WORKER_COMMAND, Supervisor

@@ -25,6 +25,8 @@ class Ends:
         """Write down how a run ended, now or as soon as there is room."""
         if run_id in self.unwritten:
             return
+        with contextlib.suppress(RunNotFoundError):
+            event = replace(event, attempt=self._store.record(run_id).attempt)
         self.unwritten[run_id] = event
         if error := self._write(run_id):
             logging.getLogger(__name__).warning("How run %s ended is written later. %s", run_id, disk.explain(error))

@@ -1,84 +1,96 @@
-"""One supervisor per runs folder: it takes up queued sweeps and probes in turn (turns.py), one worker at a time.
+"""One supervisor per runs folder: it gives queued sweeps and probes in turn (turns.py) to engines that have room.
 
 Several may be started on one folder (a second app, a command line): the one that holds HOME/supervisor.lock works, the
-others wait to take over. What it knows it reads from the disk, so that a restart loses nothing: a worker that still
-lives is watched on, one that has gone leaves its begun run failed, and the queue goes on. Where the disk is full, how
-runs ended is kept until it can be written down, and nothing starts before.
+others wait to take over. What it knows it reads from the journals and from the engines, so that a restart loses
+nothing: a job that still lives is watched on, the runs of one that has gone are tried again or fail, and the queue goes
+on. Where the disk is full, how runs ended is kept until it can be written down, and nothing starts before.
 """
 
 import logging
 import math
-import sys
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 
 from filelock import FileLock, Timeout
 
-from rankviz.core.probe.record import ProbeRecord
-from rankviz.core.runs.events import DISK_FULL, RunCancelled, RunFailed
-from rankviz.core.runs.record import RunRecord, RunState
-from rankviz.errors import WorkerError
+from rankviz.core.runs.events import DISK_FULL, RunCancelled
+from rankviz.core.runs.record import RunState
+from rankviz.engines import End, Engine, Live
+from rankviz.engines.local import COMMANDS, Local
+from rankviz.errors import EngineUnavailableError, WorkerError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
-from rankviz.supervisor import process, turns
+from rankviz.supervisor.bounds import Bounds
 from rankviz.supervisor.ends import Ends
-from rankviz.supervisor.stopwatch import Stopwatch
+from rankviz.supervisor.jobs import Jobs
+from rankviz.supervisor.launching import Launching
+from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
 
-WORKER_COMMAND = (sys.executable, "-m", "rankviz.worker", "finetune")
-PROBE_COMMAND = (sys.executable, "-m", "rankviz.worker", "probe")
-BARREN_WORKERS = 2
-"""So many workers of a sweep in a row that complete no run, and the rest of the sweep is given up."""
+WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
 CANCEL_MARKER = "cancel"
-ORPHANED = (
-    "The app or the machine stopped while this run was going, and its worker with it. What it wrote is kept; start it "
-    "again to have it whole."
-)
 
 
 class Supervisor:
-    """Runs what is queued in a store. Both commands are given HOME and ids; tests pass their own.
+    """Runs what is queued in a store.
 
     Args:
+        engines: Where it may run; the local one, unless given.
+        engine: The name of the one that has runs which name none; the first, unless given.
+        command, probe_command: Of the local engine, where none is given; tests pass their own.
         run_minutes: A run that takes longer is ended, and the rest of its sweep goes on.
-        turn_minutes: A worker that is longer at a sweep ends between two runs where another visitor waits.
-        niceness: How far the priority of a worker is below that of this process.
+        turn_minutes: A job that is longer at a sweep ends between two runs where another visitor waits.
         room_seconds: After a worker has found the disk full, the next one starts no sooner, and only with room.
+        max_attempts: A run whose place was lost is tried again until it was lost so often.
+        split_runs: A sweep is divided among free places as long as each part has so many runs.
     """
 
     def __init__(
         self,
         store: RunStore,
         *,
+        engines: Sequence[Engine] = (),
+        engine: str = "",
         command: Sequence[str] = WORKER_COMMAND,
         probe_command: Sequence[str] = PROBE_COMMAND,
         poll_seconds: float = 0.2,
         grace_seconds: float = 2.0,
         run_minutes: float | None = None,
         turn_minutes: float = math.inf,
-        niceness: int = 0,
         room_seconds: float = 30.0,
+        max_attempts: int = 1,
+        split_runs: int = 3,
     ):
         self.store = store
-        self._command = tuple(command)
-        self._probe_command = tuple(probe_command)
+        if not engines:
+            commands = {"finetune": tuple(command), "probe": tuple(probe_command)}
+            engines = [Local(store.home, commands=commands, grace_seconds=grace_seconds)]
         self._poll_seconds = poll_seconds
-        self._grace_seconds = grace_seconds
         self._run_minutes = math.inf if run_minutes is None else run_minutes
-        self._turn_minutes = turn_minutes
-        self._niceness = niceness
         self._lock = FileLock(store.home / "supervisor.lock", thread_local=False)
         self._mutex = threading.RLock()
-        self._worker: process.Worker | None = None
         self._room_seconds, self._not_before = room_seconds, -math.inf
-        self._turn, self._run = Stopwatch(), Stopwatch()
-        self._served: dict[str, float] = {}
         self._ends = Ends(store)
-        self._barren: dict[str, int] = {}
+        self._jobs = Jobs(store, engines)
+        self._outcomes = Outcomes(store, self._ends, max_attempts)
+        self._launching = Launching(
+            store,
+            self._jobs,
+            self._outcomes,
+            default=engine or engines[0].name,
+            split_runs=split_runs,
+            unwritten=self._ends.unwritten,
+        )
+        minutes = {"run_minutes": self._run_minutes, "turn_minutes": turn_minutes}
+        self._bounds = Bounds(self._jobs, self._launching, **minutes, end_run=self._end_run)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """Where it may run."""
+        return tuple(self._jobs.engines.values())
 
     def start(self) -> None:
         """Work in a background thread, now or as soon as no other supervisor does."""
@@ -96,13 +108,13 @@ class Supervisor:
         self._release()
 
     def settle(self, timeout_seconds: float = 60.0) -> None:
-        """Return once every run has ended and no worker is left; TimeoutError if that takes longer."""
+        """Return once every run has ended and no job is left; TimeoutError if that takes longer."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             if self._thread is None:
                 self.tick()
             with self._mutex:
-                busy = self._worker is not None or any(not record.state.ended for record in self.store.records())
+                busy = bool(self._jobs) or any(not record.state.ended for record in self.store.records())
             if not busy:
                 return
             if time.monotonic() > deadline:
@@ -137,22 +149,26 @@ class Supervisor:
             time.sleep(self._poll_seconds / 4)
 
     def tick(self) -> None:
-        """Look once: cancel what was asked, bury what died, end what takes too long, launch what is next."""
+        """Look once: cancel what was asked, bring what is new, settle what ended, end what takes too long, start what
+        is next."""
         with self._mutex:
             if not self._acquire():
                 return
             self._ends.write()
+            self._jobs.look()
             unended = [record for record in self.store.records() if not record.state.ended]
             if marked := [r.run_id for r in unended if (self.store.run_dir(r.run_id) / CANCEL_MARKER).exists()]:
-                self._cancel(marked)
-            if self._worker is not None and not self._worker.alive():
-                self._worker_ended()
-            if self._worker is not None:
-                self._bound(unended)
-            if self._worker is None and unended:
-                self._fail_begun([r.run_id for r in unended], RunFailed(time=time.time(), error=ORPHANED))
+                self._cancel_where_reached(marked)
+            for engine, live in self._jobs:
+                if live.end is None and self._jobs.is_stale(live):
+                    self._end(engine, live)
+                elif self._jobs.copy(engine, live) and live.end is not None:
+                    self._ended(engine, live, live.end)
+            self._bounds.check()
+            if unended:
+                self._settle_orphans(unended)
                 if time.monotonic() >= self._not_before and not disk.trouble(self.store.home):
-                    self._launch_next()
+                    self._launching.launch()
 
     def _loop(self) -> None:
         complaint = ""
@@ -179,10 +195,8 @@ class Supervisor:
         except Timeout:
             return False
         try:
-            self._worker = process.find(self.store.home)
-            if self._worker is None:
-                orphaned = RunFailed(time=time.time(), error=ORPHANED)
-                self._fail_begun([record.run_id for record in self.store.records()], orphaned)
+            self._jobs.look()
+            self._settle_orphans(self.store.records())
             tidy(self.store)
         except BaseException:
             self._lock.release()  # or the next look would take a worker that lives for gone
@@ -191,110 +205,92 @@ class Supervisor:
 
     def _release(self) -> None:
         with self._mutex:
-            self._worker = None
+            self._jobs.release()
+            self._bounds.forget()
             self._lock.release()
+
+    def _cancel_where_reached(self, run_ids: Sequence[str]) -> None:
+        try:
+            self._cancel(run_ids)
+        except EngineUnavailableError as error:
+            logging.getLogger(__name__).warning("Cancelling waits. %s", error)
 
     def _cancel(self, run_ids: Sequence[str]) -> None:
         """Whoever begins a run owns its journal: a queued run is begun here and cancelled, one that a worker has begun
-        is cancelled once that worker is gone."""
-        begun = []
+        is cancelled once that worker is gone. A job of which nothing is left is ended too."""
+        begun = set()
         for run_id in run_ids:
             if self.store.record(run_id).state is RunState.QUEUED and self.store.begin(run_id):
                 self._ends.of(run_id, RunCancelled(time=time.time()))
             else:
-                begun.append(run_id)
-        if self._worker is not None and set(begun) & set(self._worker.run_ids):
-            self._worker.pause()
-            if all(self.store.record(run_id).state.ended for run_id in begun):
-                self._worker.resume()
-                return
-            self._worker.end(self._grace_seconds)
-            self._worker = None
+                begun.add(run_id)
+        for engine, live in self._jobs:
+            ids = {record.run_id for record in self._jobs.records(live)}
+            if ending := begun & ids:
+                self._end(engine, live, unless=lambda ids=ending: not self._unended(ids))
+            elif ids & set(run_ids) and not self._unended(ids):
+                self._end(engine, live)
+        taken = self._jobs.run_ids
         for run_id in begun:
-            if not self.store.record(run_id).state.ended:
+            if run_id not in taken and self._unended([run_id]):
                 self._ends.of(run_id, RunCancelled(time=time.time()))
 
-    def _bound(self, unended: Sequence[RunRecord | ProbeRecord]) -> None:
-        """End the run that takes longer than it may, and ask the worker to end after this run where its turn is over
-        and another visitor waits. Counted from when this supervisor saw it begin, by a clock that nobody sets."""
-        worker = self._worker
-        running = next((r for r in unended if r.run_id in worker.run_ids and r.state is RunState.RUNNING), None)
-        if running is not None and self._run.minutes(running.run_id) >= self._run_minutes:
-            self._end_run(running.run_id)
-        elif self._turn.minutes(worker.run_ids) >= self._turn_minutes:
-            owner = self._owner_of(worker.run_ids[0])
-            waiting = turns.batches(unended, self._owner_of)
-            if any(batch.owner != owner for batch in waiting):
-                process.yield_file(self.store.home).touch()
+    def _unended(self, run_ids: Iterable[str]) -> list[str]:
+        return [run_id for run_id in run_ids if not self.store.record(run_id).state.ended]
 
-    def _end_run(self, run_id: str) -> None:
-        self._worker.pause()
-        if self.store.record(run_id).state.ended:
-            self._worker.resume()
-            return
-        error = (
-            f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "
-            "steps, fewer held-out examples, a smaller batch or a smaller base."
-        )
-        self._worker_ended(error)
+    def _end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
+        """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""
 
-    def _worker_ended(self, why: str = "") -> None:
-        """why: where this supervisor ends it."""
-        worker, self._worker = self._worker, None
-        exit_code = worker.end(self._grace_seconds)
-        full = exit_code == DISK_FULL or (not why and exit_code != 0 and disk.is_full(self.store.home))
-        error = why or (disk.FULL_SENTENCE if full else process.describe_exit(exit_code))
-        self._fail_begun(worker.run_ids, RunFailed(time=time.time(), error=error, exit_code=exit_code))
-        gave_way = exit_code == 0 and process.yield_file(self.store.home).exists()
-        records = [self.store.record(run_id) for run_id in worker.run_ids]
-        left = [r for r in records if r.state is RunState.QUEUED and r.run_id not in self._ends.unwritten]
-        if full:
+        def is_needless() -> bool:
+            self._jobs.copying.copy(engine, live)
+            return unless()
+
+        end = live.end or engine.cancel(live, is_needless)
+        if end is not None:
+            self._jobs.forget(engine, live)
+        return end
+
+    def _end_run(self, engine: Engine, live: Live, run_id: str) -> None:
+        end = self._end(engine, live, unless=lambda: not self._unended([run_id]))
+        if end is not None:
+            error = (
+                f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "
+                "steps, fewer held-out examples, a smaller batch or a smaller base."
+            )
+            self._settle(engine, live, end._replace(why=error, lost=False))
+
+    def _ended(self, engine: Engine, live: Live, end: End) -> None:
+        """By itself."""
+        is_full = end.exit_code != 0 and engine.shares_disk and disk.is_full(self.store.home)
+        if end.exit_code == DISK_FULL or is_full:
             self._not_before = time.monotonic() + self._room_seconds
-        if not left or gave_way or full:
+            end = end._replace(why=disk.FULL_SENTENCE, lost=False)
+        self._settle(engine, live, end)
+        self._jobs.forget(engine, live)
+
+    def _settle(self, engine: Engine, live: Live, end: End) -> None:
+        """What becomes of the runs of a job that has ended."""
+        run_ids = [record.run_id for record in self._jobs.records(live)]
+        for run_id in self._unended(run_ids):
+            self._jobs.copying.collect_log(engine, live, run_id)
+        again = self._outcomes.settle(run_ids, end)
+        records = [self.store.record(run_id) for run_id in run_ids]
+        left = [r for r in records if r.state is RunState.QUEUED and r.run_id not in self._ends.unwritten]
+        if not left or end.gave_way or end.why == disk.FULL_SENTENCE:
             return
-        sweep_id = left[0].request.sweep_id
-        completed = any(record.state is RunState.COMPLETED for record in records)
-        self._barren[sweep_id] = 0 if completed else self._barren.get(sweep_id, 0) + 1
-        if self._barren[sweep_id] >= BARREN_WORKERS:
-            reason = f"Not started: {BARREN_WORKERS} workers in a row completed no run of this sweep. The last: {error}"
-            self._give_up(left, RunFailed(time=time.time(), error=reason, exit_code=exit_code))
+        completed = again or any(record.state is RunState.COMPLETED for record in records)
+        if self._outcomes.count(left[0].request.sweep_id, completed=completed):
+            self._outcomes.give_up(left, given_up(end))
 
-    def _launch_next(self) -> None:
-        with self.store.publishing():
-            records = self.store.records()
-            waiting = turns.batches((r for r in records if not self.store.has_begun(r.run_id)), self._owner_of)
-        if not waiting:
-            return
-        owners = {batch.owner for batch in waiting}
-        served = turns.served_at(records, owners, self._owner_of, now=time.time()) if len(owners) > 1 else {}
-        batch = turns.in_turn(waiting, {**served, **self._served})[0]
-        log: Path = self.store.run_dir(batch.run_ids[0]) / "worker.log"
-        command = self._probe_command if isinstance(batch.records[0], ProbeRecord) else self._command
-        process.yield_file(self.store.home).unlink(missing_ok=True)
-        try:
-            self._worker = process.launch(
-                command, home=self.store.home, run_ids=batch.run_ids, log=log, niceness=self._niceness
-            )
-        except OSError as error:
-            if error.errno in disk.FULL:
-                raise
-            self._give_up(
-                batch.records, RunFailed(time=time.time(), error=f"The worker could not be started: {error}.")
-            )
-        if self._worker is not None:
-            self._served[batch.owner] = time.time()
-
-    def _owner_of(self, run_id: str) -> str:
-        return self.store.ownership(run_id).owner
-
-    def _fail_begun(self, run_ids: Sequence[str], failed: RunFailed) -> None:
-        """Nobody is left to end these runs, so this does, for those that somebody had begun."""
-        for run_id in run_ids:
-            state = self.store.record(run_id).state
-            if state is RunState.RUNNING or (state is RunState.QUEUED and self.store.has_begun(run_id)):
-                self._ends.failed(run_id, failed, log_of=run_id)
-
-    def _give_up(self, records: Sequence[RunRecord | ProbeRecord], failed: RunFailed) -> None:
-        for record in records:
-            if self.store.begin(record.run_id):
-                self._ends.failed(record.run_id, failed, log_of=records[0].run_id)
+    def _settle_orphans(self, records: Iterable[Record]) -> None:
+        """Runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
+        may still live. A queued run is looked at while no job is there: one that was taken up and wrote nothing."""
+        taken, reached = self._jobs.run_ids, {"", *self._jobs.engines} - self._jobs.away.keys()
+        orphans = (
+            record.run_id
+            for record in records
+            if record.run_id not in taken
+            and record.state in ((RunState.RUNNING,) if taken else (RunState.RUNNING, RunState.QUEUED))
+            and record.engine in reached
+        )
+        self._outcomes.settle(orphans, ORPHANED)

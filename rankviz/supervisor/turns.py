@@ -61,3 +61,17 @@ def in_turn(waiting: Sequence[Batch], served: Mapping[str, float]) -> list[Batch
         if not lines[owner]:
             del lines[owner]
     return order
+
+
+def parts(order: Sequence[Batch], room: int, *, least: int) -> list[Batch]:
+    """What is started where there is room for so many: the first in the order, and where fewer wait than there is room
+    for, the one with most runs is halved until its halves would have fewer than `least`."""
+    chosen = list(order)
+    while len(chosen) < room:
+        place = max(range(len(chosen)), key=lambda at: len(chosen[at].records), default=None)
+        if place is None or (half := len(chosen[place].records) // 2) < max(1, least):
+            break
+        batch = chosen[place]
+        first, second = (batch._replace(records=part) for part in (batch.records[:-half], batch.records[-half:]))
+        chosen[place : place + 1] = [first, second]
+    return chosen

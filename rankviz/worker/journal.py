@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from rankviz.core.runs.events import DISK_FULL, RunEvent, RunFailed
@@ -48,15 +49,17 @@ def redirect_output(log: Path) -> None:
 
 
 class Journal:
-    """The journal of a run or a probe, as its worker writes it."""
+    """The journal of a run or a probe, as its worker writes it: each line with the attempt that it is of."""
 
-    def __init__(self, store: RunStore, run_id: str):
-        self.store, self.run_id = store, run_id
-        self.request = store.record(run_id).request
+    def __init__(self, store: RunStore, run_id: str, attempt: int = 0):
+        """attempt: 0 is the current one."""
+        record = store.record(run_id)
+        self.store, self.run_id, self.request = store, run_id, record.request
+        self._attempt = attempt or record.attempt
         self.stages = Stages(self.append)
 
     def append(self, event: RunEvent) -> None:
-        self.store.append(self.run_id, event)
+        self.store.append(self.run_id, replace(event, attempt=self._attempt))
 
     def fail(self, error: Exception) -> int:
         """Write down why this run ends, and return the exit code that says it. On a full disk that code may be all

@@ -8,7 +8,11 @@ from rankviz.api import Api
 from rankviz.cli import main
 from rankviz.cli.run_output import print_sweep, sweep_json
 from rankviz.cli.runs import _facts, runs_delete, runs_show
+from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import Answered, GreedyAnswer
+from rankviz.engines.known import require
+from rankviz.errors import InvalidSettingError
+from rankviz.store.destination import Destination, read_destination, write_destination
 from tests.support import questions
 from tests.support.finished_runs import counted, finished
 
@@ -111,3 +115,34 @@ def test_who_has_a_shell_on_a_shared_server_lists_every_run(tmp_path, monkeypatc
     main()
 
     assert [sweep_id] == [run["sweep_id"] for run in json.loads(capsys.readouterr().out)]
+
+
+def test_a_run_says_where_it_is_and_why_it_waits(api, monkeypatch, capsys):
+    monkeypatch.setenv("RANKVIZ_HOME", str(api.workspace.home))
+    store = api.workspace.store
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,))))
+    runs_show(run_id, as_json=True)
+    queued = json.loads(capsys.readouterr().out)
+    store.append(run_id, AttemptPlaced(time=1.0, attempt=2, engine="ray", where="node-3", waits="No node is free."))
+
+    runs_show(run_id, as_json=True)
+    placed = json.loads(capsys.readouterr().out)
+    runs_show(run_id)
+    text = " ".join(capsys.readouterr().out.split())
+
+    keys = ("engine", "where", "attempt", "waits")
+    assert (None, None, 1, "Next in the queue.") == tuple(queued[key] for key in keys)
+    assert ("ray", "node-3", 2, "No node is free.") == tuple(placed[key] for key in keys)
+    assert "ray: node-3, attempt 2" in text
+    assert "No node is free." in text
+
+
+def test_a_sweep_goes_to_the_engine_that_was_named_and_to_no_unknown_one(api):
+    store = api.workspace.store
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), destination=Destination("ray", {"gpu": "l4"})))
+
+    assert Destination("ray", {"gpu": "l4"}) == read_destination(store.run_dir(run_id))
+    write_destination(store.run_dir(run_id), Destination())
+    assert Destination() == read_destination(store.run_dir(run_id))
+    with pytest.raises(InvalidSettingError, match="no engine 'rey'"):
+        require("rey")

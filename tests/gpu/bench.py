@@ -14,9 +14,10 @@ from rankviz.api import Api
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import SweepRequest
+from rankviz.engines import Attempt, process
 from rankviz.machine import cards
 from rankviz.paths import IMPORT_ROOT
-from rankviz.supervisor import WORKER_COMMAND, process
+from rankviz.supervisor import WORKER_COMMAND
 from tests.support import questions
 
 ONE_B, EIGHT_B = "meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.1-8B"
@@ -74,7 +75,13 @@ class Bench:
         log = self.store.home / "worker.log"
         worker = None
         while worker is None:  # threads of the last one may hold the lock for a moment
-            worker = process.launch(command or WORKER_COMMAND, home=self.store.home, run_ids=run_ids, log=log)
+            worker = process.launch(
+                command or WORKER_COMMAND,
+                home=self.store.home,
+                attempts=[Attempt(run_id) for run_id in run_ids],
+                log=log,
+                environment=cards.worker_environment(),
+            )
         worker.popen.wait()
         worker.end(grace_seconds=1)
         return [self.store.get(run_id) for run_id in run_ids]

@@ -5,9 +5,9 @@ import json
 import psutil
 
 from rankviz.core.runs.record import RunState
+from rankviz.engines.process import lock_file
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from rankviz.supervisor.process import lock_file
 from tests.support import questions
 from tests.support.workers import (
     COMPLETE_ALL,

@@ -10,10 +10,11 @@ import pytest
 
 from rankviz.core.runs.events import DISK_FULL, RunCancelled, RunFailed, RunStarted
 from rankviz.core.runs.record import RunState
+from rankviz.engines.local import Local
+from rankviz.engines.process import lock_file
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from rankviz.supervisor.process import lock_file
 from rankviz.worker.journal import Journal
 from tests.support import questions
 from tests.support.finished_runs import finished_events
@@ -249,7 +250,8 @@ def test_a_supervisor_that_stumbles_while_it_takes_over_does_not_hold_the_folder
 
 def test_a_worker_can_have_a_lower_priority(store):
     (run_id,) = sweep(store, 4)
-    supervisor = Supervisor(store, command=worker("begin(run_ids[0]); step(run_ids[0]); time.sleep(600)"), niceness=3)
+    commands = {"finetune": worker("begin(run_ids[0]); step(run_ids[0]); time.sleep(600)")}
+    supervisor = Supervisor(store, engines=[Local(store.home, commands=commands, niceness=3)])
 
     wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
     nice = os.getpriority(os.PRIO_PROCESS, json.loads(lock_file(store.home).read_text())["pid"])

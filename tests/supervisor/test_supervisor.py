@@ -5,9 +5,9 @@ import os
 import signal
 import time
 
+from rankviz.engines.process import lock_file
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from rankviz.supervisor.process import lock_file
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, states, supervise, sweep, wait_for, waiting_for, worker
 
 

@@ -2,13 +2,15 @@
 
 import time
 
+import pytest
+
 from rankviz.core.runs.events import RunStarted
 from rankviz.core.runs.record import RunState
+from rankviz.engines.process import yield_file
 from rankviz.store import RunStore
 from rankviz.store.removal import remove
 from rankviz.supervisor import Supervisor
-from rankviz.supervisor.process import yield_file
-from rankviz.supervisor.turns import Batch, batches, in_turn, served_at
+from rankviz.supervisor.turns import Batch, batches, in_turn, parts, served_at
 from tests.support import questions
 from tests.support.finished_runs import finished_events
 from tests.support.workers import COMPLETE_ALL, states, supervise, wait_for, worker
@@ -39,6 +41,30 @@ def test_who_was_served_longest_ago_goes_first_and_who_never_was_before_them():
 
 def test_one_visitor_alone_is_served_in_the_order_of_asking():
     assert ["a0", "a1", "a2"] == order_of("a", "a", "a", served={"a": 5.0})
+
+
+@pytest.mark.parametrize(
+    ("runs", "room", "least", "sizes"),
+    [
+        ([54], 2, 3, [27, 27]),
+        ([54], 4, 3, [14, 13, 14, 13]),
+        ([5], 2, 3, [5]),
+        ([6], 4, 3, [3, 3]),
+        ([8, 2], 2, 3, [8, 2]),
+        ([8, 2], 3, 3, [4, 4, 2]),
+        ([1], 4, 1, [1]),
+        ([], 2, 3, []),
+    ],
+)
+def test_a_sweep_is_divided_where_places_are_free_and_each_part_is_worth_a_base(runs, room, least, sizes):
+    order = [Batch("ann", f"s{at}", tuple(range(count))) for at, count in enumerate(runs)]
+
+    divided = parts(order, room, least=least)
+
+    assert sizes == [len(batch.records) for batch in divided]
+    for batch in order:
+        together = [record for part in divided if part.sweep_id == batch.sweep_id for record in part.records]
+        assert list(batch.records) == together
 
 
 def test_an_intruder_in_a_sweep_of_another_visitor_is_a_batch_of_its_own(store):

@@ -12,33 +12,38 @@ from tests.support import questions
 
 _PRELUDE = """
 import os, signal, subprocess, sys, time
+from dataclasses import replace
 from pathlib import Path
 from rankviz.core.runs.events import (AdapterAttached, AdapterSaved, Evaluated, RunCompleted, RunFailed, RunStarted,
                                       StageReached, StepLogged)
 from rankviz.store import RunStore
 
 store = RunStore(Path(sys.argv[1]))
-run_ids = sys.argv[2:]
+attempts = dict(text.split("@") for text in sys.argv[2:])
+run_ids = list(attempts)
+
+def write(run_id, event):
+    store.append(run_id, replace(event, attempt=int(attempts[run_id])))
 
 def begin(run_id):
-    if not store.begin(run_id):
+    if not store.begin(run_id, int(attempts[run_id])):
         return False
-    store.append(run_id, RunStarted(time=time.time(), environment={"device": "cpu", "pid": os.getpid()}))
+    write(run_id, RunStarted(time=time.time(), environment={"device": "cpu", "pid": os.getpid()}))
     return True
 
 def step(run_id, number=1):
-    store.append(run_id, StepLogged(time=time.time(), step=number, loss=3.0 / number, learning_rate=1e-3,
-                                    tokens=10 * number, seconds=0.5 * number, memory_bytes=1000))
+    write(run_id, StepLogged(time=time.time(), step=number, loss=3.0 / number, learning_rate=1e-3,
+                              tokens=10 * number, seconds=0.5 * number, memory_bytes=1000))
 
-def complete(run_id):
-    step(run_id)
-    store.append(run_id, RunCompleted(time=time.time(), train_seconds=1.0, peak_memory_bytes=2000,
-                                      peak_memory_kind="process resident"))
+def complete(run_id, number=1):
+    step(run_id, number)
+    write(run_id, RunCompleted(time=time.time(), train_seconds=1.0, peak_memory_bytes=2000,
+                                peak_memory_kind="process resident"))
 """
 
 
 def worker(program: str) -> tuple[str, ...]:
-    """A command for Supervisor(command=...): it is given HOME and run ids, as the true worker is."""
+    """A command for Supervisor(command=...): it is given HOME and attempts, as the true worker is."""
     return (sys.executable, "-c", _PRELUDE + program)
 
 

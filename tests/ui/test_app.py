@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def serving(home: Path):
+def serving(home: Path, **variables: str):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    env = os.environ | {"RANKVIZ_HOME": str(home), "GRADIO_SERVER_PORT": str(port)}
+    env = os.environ | {"RANKVIZ_HOME": str(home), "GRADIO_SERVER_PORT": str(port), **variables}
     process = subprocess.Popen(
         [sys.executable, "app.py"], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -56,7 +56,7 @@ def test_a_restarted_app_settles_a_run_whose_worker_has_gone(tmp_path):
     store.begin(run)
     store.append(run, StageReached(time=time.time(), stage="training"))
 
-    with serving(tmp_path) as url:
+    with serving(tmp_path, RANKVIZ_MAX_ATTEMPTS="1") as url:
         until(lambda: answers(url))
         until(lambda: store.get(run).state.ended)
 

@@ -23,6 +23,7 @@ from rankviz.core.runs.limits import check_count, check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import InvalidSettingError
+from rankviz.store.destination import ANYWHERE, Destination, write_destination
 
 if TYPE_CHECKING:
     from rankviz.core.runs.progress import SweepProgress
@@ -85,21 +86,24 @@ class Runs(ExpectedRuns):
             self._quota.check_download(self._preflight.weight_bytes(request.training, request.base))
 
     @writes
-    def start(self, request: SweepRequest) -> str:
+    def start(self, request: SweepRequest, destination: Destination = ANYWHERE) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
+
+        destination: the engine, with its options, on which it is to run.
 
         It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
         the page.
         """
         owner, references = self._workspace.rights.somebody(), self._workspace.references
         self.check(request)
+        _require_engine(destination)
         store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
         if base.path:
             request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
         if file:
             request = replace(request, data=str(store.keep(file, owner.id)))
         with self._quota.admitting(new=len(request.runs(sweep_id="asked", created_at=0.0))):
-            sweep_id = store.create(request, owner.id)
+            sweep_id = store.create(request, owner.id, destination)
         if file:
             store.keep(file, owner.id)  # deleted with the last run that had it, before this sweep was there?
         self._workspace.work_queue()
@@ -177,9 +181,14 @@ class Runs(ExpectedRuns):
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
 
     @writes
-    def resume(self, sweep_id: str) -> Sequence[str]:
-        """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids."""
+    def resume(self, sweep_id: str, destination: Destination | None = None) -> Sequence[str]:
+        """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids.
+
+        destination: where they run from now on; None is where they were to run.
+        """
         self._workspace.require_trainer()
+        if destination is not None:
+            _require_engine(destination)
         self._required_run_ids(sweep_id)
         again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:
@@ -190,6 +199,8 @@ class Runs(ExpectedRuns):
             self._require_run(request)
         with self._quota.admitting(new=0, sweep_id=sweep_id):
             for run_id in again:
+                if destination is not None:
+                    write_destination(self._workspace.store.run_dir(run_id), destination)
                 self._workspace.store.requeue(run_id)
         self._workspace.work_queue()
         return again
@@ -198,6 +209,13 @@ class Runs(ExpectedRuns):
         """One run: what was requested and measured, with the estimate beside it."""
         record = self.get(run_id)
         return RunSummary(record=record, estimate=self.expected_run(record), folder=self.folder(run_id))
+
+
+def _require_engine(destination: Destination) -> None:
+    from rankviz.engines.known import require
+
+    if destination.engine:
+        require(destination.engine)
 
 
 def _unlike(runs: Sequence[RunRequest]) -> Sequence[RunRequest]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from rankviz.core.probe.extrapolate import Extrapolation, extrapolate
 from rankviz.core.probe.request import MAX_DEPTHS, ProbeRequest
+from rankviz.core.runs.attempts import Attempted, AttemptPlaced
 from rankviz.core.runs.environment import Environment
 from rankviz.core.runs.events import (
     DepthDidNotFit,
@@ -26,7 +27,7 @@ from rankviz.core.runs.record import RunState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeRecord:
+class ProbeRecord(Attempted):
     """Where a probe stands: its request folded with its events."""
 
     request: ProbeRequest
@@ -64,10 +65,19 @@ class ProbeRecord:
         return extrapolate(shallow, self.request.total_depth)
 
     def after(self, event: RunEvent) -> "ProbeRecord":
-        """The record once this has happened. An ended probe stays ended."""
-        if self.state.ended:
+        """The record once this has happened. An ended probe stays ended, and what another attempt wrote, or what is
+        here already, changes nothing."""
+        if (begun := self.another(event, ended=self.state.ended)) is not None:
+            return ProbeRecord(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
+        if self.state.ended or not self.counts(event):
             return self
+        record = self._folded(event)
+        return replace(record, copied_bytes=event.offset) if event.offset else record
+
+    def _folded(self, event: RunEvent) -> "ProbeRecord":
         match event:
+            case AttemptPlaced():
+                return replace(self, place=event)
             case RunStarted():
                 begun = replace(self, environment=event.environment)
                 return replace(begun, state=RunState.RUNNING, started_at=self.started_at or event.time)

@@ -1,4 +1,4 @@
-"""Defines the events of a run and of a probe. Their names are in the past tense.
+"""Defines the events of a run; those of attempts and of probes are in files of their own. Names are in the past tense.
 
 An event's JSON line in events.jsonl is {"event": class name, "time": unix seconds, ...fields}. What a field may hold
 when it is read is said beside it (core.bounds); a line that does not fit is no event.
@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 from rankviz.core.bounds import (
     Between,
     Bytes,
-    BytesMoved,
     Count,
     Items,
     Loss,
@@ -22,8 +21,9 @@ from rankviz.core.bounds import (
     Seconds,
     Word,
 )
-from rankviz.core.quantity import median_error, middle
+from rankviz.core.runs.attempts import AttemptEvent, AttemptPlaced, RunRequeued
 from rankviz.core.runs.environment import Environment
+from rankviz.core.runs.probe_events import DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted
 
 GPU_LOST = 75
 """Exit code of a worker whose GPU has failed for good; a new process may find it well (EX_TEMPFAIL of sysexits.h)."""
@@ -31,27 +31,25 @@ DISK_FULL = 74
 """Exit code of a worker that could not write because the disk is full (EX_IOERR of sysexits.h)."""
 YIELD_FILE = "worker.yield"
 """In the runs folder: asks the worker to end before its next run, since somebody else waits."""
+YIELD_VARIABLE = "WORKER_YIELD_FILE"
+"""Of the environment of a worker that has another name for it."""
 MAX_ANSWER_CHARACTERS = 1000
 MAX_ERROR_CHARACTERS = 4000
 MAX_LOG_CHARACTERS = 8000
-MAX_TIMED_STEPS = 10_000
-StepSeconds = Annotated[float, Between(1e-9, 10**7)]
-Moments = Literal["forward", "backward", "optimizer"]
 When = Literal["before", "after"]
-Blocks = Annotated[int, Between(1, 10_000)]
 Tokens = Annotated[int, Between(1, 10**12)]
 """Of one example or more: none has no target token."""
 Answer = Annotated[str, Prose(MAX_ANSWER_CHARACTERS, controls=True)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunStarted:
+class RunStarted(AttemptEvent):
     time: Moment
     environment: Environment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StageReached:
+class StageReached(AttemptEvent):
     """What the worker is about to do, in words: "importing Unsloth", "loading the base", "evaluating the base"."""
 
     time: Moment
@@ -59,7 +57,7 @@ class StageReached:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StageProgressed:
+class StageProgressed(AttemptEvent):
     """How far the current stage is. Written at most about once a second, so a short stage has none; of training,
     StepLogged says it."""
 
@@ -72,13 +70,13 @@ class StageProgressed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AdapterAttached:
+class AdapterAttached(AttemptEvent):
     time: Moment
     trainable_parameters: Count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HeldOut:
+class HeldOut(AttemptEvent):
     """The held-out examples under an adapter. Counts of what was not measured are None or empty, never 0: no run of
     before 26 November 2026 counted tokens, and answers are counted only where they were requested."""
 
@@ -164,7 +162,7 @@ class GreedyAnswer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answered:
+class Answered(AttemptEvent):
     """A few held-out prompts were answered, the same ones in all runs of a sweep, to be read. when: as in Evaluated."""
 
     time: Moment
@@ -176,7 +174,7 @@ class Answered:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StepLogged:
+class StepLogged(AttemptEvent):
     time: Moment
     step: Annotated[int, Between(1, 10**9)]
     loss: Loss
@@ -210,7 +208,7 @@ class AdapterCut(HeldOut):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AdapterSaved:
+class AdapterSaved(AttemptEvent):
     time: Moment
     path: PathInside
     """Relative to the run's directory."""
@@ -219,7 +217,7 @@ class AdapterSaved:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunCompleted:
+class RunCompleted(AttemptEvent):
     time: Moment
     train_seconds: Seconds
     peak_memory_bytes: Bytes
@@ -234,7 +232,7 @@ class RunCompleted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunFailed:
+class RunFailed(AttemptEvent):
     time: Moment
     error: Annotated[str, Prose(MAX_ERROR_CHARACTERS)]
     exit_code: Annotated[int, Between(-(2**31), 2**32)] | None = None
@@ -242,99 +240,7 @@ class RunFailed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunCancelled:
-    time: Moment
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunRequeued:
-    """A run that had failed or been cancelled is asked for again; what it wrote before no longer counts."""
-
-    time: Moment
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DepthMeasured:
-    """A probe ran true training steps on the model cut to so many blocks."""
-
-    time: Moment
-    depth: Blocks
-    baseline_bytes: Bytes
-    """Just before the base was loaded: the resident set, or what the GPU's allocator held."""
-    load_peak_bytes: BytesMoved
-    """The peak while the base was loaded, above the baseline."""
-    moments: Annotated[dict[Moments, Annotated[int, Between(1, 2**60)]], Items(1, 3)]
-    """{"forward", "backward", "optimizer": the peak in that part of a step, bytes above the baseline}."""
-    peak_kind: Word
-    """"resident above baseline" or "allocated"."""
-    timed_steps: Annotated[tuple[StepSeconds, ...], Items(1, MAX_TIMED_STEPS)]
-    """Seconds of each step after the first, which warms up."""
-    first_step_seconds: Seconds
-    tokens_per_step: Count
-    trainable_parameters: Count
-    total_parameters: Count
-    took_seconds: Seconds
-    """From the start of the process to its end."""
-    static_bytes: BytesMoved | None = None
-    """Base and adapter, before the first step, above the baseline; None in probes of before 26 November 2026."""
-    peak_reserved_bytes: Bytes | None = None
-    """What torch's caching allocator held at most; None on a CPU."""
-    attn_implementation: Word = ""
-    """What transformers chose: "sdpa", "eager", ..."""
-    busy_elsewhere: Annotated[float, Between(0, 1)] = 0.0
-    """The share of the machine's CPU time that other processes had while steps were timed."""
-
-    @property
-    def peak_bytes(self) -> int:
-        """Over the steps, above the baseline."""
-        return max(self.moments.values())
-
-    @property
-    def counts_exactly(self) -> bool:
-        """Whether the counter is the allocator's own, which knows what is in use from what it only keeps."""
-        return self.peak_kind == "allocated"
-
-    @property
-    def step_seconds(self) -> float:
-        """Median of the timed steps."""
-        return middle(self.timed_steps)
-
-    @property
-    def step_noise_seconds(self) -> float:
-        """Standard error of that median."""
-        return median_error(self.timed_steps)
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens_per_step / self.step_seconds
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DepthDidNotFit:
-    """Memory ran out: a result."""
-
-    time: Moment
-    depth: Blocks
-    limit_bytes: Bytes
-    """What could be had."""
-    short_bytes: Bytes
-    """At least so much more was needed."""
-    stage: Word
-    """What was being done."""
-    why: Word
-    """Who said no: "memory limit", "GPU" or "system"."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DepthSkipped:
-    time: Moment
-    depth: Blocks
-    reason: Annotated[str, Prose(MAX_ERROR_CHARACTERS)]
-    """A sentence."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeCompleted:
+class RunCancelled(AttemptEvent):
     time: Moment
 
 
@@ -352,6 +258,7 @@ RunEvent = (
     | RunFailed
     | RunCancelled
     | RunRequeued
+    | AttemptPlaced
     | DepthMeasured
     | DepthDidNotFit
     | DepthSkipped

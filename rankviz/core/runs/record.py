@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple
 
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.core.quantity import middle
+from rankviz.core.runs.attempts import Attempted, AttemptPlaced
 from rankviz.core.runs.environment import Environment
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -19,7 +18,6 @@ from rankviz.core.runs.events import (
     RunCompleted,
     RunEvent,
     RunFailed,
-    RunRequeued,
     RunStarted,
     StageProgressed,
     StageReached,
@@ -28,37 +26,14 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.held_out_answers import HeldOutAnswer, before_and_after
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.stages import TRAINING
+from rankviz.core.runs.state import RunState, StageTime
 
 MAX_STAGES = 5000
 """Of one run whose times are kept; one that truncates to a thousand ranks goes through fewer."""
 
 
-class RunState(StrEnum):
-    QUEUED = "queued"
-    """Asked for; no worker has begun it."""
-    RUNNING = "running"
-    """A worker has begun it, and it has not ended."""
-    COMPLETED = "completed"
-    """Trained, evaluated and saved."""
-    FAILED = "failed"
-    """Ended without completing; the error says why. What was written stays."""
-    CANCELLED = "cancelled"
-    """Worker is not running, and was cancelled."""
-
-    @property
-    def ended(self) -> bool:
-        return self not in (RunState.QUEUED, RunState.RUNNING)
-
-
-class StageTime(NamedTuple):
-    """A stage that has ended, and how long it took."""
-
-    stage: str
-    seconds: float
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunRecord:
+class RunRecord(Attempted):
     """Where a run stands: its request folded with its events."""
 
     request: RunRequest
@@ -143,12 +118,19 @@ class RunRecord:
         return self.steps[-1].tokens / self.steps[-1].seconds
 
     def after(self, event: RunEvent) -> "RunRecord":
-        """The record once this has happened. An ended run stays ended until it is asked for again."""
-        if isinstance(event, RunRequeued):
-            return RunRecord(request=self.request, unreadable_lines=self.unreadable_lines)
-        if self.state.ended:
+        """The record once this has happened. An ended run stays ended until it is asked for again, and what another
+        attempt wrote, or what is here already, changes nothing."""
+        if (begun := self.another(event, ended=self.state.ended)) is not None:
+            return RunRecord(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
+        if self.state.ended or not self.counts(event):
             return self
+        record = self._folded(event)
+        return replace(record, copied_bytes=event.offset) if event.offset else record
+
+    def _folded(self, event: RunEvent) -> "RunRecord":
         match event:
+            case AttemptPlaced():
+                return replace(self, place=event)
             case RunStarted():
                 return replace(
                     self,
@@ -206,17 +188,22 @@ class RunRecord:
                 )
             case RunCancelled():
                 return replace(self, state=RunState.CANCELLED, ended_at=event.time)
+        return self
 
     def after_all(self, events: Iterable[RunEvent]) -> "RunRecord":
         """`after` for each event; steps are added at once, so that a long journal folds in linear time."""
-        record, steps = self, []
+        record, steps, copied_bytes = self, [], self.copied_bytes
         for event in events:
-            if not isinstance(event, StepLogged):
-                if isinstance(event, RunRequeued):
-                    record, steps = record._with_steps(steps), []
-                record = record.after(event)
-            elif not record.state.ended:
-                steps.append(event)
+            if isinstance(event, StepLogged):
+                is_new = not event.offset or event.offset > copied_bytes
+                if is_new and record.counts(event) and not record.state.ended:
+                    steps.append(event)
+                    copied_bytes = max(copied_bytes, event.offset)
+                continue
+            if record.another(event, ended=record.state.ended) is not None:
+                record, steps, copied_bytes = record._with_steps(steps), [], 0
+            record = record.after(event)
+            copied_bytes = max(copied_bytes, record.copied_bytes)
         return record._with_steps(steps)
 
     def _with_stage_ended(self, at: float) -> tuple[StageTime, ...]:
@@ -235,7 +222,12 @@ class RunRecord:
                 known.append(step)
         if not steps:
             return self
-        return replace(self, steps=tuple(known), unreadable_lines=self.unreadable_lines + left_out)
+        return replace(
+            self,
+            steps=tuple(known),
+            unreadable_lines=self.unreadable_lines + left_out,
+            copied_bytes=max(self.copied_bytes, *(step.offset for step in steps)),
+        )
 
 
 def _follows(step: StepLogged, last: StepLogged) -> bool:

@@ -27,7 +27,10 @@ EVENTS_SHOWN = 60
 def fingerprint(sweep: Sweep) -> int:
     """Of what is shown of a sweep; while it stays the same there is nothing to draw. A number, since each open page
     keeps some."""
-    runs = ((run.state.value, run.stage, len(run.steps), len(run.cuts), run.ended_at or 0.0) for run in sweep.runs)
+    runs = (
+        (run.state.value, run.place_in_words, run.waits, run.stage, len(run.steps), len(run.cuts), run.ended_at or 0.0)
+        for run in sweep.runs
+    )
     return hash((sweep.sweep_id, *runs))
 
 
@@ -159,8 +162,11 @@ def in_words(event: events.RunEvent) -> str:
             return f"failed: {error}"
         case events.RunCancelled():
             return "cancelled"
-        case events.RunRequeued():
-            return "queued again"
+        case events.RunRequeued(lost=lost):
+            return f"queued again: {lost}" if lost else "queued again"
+        case events.AttemptPlaced(engine=engine, where=where, waits=waits):
+            place = f"given to {engine}{where and f' ({where})'}"
+            return f"{place}. {waits}" if waits else place
     return ""
 
 

@@ -25,6 +25,8 @@ def detail_html(api: Api, run: RunRecord) -> str:
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
         html.paragraphs(_when(run)),
     ]
+    if run.place_in_words:
+        parts.append(html.paragraphs(f"Place: {run.place_in_words}. {run.waits}".strip()))
     if run.error:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(run.error)}</p></div>')
     if run.state is RunState.FAILED and run.log_tail:

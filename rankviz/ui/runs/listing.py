@@ -137,7 +137,7 @@ def _run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
         state = f"running, step {run.steps[-1].step} of {request.max_steps}"
     return (
         Cell(f"{INDENT}r = {request.r}", title=f"{run.run_id}: {base_name(request.base)} on {data_name(request.data)}"),
-        Cell(state),
+        Cell(state, sub=run.place_in_words if not sweep.recorded else "", title=run.waits),
         Cell(f"{request.lora.lora_alpha:g}"),
         Cell(f"{request.learning_rate:g}"),
         Cell(str(request.seed)),

@@ -1,4 +1,7 @@
-"""Runs `python -m rankviz.worker finetune HOME RUN_ID ...`: it loads the base once for all runs.
+"""Runs `python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`: it loads the base once for all runs.
+
+HOME is a runs folder, or any folder that holds these runs as one does (engines.bundle makes it). Without an attempt the
+current one is taken.
 
 The true Unsloth path: FastLanguageModel.from_pretrained and get_peft_model, then TRL's SFTTrainer; 4-bit where CUDA is
 there, Unsloth's CPU backend where it isn't. Each run attaches a fresh adapter to the same base and takes it off again.
@@ -10,7 +13,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankviz.core.runs.events import DISK_FULL, GPU_LOST, YIELD_FILE
+from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import DISK_FULL, GPU_LOST, YIELD_FILE, YIELD_VARIABLE
 from rankviz.core.runs.stages import GETTING_BASE, IMPORTING, READING_DATA
 from rankviz.errors import UserError
 from rankviz.machine import disk, load_average
@@ -23,21 +27,22 @@ from rankviz.worker.processor import ProcessorClock
 
 
 def main(argv: Sequence[str]) -> int:
-    home, run_ids = Path(argv[0]).resolve(), list(argv[1:])
+    home, attempts = Path(argv[0]).resolve(), [Attempt.parse(text) for text in argv[1:]]
+    yield_file = home / os.environ.get(YIELD_VARIABLE, YIELD_FILE)
     store = RunStore(home)
     set_environment()
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
     session = None
-    for run_id in run_ids:
-        if session is not None and (home / YIELD_FILE).exists():
+    for run_id, attempt in attempts:
+        if session is not None and yield_file.exists():
             return 0
         try:
-            if not store.begin(run_id):
+            if not store.begin(run_id, attempt):
                 continue
             redirect_output(store.run_dir(run_id) / "worker.log")
         except OSError as error:
             return DISK_FULL if disk.is_of_a_full_disk(error, home) else 1
-        journal = Journal(store, run_id)
+        journal = Journal(store, run_id, attempt)
         try:
             given, data = admit(store, journal.request)
         except UserError as error:
@@ -56,9 +61,9 @@ def main(argv: Sequence[str]) -> int:
                 return exit_code  # the runs that have not begun wait until there is room
             if session is None:
                 # What keeps the base or the data from loading keeps it from the other runs too.
-                for other in run_ids:
-                    if store.begin(other):
-                        Journal(store, other).fail(error)
+                for other in attempts:
+                    if store.begin(*other):
+                        Journal(store, *other).fail(error)
                 return 1
     return 0
 

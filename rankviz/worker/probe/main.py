@@ -1,4 +1,5 @@
-"""Runs `python -m rankviz.worker probe HOME PROBE_ID`: each depth in its own process, with limits of time and memory.
+"""Runs `python -m rankviz.worker probe HOME PROBE_ID@ATTEMPT`: each depth in its own process, with limits of time and
+memory.
 
 This process loads no torch: it starts depth.py, reads what that says, watches the memory it takes and ends it
 at a limit. That memory ran out is a result; that time ran out is one too as long as two depths are known.
@@ -19,6 +20,7 @@ import psutil
 
 from rankviz import machine, units
 from rankviz.core.probe.request import BUSY_SHARE, FREE_MEMORY_SHARE, MOST_TRIES
+from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
 from rankviz.errors import UserError
 from rankviz.store import RunStore
@@ -34,15 +36,17 @@ class OutOfTime(UserError):
 
 
 def main(argv: Sequence[str]) -> int:
-    home, probe_id = Path(argv[0]).resolve(), argv[1]
+    home, (probe_id, attempt) = Path(argv[0]).resolve(), Attempt.parse(argv[1])
     store = RunStore(home)
-    if not store.begin(probe_id):
+    if not store.begin(probe_id, attempt):
         return 0
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
-    journal = Journal(store, probe_id)
+    journal = Journal(store, probe_id, attempt)
     redirect_output(store.run_dir(probe_id) / "worker.log")
-    for left in store.runs_dir.glob("*/base-*"):  # of a probe that was killed; one worker works at a time
-        shutil.rmtree(left, ignore_errors=True)
+    killed = {probe_id, *(probe.run_id for probe in store.probes() if probe.state.ended)}
+    for left in store.runs_dir.glob("*/base-*"):
+        if left.parent.name in killed:
+            shutil.rmtree(left, ignore_errors=True)
     try:
         journal.request.validate()
         Probe(store, journal, home).run()

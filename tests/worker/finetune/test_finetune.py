@@ -14,9 +14,9 @@ import pytest
 from rankviz.core.runs.record import RunState
 from rankviz.core.runs.stages import stages_of
 from rankviz.core.runs.times import times_of
+from rankviz.engines.process import yield_file
 from rankviz.store import RunStore
 from rankviz.supervisor import WORKER_COMMAND, Supervisor
-from rankviz.supervisor.process import yield_file
 from tests.support import questions
 from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
 from tests.support.tiny_runs import letters, run_to_the_end

@@ -1,9 +1,9 @@
 """One worker process with all that it starts: launch, tell whether it lives, end it.
 
 A worker leads its own session, so that its whole process group can be ended at once and a closed terminal doesn't.
-Whether it lives is told by an flock on HOME/worker.lock whose file descriptor the worker inherits: the lock lasts
-exactly as long as any process that holds it, whatever became of the supervisor that launched it. The file says, as
-JSON, which process leads and which runs it was given.
+Whether it lives is told by an flock on a file of HOME (worker.lock; with several GPUs, worker-1.lock and so on too)
+whose file descriptor the worker inherits: the lock lasts exactly as long as any process that holds it, whatever became
+of the supervisor that launched it. The file says, as JSON, which process leads and which runs it was given.
 """
 
 import contextlib
@@ -13,16 +13,18 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
-from rankviz.core.runs.events import GPU_LOST, YIELD_FILE
-from rankviz.machine.cards import worker_environment
+from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import GPU_LOST, YIELD_FILE, YIELD_VARIABLE
 from rankviz.paths import IMPORT_ROOT
 
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _POLL_SECONDS = 0.02
 
 
@@ -31,7 +33,7 @@ class Worker:
     """A live worker: launched here, or found alive by a supervisor that came later (then `popen` is None)."""
 
     lock: Path
-    run_ids: tuple[str, ...]
+    attempts: tuple[Attempt, ...]
     pid: int | None
     popen: subprocess.Popen | None = None
 
@@ -82,66 +84,76 @@ class Worker:
 
 
 def launch(
-    command: Sequence[str], *, home: Path, run_ids: Sequence[str], log: Path, niceness: int = 0
+    command: Sequence[str],
+    *,
+    home: Path,
+    attempts: Sequence[Attempt],
+    log: Path,
+    slot: int = 0,
+    environment: Mapping[str, str] = NO_VARIABLES,
+    niceness: int = 0,
 ) -> Worker | None:
-    """Start `command HOME RUN_ID...` in HOME, its output going to `log`. OSError where it can't be started. Of several
-    GPUs it sees one. niceness: how far its priority is below that of this process.
+    """Start `command HOME RUN_ID@ATTEMPT...` in HOME, its output going to `log`. OSError where it can't be started.
 
     None where some process still holds the lock, as the threads of a worker do for a moment after its leader has ended.
+    slot: which of the workers of this machine it is; the lock is named by it. environment: its own variables.
+    niceness: how far its priority is below that of this process.
     """
-    lock = lock_file(home)
+    lock = lock_file(home, slot)
     search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
+    variables = {
         **os.environ,
-        **worker_environment(),
+        **environment,
+        YIELD_VARIABLE: yield_file(home, slot).name,
         "PYTHONPATH": os.pathsep.join(search_path),
         "PYTHONUNBUFFERED": "1",
     }
+    texts = [str(attempt) for attempt in attempts]
     fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        _write(fd, {"pid": None, "run_ids": list(run_ids)})
+        _write(fd, {"pid": None, "run_ids": texts})
         with log.open("ab") as output:
             popen = subprocess.Popen(
-                [*command, str(home), *run_ids],
+                [*command, str(home), *texts],
                 cwd=home,
-                env=environment,
+                env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(fd,),
             )
-        _write(fd, {"pid": popen.pid, "run_ids": list(run_ids)})
+        _write(fd, {"pid": popen.pid, "run_ids": texts})
         _prefer_when_memory_runs_out(popen.pid)
         _yield_processors(popen.pid, niceness)
     finally:
         os.close(fd)
-    return Worker(lock=lock, run_ids=tuple(run_ids), pid=popen.pid, popen=popen)
+    return Worker(lock=lock, attempts=tuple(attempts), pid=popen.pid, popen=popen)
 
 
-def find(home: Path) -> Worker | None:
-    """The worker that an earlier supervisor launched and that still lives."""
-    lock = lock_file(home)
+def find(lock: Path) -> Worker | None:
+    """The worker that an earlier supervisor launched with this lock and that still lives."""
     if not is_held(lock):
         return None
     try:
         content = json.loads(lock.read_text())
     except ValueError:
         content = {}
-    return Worker(lock=lock, run_ids=tuple(content.get("run_ids", ())), pid=content.get("pid"))
+    attempts = tuple(Attempt.parse(text) for text in content.get("run_ids", ()))
+    return Worker(lock=lock, attempts=attempts, pid=content.get("pid"))
 
 
-def lock_file(home: Path) -> Path:
-    return home / "worker.lock"
+def lock_file(home: Path, slot: int = 0) -> Path:
+    return home / (f"worker-{slot}.lock" if slot else "worker.lock")
 
 
-def yield_file(home: Path) -> Path:
+def yield_file(home: Path, slot: int = 0) -> Path:
     """While it is there, the worker ends before its next run: its turn is over, and somebody else waits."""
-    return home / YIELD_FILE
+    return home / (f"worker-{slot}.yield" if slot else YIELD_FILE)
 
 
 def is_held(lock: Path) -> bool:

@@ -1,0 +1,175 @@
+"""A job as a folder that can be sent anywhere: a small runs folder with the job's runs and their data.
+
+    job.json                        kind and attempts
+    runs/RUN_ID/request.json        its data is a sample, or a path inside this folder
+    runs/RUN_ID/events.jsonl        its first line says which attempt this is; the worker appends
+    runs/RUN_ID/config.json         of a probe
+    data/DIGEST/FILE                what the runs train on
+
+`python -m rankviz.worker finetune FOLDER RUN_ID@ATTEMPT ...` runs it (`arguments`), and leaves worker.log, adapter/ and
+cuts/ beside the journals. What comes back was written elsewhere: it is read as an import is, and no link is followed.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rankviz.core.bounds import INSIDE
+from rankviz.core.runs.attempts import Attempt, AttemptPlaced
+from rankviz.core.runs.events import AdapterCut, AdapterSaved
+from rankviz.core.runs.request import RunRequest
+from rankviz.engines.engine import Job
+from rankviz.errors import BadAdapterError, EngineError
+from rankviz.paths import ASSETS
+from rankviz.references import References
+from rankviz.store import RunStore
+from rankviz.store.journal import append_event, parse_lines, request_text
+from rankviz.store.runs import path_in_run
+from rankviz.visitor import Visitor
+
+JOB_FILE = "job.json"
+LOG_BYTES = 2**20
+"""Of a log so much is brought back, its end."""
+MAX_FILES = 2000
+"""Of an adapter and its cuts."""
+
+
+def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: bool = False) -> None:
+    """Write a job into a new folder.
+
+    EngineError where it needs a base that is a folder of this machine; UserError where its owner may not read what a
+    request names.
+
+    Args:
+        sees_folders: Whether who runs it sees the folders of this machine under the same paths.
+    """
+    folder.mkdir(parents=True)
+    for attempt in job.attempts:
+        record = store.record(attempt.run_id)
+        request, target = record.request, folder / "runs" / attempt.run_id
+        target.mkdir(parents=True)
+        if isinstance(request, RunRequest):
+            request = _travelling(store, request, folder, sees_folders=sees_folders)
+        else:
+            shutil.copyfile(store.run_dir(attempt.run_id) / "config.json", target / "config.json")
+        (target / "request.json").write_text(request_text(request), encoding="utf-8")
+        placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
+        append_event(journal(folder, attempt.run_id), placed)
+    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
+    (folder / JOB_FILE).write_text(json.dumps(content))
+
+
+def read_job(folder: Path) -> Job:
+    """The job of a packed folder."""
+    content = json.loads((folder / JOB_FILE).read_text())
+    return Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
+
+
+def arguments(job: Job, folder: str | Path) -> Sequence[str]:
+    """What comes after `python` to run the job of a packed folder."""
+    return ["-m", "rankviz.worker", job.kind, str(folder), *map(str, job.attempts)]
+
+
+def journal(folder: Path, run_id: str) -> Path:
+    return folder / "runs" / run_id / "events.jsonl"
+
+
+def since(folder: Path, run_id: str, offset: int, most: int = 2**22) -> bytes:
+    """What a run's journal in a folder holds from an offset on; nothing where it is not there."""
+    try:
+        with journal(folder, run_id).open("rb") as file:
+            file.seek(offset)
+            return file.read(most)
+    except FileNotFoundError:
+        return b""
+
+
+def collect(folder: Path, run_id: str, target: Path) -> None:
+    """Copy what a run left in a folder into the run's own: the adapters that its journal names, whole, and the end of
+    its log. EngineError where one is not there as the journal says."""
+    source = folder / "runs" / run_id
+    _copy_log(source / "worker.log", target / "worker.log")
+    for relative, size in _saved(folder, run_id).items():
+        try:
+            weights = path_in_run(source, relative) / "adapter_model.safetensors"
+        except BadAdapterError as error:
+            raise EngineError(str(error)) from error
+        if not _is_file(weights) or (size is not None and weights.stat().st_size != size):
+            raise EngineError(f"{relative}/adapter_model.safetensors did not arrive whole.")
+        aside = target / f".{secrets.token_hex(4)}"
+        try:
+            _copy_files(weights.parent, aside)
+            shutil.rmtree(target / relative, ignore_errors=True)
+            (target / relative).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(aside, target / relative)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _travelling(store: RunStore, request: RunRequest, folder: Path, *, sees_folders: bool) -> RunRequest:
+    """The request as it can be read in the folder, with its data there."""
+    owner = store.ownership(request.run_id).owner
+    known = References(store.home, ASSETS, stranger=lambda: Visitor(owner) if owner else None)
+    base, data = known.model(request.base), known.data(request.data)
+    if base.path and not sees_folders:
+        raise EngineError(
+            f"The base {base.path.name!r} is a folder of this machine, and weights are not sent. Give it as a Hub id."
+        )
+    if data.path is None:
+        return request
+    content = data.path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    kept = Path("data") / digest / f"data{data.path.suffix}"
+    if not (folder / kept).exists():
+        (folder / kept).parent.mkdir(parents=True)
+        (folder / kept).write_bytes(content)
+    return replace(request, data=str(kept))
+
+
+def _saved(folder: Path, run_id: str) -> dict[str, int | None]:
+    """Folders of adapters by the journal, with the bytes of their weights where it has them."""
+    saved: dict[str, int | None] = {}
+    for event in parse_lines(since(folder, run_id, 0, most=2**30)).events:
+        if isinstance(event, AdapterSaved) and event.path:
+            saved[event.path] = event.file_bytes
+        elif isinstance(event, AdapterCut) and event.path:
+            saved[event.path] = None
+    return saved
+
+
+def _copy_log(source: Path, target: Path) -> None:
+    if _is_file(source):
+        with source.open("rb") as log:
+            log.seek(max(0, source.stat().st_size - LOG_BYTES))
+            target.write_bytes(log.read(LOG_BYTES))
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Plain files with plain names."""
+    target.mkdir(parents=True)
+    for number, file in enumerate(_files(source)):
+        relative = file.relative_to(source)
+        if number >= MAX_FILES:
+            raise EngineError(f"The adapter has more than {MAX_FILES:,} files.")
+        if INSIDE.fullmatch(str(relative)):
+            (target / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target / relative, follow_symlinks=False)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if _is_file(file))
+
+
+def _is_file(path: Path) -> bool:
+    """Itself, and not by a link."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False

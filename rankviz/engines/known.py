@@ -1,0 +1,30 @@
+"""The engines that RankViz knows, by name. Each module is imported only where its engine is used."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rankviz.engines.engine import Engine
+from rankviz.errors import InvalidSettingError, quoted
+from rankviz.settings import Settings
+from rankviz.store import RunStore
+
+
+def _local(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.engines.local import Local
+
+    return Local(store.home, most_gpus=settings.gpus, niceness=settings.niceness)
+
+
+KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {"local": _local}
+
+
+def require(name: str) -> str:
+    """The name of an engine that there is. InvalidSettingError where there is none of that name."""
+    if name not in KNOWN:
+        raise InvalidSettingError(f"There is no engine {quoted(name)}. Known: {', '.join(KNOWN)}.")
+    return name
+
+
+def engines(store: RunStore, settings: Settings) -> Sequence[Engine]:
+    """The one that runs have which name none comes first. One that is not set up here says so when it is used."""
+    first = require(settings.engine)
+    return [KNOWN[name](store, settings) for name in (first, *(name for name in KNOWN if name != first))]

@@ -1,0 +1,167 @@
+"""The local engine: worker processes on this machine, one a GPU, or one on the CPU.
+
+Its workers write into the store's own run folders. Which live is told by their locks (process.py), so that a
+restarted app finds them, also where it was killed.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.runs.events import GPU_LOST
+from rankviz.engines import process
+from rankviz.engines.engine import End, Engine, Job, Kind, Live
+from rankviz.machine import cards
+
+COMMANDS: Mapping[Kind, Sequence[str]] = {
+    "finetune": (sys.executable, "-m", "rankviz.worker", "finetune"),
+    "probe": (sys.executable, "-m", "rankviz.worker", "probe"),
+}
+
+
+class Slot(NamedTuple):
+    """A place for one worker."""
+
+    number: int
+    where: str
+    environment: Mapping[str, str]
+
+
+class Local(Engine):
+    """Workers of this machine.
+
+    Args:
+        home: The runs folder.
+        commands: What starts a worker, by kind; each is given HOME and attempts.
+        grace_seconds: A worker that has not ended so long after it was asked to is killed.
+        most_gpus: Of several GPUs so many are used; None is all that fit (machine.cards.usable).
+        gpus: Their names as CUDA_VISIBLE_DEVICES has them, instead of those that the driver reports.
+        niceness: How far the priority of a worker is below that of this process.
+    """
+
+    name = LOCAL
+    shares_disk = True
+    divides = True
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        commands: Mapping[Kind, Sequence[str]] = COMMANDS,
+        grace_seconds: float = 2.0,
+        most_gpus: int | None = None,
+        gpus: Sequence[str] = (),
+        niceness: int = 0,
+    ):
+        self._home = home
+        self._commands = commands
+        self._grace_seconds = grace_seconds
+        self._most_gpus = most_gpus
+        self._gpus = tuple(gpus)
+        self._niceness = niceness
+        self._workers: dict[Path, process.Worker] = {}
+
+    def room(self) -> int:
+        return len(self._free())
+
+    def start(self, job: Job) -> Live | None:
+        slot = self._free()[0]
+        log = self._home / "runs" / job.attempts[0].run_id / "worker.log"
+        process.yield_file(self._home, slot.number).unlink(missing_ok=True)
+        worker = process.launch(
+            self._commands[job.kind],
+            home=self._home,
+            attempts=job.attempts,
+            log=log,
+            slot=slot.number,
+            environment=slot.environment or cards.worker_environment(),
+            niceness=self._niceness,
+        )
+        if worker is None:
+            return None
+        self._workers[worker.lock] = worker
+        return self._live(worker)
+
+    def live(self) -> Sequence[Live]:
+        known = [process.lock_file(self._home, slot.number) for slot in self._slots]
+        for lock in {*known, *self._home.glob("worker-*.lock")} - self._workers.keys():
+            if worker := process.find(lock):
+                self._workers[lock] = worker
+        return [self._live(self._workers[lock]) for lock in sorted(self._workers)]
+
+    def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
+        worker = self._worker(live)
+        worker.pause()
+        if unless():
+            worker.resume()
+            return None
+        exit_code = worker.end(self._grace_seconds)
+        return End(exit_code, why=process.describe_exit(exit_code))
+
+    def give_way(self, live: Live) -> None:
+        self._yield_file(self._worker(live)).touch()
+
+    def forget(self, live: Live) -> None:
+        self._workers.pop(self._worker(live).lock)
+
+    def release(self) -> None:
+        self._workers.clear()
+
+    @cached_property
+    def _slots(self) -> Sequence[Slot]:
+        """Where there is one GPU, or none that the driver reports, its variables are found anew for each worker."""
+        if self._gpus:
+            places = [(f"GPU {gpu}", {cards.ORDER: cards.PCI, cards.VISIBLE: gpu}) for gpu in self._gpus]
+        else:
+            usable = cards.usable(cards.read_driver())
+            places = [(_label(card), cards.only(card)) for card in usable]
+        places = places[: self._most_gpus]
+        if len(places) < 2:
+            where = places[0][0] if places else "this machine"
+            return [Slot(0, where, places[0][1] if self._gpus else {})]
+        return [
+            Slot(number, where, environment | _own_cache(number)) for number, (where, environment) in enumerate(places)
+        ]
+
+    def _free(self) -> Sequence[Slot]:
+        busy = self._workers.keys()
+        return [slot for slot in self._slots if process.lock_file(self._home, slot.number) not in busy]
+
+    def _worker(self, live: Live) -> process.Worker:
+        return next(worker for worker in self._workers.values() if worker.attempts == live.job.attempts)
+
+    def _live(self, worker: process.Worker) -> Live:
+        by_lock = {process.lock_file(self._home, slot.number): slot.where for slot in self._slots}
+        return Live(
+            job=Job(attempts=worker.attempts),
+            handle="" if worker.pid is None else str(worker.pid),
+            where=by_lock.get(worker.lock, ""),
+            end=None if worker.alive() else self._end(worker),
+        )
+
+    def _end(self, worker: process.Worker) -> End:
+        """What is left of it is ended too."""
+        exit_code = worker.end(self._grace_seconds)
+        return End(
+            exit_code,
+            lost=exit_code is None or exit_code < 0 or exit_code == GPU_LOST,
+            why=process.describe_exit(exit_code),
+            gave_way=exit_code == 0 and self._yield_file(worker).exists(),
+        )
+
+    def _yield_file(self, worker: process.Worker) -> Path:
+        return self._home / worker.lock.name.replace(".lock", ".yield")
+
+
+def _label(card: cards.Card) -> str:
+    return card.uuid if card.index is None else f"GPU {card.index}"
+
+
+def _own_cache(number: int) -> dict[str, str]:
+    """Unsloth writes compiled modules into the working directory, which workers share."""
+    name = "UNSLOTH_COMPILE_LOCATION"
+    return {name: f"{os.environ.get(name) or 'unsloth_compiled_cache'}-{number}"} if number else {}

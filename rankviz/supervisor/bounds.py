@@ -1,0 +1,76 @@
+"""How long jobs may go on: a run to its limit, a sweep until its turn is over, and while others' places are idle.
+
+Counted from when this supervisor saw it begin, by a clock that nobody sets.
+"""
+
+from collections.abc import Callable
+
+from rankviz.core.runs.record import RunState
+from rankviz.engines import Engine, Live
+from rankviz.supervisor.jobs import Jobs
+from rankviz.supervisor.launching import Launching
+from rankviz.supervisor.stopwatch import Stopwatch
+
+
+class Bounds:
+    """Of all jobs.
+
+    Args:
+        end_run: Ends a job in the middle of this run.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        launching: Launching,
+        *,
+        run_minutes: float,
+        turn_minutes: float,
+        end_run: Callable[[Engine, Live, str], None],
+    ):
+        self._jobs, self._launching = jobs, launching
+        self._run_minutes, self._turn_minutes = run_minutes, turn_minutes
+        self._end_run = end_run
+        self._clocks: dict[str, tuple[Stopwatch, Stopwatch]] = {}
+
+    def check(self) -> None:
+        """End the run that takes longer than it may, and ask jobs to end after their run where others wait."""
+        jobs = [(engine, live) for engine, live in self._jobs if live.end is None and live.job.attempts]
+        self._clocks = {live.job.name: self._clocks.get(live.job.name, (Stopwatch(), Stopwatch())) for _, live in jobs}
+        over = []
+        for engine, live in jobs:
+            turn, run = self._clocks[live.job.name]
+            running = next((r for r in self._jobs.records(live) if r.state is RunState.RUNNING), None)
+            if running is not None and run.minutes(running.run_id) >= self._run_minutes:
+                self._end_run(engine, live, running.run_id)
+            elif turn.minutes(live.job.name) >= self._turn_minutes:
+                over.append((engine, live))
+        self._take_turns(over, jobs)
+        self._divide(jobs)
+
+    def forget(self) -> None:
+        self._clocks.clear()
+
+    def _take_turns(self, over: list[tuple[Engine, Live]], jobs: list[tuple[Engine, Live]]) -> None:
+        """As many jobs whose turn is over give way as visitors wait who have none on that engine."""
+        if not over:
+            return
+        waiting = self._launching.waiting()
+        for name, engine in self._jobs.engines.items():
+            here = [live for each, live in jobs if each is engine]
+            served = {self._owner_of(live) for live in here}
+            owners = {batch.owner for batch in waiting if self._launching.engine_of(batch) == name} - served
+            for live in [live for each, live in over if each is engine][: len(owners)]:
+                engine.give_way(live)
+
+    def _divide(self, jobs: list[tuple[Engine, Live]]) -> None:
+        """A sweep gives way to itself where a place has become free, nothing waits for it, and what is left of the
+        sweep is worth two."""
+        for engine, live in jobs:
+            if engine.divides and engine.name not in self._jobs.away and engine.room() > 0:
+                left = sum(record.state is RunState.QUEUED for record in self._jobs.records(live))
+                if left >= 2 * self._launching.split_runs and not self._launching.waiting():
+                    engine.give_way(live)
+
+    def _owner_of(self, live: Live) -> str:
+        return self._launching.owner_of(live.job.attempts[0].run_id)

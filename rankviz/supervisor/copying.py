@@ -1,0 +1,92 @@
+"""Brings what attempts wrote elsewhere into the runs' journals here, each line once.
+
+A line that was brought has the number of its attempt and its offset in that attempt's own journal, so that a
+supervisor that takes over knows where to go on, and a line that came twice counts once. Whatever such a journal says
+of attempts is left out: only the supervisor gives them out.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rankviz.core.runs.attempts import Attempt, AttemptPlaced, RunRequeued
+from rankviz.core.runs.events import ProbeCompleted, RunCompleted, RunEvent, RunFailed
+from rankviz.engines import Engine, Live
+from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError
+from rankviz.store import RunStore
+from rankviz.store.journal import parse_event
+
+OURS = (AttemptPlaced, RunRequeued)
+LAST = (RunCompleted, RunFailed, ProbeCompleted)
+
+
+def stamped(data: bytes, attempt: Attempt, offset: int) -> Iterator[RunEvent]:
+    """The events of whole lines that begin at an offset of an attempt's own journal. Lines that are none are left
+    out."""
+    for line in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]:
+        offset += len(line) + 1
+        event = parse_event(line)
+        if event is not None and not isinstance(event, OURS):
+            yield replace(event, attempt=attempt.number, offset=offset)
+
+
+class Copying:
+    """From engines that do not share the store's disk."""
+
+    def __init__(self, store: RunStore):
+        self._store = store
+        self._read: dict[Attempt, int] = {}
+        """How far journals elsewhere were read; lines that are no event leave no offset in the journal here."""
+
+    def copy(self, engine: Engine, live: Live) -> None:
+        """What is new of a job's attempts. They run in order, so those after the first that goes on are asked only once
+        the job has ended. EngineUnavailableError: later."""
+        if engine.shares_disk:
+            return
+        for attempt in live.job.attempts:
+            if self._is_current(attempt) and not self._copy(engine, live, attempt) and live.end is None:
+                return
+
+    def collect_log(self, engine: Engine, live: Live, run_id: str) -> None:
+        """Of a run whose journal does not end, as far as it is there."""
+        for attempt in live.job.attempts:
+            if attempt.run_id == run_id and not engine.shares_disk:
+                try:
+                    engine.collect(live, attempt, self._store.run_dir(run_id))
+                except (EngineError, EngineUnavailableError):
+                    return
+
+    def forget(self, live: Live) -> None:
+        for attempt in live.job.attempts:
+            self._read.pop(attempt, None)
+
+    def _is_current(self, attempt: Attempt) -> bool:
+        try:
+            record = self._store.record(attempt.run_id)
+        except RunNotFoundError:
+            return False
+        return record.attempt == attempt.number and not record.state.ended
+
+    def _copy(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
+        """Whether that ends it."""
+        offset = max(self._read.get(attempt, 0), self._store.record(attempt.run_id).copied_bytes)
+        data = engine.events(live, attempt, offset)
+        events = list(stamped(data, attempt, offset))
+        last = next((place for place, event in enumerate(events) if isinstance(event, LAST)), None)
+        self._store.append_copied(attempt.run_id, events[:last])
+        if last is not None:
+            self._read[attempt] = events[last - 1].offset if last else offset
+            self._store.append(attempt.run_id, self._with_files(engine, live, attempt, events[last]))
+        self._read[attempt] = offset + data.rfind(b"\n") + 1
+        return last is not None
+
+    def _with_files(self, engine: Engine, live: Live, attempt: Attempt, last: RunEvent) -> RunEvent:
+        """How an attempt ended, once what it left is here: completed is only what is."""
+        try:
+            engine.collect(live, attempt, self._store.run_dir(attempt.run_id))
+        except EngineError as error:
+            if isinstance(last, RunFailed):
+                return last
+            failed = RunFailed(time=time.time(), error=f"The run completed, but its adapter is not here. {error}")
+            return replace(failed, attempt=last.attempt, offset=last.offset)
+        return last

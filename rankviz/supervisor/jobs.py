@@ -1,0 +1,138 @@
+"""The jobs that engines have, as this supervisor last saw them."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+from rankviz.core.runs.attempts import Attempt, AttemptPlaced
+from rankviz.engines import Engine, Job, Live
+from rankviz.errors import EngineUnavailableError, RunNotFoundError
+from rankviz.store import RunStore
+from rankviz.store.journal import Record
+from rankviz.supervisor.copying import Copying
+
+
+class Jobs:
+    """Of all engines. What an engine that cannot be reached has stays as it was."""
+
+    def __init__(self, store: RunStore, engines: Sequence[Engine]):
+        self._store = store
+        self.engines = {engine.name: engine for engine in engines}
+        self.copying = Copying(store)
+        self._live: dict[str, list[Live]] = {}
+        self.away: dict[str, str] = {}
+        """Why engines cannot be reached now, by name."""
+        self._placed: dict[Attempt, tuple[str, ...]] = {}
+
+    def __iter__(self) -> Iterator[tuple[Engine, Live]]:
+        return iter([(self.engines[name], live) for name, jobs in self._live.items() for live in jobs])
+
+    def __bool__(self) -> bool:
+        return any(self._live.values())
+
+    @property
+    def run_ids(self) -> set[str]:
+        """The runs that some job has."""
+        return {attempt.run_id for _, live in self for attempt in live.job.attempts}
+
+    def look(self) -> None:
+        """Ask every engine what it has, and write down where that is."""
+        for name, engine in self.engines.items():
+            with self._reaching(name):
+                self._live[name] = list(engine.live())
+                for live in self._live[name]:
+                    if live.end is None:
+                        self.place(engine, live)
+
+    def copy(self, engine: Engine, live: Live) -> bool:
+        """Bring what is new of a job. Whether its engine could be reached."""
+        with self._reaching(engine.name):
+            self.copying.copy(engine, live)
+            return True
+        return False
+
+    def start(self, engine: Engine, job: Job) -> Live | None:
+        """None where it has to wait; why is written down where the engine says it. OSError, EngineError: it cannot be
+        started."""
+        if not engine.shares_disk:
+            self._write_places(engine.name, job.attempts)
+        try:
+            live = engine.start(job)
+        except EngineUnavailableError as error:
+            self._write_places(engine.name, job.attempts, waits=str(error))
+            return None
+        if live is not None:
+            self._live.setdefault(engine.name, []).append(live)
+            self.place(engine, live)
+        return live
+
+    def place(self, engine: Engine, live: Live) -> None:
+        """Write down where a job is, where that is news."""
+        self._write_places(engine.name, live.job.attempts, live.where, live.handle, live.waits)
+
+    def forget(self, engine: Engine, live: Live) -> None:
+        """It has ended, and all of it has been read."""
+        self.copying.forget(live)
+        for attempt in live.job.attempts:
+            self._placed.pop(attempt, None)
+        with self._reaching(engine.name):
+            engine.forget(live)
+        self._live[engine.name] = [each for each in self._live[engine.name] if each.job.name != live.job.name]
+
+    def release(self) -> None:
+        """Know nothing any more."""
+        self._live.clear()
+        self._placed.clear()
+        for engine in self.engines.values():
+            engine.release()
+
+    def records(self, live: Live) -> list[Record]:
+        """The runs of a job whose current attempt it has, without those that were deleted."""
+        return [record for attempt in live.job.attempts if (record := self._current(attempt)) is not None]
+
+    def is_stale(self, live: Live) -> bool:
+        """Whether all its attempts have been given up for others."""
+        return bool(live.job.attempts) and not self.records(live)
+
+    def _current(self, attempt: Attempt) -> Record | None:
+        with contextlib.suppress(RunNotFoundError):
+            record = self._store.record(attempt.run_id)
+            if attempt.number in (0, record.attempt):
+                return record
+        return None
+
+    def _write_places(
+        self, engine: str, attempts: Sequence[Attempt], where: str = "", job: str = "", waits: str = ""
+    ) -> None:
+        for attempt in attempts:
+            known = engine, where, job, waits
+            if self._placed.get(attempt) == known:
+                continue
+            with contextlib.suppress(RunNotFoundError, FileNotFoundError):
+                record = self._store.record(attempt.run_id)
+                place = record.place
+                there = place and (place.engine, place.where, place.job, place.waits)
+                if not record.state.ended and (record.attempt < attempt.number or there != known):
+                    event = AttemptPlaced(
+                        time=time.time(),
+                        attempt=attempt.number or record.attempt,
+                        engine=engine,
+                        where=where,
+                        job=job,
+                        waits=waits,
+                    )
+                    self._store.append(attempt.run_id, event)
+            self._placed[attempt] = known
+
+    @contextlib.contextmanager
+    def _reaching(self, name: str) -> Iterator[None]:
+        """Around what asks an engine: where it cannot be reached, that is remembered and said once."""
+        try:
+            yield
+        except EngineUnavailableError as error:
+            if self.away.get(name) != str(error):
+                logging.getLogger(__name__).warning("Engine %s cannot be reached. %s", name, error)
+            self.away[name] = str(error)
+        else:
+            self.away.pop(name, None)

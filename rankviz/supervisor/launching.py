@@ -1,0 +1,121 @@
+"""Gives what waits to engines that have room, visitor by visitor."""
+
+import time
+from collections.abc import Container, Mapping, Sequence
+
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.runs.attempts import Attempt, following
+from rankviz.engines import End, Engine, Job
+from rankviz.errors import EngineError, UserError, quoted
+from rankviz.machine import disk
+from rankviz.store import RunStore
+from rankviz.store.destination import read_destination
+from rankviz.supervisor import turns
+from rankviz.supervisor.jobs import Jobs
+from rankviz.supervisor.outcomes import Outcomes, Record
+from rankviz.supervisor.turns import Batch
+
+
+class Launching:
+    """What starts next.
+
+    Args:
+        default: The engine of runs that name none.
+        split_runs: A sweep is divided among free places of an engine as long as each part has so many runs, since each
+            loads the base once more.
+        unwritten: Runs of which it is still to be written down how they ended.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        jobs: Jobs,
+        outcomes: Outcomes,
+        *,
+        default: str,
+        split_runs: int,
+        unwritten: Container[str],
+    ):
+        self._store, self._jobs, self._outcomes = store, jobs, outcomes
+        self._default, self.split_runs = default, split_runs
+        self._unwritten = unwritten
+        self._served: dict[str, float] = {}
+
+    def launch(self) -> None:
+        """Start what there is room for."""
+        reached = [engine for name, engine in self._jobs.engines.items() if name not in self._jobs.away]
+        if not any(engine.room() > 0 for engine in reached):
+            return
+        records, waiting = self._waiting()
+        if not waiting:
+            return
+        owners = {batch.owner for batch in waiting}
+        served = turns.served_at(records, owners, self.owner_of, now=time.time()) if len(owners) > 1 else {}
+        by_engine: dict[str, list[Batch]] = {}
+        for batch in waiting:
+            by_engine.setdefault(self.engine_of(batch), []).append(batch)
+        for name, batches in by_engine.items():
+            if name in self._jobs.engines and name not in self._jobs.away:
+                self._fill(self._jobs.engines[name], batches, served)
+            elif name not in self._jobs.engines:
+                end = End(why=f"There is no engine {quoted(name)} here. Known: {', '.join(self._jobs.engines)}.")
+                self._outcomes.give_up([record for batch in batches for record in batch.records], end)
+
+    def waiting(self) -> Sequence[Batch]:
+        """What no job has."""
+        return self._waiting()[1]
+
+    def engine_of(self, batch: Batch) -> str:
+        return read_destination(self._store.run_dir(batch.run_ids[0])).engine or self._default
+
+    def owner_of(self, run_id: str) -> str:
+        return self._store.ownership(run_id).owner
+
+    def _waiting(self) -> tuple[Sequence[Record], Sequence[Batch]]:
+        with self._store.publishing():
+            records, taken = self._store.records(), self._jobs.run_ids
+            free = (
+                record
+                for record in records
+                if not record.state.ended
+                and record.run_id not in taken
+                and record.run_id not in self._unwritten
+                and not self._store.has_begun(record.run_id)
+            )
+            return records, turns.batches(free, self.owner_of)
+
+    def _fill(self, engine: Engine, batches: Sequence[Batch], served: Mapping[str, float]) -> None:
+        room, waiting = engine.room(), list(batches)
+        if room < 1:
+            return
+        order = turns.in_turn(waiting, {**served, **self._served})
+        for part in turns.parts(order, room, least=self.split_runs) if engine.divides else order:
+            if room > 0 and self._start(engine, part):
+                room -= 1
+
+    def _start(self, engine: Engine, batch: Batch) -> bool:
+        destination = read_destination(self._store.run_dir(batch.run_ids[0]))
+        job = Job(
+            attempts=tuple(self._next_attempt(record) for record in batch.records),
+            kind="probe" if isinstance(batch.records[0], ProbeRecord) else "finetune",
+            owner=batch.owner,
+            options=destination.options,
+        )
+        try:
+            live = self._jobs.start(engine, job)
+        except (OSError, EngineError, UserError) as error:
+            if isinstance(error, OSError) and error.errno in disk.FULL:
+                raise
+            self._outcomes.give_up(
+                batch.records, End(why=f"The worker could not be started: {str(error).rstrip('.')}.")
+            )
+            return False
+        if live is not None:
+            self._served[batch.owner] = time.time()
+        return live is not None
+
+    def _next_attempt(self, record: Record) -> Attempt:
+        """One that an engine elsewhere had may still live there, so its number is not given again."""
+        engine = self._jobs.engines.get(record.engine)
+        used = bool(record.engine) and (engine is None or not engine.shares_disk)
+        return Attempt(record.run_id, following(record.attempt) if used else record.attempt)

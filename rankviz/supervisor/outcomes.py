@@ -1,0 +1,79 @@
+"""How runs end whose job ended before them: tried again where their place was lost, else failed."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS, RunRequeued
+from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.record import RunRecord, RunState
+from rankviz.engines import End
+from rankviz.store import RunStore
+from rankviz.supervisor.ends import Ends
+
+BARREN_JOBS = 2
+"""So many jobs of a sweep in a row that complete no run, and the rest of the sweep is given up."""
+ORPHANED = End(
+    lost=True,
+    why=(
+        "The app or the machine stopped while this run was going, and its worker with it. What it wrote is kept; start "
+        "it again to have it whole."
+    ),
+)
+
+Record = RunRecord | ProbeRecord
+
+
+class Outcomes:
+    """Decides from the journals.
+
+    Args:
+        max_attempts: A run that was lost so often is not tried again.
+    """
+
+    def __init__(self, store: RunStore, ends: Ends, max_attempts: int):
+        self._store, self._ends, self._max_attempts = store, ends, max_attempts
+        self._barren: dict[str, int] = {}
+
+    def begun(self, record: Record) -> bool:
+        """Whether somebody took it up and nobody has said how it ended."""
+        if record.state is RunState.QUEUED:
+            return self._store.has_begun(record.run_id)
+        return record.state is RunState.RUNNING
+
+    def settle(self, run_ids: Iterable[str], end: End) -> bool:
+        """Nobody is left to end these runs, so this does, for those that somebody had begun. Whether some are tried
+        again."""
+        again = False
+        for run_id in run_ids:
+            record = self._store.record(run_id)
+            if not self.begun(record) or run_id in self._ends.unwritten:
+                continue
+            if end.lost and record.lost_attempts + 1 < self._max_attempts:
+                self._store.clear(run_id)
+                self._ends.of(run_id, RunRequeued(time=time.time(), lost=end.why[:MAX_REASON_CHARACTERS]))
+                again = True
+            else:
+                self._ends.failed(run_id, failed(end), log_of=run_id)
+        return again
+
+    def count(self, sweep_id: str, *, completed: bool) -> bool:
+        """A job of this sweep has ended. Whether the rest is to be given up."""
+        self._barren[sweep_id] = 0 if completed else self._barren.get(sweep_id, 0) + 1
+        return self._barren[sweep_id] >= BARREN_JOBS
+
+    def give_up(self, records: Sequence[Record], end: End) -> None:
+        """Of queued runs that are not to start."""
+        for record in records:
+            if self._store.begin(record.run_id):
+                self._ends.failed(record.run_id, failed(end), log_of=records[0].run_id)
+
+
+def failed(end: End) -> RunFailed:
+    return RunFailed(time=time.time(), error=end.why, exit_code=end.exit_code)
+
+
+def given_up(end: End) -> End:
+    """Of runs that no job begins any more."""
+    why = f"Not started: {BARREN_JOBS} workers in a row completed no run of this sweep. The last: {end.why}"
+    return end._replace(why=why)

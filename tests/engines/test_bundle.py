@@ -1,0 +1,222 @@
+"""A job as a folder: what is sent, and how what comes back is read."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankviz.core.runs.attempts import Attempt, AttemptPlaced
+from rankviz.core.runs.events import AdapterCut, AdapterSaved
+from rankviz.engines import Job
+from rankviz.engines.bundle import arguments, collect, journal, pack, read_job, since
+from rankviz.errors import EngineError, InvalidSettingError
+from rankviz.paths import IMPORT_ROOT
+from rankviz.store import RunStore
+from rankviz.store.journal import append_event
+from tests.support import questions
+from tests.support.workers import sweep, worker
+
+ROWS = '{"prompt": "a", "completion": "b"}\n'
+
+
+@pytest.fixture
+def data(tmp_path):
+    file = tmp_path / "secret-project.jsonl"
+    file.write_text(ROWS)
+    return file
+
+
+def packed(store, run_ids, folder, **settings):
+    job = Job(attempts=tuple(Attempt(run_id, 2) for run_id in run_ids))
+    pack(store, job, folder, engine="far", **settings)
+    return job
+
+
+def test_a_packed_job_holds_its_runs_their_data_and_nothing_of_the_machine(store, tmp_path, data):
+    run_ids = store.run_ids(store.create(questions.sweep(ranks=(4, 8), data=str(data)), "ann@example"))
+    (store.home / "data").mkdir()
+
+    with pytest.raises(InvalidSettingError):  # no file that a visitor keeps
+        packed(store, run_ids, tmp_path / "refused")
+    kept = store.keep(data, "ann@example")
+    run_ids = store.run_ids(store.create(questions.sweep(ranks=(4, 8), data=str(kept)), "ann@example"))
+    packed(store, run_ids, tmp_path / "sent")
+
+    files = sorted(
+        str(file.relative_to(tmp_path / "sent")) for file in (tmp_path / "sent").rglob("*") if file.is_file()
+    )
+    digest = kept.parent.name
+    assert [
+        f"data/{digest}/data.jsonl",
+        "job.json",
+        *(f"runs/{run_id}/{name}" for run_id in run_ids for name in ("events.jsonl", "request.json")),
+    ] == files
+    everything = "".join((tmp_path / "sent" / file).read_text() for file in files)
+    assert str(tmp_path) not in everything
+    assert "ann@example" not in everything
+
+
+def test_a_packed_folder_is_a_runs_folder_whose_journals_say_which_attempt_this_is(store, tmp_path):
+    run_ids = sweep(store, 4)
+    job = packed(store, run_ids, tmp_path / "sent")
+
+    record = RunStore(tmp_path / "sent").get(run_ids[0])
+
+    assert (2, "far", "queued") == (record.attempt, record.engine, record.state)
+    assert job == read_job(tmp_path / "sent")
+
+
+def test_a_worker_runs_it_where_nothing_else_is(store, tmp_path):
+    run_ids = sweep(store, 4, 8)
+    folder = tmp_path / "sent"
+    job = packed(store, run_ids, folder)
+    command = worker("for run_id in run_ids:\n    begin(run_id) and complete(run_id)")
+
+    subprocess.run(
+        [*command, *arguments(job, folder)[3:]],
+        env={"PYTHONPATH": str(IMPORT_ROOT), "PATH": os.environ["PATH"]},
+        cwd="/",
+        check=True,
+    )
+
+    records = RunStore(folder).all()
+    assert ["completed"] * 2 == [record.state for record in records]
+    assert {2} == {event.attempt for run_id in run_ids for event in RunStore(folder).events(run_id)}
+
+
+def test_the_true_worker_is_called_with_the_folder_and_the_attempts(tmp_path):
+    job = Job(attempts=(Attempt("a", 1), Attempt("b", 3)))
+
+    assert ["-m", "rankviz.worker", "finetune", "/job", "a@1", "b@3"] == list(arguments(job, "/job"))
+
+
+def test_the_true_worker_admits_a_packed_request(store, tmp_path, data):
+    """In its own process, as far as its gate: the data is found from the folder alone."""
+    store.keep(data)
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,), data=str(store.keep(data)))))
+    packed(store, [run_id], tmp_path / "sent")
+    admits = (
+        "import os, sys; from pathlib import Path; from rankviz.store import RunStore\n"
+        "from rankviz.worker.gate import admit\n"
+        "store = RunStore(Path(sys.argv[1])); os.chdir(store.home)\n"
+        "print(Path(admit(store, store.get(sys.argv[2]).request)[1].text).read_text(), end='')"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", admits, str(tmp_path / "sent"), run_id],
+        env={"PYTHONPATH": str(IMPORT_ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ROWS == done.stdout
+
+
+def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):
+    base = tmp_path / "weights"
+    base.mkdir()
+    run_ids = store.run_ids(store.create(questions.sweep(ranks=(4,), base=str(base))))
+
+    with pytest.raises(EngineError, match="'weights' is a folder of this machine, and weights are not sent"):
+        packed(store, run_ids, tmp_path / "sent")
+    packed(store, run_ids, tmp_path / "seen", sees_folders=True)
+
+    assert str(base) == json.loads((tmp_path / "seen/runs" / run_ids[0] / "request.json").read_text())["base"]
+
+
+def test_a_journal_is_read_from_an_offset_and_is_empty_where_there_is_none(store, tmp_path):
+    (run_id,) = sweep(store, 4)
+    packed(store, [run_id], tmp_path / "sent")
+    whole = journal(tmp_path / "sent", run_id).read_bytes()
+
+    assert whole[10:] == since(tmp_path / "sent", run_id, 10)
+    assert whole[:4] == since(tmp_path / "sent", run_id, 0, most=4)
+    assert b"" == since(tmp_path / "sent", run_id, len(whole))
+    assert b"" == since(tmp_path / "sent", "another", 0)
+
+
+@pytest.fixture
+def far(store, tmp_path):
+    """A run's folder elsewhere, with an adapter of 7 bytes and a cut, and the run's own folder here."""
+    (run_id,) = sweep(store, 4)
+    folder = tmp_path / "sent"
+    packed(store, [run_id], folder)
+    run = folder / "runs" / run_id
+    for name, content in {"adapter": b"weights", "cuts/r2": b"cut"}.items():
+        (run / name).mkdir(parents=True)
+        (run / name / "adapter_model.safetensors").write_bytes(content)
+        (run / name / "adapter_config.json").write_text("{}")
+    (run / "worker.log").write_text("hello\n")
+    loss = {"loss": 1.0, "tokens": 1, "examples": 1, "example_losses": (1.0,), "seconds": 1.0}
+    append_event(run / "events.jsonl", AdapterSaved(time=1.0, path="adapter", file_bytes=7))
+    append_event(run / "events.jsonl", AdapterCut(time=1.0, r=2, path="cuts/r2", **loss))
+    return folder, run_id, run, store.run_dir(run_id)
+
+
+def brought(here: Path) -> list[str]:
+    return sorted(str(file.relative_to(here)) for file in here.rglob("*") if file.is_file())
+
+
+def test_adapters_that_the_journal_names_come_back_with_the_log(far):
+    folder, run_id, _, here = far
+
+    collect(folder, run_id, here)
+
+    assert [
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "cuts/r2/adapter_config.json",
+        "cuts/r2/adapter_model.safetensors",
+        "request.json",
+        "worker.log",
+    ] == brought(here)
+
+
+def test_an_adapter_that_did_not_arrive_whole_is_refused_and_leaves_none(far):
+    folder, run_id, run, here = far
+    (run / "adapter/adapter_model.safetensors").write_bytes(b"weigh")
+
+    with pytest.raises(EngineError, match="did not arrive whole"):
+        collect(folder, run_id, here)
+
+    assert ["request.json", "worker.log"] == brought(here)
+
+
+@pytest.mark.parametrize("linked", ["adapter", "adapter/adapter_model.safetensors", "adapter/more.json", "worker.log"])
+def test_no_link_is_followed(far, tmp_path, linked):
+    folder, run_id, run, here = far
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "adapter_model.safetensors").write_bytes(b"secrets")
+    target = outside if linked == "adapter" else outside / "adapter_model.safetensors"
+    if (run / linked).is_dir():
+        (run / linked).rename(run / "moved")
+    (run / linked).unlink(missing_ok=True)
+    (run / linked).symlink_to(target)
+
+    with contextlib.suppress(EngineError):
+        collect(folder, run_id, here)
+
+    assert not any(b"secrets" == (here / file).read_bytes() for file in brought(here))
+
+
+def test_a_run_without_an_adapter_brings_its_log(store, tmp_path):
+    (run_id,) = sweep(store, 4)
+    packed(store, [run_id], tmp_path / "sent")
+    (tmp_path / "sent/runs" / run_id / "worker.log").write_text("no luck\n")
+
+    collect(tmp_path / "sent", run_id, store.run_dir(run_id))
+
+    assert "no luck" == store.log_tail(run_id)
+
+
+def test_an_attempt_is_placed_once_in_what_is_sent(store, tmp_path):
+    (run_id,) = sweep(store, 4)
+    packed(store, [run_id], tmp_path / "sent")
+
+    assert [AttemptPlaced] == [type(event) for event in RunStore(tmp_path / "sent").events(run_id)]
