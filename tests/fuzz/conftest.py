@@ -7,6 +7,7 @@ RANKVIZ_FUZZ_REPORT a file that counts are added to.
 import json
 import os
 import secrets
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,20 @@ from tests.fuzz.bounded import case, run_cases
 CASES = int(os.environ.get("RANKVIZ_FUZZ_CASES", 2000))
 SEED = os.environ.get("RANKVIZ_FUZZ_SEED") or secrets.token_hex(4)
 SHOWN = 5
+
+
+IN_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folders_in_memory():
+    """Where the machine has a file system in memory, a case's folder lies there: the time of a disk is not the
+    reader's, and most cases need a folder of their own."""
+    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="rankviz-fuzz-", dir=place) as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        yield
+        tempfile.tempdir = before
 
 
 def pytest_report_header(config):
