@@ -132,7 +132,7 @@ def test_a_base_that_no_space_could_hold_is_refused_before_it_is_queued(during, 
     assert "[[]]" == json.dumps(ann.endpoint("runs").data)
 
 
-SESSION_MB = 0.4
+SESSION_MB = 0.6
 """Of the app, for each page that somebody opened and never came back to."""
 
 
