@@ -38,6 +38,7 @@ MAX_TIMED_STEPS = 10_000
 StepSeconds = Annotated[float, Between(1e-9, 10**7)]
 Moments = Literal["forward", "backward", "optimizer"]
 When = Literal["before", "after"]
+NoRoom = Literal["memory limit", "GPU", "system"]
 Blocks = Annotated[int, Between(1, 10_000)]
 Tokens = Annotated[int, Between(1, 10**12)]
 """Of one example or more: none has no target token."""
@@ -321,8 +322,8 @@ class DepthDidNotFit:
     """At least so much more was needed."""
     stage: Word
     """What was being done."""
-    why: Word
-    """Who said no: "memory limit", "GPU" or "system"."""
+    why: NoRoom
+    """Who said no."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
