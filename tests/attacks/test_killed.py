@@ -40,9 +40,11 @@ def ready(tiny):
     return make
 
 
-def started(stranger, **settings):
+def started(stranger):
     """The id of a sweep of two runs."""
-    answer = stranger.endpoint("start_sweep", "embedded", "phonemes", "sweep", [4, 8])
+    chosen = {"model": "embedded", "data": "phonemes", "mode": "sweep", "ranks": [4, 8], "independent": None}
+    chosen |= {"targets": "unsloth", "alpha": "32", "learning_rates": [1e-3], "seeds": 1, "steps": 20}
+    answer = stranger.endpoint("start_sweep", *chosen.values())
     assert not answer.error, answer.error
     return answer.data[0]["sweep_id"]
 
@@ -72,7 +74,7 @@ def worker_of(home):
 
 
 def test_a_disk_that_becomes_full_in_a_run_is_said_and_the_queue_goes_on_with_room(tmp_path, ready):
-    with small_disk(12) as folder, Space(tmp_path, home=ready(folder / "home"), trains=True) as space:
+    with small_disk(300) as folder, Space(tmp_path, home=ready(folder / "home"), trains=True) as space:
         ann, ben = Stranger(space.url), Stranger(space.url)
         sweep_id = started(ann)
         wait_for(lambda: is_training(space.home, sweep_id))
