@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 from filelock import FileLock
 
+from tests.support.workers import processes_of
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
 ADMIN_TOKEN = "an-admin-token-of-this-test"
@@ -88,6 +90,8 @@ class Space:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for worker in processes_of(self.home):  # which outlives its app
+            worker.kill()
         if self.queue:
             self.queue.release()
 
