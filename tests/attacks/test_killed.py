@@ -74,7 +74,7 @@ def worker_of(home):
 
 
 def test_a_disk_that_becomes_full_in_a_run_is_said_and_the_queue_goes_on_with_room(tmp_path, ready):
-    with small_disk(300) as folder, Space(tmp_path, home=ready(folder / "home"), trains=True) as space:
+    with small_disk(3000) as folder, Space(tmp_path, home=ready(folder / "home"), trains=True) as space:
         ann, ben = Stranger(space.url), Stranger(space.url)
         sweep_id = started(ann)
         wait_for(lambda: is_training(space.home, sweep_id))
