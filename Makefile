@@ -48,11 +48,16 @@ test-slow: setup-test
 test-gpu: setup
 	$(BIN)/python -m tests.gpu
 
+# Both write what they counted into docs/security.md.
 fuzz: setup-test
-	RANKVIZ_FUZZ_CASES=10000 $(BIN)/python -m pytest tests/fuzz -n $(WORKERS) --timeout 3600
+	mkdir -p build && rm -f build/fuzz.jsonl
+	RANKVIZ_FUZZ_CASES=10000 RANKVIZ_FUZZ_REPORT=build/fuzz.jsonl $(BIN)/python -m pytest tests/fuzz -n $(WORKERS) --timeout 3600
+	$(BIN)/python -m tests.withstood fuzz build/fuzz.jsonl
 
 attacks: setup-test
-	$(BIN)/python -m pytest tests/attacks -m "slow or not slow" -n0
+	mkdir -p build && rm -f build/attacks.jsonl
+	RANKVIZ_ATTACK_REPORT=build/attacks.jsonl $(BIN)/python -m pytest tests/attacks -m "slow or not slow" -n0
+	$(BIN)/python -m tests.withstood attacks build/attacks.jsonl
 
 load: setup-test
 	$(BIN)/python -m benchmarks.load

@@ -100,19 +100,14 @@ class Probes:
 
     def add_rows(self, probe_id: str, target: Path) -> None:
         """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
-        import csv
-
-        from rankviz.core.cells import cell
+        from rankviz.core.cells import csv_text
         from rankviz.core.probe.rows import COLUMNS, probe_row
 
         record = self.get(probe_id)
         if (row := probe_row(record, self._models.get(record.request.model_id))) is None:
             raise InvalidSettingError("Only a probe that ran all blocks makes a row: use --full and enough time.")
         with target.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if not file.tell():
-                writer.writeheader()
-            writer.writerow({name: cell(value) for name, value in row.items()})
+            file.write(csv_text([row], COLUMNS, header=not file.tell()))
 
     def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """The probe again and again until it has ended."""

@@ -17,6 +17,9 @@ ILL_FORMED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """The same of a text of several lines."""
 HALVES = re.compile("[\ud800-\udfff]")
 
+PLACE = re.compile(r"""(?<![\w./])~?/+(?:[^\s/:;,'"()]+/+)*(?=[^\s/:;,'"()])""")
+"""The folders before the name of a file."""
+
 
 class Between(NamedTuple):
     """A number from low to high; of a list, each of its items."""
@@ -78,3 +81,8 @@ PathInside = Annotated[str, Letters(200, INSIDE)]
 def printable(text: str, most: int = MAX_TEXT, *, controls: bool = False) -> str:
     """The text as it can be shown, stored and sent: cut off, and what is no character replaced."""
     return (HALVES if controls else ILL_FORMED).sub("\ufffd", text if len(text) <= most else text[: most - 1] + "…")
+
+
+def without_places(text: str) -> str:
+    """The text with the names of files and without the folders that they are in."""
+    return PLACE.sub("…/", text)

@@ -1,9 +1,33 @@
-"""A value as a cell of a CSV file."""
+"""The one writer of CSV files: texts that others wrote are inert in a spreadsheet, and numbers stay numbers."""
 
-FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""What a text begins with that a spreadsheet may take for a formula (owasp.org, CSV Injection)."""
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+FORMULA = re.compile(
+    r"""^(?=[\t\r\n] | [\ "]* [=+\-@＝＋－＠]) | (?<=.[;|\t\r\n]) (?=[\s"]* [=+\-@＝＋－＠])""", re.VERBOSE | re.DOTALL
+)
+"""Where a spreadsheet may take a text, or what follows a separator of its own in it, for a formula (owasp.org, CSV
+Injection)."""
 
 
 def cell(value: object) -> object:
     """The value; a text that a spreadsheet would take for a formula gets an apostrophe in front. Numbers stay."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    return value if value is None or isinstance(value, int | float) else FORMULA.sub("'", str(value))
+
+
+def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = (), *, header: bool = True) -> str:
+    """Rows as the text of a CSV file; empty for no rows. None, and what a row lacks, is an empty cell.
+
+    columns: those of the file; all of the rows', unless given.
+    """
+    if not rows:
+        return ""
+    names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if header:
+        writer.writerow(map(cell, names))
+    writer.writerows([cell(row.get(name)) for name in names] for row in rows)
+    return out.getvalue()

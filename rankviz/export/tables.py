@@ -12,7 +12,7 @@ from typing import Any
 
 from rankviz import __version__, installed
 from rankviz.core.accuracy.similar import Basis, in_words
-from rankviz.core.cells import cell
+from rankviz.core.cells import csv_text
 from rankviz.core.cost.estimate import Estimate, as_json
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.record import RunRecord
@@ -116,18 +116,17 @@ def file_name(table: Table, kind: str) -> str:
 
 def write_table(table: Table, kind: str, folder: Path) -> Path:
     """The table as a file in this folder; returns its path."""
-    import pandas as pd
-
     path = folder / file_name(table, kind)
-    columns = dict.fromkeys(name for row in table.rows for name in row)
-    frame = pd.DataFrame({name: _column([row.get(name) for row in table.rows]) for name in columns})
     if kind == "csv":
-        frame.map(cell).to_csv(path, index=False, lineterminator="\n")
+        path.write_text(csv_text(table.rows), encoding="utf-8", newline="")
         return path
     installed.require_pyarrow()
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    columns = dict.fromkeys(name for row in table.rows for name in row)
+    frame = pd.DataFrame({name: _column([row.get(name) for row in table.rows]) for name in columns})
     arrow = pa.Table.from_pandas(frame, preserve_index=False)
     about = json.dumps({"table": table.name, **table.sources}, ensure_ascii=False).encode()
     pq.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"rankviz": about}), path)

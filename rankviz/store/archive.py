@@ -1,12 +1,10 @@
 """Runs out as a zip: requests and journals, not adapters, with two CSV files for other tools. Into a store: imports."""
 
-import csv
-import io
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rankviz.core.cells import cell
+from rankviz.core.cells import csv_text
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store.runs import RunStore
@@ -22,8 +20,8 @@ def export_runs(stores: Sequence[RunStore], ids: Sequence[str], target: Path) ->
     if not records:
         raise InvalidSettingError("None of these runs has ended yet: export them when they have.")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(SUMMARY, _csv([summary_row(record) for record in records]))
-        archive.writestr(LOSSES, _csv([row for record in records for row in loss_rows(record)]))
+        archive.writestr(SUMMARY, csv_text([summary_row(record) for record in records]))
+        archive.writestr(LOSSES, csv_text([row for record in records for row in loss_rows(record)]))
         for record in records:
             for name in ("request.json", "events.jsonl"):
                 archive.write(places[record.run_id].run_dir(record.run_id) / name, f"runs/{record.run_id}/{name}")
@@ -39,14 +37,6 @@ def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
         except RunNotFoundError:
             continue
     return dict.fromkeys(last.run_ids(name), last)
-
-
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
-    return out.getvalue()
 
 
 def summary_row(record: RunRecord) -> dict[str, object]:

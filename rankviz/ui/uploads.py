@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from starlette.responses import PlainTextResponse
 
 from rankviz import units
 from rankviz.api.workspace import Workspace
-from rankviz.errors import LimitError
+from rankviz.errors import LimitError, StorageError
 from rankviz.ui.visitors import visitor_of_scope
 from rankviz.visitor import Visitor
 
@@ -64,7 +65,10 @@ class Uploads:
         try:
             # Its answer is read here, so it comes as it is.
             headers = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
-            await self.app({**scope, "headers": headers}, receive, self._recorded(visitor_id, send))
+            with self._workspace.writing():
+                await self.app({**scope, "headers": headers}, receive, self._recorded(visitor_id, send))
+        except StorageError as error:
+            raise Refused(507, str(error)) from None
         finally:
             with self._changing:
                 self._files[visitor_id] -= 1
@@ -80,6 +84,8 @@ class Uploads:
             raise Refused(
                 413, f"The file has {units.file_size(length)}, and this server takes at most {limits.upload_mb:,} MB."
             )
+        if why := self._workspace.why_not_write():  # else nobody could say later whose the file is
+            raise Refused(507, why)
         try:
             temp.require_room(limits.temp_mb)
         except LimitError as error:
@@ -105,13 +111,22 @@ class Uploads:
             if message["type"] != "http.response.body" or message.get("more_body"):
                 return
             if messages[0]["status"] == 200:
-                body = b"".join(part.get("body", b"") for part in messages[1:])
-                for path in json.loads(body):
-                    await run_in_threadpool(self._workspace.temp.own, Path(path), visitor_id)
+                paths = json.loads(b"".join(part.get("body", b"") for part in messages[1:]))
+                await run_in_threadpool(self._own, [Path(path) for path in paths], visitor_id)
             for each in messages:
                 await send(each)
 
         return write
+
+    def _own(self, paths: Sequence[Path], visitor_id: str) -> None:
+        """Where that cannot be written down, nothing stays: what is nobody's counts for nobody."""
+        try:
+            for path in paths:
+                self._workspace.temp.own(path, visitor_id)
+        except OSError:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            raise
 
 
 def _file_in(path: str) -> str:

@@ -5,8 +5,9 @@ import struct
 
 import pytest
 
-from tests.attacks.payloads import adapter_zip, zip_of
-from tests.support.saved_adapters import CONFIG
+from tests.attacks.payloads import adapter_zip, run_files, runs_zip, zip_of
+from tests.attacks.test_imports import imported
+from tests.support.saved_adapters import CONFIG, two_blocks
 from tests.support.stranger import file_data
 
 MODULE = "a" * 34
@@ -136,3 +137,47 @@ def test_no_path_of_the_server_is_an_adapter(during, ann, ref):
 
     assert "rv-error" in said or "Not done" in said or len(said) > 20
     assert "adapter_config.json is missing" not in said
+
+
+LEAVING = {
+    "the path": lambda path: str(path),
+    "the way up": lambda path: f"../../{path.name}",
+    "a way down and up": lambda path: f"adapter/../../../{path.name}",
+    "the home of somebody": lambda path: f"~/../..{path}",
+    "an address": lambda path: f"file://{path}",
+    "another's run": lambda path: "../another/adapter",
+    "nothing": lambda path: "",
+    "a null": lambda path: f"{path}\0",
+}
+
+
+@pytest.mark.parametrize("kind", ["AdapterSaved", "AdapterCut"])
+def test_an_imported_path_that_leaves_the_runs_folder_gives_no_adapter(during, ann, space, name, kind):
+    """Opened, resized and downloaded, at every door: an adapter of the server itself, and one in another's run."""
+    secret = two_blocks(space.home / "secret-adapter")
+    (space.home / "runs" / "another" / "adapter").mkdir(parents=True, exist_ok=True)
+    two_blocks(space.home / "runs" / "another" / "adapter")
+
+    def at_every_door(run_id, path):
+        imported(ann, runs_zip((run_id, run_files(run_id, events=lambda lines: leaving(lines, kind, path)))))
+        said = [answer.text for answer in ann.run("adapter-ref", "submit", adapter_ref=run_id)]
+        said += [ann.endpoint("spectrum", run_id).text, ann.endpoint("resize", run_id, 2).text]
+        ann.load(f"?tab=runs&sweep={run_id}-sweep&run={run_id}")
+        return [*said, ann.press("sweep-ship").text]
+
+    def attack():
+        paths = {f"{name}-{i}": of(secret) for i, of in enumerate(LEAVING.values())}
+        return [text for run_id, path in paths.items() for text in at_every_door(run_id, path)]
+
+    assert [] == [text for text in during(attack) if "singular_values" in text or '"path"' in text]
+    assert f"{name}-0-sweep" in ann.endpoint("runs").text
+
+
+def leaving(lines, kind, path):
+    """A finished run's events whose adapter, or whose truncated one, is said to be there."""
+    rows = [json.loads(line) for line in lines]
+    evaluated = next(row for row in rows if row["event"] == "Evaluated")
+    cut = {"event": "AdapterCut", "time": 8.0, "r": 2, "seconds": 1.0, "path": path}
+    cut |= {field: evaluated[field] for field in ("loss", "tokens", "examples")}
+    rows = [row | {"path": path} if row["event"] == kind == "AdapterSaved" else row for row in rows]
+    return [json.dumps(row) for row in (*rows[:-1], cut, rows[-1])]

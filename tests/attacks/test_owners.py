@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 
-from tests.attacks.conftest import ADMIN_TOKEN
 from tests.attacks.payloads import run_files, runs_zip
+from tests.attacks.spaces import ADMIN_TOKEN
 from tests.attacks.test_imports import imported
 from tests.support.stranger import Stranger
 

@@ -113,3 +113,40 @@ def test_uploads_of_one_visitor_have_an_end(during, ann, space):
     assert 413 == big
     assert codes[-1] >= 400
     assert 300 * 10**6 >= sum(path.stat().st_size for path in space.temp.rglob("*.bin") if path.is_file())
+
+
+HUGE_BASES = ["meta-llama/Llama-3.1-70B-Instruct", "Qwen/Qwen3-235B-A22B", "deepseek-ai/DeepSeek-V3", "Qwen/Qwen3-4B"]
+
+
+@pytest.mark.parametrize("base", HUGE_BASES)
+def test_a_base_that_no_space_could_hold_is_refused_before_it_is_queued(during, ann, base):
+    """By the form, the endpoint and a probe."""
+
+    def attack():
+        pressed = ann.press("train-button", train_base=base, train_steps=2).error
+        started = ann.endpoint("start_sweep", base, "phonemes", "sweep", [4, 8, 16, 64]).error
+        return [pressed, started, ann.press("probe-button", model=base).error]
+
+    for said in during(attack):
+        assert "at most" in said or "No model" in said, said
+    assert "[[]]" == json.dumps(ann.endpoint("runs").data)
+
+
+SESSION_MB = 0.6
+"""Of the app, for each page that somebody opened and never came back to."""
+
+
+@pytest.mark.parametrize("sessions", [40, pytest.param(300, marks=pytest.mark.slow)])
+def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions):
+    def open_and_leave():
+        ann.become_another()
+        assert [] == ann.load()
+        ann.press("adapter-sample")
+
+    for _ in range(10):
+        open_and_leave()  # what the first pages bring is not theirs
+    before = space.rss.memory_info().rss
+
+    during(lambda: [open_and_leave() for _ in range(sessions)])
+
+    assert (space.rss.memory_info().rss - before) / sessions < SESSION_MB * 10**6

@@ -106,6 +106,18 @@ def test_a_deleted_sweep_is_named_run_by_run_and_gone(tmp_path, monkeypatch, cap
     assert [other.sweep_id] == [each.sweep_id for each in Api(home=tmp_path).runs.sweeps()]
 
 
+def test_what_cannot_be_read_is_deleted_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANKVIZ_HOME", str(tmp_path))
+    broken = tmp_path / "runs" / "broken"
+    broken.mkdir(parents=True)
+    (broken / "request.json").write_text("{")
+
+    runs_delete("broken")
+
+    assert "broken deleted\n" == capsys.readouterr().out
+    assert not broken.exists()
+
+
 def test_who_has_a_shell_on_a_shared_server_lists_every_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANKVIZ_HOME", str(tmp_path))
     monkeypatch.setenv("RANKVIZ_SHARED", "1")

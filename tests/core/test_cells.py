@@ -1,14 +1,16 @@
 import csv
 import io
 import zipfile
+from pathlib import Path
 
 import pytest
 
-from rankviz.core.cells import cell
+from rankviz.core.cells import cell, csv_text
 from rankviz.core.runs.events import RunCompleted
 from rankviz.store import RunStore, export_runs
-from rankviz.ui.parts.charts import csv_text
 from tests.support import questions
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1"])
@@ -16,7 +18,16 @@ def test_a_text_that_a_spreadsheet_takes_for_a_formula_gets_an_apostrophe(text):
     assert f"'{text}" == cell(text)
 
 
-@pytest.mark.parametrize("value", [-1, -1.5, None, True, "", "a=1", "r = 4"])
+SEPARATED = {"x;=1+1": "x;'=1+1", "a\tb\t@x": "a\tb\t'@x", 'x|"=1': "x|'\"=1", "a\r\n -1": "a\r'\n' -1"}
+
+
+@pytest.mark.parametrize("text", SEPARATED)
+def test_a_separator_in_a_text_begins_no_formula_either(text):
+    """Where a spreadsheet separates by something else than the file does."""
+    assert SEPARATED[text] == cell(text)
+
+
+@pytest.mark.parametrize("value", [-1, -1.5, None, True, "", "a=1", "r = 4", "a-b; c", "q_proj, v_proj", "x|y"])
 def test_numbers_and_other_texts_stay(value):
     assert value is cell(value)
 
@@ -33,3 +44,10 @@ def test_no_formula_is_in_an_export_or_in_the_data_of_a_figure(tmp_path):
         row[name] for name in ("base", "data", "peak_memory_kind", "r")
     )
     assert "model,loss\n'+x,-1.5\n" == csv_text([{"model": "+x", "loss": -1.5}])
+
+
+def test_nothing_else_writes_csv():
+    writers = ("csv.writer", "DictWriter", "to_csv(")
+    files = [path for path in (ROOT / "rankviz").rglob("*.py") if any(w in path.read_text() for w in writers)]
+
+    assert [ROOT / "rankviz" / "core" / "cells.py"] == [each for each in files if "assets" not in each.parts]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -75,7 +76,9 @@ ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)}))
 SHOWN = {"showing": "runs", "text": "", "state": "all", "x": "adapter", "y": "loss", "metric": "loss", "tolerance": ""}
 
 
+@cache
 def request_row(run_id: str, sweep_id: str, r: int = 16) -> dict:
+    """Not to be changed: whoever breaks it breaks a copy."""
     sweep = questions.sweep(ranks=(r,), cut_ranks=(1, 4, 8) if r == 16 else (), max_steps=8)
     (run,) = sweep.runs(sweep_id=sweep_id, created_at=10.0)
     return json.loads(request_text(replace(run, run_id=run_id)))

@@ -5,12 +5,15 @@ import tempfile
 from pathlib import Path
 
 from rankviz.api import Api
+from rankviz.catalog.measurements import read_rows
 from rankviz.catalog.peft_results import read_result
+from rankviz.core.accuracy.report import as_json as report_json
 from rankviz.ui.explore.studies import shown
 from rankviz.verdict import judge, read_table
 from tests.catalog.test_peft_results import result
 from tests.fuzz import mutate
 from tests.fuzz.conftest import CASES
+from tests.support.measured_rows import CELLS
 
 PAGES = max(10, CASES // 50)
 QUESTION = {
@@ -56,3 +59,19 @@ def test_a_table_of_losses_is_judged_or_refused(fuzz):
             judge(runs, metric=metric)
 
     fuzz(lambda rng: mutate.table(header, rows, rng), read)
+
+
+def test_a_table_of_measurements_is_predicted_or_refused(fuzz):
+    cells = {**CELLS, "model_id": "Qwen/Qwen3-4B", "gpu": "l4", "targets": "q_proj,v_proj", "seq_len": "512", "r": "8"}
+    api = Api()
+    for file in api.workspace.assets.glob("validation/*.csv"):
+        read_rows(file)
+
+    def read(data):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rows.csv"
+            path.write_bytes(data)
+            read_rows(path)
+            json.dumps(report_json(api.accuracy.of_file(path)), allow_nan=False)
+
+    fuzz(lambda rng: mutate.table(list(cells), [list(cells.values())] * 2, rng), read)

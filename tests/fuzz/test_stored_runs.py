@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from rankviz.api import Api
@@ -77,6 +78,7 @@ def test_a_page_shows_what_is_stored_whatever_it_is(fuzz):
         shutil.rmtree(home, ignore_errors=True)
 
 
+@cache
 def _sound(run_id, sweep_id="s"):
     lines = "".join(json.dumps(row) + "\n" for row in ROWS)
     return {"request.json": json.dumps(request_row(run_id, sweep_id, r=4)).encode(), "events.jsonl": lines.encode()}

@@ -59,10 +59,10 @@ def without_rights(program: str, *arguments: object, **environment: str) -> subp
         capture_output=True,
         text=True,
         timeout=120,
-        preexec_fn=_obey_modes,
+        preexec_fn=obey_modes,
     )
 
 
-def _obey_modes() -> None:
+def obey_modes() -> None:
     """Root may pass by them (CAP_DAC_OVERRIDE); what this process starts may not."""
     ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE)

@@ -96,6 +96,7 @@ def test_a_difference_of_nats_is_explained_as_perplexity():
     assert "0.02 nats (2 % in perplexity)" == LOSS.explained(0.02, "g")  # exp(0.02) = 1.0202
     assert "1.000 nats (2.7 times the perplexity)" == LOSS.explained(1.0)
     assert "2.0 points" == TOKEN_ACCURACY.explained(2.0)
+    assert "1e+18 nats" == LOSS.explained(1e18, ".3g")
 
 
 def test_after_few_steps_how_sure_says_that_it_says_little(api):

@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
+from rankviz.core.bounds import without_places
 from rankviz.errors import InvalidSettingError, RunNotFoundError, quoted
 
 if TYPE_CHECKING:
-    from rankviz.core.runs.events import RunEvent
+    from rankviz.core.runs.events import RunEvent, RunFailed
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.dataset import Preview, Sample
     from rankviz.store import RunStore
+
+Failed = TypeVar("Failed", "RunRecord", "RunFailed")
 
 
 class StoredRuns:
@@ -56,7 +59,7 @@ class StoredRuns:
         sweep = self._workspace.store.sweep(sweep_id)
         if not (runs := self._workspace.rights.visible(sweep.runs)):
             raise RunNotFoundError(sweep_id)
-        return replace(sweep, runs=tuple(runs))
+        return replace(sweep, runs=tuple(map(self._shown, runs)))
 
     def is_sweep(self, run_or_sweep_id: str) -> bool:
         """Whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's."""
@@ -73,7 +76,14 @@ class StoredRuns:
             return self._recorded_store.get(run_id)
         record = self._workspace.store.get(run_id)
         self._workspace.rights.require_sight(run_id)
-        return record
+        return self._shown(record)
+
+    def _shown(self, record: RunRecord) -> RunRecord:
+        """As whoever asks may read it: what a program wrote about a failure names places of its machine, which are
+        only for the owner of the run."""
+        if self._workspace.rights.mine(record.run_id):
+            return record
+        return _without_places(record)
 
     def folder(self, run_id: str) -> Path | None:
         """The folder of a run on this machine; None on a shared page, and of a run that RankViz ships."""
@@ -105,7 +115,12 @@ class StoredRuns:
         if self._is_recorded(run_id):
             return self._recorded_store.latest(run_id)
         self.get(run_id)
-        return self._workspace.store.latest(run_id)
+        events = self._workspace.store.latest(run_id)
+        if self._workspace.rights.mine(run_id):
+            return events
+        from rankviz.core.runs.events import RunFailed
+
+        return [_without_places(event) if isinstance(event, RunFailed) else event for event in events]
 
     def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
         """The fast curves of a sweep, the best first; none of an ordinary sweep."""
@@ -180,3 +195,7 @@ class StoredRuns:
         if self._is_recorded(name) or any(sweep.sweep_id == name for sweep in self._recorded):
             raise InvalidSettingError(f"{name!r} ships with RankViz and cannot be changed.")
         return [record.run_id for record in self._workspace.rights.required(name)]
+
+
+def _without_places(failed: Failed) -> Failed:
+    return replace(failed, log_tail="", error=without_places(failed.error))

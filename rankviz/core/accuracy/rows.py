@@ -7,7 +7,8 @@ useless is said in words, never skipped in silence.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rankviz.errors import BadDataError
+from rankviz.core.bounds import MAX_NUMBER
+from rankviz.errors import BadDataError, quoted
 
 KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident above baseline")
 """Which counter a figure is: torch's two, nvidia-smi's, a card's size at the longest length that fitted, not stated,
@@ -115,9 +116,12 @@ def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
         if not text(name):
             return default
         try:
-            return kind(float(text(name)))
+            value = float(text(name))
         except ValueError:
-            raise BadDataError(f"Line {line}, column {name}: {text(name)!r} is not a number.") from None
+            raise BadDataError(f"Line {line}, column {name}: {quoted(text(name))} is not a number.") from None
+        if not abs(value) <= MAX_NUMBER:
+            raise BadDataError(f"Line {line}, column {name}: give a finite number of at most 10^18.")
+        return kind(value)
 
     def needed(name: str) -> int:
         value = number(name, int)

@@ -16,6 +16,8 @@ TOLERANCE_POINTS = 1.0
 """Differences of an accuracy surely smaller than this don't matter, unless another tolerance is chosen."""
 TWICE = 2.0
 """A perplexity that grows by this factor or more is said as a factor, one that grows by less in percent."""
+MOST_EXPLAINED = 100.0
+"""Nats, beyond which a perplexity means nothing to anybody."""
 
 
 class Measured(Protocol):
@@ -71,7 +73,7 @@ class Metric:
     def explained(self, difference: float, spec: str | None = None) -> str:
         """The same, with what nats are in perplexity, the exponential of the loss: "0.02 nats (2 % in perplexity)"."""
         amount = self.amount(difference, spec)
-        if self.higher_is_better:
+        if self.higher_is_better or abs(difference) > MOST_EXPLAINED:
             return amount
         factor = math.exp(difference)
         change = f"{100 * (factor - 1):.2g} % in" if factor < TWICE else f"{factor:.2g} times the"

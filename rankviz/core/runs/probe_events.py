@@ -11,6 +11,7 @@ MAX_TIMED_STEPS = 10_000
 MAX_REASON = 4000
 StepSeconds = Annotated[float, Between(1e-9, 10**7)]
 Moments = Literal["forward", "backward", "optimizer"]
+NoRoom = Literal["memory limit", "GPU", "system"]
 Blocks = Annotated[int, Between(1, 10_000)]
 
 
@@ -82,8 +83,8 @@ class DepthDidNotFit(AttemptEvent):
     """At least so much more was needed."""
     stage: Word
     """What was being done."""
-    why: Word
-    """Who said no: "memory limit", "GPU" or "system"."""
+    why: NoRoom
+    """Who said no."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

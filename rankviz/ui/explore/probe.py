@@ -198,9 +198,10 @@ def _elapsed(record: ProbeRecord) -> str:
 
 def _where(record: ProbeRecord) -> str:
     where = record.environment
-    cores = f", {units.counted(where['cpu_count'], 'core')}" if where.get("device") == "cpu" else ""
+    cpus = where.get("cpu_count") if where.get("device") == "cpu" else None
+    cores = f", {units.counted(cpus, 'core')}" if cpus else ""
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or record.request.created_at))
-    versions = where.get("versions", {})
+    versions = where.get("versions") or {}
     kind = record.measured[0].peak_kind if record.measured else ""
     memory = f" Memory: {'process, ' if kind.startswith('resident') else ''}{kind}." if kind else ""
     named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "peft") if name in versions)

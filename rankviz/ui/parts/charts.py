@@ -3,8 +3,6 @@
 gr.Plot is not used: it mounts a figure anew on every change (zoom lost), ignores the dark theme and knows no clicks.
 """
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,7 @@ from html import escape
 import gradio as gr
 
 from rankviz import __version__
-from rankviz.core.cells import cell
+from rankviz.core.cells import csv_text
 
 MENU = """
 <details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
@@ -88,15 +86,3 @@ def chart_json(figure, rows: Sequence[Mapping[str, object]], *, file: str, sourc
         "source": source,
         "by": f"RankViz {__version__}",
     }
-
-
-def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as CSV. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    if not rows:
-        return ""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: cell(value) for name, value in row.items()})
-    return out.getvalue()

@@ -163,3 +163,10 @@ def delete(api: Api, sweep_id: str) -> tuple[str, str, str]:
     """Nothing is chosen afterwards."""
     gr.Info(f"{counted(len(api.runs.delete(sweep_id)), 'run')} deleted.")
     return "", "", ""
+
+
+def delete_unreadable(api: Api, run_id: str | None) -> None:
+    """Delete a folder in the place of a run that cannot be read."""
+    if not run_id:
+        raise UserError("Choose the run to delete.")
+    api.runs.delete(run_id)

@@ -66,13 +66,18 @@ def build(api: Api) -> Running:
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
     table_file = tables.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
     w["table"] = editable(elem_id="runs-table")
+    with gr.Row(visible=False, elem_classes="rv-bar", elem_id="unreadable-runs") as w["unreadable_box"]:
+        w["unreadable"] = gr.Dropdown(
+            [], value=None, label="Runs that cannot be read", interactive=True, elem_id="unreadable-run"
+        )
+        w["delete_unreadable"] = gr.Button("Delete this run", variant="stop", size="sm", elem_id="unreadable-delete")
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         x = _selected_widgets(w)
     zipped = gr.DownloadButton("zip", visible="hidden", elem_id="runs-zip")
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details, results_file = _sweep_widgets(w)
-    delete_it, keep = w.pop("delete_it"), w.pop("keep")
+    delete_it, keep, delete_unreadable = (w.pop(name) for name in ("delete_it", "keep", "delete_unreadable"))
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
     choice = sweep_id, run_id, open_id = gr.State(""), gr.State(""), gr.State("")
@@ -106,6 +111,7 @@ def build(api: Api) -> Running:
         button.click(partial(gr.Row, visible=asks), None, w["sure"], **quiet())
     deleted = delete_it.click(inputs=sweep_id, outputs=[*choice], **action(partial(of_sweep.delete, api)))
     deleted.then(**drawing)
+    delete_unreadable.click(inputs=w["unreadable"], **action(partial(of_sweep.delete_unreadable, api))).then(**drawing)
     w["cancel_run"].click(inputs=run_id, **action(partial(_cancel, api))).then(**drawing)
     for button, file, make, inputs in (
         (w["ship"], shipped, of_sweep.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),

@@ -26,6 +26,7 @@ class Seen(NamedTuple):
     """What each part was last drawn of, as a hash; a part that is the same is not drawn again."""
 
     listed: int | None = None
+    unreadable: int = hash(())
     overlaid: int | None = None
     sweep: int | None = None
     run: int | None = None
@@ -64,6 +65,7 @@ def runs_view(
     state_of_it = _state_of(api, chosen) if chosen else None
     now = Seen(
         listed=hash((text, state, tuple(selected), choice, tuple(unreadable), prints)),
+        unreadable=hash(tuple(unreadable)),
         overlaid=hash((x, y, tuple(selected), prints if selected else ())),
         sweep=hash((sweep_id, tolerance, metric, state_of_it)),
         run=hash((run_id, state_of_it)),
@@ -74,6 +76,9 @@ def runs_view(
         filters = {"text": text, "state": state}
         drawn["empty_box"] = gr.Row(visible=not own)
         drawn["table"] = list_html(sweeps, **filters, selected=selected, choice=choice, unreadable=unreadable)
+    if now.unreadable != before.unreadable:
+        drawn["unreadable_box"] = gr.Row(visible=bool(unreadable))
+        drawn["unreadable"] = gr.Dropdown(choices=list(unreadable), value=None)
     if now.overlaid != before.overlaid:
         drawn |= _overlaid(sweeps, selected, x, y)
     if now.sweep != before.sweep:

@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.json import run_json
 from rankviz.catalog import own_studies
-from rankviz.core.runs.events import RunCancelled
+from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
@@ -317,3 +317,21 @@ def test_a_shared_page_names_the_file_of_a_run_without_its_place(api, tmp_path):
 
     assert "mine.jsonl" == answer["data"]
     assert str(tmp_path) not in json.dumps(answer)
+
+
+def test_who_looks_at_the_failed_run_of_another_sees_no_place_of_the_server(api):
+    sweep_id = sweep_of(api, BEN, ended=False)
+    run_id = first_run(api, sweep_id)
+    told = {
+        "error": "There is no file '/srv/secret/base.bin' (file:///srv/secret/x), r/s 4",
+        "log_tail": "/srv/secret/log",
+    }
+    api.workspace.store.append(run_id, RunFailed(time=5.0, **told))
+    with acting_as(BEN):
+        api.runs.open_to_all(sweep_id, True)
+        assert told["log_tail"] == api.runs.get(run_id).log_tail
+
+    with acting_as(ANN):
+        seen = [api.runs.get(run_id), *api.runs.sweep(sweep_id).runs, *api.runs.events(run_id)]
+
+    assert {("There is no file '…/base.bin' (file:…/x), r/s 4", "")} == {(each.error, each.log_tail) for each in seen}

@@ -14,7 +14,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.ui import page
 from rankviz.ui.explore import export, pictures
 from rankviz.ui.explore import tab as explore
-from rankviz.ui.parts import charts, html, points
+from rankviz.ui.parts import html, points
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
 from tests.support import questions
 from tests.support.finished_runs import finished
@@ -283,9 +283,3 @@ def test_text_from_outside_is_escaped_everywhere():
     )
 
     assert "<img" not in markup
-
-
-def test_a_cell_that_a_spreadsheet_would_run_is_disarmed():
-    text = charts.csv_text([{"name": "=HYPERLINK(1)", "loss": -0.5}, {"name": "plain", "loss": 1}])
-
-    assert "name,loss\n'=HYPERLINK(1),-0.5\nplain,1\n" == text

@@ -10,6 +10,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
 from rankviz.errors import UserError
 from rankviz.ui.parts import live
+from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.runs.listing import ANY_STATE, list_html
 from rankviz.ui.runs.selection import Choice, choice_of, imported, selected_after, zip_of
@@ -302,6 +303,12 @@ def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     assert f'data-pick="{spoiled}"' not in view.table
     assert "No run or sweep" in text_of(view.detail)
     assert "unreadable" not in drawn(fresh, text="completed").table
+    assert view.unreadable_box.visible
+    assert [(spoiled, spoiled)] == view.unreadable.choices
+    with pytest.raises(UserError, match="Choose the run"):
+        of_sweep.delete_unreadable(fresh, None)
+    of_sweep.delete_unreadable(fresh, spoiled)
+    assert not drawn(fresh, seen=view.seen).unreadable_box.visible
 
 
 def test_train_shows_a_quick_look_with_its_band_both_answers_and_the_run_that_would_narrow_it(api):

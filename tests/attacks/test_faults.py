@@ -1,0 +1,113 @@
+"""What machines do: a full disk, a folder that cannot be written, two apps on one, a clock that jumps."""
+
+import json
+
+import pytest
+
+from rankviz.machine import disk
+from tests.attacks.payloads import run_files, runs_zip
+from tests.attacks.spaces import Space
+from tests.attacks.test_imports import imported
+from tests.attacks.test_owners import sweeps_of
+from tests.attacks.watching import tracebacks, watched
+from tests.support.hostile_disks import fill, obey_modes, read_only_folder, small_disk
+from tests.support.stranger import Stranger, file_data
+
+
+def everything(stranger, name):
+    """The errors of all that writes."""
+    said = [stranger.press("train-button", train_steps=2).error]
+    said.append(stranger.press("probe-button", model="HuggingFaceTB/SmolLM2-135M").error)
+    said.append(stranger.press("adapter-sample").error)
+    reply = stranger.http.post("/gradio_api/upload", files={"files": ("runs.zip", runs_zip((name, run_files(name))))})
+    if reply.status_code != 200:
+        return [*said, reply.text]
+    data = file_data(reply.json()[0], "runs.zip")
+    return [*said, *(answer.error for answer in stranger.run("import-runs", "upload", import_runs=data))]
+
+
+def test_on_a_full_disk_the_page_goes_on_and_with_room_everything_does(tmp_path, name):
+    with small_disk(16) as folder, Space(tmp_path, home=folder / "home") as space:
+        ann, ben = Stranger(space.url), Stranger(space.url)
+        imported(ann, runs_zip((f"{name}-1", run_files(f"{name}-1"))))
+        filler = fill(folder)
+
+        said = watched(space, ben, "a disk that is full", lambda: everything(ann, f"{name}-2"))
+
+        assert disk.FULL_SENTENCE in " ".join(said), said
+        assert "Internal Server Error" not in " ".join(said), said
+        assert f"{name}-1" in sweeps_of(ann)
+        assert f"{name}-2" not in sweeps_of(ann)
+        filler.unlink()
+        assert imported(ann, runs_zip((f"{name}-2", run_files(f"{name}-2"))))
+        assert f"{name}-2" in sweeps_of(ann)
+
+
+def test_on_a_read_only_folder_the_page_goes_on_and_says_why_nothing_is_kept(tmp_path, name):
+    with read_only_folder() as home, Space(tmp_path, home=home, trains=True, before=obey_modes) as space:
+        ann, ben = Stranger(space.url), Stranger(space.url)
+
+        said = watched(space, ben, "a runs folder that is read-only", lambda: everything(ann, name))
+
+        assert disk.READ_ONLY_SENTENCE in " ".join(said), said
+        assert "Internal Server Error" not in " ".join(said), said
+        assert 20 > len(space.log.read_text().splitlines()), space.log.read_text()[-2000:]
+
+
+def test_two_apps_on_one_folder_share_its_runs_and_take_no_import_twice(tmp_path, name):
+    with Space(tmp_path / "a") as first, Space(tmp_path / "b", home=first.home, trains=True) as second:
+        ann, ben = Stranger(first.url), Stranger(second.url)
+        again = Stranger(second.url, cookies=dict(ann.http.cookies))
+
+        watched(second, ben, "two apps on one folder", lambda: imported(ann, runs_zip((name, run_files(name)))))
+        assert name in sweeps_of(again)
+        assert name not in sweeps_of(ben)
+        said = imported(again, runs_zip((name, run_files(name))))
+
+        assert "is here already" in said
+        assert "" == again.endpoint("delete", name).error
+        assert name not in sweeps_of(ann)
+        assert [] == ann.load("?tab=runs")
+        assert [] == tracebacks(first.log.read_text())
+
+
+CLOCK = """import os, time
+_real = time.time
+def _jumped():
+    with open(os.environ["JUMPED"]) as file:
+        return _real() + float(file.read() or 0)
+time.time = _jumped
+"""
+"""sitecustomize.py: a clock that somebody sets."""
+DAY = 86_400
+
+
+@pytest.fixture
+def jumping(tmp_path):
+    """(a shared app, the file that says by how many seconds its clock is wrong)."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(CLOCK)
+    jumped = tmp_path / "jumped"
+    jumped.write_text("0")
+    with Space(tmp_path, JUMPED=str(jumped), PYTHONPATH=str(tmp_path / "site")) as space:
+        yield space, jumped
+
+
+def test_a_clock_that_jumps_loses_nothing(jumping, name):
+    space, jumped = jumping
+    ann, ben = Stranger(space.url), Stranger(space.url)
+    jumps = (0, 3 * DAY, -400 * DAY, 5000 * DAY)
+
+    def attack():
+        for number, jump in enumerate(jumps):
+            jumped.write_text(str(jump))
+            imported(ann, runs_zip((f"{name}-{number}", run_files(f"{name}-{number}"))))
+            ann.press("train-button", train_steps=2)
+            assert [] == ann.load("?tab=train")
+            assert [] == ann.load(f"?tab=runs&sweep={name}-0-sweep&run={name}-0")
+        return sweeps_of(ann)
+
+    runs = watched(space, ben, "a clock that jumps", attack)
+
+    assert all(f"{name}-{number}" in runs for number in range(len(jumps)))
+    assert 2 == sum(row["state"] == "queued" and row["r"] == 4 for row in json.loads(runs)[0])

@@ -1,0 +1,105 @@
+"""Data and result files that strangers upload: texts that are no UTF-8, numbers that are no numbers."""
+
+import io
+import json
+import zipfile
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from tests.attacks.payloads import run_files, runs_zip
+from tests.attacks.test_imports import imported
+from tests.catalog.test_peft_results import result
+from tests.support.stranger import file_data
+
+MEASURE, RESULTS = "Measure a file (JSONL, CSV, Parquet)", "Add PEFT result files"
+
+
+def parquet(**columns):
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), out, compression="zstd")
+    return out.getvalue()
+
+
+def declared_texts(data, size):
+    """Arrow does not look at the bytes of a text that a file declares to be one."""
+    ends = b"".join((size * i).to_bytes(4, "little") for i in range(len(data) // size + 1))
+    return pyarrow.StringArray.from_buffers(len(data) // size, pyarrow.py_buffer(ends), pyarrow.py_buffer(data))
+
+
+PARQUET = {
+    "no UTF-8": parquet(text=declared_texts(b"\xff\xfe\xfd" * 9, 3)),
+    "halves of characters": parquet(text=declared_texts("\ud800".encode("utf-8", "surrogatepass") * 9, 3)),
+    "no UTF-8 as a chat": parquet(
+        messages=pyarrow.array([[{"role": "user", "content": b"\xff"}]], pyarrow.list_(pyarrow.struct(
+            [("role", pyarrow.string()), ("content", pyarrow.binary())])))),
+    "a text of 300 MB": parquet(text=["a" * (300 * 10**6)]),
+    "2,000,000 rows": parquet(text=["a"] * 2_000_000),
+    "numbers": parquet(text=[float("nan"), float("inf"), -1e308]),
+    "nothing": parquet(text=pyarrow.array([], pyarrow.string())),
+    "cut": parquet(text=["a word"] * 99)[:-20],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PARQUET)
+def test_a_parquet_file_of_anything_is_a_sentence(during, ann, kind):
+    def attack():
+        path = ann.upload("d.parquet", PARQUET[kind])
+        data = file_data(path, "d.parquet")
+        said = [answer.text for answer in ann.run(MEASURE, "upload", named={MEASURE: data})]
+        return [*said, ann.press("train-button", train_data="own", train_file=data, train_steps=2).error]
+
+    said = during(attack)
+
+    assert "d.parquet" in " ".join(said)
+    assert said[-1]
+    assert "[[]]" == json.dumps(ann.endpoint("runs").data)
+
+
+INFINITE = {
+    "infinite": "Infinity", "not a number": "NaN", "10^400": "1" + "0" * 400, "1e999": "1e999", "a text": '"x"',
+    "a list": "[1e308, -1e308]", "5,000 brackets": "[" * 5000 + "]" * 5000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", INFINITE)
+def test_a_result_file_of_infinite_values_is_a_sentence(during, ann, value):
+    """Each number in it in turn."""
+    sample = result()
+    numbers = [
+        place for place in range(len(sample)) if sample[place : place + 2] == ": " and sample[place + 2].isdigit()
+    ]
+
+    def attack():
+        files = []
+        for place in numbers[:12]:
+            end = min(sample.find(mark, place) % len(sample) for mark in ",}\n")
+            broken = sample[: place + 2] + INFINITE[value] + sample[end:]
+            files.append(file_data(ann.upload(f"r{place}.json", broken.encode()), f"r{place}.json"))
+        return " ".join(answer.text for answer in ann.run(RESULTS, "upload", named={RESULTS: files}))
+
+    said = during(attack)
+
+    assert "json" in said
+    assert "Infinity" not in said
+
+
+def test_a_formula_in_a_name_is_inert_in_what_is_downloaded(during, ann, name):
+    """Of a base that somebody called so, and sent to somebody else."""
+    formula = '=HYPERLINK("http://evil","x")'
+    imported(ann, runs_zip((name, run_files(name, change=lambda row: row | {"base": formula, "data": "@SUM(A1)"}))))
+
+    def attack():
+        ann.load(f"?tab=runs&sweep={name}-sweep")
+        zipped = ann.endpoint("export_runs", [name]).data[0]["path"]
+        reply = ann.http.get(f"/gradio_api/file={zipped}")
+        with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
+            text = archive.read("summary.csv").decode()
+        return text, ann.load(f"?tab=runs&sweep={name}-sweep&run={name}")
+
+    text, errors = during(attack)
+
+    assert [] == errors
+    assert "\"'=HYPERLINK" in text
+    assert "'@SUM(A1)" in text

@@ -1,0 +1,176 @@
+"""A shared app that trains, while its disk becomes full, its clock jumps, or it and its worker are killed."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from rankviz.core.runs.record import RunState
+from rankviz.machine import disk
+from rankviz.store import RunStore
+from tests.attacks.spaces import Space
+from tests.attacks.test_faults import CLOCK, DAY
+from tests.attacks.watching import watched
+from tests.support.hostile_disks import fill, small_disk
+from tests.support.stranger import Stranger
+from tests.support.tiny_llama import make_tiny_llama
+from tests.support.workers import processes_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
+SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Stands where the embedded base is kept, so that a run takes seconds."""
+    return make_tiny_llama(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def ready(tiny):
+    """ready(home): a runs folder in which `embedded` is the tiny base."""
+
+    def make(home):
+        shutil.copytree(tiny, home / "models" / "SmolLM2-135M-Instruct")
+        return home
+
+    return make
+
+
+def started(stranger):
+    """The id of a sweep of two runs."""
+    chosen = {"model": "embedded", "data": "phonemes", "mode": "sweep", "ranks": [4, 8], "independent": None}
+    chosen |= {"targets": "unsloth", "alpha": "32", "learning_rates": [1e-3], "seeds": 1, "steps": 20}
+    answer = stranger.endpoint("start_sweep", *chosen.values())
+    assert not answer.error, answer.error
+    return answer.data[0]["sweep_id"]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+    return value
+
+
+def states(home, sweep_id):
+    return [str(run.state) for run in RunStore(home).sweep(sweep_id).runs]
+
+
+def is_training(home, sweep_id):
+    return any(run.state is RunState.RUNNING for run in RunStore(home).sweep(sweep_id).runs)
+
+
+def has_ended(home, sweep_id):
+    return RunStore(home).sweep(sweep_id).ended
+
+
+def worker_of(home):
+    return next((each.pid for each in processes_of(home) if "finetune" in each.cmdline()), None)
+
+
+def test_a_disk_that_becomes_full_in_a_run_is_said_and_the_queue_goes_on_with_room(tmp_path, ready):
+    with small_disk(3000) as folder, Space(tmp_path, home=ready(folder / "home"), trains=True) as space:
+        ann, ben = Stranger(space.url), Stranger(space.url)
+        sweep_id = started(ann)
+        wait_for(lambda: is_training(space.home, sweep_id))
+
+        def attack():
+            filler = fill(folder)
+            wait_for(lambda: worker_of(space.home) is None)
+            said = ann.press("train-button", train_steps=2).error
+            filler.unlink()
+            wait_for(lambda: has_ended(space.home, sweep_id))
+            return said
+
+        said = watched(space, ben, "a disk that becomes full in a run", attack)
+
+        runs = RunStore(space.home).sweep(sweep_id).runs
+        assert {disk.FULL_SENTENCE} >= {run.error for run in runs if run.error}, [run.error for run in runs]
+        assert said
+        later = started(ben)
+        wait_for(lambda: has_ended(space.home, later))
+        assert ["completed"] * 2 == states(space.home, later)
+
+
+def test_an_app_that_is_killed_in_a_run_finds_it_again_and_goes_on(tmp_path, ready):
+    with Space(tmp_path, home=ready(tmp_path / "home"), trains=True) as space:
+        ann = Stranger(space.url)
+        sweep_id = started(ann)
+        wait_for(lambda: is_training(space.home, sweep_id))
+
+        space.process.kill()
+        space.process.wait()
+        space.start()
+        ben = Stranger(space.url)
+        watched(space, ben, "an app that is killed in a run", lambda: wait_for(lambda: has_ended(space.home, sweep_id)))
+
+        assert ["completed"] * 2 == states(space.home, sweep_id)
+        status = ann.endpoint("status", sweep_id).data[0]
+        assert (True, True) == (status["ended"], status["yours"])
+
+
+def test_a_worker_that_is_killed_fails_its_run_with_the_cause_and_the_rest_is_trained(tmp_path, ready):
+    with Space(tmp_path, home=ready(tmp_path / "home"), trains=True) as space:
+        ann, ben = Stranger(space.url), Stranger(space.url)
+        sweep_id = started(ann)
+
+        def attack():
+            wait_for(lambda: is_training(space.home, sweep_id))
+            os.kill(worker_of(space.home), signal.SIGKILL)
+            wait_for(lambda: has_ended(space.home, sweep_id))
+
+        watched(space, ben, "a worker that is killed", attack)
+
+        assert ["failed", "completed"] == states(space.home, sweep_id)
+        assert "killed (SIGKILL)" in json.dumps(ann.endpoint("status", sweep_id).data)
+
+
+def test_of_two_apps_on_one_folder_one_trains_and_the_other_takes_over(tmp_path, ready):
+    home = ready(tmp_path / "home")
+    with (
+        Space(tmp_path / "a", home=home, trains=True) as first,
+        Space(tmp_path / "b", home=home, trains=True) as second,
+    ):
+        ann, ben = Stranger(first.url), Stranger(second.url)
+        sweep_id = started(ann)
+        wait_for(lambda: is_training(home, sweep_id))
+
+        def attack():
+            first.process.kill()
+            later = started(ben)
+            wait_for(lambda: has_ended(home, sweep_id) and has_ended(home, later))
+            return later
+
+        later = watched(second, ben, "one of two apps is killed", attack)
+
+        assert ["completed"] * 4 == states(home, sweep_id) + states(home, later)
+
+
+@pytest.mark.parametrize("jump", [-400 * DAY, 3 * DAY])
+def test_a_clock_that_jumps_in_a_run_ends_it_as_any_other(tmp_path, ready, jump):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(CLOCK)
+    jumped = tmp_path / "jumped"
+    jumped.write_text("0")
+    place = {"JUMPED": str(jumped), "PYTHONPATH": str(tmp_path / "site")}
+    with Space(tmp_path, home=ready(tmp_path / "home"), trains=True, **place) as space:
+        ann, ben = Stranger(space.url), Stranger(space.url)
+        sweep_id = started(ann)
+
+        def attack():
+            wait_for(lambda: is_training(space.home, sweep_id))
+            jumped.write_text(str(jump))
+            assert [] == ann.load(f"?tab=train&sweep={sweep_id}")
+            wait_for(lambda: has_ended(space.home, sweep_id))
+            return started(ben)
+
+        later = watched(space, ben, "a clock that jumps in a run", attack)
+        wait_for(lambda: has_ended(space.home, later))
+
+        assert ["completed"] * 4 == states(space.home, sweep_id) + states(space.home, later)
+        assert "-" not in ann.endpoint("status", sweep_id).data[0]["in_words"]

@@ -1,0 +1,55 @@
+"""Writes into docs/security.md what `make fuzz` and `make attacks` counted: `python -m tests.withstood fuzz COUNTS`."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from docs.generate.markdown import replace_block, table
+
+PAGE = Path(__file__).parents[1] / "docs" / "security.md"
+Rows = Sequence[Mapping[str, Any]]
+
+
+def fuzz(rows: Rows) -> str:
+    """A row a reader, with cases, results and refusals; and their sums."""
+    counted = [
+        [name, *(sum(row.get(kind, 0) for row in group) for kind in ("result", "refused"))]
+        for name, group in by_test(rows, "reader").items()
+    ]
+    results, refused = (sum(column) for column in zip(*(each[1:] for each in counted), strict=True))
+    lines = [[name, f"{done + no:,}", f"{done:,}", f"{no:,}"] for name, done, no in counted]
+    total = [f"{len(counted)} readers", f"{results + refused:,}", f"{results:,}", f"{refused:,}"]
+    return table(["Reader", "Cases", "Results", "Refused"], [*lines, total])
+
+
+def attacks(rows: Rows) -> str:
+    """A row an attack: its variants, and the worst figure of each kind over them."""
+    lines = []
+    for name, group in by_test(rows, "attack").items():
+        slowest, grown, child = (
+            max(row[field] for row in group) for field in ("slowest_seconds", "grown_mb", "child_mb")
+        )
+        lines.append([name, str(len(group)), f"{slowest:.2f} s", f"{max(0, grown):.0f} MB", f"{child:.0f} MB"])
+    header = ["Attack", "Variants", "Slowest estimate of another visitor", "The app grew by", "Largest child process"]
+    return table(header, lines)
+
+
+def by_test(rows: Rows, field: str) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of each test, its variants together, by the words of its name."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        name = row[field].rpartition("::")[2].partition("[")[0].removeprefix("test_").replace("_", " ")
+        groups.setdefault(name[:1].upper() + name[1:], []).append(row)
+    return groups
+
+
+def main(kind: str, file: str) -> None:
+    rows = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    body = {"fuzz": fuzz, "attacks": attacks}[kind](rows)
+    PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), kind, f"\n{body}\n"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
