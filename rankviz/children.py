@@ -44,6 +44,17 @@ FAILED_SECONDS = 600
 MAX_FAILED = 256
 
 
+class Work(NamedTuple):
+    """What children do, as their errors say it."""
+
+    verb: str = "Reading"
+    busy: str = "reads at most {at_once} at once of models, adapters, data files and imports, and is busy with others"
+    advice: str = "check what is in it"
+
+
+READING = Work()
+
+
 class Ended(NamedTuple):
     """How a child ended."""
 
@@ -65,14 +76,17 @@ class Bounds:
     file_bytes: int = MAX_FILE_BYTES
 
 
-def run(command: Sequence[str], bounds: Bounds, *, folder: Path | None = None) -> Ended:
+def run(command: Sequence[str], bounds: Bounds, *, folder: Path | None = None, secret: str = "") -> Ended:
     """The command's standard output and end, under bounds, whatever it does.
 
     folder: where its temporary files go.
+    secret: waits on its standard input, so that it is in no file, no argument and no variable. What the child prints
+        is returned without it.
     """
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
     reads, lives = os.pipe()
+    os.write(lives, secret.encode())  # before anybody is told of what arrives: that would end the child
     try:
         child = subprocess.Popen(
             command,
@@ -97,6 +111,8 @@ def run(command: Sequence[str], bounds: Bounds, *, folder: Path | None = None) -
         os.close(lives)
     if child.returncode == -signal.SIGXCPU:
         stopped = "used too much processor time"
+    if secret:
+        output, log = (text.replace(secret.encode(), b"...") for text in (output, log))
     return Ended(child.returncode, output, log.decode(errors="replace")[-LOG_TAIL:], stopped)
 
 
@@ -182,6 +198,7 @@ class Children:
         at_once: How many run.
         folder: Makes a folder for one child, and removes it.
         worker: What is run, but for the operation and its folder.
+        work: What it does, in words.
     """
 
     def __init__(
@@ -190,11 +207,13 @@ class Children:
         at_once: int = 1,
         folder: Callable[[], AbstractContextManager[str | Path]] = _unshared,
         worker: Sequence[str] = WORKER,
+        work: Work = READING,
     ):
         self.bounds = bounds
         self._at_once = at_once
         self._folder = folder
         self._worker = worker
+        self._work = work
         self._failed: OrderedDict[str, tuple[float, RankVizError]] = OrderedDict()
         self._changed = Condition()
         self._running = 0
@@ -233,13 +252,17 @@ class Children:
         self._of += Counter()  # forgets those who have none
 
     def _busy(self) -> str:
-        return (
-            f"This server reads at most {self._at_once} at once of models, adapters, data files and imports, and is "
-            "busy with others. Try again in a minute."
-        )
+        return f"This server {self._work.busy.format(at_once=self._at_once)}. Try again in a minute."
 
     def ask(
-        self, operation: str, request: Mapping[str, Any], *, about: str, error: type[RankVizError], key: str = ""
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        *,
+        about: str,
+        error: type[RankVizError],
+        key: str = "",
+        secret: str = "",
     ) -> Any:
         """The answer of one of the worker's operations, within a turn.
 
@@ -249,6 +272,7 @@ class Children:
             about: What is read, as in "Reading mine.zip took too long".
             error: Raised where a bound is reached.
             key: Of the content that is read: a failure is not tried again for some minutes.
+            secret: On the child's standard input.
         """
         key = key and f"{operation} {key}"
         since, failure = self._failed.get(key, (0.0, None))
@@ -257,8 +281,8 @@ class Children:
         try:
             with self._folder() as folder:
                 (Path(folder) / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-                ended = run([*self._worker, operation, str(folder)], self.bounds, folder=Path(folder))
-            return answer(ended, about=about, error=error)
+                ended = run([*self._worker, operation, str(folder)], self.bounds, folder=Path(folder), secret=secret)
+            return answer(ended, about=about, error=error, work=self._work)
         except (UserError, WorkerError) as failure:
             if key:
                 self._failed[key] = time.monotonic(), failure
@@ -267,18 +291,18 @@ class Children:
             raise
 
 
-def answer(ended: Ended, *, about: str, error: type[RankVizError]) -> Any:
+def answer(ended: Ended, *, about: str, error: type[RankVizError], work: Work = READING) -> Any:
     """The result that a child printed. Raises what it raised, `error` where a bound was reached, WorkerError where it
     died for another reason."""
     if ended.stopped:
-        raise error(f"Reading {about} {ended.stopped}, so RankViz stopped: check what is in it.")
+        raise error(f"{work.verb} {about} {ended.stopped}, so RankViz stopped: {work.advice}.")
     try:
         reply = json.loads(ended.output)
     except ValueError:
         reply = None
     if not isinstance(reply, dict) or ended.code not in (0, 2):
         raise WorkerError(
-            f"The process that reads {about} ended with code {ended.code} and no answer: "
+            f"{work.verb} {about} failed: its process ended with code {ended.code} and no answer: "
             "it may have run out of memory.",
             exit_code=ended.code,
             log_tail=ended.log,

@@ -14,6 +14,7 @@ RankVizError
     - NotYoursError           it may be seen and not changed: it belongs to another visitor
     - LimitError              more than this server gives a visitor, or all together; names the limit
     - NotInstalledError       the light install lacks a library for this; says how to add it
+    - PublishError            the Hub or Trackio refuses what is published; says what to do
   + AssetError                RankViz's own data is broken: file, row, field, remedy
   + HubUnavailableError       no network, or no answer from the Hub; try again later
   + StorageError              the runs folder cannot be written: its disk is full, or it is read-only
@@ -104,6 +105,10 @@ class LimitError(UserError):
 
 class NotInstalledError(UserError):
     """The light install lacks a library for this; the message says how to add it."""
+
+
+class PublishError(UserError):
+    """The Hub or Trackio refuses what is published; the message says what to do."""
 
 
 class AssetError(RankVizError):

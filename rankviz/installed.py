@@ -38,6 +38,24 @@ def require_pyarrow() -> None:
         )
 
 
+def has_pyarrow() -> bool:
+    """Whether Parquet files can be written."""
+    return _has(("pyarrow",))
+
+
+def has_trackio() -> bool:
+    """Whether runs can be sent to Trackio."""
+    return _has(("trackio",))
+
+
+def require_trackio() -> None:
+    """NotInstalledError where Trackio is missing."""
+    if not has_trackio():
+        raise NotInstalledError(
+            "Trackio is not installed: run pip install '.[trackio]' in the RankViz folder, or pip install trackio."
+        )
+
+
 @cache
 def _has(libraries: tuple[str, ...]) -> bool:
     return all(find_spec(name) is not None for name in libraries)

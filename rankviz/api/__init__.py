@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.api.runs.runs import Runs
     from rankviz.api.runs.verdicts import Verdicts
+    from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Studies
     from rankviz.api.tradeoffs import Tradeoffs
     from rankviz.api.visitors.quota import Quota
@@ -170,6 +171,13 @@ class Api:
         from rankviz.api.adapters import Adapters
 
         return Adapters(self.workspace)
+
+    @cached_property
+    def sinks(self) -> Sinks:
+        """Finished runs published to the Hub or to Trackio."""
+        from rankviz.api.sinks import Sinks
+
+        return Sinks(self.workspace, self.runs)
 
     @cached_property
     def exports(self) -> Exports:

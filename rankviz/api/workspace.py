@@ -42,6 +42,12 @@ ON_ZERO_GPU = (
     f"nothing can be trained here; all else works. {INSTEAD} The Space can also be duplicated with other hardware."
 )
 NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; all else works. {INSTEAD}"
+PUBLISHING = (
+    "Publishing",
+    "publishes at most {at_once} runs or sweeps at once, and is busy with others",
+    "try again later, or publish less at once",
+)
+"""How errors call what the senders do."""
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -135,6 +141,15 @@ class Workspace:
         limits = self.limits
         bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
         return Children(bounds, limits.introspections, self.temp.work)
+
+    @cached_property
+    def senders(self) -> Children:
+        """The processes that publish runs."""
+        from rankviz.children import Bounds, Children, Work
+
+        limits = self.limits
+        bounds = Bounds(seconds=limits.send_seconds, memory_bytes=limits.child_memory_mb * 10**6)
+        return Children(bounds, limits.sends, self.temp.work, work=Work(*PUBLISHING))
 
     @cached_property
     def data_files(self) -> DataFiles:

@@ -14,6 +14,7 @@ COMMANDS = {
     "data": "reading.data",
     "import": "reading.imports",
     "export": "reading.exports",
+    "publish": "sending.main",
 }
 
 

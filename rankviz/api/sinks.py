@@ -1,0 +1,250 @@
+"""Publishing one's own finished runs: to the Hub as a dataset or an adapter, or to Trackio."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+
+from rankviz.errors import InvalidSettingError, LimitError, NotYoursError, PublishError, RankVizError
+from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, RunFacts, SweepFacts, Token
+from rankviz.sinks.facts import hub_base
+
+if TYPE_CHECKING:
+    from rankviz.api import Api
+    from rankviz.api.runs.runs import Runs
+    from rankviz.api.workspace import Workspace
+    from rankviz.core.runs.record import RunRecord
+
+NOTHING_FINISHED = "Nothing to publish: no run of it has finished."
+KEPT_SENDINGS = 256
+"""Of all visitors, so that a page that is opened again shows what became of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Publication:
+    """What is there now."""
+
+    url: str
+    """Empty of Trackio on this machine."""
+    updated: bool
+    """Whether it was there before."""
+    private: bool
+
+    def in_words(self, destination: Destination) -> str:
+        """One sentence."""
+        if destination.to == TRACKIO and not destination.space:
+            return f"Sent to the Trackio project {destination.name} on this machine: run trackio show to look at it."
+        seen = "private" if self.private else "public"
+        return f"{'Updated' if self.updated else 'Published'} ({seen}): {self.url}"
+
+
+@dataclass(slots=True)
+class Sending:
+    """A publication that is on its way, or has ended."""
+
+    destination: Destination
+    stage_file: Path | None = None
+    began_at: float = field(default_factory=time.monotonic)
+    ended_at: float | None = None
+    result: Publication | None = None
+    error: str = ""
+
+    @property
+    def stage(self) -> str:
+        """What is done now."""
+        try:
+            return self.stage_file.read_text(encoding="utf-8") if self.stage_file else "waiting"
+        except OSError:
+            return "starting"
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended_at or time.monotonic()) - self.began_at
+
+
+class Sinks:
+    """Of whoever asks, and only of what is theirs. A token is passed on to one process and kept nowhere."""
+
+    def __init__(self, workspace: Workspace, runs: Runs):
+        self._workspace = workspace
+        self._runs = runs
+        self._sendings: OrderedDict[tuple[str, str], Sending] = OrderedDict()
+        self._lock = Lock()
+
+    def offered(self) -> Sequence[str]:
+        """Where one can publish here."""
+        from rankviz import installed
+
+        return (DATASET, ADAPTER, *((TRACKIO,) if installed.has_trackio() else ()))
+
+    def has_login(self) -> bool:
+        """Whether this machine's own login at the Hub may be used; never on a shared page."""
+        if self._workspace.shared:
+            return False
+        from rankviz.hub.publish import has_login
+
+        return has_login()
+
+    def check(self, name: str, destination: Destination, token: Token | None, *, use_login: bool = False) -> list[str]:
+        """The runs of a run or sweep that would be published; a RankVizError says what stands in the way."""
+        destination.validate()
+        self._workspace.rights.somebody()
+        self._require_own(name)
+        records = self._runs_of(name)
+        finished = [record for record in records if record.completed]
+        if not finished:
+            raise InvalidSettingError(NOTHING_FINISHED)
+        if destination.to == DATASET and not all(record.state.ended for record in records):
+            raise InvalidSettingError("This sweep has not ended: publish it when all its runs have.")
+        if destination.to == ADAPTER:
+            self._require_adapter(finished)
+        for record in finished:
+            hub_base(record.request, destination.base_model)
+        self._require_token(destination, token, use_login)
+        return [record.run_id for record in finished]
+
+    def publish(
+        self,
+        name: str,
+        destination: Destination,
+        token: Token | None = None,
+        *,
+        use_login: bool = False,
+        on_start: Callable[[Path], None] = lambda stage_file: None,
+    ) -> Publication:
+        """Publish a run or a sweep; returns when it is there.
+
+        Args:
+            name: The id of a run or a sweep of one's own.
+            destination: Where to.
+            token: With which; None for this machine's login, or where none is needed.
+            use_login: Whether this machine's login may be used.
+            on_start: Called with the file that says what is done.
+        """
+        run_ids = self.check(name, destination, token, use_login=use_login)
+        visitor, senders = self._workspace.visitor, self._workspace.senders
+        with senders.turn(), self._workspace.temp.work() as folder:
+            stage_file = folder / "stage"
+            on_start(stage_file)
+            asked = {
+                "home": str(self._workspace.home.absolute()),
+                "assets": str(self._workspace.assets.absolute()),
+                "shared": self._workspace.shared,
+                "visitor": asdict(visitor),
+                "name": name,
+                "run_ids": run_ids,
+                "destination": asdict(destination),
+                "stage_file": str(stage_file),
+                "has_token": token is not None,
+                "use_login": use_login and not self._workspace.shared,
+            }
+            secret = token.value if token else ""
+            return Publication(**senders.ask("publish", asked, about=name, error=PublishError, secret=secret))
+
+    def start(
+        self, name: str, destination: Destination, token: Token | None = None, *, use_login: bool = False
+    ) -> Sending:
+        """The same in the background; `sending` tells how far it is. What can be refused at once is."""
+        self.check(name, destination, token, use_login=use_login)
+        key = (self._workspace.visitor.id, name)
+        with self._lock:
+            if (now := self._sendings.get(key)) and now.ended_at is None:
+                raise LimitError("This is being published already: wait until it has ended.")
+            sending = self._sendings[key] = Sending(destination)
+            self._sendings.move_to_end(key)
+            while len(self._sendings) > KEPT_SENDINGS:
+                self._sendings.popitem(last=False)
+
+        def send() -> None:
+            def on_start(stage_file: Path) -> None:
+                sending.stage_file = stage_file
+
+            try:
+                sending.result = self.publish(name, destination, token, use_login=use_login, on_start=on_start)
+            except RankVizError as error:
+                sending.error = str(error)
+            finally:
+                sending.error = sending.error or ("" if sending.result else "Publishing failed.")
+                sending.ended_at = time.monotonic()
+
+        Thread(target=contextvars.copy_context().run, args=(send,), name="publishing", daemon=True).start()
+        return sending
+
+    def sending(self, name: str) -> Sending | None:
+        """The last publication of a run or sweep by whoever asks; None where there was none since the server began."""
+        return self._sendings.get((self._workspace.visitor.id, name))
+
+    def _require_own(self, name: str) -> None:
+        """What others may look at, and what an admin may change, is not theirs to publish."""
+        if not self._runs.is_mine(name):
+            is_sweep = self._runs.is_sweep(name)
+            if is_sweep and self._runs.sweep(name).recorded:
+                raise InvalidSettingError("A sweep that RankViz ships cannot be published: train one of your own.")
+            raise NotYoursError(name)
+        if self._workspace.shared:
+            visitor, store = self._workspace.visitor, self._workspace.store
+            owners = {store.ownership(record.run_id).owner for record in self._workspace.rights.seen(name)}
+            if visitor.id and not owners <= {visitor.id, visitor.also}:
+                raise NotYoursError(name)
+
+    def _runs_of(self, name: str) -> Sequence[RunRecord]:
+        return self._runs.sweep(name).runs if self._runs.is_sweep(name) else [self._runs.get(name)]
+
+    def _require_adapter(self, finished: Sequence[RunRecord]) -> None:
+        if len(finished) > 1:
+            raise InvalidSettingError("An adapter is of one run: choose a run of this sweep.")
+        (record,) = finished
+        folder = record.adapter_path and self._workspace.store.path(record.run_id, record.adapter_path)
+        if not folder or not folder.is_dir():
+            raise InvalidSettingError(
+                f"Run {record.run_id!r} has no adapter here: none was saved, or it was imported without it."
+            )
+
+    def _require_token(self, destination: Destination, token: Token | None, use_login: bool) -> None:
+        if destination.to == TRACKIO:
+            from rankviz import installed
+
+            installed.require_trackio()
+            if self._workspace.shared and not destination.space:
+                raise InvalidSettingError("This page is shared: give a Space of yours to send the runs to.")
+        if not destination.needs_token:
+            return
+        if token is not None:
+            return token.validate()
+        if self._workspace.shared:
+            raise InvalidSettingError("Log in at Hugging Face, or give a token of yours with the right to write.")
+        if not use_login or not self.has_login():
+            raise InvalidSettingError(
+                "Give a Hugging Face token with the right to write, or use this machine's login: hf auth login makes "
+                "one."
+            )
+
+
+def facts_of(api: Api, name: str, run_ids: Sequence[str], destination: Destination) -> SweepFacts:
+    """What is published of these runs."""
+    from rankviz import verdict
+
+    records = [api.runs.get(run_id) for run_id in run_ids]
+    sweep_id = records[0].request.sweep_id
+    judged = api.verdicts.of_sweep(sweep_id)
+    compares = judged is not None and len(judged.verdict.ranks) > 1
+    return SweepFacts(
+        id=name,
+        sweep_id=sweep_id,
+        runs=[
+            RunFacts(
+                record=record,
+                base_model=hub_base(record.request, destination.base_model),
+                estimate=api.runs.expected_run(record),
+            )
+            for record in records
+        ],
+        verdict=verdict.sentences(judged.verdict, judged.borrowed) if compares else (),
+        all_runs=api.runs.sweep(sweep_id).runs,
+    )

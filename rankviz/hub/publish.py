@@ -1,0 +1,238 @@
+"""Puts a folder of files on the Hub as one commit, into a new repository or into one that was made of the same runs.
+
+What a repository was made of stands in a file of its own, MARK; one without it is never written into, unless it is
+empty. Files go over HTTP (LFS) rather than Xet, whose library keeps logs and caches of its own.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rankviz.core.bounds import printable
+from rankviz.errors import HubUnavailableError, PublishError, RankVizError
+
+Kind = Literal["dataset", "model", "space"]
+MARK = "rankviz.json"
+TIMEOUT_S = 30.0
+MAX_MARK_BYTES = 100_000
+MAX_HUB_WORDS = 200
+OF_EVERY_REPOSITORY = {".gitattributes"}
+OVER_HTTP = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+"""Variables of the process that publishes, before huggingface_hub is imported."""
+NO_ROOM = (402, 413, 507)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """What is there now."""
+
+    url: str
+    updated: bool
+    """Whether the repository was there before."""
+    private: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Repository:
+    """One that is there."""
+
+    head: str
+    files: frozenset[str]
+    private: bool
+
+
+def has_login() -> bool:
+    """Whether this machine is logged in at the Hub: HF_TOKEN, or `hf auth login`."""
+    from huggingface_hub import get_token
+
+    return bool(get_token())
+
+
+def publish(
+    folder: Path,
+    repo_id: str,
+    kind: Kind,
+    *,
+    made_of: str,
+    public: bool,
+    token: str | None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Published:
+    """Upload a folder.
+
+    Args:
+        folder: Its files become those of the repository.
+        repo_id: owner/name.
+        kind: Of the repository.
+        made_of: The id of the run or sweep.
+        public: Whether everybody may see a repository that is made for it.
+        token: None takes the login of this machine.
+        on_stage: Called with what is done now.
+
+    Raises:
+        PublishError: the Hub refuses it, or the repository belongs to something else.
+        HubUnavailableError: no network, or no answer.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    api = HfApi(token=token)
+    names = sorted(path.name for path in folder.iterdir())
+    with in_words(repo_id, token):
+        on_stage("looking for the repository")
+        there = _repository(api, repo_id, kind)
+        if there is not None:
+            old = _require_ours(api, repo_id, kind, there, made_of)
+            require_private(repo_id, there.private, public)
+        else:
+            on_stage("making the repository")
+            made = api.create_repo(repo_id, repo_type=kind, private=not public)
+            old, repo_id = (), made.repo_id
+        on_stage(f"uploading {len(names)} files")
+        mark = {"made_by": "RankViz", "made_of": made_of, "files": [*names, MARK]}
+        operations = [
+            *(CommitOperationAdd(name, folder / name) for name in names),
+            CommitOperationAdd(MARK, json.dumps(mark, indent=1).encode()),
+            *(CommitOperationDelete(name) for name in old if name not in mark["files"]),
+        ]
+        api.create_commit(
+            repo_id,
+            operations,
+            commit_message=f"RankViz: {made_of}",
+            repo_type=kind,
+            parent_commit=there.head if there else None,
+        )
+    prefix = "" if kind == "model" else f"{kind}s/"
+    private = there.private if there else not public
+    return Published(url=f"{api.endpoint}/{prefix}{repo_id}", updated=there is not None, private=private)
+
+
+def is_private(repo_id: str, kind: Kind, token: str | None) -> bool | None:
+    """Whether a repository is private; None where there is none that the token can see."""
+    from huggingface_hub import HfApi
+
+    with in_words(repo_id, token):
+        there = _repository(HfApi(token=token), repo_id, kind)
+    return there.private if there else None
+
+
+def require_private(repo_id: str, private: bool, public: bool) -> None:
+    """PublishError where somebody chose private and a repository is there that everybody sees."""
+    if not private and not public:
+        raise PublishError(f"{repo_id} is public already, and you chose private: choose public or another name.")
+
+
+def _repository(api: Any, repo_id: str, kind: Kind) -> _Repository | None:
+    from huggingface_hub import errors
+
+    try:
+        info = api.repo_info(repo_id, repo_type=kind, timeout=TIMEOUT_S)
+    except errors.GatedRepoError:
+        raise
+    except errors.RepositoryNotFoundError as error:
+        if error.response.status_code == 401:
+            raise  # the token, not the repository
+        return None
+    files = frozenset(file.rfilename for file in info.siblings or ())
+    return _Repository(head=info.sha, files=files, private=bool(info.private))
+
+
+def _require_ours(api: Any, repo_id: str, kind: Kind, there: _Repository, made_of: str) -> Sequence[str]:
+    """The files that an earlier upload of the same runs wrote; none of a repository that is empty. PublishError for any
+    other."""
+    if there.files <= OF_EVERY_REPOSITORY:
+        return ()
+    mark = _mark(api, repo_id, kind, there) if MARK in there.files else {}
+    if mark.get("made_by") != "RankViz" or mark.get("made_of") != made_of:
+        whose = "was made by RankViz of other runs" if mark.get("made_by") == "RankViz" else "was not made by RankViz"
+        raise PublishError(f"{repo_id} is there already and {whose}, so it stays as it is: choose another name.")
+    listed = mark.get("files")
+    listed = listed if isinstance(listed, list) else []
+    return [name for name in listed if isinstance(name, str) and name in there.files]
+
+
+def _mark(api: Any, repo_id: str, kind: Kind, there: _Repository) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="rankviz-") as folder:
+        path = Path(api.hf_hub_download(repo_id, MARK, repo_type=kind, revision=there.head, local_dir=folder))
+        if path.stat().st_size > MAX_MARK_BYTES:
+            return {}
+        try:
+            mark = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+@contextmanager
+def in_words(repo_id: str, token: str | None) -> Iterator[None]:
+    """Each failure of the Hub within it as one error with one sentence."""
+    from httpx import HTTPError, TimeoutException
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except RankVizError:
+        raise
+    except errors.LocalTokenNotFoundError:
+        raise PublishError(
+            "This machine is not logged in at the Hub: run hf auth login, set HF_TOKEN, or give a token."
+        ) from None
+    except errors.OfflineModeIsEnabled:
+        raise HubUnavailableError("HF_HUB_OFFLINE is set, so nothing can be published: unset it.") from None
+    except Exception as error:
+        cause = _of_the_hub(error)
+        if isinstance(cause, TimeoutException | TimeoutError):
+            raise HubUnavailableError("The Hub did not answer in time. Try again later.") from None
+        if isinstance(cause, errors.HfHubHTTPError) and cause.response is not None:
+            raise _refusal(cause, repo_id, token) from None
+        if isinstance(cause, HTTPError | ConnectionError):
+            raise HubUnavailableError("The Hub cannot be reached: check the network and try again.") from None
+        if isinstance(cause, ValueError):  # an answer that is none, or LFS's own refusal
+            said = _without(str(cause).splitlines()[-1] if str(cause) else "", token)
+            raise HubUnavailableError(f"The Hub gave an answer that cannot be used: {said}") from None
+        raise
+
+
+def _of_the_hub(error: BaseException) -> BaseException:
+    """huggingface_hub raises a RuntimeError around what kept a file from being uploaded."""
+    return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+
+
+def _refusal(error: Any, repo_id: str, token: str | None) -> RankVizError:
+    status = error.response.status_code
+    owner = repo_id.split("/")[0]
+    said = _without(error.server_message or "", token)
+    quoted = f' The Hub says: "{said}"' if said else ""
+    if status == 401:
+        return PublishError("The Hub does not accept this token: it is wrong, or has expired. Make a new one.")
+    if status in NO_ROOM:
+        return PublishError(f"The Hub has no room for this in {owner}'s storage.{quoted}")
+    if status == 403:
+        return PublishError(
+            f"The token may not do this in {owner}: it needs the right to write there, and room in {owner}'s "
+            f"storage.{quoted}"
+        )
+    if status == 404:
+        return PublishError(f"The Hub has no {owner}, or the token may not see {repo_id}: check the name.")
+    if status in (409, 412):
+        return PublishError(f"{repo_id} was made or changed by somebody else meanwhile. Try again.")
+    if status == 429:
+        return HubUnavailableError("The Hub has had too many requests of this account. Try again in some minutes.")
+    if status >= 500:
+        return HubUnavailableError(f"The Hub has a problem of its own (status {status}). Try again later.")
+    return PublishError(f"The Hub refuses this (status {status}).{quoted}")
+
+
+def _without(text: str, token: str | None) -> str:
+    """What the Hub says, on one line, without the token."""
+    line = " ".join(text.split())
+    return printable(line.replace(token, "...") if token else line, MAX_HUB_WORDS)
+
+
+def use_http() -> None:
+    """Before huggingface_hub is imported."""
+    os.environ.update(OVER_HTTP)

@@ -1,0 +1,187 @@
+"""The cards of what is published: what was trained, what it cost, what follows, and how all that was measured."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rankviz import __version__, units
+from rankviz.core.bounds import printable
+from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import WARMUP_STEPS_SHARE
+from rankviz.sinks.facts import RunFacts, SweepFacts, data_label
+
+Fact = tuple[str, str]
+NO_VERDICT = "There is no verdict: this sweep has no other rank to compare with, or its losses do not allow one."
+
+
+def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
+    """README.md of a dataset. tables: the file of each table by its name."""
+    configs = [{"config_name": name, "data_files": file} for name, file in tables.items()]
+    bases = dict.fromkeys(run.base_model for run in sweep.runs)
+    ranks = sorted({run.record.request.r for run in sweep.runs})
+    front = {"pretty_name": f"LoRA ranks {_listed(ranks)} on {_data(sweep)}", "tags": ["rankviz", "lora", "peft"]}
+    columns = (
+        "run_id joins the tables. A held-out loss is in nats per target token. Memory is what the run itself measured; "
+        "summary columns that start with estimated_ are RankViz's estimates beside it."
+    )
+    return _card(
+        front | {"configs": configs},
+        f"LoRA rank sweep {sweep.id}",
+        f"{units.counted(len(sweep.runs), 'run')} of {_listed(bases)} with LoRA, r = {_listed(ranks)}, trained on "
+        f"{_data(sweep)} with RankViz {__version__}.",
+        _section("Files", _bullets([f"`{file}`: {name.replace('_', ' ')}" for name, file in tables.items()]), columns),
+        _section("Verdict", *_verdict(sweep)),
+        _section("How it was measured", _bullets(measured(sweep))),
+    )
+
+
+def model_card(run: RunFacts, sweep: SweepFacts, *, file_bytes: int, targets: Any) -> str:
+    """README.md of an adapter. targets: as its configuration has them."""
+    request = run.record.request
+    front = {
+        "base_model": run.base_model,
+        "base_model_relation": "adapter",
+        "library_name": "peft",
+        "tags": ["lora", "peft", "unsloth", "rankviz"],
+    }
+    title = f"LoRA adapter of {run.base_model}, r = {request.r}"
+    return _card(
+        front,
+        title,
+        f"Trained on {_data(sweep)} for {units.counted(run.record.steps_done, 'step')} with RankViz {__version__}.",
+        _section("Adapter", _table(_adapter(run.record, file_bytes, targets))),
+        _section("Cost", _table(_cost(run))),
+        _section("Quality", _table(_quality(run.record))),
+        _section("Verdict on the sweep", *_verdict(sweep)),
+        _section("How it was measured", _bullets(measured(sweep))),
+        _section("Use", _usage(run.base_model)),
+    )
+
+
+def measured(sweep: SweepFacts) -> Sequence[str]:
+    """How the numbers of a sweep came about, in sentences."""
+    records = sweep.all_runs
+    first = records[0].request
+    seeds, rates = _values(run.request.seed for run in records), _values(run.request.learning_rate for run in records)
+    ranks = {run.request.r for run in records}
+    examples = next((run.loss_after.examples for run in records if run.loss_after), first.held_out_examples)
+    return [
+        f"Seeds: {_listed(seeds)}."
+        + (" With one seed, the noise between runs is not known." if len(seeds) < 2 else ""),
+        f"Held-out examples: {examples:,}, the same for all runs; the loss is the mean in nats per target token.",
+        f"Learning rate: {_rates(rates, len(ranks))} Linear warm-up over {WARMUP_STEPS_SHARE:.0%} of the steps, then "
+        "linear decay to 0.",
+        f"Steps: {first.max_steps:,}; batch {first.training.per_device_train_batch_size}, accumulation "
+        f"{first.training.gradient_accumulation_steps}; at most {first.training.max_length:,} tokens per example.",
+        *_where(records),
+    ]
+
+
+def _rates(rates: Sequence[float], ranks: int) -> str:
+    if len(rates) > 1:
+        return f"{_listed(rates)} were tried; each rank is judged at its best one."
+    return f"{rates[0]:g} at every rank, not tuned by rank." if ranks > 1 else f"{rates[0]:g}, not tuned."
+
+
+def _where(records: Sequence[RunRecord]) -> Iterable[str]:
+    where = next((run.environment for run in records if run.environment), None)
+    if not where:
+        return
+    versions = where.get("versions") or {}
+    known = [
+        f"{name} {versions[name]}" for name in ("unsloth", "peft", "trl", "transformers", "torch") if versions.get(name)
+    ]
+    yield f"Device: {where.get('device_name') or 'not known'}; precision {where.get('precision') or 'not known'}."
+    if known:
+        yield f"Software: {', '.join(known)}."
+    if where.get("data_fingerprint"):
+        yield f"Fingerprints: data {where['data_fingerprint']}, base {where.get('model_fingerprint') or 'not known'}."
+
+
+def _adapter(record: RunRecord, file_bytes: int, targets: Any) -> Iterable[Fact]:
+    lora = record.request.lora
+    named = ", ".join(map(str, targets)) if isinstance(targets, list | tuple) else str(targets or lora.target_modules)
+    variants = [name for name, used in (("rsLoRA", lora.use_rslora), ("DoRA", lora.use_dora)) if used]
+    yield "Rank r", str(lora.r)
+    yield "lora_alpha", f"{lora.lora_alpha:g}"
+    yield "Target modules", named
+    if variants:
+        yield "Variant", ", ".join(variants)
+    if record.trainable_parameters is not None:
+        yield "Trainable parameters", f"{record.trainable_parameters:,}"
+    yield "File", f"{file_bytes:,} bytes"
+
+
+def _cost(run: RunFacts) -> Iterable[Fact]:
+    done, estimate = run.record.completed, run.estimate
+    if done:
+        yield "Training time, measured", units.duration(done.train_seconds)
+        yield f"Peak memory, measured ({done.peak_memory_kind})", units.memory_size(done.peak_memory_bytes)
+    yield from _estimated(estimate) if estimate else ()
+
+
+def _estimated(estimate: RunEstimate) -> Iterable[Fact]:
+    if estimate.seconds:
+        yield "Training time, estimated", units.time_span(estimate.seconds)
+    yield f"Peak memory, estimated ({estimate.memory_kind})", units.memory_span(estimate.memory_bytes)
+
+
+def _quality(record: RunRecord) -> Iterable[Fact]:
+    for when, held_out in (("of the base", record.loss_before), ("after training", record.loss_after)):
+        if held_out:
+            yield f"Held-out loss {when}", f"{held_out.loss:.4f} nats per token"
+            if held_out.token_accuracy is not None:
+                yield f"Token accuracy {when}", f"{100 * held_out.token_accuracy:.1f} %"
+
+
+def _verdict(sweep: SweepFacts) -> Sequence[str]:
+    return list(sweep.verdict) or [NO_VERDICT]
+
+
+def _usage(base_model: str) -> str:
+    return f"""```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({json.dumps(base_model)})
+model = PeftModel.from_pretrained(base, "the name of this repository")
+```"""
+
+
+def _data(sweep: SweepFacts) -> str:
+    return _escaped(data_label(sweep.runs[0].record.request))
+
+
+def _card(front: Mapping[str, Any], title: str, lead: str, *sections: str) -> str:
+    # JSON is YAML, and quotes what YAML would read otherwise.
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in front.items()]
+    return "\n".join(["---", *lines, "---", "", f"# {title}", "", lead, "", *sections])
+
+
+def _section(heading: str, *paragraphs: str) -> str:
+    return f"## {heading}\n\n" + "\n\n".join(paragraphs) + "\n"
+
+
+def _table(facts: Iterable[Fact]) -> str:
+    rows = [f"| {_escaped(name)} | {_escaped(value)} |" for name, value in facts]
+    return "\n".join(["| | |", "| --- | --- |", *rows]) if rows else "Not known."
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _escaped(text: str) -> str:
+    """A text that came from elsewhere, without what Markdown or HTML would take for more than text."""
+    for mark in "\\`*_{}[]<>|#":
+        text = text.replace(mark, f"\\{mark}")
+    return printable(text)
+
+
+def _values(values: Iterable[Any]) -> list[Any]:
+    return sorted(set(values))
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

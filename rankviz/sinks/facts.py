@@ -1,0 +1,81 @@
+"""What is known of a run and of a sweep, as far as others may know it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import RunRequest
+from rankviz.errors import InvalidSettingError
+from rankviz.paths import is_hub_id
+
+LEFT_OUT = ("loaded_from",)
+"""Of the environment: it may be the name of a private folder."""
+EMBEDDED = "embedded"
+EMBEDDED_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFacts:
+    """A run with what stands beside it."""
+
+    record: RunRecord
+    base_model: str
+    """Its Hub id."""
+    estimate: RunEstimate | None = None
+    """None where the base is not available."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepFacts:
+    """The runs that are published, and what the whole sweep says."""
+
+    id: str
+    """Of the sweep or the run that was named."""
+    sweep_id: str
+    runs: Sequence[RunFacts]
+    verdict: Sequence[str] = ()
+    """In sentences, the most important first; empty where there is none."""
+    all_runs: Sequence[RunRecord] = field(default_factory=tuple)
+    """Of the sweep, which the verdict is on."""
+
+
+def hub_base(request: RunRequest, given: str = "") -> str:
+    """The Hub id of a run's base. InvalidSettingError where it was trained from a folder and no id is given."""
+    if given:
+        return given
+    if request.base == EMBEDDED:
+        return EMBEDDED_ID
+    if is_hub_id(request.base):
+        return request.base
+    raise InvalidSettingError(
+        "The base of this run is a folder, and others need its id on the Hub: give the base model as owner/name."
+    )
+
+
+def data_label(request: RunRequest) -> str:
+    """A sample's name, or a file's name without its folder."""
+    return Path(request.data).name
+
+
+def public_request(run: RunFacts) -> Mapping[str, Any]:
+    """The request as JSON, with the base's Hub id and without a path of the machine."""
+    return {**asdict(run.record.request), "base": run.base_model, "data": data_label(run.record.request)}
+
+
+def public_environment(record: RunRecord) -> Mapping[str, Any]:
+    """Where it ran, without a path of the machine."""
+    return without_paths({name: value for name, value in record.environment.items() if name not in LEFT_OUT})
+
+
+def without_paths(value: Any) -> Any:
+    """The same with only the last part of each text that is a path."""
+    if isinstance(value, Mapping):
+        return {str(name): without_paths(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(each) for each in value]
+    if isinstance(value, str) and value.startswith(("/", "~/", "\\")):
+        return Path(value).name
+    return value

@@ -1,0 +1,1 @@
+"""Publishes runs, in a process of its own that ends afterwards."""

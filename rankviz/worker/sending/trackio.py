@@ -1,0 +1,58 @@
+"""Sends runs to Trackio: on this machine, or to a Space."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rankviz import installed, units
+from rankviz.errors import HubUnavailableError, PublishError
+from rankviz.hub import publish as hub
+from rankviz.sinks import Destination, SweepFacts
+from rankviz.sinks.trackio import known_names, send
+
+
+def send_to_trackio(
+    sweep: SweepFacts, place: Destination, token: str | None, on_stage: Callable[[str], None], folder: Path
+) -> Mapping[str, Any]:
+    """Each run once: on this machine one that is there is replaced, on a Space it is refused.
+
+    folder: where Trackio keeps what it sends to a Space; what it keeps for itself stays out of it.
+    """
+    installed.require_trackio()
+    where: dict[str, Any] = {}
+    is_there = False
+    if place.space:
+        os.environ["TRACKIO_DIR"] = str(folder)
+        on_stage("looking for the Space")
+        is_there = hub.exists(place.space, "space", token)
+        where = {"space_id": place.space, "private": not place.public}
+        if is_there:
+            _require_new(sweep, place)
+    import trackio
+
+    def on_run(count: int) -> None:
+        on_stage(f"sending {units.counted(len(sweep.runs), 'run')}, {count} done")
+
+    with hub.in_words(place.space or place.name, token):
+        send(trackio, sweep, place.name, on_run, **where)
+    url = f"https://huggingface.co/spaces/{place.space}" if place.space else ""
+    return {"url": url, "updated": is_there, "private": not place.public}
+
+
+def _require_new(sweep: SweepFacts, place: Destination) -> None:
+    from trackio.remote_client import RemoteClient
+
+    try:
+        client = RemoteClient(place.space, hf_token=os.environ.get("HF_TOKEN"), verbose=False)
+        names = known_names(client.predict(project=place.name, api_name="/get_runs_for_project"))
+    except Exception as error:  # whatever the client of another program raises
+        raise HubUnavailableError(
+            f"The Space {place.space} does not answer as Trackio ({type(error).__name__}): wait until it runs, or "
+            "choose another."
+        ) from None
+    if again := sorted(names & {run.record.run_id for run in sweep.runs}):
+        raise PublishError(
+            f"{place.space} has {units.counted(len(again), 'run')} of these already, such as {again[0]}: delete them in "
+            "Trackio to send them again."
+        )
