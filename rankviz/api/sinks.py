@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
+from rankviz.api.workspace import writes
 from rankviz.errors import InvalidSettingError, LimitError, NotYoursError, PublishError, RankVizError
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, RunFacts, SweepFacts, Token
 from rankviz.sinks.facts import hub_base
@@ -109,6 +110,7 @@ class Sinks:
         self._require_token(destination, token, use_login)
         return [record.run_id for record in finished]
 
+    @writes
     def publish(
         self,
         name: str,
@@ -190,7 +192,7 @@ class Sinks:
         if self._workspace.shared:
             visitor, store = self._workspace.visitor, self._workspace.store
             owners = {store.ownership(record.run_id).owner for record in self._workspace.rights.seen(name)}
-            if visitor.id and not owners <= {visitor.id, visitor.also}:
+            if not owners <= {visitor.id, visitor.also}:
                 raise NotYoursError(name)
 
     def _runs_of(self, name: str) -> Sequence[RunRecord]:

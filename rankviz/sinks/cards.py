@@ -12,6 +12,7 @@ from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.sinks.facts import RunFacts, SweepFacts, data_label
 
 Fact = tuple[str, str]
+LIBRARIES = ("unsloth", "peft", "trl", "transformers", "torch")
 NO_VERDICT = "There is no verdict: this sweep has no other rank to compare with, or its losses do not allow one."
 
 
@@ -67,8 +68,7 @@ def measured(sweep: SweepFacts) -> Sequence[str]:
     ranks = {run.request.r for run in records}
     examples = next((run.loss_after.examples for run in records if run.loss_after), first.held_out_examples)
     return [
-        f"Seeds: {_listed(seeds)}."
-        + (" With one seed, the noise between runs is not known." if len(seeds) < 2 else ""),
+        f"Seeds: {_listed(seeds)}." + ("" if len(seeds) > 1 else " With one, the noise between runs is not known."),
         f"Held-out examples: {examples:,}, the same for all runs; the loss is the mean in nats per target token.",
         f"Learning rate: {_rates(rates, len(ranks))} Linear warm-up over {WARMUP_STEPS_SHARE:.0%} of the steps, then "
         "linear decay to 0.",
@@ -89,9 +89,7 @@ def _where(records: Sequence[RunRecord]) -> Iterable[str]:
     if not where:
         return
     versions = where.get("versions") or {}
-    known = [
-        f"{name} {versions[name]}" for name in ("unsloth", "peft", "trl", "transformers", "torch") if versions.get(name)
-    ]
+    known = [f"{name} {versions[name]}" for name in LIBRARIES if versions.get(name)]
     yield f"Device: {where.get('device_name') or 'not known'}; precision {where.get('precision') or 'not known'}."
     if known:
         yield f"Software: {', '.join(known)}."

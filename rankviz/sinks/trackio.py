@@ -17,8 +17,8 @@ QUIET = {"resume": "never", "embed": False, "auto_log_gpu": False, "auto_log_cpu
 def send(trackio: Any, sweep: SweepFacts, project: str, on_run: Callable[[int], None], **where: Any) -> None:
     """Send runs; one that the project has already is replaced.
 
-    trackio: the library. on_run: called with how many runs are there. where: space_id and private, of a Space; then runs
-    that are there must have been left out.
+    trackio: the library. on_run: called with how many runs are there. where: space_id and private, of a Space, which
+    has none of these runs.
     """
     if not where:
         forget(trackio, project, {run.record.run_id for run in sweep.runs})

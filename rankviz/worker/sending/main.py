@@ -1,15 +1,15 @@
 """Writes what is published of a run or a sweep, and sends it to the Hub or to Trackio."""
 
 import os
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rankviz.api import Api
 from rankviz.api.sinks import facts_of
-from rankviz.errors import RankVizError, StorageError, WorkerError
+from rankviz.errors import StorageError
 from rankviz.hub import publish as hub
 from rankviz.machine import disk
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, SweepFacts
@@ -58,23 +58,19 @@ def published(asked: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         folder=files,
         stage_file=Path(asked["stage_file"]),
     )
-    with acting_as(Visitor(**asked["visitor"])), _in_words():
-        job.on_stage("writing the files")
-        sweep = facts_of(job.api, job.name, job.run_ids, job.destination)
-        token = given_token(asked["has_token"], use_login=asked["use_login"])
-        return SENDERS[job.destination.to](job, sweep, token)
-
-
-def given_token(has_token: bool, *, use_login: bool) -> str | None:
-    """The token on standard input; None where this machine's login is to be used. Without that leave, nothing in this
-    process finds it."""
-    token = os.read(0, MAX_TOKEN_BYTES).decode() if has_token else None
-    if not use_login:
+    if not asked["use_login"]:  # then nothing in this process finds it
         for name in LOGIN_VARIABLES:
             os.environ.pop(name, None)
     hub.use_http()
-    if token:
-        os.environ["HF_TOKEN"] = token  # of this process alone: Trackio finds it nowhere else
+    with acting_as(Visitor(**asked["visitor"])), _disk_in_words():
+        job.on_stage("writing the files")
+        sweep = facts_of(job.api, job.name, job.run_ids, job.destination)
+        return SENDERS[job.destination.to](job, sweep, given_token() if asked["has_token"] else None)
+
+
+def given_token() -> str:
+    """The token on standard input."""
+    token = os.environ["HF_TOKEN"] = os.read(0, MAX_TOKEN_BYTES).decode()  # Trackio looks for it there alone
     return token
 
 
@@ -110,16 +106,11 @@ SENDERS: Mapping[str, Callable[[Job, SweepFacts, str | None], Mapping[str, Any]]
 }
 
 
-class _in_words:
-    """A full disk as a sentence; of any other failure the log, from which the parent takes the token."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError) and error.errno in (*disk.FULL, *disk.READ_ONLY):
-            raise StorageError(f"The files could not be written: {disk.explain(error)}") from None
-        if isinstance(error, Exception) and not isinstance(error, RankVizError):
-            traceback.print_exception(error)
-            raise WorkerError(
-                f"Publishing failed ({type(error).__name__}); the log of this server says more."
-            ) from None
+@contextmanager
+def _disk_in_words() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (*disk.FULL, *disk.READ_ONLY):
+            raise
+        raise StorageError(f"The files could not be written: {disk.explain(error)}") from None

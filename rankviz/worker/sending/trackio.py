@@ -21,13 +21,14 @@ def send_to_trackio(
     """
     installed.require_trackio()
     where: dict[str, Any] = {}
-    is_there = False
+    private = None
     if place.space:
         os.environ["TRACKIO_DIR"] = str(folder)
         on_stage("looking for the Space")
-        is_there = hub.exists(place.space, "space", token)
+        private = hub.is_private(place.space, "space", token)
         where = {"space_id": place.space, "private": not place.public}
-        if is_there:
+        if private is not None:
+            hub.require_private(place.space, private, place.public)
             _require_new(sweep, place)
     import trackio
 
@@ -37,7 +38,7 @@ def send_to_trackio(
     with hub.in_words(place.space or place.name, token):
         send(trackio, sweep, place.name, on_run, **where)
     url = f"https://huggingface.co/spaces/{place.space}" if place.space else ""
-    return {"url": url, "updated": is_there, "private": not place.public}
+    return {"url": url, "updated": private is not None, "private": not place.public if private is None else private}
 
 
 def _require_new(sweep: SweepFacts, place: Destination) -> None:
@@ -53,6 +54,6 @@ def _require_new(sweep: SweepFacts, place: Destination) -> None:
         ) from None
     if again := sorted(names & {run.record.run_id for run in sweep.runs}):
         raise PublishError(
-            f"{place.space} has {units.counted(len(again), 'run')} of these already, such as {again[0]}: delete them in "
-            "Trackio to send them again."
+            f"{place.space} has {units.counted(len(again), 'run')} of these already, such as {again[0]}: to send them "
+            "again, delete them in Trackio."
         )
