@@ -10,6 +10,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import run_json
+from rankviz.cli.publish import runs_publish
 from rankviz.cli.run_output import print_sweep, runs_table, sweep_json
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.cli.typer_options import Commands
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
 
 
-runs = Commands(no_args_is_help=True, help="List, show, add, export, import, cancel and delete runs.")
+runs = Commands(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")
+runs.command("publish")(runs_publish)
 
 
 @runs.command("list")

@@ -62,6 +62,7 @@ def publish(
     public: bool,
     token: str | None,
     on_stage: Callable[[str], None] = lambda stage: None,
+    api: Any = None,
 ) -> Published:
     """Upload a folder.
 
@@ -73,6 +74,7 @@ def publish(
         public: Whether everybody may see a repository that is made for it.
         token: None takes the login of this machine.
         on_stage: Called with what is done now.
+        api: huggingface_hub's HfApi with this token, or something that answers like it.
 
     Raises:
         PublishError: the Hub refuses it, or the repository belongs to something else.
@@ -80,7 +82,7 @@ def publish(
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-    api = HfApi(token=token)
+    api = api or HfApi(token=token)
     names = sorted(path.name for path in folder.iterdir())
     with in_words(repo_id, token):
         on_stage("looking for the repository")

@@ -1,0 +1,390 @@
+"""Publishing runs, in processes of their own and against a Hub on loopback: what arrives there, who may, and whose token
+is used."""
+
+import csv
+import json
+import os
+import time
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import (
+    HubUnavailableError,
+    InvalidSettingError,
+    LimitError,
+    NotInstalledError,
+    NotYoursError,
+    PublishError,
+    RunNotFoundError,
+)
+from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.visitor import HOST, acting_as
+from tests.support.hub_stand_in import EXPIRED, TOKEN, Repository, hub_stand_in
+from tests.support.published import FOLDER_OF_THE_BASE, trained
+from tests.support.saved_adapters import two_blocks
+from tests.support.visitors import ADMIN, ANN, BEN
+
+ALICES = Token(TOKEN)
+SERVERS = "hf_theServersOwnToken0123456789"
+PLACE = Destination(to=DATASET, name="alice/ranks")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with hub_stand_in() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield hub
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=True)
+
+
+@pytest.fixture
+def sweep(api):
+    with acting_as(ANN):
+        return trained(api)
+
+
+def publish(api, name, to=DATASET, token=ALICES, visitor=ANN, **more):
+    with acting_as(visitor):
+        return api.sinks.publish(name, Destination(to=to, name="alice/ranks", **more), token)
+
+
+def everything_below(folder):
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_sweep_becomes_a_private_dataset_of_tables_requests_and_a_card(api, hub, sweep):
+    there = publish(api, sweep.sweep_id)
+
+    repository = hub.repositories["datasets/alice/ranks"]
+    assert (f"{hub.url}/datasets/alice/ranks", False, True) == (there.url, there.updated, there.private)
+    assert repository.private
+    assert [f"RankViz: {sweep.sweep_id}"] == repository.commits
+    assert {"README.md", "losses_by_step.parquet", "rankviz.json", "requests.json", "runs.parquet"} == (
+        repository.files.keys() - {".gitattributes"}
+    )
+    assert {sweep.runs[0].run_id, sweep.runs[1].run_id} == json.loads(repository.files["requests.json"]).keys()
+
+
+def test_a_run_becomes_an_adapter_whose_weights_go_as_a_large_file_and_whose_base_is_an_id(api, hub, sweep):
+    run = sweep.runs[1]
+
+    there = publish(api, run.run_id, ADAPTER, public=True)
+
+    repository = hub.repositories["models/alice/ranks"]
+    weights = (api.workspace.store.run_dir(run.run_id) / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert weights == repository.files["adapter_model.safetensors"]
+    assert [weights] == list(hub.large.values())
+    assert (
+        "HuggingFaceTB/SmolLM2-135M-Instruct"
+        == (json.loads(repository.files["adapter_config.json"])["base_model_name_or_path"])
+    )
+    assert (False, False) == (repository.private, there.private)
+    assert f"{hub.url}/alice/ranks" == there.url
+
+
+@pytest.mark.parametrize("to", [DATASET, ADAPTER])
+def test_nothing_that_is_published_holds_a_path_of_the_machine(api, hub, to, tmp_path):
+    with acting_as(ANN):
+        sweep = trained(api, {4: 2.0})
+    publish(api, sweep.runs[0].run_id, to)
+
+    content = b"".join(next(iter(hub.repositories.values())).files.values())
+    for private in (str(tmp_path), FOLDER_OF_THE_BASE, str(api.workspace.home), "ann"):
+        assert private.encode() not in content
+
+
+def test_publishing_again_updates_the_repository_and_leaves_out_files_that_are_no_longer_there(api, hub, sweep):
+    publish(api, sweep.sweep_id)
+    repository = hub.repositories["datasets/alice/ranks"]
+    mark = json.loads(repository.files["rankviz.json"])
+    repository.files["rankviz.json"] = json.dumps(mark | {"files": [*mark["files"], "old.csv"]}).encode()
+    repository.files |= {"old.csv": b"1", "notes.txt": b"mine"}
+
+    again = publish(api, sweep.sweep_id)
+
+    assert again.updated
+    assert 2 == len(repository.commits)
+    assert "old.csv" not in repository.files
+    assert b"mine" == repository.files["notes.txt"]
+
+
+def test_a_repository_of_other_runs_or_of_no_runs_is_not_written_into(api, hub, sweep):
+    publish(api, sweep.runs[0].run_id)
+    with pytest.raises(PublishError, match="was made by RankViz of other runs, so it stays as it is: choose another"):
+        publish(api, sweep.sweep_id)
+
+    hub.repositories["datasets/alice/ranks"].files = {"data.csv": b"1"}
+    with pytest.raises(PublishError, match="was not made by RankViz"):
+        publish(api, sweep.sweep_id)
+    assert {"data.csv": b"1"} == hub.repositories["datasets/alice/ranks"].files
+
+
+def test_an_upload_that_failed_after_the_repository_was_made_can_be_repeated(api, hub, sweep):
+    hub.faults["/commit/"] = (403, "Private repository storage limit reached")
+    with pytest.raises(PublishError, match="room in alice's storage. The Hub says: \"Private repository storage limit"):
+        publish(api, sweep.sweep_id)
+    hub.faults.clear()
+
+    publish(api, sweep.sweep_id)
+
+    assert "runs.parquet" in hub.repositories["datasets/alice/ranks"].files
+
+
+def test_what_is_to_be_private_never_goes_into_a_public_repository(api, hub, sweep):
+    hub.repositories["datasets/alice/ranks"] = Repository(private=False)
+
+    with pytest.raises(PublishError, match="public already, and you chose private: choose public or another name"):
+        publish(api, sweep.sweep_id)
+
+
+def test_a_refusal_of_the_hub_is_one_sentence_without_the_token(api, hub, sweep):
+    hub.faults["/commit/"] = (403, f"said {TOKEN} to you")
+
+    with pytest.raises(PublishError) as refusal:
+        publish(api, sweep.sweep_id)
+
+    assert 'room in alice\'s storage. The Hub says: "said ... to you"' in str(refusal.value)
+
+
+def test_a_token_that_the_hub_does_not_know_and_an_owner_of_somebody_else_are_refused(api, hub, sweep):
+    with pytest.raises(PublishError, match="does not accept this token"):
+        publish(api, sweep.sweep_id, token=Token(EXPIRED))
+    with acting_as(ANN), pytest.raises(PublishError, match="token may not do this in bob"):
+        api.sinks.publish(sweep.sweep_id, Destination(to=DATASET, name="bob/ranks"), ALICES)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(api, hub, sweep, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+    with pytest.raises(HubUnavailableError, match="The Hub cannot be reached: check the network and try again"):
+        publish(api, sweep.sweep_id)
+
+
+def test_a_hub_that_hangs_is_given_up_after_the_limit(api, hub, sweep, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_MAX_SEND_SECONDS", "20")
+    hub.faults["/commit/"] = (0, "")
+
+    with pytest.raises(PublishError, match=f"Publishing {sweep.sweep_id} took more than 20 s, so RankViz stopped"):
+        publish(Api(home=api.workspace.home, shared=True), sweep.sweep_id)
+
+
+def test_the_token_is_in_no_file_no_text_and_no_environment(api, hub, sweep):
+    seen = []
+
+    def look(stage_file):
+        seen.append(stage_file)
+
+    with acting_as(ANN):
+        api.sinks.publish(sweep.sweep_id, PLACE, ALICES, on_start=look)
+
+    assert {TOKEN} == hub.tokens
+    assert seen and not seen[0].exists()
+    assert TOKEN.encode() not in everything_below(api.workspace.home)
+    assert TOKEN not in str(os.environ)
+    assert "Token(...)" == repr(ALICES) == str(ALICES) == f"{ALICES}"
+    assert not any(TOKEN in path for _, path in hub.asked)
+    assert all(TOKEN.encode() not in c for r in hub.repositories.values() for c in r.files.values())
+
+
+def test_while_it_is_sent_the_token_is_in_no_file_no_argument_and_no_environment_of_a_process(api, hub, sweep):
+    hub.faults["/commit/"] = (0, "")
+    with acting_as(ANN):
+        sending = api.sinks.start(sweep.sweep_id, PLACE, ALICES)
+    wait_until(lambda: any("/commit/" in path for _, path in hub.asked) or sending.ended_at)
+
+    held = everything_below(api.workspace.home) + processes()
+    hub.faults.clear()
+    hub.hangs.set()
+    wait_until(lambda: sending.ended_at)
+
+    assert b"rankviz.worker" in held
+    assert TOKEN.encode() not in held
+
+
+def test_on_a_shared_page_the_servers_own_login_is_never_used(api, hub, sweep, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", SERVERS)
+    hub.owners[SERVERS] = {"alice"}
+
+    for use_login in (False, True):
+        with acting_as(ANN), pytest.raises(InvalidSettingError, match="Log in at Hugging Face, or give a token of"):
+            api.sinks.publish(sweep.sweep_id, PLACE, None, use_login=use_login)
+    publish(api, sweep.sweep_id)
+
+    assert not api.sinks.has_login()
+    assert {TOKEN} == hub.tokens
+
+
+def test_on_ones_own_machine_its_login_is_used_when_that_is_chosen_and_not_otherwise(tmp_path, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    api = Api(home=tmp_path / "home", shared=False)
+    sweep = trained(api)
+
+    with pytest.raises(InvalidSettingError, match="Give a Hugging Face token with the right to write, or use this"):
+        api.sinks.publish(sweep.sweep_id, PLACE)
+    api.sinks.publish(sweep.sweep_id, PLACE, use_login=True)
+
+    assert api.sinks.has_login()
+    assert {TOKEN} == hub.tokens
+    assert "datasets/alice/ranks" in hub.repositories
+
+
+@pytest.mark.parametrize("value", ["", "short", "hf_with a space in it", "hf_line\nbreak12345", "ü" * 20, "x" * 501])
+def test_what_can_be_no_token_is_refused_without_being_repeated(api, sweep, value):
+    with acting_as(ANN), pytest.raises(InvalidSettingError, match="This is not a Hugging Face token") as refusal:
+        api.sinks.check(sweep.sweep_id, PLACE, Token(value))
+
+    assert not value or value not in str(refusal.value)
+
+
+def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):
+    with acting_as(BEN), pytest.raises(RunNotFoundError):
+        api.sinks.check(sweep.sweep_id, PLACE, ALICES)
+    with acting_as(ANN):
+        api.runs.open_to_all(sweep.sweep_id, True)
+        assert 2 == len(api.sinks.check(sweep.sweep_id, PLACE, ALICES))
+
+    for visitor in (BEN, ADMIN, HOST):
+        with acting_as(visitor), pytest.raises(NotYoursError):
+            api.sinks.check(sweep.sweep_id, PLACE, ALICES)
+    with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
+        api.sinks.check(sweep.sweep_id, PLACE, ALICES)
+
+
+def test_a_sweep_that_ships_one_that_is_queued_and_a_sweep_as_an_adapter_are_refused(api, sweep):
+    from tests.support import questions
+
+    with acting_as(ANN):
+        queued = api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id)
+        for name, to, sentence in (
+            (api.runs.recorded()[0].sweep_id, DATASET, "A sweep that RankViz ships cannot be published"),
+            (queued, DATASET, "no run of it has finished"),
+            (sweep.sweep_id, ADAPTER, "An adapter is of one run: choose a run of this sweep"),
+        ):
+            with pytest.raises(InvalidSettingError, match=sentence):
+                api.sinks.check(name, Destination(to=to, name="alice/ranks"), ALICES)
+
+
+def test_a_run_without_its_adapter_is_refused(api, sweep):
+    import shutil
+
+    shutil.rmtree(api.workspace.store.run_dir(sweep.runs[0].run_id) / "adapter")
+
+    with acting_as(ANN), pytest.raises(InvalidSettingError, match="has no adapter here"):
+        api.sinks.check(sweep.runs[0].run_id, Destination(to=ADAPTER, name="alice/ranks"), ALICES)
+
+
+def test_weights_outside_the_runs_folder_are_not_published(api, hub, sweep, tmp_path):
+    run = sweep.runs[0]
+    other = two_blocks(tmp_path / "elsewhere") / "adapter_model.safetensors"
+    weights = api.workspace.store.run_dir(run.run_id) / "adapter" / "adapter_model.safetensors"
+    weights.unlink()
+    weights.symlink_to(other)
+
+    with pytest.raises(Exception, match="is not in the run's own folder"):
+        publish(api, run.run_id, ADAPTER)
+    assert {} == hub.repositories
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ({"to": "hub", "name": "a/b"}, "must be one of hub-dataset, hub-adapter, trackio"),
+        ({"to": DATASET, "name": "ranks"}, "The repository must be owner/name"),
+        ({"to": ADAPTER, "name": "a/../b"}, "The repository must be owner/name"),
+        ({"to": TRACKIO, "name": "../x"}, "A Trackio project has at most 80 letters"),
+        ({"to": TRACKIO, "name": "x", "space": "x"}, "The Space must be owner/name"),
+        ({"to": DATASET, "name": "a/b", "space": "a/b"}, "A Space is for Trackio"),
+        ({"to": ADAPTER, "name": "a/b", "base_model": "x y"}, "The base model must be owner/name"),
+    ],
+)
+def test_names_that_cannot_be_are_refused(place, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        Destination(**place).validate()
+
+
+def test_trackio_says_how_to_add_it_where_it_is_missing(api, sweep, monkeypatch):
+    from rankviz import installed
+
+    monkeypatch.setattr(installed, "has_trackio", lambda: False)
+
+    with acting_as(ANN), pytest.raises(NotInstalledError, match="pip install '.\\[trackio\\]'"):
+        api.sinks.check(sweep.sweep_id, Destination(to=TRACKIO, name="ranks"), ALICES)
+    assert (DATASET, ADAPTER) == api.sinks.offered()
+
+
+def test_in_the_background_its_stage_and_its_end_are_told_to_its_owner_alone(api, hub, sweep):
+    hub.faults["/commit/"] = (0, "")
+    with acting_as(ANN):
+        sending = api.sinks.start(sweep.sweep_id, PLACE, ALICES)
+        wait_until(lambda: any("/commit/" in path for _, path in hub.asked) or sending.ended_at)
+        assert "uploading 4 files" == api.sinks.sending(sweep.sweep_id).stage
+        with pytest.raises(LimitError, match="being published already"):
+            api.sinks.start(sweep.sweep_id, PLACE, ALICES)
+    with acting_as(BEN):
+        assert api.sinks.sending(sweep.sweep_id) is None
+
+    hub.faults.clear()
+    hub.hangs.set()  # the request that hung ends without an answer
+    wait_until(lambda: sending.ended_at)
+
+    assert "The Hub cannot be reached: check the network and try again." == sending.error
+    assert TOKEN not in repr(sending)
+
+
+def test_so_many_are_published_at_once_and_the_limit_is_named(api, hub, sweep, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_MAX_SENDS", "1")
+    monkeypatch.setenv("RANKVIZ_MAX_SEND_SECONDS", "1")
+    api = Api(home=api.workspace.home, shared=True)
+
+    with (
+        acting_as(BEN),
+        api.workspace.senders.turn(),
+        pytest.raises(LimitError, match="This server publishes at most 1 runs or sweeps at once, and is busy"),
+    ):
+        publish(api, sweep.sweep_id)
+    assert [] == hub.asked
+
+
+def test_tables_are_csv_where_pyarrow_is_not_installed(api, sweep, tmp_path, monkeypatch):
+    from rankviz import installed
+    from rankviz.api.sinks import facts_of
+    from rankviz.sinks.dataset import write_dataset
+
+    monkeypatch.setattr(installed, "has_pyarrow", lambda: False)
+    with acting_as(ANN):
+        facts = facts_of(api, sweep.sweep_id, [run.run_id for run in sweep.runs], PLACE)
+    folder = tmp_path / "files"
+    folder.mkdir()
+
+    write_dataset(facts, folder)
+
+    rows = list(csv.DictReader((folder / "losses_by_step.csv").open()))
+    assert [("4", "1", "5.0"), ("4", "2", "4.0"), ("16", "1", "5.0"), ("16", "2", "4.0")] == [
+        (row["r"], row["step"], row["loss"]) for row in rows
+    ]
+
+
+def wait_until(happens) -> None:
+    deadline = time.monotonic() + 120
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def processes() -> bytes:
+    """Arguments and environments of our own processes."""
+    found = b""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        for name in ("cmdline", "environ"):
+            try:
+                with open(f"/proc/{pid}/{name}", "rb") as file:
+                    found += file.read()
+            except OSError:
+                continue
+    return found

@@ -1,0 +1,88 @@
+"""A folder as one commit on the Hub: each way in which that can fail is one sentence, and none of them has the token."""
+
+import pytest
+from huggingface_hub import HfApi
+
+from rankviz.errors import HubUnavailableError, PublishError
+from rankviz.hub.publish import MARK, publish
+from tests.support.hub_stand_in import TOKEN, Repository, hub_stand_in
+
+
+@pytest.fixture(scope="module")
+def running():
+    with hub_stand_in() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(running):
+    running.repositories.clear()
+    running.faults.clear()
+    return running
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "README.md").write_text("# Ranks\n")
+    return tmp_path
+
+
+def put(hub, folder, *, made_of="s1", public=False, name="alice/ranks"):
+    api = HfApi(endpoint=hub.url, token=TOKEN)
+    return publish(folder, name, "dataset", made_of=made_of, public=public, token=TOKEN, api=api)
+
+
+@pytest.mark.parametrize(
+    ("part", "status", "error", "sentence"),
+    [
+        ("/api/datasets", 401, PublishError, "does not accept this token: it is wrong, or has expired"),
+        ("/api/repos/create", 403, PublishError, "token may not do this in alice: it needs the right to write there"),
+        ("/api/repos/create", 404, PublishError, "The Hub has no alice, or the token may not see alice/ranks"),
+        ("/api/repos/create", 409, PublishError, "was made or changed by somebody else meanwhile. Try again"),
+        ("/commit/", 412, PublishError, "was made or changed by somebody else meanwhile. Try again"),
+        ("/commit/", 507, PublishError, "no room for this in alice's storage"),
+        ("/api/repos/create", 402, PublishError, "no room for this in alice's storage"),
+        ("/commit/", 400, PublishError, "The Hub refuses this (status 400)"),
+        ("/api/datasets", 503, HubUnavailableError, "has a problem of its own (status 503). Try again later"),
+    ],
+)
+def test_each_refusal_of_the_hub_is_one_sentence_without_the_token(hub, folder, part, status, error, sentence):
+    hub.faults[part] = (status, f"said {TOKEN} to you")
+
+    with pytest.raises(error) as refusal:
+        put(hub, folder)
+
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert TOKEN not in str(refusal.value)
+
+
+def test_a_repository_is_one_commit_with_a_mark_of_what_it_was_made_of(hub, folder):
+    put(hub, folder)
+
+    there = hub.repositories["datasets/alice/ranks"]
+    assert ["RankViz: s1"] == there.commits
+    assert {".gitattributes", "README.md", MARK} == there.files.keys()
+
+
+@pytest.mark.parametrize("mark", [b"[]", b"{", b"{}", b'{"made_by": "RankViz"}', b'{"made_of": "s1"}'])
+def test_a_mark_that_is_none_of_ours_is_not_believed(hub, folder, mark):
+    hub.repositories["datasets/alice/ranks"] = Repository(private=True, files={MARK: mark})
+
+    with pytest.raises(PublishError, match="so it stays as it is: choose another name"):
+        put(hub, folder)
+
+
+def test_a_list_of_files_in_a_mark_deletes_nothing_but_files_that_are_there(hub, folder):
+    mark = b'{"made_by": "RankViz", "made_of": "s1", "files": [["a"], 3, "../x", "gone.csv", "old.csv"]}'
+    hub.repositories["datasets/alice/ranks"] = Repository(private=True, files={MARK: mark, "old.csv": b"1"})
+
+    put(hub, folder)
+
+    assert {"README.md", MARK} == hub.repositories["datasets/alice/ranks"].files.keys()
+
+
+def test_a_private_repository_stays_private_when_it_is_updated_as_public(hub, folder):
+    put(hub, folder)
+
+    assert put(hub, folder, public=True).private
