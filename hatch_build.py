@@ -8,7 +8,8 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 class Dependencies(MetadataHookInterface):
     def update(self, metadata: dict) -> None:
         metadata["dependencies"] = self._listed("requirements.txt")
-        metadata["optional-dependencies"] = {"train": self._listed("requirements-train.txt")}
+        extras = ("train", "trackio")
+        metadata["optional-dependencies"] = {name: self._listed(f"requirements-{name}.txt") for name in extras}
 
     def _listed(self, name: str) -> list[str]:
         lines = (Path(self.root) / name).read_text(encoding="utf-8").splitlines()

@@ -182,18 +182,20 @@ class Sinks:
         """The last publication of a run or sweep by whoever asks; None where there was none since the server began."""
         return self._sendings.get((self._workspace.visitor.id, name))
 
-    def _require_own(self, name: str) -> None:
-        """What others may look at, and what an admin may change, is not theirs to publish."""
+    def is_own(self, name: str) -> bool:
+        """Whether a run or sweep is of whoever asks: what others opened, and what an admin may change, is not."""
         if not self._runs.is_mine(name):
-            is_sweep = self._runs.is_sweep(name)
-            if is_sweep and self._runs.sweep(name).recorded:
-                raise InvalidSettingError("A sweep that RankViz ships cannot be published: train one of your own.")
-            raise NotYoursError(name)
-        if self._workspace.shared:
-            visitor, store = self._workspace.visitor, self._workspace.store
-            owners = {store.ownership(record.run_id).owner for record in self._workspace.rights.seen(name)}
-            if not owners <= {visitor.id, visitor.also}:
-                raise NotYoursError(name)
+            return False
+        visitor, store = self._workspace.visitor, self._workspace.store
+        owners = {store.ownership(record.run_id).owner for record in self._workspace.rights.seen(name)}
+        return not self._workspace.shared or owners <= {visitor.id, visitor.also}
+
+    def _require_own(self, name: str) -> None:
+        if self.is_own(name):
+            return
+        if self._runs.is_sweep(name) and self._runs.sweep(name).recorded:
+            raise InvalidSettingError("A sweep that RankViz ships cannot be published: train one of your own.")
+        raise NotYoursError(name)
 
     def _runs_of(self, name: str) -> Sequence[RunRecord]:
         return self._runs.sweep(name).runs if self._runs.is_sweep(name) else [self._runs.get(name)]

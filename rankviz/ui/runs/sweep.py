@@ -14,6 +14,7 @@ from rankviz.ui.parts.curve import Curve, curve
 from rankviz.ui.parts.owned import may_change, share_box, words_on_owner
 from rankviz.ui.parts.verdict import verdict_chart
 from rankviz.ui.runs.detail import environment_facts, facts_html, request_facts
+from rankviz.ui.runs.publish import box_of
 from rankviz.ui.wiring import notice_html
 from rankviz.units import counted
 from rankviz.verdict import Shipped
@@ -38,6 +39,7 @@ class SweepView(NamedTuple):
     share: Any
     delete: Any
     sure: Any
+    publish: Any
     owner: str
     by_rank: str
     summary: str
@@ -98,6 +100,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         share=share_box(api, sweep, mine),
         delete=gr.Button(visible=mine and sweep.ended),
         sure=gr.Row(visible=False),
+        publish=box_of(api, sweep),
         owner=words_on_owner(api, sweep, mine),
         by_rank=shown.chart if points_there else "",
         summary=unknown + problem + shown.summary,

@@ -15,6 +15,7 @@ from rankviz.ui.parts import html, points, tables
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import editable, pickable, plain, remembered
 from rankviz.ui.parts.owned import SHARE
+from rankviz.ui.runs import publish
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE, all_sweeps, matching_runs
 from rankviz.ui.runs.selection import Choice, choice_of, imported, selected_after, zip_of
@@ -74,13 +75,14 @@ def build(api: Api) -> Running:
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         x = _selected_widgets(w)
     zipped = gr.DownloadButton("zip", visible="hidden", elem_id="runs-zip")
+    choice = sweep_id, run_id, open_id = gr.State(""), gr.State(""), gr.State("")
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details, results_file = _sweep_widgets(w)
+        w["publish"], publishing = publish.build(api, sweep_id, run_id)
     delete_it, keep, delete_unreadable = (w.pop(name) for name in ("delete_it", "keep", "delete_unreadable"))
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
-    choice = sweep_id, run_id, open_id = gr.State(""), gr.State(""), gr.State("")
     selected, showing, judged_by = gr.State([]), remembered(), gr.State(LOSS.key)
     w["seen"], w["timer"] = gr.State(None), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
@@ -101,6 +103,7 @@ def build(api: Api) -> Running:
     for clicked in (w["table"], w["curve"], w["selected_loss"], w["by_rank"], w["loss"], w["tradeoff"], w["results"]):
         opened = clicked.select(_choosing(api), [*choice], [*choice], **quiet())
         opened.then(**drawing).then(None, js=SHOW_RUN)
+        opened.then(**publishing)
         chosen.append(opened)
     w["table"].input(_ticking(api), selected, selected, **quiet()).then(**drawing)
     w["clear"].click(lambda: [], None, selected, **quiet()).then(**drawing)

@@ -1,0 +1,150 @@
+"""What Trackio is sent of a run: with a stand-in that records its documented functions, and with Trackio itself where it
+is installed."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import PublishError
+from rankviz.sinks import TRACKIO, Destination
+from rankviz.sinks.facts import RunFacts, SweepFacts
+from rankviz.sinks.trackio import config, points, send
+from tests.support.finished_runs import plain_sweep
+from tests.support.published import trained
+
+BASE = "owner/base"
+
+
+class Recorder:
+    """Trackio's init, log, finish and Api, as far as they are documented."""
+
+    def __init__(self, runs=(), warns=""):
+        self.runs, self.warns = list(runs), warns
+        self.inits, self.logged, self.finished = [], [], 0
+
+    def init(self, **settings):
+        self.inits.append(settings)
+        if self.warns:
+            warnings.warn(self.warns, stacklevel=1)
+
+    def log(self, metrics, step=None):
+        self.logged.append((step, metrics))
+
+    def finish(self):
+        self.finished += 1
+
+    def Api(self):
+        return SimpleNamespace(runs=self._runs)
+
+    def _runs(self, project):
+        if not self.runs:
+            raise ValueError(f"Project '{project}' does not exist")
+        return self.runs
+
+
+def facts(losses=None):
+    sweep = plain_sweep(losses or {4: 2.0})
+    runs = [RunFacts(record=run, base_model=BASE) for run in sweep.runs]
+    return SweepFacts(id="s1", sweep_id="s1", runs=runs, verdict=("r = 4 is best.",), all_runs=sweep.runs)
+
+
+def sent(trackio, sweep=None, **where):
+    send(trackio, sweep or facts(), "ranks", lambda count: None, **where)
+    return trackio
+
+
+def there(name, made_by="RankViz"):
+    deleted = []
+    run = SimpleNamespace(name=name, config={"made_by": made_by}, delete=lambda: deleted.append(name))
+    return run, deleted
+
+
+def test_a_run_is_named_by_its_id_and_grouped_by_its_sweep():
+    trackio = sent(Recorder(), facts({4: 2.0, 16: 1.5}))
+
+    assert [("s1-001-r4", "s1"), ("s1-002-r16", "s1")] == [(i["name"], i["group"]) for i in trackio.inits]
+    assert 2 == trackio.finished
+    assert {"never"} == {i["resume"] for i in trackio.inits}
+
+
+def test_the_loss_is_logged_by_step_between_the_evaluations_of_the_base_and_of_the_adapter():
+    trackio = sent(Recorder())
+
+    steps = dict(trackio.logged)
+    assert [0, 1, 2] == [step for step, _ in trackio.logged]
+    assert 7.5 == steps[0]["eval/loss"]
+    assert (5.0, 4.0) == (steps[1]["train/loss"], steps[2]["train/loss"])
+    assert (2.0, 2 * 2**30) == (steps[2]["eval/loss"], steps[2]["memory/peak_bytes"])
+
+
+def test_the_configuration_holds_settings_cost_verdict_and_environment():
+    values = config(facts().runs[0], facts())
+
+    assert (BASE, 4, 1e-3, 10.0) == tuple(values[k] for k in ("base_model", "r", "learning_rate", "train_seconds"))
+    assert "r = 4 is best." == values["verdict"]
+    assert "a CPU" == values["environment"]["device_name"]
+    json.dumps(values)
+
+
+def test_a_run_that_the_project_has_already_is_replaced():
+    run, deleted = there("s1-001-r4")
+    other, kept = there("s1-009-r4")
+
+    sent(Recorder([run, other]))
+
+    assert ["s1-001-r4"] == deleted
+    assert [] == kept
+
+
+def test_a_run_of_this_name_that_somebody_else_made_stays():
+    run, deleted = there("s1-001-r4", made_by="me")
+
+    with pytest.raises(PublishError, match="that RankViz did not send: choose another project"):
+        sent(Recorder([run]))
+    assert [] == deleted
+
+
+def test_what_trackio_could_not_send_to_a_space_is_no_success():
+    with pytest.raises(PublishError, match="could not send everything to alice/space: still starting"):
+        sent(Recorder(warns="still starting"), space_id="alice/space", private=True)
+
+
+def test_a_run_without_steps_has_its_evaluations_alone():
+    record = plain_sweep({4: 2.0}).runs[0]
+    empty = type(record)(request=record.request, loss_before=record.loss_before)
+
+    assert [(0, {"eval/loss": 7.5})] == list(points(empty))
+
+
+@pytest.mark.skipif(find_spec("trackio") is None, reason="Trackio is not installed")
+def test_trackio_itself_holds_each_run_once_with_its_losses_however_often_it_is_sent(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    api = Api(home=tmp_path / "home", shared=False)
+    sweep = trained(api)
+    place = Destination(to=TRACKIO, name="ranks")
+
+    first = api.sinks.publish(sweep.sweep_id, place)
+    api.sinks.publish(sweep.sweep_id, place)
+
+    assert "Sent to the Trackio project ranks on this machine" in first.in_words(place)
+    names = command("list", "runs", "--project", "ranks", "--json")["runs"]
+    assert sorted(run.run_id for run in sweep.runs) == sorted(
+        each["name"] if isinstance(each, dict) else each for each in names
+    )
+    run = sweep.runs[0].run_id
+    losses = command("get", "metric", "--project", "ranks", "--run", run, "--metric", "train/loss", "--json")["values"]
+    assert [(1, 5.0), (2, 4.0)] == [(each["step"], each["value"]) for each in losses]
+
+
+def command(*words):
+    done = subprocess.run(
+        [sys.executable, "-m", "trackio.cli", *words], capture_output=True, text=True, check=True, env=os.environ
+    )
+    return json.loads(done.stdout)
