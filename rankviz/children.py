@@ -47,7 +47,8 @@ MAX_FAILED = 256
 class Work(NamedTuple):
     """What children do, as their errors say it."""
 
-    verb: str = "Reading"
+    does: str = "reads"
+    doing: str = "Reading"
     busy: str = "reads at most {at_once} at once of models, adapters, data files and imports, and is busy with others"
     advice: str = "check what is in it"
 
@@ -295,14 +296,14 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: Work = 
     """The result that a child printed. Raises what it raised, `error` where a bound was reached, WorkerError where it
     died for another reason."""
     if ended.stopped:
-        raise error(f"{work.verb} {about} {ended.stopped}, so RankViz stopped: {work.advice}.")
+        raise error(f"{work.doing} {about} {ended.stopped}, so RankViz stopped: {work.advice}.")
     try:
         reply = json.loads(ended.output)
     except ValueError:
         reply = None
     if not isinstance(reply, dict) or ended.code not in (0, 2):
         raise WorkerError(
-            f"{work.verb} {about} failed: its process ended with code {ended.code} and no answer: "
+            f"The process that {work.does} {about} ended with code {ended.code} and no answer: "
             "it may have run out of memory.",
             exit_code=ended.code,
             log_tail=ended.log,

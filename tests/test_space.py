@@ -97,7 +97,7 @@ def test_a_space_installs_the_page_without_the_trainer():
     assert set() == light & train
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-train.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-train.txt", "requirements-trackio.txt"])
 def test_a_requirements_file_stands_alone(name):
     """While a Gradio Space is built, requirements.txt is the only file there."""
     assert [] == re.findall(r"^\s*-.*", (ROOT / name).read_text("utf-8"), re.M)

@@ -43,6 +43,7 @@ ON_ZERO_GPU = (
 )
 NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; all else works. {INSTEAD}"
 PUBLISHING = (
+    "publishes",
     "Publishing",
     "publishes at most {at_once} runs or sweeps at once, and is busy with others",
     "try again later, or publish less at once",

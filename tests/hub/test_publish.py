@@ -1,4 +1,4 @@
-"""A folder as one commit on the Hub: each way in which that can fail is one sentence, and none of them has the token."""
+"""A folder as one commit on the Hub: each way in which that can fail is one sentence, and none has the token."""
 
 import pytest
 from huggingface_hub import HfApi

@@ -1,5 +1,5 @@
-"""What Trackio is sent of a run: with a stand-in that records its documented functions, and with Trackio itself where it
-is installed."""
+"""What Trackio is sent of a run: by a stand-in that records its documented functions, and by Trackio itself where it is
+installed."""
 
 import json
 import os

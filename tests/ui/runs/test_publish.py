@@ -1,0 +1,134 @@
+"""The section that publishes: which fields it shows, what it starts, and how far that is."""
+
+import gradio as gr
+import pytest
+
+from rankviz.api import Api
+from rankviz.api.sinks import Publication, Sending
+from rankviz.errors import InvalidSettingError, UserError
+from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.ui.runs import publish
+from rankviz.visitor import acting_as
+from tests.support.finished_runs import text_of
+from tests.support.published import trained
+from tests.support.visitors import ADMIN, ANN, BEN
+
+TOKEN = "hf_annsOwnToken0123456789"
+
+
+@pytest.fixture
+def api(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_theServersOwnToken0123456789")
+    return Api(home=tmp_path, shared=True)
+
+
+@pytest.fixture
+def sweep(api):
+    with acting_as(ANN):
+        return trained(api)
+
+
+@pytest.fixture
+def started(api, monkeypatch):
+    """What was started, instead of starting it."""
+    calls = []
+    monkeypatch.setattr(api.sinks, "start", lambda *call, **more: calls.append((*call, more)))
+    return calls
+
+
+def form(api, sweep, **changed):
+    values = {"to": DATASET, "space": "", "use_login": False, "sweep_id": sweep.sweep_id, "run_id": ""}
+    return publish.form_view(api, **{**values, **changed})
+
+
+def shown(view):
+    return {name for name in ("space", "base_model", "public", "use_login", "token") if getattr(view, name).visible}
+
+
+def press(api, sweep, *, to=DATASET, place="ann/ranks", space="", token=TOKEN, run_id="", **more):
+    return publish.start(api, to, place, space, "", False, False, token, sweep.sweep_id, run_id, **more)
+
+
+def test_a_shared_page_asks_for_a_token_and_never_offers_the_servers_login(api, sweep):
+    with acting_as(ANN):
+        assert {"public", "token"} == shown(form(api, sweep))
+        assert {"space", "public", "token"} == shown(form(api, sweep, to=TRACKIO))
+
+
+def test_ones_own_machine_offers_its_login_and_asks_for_no_token_where_that_is_chosen(api, sweep):
+    own = Api(home=api.workspace.home, shared=False)
+
+    assert {"public", "use_login", "token"} == shown(form(own, sweep))
+    assert {"public", "use_login"} == shown(form(own, sweep, use_login=True))
+    assert {"space"} == shown(form(own, sweep, to=TRACKIO))
+
+
+def test_the_section_is_shown_to_the_owner_alone(api, sweep):
+    for visitor, sees in ((ANN, True), (ADMIN, False)):
+        with acting_as(visitor):
+            assert sees == publish.box_of(api, sweep).visible
+    with acting_as(ANN):
+        api.runs.open_to_all(sweep.sweep_id, True)
+    with acting_as(BEN):
+        assert not publish.box_of(api, sweep).visible
+    assert not publish.box_of(api, api.runs.recorded()[0]).visible
+
+
+def test_what_is_typed_is_started_once_and_the_box_of_the_token_is_emptied(api, sweep, started):
+    with acting_as(ANN):
+        emptied, _, _ = press(api, sweep)
+
+    place = Destination(to=DATASET, name="ann/ranks")
+    assert "" == emptied
+    assert [(sweep.sweep_id, place, Token(TOKEN), {"use_login": False})] == started
+
+
+def test_a_token_that_is_typed_goes_before_a_login_at_hugging_face(api, sweep, started):
+    with acting_as(ANN):
+        press(api, sweep, token="", login="hf_theLogin0123456789")
+        press(api, sweep, login="hf_theLogin0123456789")
+        press(api, sweep, token="")
+
+    assert [Token("hf_theLogin0123456789"), Token(TOKEN), None] == [call[2] for call in started]
+
+
+def test_an_adapter_is_of_the_run_that_is_open(api, sweep, started):
+    run = sweep.runs[0].run_id
+    with acting_as(ANN):
+        with pytest.raises(UserError, match="Select a run of this sweep first"):
+            press(api, sweep, to=ADAPTER)
+        press(api, sweep, to=ADAPTER, run_id=run)
+
+    assert [run] == [call[0] for call in started]
+
+
+def test_without_a_token_it_is_refused_in_words(api, sweep):
+    with acting_as(ANN), pytest.raises(InvalidSettingError, match="Log in at Hugging Face, or give a token of yours"):
+        press(api, sweep, token="")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({}, "ann/ranks: waiting ("),
+        ({"ended_at": 1.0, "error": "No <b> room."}, "No &lt;b&gt; room."),
+        ({"ended_at": 1.0, "result": ("https://hub/ann/ranks", False, True)}, "Published (private): ann/ranks"),
+        ({"ended_at": 1.0, "result": ("https://hub/ann/ranks", True, False)}, "Updated (public): ann/ranks"),
+    ],
+)
+def test_how_far_it_is_and_its_end_are_told(api, sweep, monkeypatch, more, words):
+    if isinstance(more.get("result"), tuple):
+        more = more | {"result": Publication(**dict(zip(("url", "updated", "private"), more["result"], strict=True)))}
+    sending = Sending(Destination(to=DATASET, name="ann/ranks"), began_at=0.0, **more)
+    monkeypatch.setattr(api.sinks, "sending", lambda name: sending)
+
+    view = publish.status_view(api, sweep_id=sweep.sweep_id, run_id="")
+
+    assert words in text_of(view.status)
+    assert (sending.ended_at is None) == view.timer.active
+    assert ('href="https://hub/ann/ranks"' in view.status) == (sending.result is not None)
+
+
+def test_where_people_can_log_in_their_token_is_asked_for_and_nowhere_else(api):
+    assert gr.OAuthToken | None == publish._starting(api, with_login=True).__annotations__["login"]
+    assert not hasattr(publish._starting(api, with_login=False), "__annotations__")
