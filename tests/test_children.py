@@ -224,3 +224,21 @@ def test_what_cannot_be_read_is_not_tried_again_for_a_while(tmp_path):
             ask(some, key=key)
 
     assert "xx" == (tmp_path / "tried").read_text()
+
+
+def test_a_secret_is_read_from_standard_input_and_is_in_nothing_that_the_child_prints():
+    code = (
+        "import os, sys, json; s = os.read(0, 100).decode();"
+        "print(json.dumps({'length': len(s), 'said': s})); print('it is', s, file=sys.stderr); sys.exit({exit})"
+    )
+
+    assert {"length": 10, "said": "..."} == ask(running(code.replace("{exit}", "0")), secret="hf_0123456")
+    with pytest.raises(WorkerError) as failure:
+        ask(running(code.replace("{exit}", "1")), secret="hf_0123456")
+    assert "it is ...\n" == failure.value.log_tail
+
+
+def test_a_child_that_waits_with_a_secret_lives_as_long_as_any_other():
+    code = "import os, time; time.sleep(1); print('{\"length\": %d}' % len(os.read(0, 100))); time.sleep(0.5)"
+
+    assert {"length": 10} == ask(running(code), secret="hf_0123456")

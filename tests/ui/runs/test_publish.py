@@ -8,6 +8,7 @@ from rankviz.api.sinks import Publication, Sending
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
+from rankviz.ui.wiring import action
 from rankviz.visitor import acting_as
 from tests.support.finished_runs import text_of
 from tests.support.published import trained
@@ -132,3 +133,19 @@ def test_how_far_it_is_and_its_end_are_told(api, sweep, monkeypatch, more, words
 def test_where_people_can_log_in_their_token_is_asked_for_and_nowhere_else(api):
     assert gr.OAuthToken | None == publish._starting(api, with_login=True).__annotations__["login"]
     assert not hasattr(publish._starting(api, with_login=False), "__annotations__")
+
+
+def test_gradio_hands_over_the_token_of_a_login_and_nothing_where_there_is_none(api, sweep, started):
+    from types import SimpleNamespace
+
+    from gradio.helpers import special_args
+
+    function = action(publish._starting(api, with_login=True))["fn"]
+    values = [DATASET, "ann/ranks", "", "", False, False, "", sweep.sweep_id, ""]
+    info = {"access_token": TOKEN, "scope": "contribute-repos", "expires_at": 4e9, "userinfo": {"sub": "1"}}
+    with acting_as(ANN):
+        for session in ({"oauth_info": info}, {}):
+            inputs, *_ = special_args(function, [*values], SimpleNamespace(session=session))
+            function(*inputs)
+
+    assert [Token(TOKEN), None] == [call[2] for call in started]
