@@ -12,9 +12,10 @@ from threading import Event
 
 import pytest
 
-from rankviz import children
+from rankviz.child import run as run_one
 from rankviz.children import MAX_OF_A_VISITOR, MAX_WAITING, Bounds, Children
 from rankviz.errors import BadAdapterError, LimitError, NotInstalledError, WorkerError
+from rankviz.paths import IMPORT_ROOT
 from rankviz.visitor import Visitor, acting_as
 
 WIDE = Bounds(seconds=60, memory_bytes=10**9)
@@ -123,7 +124,7 @@ def test_a_child_that_burns_processor_time_in_threads_is_stopped():
 def test_processor_time_is_bounded_from_outside():
     code = "import resource, time; time.sleep(0.5); print([resource.getrlimit(resource.RLIMIT_CPU)[0]])"
 
-    assert b"[20]\n" == children.run(python(code), Bounds(seconds=10, memory_bytes=10**9)).output
+    assert b"[20]\n" == run_one(python(code), Bounds(seconds=10, memory_bytes=10**9)).output
 
 
 def test_an_endless_answer_is_stopped():
@@ -134,7 +135,7 @@ def test_an_endless_answer_is_stopped():
 def test_a_file_beyond_the_bound_cannot_be_written(tmp_path):
     code = f"import time; time.sleep(0.5)\nwith open('{tmp_path}/out', 'wb') as f: f.write(b'x' * 2_000_000)"
 
-    ended = children.run(python(code), Bounds(seconds=60, memory_bytes=10**9, file_bytes=10**6))
+    ended = run_one(python(code), Bounds(seconds=60, memory_bytes=10**9, file_bytes=10**6))
 
     assert "File too large" in ended.log
     assert 10**6 >= (tmp_path / "out").stat().st_size
@@ -158,7 +159,7 @@ def test_nothing_is_left_of_an_app_that_is_killed(tmp_path):
     )
     run = f"run([{sys.executable!r}, '-c', {child!r}], Bounds(seconds=300, memory_bytes=10**9))"
     app = subprocess.Popen(
-        python(f"from rankviz.children import *; {run}"), env={**os.environ, "PYTHONPATH": str(children.IMPORT_ROOT)}
+        python(f"from rankviz.child import *; {run}"), env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)}
     )
     wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
 
