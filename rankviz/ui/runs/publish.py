@@ -135,7 +135,7 @@ def build(api: Api, sweep_id: gr.State, run_id: gr.State) -> tuple[gr.Accordion,
     offered = api.sinks.offered()
     logins = api.workspace.shared and login_is_on()
     w: dict[str, Any] = {}
-    with gr.Accordion("Publish", open=False, visible=False, elem_id="sweep-publish") as box:
+    with gr.Accordion("Publish", open=False, elem_id="sweep-publish") as box:
         with gr.Row(elem_classes="rv-bar"):
             to = gr.Dropdown(
                 [(LABELS[each], each) for each in offered],
