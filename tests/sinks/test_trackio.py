@@ -17,6 +17,7 @@ from rankviz.sinks import TRACKIO, Destination
 from rankviz.sinks.facts import RunFacts, SweepFacts
 from rankviz.sinks.trackio import config, points, send
 from tests.support.finished_runs import plain_sweep
+from tests.support.hub_stand_in import hub_stand_in
 from tests.support.published import trained
 
 BASE = "owner/base"
@@ -130,9 +131,12 @@ def test_trackio_itself_holds_each_run_once_with_its_losses_however_often_it_is_
     sweep = trained(api)
     place = Destination(to=TRACKIO, name="ranks")
 
-    first = api.sinks.publish(sweep.sweep_id, place)
-    api.sinks.publish(sweep.sweep_id, place)
+    with hub_stand_in() as elsewhere, monkeypatch.context() as variables:
+        variables.setenv("TRACKIO_SERVER_URL", f"{elsewhere.url}/?write_token=0")  # nobody chose to send it there
+        first = api.sinks.publish(sweep.sweep_id, place)
+        api.sinks.publish(sweep.sweep_id, place)
 
+    assert [] == elsewhere.asked
     assert "Sent to the Trackio project ranks on this machine" in first.in_words(place)
     names = command("list", "runs", "--project", "ranks", "--json")["runs"]
     assert sorted(run.run_id for run in sweep.runs) == sorted(

@@ -38,6 +38,7 @@ def test_a_visitor_publishes_a_sweep_with_a_token_of_their_own_and_gets_a_link(v
     with acting_as(Visitor(cookie.partition(".")[0])):
         sweep = trained(Api(home=tmp_path, shared=True))
     page.goto(f"/?tab=runs&sweep={sweep.sweep_id}")
+    page.locator("#sweep-status h2").wait_for()
 
     page.locator("#sweep-publish").get_by_text("Publish", exact=True).first.click()
     page.get_by_label("Repository (owner/name)").fill("alice/ranks")

@@ -11,6 +11,9 @@ from rankviz.hub import publish as hub
 from rankviz.sinks import Destination, SweepFacts
 from rankviz.sinks.trackio import known_names, send
 
+ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID")
+"""Variables by which Trackio would send runs where nobody chose to."""
+
 
 def send_to_trackio(
     sweep: SweepFacts, place: Destination, token: str | None, on_stage: Callable[[str], None], folder: Path
@@ -20,6 +23,8 @@ def send_to_trackio(
     folder: where Trackio keeps what it sends to a Space; what it keeps for itself stays out of it.
     """
     installed.require_trackio()
+    for name in ELSEWHERE:
+        os.environ.pop(name, None)
     where: dict[str, Any] = {}
     private = None
     if place.space:
