@@ -22,7 +22,8 @@ def hub():
 
 @pytest.fixture
 def visitor(browser, hub, tmp_path):
-    variables = {"SPACE_ID": "someone/rankviz", "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": SERVERS}
+    variables = {"SPACE_ID": "someone/rankviz", "HF_ENDPOINT": hub.url, "HF_TOKEN": SERVERS}
+    variables |= {"HF_HUB_OFFLINE": "0", "PYTHONUNBUFFERED": "1"}
     with serving(tmp_path, variables) as url:
         context = browser.new_context(viewport={"width": 1400, "height": 900}, base_url=url)
         context.set_default_timeout(WAIT_MILLISECONDS)
@@ -40,7 +41,7 @@ def test_a_visitor_publishes_a_sweep_with_a_token_of_their_own_and_gets_a_link(v
     page.goto(f"/?tab=runs&sweep={sweep.sweep_id}")
     page.locator("#sweep-status h2").wait_for()
 
-    page.locator("#sweep-publish").get_by_text("Publish", exact=True).first.click()
+    page.locator("#sweep-publish button").first.click()
     page.get_by_label("Repository (owner/name)").fill("alice/ranks")
     page.locator("#publish-it").click()
     page.get_by_text("Log in at Hugging Face, or give a token of yours with the right to write.").wait_for()
