@@ -2,6 +2,7 @@
 #   docker build -t rankviz .                            training on the CPU
 #   docker build -t rankviz --build-arg TRAINER=cuda .   training on an NVIDIA GPU (docker run --gpus all)
 #   docker build -t rankviz --build-arg TRAINER=none .   the page without training
+# It listens on every address, so its page is a shared one; for a page of your own: docker run -e RANKVIZ_SHARED=false.
 FROM python:3.11-slim
 ARG TRAINER=cpu
 # Where pip finds torch builds for the CPU alone, which are smaller; PyTorch's installation page names the address.
@@ -38,7 +39,8 @@ RUN pip install --no-cache-dir --user --no-deps .
 
 ENV GRADIO_SERVER_NAME=0.0.0.0 \
     GRADIO_SERVER_PORT=7860 \
-    RANKVIZ_HOME=/data
+    RANKVIZ_HOME=/data \
+    RANKVIZ_SHARED=true
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD python -c "import json, os, urllib.request as u; url = 'http://127.0.0.1:' + os.environ['GRADIO_SERVER_PORT'] + '/rankviz/health'; raise SystemExit(not json.load(u.urlopen(url, timeout=4))['home_writable'])"

@@ -119,6 +119,12 @@ def test_the_image_has_all_that_it_copies():
     assert [] == [source for source in sources if not any(Path(source).match(line[1:]) for line in kept[1:-1])]
 
 
+def test_the_image_which_listens_on_every_address_serves_a_shared_page():
+    (variables,) = [line for line in instructions("ENV") if "GRADIO_SERVER_NAME" in line]
+
+    assert {"GRADIO_SERVER_NAME=0.0.0.0", "RANKVIZ_SHARED=true"} <= set(variables.split())
+
+
 def health_check(address: str) -> int:
     """The exit code of the image's own check, asked of this server."""
     (line,) = instructions("HEALTHCHECK")
