@@ -141,7 +141,7 @@ class Workspace:
 
         limits = self.limits
         bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-        return Children(bounds, limits.introspections, self.temp.work)
+        return Children(bounds, limits.introspections, self.work)
 
     @cached_property
     def senders(self) -> Children:
@@ -159,11 +159,24 @@ class Workspace:
 
         return DataFiles(self)
 
-    def new_download(self, name: str) -> Path:
-        """A place for a file that who asks will download; older ones of theirs make room. LimitError where the server
-        has none."""
+    @contextmanager
+    def work(self) -> Iterator[Path]:
+        """A folder for what is written meanwhile; StorageError where that fails."""
+        with self.writing(), self.temp.work() as folder:
+            yield folder
+
+    @contextmanager
+    def new_download(self, name: str) -> Iterator[Path]:
+        """A place for a file that who asks will download; older ones of theirs make room. What was not written whole
+        is removed. LimitError where the server has no room, StorageError where nothing can be written."""
         self.temp.require_room(self.limits.temp_mb)
-        return self.temp.download(name, self.visitor.id)
+        with self.writing():
+            target = self.temp.download(name, self.visitor.id)
+            try:
+                yield target
+            except BaseException:
+                self.temp.discard(target, self.visitor.id)
+                raise
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:
@@ -222,13 +235,13 @@ class Workspace:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Around what writes into the runs folder: StorageError where that fails."""
+        """Around what writes into the runs folder, or where uploads and downloads lie: StorageError where that fails."""
         try:
             yield
         except OSError as error:
             from rankviz.machine import disk
 
-            if not disk.is_of_writing(error, self.home):
+            if not any(disk.is_of_writing(error, folder) for folder in (self.home, self.temp.page)):
                 raise
             raise StorageError(disk.explain(error)) from error
 

@@ -67,12 +67,20 @@ class TempHome:
         with self._changing:
             downloads = [path for path in self._paths(visitor_id) if self.is_download(path)]
             for path in sorted(downloads, key=lambda path: _age(path.parent))[KEPT_DOWNLOADS - 1 :]:
-                shutil.rmtree(path.parent, ignore_errors=True)
-                self._record(path, visitor_id).unlink(missing_ok=True)
-            folder = self.page / f"{DOWNLOAD}{secrets.token_hex(16)}"
-            folder.mkdir(parents=True)
-            self.own(folder / name, visitor_id)
-        return folder / name
+                self.discard(path, visitor_id)
+            path = self.page / f"{DOWNLOAD}{secrets.token_hex(16)}" / name
+            path.parent.mkdir(parents=True)
+            try:
+                self.own(path, visitor_id)
+            except OSError:
+                self.discard(path, visitor_id)
+                raise
+        return path
+
+    def discard(self, download: Path, visitor_id: str) -> None:
+        """Remove a download, and that it was this visitor's."""
+        shutil.rmtree(download.parent, ignore_errors=True)
+        self._record(download, visitor_id).unlink(missing_ok=True)
 
     def is_download(self, path: Path) -> bool:
         """Whether a file was made to be downloaded, not uploaded."""

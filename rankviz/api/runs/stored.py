@@ -140,6 +140,11 @@ class StoredRuns:
             children.ask("export", asked, about="these runs", error=InvalidSettingError)
         return Path(target)
 
+    def zip_of(self, ids: Sequence[str]) -> Path:
+        """The same as a file to download."""
+        with self._workspace.new_download("rankviz-runs.zip") as target:
+            return self.export(ids, target)
+
     @writes
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from rankviz import store
 from rankviz.api.visitors.quota import require_kept
+from rankviz.api.workspace import Workspace
 from rankviz.store.ownership import Ownership
 from rankviz.worker.answering import answer, request_in
 
@@ -20,4 +21,6 @@ def imported(asked: Mapping[str, Any]) -> Sequence[str]:
     shipped = store.recorded(Path(asked["assets"]))
     folders = store.read_export(Path(asked["source"]), shipped, store.ImportLimits(*asked["limits"]))
     require_kept(asked["runs_kept"], asked["kept"], len(folders))
-    return store.take_in(store.RunStore(Path(asked["home"])), folders, shipped, Ownership(asked["owner"]))
+    workspace = Workspace(Path(asked["home"]))
+    with workspace.writing():
+        return store.take_in(workspace.store, folders, shipped, Ownership(asked["owner"]))
