@@ -21,6 +21,7 @@ from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 if TYPE_CHECKING:
     from rankviz.api.data_files import DataFiles
     from rankviz.api.visitors.rights import Rights
+    from rankviz.api.visitors.room import Room
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.settings import Limits, Settings
@@ -120,6 +121,13 @@ class Workspace:
         from rankviz.api.visitors.rights import Rights
 
         return Rights(self)
+
+    @cached_property
+    def room(self) -> Room:
+        """What their files may take on the disk."""
+        from rankviz.api.visitors.room import Room
+
+        return Room(self)
 
     @property
     def own_home(self) -> Path:
@@ -235,7 +243,7 @@ class Workspace:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Around what writes into the runs folder, or where uploads and downloads lie: StorageError where that fails."""
+        """Around what writes into the runs folder or among uploads and downloads: StorageError where that fails."""
         try:
             yield
         except OSError as error:
