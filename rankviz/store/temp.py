@@ -89,8 +89,8 @@ class TempHome:
         return _resolved(path).parent.name.startswith(DOWNLOAD)
 
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
-        """How many more bytes of uploads and downloads there is room for, beside those that are on their way; LimitError
-        where there is none."""
+        """How many more bytes of uploads and downloads there is room for, beside those that are on their way.
+        LimitError where there is none."""
         if most_mb is None:
             return math.inf
         left = most_mb * 10**6 - coming_bytes - self._whole_bytes()

@@ -112,7 +112,7 @@ class NewTensor(NamedTuple):
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
-    """A new safetensors file, as PEFT writes it. OSError where the disk has no room: the library's error has no code."""
+    """A new safetensors file, as PEFT writes it. OSError where the disk has no room: its own has no code."""
     size = sum(tensor.values.nbytes for tensor in tensors.values())
     if shutil.disk_usage(path.parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

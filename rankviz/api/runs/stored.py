@@ -158,12 +158,12 @@ class StoredRuns:
             "source": str(source.absolute()),
             "owner": owner.id,
             "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
-            "runs_kept": limits.runs_kept,
+            "most": limits.runs_kept,
+            "most_in_total": limits.runs_in_total,
         }
         children = self._workspace.children
         with children.turn():
             self._quota.require_room(1)  # others may have come before
-            asked["kept"] = self._quota.kept
             return children.ask("import", asked, about=source.name, error=InvalidSettingError)["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
