@@ -52,7 +52,7 @@ def test_what_a_run_names_that_cannot_be_read_stays(store, rows):
     sweep_id = store.create(questions.sweep(ranks=(4,)), data=rows("rows"))
     (run_id,) = store.run_ids(sweep_id)
     request = store.run_dir(run_id) / "request.json"
-    request.write_text(json.dumps({**json.loads(request.read_text()), "max_steps": "as a later version says it"}))
+    request.write_text(json.dumps({**json.loads(request.read_text()), "learning_rate": "of a later version"}))
     make_old(kept.parent)
 
     store = RunStore(store.home)
