@@ -85,7 +85,7 @@ class SharedLimits(Limits):
     upload_mb: Count = 100
     uploads_per_visitor: Count | None = 20
     files_mb_per_visitor: Count | None = 300
-    result_files: Count = 100
+    result_files: Count = 50
     temp_mb: Count | None = 5_000
     import_mb: Count = 50
     runs_per_import: Count = 60
