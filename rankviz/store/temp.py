@@ -29,7 +29,7 @@ GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 """The environment variable that tells Gradio where uploads and downloads lie."""
 CLEAN_SECONDS = 3600
 PARTIAL_SECONDS = 3600
-"""After which an upload of which nothing more came is given up."""
+"""After which a file without a folder goes: of an upload that was given up, or an empty one of an event of Gradio's."""
 LOCK = ".lock"
 NEW = "new-"
 """Of a folder of work that is not locked yet."""

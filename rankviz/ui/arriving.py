@@ -36,14 +36,18 @@ class Arriving:
         self._whole = False
         self._bytes = self._files = self._file_bytes = 0
         self._held_bytes = self._held_files = 0
+        self._headers: list[tuple[bytearray, bytearray]] = []
 
     async def begin(self) -> None:
-        """Hold room for all of it, where it says how long it is."""
+        """Refuse it before anything comes where it says that it is too long. Room is held for what has come alone: else
+        whoever announces much and sends nothing would keep others out."""
         await run_in_threadpool(self._hold, self._length, 0, 0)
+        self.end()
 
     def end(self) -> None:
         """Its files are there, or nothing of it is."""
         self._workspace.room.release(self._visitor_id, self._held_bytes, self._held_files)
+        self._held_bytes = self._held_files = 0
 
     def counting(self, receive: Any) -> Any:
         """The same as `receive`, until too much comes."""
@@ -90,13 +94,33 @@ class Arriving:
         kind, options = parse_options_header(headers.get("content-type"))
         if kind != b"multipart/form-data" or b"boundary" not in options:
             return None
-        return MultipartParser(
-            options[b"boundary"], {"on_part_begin": self._begin_part, "on_part_data": self._count_part}
-        )
+        callbacks = {
+            "on_part_begin": self._begin_part,
+            "on_header_field": self._begin_header,
+            "on_header_value": self._add_to_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._count_part,
+        }
+        return MultipartParser(options[b"boundary"], callbacks)
 
     def _begin_part(self) -> None:
         self._files += 1
         self._file_bytes = 0
+        self._headers = [(bytearray(), bytearray())]
+
+    def _begin_header(self, data: bytes, start: int, end: int) -> None:
+        if self._headers[-1][1]:
+            self._headers.append((bytearray(), bytearray()))
+        self._headers[-1][0].extend(data[start:end])
+
+    def _add_to_header(self, data: bytes, start: int, end: int) -> None:
+        self._headers[-1][1].extend(data[start:end])
+
+    def _end_headers(self) -> None:
+        """Gradio keeps a part that is no file in memory, and reads none."""
+        said = [bytes(value) for name, value in self._headers if name.lower() == b"content-disposition"]
+        if not said or b"filename" not in parse_options_header(said[-1])[1]:
+            raise Refused(400, "This is no upload as browsers send it: a part of it is no file.")
 
     def _count_part(self, data: bytes, start: int, end: int) -> None:
         self._file_bytes += end - start

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from rankviz.api import Api
 from rankviz.machine import disk
+from rankviz.ui.arriving import Arriving
 from rankviz.ui.uploads import Uploads
 from rankviz.ui.visitors import MARK
 from rankviz.visitor import NOBODY, Visitor, home_of
@@ -240,13 +241,30 @@ def test_of_an_upload_that_is_given_up_nothing_stays(shared):
     assert 0 == workspace.room.used_bytes("anna")
 
 
-def test_an_upload_that_no_browser_sends_is_refused_and_nothing_of_it_stays(shared):
+NO_FILES = {
+    "a header that is none": b"no header\r\n\r\nx",
+    "a part that is no file": b'Content-Disposition: form-data; name="files"\r\n\r\n' + MB,
+    "a part that names its file elsewhere": b'X: a; filename="b"\r\nContent-Disposition: form-data; name="c"\r\n\r\nx',
+    "a part without a header": b"\r\nx",
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_an_upload_that_no_browser_sends_is_refused_and_nothing_of_it_stays(shared, kind):
     client, workspace = shared()
 
-    status, text, _ = stream(client, "anna", [*part("a.csv", MB), b"--boundary\r\nno header\r\n\r\nx"])
+    status, text, _ = stream(client, "anna", [*part("a.csv", MB), b"--boundary\r\n" + NO_FILES[kind], b"\r\n"])
 
     assert (400, True) == (status, "This is no upload as browsers send it" in text)
     assert [] == left(workspace)
+
+
+def test_who_announces_much_and_sends_nothing_keeps_nobody_out(shared):
+    client, workspace = shared(temp_mb=8, files_mb_per_visitor=8)
+    waiting = Arriving(workspace, "anna", {"headers": [(b"content-length", b"8000000")]})
+    asyncio.run(waiting.begin())
+
+    assert 200 == stream(client, "ben", part("a.csv", MB))[0]
 
 
 @pytest.mark.parametrize("is_shared", (True, False))
