@@ -46,7 +46,7 @@ class Limits(BaseSettings):
     upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
     uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
     files_mb_per_visitor: Count | None = Field(
-        None, description="MB of all files of one visitor: uploads, the data that their runs keep, and result files"
+        None, description="MB of all files of one visitor: uploads, the data and journals of runs, and result files"
     )
     result_files: Count = Field(500, description="Result files (added to the studies) that are kept of one visitor")
     temp_mb: Count | None = Field(None, description="MB of all uploads and downloads that are kept for a while")

@@ -1,5 +1,6 @@
 """The folder of runs: create, append, read."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -285,6 +286,15 @@ class RunStore:
         """How many runs and probes are here of an owner, and of all; those that cannot be read count too."""
         ids = self._ids()
         return sum(self.ownership(run_id).owner == owner for run_id in ids), len(ids)
+
+    def journal_bytes(self, owner: str) -> int:
+        """Of the journals of an owner's runs."""
+        total = 0
+        for run_id in self._ids():
+            if self.ownership(run_id).owner == owner:
+                with contextlib.suppress(OSError):  # not begun, or gone meanwhile
+                    total += self._journal(run_id).stat().st_size
+        return total
 
     def sweeps(self) -> list[Sweep]:
         """The oldest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -164,6 +165,8 @@ class StoredRuns:
         children = self._workspace.children
         with children.turn():
             self._quota.require_room(1)  # others may have come before
+            left = self._workspace.room.left_bytes(owner.id)
+            asked["most_bytes"] = None if math.isinf(left) else left
             return children.ask("import", asked, about=source.name, error=InvalidSettingError)["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:

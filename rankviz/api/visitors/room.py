@@ -1,4 +1,4 @@
-"""What the files of a visitor may take on the disk: uploads, the data that their runs keep, and result files.
+"""What the files of a visitor may take on the disk: uploads, the data and journals of their runs, and result files.
 
 Each of them asks here before it writes. What is on its way counts as if it were there, so that many at once get no more
 than one after another.
@@ -7,6 +7,7 @@ than one after another.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -42,19 +43,23 @@ class Room:
     def hold(self, visitor_id: str, size: int, *, up_to: float = 0) -> float:
         """Hold room for so many more bytes until `release`; returns how many, which are more where `up_to` is and that
         much is left. LimitError where the visitor's files leave no room."""
-        most_mb = self._workspace.limits.files_mb_per_visitor
         with self._changing:
-            held = max(size, up_to)
-            if most_mb is not None:
-                left = most_mb * 10**6 - self.used_bytes(visitor_id) - self._coming_bytes[visitor_id]
-                if size > left:
-                    raise LimitError(
-                        f"This server keeps at most {most_mb:,} MB of a visitor's files: uploads, the data that runs "
-                        f"keep, and result files. {self._expiry} Runs and their data stay until you delete them."
-                    )
-                held = min(held, left)
+            left, most_mb = self.left_bytes(visitor_id), self._workspace.limits.files_mb_per_visitor
+            if size > left:
+                raise LimitError(
+                    f"This server keeps at most {most_mb:,} MB of a visitor's files: uploads, the data and journals of "
+                    f"their runs, and result files. {self._expiry} Runs stay until you delete them."
+                )
+            held = min(max(size, up_to), left)
             self._coming_bytes[visitor_id] += held
         return held
+
+    def left_bytes(self, visitor_id: str) -> float:
+        """How much more may be kept for a visitor."""
+        most_mb = self._workspace.limits.files_mb_per_visitor
+        if most_mb is None:
+            return math.inf
+        return most_mb * 10**6 - self.used_bytes(visitor_id) - self._coming_bytes[visitor_id]
 
     def hold_upload(self, visitor_id: str, size: int, *, up_to: float = 0, files: int = 0) -> float:
         """The same of uploads, whose number is bounded too, and the bytes of all visitors' together."""
@@ -82,9 +87,10 @@ class Room:
         from rankviz.catalog import own_studies
         from rankviz.store.temp import bytes_in
 
-        home = self._workspace.home
+        home, temp, store = self._workspace.home, self._workspace.temp, self._workspace.store
         folders = data_folder(home, visitor_id), home_of(home, visitor_id) / own_studies.FOLDER
-        return self._workspace.temp.usage(visitor_id).size_bytes + sum(bytes_in(folder) for folder in folders)
+        kept = sum(bytes_in(folder) for folder in folders)
+        return temp.usage(visitor_id).size_bytes + kept + store.journal_bytes(visitor_id)
 
     @property
     def _expiry(self) -> str:

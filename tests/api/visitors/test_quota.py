@@ -211,6 +211,29 @@ def test_an_import_over_the_number_of_all_visitors_runs_is_taken_back_whole(shar
     assert [] == [path for path in store.runs_dir.iterdir() if path.name.startswith(".new-")]
 
 
+def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(files_mb_per_visitor=1)
+    store = api.workspace.store
+    sweep_id = ended(store, BEN.id, 4)
+    journal = store.run_dir(store.run_ids(sweep_id)[0]) / "events.jsonl"
+    journal.write_bytes(journal.read_bytes() + (b'{"of": "%s"}\n' % (b"x" * 50)) * 10_000)
+    with acting_as(BEN):
+        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
+        api.runs.delete(sweep_id)
+    api.workspace.temp.own(exported, ANN.id)
+
+    with acting_as(ANN):
+        api.runs.import_(exported)
+        assert 600_000 < api.workspace.room.used_bytes(ANN.id)
+        api.runs.delete(sweep_id)
+        api.workspace.room.hold(ANN.id, 500_000)
+        with pytest.raises(LimitError, match=r"These runs take .* and this server has .* left for files of yours"):
+            api.runs.import_(exported)
+
+    assert [] == store.records()
+
+
 @pytest.fixture
 def uploaded(tmp_path, monkeypatch):
     """uploaded(api, visitor, kilobytes): the path of data that this visitor has uploaded."""
