@@ -52,7 +52,8 @@ class Studies:
         return load_evidence(self._workspace.assets)
 
     def _read(self, home: Path, names: Sequence[str]) -> Evidence:
-        """names: of the files that are there, which say what is in them."""
+        """names: of the files that are there, which say what is in them. Visitors who ask at once get their own each: it
+        depends on its arguments alone."""
         from rankviz.catalog import own_studies
 
         return self._shipped.plus(own_studies.own_evidence(home, self._models.all()))

@@ -221,7 +221,8 @@ def _age(path: Path) -> float:
 def bytes_in(folder: Path) -> int:
     """Of the files below a folder; one that goes meanwhile counts nothing."""
     total = 0
-    for each in folder.rglob("*"):
-        with suppress(OSError):
-            total += each.stat().st_size if each.is_file() else 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_size
     return total

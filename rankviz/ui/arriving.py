@@ -13,7 +13,7 @@ from rankviz.errors import LimitError
 from rankviz.machine import disk
 
 STEP_BYTES = 4_000_000
-"""What is held at once for an upload that does not say its length."""
+"""What is held at once, so that the files that are there are not counted again for every packet."""
 
 
 class Refused(MultiPartException):
