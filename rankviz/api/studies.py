@@ -52,8 +52,8 @@ class Studies:
         return load_evidence(self._workspace.assets)
 
     def _read(self, home: Path, names: Sequence[str]) -> Evidence:
-        """names: of the files that are there, which say what is in them. Visitors who ask at once get their own each: it
-        depends on its arguments alone."""
+        """names: of the files that are there, which say what is in them. It depends on its arguments alone, so visitors
+        who ask at once get their own each."""
         from rankviz.catalog import own_studies
 
         return self._shipped.plus(own_studies.own_evidence(home, self._models.all()))
