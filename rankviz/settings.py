@@ -45,7 +45,10 @@ class Limits(BaseSettings):
     runs_in_total: Count | None = Field(None, description="The same of all visitors together")
     upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
     uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
-    uploads_mb_per_visitor: Count | None = Field(None, description="MB of all uploaded files of one visitor")
+    files_mb_per_visitor: Count | None = Field(
+        None, description="MB of all files of one visitor: uploads, the data and journals of runs, and result files"
+    )
+    result_files: Count = Field(500, description="Result files (added to the studies) that are kept of one visitor")
     temp_mb: Count | None = Field(None, description="MB of all uploads and downloads that are kept for a while")
     import_mb: Count = Field(200, description="MB that one imported zip of runs unpacks to")
     runs_per_import: Count = Field(2048, description="Runs of one imported zip")
@@ -81,7 +84,8 @@ class SharedLimits(Limits):
     runs_in_total: Count | None = 3_000
     upload_mb: Count = 100
     uploads_per_visitor: Count | None = 20
-    uploads_mb_per_visitor: Count | None = 300
+    files_mb_per_visitor: Count | None = 300
+    result_files: Count = 50
     temp_mb: Count | None = 5_000
     import_mb: Count = 50
     runs_per_import: Count = 60

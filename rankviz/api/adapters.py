@@ -128,8 +128,11 @@ class Adapters:
         """The resized adapter as a zip to download."""
         opened = self._opened(adapter)
         r = max(planned.by_module.values())
-        target = self._workspace.new_download(f"{opened.spectrum.name}-r{r}.zip")
-        return self._write(opened.source, target, planned)
+        return self._zipped(opened.source, f"{opened.spectrum.name}-r{r}.zip", planned)
+
+    def _zipped(self, source: Source, name: str, planned: ResizePlan | None = None) -> Path:
+        with self._workspace.new_download(name) as target:
+            return self._write(source, target, planned)
 
     def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> Path:
         """The adapter in a new file or folder: resized, or as it is where there is no plan."""
@@ -166,7 +169,7 @@ class Adapters:
             return self.zip_resized(run_id, self.plan_resize(run_id, r=r))
         if not folder.is_dir():
             raise BadAdapterError(f"Run {run_id!r} has no adapter of r = {r} here: it was imported without it.")
-        return self._write(Source([folder]), self._workspace.new_download(f"adapter-r{r}.zip"))
+        return self._zipped(Source([folder]), f"adapter-r{r}.zip")
 
     def _saved(self, record: RunRecord, r: int) -> Path | None:
         """The folder in which the run saved an adapter of this rank; None where it saved none of it."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankviz import units
 from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace, writes
 from rankviz.core.lora.config import LoraConfig
@@ -13,13 +16,16 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.studies.adapter_size import AdapterSize
-from rankviz.errors import InvalidSettingError, UnknownModelError
+from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 
 if TYPE_CHECKING:
     from rankviz.catalog.own_studies import Added
     from rankviz.core.studies.findings import RankEnough
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
+
+REMEMBERED = 16
+"""Visitors with files of their own whose studies are kept."""
 
 
 class Studies:
@@ -28,19 +34,29 @@ class Studies:
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
         self._models = models
-        self._evidence_stamp: tuple | None = None
+        self._with_own = lru_cache(REMEMBERED)(self._read)
+        self._adding = threading.Lock()
 
     def all(self) -> Evidence:
-        """All published points, and those that were added here."""
+        """All published points, and those that whoever asks has added here."""
         from rankviz.catalog import own_studies
+
+        home = self._workspace.own_home
+        names = own_studies.kept_files(home)
+        return self._with_own(home, tuple(names)) if names else self._shipped
+
+    @cached_property
+    def _shipped(self) -> Evidence:
         from rankviz.catalog.studies import load_evidence
 
-        stamp = own_studies.stamp(self._workspace.own_home)
-        if stamp != self._evidence_stamp:
-            shipped = load_evidence(self._workspace.assets)
-            own = own_studies.own_evidence(self._workspace.own_home, self._models.all()) if stamp else None
-            self._evidence, self._evidence_stamp = shipped.plus(own) if own else shipped, stamp
-        return self._evidence
+        return load_evidence(self._workspace.assets)
+
+    def _read(self, home: Path, names: Sequence[str]) -> Evidence:
+        """names: of the files that are there, which say what is in them. It depends on its arguments alone, so visitors
+        who ask at once get their own each."""
+        from rankviz.catalog import own_studies
+
+        return self._shipped.plus(own_studies.own_evidence(home, self._models.all()))
 
     def rank_enough(self) -> RankEnough | None:
         """Which rank was enough, counted over published sweeps that tuned the learning rate at each rank."""
@@ -70,8 +86,16 @@ class Studies:
         from rankviz.catalog import own_studies
 
         self._workspace.rights.somebody()
-        files = [self._workspace.references.file(file) for file in files]
-        return own_studies.add(self._workspace.own_home, [Path(file) for file in files])
+        if not files:
+            return own_studies.Added([], 0, [])
+        paths = [str(self._workspace.references.file(file).absolute()) for file in files]
+        children, about = self._workspace.children, units.counted(len(paths), "result file")
+        with children.turn():
+            reply = children.ask("results", {"paths": paths}, about=about, error=BadDataError)
+        results = [own_studies.Result(**row) for row in reply["results"]]
+        size = sum(len(result.text.encode()) for result in results)
+        with self._adding, self._workspace.room.holding(size):
+            return own_studies.keep(self._workspace.own_home, results, self._workspace.limits.result_files)
 
     @writes
     def remove(self, name: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from rankviz.api.estimates import Estimates
 from rankviz.api.forecasts import Forecasts
-from rankviz.api.studies import Studies
+from rankviz.api.studies import REMEMBERED, Studies
 from rankviz.core.checks import one_of
 from rankviz.core.cost.question import Question
 from rankviz.core.forecast.bands import LOSS
@@ -49,7 +50,6 @@ class Tradeoffs:
         self._studies = studies
         self._forecasts = forecasts
         self._own = own
-        self._lines: tuple[Evidence | None, tuple[RankLine, ...]] = (None, ())
 
     def of(self, question: Question, use_case: str = "instruction", quality: str | None = None) -> Tradeoff:
         """Costs at every rank from 1 to 256 and at the question's own, with forecast, published lines and own runs.
@@ -112,13 +112,12 @@ class Tradeoffs:
         ]
         return tuple(nearest[:LINES_SHOWN])
 
-    def _rank_lines(self, evidence: Evidence) -> tuple[RankLine, ...]:
+    @cached_property
+    def _rank_lines(self) -> Callable[[Evidence], tuple[RankLine, ...]]:
         """Made once, as long as the evidence stays the same."""
         from rankviz.core.forecast.lines import rank_lines
 
-        if self._lines[0] is not evidence:
-            self._lines = evidence, rank_lines(evidence)
-        return self._lines[1]
+        return lru_cache(REMEMBERED)(rank_lines)
 
     def _bent(self, model: str) -> BentForecast | None:
         """Through the runs of the sweep that leads; None where it has too few."""

@@ -21,6 +21,7 @@ from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 if TYPE_CHECKING:
     from rankviz.api.data_files import DataFiles
     from rankviz.api.visitors.rights import Rights
+    from rankviz.api.visitors.room import Room
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.settings import Limits, Settings
@@ -121,6 +122,13 @@ class Workspace:
 
         return Rights(self)
 
+    @cached_property
+    def room(self) -> Room:
+        """What their files may take on the disk."""
+        from rankviz.api.visitors.room import Room
+
+        return Room(self)
+
     @property
     def own_home(self) -> Path:
         """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it."""
@@ -141,7 +149,7 @@ class Workspace:
 
         limits = self.limits
         bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-        return Children(bounds, limits.introspections, self.temp.work)
+        return Children(bounds, limits.introspections, self.work)
 
     @cached_property
     def senders(self) -> Children:
@@ -159,11 +167,24 @@ class Workspace:
 
         return DataFiles(self)
 
-    def new_download(self, name: str) -> Path:
-        """A place for a file that who asks will download; older ones of theirs make room. LimitError where the server
-        has none."""
+    @contextmanager
+    def work(self) -> Iterator[Path]:
+        """A folder for what is written meanwhile; StorageError where that fails."""
+        with self.writing(), self.temp.work() as folder:
+            yield folder
+
+    @contextmanager
+    def new_download(self, name: str) -> Iterator[Path]:
+        """A place for a file that who asks will download; older ones of theirs make room. What was not written whole
+        is removed. LimitError where the server has no room, StorageError where nothing can be written."""
         self.temp.require_room(self.limits.temp_mb)
-        return self.temp.download(name, self.visitor.id)
+        with self.writing():
+            target = self.temp.download(name, self.visitor.id)
+            try:
+                yield target
+            except BaseException:
+                self.temp.discard(target, self.visitor.id)
+                raise
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:
@@ -222,13 +243,13 @@ class Workspace:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Around what writes into the runs folder: StorageError where that fails."""
+        """Around what writes into the runs folder or among uploads and downloads: StorageError where that fails."""
         try:
             yield
         except OSError as error:
             from rankviz.machine import disk
 
-            if not disk.is_of_writing(error, self.home):
+            if not any(disk.is_of_writing(error, folder) for folder in (self.home, self.temp.page)):
                 raise
             raise StorageError(disk.explain(error)) from error
 

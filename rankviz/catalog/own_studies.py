@@ -1,7 +1,10 @@
-"""Result files that someone added, kept under RANKVIZ_HOME/evidence/ as they came, and read as studies of their own."""
+"""Result files that someone added, read as studies of their own. What is shown of one is kept in RANKVIZ_HOME/evidence/
+as a small file of the same format, so that the page never reads what somebody else wrote."""
 
 import hashlib
+import os
 import re
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.catalog.models import ModelRow, find_model
-from rankviz.catalog.peft_results import MAX_FILE_BYTES, USUAL_FILE_BYTES, read_result
+from rankviz.catalog.peft_results import MAX_FILE_BYTES, USUAL_FILE_BYTES, as_result, read_result
 from rankviz.core.bounds import printable
 from rankviz.core.studies.lines import LABEL_LENGTH, BaseModel, Evidence, QualityPoint, Study
 from rankviz.errors import BadDataError, RankVizError, UnknownModelError
@@ -24,6 +27,19 @@ CAVEAT = (
 )
 
 
+class Result(NamedTuple):
+    """What one given file holds."""
+
+    name: str
+    """To be shown."""
+    kept_name: str = ""
+    text: str = ""
+    """The small file."""
+    points: int = 0
+    refused: str = ""
+    """Why it cannot be read, as a sentence; empty where it can."""
+
+
 class Added(NamedTuple):
     """The outcome for the given files. refused: one sentence per file."""
 
@@ -32,30 +48,62 @@ class Added(NamedTuple):
     refused: Sequence[str]
 
 
-def add(home: Path, files: Sequence[Path]) -> Added:
-    """Keep the files that can be read; the same file again is kept once."""
-    folder = home / FOLDER
+def add(home: Path, files: Sequence[Path], most: int = MAX_FILES) -> Added:
+    """Keep what the files hold that can be read; the same file again is kept once."""
+    return keep(home, read(files), most)
+
+
+def read(files: Sequence[Path]) -> list[Result]:
+    """Each file on its own."""
+    return [_read(file) for file in files]
+
+
+def _read(file: Path) -> Result:
+    name = printable(file.name, MAX_STEM)
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise BadDataError(
+                f"{name} has more than {MAX_FILE_BYTES:,} bytes: a result file has about {USUAL_FILE_BYTES:,}."
+            )
+        content = file.read_bytes()
+        points = read_result(content, name)
+    except OSError as error:
+        return Result(name, refused=f"{name} cannot be read ({error.strerror or error}): give a readable file.")
+    except RankVizError as error:
+        return Result(name, refused=str(error))
+    return Result(name, _kept_name(file.stem, content), as_result(points), len(points))
+
+
+def keep(home: Path, results: Sequence[Result], most: int = MAX_FILES) -> Added:
+    """Keep so many, with those that are there already."""
     kept, points, refused = [], 0, []
-    for file in files:
-        name = printable(file.name, MAX_STEM)
-        try:
-            if file.stat().st_size > MAX_FILE_BYTES:
-                raise BadDataError(
-                    f"{name} has more than {MAX_FILE_BYTES:,} bytes: a result file has about {USUAL_FILE_BYTES:,}."
-                )
-            content = file.read_bytes()
-            points += len(read_result(content, name))
-            if len(list(folder.glob("*.json"))) >= MAX_FILES:
-                raise BadDataError(f"{name}: there are {MAX_FILES} files already: remove some first.")
-        except OSError as error:
-            refused.append(f"{name} cannot be read ({error.strerror or error}): give a readable file.")
-        except RankVizError as error:
-            refused.append(str(error))
+    names = set(kept_files(home))
+    for result in results:
+        if result.refused:
+            refused.append(result.refused)
+        elif result.kept_name not in names and len(names) >= most:
+            refused.append(
+                f"{result.name}: there are {most:,} files already, the most that are kept. Remove some first."
+            )
         else:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / _kept_name(file.stem, content)).write_bytes(content)
-            kept.append(name)
+            if result.kept_name not in names:
+                _write(home / FOLDER / result.kept_name, result.text)
+            names.add(result.kept_name)
+            kept.append(result.name)
+            points += result.points
     return Added(kept, points, refused)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{secrets.token_hex(4)}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def remove(home: Path, name: str) -> None:
@@ -68,14 +116,8 @@ def remove(home: Path, name: str) -> None:
 
 
 def kept_files(home: Path) -> list[str]:
-    """Names of the kept files."""
+    """Names of the kept files, which differ where what is in them does."""
     return sorted(path.name for path in (home / FOLDER).glob("*.json"))
-
-
-def stamp(home: Path) -> tuple:
-    """A value that changes whenever the files change."""
-    folder = home / FOLDER
-    return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.json")))
 
 
 def own_evidence(home: Path, catalogue: Sequence[ModelRow]) -> Evidence:

@@ -6,7 +6,7 @@ the needed fields must be there, and every field is checked, because the files c
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankviz.core.bounds import MAX_NUMBER, UNPRINTABLE, printable
@@ -70,6 +70,39 @@ def read_result(text: str | bytes, file: str) -> tuple[QualityPoint, ...]:
     return points
 
 
+def as_result(points: Sequence[QualityPoint]) -> str:
+    """A result file of which `read_result` makes the same points: no more is kept of one that somebody gave."""
+    point = points[0]
+    steps, batch = point.duration.split(" steps x batch ") if point.duration else (0, 0)
+    config = {
+        "peft_type": point.method,
+        "r": point.rank,
+        "lora_alpha": point.lora_alpha,
+        "target_modules": point.target_modules,
+    }
+    run = {
+        "created_at": point.run_date,
+        "experiment_name": point.experiment,
+        "peft_config": None if point.facet == "all weights" else config,
+        "train_config": {
+            "model_id": point.base_model,
+            "dataset_id": point.task,
+            "max_steps": int(steps),
+            "batch_size": int(batch),
+            "optimizer_kwargs": {"lr": point.learning_rate},
+        },
+    }
+    train = {
+        "status": "success",
+        "num_trainable_params": point.trainable_parameters,
+        "file_size": point.adapter_bytes,
+        "accelerator_memory_max": point.peak_memory_bytes,
+        "train_time": point.train_seconds,
+        "metrics": [{each.metric: each.value for each in points}],
+    }
+    return json.dumps({"run_info": run, "train_info": train}, ensure_ascii=False)
+
+
 def _shared(
     run: Mapping[str, Any], train: Mapping[str, Any], setup: Mapping[str, Any], config: Mapping | None, file: str
 ) -> dict[str, Any]:
@@ -117,7 +150,7 @@ def _text(value: Any, field: str, file: str) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value.strip()) <= MAX_TEXT and not UNPRINTABLE.search(value)
+    return isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= MAX_TEXT and not UNPRINTABLE.search(value)
 
 
 def _date(run: Mapping[str, Any], file: str) -> str:

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rankviz.core.cells import csv_text
@@ -19,13 +20,23 @@ def export_runs(stores: Sequence[RunStore], ids: Sequence[str], target: Path) ->
     records = [record for run_id, store in places.items() if (record := store.get(run_id)).state.ended]
     if not records:
         raise InvalidSettingError("None of these runs has ended yet: export them when they have.")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    with _whole(target), zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(SUMMARY, csv_text([summary_row(record) for record in records]))
         archive.writestr(LOSSES, csv_text([row for record in records for row in loss_rows(record)]))
         for record in records:
             for name in ("request.json", "events.jsonl"):
                 archive.write(places[record.run_id].run_dir(record.run_id) / name, f"runs/{record.run_id}/{name}")
     return target
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[None]:
+    """Around the writing of a file: of one that fails nothing stays."""
+    try:
+        yield
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:

@@ -34,14 +34,46 @@ def remove(store: RunStore, run_ids: Sequence[str]) -> None:
 
 
 def tidy(store: RunStore) -> None:
-    """Remove what an app that was killed left half removed or half written."""
+    """Remove what an app that was killed left half removed or half written, and copies of data that no run names."""
     left = list(store.runs_dir.glob(f"{ASIDE}*"))
     for folder in store.runs_dir.glob(".new-*"):
-        with contextlib.suppress(OSError):  # published meanwhile
-            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
-                left.append(folder)
+        if _is_old(folder):  # otherwise published in a moment
+            left.append(folder)
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
+    with store.publishing():
+        for folder in _abandoned_data(store):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _abandoned_data(store: RunStore) -> list[Path]:
+    """The folders of copies of data that no run names, whosever; none where that cannot be known."""
+    try:
+        named = _named(store)
+    except OSError:
+        return []
+    return [
+        folder
+        for pattern in ("data/*", "visitors/*/data/*")
+        for folder in store.home.glob(pattern)
+        if _DIGEST.fullmatch(folder.name) and folder.name not in named and _is_old(folder)
+    ]
+
+
+def _named(store: RunStore) -> set[str]:
+    """By their contents, the copies that runs name; also a run that cannot be read, since a later version may."""
+    records = {record.run_id: record for record in store.records()}
+    named = {Path(record.request.data).parent.name for record in records.values() if isinstance(record, RunRecord)}
+    for run_id in store.names()[0] - records.keys():
+        with contextlib.suppress(FileNotFoundError):  # someone else's folder
+            named.update(_DIGEST.findall((store.run_dir(run_id) / "request.json").read_text(errors="replace")))
+    return named
+
+
+def _is_old(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # gone meanwhile
+        return time.time() - folder.stat().st_mtime > ABANDONED_SECONDS
+    return False
 
 
 def _data_of(store: RunStore, run_id: str) -> set[str]:

@@ -1,6 +1,6 @@
 """The folder of runs: create, append, read."""
 
-import hashlib
+import contextlib
 import os
 import secrets
 import shutil
@@ -22,6 +22,7 @@ from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError, UserError
+from rankviz.store import copies
 from rankviz.store.destination import ANYWHERE, Destination
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
@@ -36,7 +37,6 @@ from rankviz.store.journal import (
     request_text,
 )
 from rankviz.store.ownership import FILE, NO_ONES, Ownership, read_ownership, write_ownership
-from rankviz.visitor import data_folder
 
 LOG_TAIL_BYTES = 4000
 
@@ -61,9 +61,22 @@ class RunStore:
         in the run's folder. BadAdapterError where it is."""
         return path_in_run(self.run_dir(run_id), relative)
 
-    def create(self, request: SweepRequest, owner: str = "", destination: Destination = ANYWHERE) -> str:
-        """Queue a sweep and return its id. Its runs appear whole, and together for whoever reads the queue."""
+    def create(
+        self,
+        request: SweepRequest,
+        owner: str = "",
+        destination: Destination = ANYWHERE,
+        *,
+        data: Path | None = None,
+    ) -> str:
+        """Queue a sweep and return its id. Its runs appear whole, and together for whoever reads the queue.
+
+        data: a file of which they get a copy, in place of the data that the request names.
+        """
         now = time.time()
+        kept = self.kept_path(data, owner) if data else None
+        if kept:
+            request = replace(request, data=str(kept))
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
         self.publish(
             {
@@ -71,6 +84,7 @@ class RunStore:
                 for run in request.runs(sweep_id=sweep_id, created_at=now)
             },
             Ownership(owner),
+            require=lambda: kept and copies.copy(data, kept),  # no run that goes meanwhile takes it along
         )
         return sweep_id
 
@@ -104,7 +118,7 @@ class RunStore:
         self,
         folders: Mapping[str, Mapping[str, str | bytes]],
         ownership: Ownership = NO_ONES,
-        require: Callable[[], None] = lambda: None,
+        require: Callable[[], object] = lambda: None,
     ) -> None:
         """Make run folders out of {run id: {file name: content}}: written aside first, then renamed into place.
 
@@ -125,25 +139,25 @@ class RunStore:
                 for run_id in folders:
                     os.rename(Path(aside) / run_id, self.run_dir(run_id))
 
+    def admission(self) -> FileLock:
+        """Held while somebody looks whether there is room for more runs, and makes them."""
+        self.runs_dir.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.runs_dir / ".admission.lock", thread_local=False)
+
     def publishing(self) -> FileLock:
         """Held while folders are renamed into place, so that nobody takes up half a sweep."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         return FileLock(self.runs_dir / ".publish.lock", thread_local=False)
 
     def keep(self, data: Path, owner: str = "") -> Path:
-        """A copy of a data file for the runs of its owner, filed by its content: an upload may not outlive the page."""
+        """A copy of a data file for the runs of its owner, filed by its content."""
         kept = self.kept_path(data, owner)
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            aside = kept.with_name(f".{secrets.token_hex(4)}")
-            shutil.copyfile(data, aside)
-            os.replace(aside, kept)
+        copies.copy(data, kept)
         return kept
 
     def kept_path(self, data: Path, owner: str = "") -> Path:
         """Where `keep` files it."""
-        digest = hashlib.sha256(data.read_bytes()).hexdigest()[:16]
-        return data_folder(self.home, owner) / digest / data.name
+        return copies.kept_path(self.home, data, owner)
 
     def append(self, run_id: str, event: RunEvent) -> None:
         """Write down what happened. One writer at a time: the worker while it lives, then the supervisor."""
@@ -267,6 +281,20 @@ class RunStore:
     def names(self) -> tuple[set[str], set[str]]:
         """The ids of all runs and probes, readable or not, and those of all sweeps."""
         return self._ids(), {record.request.sweep_id for record in self.all()}
+
+    def counts(self, owner: str) -> tuple[int, int]:
+        """How many runs and probes are here of an owner, and of all; those that cannot be read count too."""
+        ids = self._ids()
+        return sum(self.ownership(run_id).owner == owner for run_id in ids), len(ids)
+
+    def journal_bytes(self, owner: str) -> int:
+        """Of the journals of an owner's runs."""
+        total = 0
+        for run_id in self._ids():
+            if self.ownership(run_id).owner == owner:
+                with contextlib.suppress(OSError):  # not begun, or gone meanwhile
+                    total += self._journal(run_id).stat().st_size
+        return total
 
     def sweeps(self) -> list[Sweep]:
         """The oldest first."""

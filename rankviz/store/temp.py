@@ -28,6 +28,8 @@ from rankviz.visitor import Visitor
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 """The environment variable that tells Gradio where uploads and downloads lie."""
 CLEAN_SECONDS = 3600
+PARTIAL_SECONDS = 3600
+"""After which a file without a folder goes: of an upload that was given up, or an empty one of an event of Gradio's."""
 LOCK = ".lock"
 NEW = "new-"
 """Of a folder of work that is not locked yet."""
@@ -67,24 +69,41 @@ class TempHome:
         with self._changing:
             downloads = [path for path in self._paths(visitor_id) if self.is_download(path)]
             for path in sorted(downloads, key=lambda path: _age(path.parent))[KEPT_DOWNLOADS - 1 :]:
-                shutil.rmtree(path.parent, ignore_errors=True)
-                self._record(path, visitor_id).unlink(missing_ok=True)
-            folder = self.page / f"{DOWNLOAD}{secrets.token_hex(16)}"
-            folder.mkdir(parents=True)
-            self.own(folder / name, visitor_id)
-        return folder / name
+                self.discard(path, visitor_id)
+            path = self.page / f"{DOWNLOAD}{secrets.token_hex(16)}" / name
+            path.parent.mkdir(parents=True)
+            try:
+                self.own(path, visitor_id)
+            except OSError:
+                self.discard(path, visitor_id)
+                raise
+        return path
+
+    def discard(self, download: Path, visitor_id: str) -> None:
+        """Remove a download, and that it was this visitor's."""
+        shutil.rmtree(download.parent, ignore_errors=True)
+        self._record(download, visitor_id).unlink(missing_ok=True)
 
     def is_download(self, path: Path) -> bool:
         """Whether a file was made to be downloaded, not uploaded."""
         return _resolved(path).parent.name.startswith(DOWNLOAD)
 
-    def require_room(self, most_mb: int | None) -> None:
-        """LimitError where uploads and downloads take all the room that they may."""
-        if most_mb is not None and _bytes(self.page) > most_mb * 10**6:
+    def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
+        """How many more bytes of uploads and downloads there is room for, beside those that are on their way.
+        LimitError where there is none."""
+        if most_mb is None:
+            return math.inf
+        left = most_mb * 10**6 - coming_bytes - self._whole_bytes()
+        if left < 0:
             raise LimitError(
                 f"Uploads and downloads take all of the {most_mb:,} MB that this server has for them. They are "
                 "removed after a while: try again later."
             )
+        return left
+
+    def _whole_bytes(self) -> int:
+        """Of uploads and downloads. An upload has a folder once all of it is there."""
+        return sum(bytes_in(each) for each in _inside(self.page) if each.is_dir())
 
     @contextmanager
     def work(self) -> Iterator[Path]:
@@ -142,9 +161,11 @@ class TempHome:
         for app in _inside(self.folder / "work"):
             if not app.name.startswith(NEW) or _age(app) > keep_seconds:
                 _clean_work(app)
-        for folder in _inside(self.folder / "page"):
-            if _age(folder) > keep_seconds:
-                shutil.rmtree(folder, ignore_errors=True)
+        for each in _inside(self.folder / "page"):
+            if each.is_dir() and _age(each) > keep_seconds:
+                shutil.rmtree(each, ignore_errors=True)
+            elif each.is_file() and _age(each) > PARTIAL_SECONDS:
+                each.unlink(missing_ok=True)
         for visitor in _inside(self.folder / "owners"):
             for record in _inside(visitor):
                 if _age(record) > keep_seconds and not ((path := _path_in(record)) and path.is_file()):
@@ -197,9 +218,11 @@ def _age(path: Path) -> float:
     return 0.0 if path.exists() else math.inf
 
 
-def _bytes(folder: Path) -> int:
+def bytes_in(folder: Path) -> int:
+    """Of the files below a folder; one that goes meanwhile counts nothing."""
     total = 0
-    for each in folder.rglob("*"):
-        with suppress(OSError):  # removed meanwhile
-            total += each.stat().st_size if each.is_file() else 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_size
     return total

@@ -4,8 +4,11 @@ safetensors' own reader for numpy knows no bf16, so the file is checked by the l
 memory map; bf16 is the upper half of fp32.
 """
 
+import errno
 import json
 import math
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +112,10 @@ class NewTensor(NamedTuple):
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
-    """A new safetensors file, as PEFT writes it."""
+    """A new safetensors file, as PEFT writes it. OSError where the disk has no room: its own has no code."""
+    size = sum(tensor.values.nbytes for tensor in tensors.values())
+    if shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     specs = {
         name: TensorSpec(
             dtype=WRITTEN_AS[tensor.dtype],

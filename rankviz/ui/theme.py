@@ -145,7 +145,7 @@ def launch_options(api: Api) -> dict[str, Any]:
             "middleware": [
                 *([Middleware(Identified, visitors=visitors)] if visitors else []),
                 Middleware(Bodies),
-                *([Middleware(Uploads, workspace=api.workspace)] if visitors else []),
+                Middleware(Uploads, workspace=api.workspace),
                 Middleware(Head, tags=head(network.room_url(host, port, network.own_address()))),
             ],
         },

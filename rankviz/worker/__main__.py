@@ -12,6 +12,7 @@ COMMANDS = {
     "adapter": "reading.adapter",
     "resize": "reading.resize",
     "data": "reading.data",
+    "results": "reading.results",
     "import": "reading.imports",
     "export": "reading.exports",
     "publish": "sending.main",

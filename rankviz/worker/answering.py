@@ -10,6 +10,7 @@ from typing import Any
 
 from rankviz.children import REQUEST
 from rankviz.errors import RankVizError
+from rankviz.machine import disk
 
 TOO_LARGE = "It needs more memory than RankViz allows for reading it."
 
@@ -26,9 +27,12 @@ def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARG
     except MemoryError:
         reply, code = {"error": "", "message": too_large}, 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        if error.errno in disk.FULL:
+            reply, code = {"error": "StorageError", "message": disk.FULL_SENTENCE}, 2
+        elif error.errno in (errno.EROFS, errno.EFBIG):
+            reply, code = {"error": "RankVizError", "message": f"It cannot be unpacked here: {error.strerror}."}, 2
+        else:
             raise
-        reply, code = {"error": "RankVizError", "message": f"It cannot be unpacked here: {error.strerror}."}, 2
     with contextlib.suppress(BrokenPipeError), out:
         json.dump(reply, out)
     return code

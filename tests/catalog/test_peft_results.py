@@ -5,8 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog import own_studies
-from rankviz.catalog.peft_results import MAX_FILE_BYTES, read_result
+from rankviz.catalog.peft_results import MAX_FILE_BYTES, as_result, read_result
 from rankviz.errors import BadDataError
 
 
@@ -184,12 +183,54 @@ def test_only_what_was_added_can_be_removed(tmp_path, name):
 
 
 def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(own_studies, "MAX_FILES", 1)
+    monkeypatch.setenv("RANKVIZ_MAX_RESULT_FILES", "1")
 
-    added = own_studies.add(tmp_path / "home", files[:2])
+    added = Api(home=tmp_path / "home").studies.add([files[0], files[0], files[1]])
 
-    assert ["a.json"] == added.files
-    assert "there are 1 files already: remove some first" in added.refused[0]
+    assert ["a.json", "a.json"] == added.files
+    assert "b.json: there are 1 files already, the most that are kept. Remove some first." in added.refused
+
+
+VARIANTS = {
+    "as PEFT writes it": {},
+    "full fine-tuning": {"run_info__peft_config": None},
+    "another method": {"run_info__peft_config": {"peft_type": "VERA", "r": 256}},
+    "DoRA on all": {"run_info__peft_config__use_dora": True, "run_info__peft_config__target_modules": "all-linear"},
+    "targets of anything": {"run_info__peft_config__target_modules": [{}, "q_proj"]},
+    "no kind": {"run_info__peft_config__peft_type": ["LORA"]},
+    "other data": {"run_info__train_config__dataset_id": "somebody/some data"},
+    "no length": {"run_info__train_config__max_steps": "many"},
+    "no numbers": {
+        "run_info__train_config__optimizer_kwargs": None,
+        "train_info__train_time": -1,
+        "train_info__file_size": 1e300,
+        "train_info__cuda_memory_max": "x",
+    },
+    "many metrics": {"train_info__metrics": [{f"{'é' * 180} {n}": n / 7 for n in range(50)}]},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_kept_of_a_file_says_the_same_in_a_few_bytes(variant):
+    large = json.loads(result(**VARIANTS[variant]))
+    large["run_info"]["peft_config"] and large["run_info"]["peft_config"].update(more=["x" * 1000] * 100)
+    points = read_result(json.dumps({**large, "more": ["{}"] * 100_000}), "a.json")
+
+    text = as_result(points)
+
+    assert points == read_result(text, "a.json")
+    assert 25_000 > len(text.encode())
+
+
+def test_of_large_files_little_is_kept_and_they_are_read_in_a_process_of_their_own(tmp_path):
+    home, file = tmp_path / "home", tmp_path / "large.json"
+    file.write_text(json.dumps({**json.loads(result()), "more": [{}] * 450_000}))
+
+    added = Api(home=home).studies.add([file])
+
+    assert (["large.json"], 2) == (added.files, added.points)
+    assert 1500 > sum(path.stat().st_size for path in (home / "evidence").iterdir())
+    assert [] == list((home / "tmp" / "work").rglob("request.json"))
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,19 @@ def test_what_is_old_goes_and_what_is_new_stays(temp):
     assert (False, True) == (temp.owns(old, ANNA), temp.owns(new, ANNA))
 
 
+def test_an_upload_that_was_given_up_goes_before_one_that_is_whole(temp):
+    whole = upload(temp, "a.zip", ANNA)
+    partial, going_on = temp.page / "tmp123", temp.page / "tmp456"
+    for path in (partial, going_on):
+        path.write_bytes(b"x")
+    make_old(temp.page, 2 * HOUR)
+    os.utime(going_on)
+
+    temp.clean(24 * HOUR)
+
+    assert [True, False, True] == [path.exists() for path in (whole, partial, going_on)]
+
+
 def test_a_folder_of_work_is_removed_with_the_block(temp):
     with temp.work() as folder:
         (folder / "unpacked").write_bytes(b"x")

@@ -1,5 +1,6 @@
 """Uploads of a shared page, sent as browsers send them to Gradio's own routes."""
 
+import asyncio
 import json
 
 import gradio as gr
@@ -8,9 +9,12 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from rankviz.api import Api
+from rankviz.machine import disk
+from rankviz.ui.arriving import Arriving
 from rankviz.ui.uploads import Uploads
 from rankviz.ui.visitors import MARK
-from rankviz.visitor import NOBODY, Visitor
+from rankviz.visitor import NOBODY, Visitor, home_of
+from tests.support.hostile_disks import fill, small_disk
 
 
 class As:
@@ -28,10 +32,10 @@ class As:
 def shared(tmp_path, monkeypatch):
     """Makes a client of a shared page, and the page's workspace, with these limits."""
 
-    def make(**limits):
+    def make(home=tmp_path / "home", is_shared=True, **limits):
         for name, value in limits.items():
             monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
-        workspace = Api(home=tmp_path / "home", shared=True).workspace
+        workspace = Api(home=home, shared=is_shared).workspace
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(workspace.temp.folder / "page"))
         with gr.Blocks() as blocks:
             gr.File()
@@ -79,7 +83,8 @@ def test_another_visitor_reads_nothing_of_it(shared):
 
 def test_a_download_is_read_by_who_knows_its_address(shared):
     client, workspace = shared()
-    workspace.new_download("runs.zip").write_bytes(b"zip")
+    with workspace.new_download("runs.zip") as target:
+        target.write_bytes(b"zip")
     (path,) = workspace.temp.page.rglob("runs.zip")
 
     assert b"zip" == client.get(f"/gradio_api/file={path}", headers={"who": "anna"}).content
@@ -102,27 +107,185 @@ def test_so_many_uploads_are_kept_of_a_visitor(shared):
 
     refused = send(client, "anna", b"3")
 
-    assert (429, True) == (refused.status_code, "keeps at most 2 uploads of a visitor" in refused.text)
+    assert (413, True) == (refused.status_code, "keeps at most 2 uploads of a visitor" in refused.text)
     assert "removed after 24 hours" in refused.text
     assert 200 == send(client, "ben", b"3").status_code
 
 
 def test_so_many_megabytes_are_kept_of_a_visitor(shared):
-    client, _ = shared(uploads_mb_per_visitor=1)
+    client, _ = shared(files_mb_per_visitor=1)
     assert 200 == send(client, "anna", b"x" * 900_000).status_code
 
     refused = send(client, "anna", b"y" * 200_000)
 
-    assert (413, True) == (refused.status_code, "keeps at most 1 MB of a visitor's uploads" in refused.text)
+    assert (413, True) == (refused.status_code, "keeps at most 1 MB of a visitor's files" in refused.text)
 
 
 def test_nothing_is_taken_where_all_visitors_together_have_filled_the_room(shared):
     client, _ = shared(temp_mb=1)
-    assert 200 == send(client, "anna", b"x" * 1_100_000).status_code
+    assert 200 == send(client, "anna", b"x" * 900_000).status_code
 
-    refused = send(client, "ben")
+    refused = send(client, "ben", b"y" * 200_000)
 
     assert (413, True) == (refused.status_code, "all of the 1 MB" in refused.text)
+
+
+def test_the_files_of_one_request_are_counted_one_by_one(shared):
+    client, workspace = shared(uploads_per_visitor=3)
+
+    assert 200 == send(client, "anna", count=2).status_code
+    refused = send(client, "anna", b"others", count=3)
+
+    assert (413, True) == (refused.status_code, "keeps at most 3 uploads of a visitor" in refused.text)
+    assert ["mine.jsonl"] == left(workspace)
+    assert 200 == send(client, "anna", b"others", count=1).status_code
+
+
+BOUNDARY = b"boundary"
+MB = b"x" * 1_000_000
+
+
+def part(name, *contents):
+    """The pieces of one file of a form."""
+    head = b'--%s\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n\r\n' % (BOUNDARY, name.encode())
+    return [head, *contents, b"\r\n"]
+
+
+def stream(client, who, pieces, *, whole=True):
+    """(status, text, pieces that were read) of an upload that says nothing of its length; one that is not whole ends
+    as a browser does that is closed."""
+    pieces = [*pieces, b"--%s--\r\n" % BOUNDARY] if whole else pieces
+    headers = {"host": "testserver", "who": who, "content-type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
+    scope = {
+        "type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b"", "http_version": "1.1",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()], "scheme": "http",
+        "server": ("testserver", 80), "client": ("127.0.0.1", 1), "root_path": "", "app": client.app,
+    }  # fmt: skip
+    read, sent = [], []
+
+    async def receive():
+        if len(read) == len(pieces):
+            return {"type": "http.disconnect"}
+        read.append(pieces[len(read)])
+        return {"type": "http.request", "body": read[-1], "more_body": not whole or len(read) < len(pieces)}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(client.app(scope, receive, send))
+    body = b"".join(message.get("body", b"") for message in sent)
+    return sent[0]["status"], body.decode(), len(read)
+
+
+def left(workspace):
+    return sorted(path.name for path in workspace.temp.page.rglob("*") if path.is_file())
+
+
+def test_an_upload_that_says_no_length_is_counted_as_it_comes(shared):
+    client, workspace = shared(files_mb_per_visitor=6, upload_mb=3)
+
+    status, text, read = stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 90)])
+
+    assert (413, True) == (status, "at most 3 MB of one file" in text)
+    assert 15 > read
+    assert [] == left(workspace)
+    assert 200 == stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 2)])[0]
+    status, text, _ = stream(client, "anna", part("c.csv", *[MB] * 2))
+    assert (413, True) == (status, "at most 6 MB of a visitor's files" in text)
+    assert ["a.csv", "b.csv"] == left(workspace)
+
+
+def test_several_files_in_one_upload_get_no_more_room_than_one(shared):
+    client, workspace = shared(files_mb_per_visitor=3, temp_mb=4)
+
+    for name in ("anna", "ben"):
+        assert 413 == stream(client, name, [piece for n in range(6) for piece in part(f"{n}.csv", MB)])[0]
+    assert [] == left(workspace)
+    assert 200 == stream(client, "anna", part("a.csv", *[MB] * 2))[0]
+    status, text, _ = stream(client, "ben", part("b.csv", *[MB] * 2, b"x"))
+    assert (413, True) == (status, "all of the 4 MB" in text)
+    assert ["a.csv"] == left(workspace)
+
+
+def test_uploads_that_come_at_once_share_the_room(shared):
+    client, workspace = shared(files_mb_per_visitor=2)
+    workspace.room.hold_upload("anna", 1_500_000)
+
+    status, text, _ = stream(client, "anna", part("a.csv", MB))
+
+    assert (413, True) == (status, "at most 2 MB of a visitor's files" in text)
+    assert 200 == stream(client, "ben", part("a.csv", MB))[0]
+    workspace.room.release("anna", 1_500_000)
+    assert 200 == stream(client, "anna", part("a.csv", MB))[0]
+
+
+def test_what_runs_keep_and_result_files_are_of_the_same_room(shared, tmp_path):
+    client, workspace = shared(files_mb_per_visitor=2)
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(MB)
+    workspace.store.keep(rows, "anna")
+    results = home_of(workspace.home, "anna") / "evidence"
+    results.mkdir()
+    (results / "a.json").write_bytes(MB)
+
+    assert 413 == send(client, "anna").status_code
+    assert 200 == send(client, "ben").status_code
+
+
+def test_of_an_upload_that_is_given_up_nothing_stays(shared):
+    client, workspace = shared()
+
+    stream(client, "anna", part("a.csv", *[MB] * 3), whole=False)
+
+    assert [] == left(workspace)
+    assert 0 == workspace.room.used_bytes("anna")
+
+
+NO_FILES = {
+    "a header that is none": b"no header\r\n\r\nx",
+    "a part that is no file": b'Content-Disposition: form-data; name="files"\r\n\r\n' + MB,
+    "a part that names its file elsewhere": b'X: a; filename="b"\r\nContent-Disposition: form-data; name="c"\r\n\r\nx',
+    "a part without a header": b"\r\nx",
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_an_upload_that_no_browser_sends_is_refused_and_nothing_of_it_stays(shared, kind):
+    client, workspace = shared()
+
+    status, text, _ = stream(client, "anna", [*part("a.csv", MB), b"--boundary\r\n" + NO_FILES[kind], b"\r\n"])
+
+    assert (400, True) == (status, "This is no upload as browsers send it" in text)
+    assert [] == left(workspace)
+
+
+def test_who_announces_much_and_sends_nothing_keeps_nobody_out(shared):
+    client, workspace = shared(temp_mb=8, files_mb_per_visitor=8)
+    waiting = Arriving(workspace, "anna", {"headers": [(b"content-length", b"8000000")]})
+    asyncio.run(waiting.begin())
+
+    assert 200 == stream(client, "ben", part("a.csv", MB))[0]
+
+
+@pytest.mark.parametrize("is_shared", (True, False))
+def test_of_an_upload_that_fills_the_disk_nothing_stays_and_the_reason_is_said(shared, is_shared):
+    with small_disk(8) as folder:
+        client, workspace = shared(home=folder, is_shared=is_shared)
+
+        status, text, read = stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 20)])
+
+        assert (507, disk.FULL_SENTENCE) == (status, text)
+        assert 15 > read
+        assert [] == left(workspace)
+        fill(folder)
+        assert (507, disk.FULL_SENTENCE) == stream(client, "anna", part("c.csv", b"1"))[:2]
+
+
+def test_an_upload_on_a_machine_of_ones_own_is_taken_without_limits(shared):
+    client, workspace = shared(is_shared=False)
+
+    assert 200 == stream(client, "", [piece for n in range(30) for piece in part(f"{n}.csv", b"1")])[0]
+    assert 30 == len(left(workspace))
 
 
 @pytest.mark.parametrize("address", ("/gradio_api/file=%00", "/gradio_api/file=" + "a" * 5000, "/gradio_api/file="))

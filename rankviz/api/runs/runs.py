@@ -100,12 +100,12 @@ class Runs(ExpectedRuns):
         store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
         if base.path:
             request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
-        if file:
-            request = replace(request, data=str(store.keep(file, owner.id)))
-        with self._quota.admitting(new=len(request.runs(sweep_id="asked", created_at=0.0))):
-            sweep_id = store.create(request, owner.id, destination)
-        if file:
-            store.keep(file, owner.id)  # deleted with the last run that had it, before this sweep was there?
+        copied = file.stat().st_size if file and not store.kept_path(file, owner.id).exists() else 0
+        with (
+            self._quota.admitting(new=len(request.runs(sweep_id="asked", created_at=0.0))),
+            self._workspace.room.holding(copied),
+        ):
+            sweep_id = store.create(request, owner.id, destination, data=file)
         self._workspace.work_queue()
         return sweep_id
 

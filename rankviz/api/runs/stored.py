@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -140,6 +141,11 @@ class StoredRuns:
             children.ask("export", asked, about="these runs", error=InvalidSettingError)
         return Path(target)
 
+    def zip_of(self, ids: Sequence[str]) -> Path:
+        """The same as a file to download."""
+        with self._workspace.new_download("rankviz-runs.zip") as target:
+            return self.export(ids, target)
+
     @writes
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
@@ -153,12 +159,14 @@ class StoredRuns:
             "source": str(source.absolute()),
             "owner": owner.id,
             "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
-            "runs_kept": limits.runs_kept,
+            "most": limits.runs_kept,
+            "most_in_total": limits.runs_in_total,
         }
         children = self._workspace.children
         with children.turn():
             self._quota.require_room(1)  # others may have come before
-            asked["kept"] = self._quota.kept
+            left = self._workspace.room.left_bytes(owner.id)
+            asked["most_bytes"] = None if math.isinf(left) else left
             return children.ask("import", asked, about=source.name, error=InvalidSettingError)["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.record import RunRecord
+    from rankviz.store import RunStore
 
 DISK_SECONDS = 20.0
 """So long is the size of the runs folder taken as known."""
@@ -46,37 +47,22 @@ class Quota:
         if self._limitless:
             yield
             return
-        from filelock import FileLock
-
-        runs_dir = self._workspace.store.runs_dir
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(runs_dir / ".admission.lock", thread_local=False):
+        with self._workspace.store.admission():
             records = self._workspace.store.records()
             self._require_place(records, sweep_id)
-            self.require_room(new, records)
+            self.require_room(new)
             yield
 
-    def require_room(self, new: int, records: Sequence[RunRecord | ProbeRecord] | None = None) -> None:
+    def require_room(self, new: int) -> None:
         """LimitError where so many more runs cannot be kept for this visitor, or the disk is in use."""
         limits = self._workspace.limits
-        if (limits.runs_kept, limits.runs_in_total) != (None, None):
-            records = self._workspace.store.records() if records is None else records
-            require_kept(limits.runs_kept, len(self._workspace.rights.made_by_visitor(records)), new)
-            if limits.runs_in_total is not None and len(records) + new > limits.runs_in_total:
-                raise LimitError(
-                    f"This server keeps at most {limits.runs_in_total:,} runs of all visitors, and {len(records):,} "
-                    "are there. Delete runs of yours, or try again later."
-                )
+        owner = self._workspace.visitor.id
+        require_runs(self._workspace.store, owner, new, most=limits.runs_kept, most_in_total=limits.runs_in_total)
         if limits.disk_mb is not None and (used := self._disk_bytes()) > limits.disk_mb * 10**6:
             raise LimitError(
                 f"The runs on this server use {units.file_size(used)}, more than the {limits.disk_mb:,} MB that it "
                 "allows. Delete runs of yours, or try again later."
             )
-
-    @property
-    def kept(self) -> int:
-        """Runs of the visitor that are kept."""
-        return len(self._workspace.rights.made_by_visitor(self._workspace.store.records()))
 
     def check_base(self, base: str) -> None:
         """LimitError where the base model is too large, by its config, or by its files where the Hub gives them."""
@@ -140,10 +126,18 @@ def _size_of(folder: Path) -> int:
     return total
 
 
-def require_kept(most: int | None, kept: int, new: int) -> None:
-    """LimitError where a visitor who has `kept` runs may not keep so many more."""
+def require_runs(store: RunStore, owner: str, new: int, *, most: int | None, most_in_total: int | None) -> None:
+    """LimitError where so many more runs cannot be kept for their owner, or for all."""
+    if most is None and most_in_total is None:
+        return
+    kept, in_total = store.counts(owner)
     if most is not None and kept + new > most:
         raise LimitError(
             f"This server keeps at most {most:,} runs per visitor (you have {kept:,}, and this adds {new:,}). Export "
             "and delete some of yours first."
+        )
+    if most_in_total is not None and in_total + new > most_in_total:
+        raise LimitError(
+            f"This server keeps at most {most_in_total:,} runs of all visitors, and {in_total:,} are there. Delete "
+            "runs of yours, or try again later."
         )

@@ -262,7 +262,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         if not ids:
             raise InvalidSettingError("Give the id of at least one run or sweep.")
-        return file(api.runs.export(ids, api.workspace.new_download("rankviz-runs.zip")))
+        return file(api.runs.zip_of(ids))
 
     return start_sweep, cancel, resume, delete, share, export_runs
 

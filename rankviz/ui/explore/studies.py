@@ -39,6 +39,8 @@ class Shown(NamedTuple):
     rest: str
     summary: str
     studies: str
+    remove: Any
+    """The button; there where something was added."""
 
 
 def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,16 +52,18 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
         upload = gr.UploadButton(
             "Add PEFT result files", file_types=[".json"], file_count="multiple", min_width=170, size="md"
         )
+        remove = gr.Button("Remove added files", visible=False, min_width=170, size="md", elem_id="evidence-remove")
     notice = plain(elem_id="evidence-notice")
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary = plain(elem_id="evidence-summary")
     studies = plain(elem_id="evidence-studies")
     inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
-    outputs = {**charts, "summary": summary, "studies": studies}
+    outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=outputs, silent=True)
     gr.on([x.change, y.change], **drawing)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
+    remove.click(outputs=notice, **action(partial(removed, api))).then(**drawing)
     return drawing
 
 
@@ -70,6 +74,14 @@ def added(api: Api, files: Sequence[str]) -> str:
     if result.files:
         kept = f"Added {counted(len(result.files), 'result file')} with {counted(result.points, 'point')}."
     return notice_html(kept) + notice_html(*result.refused, kind="error")
+
+
+def removed(api: Api) -> str:
+    """Remove all files that were added; a sentence."""
+    names = list(api.studies.added())
+    for name in names:
+        api.studies.remove(name)
+    return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
 def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str) -> Shown:
@@ -86,7 +98,8 @@ def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rs
         for name, studies in near.items()
     }
     charts = {name: _chart(info, name) for name, info in infos.items()}
-    return Shown(**charts, summary=_summary(api, r, infos.values()), studies=_studies(every))
+    remove = gr.update(visible=bool(api.studies.added()))
+    return Shown(**charts, summary=_summary(api, r, infos.values()), studies=_studies(every), remove=remove)
 
 
 def _nearest(near: Sequence[Near]) -> list[Near]:

@@ -56,12 +56,17 @@ def offer(
     # A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
     def written(event: gr.EventData, *values: Any) -> str:
         data = table(**dict(zip(names, values, strict=True)))
-        kind = str(event._data.get("id", ""))
-        return str(write_table(data, kind, api.workspace.new_download(file_name(data, kind)).parent))
+        return written_table(api, data, str(event._data.get("id", "")))
 
     download.menu.select(inputs=list(inputs.values()), outputs=download.file, **action(written)).success(
         None, js=f"() => {{ setTimeout(() => document.querySelector('#{download.file.elem_id}').click(), 60); }}"
     )
+
+
+def written_table(api: Api, table: Table, kind: str) -> str:
+    """The path of the table as a file to download."""
+    with api.workspace.new_download(file_name(table, kind)) as target:
+        return str(write_table(table, kind, target.parent))
 
 
 def sweep_runs(api: Api, *, sweep_id: str) -> Table:

@@ -208,6 +208,6 @@ def notebook(api: Api, **values: Any) -> str:
         gpu=gpu.id,
     )
     written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0])
-    target = api.workspace.new_download(written.file_name)
-    target.write_text(written.text, encoding="utf-8")
+    with api.workspace.new_download(written.file_name) as target:
+        target.write_text(written.text, encoding="utf-8")
     return str(target)

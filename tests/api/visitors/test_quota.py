@@ -1,6 +1,8 @@
 """What a server allows, refused before anything is queued, with the limit and what was asked."""
 
+import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,15 @@ def api(shared):
 
 
 SMALL = {"ranks": (4,), "max_steps": 2}
+
+
+def ended(store, owner, *ranks):
+    """A sweep whose runs have ended; its id."""
+    sweep_id = store.create(questions.sweep(ranks=ranks, max_steps=2), owner)
+    for run in store.sweep(sweep_id).runs:
+        for event in finished_events(run.request, 2.0):
+            store.append(run.run_id, event)
+    return sweep_id
 
 
 @pytest.mark.parametrize(
@@ -170,10 +181,7 @@ def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     api = shared(runs_kept=2)
     store = api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4, 8, 16), max_steps=2), BEN.id)
-    for run in store.sweep(sweep_id).runs:
-        for event in finished_events(run.request, 2.0):
-            store.append(run.run_id, event)
+    sweep_id = ended(store, BEN.id, 4, 8, 16)
     with acting_as(BEN):
         exported = api.runs.export([sweep_id], tmp_path / "out.zip")
         api.runs.delete(sweep_id)
@@ -183,6 +191,104 @@ def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_
         api.runs.import_(exported)
 
     assert [] == store.records()
+
+
+def test_an_import_over_the_number_of_all_visitors_runs_is_taken_back_whole(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(runs_in_total=3)
+    store = api.workspace.store
+    sweep_id = ended(store, BEN.id, 4, 8, 16)
+    with acting_as(BEN):
+        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
+        api.runs.delete(sweep_id)
+    ended(store, BEN.id, 4)
+    api.workspace.temp.own(exported, ANN.id)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="at most 3 runs of all visitors, and 1 are there"):
+        api.runs.import_(exported)
+
+    assert 1 == len(store.records())
+    assert [] == [path for path in store.runs_dir.iterdir() if path.name.startswith(".new-")]
+
+
+def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(files_mb_per_visitor=1)
+    store = api.workspace.store
+    sweep_id = ended(store, BEN.id, 4)
+    journal = store.run_dir(store.run_ids(sweep_id)[0]) / "events.jsonl"
+    journal.write_bytes(journal.read_bytes() + (b'{"of": "%s"}\n' % (b"x" * 50)) * 10_000)
+    with acting_as(BEN):
+        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
+        api.runs.delete(sweep_id)
+    api.workspace.temp.own(exported, ANN.id)
+
+    with acting_as(ANN):
+        api.runs.import_(exported)
+        assert 600_000 < api.workspace.room.used_bytes(ANN.id)
+        api.runs.delete(sweep_id)
+        api.workspace.room.hold(ANN.id, 500_000)
+        with pytest.raises(LimitError, match=r"These runs take .* and this server has .* left for files of yours"):
+            api.runs.import_(exported)
+
+    assert [] == store.records()
+
+
+@pytest.fixture
+def uploaded(tmp_path, monkeypatch):
+    """uploaded(api, visitor, kilobytes): the path of data that this visitor has uploaded."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+
+    def upload(api, visitor, kilobytes, letter="x"):
+        path = tmp_path / "page" / f"{letter}{kilobytes}" / "mine.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"prompt": "a", "completion": letter * 1000}) + "\n")
+        path.write_text(path.read_text() * kilobytes)
+        api.workspace.temp.own(path, visitor.id)
+        return str(path)
+
+    return upload
+
+
+def kept_data(api):
+    return sorted(path.name for path in api.workspace.home.rglob("*") if path.is_file() and "data" in path.parts)
+
+
+@pytest.mark.parametrize("limits", [{"sweeps_per_visitor": 0}, {"runs_kept": 0}, {"disk_mb": 0}])
+def test_of_a_sweep_that_is_refused_no_copy_of_its_data_stays(shared, uploaded, limits):
+    api = shared(**limits)
+
+    with acting_as(ANN), pytest.raises(LimitError):
+        api.runs.start(questions.sweep(**SMALL, data=uploaded(api, ANN, 10)))
+
+    assert [] == kept_data(api)
+
+
+def test_the_data_of_a_sweep_that_is_queued_stays_as_long_as_it_does(shared, uploaded):
+    api = shared()
+
+    with acting_as(ANN):
+        sweep_id = api.runs.start(questions.sweep(**SMALL, data=uploaded(api, ANN, 10)))
+        assert ["mine.jsonl"] == kept_data(api)
+        assert Path(api.runs.sweep(sweep_id).runs[0].request.data).is_file()
+        api.runs.cancel(sweep_id)
+        api.runs.delete(sweep_id)
+    assert [] == kept_data(api)
+
+
+def test_data_that_runs_keep_count_among_a_visitors_files_and_once_each(shared, uploaded):
+    api = shared(files_mb_per_visitor=1, sweeps_per_visitor=9)
+    first = uploaded(api, ANN, 400)
+
+    with acting_as(ANN):
+        api.runs.start(questions.sweep(**SMALL, data=first))
+        api.runs.start(questions.sweep(**SMALL, data=first))
+        with pytest.raises(LimitError, match="at most 1 MB of a visitor's files"):
+            api.runs.start(questions.sweep(**SMALL, data=uploaded(api, ANN, 150, "y")))
+    with acting_as(BEN):
+        api.runs.start(questions.sweep(**SMALL, data=uploaded(api, BEN, 400, "z")))
+
+    assert 2 == len(kept_data(api))
 
 
 def test_nothing_new_starts_where_the_runs_folder_is_over_its_size(shared, tmp_path):

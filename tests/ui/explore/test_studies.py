@@ -10,6 +10,7 @@ from rankviz.errors import InvalidSettingError, UserError
 from rankviz.ui.explore import studies
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS
+from tests.catalog.test_peft_results import result
 from tests.support.finished_runs import text_of
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
@@ -121,3 +122,14 @@ def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
     notice = text_of(studies.added(api, [str(tmp_path / "bad.json")]))
 
     assert "bad.json has no object" in notice
+
+
+def test_added_files_are_removed_again_by_a_button_that_is_there_while_there_are_some(api, tmp_path):
+    (tmp_path / "mine.json").write_text(result())
+
+    assert not studies.shown(api, **QUESTION).remove["visible"]
+    studies.added(api, [str(tmp_path / "mine.json")])
+    assert studies.shown(api, **QUESTION).remove["visible"]
+    assert "Removed 1 result file." == text_of(studies.removed(api))
+    assert [] == list(api.studies.added())
+    assert not studies.shown(api, **QUESTION).remove["visible"]

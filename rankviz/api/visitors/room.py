@@ -1,0 +1,97 @@
+"""What the files of a visitor may take on the disk: uploads, the data and journals of their runs, and result files.
+
+Each of them asks here before it writes. What is on its way counts as if it were there, so that many at once get no more
+than one after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rankviz import units
+from rankviz.errors import LimitError
+from rankviz.visitor import data_folder, home_of
+
+if TYPE_CHECKING:
+    from rankviz.api.workspace import Workspace
+
+
+class Room:
+    """Of all visitors of one runs folder."""
+
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
+        self._changing = threading.RLock()
+        self._coming_bytes: Counter[str] = Counter()
+        self._coming_uploads: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Within it, so many bytes may be written for whoever asks. LimitError where their files leave no room."""
+        visitor_id = self._workspace.visitor.id
+        self.hold(visitor_id, size)
+        try:
+            yield
+        finally:
+            self.release(visitor_id, size)
+
+    def hold(self, visitor_id: str, size: int, *, up_to: float = 0) -> float:
+        """Hold room for so many more bytes until `release`; returns how many, which are more where `up_to` is and that
+        much is left. LimitError where the visitor's files leave no room."""
+        with self._changing:
+            left, most_mb = self.left_bytes(visitor_id), self._workspace.limits.files_mb_per_visitor
+            if size > left:
+                raise LimitError(
+                    f"This server keeps at most {most_mb:,} MB of a visitor's files: uploads, the data and journals of "
+                    f"their runs, and result files. {self._expiry} Runs stay until you delete them."
+                )
+            held = min(max(size, up_to), left)
+            self._coming_bytes[visitor_id] += held
+        return held
+
+    def left_bytes(self, visitor_id: str) -> float:
+        """How much more may be kept for a visitor."""
+        most_mb = self._workspace.limits.files_mb_per_visitor
+        if most_mb is None:
+            return math.inf
+        return most_mb * 10**6 - self.used_bytes(visitor_id) - self._coming_bytes[visitor_id]
+
+    def hold_upload(self, visitor_id: str, size: int, *, up_to: float = 0, files: int = 0) -> float:
+        """The same of uploads, whose number is bounded too, and the bytes of all visitors' together."""
+        limits, temp = self._workspace.limits, self._workspace.temp
+        most = limits.uploads_per_visitor
+        with self._changing:
+            left = temp.require_room(limits.temp_mb, self._coming_bytes.total() + size)
+            if most is not None and files:
+                kept = temp.usage(visitor_id).files + self._coming_uploads[visitor_id]
+                if kept + files > most:
+                    raise LimitError(f"This server keeps at most {most:,} uploads of a visitor. {self._expiry}")
+            held = self.hold(visitor_id, size, up_to=min(up_to, size + left))
+            self._coming_uploads[visitor_id] += files
+        return held
+
+    def release(self, visitor_id: str, size: float, files: int = 0) -> None:
+        """What was held has been written or given up."""
+        with self._changing:
+            self._coming_bytes[visitor_id] -= size
+            self._coming_uploads[visitor_id] -= files
+            self._coming_bytes, self._coming_uploads = +self._coming_bytes, +self._coming_uploads
+
+    def used_bytes(self, visitor_id: str) -> int:
+        """Of all files of a visitor that are here."""
+        from rankviz.catalog import own_studies
+        from rankviz.store.temp import bytes_in
+
+        home, temp, store = self._workspace.home, self._workspace.temp, self._workspace.store
+        folders = data_folder(home, visitor_id), home_of(home, visitor_id) / own_studies.FOLDER
+        kept = sum(bytes_in(folder) for folder in folders)
+        return temp.usage(visitor_id).size_bytes + kept + store.journal_bytes(visitor_id)
+
+    @property
+    def _expiry(self) -> str:
+        return f"Your uploads are removed after {units.counted(self._workspace.settings.temp_hours, 'hour')}."

@@ -1,0 +1,33 @@
+"""Copies of data files for the runs that are trained on them: an upload may not outlive the page."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from rankviz.visitor import data_folder
+
+
+def kept_path(home: Path, data: Path, owner: str) -> Path:
+    """Where the copy of a file is, or is to be: by its owner and its content, under its own name."""
+    with data.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return data_folder(home, owner) / digest / data.name
+
+
+def copy(source: Path, target: Path) -> None:
+    """Whole or not at all, unless it is there."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{secrets.token_hex(4)}")
+    try:
+        shutil.copyfile(source, aside)
+        os.replace(aside, target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is the same content by another name
+            target.parent.rmdir()
+        raise

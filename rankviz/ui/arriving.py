@@ -1,0 +1,135 @@
+"""An upload as it comes in: every part of it is counted before it is passed on to Gradio, which writes it."""
+
+from typing import Any
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
+
+from rankviz.api.workspace import Workspace
+from rankviz.errors import LimitError
+from rankviz.machine import disk
+
+STEP_BYTES = 4_000_000
+"""What is held at once, so that the files that are there are not counted again for every packet."""
+
+
+class Refused(MultiPartException):
+    """Gradio takes one that it meets while it reads an upload for its own, and removes what it has written of it."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+class Arriving:
+    """One upload. Refused where the visitor or the server has no room for it, or the disk has none."""
+
+    def __init__(self, workspace: Workspace, visitor_id: str, scope: Any):
+        self.refused: Refused | None = None
+        self._workspace, self._visitor_id = workspace, visitor_id
+        self._length = _length(Headers(scope=scope))
+        self._most_bytes = workspace.limits.upload_mb * 10**6
+        self._parser = self._parser_of(Headers(scope=scope))
+        self._whole = False
+        self._bytes = self._files = self._file_bytes = 0
+        self._held_bytes = self._held_files = 0
+        self._headers: list[tuple[bytearray, bytearray]] = []
+
+    async def begin(self) -> None:
+        """Refuse it before anything comes where it says that it is too long. Room is held for what has come alone: else
+        whoever announces much and sends nothing would keep others out."""
+        await run_in_threadpool(self._hold, self._length, 0, 0)
+        self.end()
+
+    def end(self) -> None:
+        """Its files are there, or nothing of it is."""
+        self._workspace.room.release(self._visitor_id, self._held_bytes, self._held_files)
+        self._held_bytes = self._held_files = 0
+
+    def counting(self, receive: Any) -> Any:
+        """The same as `receive`, until too much comes."""
+
+        async def counted() -> Any:
+            message = await receive()
+            if self._whole:
+                return message
+            try:
+                if message["type"] == "http.disconnect":
+                    raise Refused(400, "The upload was given up.")
+                await self._count(message.get("body", b""))
+            except Refused as refused:
+                self.refused = refused
+                raise
+            self._whole = not message.get("more_body", False)
+            return message
+
+        return counted
+
+    async def _count(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._parser:
+            try:
+                self._parser.write(data)
+            except MultipartParseError as error:
+                raise Refused(400, f"This is no upload as browsers send it: {error}") from None
+        if disk.is_full(self._workspace.temp.page):
+            raise Refused(507, disk.FULL_SENTENCE)
+        more_bytes, more_files = max(0, self._bytes - self._held_bytes), self._files - self._held_files
+        if more_bytes or more_files:
+            await run_in_threadpool(self._hold, more_bytes, more_files, STEP_BYTES if more_bytes else 0)
+
+    def _hold(self, size: int, files: int, up_to: int) -> None:
+        room = self._workspace.room
+        try:
+            self._held_bytes += room.hold_upload(self._visitor_id, size, up_to=up_to, files=files)
+        except LimitError as error:
+            raise Refused(413, str(error)) from None
+        self._held_files += files
+
+    def _parser_of(self, headers: Headers) -> MultipartParser | None:
+        """None where there are no parts, which Gradio refuses."""
+        kind, options = parse_options_header(headers.get("content-type"))
+        if kind != b"multipart/form-data" or b"boundary" not in options:
+            return None
+        callbacks = {
+            "on_part_begin": self._begin_part,
+            "on_header_field": self._begin_header,
+            "on_header_value": self._add_to_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._count_part,
+        }
+        return MultipartParser(options[b"boundary"], callbacks)
+
+    def _begin_part(self) -> None:
+        self._files += 1
+        self._file_bytes = 0
+        self._headers = [(bytearray(), bytearray())]
+
+    def _begin_header(self, data: bytes, start: int, end: int) -> None:
+        if self._headers[-1][1]:
+            self._headers.append((bytearray(), bytearray()))
+        self._headers[-1][0].extend(data[start:end])
+
+    def _add_to_header(self, data: bytes, start: int, end: int) -> None:
+        self._headers[-1][1].extend(data[start:end])
+
+    def _end_headers(self) -> None:
+        """Gradio keeps a part that is no file in memory, and reads none."""
+        said = [bytes(value) for name, value in self._headers if name.lower() == b"content-disposition"]
+        if not said or b"filename" not in parse_options_header(said[-1])[1]:
+            raise Refused(400, "This is no upload as browsers send it: a part of it is no file.")
+
+    def _count_part(self, data: bytes, start: int, end: int) -> None:
+        self._file_bytes += end - start
+        if self._file_bytes > self._most_bytes:
+            most_mb = self._workspace.limits.upload_mb
+            raise Refused(413, f"A file is too large: this server takes at most {most_mb:,} MB of one file.")
+
+
+def _length(headers: Headers) -> int:
+    """Of the body; 0 where it is not said."""
+    given = headers.get("content-length", "")
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 20 else 0

@@ -1,0 +1,91 @@
+"""Studies that visitors of a shared page add, each for themselves."""
+
+import sys
+import threading
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.catalog import own_studies
+from rankviz.core.cost.question import Question
+from rankviz.errors import LimitError
+from rankviz.visitor import Visitor, acting_as
+from tests.catalog.test_peft_results import result
+
+VISITORS = [Visitor(name * 16) for name in "abcd"]
+
+
+@pytest.fixture
+def api(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+    return Api(home=tmp_path / "home", shared=True)
+
+
+def uploaded(api, visitor, name="mine.json", **more):
+    """A result file that a visitor has uploaded."""
+    path = api.workspace.temp.page / visitor.id / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(result(**more))
+    api.workspace.temp.own(path, visitor.id)
+    return path
+
+
+def experiments(api):
+    return {point.experiment for point in api.studies.all().points if point.study_id.startswith("added_")}
+
+
+def test_visitors_who_ask_at_once_get_their_own_studies_each(api):
+    for visitor in VISITORS:
+        file = uploaded(api, visitor, run_info__experiment_name=visitor.id)
+        with acting_as(visitor):
+            own_studies.add(api.workspace.own_home, [file])
+    wrong = []
+
+    def ask(visitor):
+        with acting_as(visitor):
+            for _ in range(300):
+                if experiments(api) != {visitor.id}:
+                    wrong.append(visitor)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=ask, args=(visitor,)) for visitor in VISITORS]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert [] == wrong
+
+
+def test_visitors_who_take_turns_have_their_files_read_once(api):
+    for visitor in VISITORS:
+        with acting_as(visitor):
+            own_studies.add(api.workspace.own_home, [uploaded(api, visitor)])
+
+    def ask():
+        evidence = []
+        for visitor in VISITORS:
+            with acting_as(visitor):
+                evidence.append(api.studies.all())
+                api.tradeoffs.of(Question(model_id="Qwen/Qwen3-4B"))
+        return evidence
+
+    first, second = ask(), ask()
+
+    assert all(one is other for one, other in zip(first, second, strict=True))
+    assert 4 == len(set(map(id, first)))
+    assert 4 >= api.tradeoffs._rank_lines.cache_info().misses
+
+
+def test_result_files_count_among_a_visitors_files(api, monkeypatch):
+    ann, *_ = VISITORS
+    monkeypatch.setenv("RANKVIZ_MAX_FILES_MB_PER_VISITOR", "0")
+    file = uploaded(api, ann)
+
+    with acting_as(ann), pytest.raises(LimitError, match="at most 0 MB of a visitor's files"):
+        api.studies.add([file])
+    assert [] == list(api.workspace.home.rglob("evidence"))

@@ -1,0 +1,85 @@
+"""What an app that was killed has left, and what goes at the next start."""
+
+import json
+import os
+import time
+
+import pytest
+
+from rankviz.store import RunStore
+from rankviz.store.removal import ABANDONED_SECONDS, tidy
+from tests.support import questions
+from tests.support.hostile_disks import small_disk
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "home")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """rows(text): a data file."""
+
+    def write(text):
+        path = tmp_path / "mine.jsonl"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def make_old(*folders):
+    for folder in folders:
+        os.utime(folder, (time.time() - ABANDONED_SECONDS - 60,) * 2)
+
+
+@pytest.mark.parametrize("owner", ["", "ann"])
+def test_copies_of_data_that_no_run_names_go_once_they_are_old(store, rows, owner):
+    named, old, new = (store.kept_path(rows(text), owner) for text in ("named", "old", "new"))
+    store.create(questions.sweep(ranks=(4,)), owner, data=rows("named"))
+    for text in ("old", "new"):
+        store.keep(rows(text), owner)
+    make_old(named.parent, old.parent)
+
+    tidy(store)
+
+    assert (True, False, True) == (named.exists(), old.parent.exists(), new.exists())
+
+
+def test_what_a_run_names_that_cannot_be_read_stays(store, rows):
+    kept = store.keep(rows("rows"))
+    sweep_id = store.create(questions.sweep(ranks=(4,)), data=rows("rows"))
+    (run_id,) = store.run_ids(sweep_id)
+    request = store.run_dir(run_id) / "request.json"
+    request.write_text(json.dumps({**json.loads(request.read_text()), "learning_rate": "of a later version"}))
+    make_old(kept.parent)
+
+    store = RunStore(store.home)
+    tidy(store)
+
+    assert [run_id] == list(store.unreadable())
+    assert kept.exists()
+
+
+def test_nothing_else_in_the_place_of_copies_is_touched(store, rows):
+    others = [store.home / "data" / "mine", store.home / "visitors" / "0123456789abcdef" / "evidence"]
+    for folder in others:
+        folder.mkdir(parents=True)
+    make_old(*others)
+
+    tidy(store)
+
+    assert all(folder.is_dir() for folder in others)
+
+
+def test_of_a_copy_that_fills_the_disk_nothing_stays(rows):
+    large = rows("x" * 5_000_000)
+    with small_disk(4) as folder:
+        store = RunStore(folder / "home")
+
+        with pytest.raises(OSError):
+            store.create(questions.sweep(ranks=(4,)), data=large)
+
+        assert [] == store.records()
+        assert [] == [path for path in store.home.rglob("*") if path.is_file() and path.suffix != ".lock"]
