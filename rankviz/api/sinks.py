@@ -131,7 +131,7 @@ class Sinks:
         """
         run_ids = self.check(name, destination, token, use_login=use_login)
         visitor, senders = self._workspace.visitor, self._workspace.senders
-        with senders.turn(), self._workspace.temp.work() as folder:
+        with senders.turn(), self._workspace.work() as folder:
             stage_file = folder / "stage"
             on_start(stage_file)
             asked = {

@@ -158,7 +158,7 @@ class Workspace:
 
         limits = self.limits
         bounds = Bounds(seconds=limits.send_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-        return Children(bounds, limits.sends, self.temp.work, work=Work(*PUBLISHING))
+        return Children(bounds, limits.sends, self.work, work=Work(*PUBLISHING))
 
     @cached_property
     def data_files(self) -> DataFiles:
