@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rankviz.api import Api
-from rankviz.children import MAX_OF_A_VISITOR, Bounds, Children
+from rankviz.children import Bounds, Children
 from rankviz.core.cost.question import Question
 from rankviz.errors import BadAdapterError, BadDataError, InvalidSettingError, LimitError, RankVizError, WorkerError
+from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.visitor import Visitor, acting_as
 from tests.support.saved_adapters import two_blocks
 
