@@ -182,11 +182,10 @@ def test_one_runs_at_a_time_and_visitors_take_turns(tmp_path):
         with acting_as(Visitor(name)), some.turn():
             order.append(name)
 
-    with ThreadPoolExecutor(6) as pool:
-        with acting_as(Visitor("many")), some.turn():
-            for length, name in enumerate(("many", "many", "many", "other"), 2):
-                pool.submit(read, name)
-                wait_until(lambda length=length: some.line.length == length)
+    with ThreadPoolExecutor(6) as pool, acting_as(Visitor("many")), some.turn():
+        for length, name in enumerate(("many", "many", "many", "other"), 2):
+            pool.submit(read, name)
+            wait_until(lambda length=length: some.line.length == length)
 
     assert ["other", "many", "many", "many"] == order
     assert {} == ask(some)

@@ -44,12 +44,7 @@ class Played:
 
     def let_all_through(self) -> list[str]:
         """The order in which they were in."""
-        left = 0
-        while self.line.length:
-            wait_until(lambda: len(self.order) > left or not self.line.length)
-            for name in self.order[left:]:
-                self.leave[name].set()
-                left += 1
+        wait_until(lambda: [self.leave[name].set() for name in self.order] and not self.line.length)
         return self.order
 
 

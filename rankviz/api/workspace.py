@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rankviz.api.visitors.rights import Rights
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.hub.door import Door
     from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
     from rankviz.store.temp import TempHome
@@ -137,11 +138,41 @@ class Workspace:
     @cached_property
     def children(self) -> Children:
         """The processes in which everything is read that comes from outside."""
-        from rankviz.children import Bounds, Children
+        from rankviz.children import BUSY, Bounds, Children
+        from rankviz.fair_line import FairLine
 
         limits = self.limits
         bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-        return Children(bounds, limits.introspections, self.temp.work)
+        busy = BUSY.format(at_once=limits.introspections)
+        line = FairLine(limits.introspections, busy=busy, seconds=bounds.seconds, each=self._each)
+        return Children(bounds, folder=self.temp.work, line=line)
+
+    @cached_property
+    def hub(self) -> Door:
+        """Where models and adapters are looked up that are not here."""
+        from rankviz.children import Bounds
+        from rankviz.hub.door import Copies, open_door
+
+        limits = self.limits
+        bounds = Bounds(
+            seconds=limits.download_seconds,
+            memory_bytes=limits.child_memory_mb * 10**6,
+            file_bytes=limits.adapter_mb * 10**6,
+        )
+        copies = Copies(self.temp.copies, self._make_room_for_copies) if self.shared else None
+        return open_door(
+            limits.hub_lookups, each=self._each, download_bounds=bounds, folder=self.temp.work, copies=copies
+        )
+
+    def _make_room_for_copies(self) -> None:
+        """LimitError where uploads and downloads leave none."""
+        self.temp.drop_copies()
+        self.temp.require_room(self.limits.temp_mb)
+
+    @property
+    def _each(self) -> int | None:
+        """How many of the places where something is read may be one visitor's; on one's own machine all."""
+        return 1 if self.shared else None
 
     @cached_property
     def senders(self) -> Children:

@@ -12,6 +12,7 @@ COMMANDS = {
     "adapter": "reading.adapter",
     "resize": "reading.resize",
     "data": "reading.data",
+    "hub": "reading.hub",
     "import": "reading.imports",
     "export": "reading.exports",
     "publish": "sending.main",
