@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rankviz.api.visitors.rights import Rights
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.fair_line import FairLine
     from rankviz.hub.door import Door
     from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
@@ -51,7 +52,6 @@ PUBLISHING = (
 )
 """How errors call what the senders do."""
 
-
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -64,6 +64,20 @@ def writes(method: Method) -> Method:
             return method(self, *args, **kwargs)
 
     return call
+
+
+def in_turn(line: str) -> Callable[[Method], Method]:
+    """Of an operation for which visitors stand in this line of the workspace's."""
+
+    def decorate(method: Method) -> Method:
+        @wraps(method)
+        def call(self, *args: Any, **kwargs: Any) -> Any:
+            with getattr(self._workspace, line).turn():
+                return method(self, *args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 class Workspace:
@@ -138,41 +152,30 @@ class Workspace:
     @cached_property
     def children(self) -> Children:
         """The processes in which everything is read that comes from outside."""
-        from rankviz.children import BUSY, Bounds, Children
-        from rankviz.fair_line import FairLine
+        from rankviz.api import places
 
-        limits = self.limits
-        bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-        busy = BUSY.format(at_once=limits.introspections)
-        line = FairLine(limits.introspections, busy=busy, seconds=bounds.seconds, each=self._each)
-        return Children(bounds, folder=self.temp.work, line=line)
+        return places.reading(self.limits, self.temp, shared=self.shared)
 
     @cached_property
     def hub(self) -> Door:
         """Where models and adapters are looked up that are not here."""
-        from rankviz.children import Bounds
-        from rankviz.hub.door import Copies, open_door
+        from rankviz.api import places
 
-        limits = self.limits
-        bounds = Bounds(
-            seconds=limits.download_seconds,
-            memory_bytes=limits.child_memory_mb * 10**6,
-            file_bytes=limits.adapter_mb * 10**6,
-        )
-        copies = Copies(self.temp.copies, self._make_room_for_copies) if self.shared else None
-        return open_door(
-            limits.hub_lookups, each=self._each, download_bounds=bounds, folder=self.temp.work, copies=copies
-        )
+        return places.door(self.limits, self.temp, shared=self.shared)
 
-    def _make_room_for_copies(self) -> None:
-        """LimitError where uploads and downloads leave none."""
-        self.temp.drop_copies()
-        self.temp.require_room(self.limits.temp_mb)
+    @cached_property
+    def starts(self) -> FairLine:
+        """Before what is queued: it is checked first, which may take as long as reading a model."""
+        from rankviz.api import places
 
-    @property
-    def _each(self) -> int | None:
-        """How many of the places where something is read may be one visitor's; on one's own machine all."""
-        return 1 if self.shared else None
+        return places.operations("starts at most {at_once} sweeps and probes at once", shared=self.shared)
+
+    @cached_property
+    def changes(self) -> FairLine:
+        """Before runs are ended, deleted or shared: another line, so that nobody who starts something is in the way."""
+        from rankviz.api import places
+
+        return places.operations("ends, deletes and shares at most {at_once} sweeps at once", shared=self.shared)
 
     @cached_property
     def senders(self) -> Children:

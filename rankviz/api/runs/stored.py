@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rankviz.api.visitors.quota import Quota
-from rankviz.api.workspace import Workspace, writes
+from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.bounds import without_places
 from rankviz.errors import InvalidSettingError, RunNotFoundError, quoted
 
@@ -173,12 +173,14 @@ class StoredRuns:
         records = self._workspace.rights.seen(run_or_sweep_id)
         return all(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
+    @in_turn("changes")
     @writes
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Let others look at a run or a sweep of one's own by its address, or no longer."""
         for run_id in self._required_run_ids(run_or_sweep_id):
             self._workspace.store.open_to_all(run_id, is_open)
 
+    @in_turn("changes")
     @writes
     def delete(self, run_or_sweep_id: str) -> Sequence[str]:
         """Delete a run, a probe or a sweep of one's own that has ended, with its adapters and log; returns what is

@@ -1,0 +1,59 @@
+"""How many visitors do at once what is heavy, and where: reading files, asking the Hub, starting and changing runs.
+
+On a shared page a visitor has one place of each kind at a time, and a few more requests of theirs may wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rankviz.children import BUSY, Bounds, Children
+from rankviz.fair_line import MAX_OF_A_VISITOR, MAX_WAITING, FairLine
+from rankviz.hub.door import Copies, Door, open_door
+
+if TYPE_CHECKING:
+    from rankviz.settings import Limits
+    from rankviz.store.temp import TempHome
+
+OPERATIONS = 8
+"""That start or change runs, at once. What is heavy in them has places of its own; each of these keeps a thread."""
+OPERATION_SECONDS = 60.0
+"""The longest wait for one."""
+
+
+def reading(limits: Limits, temp: TempHome, *, shared: bool) -> Children:
+    """The processes that read models, adapters, data files and imports."""
+    bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
+    busy = BUSY.format(at_once=limits.introspections)
+    line = FairLine(limits.introspections, busy=busy, seconds=bounds.seconds, each=_each(shared))
+    return Children(bounds, folder=temp.work, line=line)
+
+
+def door(limits: Limits, temp: TempHome, *, shared: bool) -> Door:
+    """To the Hub. On a shared page its adapters are kept among the uploads, counted and removed like them."""
+    bounds = Bounds(
+        seconds=limits.download_seconds,
+        memory_bytes=limits.child_memory_mb * 10**6,
+        file_bytes=limits.adapter_mb * 10**6,
+    )
+
+    def make_room() -> None:
+        temp.drop_copies()
+        temp.require_room(limits.temp_mb)
+
+    copies = Copies(temp.copies, make_room) if shared else None
+    return open_door(limits.hub_lookups, each=_each(shared), download_bounds=bounds, folder=temp.work, copies=copies)
+
+
+def operations(does: str, *, shared: bool) -> FairLine:
+    """Before operations that start or change runs; on one's own machine all may wait."""
+    busy = f"This server {does.format(at_once=OPERATIONS)}, and one for each visitor. Try again in a moment."
+    most, mine = (MAX_WAITING, MAX_OF_A_VISITOR) if shared else (None, None)
+    return FairLine(
+        OPERATIONS, busy=busy, seconds=OPERATION_SECONDS, each=_each(shared), waiting=most, of_a_visitor=mine
+    )
+
+
+def _each(shared: bool) -> int | None:
+    """How many places may be one visitor's; None is all."""
+    return 1 if shared else None
