@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -143,6 +144,9 @@ class StoredRuns:
     @writes
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
+        from rankviz.children import remade
+        from rankviz.store.imports import MAX_ARCHIVE_BYTES
+
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         source = self._workspace.references.file(source)
         if not source.is_file():  # said with the path as it was given; the child gets the absolute one
@@ -155,11 +159,16 @@ class StoredRuns:
             "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
             "runs_kept": limits.runs_kept,
         }
+        # One that is too large is refused before it is read.
+        key = f"import {_digest(source)}" if source.stat().st_size <= MAX_ARCHIVE_BYTES else ""
         children = self._workspace.children
-        with children.turn():
+        with children.turn(key):
             self._quota.require_room(1)  # others may have come before
             asked["kept"] = self._quota.kept
-            return children.ask("import", asked, about=source.name, error=InvalidSettingError)["run_ids"]
+            reply = children.ask("import", asked, about=source.name, error=InvalidSettingError, key=key)
+        if refused := reply["refused"]:  # for what is here, which may change; so it is no failure to be remembered
+            raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
+        return reply["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
         """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""
@@ -201,3 +210,10 @@ class StoredRuns:
 
 def _without_places(failed: Failed) -> Failed:
     return replace(failed, log_tail="", error=without_places(failed.error))
+
+
+def _digest(path: Path) -> str:
+    """Of a file's name and content."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{content} {path.name}"
