@@ -37,11 +37,7 @@ def door(limits: Limits, temp: TempHome, *, shared: bool) -> Door:
         file_bytes=limits.adapter_mb * 10**6,
     )
 
-    def make_room() -> None:
-        temp.drop_copies()
-        temp.require_room(limits.temp_mb)
-
-    copies = Copies(temp.copies, make_room) if shared else None
+    copies = Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies) if shared else None
     return open_door(limits.hub_lookups, each=_each(shared), download_bounds=bounds, folder=temp.work, copies=copies)
 
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from rankviz.children import Bounds, Children
@@ -42,8 +42,10 @@ class Copies(NamedTuple):
 
     start: str
     """The beginning of the path of each."""
-    make_room: Callable[[], None]
-    """Before another comes."""
+    require_room: Callable[[], None]
+    """LimitError where there is none for another."""
+    drop_old: Callable[[], None]
+    """Once another has come."""
 
 
 class Door:
@@ -76,11 +78,13 @@ class Door:
 
         def fetched() -> Path:
             if self._copies:
-                self._copies.make_room()
+                self._copies.require_room()
             copies = self._copies.start if self._copies else ""
             asked = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies}
-            unavailable = adapter.unavailable(repo_id)
-            return Path(self._ask(self._downloads, "adapter", asked, unavailable, BadAdapterError)["folder"])
+            reply = self._ask(self._downloads, "adapter", asked, adapter.unavailable(repo_id), BadAdapterError)
+            if self._copies:
+                self._copies.drop_old()
+            return Path(reply["folder"])
 
         folder = self._adapters.get(repo_id, fetched)
         return folder if folder.is_dir() else self._adapters.get(repo_id, fetched, anew=True)
@@ -98,16 +102,26 @@ class Door:
         return self._sizes.get(repo_id, looked_up)
 
     def reached(self) -> HubAnswer:
-        """Whether the Hub answers. One asks, and meanwhile the others go on with the last answer."""
+        """Whether the Hub answers. Who asks first waits for that; later on everybody goes on with the last answer while
+        the next one comes."""
         if reach.is_offline():
             return reach.ask_hub()
-        if self._asking.acquire(blocking=self._answer is None):
-            try:
-                if self._answer is None or time.monotonic() - self._answer[0] > ANSWER_SECONDS:
-                    self._answer = (time.monotonic(), self._asked())
-            finally:
-                self._asking.release()
+        if self._answer is None:
+            with self._asking:
+                if self._answer is None:  # while this one waited
+                    self._ask_again()
+        elif time.monotonic() - self._answer[0] > ANSWER_SECONDS and self._asking.acquire(blocking=False):
+            Thread(target=self._ask_behind, name="whether the Hub answers", daemon=True).start()
         return self._answer[1]
+
+    def _ask_behind(self) -> None:
+        try:
+            self._ask_again()
+        finally:
+            self._asking.release()
+
+    def _ask_again(self) -> None:
+        self._answer = (time.monotonic(), self._asked())
 
     def _asked(self) -> HubAnswer:
         try:

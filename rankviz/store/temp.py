@@ -88,9 +88,9 @@ class TempHome:
         return str(self.page / COPY)
 
     def drop_copies(self) -> None:
-        """Make room for another adapter from the Hub: only the newest few stay."""
+        """Of the adapters from the Hub only the newest few stay."""
         copies = [(_age(path), path) for path in _inside(self.page) if path.name.startswith(COPY)]
-        for _, path in sorted(copies)[KEPT_COPIES - 1 :]:
+        for _, path in sorted(copies)[KEPT_COPIES:]:
             shutil.rmtree(path, ignore_errors=True)
 
     def require_room(self, most_mb: int | None) -> None:

@@ -11,8 +11,9 @@ from rankviz.api import Api
 from rankviz.errors import LimitError
 from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.visitor import acting_as
-from tests.support import questions
+from tests.support import played_hub, questions
 from tests.support.finished_runs import finished
+from tests.support.saved_adapters import two_blocks
 from tests.support.visitors import ANN, BEN
 
 
@@ -73,6 +74,26 @@ def test_who_cancels_deletes_or_shares_waits_for_no_start(api, held):
             assert [] == api.runs.cancel(sweep_id)
             assert 1 == len(api.runs.delete(sweep_id))
         held.set()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_adapter_from_the_hub_lies_among_the_uploads_of_a_shared_page(tmp_path, monkeypatch, shared):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("HF_HOME", str(cache))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "home" / "tmp" / "page"))
+    api = Api(home=tmp_path / "home", shared=shared)
+    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)), acting_as(ANN):
+        assert 4 == api.adapters.spectrum("someone/adapter").r
+
+    copies = {path.parents[1].name[:4] for path in api.workspace.temp.page.rglob("*.safetensors")}
+    cached = list(cache.rglob("*.safetensors"))
+    assert ({"hub-"}, []) == (copies, cached) if shared else (set(), 1) == (copies, len(cached))
+
+
+def test_models_of_the_catalogue_never_come_to_the_hub(api, monkeypatch):
+    monkeypatch.setattr(api.workspace, "hub", None)
+
+    assert "Qwen/Qwen3-4B" == api.models.get("Qwen/Qwen3-4B").id
 
 
 def test_on_ones_own_machine_all_wait(tmp_path):

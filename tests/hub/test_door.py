@@ -1,7 +1,10 @@
 """What the page asks of the Hub: a few at once, bounded as a whole, and nothing twice that has just failed."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -25,9 +28,20 @@ def door(*, seconds: float = 60, at_once: int = 2, copies: Copies | None = None,
     return Door(children(), children(), copies)
 
 
+def kept_in(folder: Path, require_room: Callable[[], None] = lambda: None) -> Copies:
+    return Copies(str(folder / "hub-"), require_room, lambda: None)
+
+
 def config_of(some: Door, repo_id: str):
     with some.config(repo_id, ("a/close",)) as found:
         return found, found.path.read_text()
+
+
+def wait_until(happens) -> None:
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -136,6 +150,18 @@ def test_whether_the_hub_answers_is_asked_once_a_minute(monkeypatch):
         assert 1 == len(hub.asked)
 
 
+def test_later_nobody_waits_for_whether_the_hub_answers(monkeypatch):
+    some = door()
+    with played_hub.answering(monkeypatch):
+        assert some.reached().reached
+    monkeypatch.setattr(doors, "ANSWER_SECONDS", 0)
+
+    with played_hub.silent(monkeypatch) as connections:
+        assert some.reached().reached  # as it was
+        wait_until(lambda: not some.reached().reached)
+        assert connections
+
+
 def test_a_hub_that_does_not_answer_is_not_reached_nor_asked_for_models(monkeypatch):
     some = door()
     with played_hub.silent(monkeypatch) as connections:
@@ -159,14 +185,16 @@ def test_offline_nothing_is_asked(monkeypatch):
 
 
 def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
-    made = []
-    some = door(copies=Copies(str(tmp_path / "kept" / "hub-"), lambda: made.append("room")))
+    told = []
+    some = door(
+        copies=Copies(str(tmp_path / "kept" / "hub-"), *(partial(told.append, what) for what in ("room", "old")))
+    )
     with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub:
         folder = some.adapter("someone/adapter", max_bytes=10**6)
         asked = len(hub.asked)
 
         assert folder == some.adapter("someone/adapter", max_bytes=10**6)
-        assert (asked, ["room"]) == (len(hub.asked), made)
+        assert (asked, ["room", "old"]) == (len(hub.asked), told)
     assert (tmp_path / "kept", "adapter") == (folder.parents[1], folder.name)
     assert {CONFIG, WEIGHTS} == {path.name for path in folder.iterdir()}
 
@@ -174,7 +202,7 @@ def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
 def test_an_adapter_that_is_gone_is_fetched_again(monkeypatch, tmp_path):
     import shutil
 
-    some = door(copies=Copies(str(tmp_path / "kept" / "hub-"), lambda: None))
+    some = door(copies=kept_in(tmp_path / "kept"))
     with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)):
         folder = some.adapter("someone/adapter", max_bytes=10**6)
         shutil.rmtree(tmp_path / "kept")
@@ -184,7 +212,7 @@ def test_an_adapter_that_is_gone_is_fetched_again(monkeypatch, tmp_path):
 
 
 def test_a_large_adapter_is_refused_before_any_of_it_is_fetched(monkeypatch, tmp_path):
-    some = door(copies=Copies(str(tmp_path / "kept" / "hub-"), lambda: None))
+    some = door(copies=kept_in(tmp_path / "kept"))
     with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub:
         with pytest.raises(BadAdapterError, match="more than the 10 allowed here"):
             some.adapter("someone/adapter", max_bytes=10)
@@ -196,7 +224,7 @@ def test_where_there_is_no_room_no_adapter_is_fetched(monkeypatch, tmp_path):
     def no_room():
         raise LimitError("No room.")
 
-    some = door(copies=Copies(str(tmp_path / "hub-"), no_room))
+    some = door(copies=kept_in(tmp_path, no_room))
     with (
         played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub,
         pytest.raises(LimitError, match="No room"),

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class PlayedHub:
                 if status == 404:
                     self.send_header("X-Error-Code", "RepoNotFound")
                 self.send_header("X-Repo-Commit", COMMIT)
-                self.send_header("ETag", '"an-etag"')
+                self.send_header("ETag", f'"{sha256(body).hexdigest()}"')
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 if self.command == "GET":
