@@ -4,6 +4,7 @@ for.
 Who waits keeps a thread of the page, so the line is short, and who finds no place in it is refused at once.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,11 @@ class FairLine:
             with self._changed:
                 self._tickets.remove(ticket)
                 self._let_in_the_next()
+
+    @property
+    def most(self) -> float:
+        """The most that are in or wait, and the most threads that they keep."""
+        return math.inf if self._waiting is None else self._at_once + self._waiting
 
     @property
     def length(self) -> int:

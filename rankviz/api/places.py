@@ -1,6 +1,7 @@
 """How many visitors do at once what is heavy, and where: reading files, asking the Hub, starting and changing runs.
 
-On a shared page a visitor has one place of each kind at a time, and a few more requests of theirs may wait.
+On a shared page a visitor has one place of each kind at a time, and a few more requests of theirs may wait. Whoever has
+a place or waits keeps a thread of the page, so all lines together are shorter than the threads are many.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rankviz.children import BUSY, Bounds, Children
-from rankviz.fair_line import MAX_OF_A_VISITOR, MAX_WAITING, FairLine
+from rankviz.fair_line import MAX_OF_A_VISITOR, FairLine
 from rankviz.hub.door import Copies, Door, open_door
 
 if TYPE_CHECKING:
     from rankviz.settings import Limits
     from rankviz.store.temp import TempHome
 
-OPERATIONS = 8
-"""That start or change runs, at once. What is heavy in them has places of its own; each of these keeps a thread."""
+OPERATIONS = 5
+"""That start runs at once, and the same of those that change some. What is heavy in them has places of its own."""
+OPERATIONS_WAITING = 4
 OPERATION_SECONDS = 60.0
 """The longest wait for one."""
 
@@ -44,7 +46,7 @@ def door(limits: Limits, temp: TempHome, *, shared: bool) -> Door:
 def operations(does: str, *, shared: bool) -> FairLine:
     """Before operations that start or change runs; on one's own machine all may wait."""
     busy = f"This server {does.format(at_once=OPERATIONS)}, and one for each visitor. Try again in a moment."
-    most, mine = (MAX_WAITING, MAX_OF_A_VISITOR) if shared else (None, None)
+    most, mine = (OPERATIONS_WAITING, MAX_OF_A_VISITOR) if shared else (None, None)
     return FairLine(
         OPERATIONS, busy=busy, seconds=OPERATION_SECONDS, each=_each(shared), waiting=most, of_a_visitor=mine
     )

@@ -29,6 +29,7 @@ SILENT_SECONDS = 20
 ANSWER_SECONDS = 60
 """How long what the Hub has said of itself and of sizes holds; a page asks again whenever a setting changes."""
 MAX_REMEMBERED = 256
+MAX_WAITING = 3
 BUSY = (
     "This server looks up at most {at_once} at once of models and adapters at the Hub, and is busy with others. Try "
     "again in a moment."
@@ -58,6 +59,7 @@ class Door:
     """
 
     def __init__(self, lookups: Children, downloads: Children, copies: Copies | None = None):
+        self.lines = (lookups.line, downloads.line)
         self._lookups, self._downloads, self._copies = lookups, downloads, copies
         self._silent_since: float | None = None
         self._asking = Lock()
@@ -198,7 +200,8 @@ def open_door(
     """
 
     def children(bounds: Bounds, at_once: int) -> Children:
-        line = FairLine(at_once, busy=BUSY.format(at_once=at_once), seconds=bounds.seconds, each=each)
+        busy = BUSY.format(at_once=at_once)
+        line = FairLine(at_once, busy=busy, seconds=bounds.seconds, each=each, waiting=MAX_WAITING)
         return Children(bounds, folder=folder, line=line, failed_seconds=FAILED_SECONDS)
 
     lookup_bounds = Bounds(seconds=LOOKUP_SECONDS, memory_bytes=LOOKUP_MEMORY_BYTES)

@@ -76,6 +76,13 @@ def test_who_cancels_deletes_or_shares_waits_for_no_start(api, held):
         held.set()
 
 
+def test_all_lines_together_leave_threads_to_those_who_only_look(api):
+    """Gradio and Starlette share 40."""
+    here = api.workspace
+
+    assert 38 > sum(line.most for line in (here.children.line, *here.hub.lines, here.starts, here.changes))
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_an_adapter_from_the_hub_lies_among_the_uploads_of_a_shared_page(tmp_path, monkeypatch, shared):
     cache = tmp_path / "cache"
