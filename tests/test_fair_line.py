@@ -22,19 +22,30 @@ def wait_until(happens) -> None:
         time.sleep(0.01)
 
 
+class Watched(FairLine):
+    """Counts who has come into it, be it that they have left since."""
+
+    came = 0
+
+    def _join(self):
+        ticket = super()._join()
+        self.came += 1
+        return ticket
+
+
 class Played:
     """A line with visitors in threads of their own. Who is let in stays until `go_on`, one after the other."""
 
-    def __init__(self, line: FairLine, pool: ThreadPoolExecutor):
+    def __init__(self, line: Watched, pool: ThreadPoolExecutor):
         self.line, self.pool = line, pool
         self.order: list[str] = []
         self.leave: dict[str, Event] = {}
 
     def comes(self, name: str) -> Future:
         """A request of the visitor whom the first letter names. Returns once it is in, waits or is refused."""
-        before, self.leave[name] = self.line.length, Event()
+        before, self.leave[name] = self.line.came, Event()
         future = self.pool.submit(self._through, name)
-        wait_until(lambda: self.line.length > before or future.done())
+        wait_until(lambda: self.line.came > before or future.done())
         return future
 
     def _through(self, name: str) -> None:
@@ -51,7 +62,7 @@ class Played:
 @contextmanager
 def played(at_once: int = 1, **settings) -> Iterator[Played]:
     with ThreadPoolExecutor(40) as pool:
-        now = Played(FairLine(at_once, **{"busy": BUSY, "seconds": 60} | settings), pool)
+        now = Played(Watched(at_once, **{"busy": BUSY, "seconds": 60} | settings), pool)
         try:
             yield now
         finally:

@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.attacks.conftest import Space
+from tests.attacks.spaces import Space
 from tests.support import played_hub
 from tests.support.stranger import Stranger
 
 ASKED = 60
+PROCESSES = 3
+"""That ask the Hub at once: two look-ups, and one for whether it answers at all."""
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +24,8 @@ def hub():
 @pytest.fixture(scope="module")
 def space(tmp_path_factory, hub):
     """Not that of the other attacks, which has no Hub."""
-    space = Space(tmp_path_factory.mktemp("space"), HF_HUB_OFFLINE="0")
-    yield space
-    space.stop()
+    with Space(tmp_path_factory.mktemp("space"), HF_HUB_OFFLINE="0") as space:
+        yield space
 
 
 def unknown(space, number):
@@ -39,7 +40,7 @@ def test_a_silent_hub_keeps_nobody_waiting(space, hub, during):
         with ThreadPoolExecutor(ASKED) as pool:
             return list(pool.map(lambda number: unknown(space, number), range(ASKED)))
 
-    said = during(attack)
+    said = during(attack, readers_at_once=PROCESSES)
 
     busy = [text for text in said if "looks up at most 2 at once" in text and "Try again in a moment" in text]
     silent = [text for text in said if "the Hub cannot be reached" in text]
@@ -61,7 +62,7 @@ def test_starts_of_models_that_nobody_has_are_in_nobodys_way(space, ann, ben, du
             shared = ben.endpoint("share", sweep_id)
             return shared, [each.result() for each in starting]
 
-    shared, refused = during(attack)
+    shared, refused = during(attack, readers_at_once=PROCESSES)
 
     assert not shared.error
     assert all("Try again in a moment" in error or "the Hub cannot be reached" in error for error in refused)
