@@ -11,13 +11,8 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
 from rankviz.child import run as run_one
-from rankviz.children import MAX_OF_A_VISITOR, MAX_WAITING, Bounds, Children
-=======
-from rankviz import children
 from rankviz.children import Bounds, Children
->>>>>>> 8ec6456b (Visitors take turns at what only a few may read at once)
 from rankviz.errors import BadAdapterError, LimitError, NotInstalledError, WorkerError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.visitor import Visitor, acting_as
@@ -211,7 +206,6 @@ def test_what_cannot_be_read_is_not_tried_again_for_a_while(tmp_path):
     assert "xx" == (tmp_path / "tried").read_text()
 
 
-<<<<<<< HEAD
 def test_a_secret_is_read_from_standard_input_and_is_in_nothing_that_the_child_prints():
     code = (
         "import os, sys, json; s = os.read(0, 100).decode();"
@@ -228,7 +222,8 @@ def test_a_child_that_waits_with_a_secret_lives_as_long_as_any_other():
     code = "import os, time; time.sleep(1); print('{\"length\": %d}' % len(os.read(0, 100))); time.sleep(0.5)"
 
     assert {"length": 10} == ask(running(code), secret="hf_0123456")
-=======
+
+
 def test_who_brings_again_what_could_not_be_read_takes_no_place():
     some = running("raise SystemExit(9)")
     with pytest.raises(WorkerError), some.turn("bad"):
@@ -236,4 +231,3 @@ def test_who_brings_again_what_could_not_be_read_takes_no_place():
 
     with some.turn(), acting_as(Visitor("again")), pytest.raises(WorkerError), some.turn("bad"):
         pass
->>>>>>> 8ec6456b (Visitors take turns at what only a few may read at once)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rankviz.children import BUSY, Bounds, Children
+from rankviz.child import Bounds
+from rankviz.children import READING, Children
 from rankviz.fair_line import MAX_OF_A_VISITOR, FairLine
 from rankviz.hub.door import Copies, Door, open_door
 
@@ -26,7 +27,7 @@ OPERATION_SECONDS = 60.0
 def reading(limits: Limits, temp: TempHome, *, shared: bool) -> Children:
     """The processes that read models, adapters, data files and imports."""
     bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-    busy = BUSY.format(at_once=limits.introspections)
+    busy = READING.is_busy(limits.introspections)
     line = FairLine(limits.introspections, busy=busy, seconds=bounds.seconds, each=_each(shared))
     return Children(bounds, folder=temp.work, line=line)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from rankviz.children import Bounds, Children
+from rankviz.child import Bounds
+from rankviz.children import Children
 from rankviz.core.preflight.facts import HubAnswer
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, RankVizError, WorkerError
 from rankviz.fair_line import FairLine
