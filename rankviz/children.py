@@ -8,23 +8,20 @@ import contextlib
 import json
 import sys
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Condition
 from typing import Any, NamedTuple
 
-from rankviz import errors, visitor
+from rankviz import errors
 from rankviz.child import Bounds, Ended, run
-from rankviz.errors import LimitError, RankVizError, UserError, WorkerError
+from rankviz.errors import HubUnavailableError, RankVizError, UserError, WorkerError
+from rankviz.fair_line import FairLine
 
 WORKER = (sys.executable, "-m", "rankviz.worker")
 REQUEST = "request.json"
-MAX_WAITING = 8
-MAX_OF_A_VISITOR = 4
-"""Running and waiting, so that nobody takes all places."""
 FAILED_SECONDS = 600
 """How long what could not be read is not tried again."""
 MAX_FAILED = 256
@@ -37,6 +34,10 @@ class Work(NamedTuple):
     doing: str = "Reading"
     busy: str = "reads at most {at_once} at once of models, adapters, data files and imports, and is busy with others"
     advice: str = "check what is in it"
+
+    def is_busy(self, at_once: int) -> str:
+        """Said to who finds no place."""
+        return f"This server {self.busy.format(at_once=at_once)}. Try again in a minute."
 
 
 READING = Work()
@@ -55,6 +56,8 @@ class Children:
         folder: Makes a folder for one child, and removes it.
         worker: What is run, but for the operation and its folder.
         work: What it does, in words.
+        line: Who may run one; by default everybody in turn.
+        failed_seconds: How long what could not be read is not tried again.
     """
 
     def __init__(
@@ -64,51 +67,32 @@ class Children:
         folder: Callable[[], AbstractContextManager[str | Path]] = _unshared,
         worker: Sequence[str] = WORKER,
         work: Work = READING,
+        line: FairLine | None = None,
+        failed_seconds: float = FAILED_SECONDS,
     ):
         self.bounds = bounds
-        self._at_once = at_once
-        self._folder = folder
+        self.folder = folder
+        self.line = line or FairLine(at_once, busy=work.is_busy(at_once), seconds=bounds.seconds)
         self._worker = worker
         self._work = work
+        self._failed_seconds = failed_seconds
         self._failed: OrderedDict[str, tuple[float, RankVizError]] = OrderedDict()
-        self._changed = Condition()
-        self._running = 0
-        self._of: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Within it this thread may run a child. LimitError where too many wait, or none ends in time."""
-        who = (visitor.current() or visitor.HOST).id
-        with self._changed:
-            if self._of[who] >= MAX_OF_A_VISITOR or self.busy >= self._at_once + MAX_WAITING:
-                raise LimitError(self._busy())
-            self._of[who] += 1
-            try:
-                if not self._changed.wait_for(lambda: self._running < self._at_once, self.bounds.seconds):
-                    raise LimitError(self._busy())
-            except BaseException:
-                self._leave(who)
-                raise
-            self._running += 1
-        try:
+    def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
+        """Within it this thread may run a child. LimitError as of a FairLine.
+
+        key: of what will be asked. Where that failed a while ago, its error comes at once, and no place is taken.
+        """
+        self._recall(key)
+        with self.line.turn(patient=patient):
+            self._recall(key)  # while this one waited
             yield
-        finally:
-            with self._changed:
-                self._running -= 1
-                self._leave(who)
-                self._changed.notify()
 
-    @property
-    def busy(self) -> int:
-        """How many run or wait."""
-        return self._of.total()
-
-    def _leave(self, who: str) -> None:
-        self._of[who] -= 1
-        self._of += Counter()  # forgets those who have none
-
-    def _busy(self) -> str:
-        return f"This server {self._work.busy.format(at_once=self._at_once)}. Try again in a minute."
+    def _recall(self, key: str) -> None:
+        since, failure = self._failed.get(key, (0.0, None))
+        if failure is not None and time.monotonic() - since < self._failed_seconds:
+            raise failure.with_traceback(None)
 
     def ask(
         self,
@@ -130,16 +114,13 @@ class Children:
             key: Of the content that is read: a failure is not tried again for some minutes.
             secret: On the child's standard input.
         """
-        key = key and f"{operation} {key}"
-        since, failure = self._failed.get(key, (0.0, None))
-        if failure is not None and time.monotonic() - since < FAILED_SECONDS:
-            raise failure.with_traceback(None)
+        self._recall(key)
         try:
-            with self._folder() as folder:
+            with self.folder() as folder:
                 (Path(folder) / REQUEST).write_text(json.dumps(request), encoding="utf-8")
                 ended = run([*self._worker, operation, str(folder)], self.bounds, folder=Path(folder), secret=secret)
             return answer(ended, about=about, error=error, work=self._work)
-        except (UserError, WorkerError) as failure:
+        except (UserError, WorkerError, HubUnavailableError) as failure:
             if key:
                 self._failed[key] = time.monotonic(), failure
                 while len(self._failed) > MAX_FAILED:

@@ -16,7 +16,8 @@ RankVizError
     - NotInstalledError       the light install lacks a library for this; says how to add it
     - PublishError            the Hub or Trackio refuses what is published; says what to do
   + AssetError                RankViz's own data is broken: file, row, field, remedy
-  + HubUnavailableError       no network, or no answer from the Hub; try again later
+  + HubUnavailableError       the Hub cannot help now; try again later
+    - HubSilentError          no network, or no answer at all from the Hub
   + StorageError              the runs folder cannot be written: its disk is full, or it is read-only
   + EngineError               an engine refused a job, or lost what it made; says why
   + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
@@ -116,7 +117,11 @@ class AssetError(RankVizError):
 
 
 class HubUnavailableError(RankVizError):
-    """No network or no answer from the Hub."""
+    """The Hub cannot help now."""
+
+
+class HubSilentError(HubUnavailableError):
+    """No network, or no answer at all from the Hub, so nothing else need be asked of it for a while."""
 
 
 class StorageError(RankVizError):

@@ -61,6 +61,12 @@ class Limits(BaseSettings):
     child_memory_mb: Annotated[int, Field(ge=256)] = Field(16_000, description="MB of memory that reading one may take")
     sends: Annotated[int, Field(ge=1)] = Field(2, description="Sweeps and runs that are published at once")
     send_seconds: Annotated[int, Field(ge=1)] = Field(900, description="Seconds that publishing one may take")
+    hub_lookups: Annotated[int, Field(ge=1)] = Field(
+        4, description="Models and adapters that are looked up at the Hub at once"
+    )
+    download_seconds: Annotated[int, Field(ge=1)] = Field(
+        3600, description="Seconds that fetching one adapter from the Hub may take"
+    )
     adapter_mb: Count = Field(64_000, description="MB of a trained adapter's weights, unpacked")
     adapter_values: Count = Field(
         10_000_000, description="Singular values of a trained adapter: its updates times their rank"
@@ -95,6 +101,8 @@ class SharedLimits(Limits):
     child_seconds: Annotated[int, Field(ge=1)] = 60
     child_memory_mb: Annotated[int, Field(ge=256)] = 4_000
     send_seconds: Annotated[int, Field(ge=1)] = 300
+    hub_lookups: Annotated[int, Field(ge=1)] = 2
+    download_seconds: Annotated[int, Field(ge=1)] = 60
     adapter_mb: Count = 1_000
     adapter_values: Count = 100_000
 

@@ -8,12 +8,11 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 
 import pytest
 
 from rankviz.child import run as run_one
-from rankviz.children import MAX_OF_A_VISITOR, MAX_WAITING, Bounds, Children
+from rankviz.children import Bounds, Children
 from rankviz.errors import BadAdapterError, LimitError, NotInstalledError, WorkerError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.visitor import Visitor, acting_as
@@ -170,41 +169,21 @@ def test_nothing_is_left_of_an_app_that_is_killed(tmp_path):
         wait_until(lambda pid=int(pid): is_gone(pid))
 
 
-def test_one_runs_at_a_time_a_few_wait_and_more_are_refused():
-    some, begun, go_on = running("print('{}')"), Event(), Event()
+def test_one_runs_at_a_time_and_visitors_take_turns(tmp_path):
+    """One visitor has sent four before another comes, who is second."""
+    some, order = running("print('{}')"), []
 
-    def hold(name: str) -> None:
+    def read(name: str) -> None:
         with acting_as(Visitor(name)), some.turn():
-            begun.set()
-            assert go_on.wait(60)
+            order.append(name)
 
-    with ThreadPoolExecutor(MAX_WAITING + 1) as pool:
-        held = [pool.submit(hold, str(number)) for number in range(MAX_WAITING + 1)]
-        wait_until(lambda: some.busy == MAX_WAITING + 1)
-        assert begun.is_set()
-        with pytest.raises(LimitError, match="at most 1 at once"), acting_as(Visitor("late")), some.turn():
-            pass
-        go_on.set()
-    assert [None] * len(held) == [each.result() for each in held]
+    with ThreadPoolExecutor(6) as pool, acting_as(Visitor("many")), some.turn():
+        for length, name in enumerate(("many", "many", "many", "other"), 2):
+            pool.submit(read, name)
+            wait_until(lambda length=length: some.line.length == length)
+
+    assert ["other", "many", "many", "many"] == order
     assert {} == ask(some)
-
-
-def test_one_visitor_does_not_take_all_places():
-    some, go_on = running("print('{}')"), Event()
-
-    def hold() -> None:
-        with acting_as(Visitor("many")), some.turn():
-            assert go_on.wait(60)
-
-    with ThreadPoolExecutor(MAX_OF_A_VISITOR) as pool:
-        for _ in range(MAX_OF_A_VISITOR):
-            pool.submit(hold)
-        wait_until(lambda: some.busy == MAX_OF_A_VISITOR)
-        with pytest.raises(LimitError), acting_as(Visitor("many")), some.turn():
-            pass
-        go_on.set()
-        with acting_as(Visitor("other")):
-            assert {} == ask(some)
 
 
 def test_who_waits_too_long_is_told_that_the_server_is_busy():
@@ -213,7 +192,7 @@ def test_who_waits_too_long_is_told_that_the_server_is_busy():
     with some.turn(), pytest.raises(LimitError, match="Try again in a minute"):
         ask(some)
 
-    assert 0 == some.busy
+    assert 0 == some.line.length
 
 
 def test_what_cannot_be_read_is_not_tried_again_for_a_while(tmp_path):
@@ -243,3 +222,12 @@ def test_a_child_that_waits_with_a_secret_lives_as_long_as_any_other():
     code = "import os, time; time.sleep(1); print('{\"length\": %d}' % len(os.read(0, 100))); time.sleep(0.5)"
 
     assert {"length": 10} == ask(running(code), secret="hf_0123456")
+
+
+def test_who_brings_again_what_could_not_be_read_takes_no_place():
+    some = running("raise SystemExit(9)")
+    with pytest.raises(WorkerError), some.turn("bad"):
+        some.ask("anything", {}, about="mine.zip", error=BadAdapterError, key="bad")
+
+    with some.turn(), acting_as(Visitor("again")), pytest.raises(WorkerError), some.turn("bad"):
+        pass

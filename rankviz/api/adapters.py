@@ -211,7 +211,7 @@ class Adapters:
         if key in self._adapters:
             return self._adapters[key]
         children = self._workspace.children
-        with children.turn():
+        with children.turn(repr(key)):
             if key not in self._adapters:  # while this one waited
                 self._adapters[key] = self._read(source, repr(key))
                 while len(self._adapters) > REMEMBERED:
@@ -257,7 +257,7 @@ class Adapters:
         except RunNotFoundError:
             from rankviz import hub
 
-            return Source([hub.find_adapter(ref, max_bytes=max_bytes)])
+            return Source([hub.find_adapter(ref, door=self._workspace.hub, max_bytes=max_bytes)])
         folder = self._run_adapter(record)
         if not folder.is_dir():
             raise BadAdapterError(

@@ -44,7 +44,7 @@ class DataFiles:
         if dataset.is_sample(data, self._workspace.assets):
             return self._remember(key, look(data, self._workspace.assets))
         children = self._workspace.children
-        with children.turn():
+        with children.turn(repr(key)):
             if key not in self._looks:  # while this one waited
                 asked = {"data": data, "assets": str(self._workspace.assets)}
                 about = Path(data).name[:80]

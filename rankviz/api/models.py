@@ -76,6 +76,7 @@ class Models:
         return hub.find_model(
             reference.path or reference.text,
             cache=self._cache,
+            door=self._workspace.hub,
             suggestions=suggestions,
             children=self._workspace.children,
         )
@@ -95,7 +96,7 @@ class Models:
             return load_config(self._workspace.assets, _catalogue_name(reference))
         from rankviz import hub
 
-        return hub.find_config(reference.path or reference.text)
+        return hub.find_config(reference.path or reference.text, door=self._workspace.hub)
 
     def modules(self, model: ModelSpec) -> Sequence[ModuleChoice]:
         """Every name that target_modules can hit in this model, with how many modules it hits."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import checks, problems, uses_gpu, warnings
-from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, HubAnswer, TrialStep, Wanted
-from rankviz.errors import InvalidSettingError
+from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, TrialStep, Wanted
+from rankviz.errors import InvalidSettingError, LimitError
 
 if TYPE_CHECKING:
     from rankviz.api.models import Models
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.model.spec import ModelSpec
 
-HUB_ANSWER_SECONDS = 60.0
 BYTES_PER_PARAMETER = 2
 """Of a checkpoint as published: bf16."""
 FOUR_BIT = ("auto", "nf4", "nf4-dq")
@@ -39,8 +37,6 @@ class Preflight:
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
         self._models = models
-        self._answer: tuple[float, HubAnswer] | None = None
-        self._sizes: dict[str, tuple[float, int | None]] = {}
 
     def before(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
         """The checks for one training here; takes milliseconds, and up to 6 s where the base comes from the Hub and the
@@ -52,8 +48,8 @@ class Preflight:
         repository = _repository(base, model, training, on_gpu=uses_gpu(facts)) if model else ""
         if model is None or reach.has_weights(repository or base):
             return checks(facts, _wanted(training))
-        facts = replace(facts, hub=self._hub())
-        known = self._weight_bytes(repository) if repository and facts.hub.reached else None
+        facts = replace(facts, hub=self._workspace.hub.reached())
+        known = self._weight_bytes(repository, patient=False) if repository and facts.hub.reached else None
         download = BYTES_PER_PARAMETER * model.total_parameters if known is None else known
         return checks(facts, _wanted(training, download_bytes=download, download_is_certain=known is not None))
 
@@ -64,10 +60,10 @@ class Preflight:
 
     def weight_bytes(self, training: TrainingSetup, base: str) -> int | None:
         """Bytes that are still to be fetched of a base from the Hub; None of any other, and where the Hub does not
-        say."""
+        say. LimitError where too many others ask it."""
         model = self._from_the_hub(base)
         repository = _repository(base, model, training, on_gpu=uses_gpu(self.facts())) if model else ""
-        return self._weight_bytes(repository) if repository else None
+        return self._weight_bytes(repository, patient=True) if repository else None
 
     def warnings(self, training: TrainingSetup, base: str = "") -> Sequence[str]:
         """What is worth knowing before this training starts, as sentences."""
@@ -105,17 +101,9 @@ class Preflight:
                 self._disk("runs", self._workspace.home),
                 self._disk(HUB_DISK, cache_folder()),
             ),
-            hub=self._hub() if ask_hub else None,
+            hub=self._workspace.hub.reached() if ask_hub else None,
             trial=trial,
         )
-
-    def _hub(self) -> HubAnswer:
-        """Asked once in HUB_ANSWER_SECONDS: a page asks again whenever a setting changes."""
-        from rankviz.hub.reach import ask_hub
-
-        if self._answer is None or time.monotonic() - self._answer[0] > HUB_ANSWER_SECONDS:
-            self._answer = (time.monotonic(), ask_hub())
-        return self._answer[1]
 
     def _from_the_hub(self, base: str) -> ModelSpec | None:
         """None of a base that is on this machine."""
@@ -123,14 +111,13 @@ class Preflight:
             return None
         return self._models.get(base)
 
-    def _weight_bytes(self, repository: str) -> int | None:
-        """Asked once in HUB_ANSWER_SECONDS, since a part may have been fetched since."""
-        from rankviz.hub.reach import weight_bytes_to_fetch
-
-        at, known = self._sizes.get(repository, (-HUB_ANSWER_SECONDS, None))
-        if time.monotonic() - at > HUB_ANSWER_SECONDS:
-            at, known = self._sizes[repository] = (time.monotonic(), weight_bytes_to_fetch(repository))
-        return known
+    def _weight_bytes(self, repository: str, *, patient: bool) -> int | None:
+        try:
+            return self._workspace.hub.weight_bytes(repository, patient=patient)
+        except LimitError:
+            if patient:
+                raise
+            return None
 
     def _disk(self, what: str, folder: Path) -> Disk:
         """The folder may not be there yet; its disk is that of the nearest one above."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rankviz.api.visitors.room import Room
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.fair_line import FairLine
+    from rankviz.hub.door import Door
     from rankviz.settings import Limits, Settings
     from rankviz.store import RunStore
     from rankviz.store.temp import TempHome
@@ -51,7 +53,6 @@ PUBLISHING = (
 )
 """How errors call what the senders do."""
 
-
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -64,6 +65,20 @@ def writes(method: Method) -> Method:
             return method(self, *args, **kwargs)
 
     return call
+
+
+def in_turn(line: str) -> Callable[[Method], Method]:
+    """Of an operation for which visitors stand in this line of the workspace's."""
+
+    def decorate(method: Method) -> Method:
+        @wraps(method)
+        def call(self, *args: Any, **kwargs: Any) -> Any:
+            with getattr(self._workspace, line).turn():
+                return method(self, *args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 class Workspace:
@@ -145,11 +160,30 @@ class Workspace:
     @cached_property
     def children(self) -> Children:
         """The processes in which everything is read that comes from outside."""
-        from rankviz.children import Bounds, Children
+        from rankviz.api import places
 
-        limits = self.limits
-        bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-        return Children(bounds, limits.introspections, self.work)
+        return places.reading(self.limits, self.work, shared=self.shared)
+
+    @cached_property
+    def hub(self) -> Door:
+        """Where models and adapters are looked up that are not here."""
+        from rankviz.api import places
+
+        return places.door(self.limits, self.temp, self.work, shared=self.shared)
+
+    @cached_property
+    def starts(self) -> FairLine:
+        """Before what is queued: it is checked first, which may take as long as reading a model."""
+        from rankviz.api import places
+
+        return places.operations("starts at most {at_once} sweeps and probes at once", shared=self.shared)
+
+    @cached_property
+    def changes(self) -> FairLine:
+        """Before runs are ended, deleted or shared: another line, so that nobody who starts something is in the way."""
+        from rankviz.api import places
+
+        return places.operations("ends, deletes and shares at most {at_once} sweeps at once", shared=self.shared)
 
     @cached_property
     def senders(self) -> Children:

@@ -4,18 +4,23 @@ Of a model only its config.json is read, and the headers of its safetensors file
 weight, and never code that comes with it.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankviz import installed
-from rankviz.children import Children
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadAdapterError, BadConfigError, UnknownModelError, quoted
 from rankviz.paths import is_hub_id
 
+if TYPE_CHECKING:
+    from rankviz.children import Children
+    from rankviz.hub.door import Door
+
 
 def find_model(
-    ref: str | Path, *, cache: Path, suggestions: tuple[str, ...] = (), children: Children | None = None
+    ref: str | Path, *, cache: Path, door: Door, suggestions: tuple[str, ...] = (), children: Children | None = None
 ) -> ModelSpec:
     """A model from outside the catalogue.
 
@@ -23,6 +28,7 @@ def find_model(
         ref: The path of a folder with a config.json or of a config.json, or a Hub id, as references.py tells them
             apart.
         cache: Where introspected configs are remembered, by their content.
+        door: Where a Hub id is looked up.
         suggestions: Names of the catalogue that look like a Hub id, for the message if it cannot be had.
         children: Where it is laid out.
     """
@@ -34,32 +40,33 @@ def find_model(
         return model_from_path(ref, cache=cache, children=children)
     from rankviz.hub.remote import model_from_hub
 
-    return model_from_hub(ref, cache=cache, suggestions=suggestions, children=children)
+    with door.config(ref, suggestions) as config:
+        return model_from_hub(ref, config, cache=cache, children=children)
 
 
-def find_config(ref: str | Path) -> dict[str, Any]:
+def find_config(ref: str | Path, *, door: Door) -> dict[str, Any]:
     """The config.json of a model outside the catalogue, checked but not laid out; ref as in find_model."""
+    if isinstance(ref, str):
+        with door.config(ref) as config:
+            return _parsed(config.path)
+    path = ref / "config.json" if ref.is_dir() else ref
+    if not path.is_file():
+        raise BadConfigError(f"{path.name} holds no config.json: give the folder of a model, or its config.json.")
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
     from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
 
-    if isinstance(ref, Path):
-        path = ref / "config.json" if ref.is_dir() else ref
-        if not path.is_file():
-            raise BadConfigError(f"{path.name} holds no config.json: give the folder of a model, or its config.json.")
-    else:
-        from rankviz.hub.remote import fetch_config
-
-        path = fetch_config(ref).path
     if (size := path.stat().st_size) > MAX_CONFIG_BYTES:
         raise BadConfigError(too_large(path.name, size))
     return parse_config(path.read_bytes(), name=path.name)
 
 
-def find_adapter(ref: str, *, max_bytes: int) -> Path:
+def find_adapter(ref: str, *, door: Door, max_bytes: int) -> Path:
     """The folder of the adapter that has this Hub id, fetched unless it was before."""
     if not is_hub_id(ref):
         raise BadAdapterError(
             f"There is no adapter {quoted(ref)} here: give a folder, a zip, a run's id or a Hub id (owner/name)."
         )
-    from rankviz.hub.adapter import fetch_adapter
-
-    return fetch_adapter(ref, max_bytes=max_bytes)
+    return door.adapter(ref, max_bytes=max_bytes)

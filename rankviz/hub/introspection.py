@@ -39,7 +39,7 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
     if (facts := _read(remembered)) is not None:
         return facts
     children = children or Children(BOUNDS)
-    with children.turn():
+    with children.turn(key):
         if (facts := _read(remembered)) is None:  # while this one waited
             asked, began = {"config": str(path.resolve())}, time.monotonic()
             facts = children.ask("introspect", asked, about=path.name, error=BadConfigError, key=key)

@@ -1,11 +1,13 @@
 """Whether the Hugging Face Hub answers, where its cache is, and what of a model is still to be fetched."""
 
+import errno
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 from rankviz.core.preflight.facts import HubAnswer
+from rankviz.errors import HubSilentError
 
 TIMEOUT_S = 3.0
 WEIGHT_FILES = {
@@ -13,6 +15,28 @@ WEIGHT_FILES = {
     "bin": re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"),
 }
 """By format, the one that transformers prefers first; other files of a repository are not fetched to load it."""
+
+
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+def silence(error: Exception, sentence: str) -> Exception:
+    """What it means that something was wrong on the way to the Hub, and not with what it answers."""
+    return error if getattr(error, "errno", None) in OF_THE_DISK else HubSilentError(sentence)
+
+
+def is_offline() -> bool:
+    """Whether the Hub is switched off, by HF_HUB_OFFLINE."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def endpoint() -> str:
+    """The address of the Hub, or of the mirror that HF_ENDPOINT names."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
 
 
 def ask_hub(session: Any = None) -> HubAnswer:

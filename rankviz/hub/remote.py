@@ -4,6 +4,7 @@ Each failure is one error with one sentence.
 """
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +15,17 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.hub.introspection import introspect_config
 from rankviz.hub.local import compare_totals
+from rankviz.hub.reach import silence
 
-TIMEOUT_S = 10
+TIMEOUT_S = 5
+"""Between two bytes of an answer; door.py bounds the whole."""
 
 
 class HubConfig(NamedTuple):
     """What the Hub knows about a model."""
 
     path: Path
-    """Of its config.json, in the Hub's own cache."""
+    """Of its config.json."""
     revision: str | None
     stored_parameters: int | None
     """The sum over its safetensors headers."""
@@ -31,15 +34,9 @@ class HubConfig(NamedTuple):
 
 
 def model_from_hub(
-    repo_id: str,
-    *,
-    cache: Path | None = None,
-    suggestions: tuple[str, ...] = (),
-    api: Any = None,
-    children: Children | None = None,
+    repo_id: str, config: HubConfig, *, cache: Path | None = None, children: Children | None = None
 ) -> ModelSpec:
     """The model of a Hub id, laid out from its config.json."""
-    config = fetch_config(repo_id, suggestions=suggestions, api=api)
     facts = introspect_config(config.path, cache=cache, children=children)
     revision = f" at {config.revision[:12]}" if config.revision else ""
     return model_from_json(
@@ -59,11 +56,12 @@ def model_from_hub(
     )
 
 
-def fetch_config(repo_id: str, *, suggestions: tuple[str, ...] = (), api: Any = None) -> HubConfig:
+def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (), api: Any = None) -> HubConfig:
     """A model's config.json and what is known beside it.
 
     Args:
         repo_id: Its id on the Hub.
+        folder: Where the config.json goes; the Hub's own cache would keep that of every model that anyone names.
         suggestions: Names of the catalogue that look like it, for the message if there is no such model.
         api: huggingface_hub's HfApi, or something that answers like it.
     """
@@ -74,17 +72,19 @@ def fetch_config(repo_id: str, *, suggestions: tuple[str, ...] = (), api: Any = 
     try:
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
         _check_size(info)
-        path = Path(api.hf_hub_download(repo_id, "config.json", etag_timeout=TIMEOUT_S))
+        path = Path(api.hf_hub_download(repo_id, "config.json", local_dir=folder, etag_timeout=TIMEOUT_S))
     except errors.GatedRepoError:
         raise GatedModelError(repo_id) from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        raise UnknownModelError(repo_id, suggestions, reason="nor on the Hub under this name") from None
+        raise UnknownModelError(repo_id, tuple(suggestions), reason="nor on the Hub under this name") from None
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
-        raise HubUnavailableError(_unavailable(repo_id, suggestions)) from None
+        raise HubUnavailableError(unavailable(repo_id, suggestions)) from None
     except errors.EntryNotFoundError:
         raise BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it is not a transformers model.") from None
-    except (errors.HfHubHTTPError, HTTPError, OSError) as error:
-        raise HubUnavailableError(_unavailable(repo_id, suggestions)) from error
+    except errors.HfHubHTTPError as error:
+        raise HubUnavailableError(unavailable(repo_id, suggestions)) from error
+    except (HTTPError, OSError) as error:
+        raise silence(error, unavailable(repo_id, suggestions)) from error
     card = getattr(info, "card_data", None)
     return HubConfig(
         path=path,
@@ -102,7 +102,8 @@ def _check_size(info: Any) -> None:
         raise BadConfigError(too_large("config.json", size))
 
 
-def _unavailable(repo_id: str, suggestions: tuple[str, ...]) -> str:
+def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
+    """Why a model is not to be had while the Hub is not."""
     hint = f" The catalogue has {' and '.join(repr(name) for name in suggestions)}." if suggestions else ""
     return (
         f"{repo_id!r} is not in the catalogue, and the Hub cannot be reached: check the network and try again, "

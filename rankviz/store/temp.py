@@ -36,6 +36,10 @@ NEW = "new-"
 DOWNLOAD = "download-"
 KEPT_DOWNLOADS = 4
 """Of one visitor."""
+COPY = "hub-"
+"""Of a folder with an adapter from the Hub, which anybody can have fetched again."""
+KEPT_COPIES = 3
+"""Of all visitors."""
 
 
 class Usage(NamedTuple):
@@ -87,6 +91,17 @@ class TempHome:
     def is_download(self, path: Path) -> bool:
         """Whether a file was made to be downloaded, not uploaded."""
         return _resolved(path).parent.name.startswith(DOWNLOAD)
+
+    @property
+    def copies(self) -> str:
+        """The beginning of the path of an adapter from the Hub."""
+        return str(self.page / COPY)
+
+    def drop_copies(self) -> None:
+        """Of the adapters from the Hub only the newest few stay."""
+        copies = [(_age(path), path) for path in _inside(self.page) if path.name.startswith(COPY)]
+        for _, path in sorted(copies)[KEPT_COPIES:]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
         """How many more bytes of uploads and downloads there is room for, beside those that are on their way.

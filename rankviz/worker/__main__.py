@@ -13,6 +13,7 @@ COMMANDS = {
     "resize": "reading.resize",
     "data": "reading.data",
     "results": "reading.results",
+    "hub": "reading.hub",
     "import": "reading.imports",
     "export": "reading.exports",
     "publish": "sending.main",

@@ -8,11 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from rankviz import children
 from rankviz.api import Api
-from rankviz.children import MAX_OF_A_VISITOR, Bounds, Children
+from rankviz.children import Bounds, Children
 from rankviz.core.cost.question import Question
 from rankviz.errors import BadAdapterError, BadDataError, InvalidSettingError, LimitError, RankVizError, WorkerError
+from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.visitor import Visitor, acting_as
+from tests.support.finished_runs import finished
 from tests.support.saved_adapters import two_blocks
 
 ANNA, BEN = Visitor("anna"), Visitor("ben")
@@ -92,3 +95,41 @@ def test_a_zip_of_runs_that_is_none_is_a_sentence_from_its_child(tmp_path):
 
     with pytest.raises(InvalidSettingError, match=r"runs\.zip cannot be read as a RankViz export"):
         Api(home=tmp_path / "home").runs.import_(tmp_path / "runs.zip")
+
+
+def counting(api, monkeypatch) -> list[str]:
+    """The operations of children that are run from now on."""
+    ran, run = [], children.run
+    monkeypatch.setattr(
+        children, "run", lambda command, *args, **kw: ran.append(command[-2]) or run(command, *args, **kw)
+    )
+    return ran
+
+
+def test_a_zip_that_could_not_be_read_is_not_read_again_whoever_brings_it(tmp_path, monkeypatch):
+    api = Api(home=tmp_path / "home", shared=True)
+    ran = counting(api, monkeypatch)
+    for visitor in (ANNA, ANNA, BEN):
+        path = tmp_path / visitor.id / "runs.zip"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"PK" + b"\0" * 100)
+        api.workspace.temp.own(path, visitor.id)
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        with acting_as(visitor), pytest.raises(InvalidSettingError, match="cannot be read as a RankViz export"):
+            api.runs.import_(path)
+
+    assert ["import"] == ran
+
+
+def test_a_zip_that_only_has_no_place_here_now_is_read_again(tmp_path):
+    exporting = Api(home=tmp_path / "other")
+    zipped = exporting.runs.export([finished(exporting, {4: 2.0}).sweep_id], tmp_path / "runs.zip")
+    api = Api(home=tmp_path / "home", shared=False)
+    (first,) = api.runs.import_(zipped)
+    for _ in range(2):
+        with pytest.raises(InvalidSettingError, match="is here already"):
+            api.runs.import_(zipped)
+
+    api.runs.delete(first)
+
+    assert [first] == api.runs.import_(zipped)

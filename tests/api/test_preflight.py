@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.preflight import Preflight
 from rankviz.core.preflight.facts import Card, Driver, HubAnswer, Software
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, LimitError
 from tests.support import questions
 
 TOO_OLD = Driver(
@@ -60,37 +60,48 @@ def test_the_train_tab_shows_it_above_the_estimate(old):
     assert "runs on " in shown.expected
 
 
-def test_only_a_base_that_must_be_fetched_asks_the_hub_and_once_a_minute(api, monkeypatch, tmp_path):
+class PlayedHub:
+    """Answers as the door to the Hub."""
+
+    def __init__(self, answer, sizes=()):
+        self.answer, self.sizes, self.asked = answer, dict(sizes), 0
+
+    def reached(self):
+        self.asked += 1
+        return self.answer
+
+    def weight_bytes(self, repo_id, *, patient):
+        if self.sizes[repo_id] is LimitError and not patient:
+            raise LimitError("Busy.")
+        return self.sizes[repo_id]
+
+
+def test_only_a_base_that_must_be_fetched_asks_the_hub(api, monkeypatch, tmp_path):
     from rankviz.hub import reach
 
-    asked = []
-    monkeypatch.setattr(
-        reach, "ask_hub", lambda: asked.append(1) or HubAnswer(endpoint="hub", reached=False, reason="x")
-    )
+    api.workspace.hub = PlayedHub(HubAnswer(endpoint="hub", reached=False, reason="x"))
     monkeypatch.setattr(reach, "has_weights", lambda repo_id: repo_id == "Qwen/Qwen3-0.6B")
     training = questions.sweep().training
 
     for base in ("", "embedded", str(tmp_path), "Qwen/Qwen3-0.6B"):
         assert [] == list(api.preflight.warnings(training, base))
-    for _ in range(2):
-        (warning,) = api.preflight.warnings(training, "Qwen/Qwen3-4B")
-        assert warning.startswith("The Hugging Face Hub does not answer (hub: x).")
+    assert 0 == api.workspace.hub.asked
+    (warning,) = api.preflight.warnings(training, "Qwen/Qwen3-4B")
 
-    assert [1] == asked
+    assert warning.startswith("The Hugging Face Hub does not answer (hub: x).")
 
 
 def test_the_size_on_the_hub_stops_a_training_that_has_certainly_too_little_room(api, monkeypatch):
     from rankviz.hub import reach
 
-    monkeypatch.setattr(reach, "ask_hub", lambda: HubAnswer(endpoint="hub", reached=True))
     monkeypatch.setattr(reach, "has_weights", lambda repo_id: False)
-    sizes = {"Qwen/Qwen3-4B": 10**18, "Qwen/Qwen3-8B": None, "Qwen/Qwen3-0.6B": 1}
-    monkeypatch.setattr(reach, "weight_bytes_to_fetch", sizes.__getitem__)
+    sizes = {"Qwen/Qwen3-4B": 10**18, "Qwen/Qwen3-8B": None, "Qwen/Qwen3-0.6B": 1, "Qwen/Qwen3-1.7B": LimitError}
+    api.workspace.hub = PlayedHub(HubAnswer(endpoint="hub", reached=True), sizes)
     training = questions.sweep().training
 
     with pytest.raises(InvalidSettingError, match=r"this base takes 1,000,000,000\.00 GB\."):
         api.preflight.require(training, "Qwen/Qwen3-4B")
-    for base in ("Qwen/Qwen3-8B", "Qwen/Qwen3-0.6B"):
+    for base in ("Qwen/Qwen3-8B", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-1.7B"):
         api.preflight.require(training, base)
 
 

@@ -1,12 +1,14 @@
 """Adapters on the Hub: two files, sizes known first, and one sentence for each way in which that can fail."""
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import errors
 
 from rankviz import hub
-from rankviz.errors import BadAdapterError, HubUnavailableError
+from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError
 from rankviz.hub.adapter import CONFIG, WEIGHTS, fetch_adapter
 from tests.support.saved_adapters import two_blocks
 
@@ -24,10 +26,13 @@ class FakeHub:
         files = [SimpleNamespace(rfilename=name, size=size) for name, size in self.sizes.items()]
         return SimpleNamespace(sha="abc", siblings=files)
 
-    def hf_hub_download(self, repo_id, file, revision, etag_timeout):
+    def hf_hub_download(self, repo_id, file, revision, local_dir, etag_timeout):
         assert "abc" == revision
         self.fetched.append(file)
-        return str(self.folder / file)
+        if local_dir is None:
+            return str(self.folder / file)
+        local_dir.mkdir(parents=True, exist_ok=True)
+        return str(shutil.copy(self.folder / file, local_dir))
 
 
 def test_config_and_weights_are_fetched_and_nothing_else(tmp_path):
@@ -37,6 +42,22 @@ def test_config_and_weights_are_fetched_and_nothing_else(tmp_path):
 
     assert folder == fetch_adapter("owner/name", max_bytes=10**6, api=api)
     assert [CONFIG, WEIGHTS] == api.fetched
+
+
+def test_a_copy_is_made_once_where_it_is_to_be_kept(tmp_path):
+    work, api = tmp_path / "work", FakeHub(two_blocks(tmp_path))
+
+    def fetched() -> Path:
+        return fetch_adapter("owner/name", max_bytes=10**6, copies=str(tmp_path / "kept" / "hub-"), work=work, api=api)
+
+    copy = fetched()
+
+    assert copy == fetched()
+    assert [CONFIG, WEIGHTS] == api.fetched
+    assert (tmp_path / "kept", "name") == (copy.parents[1], copy.name)
+    assert {CONFIG, WEIGHTS} == {path.name for path in copy.iterdir()}
+    assert [copy] == list(copy.parent.iterdir())
+    assert [] == list(work.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -75,7 +96,7 @@ def refusal(kind):
             HubUnavailableError,
             "check the network and try again, or give the adapter's",
         ),
-        (OSError("no route"), HubUnavailableError, "The Hub cannot be reached"),
+        (OSError("no route"), HubSilentError, "The Hub cannot be reached"),
     ],
 )
 def test_each_way_to_fail_is_one_sentence(tmp_path, error, expected, message):
@@ -87,4 +108,4 @@ def test_what_looks_like_no_hub_id_is_not_asked_for():
     with pytest.raises(
         BadAdapterError, match="There is no adapter 'nothing' here: give a folder, a zip, a run's id or a Hub id"
     ):
-        hub.find_adapter("nothing", max_bytes=1)
+        hub.find_adapter("nothing", door=None, max_bytes=1)

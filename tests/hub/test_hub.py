@@ -11,7 +11,14 @@ from huggingface_hub import HfApi, errors
 
 from rankviz.children import Bounds, Children
 from rankviz.core.model.config_check import parse_config
-from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError, WorkerError
+from rankviz.errors import (
+    BadConfigError,
+    GatedModelError,
+    HubSilentError,
+    HubUnavailableError,
+    UnknownModelError,
+    WorkerError,
+)
 from rankviz.hub import find_model
 from rankviz.hub.introspection import TIMES, introspect_config, usual_seconds
 from rankviz.hub.local import model_from_path, stored_parameters
@@ -244,7 +251,7 @@ def test_what_only_calls_itself_safetensors_is_said(tmp_path):
 
 def test_a_folder_without_a_config_is_said(tmp_path):
     with pytest.raises(BadConfigError, match=r"holds no config\.json"):
-        find_model(tmp_path, cache=tmp_path)
+        find_model(tmp_path, cache=tmp_path, door=None)
 
 
 # On the Hub
@@ -268,15 +275,15 @@ class Hub:
             card_data={"license": "apache-2.0"},
         )
 
-    def hf_hub_download(self, repo_id, filename, *, etag_timeout):
+    def hf_hub_download(self, repo_id, filename, *, local_dir, etag_timeout):
         assert "config.json" == filename
         return str(self.path)
 
 
-def test_a_config_that_is_too_large_is_not_fetched():
+def test_a_config_that_is_too_large_is_not_fetched(tmp_path):
     """The fake has no file to give."""
     with pytest.raises(BadConfigError, match="RankViz reads at most 1 MB"):
-        fetch_config("a/b", api=Hub(size=10**9))
+        fetch_config("a/b", tmp_path, api=Hub(size=10**9))
 
 
 def refused(kind):
@@ -299,19 +306,20 @@ def refused(kind):
         (errors.LocalEntryNotFoundError("no"), HubUnavailableError, "the Hub cannot be reached"),
         (refused(errors.RemoteEntryNotFoundError), BadConfigError, "has no config.json on the Hub"),
         (refused(errors.HfHubHTTPError), HubUnavailableError, "the Hub cannot be reached"),
-        (OSError("no route"), HubUnavailableError, "The catalogue has 'a/c'."),
+        (OSError("no route"), HubSilentError, "The catalogue has 'a/c'."),
     ),
 )
-def test_each_way_the_hub_fails_is_one_sentence(error, expected, sentence):
+def test_each_way_the_hub_fails_is_one_sentence(error, expected, sentence, tmp_path):
     with pytest.raises(expected) as caught:
-        fetch_config("a/b", suggestions=("a/c",), api=Hub(error=error))
+        fetch_config("a/b", tmp_path, suggestions=("a/c",), api=Hub(error=error))
 
     assert sentence in str(caught.value)
+    assert expected is type(caught.value)
 
 
-def test_without_a_network_the_hub_is_unavailable():
-    with pytest.raises(HubUnavailableError):
-        fetch_config("a/b", api=HfApi(endpoint="http://127.0.0.1:9"))
+def test_without_a_network_the_hub_is_silent(tmp_path):
+    with pytest.raises(HubSilentError):
+        fetch_config("a/b", tmp_path, api=HfApi(endpoint="http://127.0.0.1:9"))
 
 
 @pytest.mark.torch
@@ -319,8 +327,10 @@ def test_a_hub_model_carries_what_the_hub_says_of_it(laid_out):
     folder, cache, _ = laid_out
     path = folder / "config.json"
 
-    agreed = model_from_hub("a/b", cache=cache, api=Hub(path, total=TOY.total_parameters))
-    differs = model_from_hub("a/b", cache=cache, api=Hub(path, total=TOY.total_parameters + 1600))
+    def model(total):
+        return model_from_hub("a/b", fetch_config("a/b", folder, api=Hub(path, total=total)), cache=cache)
+
+    agreed, differs = model(TOY.total_parameters), model(TOY.total_parameters + 1600)
 
     assert ("a/b", True, "apache-2.0", True) == (agreed.id, agreed.verified, agreed.licence, agreed.gated)
     assert "config.json of a/b on the Hub at 0123456789ab" == agreed.source

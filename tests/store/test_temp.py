@@ -11,7 +11,7 @@ import pytest
 
 from rankviz.errors import LimitError
 from rankviz.paths import IMPORT_ROOT
-from rankviz.store.temp import KEPT_DOWNLOADS, TempHome
+from rankviz.store.temp import KEPT_COPIES, KEPT_DOWNLOADS, TempHome
 from rankviz.visitor import NOBODY, Visitor
 
 ANNA, BEN = Visitor("anna"), Visitor("ben")
@@ -169,3 +169,34 @@ def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
     with TempHome(tmp_path / "home").work() as folder:
         assert folder.is_dir()
         assert not folder.is_relative_to(tmp_path / "home")
+
+
+def copy_of(temp: TempHome, number: int, age: float) -> Path:
+    path = Path(f"{temp.copies}{number}") / "adapter" / "adapter_model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x" * 10**6)
+    make_old(path.parents[1], age)
+    return path
+
+
+def test_of_the_adapters_from_the_hub_the_newest_few_stay_and_uploads_are_no_such(temp):
+    kept = upload(temp, "mine.zip", ANNA)
+    make_old(kept.parent, 10 * HOUR)
+    copies = [copy_of(temp, number, age=60 * number) for number in range(KEPT_COPIES + 2)]
+
+    temp.drop_copies()
+
+    assert [True] * KEPT_COPIES + [False] * 2 == [path.is_file() for path in copies]
+    assert kept.is_file()
+
+
+def test_adapters_from_the_hub_count_as_room_and_go_when_they_are_old(temp):
+    path = copy_of(temp, 1, age=2 * HOUR)
+    copy_of(temp, 2, age=0)
+
+    with pytest.raises(LimitError):
+        temp.require_room(1)
+    temp.clean(HOUR)
+
+    assert not path.parents[1].exists()
+    temp.require_room(1)

@@ -15,7 +15,7 @@ from rankviz.api.runs.expected import ExpectedRuns
 from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.waiting import Place, Waiting
 from rankviz.api.visitors.quota import Quota
-from rankviz.api.workspace import Workspace, writes
+from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.runs.added import added_run
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate
@@ -85,6 +85,7 @@ class Runs(ExpectedRuns):
         if self._workspace.limits.base_parameters is not None:
             self._quota.check_download(self._preflight.weight_bytes(request.training, request.base))
 
+    @in_turn("starts")
     @writes
     def start(self, request: SweepRequest, destination: Destination = ANYWHERE) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
@@ -118,6 +119,7 @@ class Runs(ExpectedRuns):
         """
         return self.start(quick_look(request, ranks))
 
+    @in_turn("starts")
     @writes
     def add(self, sweep_id: str, r: int) -> str:
         """Queue one more run of a sweep, at another rank and with the same settings; returns the run's id.
@@ -173,6 +175,7 @@ class Runs(ExpectedRuns):
         self._workspace.rights.seen(sweep_id)
         return self._waiting.place(sweep_id)
 
+    @in_turn("changes")
     @writes
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
@@ -180,6 +183,7 @@ class Runs(ExpectedRuns):
         self._workspace.supervisor.cancel_runs(run_ids)
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
 
+    @in_turn("starts")
     @writes
     def resume(self, sweep_id: str, destination: Destination | None = None) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rankviz.api.visitors.quota import Quota
-from rankviz.api.workspace import Workspace, writes
+from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.bounds import without_places
 from rankviz.errors import InvalidSettingError, RunNotFoundError, quoted
 
@@ -149,6 +150,9 @@ class StoredRuns:
     @writes
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
+        from rankviz.children import remade
+        from rankviz.store.imports import MAX_ARCHIVE_BYTES
+
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         source = self._workspace.references.file(source)
         if not source.is_file():  # said with the path as it was given; the child gets the absolute one
@@ -162,12 +166,17 @@ class StoredRuns:
             "most": limits.runs_kept,
             "most_in_total": limits.runs_in_total,
         }
+        # One that is too large is refused before it is read.
+        key = f"import {_digest(source)}" if source.stat().st_size <= MAX_ARCHIVE_BYTES else ""
         children = self._workspace.children
-        with children.turn():
+        with children.turn(key):
             self._quota.require_room(1)  # others may have come before
             left = self._workspace.room.left_bytes(owner.id)
             asked["most_bytes"] = None if math.isinf(left) else left
-            return children.ask("import", asked, about=source.name, error=InvalidSettingError)["run_ids"]
+            reply = children.ask("import", asked, about=source.name, error=InvalidSettingError, key=key)
+        if refused := reply["refused"]:  # for what is here, which may change; so it is no failure to be remembered
+            raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
+        return reply["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
         """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""
@@ -181,12 +190,14 @@ class StoredRuns:
         records = self._workspace.rights.seen(run_or_sweep_id)
         return all(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
+    @in_turn("changes")
     @writes
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Let others look at a run or a sweep of one's own by its address, or no longer."""
         for run_id in self._required_run_ids(run_or_sweep_id):
             self._workspace.store.open_to_all(run_id, is_open)
 
+    @in_turn("changes")
     @writes
     def delete(self, run_or_sweep_id: str) -> Sequence[str]:
         """Delete a run, a probe or a sweep of one's own that has ended, with its adapters and log; returns what is
@@ -207,3 +218,10 @@ class StoredRuns:
 
 def _without_places(failed: Failed) -> Failed:
     return replace(failed, log_tail="", error=without_places(failed.error))
+
+
+def _digest(path: Path) -> str:
+    """Of a file's name and content."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{content} {path.name}"

@@ -4,8 +4,7 @@ Each calls an operation of rankviz.api as the visitor who asks (ui.blocks). All 
 it, MCP would call without asking for a login.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from itertools import chain
 
 import gradio as gr
 
@@ -15,31 +14,15 @@ from rankviz.ui.endpoints.gate import checked
 from rankviz.ui.endpoints.results import as_json
 from rankviz.ui.wiring import with_messages
 
-HEAVY_AT_ONCE = 2
-"""Calls that start or end training, or that read or write files."""
-
-
-class Group(NamedTuple):
-    operations: Sequence[Callable[..., Any]]
-    name: str | None = None
-    """Of those that wait for one another; None where none does."""
-
 
 def publish(api: Api) -> None:
-    """Register the endpoints."""
-    groups = [
-        Group(cost.operations(api)),
-        Group(quality.operations(api)),
-        Group(training.looking(api)),
-        Group(training.changing(api), "training"),
-        Group(adapters.operations(api), "files"),
-    ]
-    for operations, name in groups:
-        for operation in operations:
-            gr.api(
-                with_messages(as_json(checked(operation))),
-                api_name=operation.__name__,
-                queue=True,
-                concurrency_limit=HEAVY_AT_ONCE if name else None,
-                concurrency_id=name,
-            )
+    """Register the endpoints. None waits for another here: the operations know what only a few may do at once, and let
+    visitors take turns."""
+    kinds = (cost.operations, quality.operations, training.looking, training.changing, adapters.operations)
+    for operation in chain.from_iterable(kind(api) for kind in kinds):
+        gr.api(
+            with_messages(as_json(checked(operation))),
+            api_name=operation.__name__,
+            queue=True,
+            concurrency_limit=None,
+        )

@@ -7,26 +7,38 @@ from typing import Any
 from rankviz import store, units
 from rankviz.api.visitors.quota import require_runs
 from rankviz.api.workspace import Workspace
-from rankviz.errors import LimitError
+from rankviz.errors import LimitError, UserError
 from rankviz.store.ownership import Ownership
-from rankviz.worker.answering import answer, request_in
+from rankviz.worker.answering import answer, error_json, request_in
 
 
 def main(argv: Sequence[str]) -> int:
     asked = request_in(argv[0])
-    return answer(lambda: {"run_ids": imported(asked)})
+    return answer(lambda: imported(asked))
 
 
-def imported(asked: Mapping[str, Any]) -> Sequence[str]:
-    """All runs of the zip, or none."""
+def imported(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """All runs of the zip, or none. An error is of the zip; for what is in the runs folder it is refused."""
     shipped = store.recorded(Path(asked["assets"]))
     folders = store.read_export(Path(asked["source"]), shipped, store.ImportLimits(*asked["limits"]))
-    size, most_bytes = sum(len(content) for folder in folders for content in folder.files.values()), asked["most_bytes"]
+    try:
+        _require_bytes(folders, asked["most_bytes"])
+        run_ids = _import(asked, folders, shipped)
+    except UserError as error:
+        return {"run_ids": [], "refused": error_json(error)}
+    return {"run_ids": run_ids, "refused": None}
+
+
+def _require_bytes(folders: Sequence[Any], most_bytes: float | None) -> None:
+    size = sum(len(content) for folder in folders for content in folder.files.values())
     if most_bytes is not None and size > most_bytes:
         raise LimitError(
             f"These runs take {units.file_size(size)}, and this server has {units.file_size(max(0, most_bytes))} left "
             "for files of yours. Export and delete some of yours first."
         )
+
+
+def _import(asked: Mapping[str, Any], folders: Sequence[Any], shipped: store.RunStore) -> Sequence[str]:
     workspace, owner = Workspace(Path(asked["home"])), asked["owner"]
     with workspace.writing(), workspace.store.admission():
         most, most_in_total = asked["most"], asked["most_in_total"]

@@ -1,0 +1,63 @@
+"""How many visitors do at once what is heavy, and where: reading files, asking the Hub, starting and changing runs.
+
+On a shared page a visitor has one place of each kind at a time, and a few more requests of theirs may wait. Whoever has
+a place or waits keeps a thread of the page, so all lines together are shorter than the threads are many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankviz.child import Bounds
+from rankviz.children import READING, Children
+from rankviz.fair_line import MAX_OF_A_VISITOR, FairLine
+from rankviz.hub.door import Copies, Door, open_door
+
+if TYPE_CHECKING:
+    from rankviz.settings import Limits
+    from rankviz.store.temp import TempHome
+
+NewFolder = Callable[[], AbstractContextManager[Path]]
+"""Gives a folder for what a process writes."""
+OPERATIONS = 5
+"""That start runs at once, and the same of those that change some. What is heavy in them has places of its own."""
+OPERATIONS_WAITING = 4
+OPERATION_SECONDS = 60.0
+"""The longest wait for one."""
+
+
+def reading(limits: Limits, new_folder: NewFolder, *, shared: bool) -> Children:
+    """The processes that read models, adapters, data files and imports."""
+    bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
+    busy = READING.is_busy(limits.introspections)
+    line = FairLine(limits.introspections, busy=busy, seconds=bounds.seconds, each=_each(shared))
+    return Children(bounds, folder=new_folder, line=line)
+
+
+def door(limits: Limits, temp: TempHome, new_folder: NewFolder, *, shared: bool) -> Door:
+    """To the Hub. On a shared page its adapters are kept among the uploads, counted and removed like them."""
+    bounds = Bounds(
+        seconds=limits.download_seconds,
+        memory_bytes=limits.child_memory_mb * 10**6,
+        file_bytes=limits.adapter_mb * 10**6,
+    )
+
+    copies = Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies) if shared else None
+    return open_door(limits.hub_lookups, each=_each(shared), download_bounds=bounds, folder=new_folder, copies=copies)
+
+
+def operations(does: str, *, shared: bool) -> FairLine:
+    """Before operations that start or change runs; on one's own machine all may wait."""
+    busy = f"This server {does.format(at_once=OPERATIONS)}, and one for each visitor. Try again in a moment."
+    most, mine = (OPERATIONS_WAITING, MAX_OF_A_VISITOR) if shared else (None, None)
+    return FairLine(
+        OPERATIONS, busy=busy, seconds=OPERATION_SECONDS, each=_each(shared), waiting=most, of_a_visitor=mine
+    )
+
+
+def _each(shared: bool) -> int | None:
+    """How many places may be one visitor's; None is all."""
+    return 1 if shared else None

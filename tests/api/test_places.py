@@ -1,0 +1,120 @@
+"""Who waits for whom on a shared page: starts of one visitor keep nobody from starting, and no start keeps anybody from
+ending, deleting or sharing what is theirs."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import LimitError
+from rankviz.fair_line import MAX_OF_A_VISITOR
+from rankviz.visitor import acting_as
+from tests.support import played_hub, questions
+from tests.support.finished_runs import finished
+from tests.support.saved_adapters import two_blocks
+from tests.support.visitors import ANN, BEN
+
+
+@pytest.fixture
+def api(tmp_path, monkeypatch):
+    """Queues and trains nothing."""
+    api = Api(home=tmp_path, shared=True)
+    monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
+    return api
+
+
+@pytest.fixture
+def held(api, monkeypatch):
+    """Every start waits within its check until this is set."""
+    go_on = Event()
+    monkeypatch.setattr(api.runs, "check", lambda request: go_on.wait(60))
+    yield go_on
+    go_on.set()
+
+
+def wait_until(happens) -> None:
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def start(api, visitor):
+    with acting_as(visitor):
+        return api.runs.start(questions.sweep(ranks=(4,)))
+
+
+def test_many_starts_of_one_visitor_are_refused_at_once_and_another_starts(api, held):
+    with ThreadPoolExecutor(31) as pool:
+        many = [pool.submit(start, api, ANN) for _ in range(30)]
+        wait_until(lambda: 30 - MAX_OF_A_VISITOR == sum(each.done() for each in many))
+        others = pool.submit(start, api, BEN)
+        wait_until(lambda: api.workspace.starts.length == MAX_OF_A_VISITOR + 1)
+        refused = [each for each in many if each.done()]
+        held.set()
+
+        assert others.result(60)
+        for each in refused:
+            with pytest.raises(LimitError, match=r"one for each visitor\. Try again in a moment"):
+                each.result()
+
+
+def test_who_cancels_deletes_or_shares_waits_for_no_start(api, held):
+    with acting_as(BEN):
+        sweep_id = finished(api, {4: 2.0}).sweep_id
+    with ThreadPoolExecutor(10) as pool:
+        for _ in range(MAX_OF_A_VISITOR):
+            pool.submit(start, api, BEN)
+        wait_until(lambda: api.workspace.starts.length == MAX_OF_A_VISITOR)
+
+        with acting_as(BEN):
+            api.runs.open_to_all(sweep_id, True)
+            assert [] == api.runs.cancel(sweep_id)
+            assert 1 == len(api.runs.delete(sweep_id))
+        held.set()
+
+
+def test_all_lines_together_leave_threads_to_those_who_only_look(api):
+    """Gradio and Starlette share 40."""
+    here = api.workspace
+
+    assert 38 > sum(line.most for line in (here.children.line, *here.hub.lines, here.starts, here.changes))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_adapter_from_the_hub_lies_among_the_uploads_of_a_shared_page(tmp_path, monkeypatch, shared):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("HF_HOME", str(cache))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "home" / "tmp" / "page"))
+    api = Api(home=tmp_path / "home", shared=shared)
+    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)), acting_as(ANN):
+        assert 4 == api.adapters.spectrum("someone/adapter").r
+
+    copies = {path.parents[1].name[:4] for path in api.workspace.temp.page.rglob("*.safetensors")}
+    cached = list(cache.rglob("*.safetensors"))
+    assert ({"hub-"}, []) == (copies, cached) if shared else (set(), 1) == (copies, len(cached))
+
+
+def test_models_of_the_catalogue_never_come_to_the_hub(api, monkeypatch):
+    monkeypatch.setattr(api.workspace, "hub", None)
+
+    assert "Qwen/Qwen3-4B" == api.models.get("Qwen/Qwen3-4B").id
+
+
+def test_on_ones_own_machine_all_wait(tmp_path):
+    api = Api(home=tmp_path, shared=False)
+    line = api.workspace.starts
+    with ThreadPoolExecutor(40) as pool:
+        go_on = Event()
+
+        def stand() -> None:
+            with line.turn():
+                assert go_on.wait(60)
+
+        all_of_them = [pool.submit(stand) for _ in range(40)]
+        wait_until(lambda: line.length == 40)
+        go_on.set()
+
+    assert [None] * 40 == [each.result() for each in all_of_them]

@@ -1,0 +1,233 @@
+"""What the page asks of the Hub: a few at once, bounded as a whole, and nothing twice that has just failed."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from rankviz.children import Bounds, Children
+from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, UnknownModelError
+from rankviz.fair_line import FairLine
+from rankviz.hub import door as doors
+from rankviz.hub.adapter import CONFIG, WEIGHTS
+from rankviz.hub.door import Copies, Door
+from rankviz.visitor import Visitor, acting_as
+from tests.support import played_hub
+from tests.support.saved_adapters import two_blocks
+
+
+def door(*, seconds: float = 60, at_once: int = 2, copies: Copies | None = None, **line) -> Door:
+    def children() -> Children:
+        places = FairLine(at_once, **{"busy": "Try again in a moment.", "seconds": 60} | line)
+        return Children(Bounds(seconds=seconds, memory_bytes=10**9), line=places, folder=TemporaryDirectory)
+
+    return Door(children(), children(), copies)
+
+
+def kept_in(folder: Path, require_room: Callable[[], None] = lambda: None) -> Copies:
+    return Copies(str(folder / "hub-"), require_room, lambda: None)
+
+
+def config_of(some: Door, repo_id: str):
+    with some.config(repo_id, ("a/close",)) as found:
+        return found, found.path.read_text()
+
+
+def wait_until(happens) -> None:
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    return folder
+
+
+def test_a_config_comes_with_what_the_hub_says_beside_it_and_nothing_stays(monkeypatch, model):
+    with played_hub.answering(monkeypatch, someone__model=model):
+        found, text = config_of(door(), "someone/model")
+
+    assert '{"model_type": "llama"}' == text
+    assert (played_hub.COMMIT, None) == (found.revision, found.stored_parameters)
+    assert not found.path.exists()
+
+
+def test_what_the_hub_does_not_have_is_not_asked_for_again(monkeypatch):
+    some = door()
+    with played_hub.answering(monkeypatch) as hub:
+        for _ in range(3):
+            with pytest.raises(UnknownModelError, match=r"nor on the Hub under this name\. Did you mean 'a/close'\?"):
+                config_of(some, "someone/nothing")
+        assert 1 == len(hub.asked)
+
+        with pytest.raises(UnknownModelError):
+            config_of(some, "someone/else")
+        assert 2 == len(hub.asked)
+
+
+def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
+    some = door()
+    with played_hub.silent(monkeypatch) as connections:
+        with pytest.raises(HubSilentError, match=r"'someone/first' is not in the catalogue, and the Hub cannot be"):
+            config_of(some, "someone/first")
+        asked = len(connections)
+
+        with pytest.raises(HubSilentError, match=r"'someone/second' .* The catalogue has 'a/close'"):
+            config_of(some, "someone/second")
+        with pytest.raises(HubSilentError, match="'someone/adapter' cannot be downloaded"):
+            some.adapter("someone/adapter", max_bytes=10**6)
+        assert some.weight_bytes("someone/second", patient=True) is None
+        assert asked == len(connections)
+
+
+def test_a_while_later_the_hub_is_asked_again(monkeypatch, model):
+    some = door()
+    monkeypatch.setattr(doors, "SILENT_SECONDS", 0)
+    with played_hub.silent(monkeypatch), pytest.raises(HubSilentError):
+        config_of(some, "someone/model")
+
+    monkeypatch.setattr(some._lookups, "_failed_seconds", 0)
+    with played_hub.answering(monkeypatch, someone__model=model):
+        assert '{"model_type": "llama"}' == config_of(some, "someone/model")[1]
+
+
+def test_an_answer_that_drips_ends_at_the_time_of_the_whole(monkeypatch):
+    began = time.monotonic()
+    with played_hub.silent(monkeypatch, drip_seconds=0.2), pytest.raises(HubSilentError):
+        config_of(door(seconds=6), "someone/slow")
+
+    assert 60 > time.monotonic() - began
+
+
+def test_a_visitor_with_many_look_ups_is_refused_at_once_and_others_are_not(monkeypatch):
+    some = door(each=1)
+
+    def look(name: str, number: int):
+        with acting_as(Visitor(name)):
+            try:
+                return config_of(some, f"someone/{name}-{number}")
+            except (LimitError, HubUnavailableError) as error:
+                return error
+
+    with played_hub.silent(monkeypatch), ThreadPoolExecutor(21) as pool:
+        many = [pool.submit(look, "many", number) for number in range(20)]
+        other = pool.submit(look, "other", 0)
+        kinds = [type(each.result()) for each in many]
+
+    assert 16 == kinds.count(LimitError)
+    assert HubSilentError is type(other.result())
+
+
+def test_who_is_not_patient_does_not_wait_for_a_place(monkeypatch, model):
+    some = door(at_once=1)
+    with played_hub.answering(monkeypatch, someone__model=model):
+        with some._lookups.turn(), pytest.raises(LimitError), acting_as(Visitor("other")):
+            some.weight_bytes("someone/model", patient=False)
+        assert some.weight_bytes("someone/model", patient=True) is None
+
+
+def test_sizes_are_asked_for_once_a_minute(monkeypatch, model):
+    (model / "model.safetensors").write_bytes(b"x" * 100)
+    some = door()
+    with played_hub.answering(monkeypatch, someone__model=model) as hub:
+        assert [100, 100] == [some.weight_bytes("someone/model", patient=True) for _ in range(2)]
+        assert 1 == len(hub.asked)
+
+
+def test_whether_the_hub_answers_is_asked_once_a_minute(monkeypatch):
+    some = door()
+    with played_hub.answering(monkeypatch) as hub:
+        assert [True, True] == [some.reached().reached for _ in range(2)]
+        assert 1 == len(hub.asked)
+
+
+def test_later_nobody_waits_for_whether_the_hub_answers(monkeypatch):
+    some = door()
+    with played_hub.answering(monkeypatch):
+        assert some.reached().reached
+    monkeypatch.setattr(doors, "ANSWER_SECONDS", 0)
+
+    with played_hub.silent(monkeypatch) as connections:
+        assert some.reached().reached  # as it was
+        wait_until(lambda: not some.reached().reached)
+        assert connections
+
+
+def test_a_hub_that_does_not_answer_is_not_reached_nor_asked_for_models(monkeypatch):
+    some = door()
+    with played_hub.silent(monkeypatch) as connections:
+        assert not some.reached().reached
+        asked = len(connections)
+        with pytest.raises(HubSilentError):
+            config_of(some, "someone/model")
+        assert asked == len(connections)
+
+
+def test_offline_nothing_is_asked(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    nobody = Children(Bounds(seconds=1, memory_bytes=10**9), worker=("no such program",))
+    some = Door(nobody, nobody)
+
+    assert some.reached().offline
+    with pytest.raises(HubUnavailableError):
+        config_of(some, "someone/model")
+
+
+def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
+    told = []
+    some = door(
+        copies=Copies(str(tmp_path / "kept" / "hub-"), *(partial(told.append, what) for what in ("room", "old")))
+    )
+    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub:
+        folder = some.adapter("someone/adapter", max_bytes=10**6)
+        asked = len(hub.asked)
+
+        assert folder == some.adapter("someone/adapter", max_bytes=10**6)
+        assert (asked, ["room", "old"]) == (len(hub.asked), told)
+    assert (tmp_path / "kept", "adapter") == (folder.parents[1], folder.name)
+    assert {CONFIG, WEIGHTS} == {path.name for path in folder.iterdir()}
+
+
+def test_an_adapter_that_is_gone_is_fetched_again(monkeypatch, tmp_path):
+    import shutil
+
+    some = door(copies=kept_in(tmp_path / "kept"))
+    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)):
+        folder = some.adapter("someone/adapter", max_bytes=10**6)
+        shutil.rmtree(tmp_path / "kept")
+
+        assert (some.adapter("someone/adapter", max_bytes=10**6) / WEIGHTS).is_file()
+        assert folder.is_dir()
+
+
+def test_a_large_adapter_is_refused_before_any_of_it_is_fetched(monkeypatch, tmp_path):
+    some = door(copies=kept_in(tmp_path / "kept"))
+    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub:
+        with pytest.raises(BadAdapterError, match="more than the 10 allowed here"):
+            some.adapter("someone/adapter", max_bytes=10)
+        assert 1 == len(hub.asked)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_where_there_is_no_room_no_adapter_is_fetched(monkeypatch, tmp_path):
+    def no_room():
+        raise LimitError("No room.")
+
+    some = door(copies=kept_in(tmp_path, no_room))
+    with (
+        played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub,
+        pytest.raises(LimitError, match="No room"),
+    ):
+        some.adapter("someone/adapter", max_bytes=10**6)
+    assert [] == hub.asked

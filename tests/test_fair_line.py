@@ -1,0 +1,155 @@
+"""Who goes next where only a few may: visitors take turns, and no number of requests takes a place from another."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+
+import pytest
+
+from rankviz.errors import LimitError
+from rankviz.fair_line import FairLine
+from rankviz.visitor import Visitor, acting_as
+
+BUSY = "One at a time. Try again in a minute."
+
+
+def wait_until(happens) -> None:
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Watched(FairLine):
+    """Counts who has come into it, be it that they have left since."""
+
+    came = 0
+
+    def _join(self):
+        ticket = super()._join()
+        self.came += 1
+        return ticket
+
+
+class Played:
+    """A line with visitors in threads of their own. Who is let in stays until `go_on`, one after the other."""
+
+    def __init__(self, line: Watched, pool: ThreadPoolExecutor):
+        self.line, self.pool = line, pool
+        self.order: list[str] = []
+        self.leave: dict[str, Event] = {}
+
+    def comes(self, name: str) -> Future:
+        """A request of the visitor whom the first letter names. Returns once it is in, waits or is refused."""
+        before, self.leave[name] = self.line.came, Event()
+        future = self.pool.submit(self._through, name)
+        wait_until(lambda: self.line.came > before or future.done())
+        return future
+
+    def _through(self, name: str) -> None:
+        with acting_as(Visitor(name[0])), self.line.turn():
+            self.order.append(name)
+            assert self.leave[name].wait(60)
+
+    def let_all_through(self) -> list[str]:
+        """The order in which they were in."""
+        wait_until(lambda: [self.leave[name].set() for name in self.order] and not self.line.length)
+        return self.order
+
+
+@contextmanager
+def played(at_once: int = 1, **settings) -> Iterator[Played]:
+    with ThreadPoolExecutor(40) as pool:
+        now = Played(Watched(at_once, **{"busy": BUSY, "seconds": 60} | settings), pool)
+        try:
+            yield now
+        finally:
+            for event in now.leave.values():
+                event.set()
+
+
+def test_visitors_take_turns_however_many_requests_one_has_sent():
+    with played() as line:
+        for name in ("a1", "a2", "a3", "a4", "b1", "b2", "c1"):
+            line.comes(name)
+
+        assert ["a1", "b1", "c1", "a2", "b2", "a3", "a4"] == line.let_all_through()
+
+
+def test_one_of_whom_nobody_is_in_goes_before_one_of_whom_somebody_is():
+    with played(2) as line:
+        for name in ("a1", "b1", "a2", "a3", "c1"):
+            line.comes(name)
+        line.leave["b1"].set()
+        wait_until(lambda: len(line.order) == 3)
+
+        assert ["a1", "b1", "c1"] == line.order
+
+
+def test_one_visitor_has_no_more_places_than_each_may_have():
+    with played(2, each=1) as line:
+        for name in ("a1", "a2"):
+            line.comes(name)
+        assert ["a1"] == line.order
+        line.comes("b1")
+
+        assert ["a1", "b1"] == line.order[:2]
+        assert {"a1", "a2", "b1"} == set(line.let_all_through())
+
+
+def test_who_has_too_many_in_the_line_is_refused_at_once_and_others_are_not():
+    with played(of_a_visitor=3) as line:
+        for name in ("a1", "a2", "a3"):
+            line.comes(name)
+
+        with pytest.raises(LimitError, match=BUSY):
+            line.comes("a4").result(60)
+        assert not line.comes("b1").done()
+
+
+def test_in_a_full_line_the_last_of_who_waits_most_makes_room():
+    with played(waiting=3) as line:
+        first = {name: line.comes(name) for name in ("x1", "a1", "a2", "a3")}
+        newcomer = line.comes("b1")
+
+        with pytest.raises(LimitError):
+            first["a3"].result(60)
+        assert not newcomer.done()
+
+
+def test_in_a_line_full_of_as_many_visitors_the_newcomer_is_refused():
+    with played(waiting=2) as line:
+        for name in ("a1", "b1", "c1"):
+            line.comes(name)
+
+        with pytest.raises(LimitError):
+            line.comes("d1").result(60)
+
+
+def test_who_waits_too_long_is_refused_and_leaves_no_trace():
+    line = FairLine(1, busy=BUSY, seconds=0.2)
+
+    with line.turn(), pytest.raises(LimitError, match=BUSY), acting_as(Visitor("b")), line.turn():
+        pass
+
+    assert 0 == line.length
+    with line.turn():
+        pass
+
+
+def test_who_is_not_patient_is_refused_where_there_would_be_a_wait():
+    line = FairLine(1, busy=BUSY, seconds=60)
+
+    with line.turn(patient=False), pytest.raises(LimitError), acting_as(Visitor("b")), line.turn(patient=False):
+        pass
+
+
+def test_a_line_without_limits_refuses_nobody():
+    with played(waiting=None, of_a_visitor=None) as line:
+        names = [f"a{number}" for number in range(20)]
+        for name in names:
+            line.comes(name)
+
+        assert names == line.let_all_through()
