@@ -19,6 +19,7 @@ from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui import health, identity, network
 from rankviz.ui.bodies import Bodies
+from rankviz.ui.event_errors import Refusals
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
@@ -145,6 +146,7 @@ def launch_options(api: Api) -> dict[str, Any]:
             "middleware": [
                 *([Middleware(Identified, visitors=visitors)] if visitors else []),
                 Middleware(Bodies),
+                Middleware(Refusals),
                 Middleware(Uploads, workspace=api.workspace),
                 Middleware(Head, tags=head(network.room_url(host, port, network.own_address()))),
             ],
