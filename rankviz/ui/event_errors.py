@@ -37,20 +37,22 @@ def in_words(request: Any, name: str) -> Iterator[None]:
         error.print_exception = False
         raise
     except Exception as error:
-        number = secrets.token_hex(4)
-        _log(error, name, number)
+        number = logged(error, name)
         text = f"RankViz could not do that: an error in its code, number {number} in the app's log. Reload the page."
         raise gr.Error(text, title="Not done", print_exception=False) from error
 
 
-def _log(error: Exception, name: str, number: str) -> None:
+def logged(error: Exception, name: str) -> str:
+    """The number of an error in RankViz, by which the host finds it in the log. name: of what failed."""
+    number = secrets.token_hex(4)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = (frame.filename, frame.lineno or 0, type(error))
     known = place in _logged
     _logged.add(place)
-    line = "Error %s in %s: %.200r at %s:%s%s"
+    line = "Error %s in %.100r: %.200r at %s:%s%s"
     again = ", as before" if known else ""
     LOG.error(line, number, name, error, frame.filename, frame.lineno, again, exc_info=None if known else error)
+    return number
 
 
 class Refusals:

@@ -22,8 +22,8 @@ from rankviz.ui.visitors import (
 )
 
 GUESSES, GUESSES_SECONDS = 10, 60.0
-"""Wrong tokens in this time, after which who sends one has to wait. Of all together, since nobody has an address that can
-be trusted. It stops no guessing: the token has to be long."""
+"""Wrong tokens in this time, after which who sends one has to wait. Of all together, since nobody has an address that
+can be trusted. It stops no guessing: the token has to be long."""
 MAX_BODY_BYTES = 2000
 NO_STORE = {"Cache-Control": "no-store"}
 FORM = """<!doctype html><html lang="en" style="color-scheme: light dark"><head><meta charset="utf-8">

@@ -23,6 +23,7 @@ from rankviz.ui.event_errors import Refusals
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
+from rankviz.ui.readable import Readable
 from rankviz.ui.uploads import Uploads
 from rankviz.ui.visitors import Identified, visitors_of
 
@@ -144,6 +145,7 @@ def launch_options(api: Api) -> dict[str, Any]:
                 *(identity.routes(visitors) if visitors else []),
             ],
             "middleware": [
+                Middleware(Readable),
                 *([Middleware(Identified, visitors=visitors)] if visitors else []),
                 Middleware(Bodies),
                 Middleware(Refusals),
