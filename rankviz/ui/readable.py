@@ -1,13 +1,17 @@
-"""Refuses requests whose address cannot be read from their headers, and answers where the code behind it fails."""
+"""Refuses requests that cannot be read, and answers where the code behind it fails."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 from gradio.route_utils import FnIndexInferError
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from rankviz.core.bounds import UNPRINTABLE
 from rankviz.ui.event_errors import logged
 
 HOSTS = (b"host", b"x-forwarded-host")
@@ -15,9 +19,16 @@ ADDRESSES = (b"origin", b"x-gradio-server")
 NO_EVENT = "This page has no such event. Reload the page."
 
 
+@asynccontextmanager
+async def before_all(app: Any) -> AsyncIterator[None]:
+    """Puts `Readable` before everything while the app runs. Gradio's own check of origins, which reads headers too,
+    comes before any middleware that Gradio can be given."""
+    app.middleware_stack = Readable(app.middleware_stack)
+    yield
+
+
 class Readable:
-    """ASGI middleware, the first of ours: nothing behind it raises, and the server's log has no traceback of a request
-    that cannot be read."""
+    """ASGI middleware: answers 400 where the headers or the query cannot be read."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -25,11 +36,22 @@ class Readable:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if not any(name == b"host" for name, _ in scope["headers"]):
-            # Gradio's check of origins, which comes before, holds this same list, and reads the host at each answer.
-            scope["headers"].append((b"host", _server(scope)))
         if unreadable := _unreadable(scope):
-            return await _answer(400, f"The {unreadable} of the request cannot be read.", scope, receive, send)
+            text = f"The {unreadable} of the request cannot be read."
+            return await JSONResponse({"detail": text}, 400)(scope, receive, send)
+        if not any(name == b"host" for name, _ in scope["headers"]):  # as HTTP/1.0 allows
+            scope = {**scope, "headers": [*scope["headers"], (b"host", _server(scope))]}
+        await self.app(scope, receive, send)
+
+
+class Answered:
+    """ASGI middleware, the first of ours: where the code behind it fails, the answer is a sentence, and the log has it
+    as `event_errors` writes it. A server writes a traceback for each exception that it sees."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         started = False
 
         async def noted(message: Any) -> None:
@@ -40,11 +62,18 @@ class Readable:
         try:
             await self.app(scope, receive, noted)
         except FnIndexInferError:
-            await _answer(404, NO_EVENT, scope, receive, send)
+            await JSONResponse({"detail": NO_EVENT}, 404)(scope, receive, send)
         except Exception as error:
+            if scope["type"] != "http":
+                raise
             text = f"RankViz could not answer: an error in its code, number {logged(error, scope['path'])} in its log."
             if not started:
-                await _answer(500, text, scope, receive, send)
+                await JSONResponse({"detail": text}, 500)(scope, receive, send)
+
+
+async def unfit(request: Request, error: Exception) -> JSONResponse:
+    """Where a body has another form than its address takes. FastAPI would quote it, also where it is no text at all."""
+    return JSONResponse({"detail": "The body of the request has another form than this address takes."}, 422)
 
 
 class Functions(dict[int, Any]):
@@ -61,6 +90,8 @@ def _server(scope: Any) -> bytes:
 
 def _unreadable(scope: Any) -> str:
     """The name of what cannot be read; empty where all can. Empty headers and "null" are read as no address."""
+    if UNPRINTABLE.search(scope["path"]):
+        return "path"
     try:
         scope.get("query_string", b"").decode()
     except UnicodeDecodeError:
@@ -68,6 +99,8 @@ def _unreadable(scope: Any) -> str:
     for name, value in scope["headers"]:
         # Of what proxies have put together the first is read.
         text = value.decode("latin-1").partition(",")[0].strip()
+        if name == b"content-length" and not (text.isascii() and text.isdigit()):
+            return name.decode()
         if (name in HOSTS and not _is_address(f"http://{text}")) or (name in ADDRESSES and not _is_address(text)):
             return name.decode()
     return ""
@@ -80,7 +113,3 @@ def _is_address(text: str) -> bool:
     except (httpx.InvalidURL, ValueError):
         return False
     return True
-
-
-async def _answer(status: int, detail: str, scope: Any, receive: Any, send: Any) -> None:
-    await JSONResponse({"detail": detail}, status)(scope, receive, send)

@@ -1,7 +1,6 @@
 """What a browser sends with the events of a shared page: an answer, or a sentence, and never a traceback in the log."""
 
 import asyncio
-import logging
 
 import gradio as gr
 import pytest
@@ -11,11 +10,11 @@ from starlette.requests import Request
 
 from rankviz.api import Api
 from rankviz.errors import UserError
-from rankviz.ui.event_errors import LOG
 from rankviz.ui.page import build_app
 from rankviz.ui.visitors import MARK
 from rankviz.visitor import Visitor
 from tests.fuzz import mutate
+from tests.support.code_errors import none_logged
 
 CLICKS = (
     *({"id": "r16"}, {"id": "20261125-015906-370c-001-r1"}, {"id": "l4", "text": "0.5"}, {"id": "gpu=l4"}),
@@ -39,13 +38,6 @@ def page(tmp_path_factory):
     api = Api(home=tmp_path_factory.mktemp("home"), shared=True)
     api.workspace.work_queue = lambda: None  # what is queued here is not trained
     return build_app(api)
-
-
-class Logged(logging.Handler):
-    """Fails the case: an error in the code of RankViz."""
-
-    def emit(self, record):
-        raise AssertionError(record.getMessage()) from record.exc_info and record.exc_info[1]
 
 
 def values_of(function):
@@ -84,8 +76,5 @@ def test_any_event_of_the_page_is_answered_or_refused(fuzz, page):
             assert len(error.message.encode()) < 2000
             raise UserError(error.message) from error
 
-    LOG.handlers, LOG.propagate = [Logged(logging.ERROR)], False
-    try:
+    with none_logged():
         fuzz(event, sent)
-    finally:
-        LOG.handlers, LOG.propagate = [], True
