@@ -48,7 +48,7 @@ def require_sendable(function: BlockFunction, sent: Sequence[Any], state: Any) -
             _require_shallow(value, name)
         elif kind := type(widget.value) if isinstance(widget, gr.HTML) else FORMS.get(type(widget)):
             require(value, kind, name)
-            _require_choice(shown_now, value, name)
+            _require_choice(shown_now, value, name, may_be_empty=widget.value is None)
 
 
 def click_of(event: gr.EventData | None) -> gr.EventData:
@@ -62,8 +62,8 @@ def click_of(event: gr.EventData | None) -> gr.EventData:
     return gr.EventData(event.target, click)
 
 
-def _require_choice(widget: Any, value: Any, name: str) -> None:
-    if not hasattr(widget, "choices") or value is None:
+def _require_choice(widget: Any, value: Any, name: str, *, may_be_empty: bool) -> None:
+    if not hasattr(widget, "choices") or (value is None and may_be_empty):
         return
     if getattr(widget, "allow_custom_value", False):
         return require(value, str, name)

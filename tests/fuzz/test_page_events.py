@@ -55,8 +55,10 @@ def test_any_event_of_the_page_is_answered_or_refused(fuzz, page):
         if values and kind < 0.6:
             sent = mutate.value(values, rng)
             values = sent if isinstance(sent, list) else [sent]
-        elif kind < 0.8:
+        elif kind < 0.7:
             values = [mutate.junk(rng) for _ in values]
+        elif values and kind < 0.85:
+            values[rng.randrange(len(values))] = None
         click = rng.choice((None, *CLICKS)) if rng.random() < 0.5 else mutate.value(rng.choice(CLICKS), rng)
         return function._id, values, click, rng.randrange(4)
 

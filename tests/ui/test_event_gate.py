@@ -80,6 +80,11 @@ def test_a_value_that_is_not_in_the_list_is_refused_without_the_list_and_without
     assert len(message) < 300
 
 
+def test_a_choice_is_empty_only_where_the_page_starts_without_one():
+    assert "Data type" in refusal(page_with(lambda: gr.Dropdown(["a"], value="a", label="Data type")), None)
+    assert "None" == page_with(lambda: gr.Dropdown(["a"], value=None, label="Data type"))(None)
+
+
 def test_too_few_values_are_a_sentence():
     assert "The request could not be read. Reload the page." == refusal(page_with(dtype))
 
