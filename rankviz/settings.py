@@ -133,7 +133,9 @@ class Settings(BaseSettings):
     worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(
         None, description="How far the priority of a training is below that of the page; 10 on a shared page"
     )
-    admin_token: SecretStr | None = Field(None, description="Who knows it may see and end everything")
+    admin_token: SecretStr | None = Field(
+        None, description="Who knows it may see and end everything: make it long and random"
+    )
     cookie_key: SecretStr | None = Field(
         None, description="Signs the cookies of visitors; without it a key is made and kept in the runs folder"
     )

@@ -12,6 +12,8 @@ from gradio.state_holder import SessionState
 
 from rankviz.errors import UserError
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
+from rankviz.ui.event_errors import in_words
+from rankviz.ui.event_gate import click_of, require_sendable
 from rankviz.ui.visitors import visitor_of
 from rankviz.visitor import acting_as
 
@@ -33,9 +35,22 @@ class PageBlocks(SmallBlocks):
             )
         return super().launch(*args, **options)
 
-    async def process_api(self, *args: Any, request: Any = None, **kwargs: Any) -> dict[str, Any]:
-        with acting_as(visitor_of(request[0] if isinstance(request, list) else request)):
-            return await super().process_api(*args, request=request, **kwargs)
+    async def process_api(
+        self,
+        block_fn: Any,
+        inputs: Any,
+        state: Any = None,
+        request: Any = None,
+        *args: Any,
+        event_data: Any = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        visitor = visitor_of(request[0] if isinstance(request, list) else request)
+        with acting_as(visitor), in_words(request, function.name):
+            require_sendable(function, inputs, state)
+            click = click_of(event_data) if function.collects_event_data else event_data
+            return await super().process_api(function, inputs, state, request, *args, event_data=click, **kwargs)
 
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
@@ -51,7 +66,7 @@ class PageBlocks(SmallBlocks):
                 return sent
             return await anyio.to_thread.run_sync(_read, block_fn.inputs, sent, state, limiter=self.limiter)
         except gr.Error as error:
-            raise gr.Error(error.message, print_exception=False) from error
+            raise gr.Error(error.message[:300], print_exception=False) from error
         except Exception as error:
             raise gr.Error("The request could not be read. Reload the page.", print_exception=False) from error
 

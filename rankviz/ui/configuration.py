@@ -6,6 +6,8 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import BlocksConfig
 
+from rankviz.ui.readable import Functions
+
 DESCRIPTIONS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
 """What Gradio's schema of the endpoints is made from: for each component three times what its value may be."""
 UNREAD_OF_COMPONENTS = ("component_class_id", "skip_api")
@@ -53,6 +55,7 @@ class SmallConfig(BlocksConfig):
 
     def __init__(self, root_block: gr.Blocks) -> None:
         super().__init__(root_block)
+        self.fns = Functions(self.fns)
         self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def attach_load_events(self, rendered_in: Any = None) -> None:

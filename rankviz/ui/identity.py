@@ -22,7 +22,8 @@ from rankviz.ui.visitors import (
 )
 
 GUESSES, GUESSES_SECONDS = 10, 60.0
-"""Wrong tokens that are heard in this time. Of all together, since nobody has an address that can be trusted."""
+"""Wrong tokens in this time, after which who sends one has to wait. Of all together, since nobody has an address that
+can be trusted. It stops no guessing: the token has to be long."""
 MAX_BODY_BYTES = 2000
 NO_STORE = {"Cache-Control": "no-store"}
 FORM = """<!doctype html><html lang="en" style="color-scheme: light dark"><head><meta charset="utf-8">
@@ -61,7 +62,7 @@ class Door:
 
     def __init__(self, visitors: Visitors):
         self._visitors = visitors
-        self._wrong: deque[float] = deque(maxlen=GUESSES)
+        self._wrong: deque[float] = deque(maxlen=GUESSES + 1)
 
     async def answer(self, request: Request) -> Response:
         if request.method == "GET":
@@ -71,13 +72,14 @@ class Door:
         fields = parse_qs((await body_of(request, MAX_BODY_BYTES)).decode(errors="replace"), max_num_fields=5)
         if fields.get("leave"):
             return self._moved(request, "", 0)
-        if len(self._wrong) == GUESSES and time.monotonic() - self._wrong[0] < GUESSES_SECONDS:
-            return self._form("Too many wrong tokens. Try again in a minute.", request, 429)
         given = fields.get("token", [""])[0]
-        if not hmac.compare_digest(given.encode(), self._visitors.admin_token.encode()):
-            self._wrong.append(time.monotonic())
-            return self._form("This is not the token.", request, 403)
-        return self._moved(request, self._visitors.admin_proof(), ADMIN_SECONDS)
+        if hmac.compare_digest(given.encode(), self._visitors.admin_token.encode()):
+            return self._moved(request, self._visitors.admin_proof(), ADMIN_SECONDS)
+        # The right token is never kept waiting: else anyone could keep the admin out with wrong ones.
+        self._wrong.append(time.monotonic())
+        if len(self._wrong) > GUESSES and self._wrong[-1] - self._wrong[0] < GUESSES_SECONDS:
+            return self._form("Too many wrong tokens. Try again in a minute.", request, 429)
+        return self._form("This is not the token.", request, 403)
 
     def _form(self, says: str, request: Request, status: int = 200) -> Response:
         fields = SIGN_OUT if visitor_of_scope(request.scope).admin else SIGN_IN

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
 from gradio.themes.utils import fonts
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, Response
@@ -19,9 +20,11 @@ from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui import health, identity, network
 from rankviz.ui.bodies import Bodies
+from rankviz.ui.event_errors import Refusals
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
+from rankviz.ui.readable import Answered, before_all, unfit
 from rankviz.ui.uploads import Uploads
 from rankviz.ui.visitors import Identified, visitors_of
 
@@ -136,6 +139,8 @@ def launch_options(api: Api) -> dict[str, Any]:
         "theme": theme(),
         "css_paths": list(STYLESHEETS),
         "app_kwargs": {
+            "lifespan": before_all,
+            "exception_handlers": {RequestValidationError: unfit},
             "routes": [
                 *file_routes(),
                 *answer_routes(api),
@@ -143,8 +148,10 @@ def launch_options(api: Api) -> dict[str, Any]:
                 *(identity.routes(visitors) if visitors else []),
             ],
             "middleware": [
+                Middleware(Answered),
                 *([Middleware(Identified, visitors=visitors)] if visitors else []),
                 Middleware(Bodies),
+                Middleware(Refusals),
                 Middleware(Uploads, workspace=api.workspace),
                 Middleware(Head, tags=head(network.room_url(host, port, network.own_address()))),
             ],

@@ -170,7 +170,10 @@ def is_foreign(scope: Mapping[str, Any]) -> bool:
     origin = headers.get("origin")
     if origin is None:
         return False
-    return urlsplit(origin).netloc not in (headers.get("host"), headers.get("x-forwarded-host"))
+    try:
+        return urlsplit(origin).netloc not in (headers.get("host"), headers.get("x-forwarded-host"))
+    except ValueError:  # no address at all
+        return True
 
 
 def cookie(scope: Mapping[str, Any], name: str, value: str, seconds: int) -> str:

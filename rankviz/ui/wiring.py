@@ -30,12 +30,13 @@ def with_messages(function: Callable) -> Callable:
         try:
             return function(*args, **kwargs)
         except RankVizError as error:
-            raise _toast(error) from error
+            raise toast(error) from error
 
     return call
 
 
-def _toast(error: RankVizError) -> gr.Error:
+def toast(error: RankVizError) -> gr.Error:
+    """The error as Gradio shows it."""
     return gr.Error(str(error), duration=10, title="Not done", print_exception=False)
 
 
@@ -65,7 +66,7 @@ def wire(
             if silent:
                 return {widget: gr.skip() for widget in outputs.values()}
             if notice is None:
-                raise _toast(error) from error
+                raise toast(error) from error
             return {notice: notice_html(str(error), kind="error")}
         fields = put(shown._asdict(), outputs)
         return fields if notice is None else {notice: "", **fields}

@@ -16,7 +16,6 @@ from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.visitor import Visitor
 from tests.fuzz import mutate
-from tests.fuzz.conftest import CASES
 
 ADDRESS = {
     "model": "Qwen/Qwen3-4B", "r": "32", "use_case": "complex", "examples": "1000", "example_tokens": "300",
@@ -73,7 +72,7 @@ def test_an_address(fuzz, api):
 
 
 def test_an_answer(fuzz, api):
-    fuzz(broken_body, answering(partial(answer, api)), cases=CASES // 8, refuses=False)
+    fuzz(broken_body, answering(partial(answer, api)), refuses=False)
 
 
 def test_the_words_of_an_answer(fuzz, api):
@@ -85,7 +84,7 @@ def test_a_comparison(fuzz, api):
         pins = [urlencode(broken_address(rng), errors="surrogatepass") for _ in range(rng.choice((1, 2)))]
         return mutate.json_bytes({"pins": pins, "x": "file", "y": "loss"}, rng)
 
-    fuzz(make, answering(partial(compare, api)), cases=CASES // 8, refuses=False)
+    fuzz(make, answering(partial(compare, api)), refuses=False)
 
 
 def test_a_reference(fuzz, tmp_path):

@@ -73,7 +73,8 @@ def test_every_function_of_the_page_runs_as_the_visitor_who_called_it(api, page,
 def call(client, function, token):
     """As the browser does it."""
     headers = {HEADER: token}
-    body = {"fn_index": function._id, "data": [None] * len(function.inputs), "session_hash": "page"}
+    data = [None if widget.stateful else widget.value for widget in function.inputs]
+    body = {"fn_index": function._id, "data": data, "session_hash": "page", "event_data": {"id": "x"}}
     if not function.queue:
         answer = client.post("/gradio_api/run/predict", json=body, headers=headers)
         assert 200 == answer.status_code, (function.name, answer.text)
@@ -144,10 +145,11 @@ def test_a_value_that_no_widget_sends_is_a_sentence_and_no_traceback(client, pag
         for at, widget in enumerate(fn.inputs)
         if isinstance(widget, gr.Number) and not fn.queue and fn.fn
     )
-    data = [None] * len(page.fns[event].inputs)
+    data = [None if widget.stateful else widget.value for widget in page.fns[event].inputs]
     data[place] = "x"
 
     reply = client.post("/gradio_api/run/predict", json={"fn_index": event, "data": data, "session_hash": "odd"})
 
-    assert "The request could not be read. Reload the page." == reply.json()["error"]
+    assert 422 == reply.status_code
+    assert "must be a number or empty (got 'x')" in reply.json()["error"]
     assert "Traceback" not in capfd.readouterr().err

@@ -76,8 +76,10 @@ def zip_of(api: Api, ids: Sequence[str]) -> str:
     return str(api.runs.zip_of(ids))
 
 
-def imported(api: Api, file: str) -> Choice:
+def imported(api: Api, file: str | None) -> Choice:
     """The sweep of the first run of the zip, opened."""
+    if not file:
+        raise UserError("Choose a zip of runs.")
     run_ids = list(api.runs.import_(Path(file)))
     gr.Info(f"{counted(len(run_ids), 'run')} imported.")
     sweep_id = api.runs.get(run_ids[0]).request.sweep_id

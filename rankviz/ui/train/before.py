@@ -15,7 +15,7 @@ from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import problems, warnings
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
-from rankviz.errors import RankVizError
+from rankviz.errors import RankVizError, UserError
 from rankviz.figures.labels import base_name
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span
@@ -190,6 +190,13 @@ def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
 
 def _notebook_label(request: SweepRequest) -> str:
     return f"Notebook for Colab: {base_name(request.base)}, r = {max(request.ranks)}"
+
+
+def replaced_notebook(api: Api, asked: Mapping[str, Any] | None) -> str:
+    """The notebook of the form as it was before its base was replaced."""
+    if asked is None:
+        raise UserError("No base model was replaced. Press Notebook beside Train.")
+    return notebook(api, **asked)
 
 
 def notebook(api: Api, **values: Any) -> str:

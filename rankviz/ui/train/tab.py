@@ -162,9 +162,7 @@ def build(api: Api) -> Training:
         gr.on(
             [w["notebook"].click], inputs_kwargs=form, outputs=notebook_file, **action(partial(before.notebook, api))
         ),
-        asked_notebook.click(
-            inputs=asked, outputs=notebook_file, **action(lambda values: before.notebook(api, **values))
-        ),
+        asked_notebook.click(inputs=asked, outputs=notebook_file, **action(partial(before.replaced_notebook, api))),
     ):
         written.success(
             None, js="() => { setTimeout(() => document.querySelector('#train-notebook-file').click(), 60); }"

@@ -1,0 +1,70 @@
+"""Says in a sentence what went wrong in an event, and keeps what strangers cause out of the log.
+
+A refusal is of the request: one line at level INFO. Anything else is a mistake in RankViz: the log has its traceback,
+once for each place in the code, with the number that its visitor was shown.
+"""
+
+import logging
+import secrets
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+from rankviz.errors import RankVizError
+from rankviz.ui.wiring import toast
+
+LOG = logging.getLogger("rankviz.ui")
+REFUSED = "rankviz.refused"
+"""Stands in the ASGI scope of a request whose event was refused."""
+_logged: set[tuple[str, int, type]] = set()
+
+
+@contextmanager
+def in_words(request: Any, name: str) -> Iterator[None]:
+    """Every exception of an event becomes a gr.Error, of which Gradio prints nothing. name: of the event's function."""
+    try:
+        yield
+    except (RankVizError, gr.Error) as error:
+        LOG.info("%s: refused: %.200r", name, str(error))
+        inner = getattr(request[0] if isinstance(request, list) else request, "request", None)
+        if hasattr(inner, "scope"):
+            inner.scope[REFUSED] = True
+        if isinstance(error, RankVizError):
+            raise toast(error) from error
+        error.print_exception = False
+        raise
+    except Exception as error:
+        number = logged(error, name)
+        text = f"RankViz could not do that: an error in its code, number {number} in the app's log. Reload the page."
+        raise gr.Error(text, title="Not done", print_exception=False) from error
+
+
+def logged(error: Exception, name: str) -> str:
+    """The number of an error in RankViz, by which the host finds it in the log. name: of what failed."""
+    number = secrets.token_hex(4)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = (frame.filename, frame.lineno or 0, type(error))
+    known = place in _logged
+    _logged.add(place)
+    line = "Error %s in %.100r: %.200r at %s:%s%s"
+    again = ", as before" if known else ""
+    LOG.error(line, number, name, error, frame.filename, frame.lineno, again, exc_info=None if known else error)
+    return number
+
+
+class Refusals:
+    """ASGI middleware: an event that was refused is answered with 422. Gradio answers every error with 500."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def write(message: Any) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 500 and scope.get(REFUSED):
+                message = {**message, "status": 422}
+            await send(message)
+
+        await self.app(scope, receive, write)

@@ -1,0 +1,85 @@
+"""Checks what a browser sends with an event of the page before any code sees it: what each widget can hold, of bounded
+size, finite, and one of its choices where it has some.
+
+What a value may be beyond that, the core says. The named endpoints have a gate of their own (`endpoints.gate`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.block_function import BlockFunction
+
+from rankviz.core.checks import shown
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.endpoints.gate import MAX_LIST, require
+
+FORMS = {
+    gr.Number: float | None,
+    gr.Slider: float,
+    gr.Checkbox: bool,
+    gr.CheckboxGroup: list[str],
+    gr.Dropdown: str | float | None,
+    gr.Radio: str | float | None,
+    gr.Textbox: str | None,
+    gr.Button: str | None,
+}
+"""What a widget of the page sends. HTML sends what it was built with: a text, or the rank as a whole number. Files are
+checked by Gradio, and the value of a State is the server's own."""
+FILES = (gr.File, gr.UploadButton, gr.DownloadButton)
+CLICK: Mapping[str, Any] = {"id": "", "text": "", "on": False}
+"""What a click sends, as data of its event: of which row or point; what was written there; whether a box is ticked."""
+CLICK_FORMS = {"id": str | float, "text": str, "on": bool}
+MAX_DEPTH = 4
+"""Of the description of files, the only values of widgets that hold others."""
+
+
+def require_sendable(function: BlockFunction, sent: Sequence[Any], state: Any) -> None:
+    """InvalidSettingError for a value that no widget of the page sends. state: of the open page, whose choices may be
+    others than the page was built with."""
+    if function.api_visibility != "private":
+        return
+    for widget, value in zip(function.inputs, sent, strict=False):
+        if widget.stateful:
+            continue
+        shown_now = state[widget._id] if state is not None and widget._id in state else widget
+        name = shown_now.label or getattr(shown_now, "elem_id", None) or "A value of the page"
+        if isinstance(widget, FILES):
+            _require_shallow(value, name)
+        elif kind := type(widget.value) if isinstance(widget, gr.HTML) else FORMS.get(type(widget)):
+            require(value, kind, name)
+            _require_choice(shown_now, value, name, may_be_empty=widget.value is None)
+
+
+def click_of(event: gr.EventData | None) -> gr.EventData:
+    """The event with its data in the form of CLICK, and nothing else: InvalidSettingError for another form."""
+    data = event._data if event is not None else None
+    if not isinstance(data, dict):
+        raise InvalidSettingError("What was clicked is not known. Click again.")
+    click = {name: data.get(name, missing) for name, missing in CLICK.items()}
+    for name, value in click.items():
+        require(value, CLICK_FORMS[name], name)
+    return gr.EventData(event.target, click)
+
+
+def _require_choice(widget: Any, value: Any, name: str, *, may_be_empty: bool) -> None:
+    if not hasattr(widget, "choices") or (value is None and may_be_empty):
+        return
+    if getattr(widget, "allow_custom_value", False):
+        return require(value, str, name)
+    choices = [choice for _, choice in widget.choices]
+    for each in value if isinstance(value, list) else [value]:
+        if each not in choices:
+            raise InvalidSettingError(f"{name} must be one of its choices (got {shown(each)}). Reload the page.")
+
+
+def _require_shallow(value: Any, name: str, depth: int = 0) -> None:
+    """InvalidSettingError for a description of files that is too large or too deep, or whose texts cannot be used."""
+    if isinstance(value, dict | list):
+        entries = [*value, *value.values()] if isinstance(value, dict) else value
+        if depth > MAX_DEPTH or len(entries) > MAX_LIST:
+            raise InvalidSettingError(f"{name} must be files that were uploaded.")
+        for each in entries:
+            _require_shallow(each, name, depth + 1)
+    else:
+        require(value, str | float | bool | None, name)

@@ -1,0 +1,115 @@
+"""Refuses requests that cannot be read, and answers where the code behind it fails."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from gradio.route_utils import FnIndexInferError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from rankviz.core.bounds import UNPRINTABLE
+from rankviz.ui.event_errors import logged
+
+HOSTS = (b"host", b"x-forwarded-host")
+ADDRESSES = (b"origin", b"x-gradio-server")
+NO_EVENT = "This page has no such event. Reload the page."
+
+
+@asynccontextmanager
+async def before_all(app: Any) -> AsyncIterator[None]:
+    """Puts `Readable` before everything while the app runs. Gradio's own check of origins, which reads headers too,
+    comes before any middleware that Gradio can be given."""
+    app.middleware_stack = Readable(app.middleware_stack)
+    yield
+
+
+class Readable:
+    """ASGI middleware: answers 400 where the headers or the query cannot be read."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        if unreadable := _unreadable(scope):
+            text = f"The {unreadable} of the request cannot be read."
+            return await JSONResponse({"detail": text}, 400)(scope, receive, send)
+        if not any(name == b"host" for name, _ in scope["headers"]):  # as HTTP/1.0 allows
+            scope = {**scope, "headers": [*scope["headers"], (b"host", _server(scope))]}
+        await self.app(scope, receive, send)
+
+
+class Answered:
+    """ASGI middleware, the first of ours: where the code behind it fails, the answer is a sentence, and the log has it
+    as `event_errors` writes it. A server writes a traceback for each exception that it sees."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        started = False
+
+        async def noted(message: Any) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except FnIndexInferError:
+            await JSONResponse({"detail": NO_EVENT}, 404)(scope, receive, send)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            text = f"RankViz could not answer: an error in its code, number {logged(error, scope['path'])} in its log."
+            if not started:
+                await JSONResponse({"detail": text}, 500)(scope, receive, send)
+
+
+async def unfit(request: Request, error: Exception) -> JSONResponse:
+    """Where a body has another form than its address takes. FastAPI would quote it, also where it is no text at all."""
+    return JSONResponse({"detail": "The body of the request has another form than this address takes."}, 422)
+
+
+class Functions(dict[int, Any]):
+    """The functions of a page by number."""
+
+    def __missing__(self, number: object) -> Any:
+        raise HTTPException(404, NO_EVENT)
+
+
+def _server(scope: Any) -> bytes:
+    host, port = scope.get("server") or ("localhost", None)
+    return (f"{host}:{port}" if port else str(host)).encode()
+
+
+def _unreadable(scope: Any) -> str:
+    """The name of what cannot be read; empty where all can. Empty headers and "null" are read as no address."""
+    if UNPRINTABLE.search(scope["path"]):
+        return "path"
+    try:
+        scope.get("query_string", b"").decode()
+    except UnicodeDecodeError:
+        return "query"
+    for name, value in scope["headers"]:
+        # Of what proxies have put together the first is read.
+        text = value.decode("latin-1").partition(",")[0].strip()
+        if name == b"content-length" and not (text.isascii() and text.isdigit()):
+            return name.decode()
+        if (name in HOSTS and not _is_address(f"http://{text}")) or (name in ADDRESSES and not _is_address(text)):
+            return name.decode()
+    return ""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        httpx.URL(text)
+        _ = urlsplit(text).port
+    except (httpx.InvalidURL, ValueError):
+        return False
+    return True
