@@ -7,6 +7,7 @@ from typing import Any
 from rankviz import store, units
 from rankviz.api.visitors.quota import require_runs
 from rankviz.api.workspace import Workspace
+from rankviz.core.runs.record import Sweep
 from rankviz.errors import LimitError, UserError
 from rankviz.store.ownership import Ownership
 from rankviz.worker.answering import answer, error_json, request_in
@@ -38,7 +39,7 @@ def _require_bytes(folders: Sequence[Any], most_bytes: float | None) -> None:
         )
 
 
-def _import(asked: Mapping[str, Any], folders: Sequence[Any], shipped: store.RunStore) -> Sequence[str]:
+def _import(asked: Mapping[str, Any], folders: Sequence[Any], shipped: Sequence[Sweep]) -> Sequence[str]:
     workspace, owner = Workspace(Path(asked["home"])), asked["owner"]
     with workspace.writing(), workspace.store.admission():
         most, most_in_total = asked["most"], asked["most_in_total"]
