@@ -21,9 +21,10 @@ from rankviz.core.runs.attempts import RunRequeued
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
+from rankviz.core.runs.state import RunState
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError, UserError
 from rankviz.store import copies
-from rankviz.store.destination import ANYWHERE, Destination
+from rankviz.store.destination import ANYWHERE, Destination, write_destination
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -89,8 +90,13 @@ class RunStore:
         return sweep_id
 
     def add(self, request: RunRequest, ownership: Ownership = NO_ONES) -> None:
-        """Queue one more run of a sweep that exists; nothing of its other runs is rewritten."""
-        self.publish({request.run_id: {"request.json": request_text(request)}}, ownership)
+        """Queue one more run of a sweep that exists; nothing of its other runs is rewritten. RunNotFoundError where the
+        sweep has been deleted meanwhile."""
+        self.publish(
+            {request.run_id: {"request.json": request_text(request)}},
+            ownership,
+            require=lambda: self.sweep(request.sweep_id),
+        )
 
     def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
         """Queue a probe, with the config.json of its model beside it."""
@@ -182,10 +188,21 @@ class RunStore:
             raise RunNotFoundError(run_id) from None
         return True
 
-    def requeue(self, run_id: str) -> None:
-        """Ask again for a run that failed or was cancelled."""
-        self.clear(run_id)
-        self.append(run_id, RunRequeued(time=time.time(), attempt=self.record(run_id).attempt))
+    def requeue(self, run_id: str, destination: Destination | None = None) -> bool:
+        """Ask again for a run that failed or was cancelled. False for any other: of several who ask at once, one is
+        answered True.
+
+        destination: where it is to run from now on; None is where it was to run.
+        """
+        with self.publishing():
+            record = self.record(run_id)
+            if record.state not in (RunState.FAILED, RunState.CANCELLED) or not self.run_dir(run_id).is_dir():
+                return False
+            if destination is not None:
+                write_destination(self.run_dir(run_id), destination)
+            self.clear(run_id)
+            self.append(run_id, RunRequeued(time=time.time(), attempt=record.attempt))
+            return True
 
     def clear(self, run_id: str) -> None:
         """Before another attempt: without the wish to cancel it, and without an adapter of the last one."""

@@ -28,12 +28,16 @@ class Batch(NamedTuple):
 
 
 def batches(records: Iterable[Record], owner_of: Callable[[str], str]) -> list[Batch]:
-    """What waits, in the order of `records`: the oldest first."""
+    """What waits, what was queued first at the front. A run that was resumed waits since then, whenever it was made."""
     waiting: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
+    for record in sorted(records, key=_queued_at):
         if record.state is RunState.QUEUED:
             waiting.setdefault((owner_of(record.run_id), record.request.sweep_id), []).append(record)
     return [Batch(owner, sweep_id, tuple(group)) for (owner, sweep_id), group in waiting.items()]
+
+
+def _queued_at(record: Record) -> float:
+    return record.request.created_at if record.requeued_at is None else record.requeued_at
 
 
 def served_at(

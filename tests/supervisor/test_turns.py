@@ -1,13 +1,17 @@
 """Visitors take turns; a run that takes too long is ended."""
 
 import time
+from dataclasses import replace
+from zipfile import ZipFile
 
 import pytest
 
-from rankviz.core.runs.events import RunStarted
+from rankviz.core.runs.attempts import RunRequeued
+from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.core.runs.record import RunState
 from rankviz.engines.process import yield_file
-from rankviz.store import RunStore
+from rankviz.store import RunStore, import_runs
+from rankviz.store.journal import request_text
 from rankviz.store.removal import remove
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.turns import Batch, batches, in_turn, parts, served_at
@@ -200,3 +204,37 @@ def test_the_clock_of_the_limit_is_not_the_one_that_can_be_set(store):
 
     assert RunState.COMPLETED is store.get(run_ids[0]).state
     assert time.time() - store.get(run_ids[0]).started_at > 8e4
+
+
+def test_a_run_that_is_asked_for_again_waits_behind_who_came_before_whenever_it_was_made(store):
+    old, first = queued(store, "ann"), queued(store, "ben")
+    for run_id in old:
+        store.begin(run_id)
+        store.append(run_id, RunCancelled(time=1.0))
+        store.requeue(run_id)
+
+    assert [*first, *old] == [run for batch in batches(store.records(), lambda _: "one") for run in batch.run_ids]
+
+
+def test_an_imported_run_waits_since_it_was_asked_for_here_and_not_since_its_file_says(store, tmp_path):
+    request = replace(questions.sweep(ranks=(4,)).runs(sweep_id="s", created_at=1.0)[0], run_id="old")
+    journal = ['{"event": "RunRequeued", "time": 2.0}', '{"event": "RunCancelled", "time": 3.0}']
+    with ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("runs/old/request.json", request_text(request))
+        archive.writestr("runs/old/events.jsonl", "".join(f"{line}\n" for line in journal))
+    (first,) = queued(store, "ben")
+    import_runs(store, tmp_path / "a.zip")
+
+    store.requeue("old")
+
+    assert [first, "old"] == [run for batch in batches(store.records(), lambda _: "one") for run in batch.run_ids]
+
+
+def test_a_run_that_was_lost_with_its_worker_keeps_its_place(store):
+    lost, later = queued(store, "ann"), queued(store, "ben")
+    for run_id in lost:
+        store.begin(run_id)
+        store.append(run_id, RunStarted(time=1.0, environment={}))
+        store.append(run_id, RunRequeued(time=time.time(), lost="The node has gone."))
+
+    assert [*lost, *later] == [run for batch in batches(store.records(), lambda _: "one") for run in batch.run_ids]

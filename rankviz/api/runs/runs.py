@@ -23,12 +23,14 @@ from rankviz.core.runs.limits import check_count, check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import InvalidSettingError
-from rankviz.store.destination import ANYWHERE, Destination, write_destination
+from rankviz.store.destination import ANYWHERE, Destination
 
 if TYPE_CHECKING:
     from rankviz.core.runs.progress import SweepProgress
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
+
+NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,10 +131,11 @@ class Runs(ExpectedRuns):
         self._workspace.require_trainer()
         request = self.added_request(sweep_id, r)
         self._required_run_ids(sweep_id)
-        check_sweep([*(run.request for run in self.sweep(sweep_id).runs), request], self._workspace.limits)
         self._require_run(request)
-        first = self.sweep(sweep_id).runs[0].run_id
         with self._quota.admitting(new=1, sweep_id=sweep_id):
+            runs = self.sweep(sweep_id).runs
+            first = runs[0].run_id
+            check_sweep([*(run.request for run in runs), request], self._workspace.limits)
             self._workspace.store.add(request, self._workspace.store.ownership(first))
         self._workspace.work_queue()
         return request.run_id
@@ -196,18 +199,17 @@ class Runs(ExpectedRuns):
         self._required_run_ids(sweep_id)
         again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:
-            raise InvalidSettingError("Nothing to resume: no run of this sweep has failed or was cancelled.")
+            raise InvalidSettingError(NOTHING_TO_RESUME)
         requests = [self.get(run_id).request for run_id in again]
         check_sweep(requests, self._workspace.limits)
         for request in _unlike(requests):
             self._require_run(request)
         with self._quota.admitting(new=0, sweep_id=sweep_id):
-            for run_id in again:
-                if destination is not None:
-                    write_destination(self._workspace.store.run_dir(run_id), destination)
-                self._workspace.store.requeue(run_id)
+            queued = [run_id for run_id in again if self._workspace.store.requeue(run_id, destination)]
+        if not queued:
+            raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
         self._workspace.work_queue()
-        return again
+        return queued
 
     def summary(self, run_id: str) -> RunSummary:
         """One run: what was requested and measured, with the estimate beside it."""

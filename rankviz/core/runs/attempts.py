@@ -82,6 +82,8 @@ class Attempted:
     """Where the current one is; None while no engine has it, and in journals of before engines."""
     copied_bytes: int = 0
     """Of the current one's own journal elsewhere: how much of it is here."""
+    requeued_at: float | None = None
+    """When somebody asked for it again; None where nobody has."""
 
     @property
     def engine(self) -> str:
@@ -112,10 +114,12 @@ class Attempted:
         """The fields that a new record begins with, where this event begins another attempt; None where it does not.
         What has ended is begun again only where it is asked for."""
         if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not ended:
-            return {"attempt": event.attempt, "lost_attempts": self.lost_attempts, "place": event}
+            kept = {"lost_attempts": self.lost_attempts, "requeued_at": self.requeued_at}
+            return {"attempt": event.attempt, "place": event, **kept}
         if isinstance(event, RunRequeued) and self.counts(event):
-            lost_attempts = self.lost_attempts + 1 if event.lost else 0
-            return {"attempt": following(self.attempt), "lost_attempts": lost_attempts}
+            lost = {"lost_attempts": self.lost_attempts + 1, "requeued_at": self.requeued_at}
+            again = {"lost_attempts": 0, "requeued_at": event.time}
+            return {"attempt": following(self.attempt), **(lost if event.lost else again)}
         return None
 
 
