@@ -1,11 +1,11 @@
 """On which engine a run is to be: engine.json in its folder, which no export takes along and no import brings."""
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from rankviz.store.durable import replace_durably
 
 FILE = "engine.json"
 MAX_BYTES = 4000
@@ -48,6 +48,4 @@ def write_destination(folder: Path, destination: Destination) -> None:
     """In place of an earlier one."""
     (folder / FILE).unlink(missing_ok=True)
     for name, text in destination.files.items():
-        aside = folder / f".{secrets.token_hex(4)}"
-        aside.write_text(text)
-        os.replace(aside, folder / name)
+        replace_durably(folder / name, text)

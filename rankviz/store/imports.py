@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,15 @@ from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store.archive import LOSSES, SUMMARY
-from rankviz.store.journal import MAX_REQUEST_BYTES, parse_lines, parse_request
+from rankviz.store.journal import (
+    MAX_REQUEST_BYTES,
+    line_of,
+    parse_event,
+    parse_request,
+    request_text,
+    whole_lines,
+)
+from rankviz.store.long_lists import numbers_in
 from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import RunStore
 
@@ -52,6 +61,8 @@ class ImportLimits(NamedTuple):
     runs: int = MAX_ENTRIES
     events: int = 2_000_000
     """Lines of one journal."""
+    example_numbers: int = 1_000_000
+    """In the example_ lists of one journal: two evaluations of 100,000 examples have 800,000."""
 
 
 class Folder(NamedTuple):
@@ -90,7 +101,7 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
             f"The runs of {source.name} are recorded ones that ship with RankViz, so they are here already; "
             "nothing was imported."
         )
-    return [Folder(_checked(run_id, files, limits), files) for run_id, files in own.items()]
+    return [_checked(run_id, files, limits) for run_id, files in own.items()]
 
 
 def take_in(
@@ -158,8 +169,9 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -
         return file.read(most + 1)
 
 
-def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> RunRequest:
-    """The request of a run of the zip, which has ended."""
+def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> Folder:
+    """A run of the zip, which has ended, with its journal written anew: a line that is no event is an empty one, and
+    whoever reads it later parses no more than events."""
     if "request.json" not in files:
         raise InvalidSettingError(f"Run {run_id!r} in the zip has no readable request.json: it has none.")
     try:
@@ -177,9 +189,17 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> R
     journal = files.get("events.jsonl", b"")
     if (lines := journal.count(b"\n")) > limits.events:
         raise LimitError(f"Run {run_id!r} in the zip has {lines:,} events; at most {limits.events:,} are imported.")
-    if not RunRecord(request=request).after_all(parse_lines(journal).events).state.ended:
+    events = [parse_event(line) for _, line in whole_lines(BytesIO(journal))]
+    known = [event for event in events if event is not None]
+    if not RunRecord(request=request).after_all(known).state.ended:
         raise InvalidSettingError(f"Run {run_id!r} in the zip has not ended; only ended runs can be imported.")
-    return request
+    if (numbers := sum(map(numbers_in, known))) > limits.example_numbers:
+        raise LimitError(
+            f"Run {run_id!r} in the zip lists {numbers:,} numbers of held-out examples; at most "
+            f"{limits.example_numbers:,} are imported."
+        )
+    written = b"".join(b"\n" if event is None else line_of(event) for event in events)
+    return Folder(request, {"request.json": request_text(request).encode(), "events.jsonl": written})
 
 
 def _refuse_used_names(

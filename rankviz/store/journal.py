@@ -7,27 +7,35 @@ stump with a newline, so that it stays one unreadable line and takes nothing wit
 import errno
 import json
 import os
+import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from rankviz.core.bounds import printable
 from rankviz.core.from_json import Misfit, build
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.attempts import AttemptPlaced, counting
-from rankviz.core.runs.events import EVENT_TYPES, RunEvent, StageProgressed, StepLogged
+from rankviz.core.runs.events import EVENT_TYPES, Answered, RunEvent, StageProgressed, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.store.flat_requests import nested
+from rankviz.store.long_lists import Line, without_long_lists
 
 LATEST = 60
 """Events of a run that are kept to be shown."""
 MAX_REQUEST_BYTES = 1_000_000
-MAX_LINE_BYTES = 16_000_000
-"""An evaluation of 100,000 examples, the most there can be, has about 5 MB."""
+MAX_LINE_BYTES = 4_000_000
+"""An evaluation of 100,000 examples, the most there can be, has at most 3.6 MB with all that is counted of each."""
+MAX_SHORT_LINE_BYTES = 400_000
+"""Of all events but those."""
+_LONG = re.compile(rb'\{"event": ?"(Evaluated|AdapterCut|Answered)"')
+"""How a line begins that may be long."""
+NOT_SHOWN = (StepLogged, StageProgressed, Answered)
 SMALL = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
@@ -43,7 +51,7 @@ def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
     """The same of several events."""
     if not events:
         return
-    data = b"".join(_line(event) for event in events)
+    data = b"".join(map(line_of, events))
     fd = os.open(journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(fd).st_size
@@ -57,16 +65,16 @@ def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
         os.close(fd)
 
 
-def _line(event: RunEvent) -> bytes:
-    """Without an attempt and an offset of 0, as older journals are."""
+def line_of(event: RunEvent) -> bytes:
+    """As it stands in a journal; without an attempt and an offset of 0, as older journals are."""
     row = {name: value for name, value in asdict(event).items() if value or name not in ("attempt", "offset")}
     return (json.dumps({"event": type(event).__name__, **row}) + "\n").encode()
 
 
 def parse_event(line: bytes) -> RunEvent | None:
     """The event of a line; None where it is no event that this version knows, or holds what none can."""
-    if len(line) > MAX_LINE_BYTES:
-        return None
+    if len(line) > (MAX_LINE_BYTES if _LONG.match(line) else MAX_SHORT_LINE_BYTES):
+        return None  # before it is parsed: many small objects take a hundred times the room of their text
     try:
         row = json.loads(line.decode())
         return build(EVENT_TYPES[row.pop("event")], row)
@@ -80,15 +88,25 @@ class Lines(NamedTuple):
     events: Sequence[RunEvent]
     unreadable: int
     """Whole lines that are no event."""
-    size: int
-    """Bytes up to the end of the last whole line."""
 
 
 def parse_lines(data: bytes) -> Lines:
-    """The events of all whole lines: the one reading of a journal, wherever it lies."""
-    size = data.rfind(b"\n") + 1
-    events = [parse_event(line) for line in data[:size].split(b"\n")[:-1]]
-    return Lines([event for event in events if event is not None], events.count(None), size)
+    """The events of all whole lines."""
+    events = [parse_event(line) for _, line in whole_lines(BytesIO(data))]
+    return Lines([event for event in events if event is not None], events.count(None))
+
+
+def whole_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Where each line begins, and the line with its newline: the one reading of a journal, wherever it lies. One that
+    is longer than any can be is passed over, and is a newline alone; one without a newline is not there yet."""
+    while True:
+        start = file.tell()
+        line = last = file.readline(MAX_LINE_BYTES)
+        while last and not last.endswith(b"\n"):
+            last = file.readline(MAX_LINE_BYTES)
+        if not last:
+            return
+        yield start, line if last is line else b"\n"
 
 
 def parse_request(text: str | bytes) -> Request:
@@ -126,27 +144,36 @@ class JournalReader:
     record: Record
     offset: int = 0
     latest: deque[RunEvent] = field(default_factory=lambda: deque(maxlen=LATEST))
-    """The last events that counted, without steps and progress, of which there are many."""
+    """The last events that counted, without steps, progress and answers, of which there are many."""
 
     def read(self) -> Record:
         """Fold what is new. An ended run changes only when it is asked for again: its file's size is looked at, no
         more."""
-        new = parse_lines(self._appended())
-        self.offset += new.size
+        new = self._appended()
         if new.events:
             counted = counting(new.events, self.record.attempt)
-            self.latest.extend(event for event in counted if not isinstance(event, StepLogged | StageProgressed))
+            self.latest.extend(event for event in counted if not isinstance(event, NOT_SHOWN))
             self.record = self.record.after_all(new.events)
         if new.unreadable:
             self.record = replace(self.record, unreadable_lines=self.record.unreadable_lines + new.unreadable)
         return self.record
 
-    def _appended(self) -> bytes:
+    def _appended(self) -> Lines:
+        """What is new, with long lists left on the disk."""
+        events: list[RunEvent] = []
+        unreadable = 0
         try:
             if self.journal.stat().st_size <= self.offset:
-                return b""
+                return Lines(events, unreadable)
             with self.journal.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
                 file.seek(self.offset)
-                return file.read()
+                for start, text in whole_lines(file):
+                    self.offset = file.tell()
+                    if (event := parse_event(text)) is None:
+                        unreadable += 1
+                    else:
+                        events.append(without_long_lists(event, Line(self.journal, inode, start, len(text))))
         except FileNotFoundError:
-            return b""
+            pass
+        return Lines(events, unreadable)

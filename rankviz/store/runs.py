@@ -25,6 +25,7 @@ from rankviz.core.runs.state import RunState
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError, UserError
 from rankviz.store import copies
 from rankviz.store.destination import ANYWHERE, Destination, write_destination
+from rankviz.store.durable import write_durably
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -37,7 +38,15 @@ from rankviz.store.journal import (
     parse_request,
     request_text,
 )
-from rankviz.store.ownership import FILE, NO_ONES, Ownership, read_ownership, write_ownership
+from rankviz.store.ownership import (
+    FILE,
+    NO_ONES,
+    UNKNOWN,
+    UNKNOWN_SENTENCE,
+    Ownership,
+    read_ownership,
+    write_ownership,
+)
 
 LOG_TAIL_BYTES = 4000
 
@@ -107,8 +116,10 @@ class RunStore:
         """Whose a run or a probe is, and whether others may look at it."""
         try:
             state = os.stat(os.path.join(self.runs_dir, run_id, FILE))
-        except OSError:
+        except FileNotFoundError:
             return NO_ONES
+        except OSError:
+            return UNKNOWN
         stamp = state.st_ino, state.st_mtime_ns  # it is written anew and renamed, never changed in place
         known = self._owners.get(run_id)
         if known is None or known[0] != stamp:
@@ -135,7 +146,7 @@ class RunStore:
             for run_id, files in folders.items():
                 (Path(aside) / run_id).mkdir()
                 for name, text in files.items():
-                    _write_durably(Path(aside) / run_id / name, text)
+                    write_durably(Path(aside) / run_id / name, text)
                 write_ownership(Path(aside) / run_id, ownership)
             with self.publishing():
                 require()
@@ -282,10 +293,14 @@ class RunStore:
 
     def unreadable(self) -> dict[str, str]:
         """Why, for each folder whose request.json is of no run or probe that there can be, or whose journal cannot be
-        opened, by its name. A folder without a request.json is someone else's."""
+        opened, or whose owner is not known, by its name. A folder without a request.json is someone else's."""
         reasons = {}
         with self._lock:
-            for run_id in sorted(self._ids() - self._readers.keys()):
+            ids = self._ids()
+            for run_id in sorted(ids & self._readers.keys()):
+                if self.ownership(run_id) == UNKNOWN:
+                    reasons[run_id] = UNKNOWN_SENTENCE
+            for run_id in sorted(ids - self._readers.keys()):
                 try:
                     self._read_request(run_id)
                     self._journal(run_id).open("rb").close()
@@ -398,10 +413,3 @@ def path_in_run(folder: Path, relative: str) -> Path:
     if path is None or not path.is_relative_to(inside):
         raise BadAdapterError(f"The adapter of run {folder.name!r} is not in the run's own folder, so it is not read.")
     return path
-
-
-def _write_durably(path: Path, content: str | bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -178,3 +178,25 @@ def test_an_import_passes_what_a_new_run_passes(tmp_path):
 
     with pytest.raises(InvalidSettingError, match=r"nothing was imported\. Steps must be a whole number from 1"):
         import_runs(RunStore(tmp_path), tmp_path / "a.zip")
+
+
+def test_a_line_that_is_no_event_comes_in_empty_and_one_that_is_without_what_no_event_has(tmp_path):
+    nested = json.dumps({"event": "X", "a": [{}] * 100_000})
+    stage = {"event": "StageReached", "time": 1, "stage": "loading", "more": [{}] * 1000}
+    store = RunStore(tmp_path)
+
+    import_runs(store, made(tmp_path, ("a", "s"), journal=f"{nested}\n{json.dumps(stage)}\n{CANCELLED}"))
+
+    journal = (store.run_dir("a") / "events.jsonl").read_bytes()
+    assert b'\n{"event": "StageReached", "time": 1, "stage": "loading"}\n' + CANCELLED.encode() == journal
+    assert (1, "loading") == (store.get("a").unreadable_lines, store.get("a").stage)
+
+
+def test_so_many_numbers_of_examples_are_imported_with_a_run(tmp_path):
+    measured = {"event": "Evaluated", "time": 1, "when": "after", "loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1}
+    lists = {"example_losses": [1.0, 2.0, 3.0], "example_tokens": [3, 3, 3]}
+    path = made(tmp_path, ("a", "s"), journal=f"{json.dumps(measured | lists)}\n" * 2 + CANCELLED)
+
+    with pytest.raises(LimitError, match="lists 12 numbers of held-out examples; at most 11"):
+        import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers=11))
+    assert ["a"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers=12))

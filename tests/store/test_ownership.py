@@ -1,7 +1,13 @@
 """Whose a run is, as every reader of the runs folder has it."""
 
+import errno
+import os
+
+import pytest
+
 from rankviz.store import RunStore
-from rankviz.store.ownership import FILE, NO_ONES, Ownership
+from rankviz.store.ownership import FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, Ownership, write_ownership
+from rankviz.visitor import HOST, NOBODY, Visitor
 from tests.support import questions
 
 
@@ -17,7 +23,7 @@ def test_a_run_is_whose_sweep_made_it_and_closed_until_its_owner_opens_it(store)
     assert [False, True] == [another.ownership(run_id).is_open for run_id in run_ids]
 
 
-def test_what_says_nothing_readable_of_an_owner_is_the_hosts_and_closed(store):
+def test_an_owner_that_cannot_be_read_is_not_known_and_said_to_be_and_where_there_is_no_file_it_is_the_hosts(store):
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
     file = store.run_dir(run_id) / FILE
 
@@ -31,6 +37,37 @@ def test_what_says_nothing_readable_of_an_owner_is_the_hosts_and_closed(store):
         '{"owner": "ben"' * 99,
     ):
         file.write_text(content)
-        assert NO_ONES == RunStore(store.home).ownership(run_id), content
+        reader = RunStore(store.home)
+        assert UNKNOWN == reader.ownership(run_id), content
+        assert [run_id] == [record.run_id for record in reader.all()]
+        assert {run_id: UNKNOWN_SENTENCE} == reader.unreadable()
     file.unlink()
     assert NO_ONES == store.ownership(run_id)
+
+
+def test_an_owners_file_that_was_cut_at_any_byte_makes_the_run_nobodys_but_the_admins(store):
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
+    file = store.run_dir(run_id) / FILE
+    whole = file.read_bytes()
+
+    for end in range(len(whole)):
+        file.write_bytes(whole[:end])
+        owner = RunStore(store.home).ownership(run_id).owner
+        assert not Visitor("ann").owns(owner)
+        assert not NOBODY.owns(owner)
+        assert HOST.owns(owner) and owner != HOST.id
+
+
+def test_an_owner_that_cannot_be_written_stays_who_it_was(store, monkeypatch):
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
+    before = sorted(store.run_dir(run_id).iterdir())
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_ownership(store.run_dir(run_id), Ownership("ben"))
+
+    assert Ownership("ann") == RunStore(store.home).ownership(run_id)
+    assert before == sorted(store.run_dir(run_id).iterdir())

@@ -8,6 +8,7 @@ import pytest
 
 from rankviz.errors import InvalidSettingError, LimitError, UnknownModelError
 from rankviz.store import RunStore
+from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import data_folder
 from rankviz.worker.finetune.main import main
@@ -28,7 +29,7 @@ def stored(store, owner, **changes):
     """A run as an import or a hand may have written it, past every check of a page."""
     (run,) = questions.sweep(ranks=(8,), seeds=(0,)).runs(sweep_id="s1", created_at=1.0)
     run = replace(run, **changes)
-    store.add(run, owner)
+    store.publish({run.run_id: {"request.json": request_text(run)}}, owner)
     return run
 
 
@@ -46,7 +47,7 @@ def test_a_visitors_run_names_no_path_of_the_machine(store, tmp_path, field):
     for path in (str(tmp_path), "~", f"{tmp_path}/uploads/../config.json", "/etc/passwd"):
         run = replace(questions.sweep(ranks=(8,), seeds=(0,)).runs(sweep_id="s", created_at=1.0)[0], **{field: path})
         run = replace(run, run_id=f"s-{abs(hash(path))}")
-        store.add(run, ANNA)
+        store.publish({run.run_id: {"request.json": request_text(run)}}, ANNA)
         with pytest.raises(InvalidSettingError, match="This page is shared"):
             admit(store, run)
 

@@ -1,0 +1,28 @@
+"""Files that are on the disk when the call returns, whole or not at all."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_durably(path: Path, content: str | bytes) -> None:
+    """A new file, which nobody reads before its folder is published."""
+    with path.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_durably(path: Path, content: str | bytes) -> None:
+    """In place of an earlier one, which stays where this fails."""
+    aside = path.with_name(f".{secrets.token_hex(4)}")
+    try:
+        write_durably(aside, content)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
