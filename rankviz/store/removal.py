@@ -4,7 +4,7 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from rankviz.core.runs.record import RunRecord
@@ -17,13 +17,15 @@ ABANDONED_SECONDS = 3600.0
 _DIGEST = re.compile("[0-9a-f]{16}")
 
 
-def remove(store: RunStore, run_ids: Sequence[str]) -> None:
+def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) -> None:
     """Remove the folders of these runs and probes, and the copies of data that no run is left to read.
+
+    ended: of which it is known that they have ended, though their journals had no room for it.
 
     InvalidSettingError where one has not ended; then none is removed.
     """
     with store.publishing():
-        data = {name for run_id in run_ids for name in _data_of(store, run_id)}
+        data = {name for run_id in run_ids for name in _data_of(store, run_id, ended)}
         for run_id in run_ids:
             store.run_dir(run_id).rename(store.runs_dir / f"{ASIDE}{run_id}")
         store.forget(run_ids)
@@ -76,13 +78,13 @@ def _is_old(folder: Path) -> bool:
     return False
 
 
-def _data_of(store: RunStore, run_id: str) -> set[str]:
+def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[str]:
     """Of a run that may go; nothing is known of one that cannot be read, which no worker takes up."""
     try:
         record = store.record(run_id)
     except RunNotFoundError:
         return set()
-    if not record.state.ended:
+    if not record.state.ended and run_id not in ended:
         raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
     return {record.request.data} if isinstance(record, RunRecord) else set()
 

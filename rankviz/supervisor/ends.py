@@ -3,9 +3,9 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
 
+from rankviz.core.runs.attempts import RunRequeued
 from rankviz.core.runs.events import RunEvent, RunFailed
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import RunNotFoundError
@@ -23,13 +23,17 @@ class Ends:
 
     def of(self, run_id: str, event: RunEvent) -> None:
         """Write down how a run ended, now or as soon as there is room."""
-        if run_id in self.unwritten:
+        if self.has(run_id):
             return
         with contextlib.suppress(RunNotFoundError):
             event = replace(event, attempt=self._store.record(run_id).attempt)
         self.unwritten[run_id] = event
         if error := self._write(run_id):
             logging.getLogger(__name__).warning("How run %s ended is written later. %s", run_id, disk.explain(error))
+
+    def has(self, run_id: str) -> bool:
+        """Whether a run has ended and that is still to be written down; one that is to be tried again has not."""
+        return not isinstance(self.unwritten.get(run_id), RunRequeued | None)
 
     def failed(self, run_id: str, failed: RunFailed, *, log_of: str) -> None:
         """The same with the tail of a log."""
@@ -39,12 +43,6 @@ class Ends:
         """Write what is left to write."""
         for run_id in list(self.unwritten):
             self._write(run_id)
-
-    def require(self, run_ids: Iterable[str]) -> None:
-        """OSError where one of these could not be written down yet."""
-        for run_id in run_ids:
-            if run_id in self.unwritten and (error := self._write(run_id)):
-                raise error
 
     def _write(self, run_id: str) -> OSError | None:
         try:

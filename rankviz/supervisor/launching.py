@@ -40,11 +40,16 @@ class Launching:
         self._default, self.split_runs = default, split_runs
         self._unwritten = unwritten
         self._served: dict[str, float] = {}
+        self.places: dict[str, int] = {}
+        """How many jobs an engine had and would have started when it was last asked, by its name."""
 
     def launch(self) -> None:
         """Start what there is room for."""
         reached = [engine for name, engine in self._jobs.engines.items() if name not in self._jobs.away]
-        if not any(engine.room() > 0 for engine in reached):
+        live = [engine.name for engine, _ in self._jobs]
+        rooms = {engine.name: engine.room() for engine in reached}
+        self.places = {name: live.count(name) + room for name, room in rooms.items()}
+        if not any(room > 0 for room in rooms.values()):
             return
         records, waiting = self._waiting()
         if not waiting:

@@ -10,11 +10,11 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from filelock import FileLock, Timeout
 
-from rankviz.core.runs.events import DISK_FULL, RunCancelled
+from rankviz.core.runs.events import DISK_FULL, RunCancelled, RunEvent
 from rankviz.core.runs.record import RunState
 from rankviz.engines import End, Engine, Live
 from rankviz.engines.local import COMMANDS, Local
@@ -27,6 +27,7 @@ from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.launching import Launching
 from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
+from rankviz.supervisor.turns import Batch
 
 WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
 CANCEL_MARKER = "cancel"
@@ -92,6 +93,19 @@ class Supervisor:
         """Where it may run."""
         return tuple(self._jobs.engines.values())
 
+    def engine_of(self, batch: Batch) -> str:
+        """The name of the engine on which this is to run."""
+        return self._launching.engine_of(batch)
+
+    def places(self, engine: str) -> int:
+        """How many jobs an engine has at once; 1 where it was not asked yet."""
+        return max(1, self._launching.places.get(engine, 1))
+
+    @property
+    def unwritten(self) -> Mapping[str, RunEvent]:
+        """How runs ended, by run, as far as there was no room to write it down."""
+        return {run_id: event for run_id, event in self._ends.unwritten.copy().items() if self._ends.has(run_id)}
+
     def start(self) -> None:
         """Work in a background thread, now or as soon as no other supervisor does."""
         if self._thread is None:
@@ -124,19 +138,18 @@ class Supervisor:
     def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 15.0) -> None:
         """Cancel a run, or all runs of a sweep. Returns when they have ended and no process of theirs is left; a run
         that has ended already stays as it ended. Works from any process: where another one supervises, it is asked by
-        a marker in the run's folder. OSError where that could not be written down."""
+        a marker in the run's folder. Needs no room on the disk: what cannot be written down yet is in `unwritten`."""
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0) -> None:
         """The same of these runs."""
         deadline = time.monotonic() + timeout_seconds
         marked = False
-        while waiting := [run_id for run_id in run_ids if not self.store.record(run_id).state.ended]:
+        while waiting := [run_id for run_id in self._unended(run_ids) if not self._ends.has(run_id)]:
             with self._mutex:
                 supervised_before = self._lock.is_locked
                 if self._acquire():
                     self._cancel(waiting)
-                    self._ends.require(waiting)
                     if not supervised_before and self._thread is None:
                         self._release()
                     continue
@@ -220,7 +233,7 @@ class Supervisor:
         is cancelled once that worker is gone. A job of which nothing is left is ended too."""
         begun = set()
         for run_id in run_ids:
-            if self.store.record(run_id).state is RunState.QUEUED and self.store.begin(run_id):
+            if self.store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
                 self._ends.of(run_id, RunCancelled(time=time.time()))
             else:
                 begun.add(run_id)
@@ -234,6 +247,15 @@ class Supervisor:
         for run_id in begun:
             if run_id not in taken and self._unended([run_id]):
                 self._ends.of(run_id, RunCancelled(time=time.time()))
+
+    def _begin(self, run_id: str) -> bool:
+        """Where there is no room for the mark, a run that no job has is nobody else's."""
+        try:
+            return self.store.begin(run_id)
+        except OSError:
+            if run_id in self._jobs.run_ids:
+                raise
+            return True
 
     def _unended(self, run_ids: Iterable[str]) -> list[str]:
         return [run_id for run_id in run_ids if not self.store.record(run_id).state.ended]

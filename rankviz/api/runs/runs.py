@@ -170,7 +170,10 @@ class Runs(ExpectedRuns):
         from rankviz.core.runs.progress import progress_of
 
         environment = next((run.environment for run in sweep.runs if run.environment), None) or machine.here()
-        return progress_of(sweep, time.time(), self._measured.completed_runs(environment))
+        progress = progress_of(sweep, time.time(), self._measured.completed_runs(environment))
+        if sweep.running and (trouble := self._workspace.why_not_write()):
+            return replace(progress, trouble=trouble, seconds_left=None)
+        return progress
 
     def waiting(self, sweep_id: str) -> Place | None:
         """Where a sweep or a probe stands in the queue of all visitors, and how long it will wait; None where it does
@@ -182,9 +185,13 @@ class Runs(ExpectedRuns):
     @writes
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
-        run_ids = self._required_run_ids(run_or_sweep_id)
-        self._workspace.supervisor.cancel_runs(run_ids)
-        return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
+        from rankviz.core.runs.events import RunCancelled
+
+        run_ids, supervisor = self._required_run_ids(run_or_sweep_id), self._workspace.supervisor
+        supervisor.cancel_runs(run_ids)
+        unwritten = {run_id for run_id, end in supervisor.unwritten.items() if isinstance(end, RunCancelled)}
+        store = self._workspace.store
+        return [each for each in run_ids if each in unwritten or store.record(each).state == "cancelled"]
 
     @in_turn("starts")
     @writes

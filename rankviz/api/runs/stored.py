@@ -206,7 +206,7 @@ class StoredRuns:
 
         lone = run_or_sweep_id in self.unreadable()
         run_ids = [run_or_sweep_id] if lone else self._required_run_ids(run_or_sweep_id)
-        remove(self._workspace.store, run_ids)
+        remove(self._workspace.store, run_ids, ended=self._workspace.supervisor.unwritten)
         return run_ids
 
     def _required_run_ids(self, name: str) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from rankviz.visitor import HOST, acting_as
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
+    from rankviz.core.probe.request import ProbeRequest
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest
     from rankviz.supervisor.turns import Batch
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 KNOWN_SECONDS = 60.0
 """So long is the time of what goes first taken as known: pages ask each second."""
 MOST_KNOWN = 200
+NOW = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,25 +86,42 @@ class Waiting:
         place = next((at for at, batch in enumerate(order) if batch.sweep_id == sweep_id), None)
         if place is None:
             return None
-        with acting_as(HOST):
-            times = [self._running_time(running), *map(self._batch_time, order[:place])]
-        seconds = None if None in times else sum_of(times)
+        engine, before = self._on_one_engine(order[: place + 1])
+        running = [record for record in running if record.engine in ("", engine)]
+        places = max(self._workspace.supervisor.places(engine), len(running))
         trouble = disk.trouble(self._workspace.home)
-        return Place(ahead=place + bool(running), seconds=seconds, trouble=trouble)
+        if len(running) + len(before) < places:
+            return Place(ahead=0, seconds=NOW, trouble=trouble)
+        with acting_as(HOST):
+            times = [*self._running_times(running), *map(self._batch_time, before)]
+        seconds = None if None in times else first_free(times, places)
+        sweeps = len({record.request.sweep_id for record in running})
+        return Place(ahead=sweeps + len(before), seconds=seconds, trouble=trouble)
+
+    def _on_one_engine(self, order: Sequence[Batch]) -> tuple[str, Sequence[Batch]]:
+        """The engine of the last one, and what goes there before it."""
+        supervisor = self._workspace.supervisor
+        *before, last = order
+        if len(supervisor.engines) == 1:
+            return supervisor.engines[0].name, before
+        engine = supervisor.engine_of(last)
+        return engine, [batch for batch in before if supervisor.engine_of(batch) == engine]
 
     def _is_with(self, batch: Batch, running: list) -> bool:
         """Whether it is the rest of what runs."""
         return any(record.request.sweep_id == batch.sweep_id for record in running)
 
-    def _running_time(self, running: list) -> Range | None:
-        """Of the rest of what runs; a sweep that gives way ends its turn sooner."""
-        if not running:
-            return Range(0.0, 0.0, 0.0)
-        request = running[0].request
+    def _running_times(self, running: list) -> list[Range | None]:
+        """Of the rest of each job that runs; a sweep that gives way ends its turn sooner, and one that is divided ends
+        its parts at about the same time."""
+        jobs = Counter(record.request.sweep_id for record in running)
+        return [self._running_time(record.request, jobs[record.request.sweep_id]) for record in running]
+
+    def _running_time(self, request: RunRequest | ProbeRequest, jobs: int) -> Range | None:
         if hasattr(request, "time_limit_seconds"):
             return Range(0.0, request.time_limit_seconds, request.time_limit_seconds)
         left = self._seconds_left(self._workspace.store.sweep(request.sweep_id))
-        return None if left is None else Range(0.0, left, left)
+        return None if left is None else Range(0.0, left / jobs, left / jobs)
 
     def _batch_time(self, batch: Batch) -> Range | None:
         at, known = self._known.get(batch.run_ids, (None, None))
@@ -127,9 +148,14 @@ class Waiting:
         return Range(min(seconds.low, most), min(seconds.expected, most), min(seconds.high, most))
 
 
-def sum_of(times: list[Range]) -> Range:
-    """End by end."""
-    total = Range(0.0, 0.0, 0.0)
-    for each in times:
-        total = total.plus(each)
-    return total
+def first_free(times: Sequence[Range], places: int) -> Range:
+    """When one of so many places is free after these jobs, each begun as soon as there is a place for it."""
+    ends = [(each.low, each.expected, each.high) for each in times]
+    return Range(*(_first_free(each, places) for each in zip(*ends, strict=True)))
+
+
+def _first_free(times: Iterable[float], places: int) -> float:
+    free_at = [0.0] * places
+    for seconds in times:
+        heapq.heapreplace(free_at, free_at[0] + seconds)
+    return free_at[0]

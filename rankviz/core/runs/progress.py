@@ -60,6 +60,8 @@ class SweepProgress:
     """Of the whole sweep, an estimate; None where it is not known yet."""
     share: float | None
     """Of the whole sweep's time; None where that is not known yet."""
+    trouble: str = ""
+    """Why nothing can be written down of it, its end among it, as a sentence."""
 
     @property
     def sentence(self) -> str:
@@ -67,6 +69,8 @@ class SweepProgress:
         if self.number is None:
             return ""
         so_far = f" ({units.duration(self.stage_seconds)} so far)" if self.stage_seconds is not None else ""
+        if self.trouble:
+            return f"Run {self.number} of {self.runs}: {self.stage or 'starting'}. {self.trouble}"
         left = "not known yet" if self.seconds_left is None else f"about {units.duration(self.seconds_left)}"
         return f"Run {self.number} of {self.runs}: {self.stage or 'starting'}{so_far}. Time left: {left}."
 

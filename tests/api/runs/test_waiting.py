@@ -5,6 +5,8 @@ import time
 import pytest
 
 from rankviz.api import Api
+from rankviz.api.runs.waiting import first_free
+from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunStarted, StepLogged
 from rankviz.errors import RunNotFoundError
 from rankviz.visitor import acting_as
@@ -119,3 +121,24 @@ def test_the_place_of_another_visitors_sweep_is_not_told(api):
 
     with acting_as(ANN), pytest.raises(RunNotFoundError):
         api.runs.waiting(sweep_id)
+
+
+def test_with_several_places_a_sweep_waits_for_the_first_that_is_free(api, monkeypatch):
+    monkeypatch.setattr(api.workspace.supervisor, "places", lambda engine: 2)
+    for name, limit in (("probe-1", 40.0), ("probe-2", 60.0)):
+        api.workspace.store.create_probe(probe_request(name, time_limit_seconds=limit), "{}", ANN.id)
+    first, second = (sweep_of(api, BEN) for _ in range(2))
+
+    with acting_as(BEN):
+        places = [api.runs.waiting(sweep_id) for sweep_id in (first, second)]
+
+    assert "Next in the queue." == places[0].sentence  # the first probe and it, one each
+    assert 3 == places[1].ahead
+    assert places[1].seconds.expected <= places[1].seconds.high <= 40.0 + 60.0  # one probe behind the other
+
+
+@pytest.mark.parametrize(
+    ("times", "places", "free"), [([40], 1, 40), ([40, 60, 30], 1, 130), ([40, 60, 30], 2, 60), ([40, 60, 30], 4, 0)]
+)
+def test_the_first_free_place_is_where_the_jobs_before_end_soonest(times, places, free):
+    assert Range(0.0, free, 2 * free) == first_free([Range(0.0, each, 2 * each) for each in times], places)
