@@ -31,10 +31,9 @@ NUMBERS = ("answer", "words", "compare", "section-fit")
 THINK_SECONDS = (0.5, 2.0)
 ARRIVE_SECONDS = 10
 STILL_SECONDS = 3
-STEPS, RUNS = 5000, 200
-"""Of the training. Rows are prepared for all steps of a run before its first: those of a million steps do not fit into
-memory."""
-BEGIN_SECONDS, BETWEEN_RUNS_SECONDS = 600, 30
+STEPS = 1_000_000
+"""Of the training, which is ended before."""
+BEGIN_SECONDS, STEP_SECONDS = 600, 30
 PAGES = 40
 """Opened one after another and kept open, to see what one costs."""
 
@@ -220,8 +219,7 @@ def events_of(url: str) -> Any:
 
 
 class Training:
-    """Runs of a tiny model, one after another until they are ended. In a runs folder of their own: no shared page would
-    start so many."""
+    """A run of a tiny model, ended at last. In a runs folder of its own: no shared page would start one that long."""
 
     def __init__(self, home: Path):
         from rankviz.settings import SHARED_NICENESS
@@ -233,7 +231,7 @@ class Training:
         subprocess.run([sys.executable, "-c", make, str(base)], cwd=ROOT, check=True)
         command = [sys.executable, "-m", "rankviz", "sweep", str(base), "--data", "phonemes", "--steps", str(STEPS)]
         self.process = subprocess.Popen(
-            [*command, "-r", "8", "--seeds", str(RUNS)],
+            [*command, "-r", "8"],
             cwd=ROOT,
             env={**os.environ, "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1", **as_shared},
             stdout=subprocess.DEVNULL,
@@ -253,7 +251,7 @@ class Training:
         begun = self._count("StepLogged")
         yield
         steps = self._count("StepLogged")
-        for _ in range(BETWEEN_RUNS_SECONDS):
+        for _ in range(STEP_SECONDS):
             if goes_on := self.process.poll() is None and self._count("StepLogged") > steps:
                 break
             time.sleep(1)
@@ -262,11 +260,11 @@ class Training:
         print(f"the training run made {steps - begun} steps meanwhile")
 
     def end(self) -> None:
-        from rankviz.supervisor.process import find
+        from rankviz.engines.process import find, lock_file
 
         self.process.kill()  # an interrupt would end the display alone
         self.process.wait()
-        if worker := find(self.home):
+        if worker := find(lock_file(self.home)):
             worker.end(STILL_SECONDS)
 
     def _count(self, event: str) -> int:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.attacks.watching import watched
 from tests.support.stranger import file_data
 
 PATHS = ["/etc/passwd", "~/../etc/passwd", "~root", "../../etc/passwd", "./app.py", "file:///etc/passwd", "assets"]
@@ -62,16 +63,26 @@ LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_s
 LLAMA |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("value", [10**8, 10**9, 10**15])
-def test_a_config_of_any_size_is_bounded(during, ann, value):
-    def attack():
-        for name in NUMBERS:
-            path = ann.upload("config.json", json.dumps(LLAMA | {name: value}).encode())
-            ann.run("Upload a config.json", "upload", named={"Upload a config.json": file_data(path, "config.json")})
-            ann.ask(model=path)
+CONFIG = "Upload a config.json"
 
-    during(attack)
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("value", [10**8, 10**9, 10**15])
+def test_a_config_of_any_size_is_read_once_within_bounds_or_refused(space, during, ann, ben, value):
+    """One at a time; what came of it is remembered, a failure too."""
+    paths = [ann.upload("config.json", json.dumps(LLAMA | {name: value}).encode()) for name in NUMBERS]
+
+    def tried(path):
+        data = file_data(path, "config.json")
+        answers = ann.run(CONFIG, "upload", named={CONFIG: data})
+        return [*(answer.text for answer in answers), ann.ask(model=path).text]
+
+    first = during(lambda: [tried(path) for path in paths])
+    last = slice(-4, None)  # after ten minutes a failure is forgotten
+    again = watched(space, ben, "configs once more", lambda: [tried(path) for path in paths[last]], readers_at_once=0)
+
+    assert first[last] == again
 
 
 BODIES = [
@@ -132,10 +143,13 @@ def test_a_base_that_no_space_could_hold_is_refused_before_it_is_queued(during, 
     assert "[[]]" == json.dumps(ann.endpoint("runs").data)
 
 
-SESSION_MB = 0.6
+FIRST_PAGES = 50
+"""They, and the first estimates beside them, fill caches that all share."""
+SESSION_MB = 0.2
 """Of the app, for each page that somebody opened and never came back to."""
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("sessions", [40, pytest.param(300, marks=pytest.mark.slow)])
 def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions):
     def open_and_leave():
@@ -143,8 +157,7 @@ def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions
         assert [] == ann.load()
         ann.press("adapter-sample")
 
-    for _ in range(10):
-        open_and_leave()  # what the first pages bring is not theirs
+    during(lambda: [open_and_leave() for _ in range(FIRST_PAGES)])
     before = space.rss.memory_info().rss
 
     during(lambda: [open_and_leave() for _ in range(sessions)])

@@ -23,11 +23,15 @@ SLOWER = 20
 ALONE = 8
 GRACE_BYTES = 700 * 10**6
 """What the app itself may grow by during one attack; its children have bounds of their own."""
+CHILD_BYTES = 4_500 * 10**6
+"""What a child may have: the 4,000 MB of the settings, and the files that it maps."""
+EVERY_SECONDS = 0.05
+"""The pause between two estimates."""
 READERS_AT_ONCE = 1
 """On a shared page, unless the settings say otherwise."""
 
 
-def watched(space, visitor, name, attack, *, readers_at_once=READERS_AT_ONCE):
+def watched(space, visitor, name, attack, *, readers_at_once=READERS_AT_ONCE, every_seconds=EVERY_SECONDS):
     """What attack() returns. Meanwhile the visitor is answered again and again, and afterwards the page loads for them,
     on every tab; the app has logged no traceback and has not grown without bound."""
     ranks = count(1)
@@ -39,7 +43,7 @@ def watched(space, visitor, name, attack, *, readers_at_once=READERS_AT_ONCE):
         while not over.is_set() or len(waits) < 3:
             waits.append(_ask(visitor, next(ranks), failed))
             children.append(_children(space))
-            time.sleep(0.05)
+            over.wait(every_seconds)
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -55,6 +59,7 @@ def watched(space, visitor, name, attack, *, readers_at_once=READERS_AT_ONCE):
     alone += [_ask(visitor, next(ranks), failed) for _ in range(ALONE)] if max(waits) > LIMIT_SECONDS else []
     assert max(waits) < max(LIMIT_SECONDS, SLOWER * max(alone)), f"alone it took {max(alone):.2f} s"
     assert at_once <= readers_at_once
+    assert child < CHILD_BYTES
     assert [] == Stranger(space.url).load()
     assert [] == visitor.load("?tab=runs")
     assert [] == tracebacks(space.log.read_text()[logged:])

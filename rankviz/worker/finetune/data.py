@@ -5,7 +5,7 @@ rows, the number held out and the run's seed.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -112,13 +112,14 @@ class SweepData:
                 shown[place] = ShownQuestion(question, *map(readable, example.as_pair()))
         return shown
 
-    def in_order(self, seed: int, count: int, progress: Progress = silent) -> list[Tokens]:
-        """The first `count` training rows in this seed's order, epoch after epoch, each epoch shuffled anew."""
-        rows, ordered = self._epochs(random.Random(seed)), []
-        for done in range(1, count + 1):
-            ordered.append(next(rows))
-            progress(done, count, "rows")
-        return ordered
+    def in_order(self, seed: int, count: int, *, skip: int = 0, progress: Progress = silent) -> "OrderedRows":
+        """`count` training rows in this seed's order, after the first `skip`: epoch after epoch, each epoch shuffled
+        anew. No more of them are tokenized here than an epoch has, so that a long run starts as soon as a short one."""
+        rows = OrderedRows(lambda: self._epochs(random.Random(seed)), skip, count)
+        at_once = min(count, len(self.training))
+        for done, _ in enumerate(islice(rows, at_once), 1):
+            progress(done, at_once, "rows")
+        return rows
 
     def _epochs(self, chance: random.Random) -> Iterator[Tokens]:
         while True:
@@ -137,6 +138,31 @@ class SweepData:
         if i not in self._tokens:
             self._tokens[i] = tokenize(self.dataset.examples[i], self.tokenizer, self.max_length)
         return self._tokens[i]
+
+
+class OrderedRows:
+    """The rows of a run, drawn as they are read: millions of steps need no more memory than one. They can be read again
+    and again; by index it is quick forwards only."""
+
+    def __init__(self, epochs: Callable[[], Iterator[Tokens]], skip: int, count: int):
+        """epochs: the endless order from its start."""
+        self._epochs, self._skip, self._count = epochs, skip, count
+        self._next, self._drawn = 0, iter(self)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Tokens]:
+        return islice(self._epochs(), self._skip, self._skip + self._count)
+
+    def __getitem__(self, i: int) -> Tokens:
+        if not 0 <= i < self._count:
+            raise IndexError(i)
+        if i < self._next:
+            self._next, self._drawn = 0, iter(self)
+        row = next(islice(self._drawn, i - self._next, None))
+        self._next = i + 1
+        return row
 
 
 def ask(example: Example, tokenizer: Any, max_length: int | None) -> Question | None:

@@ -141,7 +141,7 @@ class Session:
             self._log_base(adapter, log, stages)
             stages.begin(PREPARING)
             count = request.max_steps * request.training.rows_per_step
-            rows = self.data.in_order(request.seed, count, stages.progress)
+            rows = self.data.in_order(request.seed, count, progress=stages.progress)
             stages.begin(TRAINING)
             self.memory.reset()
             train_seconds = train(
@@ -210,7 +210,7 @@ class Session:
                     training=replace(request.training, max_steps=steps),
                     learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate,
                 )
-                rows = self.data.in_order(request.seed, seen + steps * rows_a_step)[seen:]
+                rows = self.data.in_order(request.seed, steps * rows_a_step, skip=seen)
                 train(
                     adapter,
                     self.tokenizer,

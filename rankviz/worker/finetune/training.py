@@ -2,13 +2,13 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from rankviz.core.runs.events import StepLogged
 from rankviz.core.runs.request import RunRequest
-from rankviz.worker.finetune.data import Tokens
+from rankviz.worker.finetune.data import OrderedRows, Tokens
 from rankviz.worker.memory import Memory
 from rankviz.worker.processor import ProcessorClock
 from rankviz.worker.settings import Settings
@@ -22,7 +22,7 @@ READ_SECONDS = 1.0
 def train(
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Tokens],
+    rows: OrderedRows,
     request: RunRequest,
     settings: Settings,
     *,
@@ -36,11 +36,16 @@ def train(
     from transformers import TrainerCallback
 
     rows_a_step = request.training.rows_per_step
-    row_tokens = [len(row.input_ids) for row in rows]
-    tokens_after = list(accumulate(sum(row_tokens[i : i + rows_a_step]) for i in range(0, len(rows), rows_a_step)))
+    row_tokens = (len(row.input_ids) for row in rows)
 
     class Journal(TrainerCallback):
         started = ended = 0.0
+        counted_steps = tokens = 0
+
+        def tokens_until(self, step):
+            self.tokens += sum(islice(row_tokens, (step - self.counted_steps) * rows_a_step))
+            self.counted_steps = step
+            return self.tokens
 
         def on_train_begin(self, args, state, control, **kwargs):
             self.started = time.monotonic()
@@ -60,7 +65,7 @@ def train(
                         step=state.global_step,
                         loss=logs["loss"],
                         learning_rate=logs["learning_rate"],
-                        tokens=tokens_after[state.global_step - 1],
+                        tokens=self.tokens_until(state.global_step),
                         seconds=time.monotonic() - self.started,
                         memory_bytes=memory.now(),
                         **self.processor_use(last=state.global_step == state.max_steps),
@@ -79,7 +84,7 @@ def train(
 def build_trainer(
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Tokens],
+    rows: OrderedRows | Sequence[Tokens],
     request: RunRequest,
     settings: Settings,
     scratch: str,
@@ -124,13 +129,41 @@ def build_trainer(
             "dataset_kwargs": {"skip_prepare_dataset": True},
         }
     trainer, config = (Trainer, TrainingArguments) if plain else (SFTTrainer, SFTConfig)
-    return trainer(
+    built = trainer(
         model=model,
         args=config(**arguments),
         processing_class=tokenizer,
-        train_dataset=Dataset.from_dict(
-            {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
-        ),
+        # TRL takes nothing but a table, and Unsloth looks through it for tokens without weights: each row once.
+        train_dataset=Dataset.from_list([as_features(row) for row in until_the_first_repeats(rows)]),
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
         callbacks=list(callbacks),
     )
+    built.train_dataset = Features(rows)
+    return built
+
+
+class Features:
+    """Rows as a trainer reads them, one at a time."""
+
+    def __init__(self, rows: OrderedRows | Sequence[Tokens]):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: int) -> dict[str, list[int]]:
+        return as_features(self._rows[i])
+
+
+def as_features(row: Tokens) -> dict[str, list[int]]:
+    return {"input_ids": row.input_ids, "labels": row.labels}
+
+
+def until_the_first_repeats(rows: Iterable[Tokens]) -> Iterator[Tokens]:
+    """A row that is met again is the same object."""
+    seen: set[int] = set()
+    for row in rows:
+        if id(row) in seen:
+            return
+        seen.add(id(row))
+        yield row

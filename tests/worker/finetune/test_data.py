@@ -1,11 +1,14 @@
 """How rows become tokens, what is held out, what "auto" comes to, and how loss and memory are measured."""
 
+import random
+
 import pytest
 
 from rankviz.dataset import Example
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.worker import device
 from rankviz.worker.finetune.data import IGNORED, SweepData, Tokens, split, tokenize
+from rankviz.worker.finetune.training import build_trainer
 from rankviz.worker.settings import settle
 from tests.support import questions
 
@@ -111,6 +114,66 @@ def test_the_order_is_the_seeds_own_and_covers_each_epoch(tokenizer):
     assert sorted(two_epochs[:8]) == sorted(two_epochs[8:])
     assert two_epochs[:8] != two_epochs[8:]
     assert two_epochs != [tuple(tokens.input_ids) for tokens in data.in_order(2, 16)]
+
+
+def shuffled_rows(data, seed, count):
+    """The definition of the order, all at once."""
+    chance, order = random.Random(seed), []
+    while len(order) < count:
+        epoch = list(data.training)
+        chance.shuffle(epoch)
+        order += epoch
+    return [tokenize(data.dataset.examples[i], data.tokenizer, data.max_length) for i in order[:count]]
+
+
+@pytest.mark.parametrize(("seed", "count", "skip"), [(1, 5, 0), (1, 8, 0), (7, 30, 0), (7, 11, 19)])
+def test_rows_are_drawn_as_they_are_read_in_the_order_that_all_of_them_would_have(tokenizer, seed, count, skip):
+    data = SweepData(Table(rows(12)), tokenizer, 64, 4)
+    expected = shuffled_rows(data, seed, skip + count)[skip:]
+
+    drawn = data.in_order(seed, count, skip=skip)
+
+    assert count == len(drawn)
+    assert expected == list(drawn)
+    assert expected == [drawn[i] for i in range(count)]
+    assert [expected[i] for i in (3, 4, 0, 2)] == [drawn[i] for i in (3, 4, 0, 2)]
+    with pytest.raises(IndexError):
+        drawn[count]
+
+
+def test_a_run_of_a_million_steps_has_its_rows_once_each_row_is_tokenized(tokenizer):
+    data, progress = SweepData(Table(rows(12)), tokenizer, 64, 4), []
+
+    drawn = data.in_order(1, 8_000_000, progress=lambda *given: progress.append(given))
+
+    assert [(done, 8, "rows") for done in range(1, 9)] == progress
+    assert 8_000_000 == len(drawn)
+    assert shuffled_rows(data, 1, 20) == [drawn[i] for i in range(20)]
+
+
+@pytest.mark.parametrize("length", [3, 8, 30])
+def test_the_trainer_meets_each_row_once_in_its_order(tokenizer, tiny, tmp_path, length):
+    from transformers import AutoModelForCausalLM
+
+    data = SweepData(Table(rows(12)), tokenizer, 64, 4)
+    asked = request(per_device_train_batch_size=1, gradient_accumulation_steps=1, max_steps=length)
+    drawn = data.in_order(1, length)
+
+    trainer = build_trainer(
+        AutoModelForCausalLM.from_pretrained(tiny),
+        tokenizer,
+        drawn,
+        asked,
+        settle(asked.training, cuda=False),
+        str(tmp_path),
+        [],
+        plain=True,
+    )
+    batches = list(trainer.get_train_dataloader())
+
+    expected = shuffled_rows(data, 1, length)
+    for name in ("input_ids", "labels"):
+        assert [[getattr(row, name)] for row in expected] == [batch[name].tolist() for batch in batches]
 
 
 def test_prompts_that_fill_max_length_leave_nothing_to_learn(tokenizer):
