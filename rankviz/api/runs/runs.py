@@ -175,6 +175,11 @@ class Runs(ExpectedRuns):
         self._workspace.rights.seen(sweep_id)
         return self._waiting.place(sweep_id)
 
+    def queue_words(self) -> str:
+        """How many sweeps of all visitors wait or run, and how long one more would wait, as a sentence; empty where
+        there is none."""
+        return self._waiting.words()
+
     @in_turn("changes")
     @writes
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
