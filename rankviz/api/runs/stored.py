@@ -162,6 +162,7 @@ class StoredRuns:
             "assets": str(self._workspace.assets.absolute()),
             "source": str(source.absolute()),
             "owner": owner.id,
+            "strangers": [] if owner.admin else [name for name in (owner.id, owner.also) if name],
             "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
             "most": limits.runs_kept,
             "most_in_total": limits.runs_in_total,
