@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from filelock import FileLock, Timeout
 
-from rankviz.core.runs.events import DISK_FULL, RunCancelled
+from rankviz.core.runs.events import DISK_FULL
 from rankviz.core.runs.record import RunState
 from rankviz.engines import End, Engine, Live
 from rankviz.engines.local import COMMANDS, Local
@@ -22,6 +22,7 @@ from rankviz.errors import EngineUnavailableError, WorkerError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
+from rankviz.supervisor import marker
 from rankviz.supervisor.bounds import Bounds
 from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
@@ -29,7 +30,6 @@ from rankviz.supervisor.launching import Launching
 from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
 
 WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
-CANCEL_MARKER = "cancel"
 
 
 class Supervisor:
@@ -127,10 +127,13 @@ class Supervisor:
         a marker in the run's folder. OSError where that could not be written down."""
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
-    def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0) -> None:
-        """The same of these runs."""
+    def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
+        """The same of these runs. by_admin: where they are another's, who will read it."""
         deadline = time.monotonic() + timeout_seconds
         marked = False
+        if by_admin:
+            for run_id in run_ids:
+                marker.ask(self.store.run_dir(run_id), by_admin=True)
         while waiting := [run_id for run_id in run_ids if not self.store.record(run_id).state.ended]:
             with self._mutex:
                 supervised_before = self._lock.is_locked
@@ -142,7 +145,7 @@ class Supervisor:
                     continue
             if not marked:
                 for run_id in waiting:
-                    (self.store.run_dir(run_id) / CANCEL_MARKER).touch()
+                    marker.ask(self.store.run_dir(run_id))
                 marked = True
             if time.monotonic() > deadline:
                 raise WorkerError("The app that supervises this run has not cancelled it: is it stopped or hanging?")
@@ -157,7 +160,7 @@ class Supervisor:
             self._ends.write()
             self._jobs.look()
             unended = [record for record in self.store.records() if not record.state.ended]
-            if marked := [r.run_id for r in unended if (self.store.run_dir(r.run_id) / CANCEL_MARKER).exists()]:
+            if marked := [r.run_id for r in unended if marker.is_asked(self.store.run_dir(r.run_id))]:
                 self._cancel_where_reached(marked)
             for engine, live in self._jobs:
                 if live.end is None and self._jobs.is_stale(live):
@@ -221,7 +224,7 @@ class Supervisor:
         begun = set()
         for run_id in run_ids:
             if self.store.record(run_id).state is RunState.QUEUED and self.store.begin(run_id):
-                self._ends.of(run_id, RunCancelled(time=time.time()))
+                self._ends.of(run_id, marker.cancelled(self.store.run_dir(run_id)))
             else:
                 begun.add(run_id)
         for engine, live in self._jobs:
@@ -233,7 +236,7 @@ class Supervisor:
         taken = self._jobs.run_ids
         for run_id in begun:
             if run_id not in taken and self._unended([run_id]):
-                self._ends.of(run_id, RunCancelled(time=time.time()))
+                self._ends.of(run_id, marker.cancelled(self.store.run_dir(run_id)))
 
     def _unended(self, run_ids: Iterable[str]) -> list[str]:
         return [run_id for run_id in run_ids if not self.store.record(run_id).state.ended]

@@ -60,10 +60,7 @@ class Runs(ExpectedRuns):
     def check(self, request: SweepRequest) -> None:
         """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
         self._workspace.require_trainer()
-        check_count(request.run_count, self._workspace.limits)  # before the larger number that any sweep may have
-        request.validate()
-        self._quota.check_base(request.base)  # first: no other setting would help
-        check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
+        self.check_limits(request)
         here = self._workspace.here()
         request.training.settle(here)
         preview = self.preview(request.data)
@@ -72,6 +69,13 @@ class Runs(ExpectedRuns):
         refuse_base(self._models.get(request.base), request.lora, request.training, here)
         self._preflight.require(request.training, request.base)
         self._require_download(request)
+
+    def check_limits(self, request: SweepRequest) -> None:
+        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here."""
+        check_count(request.run_count, self._workspace.limits)  # before the larger number that any sweep may have
+        request.validate()
+        self._quota.check_base(request.base)  # first: no other setting would help
+        check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
 
     def _require_run(self, run: RunRequest) -> None:
         """Of one that is already there, or is made of such: what `check` asks, since it may come from elsewhere."""
@@ -185,7 +189,7 @@ class Runs(ExpectedRuns):
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
         """Cancel a run or a whole sweep; when its process has ended, returns the cancelled runs."""
         run_ids = self._required_run_ids(run_or_sweep_id)
-        self._workspace.supervisor.cancel_runs(run_ids)
+        self._workspace.supervisor.cancel_runs(run_ids, by_admin=bool(self.owner_of(run_or_sweep_id)))
         return [run_id for run_id in run_ids if self._workspace.store.record(run_id).state == "cancelled"]
 
     @in_turn("starts")
