@@ -140,10 +140,6 @@ def expected_html(expected: ExpectedSweep) -> str:
 
 def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: Sequence[Check]) -> str:
     """Why this training cannot run on this machine; empty where nothing is known against it."""
-    try:
-        api.runs.check_limits(request)
-    except LimitError as error:
-        return str(error)
     if stop := problems(checks):
         return " ".join(check.sentence for check in stop)
     name = base_name(request.base)
@@ -196,7 +192,10 @@ def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
     """Why the base of these values cannot be trained here. A wrong setting is none: it is said at its field."""
     try:
         request = request_of(values)
+        api.runs.check_limits(request)
         expected = api.runs.expected(request)
+    except LimitError as error:
+        return str(error)
     except RankVizError:
         return ""
     try:
