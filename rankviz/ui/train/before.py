@@ -32,6 +32,10 @@ SHORT_ROWS = 240
 """Characters of the three rows of a preview, up to which they are shown open."""
 SIZES = ("batch", "accumulation", "max_length")
 """The settings that a server allows so much of, and that are not the base."""
+FORMS = (
+    "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, or "
+    "messages."
+)
 CORRECT = "Correct the marked setting to see the time and memory."
 
 
@@ -61,7 +65,7 @@ def preview(api: Api, **values: Any) -> Preview:
     """The first three examples of the data, with counts; or which row is wrong."""
     data = data_of(values)
     if not data:
-        return Preview(html.paragraphs("Upload a file to see its first examples."))
+        return Preview(html.paragraphs(FORMS))
     try:
         seen, measured = api.runs.preview(data), api.data.measure(data)
     except RankVizError as error:
