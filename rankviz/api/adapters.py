@@ -245,7 +245,7 @@ class Adapters:
             return Source([self._workspace.references.file(path) for path in ref])
         ref = ref.strip()
         if not ref:
-            raise BadAdapterError("No adapter given: enter a folder, a zip, a run's id or a Hub id.")
+            raise BadAdapterError("No adapter given: give its files, a run's id or a Hub id.")
         if ref == SAMPLE:
             return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
         if ref.startswith(HUB_ADDRESS):

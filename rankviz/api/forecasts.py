@@ -123,8 +123,7 @@ class Forecasts:
         trained = self._sweep(sweep_id).runs[0].request.base
         if self._models.get(model).id != self._models.get(trained).id or not self.same_kind(model, trained):
             raise InvalidSettingError(
-                f"Sweep {sweep_id} trained {trained}, not {model}: use `rankviz forecast {trained} --runs {sweep_id}`, "
-                "or leave the sweep out."
+                f"Sweep {sweep_id} trained {trained}, not {model}: give the model {trained}, or leave the sweep out."
             )
 
     def same_kind(self, one: str, other: str) -> bool:

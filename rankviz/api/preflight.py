@@ -122,7 +122,7 @@ class Preflight:
     def _disk(self, what: str, folder: Path) -> Disk:
         """The folder may not be there yet; its disk is that of the nearest one above."""
         there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
-        path = "" if self._workspace.shared else str(folder)
+        path = str(folder) if self._workspace.visitor.admin else ""
         return Disk(what=what, path=path, free_bytes=shutil.disk_usage(there).free)
 
 

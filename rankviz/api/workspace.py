@@ -273,7 +273,13 @@ class Workspace:
         """Why nothing can be kept in the runs folder and how to change that; empty where it can."""
         from rankviz.machine import disk
 
-        return disk.trouble(self.home)
+        return self._of_disk(disk.trouble(self.home))
+
+    def _of_disk(self, sentence: str) -> str:
+        """As whoever asks can act on it: a visitor of a shared page does not tend its machine."""
+        from rankviz.machine import disk
+
+        return sentence if self.visitor.admin else disk.FOR_VISITORS.get(sentence, sentence)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -285,7 +291,7 @@ class Workspace:
 
             if not any(disk.is_of_writing(error, folder) for folder in (self.home, self.temp.page)):
                 raise
-            raise StorageError(disk.explain(error)) from error
+            raise StorageError(self._of_disk(disk.explain(error))) from error
 
     def here(self) -> Device:
         """This machine, as training finds it."""

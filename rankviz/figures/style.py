@@ -109,6 +109,7 @@ def line_label(x: float, text: str, *, left: bool = False) -> dict[str, Any]:
         "yanchor": "top",
         "text": text,
         "showarrow": False,
+        "align": "right" if left else "left",
         "xanchor": "right" if left else "left",
         "xshift": -5 if left else 5,
     }

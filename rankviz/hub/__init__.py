@@ -67,6 +67,6 @@ def find_adapter(ref: str, *, door: Door, max_bytes: int) -> Path:
     """The folder of the adapter that has this Hub id, fetched unless it was before."""
     if not is_hub_id(ref):
         raise BadAdapterError(
-            f"There is no adapter {quoted(ref)} here: give a folder, a zip, a run's id or a Hub id (owner/name)."
+            f"There is no adapter {quoted(ref)} here: give its files, a run's id or a Hub id (owner/name)."
         )
     return door.adapter(ref, max_bytes=max_bytes)

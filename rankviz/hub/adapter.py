@@ -49,11 +49,11 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
     except errors.GatedRepoError:
         raise BadAdapterError(
             f"{repo_id!r} is gated or private on the Hub: accept its licence there and set HF_TOKEN, or download it "
-            "and give its folder."
+            "and give its files."
         ) from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise BadAdapterError(
-            f"There is no adapter {repo_id!r} here or on the Hub: check the name, or give a folder."
+            f"There is no adapter {repo_id!r} here or on the Hub: check the name, or give its files."
         ) from None
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
         raise HubUnavailableError(unavailable(repo_id)) from error
@@ -64,8 +64,7 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
 def unavailable(repo_id: str) -> str:
     """Why an adapter is not to be had while the Hub is not."""
     return (
-        f"The Hub cannot be reached, so {repo_id!r} cannot be downloaded: check the network and try again, or give the "
-        "adapter's folder or zip."
+        f"The Hub cannot be reached, so {repo_id!r} cannot be downloaded: try again later, or give the adapter's files."
     )
 
 

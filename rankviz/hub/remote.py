@@ -106,6 +106,6 @@ def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
     """Why a model is not to be had while the Hub is not."""
     hint = f" The catalogue has {' and '.join(repr(name) for name in suggestions)}." if suggestions else ""
     return (
-        f"{repo_id!r} is not in the catalogue, and the Hub cannot be reached: check the network and try again, "
-        f"or give the model's config.json.{hint}"
+        f"{repo_id!r} is not in the catalogue, and the Hub cannot be reached: try again later, or choose a model of "
+        f"the catalogue.{hint}"
     )

@@ -13,6 +13,11 @@ READ_ONLY_SENTENCE = (
     "The runs folder is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a writable folder."
 )
 FULL_SENTENCE = "The disk is full. Free some space on it, or delete runs that are no longer needed."
+FOR_VISITORS = {
+    FULL_SENTENCE: "The disk of this page is full. Try later.",
+    READ_ONLY_SENTENCE: "This page can save nothing now, so nothing can be trained here. Try later.",
+}
+"""The same for who can do nothing about the machine."""
 
 
 def is_full(folder: Path) -> bool:

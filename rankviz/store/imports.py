@@ -18,6 +18,7 @@ from rankviz.core.from_json import Misfit, quoted
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.store.anew import named_anew
 from rankviz.store.archive import LOSSES, SUMMARY
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
@@ -105,9 +106,16 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
 
 
 def take_in(
-    store: RunStore, folders: Sequence[Folder], shipped: Iterable[Sweep] = (), ownership: Ownership = NO_ONES
+    store: RunStore,
+    folders: Sequence[Folder],
+    shipped: Iterable[Sweep] = (),
+    ownership: Ownership = NO_ONES,
+    strangers: Sequence[str] = (),
 ) -> list[str]:
-    """Publish what read_export has read; returns the ids."""
+    """Publish what read_export has read; returns the ids. strangers: where strangers share the store, the ids of the
+    one who imports; the runs then get names of their own."""
+    if strangers:
+        folders = named_anew(store, folders, strangers)
     requests = [folder.request for folder in folders]
     store.publish(
         {folder.request.run_id: folder.files for folder in folders},

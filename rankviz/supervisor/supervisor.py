@@ -6,6 +6,7 @@ nothing: a job that still lives is watched on, the runs of one that has gone are
 on. Where the disk is full, how runs ended is kept until it can be written down, and nothing starts before.
 """
 
+import contextlib
 import logging
 import math
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from filelock import FileLock, Timeout
 
-from rankviz.core.runs.events import DISK_FULL, RunCancelled, RunEvent
+from rankviz.core.runs.events import DISK_FULL, RunEvent
 from rankviz.core.runs.record import RunState
 from rankviz.engines import End, Engine, Live
 from rankviz.engines.local import COMMANDS, Local
@@ -22,6 +23,7 @@ from rankviz.errors import EngineUnavailableError, WorkerError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
+from rankviz.supervisor import marker
 from rankviz.supervisor.bounds import Bounds
 from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
@@ -30,7 +32,6 @@ from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
 from rankviz.supervisor.turns import Batch
 
 WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
-CANCEL_MARKER = "cancel"
 
 
 class Supervisor:
@@ -141,10 +142,14 @@ class Supervisor:
         a marker in the run's folder. Needs no room on the disk: what cannot be written down yet is in `unwritten`."""
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
-    def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0) -> None:
-        """The same of these runs."""
+    def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
+        """The same of these runs. by_admin: where they are another's, who will read it."""
         deadline = time.monotonic() + timeout_seconds
         marked = False
+        if by_admin:
+            with contextlib.suppress(OSError):  # without room nobody reads who it was, but the run ends
+                for run_id in run_ids:
+                    marker.ask(self.store.run_dir(run_id), by_admin=True)
         while waiting := [run_id for run_id in self._unended(run_ids) if not self._ends.has(run_id)]:
             with self._mutex:
                 supervised_before = self._lock.is_locked
@@ -155,7 +160,7 @@ class Supervisor:
                     continue
             if not marked:
                 for run_id in waiting:
-                    (self.store.run_dir(run_id) / CANCEL_MARKER).touch()
+                    marker.ask(self.store.run_dir(run_id))
                 marked = True
             if time.monotonic() > deadline:
                 raise WorkerError("The app that supervises this run has not cancelled it: is it stopped or hanging?")
@@ -170,7 +175,7 @@ class Supervisor:
             self._ends.write()
             self._jobs.look()
             unended = [record for record in self.store.records() if not record.state.ended]
-            if marked := [r.run_id for r in unended if (self.store.run_dir(r.run_id) / CANCEL_MARKER).exists()]:
+            if marked := [r.run_id for r in unended if marker.is_asked(self.store.run_dir(r.run_id))]:
                 self._cancel_where_reached(marked)
             for engine, live in self._jobs:
                 if live.end is None and self._jobs.is_stale(live):
@@ -234,7 +239,7 @@ class Supervisor:
         begun = set()
         for run_id in run_ids:
             if self.store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
-                self._ends.of(run_id, RunCancelled(time=time.time()))
+                self._ends.of(run_id, marker.cancelled(self.store.run_dir(run_id)))
             else:
                 begun.add(run_id)
         for engine, live in self._jobs:
@@ -246,7 +251,7 @@ class Supervisor:
         taken = self._jobs.run_ids
         for run_id in begun:
             if run_id not in taken and self._unended([run_id]):
-                self._ends.of(run_id, RunCancelled(time=time.time()))
+                self._ends.of(run_id, marker.cancelled(self.store.run_dir(run_id)))
 
     def _begin(self, run_id: str) -> bool:
         """Where there is no room for the mark, a run that no job has is nobody else's."""

@@ -60,7 +60,7 @@ def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
     Of a folder or a zip only these two files are read, and the number of steps from a trainer_state.json beside them.
     """
     if not paths:
-        raise BadAdapterError(f"No adapter given: give a folder, a zip, or {WEIGHTS} and {CONFIG}.")
+        raise BadAdapterError(f"No adapter given: give its zip, or {WEIGHTS} and {CONFIG}.")
     for path in paths:
         if not path.exists():
             raise BadAdapterError(f"No file or folder {str(path)!r}: give a trained adapter's folder, zip or Hub id.")

@@ -18,6 +18,7 @@ from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.controls import address, done, header, plain, restored_with
+from rankviz.ui.parts.owned import not_here
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import default_tolerance
@@ -93,6 +94,7 @@ def build_app(api: Api) -> gr.Blocks:
         app.load(None, js=adapter.BUSY_OF_THE_ADDRESS)
         app.load(adapting.load, None, adapting.loaded, **quiet()).then(**done("adapter-busy"))
 
+        opened_runs = [running.sweep_id, running.run_id]
         tab_widgets = (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab)
         to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
         to["runs"] = on_any(runs_tab.select, restored_with("runs").submit)
@@ -111,7 +113,9 @@ def build_app(api: Api) -> gr.Blocks:
         for chosen in (to["train"], train_at_start):
             for event in training.opened:
                 chosen.then(**event)
-        named["runs"].then(**running.draw)
+        # What is shown by default is named too, so that a copied link shows others the same.
+        named["runs"].then(**running.draw).then(_opened_address, opened_runs, where, **quiet())
+        named["train"].then(lambda sweep: _opened_address(sweep or "", ""), training.sweep_id, where, **quiet())
         to["adapter"].then(**adapting.choices)
         asked = {**exploring.question, "data_file": exploring.data_file}
         measuring = gr.on([exploring.measure.click], **train.measuring(api, training, asked, tabs))
@@ -120,7 +124,6 @@ def build_app(api: Api) -> gr.Blocks:
         measuring.success(**training.draw).then(None, js=train.READY)
         picked.then(**training.draw)
         picked.then(**training.fill)
-        opened_runs = [running.sweep_id, running.run_id]
         for after in (measuring.success, picked.then, training.started.success):
             after(lambda sweep: (sweep, ""), training.sweep_id, opened_runs, **quiet()).then(
                 _opened_address, opened_runs, where, **quiet()
@@ -175,19 +178,19 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
     if tab not in link.TABS:
         notes.append(f"The address has tab={tab[:40]}, but the tabs are {', '.join(link.TABS)}. Explore is shown.")
         tab = "explore"
-    sweep_id, run_id = params.get("sweep", ""), params.get("run", "")
+    sweep_id, run_id, missing = params.get("sweep", ""), params.get("run", ""), ""
     if sweep_id:
         try:
             api.runs.sweep(sweep_id)
-        except RankVizError as error:
-            notes.append(str(error))
-            sweep_id = ""
+        except RankVizError:
+            sweep_id, missing = "", sweep_id
     if run_id:
         try:
             sweep_id = api.runs.get(run_id).request.sweep_id
-        except RankVizError as error:
-            notes.append(str(error))
-            run_id = ""
+        except RankVizError:
+            run_id, missing = "", run_id
+    if missing:
+        notes.append(not_here(api, missing))
     metric = params.get("metric", LOSS.key)
     if metric not in METRICS:
         notes.append(
@@ -195,14 +198,14 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
             "shown."
         )
         metric = LOSS.key
-    if not sweep_id:
-        sweep_id = next((s.sweep_id for s in api.runs.sweeps() if not s.ended), "")
+    if not sweep_id and not missing:
+        sweep_id = next((s.sweep_id for s in api.runs.made() if not s.ended), "")
     return Restored(
         notice=notice_html(*notes),
         tabs=gr.Tabs(selected=tab),
         question=values,
         training_sweep=sweep_id,
-        sweep=sweep_id or runs.first_sweep(api),
+        sweep=sweep_id or missing or runs.first_sweep(api),
         run=run_id,
         open_sweep=sweep_id if run_id else "",
         metric=metric,

@@ -2,7 +2,10 @@
 
 import errno
 import json
+import re
+import shutil
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,9 +15,14 @@ from rankviz.core.runs.events import RunStarted, StageReached
 from rankviz.core.runs.stages import SAVING
 from rankviz.errors import InvalidSettingError, StorageError
 from rankviz.machine import disk
+from rankviz.visitor import acting_as
 from tests.support import questions
 from tests.support.finished_runs import finished
 from tests.support.hostile_disks import fill, read_only_folder, small_disk, without_rights
+from tests.support.visitors import ADMIN, ANN
+
+FULL = "The disk of this page is full. Try later."
+READ_ONLY_PAGE = "This page can save nothing now, so nothing can be trained here. Try later."
 
 
 def refusals(api, **more):
@@ -136,3 +144,32 @@ def test_an_error_about_anothers_file_is_not_called_one_of_the_runs_folder(tmp_p
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "home" / "runs"))
     with pytest.raises(StorageError, match="disk is full"), workspace.writing():
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+
+@pytest.mark.parametrize(("trouble", "words"), [(disk.FULL_SENTENCE, FULL), (disk.READ_ONLY_SENTENCE, READ_ONLY_PAGE)])
+def test_a_visitor_of_a_shared_page_reads_what_a_visitor_can_do(tmp_path, monkeypatch, trouble, words):
+    api = Api(home=tmp_path, shared=True)
+    monkeypatch.setattr(disk, "trouble", lambda folder: trouble)
+
+    def full():
+        with api.workspace.writing():
+            raise OSError(errno.ENOSPC if trouble == disk.FULL_SENTENCE else errno.EROFS, "no")
+
+    for visitor, expected in ((ANN, words), (ADMIN, trouble)):
+        with acting_as(visitor):
+            assert expected == api.workspace.why_not_write()
+            with pytest.raises(StorageError, match=re.escape(expected)):
+                full()
+
+
+def test_a_visitor_who_starts_a_sweep_on_a_full_disk_reads_nothing_for_the_operator(tmp_path, monkeypatch):
+    api = Api(home=tmp_path, shared=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2000))
+
+    with acting_as(ANN):
+        checks = [check.sentence for check in api.preflight.before(questions.sweep().training) if check.name == "disk"]
+    with acting_as(ADMIN):
+        for_admin = [check.sentence for check in api.preflight.before(questions.sweep().training)]
+
+    assert {FULL} == set(checks)
+    assert any("RANKVIZ_HOME" in sentence for sentence in for_admin)

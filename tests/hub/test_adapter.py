@@ -94,7 +94,7 @@ def refusal(kind):
         (
             errors.OfflineModeIsEnabled("offline"),
             HubUnavailableError,
-            "check the network and try again, or give the adapter's",
+            "try again later, or give the adapter's files",
         ),
         (OSError("no route"), HubSilentError, "The Hub cannot be reached"),
     ],
@@ -106,6 +106,6 @@ def test_each_way_to_fail_is_one_sentence(tmp_path, error, expected, message):
 
 def test_what_looks_like_no_hub_id_is_not_asked_for():
     with pytest.raises(
-        BadAdapterError, match="There is no adapter 'nothing' here: give a folder, a zip, a run's id or a Hub id"
+        BadAdapterError, match="There is no adapter 'nothing' here: give its files, a run's id or a Hub id"
     ):
         hub.find_adapter("nothing", door=None, max_bytes=1)

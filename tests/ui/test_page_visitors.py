@@ -87,7 +87,8 @@ def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visito
     ann.listed(sweep_id).wait_for()
     assert {"export", "share", "delete"} <= ann.offered()
     ben.open(link)
-    ben.page.get_by_text(f"No run or sweep '{sweep_id}' here.").first.wait_for()
+    ben.page.get_by_text(f"No run or sweep '{sweep_id}' here, or its owner").first.wait_for()
+    assert not ben.page.locator("#sweep-status h2").is_visible()
     assert 0 == ben.listed(sweep_id).count()
 
     ann.page.get_by_label("Share: anyone").check()
@@ -97,6 +98,23 @@ def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visito
     assert ben.page.locator("#sweep-curve .rv-plot").is_visible()
     assert 0 == ben.listed(sweep_id).count()
     assert set() == ben.offered()
+    assert [] == ann.errors + ben.errors
+
+
+def test_the_link_of_what_is_shown_by_default_shows_others_the_same(visitor, shared_home):
+    ann, ben = visitor(), visitor()
+    sweep_id = trained(shared_home, ann.id)
+    ann.open("/?tab=runs").locator("#sweep-status h2").wait_for()
+    ann.page.get_by_label("Share: anyone").check()
+    ann.page.get_by_text(COPY_IT).wait_for()
+
+    ann.page.wait_for_function("id => new URL(location.href).searchParams.get('sweep') === id", arg=sweep_id)
+    ben.open(ann.page.url).get_by_text(OF_ANOTHER).wait_for()
+    ann.page.get_by_role("tab", name="Train").click()
+    ann.page.wait_for_function("() => !new URL(location.href).searchParams.has('sweep')")
+    ann.page.get_by_role("tab", name="Runs").click()
+    ann.page.wait_for_function("id => new URL(location.href).searchParams.get('sweep') === id", arg=sweep_id)
+
     assert [] == ann.errors + ben.errors
 
 

@@ -62,10 +62,7 @@ class Runs(ExpectedRuns):
     def check(self, request: SweepRequest) -> None:
         """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
         self._workspace.require_trainer()
-        check_count(request.run_count, self._workspace.limits)  # before the larger number that any sweep may have
-        request.validate()
-        self._quota.check_base(request.base)  # first: no other setting would help
-        check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
+        self.check_limits(request)
         here = self._workspace.here()
         request.training.settle(here)
         preview = self.preview(request.data)
@@ -74,6 +71,13 @@ class Runs(ExpectedRuns):
         refuse_base(self._models.get(request.base), request.lora, request.training, here)
         self._preflight.require(request.training, request.base)
         self._require_download(request)
+
+    def check_limits(self, request: SweepRequest) -> None:
+        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here."""
+        check_count(request.run_count, self._workspace.limits)  # before the larger number that any sweep may have
+        request.validate()
+        self._quota.check_base(request.base)  # first: no other setting would help
+        check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
 
     def _require_run(self, run: RunRequest) -> None:
         """Of one that is already there, or is made of such: what `check` asks, since it may come from elsewhere."""
@@ -181,6 +185,11 @@ class Runs(ExpectedRuns):
         self._workspace.rights.seen(sweep_id)
         return self._waiting.place(sweep_id)
 
+    def queue_words(self) -> str:
+        """How many sweeps of all visitors wait or run, and how long one more would wait, as a sentence; empty where
+        there is none."""
+        return self._waiting.words()
+
     @in_turn("changes")
     @writes
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
@@ -188,7 +197,7 @@ class Runs(ExpectedRuns):
         from rankviz.core.runs.events import RunCancelled
 
         run_ids, supervisor = self._required_run_ids(run_or_sweep_id), self._workspace.supervisor
-        supervisor.cancel_runs(run_ids)
+        supervisor.cancel_runs(run_ids, by_admin=bool(self.owner_of(run_or_sweep_id)))
         unwritten = {run_id for run_id, end in supervisor.unwritten.items() if isinstance(end, RunCancelled)}
         store = self._workspace.store
         return [each for each in run_ids if each in unwritten or store.record(each).state == "cancelled"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from rankviz.core.bounds import without_places
 from rankviz.errors import InvalidSettingError, RunNotFoundError, quoted
 
 if TYPE_CHECKING:
+    from rankviz.api.visitors.rights import Rights
     from rankviz.core.runs.events import RunEvent, RunFailed
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from rankviz.store import RunStore
 
 Failed = TypeVar("Failed", "RunRecord", "RunFailed")
+SHORT_OWNER = 8
+"""Characters of a visitor's id: enough to tell visitors apart in a list."""
 
 
 class StoredRuns:
@@ -47,6 +51,20 @@ class StoredRuns:
         from rankviz.store.runs import group
 
         return group(self._workspace.rights.own(self._workspace.store.all()))[::-1]
+
+    def made(self) -> Sequence[Sweep]:
+        """The sweeps that whoever asks made, the newest first. The admin of a shared page may change those of all."""
+        return [sweep for sweep in self.sweeps() if not self.owner_of(sweep.runs[0].run_id)]
+
+    def owner_of(self, run_or_sweep_id: str) -> str:
+        """Whose it is, short, for the admin of a shared page; empty of what whoever asks made or RankViz ships."""
+        if not (self._workspace.shared and self._workspace.visitor.admin) or self._ships(run_or_sweep_id):
+            return ""
+        store, visitor = self._workspace.store, self._workspace.visitor
+        is_run = store.run_dir(run_or_sweep_id).is_dir()  # at once, since a list asks for each
+        run_ids = [run_or_sweep_id] if is_run else [run.run_id for run in self._rights.seen(run_or_sweep_id)]
+        others = {store.ownership(run_id).owner for run_id in run_ids} - {visitor.id, visitor.also}
+        return next((f"visitor {owner[:SHORT_OWNER]}" if owner else "the host" for owner in sorted(others)), "")
 
     def unreadable(self) -> Mapping[str, str]:
         """Folders in the place of runs that cannot be read, by name, with the reason of each."""
@@ -162,6 +180,7 @@ class StoredRuns:
             "assets": str(self._workspace.assets.absolute()),
             "source": str(source.absolute()),
             "owner": owner.id,
+            "strangers": [] if owner.admin else [name for name in (owner.id, owner.also) if name],
             "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
             "most": limits.runs_kept,
             "most_in_total": limits.runs_in_total,
@@ -180,9 +199,9 @@ class StoredRuns:
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
         """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""
-        if self._is_recorded(run_or_sweep_id) or any(each.sweep_id == run_or_sweep_id for each in self._recorded):
+        if self._ships(run_or_sweep_id):
             return False
-        rights = self._workspace.rights
+        rights = self._rights
         return all(rights.mine(record.run_id) for record in rights.seen(run_or_sweep_id))
 
     def is_open(self, run_or_sweep_id: str) -> bool:
@@ -206,12 +225,22 @@ class StoredRuns:
 
         lone = run_or_sweep_id in self.unreadable()
         run_ids = [run_or_sweep_id] if lone else self._required_run_ids(run_or_sweep_id)
+        numbered = re.compile(re.escape(run_or_sweep_id) + r"-\d+-r\d+")
+        run_ids += [name for name in self.unreadable() if numbered.fullmatch(name)]  # the rest of the sweep
         remove(self._workspace.store, run_ids, ended=self._workspace.supervisor.unwritten)
         return run_ids
 
+    @property
+    def _rights(self) -> Rights:
+        return self._workspace.rights
+
+    def _ships(self, name: str) -> bool:
+        """Whether a run or a sweep of this name is a recorded one."""
+        return self._is_recorded(name) or any(sweep.sweep_id == name for sweep in self._recorded)
+
     def _required_run_ids(self, name: str) -> list[str]:
         """Of what whoever asks may change; NotYoursError or RunNotFoundError where they may not."""
-        if self._is_recorded(name) or any(sweep.sweep_id == name for sweep in self._recorded):
+        if self._ships(name):
             raise InvalidSettingError(f"{name!r} ships with RankViz and cannot be changed.")
         return [record.run_id for record in self._workspace.rights.required(name)]
 

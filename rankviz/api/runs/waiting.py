@@ -46,8 +46,7 @@ class Place:
         if not self.ahead:
             return "Next in the queue."
         first = f"Place {self.ahead + 1:,} in the queue: {units.counted(self.ahead, 'sweep')} before it."
-        wait = "not known" if self.seconds is None else units.time_span(self.seconds)
-        return f"{first} Expected wait: {wait}."
+        return f"{first} {wait_in_words(self.seconds)}"
 
 
 class Waiting:
@@ -66,7 +65,6 @@ class Waiting:
 
     def place(self, sweep_id: str) -> Place | None:
         """Of a sweep or a probe; None where a worker has it, or nothing of it waits."""
-        from rankviz.machine import disk
         from rankviz.supervisor import turns
 
         store = self._workspace.store
@@ -89,7 +87,7 @@ class Waiting:
         engine, before = self._on_one_engine(order[: place + 1])
         running = [record for record in running if record.engine in ("", engine)]
         places = max(self._workspace.supervisor.places(engine), len(running))
-        trouble = disk.trouble(self._workspace.home)
+        trouble = self._workspace.why_not_write()
         if len(running) + len(before) < places:
             return Place(ahead=0, seconds=NOW, trouble=trouble)
         with acting_as(HOST):
@@ -106,6 +104,27 @@ class Waiting:
             return supervisor.engines[0].name, before
         engine = supervisor.engine_of(last)
         return engine, [batch for batch in before if supervisor.engine_of(batch) == engine]
+
+    def words(self) -> str:
+        """How many sweeps and probes of all visitors have not ended, and how long they take together, as a sentence
+        for who has not started one; empty where there is none."""
+        from rankviz.supervisor import turns
+
+        store = self._workspace.store
+        records = [record for record in store.records() if not record.state.ended]
+        running = [record for record in records if record.state == "running"]
+        waiting = turns.batches(records, lambda run_id: store.ownership(run_id).owner)
+        behind = [batch for batch in waiting if not self._is_with(batch, running)]
+        count = len(behind) + len({record.request.sweep_id for record in running})
+        if not count:
+            return ""
+        supervisor = self._workspace.supervisor
+        places = max(supervisor.places(supervisor.engines[0].name), len(running))
+        with acting_as(HOST):
+            times = [*self._running_times(running), *map(self._batch_time, behind)]
+        wait = "wait or run" if count > 1 else "waits or runs"
+        seconds = None if None in times else first_free(times, places)
+        return f"{units.counted(count, 'sweep')} {wait} here now. {wait_in_words(seconds)}"
 
     def _is_with(self, batch: Batch, running: list) -> bool:
         """Whether it is the rest of what runs."""
@@ -146,6 +165,11 @@ class Waiting:
             return seconds
         most = 60.0 * minutes * len(requests)
         return Range(min(seconds.low, most), min(seconds.expected, most), min(seconds.high, most))
+
+
+def wait_in_words(seconds: Range | None) -> str:
+    """At most, since whoever goes first may give up their turn at once."""
+    return f"Expected wait: {'not known' if seconds is None else f'up to {units.duration(seconds.high)}'}."
 
 
 def first_free(times: Sequence[Range], places: int) -> Range:

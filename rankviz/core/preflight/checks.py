@@ -15,6 +15,7 @@ from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Wanted
 
 BF16_CAPABILITY = (8, 0)
 LEAST_DISK_BYTES = units.GB
+MAKE_ROOM = "Make room, or move the folder: RANKVIZ_HOME names that of runs, HF_HOME that of models."
 LOW_DISK_BYTES = 5 * units.GB
 
 
@@ -189,11 +190,12 @@ def _disk(facts: Facts, wanted: Wanted) -> Iterator[Check]:
             takes = "takes" if wanted.download_is_certain else "may take"
             needed = f"; this base {takes} {units.file_size(download)}" if short else ""
             certain = disk.free_bytes < LEAST_DISK_BYTES or (short and wanted.download_is_certain)
+            full = not disk.path and disk.free_bytes < LEAST_DISK_BYTES
             yield Check(
                 name="disk",
                 state="problem" if certain else "warning",
-                found=f"{found}{needed}.",
-                remedy="Make room, or move the folder: RANKVIZ_HOME names that of runs, HF_HOME that of models.",
+                found="The disk of this page is full." if full else f"{found}{needed}.",
+                remedy=MAKE_ROOM if disk.path else "Try later." if full else "Choose a smaller base.",
             )
         elif disk.free_bytes < LOW_DISK_BYTES:
             yield Check(name="disk", state="ok", found=f"{found}, enough for small models only.")

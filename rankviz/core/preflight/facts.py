@@ -61,7 +61,7 @@ class Disk:
     what: str
     """What is kept there, such as "runs"."""
     path: str
-    """Empty on a page that strangers share, which names no path of its machine."""
+    """Empty for the visitors of a shared page, who see no path of its machine and do not tend it."""
     free_bytes: int
 
 

@@ -242,6 +242,8 @@ class RunFailed(AttemptEvent):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunCancelled(AttemptEvent):
     time: Moment
+    by_admin: bool = False
+    """Whether it was the admin of a shared page who cancelled another's run."""
 
 
 RunEvent = (

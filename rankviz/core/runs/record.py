@@ -67,6 +67,8 @@ class RunRecord(Attempted):
     error: str = ""
     exit_code: int | None = None
     log_tail: str = ""
+    cancelled_by_admin: bool = False
+    """Of a shared page, where that is not who made it."""
     unreadable_lines: int = 0
     """Whole lines of the journal that are no event, and steps that cannot follow those before them; they are left out
     of everything above."""
@@ -187,7 +189,8 @@ class RunRecord(Attempted):
                     log_tail=event.log_tail,
                 )
             case RunCancelled():
-                return replace(self, state=RunState.CANCELLED, ended_at=event.time)
+                ended = {"state": RunState.CANCELLED, "ended_at": event.time}
+                return replace(self, **ended, cancelled_by_admin=event.by_admin)
         return self
 
     def after_all(self, events: Iterable[RunEvent]) -> "RunRecord":

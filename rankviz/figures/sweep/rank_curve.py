@@ -204,8 +204,9 @@ def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
 
 
 def _picked_label(info: RankCurveInfo, picked: int) -> dict[str, Any]:
-    on_the_right = picked * picked > info.ranks[0] * info.ranks[-1]
-    return line_label(log10(picked), f"r = {picked}: {info.picked_as}", left=on_the_right)
+    """On two lines, since a narrow screen has no room for one beside a rank in the middle."""
+    on_the_right = picked * picked >= info.ranks[0] * info.ranks[-1]
+    return line_label(log10(picked), f"r = {picked}:<br>{info.picked_as}", left=on_the_right)
 
 
 def _marked(runs: Sequence[RunPoint], metric: Metric) -> list[dict[str, Any]]:

@@ -5,12 +5,14 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from rankviz.api import Api
+from rankviz.api.workspace import EMBEDDED
 from rankviz.core.checks import few, is_number, one_of, plain_text
 from rankviz.core.cost.estimate import Estimate
 from rankviz.core.forecast.tradeoff import Tradeoff
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
 from rankviz.figures.hero.chart import QUALITY_LABELS, HeroInfo
+from rankviz.figures.labels import base_name
 from rankviz.ui import link
 from rankviz.ui.explore.advice import card, goal_of
 from rankviz.ui.explore.frame import HERO_HEIGHT
@@ -20,7 +22,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
 from rankviz.ui.parts.own_data import length_note
 from rankviz.ui.parts.question import DEFAULTS, ask
-from rankviz.units import memory_span
+from rankviz.units import count, memory_span
 
 X_DEFAULT = "file"
 LARGEST = 10**15
@@ -107,6 +109,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
         "address": link.write(values),
         "slots": {
             "advice": card(api.advice.advise(question, goal_of(values)), estimate, values["r"]),
+            "measure-note": measure_note(api, estimate),
             "gpu-note": gpu_note(estimate),
             "length-note": length_note(question),
         },
@@ -118,6 +121,22 @@ def _chart(tradeoff: Tradeoff, info: HeroInfo) -> dict[str, Any]:
     model = tradeoff.estimate.model.id
     source = " ".join([f"{model}.", *info.sentences])
     return {**chart_json(figure, info.rows, file=f"trade-off-{tradeoff.quality}", source=source), "xs": info.xs}
+
+
+def measure_note(api: Api, estimate: Estimate) -> str:
+    """Under the button that measures: why it takes another model, or cannot work; nothing where it does what it says.
+    On a machine of one's own Train says it."""
+    if not api.workspace.shared:
+        return ""
+    if api.workspace.why_not_train():
+        return html.paragraphs("Nothing can be trained on this page now: Train says why.")
+    most, has = api.workspace.limits.base_parameters, estimate.model.total_parameters
+    if most is None or has <= most:
+        return ""
+    return html.paragraphs(
+        f"This page trains bases of at most {count(most)} parameters, and this one has {count(has)}: the two runs "
+        f"train the embedded model {base_name(EMBEDDED)} instead."
+    )
 
 
 def gpu_note(estimate: Estimate) -> str:

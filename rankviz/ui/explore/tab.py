@@ -55,6 +55,7 @@ def build(api: Api) -> Exploring:
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
                     measure = gr.Button(MEASURE, variant="primary", size="md", interactive=False, elem_id="measure")
+                    slot("measure-note")
                     frame.tools()
             w["take"] = takeaway.choice()
             inputs = {name: w[name] for name in question.DEFAULTS}

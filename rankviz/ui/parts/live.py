@@ -103,6 +103,8 @@ def _where(sweep: Sweep) -> str:
         of_each = [(n, state.value) for state, n in counts.items() if n]
         (first, state), *others = of_each
         ended = ", ".join([f"{units.counted(first, 'run')} {state}", *(f"{n} {state}" for n, state in others)])
+        if any(run.cancelled_by_admin for run in runs):
+            ended += " (cancelled by the admin)"
         duration = f" in {units.duration(sweep.seconds_in_runs)}" if sweep.seconds_in_runs else ""
         recorded = "Recorded by RankViz and shipped with it: " if sweep.recorded else ""
         return f"{recorded}{ended}{duration}."
@@ -161,7 +163,7 @@ def in_words(event: events.RunEvent) -> str:
         case events.RunFailed(error=error):
             return f"failed: {error}"
         case events.RunCancelled():
-            return "cancelled"
+            return "cancelled by the admin" if event.by_admin else "cancelled"
         case events.RunRequeued(lost=lost):
             return f"queued again: {lost}" if lost else "queued again"
         case events.AttemptPlaced(engine=engine, where=where, waits=waits):

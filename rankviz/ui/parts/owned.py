@@ -4,11 +4,18 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
+from rankviz.errors import quoted
 from rankviz.ui.parts import html
 
 SHARE = "Share: anyone who has the link can read this sweep"
 COPY_IT = "Copy link, at the top of the page, copies the address of this sweep."
 OF_ANOTHER = "This sweep belongs to another visitor, who shares it: you can read it, not change it."
+
+
+def not_here(api: Api, run_or_sweep_id: str) -> str:
+    """Of what whoever looks may not see, which is answered as what isn't there."""
+    closed = ", or its owner does not share it" if api.workspace.shared else ""
+    return f"No run or sweep {quoted(run_or_sweep_id)} here{closed}."
 
 
 def may_change(api: Api, sweep: Sweep) -> bool:
@@ -28,4 +35,6 @@ def words_on_owner(api: Api, sweep: Sweep, mine: bool) -> str:
         return ""
     if not mine:
         return html.paragraphs(OF_ANOTHER)
+    if owner := api.runs.owner_of(sweep.runs[0].run_id):
+        return html.paragraphs(f"This sweep belongs to {owner}.")
     return html.paragraphs(COPY_IT) if api.runs.is_open(sweep.sweep_id) else ""

@@ -33,6 +33,7 @@ def list_html(
     selected: Sequence[str],
     choice: Choice = NOTHING,
     unreadable: Mapping[str, str] | None = None,
+    owners: Mapping[str, str] | None = None,
 ) -> str:
     """A row per sweep, and under the open one a row per run; with a filter, all runs that it lets through.
 
@@ -43,6 +44,7 @@ def list_html(
         selected: Ids of the runs whose boxes are ticked.
         choice: The sweep and the run that are shown, and the sweep that is open.
         unreadable: Folders that hold no run, with the reason of each; listed where nothing is filtered.
+        owners: Whose each sweep is, where that is said.
     """
     filtering = bool(text) or state != ANY_STATE
     own, recorded = [], []
@@ -50,7 +52,8 @@ def list_html(
         if matching := matching_of(sweep, text=text, state=state):
             is_open = filtering or sweep.sweep_id == choice.open_id
             rows = recorded if sweep.recorded else own
-            rows.append(_sweep_row(sweep, selected, is_open=is_open, chosen=sweep.sweep_id == choice.sweep_id))
+            owner, chosen = (owners or {}).get(sweep.sweep_id, ""), sweep.sweep_id == choice.sweep_id
+            rows.append(_sweep_row(sweep, selected, is_open=is_open, chosen=chosen, owner=owner))
             rows += [_run_row(sweep, run, selected, choice.run_id) for run in matching if is_open]
     broken = [] if filtering else [Row(cells=_unreadable_cells(*each)) for each in (unreadable or {}).items()]
     if not (rows := [*own, *broken, *recorded]):
@@ -74,14 +77,14 @@ def _matches(run: RunRecord, text: str) -> bool:
     return all(word in names.lower() for word in (text or "").lower().split())
 
 
-def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: bool) -> Row:
+def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: bool, owner: str) -> Row:
     runs = sweep.runs
     losses = [run.loss_after.loss for run in runs if run.loss_after]
     gains = [run.gain for run in runs if run.gain is not None]
     sizes = [run.adapter_bytes for run in runs if run.adapter_bytes]
     peaks = [run.completed.peak_memory_bytes for run in runs if run.completed]
     cells = (
-        Cell(sweep_title(sweep), title=sweep.sweep_id, kind="wrap", sub=_setting(sweep)),
+        Cell(sweep_title(sweep), title=sweep.sweep_id, kind="wrap", sub=_setting(sweep, owner)),
         Cell(_sweep_state(sweep), kind="left"),
         Cell(_each(runs, lambda run: run.request.lora.lora_alpha)),
         Cell(_each(runs, lambda run: run.request.learning_rate)),
@@ -97,13 +100,13 @@ def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: 
     return Row(cells=cells, pick=sweep.sweep_id, chosen=chosen, tick=ticked, opened=is_open)
 
 
-def _setting(sweep: Sweep) -> str:
+def _setting(sweep: Sweep, owner: str) -> str:
     """What sweeps with the same title may differ by."""
     request = sweep.runs[0].request
     targets = request.lora.target_modules
     named = targets if isinstance(targets, str) else ", ".join(targets)
     runs, steps = units.counted(len(sweep.runs), "run"), units.counted(request.max_steps, "step")
-    return f"{runs}, {steps}, targets {named}"
+    return ", ".join(filter(None, [f"{runs}, {steps}, targets {named}", owner]))
 
 
 def _span(sizes: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, UserError
-from rankviz.ui.parts import live, points
+from rankviz.ui.parts import html, live, points
 from rankviz.ui.parts.added_run import add_button, add_run
 from rankviz.ui.parts.curve import Curve, curve
 from rankviz.ui.parts.owned import may_change, share_box, words_on_owner
@@ -21,6 +21,9 @@ from rankviz.verdict import Shipped
 
 HEIGHT = 340
 SURE = "Delete this sweep, with its runs, losses and adapters? This cannot be undone."
+
+NOT_ASKING = ("", gr.Row(visible=False), "")
+"""What the question before another's is cancelled shows otherwise."""
 
 
 class SweepView(NamedTuple):
@@ -152,6 +155,18 @@ def shipped_adapter(
 
 def resume(api: Api, sweep_id: str) -> None:
     api.runs.resume(sweep_id)
+
+
+def cancel_or_ask(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:
+    """Cancel one's own; of another's, ask first: what is asked about, the row that asks, and its words."""
+    if not (owner := api.runs.owner_of(run_or_sweep_id)):
+        return cancel(api, run_or_sweep_id)
+    return run_or_sweep_id, gr.Row(visible=True), html.paragraphs(f"{run_or_sweep_id} belongs to {owner}. Cancel it?")
+
+
+def cancel(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:
+    api.runs.cancel(run_or_sweep_id)
+    return NOT_ASKING
 
 
 def add(api: Api, sweep_id: str) -> None:

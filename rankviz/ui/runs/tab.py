@@ -17,7 +17,7 @@ from rankviz.ui.parts.controls import editable, pickable, plain, remembered
 from rankviz.ui.parts.owned import SHARE
 from rankviz.ui.runs import publish
 from rankviz.ui.runs import sweep as of_sweep
-from rankviz.ui.runs.listing import ANY_STATE, all_sweeps, matching_runs
+from rankviz.ui.runs.listing import ANY_STATE, matching_runs
 from rankviz.ui.runs.selection import Choice, choice_of, imported, selected_after, zip_of
 from rankviz.ui.runs.sweep import HEIGHT, default_tolerance, tolerance_label, tolerance_of
 from rankviz.ui.runs.view import NOTHING_OF_YOURS, runs_view
@@ -81,9 +81,11 @@ def build(api: Api) -> Running:
         details, results_file = _sweep_widgets(w)
         w["publish"], publishing = publish.build(api, sweep_id, run_id)
     delete_it, keep, delete_unreadable = (w.pop(name) for name in ("delete_it", "keep", "delete_unreadable"))
+    cancel_words, cancel_it, leave_it = (w.pop(name) for name in ("cancel_words", "cancel_it", "leave_it"))
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
     selected, showing, judged_by = gr.State([]), remembered(), gr.State(LOSS.key)
+    asked = gr.State("")
     w["seen"], w["timer"] = gr.State(None), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
     judge = {"metric": w["metric"], "tolerance": w["tolerance"]}
@@ -107,7 +109,7 @@ def build(api: Api) -> Running:
         chosen.append(opened)
     w["table"].input(_ticking(api), selected, selected, **quiet()).then(**drawing)
     w["clear"].click(lambda: [], None, selected, **quiet()).then(**drawing)
-    for button, does in ((w["resume"], of_sweep.resume), (w["cancel"], _cancel), (w["add"], of_sweep.add)):
+    for button, does in ((w["resume"], of_sweep.resume), (w["add"], of_sweep.add)):
         button.click(inputs=sweep_id, **action(partial(does, api))).then(**drawing)
     w["share"].input(inputs=[sweep_id, w["share"]], **action(partial(of_sweep.share, api))).then(**drawing)
     for button, asks in ((w["delete"], True), (keep, False)):
@@ -115,7 +117,11 @@ def build(api: Api) -> Running:
     deleted = delete_it.click(inputs=sweep_id, outputs=[*choice], **action(partial(of_sweep.delete, api)))
     deleted.then(**drawing)
     delete_unreadable.click(inputs=w["unreadable"], **action(partial(of_sweep.delete_unreadable, api))).then(**drawing)
-    w["cancel_run"].click(inputs=run_id, **action(partial(_cancel, api))).then(**drawing)
+    asking = [asked, w["cancel_sure"], cancel_words]
+    for button, of in ((w["cancel"], sweep_id), (w["cancel_run"], run_id)):
+        button.click(inputs=of, outputs=asking, **action(partial(of_sweep.cancel_or_ask, api))).then(**drawing)
+    cancel_it.click(inputs=asked, outputs=asking, **action(partial(of_sweep.cancel, api))).then(**drawing)
+    leave_it.click(lambda: of_sweep.NOT_ASKING, None, asking, **quiet())
     for button, file, make, inputs in (
         (w["ship"], shipped, of_sweep.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),
         (w["export"], zipped, lambda api, sweep_id: zip_of(api, [sweep_id]), [sweep_id]),
@@ -147,8 +153,8 @@ def build(api: Api) -> Running:
 
 
 def first_sweep(api: Api) -> str:
-    """The id of the newest sweep, or else of the first recorded one."""
-    return next((sweep.sweep_id for sweep in all_sweeps(api)), "")
+    """The id of the newest sweep that whoever asks made, or else of the first recorded one."""
+    return next((sweep.sweep_id for sweep in (*api.runs.made(), *api.runs.recorded())), "")
 
 
 def _selected_widgets(w: dict[str, Any]) -> gr.Dropdown:
@@ -181,6 +187,10 @@ def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer]:
         plain(html.paragraphs(of_sweep.SURE))
         w["delete_it"] = gr.Button("Delete", variant="stop", size="sm", elem_id="sweep-delete-it")
         w["keep"] = gr.Button("Keep", size="sm", elem_id="sweep-keep")
+    with gr.Row(visible=False, elem_classes="rv-bar", elem_id="cancel-sure") as w["cancel_sure"]:
+        w["cancel_words"] = plain()
+        w["cancel_it"] = gr.Button("Cancel it", variant="stop", size="sm", elem_id="cancel-it")
+        w["leave_it"] = gr.Button("Let it train", size="sm", elem_id="cancel-not")
     w["owner"] = plain(elem_id="sweep-owner")
     w["metric"] = gr.Dropdown(
         METRIC_CHOICES, value=LOSS.key, label="Quality", interactive=True, visible=False, elem_id="sweep-metric"
@@ -230,7 +240,3 @@ def _ticking(api: Api) -> Any:
 def clicked_id(event: gr.EventData) -> str:
     """The id of what was clicked: a row, a box or a point."""
     return str(event._data.get("id", ""))
-
-
-def _cancel(api: Api, run_or_sweep_id: str) -> None:
-    api.runs.cancel(run_or_sweep_id)

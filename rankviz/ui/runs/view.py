@@ -8,8 +8,9 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
-from rankviz.errors import RankVizError
+from rankviz.errors import RankVizError, quoted
 from rankviz.ui.parts import html, live
+from rankviz.ui.parts.owned import not_here
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.runs.listing import all_sweeps, list_html
 from rankviz.ui.runs.selection import Choice, overlay
@@ -73,9 +74,10 @@ def runs_view(
     drawn: dict[str, Any] = {}
     if now.listed != before.listed:
         own = bool(unreadable) or any(not sweep.recorded for sweep in sweeps)
-        filters = {"text": text, "state": state}
+        owners = {sweep.sweep_id: api.runs.owner_of(sweep.runs[0].run_id) for sweep in sweeps}
+        filters = {"text": text, "state": state, "unreadable": unreadable, "owners": owners}
         drawn["empty_box"] = gr.Row(visible=not own)
-        drawn["table"] = list_html(sweeps, **filters, selected=selected, choice=choice, unreadable=unreadable)
+        drawn["table"] = list_html(sweeps, **filters, selected=selected, choice=choice)
     if now.unreadable != before.unreadable:
         drawn["unreadable_box"] = gr.Row(visible=bool(unreadable))
         drawn["unreadable"] = gr.Dropdown(choices=list(unreadable), value=None)
@@ -118,7 +120,9 @@ def _overlaid(sweeps: Sequence[Sweep], selected: Sequence[str], x: str, y: str) 
 
 def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str) -> dict[str, Any]:
     if chosen is None:
-        gone = notice_html(f"No run or sweep {sweep_id!r} here.", kind="error") if sweep_id else ""
+        reason = api.runs.unreadable().get(sweep_id)
+        words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else not_here(api, sweep_id)
+        gone = notice_html(words, kind="error") if sweep_id else ""
         message = gone or html.paragraphs(CHOOSE, css="rv-empty")
         return {"message": message, "sweep_box": gr.Column(visible=False)}
     return {"message": "", **sweep_view(api, chosen, tolerance=tolerance, metric=metric)._asdict()}

@@ -15,7 +15,7 @@ from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import problems, warnings
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
-from rankviz.errors import RankVizError, UserError
+from rankviz.errors import LimitError, RankVizError, UserError
 from rankviz.figures.labels import base_name
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span
@@ -30,6 +30,12 @@ COLAB_GPU = "t4"
 """What Colab gives without payment."""
 SHORT_ROWS = 240
 """Characters of the three rows of a preview, up to which they are shown open."""
+SIZES = ("batch", "accumulation", "max_length")
+"""The settings that a server allows so much of, and that are not the base."""
+FORMS = (
+    "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, or "
+    "messages."
+)
 CORRECT = "Correct the marked setting to see the time and memory."
 
 
@@ -49,13 +55,17 @@ class Before(NamedTuple):
     numbers_problem: str = ""
     embedded: Any = gr.Button(visible=False)
     notebook: Any = gr.Button(visible=False)
+    trainer: str = ""
+    """Why nothing at all can be trained here, at the top."""
+    queue: str = ""
+    """On a shared page, what waits already."""
 
 
 def preview(api: Api, **values: Any) -> Preview:
     """The first three examples of the data, with counts; or which row is wrong."""
     data = data_of(values)
     if not data:
-        return Preview(html.paragraphs("Upload a file to see its first examples."))
+        return Preview(html.paragraphs(FORMS))
     try:
         seen, measured = api.runs.preview(data), api.data.measure(data)
     except RankVizError as error:
@@ -68,7 +78,12 @@ def preview(api: Api, **values: Any) -> Preview:
 
 
 def before(api: Api, **values: Any) -> Before:
-    """Time and memory of these values, or what to correct, at the field where it is."""
+    """Time and memory of these values, or what to correct, at the field where it is; and what holds of any values."""
+    queue = html.paragraphs(words) if api.workspace.shared and (words := api.runs.queue_words()) else ""
+    return _of_values(api, values)._replace(trainer=notice_html(api.workspace.why_not_train()), queue=queue)
+
+
+def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
     if problem := problem_in(values):
         return _wrong(*problem)
     request = request_of(values)
@@ -165,20 +180,26 @@ class Replaced(NamedTuple):
 def trainable(api: Api, values: dict[str, Any]) -> tuple[dict[str, Any], Replaced]:
     """The form as it is, or with the embedded model where this machine can train that, and not the base of the form;
     then with the reason, and a notebook for that base."""
-    embedded = instead(values)
     sentence = _obstacle_of(api, values)
-    if not sentence or api.workspace.why_not_train() or values["base"] == EMBEDDED or _obstacle_of(api, embedded):
+    if not sentence or api.workspace.why_not_train():
         return values, Replaced()
-    here = base_name(EMBEDDED)
-    why = f"{sentence} The form has the embedded model {here} instead, with its own rates, batch, length and precision."
-    return embedded, Replaced(values, notice_html(why), gr.Button(_notebook_label(request_of(values)), visible=True))
+    smaller, embedded = {**values, **{name: DEFAULTS[name] for name in SIZES}}, instead(values)
+    here = f"the embedded model {base_name(EMBEDDED)} instead, with its own rates, batch, length and precision"
+    for form, what in ((smaller, "the usual batch and length instead"), (embedded, here)):
+        if form != values and not _obstacle_of(api, form):
+            why = notice_html(f"{sentence} The form has {what}.")
+            return form, Replaced(values, why, gr.Button(_notebook_label(request_of(values)), visible=True))
+    return values, Replaced()
 
 
 def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
     """Why the base of these values cannot be trained here. A wrong setting is none: it is said at its field."""
     try:
         request = request_of(values)
+        api.runs.check_limits(request)
         expected = api.runs.expected(request)
+    except LimitError as error:
+        return str(error)
     except RankVizError:
         return ""
     try:

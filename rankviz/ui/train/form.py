@@ -70,7 +70,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     w["base_problem"] = plain(elem_id="train-problem-base")
     w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
     w["file"] = gr.File(
-        label="JSONL, CSV or Parquet: text, instruction/output, prompt/completion or messages",
+        label="JSONL, CSV or Parquet",
         file_types=[".jsonl", ".json", ".csv", ".parquet"],
         visible=False,
         height=110,

@@ -24,11 +24,11 @@ EMPTY = (
     "trains. Until then, here are two recorded sweeps to read."
 )
 CANNOT_TRAIN = (
-    "Nothing trained yet, and nothing can be trained here: the note above the Train button says why. Here are two "
+    "Nothing trained yet, and nothing can be trained here: the note at the top of Train says why. Here are two "
     "recorded sweeps to read."
 )
 NEWEST = '<p class="rv-caption rv-newest">Your newest sweep. The form starts another one.</p>'
-GONE = "Sweep {} is not here: it may have been deleted. The form stays as it is."
+GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = "Reading the runs of this machine …"
 
 
@@ -76,7 +76,8 @@ def progress(api: Api, *, sweep_id: str | None, seen: Any) -> Progress:
     sweep = shown_sweep(api, sweep_id)
     if sweep and sweep.sweep_id == sweep_id:
         return _drawn(api, sweep, seen)
-    gone = notice_html(GONE.format(quoted(sweep_id)), kind="error") if sweep_id else ""
+    closed = ", or its owner does not share it" if api.workspace.shared else ""
+    gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error") if sweep_id else ""
     train = gr.Button(**train_button(api))
     if sweep:
         return _drawn(api, sweep, seen, above=gone + NEWEST)._replace(start=train, **NOT_CHOSEN)
@@ -88,7 +89,7 @@ def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
     if sweep_id:
         with suppress(RunNotFoundError):
             return api.runs.sweep(sweep_id)
-    return next((sweep for sweep in api.runs.sweeps() if _has_a_result(sweep)), None)
+    return next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
 
 
 def _drawn(api: Api, sweep: Sweep, seen: Any, *, above: str = "") -> Progress:
@@ -101,7 +102,8 @@ def _drawn(api: Api, sweep: Sweep, seen: Any, *, above: str = "") -> Progress:
     mine = may_change(api, sweep)
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
     stepped = any(run.steps for run in sweep.runs)
-    button = train_button(api) if sweep.ended or not mine else {"value": CANCEL, "variant": "stop", "interactive": True}
+    trains = sweep.ended or not mine or api.runs.owner_of(sweep.runs[0].run_id)  # another's is cancelled on Runs
+    button = train_button(api) if trains else {"value": CANCEL, "variant": "stop", "interactive": True}
     return Progress(
         status=status,
         start=gr.Button(**button),
@@ -129,7 +131,7 @@ def restoring_html() -> str:
 def empty_html(api: Api) -> str:
     """Above the recorded sweeps, where no sweep of one's own has a result yet: the newest in one line, or what to do
     first."""
-    if newest := next(iter(api.runs.sweeps()), None):
+    if newest := next(iter(api.runs.made()), None):
         return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
     empty = CANNOT_TRAIN if api.workspace.why_not_train() else EMPTY
     return html.paragraphs(empty, css="rv-empty")

@@ -84,6 +84,7 @@ def build(api: Api) -> Training:
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
+            trainer = plain(notice_html(api.workspace.why_not_train()), elem_id="train-trainer")
             replaced_note = plain(elem_id="train-replaced")
             asked_notebook = gr.Button("", visible=False, size="sm", elem_id="train-asked-notebook")
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
@@ -97,9 +98,8 @@ def build(api: Api) -> Training:
                         "Use the embedded model instead", visible=False, size="sm", elem_id="train-embedded"
                     )
                     w["notebook"] = gr.Button("", visible=False, size="sm", elem_id="train-notebook")
-                if why_not := api.workspace.why_not_train():
-                    plain(notice_html(why_not), elem_id="train-trainer")
             with gr.Column(elem_id="train-bar"):
+                queue = plain(elem_id="train-queue")
                 busy_line("train-busy")
                 start = gr.Button(**train_button(api), elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
@@ -124,6 +124,7 @@ def build(api: Api) -> Training:
                 events = plain(elem_id="train-events")
     notebook_file = gr.DownloadButton("notebook", visible="hidden", elem_id="train-notebook-file")
 
+    w |= {"trainer": trainer, "queue": queue}
     form = {name: w[name] for name in request.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"]}
     w["data"].change(lambda data: gr.File(visible=data == request.OWN_FILE), w["data"], w["file"], **quiet())

@@ -44,4 +44,4 @@ def _import(asked: Mapping[str, Any], folders: Sequence[Any], shipped: Sequence[
     with workspace.writing(), workspace.store.admission():
         most, most_in_total = asked["most"], asked["most_in_total"]
         require_runs(workspace.store, owner, len(folders), most=most, most_in_total=most_in_total)
-        return store.take_in(workspace.store, folders, shipped, Ownership(owner))
+        return store.take_in(workspace.store, folders, shipped, Ownership(owner), asked["strangers"])

@@ -55,7 +55,7 @@ def test_the_place_counts_what_goes_first_by_turns_and_the_wait_grows_with_it(ap
     assert [0, 2, 3] == [place.ahead for place in places]
     assert 1 == other.ahead
     assert 0 < other.seconds.expected < places[1].seconds.expected < places[2].seconds.expected
-    assert other.sentence.startswith("Place 2 in the queue: 1 sweep before it. Expected wait: ")
+    assert other.sentence.startswith("Place 2 in the queue: 1 sweep before it. Expected wait: up to ")
 
 
 def test_what_runs_has_no_place_and_counts_for_those_behind(api):
@@ -97,6 +97,7 @@ def test_a_probe_ahead_takes_at_most_its_time_limit(api):
         place = api.runs.waiting(sweep_id)
 
     assert (1, 0.0, 40.0) == (place.ahead, place.seconds.low, place.seconds.high)
+    assert place.sentence.endswith("Expected wait: up to 40 s.")
 
 
 def test_the_wait_is_bounded_by_what_a_run_may_take(api, monkeypatch):
@@ -142,3 +143,20 @@ def test_with_several_places_a_sweep_waits_for_the_first_that_is_free(api, monke
 )
 def test_the_first_free_place_is_where_the_jobs_before_end_soonest(times, places, free):
     assert Range(0.0, free, 2 * free) == first_free([Range(0.0, each, 2 * each) for each in times], places)
+
+
+def test_before_a_sweep_is_started_one_reads_how_many_go_first_and_how_long_they_take_at_most(api):
+    with acting_as(BEN):
+        assert "" == api.runs.queue_words()
+    running, waiting = sweep_of(api, ANN), sweep_of(api, ANN, 8)
+    begin(api, running)
+
+    with acting_as(BEN):
+        assert "2 sweeps wait or run here now. Expected wait: not known." == api.runs.queue_words()
+    with acting_as(ANN):
+        api.runs.cancel(running)
+    with acting_as(BEN):
+        words = api.runs.queue_words()
+
+    assert words.startswith("1 sweep waits or runs here now. Expected wait: up to ")
+    assert waiting not in words

@@ -370,7 +370,7 @@ def test_what_can_be_no_place_gets_one_sentence(api, ref):
 
     assert notice.startswith("There is no adapter ")
     assert len(notice) < 200
-    assert notice.endswith("here: give a folder, a zip, a run&#x27;s id or a Hub id (owner/name).")
+    assert notice.endswith("here: give its files, a run&#x27;s id or a Hub id (owner/name).")
 
 
 @pytest.mark.parametrize(("ref", "message"), [("x" * 5000, "at most 1,000 characters"), ("a\0b", "that is no text")])

@@ -3,7 +3,9 @@
 import pytest
 
 from rankviz.api import Api
+from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import NotYoursError, RunNotFoundError
+from rankviz.ui import page
 from rankviz.ui.parts.owned import COPY_IT, OF_ANOTHER
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE
@@ -55,7 +57,9 @@ def test_another_visitors_sweep_is_neither_listed_nor_found_by_its_id(api, anns)
 
         assert anns not in view["table"]
         assert not view["sweep_box"].visible
-        assert f"No run or sweep '{anns}' here." == text_of(view["message"]).replace("&#x27;", "'")
+        assert f"No run or sweep '{anns}' here, or its owner does not share it." == text_of(view["message"]).replace(
+            "&#x27;", "'"
+        )
         assert "" == badge.now(api).line
 
 
@@ -187,3 +191,78 @@ def test_who_waits_reads_how_many_sweeps_go_first_and_not_whose(api):
         assert "Queued: 1 run, 1 sweep before it" == text_of(badge.now(api).line)
     with acting_as(ANN):
         assert "Queued. Next in the queue." in text_of(drawn(api, anns)["status"])
+
+
+@pytest.fixture
+def waiting(api):
+    """A sweep of Ann's that waits."""
+    return api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id)
+
+
+def test_the_admin_reads_whose_each_sweep_is_and_nobody_else_does(api, anns):
+    with acting_as(ADMIN):
+        view = drawn(api, anns)
+        assert "visitor ann" in text_of(view["table"])
+        assert "This sweep belongs to visitor ann." == text_of(view["owner"])
+    with acting_as(ANN):
+        assert "visitor ann" not in text_of(drawn(api, anns)["table"])
+
+
+def test_nothing_of_a_stranger_is_taken_by_default(api, anns, waiting):
+    with acting_as(ADMIN):
+        restored = page.restore(api, {"tab": "train"})
+        assert "" == restored.training_sweep
+        assert api.runs.recorded()[0].sweep_id == restored.sweep
+        assert TRAIN == progress(api, sweep_id="", seen=None).start.value
+        assert anns not in progress(api, sweep_id="", seen=None).status
+        own = api.workspace.store.create(questions.sweep(ranks=(8,)), ADMIN.id)
+        assert own == page.restore(api, {"tab": "train"}).training_sweep
+        assert CANCEL == progress(api, sweep_id=own, seen=None).start.value
+
+
+def test_what_the_admin_cancels_of_another_is_asked_about_first_and_its_owner_reads_who_did_it(api, waiting):
+    with acting_as(ADMIN):
+        assert TRAIN == progress(api, sweep_id=waiting, seen=None).start.value
+        asked, row, words = of_sweep.cancel_or_ask(api, waiting)
+        assert (waiting, True) == (asked, row.visible)
+        assert f"{waiting} belongs to visitor ann. Cancel it?" == text_of(words)
+        assert not api.runs.sweep(waiting).ended
+        assert of_sweep.NOT_ASKING == of_sweep.cancel(api, asked)
+
+    with acting_as(ANN):
+        assert "1 run cancelled (cancelled by the admin)." in text_of(drawn(api, waiting)["status"])
+        assert "cancelled by the admin" in progress(api, sweep_id=waiting, seen=None).events
+
+
+def test_ones_own_is_cancelled_at_once(api, waiting):
+    with acting_as(ANN):
+        assert of_sweep.NOT_ASKING == of_sweep.cancel_or_ask(api, waiting)
+        (run,) = api.runs.sweep(waiting).runs
+
+    (event,) = (each for each in api.workspace.store.events(run.run_id) if isinstance(each, RunCancelled))
+    assert not event.by_admin
+
+
+@pytest.mark.parametrize("name", ["sweep", "run"])
+def test_in_the_place_of_what_one_may_not_see_nothing_else_opens(api, anns, name):
+    with acting_as(BEN):
+        restored = page.restore(api, {"tab": "runs", name: anns})
+        view = drawn(api, restored.sweep)
+
+        assert "or its owner does not share it" in restored.notice
+        assert ("", anns) == (restored.training_sweep, restored.sweep)
+        assert not view["sweep_box"].visible
+
+
+def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its_address_what_is_wrong(
+    api, anns, tmp_path
+):
+    store = api.workspace.store
+    first, second = (run.run_id for run in store.sweep(anns).runs)
+    (store.run_dir(first) / "request.json").write_text("{")
+    api = Api(home=tmp_path, shared=True)
+
+    with acting_as(ANN):
+        assert f"Run '{first}' cannot be read: " in text_of(drawn(api, first)["message"]).replace("&#x27;", "'")
+        assert {first, second} == set(api.runs.delete(anns))
+        assert {} == api.runs.unreadable()

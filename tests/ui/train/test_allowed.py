@@ -1,17 +1,26 @@
 """Train says what a run may be before someone asks for more, and what to do where nothing can be trained."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.workspace import INSTEAD, ON_ZERO_GPU
+from rankviz.api.workspace import EMBEDDED, INSTEAD, ON_ZERO_GPU
 from rankviz.errors import NotInstalledError
+from rankviz.machine import disk
+from rankviz.ui.explore.answer import words
+from rankviz.ui.parts.question import DEFAULTS as EXPLORE
 from rankviz.ui.train import before
 from rankviz.ui.train.allowed import allowed_html
 from rankviz.ui.train.progress import train_button
 from rankviz.ui.train.request import DEFAULTS, request_of
 from rankviz.visitor import acting_as
+from tests.support import questions
 from tests.support.finished_runs import text_of
 from tests.support.visitors import ANN
+
+LLAMA = "meta-llama/Llama-3.1-8B"
+ASKED_LLAMA = {**DEFAULTS, "base": LLAMA}
 
 
 def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
@@ -50,3 +59,65 @@ def test_where_nothing_trains_the_form_still_gives_its_estimate_and_a_notebook(t
     assert "Memory:" in text_of(shown.expected)
     assert shown.notebook.visible
     assert not shown.embedded.visible
+
+
+def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_it(tmp_path, monkeypatch):
+    api = Api(home=tmp_path, shared=True)
+    with acting_as(ANN):
+        assert "" == before.before(api, **DEFAULTS).trainer
+        monkeypatch.setattr(disk, "trouble", lambda folder: disk.FULL_SENTENCE)
+
+        for values in (DEFAULTS, {**DEFAULTS, "learning_rates": "fast"}):
+            assert "The disk of this page is full. Try later." == text_of(before.before(api, **values).trainer)
+
+
+def test_before_a_sweep_is_started_the_queue_stands_above_the_button(tmp_path):
+    api = Api(home=tmp_path, shared=True)
+    with acting_as(ANN):
+        assert "" == before.before(api, **DEFAULTS).queue
+    api.workspace.store.create(questions.sweep(ranks=(4,)), "ben")
+
+    with acting_as(ANN):
+        assert text_of(before.before(api, **DEFAULTS).queue).startswith(
+            "1 sweep waits or runs here now. Expected wait: up to "
+        )
+
+
+def test_what_is_over_a_limit_is_said_before_the_button(tmp_path):
+    api = Api(home=tmp_path, shared=True)
+
+    with acting_as(ANN):
+        assert "at most 1,000,000,000 parameters" in text_of(before.before(api, **ASKED_LLAMA).notice)
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "changed"),
+    [
+        ({"base": LLAMA}, "parameters of the base model", {"base": EMBEDDED}),
+        ({"batch": 64, "max_length": 4096}, "tokens per batch", {"batch": DEFAULTS["batch"]}),
+    ],
+)
+def test_train_opens_from_explore_within_the_limits_and_says_which_stood_in_the_way(tmp_path, asked, limit, changed):
+    api, values = Api(home=tmp_path, shared=True), {**DEFAULTS, **asked}
+
+    with acting_as(ANN):
+        form, replaced = before.trainable(api, values)
+        api.runs.check_limits(request_of(form))
+
+    assert changed.items() <= form.items()
+    assert limit in text_of(replaced.replaced)
+    assert values == replaced.asked
+
+
+def test_explore_says_under_its_button_which_limit_stands_in_the_way_and_what_is_trained(tmp_path):
+    shared, own = Api(home=tmp_path, shared=True), Api(home=tmp_path, shared=False)
+
+    def note(api, model):
+        with acting_as(ANN) if api is shared else nullcontext():
+            return text_of(words(api, {**EXPLORE, "model": model})["slots"]["measure-note"])
+
+    assert (
+        "This page trains bases of at most 1.00 B parameters, and this one has 8.03 B: the two runs train the embedded "
+        "model SmolLM2-135M-Instruct instead."
+    ) == note(shared, LLAMA)
+    assert "" == note(shared, "Qwen/Qwen3-0.6B") == note(own, LLAMA)

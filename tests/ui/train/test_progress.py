@@ -57,14 +57,14 @@ def with_adapters(api, sweep):
 
 def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
     without_trainer = SimpleNamespace(
-        workspace=SimpleNamespace(why_not_train=lambda: "Training needs the trainer."),
-        runs=SimpleNamespace(sweeps=lambda: []),
+        workspace=SimpleNamespace(why_not_train=lambda: "Training needs the trainer.", shared=False),
+        runs=SimpleNamespace(made=lambda: []),
     )
 
     shown = progress(without_trainer, sweep_id="", seen=None)
 
     assert "Training needs the trainer." not in shown.status
-    assert "the note above the Train button says why" in shown.status
+    assert "the note at the top of Train says why" in shown.status
     assert "Press Train" not in shown.status
 
 
