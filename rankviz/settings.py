@@ -129,6 +129,15 @@ class Settings(BaseSettings):
     split_runs: Annotated[int, Field(ge=1)] = Field(
         3, description="Runs that a worker must have at least for a sweep to be divided among free GPUs"
     )
+    jobs_flavor: str = Field("l4x1", description="The machine of a sweep on Hugging Face Jobs that names none")
+    jobs_spend: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="US dollars that a sweep on Hugging Face Jobs may cost where it gives no limit"
+    )
+    jobs_at_once: Annotated[int, Field(ge=1)] = Field(8, description="Hugging Face jobs of all visitors together")
+    jobs_image: str = Field(
+        "unsloth/unsloth:latest",
+        description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
+    )
     temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
     worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(
         None, description="How far the priority of a training is below that of the page; 10 on a shared page"
