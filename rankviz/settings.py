@@ -17,6 +17,8 @@ from rankviz import paths
 from rankviz.errors import InvalidSettingError
 
 Count = Annotated[int, Field(ge=0)]
+PAID_STEPS = 10_000
+"""Of one run on a machine that its owner pays for: its journal is kept here."""
 Read = TypeVar("Read", bound=BaseSettings)
 
 
@@ -108,6 +110,12 @@ class SharedLimits(Limits):
 
 
 SHARED_NICENESS = 10
+
+
+def paid_limits(limits: Limits) -> Limits:
+    """Of runs on a machine that their owner pays for: what this server keeps of them is limited, not what they need."""
+    needs = ("tokens_per_batch", "held_out_tokens", "base_parameters", "run_minutes")
+    return limits.model_copy(update={**dict.fromkeys(needs), "steps": max(limits.steps, PAID_STEPS)})
 
 
 class Settings(BaseSettings):

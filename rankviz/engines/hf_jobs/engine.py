@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.attempts import HF_JOBS, Attempt
 from rankviz.engines import bundle
 from rankviz.engines.engine import End, Engine, Job, Live
 from rankviz.engines.hf_jobs import code
@@ -25,7 +25,6 @@ from rankviz.engines.hf_jobs.watch import Watch
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.store import RunStore
 
-NAME = "hf-jobs"
 IMAGE = "unsloth/unsloth:latest"
 FLAVORS_SECONDS = 300.0
 CANCEL_SECONDS = 60.0
@@ -42,10 +41,12 @@ class HfJobs(Engine):
         at_once: Jobs of all owners together.
         worker: Instead of the true one.
         where: The folder in a job into which this package is unpacked.
+        sees_folders: Whether jobs see the folders of this machine, as those of a stand-in do.
     """
 
-    name = NAME
+    name = HF_JOBS
     shares_disk = False
+    is_limited = False
 
     def __init__(
         self,
@@ -58,13 +59,14 @@ class HfJobs(Engine):
         flavor: str = "l4x1",
         worker: Sequence[str] = (),
         where: str = code.WHERE,
+        sees_folders: bool = False,
         poll_seconds: float = 5.0,
     ):
         self.logins = logins
         self.papers = Papers(store.home)
         self._store, self._image, self._at_once = store, image, at_once
         self._spend, self._flavor = spend, flavor
-        self._worker, self._where = worker, where
+        self._worker, self._where, self._sees_folders = worker, where, sees_folders
         self._poll_seconds = poll_seconds
         self._watches: dict[str, Watch] = {}
         self._flavors: tuple[float, Sequence[Flavor]] = (-FLAVORS_SECONDS, ())
@@ -114,7 +116,7 @@ class HfJobs(Engine):
             sweep_id=sweep_id,
         )
         try:
-            bundle.pack(self._store, job, folder, engine=self.name)
+            bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self._sees_folders)
             self._send(hub, folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -284,8 +286,8 @@ def _end(watch: Watch, rented: Rented) -> End:
     if "timeout" in seen.message.lower() or "timed out" in seen.message.lower():
         return End(
             why=(
-                f"The job reached its time limit of {rented.timeout_seconds / 60:.0f} minutes, which the spending limit "
-                "pays for. Give a higher limit, fewer steps or a faster machine."
+                f"The job reached its time limit of {rented.timeout_seconds / 60:.0f} minutes, which the spending "
+                "limit pays for. Give a higher limit, fewer steps or a faster machine."
             )
         )
     words = ". ".join(each.rstrip(".") for each in (seen.message, watch.last_words) if each)

@@ -1,7 +1,7 @@
 """Runs in a job: `python -m rankviz.engines.hf_jobs.inside SENT BACK [WORKER ...]`.
 
-SENT is the packed job (rankviz.engines.bundle), mounted to be read; BACK a folder of the mounted bucket. The worker runs
-on a copy on the machine's own disk, since a journal is appended to and locked, and a bucket is made for whole files.
+SENT is the packed job (rankviz.engines.bundle), mounted to be read; BACK a folder of the mounted bucket. The worker
+runs on a copy on the machine's own disk, since a journal is appended to, and a bucket is made for whole files.
 Each line of a journal is printed, and files are written to BACK: journals every few seconds, adapters before the line
 that says that their run has ended is printed.
 """

@@ -1,8 +1,8 @@
 """A job's folder here, brought from its log and from its bucket.
 
-It is the packed job (rankviz.engines.bundle): each journal grows as the one in the job did. A piece of a journal has its
-place in bytes, so what came by the log, by the bucket, or by both counts once. The line that ends a run is held back
-until the files that its journal names are here.
+It is the packed job (rankviz.engines.bundle): each journal grows as the one in the job did. A piece of a journal has
+its place in bytes, so what came by the log, by the bucket, or by both counts once. The line that ends a run is held
+back until the files that its journal names are here.
 """
 
 import json

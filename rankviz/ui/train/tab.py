@@ -17,7 +17,7 @@ from rankviz.ui.parts.added_run import add_run
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, copyable, done, pickable, plain
 from rankviz.ui.parts.owned import may_change
-from rankviz.ui.train import before, examples, request
+from rankviz.ui.train import before, engine, examples, request
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.allowed import allowed_html
 from rankviz.ui.train.progress import CANCEL, HEIGHT, progress, restoring_html, train_button
@@ -88,6 +88,7 @@ def build(api: Api) -> Training:
             asked_notebook = gr.Button("", visible=False, size="sm", elem_id="train-asked-notebook")
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
                 w = train_form.form_widgets(samples, shared=api.workspace.shared)
+            place = engine.widgets(api)
             with gr.Column(elem_id="train-before"):
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
@@ -140,8 +141,21 @@ def build(api: Api) -> Training:
     previewing = wire(partial(before.preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*changes(data)).then(**previewing)
     w["base"].change(None, js=BASE_BUSY)
+<<<<<<< HEAD
     estimating = wire(
         partial(before.before, api), inputs=form, outputs={name: w[name] for name in before.Before._fields}
+=======
+    where = {name: place[name] for name in engine.NAMES}
+    show(
+        partial(engine.before_start, api),
+        inputs={**form, **where},
+        outputs={name: w[name] for name in before.Before._fields},
+    ).then(**done("base-busy"))
+    show(
+        partial(engine.choice, api),
+        inputs={name: place[name] for name in ("engine", "flavor")},
+        outputs={name: place[name] for name in engine.Choice._fields},
+>>>>>>> 4328a9a2 (Hugging Face Jobs from the page and the command line: flavors, prices, a spending limit)
     )
     on_any(*changes(form)).then(**estimating).then(**done("base-busy"))
 
@@ -193,7 +207,7 @@ def build(api: Api) -> Training:
     start.click(None, None, js=PRESSED)
     started = gr.on(
         [start.click],
-        inputs_kwargs={"pressed": start, "shown": sweep_id, **form},
+        inputs_kwargs={"pressed": start, "shown": sweep_id, **form, **where},
         outputs=[sweep_id, seen],
         **action(partial(pressed, api)),
     )
@@ -249,7 +263,8 @@ def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, 
     if pressed == CANCEL:
         cancel_runs(api, shown)
         return shown, None
-    return api.runs.start(request.request_of(values)), None
+    where = {name: values.pop(name) for name in engine.NAMES}
+    return engine.start(api, values, **where), None
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:
