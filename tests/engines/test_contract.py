@@ -75,7 +75,7 @@ class OnHuggingFace:
         logins = Logins(self.hub.url, of_machine=False)
         for owner in ("", "ann", "ben"):
             logins.give(owner, "hf_alice")
-        return HfJobs(store, logins, worker=command, where=str(place / "unpacked"), poll_seconds=0.1)
+        return HfJobs(store, logins, worker=command, poll_seconds=0.1)
 
     def processes(self, store: RunStore) -> list:
         return processes_of(store.home.parent / "hub")

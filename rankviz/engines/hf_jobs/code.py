@@ -17,29 +17,28 @@ from rankviz.paths import ASSETS, IMPORT_ROOT
 NEEDED = ("pydantic-settings", "filelock", "psutil", "PyYAML", "threadpoolctl", "nvidia-ml-py")
 """What the worker imports beside the trainer, by the names in requirements.txt."""
 LEFT_OUT = (".css", ".js", ".png", ".svg", ".woff2", ".pyc")
-WHERE = "/tmp/rankviz"
 SCRIPT = r"""
 set -e
-mkdir -p "$1"
+here=$(mktemp -d)
 for python in /opt/venv/bin/python python3 python; do
   if "$python" -c 'import importlib.util as u; raise SystemExit(u.find_spec("unsloth") is None)' 2>/dev/null
   then break; else python=; fi
 done
 if [ -n "$python" ]; then
-  "$python" -m zipfile -e "$2" "$1"
-  export PYTHONPATH="$1:$1/packages" PYTHONUNBUFFERED=1
+  "$python" -m zipfile -e "$1" "$here"
+  export PYTHONPATH="$here:$here/packages" PYTHONUNBUFFERED=1
   "$python" -c 'import filelock, psutil, pydantic_settings, pynvml, threadpoolctl, yaml' 2>/dev/null ||
-    "$python" -m pip install --quiet --target "$1/packages" -r "$1/needed.txt"
+    "$python" -m pip install --quiet --target "$here/packages" -r "$here/needed.txt"
 else
-  uv run --no-project python -m zipfile -e "$2" "$1"
-  export PYTHONPATH="$1" PYTHONUNBUFFERED=1
-  python="uv run --no-project --with-requirements $1/needed.txt --with-requirements $1/trainer.txt python"
+  uv run --no-project python -m zipfile -e "$1" "$here"
+  export PYTHONPATH="$here" PYTHONUNBUFFERED=1
+  python="uv run --no-project --with-requirements $here/needed.txt --with-requirements $here/trainer.txt python"
 fi
-shift 2
+shift
 exec $python -m rankviz.engines.hf_jobs.inside "$@"
 """
 """Unsloth's image has everything in a virtual environment, and a second set would be installed beside it; a plain image
-has uv. Its own arguments: where to unpack, the file; the rest are for `inside`."""
+has uv. Its own argument is the file; the rest are for `inside`."""
 
 
 @cache
@@ -59,9 +58,9 @@ def archive() -> tuple[str, bytes]:
     return f"code/rankviz-{hashlib.sha256(data).hexdigest()[:16]}.zip", data
 
 
-def command(archive_path: str, sent: str, back: str, worker: Sequence[str] = (), where: str = WHERE) -> Sequence[str]:
+def command(archive_path: str, sent: str, back: str, worker: Sequence[str] = ()) -> Sequence[str]:
     """What a job runs. archive_path, sent, back: as the job sees them; worker: instead of the true one."""
-    return ["sh", "-c", SCRIPT, "rankviz", where, archive_path, sent, back, *worker]
+    return ["sh", "-c", SCRIPT, "rankviz", archive_path, sent, back, *worker]
 
 
 def _requirements(name: str, extra: str = "") -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from rankviz.core.runs.attempts import HF_JOBS, Attempt
 from rankviz.engines import bundle
 from rankviz.engines.engine import End, Engine, Job, Live
 from rankviz.engines.hf_jobs import code
+from rankviz.engines.hf_jobs.ends import CANCELLED_THERE, end_of
 from rankviz.engines.hf_jobs.hub import IN, OUT, Hub
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.mirror import Mirror
@@ -29,7 +30,6 @@ IMAGE = "unsloth/unsloth:latest"
 FLAVORS_SECONDS = 300.0
 CANCEL_SECONDS = 60.0
 NOT_KNOWN = "It is not known yet whether Hugging Face has started it."
-CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to start it again."
 SCHEDULED = "Hugging Face looks for a free machine."
 
 
@@ -40,7 +40,6 @@ class HfJobs(Engine):
         image: In which they run; one with Unsloth, or one with uv.
         at_once: Jobs of all owners together.
         worker: Instead of the true one.
-        where: The folder in a job into which this package is unpacked.
         sees_folders: Whether jobs see the folders of this machine, as those of a stand-in do.
     """
 
@@ -58,7 +57,6 @@ class HfJobs(Engine):
         spend: float = 2.0,
         flavor: str = "l4x1",
         worker: Sequence[str] = (),
-        where: str = code.WHERE,
         sees_folders: bool = False,
         poll_seconds: float = 5.0,
     ):
@@ -66,7 +64,7 @@ class HfJobs(Engine):
         self.papers = Papers(store.home)
         self._store, self._image, self._at_once = store, image, at_once
         self._spend, self._flavor = spend, flavor
-        self._worker, self._where, self._sees_folders = worker, where, sees_folders
+        self._worker, self._sees_folders = worker, sees_folders
         self._poll_seconds = poll_seconds
         self._watches: dict[str, Watch] = {}
         self._flavors: tuple[float, Sequence[Flavor]] = (-FLAVORS_SECONDS, ())
@@ -130,7 +128,6 @@ class HfJobs(Engine):
                     f"{IN}/{folder.name}",
                     f"{OUT}/{folder.name}",
                     self._worker,
-                    self._where,
                 ),
                 flavor=flavor.name,
                 timeout=rented.timeout_seconds,
@@ -232,14 +229,14 @@ class HfJobs(Engine):
         live = Live(
             job=replace(bundle.read_job(folder), owner=rented.owner),
             handle=rented.job_id,
-            where=f"{rented.flavor} of {rented.account}",
+            where=rented.flavor,
         )
         if watch is None:
             return replace(live, waits=self.logins.sentence(rented.owner))
         if not rented.job_id:
             return replace(live, waits=watch.trouble or NOT_KNOWN)
         if watch.done:
-            return replace(live, end=_end(watch, rented))
+            return replace(live, end=end_of(watch.seen, watch.exit_code, watch.last_words, rented))
         scheduled = watch.seen is None or watch.seen.waits
         return replace(live, waits=watch.trouble or (SCHEDULED if scheduled else ""))
 
@@ -273,32 +270,6 @@ class HfJobs(Engine):
         if watch := self._watches.pop(folder.name, None):
             watch.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _end(watch: Watch, rented: Rented) -> End:
-    """What the stage and the log say of how it ended."""
-    seen, exit_code = watch.seen, watch.exit_code
-    if exit_code is not None:
-        lost = exit_code < 0
-        return End(exit_code, lost=lost, why=_sentence(exit_code))
-    if seen.stage == "CANCELED":
-        return End(why=CANCELLED_THERE)
-    if "timeout" in seen.message.lower() or "timed out" in seen.message.lower():
-        return End(
-            why=(
-                f"The job reached its time limit of {rented.timeout_seconds / 60:.0f} minutes, which the spending "
-                "limit pays for. Give a higher limit, fewer steps or a faster machine."
-            )
-        )
-    words = ". ".join(each.rstrip(".") for each in (seen.message, watch.last_words) if each)
-    why = f"The job ended on Hugging Face before its runs did ({seen.stage.lower()})."
-    return End(lost=True, why=f"{why} {words}." if words else why)
-
-
-def _sentence(exit_code: int) -> str:
-    from rankviz.engines.process import describe_exit
-
-    return describe_exit(exit_code)
 
 
 def _unsend(hub: Hub, folder: str) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from heapq import heappop, heappush
 from pathlib import Path, PurePosixPath
 
 from rankviz.core.bounds import INSIDE
@@ -30,7 +31,8 @@ class _Journal:
     def __init__(self, path: Path):
         self.path = path
         self.tail = b""
-        self.later: dict[int, bytes] = {}
+        self.later: list[tuple[int, bytes]] = []
+        """A heap of what came before what stands before it."""
         self.last = b""
         """The line that ends the run, while it is held back."""
         self.ended = False
@@ -44,16 +46,17 @@ class _Journal:
         if self.ended:
             return
         if len(self.later) < MAX_PIECES:
-            self.later[offset] = max(self.later.get(offset, b""), data, key=len)
-        while (at := next((o for o in self.later if o <= self.size), None)) is not None:
-            self._add(self.later.pop(at)[self.size - at :])
+            heappush(self.later, (offset, data))
+        while self.later and self.later[0][0] <= self.size:
+            at, known = heappop(self.later)
+            self._add(known[self.size - at :])
 
     def bridge(self) -> None:
         """What is missing does not come any more: a line that is no event takes its place."""
         while self.later:
-            at = min(self.later)
+            at, data = heappop(self.later)
             self._add(b" " * (at - self.size - 1) + b"\n")
-            self.put(at, self.later.pop(at))
+            self.put(at, data)
 
     def release(self) -> None:
         line, self.last = self.last, b""

@@ -72,7 +72,7 @@ def choice(api: Api, *, engine: str, flavor: str | None) -> Choice:
     names = [each.name for each in flavors]
     usual = api.workspace.settings.jobs_flavor
     value = flavor if flavor in names else usual if usual in names else next(iter(names), None)
-    choices = [(f"{each.label}, {units.usd(each.usd_per_hour)} per hour", each.name) for each in flavors]
+    choices = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in flavors]
     return shown._replace(flavor=gr.Dropdown(choices, value=value))
 
 
