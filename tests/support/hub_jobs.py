@@ -27,6 +27,7 @@ HARDWARE = [
     ("l4x1", "1x Nvidia L4", 13333, ("L4", "24 GB")),
     ("a100-large", "Nvidia A100 - large", 41667, ("A100", "80 GB")),
 ]
+TIMEOUT = "Job timeout"
 TOKENS = {"hf_alice": "alice", "hf_ben": "ben"}
 
 
@@ -81,6 +82,8 @@ class StandInHub:
         """While it is set, jobs stay in SCHEDULING."""
         self.shows: dict[str, bytes | None] = {}
         """What the bucket shows instead of a file, by the end of its path; None: nothing."""
+        self.loses_answers = False
+        """Whether a job is started and the answer says 503."""
         self.drops_log = False
         """Whether logs are empty."""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -125,7 +128,7 @@ class StandInHub:
             start_new_session=True,
         )
         job.stage = "RUNNING"
-        timer = threading.Timer(job.spec.get("timeoutSeconds", 1800), self.end, (job, "ERROR", "Job timeout"))
+        timer = threading.Timer(job.spec.get("timeoutSeconds", 1800), self.end, (job, "ERROR", TIMEOUT))
         timer.daemon = True
         timer.start()
         for line in job.process.stdout:
@@ -197,7 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
             case [_, "api", "jobs", namespace, *_] if namespace != user:
                 self._json({"error": "Forbidden"}, 403)
             case ["POST", "api", "jobs", namespace]:
-                self._json(self.hub.start(namespace, json.loads(body)).json())
+                job = self.hub.start(namespace, json.loads(body))
+                self._json(job.json(), 503 if self.hub.loses_answers else 200)
             case ["GET", "api", "jobs", namespace]:
                 self._json(self._listed(namespace, query))
             case [_, "api", "jobs", _, job_id, *rest]:

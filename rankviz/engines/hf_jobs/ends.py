@@ -14,13 +14,14 @@ def end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) -
         return End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
     if seen.stage == "CANCELED":
         return End(why=CANCELLED_THERE)
-    if "timeout" in seen.message.lower() or "timed out" in seen.message.lower():
+    words = seen.message.lower()
+    if "timeout" in words or "timed out" in words or seen.seconds >= rented.timeout_seconds:
         return End(
             why=(
                 f"The job reached its time limit of {rented.timeout_seconds / 60:.0f} minutes, which the spending "
                 "limit pays for. Give a higher limit, fewer steps or a faster machine."
             )
         )
-    words = ". ".join(each.rstrip(".") for each in (seen.message, last_words) if each)
+    said = ". ".join(each.rstrip(".") for each in (seen.message, last_words) if each)
     why = f"The job ended on Hugging Face before its runs did ({seen.stage.lower()})."
-    return End(lost=True, why=f"{why} {words}." if words else why)
+    return End(lost=True, why=f"{why} {said}." if said else why)

@@ -96,6 +96,8 @@ class Watch:
         if not self._log_is_read:
             over = self.seen.ended
             self._follow_log()
+            if self._stopped.is_set():
+                return
             self._log_is_read = over or self.exit_code is not None
             self.seen = self.hub.job(self.job_id)
         if self.seen.ended:
@@ -105,6 +107,8 @@ class Watch:
 
     def _follow_log(self) -> None:
         for line in self.hub.logs(self.job_id):
+            if self._stopped.is_set():
+                return
             read = lines.read(line)
             if isinstance(read, lines.Piece):
                 self._mirror.take(read)
@@ -112,8 +116,6 @@ class Watch:
                 self.exit_code = read
             elif line.strip():
                 self.last_words = line.strip()[:300]
-            if self._stopped.is_set():
-                return
             if not self._mirror.release(final=False) or self._mirror.has_gap:
                 self._read_bucket(final=False, patient=True)
 
