@@ -165,7 +165,7 @@ class HfJobs(Engine):
                 raise EngineUnavailableError("Hugging Face has not ended the job yet.")
             time.sleep(min(1.0, self._poll_seconds))
         if watch is not None:
-            watch.seen = seen
+            watch.see(seen)
         return End(why="The job was cancelled.")
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
@@ -194,8 +194,7 @@ class HfJobs(Engine):
         """US dollars of a job so far, as far as it is known."""
         folder = self.papers.folder(name)
         watch, rented = self._watches.get(folder.name), self.papers.read(folder)
-        seconds = watch.seen.seconds if watch and watch.seen else 0.0
-        return cost_of(seconds, rented.usd_per_minute)
+        return cost_of(watch.seconds if watch else 0.0, rented.usd_per_minute)
 
     def spent(self, sweep_id: str) -> float:
         """US dollars of a sweep's jobs so far, with those that run."""

@@ -50,6 +50,7 @@ class Watch:
         self._found = found
         self._poll_seconds = poll_seconds
         self._bucket_at = -BUCKET_SECONDS
+        self._seen_at = 0.0
         self._looks = 0
         self._log_is_read = False
         self._stopped = threading.Event()
@@ -66,9 +67,20 @@ class Watch:
     def lives(self) -> bool:
         return self._thread.is_alive() and not self._stopped.is_set()
 
+    def see(self, seen: Seen) -> None:
+        """The job was described so, just now."""
+        self.seen, self._seen_at = seen, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """What is billed of it so far, at most: its log is followed for minutes without a new description."""
+        if self.seen is None or self.seen.ended:
+            return self.seen.seconds if self.seen else 0.0
+        return self.seen.seconds + time.monotonic() - self._seen_at
+
     def refresh(self) -> None:
         """Read what is new now. EngineUnavailableError where that cannot be."""
-        self.seen = self.hub.job(self.job_id)
+        self.see(self.hub.job(self.job_id))
         self._read_bucket(final=False)
 
     def _loop(self) -> None:
@@ -90,7 +102,7 @@ class Watch:
                 return
             self.job_id = jobs[-1].id
             self._found(self.job_id)
-        self.seen = self.hub.job(self.job_id)
+        self.see(self.hub.job(self.job_id))
         if self.seen.waits:
             return
         if not self._log_is_read:
@@ -99,7 +111,7 @@ class Watch:
             if self._stopped.is_set():
                 return
             self._log_is_read = over or self.exit_code is not None
-            self.seen = self.hub.job(self.job_id)
+            self.see(self.hub.job(self.job_id))
         if self.seen.ended:
             self._take_rest()
         else:
