@@ -101,9 +101,12 @@ class Jobs:
 
     def check(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
         """Whether a sweep could start on such a machine, and what it would cost there."""
+        if self._workspace.references.model(request.base).path:
+            raise InvalidSettingError(
+                "The base is a folder of this machine, and weights are not sent. Give it as a Hub id."
+            )
         offer = self.offer(request, flavor, spend)
         self._runs.check(request, self._workspace.device(self._environment(offer.flavor)))
-        self._require_sent_base(request)
         return offer
 
     def start(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> str:
@@ -143,10 +146,6 @@ class Jobs:
         if hub is None:
             raise EngineUnavailableError(LOG_IN if self._workspace.shared else SET_TOKEN)
         return hub
-
-    def _require_sent_base(self, request: SweepRequest) -> None:
-        if self._workspace.references.model(request.base).path:
-            raise InvalidSettingError("The base is a folder of this machine, and weights are not sent. Give a Hub id.")
 
     def _environment(self, flavor: Flavor) -> Mapping[str, Any]:
         """As a run there would find it."""

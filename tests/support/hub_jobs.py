@@ -6,6 +6,7 @@ names a mount path, the folder stands instead. What it cannot show is in docs/en
 """
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,10 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from rankviz.api import Api
+from rankviz.engines.hf_jobs.engine import HfJobs
+from rankviz.engines.hf_jobs.logins import Logins
 
 HARDWARE = [
     ("cpu-basic", "CPU Basic", 167, None),
@@ -150,10 +155,8 @@ class StandInHub:
 
 def _kill(process: subprocess.Popen) -> None:
     """All that a container would take with it."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 class _Server(ThreadingHTTPServer):
@@ -333,3 +336,12 @@ def _hardware(name: str, label: str, micro_usd: int, card: tuple[str, str] | Non
         "unitCostUSD": micro_usd / 1e6,
         "unitLabel": "minute",
     }
+
+
+def use(api: Api, hub: StandInHub, token: str = "") -> HfJobs:
+    """Let an Api rent from the stand-in; on a page of one's own with this token. Returns its engine."""
+    engine = next(each for each in api.workspace.supervisor.engines if isinstance(each, HfJobs))
+    engine.logins = Logins(hub.url, of_machine=False)
+    if token:
+        engine.logins.give("", token)
+    return engine

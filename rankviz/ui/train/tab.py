@@ -141,23 +141,19 @@ def build(api: Api) -> Training:
     previewing = wire(partial(before.preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*changes(data)).then(**previewing)
     w["base"].change(None, js=BASE_BUSY)
-<<<<<<< HEAD
-    estimating = wire(
-        partial(before.before, api), inputs=form, outputs={name: w[name] for name in before.Before._fields}
-=======
     where = {name: place[name] for name in engine.NAMES}
-    show(
+    estimating = wire(
         partial(engine.before_start, api),
         inputs={**form, **where},
         outputs={name: w[name] for name in before.Before._fields},
-    ).then(**done("base-busy"))
-    show(
+    )
+    choosing = wire(
         partial(engine.choice, api),
         inputs={name: place[name] for name in ("engine", "flavor")},
         outputs={name: place[name] for name in engine.Choice._fields},
->>>>>>> 4328a9a2 (Hugging Face Jobs from the page and the command line: flavors, prices, a spending limit)
     )
-    on_any(*changes(form)).then(**estimating).then(**done("base-busy"))
+    place["engine"].input(**choosing)
+    on_any(*changes({**form, **where})).then(**estimating).then(**done("base-busy"))
 
     def fill_from(values: Mapping[str, Any]) -> dict[Any, Any]:
         return put(train_form.filled(values, samples), fillable)
@@ -230,7 +226,7 @@ def build(api: Api) -> Training:
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        opened=(previewing, estimating, recorded_examples),
+        opened=(previewing, choosing, estimating, recorded_examples),
         fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,
