@@ -136,7 +136,7 @@ class Api:
         """Runs on machines of Hugging Face, on the account of whoever asks."""
         from rankviz.api.jobs import Jobs
 
-        return Jobs(self.workspace, self.models, self.runs)
+        return Jobs(self.workspace, self.runs, self.quota)
 
     @cached_property
     def forecasts(self) -> Forecasts:

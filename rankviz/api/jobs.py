@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rankviz import units
-from rankviz.api.models import Models
 from rankviz.api.runs.runs import Runs
-from rankviz.api.workspace import Workspace
+from rankviz.api.visitors.quota import Quota
+from rankviz.api.workspace import Workspace, writes
 from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.store.destination import Destination, read_destination
@@ -60,8 +60,8 @@ class Offer:
 class Jobs:
     """Of whoever asks: the visitor of a shared page who is logged in, or the owner of this machine."""
 
-    def __init__(self, workspace: Workspace, models: Models, runs: Runs):
-        self._workspace, self._models, self._runs = workspace, models, runs
+    def __init__(self, workspace: Workspace, runs: Runs, quota: Quota):
+        self._workspace, self._runs, self._quota = workspace, runs, quota
 
     def why_not(self) -> str:
         """Why they cannot rent a machine, and what to do; empty where they can. A visitor's login, which this request
@@ -69,6 +69,23 @@ class Jobs:
         if self._login() is None:
             return LOG_IN if self._workspace.shared else SET_TOKEN
         return ""
+
+    @writes
+    def bring_back(self) -> Sequence[str]:
+        """Have the runs of one's jobs here again that this page started and does not know: the disk of a Space is
+        emptied by a restart. Returns their ids. Looks once for each login."""
+        hub = self._login()
+        if hub is None or hub.was_searched:
+            return ()
+        hub.was_searched = True
+        owner, brought = self._workspace.rights.somebody().id, []
+        for found in self._engine.returning(owner):
+            with self._quota.admitting(new=len(found.requests)):
+                self._engine.take(found, owner)
+            brought += [request.run_id for request in found.requests]
+        if brought:
+            self._workspace.work_queue()
+        return brought
 
     def flavors(self) -> Sequence[Flavor]:
         """Machines with one GPU, with today's prices; the cheapest first."""

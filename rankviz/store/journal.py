@@ -43,7 +43,7 @@ def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
     """The same of several events."""
     if not events:
         return
-    data = b"".join(_line(event) for event in events)
+    data = b"".join(event_line(event) for event in events)
     fd = os.open(journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(fd).st_size
@@ -57,8 +57,8 @@ def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
         os.close(fd)
 
 
-def _line(event: RunEvent) -> bytes:
-    """Without an attempt and an offset of 0, as older journals are."""
+def event_line(event: RunEvent) -> bytes:
+    """As it stands in a journal: without an attempt and an offset of 0, as older ones are."""
     row = {name: value for name, value in asdict(event).items() if value or name not in ("attempt", "offset")}
     return (json.dumps({"event": type(event).__name__, **row}) + "\n").encode()
 

@@ -1,5 +1,7 @@
 """Machines of Hugging Face, for whoever has a login there: what they cost, and who may use what."""
 
+import shutil
+
 import pytest
 
 from rankviz.api import Api
@@ -124,6 +126,27 @@ def test_how_much_is_kept_on_a_shared_page_stays_limited(shared):
 
     with acting_as(ALICE), pytest.raises(LimitError, match="10,000 steps"):
         shared.jobs.check(endless, "l4x1", 5.0)
+
+
+def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):
+    with acting_as(ALICE):
+        sweep_id = shared.jobs.start(REQUEST, "l4x1", 5.0)
+        wait_for(lambda: hub.jobs)
+        run_ids = [run.run_id for run in shared.runs.sweep(sweep_id).runs]
+    shared.workspace.supervisor.stop()
+    for name in ("runs", "hf-jobs"):
+        shutil.rmtree(shared.workspace.home / name)
+    again = Api(home=shared.workspace.home, shared=True)
+    use(again, hub)
+
+    with acting_as(ALICE):
+        assert run_ids == list(again.jobs.bring_back())
+        assert () == again.jobs.bring_back()
+        assert run_ids == [run.run_id for run in again.runs.sweep(sweep_id).runs]
+    with acting_as(BEN):
+        assert () == again.jobs.bring_back()
+    again.workspace.supervisor.stop()
+    assert 1 == len(hub.jobs)
 
 
 def test_one_visitor_s_login_is_not_another_s(shared, hub):

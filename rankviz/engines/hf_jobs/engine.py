@@ -15,13 +15,14 @@ from pathlib import Path
 from rankviz.core.runs.attempts import HF_JOBS, Attempt
 from rankviz.engines import bundle
 from rankviz.engines.engine import End, Engine, Job, Live
-from rankviz.engines.hf_jobs import code
+from rankviz.engines.hf_jobs import code, returning
 from rankviz.engines.hf_jobs.ends import CANCELLED_THERE, end_of
 from rankviz.engines.hf_jobs.hub import IN, OUT, Hub
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.mirror import Mirror
 from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.prices import Flavor, cost_of, timeout_seconds
+from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.watch import Watch
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.store import RunStore
@@ -67,6 +68,8 @@ class HfJobs(Engine):
         self._worker, self._sees_folders = worker, sees_folders
         self._poll_seconds = poll_seconds
         self._watches: dict[str, Watch] = {}
+        self._coming: set[str] = set()
+        """Runs that are being taken from a job that has come back."""
         self._flavors: tuple[float, Sequence[Flavor]] = (-FLAVORS_SECONDS, ())
 
     def flavors(self, hub: Hub) -> Sequence[Flavor]:
@@ -100,6 +103,8 @@ class HfJobs(Engine):
         if folder in self.papers.folders():
             return self._live(folder)
         shutil.rmtree(folder, ignore_errors=True)  # of a start that was cut off before anything was rented
+        if self._carried() & {attempt.run_id for attempt in job.attempts}:
+            return None  # a job that has come back has them
         hub = self.logins.require(job.owner)
         flavor, usd = self.terms(hub, job.options)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
@@ -110,16 +115,16 @@ class HfJobs(Engine):
             account=hub.name,
             flavor=flavor.name,
             usd_per_minute=flavor.usd_per_minute,
-            timeout_seconds=self._time_left(sweep_id, usd, flavor),
+            timeout_seconds=self.papers.seconds_left(sweep_id, usd, flavor.usd_per_minute),
             sweep_id=sweep_id,
         )
         try:
             bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self._sees_folders)
+            self.papers.write(folder, rented)
             self._send(hub, folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self.papers.write(folder, rented)
         try:
             seen = hub.run(
                 image=self._image,
@@ -183,12 +188,26 @@ class HfJobs(Engine):
             self.papers.close(rented.sweep_id)
         if hub := self.logins.of(rented.owner):
             threading.Thread(target=_unsend, args=(hub, folder.name), daemon=True).start()
+        self.papers.forget(folder)
         self._drop(folder)
 
     def release(self) -> None:
         for watch in self._watches.values():
             watch.stop()
         self._watches.clear()
+
+    def returning(self, owner: str) -> Sequence[Found]:
+        """Jobs of an owner that are this page's and that its runs folder does not know."""
+        return returning.look(self.logins.require(owner), self.papers, self._store, owner)
+
+    def take(self, found: Found, owner: str) -> None:
+        """Have such a job's runs here again, and follow it."""
+        run_ids = {attempt.run_id for attempt in found.attempts}
+        self._coming |= run_ids
+        try:
+            returning.take(found, self.papers, self._store, owner)
+        finally:
+            self._coming -= run_ids
 
     def cost(self, name: str) -> float:
         """US dollars of a job so far, as far as it is known."""
@@ -201,17 +220,10 @@ class HfJobs(Engine):
         running = [folder for folder in self.papers.folders() if self.papers.read(folder).sweep_id == sweep_id]
         return self.papers.spent(sweep_id) + sum(self.cost(folder.name) for folder in running)
 
-    def _time_left(self, sweep_id: str, usd: float, flavor: Flavor) -> int:
-        """Of the limit, after what earlier jobs of the sweep have cost."""
-        spent = self.papers.spent(sweep_id)
-        try:
-            return timeout_seconds(usd - spent, flavor.usd_per_minute)
-        except InvalidSettingError as error:
-            if not spent:
-                raise
-            raise EngineError(
-                f"The spending limit of {usd:.2f} US dollars is used up: this sweep's jobs have cost {spent:.2f}."
-            ) from error
+    def _carried(self) -> set[str]:
+        """Runs that some job has."""
+        jobs = (bundle.read_job(folder) for folder in self.papers.folders())
+        return self._coming | {attempt.run_id for job in jobs for attempt in job.attempts}
 
     def _send(self, hub: Hub, folder: Path) -> None:
         hub.make_places()

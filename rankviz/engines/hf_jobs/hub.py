@@ -8,7 +8,7 @@ own file system does.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Seen:
     message: str = ""
     seconds: float = 0.0
     """Since it was created; what is billed is no more."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -60,6 +61,8 @@ class Hub:
 
         self.token = token
         self.rejected = False
+        self.was_searched = False
+        """Whether its account was looked through for jobs that have come back."""
         self._given_name = name
         self._api = HfApi(endpoint=endpoint, token=token)
 
@@ -145,6 +148,15 @@ class Hub:
         with self._reaching():
             self._api.delete_folder(folder, self._repository, repo_type="dataset", commit_message=f"Read: {folder}")
 
+    def sent(self, path: str) -> bytes:
+        """A file of the repository; nothing where it is not there."""
+        url = f"{self._api.endpoint}/datasets/{self._repository}/resolve/main/{quote(path)}"
+        with self._getting(url, {}) as response:
+            if response.status_code == 404:
+                return b""
+            self._require(response)
+            return response.read()
+
     def files(self, folder: str) -> Mapping[str, int]:
         """Sizes of the bucket's files below a folder, by their paths in it."""
         from huggingface_hub import BucketFile
@@ -157,7 +169,7 @@ class Hub:
 
     def read(self, path: str, offset: int) -> bytes:
         """A file of the bucket from an offset on; nothing where it is not there, or has no more."""
-        with self._getting(path, {"Range": f"bytes={offset}-"}) as response:
+        with self._getting(self._in_bucket(path), {"Range": f"bytes={offset}-"}) as response:
             if response.status_code in (404, 416):
                 return b""
             self._require(response)
@@ -166,22 +178,24 @@ class Hub:
 
     def fetch(self, path: str, target: Path) -> None:
         """Write a file of the bucket into a new one here."""
-        with self._getting(path, {}) as response:
+        with self._getting(self._in_bucket(path), {}) as response:
             self._require(response)
             with target.open("wb") as file:
                 for chunk in response.iter_bytes():
                     file.write(chunk)
+
+    def _in_bucket(self, path: str) -> str:
+        return f"{self._api.endpoint}/buckets/{self.name}/{BUCKET}/resolve/{quote(path)}"
 
     @property
     def _repository(self) -> str:
         return f"{self.name}/{REPOSITORY}"
 
     @contextlib.contextmanager
-    def _getting(self, path: str, headers: Mapping[str, str]) -> Iterator[Any]:
+    def _getting(self, url: str, headers: Mapping[str, str]) -> Iterator[Any]:
         from huggingface_hub import get_session
         from huggingface_hub.utils import build_hf_headers
 
-        url = f"{self._api.endpoint}/buckets/{self.name}/{BUCKET}/resolve/{quote(path)}"
         headers = {**build_hf_headers(token=self.token), "Accept-Encoding": "identity", **headers}
         with (
             self._reaching(),
@@ -230,7 +244,7 @@ class Hub:
 def _seen(job: Any) -> Seen:
     spent = job.durations.total_secs if job.durations else None
     stage = getattr(job.status.stage, "value", job.status.stage)
-    return Seen(job.id, stage, str(job.status.message or "")[:300], float(spent or 0.0))
+    return Seen(job.id, stage, str(job.status.message or "")[:300], float(spent or 0.0), job.labels or {})
 
 
 def _flavor(hardware: Any) -> Flavor | None:

@@ -23,7 +23,7 @@ from rankviz.store.journal import parse_lines
 
 LOOK_SECONDS, WRITE_SECONDS = 0.3, 5.0
 LAST = (RunCompleted, RunFailed, ProbeCompleted)
-SMALL = ("job.json", "request.json", "events.jsonl", "worker.log", "config.json")
+SMALL = ("job.json", "rented.json", "request.json", "events.jsonl", "worker.log", "config.json")
 """Files that are written as they grow; others once their run has ended."""
 
 

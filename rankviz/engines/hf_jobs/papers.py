@@ -2,10 +2,12 @@
 
 hf-jobs/RUN_ID-aN/        the packed job, and what has come of it (mirror)
 hf-jobs/RUN_ID-aN/rented.json
+hf-jobs/forgotten         folders of jobs that have been read
 hf-jobs/spent.json        US dollars by sweep
 hf-jobs/closed-SWEEP      its owner cancelled its job on Hugging Face
 """
 
+import hashlib
 import json
 import os
 import re
@@ -14,7 +16,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-RENTED, SPENT = "rented.json", "spent.json"
+from rankviz.engines.hf_jobs.prices import timeout_seconds
+from rankviz.errors import EngineError, InvalidSettingError
+
+RENTED, SPENT, FORGOTTEN = "rented.json", "spent.json", "forgotten"
 HOME_FILE = "hf-jobs.id"
 
 
@@ -56,11 +61,38 @@ class Papers:
 
     def labels(self, folder: Path) -> Mapping[str, str]:
         """By which a job is found among all of its account."""
-        return {"app": "rankviz", "home": self._home_id(), "job": re.sub(r"[^A-Za-z0-9_-]", "_", folder.name)[-100:]}
+        return {**self.labels_of_home(), "job": re.sub(r"[^A-Za-z0-9_-]", "_", folder.name)[-100:]}
+
+    def labels_of_home(self) -> Mapping[str, str]:
+        """Those of all jobs of this runs folder."""
+        return {"app": "rankviz", "home": self._home_id()}
+
+    def forget(self, folder: Path) -> None:
+        """A job has been read, and does not come back."""
+        with (self.place / FORGOTTEN).open("a") as file:
+            file.write(f"{folder.name}\n")
+
+    def forgotten(self) -> set[str]:
+        """Names of the folders of jobs that were read."""
+        file = self.place / FORGOTTEN
+        return set(file.read_text().split()) if file.exists() else set()
 
     def spent(self, sweep_id: str) -> float:
         """US dollars of the jobs of a sweep that have been read."""
         return self._spent().get(sweep_id, 0.0)
+
+    def seconds_left(self, sweep_id: str, usd: float, usd_per_minute: float) -> int:
+        """The time that a spending limit pays for, after what earlier jobs of the sweep have cost. EngineError where
+        that is too little."""
+        spent = self.spent(sweep_id)
+        try:
+            return timeout_seconds(usd - spent, usd_per_minute)
+        except InvalidSettingError as error:
+            if not spent:
+                raise
+            raise EngineError(
+                f"The spending limit of {usd:.2f} US dollars is used up: this sweep's jobs have cost {spent:.2f}."
+            ) from error
 
     def add(self, sweep_id: str, usd: float) -> None:
         spent = self._spent()
@@ -85,7 +117,9 @@ class Papers:
             return {}
 
     def _home_id(self) -> str:
-        """Of this runs folder, made once."""
+        """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""
+        if space := os.environ.get("SPACE_ID"):
+            return hashlib.sha256(space.encode()).hexdigest()[:16]
         file = self._home / HOME_FILE
         if not file.exists():
             file.write_text(secrets.token_hex(8))

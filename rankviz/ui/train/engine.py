@@ -4,6 +4,7 @@ The choice is there for whoever can use it: a visitor who is logged in, or the o
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from html import escape
 from typing import Any, NamedTuple
 
@@ -59,6 +60,8 @@ def choice(api: Api, *, engine: str, flavor: str | None) -> Choice:
     """What is offered to whoever looks at the page."""
     if api.jobs.why_not():
         return Choice(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
+    with suppress(RankVizError):
+        api.jobs.bring_back()
     here = not api.workspace.why_not_train()
     radio = gr.Radio(PLACES if here else PLACES[1:], value=engine if here else HF_JOBS)
     chosen = HF_JOBS if not here else engine

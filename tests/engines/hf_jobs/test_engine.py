@@ -2,6 +2,7 @@
 What every engine must hold is in tests/engines/test_contract.py."""
 
 import re
+import shutil
 
 import pytest
 
@@ -323,3 +324,65 @@ def test_what_was_sent_is_removed_once_it_has_been_read_and_the_bucket_is_left_t
     sent = hub.folder("dataset", "alice/rankviz-jobs")
     wait_for(lambda: not (sent / f"{run_id}-a1").exists())
     assert (hub.folder("bucket", "alice/rankviz-runs") / f"{run_id}-a1" / "runs" / run_id / "events.jsonl").exists()
+
+
+@pytest.fixture
+def emptied(store, hub, logins, supervise, tmp_path):
+    """A home that knows nothing of a job which it started before its disk was emptied: (store, engine, run ids)."""
+    run_ids = sweep(store, 2, 4, flavor="l4x1")
+    first = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    first.stop()
+    for name in ("runs", "hf-jobs"):
+        shutil.rmtree(store.home / name)
+    here = RunStore(store.home)
+    return here, HfJobs(here, logins, poll_seconds=0.1), run_ids
+
+
+def test_a_job_whose_page_lost_its_disk_comes_back_with_its_owner_and_is_not_started_again(emptied, hub, tmp_path):
+    store, engine, run_ids = emptied
+
+    (found,) = engine.returning("ann")
+    engine.take(found, "ann")
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
+    supervisor.start()
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    (tmp_path / "go").touch()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert {"ann"} == {store.ownership(run_id).owner for run_id in run_ids}
+    assert 1 == len(hub.jobs)
+
+
+def test_a_job_that_has_come_back_is_not_found_again_nor_once_it_was_read(emptied, hub, tmp_path):
+    store, engine, _ = emptied
+    (found,) = engine.returning("ann")
+    engine.take(found, "ann")
+
+    assert [] == engine.returning("ann")
+    (live,) = engine.live()
+    hub.end(only_job(hub), "CANCELED")
+    engine.forget(live)
+    shutil.rmtree(store.runs_dir)
+    assert [] == HfJobs(RunStore(store.home), engine.logins).returning("ann")
+
+
+def test_a_job_comes_back_to_its_own_page_and_owner_only(emptied, hub, logins, tmp_path):
+    _, engine, _ = emptied
+    logins.give("ben", "hf_ben")
+    elsewhere = RunStore(tmp_path / "elsewhere")
+    elsewhere.home.mkdir()
+
+    assert [] == engine.returning("ben")
+    assert [] == HfJobs(elsewhere, logins).returning("ann")
+    engine.release()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"attempts": ["../../x@1"]}', b'{"attempts": []}'])
+def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub, content):
+    _, engine, _ = emptied
+    hub.shows["job.json"] = content
+
+    assert [] == engine.returning("ann")
