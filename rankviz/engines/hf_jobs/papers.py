@@ -122,6 +122,7 @@ class Papers:
             return hashlib.sha256(space.encode()).hexdigest()[:16]
         file = self._home / HOME_FILE
         if not file.exists():
+            self._home.mkdir(parents=True, exist_ok=True)
             file.write_text(secrets.token_hex(8))
         return file.read_text().strip()
 
