@@ -17,6 +17,8 @@ from rankviz import paths
 from rankviz.errors import InvalidSettingError
 
 Count = Annotated[int, Field(ge=0)]
+PAID_STEPS = 10_000
+"""Of one run on a machine that its owner pays for: its journal is kept here."""
 Read = TypeVar("Read", bound=BaseSettings)
 
 
@@ -110,6 +112,12 @@ class SharedLimits(Limits):
 SHARED_NICENESS = 10
 
 
+def paid_limits(limits: Limits) -> Limits:
+    """Of runs on a machine that their owner pays for: what this server keeps of them is limited, not what they need."""
+    needs = ("tokens_per_batch", "held_out_tokens", "base_parameters", "run_minutes")
+    return limits.model_copy(update={**dict.fromkeys(needs), "steps": max(limits.steps, PAID_STEPS)})
+
+
 class Settings(BaseSettings):
     """Of one server."""
 
@@ -128,6 +136,15 @@ class Settings(BaseSettings):
     )
     split_runs: Annotated[int, Field(ge=1)] = Field(
         3, description="Runs that a worker must have at least for a sweep to be divided among free GPUs"
+    )
+    jobs_flavor: str = Field("l4x1", description="The machine of a sweep on Hugging Face Jobs that names none")
+    jobs_spend: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="US dollars that a sweep on Hugging Face Jobs may cost where it gives no limit"
+    )
+    jobs_at_once: Annotated[int, Field(ge=1)] = Field(8, description="Hugging Face jobs of all visitors together")
+    jobs_image: str = Field(
+        "unsloth/unsloth:latest",
+        description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
     )
     temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
     worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -24,6 +24,11 @@ class Visitor:
     """Sees and may change everything."""
     also: str = ""
     """Another id of the same visitor: of one who is logged in, the cookie's, so that what was made before is theirs."""
+
+    token: str = field(default="", repr=False, compare=False)
+    """Of a login at Hugging Face, for this request: kept in memory, never written down."""
+    token_expires_at: float = field(default=float("inf"), repr=False, compare=False)
+    """Unix seconds."""
 
     def owns(self, owner: str) -> bool:
         """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""

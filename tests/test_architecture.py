@@ -16,7 +16,7 @@ HOMES = {
     "plotly": {"figures"},
     "choreographer": {"figures"},
     "typer": {"cli"},
-    "huggingface_hub": {"hub", "worker"},
+    "huggingface_hub": {"engines", "hub", "worker"},
     "pydantic": {"catalog", "settings"},
     "pydantic_settings": {"settings"},
     "pandas": {"ui", "export", "worker"},

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rankviz.api.estimates import Estimates
     from rankviz.api.exports import Exports
     from rankviz.api.forecasts import Forecasts
+    from rankviz.api.jobs import Jobs
     from rankviz.api.preflight import Preflight
     from rankviz.api.probes import Probes
     from rankviz.api.runs.decisions import Decisions
@@ -129,6 +130,13 @@ class Api:
         from rankviz.api.runs.runs import Runs
 
         return Runs(self.workspace, self.models, self.measured, self.preflight, self.quota)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Runs on machines of Hugging Face, on the account of whoever asks."""
+        from rankviz.api.jobs import Jobs
+
+        return Jobs(self.workspace, self.runs, self.quota)
 
     @cached_property
     def forecasts(self) -> Forecasts:

@@ -12,6 +12,7 @@ from rankviz.cli.run_output import print_sweep, sweep_json
 from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json, print_notes
 from rankviz.cli.watch import watch
 from rankviz.core.lora.targets import targets_in
+from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.core.runs.request import (
     FAST_RANKS,
     QUICK_RANKS,
@@ -81,6 +82,16 @@ def sweep(
         ),
     ] = SHOWN_ANSWERS,
     engine: Annotated[str, typer.Option(help="Where the runs execute; without it RANKVIZ_ENGINE.")] = "",
+    flavor: Annotated[
+        str, typer.Option(help="With --engine hf-jobs: the machine, such as l4x1; without it RANKVIZ_JOBS_FLAVOR.")
+    ] = "",
+    spend: Annotated[
+        float | None,
+        typer.Option(
+            help="With --engine hf-jobs: US dollars that the sweep may cost; without it RANKVIZ_JOBS_SPEND.",
+            show_default=False,
+        ),
+    ] = None,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -131,11 +142,7 @@ def sweep(
     )
     if quick:
         request = quick_look(request, ranks)
-    print_notes(api.preflight.warnings(request.training, request.base))
-    api.runs.check(request)
-    for sentence in api.runs.expected(request).sentences:
-        print(sentence, file=sys.stderr)
-    sweep_id = api.runs.start(request, Destination(engine))
+    sweep_id = _start(api, request, engine or api.workspace.settings.engine, flavor, spend)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     watch(api, sweep_id)
     runs = api.runs.sweep(sweep_id).runs
@@ -149,3 +156,19 @@ def sweep(
         print_sweep(api, sweep_id)
     if failed := next((run for run in runs if run.state == "failed"), None):
         fail(failed.error, 1)
+
+
+def _start(api: Api, request: SweepRequest, engine: str, flavor: str, spend: float | None) -> str:
+    """Say what it will take, and queue it; returns the sweep's id."""
+    if engine == HF_JOBS:
+        offer = api.jobs.check(request, flavor, spend)
+        for sentence in (*offer.expected.sentences, *offer.sentences):
+            print(sentence, file=sys.stderr)
+        return api.jobs.start(request, flavor, spend)
+    if flavor or spend is not None:
+        raise InvalidSettingError("--flavor and --spend need --engine hf-jobs.")
+    print_notes(api.preflight.warnings(request.training, request.base))
+    api.runs.check(request)
+    for sentence in api.runs.expected(request).sentences:
+        print(sentence, file=sys.stderr)
+    return api.runs.start(request, Destination(engine))

@@ -37,6 +37,7 @@ from rankviz.visitor import Visitor
 JOB_FILE = "job.json"
 LOG_BYTES = 2**20
 """Of a log so much is brought back, its end."""
+WEIGHTS = "adapter_model.safetensors"
 MAX_FILES = 2000
 """Of an adapter and its cuts."""
 
@@ -96,13 +97,10 @@ def collect(folder: Path, run_id: str, target: Path) -> None:
     its log. EngineError where one is not there as the journal says."""
     source = folder / "runs" / run_id
     _copy_log(source / "worker.log", target / "worker.log")
-    for relative, size in _saved(folder, run_id).items():
-        try:
-            weights = path_in_run(source, relative) / "adapter_model.safetensors"
-        except BadAdapterError as error:
-            raise EngineError(str(error)) from error
-        if not _is_file(weights) or (size is not None and weights.stat().st_size != size):
-            raise EngineError(f"{relative}/adapter_model.safetensors did not arrive whole.")
+    if problem := missing(folder, run_id):
+        raise EngineError(problem)
+    for relative in _saved(folder, run_id):
+        weights = path_in_run(source, relative) / WEIGHTS
         aside = target / f".{secrets.token_hex(4)}"
         try:
             _copy_files(weights.parent, aside)
@@ -111,6 +109,18 @@ def collect(folder: Path, run_id: str, target: Path) -> None:
             os.replace(aside, target / relative)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def missing(folder: Path, run_id: str) -> str:
+    """Which adapter is not there as the run's journal says, as a sentence; empty where all are."""
+    for relative, size in _saved(folder, run_id).items():
+        try:
+            weights = path_in_run(folder / "runs" / run_id, relative) / WEIGHTS
+        except BadAdapterError as error:
+            return str(error)
+        if not _is_file(weights) or (size is not None and weights.stat().st_size != size):
+            return f"{relative}/{WEIGHTS} did not arrive whole."
+    return ""
 
 
 def _travelling(store: RunStore, request: RunRequest, folder: Path, *, sees_folders: bool) -> RunRequest:

@@ -79,6 +79,8 @@ class Engine(Protocol):
     shares_disk: bool
     """Whether its workers write into the store's own run folders. Then nothing is brought back, and `begin` is taken by
     worker and supervisor from the same folder."""
+    is_limited: bool = True
+    """Whether the server's time limit of a run holds there. False where the owner of the runs pays for the place."""
     divides: bool = False
     """Whether a sweep is divided among its free places. False where a place costs money, and loading the base in each
     would too."""

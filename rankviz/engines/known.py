@@ -14,7 +14,21 @@ def _local(store: RunStore, settings: Settings) -> Engine:
     return Local(store.home, most_gpus=settings.gpus, niceness=settings.niceness)
 
 
-KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {"local": _local}
+def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.engines.hf_jobs.engine import HfJobs
+    from rankviz.engines.hf_jobs.logins import Logins
+
+    return HfJobs(
+        store,
+        Logins(of_machine=not settings.shared),
+        image=settings.jobs_image,
+        at_once=settings.jobs_at_once,
+        spend=settings.jobs_spend,
+        flavor=settings.jobs_flavor,
+    )
+
+
+KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {"local": _local, "hf-jobs": _hf_jobs}
 
 
 def require(name: str) -> str:

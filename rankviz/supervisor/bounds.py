@@ -41,7 +41,7 @@ class Bounds:
         for engine, live in jobs:
             turn, run = self._clocks[live.job.name]
             running = next((r for r in self._jobs.records(live) if r.state is RunState.RUNNING), None)
-            if running is not None and run.minutes(running.run_id) >= self._run_minutes:
+            if running is not None and engine.is_limited and run.minutes(running.run_id) >= self._run_minutes:
                 self._end_run(engine, live, running.run_id)
             elif turn.minutes(live.job.name) >= self._turn_minutes:
                 over.append((engine, live))

@@ -99,7 +99,14 @@ class Visitors:
             return NOBODY
         cookie_id, admin = self.cookie_id(scope), self._is_admin(HTTPConnection(scope).cookies.get(ADMIN_COOKIE, ""))
         if profile := self._profile(scope):
-            return Visitor(f"hf:{profile['sub']}", profile["name"], admin, also=cookie_id)
+            return Visitor(
+                f"hf:{profile['sub']}",
+                profile["name"],
+                admin,
+                also=cookie_id,
+                token=profile["token"],
+                token_expires_at=profile["expires_at"],
+            )
         return Visitor(cookie_id, admin=admin)
 
     def _by_header(self, headers: Headers) -> Visitor | None:
@@ -118,16 +125,19 @@ class Visitors:
         except BadSignature:
             return False
 
-    def _profile(self, scope: Mapping[str, Any]) -> Mapping[str, str] | None:
+    def _profile(self, scope: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Of who is logged in at Hugging Face."""
         if not self.logins:
             return None
         info = scope.get("session", {}).get("oauth_info") or {}
-        if info.get("expires_at", math.inf) < time.time():
+        if (expires_at := info.get("expires_at", math.inf)) < time.time():
             return None
         user = info.get("userinfo") or {}
         sub, name = user.get("sub"), user.get("preferred_username")
-        return {"sub": sub, "name": str(name or "")[:80]} if isinstance(sub, str) and sub else None
+        if not isinstance(sub, str) or not sub:
+            return None
+        token = str(info.get("access_token") or "")
+        return {"sub": sub, "name": str(name or "")[:80], "token": token, "expires_at": expires_at}
 
 
 def visitors_of(api: Api) -> Visitors:

@@ -13,11 +13,14 @@ import pytest
 
 from rankviz.core.runs.events import AttemptPlaced, RunFailed, RunRequeued, StepLogged
 from rankviz.engines import Engine
+from rankviz.engines.hf_jobs.engine import HfJobs
+from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support import questions
 from tests.support.elsewhere import Elsewhere
+from tests.support.hub_jobs import StandInHub
 from tests.support.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
 
 TWELVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -26,15 +29,22 @@ TWELVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 class OnThisMachine:
     """Two workers, as on a machine with two GPUs."""
 
+    at_once = 2
+
     def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
         return Local(store.home, commands={"finetune": command}, grace_seconds=2.0, gpus=("0", "1"))
 
     def processes(self, store: RunStore) -> list:
         return processes_of(store.home)
 
+    def close(self) -> None:
+        """Nothing to close."""
+
 
 class OnOthers:
     """Two machines that share no disk with the store."""
+
+    at_once = 2
 
     def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
         return Elsewhere(store, _place(store), command)
@@ -42,12 +52,40 @@ class OnOthers:
     def processes(self, store: RunStore) -> list:
         return processes_of(_place(store))
 
+    def close(self) -> None:
+        """Nothing to close."""
+
 
 def _place(store: RunStore) -> Path:
     return store.home.parent / "elsewhere"
 
 
-ENGINES = {"local": OnThisMachine, "elsewhere": OnOthers}
+class OnHuggingFace:
+    """Jobs of a stand-in for the Hub. Each is paid for, so a sweep is one."""
+
+    at_once = 1
+
+    def __init__(self) -> None:
+        self.hub: StandInHub | None = None
+
+    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
+        place = store.home.parent / "hub"
+        (place / "tmp").mkdir(parents=True, exist_ok=True)
+        self.hub = self.hub or StandInHub(place, {"TMPDIR": str(place / "tmp")})
+        logins = Logins(self.hub.url, of_machine=False)
+        for owner in ("", "ann", "ben"):
+            logins.give(owner, "hf_alice")
+        return HfJobs(store, logins, worker=command, poll_seconds=0.1)
+
+    def processes(self, store: RunStore) -> list:
+        return processes_of(store.home.parent / "hub")
+
+    def close(self) -> None:
+        if self.hub:
+            self.hub.close()
+
+
+ENGINES = {"local": OnThisMachine, "elsewhere": OnOthers, "hf-jobs": OnHuggingFace}
 
 
 @pytest.fixture(params=ENGINES)
@@ -57,6 +95,7 @@ def setting(request, store):
     yield setting
     for process in setting.processes(store):
         process.kill()
+    setting.close()
 
 
 @pytest.fixture
@@ -100,7 +139,7 @@ def test_twelve_runs_complete_each_once(supervise, setting, store):
     assert ["completed"] * 12 == states(store, run_ids)
     assert [[1, 2, 3]] * 12 == steps_of(store, run_ids)
     assert {1} == {store.get(run_id).attempt for run_id in run_ids}
-    assert 2 == len({store.get(run_id).environment["pid"] for run_id in run_ids})
+    assert setting.at_once == len({store.get(run_id).environment["pid"] for run_id in run_ids})
     assert [] == setting.processes(store)
 
 
@@ -161,7 +200,7 @@ def test_cancelling_a_sweep_leaves_no_process_anywhere(supervise, setting, store
     run_ids = sweep(store, *TWELVE)
     with_a_child = worker(three_steps("subprocess.Popen(['sleep', '61']); time.sleep(60)"))
     supervisor = supervise(with_a_child)
-    wait_for(lambda: sum(bool(store.get(run_id).steps) for run_id in run_ids) == 2)
+    wait_for(lambda: sum(bool(store.get(run_id).steps) for run_id in run_ids) == setting.at_once)
     assert setting.processes(store)
 
     supervisor.cancel(store.get(run_ids[0]).request.sweep_id)

@@ -9,6 +9,7 @@ import pytest
 from rankviz.core.runs.attempts import RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.core.runs.record import RunState
+from rankviz.engines.local import Local
 from rankviz.engines.process import yield_file
 from rankviz.store import RunStore, import_runs
 from rankviz.store.journal import request_text
@@ -187,6 +188,21 @@ def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_swee
     assert store.get(run_ids[0]).error.startswith(
         "This run took more than 0.01 minutes, the most that this server allows. Use fewer steps"
     )
+
+
+def test_a_place_that_the_owner_of_the_runs_pays_for_has_no_limit_of_this_server(store):
+    class Paid(Local):
+        is_limited = False
+
+    (run_id,) = queued(store, "ann")
+    slow = worker("begin(run_ids[0]); step(run_ids[0]); time.sleep(1.5); complete(run_ids[0])")
+
+    supervisor = Supervisor(store, engines=[Paid(store.home, commands={"finetune": slow})], run_minutes=0.005)
+    supervisor.start()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert RunState.COMPLETED is store.get(run_id).state
 
 
 def test_the_clock_of_the_limit_is_not_the_one_that_can_be_set(store):

@@ -150,6 +150,16 @@ def test_a_login_is_believed_where_there_is_one_and_keeps_what_the_cookie_owned(
     assert not ann.owns("")
 
 
+def test_the_token_of_a_login_comes_with_the_request_and_is_shown_nowhere():
+    visitors = Visitors(KEY, logins=True)
+    session = {"oauth_info": {**SESSION["oauth_info"], "access_token": "hf_secret", "expires_at": 4e9}}
+
+    ann = visitors.of(with_cookie(visitors, "a", session=session))
+
+    assert ("hf_secret", 4e9) == (ann.token, ann.token_expires_at)
+    assert "hf_secret" not in repr(ann)
+
+
 def test_gradios_session_is_not_believed_where_nobody_can_log_in(visitors):
     assert "a" == visitors.of(with_cookie(visitors, "a", session=SESSION)).id
 

@@ -35,19 +35,23 @@ class ExpectedRuns(StoredRuns):
         self._measured = measured
         self._kept: dict[tuple[str, str, int, int], Path] = {}
 
-    def expected(self, request: SweepRequest) -> ExpectedSweep:
-        """Memory and time of a sweep on this machine, before it is started."""
+    def expected(self, request: SweepRequest, environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
+        """Memory and time of a sweep before it is started.
+
+        environment: of the machine, as a run's own would be, where it is not this one but one that is paid for.
+        """
         from rankviz import machine
         from rankviz.core.runs.estimate import precision_warning
         from rankviz.core.runs.sweep_time import ExpectedSweep
 
         check_count(request.run_count, self._workspace.limits)
         runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
-        self._quota.check_base(request.base)
-        check_sweep(runs, self._workspace.limits)
-        here = machine.here()
+        if environment is None:
+            self._quota.check_base(request.base)
+            check_sweep(runs, self._workspace.limits)
+        here = environment or machine.here()
         refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.device(here))
-        paces = self._paces(runs[0], here, load_average=machine.load_average())
+        paces = self._paces(runs[0], here, load_average=None if environment else machine.load_average())
         by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
         return ExpectedSweep(
             device_name=here["device_name"],

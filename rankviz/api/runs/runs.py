@@ -17,15 +17,18 @@ from rankviz.api.runs.waiting import Place, Waiting
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.runs.added import added_run
+from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.limits import check_count, check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import InvalidSettingError
-from rankviz.store.destination import ANYWHERE, Destination
+from rankviz.settings import paid_limits
+from rankviz.store.destination import ANYWHERE, Destination, read_destination
 
 if TYPE_CHECKING:
+    from rankviz.core.cost.device import Device
     from rankviz.core.runs.progress import SweepProgress
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
@@ -59,15 +62,25 @@ class Runs(ExpectedRuns):
         self._preflight = preflight
         self._waiting = Waiting(workspace, self.seconds_of, lambda sweep: self.progress(sweep).seconds_left)
 
-    def check(self, request: SweepRequest) -> None:
-        """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written."""
+    def check(self, request: SweepRequest, device: Device | None = None) -> None:
+        """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written.
+
+        device: of a machine that whoever asks pays for, where it is to run on one; then this machine needs no trainer.
+        """
+        if device is not None:
+            limits = paid_limits(self._workspace.limits)
+            check_count(request.run_count, limits)
+            request.validate()
+            check_sweep(request.runs(sweep_id="asked", created_at=0.0), limits)
+            request.training.settle(device)
+            self._check_data(request)
+            refuse_base(self._models.get(request.base), request.lora, request.training, device)
+            return
         self._workspace.require_trainer()
         self.check_limits(request)
         here = self._workspace.here()
         request.training.settle(here)
-        preview = self.preview(request.data)
-        if request.exact_match_examples:
-            preview.require_prompts()
+        self._check_data(request)
         refuse_base(self._models.get(request.base), request.lora, request.training, here)
         self._preflight.require(request.training, request.base)
         self._require_download(request)
@@ -78,6 +91,11 @@ class Runs(ExpectedRuns):
         request.validate()
         self._quota.check_base(request.base)  # first: no other setting would help
         check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
+
+    def _check_data(self, request: SweepRequest) -> None:
+        preview = self.preview(request.data)
+        if request.exact_match_examples:
+            preview.require_prompts()
 
     def _require_run(self, run: RunRequest) -> None:
         """Of one that is already there, or is made of such: what `check` asks, since it may come from elsewhere."""
@@ -93,16 +111,16 @@ class Runs(ExpectedRuns):
 
     @in_turn("starts")
     @writes
-    def start(self, request: SweepRequest, destination: Destination = ANYWHERE) -> str:
+    def start(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
 
-        destination: the engine, with its options, on which it is to run.
+        destination: the engine, with its options, on which it is to run; device: as in `check`.
 
         It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
         the page.
         """
         owner, references = self._workspace.rights.somebody(), self._workspace.references
-        self.check(request)
+        self.check(request, device)
         _require_engine(destination)
         store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
         if base.path:
@@ -209,16 +227,20 @@ class Runs(ExpectedRuns):
 
         destination: where they run from now on; None is where they were to run.
         """
-        self._workspace.require_trainer()
+        self._required_run_ids(sweep_id)
         if destination is not None:
             _require_engine(destination)
-        self._required_run_ids(sweep_id)
+        else:
+            destination = read_destination(self._workspace.store.run_dir(self.sweep(sweep_id).runs[0].run_id))
+        paid = destination.engine == HF_JOBS
+        if not paid:
+            self._workspace.require_trainer()
         again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:
             raise InvalidSettingError(NOTHING_TO_RESUME)
         requests = [self.get(run_id).request for run_id in again]
-        check_sweep(requests, self._workspace.limits)
-        for request in _unlike(requests):
+        check_sweep(requests, paid_limits(self._workspace.limits) if paid else self._workspace.limits)
+        for request in () if paid else _unlike(requests):
             self._require_run(request)
         with self._quota.admitting(new=0, sweep_id=sweep_id):
             queued = [run_id for run_id in again if self._workspace.store.requeue(run_id, destination)]

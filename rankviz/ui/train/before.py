@@ -85,17 +85,17 @@ def before(api: Api, **values: Any) -> Before:
 
 def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
     if problem := problem_in(values):
-        return _wrong(*problem)
+        return wrong(*problem)
     request = request_of(values)
     try:
         api.models.get(request.base)
     except RankVizError as error:
-        return _wrong("base", str(error))
+        return wrong("base", str(error))
     try:
         request.training.settle(api.workspace.here())
         expected = api.runs.expected(request)
     except RankVizError as error:
-        return _wrong("more", str(error))
+        return wrong("more", str(error))
     checks = api.preflight.before(request.training, request.base)
     sentence = obstacle(api, request, expected, checks)
     noted = [check.sentence for check in warnings(checks) if check.name != HUB]
@@ -110,8 +110,8 @@ def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
     return Before(**shown, embedded=gr.Button(visible=not never), notebook=notebook)
 
 
-def _wrong(field: str, sentence: str) -> Before:
-    """In the line under its field; above the button for a setting that may be folded."""
+def wrong(field: str, sentence: str) -> Before:
+    """What is wrong, in the line under its field; above the button for a setting that may be folded."""
     where = f"{field}_problem" if field in NOTED else "notice"
     return Before(expected=html.paragraphs(CORRECT), **{where: notice_html(sentence, kind="error")})
 

@@ -13,6 +13,7 @@ from rankviz.ui.parts import html, live
 from rankviz.ui.parts.added_run import add_button
 from rankviz.ui.parts.curve import curve as by_rank
 from rankviz.ui.parts.owned import may_change
+from rankviz.ui.train.engine import place_html
 from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.wiring import notice_html, unchanged
 
@@ -63,7 +64,11 @@ NOT_CHOSEN = {
 
 def train_button(api: Api) -> dict[str, Any]:
     """As it looks while nothing of the shown sweep runs."""
-    return {"value": TRAIN, "variant": "primary", "interactive": not api.workspace.why_not_train()}
+    return {
+        "value": TRAIN,
+        "variant": "primary",
+        "interactive": not (api.workspace.why_not_train() and api.jobs.why_not()),
+    }
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: Any) -> Progress:
@@ -96,7 +101,8 @@ def _drawn(api: Api, sweep: Sweep, seen: Any, *, above: str = "") -> Progress:
     """One sweep. above: what stands over its state."""
     timer, now = gr.Timer(active=not sweep.ended), hash((above, live.fingerprint(sweep)))
     far = None if sweep.ended else api.runs.progress(sweep)
-    status = above + live.status_html(sweep, far, live.waiting_words(api, sweep)) + sweep_link(sweep)
+    state = live.status_html(sweep, far, live.waiting_words(api, sweep))
+    status = above + state + place_html(api, sweep) + sweep_link(sweep)
     if now == seen:
         return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
     mine = may_change(api, sweep)

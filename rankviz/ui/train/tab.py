@@ -17,7 +17,7 @@ from rankviz.ui.parts.added_run import add_run
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, copyable, done, pickable, plain
 from rankviz.ui.parts.owned import may_change
-from rankviz.ui.train import before, examples, request
+from rankviz.ui.train import before, engine, examples, request
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.allowed import allowed_html
 from rankviz.ui.train.progress import CANCEL, HEIGHT, progress, restoring_html, train_button
@@ -89,6 +89,7 @@ def build(api: Api) -> Training:
             asked_notebook = gr.Button("", visible=False, size="sm", elem_id="train-asked-notebook")
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
                 w = train_form.form_widgets(samples, shared=api.workspace.shared)
+            place = engine.widgets(api)
             with gr.Column(elem_id="train-before"):
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
@@ -141,10 +142,19 @@ def build(api: Api) -> Training:
     previewing = wire(partial(before.preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*changes(data)).then(**previewing)
     w["base"].change(None, js=BASE_BUSY)
+    where = {name: place[name] for name in engine.NAMES}
     estimating = wire(
-        partial(before.before, api), inputs=form, outputs={name: w[name] for name in before.Before._fields}
+        partial(engine.before_start, api),
+        inputs={**form, **where},
+        outputs={name: w[name] for name in before.Before._fields},
     )
-    on_any(*changes(form)).then(**estimating).then(**done("base-busy"))
+    choosing = wire(
+        partial(engine.choice, api),
+        inputs={name: place[name] for name in ("engine", "flavor")},
+        outputs={name: place[name] for name in engine.Choice._fields},
+    )
+    place["engine"].input(**choosing)
+    on_any(*changes({**form, **where})).then(**estimating).then(**done("base-busy"))
 
     def fill_from(values: Mapping[str, Any]) -> dict[Any, Any]:
         return put(train_form.filled(values, samples), fillable)
@@ -194,7 +204,7 @@ def build(api: Api) -> Training:
     start.click(None, None, js=PRESSED)
     started = gr.on(
         [start.click],
-        inputs_kwargs={"pressed": start, "shown": sweep_id, **form},
+        inputs_kwargs={"pressed": start, "shown": sweep_id, **form, **where},
         outputs=[sweep_id, seen],
         **action(partial(pressed, api)),
     )
@@ -217,7 +227,7 @@ def build(api: Api) -> Training:
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        opened=(previewing, estimating, recorded_examples),
+        opened=(previewing, choosing, estimating, recorded_examples),
         fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,
@@ -250,7 +260,8 @@ def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, 
     if pressed == CANCEL:
         cancel_runs(api, shown)
         return shown, None
-    return api.runs.start(request.request_of(values)), None
+    where = {name: values.pop(name) for name in engine.NAMES}
+    return engine.start(api, values, **where), None
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:

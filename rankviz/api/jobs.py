@@ -1,0 +1,183 @@
+"""Runs on machines that Hugging Face rents out by the minute, on the account of whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rankviz import units
+from rankviz.api.runs.runs import Runs
+from rankviz.api.visitors.quota import Quota
+from rankviz.api.workspace import Workspace, writes
+from rankviz.core.runs.attempts import HF_JOBS
+from rankviz.errors import EngineUnavailableError, InvalidSettingError
+from rankviz.store.destination import Destination, read_destination
+
+if TYPE_CHECKING:
+    from rankviz.core.cost.gpu import Gpu
+    from rankviz.core.quantity import Range
+    from rankviz.core.runs.request import SweepRequest
+    from rankviz.core.runs.sweep_time import ExpectedSweep
+    from rankviz.engines.hf_jobs.engine import HfJobs
+    from rankviz.engines.hf_jobs.hub import Hub
+    from rankviz.engines.hf_jobs.prices import Flavor
+
+LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."
+SET_TOKEN = "Set HF_TOKEN, or run `hf auth login`, to train on machines of Hugging Face, on your account."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """What a sweep costs on a machine of Hugging Face."""
+
+    flavor: Flavor
+    expected: ExpectedSweep
+    usd: Range | None
+    """None where the speed of its GPU is not known."""
+    limit_usd: float
+    timeout_seconds: int
+    """The job's time limit, which the spending limit pays for."""
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """The cost before the button, what it assumes, and what the limit means."""
+        return tuple(self._sentences())
+
+    def _sentences(self) -> Iterator[str]:
+        from rankviz.engines.hf_jobs.prices import STARTING
+
+        price = f"{self.flavor.label} ({self.flavor.name}): {units.usd(self.flavor.usd_per_hour)} per hour today"
+        yield f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}."
+        if self.usd and self.usd.high > self.limit_usd:
+            yield "The spending limit may end the job before all runs have completed. What has completed is kept."
+        yield (
+            f"The limit of {units.usd(self.limit_usd)} ends the job after {units.duration(self.timeout_seconds)}. "
+            f"Billed by the minute, with starting: assumed {units.time_span(STARTING)}, not measured."
+        )
+
+
+class Jobs:
+    """Of whoever asks: the visitor of a shared page who is logged in, or the owner of this machine."""
+
+    def __init__(self, workspace: Workspace, runs: Runs, quota: Quota):
+        self._workspace, self._runs, self._quota = workspace, runs, quota
+
+    def why_not(self) -> str:
+        """Why they cannot rent a machine, and what to do; empty where they can. A visitor's login, which this request
+        brings, is known from here on, so that what they have running is followed again."""
+        if self._login() is None:
+            return LOG_IN if self._workspace.shared else SET_TOKEN
+        return ""
+
+    @writes
+    def bring_back(self) -> Sequence[str]:
+        """Have the runs of one's jobs here again that this page started and does not know: the disk of a Space is
+        emptied by a restart. Returns their ids. Looks once for each login."""
+        hub = self._login()
+        if hub is None or hub.was_searched:
+            return ()
+        hub.was_searched = True
+        owner, brought = self._workspace.rights.somebody().id, []
+        for found in self._engine.returning(owner):
+            with self._quota.admitting(new=len(found.requests)):
+                self._engine.take(found, owner)
+            brought += [request.run_id for request in found.requests]
+        if brought:
+            self._workspace.work_queue()
+        return brought
+
+    def flavors(self) -> Sequence[Flavor]:
+        """Machines with one GPU, with today's prices; the cheapest first."""
+        return [each for each in self._engine.flavors(self._require_login()) if each.gpus == 1]
+
+    def options(self, flavor: str = "", spend: float | None = None) -> Mapping[str, str]:
+        """As a run's destination has them; what is empty is as the settings have it."""
+        settings = self._workspace.settings
+        return {
+            "flavor": flavor or settings.jobs_flavor,
+            "spend": f"{settings.jobs_spend if spend is None else spend:g}",
+        }
+
+    def offer(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
+        """What a sweep would cost. InvalidSettingError where there is no such machine or the limit is too low."""
+        from rankviz.engines.hf_jobs.prices import cost_range, timeout_seconds
+
+        rented, limit = self._engine.terms(self._require_login(), self.options(flavor, spend))
+        if rented.gpus > 1:
+            raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
+        expected = self._runs.expected(request, self._environment(rented))
+        seconds = expected.seconds
+        return Offer(
+            flavor=rented,
+            expected=expected,
+            usd=cost_range(seconds, rented.usd_per_minute) if seconds else None,
+            limit_usd=limit,
+            timeout_seconds=timeout_seconds(limit, rented.usd_per_minute),
+        )
+
+    def check(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
+        """Whether a sweep could start on such a machine, and what it would cost there."""
+        if self._workspace.references.model(request.base).path:
+            raise InvalidSettingError(
+                "The base is a folder of this machine, and weights are not sent. Give it as a Hub id."
+            )
+        offer = self.offer(request, flavor, spend)
+        self._runs.check(request, self._workspace.device(self._environment(offer.flavor)))
+        return offer
+
+    def start(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> str:
+        """Queue a sweep for such a machine; returns its id."""
+        offer = self.check(request, flavor, spend)
+        device = self._workspace.device(self._environment(offer.flavor))
+        return self._runs.start(request, Destination(HF_JOBS, self.options(flavor, spend)), device)
+
+    def spent(self, sweep_id: str) -> float | None:
+        """US dollars of a sweep's jobs so far; None of one that has none."""
+        runs = self._runs.sweep(sweep_id).runs
+        if not any(run.engine == HF_JOBS for run in runs):
+            return None
+        return self._engine.spent(sweep_id)
+
+    def limit(self, sweep_id: str) -> float | None:
+        """The spending limit of a sweep in US dollars; None of one that has none."""
+        runs = self._runs.sweep(sweep_id).runs
+        spend = read_destination(self._workspace.store.run_dir(runs[0].run_id)).options.get("spend", "")
+        return float(spend) if spend else None
+
+    @property
+    def _engine(self) -> HfJobs:
+        engines = {engine.name: engine for engine in self._workspace.supervisor.engines}
+        return engines[HF_JOBS]
+
+    def _login(self) -> Hub | None:
+        visitor = self._workspace.visitor
+        if not self._workspace.shared:
+            return self._engine.logins.of("")
+        if visitor.token:
+            return self._engine.logins.give(visitor.id, visitor.token, visitor.name, visitor.token_expires_at)
+        return self._engine.logins.of(visitor.id) if visitor.id else None
+
+    def _require_login(self) -> Hub:
+        hub = self._login()
+        if hub is None:
+            raise EngineUnavailableError(LOG_IN if self._workspace.shared else SET_TOKEN)
+        return hub
+
+    def _environment(self, flavor: Flavor) -> Mapping[str, Any]:
+        """As a run there would find it."""
+        gpu = self._gpu(flavor)
+        return {
+            "device": "cuda" if flavor.gpu else "cpu",
+            "device_name": gpu.device_names[0] if gpu else flavor.label,
+            "device_memory_bytes": (gpu.usable_bytes or gpu.memory_bytes) if gpu else flavor.memory_bytes,
+        }
+
+    def _gpu(self, flavor: Flavor) -> Gpu | None:
+        """The row of a flavor's GPU: named like it, with about its memory."""
+        for gpu in self._workspace.gpus:
+            name = gpu.name.replace("-", " ").lower()
+            same = flavor.gpu and f"{name} ".startswith(f"{flavor.gpu.lower()} ") and gpu.device_names
+            if same and (flavor.memory_bytes is None or abs(gpu.memory_bytes / flavor.memory_bytes - 1) < 0.1):
+                return gpu
+        return None

@@ -1,0 +1,27 @@
+"""How a job ended, from its stage, its message and the last lines of its log."""
+
+from rankviz.engines.engine import End
+from rankviz.engines.hf_jobs.hub import Seen
+from rankviz.engines.hf_jobs.papers import Rented
+from rankviz.engines.process import describe_exit
+
+CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to start it again."
+
+
+def end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) -> End:
+    """exit_code: of the worker, where the log says it; last_words: its last line that is no journal's."""
+    if exit_code is not None:
+        return End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
+    if seen.stage == "CANCELED":
+        return End(why=CANCELLED_THERE)
+    words = seen.message.lower()
+    if "timeout" in words or "timed out" in words or seen.seconds >= rented.timeout_seconds:
+        return End(
+            why=(
+                f"The job reached its time limit of {rented.timeout_seconds / 60:.0f} minutes, which the spending "
+                "limit pays for. Give a higher limit, fewer steps or a faster machine."
+            )
+        )
+    said = ". ".join(each.rstrip(".") for each in (seen.message, last_words) if each)
+    why = f"The job ended on Hugging Face before its runs did ({seen.stage.lower()})."
+    return End(lost=True, why=f"{why} {said}." if said else why)

@@ -1,0 +1,271 @@
+"""The calls of one account to the Hub: jobs, the repository that carries what they need, and the bucket that brings
+back what they made.
+
+What a job needs goes by commits to a private dataset repository: a login's scope `contribute-repos` covers that, and
+a job mounts it without a token. What it makes comes back by a bucket, which is read by plain HTTP as huggingface_hub's
+own file system does.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rankviz.engines.hf_jobs.prices import Flavor
+from rankviz.errors import EngineError, EngineUnavailableError
+
+REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
+IN, OUT = "/rankviz/in", "/rankviz/out"
+"""Where a job has the two."""
+ENDED = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
+READ_SECONDS = 30.0
+REJECTED = "Hugging Face does not accept this login any more. Log in again."
+NO_CREDIT = (
+    "Hugging Face does not start jobs for this account: it has no credit. Add some at "
+    "https://huggingface.co/settings/billing."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A job as the Hub described it."""
+
+    id: str
+    stage: str
+    message: str = ""
+    seconds: float = 0.0
+    """Since it was created; what is billed is no more."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        return self.stage in ENDED
+
+    @property
+    def waits(self) -> bool:
+        return self.stage == "SCHEDULING"
+
+
+class Hub:
+    """Of one token. EngineUnavailableError: try again later. EngineError: the Hub refused.
+
+    Args:
+        name: Of the account; whoami is asked where it is not given.
+    """
+
+    def __init__(self, token: str, name: str = "", endpoint: str | None = None):
+        from huggingface_hub import HfApi
+
+        self.token = token
+        self.rejected = False
+        self.was_searched = False
+        """Whether its account was looked through for jobs that have come back."""
+        self._given_name = name
+        self._api = HfApi(endpoint=endpoint, token=token)
+
+    @cached_property
+    def name(self) -> str:
+        """Of the account."""
+        if self._given_name:
+            return self._given_name
+        with self._reaching():
+            return self._api.whoami()["name"]
+
+    def flavors(self) -> Sequence[Flavor]:
+        """What can be rented now, with today's prices; the cheapest first."""
+        with self._reaching():
+            found = [_flavor(each) for each in self._api.list_jobs_hardware()]
+        return sorted((each for each in found if each), key=lambda each: (each.usd_per_minute, each.name))
+
+    def run(self, *, image: str, command: Sequence[str], flavor: str, timeout: int, labels: Mapping[str, str]) -> Seen:
+        """Start a job."""
+        from huggingface_hub import Volume
+
+        volumes = [
+            Volume(type="dataset", source=f"{self.name}/{REPOSITORY}", mount_path=IN, read_only=True),
+            Volume(type="bucket", source=f"{self.name}/{BUCKET}", mount_path=OUT),
+        ]
+        with self._reaching():
+            job = self._api.run_job(
+                image=image,
+                command=list(command),
+                flavor=flavor,
+                timeout=timeout,
+                labels=dict(labels),
+                volumes=volumes,
+                namespace=self.name,
+            )
+        return _seen(job)
+
+    def job(self, job_id: str) -> Seen:
+        """As it is now; DELETED where the Hub does not know it."""
+        from huggingface_hub.errors import JobNotFoundError
+
+        with self._reaching():
+            try:
+                return _seen(self._api.inspect_job(job_id=job_id, namespace=self.name))
+            except JobNotFoundError:
+                return Seen(job_id, "DELETED")
+
+    def find(self, labels: Mapping[str, str]) -> Sequence[Seen]:
+        """Jobs that have all these labels; the newest last."""
+        with self._reaching():
+            jobs = list(self._api.list_jobs(labels=dict(labels), namespace=self.name))
+        return [_seen(job) for job in sorted(jobs, key=lambda job: str(job.created_at))]
+
+    def logs(self, job_id: str) -> Iterator[str]:
+        """Lines of a job's log from its beginning, as they come, until it ends or the connection does."""
+        with self._reaching():
+            yield from self._api.fetch_job_logs(job_id=job_id, namespace=self.name, follow=True)
+
+    def cancel(self, job_id: str) -> None:
+        with self._reaching():
+            self._api.cancel_job(job_id=job_id, namespace=self.name)
+
+    def make_places(self) -> None:
+        """The repository and the bucket, both private, where they are not there."""
+        with self._reaching():
+            self._api.create_repo(self._repository, repo_type="dataset", private=True, exist_ok=True)
+            self._api.create_bucket(f"{self.name}/{BUCKET}", private=True, exist_ok=True)
+
+    def has_sent(self, path: str) -> bool:
+        with self._reaching():
+            return self._api.file_exists(self._repository, path, repo_type="dataset")
+
+    def send(self, files: Mapping[str, bytes | Path], message: str) -> None:
+        """Commit files to the repository."""
+        from huggingface_hub import CommitOperationAdd
+
+        additions = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in files.items()]
+        with self._reaching():
+            self._api.create_commit(self._repository, additions, commit_message=message, repo_type="dataset")
+
+    def unsend(self, folder: str) -> None:
+        """Remove a folder from the repository's main branch."""
+        with self._reaching():
+            self._api.delete_folder(folder, self._repository, repo_type="dataset", commit_message=f"Read: {folder}")
+
+    def sent(self, path: str) -> bytes:
+        """A file of the repository; nothing where it is not there."""
+        url = f"{self._api.endpoint}/datasets/{self._repository}/resolve/main/{quote(path)}"
+        with self._getting(url, {}) as response:
+            if response.status_code == 404:
+                return b""
+            self._require(response)
+            return response.read()
+
+    def files(self, folder: str) -> Mapping[str, int]:
+        """Sizes of the bucket's files below a folder, by their paths in it."""
+        from huggingface_hub import BucketFile
+
+        with self._reaching():
+            tree = self._api.list_bucket_tree(f"{self.name}/{BUCKET}", prefix=folder, recursive=True)
+            found = {each.path: each.size for each in tree if isinstance(each, BucketFile)}
+        start = f"{folder}/"
+        return {path.removeprefix(start): size for path, size in found.items() if path.startswith(start)}
+
+    def read(self, path: str, offset: int) -> bytes:
+        """A file of the bucket from an offset on; nothing where it is not there, or has no more."""
+        with self._getting(self._in_bucket(path), {"Range": f"bytes={offset}-"}) as response:
+            if response.status_code in (404, 416):
+                return b""
+            self._require(response)
+            data = response.read()
+        return data if response.status_code == 206 or not offset else data[offset:]
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Write a file of the bucket into a new one here."""
+        with self._getting(self._in_bucket(path), {}) as response:
+            self._require(response)
+            with target.open("wb") as file:
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+
+    def _in_bucket(self, path: str) -> str:
+        return f"{self._api.endpoint}/buckets/{self.name}/{BUCKET}/resolve/{quote(path)}"
+
+    @property
+    def _repository(self) -> str:
+        return f"{self.name}/{REPOSITORY}"
+
+    @contextlib.contextmanager
+    def _getting(self, url: str, headers: Mapping[str, str]) -> Iterator[Any]:
+        from huggingface_hub import get_session
+        from huggingface_hub.utils import build_hf_headers
+
+        headers = {**build_hf_headers(token=self.token), "Accept-Encoding": "identity", **headers}
+        with (
+            self._reaching(),
+            get_session().stream("GET", url, headers=headers, timeout=READ_SECONDS, follow_redirects=True) as response,
+        ):
+            yield response
+
+    def _require(self, response: Any) -> None:
+        from huggingface_hub.utils import hf_raise_for_status
+
+        if response.is_error:
+            response.read()
+        hf_raise_for_status(response)
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Around every call."""
+        import httpx
+        from huggingface_hub import errors
+
+        try:
+            yield
+        except errors.HfHubHTTPError as error:
+            raise self._refused(error) from error
+        except (httpx.HTTPError, errors.OfflineModeIsEnabled, OSError) as error:
+            raise EngineUnavailableError(f"Hugging Face cannot be reached ({type(error).__name__}).") from error
+
+    def _refused(self, error: Any) -> EngineError | EngineUnavailableError:
+        code = error.response.status_code if error.response is not None else 0
+        words = (getattr(error, "server_message", None) or str(error).splitlines()[0])[:300]
+        if code == 401:
+            self.rejected = True
+            return EngineUnavailableError(REJECTED)
+        if code == 402:
+            return EngineError(NO_CREDIT)
+        if code == 403:
+            return EngineError(
+                f"Hugging Face did not allow it ({words}). The login or token needs the scopes jobs and "
+                "contribute-repos, and write access to a bucket of yours."
+            )
+        if code in (408, 409, 412, 423, 429) or code >= 500:
+            return EngineUnavailableError(f"Hugging Face answered {code}: {words}")
+        return EngineError(f"Hugging Face refused it ({code}: {words}).")
+
+
+def _seen(job: Any) -> Seen:
+    spent = job.durations.total_secs if job.durations else None
+    stage = getattr(job.status.stage, "value", job.status.stage)
+    return Seen(job.id, stage, str(job.status.message or "")[:300], float(spent or 0.0), job.labels or {})
+
+
+def _flavor(hardware: Any) -> Flavor | None:
+    """None of what is not billed by the minute."""
+    if hardware.unit_label != "minute":
+        return None
+    card = hardware.accelerator
+    return Flavor(
+        name=hardware.name,
+        label=hardware.pretty_name,
+        usd_per_minute=hardware.unit_cost_micro_usd / 1e6,
+        gpu=card.model if card else "",
+        gpus=int(card.quantity or 1) if card else 0,
+        memory_bytes=_bytes(card.vram) if card else None,
+    )
+
+
+def _bytes(text: str | None) -> int | None:
+    """Of "24 GB"; a card's label means GiB."""
+    number, _, unit = (text or "").partition(" ")
+    try:
+        return round(float(number) * 2**30) if unit == "GB" else None
+    except ValueError:
+        return None

@@ -1,0 +1,82 @@
+"""Who is logged in at Hugging Face, in memory alone: a token is never written down, and goes with the app.
+
+On a shared page each visitor's token serves that visitor's jobs only. On a machine of one's own it is HF_TOKEN, or the
+login of this machine.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from rankviz.engines.hf_jobs.hub import Hub
+from rankviz.errors import EngineUnavailableError
+
+LOGIN = (
+    "It waits for its owner's login at Hugging Face: the page keeps no token. Log in, and what the job did meanwhile "
+    "is read."
+)
+NO_TOKEN = "It waits for a login at Hugging Face: set HF_TOKEN, or run `hf auth login`."
+
+
+@dataclass(slots=True)
+class _Login:
+    hub: Hub
+    expires_at: float
+
+
+@dataclass
+class Logins:
+    """By the visitor's id.
+
+    Args:
+        endpoint: Of the Hub; None is that of huggingface_hub.
+        of_machine: Whether the token of this machine serves the jobs that have no owner.
+    """
+
+    endpoint: str | None = None
+    of_machine: bool = True
+    _known: dict[str, _Login] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def give(self, owner: str, token: str, name: str = "", expires_at: float = float("inf")) -> Hub:
+        """A visitor has logged in. name: of the account; it is asked for where it is not given. Returns its Hub."""
+        with self._lock:
+            known = self._known.get(owner)
+            if known is None or known.hub.token != token or known.hub.rejected:
+                known = self._known[owner] = _Login(Hub(token, name, self.endpoint), expires_at)
+            known.expires_at = expires_at
+            return known.hub
+
+    def forget(self, owner: str) -> None:
+        """They have logged out."""
+        with self._lock:
+            self._known.pop(owner, None)
+
+    def of(self, owner: str) -> Hub | None:
+        """None where nobody is logged in, or the login has ended."""
+        with self._lock:
+            known = self._known.get(owner)
+            if known is not None and (known.hub.rejected or known.expires_at <= time.time()):
+                del self._known[owner]
+                known = None
+        if known is None and not owner and self.of_machine and (token := machine_token()):
+            return self.give("", token)
+        return known.hub if known else None
+
+    def require(self, owner: str) -> Hub:
+        """EngineUnavailableError where nobody is logged in."""
+        hub = self.of(owner)
+        if hub is None:
+            raise EngineUnavailableError(self.sentence(owner))
+        return hub
+
+    def sentence(self, owner: str) -> str:
+        """Why a job of theirs waits where nobody is logged in."""
+        return LOGIN if owner or not self.of_machine else NO_TOKEN
+
+
+def machine_token() -> str:
+    """HF_TOKEN, or what `hf auth login` left; empty where there is neither."""
+    from huggingface_hub import get_token
+
+    return get_token() or ""

@@ -1,0 +1,63 @@
+"""What a job costs: billed by the minute, from when its machine starts until it ends."""
+
+import math
+from dataclasses import dataclass
+
+from rankviz.core.quantity import Range
+from rankviz.errors import InvalidSettingError
+
+STARTING = Range(120.0, 300.0, 600.0)
+"""Seconds that a job is billed for before its base is loaded: pulling the image, packages, the base's download. A
+choice, not a measurement; a job that has run says what it was."""
+LEAST_SECONDS = 300
+"""A job with less time than this would hardly begin."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flavor:
+    """A machine that a job can rent."""
+
+    name: str
+    """As Hugging Face calls it: "l4x1"."""
+    label: str
+    """For people: "Nvidia L4"."""
+    usd_per_minute: float
+    gpu: str = ""
+    """The model of its GPU, "L4"; empty where it has none."""
+    gpus: int = 0
+    memory_bytes: int | None = None
+    """Of one GPU; None where it is not given."""
+
+    @property
+    def usd_per_hour(self) -> float:
+        return 60.0 * self.usd_per_minute
+
+
+def cost_of(seconds: float, usd_per_minute: float) -> float:
+    """US dollars of a job that took so long; a minute that has begun counts whole."""
+    return math.ceil(max(0.0, seconds) / 60.0) * usd_per_minute
+
+
+def cost_range(training: Range, usd_per_minute: float) -> Range:
+    """US dollars of a job whose runs take `training` seconds, with what it takes to start."""
+    seconds = training.plus(STARTING)
+    return Range(*(cost_of(each, usd_per_minute) for each in (seconds.low, seconds.expected, seconds.high)))
+
+
+def timeout_seconds(usd: float, usd_per_minute: float) -> int:
+    """The time limit that a job gets from a spending limit. InvalidSettingError where the limit is too low.
+
+    Starting is billed, and may not count against Hugging Face's time limit: the most that it is expected to take is
+    kept back.
+    """
+    if not math.isfinite(usd) or usd <= 0:
+        raise InvalidSettingError(f"The spending limit must be above 0 US dollars (got {usd:g}).")
+    paid = 60.0 * usd / usd_per_minute if usd_per_minute else 24 * 3600.0
+    seconds = math.floor(min(paid, 7 * 24 * 3600.0) - STARTING.high)
+    if seconds < LEAST_SECONDS:
+        least = math.ceil((STARTING.high + LEAST_SECONDS) / 60.0) * usd_per_minute
+        raise InvalidSettingError(
+            f"{usd:.2f} US dollars do not pay for a job: starting may take {STARTING.high / 60:.0f} minutes and is "
+            f"billed. Give at least {math.ceil(100 * least) / 100:.2f}, or choose a cheaper machine."
+        )
+    return seconds

@@ -1,0 +1,112 @@
+"""Jobs that carry this page's label and that its runs folder does not know: a Space's disk is emptied when it restarts.
+
+What comes from an account is read as an import is. A job that was read and forgotten here is not brought again.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rankviz.core.runs.attempts import HF_JOBS, Attempt, AttemptPlaced
+from rankviz.core.runs.request import RunRequest
+from rankviz.engines.bundle import JOB_FILE
+from rankviz.engines.hf_jobs.hub import Hub, Seen
+from rankviz.engines.hf_jobs.papers import RENTED, Papers, Rented
+from rankviz.errors import RankVizError
+from rankviz.store import RunStore
+from rankviz.store.destination import Destination
+from rankviz.store.journal import line_of, parse_request, request_text
+from rankviz.store.ownership import Ownership
+
+MOST = 20
+"""The newest jobs that are looked at."""
+NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One job with its runs."""
+
+    name: str
+    """Of its folder."""
+    attempts: tuple[Attempt, ...]
+    requests: tuple[RunRequest, ...]
+    rented: Rented
+
+
+def look(hub: Hub, papers: Papers, store: RunStore, owner: str) -> Sequence[Found]:
+    """The newest jobs of an account that are this page's and not here. EngineUnavailableError."""
+    labels = papers.labels_of_home()
+    here = {folder.name for folder in papers.folders()} | papers.forgotten()
+    runs = {record.run_id for record in store.records()}
+    found = []
+    for seen in hub.find(labels)[-MOST:]:
+        name = seen.labels.get("job", "")
+        job = _read(hub, seen, name, owner) if NAME.fullmatch(name) and name not in here else None
+        if job is not None and not runs & {attempt.run_id for attempt in job.attempts}:
+            found.append(job)
+    return found
+
+
+def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
+    """Make its runs, and the folder that its watch fills. Nothing of it is started."""
+    folder = papers.place / job.name
+    shutil.rmtree(folder, ignore_errors=True)
+    for attempt in job.attempts:
+        (folder / "runs" / attempt.run_id).mkdir(parents=True)
+    content = {"kind": "finetune", "attempts": [str(attempt) for attempt in job.attempts]}
+    (folder / JOB_FILE).write_text(json.dumps(content))
+    store.publish(
+        {
+            request.run_id: {
+                "request.json": request_text(request),
+                "events.jsonl": _placed(request, attempt, job.rented),
+                **Destination(HF_JOBS, {"flavor": job.rented.flavor}).files,
+            }
+            for request, attempt in zip(job.requests, job.attempts, strict=True)
+        },
+        Ownership(owner),
+    )
+    papers.write(folder, job.rented)
+
+
+def _placed(request: RunRequest, attempt: Attempt, rented: Rented) -> bytes:
+    place = AttemptPlaced(
+        time=request.created_at,
+        attempt=attempt.number,
+        engine=HF_JOBS,
+        where=rented.flavor,
+        job=rented.job_id,
+    )
+    return line_of(place)
+
+
+def _read(hub: Hub, seen: Seen, name: str, owner: str) -> Found | None:
+    """From the bucket, or from what was sent where it has not begun; None where it cannot be read."""
+
+    def text(path: str) -> bytes:
+        return hub.read(f"{name}/{path}", 0) or hub.sent(f"{name}/{path}")
+
+    try:
+        job, terms = json.loads(text(JOB_FILE)), json.loads(text(RENTED))
+        attempts = tuple(Attempt.parse(each) for each in job["attempts"])
+        requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in attempts)
+        rented = Rented(**{**_plain(terms), "owner": owner, "account": hub.name, "job_id": seen.id})
+    except (ValueError, KeyError, TypeError, RankVizError):
+        return None
+    same = all(r.run_id == a.run_id and a.number > 0 for r, a in zip(requests, attempts, strict=True))
+    if not attempts or not same or not all(isinstance(request, RunRequest) for request in requests):
+        return None
+    return Found(name, attempts, requests, rented)
+
+
+def _plain(terms: Mapping) -> Mapping:
+    """What a job costs and where, with their types."""
+    return {
+        "flavor": str(terms["flavor"])[:100],
+        "usd_per_minute": max(0.0, float(terms["usd_per_minute"])),
+        "timeout_seconds": int(terms["timeout_seconds"]),
+        "sweep_id": str(terms["sweep_id"])[:200],
+    }

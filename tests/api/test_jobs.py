@@ -1,0 +1,164 @@
+"""Machines of Hugging Face, for whoever has a login there: what they cost, and who may use what."""
+
+import shutil
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.api.jobs import LOG_IN, SET_TOKEN
+from rankviz.core.runs.request import SweepRequest
+from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
+from rankviz.store.destination import read_destination
+from rankviz.visitor import Visitor, acting_as
+from tests.support import questions
+from tests.support.hub_jobs import StandInHub, use
+from tests.support.workers import wait_for
+
+ALICE = Visitor("hf:1", "alice", token="hf_alice")
+BEN = Visitor("hf:2", "ben")
+REQUEST = SweepRequest(ranks=(4, 16), seeds=(0,))
+
+
+@pytest.fixture
+def hub(tmp_path):
+    (tmp_path / "hub").mkdir()
+    hub = StandInHub(tmp_path / "hub")
+    hub.holds.set()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def own(tmp_path, hub):
+    api = Api(home=tmp_path / "home", shared=False)
+    use(api, hub, "hf_alice")
+    yield api
+    api.workspace.supervisor.stop()
+
+
+@pytest.fixture
+def shared(tmp_path, hub):
+    api = Api(home=tmp_path / "home", shared=True)
+    use(api, hub)
+    yield api
+    api.workspace.supervisor.stop()
+
+
+def test_without_a_login_it_is_said_what_to_do(tmp_path, hub, shared):
+    own = Api(home=tmp_path / "own", shared=False)
+    use(own, hub)
+
+    with acting_as(BEN):
+        assert LOG_IN == shared.jobs.why_not()
+        with pytest.raises(EngineUnavailableError):
+            shared.jobs.flavors()
+    assert SET_TOKEN == own.jobs.why_not()
+
+
+def test_machines_with_one_gpu_are_offered_with_today_s_prices_the_cheapest_first(own):
+    flavors = own.jobs.flavors()
+
+    assert ["t4-small", "l4x1", "a100-large"] == [each.name for each in flavors]
+    assert [0.40, 0.80, 2.50] == [round(each.usd_per_hour, 2) for each in flavors]
+
+
+def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
+    offer = own.jobs.offer(REQUEST, "l4x1", 5.0)
+
+    # 0.013333 a minute: 2 to 10 minutes of starting are part of it, and 375 minutes are paid for.
+    assert 3 * 0.013333 <= offer.usd.low <= offer.usd.expected <= offer.usd.high
+    assert int(60 * 5 / 0.013333 - 600) == offer.timeout_seconds
+    assert "1x Nvidia L4 (l4x1): $0.80 per hour today. Cost: $0." in offer.sentences[0]
+    assert "ends the job after 6 h 5 min" in offer.sentences[1]
+    assert "NVIDIA L4" == offer.expected.device_name
+
+
+def test_a_slower_machine_takes_longer(own):
+    seconds = [own.jobs.offer(REQUEST, name).expected.seconds.expected for name in ("t4-small", "l4x1", "a100-large")]
+
+    assert sorted(seconds, reverse=True) == seconds
+
+
+def test_a_limit_below_the_highest_cost_is_said(own):
+    long = SweepRequest(ranks=(4, 16, 64, 128), seeds=(0, 1, 2), training=questions.sweep(max_steps=4000).training)
+
+    offer = own.jobs.offer(long, "l4x1", 0.5)
+
+    assert offer.usd.high > 0.5
+    assert "may end the job before all runs have completed" in " ".join(offer.sentences)
+
+
+def test_a_machine_that_there_is_not_and_a_limit_that_pays_for_nothing_are_refused(own):
+    with pytest.raises(InvalidSettingError, match="has no flavor 'h900'"):
+        own.jobs.check(REQUEST, "h900")
+    with pytest.raises(InvalidSettingError, match="do not pay for a job"):
+        own.jobs.check(REQUEST, "l4x1", 0.05)
+
+
+def test_a_base_in_a_folder_of_this_machine_is_refused_before_anything_is_paid(own, tmp_path):
+    with pytest.raises(InvalidSettingError, match="weights are not sent"):
+        own.jobs.check(SweepRequest(base=str(tmp_path), seeds=(0,)), "l4x1")
+
+
+def test_a_sweep_keeps_its_machine_and_limit_and_no_token(own):
+    sweep_id = own.jobs.start(REQUEST, "l4x1", 5.0)
+
+    run = own.runs.sweep(sweep_id).runs[0]
+    destination = read_destination(own.workspace.store.run_dir(run.run_id))
+    assert ("hf-jobs", {"flavor": "l4x1", "spend": "5"}) == (destination.engine, destination.options)
+    assert 5.0 == own.jobs.limit(sweep_id)
+    assert own.jobs.spent(sweep_id) is None or own.jobs.spent(sweep_id) >= 0
+
+
+def test_a_page_without_a_trainer_and_its_limits_do_not_stand_in_the_way_of_who_pays(shared):
+    large = SweepRequest(base="meta-llama/Llama-3.1-8B", seeds=(0,), training=questions.sweep(max_steps=400).training)
+
+    with acting_as(ALICE):
+        with pytest.raises(LimitError):
+            shared.runs.check(large)
+        offer = shared.jobs.check(large, "a100-large", 5.0)
+
+    assert offer.usd.low > 0
+
+
+def test_how_much_is_kept_on_a_shared_page_stays_limited(shared):
+    endless = SweepRequest(seeds=(0,), training=questions.sweep(max_steps=100_000).training)
+
+    with acting_as(ALICE), pytest.raises(LimitError, match="10,000 steps"):
+        shared.jobs.check(endless, "l4x1", 5.0)
+
+
+def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):
+    with acting_as(ALICE):
+        sweep_id = shared.jobs.start(REQUEST, "l4x1", 5.0)
+        wait_for(lambda: hub.jobs)
+        run_ids = [run.run_id for run in shared.runs.sweep(sweep_id).runs]
+    shared.workspace.supervisor.stop()
+    for name in ("runs", "hf-jobs"):
+        shutil.rmtree(shared.workspace.home / name)
+    again = Api(home=shared.workspace.home, shared=True)
+    use(again, hub)
+
+    with acting_as(ALICE):
+        assert run_ids == list(again.jobs.bring_back())
+        assert () == again.jobs.bring_back()
+        assert run_ids == [run.run_id for run in again.runs.sweep(sweep_id).runs]
+    with acting_as(BEN):
+        assert () == again.jobs.bring_back()
+    again.workspace.supervisor.stop()
+    assert 1 == len(hub.jobs)
+
+
+def test_one_visitor_s_login_is_not_another_s(shared, hub):
+    with acting_as(ALICE):
+        assert "" == shared.jobs.why_not()
+    with acting_as(BEN):
+        assert LOG_IN == shared.jobs.why_not()
+
+
+def test_a_login_serves_its_visitor_s_job_after_the_request_is_over(shared, hub):
+    with acting_as(ALICE):
+        shared.jobs.start(REQUEST, "l4x1", 5.0)
+
+    wait_for(lambda: hub.jobs)
+    assert ["alice"] == [job.namespace for job in hub.jobs.values()]

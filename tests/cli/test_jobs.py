@@ -1,0 +1,65 @@
+"""`rankviz sweep --engine hf-jobs`, against a stand-in for the Hub."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.hub_jobs import StandInHub
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def hub(tmp_path):
+    (tmp_path / "hub").mkdir()
+    hub = StandInHub(tmp_path / "hub")
+    yield hub
+    hub.close()
+
+
+def sweep(*args: str, hub, home: Path, token: str = "hf_alice") -> subprocess.CompletedProcess:
+    hosts = {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HOME": str(home / "hf")}
+    return subprocess.run(
+        [sys.executable, "-m", "rankviz", "sweep", "embedded", "--data", "phonemes", "-r", "4", *args],
+        cwd=ROOT,
+        env={**os.environ, **hosts, "RANKVIZ_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_cost_is_said_and_an_account_without_credit_ends_it_with_what_to_do(tmp_path, hub):
+    hub.refuses["POST /api/jobs/"] = (402, "Payment required")
+
+    run = sweep("--engine", "hf-jobs", "--flavor", "l4x1", "--spend", "5", hub=hub, home=tmp_path / "home")
+
+    assert 1 == run.returncode
+    assert "1x Nvidia L4 (l4x1): $0.80 per hour today. Cost: $" in run.stderr
+    assert "The limit of $5.00 ends the job after 6 h 5 min" in run.stderr
+    assert "it has no credit" in run.stderr
+
+
+def test_a_limit_that_pays_for_nothing_is_a_mistake_of_one_line(tmp_path, hub):
+    run = sweep("--engine", "hf-jobs", "--spend", "0.05", hub=hub, home=tmp_path / "home")
+
+    assert 2 == run.returncode
+    assert "0.05 US dollars do not pay for a job" in run.stderr
+    assert {} == hub.jobs
+
+
+def test_without_a_token_it_says_how_to_give_one(tmp_path, hub):
+    run = sweep("--engine", "hf-jobs", hub=hub, home=tmp_path / "home", token="")
+
+    assert 1 == run.returncode
+    assert "Set HF_TOKEN" in run.stderr
+
+
+def test_a_machine_without_the_engine_is_a_mistake(tmp_path, hub):
+    run = sweep("--flavor", "l4x1", hub=hub, home=tmp_path / "home")
+
+    assert 2 == run.returncode
+    assert "--flavor and --spend need --engine hf-jobs." in run.stderr

@@ -1,0 +1,347 @@
+"""A stand-in for the Hub on loopback: Jobs, commits to a dataset repository, and a bucket, by the routes that
+huggingface_hub calls.
+
+It really starts what a job says, as a process group on this machine. A job's mounts are folders here: where its command
+names a mount path, the folder stands instead. What it cannot show is in docs/engines.md.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from rankviz.api import Api
+from rankviz.engines.hf_jobs.engine import HfJobs
+from rankviz.engines.hf_jobs.logins import Logins
+
+HARDWARE = [
+    ("cpu-basic", "CPU Basic", 167, None),
+    ("t4-small", "Nvidia T4 - small", 6667, ("T4", "16 GB")),
+    ("l4x1", "1x Nvidia L4", 13333, ("L4", "24 GB")),
+    ("a100-large", "Nvidia A100 - large", 41667, ("A100", "80 GB")),
+]
+TIMEOUT = "Job timeout"
+TOKENS = {"hf_alice": "alice", "hf_ben": "ben"}
+
+
+@dataclass
+class StandInJob:
+    """A job, with its process."""
+
+    id: str
+    namespace: str
+    spec: Mapping
+    created: float
+    stage: str = "SCHEDULING"
+    message: str = ""
+    ended: float | None = None
+    process: subprocess.Popen | None = None
+    log: list[str] = field(default_factory=list)
+
+    def json(self) -> dict:
+        return {
+            "id": self.id,
+            "createdAt": datetime.fromtimestamp(self.created, UTC).isoformat().replace("+00:00", "Z"),
+            "dockerImage": self.spec["dockerImage"],
+            "command": self.spec["command"],
+            "arguments": [],
+            "environment": {},
+            "flavor": self.spec["flavor"],
+            "labels": self.spec.get("labels"),
+            "volumes": self.spec.get("volumes"),
+            "status": {"stage": self.stage, "message": self.message or None},
+            "owner": {"id": "1", "name": self.namespace, "type": "user"},
+            "durations": {"totalSecs": int((self.ended or time.time()) - self.created)},
+        }
+
+
+class StandInHub:
+    """What the tests look at and change.
+
+    place: Folders of repositories and buckets lie below it.
+    """
+
+    def __init__(self, place: Path, environment: Mapping[str, str] | None = None):
+        self.place = place
+        python = str(Path(sys.executable).parent)
+        path = os.pathsep.join([python, os.environ.get("PATH", "")])
+        self.environment = {**os.environ, "PATH": path, **(environment or {})}
+        self.jobs: dict[str, StandInJob] = {}
+        self.tokens = dict(TOKENS)
+        self.calls: list[str] = []
+        self.refuses: dict[str, tuple[int, str]] = {}
+        """Status and words by the beginning of "METHOD /path"."""
+        self.holds = threading.Event()
+        """While it is set, jobs stay in SCHEDULING."""
+        self.shows: dict[str, bytes | None] = {}
+        """What the bucket shows instead of a file, by the end of its path; None: nothing."""
+        self.loses_answers = False
+        """Whether a job is started and the answer says 503."""
+        self.drops_log = False
+        """Whether logs are empty."""
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        for job in self.jobs.values():
+            if job.process:
+                _kill(job.process)
+        self._server.shutdown()
+        self._server.server_close()
+
+    def folder(self, kind: str, repository: str) -> Path:
+        return self.place / kind / repository
+
+    def start(self, namespace: str, spec: Mapping) -> StandInJob:
+        job = StandInJob(f"{len(self.jobs) + 1:024x}", namespace, spec, time.time())
+        self.jobs[job.id] = job
+        threading.Thread(target=self._run, args=(job,), daemon=True).start()
+        return job
+
+    def end(self, job: StandInJob, stage: str, message: str = "") -> None:
+        """As where its machine is lost, its time is over, or somebody cancels it."""
+        job.stage, job.message, job.ended = stage, message, time.time()
+        if job.process:
+            _kill(job.process)
+
+    def _run(self, job: StandInJob) -> None:
+        while self.holds.is_set() and job.stage == "SCHEDULING":
+            time.sleep(0.02)
+        if job.stage != "SCHEDULING":
+            return
+        command = [self._mounted(text, job.spec["volumes"]) for text in job.spec["command"]]
+        job.process = subprocess.Popen(
+            command,
+            cwd=self.place,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        job.stage = "RUNNING"
+        timer = threading.Timer(job.spec.get("timeoutSeconds", 1800), self.end, (job, "ERROR", TIMEOUT))
+        timer.daemon = True
+        timer.start()
+        for line in job.process.stdout:
+            job.log.append(line.decode(errors="replace").rstrip("\n"))
+        code = job.process.wait()
+        timer.cancel()
+        _kill(job.process)
+        if job.stage == "RUNNING":
+            job.ended = time.time()
+            job.stage, job.message = ("COMPLETED", "") if code == 0 else ("ERROR", f"Job failed with exit code: {code}")
+
+    def _mounted(self, text: str, volumes: list[Mapping]) -> str:
+        for volume in volumes:
+            folder = self.folder(volume["type"], volume["source"])
+            folder.mkdir(parents=True, exist_ok=True)
+            text = text.replace(volume["mountPath"], str(folder))
+        return text
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """All that a container would take with it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that has gone is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: StandInHub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer("GET")
+
+    def do_HEAD(self) -> None:
+        self._answer("HEAD")
+
+    def do_POST(self) -> None:
+        self._answer("POST")
+
+    def _answer(self, method: str) -> None:
+        url = urlsplit(self.path)
+        path, query = unquote(url.path), parse_qs(url.query)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        call = f"{method} {path}"
+        self.hub.calls.append(call)
+        user = self.hub.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        refused = next((each for start, each in self.hub.refuses.items() if call.startswith(start)), None)
+        if refused:
+            return self._json({"error": refused[1]}, refused[0])
+        if user is None and path != "/api/jobs/hardware":
+            return self._json({"error": "Invalid credentials"}, 401)
+        parts = path.strip("/").split("/")
+        match [method, *parts]:
+            case ["GET", "api", "whoami-v2"]:
+                self._json({"name": user, "type": "user"})
+            case ["GET", "api", "jobs", "hardware"]:
+                self._json([_hardware(*each) for each in HARDWARE])
+            case [_, "api", "jobs", namespace, *_] if namespace != user:
+                self._json({"error": "Forbidden"}, 403)
+            case ["POST", "api", "jobs", namespace]:
+                job = self.hub.start(namespace, json.loads(body))
+                self._json(job.json(), 503 if self.hub.loses_answers else 200)
+            case ["GET", "api", "jobs", namespace]:
+                self._json(self._listed(namespace, query))
+            case [_, "api", "jobs", _, job_id, *rest]:
+                self._of_job(job_id, rest)
+            case ["POST", "api", "repos", "create"]:
+                wanted = json.loads(body)
+                self.hub.folder("dataset", f"{user}/{wanted['name']}").mkdir(parents=True, exist_ok=True)
+                self._json({"url": f"{self.hub.url}/datasets/{user}/{wanted['name']}"})
+            case ["POST", "api", "datasets", owner, name, "preupload", "main"]:
+                files = json.loads(body)["files"]
+                kept = [{"path": each["path"], "uploadMode": "regular", "shouldIgnore": False} for each in files]
+                self._json({"files": kept})
+            case ["POST", "api", "datasets", owner, name, "commit", "main"]:
+                self._commit(self.hub.folder("dataset", f"{owner}/{name}"), body)
+            case [_, "datasets", owner, name, "resolve", "main", *rest]:
+                self._file(self.hub.folder("dataset", f"{owner}/{name}") / "/".join(rest))
+            case ["POST", "api", "buckets", owner, name]:
+                self.hub.folder("bucket", f"{owner}/{name}").mkdir(parents=True, exist_ok=True)
+                self._json({"url": f"{self.hub.url}/buckets/{owner}/{name}"})
+            case ["GET", "api", "buckets", owner, name, "tree", *rest]:
+                self._json(list(self._tree(self.hub.folder("bucket", f"{owner}/{name}"), "/".join(rest))))
+            case ["GET", "buckets", owner, name, "resolve", *rest]:
+                self._file(self.hub.folder("bucket", f"{owner}/{name}") / "/".join(rest))
+            case _:
+                self._json({"error": f"The stand-in has no {call}"}, 404)
+
+    def _listed(self, namespace: str, query: Mapping[str, list[str]]) -> list[dict]:
+        wanted = dict(each.split("=", 1) for each in query.get("label", ()))
+        jobs = [job for job in self.hub.jobs.values() if job.namespace == namespace]
+        return [job.json() for job in jobs if wanted.items() <= (job.spec.get("labels") or {}).items()]
+
+    def _of_job(self, job_id: str, rest: list[str]) -> None:
+        job = self.hub.jobs.get(job_id)
+        if job is None:
+            return self._json({"error": "Job not found"}, 404, {"X-Error-Code": "JobNotFound"})
+        if rest == ["logs"]:
+            return self._log(job)
+        if rest == ["cancel"] and job.ended is None:
+            self.hub.end(job, "CANCELED")
+        self._json(job.json())
+
+    def _log(self, job: StandInJob) -> None:
+        """As server-sent events, until the job ends."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        sent = 0
+        try:
+            while True:
+                over, lines = job.ended is not None, [] if self.hub.drops_log else job.log[sent:]
+                for line in lines:
+                    self.wfile.write(f"data: {json.dumps({'data': line, 'timestamp': ''})}\n\n".encode())
+                self.wfile.flush()
+                sent += len(lines)
+                if over:
+                    break
+                time.sleep(0.02)
+        except OSError:
+            pass
+        self.close_connection = True
+
+    def _commit(self, folder: Path, body: bytes) -> None:
+        for line in body.splitlines():
+            row = json.loads(line)
+            value = row["value"]
+            match row["key"]:
+                case "file":
+                    target = folder / value["path"]
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(base64.b64decode(value["content"]))
+                case "deletedFolder":
+                    shutil.rmtree(folder / value["path"].rstrip("/"), ignore_errors=True)
+        url = f"{self.hub.url}/datasets/{folder.parent.name}/{folder.name}/commit/{'0' * 40}"
+        self._json({"commitOid": "0" * 40, "commitUrl": url, "pullRequestUrl": None})
+
+    def _tree(self, bucket: Path, prefix: str) -> Iterator[dict]:
+        for file in sorted((bucket / prefix).rglob("*")):
+            data = self._shown(file) if file.is_file() else None
+            if data is not None:
+                path = file.relative_to(bucket).as_posix()
+                yield {"type": "file", "path": path, "size": len(data), "xetHash": "0" * 64}
+
+    def _shown(self, file: Path) -> bytes | None:
+        for end, instead in self.hub.shows.items():
+            if str(file).endswith(end):
+                return instead
+        return file.read_bytes() if file.is_file() else None
+
+    def _file(self, file: Path) -> None:
+        data = self._shown(file)
+        if data is None:
+            return self._json({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
+        wanted = self.headers.get("Range", "")
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if wanted and start >= len(data):
+            return self._json({"error": "Range not satisfiable"}, 416)
+        self.send_response(206 if wanted else 200)
+        self.send_header("ETag", '"0"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data[start:])
+
+    def _json(self, content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+
+def _hardware(name: str, label: str, micro_usd: int, card: tuple[str, str] | None) -> dict:
+    accelerator = None
+    if card:
+        accelerator = {"type": "gpu", "model": card[0], "quantity": "1", "vram": card[1], "manufacturer": "Nvidia"}
+    return {
+        "name": name,
+        "prettyName": label,
+        "cpu": "4 vCPU",
+        "ram": "16 GB",
+        "ephemeralStorage": None,
+        "accelerator": accelerator,
+        "unitCostMicroUSD": micro_usd,
+        "unitCostUSD": micro_usd / 1e6,
+        "unitLabel": "minute",
+    }
+
+
+def use(api: Api, hub: StandInHub, token: str = "") -> HfJobs:
+    """Let an Api rent from the stand-in; on a page of one's own with this token. Returns its engine."""
+    engine = next(each for each in api.workspace.supervisor.engines if isinstance(each, HfJobs))
+    engine.logins = Logins(hub.url, of_machine=False)
+    if token:
+        engine.logins.give("", token)
+    return engine

@@ -1,0 +1,127 @@
+"""Where a sweep of Train runs: the choice, and what a rented machine costs before the button."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+from rankviz.core.runs.events import AttemptPlaced
+from rankviz.errors import EngineUnavailableError
+from rankviz.store.destination import Destination
+from rankviz.ui.train.engine import before_start, choice, place_html, start
+from rankviz.visitor import Visitor, acting_as
+from tests.support import questions
+from tests.support.finished_runs import text_of
+from tests.support.hub_jobs import StandInHub, use
+from tests.support.train_form import FORM
+
+
+@pytest.fixture
+def hub(tmp_path):
+    (tmp_path / "hub").mkdir()
+    hub = StandInHub(tmp_path / "hub")
+    hub.holds.set()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def api(tmp_path, hub):
+    api = Api(home=tmp_path / "home", shared=False)
+    use(api, hub, "hf_alice")
+    yield api
+    api.workspace.supervisor.stop()
+
+
+def test_who_has_no_login_sees_no_choice(tmp_path, hub):
+    api = Api(home=tmp_path / "home", shared=True)
+    use(api, hub)
+
+    with acting_as(Visitor("hf:1", "alice")):
+        assert not choice(api, engine=LOCAL, flavor=None).box.visible
+    with acting_as(Visitor("hf:1", "alice", token="hf_alice")):
+        assert choice(api, engine=LOCAL, flavor=None).box.visible
+
+
+def test_machines_are_offered_with_their_prices_once_they_are_chosen(api):
+    here, there = choice(api, engine=LOCAL, flavor=None), choice(api, engine=HF_JOBS, flavor=None)
+
+    assert (False, True) == (here.terms.visible, there.terms.visible)
+    assert [("t4-small, $0.40/h", "t4-small"), ("l4x1, $0.80/h", "l4x1")] == there.flavor.choices[:2]
+    assert "l4x1" == there.flavor.value
+
+
+def test_a_chosen_machine_stays_chosen(api):
+    assert "t4-small" == choice(api, engine=HF_JOBS, flavor="t4-small").flavor.value
+
+
+def test_the_cost_stands_before_the_button_as_a_range(api):
+    shown = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **FORM)
+
+    words = text_of(shown.expected)
+    assert "$0.80 per hour today. Cost: $0.0" in words
+    assert "The limit of $5.00 ends the job after 6 h 5 min" in words
+    assert "2 runs on NVIDIA L4: estimated time" in words
+    assert "" == shown.notice
+
+
+def test_a_limit_that_pays_for_nothing_is_said_before_the_button(api):
+    shown = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=0.01, **FORM)
+
+    assert "do not pay for a job" in text_of(shown.notice)
+
+
+def test_an_empty_spending_limit_is_that_of_the_settings(api):
+    shown = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=None, **FORM)
+
+    assert "The limit of $2.00" in text_of(shown.expected)
+
+
+def test_a_wrong_setting_is_said_at_its_field_there_too(api):
+    shown = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **{**FORM, "other_ranks": "x"})
+
+    assert shown.ranks_problem
+
+
+def test_where_hugging_face_cannot_be_reached_that_is_said_and_this_machine_can_be_chosen(api, hub):
+    hub.close()
+
+    shown = before_start(api, engine=HF_JOBS, flavor=None, spend=5.0, **FORM)
+
+    assert "Hugging Face cannot be reached" in text_of(shown.notice)
+    assert choice(api, engine=HF_JOBS, flavor=None).box.visible
+
+
+def test_train_starts_where_it_is_to_run(api):
+    sweep_id = start(api, FORM, engine=HF_JOBS, flavor="l4x1", spend=5.0)
+
+    run = api.runs.sweep(sweep_id).runs[0]
+    assert 5.0 == api.jobs.limit(sweep_id)
+    assert run.state == "queued"
+
+
+def test_a_login_that_ended_meanwhile_starts_nothing(tmp_path, hub):
+    api = Api(home=tmp_path / "home", shared=True)
+    use(api, hub)
+
+    with acting_as(Visitor("hf:1", "alice")), pytest.raises(EngineUnavailableError, match="Log in"):
+        start(api, FORM, engine=HF_JOBS, flavor="l4x1", spend=5.0)
+
+    assert [] == api.workspace.store.records()
+
+
+def test_what_a_sweep_has_cost_and_why_it_waits_stand_with_its_state(api):
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,)), "", Destination(HF_JOBS, {"flavor": "l4x1", "spend": "5"}))
+    (run,) = store.sweep(sweep_id).runs
+    waits = "Hugging Face looks for a free machine."
+    store.append(run.run_id, AttemptPlaced(time=1.0, attempt=1, engine=HF_JOBS, where="l4x1", waits=waits))
+
+    shown = text_of(place_html(api, api.runs.sweep(sweep_id)))
+
+    assert "Hugging Face Jobs: $0.00 of at most $5.00 so far. Hugging Face looks for a free machine." == shown
+
+
+def test_a_sweep_of_this_machine_has_no_such_line(api):
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)))
+
+    assert "" == place_html(api, api.runs.sweep(sweep_id))
