@@ -3,6 +3,7 @@
 "use strict";
 
 window.RankVizExplore = (() => {
+  const FIELDS = document.currentScript.dataset.fields.split(",");
   const WORDS_AFTER = 180;
   const BUSY_AFTER = 500;
   const params = new URL(location.href).searchParams;
@@ -140,9 +141,12 @@ window.RankVizExplore = (() => {
     refreshSection();
   }
 
+  const named = (values) => Object.fromEntries(FIELDS.map((name, i) => [name, values[i]]));
+
   /* A widget of the question changed. What is hidden does not count. */
-  function asked(values) {
+  function asked(widgets) {
     if (!isRestored) return;
+    const values = named(widgets);
     const next = { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
     if (JSON.stringify(next) !== JSON.stringify(state.question)) {
       state.question = next;
@@ -151,7 +155,8 @@ window.RankVizExplore = (() => {
   }
 
   /* Gradio has put the address's values into the widgets. */
-  function restored(values) {
+  function restored(widgets) {
+    const values = named(widgets);
     isRestored = true;
     state.question = { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
     if (state.answer) mounted.rank?.set(state.r);

@@ -273,9 +273,9 @@ class Workspace:
         """Why nothing can be kept in the runs folder and how to change that; empty where it can."""
         from rankviz.machine import disk
 
-        return self._of_disk(disk.trouble(self.home))
+        return self.of_disk(disk.trouble(self.home))
 
-    def _of_disk(self, sentence: str) -> str:
+    def of_disk(self, sentence: str) -> str:
         """As whoever asks can act on it: a visitor of a shared page does not tend its machine."""
         from rankviz.machine import disk
 
@@ -291,7 +291,7 @@ class Workspace:
 
             if not any(disk.is_of_writing(error, folder) for folder in (self.home, self.temp.page)):
                 raise
-            raise StorageError(self._of_disk(disk.explain(error))) from error
+            raise StorageError(self.of_disk(disk.explain(error))) from error
 
     def here(self) -> Device:
         """This machine, as training finds it."""

@@ -76,7 +76,7 @@ class Arriving:
             except MultipartParseError as error:
                 raise Refused(400, f"This is no upload as browsers send it: {error}") from None
         if disk.is_full(self._workspace.temp.page):
-            raise Refused(507, disk.FULL_SENTENCE)
+            raise Refused(507, self._workspace.of_disk(disk.FULL_SENTENCE))
         more_bytes, more_files = max(0, self._bytes - self._held_bytes), self._files - self._held_files
         if more_bytes or more_files:
             await run_in_threadpool(self._hold, more_bytes, more_files, STEP_BYTES if more_bytes else 0)

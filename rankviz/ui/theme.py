@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from hashlib import sha256
 from html import escape
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from rankviz.ui.event_errors import Refusals
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
+from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.readable import Answered, before_all, unfit
 from rankviz.ui.uploads import Uploads
 from rankviz.ui.visitors import Identified, visitors_of
@@ -81,13 +83,12 @@ def head(room: str | None = None) -> str:
     """
     plotly = _plotly_url().lstrip("/")
     data = {
-        "plotly": plotly,
-        "space": os.environ.get("SPACE_ID", ""),
-        "room": room or "",
-        "figures": json.dumps(FIGURES),
+        "files": {"plotly": plotly, "space": os.environ.get("SPACE_ID", ""), "room": room or ""},
+        "rankviz": {"plotly": plotly},
+        "explore": {"fields": ",".join(DEFAULTS)},
+        "first": {"figures": json.dumps(FIGURES)},
     }
-    attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
-    scripts = "".join(f'<script defer src="{_url(script).lstrip("/")}" {attributes}></script>' for script in SCRIPTS)
+    scripts = "".join(_script(path, data.get(path.stem, {})) for path in SCRIPTS)
     styles = "".join(f'<link rel="stylesheet" href="{_url(path).lstrip("/")}">' for path in FIRST_STYLES)
     # With its fonts from the start the page need not move when they come.
     fonts_first = "".join(
@@ -96,6 +97,11 @@ def head(room: str | None = None) -> str:
         for weight in ("Regular", "Bold")
     )
     return f'{styles}{fonts_first}{scripts}<link rel="preload" as="script" fetchpriority="low" href="{plotly}">'
+
+
+def _script(path: Path, data: Mapping[str, str]) -> str:
+    attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
+    return f'<script defer src="{_url(path).lstrip("/")}"{attributes}></script>'
 
 
 def file_routes() -> list[Route]:

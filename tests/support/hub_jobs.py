@@ -8,6 +8,7 @@ names a mount path, the folder stands instead. What it cannot show is in docs/en
 import base64
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -63,7 +64,7 @@ class StandInJob:
             "volumes": self.spec.get("volumes"),
             "status": {"stage": self.stage, "message": self.message or None},
             "owner": {"id": "1", "name": self.namespace, "type": "user"},
-            "durations": {"totalSecs": int((self.ended or time.time()) - self.created)},
+            "durations": {"totalSecs": math.ceil((self.ended or time.time()) - self.created)},
         }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
+from rankviz.core.runs.labels import base_name, data_name
 from rankviz.core.runs.metric import measured_metrics
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.tradeoff import (
@@ -12,7 +13,6 @@ from rankviz.core.runs.tradeoff import (
     learning_rate_note,
 )
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.labels import base_name, data_name
 from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, draw, named_band, rgba
 from rankviz.figures.sweep.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
 from rankviz.figures.sweep.points import PointGroup, measured_points, point_group

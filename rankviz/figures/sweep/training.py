@@ -5,8 +5,8 @@ from math import isfinite, log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.runs.events import StepLogged
+from rankviz.core.runs.labels import data_name, run_label, sweep_title
 from rankviz.core.runs.record import Sweep
-from rankviz.figures.labels import data_name, run_label, sweep_title
 from rankviz.figures.style import MEASURED, draw, rgba
 
 if TYPE_CHECKING:

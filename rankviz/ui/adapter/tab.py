@@ -12,8 +12,8 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE
+from rankviz.core.runs.labels import base_name, data_name
 from rankviz.errors import RankVizError
-from rankviz.figures.labels import base_name, data_name
 from rankviz.ui import link
 from rankviz.ui.adapter import details, resize, view
 from rankviz.ui.adapter.answer import shown

@@ -1,6 +1,5 @@
 """The Explore tab has the settings on the left and the estimate on the right."""
 
-import json
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,8 +58,7 @@ def build(api: Api) -> Exploring:
                     frame.tools()
             w["take"] = takeaway.choice()
             inputs = {name: w[name] for name in question.DEFAULTS}
-            names = list(inputs)
-            asking = _in_browser("asked", names, list(inputs.values()))
+            asking = _in_browser("asked", list(inputs.values()))
             sections.build(api, w, inputs, asking)
 
     fitting, following = (
@@ -72,7 +70,7 @@ def build(api: Api) -> Exploring:
         )
         for view in (fitted, followed)
     )
-    changes = [w[name].change for name in names if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
+    changes = [w[name].change for name in inputs if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
     w["model"].change(**following).then(**asking)
     on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting).then(**asking)
@@ -94,19 +92,16 @@ def build(api: Api) -> Exploring:
     return Exploring(
         question=inputs,
         fit=fitting,
-        restored=_in_browser("restored", names, list(inputs.values())),
+        restored=_in_browser("restored", list(inputs.values())),
         curve=curve,
         measure=measure,
         data_file=w["data_file"],
     )
 
 
-def _in_browser(function: str, names: list[str], inputs: list[Any]) -> dict[str, Any]:
-    """An event without a server: this function of the page's script gets the question's values by name."""
-    script = (
-        f"(...values) => {{ RankVizExplore.{function}("
-        f"Object.fromEntries({json.dumps(names)}.map((name, i) => [name, values[i]]))); return []; }}"
-    )
+def _in_browser(function: str, inputs: list[Any]) -> dict[str, Any]:
+    """An event without a server: this function of the page's script gets the question's values, as DEFAULTS has them."""
+    script = f"(...values) => {{ RankVizExplore.{function}(values); return []; }}"
     return {"fn": None, "inputs": inputs, "outputs": None, "js": script, "queue": False, "show_progress": "hidden"}
 
 

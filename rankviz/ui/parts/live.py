@@ -11,12 +11,12 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs import events
+from rankviz.core.runs.labels import run_label, sweep_title
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.progress import SweepProgress, progress_of
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.stages import TRAINING
 from rankviz.figures import training_figure, training_info
-from rankviz.figures.labels import run_label, sweep_title
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, rounded

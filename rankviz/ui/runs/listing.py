@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import run_json
+from rankviz.core.runs.labels import base_name, data_name, sweep_title
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.export.tables import Table
 from rankviz.export.tables import runs_table as measured_table
-from rankviz.figures.labels import base_name, data_name, sweep_title
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, rounded
 from rankviz.ui.runs.selection import NOTHING, Choice

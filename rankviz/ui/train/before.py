@@ -13,10 +13,10 @@ from rankviz.core.cost.device import card
 from rankviz.core.cost.question import Question
 from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import problems, warnings
+from rankviz.core.runs.labels import base_name
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.errors import LimitError, RankVizError, UserError
-from rankviz.figures.labels import base_name
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span
 from rankviz.ui.parts.question import CUSTOM

@@ -225,9 +225,9 @@ def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_
     api.workspace.temp.own(exported, ANN.id)
 
     with acting_as(ANN):
-        api.runs.import_(exported)
+        (run_id,) = api.runs.import_(exported)
         assert 600_000 < api.workspace.room.used_bytes(ANN.id)
-        api.runs.delete(sweep_id)
+        api.runs.delete(run_id)
         api.workspace.room.hold(ANN.id, 500_000)
         with pytest.raises(LimitError, match=r"These runs take .* and this server has .* left for files of yours"):
             api.runs.import_(exported)
