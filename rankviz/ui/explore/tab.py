@@ -100,7 +100,7 @@ def build(api: Api) -> Exploring:
 
 
 def _in_browser(function: str, inputs: list[Any]) -> dict[str, Any]:
-    """An event without a server: this function of the page's script gets the question's values, as DEFAULTS has them."""
+    """An event without a server: a function of the page's script gets the question's values, as DEFAULTS has them."""
     script = f"(...values) => {{ RankVizExplore.{function}(values); return []; }}"
     return {"fn": None, "inputs": inputs, "outputs": None, "js": script, "queue": False, "show_progress": "hidden"}
 
