@@ -26,12 +26,12 @@ def driver(facts: Facts) -> Check:
         return Check(name="driver", state="ok", found=f"{versions}.")
     oldest = DRIVER_FOR_CUDA.get(needed[0])
     newer = f"driver {oldest} or newer" if oldest else "the newest driver"
-    older = torch_build.command(facts.card, driver.cuda)
+    older = torch_build.fitting(facts.card, driver.cuda)
     return Check(
         name="driver",
         state="problem",
         found=f"This driver is too old for this torch: {versions}.",
-        remedy=f"Install {newer}{f', or a torch for an older CUDA: {older}' if older else ''}. {ON_THE_CPU}",
+        remedy=f"Install {newer}{f', or {older}' if older else ''}. {ON_THE_CPU}",
     )
 
 
@@ -46,8 +46,8 @@ def generation(facts: Facts) -> Check:
             found=f"{has}; Unsloth's kernels need {dotted(LEAST_CAPABILITY)}.",
             remedy=f"Use a newer GPU. {ON_THE_CPU}",
         )
-    install = torch_build.command(card, facts.driver.cuda)
-    remedy = f"Install another torch: {install}" if install else f"Install the newest driver and torch. {ON_THE_CPU}"
+    other = torch_build.fitting(card, facts.driver.cuda)
+    remedy = f"Install {other}." if other else f"Install the newest driver and torch. {ON_THE_CPU}"
     architectures = next((step.architectures for step in facts.trial if step.architectures), ())
     if architectures:
         if torch_build.holds_kernels(architectures, card.capability):

@@ -53,8 +53,8 @@ def is_published(software: Software) -> bool:
     return re.fullmatch(r"[\d.]+\+cu\d+", software.torch) is not None
 
 
-def command(card: Card, driver_cuda: Version) -> str:
-    """Installs a torch that runs on this card with this driver; empty where there is none."""
+def fitting(card: Card, driver_cuda: Version) -> str:
+    """Which torch runs on this card with this driver, and where to find it; empty where there is none."""
     least = _least_cuda(card.capability)
     builds = [
         build
@@ -64,8 +64,7 @@ def command(card: Card, driver_cuda: Version) -> str:
         and (card.capability >= TURING or build < CUDA_OF_BLACKWELL)
     ]
     # Among those, the oldest suits most drivers and other libraries.
-    tag = "".join(str(part) for part in builds[0]) if builds else ""
-    return f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu{tag}" if tag else ""
+    return f"the torch for CUDA {_dotted(builds[0])}, as PyTorch's installation page shows" if builds else ""
 
 
 def _least_cuda(capability: Version) -> Version:

@@ -111,24 +111,24 @@ def test_a_card_that_is_too_old_or_too_new_for_torch_or_the_kernels_is_a_problem
 @pytest.mark.parametrize(
     ("card", "driver", "install"),
     [
-        (L4, (12, 2), "whl/cu126"),
-        (V100, (12, 2), "whl/cu126"),
-        (RTX_5090, (12, 8), "whl/cu129"),
+        (L4, (12, 2), "torch for CUDA 12.6"),
+        (V100, (12, 2), "torch for CUDA 12.6"),
+        (RTX_5090, (12, 8), "torch for CUDA 12.9"),
         (L4, (11, 8), None),  # no driver of CUDA 11 runs a torch for CUDA 12
     ],
 )
 def test_what_to_do_about_an_old_driver_can_run_on_the_card(card, driver, install):
     text = sentence(gpu(card, driver=("1.0", driver)), "driver")
 
-    assert install in text if install else "pip" not in text
+    assert install in text if install else "the torch for" not in text
     assert "Install driver 580 or newer" in text
 
 
 def test_what_to_do_about_a_torch_without_kernels_for_the_card_can_run_on_it():
     old = replace(INSTALLED, torch="2.10.0+cu126", torch_cuda=(12, 6))
 
-    assert "whl/cu129" in sentence(gpu(RTX_5090, software=old), "generation")
-    assert "whl/cu126" in sentence(gpu(V100), "generation")
+    assert "torch for CUDA 12.9" in sentence(gpu(RTX_5090, software=old), "generation")
+    assert "torch for CUDA 12.6" in sentence(gpu(V100), "generation")
 
 
 def test_what_torch_itself_names_decides_where_a_trial_has_imported_it():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.core.preflight.facts import Card, Software
-from rankviz.core.preflight.torch_build import command, holds_kernels, is_published, why_not
+from rankviz.core.preflight.torch_build import fitting, holds_kernels, is_published, why_not
 
 
 def card(capability):
@@ -48,16 +48,16 @@ def test_pytorchs_own_builds_are_known_by_their_version():
 
 
 @pytest.mark.parametrize(
-    ("capability", "driver", "index"),
-    [((9, 0), (13, 0), "cu126"), ((7, 0), (13, 0), "cu126"), ((12, 0), (13, 0), "cu129"), ((11, 0), (13, 0), "cu130")],
+    ("capability", "driver", "cuda"),
+    [((9, 0), (13, 0), "12.6"), ((7, 0), (13, 0), "12.6"), ((12, 0), (13, 0), "12.9"), ((11, 0), (13, 0), "13.0")],
 )
-def test_the_build_to_install_has_kernels_for_the_card(capability, driver, index):
-    assert command(card(capability), driver).endswith(f"/whl/{index}")
+def test_the_build_to_install_has_kernels_for_the_card(capability, driver, cuda):
+    assert f"the torch for CUDA {cuda}," in fitting(card(capability), driver)
 
 
 @pytest.mark.parametrize(("capability", "driver"), [((9, 0), (11, 8)), ((11, 0), (12, 9))])
 def test_where_no_build_runs_with_the_driver_none_is_named(capability, driver):
-    assert "" == command(card(capability), driver)
+    assert "" == fitting(card(capability), driver)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
