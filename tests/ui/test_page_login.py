@@ -8,6 +8,7 @@ import pytest
 from rankviz.store import RunStore
 from rankviz.ui.who import ANONYMOUS
 from tests.support import questions
+from tests.support.finished_runs import finished_events
 from tests.support.login import as_space, login_provider
 from tests.ui.conftest import WAIT_MILLISECONDS, serving
 
@@ -27,8 +28,19 @@ def space(home):
         yield url.replace("127.0.0.1", "localhost")
 
 
+def trained(home, owner):
+    """A sweep that has ended, so that the page does not start to train it."""
+    store = RunStore(home)
+    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), owner)
+    (run,) = store.sweep(sweep_id).runs
+    store.begin(run.run_id)
+    for event in finished_events(run.request, 2.0):
+        store.append(run.run_id, event)
+    return sweep_id
+
+
 def test_who_logs_in_finds_their_runs_in_any_browser_until_they_log_out(browser, space, home):
-    hers = RunStore(home).create(questions.sweep(ranks=(4,)), "hf:sub-of-ann")
+    hers = trained(home, "hf:sub-of-ann")
     context = browser.new_context(viewport={"width": 1400, "height": 900}, base_url=space)
     context.set_default_timeout(WAIT_MILLISECONDS)
     page, thrown = context.new_page(), []
