@@ -161,7 +161,7 @@ class Restored(NamedTuple):
     tolerance: str
     details: Any
     """Of a sweep: open where the address has a tolerance, whose box is in them."""
-    showing_runs: str
+    showing_runs: Any
 
 
 def restore(api: Api, params: Mapping[str, str]) -> Restored:
@@ -202,7 +202,7 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         sweep_id = next((s.sweep_id for s in api.runs.made() if not s.ended), "")
     return Restored(
         notice=notice_html(*notes),
-        tabs=gr.Tabs(selected=tab),
+        tabs=gr.Tabs(selected=tab) if tab != "explore" else gr.skip(),  # someone may have opened another meanwhile
         question=values,
         training_sweep=sweep_id,
         sweep=sweep_id or missing or runs.first_sweep(api),
@@ -212,7 +212,7 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
         judged_by=metric,
         tolerance=params.get("tolerance", default_tolerance(metric)),
         details=gr.Accordion(open="tolerance" in params),
-        showing_runs=runs.SHOWING if tab == "runs" else "",
+        showing_runs=runs.SHOWING if tab == "runs" else gr.skip(),
     )
 
 
