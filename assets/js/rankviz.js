@@ -235,10 +235,22 @@ window.RankViz = (() => {
     drawnThen[tab] = draw;
   }
 
+  function nameOfOpenTab() {
+    const open = tabButtons().find((button) => button.getAttribute("aria-selected") === "true");
+    return open && nameOf(open);
+  }
+
+  /* The tab that is open when this one was selected. Gradio selects the first tab at the start, and on a slow machine
+     says so late, when another one is open. */
+  function selected(tab) {
+    const open = tab === "explore" ? (nameOfOpenTab() ?? tab) : tab;
+    write({ tab: open === "explore" ? null : open });
+    return open;
+  }
+
   function restored() {
     isRestored = true;
-    const open = tabButtons().find((button) => button.getAttribute("aria-selected") === "true");
-    if (open) drawnThen[nameOf(open)]?.();
+    drawnThen[nameOfOpenTab()]?.();
     if (new URL(location.href).searchParams.get("tab") === "sweep") remember({ tab: "runs" }); // its name before
   }
 
@@ -335,6 +347,7 @@ window.RankViz = (() => {
     editable,
     copyable,
     address,
+    selected,
     restored,
     restoredWith,
     header,

@@ -100,12 +100,9 @@ def build_app(api: Api) -> gr.Blocks:
         to["runs"] = on_any(runs_tab.select, restored_with("runs").submit)
         named = {}
         for name, chosen in to.items():
-            place = json.dumps({"tab": None if name == "explore" else name})
-            shown = json.dumps(runs.SHOWING if name == "runs" else "")
             # In the browser, so in the order of clicks.
-            named[name] = chosen.then(
-                None, None, running.showing, js=f"() => {{ RankViz.write({place}); return {shown}; }}"
-            )
+            script = f"() => {{ return RankViz.selected({name!r}) === 'runs' ? {runs.SHOWING!r} : ''; }}"
+            named[name] = chosen.then(None, None, running.showing, js=script)
         to["guide"].then(**rules)
         to["train"].then(**training.draw)
         train_at_start = on_any(restored_with("train").submit)
