@@ -90,8 +90,8 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         sweep_box=gr.Column(visible=True),
         metric=gr.Dropdown(
             choices=[(m.label, m.key) for m in METRICS.values() if m in offered or m is by],
-            value=by.key,
             visible=len(offered) > 1,
+            **({} if known else {"value": by.key}),  # an answer that comes late must not undo a later choice
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
         status=live.status_html(sweep, waiting=live.waiting_words(api, sweep)),

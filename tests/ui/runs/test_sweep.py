@@ -246,6 +246,12 @@ def test_a_quality_that_the_sweep_lacks_is_said_and_the_loss_is_shown(api):
     assert ("loss", "0.02") == (view.metric.value, view.tolerance.value)
 
 
+def test_a_choice_that_can_be_shown_is_not_sent_back_so_that_a_late_answer_undoes_no_later_one(api):
+    view = shown(api, counted(api, {4: 60, 16: 80}), metric="token_accuracy", tolerance="2")
+
+    assert not {"value"} & (view.metric._constructor_args[0].keys() | view.tolerance._constructor_args[0].keys())
+
+
 def test_a_wrong_tolerance_in_points_is_shown_with_one_point(api):
     view = shown(api, counted(api, {4: 60, 16: 80}), metric="token_accuracy", tolerance="a little")
 
