@@ -227,7 +227,7 @@ def counted_sweep(home):
         shutil.rmtree(api.workspace.store.run_dir(run.run_id))
 
 
-# A known fault that is not found yet: on a busy machine one answer of the page is now and then lost.
+# A known fault: on a busy machine an answer to what was there before may come after the newer one.
 @pytest.mark.flaky(reruns=2)
 def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(page, counted_sweep):
     page.goto(f"/?tab=runs&sweep={counted_sweep}&tolerance=0.02")
