@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -22,6 +24,19 @@ def store(tmp_path):
     yield store
     for process in processes_of(store.home):
         process.kill()
+
+
+@pytest.fixture(autouse=True)
+def no_loop_of_the_browser(request):
+    """Playwright's event loop counts as running in its thread until the session ends, and asyncio.run() refuses to run
+    beside it. Tests without a browser don't see it."""
+    loop = None if request.node.get_closest_marker("browser") else asyncio._get_running_loop()
+    if loop is None:
+        yield
+        return
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(loop)
 
 
 def pytest_collection_modifyitems(items):

@@ -34,7 +34,7 @@ def test_on_a_full_disk_the_page_goes_on_and_with_room_everything_does(tmp_path,
 
         said = watched(space, ben, "a disk that is full", lambda: everything(ann, f"{name}-2"))
 
-        assert disk.FULL_SENTENCE in " ".join(said), said
+        assert disk.FOR_VISITORS[disk.FULL_SENTENCE] in " ".join(said), said
         assert "Internal Server Error" not in " ".join(said), said
         assert f"{name}-1" in sweeps_of(ann)
         assert f"{name}-2" not in sweeps_of(ann)
@@ -49,7 +49,7 @@ def test_on_a_read_only_folder_the_page_goes_on_and_says_why_nothing_is_kept(tmp
 
         said = watched(space, ben, "a runs folder that is read-only", lambda: everything(ann, name))
 
-        assert disk.READ_ONLY_SENTENCE in " ".join(said), said
+        assert disk.FOR_VISITORS[disk.READ_ONLY_SENTENCE] in " ".join(said), said
         assert "Internal Server Error" not in " ".join(said), said
         assert 20 > len(space.log.read_text().splitlines()), space.log.read_text()[-2000:]
 
