@@ -109,7 +109,7 @@ def test_an_open_page_keeps_the_components_that_changed_on_it_and_no_others(page
 
     kept = page.app.state_holder.session_data["opened"].blocks_config.blocks
     outputs = {output._id for event in at_start for output in page.fns[event].outputs if not output.stateful}
-    assert {"tabs", "measure", "modules"} <= {component.elem_id for component in kept.values()}
+    assert {"measure", "modules"} <= {component.elem_id for component in kept.values()}
     assert len(kept) < len(outputs) / 4
 
 
