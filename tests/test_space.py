@@ -158,7 +158,7 @@ def test_app_py_serves_a_space_as_it_is_built(python, tmp_path):
         page, health = read(address), json.loads(read(f"{address}/rankviz/health"))
         estimated = json.loads(asked(address, {"values": {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}}))
         checked = health_check(address)
-        log = (tmp_path / "app.log").read_text()  # before its end, at which Python drops Gradio's event loop with a word
+        log = (tmp_path / "app.log").read_text()  # its end closes no event loop, and says so
 
     assert b'data-space="someone/rankviz"' in page
     assert health["home_writable"] is True
