@@ -1,4 +1,4 @@
-# RankViz for a Docker Space or a team's server; docs/spaces.md shows how to start it.
+# RankViz for a Docker Space or a team's server; docs/spaces.md and docs/server.md show how to start it.
 #   docker build -t rankviz .                            training on the CPU
 #   docker build -t rankviz --build-arg TRAINER=cuda .   training on an NVIDIA GPU (docker run --gpus all)
 #   docker build -t rankviz --build-arg TRAINER=none .   the page without training
