@@ -4,7 +4,6 @@ Operations ask `current()` for it, so that it need not be handed through every o
 files are kept.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,7 +59,11 @@ def current() -> Visitor | None:
 
 def home_of(home: Path, owner: str) -> Path:
     """Where what belongs to somebody is kept, beside the runs: the runs folder, or a visitor's part of it."""
-    return home / "visitors" / hashlib.sha256(owner.encode()).hexdigest()[:16] if owner else home
+    if not owner:
+        return home
+    import hashlib  # loads OpenSSL, and the command line, which has no visitors, starts without
+
+    return home / "visitors" / hashlib.sha256(owner.encode()).hexdigest()[:16]
 
 
 def data_folder(home: Path, owner: str) -> Path:

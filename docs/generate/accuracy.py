@@ -7,7 +7,7 @@ from typing import Any
 
 from docs.generate import forecast as forecast_tables
 from docs.generate.markdown import filled, percent, signed_nats, signed_percent, table
-from rankviz.core.accuracy.report import CHECKED_ON_ROWS
+from rankviz.core.accuracy.basis import CHECKED_ON_ROWS
 
 AIM_HIGH_RANKS, AIM_LOW_RANKS = 0.01, 0.02
 """Medians of absolute differences in nats that fast curves were meant to reach: at r ≥ 8, and at r = 2 and 4."""

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
+from rankviz.catalog.accuracy import load_range_evidence
 from rankviz.core.cost.gpu import Gpu
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
+    from rankviz.core.accuracy.evidence import AccuracyByKind
     from rankviz.core.accuracy.predicted import PredictedRow
     from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.accuracy.rows import MeasuredRow
@@ -39,18 +41,23 @@ class Accuracy:
 
         return load_validation(self._workspace.assets)
 
+    def by_kind(self) -> AccuracyByKind:
+        """What the ranges of estimates rest on: of that report, how far off each kind of setting was."""
+        return load_range_evidence(self._workspace.assets).by_kind
+
     def remake(self) -> AccuracyReport:
         """The shipped report, computed again. Ranges rest on errors, and errors do not rest on ranges: first the
         errors, then the rows again with the ranges that these give, and each once more without its source."""
-        from rankviz.catalog.accuracy import measured_widths
         from rankviz.catalog.measurements import shipped_rows
+        from rankviz.core.accuracy.evidence import widths
         from rankviz.core.accuracy.left_out import left_out_predictions
 
         rows, made = shipped_rows(self._workspace.assets), _today()
         constants = hardware.load_constants(self._workspace.assets)
-        widths = measured_widths(self._report(rows, constants))
+        report = self._report(rows, constants)
+        measured = constants.with_rows(widths(report.evidence, report.made))
         unseen = left_out_predictions(rows, self._predict, constants, made)
-        return self._report(rows, constants.with_rows(widths), unseen)
+        return self._report(rows, measured, unseen)
 
     def fidelity(self) -> Fidelity | None:
         """How near fast curves have been to independent runs, as `make fidelity` measured it; None before it has."""

@@ -12,7 +12,7 @@ from rankviz.api.models import Models
 from rankviz.api.runs.measured import Measured
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
-from rankviz.core.accuracy.similar import Basis, SimilarRows, basis_of, rests_on
+from rankviz.core.accuracy.basis import Basis, basis_of
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.card_notes import card_notes
 from rankviz.core.cost.device import card
@@ -25,6 +25,7 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.note import Caution
 
 if TYPE_CHECKING:
+    from rankviz.core.accuracy.similar import SimilarRows
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.calibration import Calibration
     from rankviz.core.cost.gpu import Gpu
@@ -91,7 +92,7 @@ class Estimates:
             from rankviz.core.cost.calibration import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, self._workspace.assumptions)
-        basis = basis_of(self._accuracy.shipped(), self._stack(question))
+        basis = basis_of(self._accuracy.by_kind(), self._stack(question))
         return EstimateAnswer(estimate=answer, calibration=calibration, basis=basis)
 
     def _about_cards(self, answer: Estimate) -> tuple[str, ...]:
@@ -110,6 +111,8 @@ class Estimates:
 
     def rests_on(self, question: Question, r: int) -> SimilarRows:
         """The measured rows that an estimate rests on: how far off they were, and the most similar ones."""
+        from rankviz.core.accuracy.similar import rests_on
+
         answer = self.estimate(replace(question, ranks=(r,))).estimate
         (rank,) = answer.ranks
         gpu = answer.gpu.name if answer.gpu else None

@@ -1,31 +1,53 @@
-"""The validation of the measurements that RankViz ships, as `make validate` wrote it."""
+"""The validation of the measurements that RankViz ships, as `make validate` wrote it.
+
+An estimate needs what its ranges rest on and none of the rows, whose types are imported with the whole report.
+"""
 
 import json
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from rankviz.core.accuracy.bands import widths
-from rankviz.core.accuracy.report import AccuracyReport, from_json
-from rankviz.core.cost.assumptions import Assumption
+from rankviz.core.accuracy.evidence import AccuracyByKind, evidence_from_json
 from rankviz.errors import AssetError
 
+if TYPE_CHECKING:
+    from rankviz.core.accuracy.report import AccuracyReport
+
 RESULT_FILE = "validation.json"
+Part = TypeVar("Part")
+
+
+class RangeEvidence(NamedTuple):
+    """What ranges rest on."""
+
+    by_kind: AccuracyByKind
+    made: str
+    """Day, ISO."""
 
 
 @lru_cache(maxsize=4)
-def load_validation(assets: Path) -> AccuracyReport:
-    """The result of `make validate`."""
+def load_range_evidence(assets: Path) -> RangeEvidence:
+    """What the ranges of estimates rest on."""
+    return _read(assets, lambda value: RangeEvidence(evidence_from_json(value["evidence"]), value["made"]))
+
+
+@lru_cache(maxsize=4)
+def load_validation(assets: Path) -> "AccuracyReport":
+    """The whole result of `make validate`."""
+    from rankviz.core.accuracy.report import from_json
+
+    return _read(assets, from_json)
+
+
+def _read(assets: Path, part: Callable[[Mapping[str, Any]], Part]) -> Part:
     path = assets / RESULT_FILE
     try:
-        return from_json(json.loads(path.read_text(encoding="utf-8")))
+        return part(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise AssetError(f"{path.name}: no such file in {path.parent}; run make validate.") from None
     except json.JSONDecodeError as error:
         raise AssetError(f"{path.name}: not JSON ({error}); run make validate.") from None
     except (KeyError, TypeError) as error:
         raise AssetError(f"{path.name}: not a report of this version ({error}); run make validate.") from None
-
-
-def measured_widths(report: AccuracyReport) -> tuple[Assumption, ...]:
-    """Half-widths of bands as rows of assumptions: the report's result for each kind of setting."""
-    return widths(report.evidence, report.made)

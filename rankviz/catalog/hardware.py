@@ -8,7 +8,8 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from rankviz.catalog.accuracy import load_validation, measured_widths
+from rankviz.catalog.accuracy import load_range_evidence
+from rankviz.core.accuracy.evidence import widths
 from rankviz.core.cost.assumptions import Assumption, Assumptions
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.quantity import Range
@@ -32,7 +33,7 @@ def load_gpus(assets: Path) -> tuple[Gpu, ...]:
 @lru_cache(maxsize=8)
 def load_assumptions(assets: Path) -> Assumptions:
     """All constants, by id, and the widths of bands that the validation gives."""
-    return load_constants(assets).with_rows(measured_widths(load_validation(assets)))
+    return load_constants(assets).with_rows(widths(*load_range_evidence(assets)))
 
 
 @lru_cache(maxsize=8)

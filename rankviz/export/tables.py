@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import __version__, installed
-from rankviz.core.accuracy.similar import Basis, in_words
+from rankviz.core.accuracy.basis import Basis, in_words
 from rankviz.core.cells import csv_text
 from rankviz.core.cost.estimate import Estimate, as_json
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION

@@ -22,9 +22,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, Score
-from rankviz.core.cost.assumptions import Assumption
-from rankviz.core.quantity import Range
+from rankviz.core.accuracy.evidence import AccuracyByKind, KindAccuracy
+from rankviz.core.accuracy.report import Score
 
 if TYPE_CHECKING:
     from rankviz.core.accuracy.predicted import PredictedRow  # it loads the whole memory model
@@ -53,24 +52,6 @@ def evidence_of(predictions: Sequence[PredictedRow]) -> AccuracyByKind:
         memory=memory_evidence(predictions),
         lower=lower_evidence(predictions),
         time=time_evidence(predictions),
-    )
-
-
-def widths(evidence: AccuracyByKind, made: str) -> tuple[Assumption, ...]:
-    """Half-widths of bands as rows of assumptions, one for each kind of setting. made: the day, ISO."""
-    parts = (("", evidence.static), ("", evidence.memory), ("time-", evidence.time))
-    return tuple(_width(f"{prefix}width-{each.kind}", each, made) for prefix, part in parts for each in part)
-
-
-def _width(row_id: str, evidence: KindAccuracy, checked: str) -> Assumption:
-    value = evidence.half_width
-    return Assumption(
-        id=row_id,
-        value=Range(value, value, value),
-        unit={"width-static": "bytes"}.get(row_id, "natural logarithm" if row_id.startswith("time-") else "share"),
-        meaning=f"half-width from {evidence.settings} measured settings of {', '.join(evidence.groups)}",
-        source="assets/validation.json",
-        checked=checked,
     )
 
 

@@ -4,14 +4,15 @@ A source is who measured with which program (`MeasuredRow.origin`); its tables s
 constants and the widths of bands. So for each source the constants take the values that they would have without it
 (`Assumption.without`), the widths are worked out from the other sources' errors, and only then its rows are predicted.
 The formulas stay: they were read in code, though some of that reading began because a row did not fit, which
-`report.CHECKED_ON_ROWS` says wherever figures are quoted. Where a kind of setting was measured by this source alone,
+`basis.CHECKED_ON_ROWS` says wherever figures are quoted. Where a kind of setting was measured by this source alone,
 the width of unmeasured kinds applies, as it would have. What the page says about accuracy is counted over these
 predictions.
 """
 
 from collections.abc import Callable, Sequence
 
-from rankviz.core.accuracy.bands import evidence_of, widths
+from rankviz.core.accuracy.bands import evidence_of
+from rankviz.core.accuracy.evidence import widths
 from rankviz.core.accuracy.predicted import PredictedRow
 from rankviz.core.accuracy.rows import MeasuredRow
 from rankviz.core.cost.assumptions import Assumptions

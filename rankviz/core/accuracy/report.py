@@ -8,26 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-CHECKED_ON_ROWS = "The formulas stay the same, and they were checked against the same measurements."
-"""What figures over unseen sources leave unsaid."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KindAccuracy:
-    """What the scored rows of one kind of setting say."""
-
-    kind: str
-    half_width: float
-    """Memory: share of what is modelled, and bytes for what is counted. Time: natural logarithm."""
-    groups: tuple[str, ...]
-    """Sources, each with all its tables."""
-    settings: int
-    mean_abs_error: float
-    """Share of the measured figure, with these very sources seen."""
-    left_out_error: float | None = None
-    """The same of each setting predicted without its source; None where that was not worked out."""
-    left_out_inside: float | None = None
-    """Share of settings inside the range that they have then."""
+from rankviz.core.accuracy.evidence import AccuracyByKind, evidence_from_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,17 +129,6 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AccuracyByKind:
-    """What each band rests on."""
-
-    static: tuple[KindAccuracy, ...]
-    memory: tuple[KindAccuracy, ...]
-    lower: tuple[KindAccuracy, ...]
-    """Of rows that are shown and not counted; no band rests on it."""
-    time: tuple[KindAccuracy, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyReport:
     """Predicted against measured. Errors are shares of the measured figure."""
 
@@ -214,7 +184,7 @@ def from_json(value: Mapping[str, Any]) -> AccuracyReport:
             "not_scored": _scores(value["not_scored"]),
             "totals": tuple(TotalScore(**each) for each in value["totals"]),
             "time": TimeScore(**value["time"]) if value["time"] else None,
-            "evidence": AccuracyByKind(**{name: _evidence(each) for name, each in value["evidence"].items()}),
+            "evidence": evidence_from_json(value["evidence"]),
             "unseen_groups": tuple(UnseenGroup(**each) for each in value["unseen_groups"]),
             "bounds": _scores(value["bounds"]),
             "left_out": _left_out(value["left_out"]) if value["left_out"] else None,
@@ -233,7 +203,3 @@ def _left_out(value: Mapping[str, Any]) -> LeftOut:
         without_own_kind=tuple(value["without_own_kind"]),
         time=TimeScore(**value["time"]) if value["time"] else None,
     )
-
-
-def _evidence(values: list[Mapping[str, Any]]) -> tuple[KindAccuracy, ...]:
-    return tuple(KindAccuracy(**{**each, "groups": tuple(each["groups"])}) for each in values)

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rankviz.core.accuracy import bands
+from rankviz.core.accuracy.evidence import AccuracyByKind, KindAccuracy
 from rankviz.core.accuracy.predicted import PredictedRow
 from rankviz.core.accuracy.report import (
-    AccuracyByKind,
     AccuracyReport,
-    KindAccuracy,
     LeftOut,
     ReportRow,
     Score,

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from rankviz.api import Api
-from rankviz.core.accuracy.similar import in_words
+from rankviz.core.accuracy.basis import in_words
 from rankviz.export.ways import FRAMEWORKS
 from rankviz.figures import memory_figure, memory_info, parameters_figure, parameters_info
 from rankviz.ui.parts.charts import chart_value

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 
 from rankviz.catalog.hardware import load_constants
+from rankviz.core.accuracy.basis import CHECKED_ON_ROWS, basis_of, in_words
 from rankviz.core.accuracy.left_out import left_out_predictions
 from rankviz.core.accuracy.predicted import predict_row
-from rankviz.core.accuracy.report import CHECKED_ON_ROWS
-from rankviz.core.accuracy.similar import basis_of, in_words
 from rankviz.core.accuracy.summarize import summarize
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.quantity import Range
@@ -130,4 +129,4 @@ def test_a_figure_over_unseen_sources_says_that_formulas_were_checked_on_the_sam
     unseen = left_out_predictions(rows, predict, CONSTANTS, "2026-11-26")
     report = summarize([predict(row, CONSTANTS) for row in rows], "2026-11-26", unseen)
 
-    assert in_words(basis_of(report, unseen[0].stack)).endswith(CHECKED_ON_ROWS)
+    assert in_words(basis_of(report.evidence, unseen[0].stack)).endswith(CHECKED_ON_ROWS)

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.accuracy import load_validation, measured_widths
+from rankviz.catalog.accuracy import load_range_evidence, load_validation
 from rankviz.catalog.hardware import load_constants
 from rankviz.catalog.measurements import read_rows, shipped_rows
 from rankviz.core.accuracy import bands
+from rankviz.core.accuracy.evidence import widths
 from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.accuracy.report import as_json, from_json
 from rankviz.core.accuracy.summarize import summarize
@@ -222,8 +223,9 @@ def test_the_shipped_report_is_read_and_written_without_a_change():
 def test_a_report_of_another_version_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "validation.json").write_text('{"made": "2026-11-25"}')
 
-    with pytest.raises(AssetError, match="run make validate"):
-        load_validation(tmp_path)
+    for load in (load_validation, load_range_evidence):
+        with pytest.raises(AssetError, match="run make validate"):
+            load(tmp_path)
 
 
 def test_sources_that_were_not_seen_are_met_as_promised():
@@ -278,7 +280,7 @@ def test_published_counts_of_trainable_parameters_are_met():
 
 def test_widths_come_from_the_validation_and_not_from_the_constants():
     constants = load_constants(ASSETS)
-    widths = {row.id for row in measured_widths(load_validation(ASSETS))}
+    measured = {row.id for row in widths(*load_range_evidence(ASSETS))}
 
-    assert {"width-static", "width-hf", "width-hf-none", "width-hf-eager", "time-width-hf"} <= widths
-    assert not any(row_id in constants for row_id in widths)
+    assert {"width-static", "width-hf", "width-hf-none", "width-hf-eager", "time-width-hf"} <= measured
+    assert not any(row_id in constants for row_id in measured)

@@ -1,12 +1,9 @@
 """Which measured rows an estimate rests on."""
 
-from dataclasses import replace
-
-import pytest
-
 from rankviz.api import Api
-from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport, KindAccuracy, ReportRow
-from rankviz.core.accuracy.similar import basis_of, in_words, rests_on
+from rankviz.core.accuracy.evidence import AccuracyByKind
+from rankviz.core.accuracy.report import AccuracyReport, ReportRow
+from rankviz.core.accuracy.similar import rests_on
 from tests.core.cost.test_memory import stack
 from tests.support.questions import question
 
@@ -22,10 +19,6 @@ def row(row_id, setting=None, **cells):
         "measured_kind": "allocated",
     }
     return ReportRow(**{**known, "row_id": row_id, "setting": setting or row_id, **cells})
-
-
-def evidence(kind, settings, group, mean_abs_error):
-    return KindAccuracy(kind=kind, half_width=0.1, groups=(group,), settings=settings, mean_abs_error=mean_abs_error)
 
 
 REPORT = AccuracyReport(
@@ -46,12 +39,7 @@ REPORT = AccuracyReport(
     not_scored=(),
     totals=(),
     time=None,
-    evidence=AccuracyByKind(
-        static=(),
-        memory=(replace(evidence("hf", 3, "lab-a", 0.012), left_out_error=0.034, left_out_inside=2 / 3),),
-        lower=(evidence("unsloth", 8, "wiki", 0.048),),
-        time=(),
-    ),
+    evidence=AccuracyByKind(static=(), memory=(), lower=(), time=()),
 )
 
 
@@ -60,24 +48,6 @@ def test_rows_of_the_same_kind_come_the_most_alike_first():
 
     assert ["same card", "near", "far", "4-bit", "not counted"] == [row.row_id for row in similar.rows]
     assert 6 == similar.count
-
-
-def test_a_sentence_says_what_an_estimate_rests_on():
-    sentence = in_words(basis_of(REPORT, stack("trl")))
-
-    assert "The memory range rests on 3 measured setups from 1 source with the same kernels" in sentence
-    assert "without the measurements of its own source, a setup was 3.4 % off on average, and 67 %" in sentence
-    assert "1.2 %" not in sentence
-
-
-@pytest.mark.parametrize("settings", ({"framework": "unsloth"}, {"framework": "trl", "attn_implementation": "eager"}))
-def test_a_kind_of_setting_without_measurements_quotes_no_figure(settings):
-    """Rows that are shown and not counted are in-sample and say nothing about coverage."""
-    sentence = in_words(basis_of(REPORT, stack(**settings)))
-
-    assert "There is no measurement of this kind of setup" in sentence
-    assert "the width of the range is an assumption" in sentence
-    assert not any(character.isdigit() for character in sentence)
 
 
 def test_every_estimate_carries_what_it_rests_on():
