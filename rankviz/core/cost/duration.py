@@ -13,6 +13,7 @@ evaluation, several GPUs, the recurrences of linear attention. Hand-worked in te
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.cost.setup import TrainingSetup
@@ -46,8 +47,7 @@ class CostEstimate:
     price: Price
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DurationTerms:
+class DurationTerms(NamedTuple):
     """Everything that doesn't depend on rank."""
 
     work_seconds: Range
@@ -101,8 +101,7 @@ def _over_lengths(
     )
     if low is None or expected is None or high is None:
         return None
-    return replace(
-        expected,
+    return expected._replace(
         work_seconds=low.work_seconds.joined(expected.work_seconds, high.work_seconds),
         work_seconds_per_rank=low.work_seconds_per_rank.joined(
             expected.work_seconds_per_rank, high.work_seconds_per_rank

@@ -81,11 +81,10 @@ def _memory_terms(
     plain = memory_terms(model, shape, replace(stack, setup=replace(stack.setup, framework="trl")), usable_bytes)
     total, assume = model.total_parameters, stack.assume
     weights = total * width
-    return replace(
-        own,
+    return own._replace(
         base_weights=weights,
         base_extra=Range(0.0, 0.0, 0.0),
-        saved=replace(trained_bytes(stack, width), weight=0.0),
+        saved=trained_bytes(stack, width)._replace(weight=0.0),
         blocks=plain.blocks,
         kept=plain.kept,
         free=own.free + own.base_weights - weights,

@@ -7,7 +7,7 @@ by hand in tests/core/cost/test_loss.py (the rest).
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec
@@ -25,8 +25,7 @@ MIN_ROWS, MAX_ROWS = 512, 4096
 """These and the ones above, but for SOFTCAPPED: unsloth_zoo 2026.10.9, fused_losses/fused_linear.py."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LossMoment:
+class LossMoment(NamedTuple):
     """Bytes beside what blocks keep, at one moment around the loss."""
 
     logits: float

@@ -18,6 +18,7 @@ What doesn't depend on rank is worked out once (`memory_terms`); a rank then cos
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from rankviz.core.cost import memory_parts as parts
 from rankviz.core.cost import unsloth
@@ -103,8 +104,7 @@ class MemoryEstimate:
         return round(self.device_band.high)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MemoryTerms:
+class MemoryTerms(NamedTuple):
     """Everything that doesn't depend on rank."""
 
     base_weights: int

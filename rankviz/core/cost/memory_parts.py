@@ -5,7 +5,7 @@ T the tokens of a micro-step after padding, V the vocabulary, p the trainable pa
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rankviz.core.cost.loss import SOFTCAPPED, dequantized_width
 from rankviz.core.cost.shapes import BlockKind, ModelShape
@@ -17,8 +17,7 @@ OFFLOADED_LEFT = 3
 """Block inputs on the card at once with Unsloth's offloading."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainedBytes:
+class TrainedBytes(NamedTuple):
     """Bytes for each trainable parameter."""
 
     weight: float

@@ -4,8 +4,9 @@ Estimates of questions, of runs, of probes and of measured rows all go through i
 worked out once, so that a rank costs a few multiplications.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, cpu_duration_terms, duration_at, duration_terms
@@ -19,8 +20,7 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """An adapter on a stack, for any rank."""
 
     plan: AdapterPlan
@@ -64,7 +64,7 @@ def predict(
         duration = duration_terms(model, shape, stack, device.gpu) if device.gpu else None
     terms = memory_terms(model, shape, stack, usable_bytes, device.gpu.utilisation_group if device.gpu else "")
     if any(module.path == model.input_embedding and module.trained for module in plan.saved):
-        terms = replace(terms, embedding=0)  # Unsloth moves a frozen one only
+        terms = terms._replace(embedding=0)  # Unsloth moves a frozen one only
     return Prediction(
         plan=plan,
         memory=terms,

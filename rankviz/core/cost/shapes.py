@@ -9,8 +9,9 @@ worker could read it off the block's own class.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
+from typing import NamedTuple
 
 from rankviz.core.lora.plan import Adapted
 from rankviz.core.model.activations import BlockActivations
@@ -20,8 +21,7 @@ OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_p
 """Names of square projections that write to the residual stream; others show it by their shape."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BlockKind:
+class BlockKind(NamedTuple):
     """Blocks with the same layers. Counts are elements per token."""
 
     count: int
@@ -55,8 +55,7 @@ class BlockKind:
     """What these blocks hold without an adapter, where it was read off their class."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelShape:
+class ModelShape(NamedTuple):
     """The sums that don't depend on rank, batch or length."""
 
     kinds: tuple[BlockKind, ...]
@@ -213,8 +212,7 @@ def _kinds(by_blocks: dict[tuple[int, ...], _Sums], model: ModelSpec) -> tuple[B
         for block, rows in members.items()
     )
     return tuple(
-        replace(
-            _kind(count, [sums[n] for n in rows], layer_type, model.hidden_size),
+        _kind(count, [sums[n] for n in rows], layer_type, model.hidden_size)._replace(
             activations=None if at is None else model.activation_bytes_per_token[at],
         )
         for (rows, layer_type, at), count in signatures.items()

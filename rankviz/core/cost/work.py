@@ -17,7 +17,7 @@ rest are those of transformers 5.17 with peft 0.21, read off whole training step
 A quantized weight is read, and written in 16 bit, for each product.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rankviz.core.cost.shapes import BlockKind, ModelShape
 from rankviz.core.cost.stack import Stack
@@ -43,8 +43,7 @@ EAGER_BYTES = {2: 84, 4: 68}
 """For each element of the attention matrix, with checkpointing; two thirds without."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """Of one micro-step."""
 
     operations: float

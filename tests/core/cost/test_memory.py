@@ -174,7 +174,7 @@ def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
 
 
 def test_of_many_blocks_unsloth_leaves_three_inputs_on_the_card_and_none_moves_below_512_tokens():
-    shape = replace(shape_of(TOY), blocks=30)
+    shape = shape_of(TOY)._replace(blocks=30)
     held = [
         memory_parts.checkpoint_bytes(TOY, shape, stack("unsloth", gradient_checkpointing="unsloth", max_length=length))
         for length in (512, 511)
@@ -454,11 +454,11 @@ def test_a_setting_without_data_has_a_wider_band():
 
 def test_where_optional_kernels_may_save_most_of_what_linear_attention_keeps_the_band_says_so():
     (kind,) = shape_of(TOY, ()).kinds
-    linear = replace(kind, attention_width=0, activations=HELD)
-    wide = replace(linear, activations=replace(HELD, bf16=ActivationBytes(kept=4160, gradients=300)))
+    linear = kind._replace(attention_width=0, activations=HELD)
+    wide = linear._replace(activations=replace(HELD, bf16=ActivationBytes(kept=4160, gradients=300)))
 
     def width(kind):
-        shape = replace(shape_of(TOY, ()), kinds=(kind,))
+        shape = shape_of(TOY, ())._replace(kinds=(kind,))
         return memory_parts.working_width(TOY, shape, stack("peft"))
 
     plain = width(kind)
