@@ -12,10 +12,10 @@ from rankviz.cli.export import export
 from rankviz.cli.fit import fit
 from rankviz.cli.forecast import forecast
 from rankviz.cli.probe import probe
-from rankviz.cli.runs import runs
+from rankviz.cli.runs.runs import runs
+from rankviz.cli.runs.sweep import sweep
 from rankviz.cli.shared import fail
 from rankviz.cli.studies import advise, evidence
-from rankviz.cli.sweep import sweep
 from rankviz.cli.trained import resize, spectrum
 from rankviz.cli.typer_options import Commands
 from rankviz.cli.verdict import verdict

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.run_output import print_sweep
+from rankviz.cli.runs.output import print_sweep
 from rankviz.paths import ASSETS
 from tests.cli.test_cli import rankviz
 

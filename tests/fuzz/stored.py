@@ -8,7 +8,7 @@ from random import Random
 
 from rankviz.api import Api
 from rankviz.api.json import run_json, verdict_json
-from rankviz.cli.run_output import sweep_json
+from rankviz.cli.runs.output import sweep_json
 from rankviz.core.runs.events import (
     AdapterAttached,
     AdapterCut,

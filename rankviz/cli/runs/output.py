@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
-from rankviz.cli.decision import decision_keys, print_decision
+from rankviz.cli.runs.decision import decision_keys, print_decision
 from rankviz.cli.shared import table
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 

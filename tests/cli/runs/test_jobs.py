@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.hub_jobs import StandInHub
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What a sweep shows on the terminal while it runs."""
 
-from rankviz.cli.watch import status, time_left
+from rankviz.cli.runs.watch import status, time_left
 from rankviz.core.runs.events import RunCancelled, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.progress import progress_of
 from rankviz.core.runs.record import RunRecord, Sweep

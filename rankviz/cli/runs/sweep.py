@@ -8,9 +8,9 @@ import typer
 
 from rankviz.api import Api
 from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.run_output import print_sweep, sweep_json
+from rankviz.cli.runs.output import print_sweep, sweep_json
+from rankviz.cli.runs.watch import watch
 from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json, print_notes
-from rankviz.cli.watch import watch
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.core.runs.request import (

@@ -10,11 +10,11 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import run_json
-from rankviz.cli.publish import runs_publish
-from rankviz.cli.run_output import print_sweep, runs_table, sweep_json
+from rankviz.cli.runs.output import print_sweep, runs_table, sweep_json
+from rankviz.cli.runs.publish import runs_publish
+from rankviz.cli.runs.watch import watch
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.cli.typer_options import Commands
-from rankviz.cli.watch import watch
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 from rankviz.store.destination import Destination
 

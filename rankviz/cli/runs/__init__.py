@@ -1,0 +1,1 @@
+"""`rankviz sweep` and `rankviz runs ...`: runs started, followed, shown and published."""
