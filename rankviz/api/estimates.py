@@ -14,10 +14,10 @@ from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.basis import Basis, basis_of
 from rankviz.core.cost.adapter import plan_on
-from rankviz.core.cost.card_notes import card_notes
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
-from rankviz.core.cost.published import as_stored, by_name
+from rankviz.core.cost.notes.cards import card_notes
+from rankviz.core.cost.notes.published import as_stored, by_name
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.lora.config import adapter_dtype, saved_dtype

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from rankviz.core.cost.published import Published, by_method, by_name
+from rankviz.core.cost.notes.published import Published, by_method, by_name
 from rankviz.core.model.spec import ModelSpec
 from rankviz.references import EMBEDDED, EMBEDDED_ID
 

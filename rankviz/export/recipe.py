@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rankviz.core.checks import number
 from rankviz.core.cost.data import Form
 from rankviz.core.cost.device import card
-from rankviz.core.cost.published import as_stored
+from rankviz.core.cost.notes.published import as_stored
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Framework, LoraConfig, adapter_dtype, saved_dtype

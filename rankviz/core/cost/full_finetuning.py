@@ -9,7 +9,7 @@ is fp32 (the same function upcasts fp16), computed in fp16 under autocast on suc
     operations a token: forward 2P + att, backward 4P + 2.5 att, recompute 2P + att, head 6HV
     checkpointed 8P + 4.5 att + 6HV, else 6P + 3.5 att + 6HV
 
-which is 2P + 2HV more than with a frozen base: the gradients of the weights. Everything else is memory.py's and
+which is 2P + 2HV more than with a frozen base: the gradients of the weights. Everything else is memory's and
 duration.py's. No measured row validates it, so its band is wider (width-full-static, width-full-working). Left out:
 the optimizer's own time, fp32 master weights, several GPUs. Hand-worked in tests/core/cost/test_full_finetuning.py.
 """
@@ -21,8 +21,8 @@ from typing import Literal
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, duration_at, duration_terms
 from rankviz.core.cost.gpu import Gpu
-from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms, memory_at, memory_terms
-from rankviz.core.cost.memory_parts import trained_bytes
+from rankviz.core.cost.memory.parts import trained_bytes
+from rankviz.core.cost.memory.peak import MemoryEstimate, MemoryTerms, memory_at, memory_terms
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack
@@ -75,7 +75,7 @@ def _bare_shape(model: ModelSpec) -> ModelShape:
 def _memory_terms(
     model: ModelSpec, shape: ModelShape, stack: Stack, usable_bytes: float | None, width: int
 ) -> MemoryTerms:
-    """The terms of memory.py with every weight trained in place. Unsloth's kernels that keep less are LoRA's, so the
+    """The terms of memory.peak with every weight trained in place. Unsloth's kernels that keep less are LoRA's, so the
     blocks are transformers' own."""
     own = memory_terms(model, shape, stack, usable_bytes)
     plain = memory_terms(model, shape, replace(stack, setup=replace(stack.setup, framework="trl")), usable_bytes)

@@ -1,8 +1,8 @@
 """Finds the largest rank, batch and sequence length that fit, with the other settings unchanged.
 
-Memory never falls as one of them grows (a law of tests/core/cost/test_memory.py), but for one step down: where Unsloth
-moves the input embedding to host memory. On either side of it doubling and then halving the gap finds the largest in
-some twenty estimates. Two answers each: surely, with the whole band inside usable memory, and expected.
+Memory never falls as one of them grows (a law of tests/core/cost/memory/test_peak.py), but for one step down: where
+Unsloth moves the input embedding to host memory. On either side of it doubling and then halving the gap finds the
+largest in some twenty estimates. Two answers each: surely, with the whole band inside usable memory, and expected.
 """
 
 from collections.abc import Callable

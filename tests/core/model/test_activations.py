@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.cost.memory import memory_at, memory_terms
+from rankviz.core.cost.memory.peak import memory_at, memory_terms
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack

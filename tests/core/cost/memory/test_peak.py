@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost import memory_parts
 from rankviz.core.cost.device import card
-from rankviz.core.cost.memory import memory_at, memory_terms
+from rankviz.core.cost.memory import parts
+from rankviz.core.cost.memory.peak import memory_at, memory_terms
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
@@ -71,7 +71,7 @@ def test_with_a_fused_loss_the_peak_is_one_blocks_backward_pass():
 
 def test_the_wider_the_mlp_the_later_the_fullest_moment():
     wide = model((*ATTENTION, *WIDE_MLP))
-    held = [memory_parts.backward_bytes(shape_of(spec).kinds[0], spec, stack()) for spec in (TOY, wide)]
+    held = [parts.backward_bytes(shape_of(spec).kinds[0], spec, stack()) for spec in (TOY, wide)]
 
     assert [10 * (2 * 32 + 11 * 16), 10 * (6 * 64 + 2 * 16)] == held
 
@@ -86,7 +86,7 @@ def test_under_autocast_the_copies_of_inputs_are_kept_in_16_bit():
 
 def test_adapters_in_the_activations_own_dtype_keep_an_input_once():
     kept = [
-        memory_parts.kept_bytes(shape_of(TOY, names).kinds[0], TOY, stack("trl", precision="nf4"))[0]
+        parts.kept_bytes(shape_of(TOY, names).kinds[0], TOY, stack("trl", precision="nf4"))[0]
         for names in ((), ("q_proj",), ("q_proj", "v_proj"), ("q_proj", "o_proj"), ("q_proj", "gate_proj", "down_proj"))
     ]
 
@@ -97,7 +97,7 @@ def test_adapters_in_the_activations_own_dtype_keep_an_input_once():
 def test_where_the_projection_down_keeps_its_input_the_fullest_moment_is_another():
     shape = shape_of(TOY, ("down_proj",))
     held = {
-        (framework, precision): memory_parts.backward_bytes(shape.kinds[0], TOY, stack(framework, precision=precision))
+        (framework, precision): parts.backward_bytes(shape.kinds[0], TOY, stack(framework, precision=precision))
         for framework, precision in (("trl", "bf16"), ("trl", "nf4"), ("peft", "bf16"), ("peft", "nf4"))
     }
 
@@ -122,7 +122,7 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
     own = replace(TOY, activation_bytes_per_token=(HELD,))
 
     def kept(framework, **setup):
-        return memory_parts.kept_bytes(shape_of(own, ()).kinds[0], own, stack(framework, **setup))[0]
+        return parts.kept_bytes(shape_of(own, ()).kinds[0], own, stack(framework, **setup))[0]
 
     assert (10 * 500, 10 * 532) == (kept("peft"), kept("peft", gradient_checkpointing="none"))
     assert (10 * 700, 10 * 700) == (kept("trl"), kept("trl", gradient_checkpointing="none"))
@@ -136,7 +136,7 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
 def test_the_gradients_of_a_blocks_class_move_with_adapters_as_a_llamas_do():
     own = replace(TOY, activation_bytes_per_token=(HELD,))
     held = [
-        memory_parts.backward_bytes(shape_of(own, names).kinds[0], own, stack(framework))
+        parts.backward_bytes(shape_of(own, names).kinds[0], own, stack(framework))
         for framework, names in (("peft", ()), ("peft", ("down_proj",)), ("trl", ()), ("unsloth", ()))
     ]
 
@@ -150,8 +150,8 @@ def test_families_without_blocks_of_unsloths_own_keep_what_their_class_keeps_and
     compiled = replace(compiled, measured_habits=replace(compiled.habits, fast_blocks=False))
     (kind,) = shape_of(own, ("q_proj", "v_proj")).kinds
 
-    assert 10 * (700 + 2 * 16) == memory_parts.kept_bytes(kind, own, compiled)[0]
-    assert 10 * 350 == memory_parts.backward_bytes(kind, own, compiled)
+    assert 10 * (700 + 2 * 16) == parts.kept_bytes(kind, own, compiled)[0]
+    assert 10 * 350 == parts.backward_bytes(kind, own, compiled)
 
 
 def test_without_checkpointing_every_block_keeps_its_own():
@@ -176,7 +176,7 @@ def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
 def test_of_many_blocks_unsloth_leaves_three_inputs_on_the_card_and_none_moves_below_512_tokens():
     shape = shape_of(TOY)._replace(blocks=30)
     held = [
-        memory_parts.checkpoint_bytes(TOY, shape, stack("unsloth", gradient_checkpointing="unsloth", max_length=length))
+        parts.checkpoint_bytes(TOY, shape, stack("unsloth", gradient_checkpointing="unsloth", max_length=length))
         for length in (512, 511)
     ]
 
@@ -192,7 +192,7 @@ def test_without_checkpointing_unsloth_keeps_less_of_each_block():
 
 def test_pefts_k_bit_preparation_makes_checkpoints_fp32():
     held = {
-        framework: memory_parts.checkpoint_bytes(TOY, shape_of(TOY), stack(framework, precision="nf4"))
+        framework: parts.checkpoint_bytes(TOY, shape_of(TOY), stack(framework, precision="nf4"))
         for framework in ("trl", "peft")
     }
 
@@ -229,7 +229,7 @@ def test_unsloth_unpacks_weights_into_a_buffer_that_stays_and_one_more_beside_it
     ],
 )
 def test_base_weights_by_precision(framework, precision, expected):
-    assert expected == memory_parts.base_bytes(TOY, shape_of(TOY), stack(framework, precision=precision))
+    assert expected == parts.base_bytes(TOY, shape_of(TOY), stack(framework, precision=precision))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_base_weights_by_precision(framework, precision, expected):
 )
 def test_bytes_of_a_trainable_parameter_by_stack(framework, precision, optim, expected):
     chosen = stack(framework, precision=precision, optim=optim)
-    each = memory_parts.trained_bytes(chosen, chosen.habits.adapter_bytes)
+    each = parts.trained_bytes(chosen, chosen.habits.adapter_bytes)
 
     assert expected == each.weight + each.gradient + each.optimizer
 
@@ -441,9 +441,9 @@ def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
     chosen = stack("unsloth", precision="fp16", gradient_checkpointing="hf")
     forced = replace(chosen, measured_habits=replace(chosen.habits, fp32_residual=True, fp32_embedding=True))
 
-    assert 2 * 10 * 16 * 4 == memory_parts.checkpoint_bytes(TOY, shape_of(TOY), forced)
-    assert 6288 * 2 == memory_parts.base_bytes(TOY, shape_of(TOY), forced)
-    assert 2 * 1600 == memory_parts.raised_bytes(TOY, forced)
+    assert 2 * 10 * 16 * 4 == parts.checkpoint_bytes(TOY, shape_of(TOY), forced)
+    assert 6288 * 2 == parts.base_bytes(TOY, shape_of(TOY), forced)
+    assert 2 * 1600 == parts.raised_bytes(TOY, forced)
 
 
 def test_a_setting_without_data_has_a_wider_band():
@@ -459,7 +459,7 @@ def test_where_optional_kernels_may_save_most_of_what_linear_attention_keeps_the
 
     def width(kind):
         shape = shape_of(TOY, ())._replace(kinds=(kind,))
-        return memory_parts.working_width(TOY, shape, stack("peft"))
+        return parts.working_width(TOY, shape, stack("peft"))
 
     plain = width(kind)
     assert 0.4**2 == pytest.approx(width(linear) ** 2 - plain**2)  # 1 - 416/500 is less than 0.4

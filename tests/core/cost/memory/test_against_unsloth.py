@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.loss import SMALL_CARD_BYTES, unsloth_chunk
+from rankviz.core.cost.memory.loss import SMALL_CARD_BYTES, unsloth_chunk
 from rankviz.core.cost.unsloth import quantizes_experts
 
 pytestmark = pytest.mark.torch
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CONFIGS = ROOT / "assets" / "configs"
 MODELS = {
     "Qwen/Qwen3-30B-A3B": "Qwen__Qwen3-30B-A3B.json",

@@ -2,8 +2,8 @@
 
 T tokens of a micro-step after padding, H hidden size, V vocabulary. Every token is taken to carry a label: rows with
 masked prompts hold less. Where each figure was read stands beside it; constants are rows of assumptions.json. Checked
-against whole training steps in tests/core/cost/test_memory_against_autograd.py (transformers' own loss) and worked out
-by hand in tests/core/cost/test_loss.py (the rest).
+against whole training steps in tests/core/cost/memory/test_against_autograd.py (transformers' own loss) and worked out
+by hand in tests/core/cost/memory/test_loss.py (the rest).
 """
 
 import math

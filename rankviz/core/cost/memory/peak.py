@@ -9,21 +9,21 @@
     device    = reserved + CUDA context, which is what nvidia-smi shows
 
 Without checkpointing, what all blocks keep takes the place of the checkpoints. The formulas of the parts and where
-they were read are in memory_parts.py; each constant and each width of a band is a row of assumptions.json. Left out:
+they were read are in parts.py; each constant and each width of a band is a row of assumptions.json. Left out:
 images, several GPUs, other programs' memory.
 
 What doesn't depend on rank is worked out once (`memory_terms`); a rank then costs a few multiplications
-(`memory_at`). Hand-worked in tests/core/cost/test_memory.py.
+(`memory_at`). Hand-worked in tests/core/cost/memory/test_peak.py.
 """
 
 import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from rankviz.core.cost import memory_parts as parts
 from rankviz.core.cost import unsloth
-from rankviz.core.cost.loss import LossMoment, held_logits_bytes, loss_moments
-from rankviz.core.cost.memory_parts import TrainedBytes
+from rankviz.core.cost.memory import parts
+from rankviz.core.cost.memory.loss import LossMoment, held_logits_bytes, loss_moments
+from rankviz.core.cost.memory.parts import TrainedBytes
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec

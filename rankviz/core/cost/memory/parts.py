@@ -7,7 +7,7 @@ T the tokens of a micro-step after padding, V the vocabulary, p the trainable pa
 import math
 from typing import NamedTuple
 
-from rankviz.core.cost.loss import SOFTCAPPED, dequantized_width
+from rankviz.core.cost.memory.loss import SOFTCAPPED, dequantized_width
 from rankviz.core.cost.shapes import BlockKind, ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes
@@ -110,7 +110,7 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
 
     The terms are those that autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and
-    checked against whole training steps in tests/core/cost/test_memory_against_autograd.py and
+    checked against whole training steps in tests/core/cost/memory/test_against_autograd.py and
     tests/core/model/test_activations.py.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
@@ -182,7 +182,7 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down moves the
     moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
     copies under autocast, 8M + 4H in fp32; that difference is added. Read off whole training steps; held to 5 % in
-    tests/core/cost/test_memory_against_autograd.py. Unsloth's own families: 2T(4H + M), so that with what they keep it
+    tests/core/cost/memory/test_against_autograd.py. Unsloth's own families: 2T(4H + M), so that with what they keep it
     comes to 2T(8H + 2Q + 2K + 3M) (kernels/fast_lora.py): 42 bytes a token and hidden unit of Llama-3.1-8B, which is
     what unsloth_zoo/block_swap.py says was measured. Eager attention has its fullest moment later: `_eager_gradients`.
     """
