@@ -1,8 +1,6 @@
 """Plain command lines are read without Typer, and to the same values; all others are left to Typer."""
 
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +9,6 @@ import pytest
 from rankviz.cli.options import Argument, Option, read
 from rankviz.cli.typer_options import Commands
 
-ROOT = Path(__file__).parents[2]
 given = []
 
 
@@ -85,14 +82,3 @@ def test_every_option_of_an_estimate_is_declared_for_both_readers():
     parameters = inspect.signature(estimate).parameters.values()
 
     assert [] == [each.name for each in parameters if declared(each) is None]
-
-
-def test_an_estimate_as_json_loads_neither_typer_nor_pydantic():
-    code = (
-        "import sys; sys.argv = ['rankviz', 'estimate', 'Qwen/Qwen3-4B', '-r', '16', '--gpu', 'L4', '--json']\n"
-        "from rankviz.cli import main; main(); print(*sys.modules, file=sys.stderr)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-
-    assert '"model_id": "Qwen/Qwen3-4B"' in run.stdout
-    assert not {"typer", "pydantic", "rich"} & set(run.stderr.split())
