@@ -11,7 +11,7 @@ from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitErr
 from rankviz.store.destination import read_destination
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
-from tests.support.hub_jobs import StandInHub, use
+from tests.support.hub_jobs import page_on, stand_in_hub, use
 from tests.support.workers import wait_for
 
 ALICE = Visitor("hf:1", "alice", token="hf_alice")
@@ -21,27 +21,21 @@ REQUEST = SweepRequest(ranks=(4, 16), seeds=(0,))
 
 @pytest.fixture
 def hub(tmp_path):
-    (tmp_path / "hub").mkdir()
-    hub = StandInHub(tmp_path / "hub")
-    hub.holds.set()
-    yield hub
-    hub.close()
+    with stand_in_hub(tmp_path / "hub") as hub:
+        hub.holds.set()
+        yield hub
 
 
 @pytest.fixture
 def own(tmp_path, hub):
-    api = Api(home=tmp_path / "home", shared=False)
-    use(api, hub, "hf_alice")
-    yield api
-    api.workspace.supervisor.stop()
+    with page_on(hub, tmp_path / "home") as api:
+        yield api
 
 
 @pytest.fixture
 def shared(tmp_path, hub):
-    api = Api(home=tmp_path / "home", shared=True)
-    use(api, hub)
-    yield api
-    api.workspace.supervisor.stop()
+    with page_on(hub, tmp_path / "home", shared=True) as api:
+        yield api
 
 
 def test_without_a_login_it_is_said_what_to_do(tmp_path, hub, shared):

@@ -339,6 +339,28 @@ def _hardware(name: str, label: str, micro_usd: int, card: tuple[str, str] | Non
     }
 
 
+@contextlib.contextmanager
+def stand_in_hub(place: Path) -> Iterator[StandInHub]:
+    """A hub that keeps everything in this folder, its jobs' temporary files too."""
+    (place / "tmp").mkdir(parents=True)
+    hub = StandInHub(place, {"TMPDIR": str(place / "tmp")})
+    try:
+        yield hub
+    finally:
+        hub.close()
+
+
+@contextlib.contextmanager
+def page_on(hub: StandInHub, home: Path, *, shared: bool = False) -> Iterator[Api]:
+    """A page that rents from the stand-in: one's own, with a login of this machine, or a shared one."""
+    api = Api(home=home, shared=shared)
+    use(api, hub, "" if shared else "hf_alice")
+    try:
+        yield api
+    finally:
+        api.workspace.supervisor.stop()
+
+
 def use(api: Api, hub: StandInHub, token: str = "") -> HfJobs:
     """Let an Api rent from the stand-in; on a page of one's own with this token. Returns its engine."""
     engine = next(each for each in api.workspace.supervisor.engines if isinstance(each, HfJobs))

@@ -203,19 +203,7 @@ def build(api: Api, sweep_id: gr.State, run_id: gr.State) -> tuple[gr.Accordion,
 
 # Closures: Gradio finds gr.OAuthToken by the function's own type hints, and gives it where people can log in.
 def _starting(api: Api, *, with_login: bool) -> Callable[..., Any]:
-    def by_login(
-        to: str,
-        place: str,
-        space: str,
-        base_model: str,
-        public: bool,
-        use_login: bool,
-        token: str,
-        sweep_id: str,
-        run_id: str,
-        login: gr.OAuthToken | None,
-    ) -> tuple[str, str, Any]:
-        form = (to, place, space, base_model, public, use_login, token, sweep_id, run_id)
+    def by_login(login: gr.OAuthToken | None, *form: Any) -> tuple[str, str, Any]:
         return start(api, *form, login=login.token if login else "")
 
     return by_login if with_login else partial(start, api)

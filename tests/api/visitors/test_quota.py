@@ -177,15 +177,20 @@ def test_the_runs_of_all_visitors_together_are_bounded_too(shared):
         api.runs.start(questions.sweep(**SMALL))
 
 
+def upload_of(sweep_id, api, folder):
+    """BEN's sweep in a zip file that ANN uploaded. It is not here any more."""
+    with acting_as(BEN):
+        exported = api.runs.export([sweep_id], folder / "out.zip")
+        api.runs.delete(sweep_id)
+    api.workspace.temp.own(exported, ANN.id)
+    return exported
+
+
 def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     api = shared(runs_kept=2)
     store = api.workspace.store
-    sweep_id = ended(store, BEN.id, 4, 8, 16)
-    with acting_as(BEN):
-        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
-        api.runs.delete(sweep_id)
-    api.workspace.temp.own(exported, ANN.id)
+    exported = upload_of(ended(store, BEN.id, 4, 8, 16), api, tmp_path)
 
     with acting_as(ANN), pytest.raises(LimitError, match="keeps at most 2 runs per visitor"):
         api.runs.import_(exported)
@@ -197,12 +202,8 @@ def test_an_import_over_the_number_of_all_visitors_runs_is_taken_back_whole(shar
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     api = shared(runs_in_total=3)
     store = api.workspace.store
-    sweep_id = ended(store, BEN.id, 4, 8, 16)
-    with acting_as(BEN):
-        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
-        api.runs.delete(sweep_id)
+    exported = upload_of(ended(store, BEN.id, 4, 8, 16), api, tmp_path)
     ended(store, BEN.id, 4)
-    api.workspace.temp.own(exported, ANN.id)
 
     with acting_as(ANN), pytest.raises(LimitError, match="at most 3 runs of all visitors, and 1 are there"):
         api.runs.import_(exported)
@@ -219,10 +220,7 @@ def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_
     journal = store.run_dir(store.run_ids(sweep_id)[0]) / "events.jsonl"
     stage = b'{"event": "StageReached", "time": 1.0, "stage": "loading"}\n'
     journal.write_bytes(stage * 11_000 + journal.read_bytes())
-    with acting_as(BEN):
-        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
-        api.runs.delete(sweep_id)
-    api.workspace.temp.own(exported, ANN.id)
+    exported = upload_of(sweep_id, api, tmp_path)
 
     with acting_as(ANN):
         (run_id,) = api.runs.import_(exported)

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hub_jobs import StandInHub
+from tests.support.hub_jobs import stand_in_hub
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def hub(tmp_path):
-    (tmp_path / "hub").mkdir()
-    hub = StandInHub(tmp_path / "hub")
-    yield hub
-    hub.close()
+    with stand_in_hub(tmp_path / "hub") as hub:
+        yield hub
 
 
 def sweep(*args: str, hub, home: Path, token: str = "hf_alice") -> subprocess.CompletedProcess:

@@ -13,7 +13,7 @@ from rankviz.store import RunStore
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
 from tests.support import questions
-from tests.support.hub_jobs import TIMEOUT, StandInHub
+from tests.support.hub_jobs import TIMEOUT, stand_in_hub
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, states, wait_for, waiting_for, worker
 
 SAVES_AN_ADAPTER = worker(
@@ -30,11 +30,8 @@ WEIGHTS = "adapter/adapter_model.safetensors"
 
 @pytest.fixture
 def hub(tmp_path):
-    place = tmp_path / "hub"
-    (place / "tmp").mkdir(parents=True)
-    hub = StandInHub(place, {"TMPDIR": str(place / "tmp")})
-    yield hub
-    hub.close()
+    with stand_in_hub(tmp_path / "hub") as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from rankviz.store import RunStore
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
 from tests.support import questions
-from tests.support.hub_jobs import StandInHub
+from tests.support.hub_jobs import stand_in_hub
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
 pytestmark = pytest.mark.torch
@@ -17,11 +17,8 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture
 def hub(tmp_path):
-    place = tmp_path / "hub"
-    (place / "tmp").mkdir(parents=True)
-    hub = StandInHub(place, {"TMPDIR": str(place / "tmp")})
-    yield hub
-    hub.close()
+    with stand_in_hub(tmp_path / "hub") as hub:
+        yield hub
 
 
 def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_here(tmp_path, hub):

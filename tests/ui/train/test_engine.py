@@ -11,25 +11,21 @@ from rankviz.ui.train.engine import before_start, choice, place_html, start
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
 from tests.support.finished_runs import text_of
-from tests.support.hub_jobs import StandInHub, use
+from tests.support.hub_jobs import page_on, stand_in_hub, use
 from tests.support.train_form import FORM
 
 
 @pytest.fixture
 def hub(tmp_path):
-    (tmp_path / "hub").mkdir()
-    hub = StandInHub(tmp_path / "hub")
-    hub.holds.set()
-    yield hub
-    hub.close()
+    with stand_in_hub(tmp_path / "hub") as hub:
+        hub.holds.set()
+        yield hub
 
 
 @pytest.fixture
 def api(tmp_path, hub):
-    api = Api(home=tmp_path / "home", shared=False)
-    use(api, hub, "hf_alice")
-    yield api
-    api.workspace.supervisor.stop()
+    with page_on(hub, tmp_path / "home") as api:
+        yield api
 
 
 def test_who_has_no_login_sees_no_choice(tmp_path, hub):
