@@ -21,7 +21,7 @@ OURS = {
     "rankviz.core.accuracy": "basis evidence",
     "rankviz.core.cost": "adapter assumptions data device duration estimate gpu memory notes predict question setup "
     "shapes stack unsloth work",
-    "rankviz.core.cost.memory": "loss parts peak",
+    "rankviz.core.cost.memory": "estimate loss parts peak",
     "rankviz.core.cost.notes": "cards estimate published",
     "rankviz.core.lora": "config file_size moe notes pattern plan refusals resolve route saved saved_refusals targets",
     "rankviz.core.model": "activations json spec",

@@ -13,7 +13,7 @@ from rankviz.core.accuracy.rows import MeasuredRow
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import card
 from rankviz.core.cost.gpu import Gpu
-from rankviz.core.cost.memory.peak import MemoryEstimate
+from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import ATTENTION, CHECKPOINTING, LOSS_PATHS, OPTIMIZERS, TrainingSetup
 from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, Habits, Stack

@@ -19,7 +19,7 @@ from typing import Any
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, cost
 from rankviz.core.cost.estimate import Estimate, RankEstimate, fit
-from rankviz.core.cost.memory.peak import MemoryEstimate
+from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.pace import Paces
 from rankviz.core.quantity import Range
 from rankviz.units import counted

@@ -11,7 +11,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
 from rankviz.core.cost.gpu import Gpu, Price
-from rankviz.core.cost.memory.peak import MemoryEstimate
+from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.notes.estimate import question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, cpu_duration_terms, duration_at, duration_terms
-from rankviz.core.cost.memory.peak import MemoryEstimate, MemoryTerms, memory_at, memory_terms
+from rankviz.core.cost.memory.estimate import MemoryEstimate
+from rankviz.core.cost.memory.peak import MemoryTerms, memory_at, memory_terms
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.cost.unsloth import settled

@@ -4,7 +4,7 @@ Doubling the length costs little where weights are most of the peak, or where th
 a block's backward pass (activations), and much where activations are most of it.
 """
 
-from rankviz.core.cost.memory.peak import MemoryEstimate
+from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.units import memory_size
 
 PARTS = {

@@ -15,7 +15,7 @@ from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.calibration import MemoryCalibration
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.memory.peak import MemoryEstimate
+from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.pace import Paces, Workload, kernels
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.stack import DTYPE_BYTES, stack_on

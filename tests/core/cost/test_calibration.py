@@ -10,7 +10,7 @@ from rankviz.catalog.models import load_model
 from rankviz.core.cost.calibration import Calibration, MemoryCalibration, calibrated_estimate, calibrated_memory
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.estimate import estimate
-from rankviz.core.cost.memory.peak import MemoryEstimate
+from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.pace import LIBRARIES, Difference, Timing, Workload, paces
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.probe.calibrate import applies, calibrate, timing_of

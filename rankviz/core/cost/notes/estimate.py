@@ -10,7 +10,8 @@ from rankviz.core.cost.data import pads
 from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.gpu import Gpu, Price
-from rankviz.core.cost.memory.peak import MemoryEstimate, MemoryTerms
+from rankviz.core.cost.memory.estimate import MemoryEstimate
+from rankviz.core.cost.memory.peak import MemoryTerms
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
