@@ -7,6 +7,7 @@ import pytest
 from rankviz.machine import disk
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.spaces import Space
+from tests.attacks.test_files import kept_as
 from tests.attacks.test_imports import imported
 from tests.attacks.test_owners import sweeps_of
 from tests.attacks.watching import tracebacks, watched
@@ -65,7 +66,7 @@ def test_two_apps_on_one_folder_share_its_runs_and_take_no_import_twice(tmp_path
         said = imported(again, runs_zip((name, run_files(name))))
 
         assert "is here already" in said
-        assert "" == again.endpoint("delete", name).error
+        assert "" == again.endpoint("delete", kept_as(again, name)).error
         assert name not in sweeps_of(ann)
         assert [] == ann.load("?tab=runs")
         assert [] == tracebacks(first.log.read_text())

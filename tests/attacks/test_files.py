@@ -85,18 +85,28 @@ def test_a_result_file_of_infinite_values_is_a_sentence(during, ann, value):
     assert "Infinity" not in said
 
 
+def kept_as(stranger, name):
+    """The id that an imported run has on a shared page, which names it anew."""
+    (runs,) = stranger.endpoint("runs").data
+    (run_id,) = [run["run_id"] for run in runs if run["run_id"].startswith(f"{name}-")]
+    return run_id
+
+
 def test_a_formula_in_a_name_is_inert_in_what_is_downloaded(during, ann, name):
     """Of a base that somebody called so, and sent to somebody else."""
     formula = '=HYPERLINK("http://evil","x")'
     imported(ann, runs_zip((name, run_files(name, change=lambda row: row | {"base": formula, "data": "@SUM(A1)"}))))
+    run_id = kept_as(ann, name)
+    sweep_id = ann.endpoint("run", run_id).data[0]["sweep_id"]
 
     def attack():
-        ann.load(f"?tab=runs&sweep={name}-sweep")
-        zipped = ann.endpoint("export_runs", [name]).data[0]["path"]
-        reply = ann.http.get(f"/gradio_api/file={zipped}")
+        ann.load(f"?tab=runs&sweep={sweep_id}")
+        answer = ann.endpoint("export_runs", [run_id])
+        assert "" == answer.error
+        reply = ann.http.get(f"/gradio_api/file={answer.data[0]['path']}")
         with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
             text = archive.read("summary.csv").decode()
-        return text, ann.load(f"?tab=runs&sweep={name}-sweep&run={name}")
+        return text, ann.load(f"?tab=runs&sweep={sweep_id}&run={run_id}")
 
     text, errors = during(attack)
 
