@@ -48,7 +48,9 @@ class Limits(BaseSettings):
     upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
     uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
     files_mb_per_visitor: Count | None = Field(
-        None, description="MB of all files of one visitor: uploads, the data and journals of runs, and result files"
+        None,
+        description="MB of all files of one visitor: uploads, the data and journals of runs, and result files; and as "
+        "much again of their downloads, of which the newest stays whatever its size",
     )
     result_files: Count = Field(500, description="Result files (added to the studies) that are kept of one visitor")
     temp_mb: Count | None = Field(None, description="MB of all uploads and downloads that are kept for a while")

@@ -131,8 +131,7 @@ class Adapters:
         return self._zipped(opened.source, f"{opened.spectrum.name}-r{r}.zip", planned)
 
     def _zipped(self, source: Source, name: str, planned: ResizePlan | None = None) -> Path:
-        with self._workspace.new_download(name) as target:
-            return self._write(source, target, planned)
+        return self._workspace.download(name, lambda target: self._write(source, target, planned))
 
     def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> Path:
         """The adapter in a new file or folder: resized, or as it is where there is no plan."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -207,18 +208,17 @@ class Workspace:
         with self.writing(), self.temp.work() as folder:
             yield folder
 
-    @contextmanager
-    def new_download(self, name: str) -> Iterator[Path]:
-        """A place for a file that who asks will download; older ones of theirs make room. What was not written whole
-        is removed. LimitError where the server has no room, StorageError where nothing can be written."""
-        self.temp.require_room(self.limits.temp_mb)
-        with self.writing():
-            target = self.temp.download(name, self.visitor.id)
-            try:
-                yield target
-            except BaseException:
-                self.temp.discard(target, self.visitor.id)
-                raise
+    def download(self, name: str, write: Callable[[Path], object]) -> Path:
+        """A file for who asks to download: `write` writes it at a path of this name. Older ones of theirs make room.
+        LimitError where the server has no room, StorageError where nothing can be written."""
+        limits = self.limits
+        self.temp.require_room(limits.temp_mb)
+        with self.work() as folder:
+            written = folder / name
+            write(written)
+            self.temp.require_room(limits.temp_mb, written.stat().st_size)
+            most_mb = limits.files_mb_per_visitor
+            return self.temp.keep_download(written, self.visitor.id, math.inf if most_mb is None else most_mb * 10**6)
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:

@@ -1,6 +1,7 @@
 """Everything that is written for a while, in one place: HOME/tmp.
 
-page/     what Gradio is given and gives: uploads and downloads, a folder each; removed when they are old
+page/     what Gradio is given and gives: uploads and downloads, a folder each; removed when they are old, and
+          downloads (rankviz/store/downloads.py) when others need the room
 owners/   whose an upload is: a folder a visitor, a small file an upload
 work/     what child processes unpack and write, a folder an app with a lock; removed when the app has ended
 """
@@ -8,7 +9,6 @@ work/     what child processes unpack and write, a folder an app with a lock; re
 import json
 import math
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -23,6 +23,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from rankviz.errors import LimitError
+from rankviz.store import downloads
 from rankviz.visitor import Visitor
 
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
@@ -33,9 +34,6 @@ PARTIAL_SECONDS = 3600
 LOCK = ".lock"
 NEW = "new-"
 """Of a folder of work that is not locked yet."""
-DOWNLOAD = "download-"
-KEPT_DOWNLOADS = 4
-"""Of one visitor."""
 COPY = "hub-"
 """Of a folder with an adapter from the Hub, which anybody can have fetched again."""
 KEPT_COPIES = 3
@@ -67,30 +65,31 @@ class TempHome:
             (self.folder / "page").mkdir(parents=True, exist_ok=True)
             os.environ.setdefault(GRADIO_FOLDER, str(self.folder / "page"))
 
-    def download(self, name: str, visitor_id: str) -> Path:
-        """A place for a file that the page gives to one visitor: nobody can guess its folder. Only the newest few
-        stay."""
+    def keep_download(self, written: Path, visitor_id: str, most_bytes: float = math.inf) -> Path:
+        """Move a file to where one visitor fetches it. Beside it the newest few of their downloads stay, as long as all
+        of them are no more than `most_bytes`."""
         with self._changing:
-            downloads = [path for path in self._paths(visitor_id) if self.is_download(path)]
-            for path in sorted(downloads, key=lambda path: _age(path.parent))[KEPT_DOWNLOADS - 1 :]:
-                self.discard(path, visitor_id)
-            path = self.page / f"{DOWNLOAD}{secrets.token_hex(16)}" / name
-            path.parent.mkdir(parents=True)
+            older = [path for path in self._paths(visitor_id) if downloads.is_download(path)]
+            for path in downloads.too_many(older, most_bytes - written.stat().st_size):
+                self._discard(path, visitor_id)
+            path = downloads.new_folder(self.page) / written.name
             try:
+                path.parent.mkdir(parents=True)
                 self.own(path, visitor_id)
+                shutil.move(written, path)
             except OSError:
-                self.discard(path, visitor_id)
+                self._discard(path, visitor_id)
                 raise
         return path
 
-    def discard(self, download: Path, visitor_id: str) -> None:
+    def _discard(self, download: Path, visitor_id: str) -> None:
         """Remove a download, and that it was this visitor's."""
         shutil.rmtree(download.parent, ignore_errors=True)
         self._record(download, visitor_id).unlink(missing_ok=True)
 
     def is_download(self, path: Path) -> bool:
         """Whether a file was made to be downloaded, not uploaded."""
-        return _resolved(path).parent.name.startswith(DOWNLOAD)
+        return downloads.is_download(_resolved(path))
 
     @property
     def copies(self) -> str:
@@ -105,10 +104,12 @@ class TempHome:
 
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
         """How many more bytes of uploads and downloads there is room for, beside those that are on their way.
-        LimitError where there is none."""
+        The oldest downloads make some. LimitError where there is none all the same."""
         if most_mb is None:
             return math.inf
         left = most_mb * 10**6 - coming_bytes - self._whole_bytes()
+        if left < 0:
+            left += downloads.make_room(self.page, -left)
         if left < 0:
             raise LimitError(
                 f"Uploads and downloads take all of the {most_mb:,} MB that this server has for them. They are "

@@ -11,7 +11,7 @@ import pytest
 
 from rankviz.errors import LimitError
 from rankviz.paths import IMPORT_ROOT
-from rankviz.store.temp import KEPT_COPIES, KEPT_DOWNLOADS, TempHome
+from rankviz.store.temp import KEPT_COPIES, TempHome
 from rankviz.visitor import NOBODY, Visitor
 
 ANNA, BEN = Visitor("anna"), Visitor("ben")
@@ -77,29 +77,14 @@ def test_a_link_among_the_uploads_is_what_it_leads_to(temp, tmp_path):
     assert not temp.owns(path, ANNA)
 
 
-def test_what_a_visitor_uploaded_is_counted_without_downloads_and_what_is_gone(temp):
+def test_what_a_visitor_uploaded_is_counted_without_downloads_and_what_is_gone(temp, tmp_path):
     upload(temp, "a.zip", ANNA, 100)
     upload(temp, "b.zip", ANNA, 20).unlink()
     upload(temp, "c.zip", BEN, 3)
-    temp.download("d.zip", ANNA.id).write_bytes(b"x")
+    (tmp_path / "d.zip").write_bytes(b"x")
+    temp.keep_download(tmp_path / "d.zip", ANNA.id)
 
     assert (1, 100) == temp.usage(ANNA.id)
-
-
-def test_only_the_newest_downloads_of_a_visitor_stay(temp):
-    other = temp.download("ben.zip", BEN.id)
-    other.write_bytes(b"x")
-    made = []
-    for number in range(KEPT_DOWNLOADS + 2):
-        made.append(temp.download(f"{number}.zip", ANNA.id))
-        made[-1].write_bytes(b"x")
-        for path in made:
-            if path.exists():
-                make_old(path.parent, HOUR - 60 * number if path is made[-1] else HOUR - 60 * made.index(path))
-
-    assert made[-KEPT_DOWNLOADS:] == [path for path in made if path.exists()]
-    assert other.exists()
-    assert 2 + KEPT_DOWNLOADS + 1 > len(list(temp.page.iterdir()))
 
 
 def test_nothing_more_is_taken_where_the_room_is_full(temp):

@@ -8,6 +8,7 @@ from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE
 from rankviz.errors import StorageError
 from rankviz.machine import disk
+from rankviz.store.temp import LOCK
 from rankviz.ui.parts.tables import sweep_runs, written_table
 from rankviz.ui.train.before import notebook
 from rankviz.ui.train.request import DEFAULTS
@@ -59,11 +60,10 @@ def test_on_a_full_disk_every_file_to_download_is_refused_with_the_reason(small)
 def test_a_download_that_is_not_written_whole_is_removed(small):
     api, _ = small
 
-    with pytest.raises(StorageError, match="disk is full"), api.workspace.new_download("big.zip") as target:
-        target.write_bytes(b"x" * 20_000_000)
+    with pytest.raises(StorageError, match="disk is full"):
+        api.workspace.download("big.zip", lambda target: target.write_bytes(b"x" * 20_000_000))
 
-    assert [] == list(api.workspace.temp.page.iterdir())
-    assert [] == [path for path in (api.workspace.temp.folder / "owners").rglob("*") if path.is_file()]
+    assert [] == [path for path in api.workspace.temp.folder.rglob("*") if path.is_file() and path.name != LOCK]
 
 
 def test_an_adapter_that_fills_the_disk_while_it_is_written_is_removed(small):
@@ -77,7 +77,7 @@ def test_an_adapter_that_fills_the_disk_while_it_is_written_is_removed(small):
     with pytest.raises(StorageError, match="disk is full"):
         api.adapters.zip_resized(SAMPLE, planned)
 
-    assert [] == list(api.workspace.temp.page.iterdir())
+    assert [] == [path for path in api.workspace.temp.folder.rglob("*") if path.is_file() and path.name != LOCK]
 
 
 READ_ONLY = """

@@ -83,9 +83,7 @@ def test_another_visitor_reads_nothing_of_it(shared):
 
 def test_a_download_is_read_by_who_knows_its_address(shared):
     client, workspace = shared()
-    with workspace.new_download("runs.zip") as target:
-        target.write_bytes(b"zip")
-    (path,) = workspace.temp.page.rglob("runs.zip")
+    path = workspace.download("runs.zip", lambda target: target.write_bytes(b"zip"))
 
     assert b"zip" == client.get(f"/gradio_api/file={path}", headers={"who": "anna"}).content
 

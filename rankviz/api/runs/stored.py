@@ -162,8 +162,7 @@ class StoredRuns:
 
     def zip_of(self, ids: Sequence[str]) -> Path:
         """The same as a file to download."""
-        with self._workspace.new_download("rankviz-runs.zip") as target:
-            return self.export(ids, target)
+        return self._workspace.download("rankviz-runs.zip", lambda target: self.export(ids, target))
 
     @writes
     def import_(self, source: Path) -> Sequence[str]:

@@ -65,8 +65,8 @@ def offer(
 
 def written_table(api: Api, table: Table, kind: str) -> str:
     """The path of the table as a file to download."""
-    with api.workspace.new_download(file_name(table, kind)) as target:
-        return str(write_table(table, kind, target.parent))
+    name = file_name(table, kind)
+    return str(api.workspace.download(name, lambda target: write_table(table, kind, target.parent)))
 
 
 def sweep_runs(api: Api, *, sweep_id: str) -> Table:

@@ -236,6 +236,5 @@ def notebook(api: Api, **values: Any) -> str:
         gpu=gpu.id,
     )
     written = api.exports.write(question, r, "colab", learning_rate=request.learning_rates[0])
-    with api.workspace.new_download(written.file_name) as target:
-        target.write_text(written.text, encoding="utf-8")
+    target = api.workspace.download(written.file_name, lambda path: path.write_text(written.text, encoding="utf-8"))
     return str(target)

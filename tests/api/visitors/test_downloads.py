@@ -1,0 +1,87 @@
+"""A visitor who asks for downloads again and again has no more on the disk than one who asks once in a while."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.store.temp import bytes_in
+from rankviz.visitor import acting_as
+from tests.support.visitors import ANN, BEN
+
+MB = 10**6
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """Makes a shared page with these limits."""
+
+    def make(**limits):
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "home" / "tmp" / "page"))
+        for name, value in limits.items():
+            monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
+        return Api(home=tmp_path / "home", shared=True)
+
+    return make
+
+
+def download(api, visitor, size):
+    with acting_as(visitor):
+        return api.workspace.download("a.zip", lambda target: target.write_bytes(b"x" * size))
+
+
+def test_downloads_have_as_much_room_as_a_visitors_files(shared):
+    api = shared(files_mb_per_visitor=1)
+
+    last = [download(api, ANN, 400_000) for _ in range(20)][-1]
+
+    assert 800_000 == bytes_in(api.workspace.temp.page)
+    assert last.exists()
+
+
+def test_visitors_without_number_fill_the_server_with_no_download(shared):
+    """As one is who clears the cookies: an upload has room all the same."""
+    api = shared(temp_mb=1)
+    ids = [type(ANN)(f"ann-{number}") for number in range(12)]
+
+    last = [download(api, each, 200_000) for each in ids][-1]
+
+    assert MB >= bytes_in(api.workspace.temp.page)
+    assert last.exists()
+    api.workspace.room.hold_upload(BEN.id, 900_000, files=1)
+
+
+def test_one_that_is_being_written_is_removed_by_none_that_comes_meanwhile(shared):
+    api = shared()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(target):
+        target.write_bytes(b"x")
+        begun.set()
+        assert go_on.wait(60)
+        target.write_bytes(target.read_bytes() + b"y")
+
+    def slow():
+        with acting_as(ANN):
+            return api.workspace.download("slow.zip", write)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(slow)
+        assert begun.wait(60)
+        for _ in range(9):
+            download(api, ANN, 10)
+        go_on.set()
+
+        assert b"xy" == waiting.result().read_bytes()
+
+
+def test_the_same_sweep_exported_again_and_again_is_there_a_few_times(shared):
+    api = shared()
+    shipped = api.runs.recorded()[0].sweep_id
+    with acting_as(ANN):
+        (size,) = {api.runs.zip_of([shipped]).stat().st_size for _ in range(3)}
+        for _ in range(5):
+            api.runs.zip_of([shipped])
+
+    assert 4 * size == bytes_in(api.workspace.temp.page)
