@@ -52,6 +52,8 @@ class StudiesInfo(NamedTuple):
     empty: str
     unsized: Sequence[str] = ()
     """Studies that are left out because the size of their adapters is not known."""
+    without_shares: Sequence[str] = ()
+    """Studies of which something is left out because its best value is 0."""
     source: str = ""
     rows: Sequence[Mapping[str, object]] = ()
 
@@ -102,13 +104,14 @@ def studies_info(
     lines, rows = [], []
     for each in near:
         for line in each.lines:
-            if y == VALUE and line.first.metric != metric:
+            if line.first.metric != metric if y == VALUE else not line.has_shares:
                 continue
             shown = _published_line(line, sizes, shapes, x=x, y=y)
             if shown.points:
                 lines.append(shown)
                 rows += _rows(line, each, sizes(line))
     ranks = sorted({p.r for line in lines for p in line.points} | ({chosen_r} if chosen_r else set()))
+    without_shares = [each.line.study.label for each in near if not all(line.has_shares for line in each.lines)]
     cited = dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)
     return StudiesInfo(
         lines=lines,
@@ -118,13 +121,20 @@ def studies_info(
         ticks=[(rank, str(rank)) for rank in _spaced(ranks)] if x == "rank" else _size_ticks(x),
         x_range=(-0.15, 3.2 if max(ranks, default=0) > 256 else 2.6) if x == "rank" else None,
         chosen_r=chosen_r if x == "rank" else None,
-        empty="No published study with these targets states adapter sizes."
-        if near
-        else "No published study has these targets.",
+        empty=_why_empty(near, without_shares if y == GAP else []),
         unsized=[each.line.study.label for each in near if not any(_x(line, sizes, x)[0] for line in each.lines)],
+        without_shares=without_shares if y == GAP else [],
         source="; ".join(cited),
         rows=rows,
     )
+
+
+def _why_empty(near: Sequence[Near], without_shares: Sequence[str]) -> str:
+    if not near:
+        return "No published study has these targets."
+    if len(without_shares) == len(near):
+        return "The best value is 0, so no value has a distance from it in percent."
+    return "No published study with these targets states adapter sizes."
 
 
 def _published_line(line: Line, sizes: Sizes, shapes: Mapping[str, str], *, x: str, y: str) -> PublishedLine:

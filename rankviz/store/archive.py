@@ -1,5 +1,6 @@
 """Runs out as a zip: requests and journals, not adapters, with two CSV files for other tools. Into a store: imports."""
 
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,11 @@ def _whole(target: Path) -> Iterator[None]:
 
 
 def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
-    """The runs of a name, with the store that has them."""
+    """The runs of a name, with the store that has them. To know its sweeps, a store reads the journals of all its runs,
+    so a run is looked for in every store first."""
+    for store in stores:
+        if os.path.isdir(store.run_dir(name)):
+            return {name: store}
     *others, last = stores
     for store in others:
         try:

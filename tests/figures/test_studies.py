@@ -51,6 +51,20 @@ def test_by_size_points_stand_at_the_given_sizes_and_unsized_studies_are_named()
     assert "states adapter sizes" in nothing.empty
 
 
+@pytest.mark.parametrize("best", [0.0, -0.0, 5e-324])
+def test_a_line_whose_best_value_is_0_has_no_percentages_and_its_study_is_named(best):
+    """A test accuracy of nothing at every rank."""
+    toy = evidence([point(r, best, metric="accuracy", higher_is_better=True) for r in (4, 16)])
+    near = nearest(toy.lines, subject())
+
+    short, as_published = (studies_info(near, sizes=sizes, y=y) for y in ("gap", "value"))
+
+    assert ([], [near[0].line.study.label]) == (short.lines, short.without_shares)
+    assert "best value is 0" in short.empty
+    assert [best, best] == [p.y for p in as_published.lines[0].points]
+    assert [] == as_published.without_shares
+
+
 def test_an_unknown_axis_is_refused():
     with pytest.raises(InvalidSettingError, match="No such axis"):
         studies_info([], sizes=sizes, x="colour")

@@ -398,3 +398,18 @@ def test_runs_of_two_stores_go_into_one_zip(tmp_path):
         assert {f"runs/{run_id}/events.jsonl" for run_id in ids} <= set(archive.namelist())
     with pytest.raises(RunNotFoundError):
         export_runs([shipped, own], ["nowhere"], tmp_path / "runs.zip")
+
+
+class Unread(RunStore):
+    """Whose journals nobody may read."""
+
+    def all(self):
+        raise AssertionError("all of its journals were read")
+
+
+def test_a_run_is_exported_without_a_look_into_the_journals_of_other_stores(tmp_path):
+    homes = [tmp_path / "shipped", tmp_path / "own"]
+    ids = [ended_run(RunStore(home)) for home in homes]
+
+    with zipfile.ZipFile(export_runs([Unread(home) for home in homes], ids, tmp_path / "runs.zip")) as archive:
+        assert {f"runs/{run_id}/events.jsonl" for run_id in ids} <= set(archive.namelist())

@@ -151,8 +151,10 @@ class StoredRuns:
     @writes
     def export(self, ids: Sequence[str], target: Path) -> Path:
         """Write the journals of runs and sweeps, recorded ones among them, and a CSV summary into one zip."""
-        shipped = {name for sweep in self._recorded for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))}
-        run_ids = [run_id for name in ids for run_id in ([name] if name in shipped else self._required_run_ids(name))]
+        shipped = {sweep.sweep_id: [run.run_id for run in sweep.runs] for sweep in self._recorded}
+        shipped |= {run_id: [run_id] for run_ids in shipped.values() for run_id in run_ids}
+        names = dict.fromkeys(ids)  # each is looked up once, however often it comes
+        run_ids = [run_id for name in names for run_id in shipped.get(name) or self._required_run_ids(name)]
         homes = [str(self._recorded_store.home), str(self._workspace.store.home)]
         asked = {"homes": homes, "run_ids": run_ids, "target": str(Path(target).absolute())}
         children = self._workspace.children

@@ -23,6 +23,8 @@ LOSSES = ("test_nll", "val_loss", "eval_loss", "train_nll_unseen_batches")
 loss, and the loss on text that is trained on again."""
 LABEL_LENGTH = 30
 """Characters of a study's label, at most."""
+LEAST = 1e-9
+"""Of a best value: of less than this no value is a sensible share."""
 ROUNDING = 1e-12
 """How far a share may lie from the tolerance that it should equal."""
 LORA_METHODS = ("lora", "rslora", "dora")
@@ -158,8 +160,14 @@ class Line:
     def one_run(self) -> bool:
         return all(point.standard_error is None for point in self.points)
 
+    @property
+    def has_shares(self) -> bool:
+        """Whether a value can be given as a share of the best, of which 0 has none."""
+        return abs(self.best.value) >= LEAST
+
     def short_of_best(self, value: float) -> float:
-        """How far a value of this metric is from the best rank's, as a share of it; above 0 is worse."""
+        """How far a value of this metric is from the best rank's, as a share of it; above 0 is worse. Only where the
+        line has shares."""
         gap = self.best.value - value if self.first.higher_is_better else value - self.best.value
         return gap / abs(self.best.value)
 

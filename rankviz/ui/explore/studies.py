@@ -125,6 +125,11 @@ def _summary(api: Api, r: int, infos: Iterable[StudiesInfo]) -> str:
         sentences.append(
             f"These studies are left out, because their adapter sizes are not known: {', '.join(unsized)}."
         )
+    if without_shares := dict.fromkeys(label for info in infos for label in info.without_shares):
+        sentences.append(
+            "Lines whose best value is 0 are left out, because a distance from 0 has no percentage: "
+            f"{', '.join(without_shares)}."
+        )
     return html.paragraphs(" ".join(sentences))
 
 

@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rankviz.api import Api
+from rankviz.api.visitors.rights import Rights
 from rankviz.store.temp import bytes_in
-from rankviz.visitor import acting_as
+from rankviz.visitor import Visitor, acting_as
+from tests.support.finished_runs import finished
 from tests.support.visitors import ANN, BEN
 
 MB = 10**6
@@ -43,7 +45,7 @@ def test_downloads_have_as_much_room_as_a_visitors_files(shared):
 def test_visitors_without_number_fill_the_server_with_no_download(shared):
     """As one is who clears the cookies: an upload has room all the same."""
     api = shared(temp_mb=1)
-    ids = [type(ANN)(f"ann-{number}") for number in range(12)]
+    ids = [Visitor(f"ann-{number}") for number in range(12)]
 
     last = [download(api, each, 200_000) for each in ids][-1]
 
@@ -85,3 +87,21 @@ def test_the_same_sweep_exported_again_and_again_is_there_a_few_times(shared):
             api.runs.zip_of([shipped])
 
     assert 4 * size == bytes_in(api.workspace.temp.page)
+
+
+def test_one_run_that_is_named_again_and_again_is_looked_up_once(shared):
+    api = shared()
+    looked_up = []
+
+    class Watched(Rights):
+        def required(self, run_or_sweep_id):
+            looked_up.append(run_or_sweep_id)
+            return super().required(run_or_sweep_id)
+
+    api.workspace.rights = Watched(api.workspace)
+
+    with acting_as(ANN):
+        sweep_id = finished(api, {4: 2.0}).sweep_id
+        api.runs.zip_of([sweep_id] * 1000)
+
+    assert [sweep_id] == looked_up

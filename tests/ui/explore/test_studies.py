@@ -124,6 +124,17 @@ def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
     assert "bad.json has no object" in notice
 
 
+def test_an_added_file_whose_test_accuracy_is_0_is_left_out_of_the_percentages_with_a_note(api, tmp_path):
+    row = json.loads(result())
+    row["train_info"]["metrics"][-1]["test accuracy"] = 0.0
+    (tmp_path / "mine.json").write_text(json.dumps(row))
+    studies.added(api, [str(tmp_path / "mine.json")])
+
+    shown = studies.shown(api, **QUESTION)
+
+    assert "Lines whose best value is 0 are left out" in text_of(shown.summary)
+
+
 def test_added_files_are_removed_again_by_a_button_that_is_there_while_there_are_some(api, tmp_path):
     (tmp_path / "mine.json").write_text(result())
 
