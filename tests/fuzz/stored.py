@@ -22,6 +22,7 @@ from rankviz.core.runs.events import (
     StageReached,
     StepLogged,
 )
+from rankviz.core.runs.record import Sweep
 from rankviz.errors import RankVizError
 from rankviz.store.journal import request_text
 from rankviz.ui.parts import live
@@ -74,6 +75,7 @@ EVENTS = (
 )
 ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)})) for event in EVENTS]
 SHOWN = {"showing": "runs", "text": "", "state": "all", "x": "adapter", "y": "loss", "metric": "loss", "tolerance": ""}
+SHOWN |= {"selected": [], "sweep_id": "", "run_id": "", "open_id": ""}
 
 
 @cache
@@ -117,18 +119,25 @@ def write_run(home: Path, run_id: str, request: bytes, journal: bytes) -> None:
     (folder / "events.jsonl").write_bytes(journal)
 
 
-def show_all(api: Api) -> None:
-    """Everything that lists, draws, judges or exports the runs of this home. A refusal of one operation is an answer;
-    a page has none."""
-    sweeps = [sweep for sweep in api.runs.sweeps() if not sweep.recorded]
-    for sweep in sweeps:
-        run = sweep.runs[-1]
-        chosen = {"selected": [sweep.sweep_id], "sweep_id": sweep.sweep_id, "run_id": run.run_id, "open_id": ""}
-        json.dumps(str(vars(runs_view(api, **SHOWN, **chosen, seen=None))))
+def show_list(api: Api) -> None:
+    """The page's list, with everything selected."""
+    for sweep in _sweeps(api):
+        _runs_view(api, selected=[sweep.sweep_id])
+
+
+def show_sweep(api: Api) -> None:
+    """The page of a sweep with one of its runs, and its part of the page of Train."""
+    for sweep in _sweeps(api):
+        _runs_view(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id)
         live.status_html(sweep, api.runs.progress(sweep))
         live.events_html(api, sweep)
         adapters_html(api, sweep)
         answers_html(sweep)
+
+
+def show_numbers(api: Api) -> None:
+    """What the command line and the endpoints give, and the files. A refusal of one operation is an answer."""
+    for sweep in _sweeps(api):
         for each in sweep.runs:
             json.dumps(run_json(api.runs.summary(each.run_id)))
         for operation in (
@@ -146,3 +155,15 @@ def show_all(api: Api) -> None:
     api.adapters.runs()
     for name, reason in api.runs.unreadable().items():
         f"{name} {reason}".encode()
+
+
+SHOWS = {"the list": show_list, "a sweep": show_sweep, "numbers and files": show_numbers}
+"""Together everything that lists, draws, judges or exports the runs of a home. A page has no refusals."""
+
+
+def _sweeps(api: Api) -> list[Sweep]:
+    return [sweep for sweep in api.runs.sweeps() if not sweep.recorded]
+
+
+def _runs_view(api: Api, **chosen: object) -> None:
+    json.dumps(str(vars(runs_view(api, **SHOWN | chosen, seen=None))))

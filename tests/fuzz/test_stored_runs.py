@@ -6,6 +6,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from rankviz.api import Api
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
@@ -13,7 +15,7 @@ from rankviz.store import RunStore, import_runs
 from rankviz.store.journal import parse_lines, parse_request
 from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
-from tests.fuzz.stored import ROWS, broken_journal, broken_request, request_row, show_all, write_run
+from tests.fuzz.stored import ROWS, SHOWS, broken_journal, broken_request, request_row, write_run
 
 
 def test_a_journal_is_read_whatever_stands_in_it(fuzz):
@@ -52,7 +54,8 @@ def test_an_imported_zip_is_taken_whole_or_refused(fuzz):
     fuzz(make, read)
 
 
-def test_a_page_shows_what_is_stored_whatever_it_is(fuzz):
+@pytest.mark.parametrize("shown", SHOWS)
+def test_what_is_stored_is_shown_whatever_it_is(fuzz, shown):
     home = Path(tempfile.mkdtemp())
     api = Api(home=home)
     InProcess.of(api.workspace)
@@ -69,7 +72,7 @@ def test_a_page_shows_what_is_stored_whatever_it_is(fuzz):
         sound = _sound(f"b{number}", sweep_id)
         write_run(home, run_id, request, journal)
         write_run(home, f"b{number}", sound["request.json"], sound["events.jsonl"])
-        show_all(api)
+        SHOWS[shown](api)
 
     try:
         fuzz(make, read, refuses=False)
