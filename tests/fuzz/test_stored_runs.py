@@ -54,6 +54,7 @@ def test_an_imported_zip_is_taken_whole_or_refused(fuzz):
     fuzz(make, read)
 
 
+@pytest.mark.timeout(3600)  # a minute or two by itself; each case has bounds of its own
 @pytest.mark.parametrize("shown", SHOWS)
 def test_what_is_stored_is_shown_whatever_it_is(fuzz, shown):
     home = Path(tempfile.mkdtemp())
