@@ -226,13 +226,16 @@ window.RankViz = (() => {
   /* Until the page is restored from its address nothing is written there: Gradio selects the first tab at the start,
      and on a slow machine that would remove the tab from the address before the server reads it. */
   let isRestored = false;
-  const drawnThen = {};
+  let current = null; // the open tab, once the page is restored
+  let isAsRestored = false; // with the tab that was open then
+  const drawn = {};
   const tabButtons = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")];
   const nameOf = (button) => button.textContent.trim().toLowerCase();
 
-  /* What draws the tab of this name, if it is open when the page is restored. */
-  function restoredWith(tab, draw) {
-    drawnThen[tab] = draw;
+  /* What draws the tab of this name when it is opened. Before the page is restored nobody knows what it is to show: of
+     a tab that is open by then, once it is. */
+  function opened(tab, draw) {
+    drawn[tab] = draw;
   }
 
   function nameOfOpenTab() {
@@ -245,12 +248,21 @@ window.RankViz = (() => {
   function selected(tab) {
     const open = tab === "explore" ? (nameOfOpenTab() ?? tab) : tab;
     write({ tab: open === "explore" ? null : open });
+    if (isRestored && open !== current) {
+      isAsRestored = false;
+      draw(open);
+    }
     return open;
   }
 
+  function draw(tab) {
+    current = tab;
+    drawn[tab]?.();
+  }
+
   function restored() {
-    isRestored = true;
-    drawnThen[nameOfOpenTab()]?.();
+    isRestored = isAsRestored = true;
+    draw(nameOfOpenTab());
     if (new URL(location.href).searchParams.get("tab") === "sweep") remember({ tab: "runs" }); // its name before
   }
 
@@ -349,7 +361,10 @@ window.RankViz = (() => {
     address,
     selected,
     restored,
-    restoredWith,
+    opened,
+    get isAsRestored() {
+      return isAsRestored;
+    },
     header,
     busy,
     done,

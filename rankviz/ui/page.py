@@ -17,7 +17,7 @@ from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
-from rankviz.ui.parts.controls import address, done, header, plain, restored_with
+from rankviz.ui.parts.controls import address, done, header, opened, plain
 from rankviz.ui.parts.owned import not_here
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import tab as runs
@@ -96,23 +96,19 @@ def build_app(api: Api) -> gr.Blocks:
 
         opened_runs = [running.sweep_id, running.run_id]
         tab_widgets = (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab)
-        to = {name: on_any(tab.select) for name, tab in zip(link.TABS, tab_widgets, strict=True)}
-        to["runs"] = on_any(runs_tab.select, restored_with("runs").submit)
-        named = {}
-        for name, chosen in to.items():
+        for name, tab in zip(link.TABS, tab_widgets, strict=True):
             # In the browser, so in the order of clicks.
-            script = f"() => {{ return RankViz.selected({name!r}) === 'runs' ? {runs.SHOWING!r} : ''; }}"
-            named[name] = chosen.then(None, None, running.showing, js=script)
+            script = f"() => RankViz.selected({name!r}) === 'runs' ? {runs.SHOWING!r} : ''"
+            tab.select(None, None, running.showing, js=script)
+        to = {name: on_any(opened(name).submit) for name in link.TABS[1:]}
         to["guide"].then(**rules)
-        to["train"].then(**training.draw)
-        train_at_start = on_any(restored_with("train").submit)
-        train_at_start.then(**training.draw).then(None, js=train.FOLD)
-        for chosen in (to["train"], train_at_start):
-            for event in training.opened:
-                chosen.then(**event)
+        to["train"].then(**training.draw).then(None, js=train.FOLD_AS_RESTORED)
+        for event in training.opened:
+            to["train"].then(**event)
         # What is shown by default is named too, so that a copied link shows others the same.
-        named["runs"].then(**running.draw).then(_opened_address, opened_runs, where, **quiet())
-        named["train"].then(lambda sweep: _opened_address(sweep or "", ""), training.sweep_id, where, **quiet())
+        to["train"].then(lambda sweep: _opened_address(sweep or "", ""), training.sweep_id, where, **quiet())
+        shown = to["runs"].then(None, None, running.showing, js=f"() => {runs.SHOWING!r}")
+        shown.then(**running.draw).then(_opened_address, opened_runs, where, **quiet())
         to["adapter"].then(**adapting.choices)
         asked = {**exploring.question, "data_file": exploring.data_file}
         measuring = gr.on([exploring.measure.click], **train.measuring(api, training, asked, tabs))
@@ -125,19 +121,20 @@ def build_app(api: Api) -> gr.Blocks:
             after(lambda sweep: (sweep, ""), training.sweep_id, opened_runs, **quiet()).then(
                 _opened_address, opened_runs, where, **quiet()
             )
-        for opened in running.chosen:
-            opened.then(_opened_address, opened_runs, where, **quiet())
+        for chosen in running.chosen:
+            chosen.then(_opened_address, opened_runs, where, **quiet())
         judged = [running.metric, running.tolerance]
         for event in (on_any(running.tolerance.input), running.judged):
             event.then(None, judged, None, js=JUDGED_ADDRESS)
         running.train.click(lambda: gr.Tabs(selected="train"), None, tabs, **quiet())
+        adapter_address = address()  # of its own: it says nothing of runs
         for shown in adapting.opened:
-            shown.then(adapter.address_of, adapting.source, where, **quiet())
+            shown.then(adapter.address_of, adapting.source, adapter_address, **quiet())
         shown = [*opened_runs, running.open_id, running.showing, tabs]
         for clicked in (exploring.curve, training.curve, training.results):
-            opened = clicked.select(_opening(api), None, shown, **quiet())
-            opened.then(**running.draw).then(None, js=runs.SHOW_RUN)
-            opened.then(_opened_address, opened_runs, where, **quiet())
+            chosen = clicked.select(_opening(api), None, shown, **quiet())
+            chosen.then(**running.draw).then(None, js=runs.SHOW_RUN)
+            chosen.then(_opened_address, opened_runs, where, **quiet())
     return app
 
 

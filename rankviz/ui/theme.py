@@ -32,7 +32,8 @@ from rankviz.ui.visitors import Identified, visitors_of
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
 SCRIPTS = tuple(
-    ASSETS / "js" / f"{name}.js" for name in ("files", "rankviz", "explore", "first", "hero", "present", "focus")
+    ASSETS / "js" / f"{name}.js"
+    for name in ("newest", "files", "rankviz", "explore", "first", "hero", "present", "focus")
 )
 FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
 """Of what the scripts show before Gradio has added the other stylesheets."""

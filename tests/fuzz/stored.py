@@ -166,4 +166,4 @@ def _sweeps(api: Api) -> list[Sweep]:
 
 
 def _runs_view(api: Api, **chosen: object) -> None:
-    json.dumps(str(vars(runs_view(api, **SHOWN | chosen, seen=None))))
+    json.dumps(str(vars(runs_view(api, **SHOWN | chosen, seen=""))))

@@ -1,7 +1,11 @@
 """One real app in its own process, with its own runs folder, and one browser for all tests of the page."""
 
+import shutil
+
 import pytest
 
+from rankviz.api import Api
+from tests.support.finished_runs import counted
 from tests.support.pages import LLAMA, choose_rank, chromium, figure, open_section
 from tests.support.serving import serving
 
@@ -13,6 +17,16 @@ WAIT_MILLISECONDS = 60_000
 def home(tmp_path_factory):
     """The app's folder of runs."""
     return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def counted_sweep(home):
+    """A sweep with accuracies, gone again afterwards: other tests share the runs folder."""
+    api = Api(home=home)
+    sweep = counted(api, {4: 60, 16: 80})
+    yield sweep.sweep_id
+    for run in sweep.runs:
+        shutil.rmtree(api.workspace.store.run_dir(run.run_id))
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,13 @@
 """The page in a real browser."""
 
 import json
-import shutil
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from rankviz.api import Api
 from tests.support.endpoints import ENDPOINTS
-from tests.support.finished_runs import counted
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
@@ -217,18 +214,6 @@ def test_a_menu_of_downloads_stands_only_where_there_is_something_to_download(pa
     page.locator("#runs-download summary").wait_for(state="detached")
 
 
-@pytest.fixture
-def counted_sweep(home):
-    """A sweep with accuracies, gone again afterwards: other tests share the runs folder."""
-    api = Api(home=home)
-    sweep = counted(api, {4: 60, 16: 80})
-    yield sweep.sweep_id
-    for run in sweep.runs:
-        shutil.rmtree(api.workspace.store.run_dir(run.run_id))
-
-
-# A known fault: on a busy machine an answer to what was there before may come after the newer one.
-@pytest.mark.flaky(reruns=2)
 def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(page, counted_sweep):
     page.goto(f"/?tab=runs&sweep={counted_sweep}&tolerance=0.02")
     page.locator("#sweep-words", has_text="nats").wait_for()

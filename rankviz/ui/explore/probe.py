@@ -29,7 +29,7 @@ from rankviz.core.probe.summary import Line, headers, lines_of, sentences
 from rankviz.core.quantity import Range
 from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, question
-from rankviz.ui.parts.controls import plain
+from rankviz.ui.parts.controls import plain, remembered
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span
 from rankviz.ui.wiring import action, notice_html, wire
 from rankviz.units import rounded_percent as percent
@@ -47,7 +47,7 @@ class Probing(NamedTuple):
     """Opened once there is something to see."""
     panel: str
     cancel: Any
-    seen: Any
+    seen: str
     timer: Any
 
 
@@ -63,7 +63,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
             cancel = gr.Button("Cancel", visible=False, min_width=90, elem_id="probe-cancel")
         refused = plain(elem_id="probe-notice")
         panel = plain(elem_id="probe-panel")
-    seen = gr.State(None)
+    seen = remembered()
     timer = gr.Timer(POLL_SECONDS, active=False)
 
     settings = {name: w[name] for name in SETTINGS}
@@ -131,18 +131,19 @@ def cancelled(api: Api, model: str) -> None:
         api.runs.cancel(record.run_id)
 
 
-def probing(api: Api, *, model: str, seen: Any) -> Probing:
+def probing(api: Api, *, model: str, seen: str) -> Probing:
     """The section as it stands; nothing to draw is nothing sent."""
     record = api.probes.newest(model or "")
     if record is None:
         empty = html.paragraphs("No probe of this model on this machine yet.", css="rv-empty")
-        return Probing(gr.skip(), empty, gr.Button(visible=False), None, gr.Timer(active=False))
+        return Probing(gr.skip(), empty, gr.Button(visible=False), "", gr.Timer(active=False))
     going = not record.state.ended
-    now = (record.run_id, record.state.value, record.stage, len(record.measured), _elapsed(record) if going else "")
+    elapsed = _elapsed(record) if going else ""
+    now = f"{record.run_id} {record.state.value} {record.stage} {len(record.measured)} {elapsed}"
     timer = gr.Timer(active=going)
     if now == seen:
         return Probing(gr.skip(), gr.skip(), gr.skip(), gr.skip(), timer)
-    section = gr.Accordion(open=True) if seen is None else gr.skip()
+    section = gr.Accordion(open=True) if not seen else gr.skip()
     return Probing(section, panel_html(api, record), gr.Button(visible=going), now, timer)
 
 

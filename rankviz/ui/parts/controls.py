@@ -139,12 +139,12 @@ def header() -> gr.HTML:
     )
 
 
-def restored_with(tab: str) -> gr.HTML:
-    """Invisible: `submit` when the page has been restored from its address, if this tab is open then. Its `select` may
-    come before, when nobody knows what it is to show."""
+def opened(tab: str) -> gr.HTML:
+    """Invisible: `submit` when this tab is opened, or the page has been restored with it from its address. A tab's own
+    `select` may come before that, when nobody knows what it is to show, and then there would be two."""
     return gr.HTML(
         html_template="<span hidden></span>",
-        js_on_load=f"RankViz.restoredWith({tab!r}, () => trigger('submit'))",
+        js_on_load=f"RankViz.opened({tab!r}, () => trigger('submit'))",
         apply_default_css=False,
         visible="hidden",
     )

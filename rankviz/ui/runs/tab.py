@@ -86,7 +86,7 @@ def build(api: Api) -> Running:
 
     selected, showing, judged_by = gr.State([]), remembered(), gr.State(LOSS.key)
     asked = gr.State("")
-    w["seen"], w["timer"] = gr.State(None), gr.Timer(POLL_SECONDS, active=False)
+    w["seen"], w["timer"] = remembered(), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
     judge = {"metric": w["metric"], "tolerance": w["tolerance"]}
     drawing = wire(

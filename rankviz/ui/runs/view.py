@@ -24,13 +24,26 @@ CHOOSE = "Click a sweep in the list to read it."
 
 
 class Seen(NamedTuple):
-    """What each part was last drawn of, as a hash; a part that is the same is not drawn again."""
+    """What each part was last drawn of, as a hash; a part that is the same is not drawn again.
 
-    listed: int | None = None
-    unreadable: int = hash(())
-    overlaid: int | None = None
-    sweep: int | None = None
-    run: int | None = None
+    The browser has it as a text beside what is drawn: an answer that comes too late changes neither.
+    """
+
+    listed: str = ""
+    unreadable: str = str(hash(()))
+    overlaid: str = ""
+    sweep: str = ""
+    run: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> "Seen":
+        """Nothing drawn yet, where it is no such text."""
+        parts = text.split()
+        return cls(*parts) if len(parts) == len(cls._fields) else cls()
+
+    @property
+    def text(self) -> str:
+        return " ".join(self)
 
 
 class RunsView(SimpleNamespace):
@@ -54,23 +67,24 @@ def runs_view(
     open_id: str,
     metric: str,
     tolerance: str,
-    seen: Seen | None,
+    seen: str,
 ) -> RunsView:
     """What changed since the parts were last drawn. Nothing while another tab is open, when `showing` is empty."""
     if not showing:
         return RunsView(timer=gr.Timer(active=False))
-    before, choice = seen or Seen(), Choice(sweep_id, run_id, open_id)
+    before, choice = Seen.of(seen), Choice(sweep_id, run_id, open_id)
     sweeps, unreadable = all_sweeps(api), api.runs.unreadable()
     prints = tuple(live.fingerprint(sweep) for sweep in sweeps)
     chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None) or _of_another(api, sweep_id)
     state_of_it = _state_of(api, chosen) if chosen else None
-    now = Seen(
-        listed=hash((text, state, tuple(selected), choice, tuple(unreadable), prints)),
-        unreadable=hash(tuple(unreadable)),
-        overlaid=hash((x, y, tuple(selected), prints if selected else ())),
-        sweep=hash((sweep_id, tolerance, metric, state_of_it)),
-        run=hash((run_id, state_of_it)),
-    )
+    of = {
+        "listed": (text, state, tuple(selected), choice, tuple(unreadable), prints),
+        "unreadable": tuple(unreadable),
+        "overlaid": (x, y, tuple(selected), prints if selected else ()),
+        "sweep": (sweep_id, tolerance, metric, state_of_it),
+        "run": (run_id, state_of_it),
+    }
+    now = Seen(**{name: str(hash(each)) for name, each in of.items()})
     drawn: dict[str, Any] = {}
     if now.listed != before.listed:
         own = bool(unreadable) or any(not sweep.recorded for sweep in sweeps)
@@ -87,7 +101,7 @@ def runs_view(
         drawn |= _sweep(api, chosen, sweep_id, tolerance, metric)
     if now.run != before.run:
         drawn |= _run(api, run_id)
-    return RunsView(**drawn, seen=now, timer=gr.Timer(active=True))
+    return RunsView(**drawn, seen=now.text, timer=gr.Timer(active=True))
 
 
 def _state_of(api: Api, sweep: Sweep) -> tuple[int, bool, str]:
@@ -114,7 +128,7 @@ def _overlaid(sweeps: Sequence[Sweep], selected: Sequence[str], x: str, y: str) 
         "curve": over.curve,
         "selected_loss": over.loss,
         "caption": html.paragraphs(over.caption),
-        "y": gr.Dropdown(choices=over.qualities, value=over.y),
+        "y": gr.Dropdown(choices=over.qualities, **({} if over.y == y else {"value": over.y})),
     }
 
 

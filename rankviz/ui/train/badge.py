@@ -70,6 +70,6 @@ def in_words(progress: SweepProgress) -> str:
     return f"Training: run {progress.number} of {progress.runs}{share}{left}"
 
 
-def chosen(event: gr.EventData) -> tuple[str, None, Any]:
+def chosen(event: gr.EventData) -> tuple[str, str, Any]:
     """The sweep of the line, to be drawn anew on Train."""
-    return str(event._data["id"]), None, gr.Tabs(selected="train")
+    return str(event._data["id"]), "", gr.Tabs(selected="train")

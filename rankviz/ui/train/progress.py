@@ -49,7 +49,7 @@ class Progress(NamedTuple):
     results: str = ""
     events_fold: Any = gr.Accordion(visible=False)
     events: str = ""
-    seen: Any = None
+    seen: str = ""
     timer: Any = gr.Timer(active=False)
 
 
@@ -71,7 +71,7 @@ def train_button(api: Api) -> dict[str, Any]:
     }
 
 
-def progress(api: Api, *, sweep_id: str | None, seen: Any) -> Progress:
+def progress(api: Api, *, sweep_id: str | None, seen: str) -> Progress:
     """What changed since it was last drawn: of the chosen sweep or, without one, of one's own newest with a result.
 
     sweep_id: None while the page is not yet restored from its address.
@@ -97,9 +97,9 @@ def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
     return next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
 
 
-def _drawn(api: Api, sweep: Sweep, seen: Any, *, above: str = "") -> Progress:
+def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
     """One sweep. above: what stands over its state."""
-    timer, now = gr.Timer(active=not sweep.ended), hash((above, live.fingerprint(sweep)))
+    timer, now = gr.Timer(active=not sweep.ended), str(hash((above, live.fingerprint(sweep))))
     far = None if sweep.ended else api.runs.progress(sweep)
     state = live.status_html(sweep, far, live.waiting_words(api, sweep))
     status = above + state + place_html(api, sweep) + sweep_link(sweep)

@@ -15,7 +15,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui.parts import tables
 from rankviz.ui.parts.added_run import add_run
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy_line, copyable, done, pickable, plain
+from rankviz.ui.parts.controls import busy_line, copyable, done, pickable, plain, remembered
 from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train import before, engine, examples, request
 from rankviz.ui.train import form as train_form
@@ -34,6 +34,7 @@ FOLD = """() => {
   if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
 }"""
 """Where a sweep was chosen, on a phone the form folds, so that button and progress stand one under the other."""
+FOLD_AS_RESTORED = f"() => RankViz.isAsRestored && ({FOLD})()"
 READY = """() => {
   document.querySelector("#train-button").focus({ preventScroll: true });
   const fold = document.querySelector(".rv-train-form > button");
@@ -61,7 +62,7 @@ class Training(NamedTuple):
 
     sweep_id: gr.State
     """None until the page is restored from its address; then empty where no sweep is shown."""
-    seen: gr.State
+    seen: gr.HTML
     draw: Any
     """Call with no arguments to redraw after sweep_id was set: returns keyword arguments for an event."""
     opened: tuple[dict[str, Any], ...]
@@ -179,7 +180,7 @@ def build(api: Api) -> Training:
             None, js="() => { setTimeout(() => document.querySelector('#train-notebook-file').click(), 60); }"
         )
 
-    seen = gr.State(None)
+    seen = remembered()
     timer = gr.Timer(POLL_SECONDS, active=False)
     outputs = {
         "status": status,
@@ -246,7 +247,7 @@ def measuring(api: Api, training: Training, question: Mapping[str, Any], tabs: g
     def fill(**values: Any) -> dict[Any, Any]:
         form, replaced = before.trainable(api, request.measuring(api, values))
         filled = training.fill_from(form) | put(replaced._asdict(), training.replaced)
-        return {**filled, **dict(zip(shown, ("", None, gr.Tabs(selected="train")), strict=True))}
+        return {**filled, **dict(zip(shown, ("", "", gr.Tabs(selected="train")), strict=True))}
 
     return {
         "inputs_kwargs": dict(question),
@@ -255,13 +256,13 @@ def measuring(api: Api, training: Training, question: Mapping[str, Any], tabs: g
     }
 
 
-def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, None]:
+def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, str]:
     """What the button said when it was pressed: start these settings, or cancel the shown sweep."""
     if pressed == CANCEL:
         cancel_runs(api, shown)
-        return shown, None
+        return shown, ""
     where = {name: values.pop(name) for name in engine.NAMES}
-    return engine.start(api, values, **where), None
+    return engine.start(api, values, **where), ""
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:

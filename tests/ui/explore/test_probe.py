@@ -39,7 +39,7 @@ def queued(api, *events, **settings):
     return probe_request.probe_id
 
 
-def panel(api, seen=None):
+def panel(api, seen=""):
     return probe.probing(api, model=SMOL, seen=seen)
 
 

@@ -37,7 +37,7 @@ def drawn(api, sweep_id, **more):
     texts = {"text": "", "state": ANY_STATE, "x": "adapter", "y": "loss", "run_id": "", "open_id": ""}
     judged = {"metric": "loss", "tolerance": "0.02"}
     return runs_view(
-        api, showing="yes", selected=(), sweep_id=sweep_id, **{**texts, **judged, "seen": None, **more}
+        api, showing="yes", selected=(), sweep_id=sweep_id, **{**texts, **judged, "seen": "", **more}
     )._asdict()
 
 
@@ -158,7 +158,7 @@ def test_train_shows_a_shared_sweep_without_what_would_change_it(api):
 
     for visitor, button in ((ANN, CANCEL), (BEN, TRAIN)):
         with acting_as(visitor):
-            assert button == progress(api, sweep_id=sweep_id, seen=None).start.value
+            assert button == progress(api, sweep_id=sweep_id, seen="").start.value
     with acting_as(BEN):
         assert train.form_of(api, sweep_id) is None
     with acting_as(ANN):
@@ -175,9 +175,15 @@ def test_on_a_machine_of_ones_own_nothing_is_shared_and_everything_can_be_delete
     assert "" == view["owner"]
 
 
-def test_what_an_open_page_keeps_of_the_drawn_runs_is_four_numbers(api, anns):
+def test_what_an_open_page_sends_of_the_drawn_runs_is_five_numbers(api, anns):
     with acting_as(ANN):
-        assert all(isinstance(part, int) for part in drawn(api, anns)["seen"])
+        assert 5 == len([int(part) for part in drawn(api, anns)["seen"].split()])
+
+
+@pytest.mark.parametrize("text", ["", "1 2", "what is no such text, and longer"])
+def test_where_nothing_was_drawn_everything_is(api, anns, text):
+    with acting_as(ANN):
+        assert drawn(api, anns).keys() == drawn(api, anns, seen=text).keys()
 
 
 def test_who_waits_reads_how_many_sweeps_go_first_and_not_whose(api):
@@ -213,16 +219,16 @@ def test_nothing_of_a_stranger_is_taken_by_default(api, anns, waiting):
         restored = page.restore(api, {"tab": "train"})
         assert "" == restored.training_sweep
         assert api.runs.recorded()[0].sweep_id == restored.sweep
-        assert TRAIN == progress(api, sweep_id="", seen=None).start.value
-        assert anns not in progress(api, sweep_id="", seen=None).status
+        assert TRAIN == progress(api, sweep_id="", seen="").start.value
+        assert anns not in progress(api, sweep_id="", seen="").status
         own = api.workspace.store.create(questions.sweep(ranks=(8,)), ADMIN.id)
         assert own == page.restore(api, {"tab": "train"}).training_sweep
-        assert CANCEL == progress(api, sweep_id=own, seen=None).start.value
+        assert CANCEL == progress(api, sweep_id=own, seen="").start.value
 
 
 def test_what_the_admin_cancels_of_another_is_asked_about_first_and_its_owner_reads_who_did_it(api, waiting):
     with acting_as(ADMIN):
-        assert TRAIN == progress(api, sweep_id=waiting, seen=None).start.value
+        assert TRAIN == progress(api, sweep_id=waiting, seen="").start.value
         asked, row, words = of_sweep.cancel_or_ask(api, waiting)
         assert (waiting, True) == (asked, row.visible)
         assert f"{waiting} belongs to visitor ann. Cancel it?" == text_of(words)
@@ -231,7 +237,7 @@ def test_what_the_admin_cancels_of_another_is_asked_about_first_and_its_owner_re
 
     with acting_as(ANN):
         assert "1 run cancelled (cancelled by the admin)." in text_of(drawn(api, waiting)["status"])
-        assert "cancelled by the admin" in progress(api, sweep_id=waiting, seen=None).events
+        assert "cancelled by the admin" in progress(api, sweep_id=waiting, seen="").events
 
 
 def test_ones_own_is_cancelled_at_once(api, waiting):

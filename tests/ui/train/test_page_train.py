@@ -50,8 +50,6 @@ def test_a_base_that_cannot_be_fetched_offers_two_ways_on(page):
     assert page.get_by_role("button", name="Use the embedded model instead").is_hidden()
 
 
-# A known fault: on a busy machine an answer to what was there before may come after the newer one.
-@pytest.mark.flaky(reruns=2)
 def test_a_wrong_number_is_told_under_its_field_and_stays_as_typed(page):
     page.goto("/?tab=train")
     page.locator("#expected", has_text="2 runs").wait_for()

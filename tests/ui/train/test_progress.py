@@ -62,7 +62,7 @@ def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that
         runs=SimpleNamespace(made=lambda: []),
     )
 
-    shown = progress(without_trainer, sweep_id="", seen=None)
+    shown = progress(without_trainer, sweep_id="", seen="")
 
     assert "Training needs the trainer." not in shown.status
     assert "the note at the top of Train says why" in shown.status
@@ -70,7 +70,7 @@ def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that
 
 
 def test_before_anything_ran_there_is_something_to_read_and_no_figure(api):
-    shown = progress(api, sweep_id="", seen=None)
+    shown = progress(api, sweep_id="", seen="")
 
     assert "two recorded sweeps to read" in text_of(shown.status)
     assert ("", "", "") == (shown.loss, shown.curve, shown.results)
@@ -82,14 +82,14 @@ def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_bu
     older, newest = finished(api, {4: 2.0}), with_adapters(api, finished(api, {4: 2.0, 16: 1.5}))
     queued(api)
 
-    shown = progress(api, sweep_id="", seen=None)
+    shown = progress(api, sweep_id="", seen="")
     again = progress(api, sweep_id="", seen=shown.seen)
 
     assert f"?tab=runs&amp;sweep={newest.sweep_id}" in shown.status
     assert older.sweep_id not in shown.status
     assert "Your newest sweep. The form starts another one." in text_of(shown.status)
     assert "r = 4, 16 2 runs completed in " in text_of(shown.status)
-    chosen = progress(api, sweep_id=newest.sweep_id, seen=None)
+    chosen = progress(api, sweep_id=newest.sweep_id, seen="")
     for part in ("curve", "words", "adapters", "loss", "answers"):
         assert getattr(chosen, part) == getattr(shown, part)
     assert all((shown.curve, shown.words, shown.adapters, shown.loss))
@@ -100,7 +100,7 @@ def test_the_newest_result_of_ones_own_stands_where_nothing_is_chosen_and_the_bu
 def test_a_sweep_without_any_result_is_a_line_above_the_recorded_ones(api):
     sweep_id = queued(api)
 
-    shown = progress(api, sweep_id="", seen=None)
+    shown = progress(api, sweep_id="", seen="")
 
     assert f"?tab=runs&amp;sweep={sweep_id}" in shown.status
     assert "Newest sweep: " in text_of(shown.status)
@@ -113,7 +113,7 @@ def test_a_sweep_that_was_deleted_is_one_sentence_and_the_form_stays(api, others
     deleted = finished(api, {4: 2.0}).sweep_id
     api.runs.delete(deleted)
 
-    shown = progress(api, sweep_id=deleted, seen=None)
+    shown = progress(api, sweep_id=deleted, seen="")
 
     sentence = f"Sweep '{deleted}' is not here: it may have been deleted. The form stays as it is."
     assert 1 == text_of(shown.status).replace("&#x27;", "'").count(sentence)
@@ -124,7 +124,7 @@ def test_a_sweep_that_was_deleted_is_one_sentence_and_the_form_stays(api, others
 
 
 def test_until_the_page_is_restored_nothing_replaces_the_waiting_line(api):
-    shown = progress(api, sweep_id=None, seen=None)
+    shown = progress(api, sweep_id=None, seen="")
 
     assert ["update"] == list({each["__type__"] for each in shown})
 
@@ -132,7 +132,7 @@ def test_until_the_page_is_restored_nothing_replaces_the_waiting_line(api):
 def test_while_a_sweep_runs_the_button_cancels_and_the_loss_is_drawn_before_there_is_a_result(api):
     sweep_id, _ = running(api)
 
-    shown = progress(api, sweep_id=sweep_id, seen=None)
+    shown = progress(api, sweep_id=sweep_id, seen="")
 
     assert ("Cancel", "stop") == (shown.start.value, shown.start.variant)
     assert shown.loss
@@ -142,10 +142,10 @@ def test_while_a_sweep_runs_the_button_cancels_and_the_loss_is_drawn_before_ther
 
 def test_one_rank_of_two_is_no_result_before_the_sweep_has_ended(api):
     sweep = with_adapters(api, finished(api, {4: 2.0}))
-    assert progress(api, sweep_id=sweep.sweep_id, seen=None).curve
+    assert progress(api, sweep_id=sweep.sweep_id, seen="").curve
     api.workspace.store.add(api.runs.added_request(sweep.sweep_id, 8))
 
-    shown = progress(api, sweep_id=sweep.sweep_id, seen=None)
+    shown = progress(api, sweep_id=sweep.sweep_id, seen="")
 
     assert ("", "") == (shown.curve, shown.words)
     assert "Adapter at r = 4" in text_of(shown.adapters)
@@ -153,7 +153,7 @@ def test_one_rank_of_two_is_no_result_before_the_sweep_has_ended(api):
 
 def test_the_time_of_a_stage_goes_on_where_nothing_else_has_happened(api):
     sweep_id, _ = running(api)
-    first = progress(api, sweep_id=sweep_id, seen=None)
+    first = progress(api, sweep_id=sweep_id, seen="")
 
     again = progress(api, sweep_id=sweep_id, seen=first.seen)
 
@@ -167,7 +167,7 @@ def test_a_stage_says_what_it_has_done_of_what_there_is(api):
     api.workspace.store.append(run_id, StageReached(time=1.0, stage="evaluating the base"))
     api.workspace.store.append(run_id, StageProgressed(time=2.0, done=16, total=64, unit="examples"))
 
-    shown = text_of(progress(api, sweep_id=sweep_id, seen=None).status)
+    shown = text_of(progress(api, sweep_id=sweep_id, seen="").status)
 
     assert "Run 1 of 2, r = 4: evaluating the base." in shown
     assert "16 of 64 examples" in shown
@@ -186,7 +186,7 @@ def test_after_an_end_of_any_kind_the_button_trains_again(api, ending, words):
     for run in api.workspace.store.sweep(sweep_id).runs:
         api.workspace.store.append(run.run_id, ending)
 
-    shown = progress(api, sweep_id=sweep_id, seen=None)
+    shown = progress(api, sweep_id=sweep_id, seen="")
 
     assert "Train" == shown.start.value
     assert "Train 2 failed or cancelled runs again" == shown.resume.value

@@ -1,0 +1,137 @@
+"""The newest question wins: an answer to what was there before, which a busy server gives later, changes nothing."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+class Late:
+    """The next question about a part of the page (an elem_id), kept from the server until it shall arrive.
+
+    with_value: which it sends.
+    """
+
+    def __init__(self, page, of, with_value=None):
+        self.page, self.held, self.with_value = page, [], with_value
+        self.events = events_of(page, of)
+        page.route("**/run/predict*", self._hold)
+
+    def _hold(self, route):
+        question = route.request.post_data_json
+        is_it = question["fn_index"] in self.events and self.with_value in [None, *question["data"]]
+        if self.held or not is_it:
+            route.continue_()
+        else:
+            self.held.append(route)
+
+    def wait(self):
+        while not self.held:
+            self.page.wait_for_timeout(50)
+
+    def arrive(self):
+        """With its answer, and the time to draw it."""
+        with self.page.expect_response(lambda response: response.request == self.held[0].request) as answered:
+            self.held[0].continue_()
+        answered.value.finished()
+        self.page.wait_for_timeout(500)
+
+
+def events_of(page, part):
+    """The numbers of the events that draw this part, without those of a timer."""
+    return page.evaluate(
+        """part => {
+          const { components, dependencies } = window.gradio_config;
+          const { id } = components.find(each => each.props.elem_id === part);
+          const drawing = dependencies.filter(each => each.outputs.includes(id));
+          return drawing.filter(each => each.targets[0]?.[1] !== "tick").map(each => each.id);
+        }""",
+        part,
+    )
+
+
+def test_a_form_that_was_opened_before_it_was_corrected_keeps_the_newer_message(page):
+    page.goto("/?tab=train")
+    page.locator("#expected", has_text="2 runs").wait_for()
+    late = Late(page, of="expected")
+    page.get_by_role("tab", name="Runs").click()
+    page.get_by_role("tab", name="Train").click()
+    late.wait()
+
+    page.get_by_label("Learning rates").fill("quick")
+    wrong = page.locator("#train-problem-numbers", has_text="Learning rates must be numbers")
+    wrong.wait_for()
+    late.arrive()
+
+    assert wrong.is_visible()
+
+
+def test_a_sweep_stays_judged_by_what_was_chosen_last(page, counted_sweep):
+    page.goto(f"/?tab=runs&sweep={counted_sweep}&tolerance=0.02")
+    page.locator("#sweep-words", has_text="nats").wait_for()
+    late = Late(page, of="sweep-words", with_value="r")
+    page.get_by_label("Filter").press_sequentially("r")
+    late.wait()
+
+    page.locator("#sweep-metric input").click()
+    page.get_by_role("option", name="Token accuracy").click()
+    judged = page.locator("#sweep-words", has_text="Worse than r = 16: r = 4 by")
+    judged.wait_for()
+    late.arrive()
+
+    assert judged.is_visible()
+    assert "Token accuracy" == page.locator("#sweep-metric input").input_value()
+
+
+def test_the_quality_of_selected_runs_stays_as_chosen(page, counted_sweep):
+    page.goto(f"/?tab=runs&sweep={counted_sweep}")
+    page.locator(f"#runs-table tr[data-pick='{counted_sweep}'] input").check()
+    selected = page.locator("#selected-runs", has_text="6 selected runs of 1 sweep")
+    selected.wait_for()
+    late = Late(page, of="sweep-words", with_value="memory")
+    selected.get_by_label("Cost axis").click()
+    page.get_by_role("option", name="Peak memory").click()
+    late.wait()
+
+    quality = selected.get_by_label("Quality axis")
+    quality.click()
+    page.get_by_role("option", name="Token accuracy").click()
+    late.arrive()
+
+    page.wait_for_function("document.querySelector('#runs-curve .rv-plot').data.some(t => t.y?.includes(81))")
+    assert "Token accuracy" in quality.input_value()
+
+
+def test_what_someone_enters_while_an_answer_comes_stays(page):
+    page.goto("/?tab=train")
+    page.locator("#expected", has_text="2 runs").wait_for()
+    late = Late(page, of="train-ranks")
+    page.get_by_label("Sweep: runs at each rank").check()
+    late.wait()
+
+    page.locator("#train-ranks").get_by_label("32", exact=True).check()
+    late.arrive()
+
+    page.get_by_label("Seeds").wait_for()  # the rest of the answer
+    ranks = page.locator("#train-ranks input:checked").evaluate_all("boxes => boxes.map(box => box.name)")
+    assert ["4", "32", "64"] == ranks
+
+
+@pytest.mark.parametrize(
+    ("tab", "part", "drawn"),
+    [
+        ("train", "expected", "#expected p"),
+        ("train", "status", "#expected p"),
+        ("runs", "sweep-summary", "#sweep-summary .rv-figure"),
+    ],
+)
+def test_a_tab_of_the_address_is_drawn_once(page, tab, part, drawn):
+    """Not when Gradio selects it, and once more when the page has been restored."""
+    asked = []
+    page.on("request", lambda request: asked.append(request) if "/run/predict" in request.url else None)
+
+    page.goto(f"/?tab={tab}")
+    page.locator(drawn).first.wait_for()
+    page.wait_for_timeout(2000)  # what is asked as the page opens has been asked by then
+
+    events = events_of(page, part)
+    assert 1 == len([request for request in asked if request.post_data_json["fn_index"] in events])
