@@ -150,8 +150,17 @@ window.RankViz = (() => {
     window.RankVizExplore.mount("rank", { set: choose });
   }
 
-  /* Rows and buttons with data-pick report what was picked; check boxes with data-tick report which was set or cleared
-     (id, on), and all that are ticked. */
+  /* The ids that are ticked in tables. Here, so that two quick ticks are two, however late the answers come. */
+  let select = null;
+  function selection(props, trigger) {
+    select = (ids, on) => {
+      const rest = props.value.filter((id) => !ids.includes(id));
+      props.value = on ? [...rest, ...ids] : rest;
+      trigger("input");
+    };
+  }
+
+  /* Rows and buttons with data-pick report what was picked; check boxes with data-tick select the ids in it. */
   function pick(element, props, trigger, watch) {
     watch("value", () => {
       // Once someone has used a box, its attribute no longer decides whether it is ticked.
@@ -163,9 +172,8 @@ window.RankViz = (() => {
       if (row) trigger("select", { id: row.dataset.pick });
     });
     element.addEventListener("change", (event) => {
-      if (!event.target.dataset?.tick) return;
-      const ticked = [...element.querySelectorAll("input[data-tick]:checked")].map((box) => box.dataset.tick);
-      trigger("input", { ids: ticked, id: event.target.dataset.tick, on: event.target.checked });
+      const ids = event.target.dataset?.tick;
+      if (ids) select(ids.split(" "), event.target.checked);
     });
   }
 
@@ -356,6 +364,7 @@ window.RankViz = (() => {
     chart,
     rank,
     pick,
+    selection,
     editable,
     copyable,
     address,

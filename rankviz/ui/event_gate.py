@@ -24,12 +24,13 @@ FORMS = {
     gr.Textbox: str | None,
     gr.Button: str | None,
 }
-"""What a widget of the page sends. HTML sends what it was built with: a text, or the rank as a whole number. Files are
+"""What a widget of the page sends. HTML sends what it was built with: a text, a list of them, or the rank as a whole
+number. Files are
 checked by Gradio, and the value of a State is the server's own."""
 FILES = (gr.File, gr.UploadButton, gr.DownloadButton)
-CLICK: Mapping[str, Any] = {"id": "", "text": "", "on": False}
-"""What a click sends, as data of its event: of which row or point; what was written there; whether a box is ticked."""
-CLICK_FORMS = {"id": str | float, "text": str, "on": bool}
+CLICK: Mapping[str, Any] = {"id": "", "text": ""}
+"""What a click sends, as data of its event: of which row or point; what was written there."""
+CLICK_FORMS = {"id": str | float, "text": str}
 MAX_DEPTH = 4
 """Of the description of files, the only values of widgets that hold others."""
 
@@ -46,9 +47,15 @@ def require_sendable(function: BlockFunction, sent: Sequence[Any], state: Any) -
         name = shown_now.label or getattr(shown_now, "elem_id", None) or "A value of the page"
         if isinstance(widget, FILES):
             _require_shallow(value, name)
-        elif kind := type(widget.value) if isinstance(widget, gr.HTML) else FORMS.get(type(widget)):
+        elif kind := _kind(widget):
             require(value, kind, name)
             _require_choice(shown_now, value, name, may_be_empty=widget.value is None)
+
+
+def _kind(widget: Any) -> Any:
+    if not isinstance(widget, gr.HTML):
+        return FORMS.get(type(widget))
+    return list[str] if isinstance(widget.value, list) else type(widget.value)
 
 
 def click_of(event: gr.EventData | None) -> gr.EventData:

@@ -24,7 +24,7 @@ from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import default_tolerance
 from rankviz.ui.train import badge
 from rankviz.ui.train import tab as train
-from rankviz.ui.wiring import notice_html, on_any, put, quiet, with_messages
+from rankviz.ui.wiring import clicked, notice_html, on_any, put, quiet, with_messages
 
 _USUAL = json.dumps({key: default_tolerance(key) for key in METRICS})
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
@@ -113,7 +113,7 @@ def build_app(api: Api) -> gr.Blocks:
         asked = {**exploring.question, "data_file": exploring.data_file}
         measuring = gr.on([exploring.measure.click], **train.measuring(api, training, asked, tabs))
         training.started.then(**running_now.draw)
-        picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **quiet())
+        picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
         measuring.success(**training.draw).then(None, js=train.READY)
         picked.then(**training.draw)
         picked.then(**training.fill)
@@ -131,8 +131,8 @@ def build_app(api: Api) -> gr.Blocks:
         for shown in adapting.opened:
             shown.then(adapter.address_of, adapting.source, adapter_address, **quiet())
         shown = [*opened_runs, running.open_id, running.showing, tabs]
-        for clicked in (exploring.curve, training.curve, training.results):
-            chosen = clicked.select(_opening(api), None, shown, **quiet())
+        for shows_runs in (exploring.curve, training.curve, training.results):
+            chosen = shows_runs.select(_opening(api), None, shown, **clicked())
             chosen.then(**running.draw).then(None, js=runs.SHOW_RUN)
             chosen.then(_opened_address, opened_runs, where, **quiet())
     return app

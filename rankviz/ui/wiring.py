@@ -121,6 +121,12 @@ def quiet() -> dict[str, Any]:
     }
 
 
+def clicked() -> dict[str, Any]:
+    """The same for an event that says what was clicked or written: each is sent. Of the last one that has to wait,
+    Gradio would send what the first one said."""
+    return {**quiet(), "trigger_mode": "multiple"}
+
+
 def action(function: Callable) -> dict[str, Any]:
     """An event that does something and may fail. It goes through the queue: Gradio shows toasts only there."""
     return {**quiet(), "fn": with_messages(function), "trigger_mode": "once", "queue": True}

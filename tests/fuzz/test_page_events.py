@@ -18,7 +18,7 @@ from tests.support.code_errors import none_logged
 
 CLICKS = (
     *({"id": "r16"}, {"id": "20261125-015906-370c-001-r1"}, {"id": "l4", "text": "0.5"}, {"id": "gpu=l4"}),
-    *({"id": "csv"}, {"id": "m0-q_proj", "on": True}),
+    *({"id": "csv"}, {"id": "m0-q_proj"}),
 )
 SWEEP = "20261125-015906-370c"
 SCOPE = {

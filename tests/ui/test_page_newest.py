@@ -135,3 +135,36 @@ def test_a_tab_of_the_address_is_drawn_once(page, tab, part, drawn):
 
     events = events_of(page, part)
     assert 1 == len([request for request in asked if request.post_data_json["fn_index"] in events])
+
+
+def test_each_of_two_quick_ticks_counts(page, counted_sweep):
+    page.goto(f"/?tab=runs&sweep={counted_sweep}")
+    page.locator(f"#runs-table tr[data-pick='{counted_sweep}'] button").click()
+    boxes = page.locator(f"#runs-table tr[data-pick^='{counted_sweep}-'] input")
+    boxes.nth(5).wait_for()
+    late = Late(page, of="runs-curve")
+
+    boxes.nth(0).check()
+    late.wait()
+    boxes.nth(1).check()
+    late.arrive()
+
+    page.locator("#selected-runs", has_text="2 selected runs of 1 sweep").wait_for()
+    assert [True, True, False] == [boxes.nth(i).is_checked() for i in range(3)]
+
+
+def test_of_two_quick_clicks_the_last_one_opens(page, counted_sweep):
+    page.goto(f"/?tab=runs&sweep={counted_sweep}")
+    row = page.locator("#runs-table tr[data-pick]")
+    row.nth(2).wait_for()
+    last = row.nth(2).get_attribute("data-pick")
+    late = Late(page, of="open-sweep")
+
+    row.nth(1).get_by_role("button").click()
+    late.wait()
+    row.nth(2).get_by_role("button").click()
+    page.wait_for_url(f"**sweep={last}**")
+    late.arrive()
+
+    assert page.url.endswith(f"sweep={last}")
+    assert "true" == page.locator(f"#runs-table tr[data-pick='{last}'] button").get_attribute("aria-expanded")

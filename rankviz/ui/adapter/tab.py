@@ -21,7 +21,7 @@ from rankviz.ui.adapter.resize import AS_IT_IS, BY_ENERGY, BY_RANK, resize_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
-from rankviz.ui.wiring import action, notice_html, put, quiet, wire
+from rankviz.ui.wiring import action, clicked, notice_html, put, quiet, wire
 
 READING = "Reading the adapter…"
 BUSY_OF_THE_ADDRESS = f"""() => {{
@@ -133,10 +133,10 @@ def build(api: Api) -> Adapting:
     mode.change(by_mode, mode, [r, energy], **quiet()).then(**drawing)
     for widget in (r, energy, dtype):
         widget.change(**drawing)
-    for clicked in (choices, energy_chart):
-        clicked.select(choose, None, [mode, r, energy], **quiet())
-    heat.select(picked, None, cell, **quiet()).then(_open, None, [more, detailed], **quiet()).then(**drawing)
-    table.select(picked, None, cell, **quiet()).then(**drawing)
+    for offers in (choices, energy_chart):
+        offers.select(choose, None, [mode, r, energy], **clicked())
+    heat.select(picked, None, cell, **clicked()).then(_open, None, [more, detailed], **quiet()).then(**drawing)
+    table.select(picked, None, cell, **clicked()).then(**drawing)
     more.expand(lambda: True, None, detailed, **quiet()).then(**drawing)
     more.collapse(lambda: False, None, detailed, **quiet())
     settings = [source, mode, r, energy, dtype]

@@ -20,7 +20,7 @@ from rankviz.ui.guide.accuracy import rests_on_html
 from rankviz.ui.parts import question, tables
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.wiring import put, quiet, wire
+from rankviz.ui.wiring import clicked, put, wire
 
 
 def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any], asking: Mapping[str, Any]) -> None:
@@ -92,8 +92,8 @@ def _applying(w: Mapping[str, Any], decided: Mapping[str, gr.HTML], asking: Mapp
 
     for changeable in ("knobs", "cards"):
         # Once more when all widgets are set: the first that changes asks before the others are.
-        decided[changeable].select(apply, None, list(settable.values()), **quiet()).then(**asking)
-    decided["cards"].input(set_price, [w["prices"], w["gpu"]], list(own_price.values()), **quiet())
+        decided[changeable].select(apply, None, list(settable.values()), **clicked()).then(**asking)
+    decided["cards"].input(set_price, [w["prices"], w["gpu"]], list(own_price.values()), **clicked())
 
 
 class Resting(NamedTuple):

@@ -50,10 +50,10 @@ def slot(name: str) -> gr.HTML:
 
 
 def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """HTML whose rows marked data-pick report a click (`select`), and its boxes marked data-tick ticks (`input`)."""
+    """HTML whose rows marked data-pick report a click (`select`). Its boxes marked data-tick fill the `selection`."""
     return gr.HTML(
         value=value,
-        js_on_load="RankViz.pick(element, props, trigger, watch); // 'select' 'input'",
+        js_on_load="RankViz.pick(element, props, trigger, watch); // 'select'",
         apply_default_css=False,
         elem_id=elem_id,
     )
@@ -69,10 +69,27 @@ def editable(value: str = "", *, elem_id: str) -> gr.HTML:
     )
 
 
-def remembered(value: str = "") -> gr.HTML:
+def remembered(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
     """Invisible: a text that is part of the question, set from elsewhere on the page."""
     return gr.HTML(
-        value=value, html_template="<span hidden></span>", js_on_load=None, apply_default_css=False, visible="hidden"
+        value=value,
+        html_template="<span hidden></span>",
+        js_on_load=None,
+        apply_default_css=False,
+        elem_id=elem_id,
+        visible="hidden",
+    )
+
+
+def selection() -> gr.HTML:
+    """Invisible: a list of the ids that are ticked in the page's tables; `input` when it has changed. The browser keeps
+    it, in the order of ticks."""
+    return gr.HTML(
+        value=[],
+        html_template="<span hidden></span>",
+        js_on_load="RankViz.selection(props, trigger); // 'input'",
+        apply_default_css=False,
+        visible="hidden",
     )
 
 

@@ -65,15 +65,16 @@ class Row(NamedTuple):
     pick: str = ""
     """What a click on the row reports; empty for a row without a choice."""
     chosen: bool = False
-    tick: bool | None = None
-    """Whether its box is ticked; None for a row without one."""
+    ticks: Sequence[str] = ()
+    """The ids that its box selects; none for a row without a box."""
+    ticked: bool = False
     opened: bool | None = None
     """Whether the rows that it opens onto are shown; None for a row that opens onto none."""
 
 
 def table(headers: Sequence[str], rows: Sequence[Row], *, label: str, left: int = 1) -> str:
     """A table that scrolls sideways inside its own box. left: so many first columns hold text."""
-    ticking = any(row.tick is not None for row in rows)
+    ticking = any(row.ticks for row in rows)
     text = {i for row in rows[:1] for i, cell in enumerate(row.cells) if isinstance(cell, Cell) and cell.kind}
     head = ('<th class="rv-left"><span class="rv-unseen">Selected</span></th>' if ticking else "") + "".join(
         f'<th scope="col" class="{"rv-left" if i < left or i in text else ""}">{escape(h)}</th>'
@@ -91,8 +92,8 @@ def _row(row: Row, *, left: int, ticking: bool) -> str:
     parts = []
     if ticking:
         box = (
-            f'<input type="checkbox" data-tick="{escape(row.pick)}" aria-label="Show {escape(cells[0].text)}"'
-            f"{' checked' if row.tick else ''}>"
+            f'<input type="checkbox" data-tick="{escape(" ".join(row.ticks))}" '
+            f'aria-label="Show {escape(cells[0].text)}"{" checked" if row.ticked else ""}>'
         )
         parts.append(f'<td class="rv-left">{box}</td>')
     for i, cell in enumerate(cells):

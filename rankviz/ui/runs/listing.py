@@ -96,8 +96,9 @@ def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: 
         rounded(units.duration, sweep.seconds_in_runs or None, "seconds"),
         Cell(_when(runs[0])),
     )
-    ticked = all(run.run_id in selected for run in runs)
-    return Row(cells=cells, pick=sweep.sweep_id, chosen=chosen, tick=ticked, opened=is_open)
+    ids = [run.run_id for run in runs]
+    ticked = all(run_id in selected for run_id in ids)
+    return Row(cells=cells, pick=sweep.sweep_id, chosen=chosen, ticks=ids, ticked=ticked, opened=is_open)
 
 
 def _setting(sweep: Sweep, owner: str) -> str:
@@ -130,7 +131,8 @@ def _sweep_state(sweep: Sweep) -> str:
 
 
 def _run_row(sweep: Sweep, run: RunRecord, selected: Sequence[str], run_id: str) -> Row:
-    return Row(cells=_run_cells(sweep, run), pick=run.run_id, chosen=run.run_id == run_id, tick=run.run_id in selected)
+    mine, cells = run.run_id, _run_cells(sweep, run)
+    return Row(cells=cells, pick=mine, chosen=mine == run_id, ticks=[mine], ticked=mine in selected)
 
 
 def _run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:

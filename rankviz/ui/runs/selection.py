@@ -1,4 +1,4 @@
-"""Which sweep, run and selection the Runs tab shows, as clicks and ticks change them."""
+"""Which sweep and run the Runs tab shows, as clicks change them, and the selected runs on one chart."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,13 +32,6 @@ def choice_of(api: Api, clicked: str, now: Choice) -> Choice:
         return Choice(clicked, open_id="" if clicked == now.open_id else clicked)
     sweep_id = api.runs.get(clicked).request.sweep_id
     return Choice(sweep_id, "" if clicked == now.run_id else clicked, sweep_id)
-
-
-def selected_after(api: Api, selected: Sequence[str], ticked: str, *, on: bool) -> list[str]:
-    """The selected runs after the box of a run, or of a sweep with all its runs, was set or cleared."""
-    ids = [run.run_id for run in api.runs.sweep(ticked).runs] if api.runs.is_sweep(ticked) else [ticked]
-    rest = [run_id for run_id in selected if run_id not in ids]
-    return [*rest, *ids] if on else rest
 
 
 class Overlay(NamedTuple):

@@ -13,15 +13,15 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, points, tables
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import editable, pickable, plain, remembered
+from rankviz.ui.parts.controls import editable, pickable, plain, remembered, selection
 from rankviz.ui.parts.owned import SHARE
 from rankviz.ui.runs import publish
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE, matching_runs
-from rankviz.ui.runs.selection import Choice, choice_of, imported, selected_after, zip_of
+from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
 from rankviz.ui.runs.sweep import HEIGHT, default_tolerance, tolerance_label, tolerance_of
 from rankviz.ui.runs.view import NOTHING_OF_YOURS, runs_view
-from rankviz.ui.wiring import action, on_any, quiet, wire, with_messages
+from rankviz.ui.wiring import action, clicked, on_any, quiet, wire, with_messages
 
 POLL_SECONDS = 2.0
 SHOWING = "showing"
@@ -32,9 +32,9 @@ SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoVi
 class Running(NamedTuple):
     """What the rest of the page needs of this tab."""
 
-    sweep_id: gr.State
-    run_id: gr.State
-    open_id: gr.State
+    sweep_id: gr.HTML
+    run_id: gr.HTML
+    open_id: gr.HTML
     """The sweep whose runs are listed."""
     metric: gr.Dropdown
     judged_by: gr.State
@@ -75,7 +75,7 @@ def build(api: Api) -> Running:
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         x = _selected_widgets(w)
     zipped = gr.DownloadButton("zip", visible="hidden", elem_id="runs-zip")
-    choice = sweep_id, run_id, open_id = gr.State(""), gr.State(""), gr.State("")
+    choice = sweep_id, run_id, open_id = remembered(), remembered(), remembered(elem_id="open-sweep")
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details, results_file = _sweep_widgets(w)
@@ -84,7 +84,7 @@ def build(api: Api) -> Running:
     cancel_words, cancel_it, leave_it = (w.pop(name) for name in ("cancel_words", "cancel_it", "leave_it"))
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
-    selected, showing, judged_by = gr.State([]), remembered(), gr.State(LOSS.key)
+    selected, showing, judged_by = selection(), remembered(), gr.State(LOSS.key)
     asked = gr.State("")
     w["seen"], w["timer"] = remembered(), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
@@ -102,13 +102,14 @@ def build(api: Api) -> Running:
     judged.then(**drawing)
 
     chosen = []
-    for clicked in (w["table"], w["curve"], w["selected_loss"], w["by_rank"], w["loss"], w["tradeoff"], w["results"]):
-        opened = clicked.select(_choosing(api), [*choice], [*choice], **quiet())
+    shows_runs = ("table", "curve", "selected_loss", "by_rank", "loss", "tradeoff", "results")
+    for name in shows_runs:
+        opened = w[name].select(_choosing(api), [*choice], [*choice], **clicked())
         opened.then(**drawing).then(None, js=SHOW_RUN)
         opened.then(**publishing)
         chosen.append(opened)
-    w["table"].input(_ticking(api), selected, selected, **quiet()).then(**drawing)
-    w["clear"].click(lambda: [], None, selected, **quiet()).then(**drawing)
+    on_any(selected.input).then(**drawing)
+    w["clear"].click(None, None, selected, js="() => [[]]").then(**drawing)
     for button, does in ((w["resume"], of_sweep.resume), (w["add"], of_sweep.add)):
         button.click(inputs=sweep_id, **action(partial(does, api))).then(**drawing)
     w["share"].input(inputs=[sweep_id, w["share"]], **action(partial(of_sweep.share, api))).then(**drawing)
@@ -222,19 +223,12 @@ def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer]:
     return details, results_file
 
 
-# Closures: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
+# A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
 def _choosing(api: Api) -> Any:
     def chosen(event: gr.EventData, sweep_id: str, run_id: str, open_id: str) -> Choice:
         return choice_of(api, clicked_id(event), Choice(sweep_id, run_id, open_id))
 
     return with_messages(chosen)
-
-
-def _ticking(api: Api) -> Any:
-    def ticked(event: gr.EventData, selected: list[str]) -> list[str]:
-        return selected_after(api, selected, clicked_id(event), on=bool(event._data.get("on")))
-
-    return with_messages(ticked)
 
 
 def clicked_id(event: gr.EventData) -> str:

@@ -13,7 +13,7 @@ from rankviz.ui.parts import live
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.runs.listing import ANY_STATE, list_html
-from rankviz.ui.runs.selection import Choice, choice_of, imported, selected_after, zip_of
+from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import tab as train
 from tests.support import questions
@@ -204,15 +204,13 @@ def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_it(api):
     assert Choice(sweep_id, "", "") == choice_of(api, sweep_id, opened)
 
 
-def test_the_box_of_a_sweep_selects_all_its_runs_and_no_other_box_is_lost(api):
-    one, two = finished(api, {4: 2.0, 16: 1.5}), finished(api, {8: 1.0})
-    ids, other = [run.run_id for run in one.runs], two.runs[0].run_id
+def test_the_box_of_a_sweep_stands_for_all_its_runs_and_is_ticked_with_them(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+    ids = [run.run_id for run in sweep.runs]
 
-    both = selected_after(api, [other], one.sweep_id, on=True)
-
-    assert [other, *ids] == both
-    assert [other, ids[1]] == selected_after(api, both, ids[0], on=False)
-    assert [other] == selected_after(api, both, one.sweep_id, on=False)
+    assert f'data-tick="{ids[0]} {ids[1]}"' in listed([sweep])
+    assert 0 == listed([sweep], selected=ids[:1]).count(" checked")
+    assert 1 == listed([sweep], selected=ids).count(" checked")
 
 
 def test_an_empty_home_has_recorded_sweeps_to_read_no_chart_of_a_selection_and_the_way_to_train(api):
