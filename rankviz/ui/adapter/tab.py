@@ -147,26 +147,27 @@ def build(api: Api) -> Adapting:
 
     filled = {"source": source, "ref": ref, "runs": runs, "r": r, "cell": cell, **outputs}
 
+    # Closures, since Gradio finds gr.Request by the function's own type hints and loses it in a partial.
     def load(request: gr.Request) -> dict[Any, Any]:
-        params = request.query_params
-        return put(restored(api, params.get("adapter", "")[:300], params.get("tab", "")), filled)
+        return put(restored(api, request.query_params.get("adapter", "")[:300]), filled)
+
+    def choose_from(shown: str | list[str], request: gr.Request) -> list[Any]:
+        return offered(api, shown or request.query_params.get("adapter", ""))
 
     return Adapting(
         load=load,
         loaded=list(filled.values()),
-        choices={"fn": partial(offered, api), "inputs": source, "outputs": [runs, top], **quiet()},
+        choices={"fn": choose_from, "inputs": source, "outputs": [runs, top], **quiet()},
         source=source,
         opened=opened_by,
     )
 
 
-def restored(api: Api, ref: str, tab: str) -> dict[str, Any]:
-    """The adapter that the address names, shown; nothing where neither it nor this tab is asked for."""
-    if not ref and tab != "adapter":
+def restored(api: Api, ref: str) -> dict[str, Any]:
+    """The adapter that the address names, shown; nothing where it names none."""
+    if not ref:
         return {}
     values = {"source": ref, "ref": "" if ref == SAMPLE else ref, "runs": run_choices(api, chosen=ref)}
-    if not ref:
-        return values | {"top": view.empty_html(api.adapters.sample())}
     slider, cell, _ = opened(api, ref)
     at = {"mode": BY_RANK, "r": _first_rank(api, ref), "energy": 99.0, "dtype": AS_IT_IS, "cell": cell}
     return values | {"r": slider} | shown(api, source=ref, detailed=False, **at)._asdict()
@@ -225,7 +226,10 @@ def address_of(source: str | list[str]) -> str:
 
 
 def offered(api: Api, source: str | list[str]) -> list[Any]:
-    """The adapters to choose from, and what to do while none is open. The page is built without: it reads files."""
+    """The adapters to choose from, and what to do while none is open. The page is built without: it reads files.
+
+    source: of the adapter that is shown, or will be as the address names it.
+    """
     return [run_choices(api), gr.skip() if source else view.empty_html(api.adapters.sample())]
 
 

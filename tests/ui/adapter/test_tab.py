@@ -351,9 +351,8 @@ def test_after_enough_or_an_unknown_number_of_steps_a_rank_is_offered_and_an_unk
 
 
 def test_a_page_without_an_adapter_in_its_address_reads_nothing(api):
-    assert {} == adapter.restored(api, "", "")
-    assert {"source", "ref", "runs", "top"} == adapter.restored(api, "", "adapter").keys()
-    opened = adapter.restored(api, "sample", "adapter")
+    assert {} == adapter.restored(api, "")
+    opened = adapter.restored(api, "sample")
     assert ("sample", "", "sample") == (opened["source"], opened["ref"], opened["runs"].value)
     assert (3, True) == (opened["r"].value, opened["parts"].visible)
 

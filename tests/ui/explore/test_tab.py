@@ -272,8 +272,9 @@ def test_a_sweep_that_is_going_is_found_without_an_address(api):
 
 def test_text_from_outside_is_escaped_everywhere():
     evil = "<img src=x onerror=alert(1)>"
+    row = html.Row(cells=[html.Cell(evil, title=evil, sub=evil)], pick=evil, ticks=[evil])
     markup = (
-        html.table([evil], [html.Row(cells=[html.Cell(evil, title=evil, sub=evil)], pick=evil, ticks=[evil])], label=evil)
+        html.table([evil], [row], label=evil)
         + html.figures([html.Figure(name=evil, value=html.Cell(evil, title=evil), sub=evil)])
         + html.paragraphs(evil)
         + html.stats([(evil, html.Cell(evil, title=evil, sub=evil))])
