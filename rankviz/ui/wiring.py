@@ -108,6 +108,9 @@ def quiet() -> dict[str, Any]:
     """What every event of the page shares: no overlay on the outputs, the last value wins, not part of the public API,
     and past the queue, which would add a second round trip to answers that take milliseconds.
 
+    Past the queue answers come in any order. Events with the same outputs draw the same, and of those the page shows
+    the answer to the newest (assets/js/newest.js): so what was drawn last is known to the browser too, not a State.
+
     Progress is shown on no component: for each event Gradio copies the whole state of every component on which any
     event has shown progress, and of all that is inside it, even where the progress is hidden. `Tabs` holds the page.
     """

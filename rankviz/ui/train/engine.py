@@ -57,13 +57,13 @@ def widgets(api: Api) -> dict[str, Any]:
 
 
 def choice(api: Api, *, engine: str, flavor: str | None) -> Choice:
-    """What is offered to whoever looks at the page."""
+    """What is offered to whoever looks at the page. A choice that can stay is not sent back: it may be an older one."""
     if api.jobs.why_not():
         return Choice(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
     with suppress(RankVizError):
         api.jobs.bring_back()
     here = not api.workspace.why_not_train()
-    radio = gr.Radio(PLACES if here else PLACES[1:], value=engine if here else HF_JOBS)
+    radio = gr.Radio(PLACES) if here else gr.Radio(PLACES[1:], value=HF_JOBS)
     chosen = HF_JOBS if not here else engine
     shown = Choice(box=gr.Column(visible=True), engine=radio, terms=gr.Column(visible=chosen == HF_JOBS))
     if chosen != HF_JOBS:
@@ -74,9 +74,9 @@ def choice(api: Api, *, engine: str, flavor: str | None) -> Choice:
         return shown  # said where the cost stands
     names = [each.name for each in flavors]
     usual = api.workspace.settings.jobs_flavor
-    value = flavor if flavor in names else usual if usual in names else next(iter(names), None)
+    first = usual if usual in names else next(iter(names), None)
     choices = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in flavors]
-    return shown._replace(flavor=gr.Dropdown(choices, value=value))
+    return shown._replace(flavor=gr.Dropdown(choices, **({} if flavor in names else {"value": first})))
 
 
 def before_start(api: Api, *, engine: str, flavor: str | None, spend: float | None, **values: Any) -> Before:
