@@ -12,8 +12,8 @@ from gradio.state_holder import SessionState
 
 from rankviz.errors import UserError
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
-from rankviz.ui.event_errors import in_words
-from rankviz.ui.event_gate import click_of, require_sendable
+from rankviz.ui.requests.event_errors import in_words
+from rankviz.ui.requests.event_gate import click_of, require_sendable
 from rankviz.ui.visitors import visitor_of
 from rankviz.visitor import acting_as
 

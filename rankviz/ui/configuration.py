@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import BlocksConfig
 
-from rankviz.ui.readable import Functions
+from rankviz.ui.requests.readable import Functions
 
 DESCRIPTIONS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
 """What Gradio's schema of the endpoints is made from: for each component three times what its value may be."""

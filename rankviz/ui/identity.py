@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from rankviz.ui.body import body_of
+from rankviz.ui.requests.body import body_of
 from rankviz.ui.visitors import (
     ADMIN_COOKIE,
     ADMIN_SECONDS,

@@ -20,14 +20,14 @@ from starlette.routing import Route
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui import health, identity, network
-from rankviz.ui.bodies import Bodies
-from rankviz.ui.event_errors import Refusals
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.readable import Answered, before_all, unfit
-from rankviz.ui.uploads import Uploads
+from rankviz.ui.requests.bodies import Bodies
+from rankviz.ui.requests.event_errors import Refusals
+from rankviz.ui.requests.readable import Answered, before_all, unfit
+from rankviz.ui.requests.uploads import Uploads
 from rankviz.ui.visitors import Identified, visitors_of
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))

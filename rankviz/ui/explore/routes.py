@@ -16,10 +16,10 @@ from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui.body import body_of
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.charts import json_text
+from rankviz.ui.requests.body import body_of
 from rankviz.ui.visitors import visitor_of
 from rankviz.ui.wiring import notice_html
 from rankviz.visitor import acting_as

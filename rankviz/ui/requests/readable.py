@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from rankviz.core.bounds import UNPRINTABLE
-from rankviz.ui.event_errors import logged
+from rankviz.ui.requests.event_errors import logged
 
 HOSTS = (b"host", b"x-forwarded-host")
 ADDRESSES = (b"origin", b"x-gradio-server")

@@ -4,7 +4,7 @@ from itertools import count
 
 from starlette.requests import Request
 
-from rankviz.ui.body import body_of
+from rankviz.ui.requests.body import body_of
 
 
 def read(parts, most=10):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rankviz.ui.bodies import MAX_ARGUMENTS_BYTES, MAX_EVENT_BYTES, Bodies
+from rankviz.ui.requests.bodies import MAX_ARGUMENTS_BYTES, MAX_EVENT_BYTES, Bodies
 
 
 def ask(path, *parts, method="POST"):

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 
 from rankviz.api.workspace import Workspace
 from rankviz.errors import StorageError
-from rankviz.ui.arriving import Arriving, Refused
+from rankviz.ui.requests.arriving import Arriving, Refused
 from rankviz.ui.visitors import visitor_of_scope
 from rankviz.visitor import HOST, Visitor
 

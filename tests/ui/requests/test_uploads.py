@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 from rankviz.api import Api
 from rankviz.machine import disk
-from rankviz.ui.arriving import Arriving
-from rankviz.ui.uploads import Uploads
+from rankviz.ui.requests.arriving import Arriving
+from rankviz.ui.requests.uploads import Uploads
 from rankviz.ui.visitors import MARK
 from rankviz.visitor import NOBODY, Visitor, home_of
 from tests.support.hostile_disks import fill, small_disk
