@@ -1,6 +1,5 @@
 """Builds the page: a header and five tabs. Its address holds the current tab and settings."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -21,15 +20,14 @@ from rankviz.ui.parts.controls import address, done, header, opened, plain
 from rankviz.ui.parts.owned import not_here
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import tab as runs
-from rankviz.ui.runs.sweep import default_tolerance
+from rankviz.ui.runs.sweep import USUAL, default_tolerance
 from rankviz.ui.train import badge
 from rankviz.ui.train import tab as train
 from rankviz.ui.wiring import clicked, notice_html, on_any, put, quiet, with_messages
 
-_USUAL = json.dumps({key: default_tolerance(key) for key in METRICS})
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
   metric: metric === "{LOSS.key}" ? null : metric,
-  tolerance: tolerance === {_USUAL}[metric] ? null : tolerance,
+  tolerance: tolerance === {USUAL}[metric] ? null : tolerance,
 }})"""
 """What a sweep is judged by and within. In the browser, so in the order in which it was chosen."""
 

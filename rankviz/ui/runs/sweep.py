@@ -1,5 +1,6 @@
 """Shows one sweep: quality by rank, what follows from it in three sentences, and the details."""
 
+import json
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -59,18 +60,11 @@ def default_tolerance(metric: str) -> str:
     return f"{METRICS[metric].tolerance:g}"
 
 
+USUAL = json.dumps({key: default_tolerance(key) for key in METRICS})
+
+
 def tolerance_label(metric: Metric) -> str:
     return f"Tolerance: counts as equal within ({metric.units}, or 2% of the gain over the base)"
-
-
-def tolerance_of(metric: str, judged_by: str) -> tuple[Any, Any]:
-    """The usual one of a metric that was just chosen, since nats say nothing of points; and what it belongs to now.
-
-    A drop-down reports its choice again when it loses the focus: then what was written meanwhile stays.
-    """
-    if metric == judged_by:
-        return gr.skip(), gr.skip()
-    return gr.Textbox(default_tolerance(metric), label=tolerance_label(METRICS[metric])), metric
 
 
 def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key) -> SweepView:

@@ -19,13 +19,16 @@ from rankviz.ui.runs import publish
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE, matching_runs
 from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
-from rankviz.ui.runs.sweep import HEIGHT, default_tolerance, tolerance_label, tolerance_of
+from rankviz.ui.runs.sweep import HEIGHT, USUAL, default_tolerance, tolerance_label
 from rankviz.ui.runs.view import NOTHING_OF_YOURS, runs_view
 from rankviz.ui.wiring import action, clicked, on_any, quiet, wire, with_messages
 
 POLL_SECONDS = 2.0
 SHOWING = "showing"
 METRIC_CHOICES = [(metric.label, metric.key) for metric in METRICS.values()]
+JUDGED = f"(metric, by, tolerance) => [metric, metric === by ? tolerance : {USUAL}[metric]]"
+"""The usual tolerance of a metric that was just chosen, since nats say nothing of points. In the browser, so that no
+drawing falls between. A drop-down reports its choice again when it loses the focus: then what was written stays."""
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
 
 
@@ -37,7 +40,7 @@ class Running(NamedTuple):
     open_id: gr.HTML
     """The sweep whose runs are listed."""
     metric: gr.Dropdown
-    judged_by: gr.State
+    judged_by: gr.HTML
     """The metric that the tolerance belongs to."""
     judged: Any
     """The event after which metric and tolerance belong together."""
@@ -84,7 +87,7 @@ def build(api: Api) -> Running:
     cancel_words, cancel_it, leave_it = (w.pop(name) for name in ("cancel_words", "cancel_it", "leave_it"))
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
-    selected, showing, judged_by = selection(), remembered(), gr.State(LOSS.key)
+    selected, showing, judged_by = selection(), remembered(), remembered(LOSS.key)
     asked = gr.State("")
     w["seen"], w["timer"] = remembered(), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
@@ -97,8 +100,8 @@ def build(api: Api) -> Running:
     )
     w["timer"].tick(**drawing)
     on_any(text.change, state.change, x.change, w["y"].change, w["tolerance"].input).then(**drawing)
-    of_metric = [w["tolerance"], judged_by]
-    judged = w["metric"].input(tolerance_of, [w["metric"], judged_by], of_metric, **quiet())
+    judging = [w["metric"], judged_by, w["tolerance"]]
+    judged = w["metric"].input(None, judging, judging[1:], js=JUDGED)
     judged.then(**drawing)
 
     chosen = []
