@@ -6,12 +6,12 @@ pytestmark = pytest.mark.browser
 
 
 class Late:
-    """The next question about a part of the page (an elem_id), kept from the server until it shall arrive.
+    """The next question that is no timer's, kept from the server until it shall arrive.
 
-    with_value: which it sends.
+    of: the part of the page (an elem_id) that it is about; with_value: which it sends.
     """
 
-    def __init__(self, page, of, with_value=None):
+    def __init__(self, page, of=None, with_value=None):
         self.page, self.held, self.with_value = page, [], with_value
         self.events = events_of(page, of)
         page.route("**/run/predict*", self._hold)
@@ -37,12 +37,12 @@ class Late:
 
 
 def events_of(page, part):
-    """The numbers of the events that draw this part, without those of a timer."""
+    """The numbers of the events that draw this part, or any, without those of a timer."""
     return page.evaluate(
         """part => {
           const { components, dependencies } = window.gradio_config;
-          const { id } = components.find(each => each.props.elem_id === part);
-          const drawing = dependencies.filter(each => each.outputs.includes(id));
+          const id = components.find(each => each.props.elem_id === part)?.id;
+          const drawing = dependencies.filter(each => !part || each.outputs.includes(id));
           return drawing.filter(each => each.targets[0]?.[1] !== "tick").map(each => each.id);
         }""",
         part,
@@ -142,7 +142,7 @@ def test_each_of_two_quick_ticks_counts(page, counted_sweep):
     page.locator(f"#runs-table tr[data-pick='{counted_sweep}'] button").click()
     boxes = page.locator(f"#runs-table tr[data-pick^='{counted_sweep}-'] input")
     boxes.nth(5).wait_for()
-    late = Late(page, of="runs-curve")
+    late = Late(page)
 
     boxes.nth(0).check()
     late.wait()
@@ -158,7 +158,7 @@ def test_of_two_quick_clicks_the_last_one_opens(page, counted_sweep):
     row = page.locator("#runs-table tr[data-pick]")
     row.nth(2).wait_for()
     last = row.nth(2).get_attribute("data-pick")
-    late = Late(page, of="open-sweep")
+    late = Late(page)
 
     row.nth(1).get_by_role("button").click()
     late.wait()

@@ -78,7 +78,7 @@ def build(api: Api) -> Running:
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         x = _selected_widgets(w)
     zipped = gr.DownloadButton("zip", visible="hidden", elem_id="runs-zip")
-    choice = sweep_id, run_id, open_id = remembered(), remembered(), remembered(elem_id="open-sweep")
+    choice = sweep_id, run_id, open_id = remembered(), remembered(), remembered()
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details, results_file = _sweep_widgets(w)
