@@ -130,7 +130,7 @@ def start(
     return "", status, timer
 
 
-def build(api: Api, sweep_id: gr.State, run_id: gr.State) -> tuple[gr.Accordion, dict[str, Any]]:
+def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, dict[str, Any]]:
     """The section, and the event that draws it for the sweep and run that are open."""
     offered = api.sinks.offered()
     logins = api.workspace.shared and login_is_on()
