@@ -1,6 +1,5 @@
 """One real app in its own process, with its own runs folder, and one browser for all tests of the page."""
 
-import shutil
 
 import pytest
 
@@ -25,8 +24,7 @@ def counted_sweep(home):
     api = Api(home=home)
     sweep = counted(api, {4: 60, 16: 80})
     yield sweep.sweep_id
-    for run in sweep.runs:
-        shutil.rmtree(api.workspace.store.run_dir(run.run_id))
+    api.runs.delete(sweep.sweep_id)
 
 
 @pytest.fixture(scope="session")
