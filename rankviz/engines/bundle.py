@@ -31,7 +31,7 @@ from rankviz.paths import ASSETS
 from rankviz.references import References
 from rankviz.store import RunStore
 from rankviz.store.journal import append_event, parse_lines, request_text
-from rankviz.store.runs import path_in_run
+from rankviz.store.records import path_in_run
 from rankviz.visitor import Visitor
 
 JOB_FILE = "job.json"

@@ -1,75 +1,34 @@
 """The folder of runs: create, append, read."""
 
-import contextlib
 import os
 import secrets
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
-from rankviz.core.bounds import INSIDE, NAME, printable
-from rankviz.core.from_json import Misfit
-from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.attempts import RunRequeued
 from rankviz.core.runs.events import RunEvent
-from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.core.runs.state import RunState
-from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError, UserError
+from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import copies
 from rankviz.store.destination import ANYWHERE, Destination, write_destination
 from rankviz.store.durable import write_durably
-from rankviz.store.journal import (
-    MAX_REQUEST_BYTES,
-    JournalReader,
-    Record,
-    Request,
-    append_event,
-    append_events,
-    new_record,
-    parse_lines,
-    parse_request,
-    request_text,
-)
-from rankviz.store.ownership import (
-    FILE,
-    NO_ONES,
-    UNKNOWN,
-    UNKNOWN_SENTENCE,
-    Ownership,
-    read_ownership,
-    write_ownership,
-)
-
-LOG_TAIL_BYTES = 4000
+from rankviz.store.journal import append_event, append_events, request_text
+from rankviz.store.ownership import NO_ONES, Ownership, write_ownership
+from rankviz.store.records import RunRecords, group
 
 
-class RunStore:
-    """Every run and every probe under HOME/runs. Reading is cheap enough to be done each second by many pages: only
-    what was appended is read, and of ended runs no more than the size is looked at. Nothing is written before there is
-    something to write."""
-
-    def __init__(self, home: Path):
-        self.home = Path(home).expanduser().resolve()
-        self.runs_dir = self.home / "runs"
-        self._readers: dict[str, JournalReader] = {}
-        self._owners: dict[str, tuple[tuple[int, int], Ownership]] = {}
-        self._lock = threading.RLock()
-
-    def run_dir(self, run_id: str) -> Path:
-        return self.runs_dir / run_id
-
-    def path(self, run_id: str, relative: str) -> Path:
-        """A file or folder that a run's journal names, with links followed: it need not exist, but is nowhere else than
-        in the run's folder. BadAdapterError where it is."""
-        return path_in_run(self.run_dir(run_id), relative)
+class RunStore(RunRecords):
+    """What is in the folder (records.py), and all that is written there. Nothing is written before there is something
+    to write."""
 
     def create(
         self,
@@ -111,25 +70,6 @@ class RunStore:
         """Queue a probe, with the config.json of its model beside it."""
         files = {"request.json": request_text(request), "config.json": config}
         self.publish({request.probe_id: files}, Ownership(owner))
-
-    def ownership(self, run_id: str) -> Ownership:
-        """Whose a run or a probe is, and whether others may look at it."""
-        try:
-            state = os.stat(os.path.join(self.runs_dir, run_id, FILE))
-        except FileNotFoundError:
-            return NO_ONES
-        except OSError:
-            return UNKNOWN
-        stamp = state.st_ino, state.st_mtime_ns  # it is written anew and renamed, never changed in place
-        known = self._owners.get(run_id)
-        if known is None or known[0] != stamp:
-            known = self._owners[run_id] = stamp, read_ownership(self.run_dir(run_id))
-        return known[1]
-
-    def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
-        """Let others look at a run or at all runs of a sweep, or no longer."""
-        for run_id in self.run_ids(run_or_sweep_id):
-            write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
 
     def publish(
         self,
@@ -176,6 +116,11 @@ class RunStore:
         """Where `keep` files it."""
         return copies.kept_path(self.home, data, owner)
 
+    def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
+        """Let others look at a run or at all runs of a sweep, or no longer."""
+        for run_id in self.run_ids(run_or_sweep_id):
+            write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
+
     def append(self, run_id: str, event: RunEvent) -> None:
         """Write down what happened. One writer at a time: the worker while it lives, then the supervisor."""
         append_event(self._journal(run_id), event)
@@ -220,196 +165,7 @@ class RunStore:
         (self.run_dir(run_id) / "cancel").unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
-    def has_begun(self, run_id: str) -> bool:
-        """Whether somebody took up its current attempt."""
-        return self._begun(run_id, self.record(run_id).attempt).exists()
-
-    def _begun(self, run_id: str, attempt: int) -> Path:
-        return self.run_dir(run_id) / ("begun" if attempt == 1 else f"begun-{attempt}")
-
-    def events(self, run_id: str) -> tuple[RunEvent, ...]:
-        """All events in order; unreadable lines left out, an unfinished last line too."""
-        self.record(run_id)
-        journal = self._journal(run_id)
-        return tuple(parse_lines(journal.read_bytes()).events) if journal.exists() else ()
-
-    def latest(self, run_id: str) -> tuple[RunEvent, ...]:
-        """The last events in order, without steps and progress. No more is read than the journal's end."""
-        with self._lock:
-            self.record(run_id)
-            return tuple(self._readers[run_id].latest)
-
-    def get(self, run_id: str) -> RunRecord:
-        """A run; RunNotFoundError for a probe too."""
-        record = self.record(run_id)
-        if not isinstance(record, RunRecord):
-            raise RunNotFoundError(run_id)
-        return record
-
-    def probe(self, probe_id: str) -> ProbeRecord:
-        """A probe; RunNotFoundError for a run too."""
-        record = self.record(probe_id)
-        if not isinstance(record, ProbeRecord):
-            raise RunNotFoundError(probe_id)
-        return record
-
-    def record(self, run_id: str) -> Record:
-        """A run or a probe."""
-        with self._lock:
-            reader = self._readers.get(run_id)
-            if reader is None:
-                reader = JournalReader(journal=self._journal(run_id), record=new_record(self._request(run_id)))
-            try:
-                record = reader.read()
-            except OSError:
-                self._readers.pop(run_id, None)
-                raise RunNotFoundError(run_id) from None
-            self._readers[run_id] = reader
-            return record
-
-    def records(self) -> list[Record]:
-        """Every run and probe, the oldest first, within a sweep in the order they run."""
-        with self._lock:
-            ids = self._ids()
-            for gone in self._readers.keys() - ids:
-                del self._readers[gone]
-            records = [record for run_id in ids if (record := self._readable(run_id)) is not None]
-        return sorted(records, key=lambda record: (record.request.created_at, record.run_id))
-
-    def all(self) -> list[RunRecord]:
-        """Every run, the oldest sweep first, within a sweep in the order they run."""
-        return [record for record in self.records() if isinstance(record, RunRecord)]
-
-    def probes(self) -> list[ProbeRecord]:
-        """Every probe, the oldest first."""
-        return [record for record in self.records() if isinstance(record, ProbeRecord)]
-
-    def forget(self, run_ids: Iterable[str]) -> None:
-        """Their folders have gone."""
-        with self._lock:
-            for run_id in run_ids:
-                self._readers.pop(run_id, None)
-                self._owners.pop(run_id, None)
-
-    def unreadable(self) -> dict[str, str]:
-        """Why, for each folder whose request.json is of no run or probe that there can be, or whose journal cannot be
-        opened, or whose owner is not known, by its name. A folder without a request.json is someone else's."""
-        reasons = {}
-        with self._lock:
-            ids = self._ids()
-            for run_id in sorted(ids & self._readers.keys()):
-                if self.ownership(run_id) == UNKNOWN:
-                    reasons[run_id] = UNKNOWN_SENTENCE
-            for run_id in sorted(ids - self._readers.keys()):
-                try:
-                    self._read_request(run_id)
-                    self._journal(run_id).open("rb").close()
-                except FileNotFoundError:
-                    continue
-                except (OSError, ValueError, UserError) as error:
-                    reasons[printable(run_id)] = printable(str(error))
-        return reasons
-
-    def names(self) -> tuple[set[str], set[str]]:
-        """The ids of all runs and probes, readable or not, and those of all sweeps."""
-        return self._ids(), {record.request.sweep_id for record in self.all()}
-
-    def counts(self, owner: str) -> tuple[int, int]:
-        """How many runs and probes are here of an owner, and of all; those that cannot be read count too."""
-        ids = self._ids()
-        return sum(self.ownership(run_id).owner == owner for run_id in ids), len(ids)
-
-    def journal_bytes(self, owner: str) -> int:
-        """Of the journals of an owner's runs."""
-        total = 0
-        for run_id in self._ids():
-            if self.ownership(run_id).owner == owner:
-                with contextlib.suppress(OSError):  # not begun, or gone meanwhile
-                    total += self._journal(run_id).stat().st_size
-        return total
-
-    def sweeps(self) -> list[Sweep]:
-        """The oldest first."""
-        return group(self.all())
-
-    def sweep(self, sweep_id: str) -> Sweep:
-        runs = tuple(record for record in self.all() if record.request.sweep_id == sweep_id)
-        if not runs:
-            raise RunNotFoundError(sweep_id)
-        return Sweep(sweep_id=sweep_id, runs=runs)
-
-    def run_ids(self, run_or_sweep_id: str) -> list[str]:
-        """The run or the probe, or the runs of the sweep."""
-        if run_or_sweep_id in self._ids():
-            return [run_or_sweep_id]
-        return [record.run_id for record in self.sweep(run_or_sweep_id).runs]
-
-    def log_tail(self, run_id: str) -> str:
-        """The end of the run's worker.log; of a progress bar only its last state."""
-        try:
-            with (self.run_dir(run_id) / "worker.log").open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - 4 * LOG_TAIL_BYTES))
-                text = log.read().decode(errors="replace")
-        except OSError:
-            return ""
-        lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
-        return "\n".join(lines)[-LOG_TAIL_BYTES:].strip()
-
-    def _ids(self) -> set[str]:
-        try:
-            with os.scandir(self.runs_dir) as entries:
-                return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
-        except FileNotFoundError:
-            return set()
-
-    def _readable(self, run_id: str) -> Record | None:
-        """None for a folder that holds no run: someone else's, or one just deleted."""
-        try:
-            return self.record(run_id)
-        except RunNotFoundError:
-            return None
-
-    def _request(self, run_id: str) -> Request:
-        # A run's name comes from addresses and command lines too: it must be one plain folder name.
-        if not NAME.fullmatch(run_id):
-            raise RunNotFoundError(run_id)
-        try:
-            return self._read_request(run_id)
-        except (OSError, ValueError, UserError):
-            raise RunNotFoundError(run_id) from None
-
-    def _read_request(self, run_id: str) -> Request:
-        with (self.run_dir(run_id) / "request.json").open("rb") as file:
-            request = parse_request(file.read(MAX_REQUEST_BYTES + 1))
-        if request.run_id != run_id:
-            raise Misfit(f"The request in this folder is of a run called {request.run_id!r}.")
-        return request
-
-    def _journal(self, run_id: str) -> Path:
-        return self.run_dir(run_id) / "events.jsonl"
-
-
-def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep]:
-    """Runs by sweep, in the order they come."""
-    by_sweep: dict[str, list[RunRecord]] = {}
-    for record in records:
-        by_sweep.setdefault(record.request.sweep_id, []).append(record)
-    return [Sweep(sweep_id=sweep_id, runs=tuple(runs), recorded=recorded) for sweep_id, runs in by_sweep.items()]
-
 
 def recorded(assets: Path) -> Sequence[Sweep]:
     """The sweeps shipped in ASSETS/recorded/runs, made by RankViz itself and folded as any other."""
     return group(RunStore(Path(assets) / "recorded").all(), recorded=True)
-
-
-def path_in_run(folder: Path, relative: str) -> Path:
-    """The path that a journal gives relative to its run's folder. BadAdapterError where it leaves that, by its name or
-    by a link."""
-    try:
-        inside = folder.resolve()
-        path = (inside / relative).resolve() if INSIDE.fullmatch(relative) else None
-    except (OSError, RuntimeError):  # links in a circle
-        path = None
-    if path is None or not path.is_relative_to(inside):
-        raise BadAdapterError(f"The adapter of run {folder.name!r} is not in the run's own folder, so it is not read.")
-    return path

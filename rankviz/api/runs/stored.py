@@ -48,7 +48,7 @@ class StoredRuns:
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps of whoever asks, the newest first."""
-        from rankviz.store.runs import group
+        from rankviz.store.records import group
 
         return group(self._workspace.rights.own(self._workspace.store.all()))[::-1]
 
