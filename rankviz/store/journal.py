@@ -6,11 +6,11 @@ stump with a newline, so that it stays one unreadable line and takes nothing wit
 
 import errno
 import json
+import math
 import os
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -90,6 +90,9 @@ class Lines(NamedTuple):
     """Whole lines that are no event."""
 
 
+NOTHING_NEW = Lines((), 0)
+
+
 def parse_lines(data: bytes) -> Lines:
     """The events of all whole lines."""
     events = [parse_event(line) for _, line in whole_lines(BytesIO(data))]
@@ -140,36 +143,46 @@ def new_record(request: Request) -> Record:
 class JournalReader:
     """The record of one run or probe, kept up to date by reading only what was appended since."""
 
-    journal: Path
+    journal: str
     record: Record
     offset: int = 0
-    latest: deque[RunEvent] = field(default_factory=lambda: deque(maxlen=LATEST))
-    """The last events that counted, without steps, progress and answers, of which there are many."""
+    latest: Sequence[RunEvent] | None = ()
+    """The last events that counted, without steps, progress and answers, of which there are many; None of an ended run
+    (left_on_disk.py)."""
+    most: float = math.inf
+    """Bytes of the journal that are read."""
 
     def read(self) -> Record:
         """Fold what is new. An ended run changes only when it is asked for again: its file's size is looked at, no
         more."""
-        new = self._appended()
+        new = self._appended() if self._has_grown() else NOTHING_NEW
         if new.events:
             counted = counting(new.events, self.record.attempt)
-            self.latest.extend(event for event in counted if not isinstance(event, NOT_SHOWN))
+            shown = [event for event in counted if not isinstance(event, NOT_SHOWN)]
+            self.latest = [*(self.latest or ()), *shown][-LATEST:]
             self.record = self.record.after_all(new.events)
         if new.unreadable:
             self.record = replace(self.record, unreadable_lines=self.record.unreadable_lines + new.unreadable)
         return self.record
+
+    def _has_grown(self) -> bool:
+        try:
+            return min(self.most, os.stat(self.journal).st_size) > self.offset
+        except FileNotFoundError:
+            return False
 
     def _appended(self) -> Lines:
         """What is new, with long lists left on the disk."""
         events: list[RunEvent] = []
         unreadable = 0
         try:
-            if self.journal.stat().st_size <= self.offset:
-                return Lines(events, unreadable)
-            with self.journal.open("rb") as file:
+            with open(self.journal, "rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
                 file.seek(self.offset)
                 for start, text in whole_lines(file):
                     self.offset = file.tell()
+                    if self.offset > self.most:
+                        break
                     if (event := parse_event(text)) is None:
                         unreadable += 1
                     else:

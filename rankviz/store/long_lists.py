@@ -1,5 +1,5 @@
-"""Long lists of evaluations stay in the journal: a record holds where they are, and they are read when a verdict or an
-export needs them. Of what was read, the latest million numbers stay in memory."""
+"""The lists of evaluations and the answers stay in the journal: a record holds where they are, and they are read when a
+verdict or an export needs them. Of what was read, the latest million numbers stay in memory."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from threading import Lock
 from typing import NamedTuple
 
 from rankviz.core.from_json import build
-from rankviz.core.runs.events import EVENT_TYPES, HeldOut, RunEvent
+from rankviz.core.runs.events import EVENT_TYPES, Answered, HeldOut, RunEvent
 from rankviz.errors import RunNotFoundError
 
-SHORT = 1000
+SHORT = 16
 """Lists of at most so many numbers stay in the record."""
 KEPT_NUMBERS = 1_000_000
 
@@ -22,13 +22,13 @@ KEPT_NUMBERS = 1_000_000
 class Line(NamedTuple):
     """Where an event stands."""
 
-    journal: Path
+    journal: str
     inode: int
     start: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LongList(Sequence):
     """One list of an event, read from its line. RunNotFoundError where its run has been deleted meanwhile."""
 
@@ -45,12 +45,18 @@ class LongList(Sequence):
     def __iter__(self):
         return iter(_lists.of(self.line)[self.name])
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None
+
 
 def without_long_lists(event: RunEvent, line: Line) -> RunEvent:
     """The event with its long lists left on the disk."""
-    if not isinstance(event, HeldOut):
+    if not isinstance(event, HeldOut | Answered):
         return event
-    long = {name: values for name, values in _lists_in(event).items() if len(values) > SHORT}
+    most = 0 if isinstance(event, Answered) else SHORT
+    long = {name: values for name, values in _lists_in(event).items() if len(values) > most}
     return replace(event, **{name: LongList(line, name, len(values)) for name, values in long.items()})
 
 
@@ -59,7 +65,9 @@ def numbers_in(event: RunEvent) -> int:
     return sum(map(len, _lists_in(event).values())) if isinstance(event, HeldOut) else 0
 
 
-def _lists_in(event: HeldOut) -> Mapping[str, Sequence]:
+def _lists_in(event: HeldOut | Answered) -> Mapping[str, Sequence]:
+    if isinstance(event, Answered):
+        return {"answers": event.answers}
     return {each.name: getattr(event, each.name) for each in fields(event) if each.name.startswith("example_")}
 
 
@@ -68,15 +76,17 @@ class _Lists:
 
     def __init__(self):
         self._kept: OrderedDict[Line, Mapping[str, Sequence]] = OrderedDict()
+        self._numbers = 0
         self._lock = Lock()
 
     def of(self, line: Line) -> Mapping[str, Sequence]:
         with self._lock:
             if line not in self._kept:
                 self._kept[line] = _read(line)
+                self._numbers += _count(self._kept[line])
             self._kept.move_to_end(line)
-            while len(self._kept) > 1 and sum(_count(lists) for lists in self._kept.values()) > KEPT_NUMBERS:
-                self._kept.popitem(last=False)
+            while len(self._kept) > 1 and self._numbers > KEPT_NUMBERS:
+                self._numbers -= _count(self._kept.popitem(last=False)[1])
             return self._kept[line]
 
 
@@ -89,11 +99,15 @@ def _count(lists: Mapping[str, Sequence]) -> int:
 
 def _read(line: Line) -> Mapping[str, Sequence]:
     try:
-        with line.journal.open("rb") as file:
+        with open(line.journal, "rb") as file:
             if os.fstat(file.fileno()).st_ino != line.inode:
-                raise RunNotFoundError(line.journal.parent.name)
+                raise RunNotFoundError(_run_of(line))
             file.seek(line.start)
             row = json.loads(file.read(line.size))
         return _lists_in(build(EVENT_TYPES[row.pop("event")], row))
     except (OSError, ValueError, KeyError):
-        raise RunNotFoundError(line.journal.parent.name) from None
+        raise RunNotFoundError(_run_of(line)) from None
+
+
+def _run_of(line: Line) -> str:
+    return Path(line.journal).parent.name

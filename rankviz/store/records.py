@@ -2,8 +2,7 @@
 
 import contextlib
 import os
-import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rankviz.core.bounds import INSIDE, NAME, printable
@@ -12,6 +11,8 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.errors import BadAdapterError, RunNotFoundError, UserError
+from rankviz.store import left_on_disk
+from rankviz.store.current import Current, begun_file
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -27,15 +28,16 @@ LOG_TAIL_BYTES = 4000
 
 
 class RunRecords:
-    """Every run and every probe under HOME/runs. Reading is cheap enough to be done each second by many pages: only
-    what was appended is read, and of ended runs no more than the size is looked at."""
+    """Every run and every probe under HOME/runs. Reading is cheap enough to be done each second by many pages, whatever
+    is there: only what was appended is read, and only where something was written (current.py)."""
 
     def __init__(self, home: Path):
         self.home = Path(home).expanduser().resolve()
         self.runs_dir = self.home / "runs"
-        self._readers: dict[str, JournalReader] = {}
+        self._current = Current(self.runs_dir, self._open)
         self._owners: dict[str, tuple[tuple[int, int], Ownership]] = {}
-        self._lock = threading.RLock()
+        self._listed: dict[str, tuple[int, Ownership]] = {}
+        self._unowned: tuple[int, Sequence[str]] = -1, ()
 
     def run_dir(self, run_id: str) -> Path:
         return self.runs_dir / run_id
@@ -46,18 +48,8 @@ class RunRecords:
         return path_in_run(self.run_dir(run_id), relative)
 
     def record(self, run_id: str) -> Record:
-        """A run or a probe."""
-        with self._lock:
-            reader = self._readers.get(run_id)
-            if reader is None:
-                reader = JournalReader(journal=self._journal(run_id), record=new_record(self._request(run_id)))
-            try:
-                record = reader.read()
-            except OSError:
-                self._readers.pop(run_id, None)
-                raise RunNotFoundError(run_id) from None
-            self._readers[run_id] = reader
-            return record
+        """A run or a probe, as it stands now."""
+        return self._current.record(run_id)
 
     def get(self, run_id: str) -> RunRecord:
         """A run; RunNotFoundError for a probe too."""
@@ -75,12 +67,26 @@ class RunRecords:
 
     def records(self) -> list[Record]:
         """Every run and probe, the oldest first, within a sweep in the order they run."""
-        with self._lock:
-            ids = self._ids()
-            for gone in self._readers.keys() - ids:
-                del self._readers[gone]
-            records = [record for run_id in ids if (record := self._readable(run_id)) is not None]
-        return sorted(records, key=lambda record: (record.request.created_at, record.run_id))
+        return list(self._current.records())
+
+    def unended(self) -> Sequence[Record]:
+        """Those that wait or run, in the same order."""
+        return self._current.unended()
+
+    def has_unended(self) -> bool:
+        return self._current.has_unended()
+
+    def at_work(self) -> Sequence[Record]:
+        """Those that somebody took up and nobody has ended, in the same order."""
+        return self._current.at_work()
+
+    def unwanted(self) -> Sequence[str]:
+        """The names of those that somebody asks to cancel (`ask_to_cancel`)."""
+        return self._current.unwanted()
+
+    def turns(self) -> int:
+        """A number that grows whenever a run comes, goes, begins or ends: while it stays the queue does too."""
+        return self._current.turns()
 
     def all(self) -> list[RunRecord]:
         """Every run, the oldest sweep first, within a sweep in the order they run."""
@@ -96,42 +102,56 @@ class RunRecords:
         journal = self._journal(run_id)
         return tuple(parse_lines(journal.read_bytes()).events) if journal.exists() else ()
 
-    def latest(self, run_id: str) -> tuple[RunEvent, ...]:
-        """The last events in order, without steps and progress. No more is read than the journal's end."""
-        with self._lock:
-            self.record(run_id)
-            return tuple(self._readers[run_id].latest)
+    def latest(self, run_id: str) -> Sequence[RunEvent]:
+        """The last events in order, without steps and progress."""
+        return tuple(left_on_disk.latest(self._current.reader(run_id)))
 
     def sweeps(self) -> list[Sweep]:
         """The oldest first."""
         return group(self.all())
 
     def sweep(self, sweep_id: str) -> Sweep:
-        runs = tuple(record for record in self.all() if record.request.sweep_id == sweep_id)
+        runs = tuple(each for each in self._current.of_sweep(sweep_id) if isinstance(each, RunRecord))
         if not runs:
             raise RunNotFoundError(sweep_id)
         return Sweep(sweep_id=sweep_id, runs=runs)
 
+    def named(self, run_or_sweep_id: str) -> Sequence[Record]:
+        """Every run and probe of this name, and of the sweep of this name."""
+        try:
+            alone = [self.record(run_or_sweep_id)]
+        except RunNotFoundError:
+            alone = []
+        others = self._current.of_sweep(run_or_sweep_id)
+        return [*alone, *(record for record in others if record.run_id != run_or_sweep_id)]
+
     def run_ids(self, run_or_sweep_id: str) -> list[str]:
         """The run or the probe, or the runs of the sweep."""
-        if run_or_sweep_id in self._ids():
+        if NAME.fullmatch(run_or_sweep_id) and self.run_dir(run_or_sweep_id).is_dir():
             return [run_or_sweep_id]
         return [record.run_id for record in self.sweep(run_or_sweep_id).runs]
 
+    def _of_unknown_owners(self) -> Sequence[str]:
+        looks = self._current.looks_at_all()
+        if self._unowned[0] != looks:
+            run_ids = [record.run_id for record in self._current.records()]
+            self._unowned = looks, sorted(each for each in run_ids if self.listed_ownership(each) == UNKNOWN)
+        return self._unowned[1]
+
     def names(self) -> tuple[set[str], set[str]]:
         """The ids of all runs and probes, readable or not, and those of all sweeps."""
-        return self._ids(), {record.request.sweep_id for record in self.all()}
+        return self._current.ids(), self._current.sweep_ids()
 
     def counts(self, owner: str) -> tuple[int, int]:
         """How many runs and probes are here of an owner, and of all; those that cannot be read count too."""
-        ids = self._ids()
-        return sum(self.ownership(run_id).owner == owner for run_id in ids), len(ids)
+        ids = self._current.ids()
+        return sum(self.listed_ownership(run_id).owner == owner for run_id in ids), len(ids)
 
     def journal_bytes(self, owner: str) -> int:
         """Of the journals of an owner's runs."""
         total = 0
-        for run_id in self._ids():
-            if self.ownership(run_id).owner == owner:
+        for run_id in self._current.ids():
+            if self.listed_ownership(run_id).owner == owner:
                 with contextlib.suppress(OSError):  # not begun, or gone meanwhile
                     total += self._journal(run_id).stat().st_size
         return total
@@ -150,6 +170,21 @@ class RunRecords:
             known = self._owners[run_id] = stamp, read_ownership(self.run_dir(run_id))
         return known[1]
 
+    def listed_ownership(self, run_id: str) -> Ownership:
+        """The same of one among many, as it was when something was written of the run last."""
+        looks = self._current.looks(run_id)
+        known = self._listed.get(run_id)
+        if known is not None and known[0] == looks:
+            return known[1]
+        ownership = self.ownership(run_id)
+        if looks is not None:
+            self._listed[run_id] = looks, ownership
+        return ownership
+
+    def is_begun(self, run_id: str) -> bool:
+        """`has_begun` of one among many, as it was when something was written of the run last."""
+        return self._current.is_begun(run_id)
+
     def has_begun(self, run_id: str) -> bool:
         """Whether somebody took up its current attempt."""
         return self._begun(run_id, self.record(run_id).attempt).exists()
@@ -157,20 +192,15 @@ class RunRecords:
     def unreadable(self) -> dict[str, str]:
         """Why, for each folder whose request.json is of no run or probe that there can be, or whose journal cannot be
         opened, or whose owner is not known, by its name. A folder without a request.json is someone else's."""
-        reasons = {}
-        with self._lock:
-            ids = self._ids()
-            for run_id in sorted(ids & self._readers.keys()):
-                if self.ownership(run_id) == UNKNOWN:
-                    reasons[run_id] = UNKNOWN_SENTENCE
-            for run_id in sorted(ids - self._readers.keys()):
-                try:
-                    self._read_request(run_id)
-                    self._journal(run_id).open("rb").close()
-                except FileNotFoundError:
-                    continue
-                except (OSError, ValueError, UserError) as error:
-                    reasons[printable(run_id)] = printable(str(error))
+        reasons = dict.fromkeys(self._of_unknown_owners(), UNKNOWN_SENTENCE)
+        for run_id in sorted(self._current.others()):
+            try:
+                self._read_request(run_id)
+                self._journal(run_id).open("rb").close()
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, UserError) as error:
+                reasons[printable(run_id)] = printable(str(error))
         return reasons
 
     def log_tail(self, run_id: str) -> str:
@@ -186,24 +216,13 @@ class RunRecords:
 
     def forget(self, run_ids: Iterable[str]) -> None:
         """Their folders have gone."""
-        with self._lock:
-            for run_id in run_ids:
-                self._readers.pop(run_id, None)
-                self._owners.pop(run_id, None)
+        for run_id in run_ids:
+            self._current.forget(run_id)
+            self._owners.pop(run_id, None)
+            self._listed.pop(run_id, None)
 
-    def _ids(self) -> set[str]:
-        try:
-            with os.scandir(self.runs_dir) as entries:
-                return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
-        except FileNotFoundError:
-            return set()
-
-    def _readable(self, run_id: str) -> Record | None:
-        """None for a folder that holds no run: someone else's, or one just deleted."""
-        try:
-            return self.record(run_id)
-        except RunNotFoundError:
-            return None
+    def _open(self, run_id: str) -> JournalReader:
+        return JournalReader(str(self._journal(run_id)), new_record(self._request(run_id)))
 
     def _request(self, run_id: str) -> Request:
         # A run's name comes from addresses and command lines too: it must be one plain folder name.
@@ -225,7 +244,7 @@ class RunRecords:
         return self.run_dir(run_id) / "events.jsonl"
 
     def _begun(self, run_id: str, attempt: int) -> Path:
-        return self.run_dir(run_id) / ("begun" if attempt == 1 else f"begun-{attempt}")
+        return self.run_dir(run_id) / begun_file(attempt)
 
 
 def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep]:

@@ -13,17 +13,21 @@ from filelock import FileLock
 
 from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.attempts import RunRequeued
-from rankviz.core.runs.events import RunEvent
+from rankviz.core.runs.events import RunEvent, StageProgressed, StepLogged
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.core.runs.state import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
-from rankviz.store import copies
+from rankviz.store import changes, copies
+from rankviz.store.current import CANCEL
 from rankviz.store.destination import ANYWHERE, Destination, write_destination
 from rankviz.store.durable import write_durably
-from rankviz.store.journal import append_event, append_events, request_text
+from rankviz.store.journal import append_events, request_text
 from rankviz.store.ownership import NO_ONES, Ownership, write_ownership
 from rankviz.store.records import RunRecords, group
+
+FREQUENT = (StepLogged, StageProgressed)
+"""Of runs that are looked at anyway while somebody works on them."""
 
 
 class RunStore(RunRecords):
@@ -95,6 +99,11 @@ class RunStore(RunRecords):
                         raise InvalidSettingError(f"Run {run_id!r} is here already.")
                 for run_id in folders:
                     os.rename(Path(aside) / run_id, self.run_dir(run_id))
+                self.tell(*folders)
+
+    def tell(self, *run_ids: str) -> None:
+        """Something was written of these runs, or they have gone."""
+        changes.tell(self.runs_dir, run_ids)
 
     def admission(self) -> FileLock:
         """Held while somebody looks whether there is room for more runs, and makes them."""
@@ -120,14 +129,17 @@ class RunStore(RunRecords):
         """Let others look at a run or at all runs of a sweep, or no longer."""
         for run_id in self.run_ids(run_or_sweep_id):
             write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
+            self.tell(run_id)
 
     def append(self, run_id: str, event: RunEvent) -> None:
         """Write down what happened. One writer at a time: the worker while it lives, then the supervisor."""
-        append_event(self._journal(run_id), event)
+        self.append_copied(run_id, [event])
 
     def append_copied(self, run_id: str, events: Sequence[RunEvent]) -> None:
         """Write down what an attempt wrote elsewhere, each with its attempt and its offset there."""
         append_events(self._journal(run_id), events)
+        if not all(isinstance(event, FREQUENT) for event in events):
+            self.tell(run_id)
 
     def begin(self, run_id: str, attempt: int = 0) -> bool:
         """Take an attempt of a queued run up, for good; 0 is the current one. True for one caller only: the worker that
@@ -142,7 +154,24 @@ class RunStore(RunRecords):
             return False
         except FileNotFoundError:
             raise RunNotFoundError(run_id) from None
+        self.tell(run_id)
         return True
+
+    def ask_to_cancel(self, run_id: str, word: str = "") -> None:
+        """Ask whoever supervises the run; an earlier word stays where this has none."""
+        file = self.run_dir(run_id) / CANCEL
+        if word:
+            file.write_text(word)
+        else:
+            file.touch()
+        self.tell(run_id)
+
+    def cancel_word(self, run_id: str) -> str | None:
+        """Of whoever asks to cancel it; None where nobody does."""
+        try:
+            return (self.run_dir(run_id) / CANCEL).read_text()
+        except FileNotFoundError:
+            return None
 
     def requeue(self, run_id: str, destination: Destination | None = None) -> bool:
         """Ask again for a run that failed or was cancelled. False for any other: of several who ask at once, one is
@@ -162,7 +191,7 @@ class RunStore(RunRecords):
 
     def clear(self, run_id: str) -> None:
         """Before another attempt: without the wish to cancel it, and without an adapter of the last one."""
-        (self.run_dir(run_id) / "cancel").unlink(missing_ok=True)
+        (self.run_dir(run_id) / CANCEL).unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
 

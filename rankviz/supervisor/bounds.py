@@ -59,7 +59,7 @@ class Bounds:
         for name, engine in self._jobs.engines.items():
             here = [live for each, live in jobs if each is engine]
             served = {self._owner_of(live) for live in here}
-            owners = {batch.owner for batch in waiting if self._launching.engine_of(batch) == name} - served
+            owners = {batch.owner for batch in waiting.get(name, ())} - served
             for live in [live for each, live in over if each is engine][: len(owners)]:
                 engine.give_way(live)
 

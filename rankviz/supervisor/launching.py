@@ -1,7 +1,8 @@
 """Gives what waits to engines that have room, visitor by visitor."""
 
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.attempts import Attempt, following
@@ -14,6 +15,15 @@ from rankviz.supervisor import turns
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.outcomes import Outcomes, Record
 from rankviz.supervisor.turns import Batch
+
+
+class Queue(NamedTuple):
+    """What waits."""
+
+    made_of: Hashable = None
+    by_engine: Mapping[str, Sequence[Batch]] = {}
+    served: Mapping[str, float] = {}
+    """When visitors were served last."""
 
 
 class Launching:
@@ -34,12 +44,13 @@ class Launching:
         *,
         default: str,
         split_runs: int,
-        unwritten: Container[str],
+        unwritten: Collection[str],
     ):
         self._store, self._jobs, self._outcomes = store, jobs, outcomes
         self._default, self.split_runs = default, split_runs
         self._unwritten = unwritten
         self._served: dict[str, float] = {}
+        self._queue = Queue()
         self.places: dict[str, int] = {}
         """How many jobs an engine had and would have started when it was last asked, by its name."""
 
@@ -51,43 +62,47 @@ class Launching:
         self.places = {name: live.count(name) + room for name, room in rooms.items()}
         if not any(room > 0 for room in rooms.values()):
             return
-        records, waiting = self._waiting()
-        if not waiting:
-            return
-        owners = {batch.owner for batch in waiting}
-        served = turns.served_at(records, owners, self.owner_of, now=time.time()) if len(owners) > 1 else {}
-        by_engine: dict[str, list[Batch]] = {}
-        for batch in waiting:
-            by_engine.setdefault(self.engine_of(batch), []).append(batch)
-        for name, batches in by_engine.items():
+        queue = self._line()
+        for name, batches in queue.by_engine.items():
             if name in self._jobs.engines and name not in self._jobs.away:
-                self._fill(self._jobs.engines[name], batches, served)
+                self._fill(self._jobs.engines[name], batches, queue.served)
             elif name not in self._jobs.engines:
                 end = End(why=f"There is no engine {quoted(name)} here. Known: {', '.join(self._jobs.engines)}.")
                 self._outcomes.give_up([record for batch in batches for record in batch.records], end)
 
-    def waiting(self) -> Sequence[Batch]:
-        """What no job has."""
-        return self._waiting()[1]
+    def waiting(self) -> Mapping[str, Sequence[Batch]]:
+        """What no job has, by the name of its engine."""
+        return self._line().by_engine
 
     def engine_of(self, batch: Batch) -> str:
         return read_destination(self._store.run_dir(batch.run_ids[0])).engine or self._default
 
     def owner_of(self, run_id: str) -> str:
-        return self._store.ownership(run_id).owner
+        return self._store.listed_ownership(run_id).owner
 
-    def _waiting(self) -> tuple[Sequence[Record], Sequence[Batch]]:
-        with self._store.publishing():
-            records, taken = self._store.records(), self._jobs.run_ids
-            free = (
-                record
-                for record in records
-                if not record.state.ended
-                and record.run_id not in taken
-                and record.run_id not in self._unwritten
-                and not self._store.has_begun(record.run_id)
-            )
-            return records, turns.batches(free, self.owner_of)
+    def _line(self) -> Queue:
+        """What no job has, as it stands: made anew where something came, went, began or ended."""
+        taken, unwritten = frozenset(self._jobs.run_ids), frozenset(self._unwritten)
+        if self._queue.made_of != (self._store.turns(), taken, unwritten):
+            with self._store.publishing():
+                free = [
+                    record
+                    for record in self._store.unended()
+                    if record.run_id not in taken
+                    and record.run_id not in unwritten
+                    and not self._store.is_begun(record.run_id)
+                ]
+                made_of = self._store.turns(), taken, unwritten
+            waiting = turns.batches(free, self.owner_of)
+            owners = {batch.owner for batch in waiting}
+            served: Mapping[str, float] = {}
+            if len(owners) > 1:
+                served = turns.served_at(self._store.records(), owners, self.owner_of, now=time.time())
+            by_engine: dict[str, list[Batch]] = {}
+            for batch in waiting:
+                by_engine.setdefault(self.engine_of(batch), []).append(batch)
+            self._queue = Queue(made_of, by_engine, served)
+        return self._queue
 
     def _fill(self, engine: Engine, batches: Sequence[Batch], served: Mapping[str, float]) -> None:
         room, waiting = engine.room(), list(batches)

@@ -11,24 +11,23 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from filelock import FileLock, Timeout
 
-from rankviz.core.runs.events import DISK_FULL, RunEvent
-from rankviz.core.runs.record import RunState
-from rankviz.engines import End, Engine, Live
+from rankviz.core.runs.events import RunEvent
+from rankviz.engines import Engine
 from rankviz.engines.local import COMMANDS, Local
 from rankviz.errors import EngineUnavailableError, WorkerError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
-from rankviz.supervisor import marker
 from rankviz.supervisor.bounds import Bounds
+from rankviz.supervisor.ending import BY_ADMIN, Ending
 from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.launching import Launching
-from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
+from rankviz.supervisor.outcomes import Outcomes
 from rankviz.supervisor.turns import Batch
 
 WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
@@ -69,10 +68,8 @@ class Supervisor:
             commands = {"finetune": tuple(command), "probe": tuple(probe_command)}
             engines = [Local(store.home, commands=commands, grace_seconds=grace_seconds)]
         self._poll_seconds = poll_seconds
-        self._run_minutes = math.inf if run_minutes is None else run_minutes
         self._lock = FileLock(store.home / "supervisor.lock", thread_local=False)
         self._mutex = threading.RLock()
-        self._room_seconds, self._not_before = room_seconds, -math.inf
         self._ends = Ends(store)
         self._jobs = Jobs(store, engines)
         self._outcomes = Outcomes(store, self._ends, max_attempts)
@@ -84,8 +81,11 @@ class Supervisor:
             split_runs=split_runs,
             unwritten=self._ends.unwritten,
         )
-        minutes = {"run_minutes": self._run_minutes, "turn_minutes": turn_minutes}
-        self._bounds = Bounds(self._jobs, self._launching, **minutes, end_run=self._end_run)
+        most = math.inf if run_minutes is None else run_minutes
+        parts = store, self._jobs, self._ends, self._outcomes
+        self._ending = Ending(*parts, run_minutes=most, room_seconds=room_seconds)
+        minutes = {"run_minutes": most, "turn_minutes": turn_minutes}
+        self._bounds = Bounds(self._jobs, self._launching, **minutes, end_run=self._ending.end_run)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -129,7 +129,7 @@ class Supervisor:
             if self._thread is None:
                 self.tick()
             with self._mutex:
-                busy = bool(self._jobs) or any(not record.state.ended for record in self.store.records())
+                busy = bool(self._jobs) or self.store.has_unended()
             if not busy:
                 return
             if time.monotonic() > deadline:
@@ -149,18 +149,18 @@ class Supervisor:
         if by_admin:
             with contextlib.suppress(OSError):  # without room nobody reads who it was, but the run ends
                 for run_id in run_ids:
-                    marker.ask(self.store.run_dir(run_id), by_admin=True)
-        while waiting := [run_id for run_id in self._unended(run_ids) if not self._ends.has(run_id)]:
+                    self.store.ask_to_cancel(run_id, BY_ADMIN)
+        while waiting := [run_id for run_id in self._ending.unended(run_ids) if not self._ends.has(run_id)]:
             with self._mutex:
                 supervised_before = self._lock.is_locked
                 if self._acquire():
-                    self._cancel(waiting)
+                    self._ending.cancel(waiting)
                     if not supervised_before and self._thread is None:
                         self._release()
                     continue
             if not marked:
                 for run_id in waiting:
-                    marker.ask(self.store.run_dir(run_id))
+                    self.store.ask_to_cancel(run_id)
                 marked = True
             if time.monotonic() > deadline:
                 raise WorkerError("The app that supervises this run has not cancelled it: is it stopped or hanging?")
@@ -174,18 +174,17 @@ class Supervisor:
                 return
             self._ends.write()
             self._jobs.look()
-            unended = [record for record in self.store.records() if not record.state.ended]
-            if marked := [r.run_id for r in unended if marker.is_asked(self.store.run_dir(r.run_id))]:
-                self._cancel_where_reached(marked)
+            if unwanted := self.store.unwanted():
+                self._cancel_where_reached(unwanted)
             for engine, live in self._jobs:
                 if live.end is None and self._jobs.is_stale(live):
-                    self._end(engine, live)
+                    self._ending.end(engine, live)
                 elif self._jobs.copy(engine, live) and live.end is not None:
-                    self._ended(engine, live, live.end)
+                    self._ending.ended(engine, live, live.end)
             self._bounds.check()
-            if unended:
-                self._settle_orphans(unended)
-                if time.monotonic() >= self._not_before and not disk.trouble(self.store.home):
+            if self.store.has_unended():
+                self._ending.settle_orphans()
+                if self._ending.may_start and not disk.trouble(self.store.home):
                     self._launching.launch()
 
     def _loop(self) -> None:
@@ -214,7 +213,7 @@ class Supervisor:
             return False
         try:
             self._jobs.look()
-            self._settle_orphans(self.store.records())
+            self._ending.settle_orphans()
             tidy(self.store)
         except BaseException:
             self._lock.release()  # or the next look would take a worker that lives for gone
@@ -229,95 +228,6 @@ class Supervisor:
 
     def _cancel_where_reached(self, run_ids: Sequence[str]) -> None:
         try:
-            self._cancel(run_ids)
+            self._ending.cancel(run_ids)
         except EngineUnavailableError as error:
             logging.getLogger(__name__).warning("Cancelling waits. %s", error)
-
-    def _cancel(self, run_ids: Sequence[str]) -> None:
-        """Whoever begins a run owns its journal: a queued run is begun here and cancelled, one that a worker has begun
-        is cancelled once that worker is gone. A job of which nothing is left is ended too."""
-        begun = set()
-        for run_id in run_ids:
-            if self.store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
-                self._ends.of(run_id, marker.cancelled(self.store.run_dir(run_id)))
-            else:
-                begun.add(run_id)
-        for engine, live in self._jobs:
-            ids = {record.run_id for record in self._jobs.records(live)}
-            if ending := begun & ids:
-                self._end(engine, live, unless=lambda ids=ending: not self._unended(ids))
-            elif ids & set(run_ids) and not self._unended(ids):
-                self._end(engine, live)
-        taken = self._jobs.run_ids
-        for run_id in begun:
-            if run_id not in taken and self._unended([run_id]):
-                self._ends.of(run_id, marker.cancelled(self.store.run_dir(run_id)))
-
-    def _begin(self, run_id: str) -> bool:
-        """Where there is no room for the mark, a run that no job has is nobody else's."""
-        try:
-            return self.store.begin(run_id)
-        except OSError:
-            if run_id in self._jobs.run_ids:
-                raise
-            return True
-
-    def _unended(self, run_ids: Iterable[str]) -> list[str]:
-        return [run_id for run_id in run_ids if not self.store.record(run_id).state.ended]
-
-    def _end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""
-
-        def is_needless() -> bool:
-            self._jobs.copying.copy(engine, live)
-            return unless()
-
-        end = live.end or engine.cancel(live, is_needless)
-        if end is not None:
-            self._jobs.forget(engine, live)
-        return end
-
-    def _end_run(self, engine: Engine, live: Live, run_id: str) -> None:
-        end = self._end(engine, live, unless=lambda: not self._unended([run_id]))
-        if end is not None:
-            error = (
-                f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "
-                "steps, fewer held-out examples, a smaller batch or a smaller base."
-            )
-            self._settle(engine, live, end._replace(why=error, lost=False))
-
-    def _ended(self, engine: Engine, live: Live, end: End) -> None:
-        """By itself."""
-        is_full = end.exit_code != 0 and engine.shares_disk and disk.is_full(self.store.home)
-        if end.exit_code == DISK_FULL or is_full:
-            self._not_before = time.monotonic() + self._room_seconds
-            end = end._replace(why=disk.FULL_SENTENCE, lost=False)
-        self._settle(engine, live, end)
-        self._jobs.forget(engine, live)
-
-    def _settle(self, engine: Engine, live: Live, end: End) -> None:
-        """What becomes of the runs of a job that has ended."""
-        run_ids = [record.run_id for record in self._jobs.records(live)]
-        for run_id in self._unended(run_ids):
-            self._jobs.copying.collect_log(engine, live, run_id)
-        again = self._outcomes.settle(run_ids, end)
-        records = [self.store.record(run_id) for run_id in run_ids]
-        left = [r for r in records if r.state is RunState.QUEUED and r.run_id not in self._ends.unwritten]
-        if not left or end.gave_way or end.why == disk.FULL_SENTENCE:
-            return
-        completed = again or any(record.state is RunState.COMPLETED for record in records)
-        if self._outcomes.count(left[0].request.sweep_id, completed=completed):
-            self._outcomes.give_up(left, given_up(end))
-
-    def _settle_orphans(self, records: Iterable[Record]) -> None:
-        """Runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
-        may still live. A queued run is looked at while no job is there: one that was taken up and wrote nothing."""
-        taken, reached = self._jobs.run_ids, {"", *self._jobs.engines} - self._jobs.away.keys()
-        orphans = (
-            record.run_id
-            for record in records
-            if record.run_id not in taken
-            and record.state in ((RunState.RUNNING,) if taken else (RunState.RUNNING, RunState.QUEUED))
-            and record.engine in reached
-        )
-        self._outcomes.settle(orphans, ORPHANED)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace
@@ -28,6 +30,17 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 200
 """The latest finished runs and probes that are looked at."""
+FORGOTTEN_SECONDS = 3600.0
+"""Of a worker that ended so long ago nothing is left in a load average, which is over a minute."""
+Machine: TypeAlias = tuple[Any, ...]
+"""As core.cost.pace.machine_of has it."""
+
+
+class Ended(NamedTuple):
+    """What has ended, as it stood at one time of the queue."""
+
+    turns: int | None = None
+    by_machine: Mapping[Machine, Sequence[RunRecord | ProbeRecord]] = MappingProxyType({})
 
 
 class Measured:
@@ -36,15 +49,25 @@ class Measured:
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
         self._models = models
-        self._timings: dict[tuple[str, float], tuple[Any, Timing | None]] = {}
+        self._timings: dict[tuple[str, float], Timing | None] = {}
+        self._machines: dict[tuple[str, float], Machine] = {}
+        self._ended = Ended()
+        self._names: tuple[int, dict[str, bool]] = 0, {}
         self._here: dict[tuple[str, float | None], bool] = {}
 
     def any(self, prefix: str = "") -> bool:
         """Whether there is a run or a probe whose id starts so. Looked up without the store, which an estimate from
         the command line does not load."""
         folder = self._workspace.home / "runs"
-        names = (entry.name for entry in os.scandir(folder)) if folder.is_dir() else ()
-        return any(name.startswith(prefix) and not name.startswith(".") for name in names)
+        if not folder.is_dir():
+            return False
+        stamp = folder.stat().st_mtime_ns
+        if self._names[0] != stamp:
+            self._names = stamp, {}
+        if prefix not in self._names[1]:
+            names = (entry.name for entry in os.scandir(folder))
+            self._names[1][prefix] = any(name.startswith(prefix) and not name.startswith(".") for name in names)
+        return self._names[1][prefix]
 
     def memory(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
@@ -80,17 +103,39 @@ class Measured:
         from rankviz.core.cost.pace import machine_of, paces
 
         here = machine_of(self._with_versions(environment))
-        records = [record for record in self._workspace.store.records() if self._made_here(record)]
-        ended = [record for record in records if record.ended_at]
-        ended.sort(key=lambda record: record.ended_at)
-        timings = [
-            timing
-            for machine, timing in map(self._timing, ended)
-            if timing and machine == here and (before is None or timing.ended_at <= before)
+        ended = self._ended_on(here)
+        at_work = [
+            run for run in self._workspace.store.at_work() if not run.environment or machine_of(run.environment) == here
         ]
-        at_work = [run for run in records if not run.environment or machine_of(run.environment) == here]
-        others = self._others(at_work, environment, load_average, before or time.time())
-        return paces(timings[-MOST_RUNS:], workload, self._workspace.assumptions, others)
+        others = self._others([*ended, *at_work], environment, load_average, before or time.time())
+        return paces(self._timings_of(ended, before), workload, self._workspace.assumptions, others)
+
+    def _timings_of(self, ended: Sequence[RunRecord | ProbeRecord], before: float | None) -> Sequence[Timing]:
+        """The latest, the oldest first."""
+        latest = [run for run in ended if run.ended_at and (before is None or run.ended_at <= before)]
+        latest.sort(key=lambda record: record.ended_at, reverse=True)
+        timings = (timing for timing in map(self._timing, latest) if timing)
+        return tuple(itertools.islice(timings, MOST_RUNS))[::-1]
+
+    def _ended_on(self, machine: Machine) -> Sequence[RunRecord | ProbeRecord]:
+        """What has ended on a machine, in the order of the store, without what ended before anybody knew where it ran.
+        Found anew once something begins or ends."""
+        store, turns = self._workspace.store, self._workspace.store.turns()
+        if self._ended.turns != turns:
+            by_machine: dict[Machine, list[RunRecord | ProbeRecord]] = {}
+            for record in store.records():
+                if record.ended_at and record.environment and self._made_here(record):
+                    by_machine.setdefault(self._machine_of(record), []).append(record)
+            self._ended = Ended(turns, by_machine)
+        return self._ended.by_machine.get(machine, ())
+
+    def _machine_of(self, record: RunRecord | ProbeRecord) -> Machine:
+        from rankviz.core.cost.pace import machine_of
+
+        key = record.run_id, record.ended_at
+        if key not in self._machines:
+            self._machines[key] = machine_of(record.environment)
+        return self._machines[key]
 
     def _others(
         self,
@@ -106,7 +151,8 @@ class Measured:
 
         if load_average is None or environment.get("device") != "cpu":
             return None
-        runs = [record for record in records if isinstance(record, RunRecord)]
+        since = at - FORGOTTEN_SECONDS
+        runs = [run for run in records if isinstance(run, RunRecord) and (run.ended_at is None or run.ended_at > since)]
         spells = [spell for run in runs if (spell := spell_of(run, now=at))]
         return others(load_average, at, environment.get("cpu_count") or 1, spells)
 
@@ -140,10 +186,10 @@ class Measured:
     def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
         """The latest completed runs on the machine of this environment, the oldest sweep first."""
         from rankviz.core.cost.pace import machine_of
+        from rankviz.core.runs.record import RunRecord
 
-        here = machine_of(self._with_versions(environment))
-        completed = [run for run in self._workspace.store.all() if run.completed and self._made_here(run)]
-        return [run for run in completed if machine_of(run.environment) == here][-MOST_RUNS:]
+        ended = self._ended_on(machine_of(self._with_versions(environment)))
+        return [run for run in ended if isinstance(run, RunRecord) and run.completed][-MOST_RUNS:]
 
     def _made_here(self, record: RunRecord | ProbeRecord) -> bool:
         """On a shared page, whether a worker of this machine made it: what somebody imports may say anything of this
@@ -187,11 +233,9 @@ class Measured:
 
         return {"versions": machine.versions(LIBRARIES), **environment}
 
-    def _timing(self, record: RunRecord | ProbeRecord) -> tuple[Any, Timing | None]:
-        """Its machine and what it took. Made once: what has ended changes only when it is asked for again, and then
-        ends at another time."""
-        from rankviz.core.cost.pace import machine_of
-
+    def _timing(self, record: RunRecord | ProbeRecord) -> Timing | None:
+        """What it took. Made once: what has ended changes only when it is asked for again, and then ends at another
+        time."""
         key = record.run_id, record.ended_at
         if key not in self._timings:
             try:
@@ -199,7 +243,7 @@ class Measured:
                     timing = self._timing_of(record)
             except RankVizError:
                 timing = None  # its base has gone, or is one that only the Hub knows
-            self._timings[key] = machine_of(record.environment), timing
+            self._timings[key] = timing
         return self._timings[key]
 
     def _timing_of(self, record: RunRecord | ProbeRecord) -> Timing | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.core.quantity import Range
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 KNOWN_SECONDS = 60.0
 """So long is the time of what goes first taken as known: pages ask each second."""
-MOST_KNOWN = 200
+MOST_KNOWN = 5_000
+MOST_AT_ONCE = 40
+"""Times that one answer finds out, a few milliseconds each; the next answers find out more."""
 NOW = Range(0.0, 0.0, 0.0)
 
 
@@ -61,20 +64,21 @@ class Waiting:
         self._workspace = workspace
         self._time_of = time_of
         self._seconds_left = seconds_left
-        self._known: dict[tuple[str, ...], tuple[float, Range | None]] = {}
+        self._known: dict[Hashable, tuple[float, Range | None]] = {}
+        self._settings: dict[tuple[str, ...], Hashable] = {}
 
     def place(self, sweep_id: str) -> Place | None:
         """Of a sweep or a probe; None where a worker has it, or nothing of it waits."""
         from rankviz.supervisor import turns
 
         store = self._workspace.store
-        records = [record for record in store.records() if not record.state.ended]
+        records = store.unended()
         running = [record for record in records if record.state == "running"]
         if any(record.request.sweep_id == sweep_id for record in running):
             return None
 
         def owner_of(run_id: str) -> str:
-            return store.ownership(run_id).owner
+            return store.listed_ownership(run_id).owner
 
         waiting = turns.batches(records, owner_of)
         owners = {batch.owner for batch in waiting}
@@ -91,7 +95,7 @@ class Waiting:
         if len(running) + len(before) < places:
             return Place(ahead=0, seconds=NOW, trouble=trouble)
         with acting_as(HOST):
-            times = [*self._running_times(running), *map(self._batch_time, before)]
+            times = [*self._running_times(running), *self._times(before)]
         seconds = None if None in times else first_free(times, places)
         sweeps = len({record.request.sweep_id for record in running})
         return Place(ahead=sweeps + len(before), seconds=seconds, trouble=trouble)
@@ -111,9 +115,9 @@ class Waiting:
         from rankviz.supervisor import turns
 
         store = self._workspace.store
-        records = [record for record in store.records() if not record.state.ended]
+        records = store.unended()
         running = [record for record in records if record.state == "running"]
-        waiting = turns.batches(records, lambda run_id: store.ownership(run_id).owner)
+        waiting = turns.batches(records, lambda run_id: store.listed_ownership(run_id).owner)
         behind = [batch for batch in waiting if not self._is_with(batch, running)]
         count = len(behind) + len({record.request.sweep_id for record in running})
         if not count:
@@ -121,7 +125,7 @@ class Waiting:
         supervisor = self._workspace.supervisor
         places = max(supervisor.places(supervisor.engines[0].name), len(running))
         with acting_as(HOST):
-            times = [*self._running_times(running), *map(self._batch_time, behind)]
+            times = [*self._running_times(running), *self._times(behind)]
         wait = "wait or run" if count > 1 else "waits or runs"
         seconds = None if None in times else first_free(times, places)
         return f"{units.counted(count, 'sweep')} {wait} here now. {wait_in_words(seconds)}"
@@ -142,14 +146,19 @@ class Waiting:
         left = self._seconds_left(self._workspace.store.sweep(request.sweep_id))
         return None if left is None else Range(0.0, left / jobs, left / jobs)
 
-    def _batch_time(self, batch: Batch) -> Range | None:
-        at, known = self._known.get(batch.run_ids, (None, None))
-        if at is None or time.monotonic() - at > KNOWN_SECONDS:
-            known = self._bounded(batch)
-            self._known[batch.run_ids] = time.monotonic(), known
-            while len(self._known) > MOST_KNOWN:
-                del self._known[next(iter(self._known))]
-        return known
+    def _times(self, batches: Sequence[Batch]) -> list[Range | None]:
+        """Of each. What takes as long as another one is found out once."""
+        times, since, found = [], time.monotonic() - KNOWN_SECONDS, 0
+        for batch in batches:
+            setting = _of(self._settings, batch.run_ids, lambda batch=batch: _setting(batch))
+            at, known = self._known.get(setting, (-math.inf, None))
+            if at < since and found < MOST_AT_ONCE:
+                found += 1
+                known = self._bounded(batch)
+                self._known[setting] = time.monotonic(), known
+                _drop_oldest(self._known)
+            times.append(known)
+        return times
 
     def _bounded(self, batch: Batch) -> Range | None:
         """What it should take, and at most what the server lets it take."""
@@ -165,6 +174,27 @@ class Waiting:
             return seconds
         most = 60.0 * minutes * len(requests)
         return Range(min(seconds.low, most), min(seconds.expected, most), min(seconds.high, most))
+
+
+def _setting(batch: Batch) -> Hashable:
+    """What its time depends on."""
+    names = {"created_at": 0.0, "run_id": "", "sweep_id": ""}
+    requests = [record.request for record in batch.records]
+    if hasattr(requests[0], "time_limit_seconds"):
+        return requests[0].time_limit_seconds
+    return tuple(replace(request, **names) for request in requests)
+
+
+def _of(known: dict[Any, Any], key: Any, find: Callable[[], Any]) -> Any:
+    if key not in known:
+        known[key] = find()
+        _drop_oldest(known)
+    return known[key]
+
+
+def _drop_oldest(known: dict[Any, Any]) -> None:
+    while len(known) > MOST_KNOWN:
+        del known[next(iter(known))]
 
 
 def wait_in_words(seconds: Range | None) -> str:

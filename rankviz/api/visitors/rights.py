@@ -52,12 +52,12 @@ class Rights:
         visitor, store = self._workspace.visitor, self._workspace.store
         if visitor.admin:
             return list(records)
-        return [record for record in records if visitor.owns(store.ownership(record.run_id).owner)]
+        return [record for record in records if visitor.owns(store.listed_ownership(record.run_id).owner)]
 
     def made_by_visitor(self, records: Iterable[Kept]) -> list[Kept]:
         """Those that this very visitor made, also where they are the admin and may change all."""
         visitor, store = self._workspace.visitor, self._workspace.store
-        return [record for record in records if store.ownership(record.run_id).owner == visitor.id]
+        return [record for record in records if store.listed_ownership(record.run_id).owner == visitor.id]
 
     def require_sight(self, run_id: str) -> None:
         """RunNotFoundError where this visitor may not know of it."""
@@ -67,8 +67,7 @@ class Rights:
     def seen(self, run_or_sweep_id: str) -> Sequence[RunRecord | ProbeRecord]:
         """The run or the probe, or the runs of the sweep, as far as this visitor may see them. Of a name that belongs
         to several people, one's own are meant."""
-        records = self._workspace.store.records()
-        visible = self.visible(each for each in records if run_or_sweep_id in (each.run_id, each.request.sweep_id))
+        visible = self.visible(self._workspace.store.named(run_or_sweep_id))
         if not visible:
             raise RunNotFoundError(run_or_sweep_id)
         return [record for record in visible if record.run_id == run_or_sweep_id] or visible

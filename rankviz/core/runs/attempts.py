@@ -105,6 +105,8 @@ class Attempted:
     @property
     def place_in_words(self) -> str:
         """Where it is or was and which attempt that is, short; empty where nothing is known."""
+        if self.place is None and self.attempt == 1:
+            return ""  # at once: lists ask for each
         place = ": ".join(filter(None, [self.engine if self.engine != LOCAL else "", self.where]))
         return ", ".join(filter(None, [place, f"attempt {self.attempt}" if self.attempt > 1 else ""]))
 

@@ -217,14 +217,14 @@ class RunRecord(Attempted):
 
     def _with_steps(self, steps: list[StepLogged]) -> "RunRecord":
         """With the steps that follow the last one: what counts up in a training never goes down."""
+        if not steps:
+            return self
         known, left_out = list(self.steps), 0
         for step in steps:
             if known and not _follows(step, known[-1]):
                 left_out += 1
             else:
                 known.append(step)
-        if not steps:
-            return self
         return replace(
             self,
             steps=tuple(known),

@@ -1,6 +1,7 @@
 """Lists sweeps, one row each, which opens onto its runs; recorded ones stand at the end."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from rankviz import units
@@ -126,8 +127,8 @@ def _each(runs: Sequence[RunRecord], value: Callable[[RunRecord], float]) -> str
 def _sweep_state(sweep: Sweep) -> str:
     if sweep.recorded:
         return "recorded"
-    counts = {state: sum(run.state is state for run in sweep.runs) for state in RunState}
-    return ", ".join(f"{n} {state.value}" for state, n in counts.items() if n)
+    counts = Counter(run.state for run in sweep.runs)
+    return ", ".join(f"{counts[state]} {state.value}" for state in RunState if state in counts)
 
 
 def _run_row(sweep: Sweep, run: RunRecord, selected: Sequence[str], run_id: str) -> Row:

@@ -1,0 +1,79 @@
+"""Of which runs something was written, so that nobody has to look at all of them: HOME/runs/.changed.
+
+A line a run, appended after the writing. It only says where to look, and what there is to see stands in the run's
+folder: where this file is missing, broken or begun anew, a reader looks at every run.
+"""
+
+import contextlib
+import os
+import weakref
+from collections.abc import Iterable, Set
+from pathlib import Path
+
+FILE = ".changed"
+MOST_BYTES = 1_000_000
+"""A longer one is begun anew."""
+
+
+def tell(folder: Path, run_ids: Iterable[str]) -> None:
+    """Something was written of these runs. Where there is no room for that, the file goes: it may go at any time."""
+    path = os.path.join(folder, FILE)
+    try:
+        while _append(path, "".join(f"{run_id}\n" for run_id in run_ids).encode()):
+            pass
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _append(path: str, data: bytes) -> bool:
+    """Whether somebody began the file anew meanwhile, so that nobody may read this. OSError where it was not written
+    whole."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        if os.write(fd, data) != len(data):
+            raise OSError("not written whole")
+        state = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if state.st_size > MOST_BYTES:
+        os.unlink(path)
+        return False
+    return state.st_nlink == 0
+
+
+class Changes:
+    """What is told, from when this began to read."""
+
+    def __init__(self, folder: Path):
+        self._path = os.path.join(folder, FILE)
+        self._fd: int | None = None
+        self._offset = 0
+        self._close: weakref.finalize | None = None
+        self._is_new = True
+
+    def news(self) -> Set[str] | None:
+        """The runs that were named since the last call; None: it may be any."""
+        # The file stays open, so that no other one can have its number while this reads it.
+        if self._fd is None or os.fstat(self._fd).st_nlink == 0:
+            return self._begin()
+        size = os.fstat(self._fd).st_size
+        if size == self._offset:
+            return frozenset()
+        if size < self._offset:
+            return self._begin()
+        data = os.pread(self._fd, size - self._offset, self._offset)
+        whole = data.rfind(b"\n") + 1
+        self._offset += whole
+        return {os.fsdecode(name) for name in data[:whole].split(b"\n") if name}
+
+    def _begin(self) -> Set[str] | None:
+        was_there, self._is_new = self._is_new or self._fd is not None, False
+        if self._close is not None:
+            self._close()
+        self._fd = self._close = None
+        with contextlib.suppress(OSError):
+            self._fd = os.open(self._path, os.O_RDONLY)
+            self._close = weakref.finalize(self, os.close, self._fd)
+            self._offset = os.fstat(self._fd).st_size
+        return None if was_there or self._fd is not None else frozenset()

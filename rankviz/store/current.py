@@ -1,0 +1,276 @@
+"""The records of all runs and probes in a folder, kept current by reading what was appended.
+
+Looked at are the runs that somebody works on, and those of which something was told (changes.py); all of them where
+that cannot be known, and once a minute, for what was written by hand or by an older version.
+"""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rankviz.core.runs.state import RunState
+from rankviz.errors import RunNotFoundError
+from rankviz.store.changes import Changes
+from rankviz.store.journal import JournalReader, Record
+from rankviz.store.left_on_disk import lighten
+
+LOOK_SECONDS = 60.0
+CANCEL = "cancel"
+"""The file in a run's folder by which somebody asks to cancel it."""
+
+
+def begun_file(attempt: int) -> str:
+    """The file in a run's folder by which somebody takes up an attempt."""
+    return "begun" if attempt == 1 else f"begun-{attempt}"
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is known of one run."""
+
+    reader: JournalReader
+    is_begun: bool = False
+    """Whether somebody took it up and nobody has ended it."""
+    is_unwanted: bool = False
+    """Whether somebody asks to cancel it."""
+    looks: int = 0
+    """How often it was looked at with all that is in its folder."""
+
+    @property
+    def stand(self) -> tuple[object, ...]:
+        """What decides of its turn in the queue."""
+        return self.reader.record.state, self.reader.record.attempt, self.is_begun, self.is_unwanted
+
+
+class Current:
+    """Of one folder. Several threads may use it.
+
+    Args:
+        open_reader: Of a run by its name; RunNotFoundError where its folder holds none.
+    """
+
+    def __init__(self, folder: Path, open_reader: Callable[[str], JournalReader]):
+        self._folder = os.fspath(folder)
+        self._open_reader = open_reader
+        self._changes = Changes(folder)
+        self._lock = threading.RLock()
+        self._kept: dict[str, Kept] = {}
+        self._by_sweep: dict[str, set[str]] = {}
+        self._unended: set[str] = set()
+        self._at_work: set[str] = set()
+        self._unwanted: set[str] = set()
+        self._order: Sequence[str] | None = None
+        self._records: Sequence[Record] | None = None
+        self._waiting: Sequence[Record] | None = None
+        self._look_at_all, self._stamp = -math.inf, 0
+        self._names: set[str] = set()
+        self._looks = 0
+        self._turns = 0
+
+    def record(self, run_id: str) -> Record:
+        """As it stands now. RunNotFoundError where there is none."""
+        return self.reader(run_id).record
+
+    def reader(self, run_id: str) -> JournalReader:
+        """The same, with the run's latest events."""
+        with self._lock:
+            if run_id not in self._kept:
+                self._add(run_id)
+            else:
+                self._read(run_id)
+            return self._kept[run_id].reader
+
+    def records(self) -> Sequence[Record]:
+        """The oldest first, within a sweep in the order they run."""
+        with self._lock:
+            self._look()
+            if self._records is None:
+                self._records = tuple(self._kept[run_id].reader.record for run_id in self._in_order())
+            return self._records
+
+    def unended(self) -> Sequence[Record]:
+        """Those that wait or run, in the same order."""
+        with self._lock:
+            self._look()
+            if self._waiting is None:
+                self._waiting = self._of(self._unended)
+            return self._waiting
+
+    def has_unended(self) -> bool:
+        with self._lock:
+            self._look()
+            return bool(self._unended)
+
+    def at_work(self) -> Sequence[Record]:
+        """Those that somebody took up and nobody has ended, in the same order."""
+        with self._lock:
+            self._look()
+            return self._of(self._at_work)
+
+    def unwanted(self) -> Sequence[str]:
+        """The names of those that somebody asks to cancel."""
+        with self._lock:
+            self._look()
+            return sorted(self._unwanted)
+
+    def of_sweep(self, sweep_id: str) -> Sequence[Record]:
+        """In the order they run, each as it stands now."""
+        with self._lock:
+            self._look()
+            for run_id in tuple(self._by_sweep.get(sweep_id, ())):
+                self._look_at(run_id)
+            return self._of(self._by_sweep.get(sweep_id, set()))
+
+    def sweep_ids(self) -> set[str]:
+        with self._lock:
+            self._look()
+            return set(self._by_sweep)
+
+    def is_begun(self, run_id: str) -> bool:
+        """Whether somebody took up its current attempt."""
+        with self._lock:
+            return run_id in self._at_work
+
+    def turns(self) -> int:
+        """A number that grows whenever a run comes, goes, begins or ends: while it stays the queue does too."""
+        with self._lock:
+            self._look()
+            return self._turns
+
+    def ids(self) -> set[str]:
+        """Of all folders that may be of runs, readable or not."""
+        try:
+            with os.scandir(self._folder) as entries:
+                return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
+        except FileNotFoundError:
+            return set()
+
+    def others(self) -> set[str]:
+        """The folders in the place of runs that hold none that can be read."""
+        with self._lock:
+            self._look()
+            return self._names - self._kept.keys()
+
+    def looks(self, run_id: str) -> int | None:
+        """How often something may have been written of a run that is not in its record; None where it is not known."""
+        kept = self._kept.get(run_id)
+        return None if kept is None else kept.looks
+
+    def looks_at_all(self) -> int:
+        """The same of all runs together."""
+        with self._lock:
+            self._look()
+            return self._looks
+
+    def forget(self, run_id: str) -> None:
+        """Its folder has gone."""
+        with self._lock:
+            if (kept := self._kept.pop(run_id, None)) is None:
+                return
+            sweep_id = kept.reader.record.request.sweep_id
+            self._by_sweep[sweep_id].discard(run_id)
+            if not self._by_sweep[sweep_id]:
+                del self._by_sweep[sweep_id]
+            for names in (self._unended, self._at_work, self._unwanted):
+                names.discard(run_id)
+            self._order = self._records = self._waiting = None
+            self._turns += 1
+
+    def _look(self) -> None:
+        named = self._changes.news()
+        stamp, now = self._folder_stamp(), time.monotonic()
+        is_due = named is None or now >= self._look_at_all
+        if is_due:
+            self._look_at_all = now + LOOK_SECONDS
+        if is_due or stamp != self._stamp:
+            self._stamp = stamp
+            self._names = self.ids()
+            for gone in self._kept.keys() - self._names:
+                self.forget(gone)
+            named = self._names if is_due else named | (self._names - self._kept.keys())
+        for run_id in self._at_work - named:
+            self._look_at(run_id, with_marks=False)
+        for run_id in named:
+            self._look_at(run_id)
+
+    def _folder_stamp(self) -> int:
+        try:
+            return os.stat(self._folder).st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def _look_at(self, run_id: str, *, with_marks: bool = True) -> None:
+        try:
+            if run_id not in self._kept:
+                self._add(run_id)
+            else:
+                self._read(run_id, with_marks=with_marks)
+        except RunNotFoundError:
+            self.forget(run_id)  # someone else's folder, or one just deleted
+
+    def _add(self, run_id: str) -> None:
+        kept = Kept(self._open_reader(run_id))
+        self._kept[run_id] = kept
+        self._by_sweep.setdefault(kept.reader.record.request.sweep_id, set()).add(run_id)
+        self._order = self._records = self._waiting = None
+        self._turns += 1
+        self._read(run_id, with_marks=True)
+
+    def _read(self, run_id: str, *, with_marks: bool = False) -> None:
+        """What is new of it. with_marks: also whether somebody took it up, or asks to cancel it."""
+        kept = self._kept[run_id]
+        kept.looks += with_marks
+        self._looks += with_marks
+        before, stand = kept.reader.record, kept.stand
+        try:
+            record = kept.reader.read()
+        except OSError:
+            self.forget(run_id)
+            raise RunNotFoundError(run_id) from None
+        if record is before and not with_marks:
+            return
+        if record.state.ended:
+            lighten(kept.reader)
+            kept.is_begun = kept.is_unwanted = False
+        elif with_marks:
+            kept.is_begun = self._has(run_id, begun_file(record.attempt)) or record.state is RunState.RUNNING
+            kept.is_unwanted = self._has(run_id, CANCEL)
+            if not (kept.is_begun or kept.reader.offset) and not self._has(run_id, ""):
+                raise RunNotFoundError(run_id)
+        elif record.state is RunState.RUNNING:
+            kept.is_begun = True
+        record = kept.reader.record
+        _put(self._unended, run_id, not record.state.ended)
+        _put(self._at_work, run_id, kept.is_begun)
+        _put(self._unwanted, run_id, kept.is_unwanted)
+        if record is not before:
+            self._records = self._waiting = None
+        if kept.stand != stand:
+            self._turns += 1
+
+    def _has(self, run_id: str, name: str) -> bool:
+        return os.path.exists(f"{self._folder}/{run_id}/{name}")
+
+    def _in_order(self) -> Sequence[str]:
+        if self._order is None:
+            self._order = tuple(sorted(self._kept, key=self._place))
+        return self._order
+
+    def _place(self, run_id: str) -> tuple[float, str]:
+        return self._kept[run_id].reader.record.request.created_at, run_id
+
+    def _of(self, run_ids: set[str]) -> Sequence[Record]:
+        if len(run_ids) > len(self._kept) // 10:
+            return tuple(self._kept[each].reader.record for each in self._in_order() if each in run_ids)
+        return tuple(self._kept[each].reader.record for each in sorted(run_ids, key=self._place))
+
+
+def _put(names: set[str], run_id: str, is_in: bool) -> None:
+    if is_in:
+        names.add(run_id)
+    else:
+        names.discard(run_id)

@@ -1,0 +1,113 @@
+"""The steps of ended runs stay in the journal, and so do their latest events: they are read again when somebody looks
+at the run. Of what was read again, the latest runs stay in memory."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+from rankviz.core.runs.events import StepLogged
+from rankviz.core.runs.record import RunRecord
+from rankviz.errors import RunNotFoundError
+from rankviz.store.journal import JournalReader, Record, Request, new_record
+
+KEPT_EVENTS = 50_000
+"""Steps and latest events, of all runs that were read again."""
+
+
+class Part(NamedTuple):
+    """A journal up to a line."""
+
+    journal: str
+    size: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepsOnDisk(Sequence):
+    """The steps of a run, without those between the first and the last. RunNotFoundError where the run has been
+    deleted meanwhile."""
+
+    part: Part
+    length: int
+    first: StepLogged
+    last: StepLogged
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, place):
+        if place in (0, -self.length):
+            return self.first
+        if place in (-1, self.length - 1):
+            return self.last
+        return _again.read(self.part).record.steps[place]
+
+    def __iter__(self):
+        return iter(_again.read(self.part).record.steps)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None
+
+
+def lighten(reader: JournalReader) -> None:
+    """Leave on the disk what only whoever opens an ended run looks at."""
+    record = reader.record
+    if not isinstance(record, RunRecord) or not record.state.ended or not isinstance(record.steps, tuple):
+        return
+    if record.steps:
+        steps = StepsOnDisk(_part(reader), len(record.steps), record.steps[0], record.steps[-1])
+        reader.record = replace(record, steps=steps)
+    reader.latest = None
+
+
+def latest(reader: JournalReader) -> Sequence:
+    """The run's latest events, wherever they are."""
+    return _again.read(_part(reader)).latest if reader.latest is None else reader.latest
+
+
+def _part(reader: JournalReader) -> Part:
+    return Part(reader.journal, reader.offset, reader.record.request)
+
+
+class _Again:
+    """What was read again, by journal, the latest at the end."""
+
+    def __init__(self):
+        self._kept: OrderedDict[tuple[str, int], JournalReader] = OrderedDict()
+        self._events = 0
+        self._lock = Lock()
+
+    def read(self, part: Part) -> JournalReader:
+        key = part.journal, part.size
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = _whole(part)
+                self._events += _events_in(self._kept[key])
+            self._kept.move_to_end(key)
+            while len(self._kept) > 1 and self._events > KEPT_EVENTS:
+                self._events -= _events_in(self._kept.popitem(last=False)[1])
+            return self._kept[key]
+
+
+_again = _Again()
+
+
+def _whole(part: Part) -> JournalReader:
+    reader = JournalReader(part.journal, new_record(part.request), most=part.size)
+    try:
+        reader.read()
+    except OSError:
+        raise RunNotFoundError(Path(part.journal).parent.name) from None
+    if reader.offset != part.size:
+        raise RunNotFoundError(Path(part.journal).parent.name)
+    return reader
+
+
+def _events_in(reader: JournalReader) -> int:
+    record: Record = reader.record
+    return len(reader.latest) + (len(record.steps) if isinstance(record, RunRecord) else 0)

@@ -1,0 +1,132 @@
+"""Ends jobs, and says what becomes of the runs of those that ended."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from rankviz.core.runs.events import DISK_FULL, RunCancelled
+from rankviz.core.runs.record import RunState
+from rankviz.engines import End, Engine, Live
+from rankviz.machine import disk
+from rankviz.store import RunStore
+from rankviz.supervisor.ends import Ends
+from rankviz.supervisor.jobs import Jobs
+from rankviz.supervisor.outcomes import ORPHANED, Outcomes, given_up
+
+BY_ADMIN = "by the admin"
+"""What stands in the file of whoever asks to cancel a run that is another's."""
+
+
+class Ending:
+    """Of all jobs.
+
+    Args:
+        run_minutes: What a run may take, for the sentence on one that took longer.
+        room_seconds: After a worker has found the disk full, nothing starts sooner.
+    """
+
+    def __init__(
+        self, store: RunStore, jobs: Jobs, ends: Ends, outcomes: Outcomes, *, run_minutes: float, room_seconds: float
+    ):
+        self._store, self._jobs, self._ends, self._outcomes = store, jobs, ends, outcomes
+        self._run_minutes = run_minutes
+        self._room_seconds, self._not_before = room_seconds, -math.inf
+
+    @property
+    def may_start(self) -> bool:
+        """Whether something may start, as far as the disk was full."""
+        return time.monotonic() >= self._not_before
+
+    def unended(self, run_ids: Iterable[str]) -> list[str]:
+        """Those of these runs that have not ended."""
+        return [run_id for run_id in run_ids if not self._store.record(run_id).state.ended]
+
+    def cancel(self, run_ids: Sequence[str]) -> None:
+        """Whoever begins a run owns its journal: a queued run is begun here and cancelled, one that a worker has begun
+        is cancelled once that worker is gone. A job of which nothing is left is ended too."""
+        begun = set()
+        for run_id in run_ids:
+            if self._store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
+                self._ends.of(run_id, self._cancelled(run_id))
+            else:
+                begun.add(run_id)
+        for engine, live in self._jobs:
+            ids = {record.run_id for record in self._jobs.records(live)}
+            if ending := begun & ids:
+                self.end(engine, live, unless=lambda ids=ending: not self.unended(ids))
+            elif ids & set(run_ids) and not self.unended(ids):
+                self.end(engine, live)
+        taken = self._jobs.run_ids
+        for run_id in begun:
+            if run_id not in taken and self.unended([run_id]):
+                self._ends.of(run_id, self._cancelled(run_id))
+
+    def end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
+        """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""
+
+        def is_needless() -> bool:
+            self._jobs.copying.copy(engine, live)
+            return unless()
+
+        end = live.end or engine.cancel(live, is_needless)
+        if end is not None:
+            self._jobs.forget(engine, live)
+        return end
+
+    def end_run(self, engine: Engine, live: Live, run_id: str) -> None:
+        end = self.end(engine, live, unless=lambda: not self.unended([run_id]))
+        if end is not None:
+            error = (
+                f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "
+                "steps, fewer held-out examples, a smaller batch or a smaller base."
+            )
+            self._settle(engine, live, end._replace(why=error, lost=False))
+
+    def ended(self, engine: Engine, live: Live, end: End) -> None:
+        """By itself."""
+        is_full = end.exit_code != 0 and engine.shares_disk and disk.is_full(self._store.home)
+        if end.exit_code == DISK_FULL or is_full:
+            self._not_before = time.monotonic() + self._room_seconds
+            end = end._replace(why=disk.FULL_SENTENCE, lost=False)
+        self._settle(engine, live, end)
+        self._jobs.forget(engine, live)
+
+    def settle_orphans(self) -> None:
+        """Runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
+        may still live. A queued run is looked at while no job is there: one that was taken up and wrote nothing."""
+        taken, reached = self._jobs.run_ids, {"", *self._jobs.engines} - self._jobs.away.keys()
+        orphans = [
+            record.run_id
+            for record in self._store.at_work()
+            if record.run_id not in taken
+            and record.state in ((RunState.RUNNING,) if taken else (RunState.RUNNING, RunState.QUEUED))
+            and record.engine in reached
+        ]
+        self._outcomes.settle(orphans, ORPHANED)
+
+    def _begin(self, run_id: str) -> bool:
+        """Where there is no room for the mark, a run that no job has is nobody else's."""
+        try:
+            return self._store.begin(run_id)
+        except OSError:
+            if run_id in self._jobs.run_ids:
+                raise
+            return True
+
+    def _settle(self, engine: Engine, live: Live, end: End) -> None:
+        """What becomes of the runs of a job that has ended."""
+        run_ids = [record.run_id for record in self._jobs.records(live)]
+        for run_id in self.unended(run_ids):
+            self._jobs.copying.collect_log(engine, live, run_id)
+        again = self._outcomes.settle(run_ids, end)
+        records = [self._store.record(run_id) for run_id in run_ids]
+        left = [r for r in records if r.state is RunState.QUEUED and r.run_id not in self._ends.unwritten]
+        if not left or end.gave_way or end.why == disk.FULL_SENTENCE:
+            return
+        completed = again or any(record.state is RunState.COMPLETED for record in records)
+        if self._outcomes.count(left[0].request.sweep_id, completed=completed):
+            self._outcomes.give_up(left, given_up(end))
+
+    def _cancelled(self, run_id: str) -> RunCancelled:
+        """What happened, now."""
+        return RunCancelled(time=time.time(), by_admin=self._store.cancel_word(run_id) == BY_ADMIN)
