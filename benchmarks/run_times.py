@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rankviz.api import Api
 from rankviz.core.cost.pace import PARTS, Difference, Part, Timing, Workload
-from rankviz.core.runs.replay import Announced, Finished, coverage, replay
-from rankviz.core.runs.times import FormulaTimes
+from rankviz.core.runs.timing.replay import Announced, Finished, coverage, replay
+from rankviz.core.runs.timing.times import FormulaTimes
 from rankviz.units import counted
 
 COLUMNS = (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.gpu import Gpu
     from rankviz.core.quantity import Range
     from rankviz.core.runs.request import SweepRequest
-    from rankviz.core.runs.sweep_time import ExpectedSweep
+    from rankviz.core.runs.timing.sweep_time import ExpectedSweep
     from rankviz.engines.hf_jobs.engine import HfJobs
     from rankviz.engines.hf_jobs.hub import Hub
     from rankviz.engines.hf_jobs.prices import Flavor

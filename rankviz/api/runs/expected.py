@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.pace import Paces
     from rankviz.core.quantity import Range
     from rankviz.core.runs.request import RunRequest, SweepRequest
-    from rankviz.core.runs.sweep_time import ExpectedSweep, SweepTime
+    from rankviz.core.runs.timing.sweep_time import ExpectedSweep, SweepTime
 
 
 class ExpectedRuns(StoredRuns):
@@ -42,7 +42,7 @@ class ExpectedRuns(StoredRuns):
         """
         from rankviz import machine
         from rankviz.core.runs.estimate import precision_warning
-        from rankviz.core.runs.sweep_time import ExpectedSweep
+        from rankviz.core.runs.timing.sweep_time import ExpectedSweep
 
         check_count(request.run_count, self._workspace.limits)
         runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
@@ -81,7 +81,7 @@ class ExpectedRuns(StoredRuns):
         self, runs: Sequence[RunRequest], estimates: Sequence[RunEstimate], here: Mapping[str, Any], paces: Paces
     ) -> SweepTime | None:
         """Part by part. Answers are asked for alike in all runs of a sweep."""
-        from rankviz.core.runs.sweep_time import SHOWN_TOKENS, sweep_time
+        from rankviz.core.runs.timing.sweep_time import SHOWN_TOKENS, sweep_time
 
         first = runs[0]
         model, shown = self._models.get(first.base), first.shown_answers
@@ -100,7 +100,7 @@ class ExpectedRuns(StoredRuns):
         self, run: RunRequest, here: Mapping[str, Any], answers: int, most: float = math.inf
     ) -> Range | None:
         """What a greedy answer costs in passes over a row; None where the data cannot be read."""
-        from rankviz.core.runs.sweep_time import answer_passes
+        from rankviz.core.runs.timing.sweep_time import answer_passes
 
         tokens, rows = self._measured.answer_tokens(run), self._measured.row_tokens(run)
         if tokens is None or rows is None:
@@ -128,7 +128,7 @@ class ExpectedRuns(StoredRuns):
         memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
         seconds is training alone, from what had finished on its machine before it began.
         """
-        from rankviz.core.runs.times import load_average_of
+        from rankviz.core.runs.timing.times import load_average_of
 
         try:
             average = load_average_of(record)

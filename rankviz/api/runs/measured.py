@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.record import RunRecord
-    from rankviz.core.runs.replay import Finished
     from rankviz.core.runs.request import RunRequest
+    from rankviz.core.runs.timing.replay import Finished
     from rankviz.dataset import Preview
 
 MOST_RUNS = 200
@@ -147,7 +147,7 @@ class Measured:
         """Programs beside the workers of these runs; None on a GPU, whose time they hardly move."""
         from rankviz.core.cost.slowdown import others
         from rankviz.core.runs.record import RunRecord
-        from rankviz.core.runs.times import spell_of
+        from rankviz.core.runs.timing.times import spell_of
 
         if load_average is None or environment.get("device") != "cpu":
             return None
@@ -176,7 +176,7 @@ class Measured:
         return calibration if calibration.memory or calibration.paces.training else None
 
     def finished(self) -> Sequence[Finished]:
-        """The finished runs of the runs folder as they would be replayed (core.runs.replay), those of every machine."""
+        """The finished runs of the runs folder as they would be replayed (core.runs.timing.replay), of every machine."""
         return [
             finished
             for record in self._workspace.store.all()
@@ -262,9 +262,9 @@ class Measured:
 
     def _finished(self, record: RunRecord) -> Finished | None:
         from rankviz.core.runs.estimate import estimate_run, workload_of
-        from rankviz.core.runs.replay import Finished
-        from rankviz.core.runs.sweep_time import formula_times
-        from rankviz.core.runs.times import evaluated, timing_of
+        from rankviz.core.runs.timing.replay import Finished
+        from rankviz.core.runs.timing.sweep_time import formula_times
+        from rankviz.core.runs.timing.times import evaluated, timing_of
 
         device, assume = self._workspace.device(record.environment), self._workspace.assumptions
         request = record.request

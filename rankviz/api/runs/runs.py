@@ -29,9 +29,9 @@ from rankviz.store.destination import ANYWHERE, Destination, read_destination
 
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device
-    from rankviz.core.runs.progress import SweepProgress
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
+    from rankviz.core.runs.timing.progress import SweepProgress
 
 NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."
 
@@ -189,7 +189,7 @@ class Runs(ExpectedRuns):
     def progress(self, sweep: Sweep) -> SweepProgress:
         """How far a sweep is and how long it still takes, from its own runs and from earlier ones on its machine."""
         from rankviz import machine
-        from rankviz.core.runs.progress import progress_of
+        from rankviz.core.runs.timing.progress import progress_of
 
         environment = next((run.environment for run in sweep.runs if run.environment), None) or machine.here()
         progress = progress_of(sweep, time.time(), self._measured.completed_runs(environment))

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.runs.progress import SweepProgress, stage_in_words
 from rankviz.core.runs.stages import TRAINING
+from rankviz.core.runs.timing.progress import SweepProgress, stage_in_words
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord

@@ -13,9 +13,9 @@ from rankviz.core.quantity import Range
 from rankviz.core.runs import events
 from rankviz.core.runs.labels import run_label, sweep_title
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
-from rankviz.core.runs.progress import SweepProgress, progress_of
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.stages import TRAINING
+from rankviz.core.runs.timing.progress import SweepProgress, progress_of
 from rankviz.figures import training_figure, training_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value

@@ -11,7 +11,7 @@ from typing import Any
 
 from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.held_out_answers import readable
-from rankviz.core.runs.sweep_time import SHOWN_TOKENS
+from rankviz.core.runs.timing.sweep_time import SHOWN_TOKENS
 from rankviz.worker.finetune.data import Question, ShownQuestion
 from rankviz.worker.finetune.evaluation import MAX_LOGIT_BYTES, inference
 from rankviz.worker.stages import Progress, silent

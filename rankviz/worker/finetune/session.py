@@ -41,7 +41,7 @@ from rankviz.core.runs.stages import (
     counting_exact,
     truncating,
 )
-from rankviz.core.runs.sweep_time import SHOWN_SECONDS
+from rankviz.core.runs.timing.sweep_time import SHOWN_SECONDS
 from rankviz.dataset import Dataset
 from rankviz.machine import load_average
 from rankviz.worker import device

@@ -2,8 +2,8 @@
 
 from rankviz.cli.runs.watch import status, time_left
 from rankviz.core.runs.events import RunCancelled, RunStarted, StageProgressed, StageReached, StepLogged
-from rankviz.core.runs.progress import progress_of
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.timing.progress import progress_of
 from tests.support import questions
 
 LOADING = StageReached(time=10.0, stage="loading the base")

@@ -13,7 +13,7 @@ import pytest
 
 from rankviz.core.runs.record import RunState
 from rankviz.core.runs.stages import stages_of
-from rankviz.core.runs.times import times_of
+from rankviz.core.runs.timing.times import times_of
 from rankviz.engines.process import yield_file
 from rankviz.store import RunStore
 from rankviz.supervisor import WORKER_COMMAND, Supervisor

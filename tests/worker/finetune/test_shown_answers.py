@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.runs.sweep_time import SHOWN_TOKENS
+from rankviz.core.runs.timing.sweep_time import SHOWN_TOKENS
 from rankviz.dataset import Example
 from rankviz.worker.finetune.data import Question, ShownQuestion, SweepData
 from tests.support.tiny_llama import generated

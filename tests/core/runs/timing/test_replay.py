@@ -9,8 +9,8 @@ import pytest
 from benchmarks.run_times import by_recording, groups, of_home, read, write
 from rankviz.core.cost.pace import Difference, Timing, Workload
 from rankviz.core.cost.slowdown import UNSURE
-from rankviz.core.runs.replay import Finished, coverage, replay
-from rankviz.core.runs.times import FormulaTimes
+from rankviz.core.runs.timing.replay import Finished, coverage, replay
+from rankviz.core.runs.timing.times import FormulaTimes
 from rankviz.paths import ASSETS
 from tests.support.toy import ASSUMPTIONS
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageProgressed, StageReached, StepLogged
-from rankviz.core.runs.progress import progress_of, stage_in_words
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.timing.progress import progress_of, stage_in_words
 from tests.support import questions
 
 

@@ -25,7 +25,7 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.times import FormulaTimes
+from rankviz.core.runs.timing.times import FormulaTimes
 
 EVALUATION_SHARE = 0.5
 """A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""

@@ -2,7 +2,7 @@
 
 A run's announcement is made as for a sweep of one run: load (where it loaded), training, evaluation of as many examples
 as it evaluated, and the rest, with the machine as busy as it was when the run began. Truncations of a fast curve are
-left out. Figures in docs/method.md, which tests/core/runs/test_replay.py compares.
+left out. Figures in docs/method.md, which tests/core/runs/timing/test_replay.py compares.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import Difference, Timing, paces
 from rankviz.core.cost.slowdown import Others, Spell, others
 from rankviz.core.quantity import Range, middle
-from rankviz.core.runs.times import FormulaTimes
+from rankviz.core.runs.timing.times import FormulaTimes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
