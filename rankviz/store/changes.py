@@ -6,6 +6,7 @@ folder: where this file is missing, broken or begun anew, a reader looks at ever
 
 import contextlib
 import os
+import stat
 import weakref
 from collections.abc import Iterable, Set
 from pathlib import Path
@@ -15,19 +16,19 @@ MOST_BYTES = 1_000_000
 """A longer one is begun anew."""
 
 
-def tell(folder: Path, run_ids: Iterable[str]) -> None:
+def tell(folder: Path, run_ids: Iterable[str], most_bytes: int = MOST_BYTES) -> None:
     """Something was written of these runs. Where there is no room for that, the file goes: it may go at any time."""
-    path = os.path.join(folder, FILE)
+    path, data = os.path.join(folder, FILE), "".join(f"{run_id}\n" for run_id in run_ids).encode()
     try:
-        while _append(path, "".join(f"{run_id}\n" for run_id in run_ids).encode()):
+        while not _append(path, data, most_bytes):
             pass
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(path)
 
 
-def _append(path: str, data: bytes) -> bool:
-    """Whether somebody began the file anew meanwhile, so that nobody may read this. OSError where it was not written
+def _append(path: str, data: bytes, most_bytes: int) -> bool:
+    """False where the file had gone when this was written, so that nobody may read it. OSError where it was not written
     whole."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -36,10 +37,10 @@ def _append(path: str, data: bytes) -> bool:
         state = os.fstat(fd)
     finally:
         os.close(fd)
-    if state.st_size > MOST_BYTES:
+    if state.st_size > most_bytes:
         os.unlink(path)
-        return False
-    return state.st_nlink == 0
+        return True
+    return state.st_nlink > 0
 
 
 class Changes:
@@ -55,14 +56,12 @@ class Changes:
     def news(self) -> Set[str] | None:
         """The runs that were named since the last call; None: it may be any."""
         # The file stays open, so that no other one can have its number while this reads it.
-        if self._fd is None or os.fstat(self._fd).st_nlink == 0:
+        state = None if self._fd is None else os.fstat(self._fd)
+        if state is None or state.st_nlink == 0 or state.st_size < self._offset:
             return self._begin()
-        size = os.fstat(self._fd).st_size
-        if size == self._offset:
+        if state.st_size == self._offset:
             return frozenset()
-        if size < self._offset:
-            return self._begin()
-        data = os.pread(self._fd, size - self._offset, self._offset)
+        data = os.pread(self._fd, state.st_size - self._offset, self._offset)
         whole = data.rfind(b"\n") + 1
         self._offset += whole
         return {os.fsdecode(name) for name in data[:whole].split(b"\n") if name}
@@ -73,7 +72,9 @@ class Changes:
             self._close()
         self._fd = self._close = None
         with contextlib.suppress(OSError):
-            self._fd = os.open(self._path, os.O_RDONLY)
-            self._close = weakref.finalize(self, os.close, self._fd)
-            self._offset = os.fstat(self._fd).st_size
+            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
+            self._close = weakref.finalize(self, os.close, fd)
+            state = os.fstat(fd)
+            if stat.S_ISREG(state.st_mode):
+                self._fd, self._offset = fd, state.st_size
         return None if was_there or self._fd is not None else frozenset()

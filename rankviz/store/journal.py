@@ -180,9 +180,9 @@ class JournalReader:
                 inode = os.fstat(file.fileno()).st_ino
                 file.seek(self.offset)
                 for start, text in whole_lines(file):
-                    self.offset = file.tell()
-                    if self.offset > self.most:
+                    if start >= self.most:
                         break
+                    self.offset = file.tell()
                     if (event := parse_event(text)) is None:
                         unreadable += 1
                     else:

@@ -1,0 +1,250 @@
+"""What is kept in memory of a folder of runs: it is read once, it is always what the journals say, and it is little."""
+
+import os
+import shutil
+import tracemalloc
+
+import pytest
+
+from rankviz.core.runs.events import (
+    Answered,
+    Evaluated,
+    GreedyAnswer,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    StepLogged,
+)
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.state import RunState
+from rankviz.errors import RunNotFoundError
+from rankviz.store import RunStore
+from rankviz.store.changes import FILE
+from rankviz.store.journal import line_of, parse_lines
+from rankviz.store.removal import remove
+from tests.support import questions
+from tests.support.opened_files import opened_files
+
+STARTED = RunStarted(time=1.0, environment={"device": "cpu"})
+DONE = RunCompleted(time=9.0, train_seconds=8.0, peak_memory_bytes=100, peak_memory_kind="process resident")
+
+
+def step(number: int) -> StepLogged:
+    return StepLogged(
+        time=1.0 + number, step=number, loss=2.5, learning_rate=1e-3, tokens=80 * number, seconds=number, memory_bytes=7
+    )
+
+
+def queued(store: RunStore, *ranks: int) -> list[str]:
+    return store.run_ids(store.create(questions.sweep(ranks=ranks)))
+
+
+def finish(store: RunStore, run_id: str, steps: int = 3) -> None:
+    for event in (STARTED, *map(step, range(1, steps + 1)), DONE):
+        store.append(run_id, event)
+
+
+@pytest.fixture
+def filled(store):
+    """A store with two runs that have finished, one that runs and two that wait; and their names."""
+    run_ids = queued(store, 1, 2, 4, 8, 16)
+    for run_id in run_ids[:2]:
+        finish(store, run_id)
+    store.begin(run_ids[2])
+    store.append(run_ids[2], STARTED)
+    store.records()
+    return store, run_ids
+
+
+def states(store: RunStore) -> list[str]:
+    return [record.state.value for record in store.records()]
+
+
+def test_a_list_of_runs_of_which_nothing_was_written_opens_no_file(filled):
+    store, _ = filled
+
+    with opened_files(store.runs_dir) as opened:
+        for look in (store.records, store.sweeps, store.unended, store.at_work, store.unwanted, store.turns):
+            look()
+        store.unreadable()
+
+    assert [] == opened
+
+
+def test_of_one_run_of_which_something_was_written_its_journal_alone_is_opened(filled):
+    store, run_ids = filled
+    RunStore(store.home).append(run_ids[2], step(1))
+
+    with opened_files(store.runs_dir) as opened:
+        store.records()
+        store.records()
+
+    assert [f"{run_ids[2]}/events.jsonl"] == opened
+
+
+def test_every_change_by_another_process_is_seen_at_once(filled):
+    store, run_ids = filled
+    other = RunStore(store.home)
+    turns = [store.turns()]
+
+    def passes() -> bool:
+        turns.append(store.turns())
+        return turns[-1] > turns[-2]
+
+    other.append(run_ids[2], DONE)
+    assert passes() and [*["completed"] * 3, "queued", "queued"] == states(store)
+    other.begin(run_ids[3])
+    assert passes() and [run_ids[3]] == [record.run_id for record in store.at_work()]
+    other.append(run_ids[3], RunFailed(time=2.0, error="It failed."))
+    assert passes() and () == store.at_work()
+    other.requeue(run_ids[3])
+    assert passes() and run_ids[3:] == [record.run_id for record in store.unended()]
+    other.ask_to_cancel(run_ids[4])
+    assert passes() and [run_ids[4]] == store.unwanted()
+    other.append(run_ids[4], RunCancelled(time=3.0))
+    assert passes() and [] == store.unwanted()
+    (added,) = queued(other, 32)
+    assert passes() and added == store.records()[-1].run_id
+    remove(other, [run_ids[0]])
+    assert passes() and run_ids[0] not in {record.run_id for record in store.records()}
+
+
+def test_while_runs_only_go_on_the_queue_stays(filled):
+    store, run_ids = filled
+    turns = store.turns()
+
+    store.append(run_ids[2], step(1))
+
+    assert 1 == len(store.get(run_ids[2]).steps)
+    assert turns == store.turns()
+
+
+def test_whose_a_run_is_and_who_may_look_at_it_is_told(filled):
+    store, run_ids = filled
+    assert not store.listed_ownership(run_ids[1]).is_open
+
+    RunStore(store.home).open_to_all(run_ids[1], True)
+    store.records()
+
+    assert store.listed_ownership(run_ids[1]).is_open
+
+
+def test_a_folder_that_somebody_deletes_is_gone_and_one_that_they_copy_here_is_there(filled, tmp_path):
+    store, run_ids = filled
+    shutil.copytree(store.run_dir(run_ids[0]), tmp_path / "kept")
+
+    shutil.rmtree(store.run_dir(run_ids[0]))
+    assert run_ids[1:] == [record.run_id for record in store.records()]
+
+    shutil.copytree(tmp_path / "kept", store.run_dir(run_ids[0]))
+    assert run_ids == [record.run_id for record in store.records()]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\x00garbage\n../../etc\n\n" * 50, b"no-such-run\n"])
+def test_whatever_becomes_of_the_file_of_changes_the_journals_are_what_counts(filled, content):
+    store, run_ids = filled
+    finish(RunStore(store.home), run_ids[2])
+    (store.runs_dir / FILE).unlink()
+    if content is not None:
+        (store.runs_dir / FILE).write_bytes(content)
+
+    assert [*["completed"] * 3, "queued", "queued"] == states(store) == states(RunStore(store.home))
+    finish(RunStore(store.home), run_ids[3])
+    assert [*["completed"] * 4, "queued"] == states(store)
+
+
+def test_a_line_that_somebody_wrote_by_hand_into_a_journal_counts_when_the_run_is_looked_at(filled):
+    store, run_ids = filled
+    with (store.run_dir(run_ids[4]) / "events.jsonl").open("ab") as file:
+        file.write(line_of(RunCancelled(time=2.0)))
+
+    assert RunState.CANCELLED is store.get(run_ids[4]).state
+    assert [*["completed"] * 2, "running", "queued", "cancelled"] == states(store)
+
+
+def test_a_journal_cut_at_any_byte_is_what_its_whole_lines_say(store):
+    (run_id,) = queued(store, 4)
+    finish(store, run_id)
+    journal = store.run_dir(run_id) / "events.jsonl"
+    whole, request = journal.read_bytes(), store.get(run_id).request
+
+    for size in range(len(whole) + 1):
+        journal.write_bytes(whole[:size])
+        record = RunStore(store.home).get(run_id)
+
+        assert RunRecord(request=request).after_all(parse_lines(whole[:size]).events) == record
+
+
+def test_the_steps_of_an_ended_run_are_read_from_its_journal(store):
+    (run_id,) = queued(store, 4)
+    finish(store, run_id, steps=30)
+
+    steps = store.get(run_id).steps
+
+    assert tuple(map(step, range(1, 31))) == steps
+    assert (30, step(1), step(30), step(7)) == (len(steps), steps[0], steps[-1], steps[6])
+    assert (step(29), step(30)) == steps[-2:]
+    with opened_files(store.runs_dir) as opened:
+        assert (30, step(1), step(30)) == (len(steps), steps[0], steps[-1])
+    assert [] == opened
+
+
+def test_the_latest_events_of_an_ended_run_are_read_from_its_journal(store):
+    (run_id,) = queued(store, 4)
+    finish(store, run_id)
+
+    assert (STARTED, DONE) == store.latest(run_id)
+
+
+def test_a_record_has_its_own_steps_after_the_run_was_asked_for_again(store):
+    (run_id,) = queued(store, 4)
+    for event in (STARTED, step(1), step(2), RunFailed(time=2.0, error="It failed.")):
+        store.append(run_id, event)
+    failed = store.get(run_id)
+
+    store.requeue(run_id)
+    store.append(run_id, step(1))
+
+    assert (step(1), step(2)) == failed.steps
+    assert (step(1),) == tuple(each for each in store.get(run_id).steps)
+
+
+def test_of_a_run_that_was_deleted_or_cut_no_steps_can_be_read(store):
+    deleted, cut = queued(store, 4, 8)
+    finish(store, deleted)
+    finish(store, cut)
+    steps = [store.get(run_id).steps for run_id in (deleted, cut)]
+
+    shutil.rmtree(store.run_dir(deleted))
+    os.truncate(store.run_dir(cut) / "events.jsonl", 100)
+
+    for each in steps:
+        with pytest.raises(RunNotFoundError):
+            list(each)
+
+
+def test_a_long_run_that_has_ended_takes_a_few_kilobytes(store):
+    run_ids = queued(store, 1, 2, 4, 8)
+    long = "word " * 100
+    answers = tuple(
+        GreedyAnswer(place=place, prompt=long, reference=long, text=long, ended=True) for place in range(20)
+    )
+    lists = {"example_losses": (1.5,) * 900, "example_tokens": (2,) * 900}
+    for run_id in run_ids:
+        evaluated = Evaluated(time=2.0, when="after", loss=1.5, tokens=1800, examples=900, seconds=1.0, **lists)
+        answered = Answered(time=2.5, when="after", answers=answers, seconds=1.0)
+        for event in (STARTED, *map(step, range(1, 2001)), evaluated, answered, DONE):
+            store.append(run_id, event)
+    reader = RunStore(store.home)
+
+    tracemalloc.start()
+    reader.record(run_ids[0])
+    before = tracemalloc.get_traced_memory()[0]
+    for run_id in run_ids[1:]:
+        reader.record(run_id)
+    each = (tracemalloc.get_traced_memory()[0] - before) / len(run_ids[1:])
+    tracemalloc.stop()
+
+    assert each < 20_000
+    assert answers == reader.get(run_ids[1]).answered_after.answers
