@@ -11,7 +11,8 @@
 # make golden  write the answers that refactorings must not move anew
 # make attacks  what hostile visitors do to a shared page, replayed in full (make test: the quick ones)
 # make load    fifty visitors for two minutes, alone and beside a training run: errors, p50 and p95, memory
-# make bench   print speed and size, as ratios where possible (make bench page: only the page, beside bare Gradio)
+# make bench   print speed and size, as ratios where possible (make bench page: only the page, beside bare Gradio;
+#              make bench bounds: a runs folder of 12,050 runs, beside the bounds that hold for it)
 
 PYTHON ?= python3
 VENV := .venv

@@ -235,6 +235,13 @@ def bench_adapters() -> None:
     adapters.bench_adapters()
 
 
+def bench_bounds() -> None:
+    """A runs folder of 12,050 runs: lists, charts, verdicts, the supervisor, memory and an idle app."""
+    from benchmarks import bounds
+
+    bounds.bench_bounds()
+
+
 def bench_fast() -> None:
     """A fast curve, beside independent runs and beside scripts."""
     from benchmarks import runs
@@ -255,6 +262,7 @@ def main() -> None:
         "cli": bench_cli,
         "start": bench_start,
         "page": bench_page,
+        "bounds": bench_bounds,
         "sweep": bench_sweep,
         "estimate": bench_estimate,
         "studies": bench_studies,
