@@ -74,7 +74,12 @@ def make_home(home: Path, sizes: Sizes) -> list[str]:
     template = SweepRequest(ranks=RANKS, seeds=SEEDS, base="embedded", data="pairs", training=SHORT_TRAINING)
     journals = {record.run_id: _made_here(recorded.events(record.run_id)) for record in shipped}
     running = []
-    for number, requests in enumerate(_sweeps(template, sizes.finished, "done", now - 30 * 86_400)):
+    once = replace(template, seeds=SEEDS[:1])
+    finished = itertools.chain(
+        _sweeps(once, once.run_count, "once", now - 31 * 86_400),
+        _sweeps(template, sizes.finished - once.run_count, "done", now - 30 * 86_400),
+    )
+    for number, requests in enumerate(finished):
         like = shipped[number * len(requests) % len(shipped) :] or shipped
         sources = itertools.islice(itertools.cycle(like), len(requests))
         folders = {
@@ -208,6 +213,7 @@ def bench_page_and_queue(home: Path, running: Sequence[str]) -> None:
     timed("Runs tab, nothing new", lambda: runs_view(api, **view, sweep_id=done, seen=seen))
     timed("chart and words of a sweep", lambda: sweep_view(api, api.runs.sweep(done), tolerance="0.02"))
     timed("verdict on a sweep", lambda: api.verdicts.of_sweep(done))
+    timed("verdict on a sweep of one seed", lambda: api.verdicts.of_sweep("once-00000"))
     timed("place in the queue", lambda: api.runs.waiting(waits))
     timed("last place in the queue", lambda: api.runs.waiting(waits_longest))
     timed("words on the queue", api.runs.queue_words)

@@ -122,7 +122,7 @@ class Current:
         with self._lock:
             self._look()
             for run_id in tuple(self._by_sweep.get(sweep_id, ())):
-                self._look_at(run_id)
+                self._look_at(run_id, with_marks=False)
             return self._of(self._by_sweep.get(sweep_id, set()))
 
     def sweep_ids(self) -> set[str]:

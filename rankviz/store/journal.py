@@ -11,12 +11,15 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from rankviz.core.bounds import printable
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.from_json import Misfit, build
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
 from rankviz.core.runs.attempts import AttemptPlaced, counting
@@ -38,6 +41,7 @@ _LONG = re.compile(rb'\{"event": ?"(Evaluated|AdapterCut|Answered)"')
 NOT_SHOWN = (StepLogged, StageProgressed, Answered)
 SMALL = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
+Setting = TypeVar("Setting", LoraConfig, TrainingSetup)
 Record = RunRecord | ProbeRecord
 
 
@@ -127,7 +131,13 @@ def parse_request(text: str | bytes) -> Request:
     except Misfit as misfit:
         raise Misfit(f"request.json: {misfit}.") from None
     request.validate()
-    return request
+    return replace(request, lora=_one(request.lora), training=_one(request.training))
+
+
+@lru_cache(maxsize=1000)
+def _one(setting: Setting) -> Setting:
+    """The same setting of many runs once: they are in memory all the time."""
+    return setting
 
 
 def request_text(request: Request) -> str:

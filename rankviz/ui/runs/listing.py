@@ -73,9 +73,11 @@ def matching_runs(api: Api, *, text: str, state: str) -> Table:
 
 
 def _matches(run: RunRecord, text: str) -> bool:
+    if not (words := (text or "").lower().split()):
+        return True
     request = run.request
     names = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data} r={request.r} r = {request.r}"
-    return all(word in names.lower() for word in (text or "").lower().split())
+    return all(word in names.lower() for word in words)
 
 
 def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: bool, owner: str) -> Row:
