@@ -176,7 +176,7 @@ class Measured:
         return calibration if calibration.memory or calibration.paces.training else None
 
     def finished(self) -> Sequence[Finished]:
-        """The finished runs of the runs folder, of every machine, as they would be replayed (core.runs.timing.replay)."""
+        """The finished runs of the runs folder, of any machine, as they would be replayed (core.runs.timing.replay)."""
         return [
             finished
             for record in self._workspace.store.all()

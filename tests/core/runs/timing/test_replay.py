@@ -14,7 +14,7 @@ from rankviz.core.runs.timing.times import FormulaTimes
 from rankviz.paths import ASSETS
 from tests.support.toy import ASSUMPTIONS
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
 NOISE = ASSUMPTIONS.value("here-time-noise")
 IDLE = ASSUMPTIONS.value("here-idle-noise")
