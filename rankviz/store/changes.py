@@ -23,8 +23,13 @@ def tell(folder: Path, run_ids: Iterable[str], most_bytes: int = MOST_BYTES) -> 
         while not _append(path, data, most_bytes):
             pass
     except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        tell_of_all(folder)
+
+
+def tell_of_all(folder: Path) -> None:
+    """Something may have been written of any run; no name is left."""
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(folder, FILE))
 
 
 def _append(path: str, data: bytes, most_bytes: int) -> bool:

@@ -29,7 +29,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) 
         for run_id in run_ids:
             store.run_dir(run_id).rename(store.runs_dir / f"{ASIDE}{run_id}")
         store.forget(run_ids)
-        store.tell(*run_ids)
+        store.tell_of_all()
         for folder in _unused(store, data):
             shutil.rmtree(folder, ignore_errors=True)
     for run_id in run_ids:

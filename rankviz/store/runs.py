@@ -102,8 +102,12 @@ class RunStore(RunRecords):
                 self.tell(*folders)
 
     def tell(self, *run_ids: str) -> None:
-        """Something was written of these runs, or they have gone."""
+        """Something was written of these runs."""
         changes.tell(self.runs_dir, run_ids)
+
+    def tell_of_all(self) -> None:
+        """Runs have gone, and nothing here is to name them."""
+        changes.tell_of_all(self.runs_dir)
 
     def admission(self) -> FileLock:
         """Held while somebody looks whether there is room for more runs, and makes them."""
