@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rankviz.core.runs.state import RunState
 from rankviz.errors import RunNotFoundError
@@ -44,6 +45,17 @@ class Kept:
     def stand(self) -> tuple[object, ...]:
         """What decides of its turn in the queue."""
         return self.reader.record.state, self.reader.record.attempt, self.is_begun, self.is_unwanted
+
+
+class Standing(NamedTuple):
+    """What there is to do."""
+
+    at_work: Sequence[Record]
+    """Runs that somebody took up and nobody has ended, the oldest first."""
+    unwanted: Sequence[str]
+    """The names of those that somebody asks to cancel."""
+    has_unended: bool
+    """Whether any wait or run."""
 
 
 class Current:
@@ -100,22 +112,11 @@ class Current:
                 self._waiting = self._of(self._unended)
             return self._waiting
 
-    def has_unended(self) -> bool:
+    def standing(self) -> Standing:
+        """What there is for a supervisor to do."""
         with self._lock:
             self._look()
-            return bool(self._unended)
-
-    def at_work(self) -> Sequence[Record]:
-        """Those that somebody took up and nobody has ended, in the same order."""
-        with self._lock:
-            self._look()
-            return self._of(self._at_work)
-
-    def unwanted(self) -> Sequence[str]:
-        """The names of those that somebody asks to cancel."""
-        with self._lock:
-            self._look()
-            return sorted(self._unwanted)
+            return Standing(self._of(self._at_work), sorted(self._unwanted), bool(self._unended))
 
     def of_sweep(self, sweep_id: str) -> Sequence[Record]:
         """In the order they run, each as it stands now."""

@@ -12,7 +12,7 @@ from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.errors import BadAdapterError, RunNotFoundError, UserError
 from rankviz.store import left_on_disk
-from rankviz.store.current import Current, begun_file
+from rankviz.store.current import Current, Standing, begun_file
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -73,16 +73,9 @@ class RunRecords:
         """Those that wait or run, in the same order."""
         return self._current.unended()
 
-    def has_unended(self) -> bool:
-        return self._current.has_unended()
-
-    def at_work(self) -> Sequence[Record]:
-        """Those that somebody took up and nobody has ended, in the same order."""
-        return self._current.at_work()
-
-    def unwanted(self) -> Sequence[str]:
-        """The names of those that somebody asks to cancel (`ask_to_cancel`)."""
-        return self._current.unwanted()
+    def standing(self) -> Standing:
+        """What there is for a supervisor to do."""
+        return self._current.standing()
 
     def turns(self) -> int:
         """A number that grows whenever a run comes, goes, begins or ends: while it stays the queue does too."""

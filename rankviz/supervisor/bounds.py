@@ -3,10 +3,12 @@
 Counted from when this supervisor saw it begin, by a clock that nobody sets.
 """
 
+import math
 from collections.abc import Callable
 
 from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Live
+from rankviz.store.journal import Record
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.launching import Launching
 from rankviz.supervisor.stopwatch import Stopwatch
@@ -40,13 +42,16 @@ class Bounds:
         over = []
         for engine, live in jobs:
             turn, run = self._clocks[live.job.name]
-            running = next((r for r in self._jobs.records(live) if r.state is RunState.RUNNING), None)
-            if running is not None and engine.is_limited and run.minutes(running.run_id) >= self._run_minutes:
+            running = self._running(live) if engine.is_limited and self._run_minutes < math.inf else None
+            if running is not None and run.minutes(running.run_id) >= self._run_minutes:
                 self._end_run(engine, live, running.run_id)
             elif turn.minutes(live.job.name) >= self._turn_minutes:
                 over.append((engine, live))
         self._take_turns(over, jobs)
         self._divide(jobs)
+
+    def _running(self, live: Live) -> Record | None:
+        return next((record for record in self._jobs.records(live) if record.state is RunState.RUNNING), None)
 
     def forget(self) -> None:
         self._clocks.clear()

@@ -11,7 +11,7 @@ from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
-from rankviz.supervisor.outcomes import ORPHANED, Outcomes, given_up
+from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
 
 BY_ADMIN = "by the admin"
 """What stands in the file of whoever asks to cancel a run that is another's."""
@@ -91,13 +91,13 @@ class Ending:
         self._settle(engine, live, end)
         self._jobs.forget(engine, live)
 
-    def settle_orphans(self) -> None:
-        """Runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
+    def settle_orphans(self, at_work: Iterable[Record]) -> None:
+        """Of runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
         may still live. A queued run is looked at while no job is there: one that was taken up and wrote nothing."""
         taken, reached = self._jobs.run_ids, {"", *self._jobs.engines} - self._jobs.away.keys()
         orphans = [
             record.run_id
-            for record in self._store.at_work()
+            for record in at_work
             if record.run_id not in taken
             and record.state in ((RunState.RUNNING,) if taken else (RunState.RUNNING, RunState.QUEUED))
             and record.engine in reached

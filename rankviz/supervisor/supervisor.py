@@ -129,7 +129,7 @@ class Supervisor:
             if self._thread is None:
                 self.tick()
             with self._mutex:
-                busy = bool(self._jobs) or self.store.has_unended()
+                busy = bool(self._jobs) or self.store.standing().has_unended
             if not busy:
                 return
             if time.monotonic() > deadline:
@@ -174,16 +174,17 @@ class Supervisor:
                 return
             self._ends.write()
             self._jobs.look()
-            if unwanted := self.store.unwanted():
-                self._cancel_where_reached(unwanted)
+            standing = self.store.standing()
+            if standing.unwanted:
+                self._cancel_where_reached(standing.unwanted)
             for engine, live in self._jobs:
                 if live.end is None and self._jobs.is_stale(live):
                     self._ending.end(engine, live)
                 elif self._jobs.copy(engine, live) and live.end is not None:
                     self._ending.ended(engine, live, live.end)
             self._bounds.check()
-            if self.store.has_unended():
-                self._ending.settle_orphans()
+            if standing.has_unended:
+                self._ending.settle_orphans(standing.at_work)
                 if self._ending.may_start and not disk.trouble(self.store.home):
                     self._launching.launch()
 
@@ -213,7 +214,7 @@ class Supervisor:
             return False
         try:
             self._jobs.look()
-            self._ending.settle_orphans()
+            self._ending.settle_orphans(self.store.standing().at_work)
             tidy(self.store)
         except BaseException:
             self._lock.release()  # or the next look would take a worker that lives for gone

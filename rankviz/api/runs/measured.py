@@ -105,7 +105,9 @@ class Measured:
         here = machine_of(self._with_versions(environment))
         ended = self._ended_on(here)
         at_work = [
-            run for run in self._workspace.store.at_work() if not run.environment or machine_of(run.environment) == here
+            run
+            for run in self._workspace.store.standing().at_work
+            if not run.environment or machine_of(run.environment) == here
         ]
         others = self._others([*ended, *at_work], environment, load_average, before or time.time())
         return paces(self._timings_of(ended, before), workload, self._workspace.assumptions, others)
