@@ -1,6 +1,7 @@
 """The file that says where to look: what is told arrives, and whatever becomes of it costs a look at all runs alone."""
 
 import os
+import sys
 from threading import Thread
 
 import pytest
@@ -104,10 +105,13 @@ def test_what_is_no_file_is_passed_over(tmp_path, make):
     make(tmp_path / FILE)
     changes = Changes(tmp_path)
 
-    if make is os.mkdir:
-        tell(tmp_path, ["a"])
-
     assert [None, set()] == [changes.news() for _ in range(2)]
+
+    if make is os.mkdir:
+        for number in range(500):  # so that the folder itself becomes larger
+            (tmp_path / FILE / f"{number}".zfill(100)).touch()
+        tell(tmp_path, ["a"])
+    assert [set(), set()] == [changes.news() for _ in range(2)]
 
 
 def test_on_a_full_disk_the_file_goes_and_readers_look_at_all_runs():
@@ -135,13 +139,20 @@ def test_nothing_is_lost_between_writers_that_begin_the_file_anew(tmp_path):
             written.append(f"{writer}-{number}")
             tell(tmp_path, [f"{writer}-{number}"], most_bytes=80)
 
-    writers = [Thread(target=write, args=(writer,)) for writer in range(4)]
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):
+    def look() -> None:
         named = changes.news()
-        seen |= set(written) if named is None else named
-    named = changes.news()
-    seen |= set(written) if named is None else named
+        seen.update(tuple(written) if named is None else named)
+
+    writers = [Thread(target=write, args=(writer,)) for writer in range(4)]
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for writer in writers:
+            writer.start()
+        while any(writer.is_alive() for writer in writers):
+            look()
+    finally:
+        sys.setswitchinterval(usual)
+    look()
 
     assert {f"{writer}-{number}" for writer in range(4) for number in range(300)} == seen
