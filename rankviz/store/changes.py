@@ -17,12 +17,21 @@ MOST_BYTES = 1_000_000
 
 
 def tell(folder: Path, run_ids: Iterable[str], most_bytes: int = MOST_BYTES) -> None:
-    """Something was written of these runs. Where there is no room for that, the file goes: it may go at any time."""
-    path, data = os.path.join(folder, FILE), "".join(f"{run_id}\n" for run_id in run_ids).encode()
+    """Something was written of these runs. Where there is no room for that, the file goes: it may go at any time.
+
+    Nothing is lost where it goes while this writes: whoever sees that it has gone looks at all runs, and what was
+    written of these is there by then.
+    """
+    data = "".join(f"{run_id}\n" for run_id in run_ids).encode()
     try:
-        while not _append(path, data, most_bytes):
-            pass
+        fd = os.open(os.path.join(folder, FILE), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            is_whole, size = os.write(fd, data) == len(data), os.fstat(fd).st_size
+        finally:
+            os.close(fd)
     except OSError:
+        is_whole, size = False, 0
+    if not is_whole or size > most_bytes:
         tell_of_all(folder)
 
 
