@@ -111,16 +111,18 @@ class RunRecords:
 
     def named(self, run_or_sweep_id: str) -> Sequence[Record]:
         """Every run and probe of this name, and of the sweep of this name."""
-        try:
-            alone = [self.record(run_or_sweep_id)]
-        except RunNotFoundError:
-            alone = []
-        others = self._current.of_sweep(run_or_sweep_id)
-        return [*alone, *(record for record in others if record.run_id != run_or_sweep_id)]
+        others = [each for each in self._current.of_sweep(run_or_sweep_id) if each.run_id != run_or_sweep_id]
+        if self._has_folder(run_or_sweep_id):
+            with contextlib.suppress(RunNotFoundError):
+                return [self.record(run_or_sweep_id), *others]
+        return others
+
+    def _has_folder(self, name: str) -> bool:
+        return bool(NAME.fullmatch(name)) and self.run_dir(name).is_dir()
 
     def run_ids(self, run_or_sweep_id: str) -> list[str]:
         """The run or the probe, or the runs of the sweep."""
-        if NAME.fullmatch(run_or_sweep_id) and self.run_dir(run_or_sweep_id).is_dir():
+        if self._has_folder(run_or_sweep_id):
             return [run_or_sweep_id]
         return [record.run_id for record in self.sweep(run_or_sweep_id).runs]
 
@@ -165,7 +167,7 @@ class RunRecords:
 
     def listed_ownership(self, run_id: str) -> Ownership:
         """The same of one among many, as it was when something was written of the run last."""
-        looks = self._current.looks(run_id)
+        looks = self.looks(run_id)
         known = self._listed.get(run_id)
         if known is not None and known[0] == looks:
             return known[1]
@@ -173,6 +175,10 @@ class RunRecords:
         if looks is not None:
             self._listed[run_id] = looks, ownership
         return ownership
+
+    def looks(self, run_id: str) -> int | None:
+        """A number that grows when something beside its journal may have been written of a run."""
+        return self._current.looks(run_id)
 
     def is_begun(self, run_id: str) -> bool:
         """`has_begun` of one among many, as it was when something was written of the run last."""

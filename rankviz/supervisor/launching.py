@@ -51,6 +51,7 @@ class Launching:
         self._unwritten = unwritten
         self._served: dict[str, float] = {}
         self._queue = Queue()
+        self._engines: dict[str, tuple[int | None, str]] = {}
         self.places: dict[str, int] = {}
         """How many jobs an engine had and would have started when it was last asked, by its name."""
 
@@ -75,7 +76,12 @@ class Launching:
         return self._line().by_engine
 
     def engine_of(self, batch: Batch) -> str:
-        return read_destination(self._store.run_dir(batch.run_ids[0])).engine or self._default
+        """Its name."""
+        run_id = batch.run_ids[0]
+        looks, known = self._store.looks(run_id), self._engines.get(run_id)
+        if known is None or known[0] != looks:
+            known = self._engines[run_id] = looks, read_destination(self._store.run_dir(run_id)).engine
+        return known[1] or self._default
 
     def owner_of(self, run_id: str) -> str:
         return self._store.listed_ownership(run_id).owner

@@ -89,7 +89,8 @@ def test_a_wish_to_cancel_among_many_runs_is_seen_at_the_next_look(busy):
 def test_what_the_page_lists_opens_no_file_while_nothing_was_written(busy):
     store, _, _ = busy
     api = Api(home=store.home, shared=False)
-    listed = (api.runs.sweeps, api.runs.unreadable, api.runs.queue_words)
+    last = store.records()[-1].request.sweep_id
+    listed = (api.runs.sweeps, api.runs.unreadable, api.runs.queue_words, lambda: api.runs.waiting(last))
     for each in listed:
         each()
 
