@@ -224,7 +224,7 @@ def test_what_a_killed_app_left_half_written_or_half_removed_is_tidied_away(stor
     supervisor.settle()
     supervisor.stop()
 
-    assert [".new-now", ".publish.lock", run_id] == sorted(path.name for path in store.runs_dir.iterdir())
+    assert [".changed", ".new-now", ".publish.lock", run_id] == sorted(path.name for path in store.runs_dir.iterdir())
 
 
 def test_a_supervisor_that_stumbles_while_it_takes_over_does_not_hold_the_folder(store):
