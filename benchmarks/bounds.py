@@ -208,9 +208,9 @@ def bench_page_and_queue(home: Path, running: Sequence[str]) -> None:
     timed("list of sweeps", api.runs.sweeps)
     timed("list of sweeps while all that run go on", api.runs.sweeps, before=more_steps)
     timed("one sweep", lambda: api.runs.sweep(done))
-    timed("Runs tab, all of it", lambda: runs_view(api, **view, sweep_id="", seen=None))
-    timed("Runs tab with a sweep, all of it", lambda: runs_view(api, **view, sweep_id=done, seen=None))
-    seen = runs_view(api, **view, sweep_id=done, seen=None).seen
+    timed("Runs tab, all of it", lambda: runs_view(api, **view, sweep_id="", seen=""))
+    timed("Runs tab with a sweep, all of it", lambda: runs_view(api, **view, sweep_id=done, seen=""))
+    seen = runs_view(api, **view, sweep_id=done, seen="").seen
     timed("Runs tab, nothing new", lambda: runs_view(api, **view, sweep_id=done, seen=seen))
     timed("chart and words of a sweep", lambda: sweep_view(api, api.runs.sweep(done), tolerance="0.02"))
     timed("verdict on a sweep", lambda: api.verdicts.of_sweep(done))
