@@ -1,6 +1,5 @@
 """One real app in its own process, with its own runs folder, and one browser for all tests of the page."""
 
-
 import pytest
 
 from rankviz.api import Api
