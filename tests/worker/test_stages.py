@@ -68,12 +68,29 @@ def test_while_modules_are_imported_their_number_is_told(monkeypatch):
             written.set()
 
     stages = Stages(log, every_seconds=0.0)
-    with stages.imports():
+    with stages.imports(len(sys.modules) + 10):
         for number in range(3):
             monkeypatch.setitem(sys.modules, f"module_{number}", None)
         assert written.wait(20)
 
-    assert (3, None, "Python modules") == words(events)[-1]
+    assert (3, 10, "Python modules") == words(events)[-1]
+
+
+def test_an_import_that_loads_more_than_usual_is_never_beyond_its_total(monkeypatch):
+    events = []
+    written = threading.Event()
+
+    def log(event):
+        events.append(event)
+        if event.done >= 3:
+            written.set()
+
+    with Stages(log, every_seconds=0.0).imports(len(sys.modules) + 1):
+        for number in range(3):
+            monkeypatch.setitem(sys.modules, f"module_{number}", None)
+        assert written.wait(20)
+
+    assert (3, 3, "Python modules") == words(events)[-1]
 
 
 class Cache:

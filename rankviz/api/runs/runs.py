@@ -194,7 +194,7 @@ class Runs(ExpectedRuns):
         environment = next((run.environment for run in sweep.runs if run.environment), None) or machine.here()
         progress = progress_of(sweep, time.time(), self._measured.completed_runs(environment))
         if sweep.running and (trouble := self._workspace.why_not_write()):
-            return replace(progress, trouble=trouble, seconds_left=None)
+            return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None)
         return progress
 
     def waiting(self, sweep_id: str) -> Place | None:

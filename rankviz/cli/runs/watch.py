@@ -41,9 +41,7 @@ def time_left(progress: SweepProgress) -> str:
     """Of the whole sweep; empty while no run of it is running."""
     if progress.number is None:
         return ""
-    if progress.seconds_left is None:
-        return "time left not known yet"
-    return f"about {units.duration(progress.seconds_left)} left"
+    return f"time left: {progress.left_in_words}"
 
 
 def status(run: "RunRecord", progress: SweepProgress) -> str:

@@ -20,10 +20,15 @@ DECOMPOSING = "decomposing the adapter"
 
 DOWNLOADING = "downloading the base"
 """Within getting or loading it, where it is not there yet."""
+UNPACKING = "checking and unpacking the download"
+IMPORTING_TRANSFORMERS = "importing Transformers"
 CONVERTING = "converting the base"
-"""After the download of the embedded model."""
-INTERRUPTIONS = (DOWNLOADING, CONVERTING)
+"""After the download of the embedded model, as the two before."""
+INTERRUPTIONS = (DOWNLOADING, UNPACKING, IMPORTING_TRANSFORMERS, CONVERTING)
 """Stages of a first time, after which the stage before them goes on."""
+
+MODULES = "Python modules"
+"""Unit of what an import has loaded. Its total is what the import usually loads, so about right."""
 
 LOADING_STAGES = (READING_DATA, GETTING_BASE, IMPORTING, LOADING, TOKENIZING)
 """Of the first run of a worker."""

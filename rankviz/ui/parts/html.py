@@ -170,8 +170,10 @@ def bullet_list(items: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>" if items else ""
 
 
-def progress(share: float, *, label: str) -> str:
-    """A bar from 0 to 1."""
+def progress(share: float | None, *, label: str) -> str:
+    """A bar from 0 to 1, or a pulsing one where the share is not known."""
+    if share is None:
+        return f'<div class="rv-progress rv-unknown" role="progressbar" aria-label="{escape(label)}"><div></div></div>'
     percent = max(0.0, min(1.0, share)) * 100
     return (
         f'<div class="rv-progress" role="progressbar" aria-label="{escape(label)}" aria-valuemin="0" '

@@ -75,10 +75,11 @@ def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
     running, whole = sweep.running, progress.share
     last = running.steps[-1] if running and running.steps else None
     pace, left = running.tokens_per_second if running else None, progress.seconds_left
-    share = next((known for known in (whole, progress.stage_share) if known is not None), sweep.share_done)
+    shares = (whole, progress.stage_share, sweep.share_done or None if running else sweep.share_done)
+    share = next((known for known in shares if known is not None), None)
     of_stage = whole is None and progress.stage_share is not None
     known = [
-        ("Time left", Cell("about " + units.duration(left), title=exact(left, "seconds")) if left else "not known yet"),
+        ("Time left", Cell(progress.left_in_words, title="" if left is None else exact(left, "seconds"))),
         ("This stage", _stage_so_far(progress) if running else ""),
         ("Step", f"{last.step} of {running.request.max_steps}" if last and running.stage != TRAINING else ""),
         ("Training loss", rounded(NATS, last.loss, PER_TOKEN) if last else ""),

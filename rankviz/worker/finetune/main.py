@@ -24,6 +24,7 @@ from rankviz.worker import device
 from rankviz.worker.gate import admit
 from rankviz.worker.journal import Journal, redirect_output, set_environment
 from rankviz.worker.processor import ProcessorClock
+from rankviz.worker.stages import UNSLOTH_MODULES
 
 
 def main(argv: Sequence[str]) -> int:
@@ -81,7 +82,7 @@ def _load(journal: Journal, home: Path, given: Reference, data: Reference):
     if base.is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
     stages.begin(IMPORTING)
-    with stages.imports():
+    with stages.imports(UNSLOTH_MODULES):
         from rankviz.worker.finetune.session import Session
 
     session = Session.load(journal.request, base, rows, stages)

