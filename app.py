@@ -6,6 +6,8 @@ from rankviz.errors import UserError
 from rankviz.ui.serve import serve
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        sys.exit("app.py takes no options. Start with `rankviz serve`, which has them: rankviz serve --host 0.0.0.0")
     try:
         serve()
     except UserError as error:

@@ -285,7 +285,7 @@ window.RankViz = (() => {
   }
 
   const THIS_COMPUTER_ONLY =
-    "This address works on this computer only. Start with --host 0.0.0.0 to share it in your network.";
+    "This address works on this computer only. Start with `rankviz serve --host 0.0.0.0` to share it in your network.";
 
   /* The tab of the address opens as soon as the tabs stand, not only when the page is restored. Not the Guide, which is
      made for the restored model when it is opened. */
@@ -303,12 +303,16 @@ window.RankViz = (() => {
   }
 
   function header(element) {
+    const status = element.querySelector("[role=status]");
     openTab();
     element.addEventListener("click", async (event) => {
       const button = event.target.closest("[data-do=link]");
       if (!button) return;
       await copyText(here(), button);
-      element.querySelector("[role=status]").textContent = isForThisComputerOnly() ? THIS_COMPUTER_ONLY : "";
+      status.textContent = isForThisComputerOnly() ? THIS_COMPUTER_ONLY : "";
+    });
+    document.addEventListener("click", (event) => {
+      if (event.target.closest("[role=tab]")) status.textContent = "";
     });
   }
 

@@ -62,3 +62,15 @@ def test_a_restarted_app_settles_a_run_whose_worker_has_gone(tmp_path):
 
     assert RunState.FAILED is store.get(run).state
     assert "stopped" in store.get(run).error
+
+
+def test_options_are_not_ignored_but_those_of_rankviz_serve():
+    done = subprocess.run(
+        [sys.executable, "app.py", "--host", "0.0.0.0"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert 1 == done.returncode
+    assert (
+        "app.py takes no options. Start with `rankviz serve`, which has them: rankviz serve --host 0.0.0.0"
+        == done.stderr.strip().splitlines()[-1]
+    )
