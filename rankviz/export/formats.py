@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from rankviz.core.cost.device import card
+from rankviz.core.cost.notes.truncation import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
@@ -120,7 +121,7 @@ def write(
         tool=chosen.tool,
         reached=chosen.reached,
     )
-    held_out = (made.held_out_note,) if chosen.trains and made.held_out_note else ()
-    made = replace(made, notes=(*notes, *held_out, *made.notes))
+    about_data = (truncation(made.training), made.held_out_note) if chosen.trains else ()
+    made = replace(made, notes=(*notes, *filter(None, about_data), *made.notes))
     beside = tuple((name, each(made)) for name, each in chosen.beside)
     return Written(chosen.write(made), chosen.file_name, made.notes, beside)

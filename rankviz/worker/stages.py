@@ -10,8 +10,8 @@ from rankviz.core.runs.events import RunEvent, StageProgressed, StageReached
 from rankviz.core.runs.stages import MODULES
 
 EVERY_SECONDS = 1.0
-TRANSFORMERS_MODULES = 2_000
-UNSLOTH_MODULES = 5_000
+TRANSFORMERS_MODULES = 3_700
+UNSLOTH_MODULES = 5_400
 """What this worker has loaded after the import, with transformers 5.17 and Unsloth 2026.10.9; other versions load a
 few hundred more or fewer."""
 

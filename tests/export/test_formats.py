@@ -185,6 +185,25 @@ def test_a_file_says_how_many_steps_its_held_out_rows_leave(api, name):
     assert "holds out 250 of 5,000 examples" in written.text
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "adapter-config"])
+def test_a_file_that_truncates_says_so_in_the_words_of_the_estimate(api, name):
+    data = TrainingData(examples=5000, longest_tokens=6683, epochs=1, longest_is_upper=True)
+    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
+    written = api.exports.write(question, 8, name)
+
+    sentence = "Examples above the maximum length of 2,048 tokens are truncated: the longest may have up to 6,683."
+    (note,) = [note for note in written.notes if note.startswith(sentence)]
+    assert note in api.estimates.estimate(question).estimate.notes
+    assert sentence in written.text.replace("\n# ", " ")
+
+
+def test_a_file_that_truncates_nothing_says_nothing_of_it(api):
+    data = TrainingData(examples=5000, longest_tokens=2048, epochs=1)
+    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
+
+    assert "truncated" not in api.exports.write(question, 8, "script").text
+
+
 def test_steps_that_were_set_are_not_changed_by_held_out_rows(api):
     data = TrainingData(examples=5000)
     question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data, max_steps=60))

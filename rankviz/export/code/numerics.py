@@ -3,6 +3,7 @@
 Unsloth's script leaves this to Unsloth, which does the same.
 """
 
+from rankviz.core.cost.notes.in_fp32 import in_fp32
 from rankviz.core.cost.unsloth import FORCED_FP32
 from rankviz.export.recipe import Recipe
 from rankviz.export.ways import FRAMEWORKS
@@ -35,10 +36,7 @@ def fp16_notes(recipe: Recipe) -> tuple[str, ...]:
         return ()
     framework, precision = recipe.training.framework, recipe.training.precision
     if framework == "unsloth":
-        return (
-            "fp16 overflows in this model. On a card without bf16, such as a T4, Unsloth therefore computes it in "
-            "fp32, which is slower and takes more memory.",
-        )
+        return (in_fp32("In fp16" if precision == "fp16" else "On a card without bf16, such as a T4,"),)
     if precision == "fp16":
         return (
             f"fp16 overflows in this model, and {FRAMEWORKS[framework]} does not prevent it: the loss can become NaN. "

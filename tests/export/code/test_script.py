@@ -11,6 +11,7 @@ import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.notes.in_fp32 import in_fp32
 from rankviz.export import recipe, script
 from rankviz.export.words import ROW_OF
 from tests.support import questions
@@ -189,10 +190,11 @@ def test_fp16_on_a_model_that_overflows_is_said():
     def notes(**changes):
         return " ".join(script(made(**changes)).replace("\n# ", " ").split())
 
-    assert "such as a T4, Unsloth therefore computes it in fp32" in notes(model_type="gemma3")
+    assert in_fp32("On a card without bf16, such as a T4,") in notes(model_type="gemma3")
+    assert in_fp32("In fp16") in notes(model_type="gemma3", precision="fp16")
     assert "the loss can become NaN" in notes(framework="trl", precision="fp16", model_type="gpt_oss")
-    assert "overflows" not in notes(framework="trl", precision="fp16", model_type="qwen3")
-    assert "overflows" not in notes(model_type="llama")
+    assert "overflow" not in notes(framework="trl", precision="fp16", model_type="qwen3")
+    assert "overflow" not in notes(model_type="llama")
 
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])

@@ -26,10 +26,12 @@ def card(api, **values):
 def test_a_warning_is_in_view_in_one_sentence_and_whole_in_the_details(api):
     shown, details = card(api, model="google/gemma-3-4b-it", gpu="t4")
 
-    assert shown.endswith("Warning: T4 has no bf16, and fp16 overflows in this model, so Unsloth trains it with fp32 "
-    "hidden states and without autocast.")  # fmt: skip
-    assert details.startswith("Details Warnings T4 has no bf16")
-    assert "It is slower too" in details and "It is slower too" not in shown
+    assert shown.endswith(
+        "Warning: On T4, which has no bf16, this model trains slower and takes more memory: its numbers overflow in "
+        "fp16, so Unsloth computes it in fp32."
+    )
+    assert details.startswith("Details Warnings On T4, which has no bf16")
+    assert "more than in bf16" in details and "more than in bf16" not in shown
 
 
 def test_a_version_does_not_end_the_first_sentence_and_further_warnings_are_counted(api):

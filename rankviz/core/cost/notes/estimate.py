@@ -12,6 +12,8 @@ from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.memory.peak import MemoryTerms
+from rankviz.core.cost.notes.in_fp32 import in_fp32
+from rankviz.core.cost.notes.truncation import truncation
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
@@ -97,14 +99,8 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
             f"The mean length of the examples is not known: time counts {setup.fitted_length:,} tokens for each. It is "
             "lower for shorter examples."
         )
-    if data.truncates(limit):
-        has = "may have up to" if data.longest_is_upper else "has"
-        notes.append(
-            Caution(
-                f"Examples above the maximum length of {limit:,} tokens are truncated: the longest {has} "
-                f"{data.longest_tokens:,}."
-            )
-        )
+    if truncated := truncation(setup):
+        notes.append(truncated)
     elif setup.fitted_length < limit:
         notes.append(
             f"Memory is for batches of the longest example: {setup.fitted_length:,} tokens instead of the maximum "
@@ -155,12 +151,9 @@ def _forced_fp32(model: ModelSpec, question: Question, stack: Stack, device: Dev
     in_bf16 = replace(stack, setup=replace(setup, precision="bf16" if setup.precision == "fp16" else setup.precision))
     plain = predict(model, question.lora_at(r), in_bf16, able, usable_bytes=gpu and gpu.usable_bytes)
     more = predicted.memory_at(r).device - plain.memory_at(r).device
-    takes = f" That takes {units.memory_size(more)} more than bf16, which the estimate includes." if more > 0 else ""
-    lacks = f"{gpu.name} has no bf16, and " if gpu and not gpu.supports_bf16 else ""
-    return Caution(
-        f"{lacks}fp16 overflows in this model, so Unsloth trains it with fp32 hidden states and without "
-        f"autocast.{takes} It is slower too; no measured run says by how much."
-    )
+    takes = f" It takes {units.memory_size(more)} more than in bf16, which the estimate includes." if more > 0 else ""
+    where = f"On {gpu.name}, which has no bf16," if gpu and not gpu.supports_bf16 else "In fp16"
+    return Caution(f"{in_fp32(where)}{takes} How much slower it is, no measured run says.")
 
 
 def _about_both_ends(predicted: Prediction, elsewhere: Sequence[Prediction], ranks: Iterable[int]) -> Sequence[str]:
