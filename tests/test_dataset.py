@@ -81,6 +81,100 @@ def test_parquet_with_whole_numbers_as_answers(tmp_path):
     assert [("one", "1"), ("two", "2")] == pairs(str(tmp_path / "d.parquet"))
 
 
+def turns(*pairs):
+    return [{"role": role, "content": content} for role, content in pairs]
+
+
+ANSWERED = (("user", "hi"), ("assistant", "hello"))
+ENDINGS = [
+    (("user", "thanks bye"),),
+    (("user", "thanks"), ("user", "bye")),
+    (("user", "thanks"), ("assistant", "")),
+    (("tool", "closed"),),
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_turns_after_the_last_answer_are_left_out_and_counted(tmp_path, ending):
+    data = jsonl(
+        tmp_path / "d.jsonl",
+        {"messages": turns(*ANSWERED)},
+        {"messages": turns(*ANSWERED, *ending)},
+        {"messages": turns(*ANSWERED, *ANSWERED)},
+    )
+
+    read = dataset.read(data)
+
+    assert [ANSWERED, ANSWERED, ANSWERED + ANSWERED] == [example.messages for example in read.examples]
+    assert (
+        "In 1 of 3 rows, the turns after the assistant's last answer are left out, because nothing is learned from "
+        "them.",
+    ) == read.notes
+
+
+def test_a_conversational_completion_needs_an_answer_of_its_own(tmp_path):
+    rows = [
+        {"prompt": turns(*ANSWERED), "completion": turns(("user", "bye"))},
+        {"prompt": turns(("user", "hi")), "completion": turns(("assistant", "hello"), ("user", "bye"))},
+    ]
+
+    with pytest.raises(BadDataError, match="1 of 2 rows"):
+        dataset.read(jsonl(tmp_path / "d.jsonl", *rows))
+    assert [("user: hi", "hello")] * 2 == pairs(jsonl(tmp_path / "e.jsonl", rows[1], rows[1]))
+
+
+def test_chats_without_an_answer_are_counted_and_the_first_is_named(tmp_path):
+    asked = {"messages": turns(("user", "hi"))}
+    rows = [{"messages": turns(*ANSWERED)}, asked, {"messages": []}, {"messages": turns(*ANSWERED)}]
+
+    with pytest.raises(BadDataError) as caught:
+        dataset.read(jsonl(tmp_path / "d.jsonl", *rows))
+
+    assert (
+        "2 of 4 rows of d.jsonl have no answer of the assistant, so there is nothing to learn from them. Remove them; "
+        "the first is row 2." == str(caught.value)
+    )
+
+
+SHAREGPT = [{"from": "system", "value": "s"}, {"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
+def test_conversations_of_sharegpt_are_read_as_messages(tmp_path, ending):
+    rows, path = [{"conversations": SHAREGPT, "id": n} for n in range(3)], tmp_path / f"d.{ending}"
+    if ending == "jsonl":
+        jsonl(path, *rows)
+    elif ending == "json":
+        write(path, json.dumps(rows, indent=1))
+    elif ending == "csv":
+        cell = json.dumps(SHAREGPT).replace('"', '""')
+        write(path, f'conversations\n"{cell}"\n"{cell}"\n"{cell}"\n')
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+    read = dataset.read(str(path))
+
+    assert [(("system", "s"), ("user", "hi"), ("assistant", "hello"))] * 3 == [row.messages for row in read.examples]
+    assert "messages" == read.format
+    assert ("The column conversations (ShareGPT) is read as messages.",) == read.notes
+
+
+def test_a_json_file_is_an_array_or_one_object_per_line(tmp_path):
+    rows = [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]
+    array = write(tmp_path / "array.json", "\ufeff \n" + json.dumps(rows))
+
+    assert [("a", "b"), ("c", "d")] == pairs(array) == pairs(jsonl(tmp_path / "lines.json", *rows))
+
+
+def test_a_large_json_array_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
+    monkeypatch.setattr("rankviz.dataset.files.MAX_ARRAY_BYTES", 100)
+    rows = [{"text": "x" * 60}] * 2
+
+    with pytest.raises(BadDataError, match=r"d\.json is a JSON array of .* allowed: write one object per line"):
+        dataset.read(write(tmp_path / "d.json", json.dumps(rows)))
+    assert 2 == len(pairs(jsonl(tmp_path / "e.json", *rows)))
+
+
 GOOD = '{"prompt": "a", "completion": "b"}\n'
 
 
@@ -89,7 +183,11 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
     [
         ("d.jsonl", GOOD + "{oops\n", r"Row 2 of d\.jsonl is not a JSON object"),
         ("d.jsonl", GOOD + "\n" + "[1]\n", r"Row 3 of d\.jsonl is not a JSON object but a list"),
-        ("d.jsonl", "[\n" + GOOD, "seems to hold one JSON array: write one object per line"),
+        ("d.jsonl", "[\n" + GOOD, "seems to hold one JSON array: name it .json, or write one object per"),
+        ("d.json", "[" + GOOD, r"d\.json is not a JSON array"),
+        ("d.json", "[" * 100_000, r"d\.json is not a JSON array"),
+        ("d.json", "[1]", r"Row 1 of d\.json is not a JSON object but a int"),
+        ("d.json", "[]", r"d\.json has no rows"),
         (
             "d.jsonl",
             GOOD * 16 + '{"prompt": "a"}\n',
@@ -99,9 +197,14 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": " "}\n', r"Row 2 of d\.jsonl: 'completion' is empty"),
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": 1.5}\n', "'completion' must be text, not float"),
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": true}\n', "'completion' must be text, not bool"),
-        ("d.jsonl", '{"question": "a"}\n', r"d\.jsonl has the columns question; RankViz needs messages; or prompt and"),
-        ("d.jsonl", '{"messages": [{"role": "user", "content": "a"}]}\n', "the last message must be the assistant's"),
-        ("d.jsonl", '{"messages": ["a"]}\n', "each message must be an object with a role and a content"),
+        ("d.jsonl", '{"question": "a"}\n', r"columns question; RankViz needs messages or conversations; or prompt and"),
+        (
+            "d.jsonl",
+            '{"messages": [{"role": "user", "content": "a"}]}\n',
+            r"1 of 1 row of d\.jsonl have no answer of the assistant",
+        ),
+        ("d.jsonl", '{"messages": ["a"]}\n', "each message must be an object with a role and a content, or"),
+        ("d.jsonl", '{"conversations": [{"from": "gpt"}]}\n', "'value' must be text, not NoneType"),
         ("d.jsonl", '{"messages": 5}\n', "'messages' must be a list of messages"),
         ("d.jsonl", "", r"d\.jsonl has no rows"),
         ("d.jsonl", "\n\n", r"d\.jsonl has no rows"),
@@ -125,7 +228,7 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
 @pytest.mark.parametrize("data", ["nothing", "notes.txt", "/etc/passwd"])
 def test_what_is_neither_a_sample_nor_a_data_file_is_said(data):
     with pytest.raises(
-        BadDataError, match=r"is neither a sample \(phonemes, syllables, pairs\) nor a \.jsonl, \.csv or \.parquet"
+        BadDataError, match=r"is neither a sample \(phonemes, syllables, pairs\) nor a \.jsonl, \.json, \.csv or \.p"
     ):
         dataset.read(data)
 

@@ -34,6 +34,8 @@ class MeasuredData:
     mean_tokens: Range
     """Of an example, chat template included."""
     longest_tokens: Range
+    notes: tuple[str, ...] = ()
+    """What is read otherwise than it stands there, as sentences."""
 
     def training_data(self, epochs: float | None = None) -> TrainingData:
         """As an estimate takes it: the expected mean, and the upper end of the longest example, so that memory is
@@ -50,12 +52,12 @@ class MeasuredData:
 
     @property
     def in_words(self) -> str:
-        """One sentence for a person."""
+        """A few sentences for a person."""
         count = units.counted(self.examples, "example")
         return (
             f"{self.title}: {count} ({self.format}), about {_tokens(self.mean_tokens)} each, the longest about "
             f"{_tokens(self.longest_tokens)}. Tokens are estimated from characters. The longest example counts as "
-            "its upper estimate."
+            "its upper estimate." + "".join(f" {note}" for note in self.notes)
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class Data:
         self._workspace = workspace
 
     def measure(self, data: str) -> MeasuredData:
-        """Examples, lengths and form of a shipped sample or of a JSONL, CSV or Parquet file.
+        """Examples, lengths and form of a shipped sample or of a JSONL, JSON, CSV or Parquet file.
 
         BadDataError names the first row that cannot be used.
         """
@@ -98,6 +100,7 @@ def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
         examples=len(examples),
         mean_tokens=_token_range(sampled, assume).times(share),
         longest_tokens=_token_range((longest,), assume),
+        notes=read.notes,
     )
 
 

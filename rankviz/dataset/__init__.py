@@ -1,20 +1,30 @@
-"""Training data as rows of prompt and completion: the shipped samples, or a JSONL, CSV or Parquet file of one's own.
+"""Training data as rows of prompt and completion: the shipped samples, or one's own JSONL, JSON, CSV or Parquet file.
 
 Reads and checks; tokenizing is the worker's. A row that cannot be used is named by its number: the line of a JSONL
-file, the record under the header of a CSV file, the row of a Parquet file. Nothing is guessed and no row is skipped.
+file, the record under the header of a CSV file, the row of a Parquet file, the place in a JSON array. Nothing is
+guessed and no row is skipped; turns of a chat that carry no loss are left out and counted.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from rankviz.dataset.files import MAX_FILE_BYTES, MAX_ROWS, READERS, SUFFIXES
-from rankviz.dataset.rows import Example, Format, example_of, format_of
+from rankviz.dataset.rows import (
+    CONVERSATIONS,
+    Example,
+    Format,
+    NoAnswerError,
+    as_messages,
+    example_of,
+    format_of,
+)
 from rankviz.errors import AssetError, BadDataError, quoted
 from rankviz.paths import ASSETS, existing
+from rankviz.units import counted
 
 __all__ = [
     "SUFFIXES",
@@ -41,6 +51,8 @@ class Dataset:
     examples: tuple[Example, ...]
     fingerprint: str
     """The first 16 digits of the file's SHA-256."""
+    notes: tuple[str, ...] = ()
+    """What is read otherwise than it stands there, as sentences."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +144,7 @@ def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDat
     if not exists and Path(data).suffix.lower() in READERS:
         return BadDataError(f"There is no file {quoted(data)}.")
     known = ", ".join(sample.id for sample in samples(assets))
-    return BadDataError(f"{quoted(data)} is neither a sample ({known}) nor a .jsonl, .csv or .parquet file.")
+    return BadDataError(f"{quoted(data)} is neither a sample ({known}) nor a .jsonl, .json, .csv or .parquet file.")
 
 
 def _read_file(path: Path, title: str) -> Dataset:
@@ -144,20 +156,48 @@ def _read_file(path: Path, title: str) -> Dataset:
         )
     content = path.read_bytes()
     rows = READERS[path.suffix.lower()](content, path.name)
+    first = next(rows, None)
+    if first is None:
+        raise BadDataError(f"{path.name} has no rows.")
+    is_sharegpt = CONVERSATIONS in first[1] and "messages" not in first[1]
+    rows = ((number, as_messages(row) if is_sharegpt else row) for number, row in chain([first], rows))
     format_, examples = _examples(rows, path.name)
-    return Dataset(title=title, format=format_, examples=examples, fingerprint=hashlib.sha256(content).hexdigest()[:16])
+    return Dataset(
+        title=title,
+        format=format_,
+        examples=examples,
+        fingerprint=hashlib.sha256(content).hexdigest()[:16],
+        notes=tuple(_notes(examples, is_sharegpt=is_sharegpt)),
+    )
 
 
 def _examples(rows: Iterator[tuple[int, dict]], name: str) -> tuple[Format, tuple[Example, ...]]:
-    first = next(rows, None)
-    if first is None:
-        raise BadDataError(f"{name} has no rows.")
+    first = next(rows)
     format_ = format_of(first[1], name)
-    examples = [example_of(format_, first[1], f"Row {first[0]} of {name}")]
-    for number, row in islice(rows, MAX_ROWS):
-        examples.append(example_of(format_, row, f"Row {number} of {name}"))
-    if len(examples) > MAX_ROWS:
+    examples, unanswered = [], []
+    for number, row in islice(chain([first], rows), MAX_ROWS + 1):
+        try:
+            examples.append(example_of(format_, row, f"Row {number} of {name}"))
+        except NoAnswerError:
+            unanswered.append(number)
+    count = len(examples) + len(unanswered)
+    if count > MAX_ROWS:
         raise BadDataError(f"{name} has more than {MAX_ROWS:,} rows: use a part of it.")
+    if unanswered:
+        raise BadDataError(
+            f"{len(unanswered):,} of {counted(count, 'row')} of {name} have no answer of the assistant, so there is "
+            f"nothing to learn from them. Remove them; the first is row {unanswered[0]:,}."
+        )
     if len(examples) < 2:
         raise BadDataError(f"{name} has a single row: training needs at least two, because one is held out.")
     return format_, tuple(examples)
+
+
+def _notes(examples: Sequence[Example], *, is_sharegpt: bool) -> Iterator[str]:
+    if is_sharegpt:
+        yield f"The column {CONVERSATIONS} (ShareGPT) is read as messages."
+    if ended := sum(example.turns_left_out > 0 for example in examples):
+        yield (
+            f"In {ended:,} of {counted(len(examples), 'row')}, the turns after the assistant's last answer are left "
+            "out, because nothing is learned from them."
+        )

@@ -1,15 +1,18 @@
-"""The rows of a JSONL, CSV or Parquet file, each with its number: the line, the record under the header, or the row."""
+"""The rows of a JSONL, JSON, CSV or Parquet file, each with its number: of the line, record, element or row."""
 
+import codecs
 import csv
 import io
 import json
 from collections.abc import Iterator
 
 from rankviz import installed
-from rankviz.dataset.rows import REQUIRED
+from rankviz.dataset.rows import CONVERSATIONS, REQUIRED
 from rankviz.errors import BadDataError, quoted
 
 MAX_FILE_BYTES = 200 * 10**6
+MAX_ARRAY_BYTES = 50 * 10**6
+"""Of a JSON array, which takes ten times its size in memory, since it is parsed at once."""
 MAX_ROWS = 1_000_000
 MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
 PARQUET_BATCH = 1024
@@ -22,8 +25,34 @@ def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            hint = " The file seems to hold one JSON array: write one object per line." if line.strip() == "[" else ""
-            raise BadDataError(f"Row {number} of {name} is not a JSON object ({error}).{hint}") from None
+            hint = (
+                " The file seems to hold one JSON array: name it .json, or write one object per line."
+                if line.strip() == "["
+                else ""
+            )
+            raise BadDataError(
+                f"Row {number} of {name} is not a JSON object ({error}).{hint if is_array else ''}"
+            ) from None
+        if not isinstance(row, dict):
+            raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
+        yield number, row
+
+
+def _read_json(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
+    """One array of objects; without its bracket, one object per line."""
+    if not content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        yield from _read_jsonl(content, name)
+        return
+    if len(content) > MAX_ARRAY_BYTES:
+        raise BadDataError(
+            f"{name} is a JSON array of {len(content) / 1e6:,.0f} MB, more than the {MAX_ARRAY_BYTES / 1e6:,.0f} MB "
+            "allowed: write one object per line (JSONL)."
+        )
+    try:
+        rows = json.loads(_decode(content, name))
+    except (ValueError, RecursionError) as error:
+        raise BadDataError(f"{name} is not a JSON array ({error}).") from None
+    for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
         yield number, row
@@ -55,7 +84,8 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
             raise BadDataError(
                 f"{name} has {file.metadata.num_rows:,} rows or is too large when unpacked: use a part of it."
             )
-        known = {column for required in REQUIRED.values() for column in required} | {"input"}
+        known = {column for required in REQUIRED.values() for column in required}
+        known |= {"input", CONVERSATIONS}
         columns = [column for column in file.schema_arrow.names if column in known] or None
         for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
             for row in batch.to_pylist():
@@ -76,6 +106,6 @@ def _decode(content: bytes, name: str) -> str:
         raise BadDataError(f"{name} is not UTF-8 (line {row}): save it as UTF-8.") from None
 
 
-READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
 SUFFIXES = tuple(READERS)
 """Of the files that can be read."""

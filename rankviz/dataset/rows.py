@@ -14,6 +14,11 @@ SHOWN_CHARACTERS = 40
 HALVES = re.compile("[\ud800-\udfff]")
 """What no file can hold."""
 
+CONVERSATIONS = "conversations"
+"""ShareGPT's column of messages, each with from and value."""
+ROLES = {"human": "user", "gpt": "assistant"}
+"""ShareGPT's names of roles."""
+
 Format = Literal["messages", "prompt-completion", "instruction", "text"]
 
 REQUIRED: dict[Format, tuple[str, ...]] = {
@@ -34,6 +39,8 @@ class Example:
     completion: str = ""
     messages: tuple[tuple[str, str], ...] = ()
     """(role, content), the last one the assistant's."""
+    turns_left_out: int = 0
+    """After the assistant's last answer, where nothing is learned any more."""
 
     @property
     def has_prompt(self) -> bool:
@@ -47,25 +54,40 @@ class Example:
         return "\n".join(f"{role}: {content}" for role, content in self.messages[:-1]), self.messages[-1][1]
 
 
+class NoAnswerError(Exception):
+    """A chat in which the assistant says nothing."""
+
+
+def as_messages(row: dict) -> dict:
+    """A row of conversations with its turns as messages; any other row as it is."""
+    if CONVERSATIONS not in row or "messages" in row:
+        return row
+    return {"messages": row[CONVERSATIONS]}
+
+
 def format_of(row: dict, name: str) -> Format:
     for format_, required in REQUIRED.items():
         if all(column in row for column in required):
             return format_
-    columns = "; or ".join(" and ".join(required) for required in REQUIRED.values())
+    columns = f"messages or {CONVERSATIONS}; or " + "; or ".join(
+        " and ".join(required) for required in list(REQUIRED.values())[1:]
+    )
     known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS)) or "none"
     more = f" and {len(row) - SHOWN_COLUMNS:,} more" if len(row) > SHOWN_COLUMNS else ""
     raise BadDataError(f"{name} has the columns {known}{more}; RankViz needs {columns}.")
 
 
 def example_of(format_: Format, row: dict, where: str) -> Example:
+    """BadDataError says what is wrong with the row; NoAnswerError that nothing can be learned from it."""
     for column in REQUIRED[format_]:
         if row.get(column) is None:
             raise BadDataError(f"{where} has no {column!r}, which the first row has.")
     match format_:
         case "messages":
-            return Example(messages=_messages(row["messages"], where))
+            return _chat(_messages(row["messages"], where))
         case "prompt-completion" if isinstance(row["prompt"], list):
-            return Example(messages=_messages([*row["prompt"], *_list(row["completion"], "completion", where)], where))
+            prompt, completion = _messages(row["prompt"], where), _messages(row["completion"], where)
+            return _chat(prompt + completion, after=len(prompt))
         case "prompt-completion":
             return Example(
                 prompt=_text(row, "prompt", where, may_be_empty=True), completion=_text(row, "completion", where)
@@ -81,18 +103,28 @@ def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:
     if isinstance(value, str):  # CSV has no lists: the cell holds JSON
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadDataError(f"{where}: messages must be a JSON list.") from None
-    messages = []
-    for message in _list(value, "messages", where):
-        if not (isinstance(message, dict) and isinstance(message.get("role"), str)):
-            raise BadDataError(f"{where}: each message must be an object with a role and a content.")
-        messages.append((_text(message, "role", where), _text(message, "content", where, may_be_empty=True)))
-    if not messages or messages[-1][0] != "assistant" or not messages[-1][1]:
-        raise BadDataError(
-            f"{where}: the last message must be the assistant's, and not empty, because training learns it."
-        )
-    return tuple(messages)
+    return tuple(_message(message, where) for message in _list(value, "messages", where))
+
+
+def _message(message: object, where: str) -> tuple[str, str]:
+    if isinstance(message, dict) and isinstance(message.get("role"), str):
+        role, content = _text(message, "role", where), "content"
+    elif isinstance(message, dict) and isinstance(message.get("from"), str):
+        role, content = _text(message, "from", where), "value"
+    else:
+        raise BadDataError(f"{where}: each message must be an object with a role and a content, or from and value.")
+    return ROLES.get(role, role), _text(message, content, where, may_be_empty=True)
+
+
+def _chat(messages: tuple[tuple[str, str], ...], *, after: int = 0) -> Example:
+    """The chat up to the assistant's last answer: what follows it is never learned. after: how many messages are the
+    prompt."""
+    answers = [i for i, (role, content) in enumerate(messages) if role == "assistant" and content and i >= after]
+    if not answers:
+        raise NoAnswerError
+    return Example(messages=messages[: answers[-1] + 1], turns_left_out=len(messages) - answers[-1] - 1)
 
 
 def _list(value: object, column: str, where: str) -> Sequence:

@@ -31,7 +31,7 @@ from rankviz.store.destination import Destination
 
 def sweep(
     model: Annotated[str, typer.Argument(help='"embedded" (SmolLM2-135M-Instruct), a folder, or a Hub id.')],
-    data: Annotated[str, typer.Option(help="phonemes, syllables, pairs, or a JSONL, CSV or Parquet file.")],
+    data: Annotated[str, typer.Option(help="phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file.")],
     r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; repeatable.")] = None,
     targets: Targets = "unsloth",
     alpha: Annotated[str, typer.Option(help="A number for all ranks, r or 2r.")] = "32",

@@ -58,7 +58,7 @@ class RunRequest:
     base: Reference
     """"embedded" (SmolLM2-135M-Instruct from its PyPI wheel), a local folder, or a Hub id."""
     data: Reference
-    """A shipped sample's id ("phonemes", "syllables", "pairs") or the path of a JSONL, CSV or Parquet file."""
+    """A shipped sample's id ("phonemes", "syllables", "pairs") or the path of a JSONL, JSON, CSV or Parquet file."""
     lora: LoraConfig
     training: TrainingSetup = SHORT_TRAINING
     """As requested: "auto" is settled by the worker, on the device where it runs."""

@@ -7,7 +7,7 @@ sft_prepare_dataset). A base model without a chat template gets chats as RankViz
 """
 
 SETTINGS = """\
-{about}data_file = {file}  # .jsonl, .csv or .parquet
+{about}data_file = {file}  # .jsonl, .json, .csv or .parquet
 form = {form}
 """
 
@@ -44,10 +44,14 @@ COLUMNS = {{
     "instruction": ["instruction", "output"],
     "text": ["text"],
 }}
+ROLES = {{"human": "user", "gpt": "assistant"}}  # of ShareGPT
 ending = data_file.rpartition(".")[2].lower()
-as_text = {{name: str for name in ("messages", "prompt", "completion", "instruction", "input", "output", "text")}}
+TEXTS = ("messages", "conversations", "prompt", "completion", "instruction", "input", "output", "text")
+as_text = {{name: str for name in TEXTS}}
 csv = {{"keep_default_na": False, "converters": as_text}} if ending == "csv" else {{}}  # a cell with 4 or NA is text
 rows = load_dataset("json" if ending == "jsonl" else ending, data_files=data_file, split="train", **csv)
+if "conversations" in rows.column_names and "messages" not in rows.column_names:  # ShareGPT
+    rows = rows.rename_column("conversations", "messages")
 if form is None:
     form = next((name for name, columns in COLUMNS.items() if set(columns) <= set(rows.column_names)), None)
 if form is None:
@@ -65,6 +69,12 @@ def as_trained(row):
         chat = [{{"role": "user", "content": request}}, {{"role": "assistant", "content": str(row["output"])}}]
     else:
         chat = json.loads(row["messages"]) if isinstance(row["messages"], str) else row["messages"]
+        if any(turn.get("from") for turn in chat):
+            chat = [{{"role": ROLES.get(turn["from"], turn["from"]), "content": turn["value"]}} for turn in chat]
+        answers = [i for i, turn in enumerate(chat) if turn["role"] == "assistant" and turn["content"]]
+        if not answers:
+            raise ValueError(f"This chat has no answer of the assistant. Remove its row: {{chat}}")
+        chat = chat[: answers[-1] + 1]  # after the last answer nothing is learned
     if not tokenizer.chat_template:  # a base model
         text = "".join(f"### {{turn['role'].capitalize()}}:\\n{{turn['content']}}\\n\\n" for turn in chat[:-1])
         return {{"prompt": text + "### Assistant:\\n", "completion": chat[-1]["content"]}}

@@ -33,8 +33,8 @@ SHORT_ROWS = 240
 SIZES = ("batch", "accumulation", "max_length")
 """The settings that a server allows so much of, and that are not the base."""
 FORMS = (
-    "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, or "
-    "messages."
+    "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
+    "messages, or conversations (ShareGPT)."
 )
 CORRECT = "Correct the marked setting to see the time and memory."
 

@@ -8,6 +8,7 @@ import gradio as gr
 from rankviz.core.lora.config import UNSLOTH_CLASSES
 from rankviz.core.runs.labels import data_name
 from rankviz.core.runs.request import VERDICT_SEEDS
+from rankviz.dataset import SUFFIXES
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
 from rankviz.ui.parts.question import PARTS, TARGETS
@@ -70,8 +71,8 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     w["base_problem"] = plain(elem_id="train-problem-base")
     w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
     w["file"] = gr.File(
-        label="JSONL, CSV or Parquet",
-        file_types=[".jsonl", ".json", ".csv", ".parquet"],
+        label="JSONL, JSON, CSV or Parquet",
+        file_types=list(SUFFIXES),
         visible=False,
         height=110,
         elem_id="train-file",

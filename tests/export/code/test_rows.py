@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rankviz.dataset.rows import ROLES
 from rankviz.export.code.rows import DATA
 
 pytestmark = pytest.mark.torch  # datasets is there with the trainer
@@ -58,6 +59,39 @@ def test_each_form_is_found_by_its_columns_and_text_stays_as_it_is(tmp_path, for
     row, expected = ROWS[form]
 
     assert [expected] * 3 == trained(write(tmp_path, row, ending))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_conversations_of_sharegpt_become_messages(tmp_path, ending):
+    turns = [{"from": "human", "value": "Say A."}, {"from": "gpt", "value": "A"}]
+
+    assert [{"messages": CHAT}] * 3 == trained(write(tmp_path, {"conversations": turns}, ending))
+
+
+def test_the_roles_of_sharegpt_are_those_that_rankviz_reads(tmp_path):
+    assert f"ROLES = {json.dumps(ROLES)}" in DATA.format(held_out_share=0.25, seed=3407)
+
+
+@pytest.mark.parametrize("chat_template", ["…", None])
+def test_turns_after_the_last_answer_are_left_out(tmp_path, chat_template):
+    path = write(tmp_path, {"messages": [*CHAT, {"role": "user", "content": "thanks bye"}]}, "jsonl")
+
+    expected = (
+        {"messages": CHAT} if chat_template else {"prompt": "### User:\nSay A.\n\n### Assistant:\n", "completion": "A"}
+    )
+    assert expected == trained(path, chat_template)[0]
+
+
+def test_a_json_array_is_read_too(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([{"messages": CHAT}] * 4))
+
+    assert [{"messages": CHAT}] * 3 == trained(path)
+
+
+def test_a_chat_without_an_answer_is_named(tmp_path):
+    with pytest.raises(ValueError, match="This chat has no answer of the assistant"):
+        trained(write(tmp_path, {"messages": CHAT[:1]}, "jsonl"))
 
 
 def test_a_base_model_without_a_template_gets_chats_under_headings(tmp_path):
