@@ -56,9 +56,7 @@ def question(
     ] = None,
     data: Annotated[
         Path | None,
-        Option(
-            help="A JSONL, JSON, CSV or Parquet file: measures examples, mean and longest tokens, which then need no option."
-        ),
+        Option(help="A JSONL, JSON, CSV or Parquet file: measures examples and tokens, which then need no option."),
     ] = None,
     usd_per_hour: Annotated[float | None, Option(help="Your own price instead of the table's.")] = None,
 ) -> Question:

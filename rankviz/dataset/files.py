@@ -25,14 +25,9 @@ def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            hint = (
-                " The file seems to hold one JSON array: name it .json, or write one object per line."
-                if line.strip() == "["
-                else ""
-            )
-            raise BadDataError(
-                f"Row {number} of {name} is not a JSON object ({error}).{hint if is_array else ''}"
-            ) from None
+            hint = " The file seems to hold one JSON array: name it .json, or write one object per line."
+            more = hint if line.strip() == "[" else ""
+            raise BadDataError(f"Row {number} of {name} is not a JSON object ({error}).{more}") from None
         if not isinstance(row, dict):
             raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
         yield number, row

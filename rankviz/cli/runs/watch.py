@@ -38,10 +38,14 @@ def watch(api: Api, sweep_id: str) -> None:
 
 
 def time_left(progress: SweepProgress) -> str:
-    """Of the whole sweep; empty while no run of it is running."""
+    """Of the whole sweep, or else of its stage; empty while no run of it is running."""
     if progress.number is None:
         return ""
-    return f"time left: {progress.left_in_words}"
+    if progress.seconds_left is not None:
+        return f"about {units.duration(progress.seconds_left)} left"
+    if progress.stage_seconds_left is not None:
+        return f"about {units.duration(progress.stage_seconds_left)} left of this stage"
+    return "time left not known yet"
 
 
 def status(run: "RunRecord", progress: SweepProgress) -> str:
