@@ -1,5 +1,6 @@
 """The right column of Train, its one button, and the line on every tab that says what trains."""
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -172,6 +173,30 @@ def test_a_stage_says_what_it_has_done_of_what_there_is(api):
     assert "Run 1 of 2, r = 4: evaluating the base." in shown
     assert "16 of 64 examples" in shown
     assert "Time left not known yet" in shown
+
+
+def test_a_stage_of_which_nothing_is_known_has_a_bar_that_pulses(api):
+    sweep_id = queued(api)
+    waiting = progress(api, sweep_id=sweep_id, seen="").status
+    run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
+    api.workspace.store.append(run_id, StageReached(time=1.0, stage="checking and unpacking the download"))
+
+    shown = progress(api, sweep_id=sweep_id, seen="").status
+
+    assert "rv-unknown" in shown and "aria-valuenow" not in shown
+    assert 'aria-valuenow="0"' in waiting
+
+
+def test_in_a_first_start_the_time_left_is_that_of_the_download(api):
+    sweep_id, now = queued(api), time.time()
+    run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
+    api.workspace.store.append(run_id, StageReached(time=now - 3600, stage="downloading the base"))
+    api.workspace.store.append(run_id, StageProgressed(time=now, done=33_000_000, total=99_000_000, unit="bytes"))
+
+    shown = text_of(progress(api, sweep_id=sweep_id, seen="").status)
+
+    assert "Time left about 2 h for this stage; the rest is not known yet" in shown
+    assert "33.0 MB of 99.0 MB" in shown
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class SweepProgress:
         if self.seconds_left is not None:
             return f"about {units.duration(self.seconds_left)}"
         if self.stage_seconds_left is not None:
-            return f"about {units.duration(self.stage_seconds_left)} for this stage; then not known yet"
+            return f"about {units.duration(self.stage_seconds_left)} for this stage; the rest is not known yet"
         return "not known yet"
 
 

@@ -166,7 +166,7 @@ def test_before_the_whole_is_known_the_time_left_is_that_of_the_stage():
     # a quarter took 10 s, so all takes 40; 12 of them are over
     assert progress.seconds_left is None
     assert 28 == pytest.approx(progress.stage_seconds_left)
-    assert progress.sentence.endswith("Time left: about 28 s for this stage; then not known yet.")
+    assert progress.sentence.endswith("Time left: about 28 s for this stage; the rest is not known yet.")
 
 
 def test_the_modules_of_an_import_give_a_time_left_until_an_earlier_start_is_known():
