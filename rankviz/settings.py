@@ -57,6 +57,7 @@ class Limits(BaseSettings):
     import_mb: Count = Field(200, description="MB that one imported zip of runs unpacks to")
     runs_per_import: Count = Field(2048, description="Runs of one imported zip")
     events_per_run: Count = Field(2_000_000, description="Events in the journal of an imported run")
+    events_per_import: Count = Field(20_000_000, description="Events in the journals of one imported zip of runs")
     disk_mb: Count | None = Field(None, description="MB in use in the runs folder, beyond which nothing new starts")
     introspections: Annotated[int, Field(ge=1)] = Field(
         2, description="Models, adapters and imports that are read at once"
@@ -100,6 +101,7 @@ class SharedLimits(Limits):
     import_mb: Count = 50
     runs_per_import: Count = 60
     events_per_run: Count = 20_000
+    events_per_import: Count = 40_000
     disk_mb: Count | None = 20_000
     introspections: Annotated[int, Field(ge=1)] = 1
     child_seconds: Annotated[int, Field(ge=1)] = 60

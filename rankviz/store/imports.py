@@ -62,6 +62,8 @@ class ImportLimits(NamedTuple):
     runs: int = MAX_ENTRIES
     events: int = 2_000_000
     """Lines of one journal."""
+    events_in_all: int = 20_000_000
+    """Lines of all its journals: whoever lists runs reads each line once."""
     example_numbers: int = 1_000_000
     """In the example_ lists of one journal: two evaluations of 100,000 examples have 800,000."""
 
@@ -101,6 +103,12 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
         raise InvalidSettingError(
             f"The runs of {source.name} are recorded ones that ship with RankViz, so they are here already; "
             "nothing was imported."
+        )
+    lines = sum(files.get("events.jsonl", b"").count(b"\n") for files in own.values())
+    if lines > limits.events_in_all:
+        raise LimitError(
+            f"The runs in the zip have {lines:,} events together; at most {limits.events_in_all:,} are imported at "
+            "once. Export fewer runs at a time."
         )
     return [_checked(run_id, files, limits) for run_id, files in own.items()]
 

@@ -181,6 +181,21 @@ def test_an_import_of_endless_steps_is_bounded(during, ann, name, steps):
     assert len(ann.endpoint("runs").text) < 10**6
 
 
+def test_many_runs_within_the_limits_are_bounded_together(during, ann, name):
+    """60 runs of 800 steps."""
+
+    def many(lines):
+        row = json.loads(lines[4])
+        return [*lines[:4], *(json.dumps(row | {"step": i + 1}) for i in range(800)), *lines[6:]]
+
+    runs = [(f"{name}-{i}", run_files(f"{name}-{i}", f"{name}-sweep", events=many)) for i in range(60)]
+
+    answer = during(lambda: imported(ann, runs_zip(*runs)))
+
+    assert "at most 40,000 are imported at once" in answer
+    assert name not in ann.endpoint("runs").text
+
+
 TOO_MUCH = {
     "3,000 runs": lambda name: runs_zip(*((f"{name}-{i}", run_files(name)) for i in range(3000))),
     "zeros": lambda name: runs_zip((name, {"request.json": "{}", "events.jsonl": b"\0" * (300 * 10**6)})),

@@ -119,6 +119,8 @@ def test_each_limit_of_an_import_is_named(tmp_path):
         import_runs(store, two, limits=ImportLimits(runs=1))
     with pytest.raises(LimitError, match="3 events; at most 2"):
         import_runs(store, two, limits=ImportLimits(events=2))
+    with pytest.raises(LimitError, match="have 6 events together; at most 5 are imported at once"):
+        import_runs(store, two, limits=ImportLimits(events_in_all=5))
     with pytest.raises(LimitError, match="unpacks to more than 0 MB"):
         import_runs(store, two, limits=ImportLimits(unpacked_bytes=1000))
     assert [] == store.all()

@@ -182,7 +182,12 @@ class StoredRuns:
             "source": str(source.absolute()),
             "owner": owner.id,
             "strangers": [] if owner.admin else [name for name in (owner.id, owner.also) if name],
-            "limits": [limits.import_mb * 10**6, limits.runs_per_import, limits.events_per_run],
+            "limits": [
+                limits.import_mb * 10**6,
+                limits.runs_per_import,
+                limits.events_per_run,
+                limits.events_per_import,
+            ],
             "most": limits.runs_kept,
             "most_in_total": limits.runs_in_total,
         }
