@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rankviz import paths
+from rankviz.core.bounds import HALVES
 from rankviz.errors import InvalidSettingError
 
 Count = Annotated[int, Field(ge=0)]
@@ -176,9 +177,15 @@ def read(kind: type[Read], **given: object) -> Read:
 
     given: goes before the environment.
     """
+    prefix = kind.model_config["env_prefix"]
     try:
-        return kind(**given)
+        settings = kind(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"{kind.model_config['env_prefix']}{first['loc'][0]}".upper()
+        name = f"{prefix}{first['loc'][0]}".upper()
         raise InvalidSettingError(f"{name} cannot be {first['input']!r}: {first['msg']}.") from None
+    for field, value in settings:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and HALVES.search(text):
+            raise InvalidSettingError(f"{prefix}{field.upper()} has bytes that are no text.")
+    return settings
