@@ -14,7 +14,6 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rankviz import paths
-from rankviz.core.bounds import HALVES
 from rankviz.errors import InvalidSettingError
 
 Count = Annotated[int, Field(ge=0)]
@@ -186,6 +185,6 @@ def read(kind: type[Read], **given: object) -> Read:
         raise InvalidSettingError(f"{name} cannot be {first['input']!r}: {first['msg']}.") from None
     for field, value in settings:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if isinstance(text, str) and HALVES.search(text):
+        if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise InvalidSettingError(f"{prefix}{field.upper()} has bytes that are no text.")
     return settings

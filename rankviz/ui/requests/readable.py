@@ -66,6 +66,8 @@ class Answered:
         except FnIndexInferError:
             await JSONResponse({"detail": NO_EVENT}, 404)(scope, receive, send)
         except Exception as error:
+            if started and isinstance(error.__cause__, HTTPException):  # a stream has said so: there is no such session
+                return await send({"type": "http.response.body", "body": b""})
             if scope["type"] != "http":
                 raise
             text = f"RankViz could not answer: an error in its code, number {logged(error, scope['path'])} in its log."
