@@ -16,6 +16,8 @@ from rankviz.ui.visitors import MARK
 from rankviz.visitor import NOBODY, Visitor, home_of
 from tests.support.hostile_disks import fill, small_disk
 
+FORM = (b"content-type", b"multipart/form-data; boundary=B")
+
 
 class As:
     """Says who sends a request by a header, which a signed cookie says otherwise."""
@@ -75,10 +77,54 @@ def test_another_visitor_reads_nothing_of_it(shared):
 
     assert b"secret" == client.get(f"/gradio_api/file={path}", headers={"who": "anna"}).content
     for who in ({"who": "ben"}, {}):
-        for address in (f"/gradio_api/file={path}", f"/gradio_api/file/{path}", f"/gradio_api/file=/x/..{path}"):
+        for address in spellings(path):
             answer = client.get(address, headers=who)
-            assert answer.status_code in (403, 404)
+            assert answer.status_code in (403, 404), address
             assert b"secret" not in answer.content
+
+
+def spellings(path):
+    """Addresses that are, or were, read as this file's."""
+    folder, _, file = path.rpartition("/")
+    up = "%2e%2e/" * 3  # a client would take ".." away itself
+    plain = [f"file={path}", f"file/{path}", f"file%3D{path}", f"file={path.removeprefix('/')}", f"file=file://{path}"]
+    twice = [
+        f"file/{folder}/gradio_api/file=/k/{up}{file}",
+        f"file/{folder}/gradio_api/file=/k/{up.replace('/', '%2f')}{file}",
+    ]
+    indirect = [
+        f"file=/x/%2e%2e{path}",
+        f"file={folder}/%2e%2e/{folder.rpartition('/')[2]}/{file}",
+        f"file={folder}/./{file}",
+    ]
+    elsewhere = [f"x/gradio_api/file={path}", f"stream/{file}"]
+    return [f"/gradio_api/{each}" for each in (*plain, *twice, *indirect, *elsewhere)] + [f"/file={path}"]
+
+
+@pytest.mark.parametrize("path", ["http://example.com/a", "https://example.com/a", "README.md", "", "/etc/passwd", "~"])
+def test_nothing_but_uploads_and_downloads_is_opened(shared, path):
+    client, _ = shared()
+
+    assert 403 == client.get(f"/gradio_api/file={path}", headers={"who": "anna"}).status_code
+
+
+@pytest.mark.parametrize("length", [257, 300, 7000])
+def test_a_boundary_of_any_length_is_a_sentence(shared, length):
+    client, _ = shared()
+    headers = {"who": "anna", "content-type": f"multipart/form-data; boundary={'B' * length}"}
+
+    refused = client.post("/gradio_api/upload", content=f"--{'B' * length}--\r\n", headers=headers)
+
+    assert (400, True) == (refused.status_code, refused.text.startswith("This is no upload as browsers send it"))
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", ""])
+def test_what_has_no_parts_is_no_upload(shared, kind):
+    client, _ = shared()
+
+    refused = client.post("/gradio_api/upload", content=b"{}", headers={"who": "anna", "content-type": kind})
+
+    assert (400, "This is no upload as browsers send it: it has no parts.") == (refused.status_code, refused.text)
 
 
 def test_a_download_is_read_by_who_knows_its_address(shared):
@@ -259,7 +305,7 @@ def test_an_upload_that_no_browser_sends_is_refused_and_nothing_of_it_stays(shar
 
 def test_who_announces_much_and_sends_nothing_keeps_nobody_out(shared):
     client, workspace = shared(temp_mb=8, files_mb_per_visitor=8)
-    waiting = Arriving(workspace, "anna", {"headers": [(b"content-length", b"8000000")]})
+    waiting = Arriving(workspace, "anna", {"headers": [(b"content-length", b"8000000"), FORM]})
     asyncio.run(waiting.begin())
 
     assert 200 == stream(client, "ben", part("a.csv", MB))[0]
