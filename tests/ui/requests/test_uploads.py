@@ -97,7 +97,7 @@ def spellings(path):
         f"file={folder}/%2e%2e/{folder.rpartition('/')[2]}/{file}",
         f"file={folder}/./{file}",
     ]
-    elsewhere = [f"x/gradio_api/file={path}", f"stream/{file}"]
+    elsewhere = [f"x/gradio_api/file={path}"]
     return [f"/gradio_api/{each}" for each in (*plain, *twice, *indirect, *elsewhere)] + [f"/file={path}"]
 
 
