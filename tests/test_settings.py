@@ -1,9 +1,16 @@
 """What the environment of a server may say."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from rankviz.errors import InvalidSettingError
-from rankviz.settings import Limits, Settings, read
+from rankviz.settings import PORT, Limits, Settings, port, read
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", ["COOKIE_KEY", "ADMIN_TOKEN", "ENGINE", "JOBS_IMAGE"])
@@ -25,3 +32,31 @@ def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):
 
     with pytest.raises(InvalidSettingError, match="RANKVIZ_MAX_STEPS cannot be 'many'"):
         read(Limits)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])
+def test_a_port_that_is_none_is_a_sentence(monkeypatch, text):
+    monkeypatch.setenv(PORT, text)
+
+    with pytest.raises(
+        InvalidSettingError, match="GRADIO_SERVER_PORT must be a whole number from 1 to 65,535"
+    ) as error:
+        port()
+
+    assert len(str(error.value)) < 300
+
+
+def test_without_a_port_it_is_gradios(monkeypatch):
+    monkeypatch.delenv(PORT, raising=False)
+
+    assert 7860 == port()
+
+
+@pytest.mark.parametrize("text", ["abc", "99999", ""])
+def test_the_page_ends_with_that_sentence(text):
+    run = subprocess.run(
+        [sys.executable, "app.py"], cwd=ROOT, env=os.environ | {PORT: text}, capture_output=True, text=True
+    )
+
+    assert (1, 1) == (run.returncode, len(run.stderr.splitlines()))
+    assert run.stderr.startswith("GRADIO_SERVER_PORT must be a whole number")

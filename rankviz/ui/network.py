@@ -1,24 +1,12 @@
 """Says at which address others in the network reach the page, and what they can do there."""
 
-import os
 import socket
 from pathlib import Path
 
-from rankviz.errors import InvalidSettingError, quoted
-
-PORT = "GRADIO_SERVER_PORT"
 EVERY_ADDRESS = ("", "0.0.0.0", "::")
 OUTSIDE = ("192.0.2.1", 9)
 """An address of no machine (RFC 5737). Choosing the route to it sends nothing."""
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
-
-
-def port() -> int:
-    """The port to listen on, as the environment says."""
-    text = os.environ.get(PORT, "") or "7860"
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
-        raise InvalidSettingError(f"{PORT} must be a whole number from 1 to 65,535 (got {quoted(text)}).")
-    return int(text)
 
 
 def is_local(host: str) -> bool:

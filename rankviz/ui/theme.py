@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui import health, identity, network
@@ -140,7 +141,7 @@ def _serve(path: Path) -> Any:
 
 def launch_options(api: Api) -> dict[str, Any]:
     """What the page is launched with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
-    host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), network.port()
+    host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), settings.port()
     visitors = visitors_of(api) if api.workspace.shared else None
     return {
         "server_name": host,

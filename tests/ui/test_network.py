@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.errors import InvalidSettingError, UserError
-from rankviz.ui.network import PORT, announcement, own_address, port, room_url
+from rankviz.errors import UserError
+from rankviz.ui.network import announcement, own_address, room_url
 from rankviz.ui.serve import check_address
 from rankviz.ui.theme import head
 
@@ -55,24 +55,6 @@ def test_the_own_address_is_one_that_others_may_reach():
 def test_the_scripts_know_the_address_for_others_and_nothing_where_there_is_none():
     assert 'data-room="http://192.0.2.7:7860/"' in head("http://192.0.2.7:7860/")
     assert 'data-room=""' in head()
-
-
-@pytest.mark.parametrize("text", ["abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])
-def test_a_port_that_is_none_is_a_sentence(monkeypatch, text):
-    monkeypatch.setenv(PORT, text)
-
-    with pytest.raises(
-        InvalidSettingError, match="GRADIO_SERVER_PORT must be a whole number from 1 to 65,535"
-    ) as error:
-        port()
-
-    assert len(str(error.value)) < 300
-
-
-def test_without_a_port_it_is_gradios(monkeypatch):
-    monkeypatch.setenv(PORT, "")
-
-    assert 7860 == port()
 
 
 @pytest.mark.parametrize("host", ["no\udcff", "a" * 300, "nobody.invalid"])
