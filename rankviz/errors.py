@@ -24,6 +24,8 @@ RankVizError
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
+LONGEST = 4000
+"""Characters of a message, whatever it quotes."""
 SHOWN = 200
 """Characters of a name that somebody gave, in a message."""
 
@@ -36,6 +38,10 @@ def quoted(name: object) -> str:
 
 class RankVizError(Exception):
     """Base class of every error that RankViz raises itself."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 class UserError(RankVizError):

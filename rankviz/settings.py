@@ -14,9 +14,10 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rankviz import paths
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, quoted
 
 Count = Annotated[int, Field(ge=0)]
+PORT = "GRADIO_SERVER_PORT"
 PAID_STEPS = 10_000
 """Of one run on a machine that its owner pays for: its journal is kept here."""
 Read = TypeVar("Read", bound=BaseSettings)
@@ -178,9 +179,23 @@ def read(kind: type[Read], **given: object) -> Read:
 
     given: goes before the environment.
     """
+    prefix = kind.model_config["env_prefix"]
     try:
-        return kind(**given)
+        settings = kind(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"{kind.model_config['env_prefix']}{first['loc'][0]}".upper()
+        name = f"{prefix}{first['loc'][0]}".upper()
         raise InvalidSettingError(f"{name} cannot be {first['input']!r}: {first['msg']}.") from None
+    for field, value in settings:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InvalidSettingError(f"{prefix}{field.upper()} has bytes that are no text.")
+    return settings
+
+
+def port() -> int:
+    """The port to listen on, as the environment says. Gradio reads it too, as soon as it is imported."""
+    text = os.environ.get(PORT, "7860")
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
+        raise InvalidSettingError(f"{PORT} must be a whole number from 1 to 65,535 (got {quoted(text)}).")
+    return int(text)

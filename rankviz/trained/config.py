@@ -68,8 +68,8 @@ class AdapterConfig:
         init = self.raw.get("init_lora_weights")
         if isinstance(init, str) and init.startswith(MOVES_THE_BASE):
             return (
-                f"init_lora_weights is {init!r}, with which PEFT changes the base by a part of rank {self.r} when it "
-                "loads this adapter: first save it with path_initial_model_for_weight_conversion, then resize it."
+                f"init_lora_weights is {shown(init)}, with which PEFT changes the base by a part of rank {self.r} when "
+                "it loads this adapter: first save it with path_initial_model_for_weight_conversion, then resize it."
             )
         return ""
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rankviz.errors import BadAdapterError
+from rankviz.core.bounds import printable
+from rankviz.errors import SHOWN, BadAdapterError
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -94,7 +95,7 @@ def steps_in(state: Path) -> int | None:
 
 def _refuse_pickle(name: str) -> None:
     if name.lower().endswith(PICKLES):
-        raise BadAdapterError(f"{name}: {CONVERT}.")
+        raise BadAdapterError(f"{printable(name, SHOWN)}: {CONVERT}.")
 
 
 def _in_folder(folder: Path, max_bytes: int) -> Located:

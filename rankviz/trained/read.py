@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rankviz.core.checks import shown
 from rankviz.errors import BadAdapterError
 from rankviz.trained.config import MAX_CONFIG_BYTES, AdapterConfig, parse_config
 from rankviz.trained.files import CONFIG, MAX_BYTES, locate
@@ -25,6 +26,8 @@ FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<
 PREFIX = "base_model.model."
 NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
+MAX_KINDS = 10
+"""Of tensors that are left alone, by name."""
 MAX_NOTES = 3
 """About modules that are left alone; the last one counts the rest."""
 
@@ -205,7 +208,7 @@ def _module(
         raise BadAdapterError(f"{name} is saved as {a.dtype} and {b.dtype}: save the adapter in fp32, bf16 or fp16.")
     if min(len(a.shape), len(b.shape)) < 2 or 0 in a.shape + b.shape:
         raise BadAdapterError(
-            f"{name} has factors of shapes {list(a.shape)} and {list(b.shape)}, which are not matrices: "
+            f"{name} has factors of shapes {shown(list(a.shape))} and {shown(list(b.shape))}, which are not matrices: "
             "gather the shards (DeepSpeed, FSDP) before saving."
         )
     rows = a.shape[0]
@@ -229,7 +232,7 @@ def _module(
         return module, "it is a grouped convolution"
     if rows != b.shape[1] or len(a.shape) != 2:
         raise BadAdapterError(
-            f"{name} has A of shape {list(a.shape)} and B of shape {list(b.shape)}: "
+            f"{name} has A of shape {shown(list(a.shape))} and B of shape {shown(list(b.shape))}: "
             "A must be r × in and B out × r with the same r."
         )
     raise BadAdapterError(
@@ -272,7 +275,8 @@ def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:
         )
     others = sorted({_kind(name) for name in kept if "lora_magnitude" not in name})
     if others:
-        notes.append(f"Not changed: {', '.join(others)}.")
+        more = f" and {len(others) - MAX_KINDS} more" if len(others) > MAX_KINDS else ""
+        notes.append(f"Not changed: {', '.join(others[:MAX_KINDS])}{more}.")
     if config.not_resizable:
         notes.append(f"This adapter cannot be resized: {config.not_resizable}")
     return notes

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 
-from rankviz.errors import BadAdapterError
+from rankviz.core.bounds import printable
+from rankviz.errors import SHOWN, BadAdapterError, quoted
 
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 """The dtypes of factors, and how numpy holds them."""
@@ -31,6 +32,8 @@ WRITTEN_AS = {
 """What may be in the file, and its name for the writer; in the order in which the writer sorts the data."""
 IN_FILE = list(WRITTEN_AS)
 WIDTHS = {code: 1 if code == "BOOL" else int(code.strip("BFIU")) // 8 for code in IN_FILE}
+MAX_NAME = 512
+"""Characters of a tensor's name."""
 LARGEST_FP16 = 65504.0
 
 
@@ -55,13 +58,19 @@ class TensorFile:
             with safe_open(path, framework="numpy") as checked:
                 self.metadata: dict[str, str] = dict(checked.metadata() or {})
         except (SafetensorError, OSError, ValueError) as error:
+            why = printable(str(error), SHOWN)
             raise BadAdapterError(
-                f"{path.name} is not a complete safetensors file ({error}): save or upload it again."
+                f"{path.name} is not a complete safetensors file ({why}): save or upload it again."
             ) from None
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header: dict[str, Any] = json.loads(stream.read(length))
         header.pop("__metadata__", None)
+        if long := next((name for name in header if len(name) > MAX_NAME), None):
+            raise BadAdapterError(
+                f"{path.name} has a tensor with a name of {len(long):,} characters, {quoted(long)}: at most {MAX_NAME} "
+                "are read."
+            )
         if odd := sorted({entry["dtype"] for entry in header.values()} - WRITTEN_AS.keys()):
             raise BadAdapterError(f"{path.name} holds {' and '.join(odd)}: save the adapter in fp32, bf16 or fp16.")
         self.tensors = {

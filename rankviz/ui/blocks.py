@@ -14,6 +14,7 @@ from rankviz.errors import UserError
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
 from rankviz.ui.requests.event_errors import in_words
 from rankviz.ui.requests.event_gate import click_of, require_sendable
+from rankviz.ui.unread import Unread
 from rankviz.ui.visitors import visitor_of
 from rankviz.visitor import acting_as
 
@@ -24,6 +25,12 @@ class PageBlocks(SmallBlocks):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.default_config = PageConfig(self)
+
+    def queue(self, *args: Any, **options: Any) -> Any:
+        """Gradio's, with an end to what it keeps of answers that nobody fetches."""
+        super().queue(*args, **options)
+        self._queue.pending_messages_per_session = Unread(self._queue.pending_event_ids_session)
+        return self
 
     def launch(self, *args: Any, **options: Any) -> Any:
         """UserError where the page is to ask for a login and serve MCP, which asks for none."""

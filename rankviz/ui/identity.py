@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from rankviz.ui.requests.body import body_of
 from rankviz.ui.visitors import (
     ADMIN_COOKIE,
     ADMIN_SECONDS,
@@ -24,7 +23,6 @@ from rankviz.ui.visitors import (
 GUESSES, GUESSES_SECONDS = 10, 60.0
 """Wrong tokens in this time, after which who sends one has to wait. Of all together, since nobody has an address that
 can be trusted. It stops no guessing: the token has to be long."""
-MAX_BODY_BYTES = 2000
 NO_STORE = {"Cache-Control": "no-store"}
 FORM = """<!doctype html><html lang="en" style="color-scheme: light dark"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>RankViz: admin</title></head>
@@ -69,7 +67,10 @@ class Door:
             return self._form("You are the admin." if visitor_of_scope(request.scope).admin else "", request)
         if is_foreign(request.scope):
             return self._form("Sign in from this page.", request, 403)
-        fields = parse_qs((await body_of(request, MAX_BODY_BYTES)).decode(errors="replace"), max_num_fields=5)
+        try:
+            fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=5)
+        except ValueError:  # too many of them
+            fields = {}
         if fields.get("leave"):
             return self._moved(request, "", 0)
         given = fields.get("token", [""])[0]

@@ -43,10 +43,11 @@ def check_address(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             server.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None)
+        if number == errno.EADDRINUSE:
             raise UserError(f"Port {port} is in use. Choose another with --port, or GRADIO_SERVER_PORT.") from error
-        if error.errno == errno.EACCES:
+        if number == errno.EACCES:
             raise UserError(
                 f"Port {port} needs the rights of an administrator. Choose another with --port, or GRADIO_SERVER_PORT."
             ) from error

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
 from gradio.themes.utils import fonts
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui import health, identity, network
@@ -24,6 +26,7 @@ from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
 from rankviz.ui.parts.question import DEFAULTS
+from rankviz.ui.requests import envelope
 from rankviz.ui.requests.bodies import Bodies
 from rankviz.ui.requests.event_errors import Refusals
 from rankviz.ui.requests.readable import Answered, before_all, unfit
@@ -138,7 +141,7 @@ def _serve(path: Path) -> Any:
 
 def launch_options(api: Api) -> dict[str, Any]:
     """What the page is launched with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
-    host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), settings.port()
     visitors = visitors_of(api) if api.workspace.shared else None
     return {
         "server_name": host,
@@ -148,6 +151,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "app_kwargs": {
             "lifespan": before_all,
             "exception_handlers": {RequestValidationError: unfit},
+            "dependencies": [Depends(envelope.readable)],
             "routes": [
                 *file_routes(),
                 *answer_routes(api),

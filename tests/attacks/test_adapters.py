@@ -23,9 +23,9 @@ PATTERNS = [
 FIELDS = ["rank_pattern", "alpha_pattern", "target_modules", "modules_to_save", "exclude_modules", "target_parameters"]
 
 
-def named_a(r=4):
-    """A safetensors file of one module whose name is 34 a's."""
-    name = f"base_model.model.{MODULE}"
+def named_a(r=4, module=MODULE):
+    """A safetensors file of one module, whose name is 34 a's unless given."""
+    name = f"base_model.model.{module}"
     header = {
         f"{name}.lora_A.weight": {"dtype": "F32", "shape": [r, 8], "data_offsets": [0, 32 * r]},
         f"{name}.lora_B.weight": {"dtype": "F32", "shape": [8, r], "data_offsets": [32 * r, 64 * r]},
@@ -39,6 +39,21 @@ def opened(stranger, data, name="adapter.zip"):
     path = stranger.upload(name, data)
     answers = stranger.run("adapter-files", "change", adapter_files=[file_data(path, name)])
     return " ".join(answer.text for answer in answers)
+
+
+def test_names_of_any_length_come_back_in_short(during, ann):
+    """Of modules, of files in the zip, and of what the configuration says."""
+    long = "layers." * 700_000
+    zips = [
+        {"adapter_config.json": json.dumps(CONFIG), "adapter_model.safetensors": named_a(module=long)},
+        {"adapter_config.json": json.dumps(CONFIG | {"init_lora_weights": f"pissa{long[:10**6]}"}),
+         "adapter_model.safetensors": named_a()},
+        {"x" * 60_000 + ".bin": "x"},
+    ]  # fmt: skip
+
+    answers = during(lambda: [opened(ann, zip_of(files)) for files in zips])
+
+    assert all(len(answer) < 200_000 for answer in answers)
 
 
 @pytest.mark.parametrize("field", FIELDS)

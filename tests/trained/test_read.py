@@ -24,6 +24,30 @@ def zip_of(folder, target, *, inside: str = "adapter/"):
     return target
 
 
+@pytest.mark.parametrize("length", [513, 1_000_000])
+def test_a_name_of_a_tensor_has_an_end_and_so_has_the_sentence(tmp_path, length):
+    a, b = factors(4, 2, 4)
+    module = "m" * (length - len(".lora_A.weight"))
+    folder = save(tmp_path, {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b})
+
+    with pytest.raises(BadAdapterError, match=f"a tensor with a name of {length:,} characters") as error:
+        read_adapter([folder])
+
+    assert len(str(error.value)) < 400
+
+
+def test_notes_have_an_end_too(tmp_path):
+    a, b = factors(4, 4, 4)
+    tensors = {"m.q_proj.lora_A.weight": a, "m.q_proj.lora_B.weight": b}
+    tensors |= {f"m.kept{i:03}": a for i in range(300)}
+
+    config = CONFIG | {"init_lora_weights": "pissa" + "x" * 10**6}
+    notes = read_adapter([save(tmp_path, tensors, config)]).notes
+
+    assert any("kept009 and 290 more." in note for note in notes)
+    assert all(len(note) < 500 for note in notes)
+
+
 def test_a_folder_a_zip_a_lone_file_and_both_files_are_the_same_adapter(tmp_path):
     folder = two_blocks(tmp_path / "mine")
     apart = tmp_path / "elsewhere" / "adapter_config.json"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from rankviz.errors import UserError
 from rankviz.ui.network import announcement, own_address, room_url
+from rankviz.ui.serve import check_address
 from rankviz.ui.theme import head
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,12 @@ def test_the_own_address_is_one_that_others_may_reach():
 def test_the_scripts_know_the_address_for_others_and_nothing_where_there_is_none():
     assert 'data-room="http://192.0.2.7:7860/"' in head("http://192.0.2.7:7860/")
     assert 'data-room=""' in head()
+
+
+@pytest.mark.parametrize("host", ["no\udcff", "a" * 300, "nobody.invalid"])
+def test_a_host_that_is_none_is_a_sentence(host):
+    with pytest.raises(UserError, match="This machine has no address"):
+        check_address(host, 7860)
 
 
 def test_the_terminal_says_so_before_the_page_runs(tmp_path):

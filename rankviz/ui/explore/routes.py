@@ -19,12 +19,10 @@ from rankviz.errors import RankVizError
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.charts import json_text
-from rankviz.ui.requests.body import body_of
+from rankviz.ui.requests.bodies import MAX_BODY_BYTES
 from rankviz.ui.visitors import visitor_of
 from rankviz.ui.wiring import notice_html
 from rankviz.visitor import acting_as
-
-MAX_BODY_BYTES = 100_000
 
 
 def routes(api: Api) -> list[Route]:
@@ -39,7 +37,7 @@ def routes(api: Api) -> list[Route]:
 
 def _serve(view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callable:
     async def respond(request: Request) -> Response:
-        body = await body_of(request, MAX_BODY_BYTES)
+        body = await request.body()
         with acting_as(visitor_of(request)):
             return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
 

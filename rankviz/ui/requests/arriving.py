@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -70,11 +70,10 @@ class Arriving:
 
     async def _count(self, data: bytes) -> None:
         self._bytes += len(data)
-        if self._parser:
-            try:
-                self._parser.write(data)
-            except MultipartParseError as error:
-                raise Refused(400, f"This is no upload as browsers send it: {error}") from None
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise _no_upload(str(error)) from None
         if disk.is_full(self._workspace.temp.page):
             raise Refused(507, self._workspace.of_disk(disk.FULL_SENTENCE))
         more_bytes, more_files = max(0, self._bytes - self._held_bytes), self._files - self._held_files
@@ -89,11 +88,10 @@ class Arriving:
             raise Refused(413, str(error)) from None
         self._held_files += files
 
-    def _parser_of(self, headers: Headers) -> MultipartParser | None:
-        """None where there are no parts, which Gradio refuses."""
+    def _parser_of(self, headers: Headers) -> MultipartParser:
         kind, options = parse_options_header(headers.get("content-type"))
         if kind != b"multipart/form-data" or b"boundary" not in options:
-            return None
+            raise _no_upload("it has no parts.")
         callbacks = {
             "on_part_begin": self._begin_part,
             "on_header_field": self._begin_header,
@@ -101,7 +99,10 @@ class Arriving:
             "on_headers_finished": self._end_headers,
             "on_part_data": self._count_part,
         }
-        return MultipartParser(options[b"boundary"], callbacks)
+        try:
+            return MultipartParser(options[b"boundary"], callbacks)
+        except FormParserError as error:
+            raise _no_upload(str(error)) from None
 
     def _begin_part(self) -> None:
         self._files += 1
@@ -120,13 +121,17 @@ class Arriving:
         """Gradio keeps a part that is no file in memory, and reads none."""
         said = [bytes(value) for name, value in self._headers if name.lower() == b"content-disposition"]
         if not said or b"filename" not in parse_options_header(said[-1])[1]:
-            raise Refused(400, "This is no upload as browsers send it: a part of it is no file.")
+            raise _no_upload("a part of it is no file.")
 
     def _count_part(self, data: bytes, start: int, end: int) -> None:
         self._file_bytes += end - start
         if self._file_bytes > self._most_bytes:
             most_mb = self._workspace.limits.upload_mb
             raise Refused(413, f"A file is too large: this server takes at most {most_mb:,} MB of one file.")
+
+
+def _no_upload(why: str) -> Refused:
+    return Refused(400, f"This is no upload as browsers send it: {why}")
 
 
 def _length(headers: Headers) -> int:

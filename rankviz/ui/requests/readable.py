@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 from gradio.route_utils import FnIndexInferError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from rankviz.core.bounds import UNPRINTABLE
@@ -61,9 +61,13 @@ class Answered:
 
         try:
             await self.app(scope, receive, noted)
+        except ClientDisconnect:
+            return  # who has gone needs no answer
         except FnIndexInferError:
             await JSONResponse({"detail": NO_EVENT}, 404)(scope, receive, send)
         except Exception as error:
+            if started and isinstance(error.__cause__, HTTPException):  # a stream has said so: there is no such session
+                return await send({"type": "http.response.body", "body": b""})
             if scope["type"] != "http":
                 raise
             text = f"RankViz could not answer: an error in its code, number {logged(error, scope['path'])} in its log."

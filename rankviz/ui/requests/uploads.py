@@ -10,12 +10,10 @@ from starlette.responses import PlainTextResponse
 
 from rankviz.api.workspace import Workspace
 from rankviz.errors import StorageError
+from rankviz.ui.requests.addresses import address_of, file_in, is_upload
 from rankviz.ui.requests.arriving import Arriving, Refused
 from rankviz.ui.visitors import visitor_of_scope
 from rankviz.visitor import HOST, Visitor
-
-UPLOAD = "/gradio_api/upload"
-FILES = ("/gradio_api/file=", "/gradio_api/file/", "/file=", "/file/")
 
 
 class Uploads:
@@ -27,19 +25,24 @@ class Uploads:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith(UPLOAD):
+            if scope["type"] == "http" and is_upload(scope):
                 return await self._upload(scope, receive, send)
-            if scope["type"] == "http" and self._workspace.shared and (path := _file_in(scope["path"])):
-                await run_in_threadpool(self._require_own, Path(path), visitor_of_scope(scope))
+            if scope["type"] == "http" and self._workspace.shared:
+                path = file_in(address_of(scope))
+                if path is not None:
+                    await run_in_threadpool(self._require_own, Path(path), visitor_of_scope(scope))
         except Refused as refused:
             return await PlainTextResponse(refused.message, refused.status)(scope, receive, send)
         await self.app(scope, receive, send)
 
     def _require_own(self, path: Path, visitor: Visitor) -> None:
-        """As if there were no such file, where it is another's. The address of a download is known to one alone."""
+        """As if there were no such file, where it is another's. The address of a download is known to one alone.
+
+        A path with ".." is another one to who follows links than to who does not: only plain ones are opened."""
         temp = self._workspace.temp
         try:
-            allowed = not temp.is_of_page(path) or temp.is_download(path) or temp.owns(path, visitor)
+            plain = path.is_absolute() and ".." not in path.parts
+            allowed = plain and temp.is_of_page(path) and (temp.is_download(path) or temp.owns(path, visitor))
         except (OSError, ValueError):  # no path at all
             allowed = False
         if not allowed:
@@ -85,8 +88,3 @@ class Uploads:
             for path in paths:
                 path.unlink(missing_ok=True)
             raise
-
-
-def _file_in(path: str) -> str:
-    """The file that an address of Gradio's is of; empty for any other address."""
-    return next((path.partition(mark)[2] for mark in FILES if mark in path), "")

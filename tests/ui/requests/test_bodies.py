@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rankviz.ui.requests.bodies import MAX_ARGUMENTS_BYTES, MAX_EVENT_BYTES, Bodies
+from rankviz.ui.requests.bodies import MAX_BODY_BYTES, MAX_EVENT_BYTES, Bodies
 
 
 def ask(path, *parts, method="POST"):
@@ -37,18 +37,23 @@ def ask(path, *parts, method="POST"):
     return answers[0]["status"], answers[1]["body"], len(waiting)
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/call/v2/estimate", "/team/gradio_api/call/fit", "/gradio_api/mcp/"])
-def test_a_call_is_read_up_to_its_limit_however_it_comes_in_parts(path):
-    whole = b"x" * MAX_ARGUMENTS_BYTES
+PATHS = ["/gradio_api/call/v2/estimate", "/gradio_api/mcp/", "/gradio_api/reset", "/gradio_api/cancel", "/login", "/x"]
+PATHS += ["/rankviz/answer", "/rankviz/admin", "/gradio_api/upload/", "/gradio_api/nothing/gradio_api/queue/join"]
 
-    assert (200, whole, 0) == ask(path, whole)
-    assert (200, whole, 0) == ask(path, whole[:10], whole[10:])
-    status, body, _ = ask(path, whole, b"x")
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
+@pytest.mark.parametrize("path", PATHS)
+def test_every_request_is_read_up_to_its_limit_however_it_comes_in_parts(path, method):
+    whole = b"x" * MAX_BODY_BYTES
+
+    assert (200, whole, 0) == ask(path, whole, method=method)
+    assert (200, whole, 0) == ask(path, whole[:10], whole[10:], method=method)
+    status, body, _ = ask(path, whole, b"x", method=method)
     assert (413, "The request is too long: at most 100,000 bytes are read.") == (status, json.loads(body)["detail"])
 
 
 def test_what_comes_after_the_limit_is_not_waited_for():
-    part = b"x" * MAX_ARGUMENTS_BYTES
+    part = b"x" * MAX_BODY_BYTES
 
     status, _, unread = ask("/gradio_api/call/estimate", part, part, part, part)
 
@@ -60,6 +65,15 @@ def test_an_event_of_the_page_may_send_its_widgets():
     assert 413 == ask("/gradio_api/queue/join", b"x" * MAX_EVENT_BYTES, b"x")[0]
 
 
-def test_uploads_have_limits_of_their_own_and_answers_none():
+def test_uploads_have_limits_of_their_own():
     assert 200 == ask("/gradio_api/upload", b"x" * MAX_EVENT_BYTES, b"x")[0]
-    assert 200 == ask("/gradio_api/call/estimate", b"x" * MAX_EVENT_BYTES, method="GET")[0]
+    assert 413 == ask("/gradio_api/upload", b"x" * MAX_BODY_BYTES, b"x", method="PUT")[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["component_server", "component_server/", "stream/x/close", "vibe-edit", "proxy=http:"]
+)
+def test_what_the_page_has_no_use_for_is_not_there(name):
+    status, body, unread = ask(f"/gradio_api/{name}", b"x", b"x")
+
+    assert (404, "This page has no such address.", 2) == (status, json.loads(body)["detail"], unread)

@@ -3,53 +3,15 @@
 import asyncio
 import json
 
-import gradio as gr
 import pytest
-from starlette.middleware import Middleware
-from starlette.testclient import TestClient
 
-from rankviz.api import Api
 from rankviz.machine import disk
 from rankviz.ui.requests.arriving import Arriving
-from rankviz.ui.requests.uploads import Uploads
-from rankviz.ui.visitors import MARK
-from rankviz.visitor import NOBODY, Visitor, home_of
+from rankviz.visitor import Visitor, home_of
 from tests.support.hostile_disks import fill, small_disk
+from tests.support.uploads import send
 
-
-class As:
-    """Says who sends a request by a header, which a signed cookie says otherwise."""
-
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        name = dict(scope.get("headers", ())).get(b"who", b"").decode()
-        await self.app({**scope, MARK: Visitor(name) if name else NOBODY}, receive, send)
-
-
-@pytest.fixture
-def shared(tmp_path, monkeypatch):
-    """Makes a client of a shared page, and the page's workspace, with these limits."""
-
-    def make(home=tmp_path / "home", is_shared=True, **limits):
-        for name, value in limits.items():
-            monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
-        workspace = Api(home=home, shared=is_shared).workspace
-        monkeypatch.setenv("GRADIO_TEMP_DIR", str(workspace.temp.folder / "page"))
-        with gr.Blocks() as blocks:
-            gr.File()
-        blocks.max_file_size = None  # launch sets it
-        middleware = [Middleware(As), Middleware(Uploads, workspace=workspace)]
-        app = gr.routes.App.create_app(blocks, app_kwargs={"middleware": middleware})
-        return TestClient(app), workspace
-
-    return make
-
-
-def send(client, who, content=b"rows", name="mine.jsonl", count=1):
-    files = [("files", (name, content)) for _ in range(count)]
-    return client.post("/gradio_api/upload", files=files, headers={"who": who} if who else {})
+FORM = (b"content-type", b"multipart/form-data; boundary=B")
 
 
 def test_an_upload_is_written_down_as_its_visitors(shared):
@@ -69,23 +31,23 @@ def test_an_upload_of_nobody_is_refused_with_a_sentence(shared):
     assert (403, True) == (refused.status_code, "Uploads need this page's cookie." in refused.text)
 
 
-def test_another_visitor_reads_nothing_of_it(shared):
+@pytest.mark.parametrize("length", [257, 300, 7000])
+def test_a_boundary_of_any_length_is_a_sentence(shared, length):
     client, _ = shared()
-    (path,) = send(client, "anna", b"secret").json()
+    headers = {"who": "anna", "content-type": f"multipart/form-data; boundary={'B' * length}"}
 
-    assert b"secret" == client.get(f"/gradio_api/file={path}", headers={"who": "anna"}).content
-    for who in ({"who": "ben"}, {}):
-        for address in (f"/gradio_api/file={path}", f"/gradio_api/file/{path}", f"/gradio_api/file=/x/..{path}"):
-            answer = client.get(address, headers=who)
-            assert answer.status_code in (403, 404)
-            assert b"secret" not in answer.content
+    refused = client.post("/gradio_api/upload", content=f"--{'B' * length}--\r\n", headers=headers)
+
+    assert (400, True) == (refused.status_code, refused.text.startswith("This is no upload as browsers send it"))
 
 
-def test_a_download_is_read_by_who_knows_its_address(shared):
-    client, workspace = shared()
-    path = workspace.download("runs.zip", lambda target: target.write_bytes(b"zip"))
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", ""])
+def test_what_has_no_parts_is_no_upload(shared, kind):
+    client, _ = shared()
 
-    assert b"zip" == client.get(f"/gradio_api/file={path}", headers={"who": "anna"}).content
+    refused = client.post("/gradio_api/upload", content=b"{}", headers={"who": "anna", "content-type": kind})
+
+    assert (400, "This is no upload as browsers send it: it has no parts.") == (refused.status_code, refused.text)
 
 
 def test_files_over_the_size_are_refused_before_they_are_read(shared):
@@ -259,7 +221,7 @@ def test_an_upload_that_no_browser_sends_is_refused_and_nothing_of_it_stays(shar
 
 def test_who_announces_much_and_sends_nothing_keeps_nobody_out(shared):
     client, workspace = shared(temp_mb=8, files_mb_per_visitor=8)
-    waiting = Arriving(workspace, "anna", {"headers": [(b"content-length", b"8000000")]})
+    waiting = Arriving(workspace, "anna", {"headers": [(b"content-length", b"8000000"), FORM]})
     asyncio.run(waiting.begin())
 
     assert 200 == stream(client, "ben", part("a.csv", MB))[0]
@@ -285,13 +247,6 @@ def test_an_upload_on_a_machine_of_ones_own_is_taken_without_limits(shared):
 
     assert 200 == stream(client, "", [piece for n in range(30) for piece in part(f"{n}.csv", b"1")])[0]
     assert 30 == len(left(workspace))
-
-
-@pytest.mark.parametrize("address", ("/gradio_api/file=%00", "/gradio_api/file=" + "a" * 5000, "/gradio_api/file="))
-def test_an_address_that_is_no_path_is_refused(shared, address):
-    client, _ = shared()
-
-    assert client.get(address, headers={"who": "anna"}).status_code in (403, 404)
 
 
 def test_what_is_not_an_upload_passes_unchanged(shared):

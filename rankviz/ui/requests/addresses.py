@@ -1,0 +1,45 @@
+"""Addresses of Gradio's as its own router reads them: what a request is for is decided once, here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.routing import get_route_path
+
+API = "/gradio_api/"
+UPLOAD = f"{API}upload"
+FILES = (f"{API}file=", f"{API}file/")
+"""What follows is the path of a file that Gradio opens."""
+CLOSED = (
+    "component_server",
+    "custom_component/",
+    "deep_link",
+    "dev/",
+    "process_recording",
+    "profiling/",
+    "proxy=",
+    "run-history/",
+    "stream/",
+    "undo-vibe-edit",
+    "vibe-",
+)
+"""What Gradio serves for components and modes that this page does not have."""
+
+
+def address_of(scope: Mapping[str, Any]) -> str:
+    """The path of a request, without the part that a proxy has put in front of it."""
+    return get_route_path(scope)
+
+
+def is_upload(scope: Mapping[str, Any]) -> bool:
+    """Whether files come with it."""
+    return scope["method"] == "POST" and address_of(scope) == UPLOAD
+
+
+def is_closed(address: str) -> bool:
+    """Whether it is of no use on this page."""
+    return address.startswith(tuple(API + name for name in CLOSED))
+
+
+def file_in(address: str) -> str | None:
+    """The path of the file that Gradio opens for this address; None where it opens none."""
+    return next((address.removeprefix(mark) for mark in FILES if address.startswith(mark)), None)

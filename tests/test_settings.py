@@ -1,0 +1,62 @@
+"""What the environment of a server may say."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankviz.errors import InvalidSettingError
+from rankviz.settings import PORT, Limits, Settings, port, read
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ["COOKIE_KEY", "ADMIN_TOKEN", "ENGINE", "JOBS_IMAGE"])
+def test_bytes_that_are_no_text_are_refused_by_the_name_of_the_variable(monkeypatch, name):
+    monkeypatch.setenv(f"RANKVIZ_{name}", "abc\udcff")
+
+    with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name} has bytes that are no text"):
+        read(Settings)
+
+
+def test_a_secret_may_have_any_letters(monkeypatch):
+    monkeypatch.setenv("RANKVIZ_COOKIE_KEY", "Schlüssel 鍵")
+
+    assert "Schlüssel 鍵" == read(Settings).cookie_key.get_secret_value()
+
+
+def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):
+    monkeypatch.setenv("RANKVIZ_MAX_STEPS", "many")
+
+    with pytest.raises(InvalidSettingError, match="RANKVIZ_MAX_STEPS cannot be 'many'"):
+        read(Limits)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])
+def test_a_port_that_is_none_is_a_sentence(monkeypatch, text):
+    monkeypatch.setenv(PORT, text)
+
+    with pytest.raises(
+        InvalidSettingError, match="GRADIO_SERVER_PORT must be a whole number from 1 to 65,535"
+    ) as error:
+        port()
+
+    assert len(str(error.value)) < 300
+
+
+def test_without_a_port_it_is_gradios(monkeypatch):
+    monkeypatch.delenv(PORT, raising=False)
+
+    assert 7860 == port()
+
+
+@pytest.mark.parametrize("text", ["abc", "99999", ""])
+def test_the_page_ends_with_that_sentence(text):
+    run = subprocess.run(
+        [sys.executable, "app.py"], cwd=ROOT, env=os.environ | {PORT: text}, capture_output=True, text=True
+    )
+
+    assert (1, 1) == (run.returncode, len(run.stderr.splitlines()))
+    assert run.stderr.startswith("GRADIO_SERVER_PORT must be a whole number")

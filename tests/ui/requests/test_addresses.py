@@ -1,0 +1,54 @@
+"""How an address is read: as Gradio's router does, and in no second way."""
+
+import gradio as gr
+import pytest
+from gradio.routes import App
+
+from rankviz.ui.requests.addresses import API, address_of, file_in, is_closed, is_upload
+
+OPEN = {
+    "api/{api_name}", "app_id", "call/v2/{api_name}", "call/v2/{api_name}/{event_id}", "call/{api_name}",
+    "call/{api_name}/{event_id}", "cancel", "file/{path:path}", "file={path_or_url:path}", "heartbeat/{session_hash}",
+    "info", "login_check", "openapi.json", "queue/data", "queue/join", "queue/status", "reset", "run/{api_name}",
+    "runs", "startup-events", "theme.css", "token", "upload", "upload_progress", "user",
+}  # fmt: skip
+"""Of Gradio's addresses. A new one has to be looked at: what it opens, keeps and reads."""
+
+
+def scope(path, root="", method="POST"):
+    return {"type": "http", "method": method, "path": path, "root_path": root}
+
+
+def routes_in(routes):
+    for route in routes:
+        yield from routes_in(route.original_router.routes) if hasattr(route, "original_router") else [route]
+
+
+def test_every_address_of_gradios_is_known_here_as_open_or_closed():
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Textbox()
+    paths = [getattr(route, "path", "") for route in routes_in(App.create_app(page).routes)]
+    names = {path.removeprefix(API).rstrip("/") for path in paths if path.startswith(API)}
+
+    assert OPEN == {name for name in names if not is_closed(API + name)}
+    assert {"component_server", "deep_link", "process_recording", "proxy={url_path:path}"} <= names - OPEN
+
+
+@pytest.mark.parametrize("path", ["/team/gradio_api/upload", "/gradio_api/upload"])
+def test_a_proxy_may_leave_its_path_on_or_take_it_off(path):
+    assert "/gradio_api/upload" == address_of(scope(path, "/team"))
+    assert is_upload(scope(path, "/team"))
+
+
+@pytest.mark.parametrize(
+    "path", ["/gradio_api/upload/", "/x/gradio_api/upload", "/gradio_api/stream/gradio_api/upload"]
+)
+def test_nothing_else_is_an_upload(path):
+    assert not is_upload(scope(path))
+
+
+def test_a_file_is_what_follows_the_first_mark_at_the_start():
+    assert "/k/a.txt" == file_in("/gradio_api/file=/k/a.txt")
+    assert "/d/gradio_api/file=/k/a.txt" == file_in("/gradio_api/file//d/gradio_api/file=/k/a.txt")
+    assert "" == file_in("/gradio_api/file=")
+    assert file_in("/x/gradio_api/file=/k/a.txt") is file_in("/file=/k/a.txt") is None

@@ -1,0 +1,53 @@
+"""What the log has of a request that failed: nothing that its sender caused."""
+
+import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from rankviz.ui.requests.readable import Answered
+
+
+async def cut(request):
+    raise ClientDisconnect
+
+
+async def no_session(request):
+    async def stream():
+        yield b"no such session"
+        raise HTTPException(404)
+
+    return StreamingResponse(stream())
+
+
+async def broken(request):
+    raise ZeroDivisionError("ours")
+
+
+@pytest.fixture
+def client():
+    routes = [Route(f"/{view.__name__}", view, methods=["POST"]) for view in (cut, no_session, broken)]
+    return TestClient(Starlette(routes=routes, middleware=[Middleware(Answered)]), raise_server_exceptions=False)
+
+
+def test_a_connection_that_is_cut_is_not_in_the_log(client, caplog):
+    client.post("/cut")
+
+    assert "" == caplog.text
+
+
+def test_a_stream_of_no_session_ends(client, caplog):
+    assert b"no such session" == client.post("/no_session").content
+    assert "" == caplog.text
+
+
+def test_an_error_of_ours_has_a_number_that_the_log_has_too(client, caplog):
+    reply = client.post("/broken")
+
+    assert 500 == reply.status_code
+    number = reply.json()["detail"].split("number ")[1].split()[0]
+    assert f"Error {number} in '/broken'" in caplog.text

@@ -1,0 +1,71 @@
+"""What is kept of answers that nobody fetches."""
+
+import asyncio
+
+from gradio.server_messages import EstimationMessage, ProcessCompletedMessage
+
+from rankviz.ui.blocks import PageBlocks
+from rankviz.ui.unread import TOO_LATE, Unread
+
+
+def answer(text):
+    return ProcessCompletedMessage(output={"data": [text]}, success=True)
+
+
+def read(messages):
+    message = messages.get_nowait()
+    return message.output.get("data", message.output)
+
+
+def unread_of(*sessions, events=None, **most):
+    unread = Unread({} if events is None else events, **most)
+    for session in sessions:
+        unread[session] = asyncio.Queue()
+    return unread
+
+
+def test_an_answer_is_read_as_it_was_sent():
+    unread = unread_of("ann")
+    unread["ann"].put_nowait(EstimationMessage(queue_size=1))
+    unread["ann"].put_nowait(answer("hers"))
+
+    assert 1 == unread["ann"].get_nowait().queue_size
+    assert ["hers"] == read(unread["ann"])
+
+
+def test_of_more_unread_answers_than_there_is_room_for_the_oldest_says_that_it_is_gone():
+    unread = unread_of("ann", "ben", answers=2)
+    for session, text in (("ann", "1"), ("ben", "2"), ("ben", "3")):
+        unread[session].put_nowait(answer(text))
+
+    assert {"error": TOO_LATE} == read(unread["ann"])
+    assert [["2"], ["3"]] == [read(unread["ben"]), read(unread["ben"])]
+
+
+def test_what_was_read_makes_room():
+    unread = unread_of("ann", "ben", answers=1)
+    for text in ("1", "2", "3"):
+        unread["ben"].put_nowait(answer(text))
+        assert [text] == read(unread["ben"])
+
+
+def test_the_session_that_was_silent_the_longest_is_forgotten_with_the_ids_of_its_events():
+    events = {"ann": {"1"}, "ben": {"2"}}
+    unread = unread_of("ann", "ben", events=events, sessions=2)
+    assert unread["ann"].empty()  # somebody listens
+
+    unread["eve"] = asyncio.Queue()
+
+    assert ["ann", "eve"] == list(unread)
+    assert {"ann": {"1"}} == events
+
+
+def test_an_event_whose_session_is_forgotten_ends_as_any_other():
+    unread_of()["gone"].put_nowait(answer("nobody's"))
+
+
+def test_the_page_keeps_its_answers_so():
+    with PageBlocks(analytics_enabled=False) as page:
+        page.queue()
+
+    assert isinstance(page._queue.pending_messages_per_session, Unread)
