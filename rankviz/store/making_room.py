@@ -1,7 +1,6 @@
 """Uploads and downloads that go before they are old, where those of all visitors fill their place."""
 
 import heapq
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -32,8 +31,8 @@ def of_the_largest_first(uploads: Mapping[str, Iterable[Path]]) -> list[Path]:
 
 
 def free(files: Iterable[Path], needed_bytes: float) -> int:
-    """Remove files in this order, each with its folder, until so many bytes are free; returns how many that are. None
-    is removed where all of them have fewer."""
+    """Remove files in this order until so many bytes are free; returns how many that are. None is removed where all of
+    them have fewer."""
     sizes = {path: size_of(path) for path in files}
     if needed_bytes > sum(sizes.values()):
         return 0
@@ -41,8 +40,10 @@ def free(files: Iterable[Path], needed_bytes: float) -> int:
     for path, size in sizes.items():
         if freed >= needed_bytes:
             break
-        shutil.rmtree(path.parent, ignore_errors=True)
-        freed += size
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            freed += size
+            path.parent.rmdir()  # unless another has uploaded the same by another name
     return freed
 
 
@@ -56,5 +57,5 @@ def size_of(path: Path) -> int:
 def _written_at(path: Path) -> float:
     """0 of one that has gone meanwhile."""
     with suppress(OSError):
-        return path.parent.stat().st_mtime
+        return path.stat().st_mtime
     return 0.0

@@ -120,7 +120,7 @@ class TempHome:
         return left
 
     def _uploads(self) -> dict[str, list[Path]]:
-        """The uploads that are here, by the visitors' folders; each is alone in a folder of its own."""
+        """The uploads that are here, by the visitors' folders."""
         found = {}
         for visitor in _inside(self.folder / "owners"):
             paths = [path for record in _inside(visitor) if (path := _path_in(record))]
