@@ -30,7 +30,7 @@ class Limits(BaseSettings):
     sweeps_per_visitor: Count | None = Field(None, description="Sweeps of one visitor that are queued or running")
     sweeps: Count | None = Field(None, description="Sweeps of all visitors that are queued or running")
     first_sweeps: Count | None = Field(
-        None, description="The same for a visitor of whom none is queued or running: one has a place beyond the others"
+        None, description="The same where whoever starts one has none queued or running; at least as many as above"
     )
     runs_per_sweep: Count = Field(256, description="Runs of one sweep")
     truncations: Count | None = Field(None, description="Lower ranks that the adapter of one run is truncated to")

@@ -17,7 +17,7 @@ from tests.support.stranger import Stranger
 @pytest.fixture
 def small(tmp_path):
     """A shared app with little room for all visitors together."""
-    limits = {"RUNS_IN_TOTAL": 8, "SWEEPS": 4, "FIRST_SWEEPS": 6, "TEMP_MB": 2}
+    limits = {"RUNS_IN_TOTAL": 20, "SWEEPS": 4, "FIRST_SWEEPS": 6, "TEMP_MB": 2}
     with Space(tmp_path, **{f"RANKVIZ_MAX_{name}": str(value) for name, value in limits.items()}) as space:
         yield space
 
@@ -28,7 +28,7 @@ def test_imports_of_visitors_without_number_keep_nobody_out(small, name):
     def attack():
         for number in range(3):
             ann.become_another()
-            runs = [(f"{name}-{number}-{each}", run_files(f"{name}-{number}-{each}", name)) for each in range(4)]
+            runs = [(f"{name}-{number}-{each}", run_files(f"{name}-{number}-{each}", name)) for each in range(10)]
             imported(ann, runs_zip(*runs))
 
     watched(small, ben, "imports of visitors without number", attack)
